@@ -1,0 +1,32 @@
+# Two commands do everything on a machine with python3 and a C++ compiler: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
+          $(shell find csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/nrc-fast demo
+
+test: $(VENV)/installed
+	$(BIN)/pytest
+
+lint: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt ruff clang-format mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh')
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python bench/run.py --routine nrc1
+
+$(VENV)/installed: $(SOURCES)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --constraint constraints.txt '.[demo,test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,127 @@
+// nrc_fast._cpu: pointers, sizes and strides in, numbers out. Checks of what users give are in nrc_fast/kernels.py.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "cpu/gram.h"
+#include "cpu/isa.h"
+#include "cpu/residual.h"
+#include "cpu/thread_pool.h"
+
+namespace py = pybind11;
+
+namespace nrc_fast {
+namespace {
+
+using Address = std::uintptr_t;
+
+template <class T>
+T* pointer(Address address) {
+  return reinterpret_cast<T*>(address);  // NOLINT: Python holds the memory
+}
+
+Matrix make_matrix(Address data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
+                   std::int64_t column_stride, int dtype) {
+  if (rows < 0 || columns < 0) throw std::invalid_argument("a matrix has no negative size");
+  return {pointer<const char>(data), rows, columns, row_stride, column_stride, dtype_from_code(dtype)};
+}
+
+void require_same_rows(const Matrix& features, const Matrix& targets) {
+  if (features.rows != targets.rows) throw std::invalid_argument("features and targets differ in their rows");
+}
+
+RowCounts gram_of(const Matrix& features, Address gram_address, Address column_sums, Address unit_gram, Address shift,
+                  bool unit_rows_are_shifted, const Matrix* targets, Address target_shift, Address cross,
+                  bool double_precision) {
+  GramRequest request;
+  request.features = features;
+  request.shift = pointer<const double>(shift);
+  request.gram = pointer<double>(gram_address);
+  request.column_sums = pointer<double>(column_sums);
+  request.unit_gram = pointer<double>(unit_gram);
+  request.unit_rows_are_shifted = unit_rows_are_shifted;
+  request.double_precision = double_precision;
+  if (targets != nullptr) {
+    require_same_rows(features, *targets);
+    request.targets = *targets;
+    request.target_shift = pointer<const double>(target_shift);
+    request.cross = pointer<double>(cross);
+  }
+  const py::gil_scoped_release released;
+  return gram(request);
+}
+
+RowCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
+  const py::gil_scoped_release released;
+  return residual(features, jobs, double_precision);
+}
+
+ResidualJob make_job(Address basis, std::int64_t vectors, Address raw_sums, Address unit_sums, Address shift,
+                     Address row_residuals, Address row_energies) {
+  return {pointer<const double>(basis), vectors,
+          pointer<const double>(shift), pointer<double>(raw_sums),
+          pointer<double>(unit_sums),   pointer<double>(row_residuals),
+          pointer<double>(row_energies)};
+}
+
+RowCounts gram_product_of(const Matrix& features, Address shift, Address vectors, std::int64_t count, Address image,
+                          Address column_sums) {
+  const py::gil_scoped_release released;
+  return gram_product(features, pointer<const double>(shift), pointer<const double>(vectors), count,
+                      pointer<double>(image), pointer<double>(column_sums));
+}
+
+RowCounts prediction_error_of(const Matrix& features, Address weights, Address bias, const Matrix& targets,
+                              Address errors) {
+  require_same_rows(features, targets);
+  const py::gil_scoped_release released;
+  return prediction_error(features, pointer<const double>(weights), pointer<const double>(bias), targets,
+                          pointer<double>(errors));
+}
+
+py::dict build_config() {
+  py::dict config;
+  config["version"] = NRC_FAST_VERSION;
+  config["compiler"] = NRC_FAST_COMPILER;
+  config["flags"] = NRC_FAST_FLAGS;
+  config["isas"] = built_isas();
+  config["gram_block_rows"] = gram_block_rows;
+  return config;
+}
+
+}  // namespace
+}  // namespace nrc_fast
+
+PYBIND11_MODULE(_cpu, module) {
+  using namespace nrc_fast;
+  module.doc() = "Compiled kernels of nrc_fast for the CPU. Private: use nrc_fast.kernels.";
+
+  py::class_<Matrix>(module, "Matrix", "A strided matrix in memory that the caller keeps alive.")
+      .def(py::init(&make_matrix), py::arg("data"), py::arg("rows"), py::arg("columns"), py::arg("row_stride"),
+           py::arg("column_stride"), py::arg("dtype"));
+
+  py::class_<RowCounts>(module, "RowCounts", "What the rows of one pass were like.")
+      .def_readonly("zero", &RowCounts::zero)
+      .def_readonly("nonfinite", &RowCounts::nonfinite)
+      .def_readonly("first_nonfinite", &RowCounts::first_nonfinite);
+
+  py::class_<ResidualJob>(module, "ResidualJob", "One basis of a residual pass, and where its sums go.")
+      .def(py::init(&make_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"), py::arg("unit_sums"),
+           py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0);
+
+  module.def("gram", &gram_of, py::arg("features"), py::kw_only(), py::arg("gram") = 0, py::arg("column_sums") = 0,
+             py::arg("unit_gram") = 0, py::arg("shift") = 0, py::arg("unit_rows_are_shifted") = false,
+             py::arg("targets") = nullptr, py::arg("target_shift") = 0, py::arg("cross") = 0,
+             py::arg("double_precision") = false);
+  module.def("residual", &residual_of, py::arg("features"), py::arg("jobs"), py::arg("double_precision") = false);
+  module.def("gram_product", &gram_product_of, py::arg("features"), py::kw_only(), py::arg("shift"), py::arg("vectors"),
+             py::arg("count"), py::arg("image"), py::arg("column_sums"));
+  module.def("prediction_error", &prediction_error_of, py::arg("features"), py::kw_only(), py::arg("weights"),
+             py::arg("bias"), py::arg("targets"), py::arg("errors"));
+
+  module.def("thread_count", &thread_count);
+  module.def("set_thread_count", &set_thread_count, py::arg("count"));
+  module.def("supported_isas", &supported_isas);
+  module.def("current_isa", [] { return std::string(current_kernels().name); });
+  module.def("choose_isa", &choose_isa, py::arg("name"));
+  module.def("build_config", &build_config);
+}

@@ -1,0 +1,125 @@
+// Memory of a pass: aligned buffers, rows with unit column stride, and how rows are shared out.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "common/matrix.h"
+
+namespace nrc_fast {
+
+// Zeroed and aligned to a cache line, which is also the widest vector.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::int64_t bytes) {
+    if (bytes <= 0) return;
+    const auto size = (static_cast<std::size_t>(bytes) + 63) / 64 * 64;
+    data_.reset(std::aligned_alloc(64, size));
+    if (!data_) throw std::bad_alloc();
+    std::memset(data_.get(), 0, size);
+  }
+
+  void* get() const { return data_.get(); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_.get());
+  }
+
+ private:
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<void, Free> data_;
+};
+
+inline std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
+
+struct Range {
+  std::int64_t first;
+  std::int64_t last;
+};
+
+// Part `index` of `parts` nearly equal pieces of 0..count.
+inline Range share(std::int64_t count, int parts, int index) {
+  const std::int64_t size = count / parts;
+  const std::int64_t extra = count % parts;
+  const std::int64_t first = index * size + std::min<std::int64_t>(index, extra);
+  return {first, first + size + (index < extra ? 1 : 0)};
+}
+
+// As many parts as there are threads, but none with so little work that waking a thread costs more.
+inline int parts_for(double operations, std::int64_t rows, int threads) {
+  constexpr double least = 4e5;
+  const double wanted = std::min({operations / least, static_cast<double>(rows), static_cast<double>(threads)});
+  return std::max(1, static_cast<int>(wanted));
+}
+
+struct RowBlock {
+  const void* rows;
+  std::int64_t row_stride;
+};
+
+// Rows of a matrix whose columns are apart are gathered, a tile of rows and columns at a time, so that neither
+// the source nor the target is walked with a long stride throughout.
+template <class Bits>
+void gather_columns(const Matrix& matrix, std::int64_t first, std::int64_t count, Range columns, void* target) {
+  constexpr std::int64_t tile = 32;
+  const Bits* const source = static_cast<const Bits*>(static_cast<const void*>(matrix.row(first)));
+  Bits* const gathered = static_cast<Bits*>(target);
+  for (std::int64_t row = 0; row < count; row += tile) {
+    for (std::int64_t column = columns.first; column < columns.last; column += tile) {
+      for (std::int64_t c = column; c < std::min(column + tile, columns.last); ++c) {
+        for (std::int64_t r = row; r < std::min(row + tile, count); ++r) {
+          gathered[r * matrix.columns + c] = source[r * matrix.row_stride + c * matrix.column_stride];
+        }
+      }
+    }
+  }
+}
+
+inline bool needs_gathering(const Matrix& matrix) { return matrix.column_stride != 1 && matrix.columns > 1; }
+
+inline void gather(const Matrix& matrix, std::int64_t first, std::int64_t count, Range columns, void* target) {
+  switch (size_of(matrix.dtype)) {
+    case 8:
+      return gather_columns<std::uint64_t>(matrix, first, count, columns, target);
+    case 4:
+      return gather_columns<std::uint32_t>(matrix, first, count, columns, target);
+    default:
+      return gather_columns<std::uint16_t>(matrix, first, count, columns, target);
+  }
+}
+
+// `count` rows from `first` on with unit column stride: in place where they have it, else gathered into `buffer`.
+inline RowBlock contiguous_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, const Buffer& buffer) {
+  if (!needs_gathering(matrix)) return {matrix.row(first), matrix.row_stride};
+  gather(matrix, first, count, {0, matrix.columns}, buffer.get());
+  return {buffer.get(), matrix.columns};
+}
+
+// A float64 shift as the sum of two numbers of the type that is computed with, padded with zeros.
+struct Shift {
+  Shift(const double* values, std::int64_t columns, std::int64_t padded, std::int64_t element_size)
+      : high(padded * element_size), low(padded * element_size) {
+    if (values == nullptr) return;
+    for (std::int64_t c = 0; c < columns; ++c) {
+      if (element_size == 8) {
+        high.as<double>()[c] = values[c];
+      } else {
+        high.as<float>()[c] = static_cast<float>(values[c]);
+        low.as<float>()[c] = static_cast<float>(values[c] - static_cast<double>(high.as<float>()[c]));
+      }
+    }
+  }
+
+  Buffer high;
+  Buffer low;
+};
+
+}  // namespace nrc_fast

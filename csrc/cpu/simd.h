@@ -1,0 +1,192 @@
+// Vectors of one instruction set, by the compiler's vector extension: the same source serves every ISA.
+//
+// Included by the per-ISA translation units only, inside namespace nrc_fast::NRC_FAST_ISA, so that no
+// function compiled for one ISA can be picked by the linker for another. For the same reason nothing here
+// uses the standard library.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "common/dtype.h"
+
+#ifndef NRC_FAST_ISA
+#error "define NRC_FAST_ISA (baseline, avx2 or avx512) before including this file"
+#endif
+
+#define NRC_FAST_INLINE inline __attribute__((always_inline))
+
+namespace nrc_fast::NRC_FAST_ISA {
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+constexpr int vector_registers = 32;
+#elif defined(__AVX2__)
+constexpr int vector_bytes = 32;
+constexpr int vector_registers = 16;
+#else
+constexpr int vector_bytes = 16;
+constexpr int vector_registers = 16;
+#endif
+
+template <class T, int N>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(sizeof(T) * N)));
+};
+
+template <class T, int N>
+using Vector = typename VectorOf<T, N>::type;
+
+template <class T>
+constexpr int lanes = vector_bytes / static_cast<int>(sizeof(T));
+
+template <class T>
+using Native = Vector<T, lanes<T>>;
+
+template <class V>
+NRC_FAST_INLINE V load(const void* source) {
+  V value;
+  __builtin_memcpy(&value, source, sizeof(V));
+  return value;
+}
+
+template <class V>
+NRC_FAST_INLINE void store(void* target, V value) {
+  __builtin_memcpy(target, &value, sizeof(V));
+}
+
+template <class To, class From>
+NRC_FAST_INLINE To reinterpret(From value) {
+  static_assert(sizeof(To) == sizeof(From));
+  To result;
+  __builtin_memcpy(&result, &value, sizeof(To));
+  return result;
+}
+
+template <class T, int N>
+NRC_FAST_INLINE T horizontal_sum(Vector<T, N> value) {
+  if constexpr (N == 1) {
+    return value[0];
+  } else {
+    using Half = Vector<T, N / 2>;
+    Half low;
+    Half high;
+    __builtin_memcpy(&low, &value, sizeof(Half));
+    __builtin_memcpy(&high, reinterpret_cast<const char*>(&value) + sizeof(Half), sizeof(Half));
+    return horizontal_sum<T, N / 2>(low + high);
+  }
+}
+
+// The compiler widens half vectors one 128-bit piece at a time; the instruction for the whole is named here.
+NRC_FAST_INLINE Native<double> widen(Vector<float, lanes<double>> value) {
+#if defined(__AVX512F__)
+  return reinterpret<Native<double>>(_mm512_cvtps_pd(reinterpret<__m256>(value)));
+#elif defined(__AVX2__)
+  return reinterpret<Native<double>>(_mm256_cvtps_pd(reinterpret<__m128>(value)));
+#else
+  return __builtin_convertvector(value, Native<double>);
+#endif
+}
+
+NRC_FAST_INLINE Native<double> widen(Native<double> value) { return value; }
+
+// ---- rows of any dtype, as N values of the type that is computed with ----
+
+template <int N>
+NRC_FAST_INLINE Vector<float, N> widen_bfloat16(const BFloat16* source) {
+  const auto bits = load<Vector<std::uint16_t, N>>(source);
+  const auto wide = __builtin_convertvector(bits, Vector<std::uint32_t, N>) << 16;
+  return reinterpret<Vector<float, N>>(wide);
+}
+
+template <int N>
+NRC_FAST_INLINE Vector<float, N> widen_float16(const Float16* source) {
+#if defined(__F16C__)
+  if constexpr (N == 4) {
+    const __m128 value = _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(source)));
+    return load<Vector<float, N>>(&value);
+  }
+  if constexpr (N == 8) {
+    const __m256 value = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
+    return load<Vector<float, N>>(&value);
+  }
+#if defined(__AVX512F__)
+  if constexpr (N == 16) {
+    const __m512 value = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
+    return load<Vector<float, N>>(&value);
+  }
+#endif
+#else
+  // The exponent is rebiased by one exact multiplication, which also normalises subnormal halves.
+  using Bits = Vector<std::uint32_t, N>;
+  const Bits half = __builtin_convertvector(load<Vector<std::uint16_t, N>>(source), Bits);
+  const Bits magnitude = (half & 0x7fffu) << 13;
+  const Bits sign = (half & 0x8000u) << 16;
+  const auto scaled = reinterpret<Vector<float, N>>(magnitude) * 0x1p112f;
+  const Bits special = reinterpret<Bits>(scaled) | 0x7f800000u;
+  const auto is_special = (half & 0x7fffu) >= 0x7c00u;
+  const Bits result = sign | (is_special ? special : reinterpret<Bits>(scaled));
+  return reinterpret<Vector<float, N>>(result);
+#endif
+}
+
+template <class Compute, class Row>
+NRC_FAST_INLINE Native<Compute> load_rows_as(const Row* source) {
+  constexpr int N = lanes<Compute>;
+  if constexpr (__is_same(Row, Compute)) {
+    return load<Native<Compute>>(source);
+  } else if constexpr (__is_same(Row, float)) {
+    return widen(load<Vector<float, N>>(source));
+  } else if constexpr (__is_same(Row, BFloat16)) {
+    if constexpr (__is_same(Compute, float)) {
+      return widen_bfloat16<N>(source);
+    } else {
+      return widen(widen_bfloat16<N>(source));
+    }
+  } else {
+    static_assert(__is_same(Row, Float16));
+    if constexpr (__is_same(Compute, float)) {
+      return widen_float16<N>(source);
+    } else {
+      return widen(widen_float16<N>(source));
+    }
+  }
+}
+
+// The last vector of a row: what lies behind the row is not ours to read.
+template <class Compute, class Row>
+NRC_FAST_INLINE Native<Compute> load_partial_as(const Row* source, std::int64_t count) {
+  Row padded[lanes<Compute>] = {};
+  if (count > 0) __builtin_memcpy(padded, source, static_cast<std::size_t>(count) * sizeof(Row));
+  return load_rows_as<Compute>(padded);
+}
+
+template <class Row>
+NRC_FAST_INLINE bool is_zero(Row value) {
+  if constexpr (sizeof(Row) == 2) {
+    return (value.bits & 0x7fffu) == 0;
+  } else {
+    return value == Row(0);
+  }
+}
+
+template <class Row>
+NRC_FAST_INLINE double as_double(Row value) {
+  if constexpr (sizeof(Row) == 2) {
+    Row padded[4] = {value};
+    if constexpr (__is_same(Row, BFloat16)) {
+      return static_cast<double>(widen_bfloat16<4>(padded)[0]);
+    } else {
+      return static_cast<double>(widen_float16<4>(padded)[0]);
+    }
+  } else {
+    return static_cast<double>(value);
+  }
+}
+
+NRC_FAST_INLINE bool is_finite(double value) { return value - value == 0.0; }
+
+}  // namespace nrc_fast::NRC_FAST_ISA

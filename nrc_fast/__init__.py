@@ -1,0 +1,34 @@
+"""Neural regression collapse of feature sets: NRC1, NRC2 and NRC3, measured fast and with bounds.
+
+>>> import numpy as np, nrc_fast as nrc
+>>> H = np.random.default_rng(0).standard_normal((1000, 16))
+>>> 0.8 < nrc.nrc1(H, 2) < 0.9
+True
+"""
+
+from importlib.util import find_spec
+
+if find_spec("nrc_fast._cpu") is None:
+    _msg = (
+        f"nrc_fast was imported from a source tree whose compiled core was not built ({__path__[0]}). "
+        "Install it (pip install .) and run Python from another folder, or use 'python -P'"
+    )
+    raise ImportError(_msg)
+
+from nrc_fast.collapse import measure, nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
+from nrc_fast.conventions import CONVENTIONS, Convention
+from nrc_fast.report import Report
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CONVENTIONS",
+    "Convention",
+    "Report",
+    "measure",
+    "nrc1",
+    "nrc2",
+    "nrc3",
+    "nrc3_curve",
+    "nrc3_gamma",
+]

@@ -1,0 +1,231 @@
+"""The passes over a source that the metrics need: statistics, refinement of the basis, explicit residuals.
+
+Features in memory are read twice, and three times when they are collapsed: then a basis from a Gram with float32
+blocks is first refined by one step of subspace iteration in float64, and the residual is float64 too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nrc_fast import kernels
+from nrc_fast.bounds import angle_bound, refined_angle_bound, residual_bound, trace_bound
+from nrc_fast.conventions import Convention
+from nrc_fast.kernels import Basis, ResidualSums
+from nrc_fast.linalg import EPSILON, FloatArray, eigh_descending, orthonormalize
+from nrc_fast.sources import ArraySource
+from nrc_fast.statistics import FeatureStatistics
+
+__all__ = ["PrincipalBasis", "gather", "nrc1_by_k", "principal_basis", "residual_value", "residuals"]
+
+# Below this share of the variance outside the basis, features count as collapsed and float32 does not suffice.
+COLLAPSED = 1e-4
+# A float32 residual below this share of the energy has lost digits to its floor of about 1e-14.
+FLOAT32_RESIDUAL_FLOOR = 1e-6
+# Up to this many vectors a float64 residual costs no more than reading the rows.
+ALWAYS_DOUBLE_VECTORS = 8
+
+
+def gather(source: ArraySource, *, unit_rows: bool = False, precision: str = "high") -> FeatureStatistics:
+    """Statistics of a source: the first pass."""
+    n_targets = 0 if source.targets is None else source.targets.columns
+    statistics = FeatureStatistics(
+        source.features.columns, n_targets=n_targets, unit_rows=unit_rows, precision=precision
+    )
+    for chunk in source.chunks():
+        statistics.update(chunk)
+    return statistics
+
+
+@dataclass
+class PrincipalBasis:
+    """Leading principal components of the features.
+
+    Attributes
+    ----------
+    vectors : (k, d) float64 array
+        Orthonormal rows; the leading j of them span the leading j components.
+    eigenvalues : (d,) float64 array
+        Of the covariance, or of the second moment for an uncentered basis; descending.
+    mean : (d,) float64 array
+        Mean of the features, as precise as the basis.
+    angles : (k,) float64 array
+        Bound of the angle of the leading j = 1..k components to the exact ones.
+    collapsed : bool
+        Whether next to nothing of the variance is outside, so that the residual must be float64.
+    """
+
+    vectors: FloatArray
+    eigenvalues: FloatArray
+    mean: FloatArray
+    angles: FloatArray
+    collapsed: bool
+
+
+def principal_basis(source: ArraySource, statistics: FeatureStatistics, k: int, *, centered: bool) -> PrincipalBasis:
+    """The leading k components, refined by one more read of the source if the features are collapsed."""
+    matrix = statistics.covariance if centered else statistics.second_moment
+    error = statistics.covariance_error + EPSILON * float(np.trace(matrix))
+    eigenvalues, eigenvectors = eigh_descending(matrix)
+    total = max(float(eigenvalues.sum()), 0.0)
+    outside = float(np.maximum(eigenvalues[k:], 0.0).sum())
+    collapsed = k < statistics.d and outside <= COLLAPSED * total
+    vectors = np.ascontiguousarray(eigenvectors[:, :k].T)
+    mean = statistics.mean
+    if not collapsed or statistics.is_double or total == 0.0:
+        angles = np.array([angle_bound(eigenvalues, j, error) for j in range(1, k + 1)])
+        return PrincipalBasis(vectors, eigenvalues, mean, angles, collapsed)
+    vectors, mean = _refine(source, statistics, vectors, centered=centered)
+    exact = 2.0 * EPSILON * statistics.d**0.5 * total
+    angles = np.array([refined_angle_bound(eigenvalues, j, error, exact) for j in range(1, k + 1)])
+    return PrincipalBasis(vectors, eigenvalues, mean, angles, collapsed)
+
+
+def _refine(
+    source: ArraySource, statistics: FeatureStatistics, vectors: FloatArray, *, centered: bool
+) -> tuple[FloatArray, FloatArray]:
+    """V <- qr(X^T (X V)) in float64, and the mean in float64: one read."""
+    shift = statistics.mean if centered else np.zeros(statistics.d)
+    image = np.zeros_like(vectors)
+    sums = np.zeros(statistics.d)
+    for chunk in source.chunks():
+        part, part_sums = kernels.gram_product(chunk.features, vectors, shift)
+        image += part
+        sums += part_sums
+    offset = sums / source.count
+    if centered:
+        # The rows were shifted by a mean that float32 blocks had left a little off.
+        image -= source.count * np.outer(vectors @ offset, offset)
+    return np.ascontiguousarray(orthonormalize(image.T).T), shift + offset
+
+
+# ---- residuals ----
+
+
+def residuals(source: ArraySource, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
+    """Explicit residuals on several bases: one read of the source."""
+    totals: list[ResidualSums] = []
+    for chunk in source.chunks():
+        parts = kernels.residual(chunk.features, bases, double_precision=double_precision)
+        if not totals:
+            totals = parts
+            continue
+        for total, part in zip(totals, parts, strict=True):
+            total.raw += part.raw
+            total.unit += part.unit
+    return totals
+
+
+def careful_residuals(
+    source: ArraySource, bases: Sequence[Basis], *, collapsed: bool
+) -> tuple[list[ResidualSums], bool]:
+    """Residuals in float32 where that is faster and suffices, else in float64; and whether they are float64."""
+    widest = max(basis.vectors.shape[0] for basis in bases)
+    if source.features.is_double or collapsed or widest <= ALWAYS_DOUBLE_VECTORS:
+        return residuals(source, bases, double_precision=True), True
+    sums = residuals(source, bases, double_precision=False)
+    if all(_is_safe_in_float32(part) for part in sums):
+        return sums, False
+    return residuals(source, bases, double_precision=True), True
+
+
+def _is_safe_in_float32(sums: ResidualSums) -> bool:
+    finite = bool(np.isfinite(sums.raw).all() and np.isfinite(sums.unit).all())
+    return finite and bool(
+        sums.raw[-1] > FLOAT32_RESIDUAL_FLOOR * sums.raw[0] and sums.unit[-1] > FLOAT32_RESIDUAL_FLOOR * sums.unit[0]
+    )
+
+
+def residual_value(convention: Convention, sums: ResidualSums, k: int, count: int, d: int) -> tuple[float, float]:
+    """Value of a convention with the leading k vectors, and the mean energy of its rows.
+
+    NaN where all rows are zero (or have no variance, where rows are centered); exactly 0 where k = d.
+    """
+    by_k = sums.unit if convention.unit_rows else sums.raw
+    if not by_k[0] > 0.0:
+        return float("nan"), 0.0
+    scale = float(by_k[0]) if convention.relative else float(count)
+    value = 0.0 if k >= d else float(by_k[k]) / scale
+    return value, float(by_k[0]) / scale
+
+
+# ---- every k at once ----
+
+
+def nrc1_by_k(
+    source: ArraySource, statistics: FeatureStatistics, convention: Convention
+) -> tuple[FloatArray, FloatArray]:
+    """NRC1 for k = 1..d from one eigendecomposition, and its bounds.
+
+    The residual with k components is the sum over j > k of ``v_j^T S v_j``, S the second moment of the rows that
+    are projected: positive terms, so that nothing cancels, but each with an absolute floor.
+    """
+    d = statistics.d
+    rows = _second_moment_of_rows(source, statistics, convention)
+    eigenvalues, vectors = eigh_descending(_matrix_of_basis(statistics, convention))
+    parts = np.maximum(np.einsum("ij,ij->j", vectors, rows @ vectors), 0.0)
+    energy = float(parts.sum())
+    if not energy > 0.0:
+        return np.full(d, np.nan), np.full(d, np.nan)
+    if convention.relative:
+        parts, energy = parts / energy, 1.0
+    values = np.append(np.cumsum(parts[::-1])[::-1][1:], 0.0)
+    angles = [angle_bound(eigenvalues, k, statistics.covariance_error) for k in range(1, d + 1)]
+    error = statistics.relative_error
+    bounds = np.array([trace_bound(v, energy, a, error) for v, a in zip(values, angles, strict=True)])
+    bounds[-1] = 0.0
+    return values, bounds
+
+
+def careful_nrc1_by_k(
+    source: ArraySource, convention: Convention, *, precision: str, rtol: float
+) -> tuple[FloatArray, FloatArray]:
+    """The same, read again where values lie near the floor: first the moments in float64, then explicitly."""
+    unit_rows = convention.unit_rows and not convention.centered_rows
+    statistics = gather(source, unit_rows=unit_rows, precision=precision)
+    values, bounds = nrc1_by_k(source, statistics, convention)
+    if _near_floor(values, statistics, rtol).any() and not statistics.is_double:
+        statistics = gather(source, unit_rows=unit_rows, precision="highest")
+        values, bounds = nrc1_by_k(source, statistics, convention)
+    near = _near_floor(values, statistics, rtol)
+    if not near.any():
+        return values, bounds
+    k = int(np.flatnonzero(near)[-1]) + 1
+    basis = principal_basis(source, statistics, k, centered=convention.centered_basis)
+    shift = basis.mean if convention.centered_rows else None
+    (sums,) = residuals(source, [Basis(basis.vectors, shift)], double_precision=True)
+    for j in range(1, k + 1):
+        value, energy = residual_value(convention, sums, j, source.count, statistics.d)
+        values[j - 1] = value
+        bounds[j - 1] = residual_bound(value, energy, basis.angles[j - 1], statistics.d, double_precision=True)
+    return values, bounds
+
+
+def _near_floor(values: FloatArray, statistics: FeatureStatistics, rtol: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Where the floor of a second moment exceeds `rtol` of the value; never at k = d, which is 0 by definition."""
+    energy = float(values[0])
+    near: np.ndarray[Any, np.dtype[np.bool_]] = 3.0 * statistics.relative_error * energy > rtol * values
+    near[-1] = False
+    return near
+
+
+def _matrix_of_basis(statistics: FeatureStatistics, convention: Convention) -> FloatArray:
+    return statistics.covariance if convention.centered_basis else statistics.second_moment
+
+
+def _second_moment_of_rows(source: ArraySource, statistics: FeatureStatistics, convention: Convention) -> FloatArray:
+    if not convention.unit_rows:
+        return statistics.covariance if convention.centered_rows else statistics.second_moment
+    if not convention.centered_rows:
+        return statistics.unit_second_moment
+    precision = "highest" if statistics.is_double else statistics.precision
+    total = np.zeros((statistics.d, statistics.d))
+    for chunk in source.chunks():
+        sums = kernels.gram(chunk.features, shift=statistics.mean, plain=False, unit="shifted", precision=precision)
+        total += sums.unit_gram
+    full: FloatArray = (total + np.tril(total, -1).T) / source.count
+    return full

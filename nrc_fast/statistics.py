@@ -1,0 +1,217 @@
+"""Sufficient statistics of features and targets: additive float64 sums, one read of the rows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nrc_fast import kernels
+from nrc_fast.kernels import Rows
+from nrc_fast.linalg import EPSILON, FloatArray
+from nrc_fast.sources import Chunk
+
+__all__ = ["FeatureStatistics"]
+
+SHIFT_ROWS = 1024
+SINGLE_EPSILON = 2.0**-24
+
+# Squares of float64 numbers beyond these limits over- or underflow.
+SMALLEST_MAGNITUDE = 1e-140
+LARGEST_ENERGY = 1e290
+
+
+class FeatureStatistics:
+    """Counts, shifted sums, Gram matrices and cross moments of the rows seen so far.
+
+    The sums are of h - s with s the mean of the first rows, so that a large mean costs no digits. Precision: rows
+    that are not float64 are multiplied in float32 blocks of a few hundred rows that are added up in float64, unless
+    `precision` is "highest".
+
+    Parameters
+    ----------
+    d : int
+        Number of features.
+    n_targets : int
+        Number of target outputs; 0 for no targets.
+    unit_rows : bool
+        Whether the unit-row Gram is summed too, at the cost of a second product.
+    precision : {"high", "highest", "fast"}
+    """
+
+    def __init__(self, d: int, *, n_targets: int = 0, unit_rows: bool = False, precision: str = "high") -> None:
+        self.d = d
+        self.n_targets = n_targets
+        self.unit_rows = unit_rows
+        self.precision = precision
+        self.count = 0
+        self.zero_rows = 0
+        self.is_double = True
+        self.shift: FloatArray | None = None
+        self.target_shift: FloatArray = np.zeros(n_targets)
+        self._gram = np.zeros((d, d))
+        self._unit_gram = np.zeros((d, d))
+        self._sums = np.zeros(d)
+        self._cross = np.zeros((n_targets, d))
+        self._target_gram = np.zeros((n_targets, n_targets))
+        self._target_sums = np.zeros(n_targets)
+
+    def update(self, chunk: Chunk) -> FeatureStatistics:
+        """Add the rows of a chunk; when it raises, nothing was added.
+
+        Raises
+        ------
+        kernels.NonFiniteRowsError
+            A row of the chunk is not finite.
+        ValueError
+            The values are so large or small that their squares are no float64 numbers.
+        """
+        features, targets = chunk.features, chunk.targets
+        if features.count == 0:
+            return self
+        if self.shift is None:
+            self._choose_shifts(chunk)
+        target_sums = None
+        if targets is not None:
+            # The targets' own moments come from the same kernel, in float64 whatever their dtype.
+            target_sums = kernels.gram(targets, name="Y", shift=self.target_shift, precision="highest")
+        sums = kernels.gram(
+            features,
+            shift=self.shift,
+            unit="raw" if self.unit_rows else None,
+            targets=targets,
+            target_shift=self.target_shift if targets is not None else None,
+            precision=self.precision,
+        )
+        self._check_range(sums)
+        self._add(sums, target_sums)
+        return self
+
+    def _add(self, sums: kernels.GramSums, target_sums: kernels.GramSums | None) -> None:
+        self.count += sums.rows
+        self.zero_rows += sums.zero_rows
+        self.is_double = self.is_double and sums.double_precision
+        self._gram += sums.gram
+        self._sums += sums.column_sums
+        if self.unit_rows:
+            self._unit_gram += sums.unit_gram
+        if target_sums is not None:
+            self._cross += sums.cross
+            self._target_gram += target_sums.gram
+            self._target_sums += target_sums.column_sums
+
+    def _choose_shifts(self, chunk: Chunk) -> None:
+        self.shift = _first_mean(chunk.features)
+        if not chunk.features.is_double:
+            # Exactly representable where the kernels subtract it in float32.
+            self.shift = self.shift.astype(np.float32).astype(np.float64)
+        if chunk.targets is not None:
+            self.target_shift = _first_mean(chunk.targets)
+        sample = np.abs(chunk.features.to_float64(0, SHIFT_ROWS) - self.shift)
+        largest = float(np.max(sample, initial=0.0, where=np.isfinite(sample)))
+        if 0.0 < largest < SMALLEST_MAGNITUDE:
+            msg = (
+                f"the features are about {largest:.1e} in size and their squares are no float64 numbers; "
+                "multiply them by a constant first"
+            )
+            raise ValueError(msg)
+
+    def _check_range(self, sums: kernels.GramSums) -> None:
+        energy = float(np.trace(sums.gram))
+        if not energy < LARGEST_ENERGY:
+            msg = "the features are so large that their squares are no float64 numbers; divide them by a constant first"
+            raise ValueError(msg)
+
+    # ---- moments ----
+
+    @property
+    def mean_offset(self) -> FloatArray:
+        """Mean of h - s, (d,)."""
+        return self._sums / self.count
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean of the features, (d,)."""
+        assert self.shift is not None
+        return self.shift + self.mean_offset
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``."""
+        offset = self.mean_offset
+        return _symmetric(self._gram) / self.count - np.outer(offset, offset)
+
+    @property
+    def second_moment(self) -> FloatArray:
+        """``(1/N) sum h h^T``, (d, d): the covariance with the shift undone."""
+        return self.covariance + np.outer(self.mean, self.mean)
+
+    @property
+    def unit_second_moment(self) -> FloatArray:
+        """``(1/N) sum u u^T`` with u = h/||h||, (d, d); zero rows add nothing."""
+        if not self.unit_rows:
+            msg = "these statistics were made without unit_rows=True"
+            raise ValueError(msg)
+        return _symmetric(self._unit_gram) / self.count
+
+    @property
+    def target_mean(self) -> FloatArray:
+        """Mean of the targets, (n,)."""
+        return self.target_shift + self._target_sums / self.count
+
+    @property
+    def target_covariance(self) -> FloatArray:
+        """Population covariance of the targets, (n, n)."""
+        offset = self._target_sums / self.count
+        return _symmetric(self._target_gram) / self.count - np.outer(offset, offset)
+
+    @property
+    def cross_covariance(self) -> FloatArray:
+        """``(1/N) sum (h - mean_h)(y - mean_y)^T``, (d, n)."""
+        offsets = np.outer(self.mean_offset, self._target_sums / self.count)
+        covariance: FloatArray = self._cross.T / self.count - offsets
+        return covariance
+
+    # ---- accuracy ----
+
+    @property
+    def relative_error(self) -> float:
+        """Statistical bound of the rounding of a sum of products, relative to the sum of their magnitudes.
+
+        Within a block of B rows errors of one unit add up like sqrt(B), and over blocks, in float64, like the
+        square root of their number.
+        """
+        block_rows = _block_rows()
+        unit = EPSILON / 2 if self.is_double else SINGLE_EPSILON
+        return unit * math.sqrt(block_rows) + EPSILON / 2 * math.sqrt(self.count / block_rows)
+
+    @property
+    def covariance_error(self) -> float:
+        """Bound of the spectral norm of the error of `covariance`: of the Gram, and twice of the mean's square."""
+        return 3.0 * self.relative_error * float(np.trace(self._gram)) / self.count
+
+
+def _block_rows() -> int:
+    rows = kernels.build_config()["gram_block_rows"]
+    assert isinstance(rows, int)
+    return rows
+
+
+def _first_mean(rows: Rows) -> FloatArray:
+    """Mean of the first rows, of those that are finite."""
+    first: FloatArray = rows.to_float64(0, SHIFT_ROWS)
+    first = first[np.isfinite(first).all(axis=1)]
+    if len(first) == 0:
+        return np.zeros(rows.columns)
+    # Taken from the first row on, so that rows that are all equal have exactly zero variance.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean: FloatArray = first[0] + (first - first[0]).mean(axis=0)
+    if not np.isfinite(mean).all():
+        return np.zeros(rows.columns)
+    return mean
+
+
+def _symmetric(lower: FloatArray) -> FloatArray:
+    strict = np.tril(lower, -1)
+    full: FloatArray = lower + strict.T
+    return full

@@ -1,0 +1,65 @@
+"""The hand-kept stub of the compiled module says what the module says of itself."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from types import ModuleType
+
+import nrc_fast
+from nrc_fast import _cpu
+
+STUB = Path(nrc_fast.__file__).with_name("_cpu.pyi")
+
+Signature = dict[str, list[str]]
+
+
+def signature_of(definition: ast.FunctionDef) -> Signature:
+    """Names of the parameters in their order and kind, and their defaults."""
+    arguments = definition.args
+    names = [argument.arg for argument in arguments.args]
+    if names[:1] == ["self"]:
+        names = names[1:]
+    return {
+        "positional": names,
+        "keyword": [argument.arg for argument in arguments.kwonlyargs],
+        "defaults": [ast.unparse(value) for value in arguments.defaults],
+        "keyword defaults": [ast.unparse(value) for value in arguments.kw_defaults if value is not None],
+    }
+
+
+def signature_from_docstring(docstring: str) -> Signature:
+    """pybind11 writes the signature on the first line of every docstring."""
+    (definition,) = ast.parse(f"def {docstring.splitlines()[0]}: ...").body
+    assert isinstance(definition, ast.FunctionDef)
+    return signature_of(definition)
+
+
+def documented(module: ModuleType) -> dict[str, Signature]:
+    found = {}
+    for name, value in vars(module).items():
+        if isinstance(value, type):
+            for member, function in vars(value).items():
+                if isinstance(function, property):
+                    found[f"{name}.{member}"] = Signature()
+                elif member == "__init__" and (function.__doc__ or "").startswith("__init__("):
+                    found[f"{name}.__init__"] = signature_from_docstring(function.__doc__ or "")
+        elif callable(value) and not name.startswith("_"):
+            found[name] = signature_from_docstring(value.__doc__ or "")
+    return found
+
+
+def stubbed() -> dict[str, Signature]:
+    found = {}
+    for node in ast.parse(STUB.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = signature_of(node)
+        elif isinstance(node, ast.ClassDef):
+            for member in node.body:
+                assert isinstance(member, ast.FunctionDef)
+                found[f"{node.name}.{member.name}"] = Signature() if member.decorator_list else signature_of(member)
+    return found
+
+
+def test_stub_matches_the_compiled_module() -> None:
+    assert stubbed() == documented(_cpu)
