@@ -18,6 +18,7 @@ from nrc_fast.passes import (
     careful_nrc1_by_k,
     careful_residuals,
     gather,
+    mean_of,
     nrc1_by_k,
     principal_basis,
     residual_value,
@@ -195,7 +196,7 @@ def nrc2(
     basis = _weight_basis(W, source.features.columns)
     if len(basis) == 0:
         return math.nan
-    shift = gather(source, precision="highest").mean if chosen.centered_rows else None
+    shift = mean_of(source) if chosen.centered_rows else None
     (sums,), _ = careful_residuals(source, [Basis(basis, shift)], collapsed=False)
     return residual_value(chosen, sums, len(basis), source.count, source.features.columns)[0]
 
@@ -326,7 +327,7 @@ def _head_and_covariance(W: Any, Y: Any, covariance: Any) -> tuple[FloatArray, F
         sigma, epsilon = kernels.as_matrix(covariance, "covariance")
         _check_covariance(sigma, epsilon, n)
     else:
-        targets = ArraySource(kernels.as_rows(Y, "Y", vector_is_column=True).owner)
+        targets = ArraySource(kernels.as_rows(Y, "Y", vector_is_column=True))
         if targets.features.columns != n:
             msg = f"W has {n} rows and Y has {targets.features.columns} columns; both are the target dimension n"
             raise ValueError(msg)
@@ -553,7 +554,8 @@ class _Measurement:
         nrc2_value = math.nan
         if rank:
             nrc2_value, energy = residual_value(self.convention, sums[index + 2], rank, count, d)
-            self.bounds["nrc2"] = residual_bound(nrc2_value, energy, EPSILON * d, d, double_precision=is_double)
+            angle = EPSILON * d + (self.basis.mean_error if index else 0.0)
+            self.bounds["nrc2"] = residual_bound(nrc2_value, energy, angle, d, double_precision=is_double)
         return float(leading[-1, 0]), nrc2_value, (leading[:, 0], bounds), alternatives
 
     def _note_affine_collapse(self, value: float, alternatives: dict[str, dict[str, float]]) -> None:

@@ -46,8 +46,9 @@ LARGEST_FLOAT32_ENERGY = 2.0**80
 
 @dataclass(frozen=True)
 class Rows:
-    """A matrix in the memory of an array: N rows of d values."""
+    """A matrix in the memory of an array, N rows of d values, and how error messages call it."""
 
+    name: str
     owner: Any
     address: int
     count: int
@@ -79,8 +80,8 @@ class Rows:
         """A copy of the rows from `first` on where `mask` is set."""
         part = self.owner[first : first + len(mask)]
         if not isinstance(part, np.ndarray):
-            return as_rows(part[_torch().from_numpy(mask)], "rows")
-        return as_rows(np.ascontiguousarray(part[mask]), "rows")
+            return as_rows(part[_torch().from_numpy(mask)], self.name)
+        return as_rows(np.ascontiguousarray(part[mask]), self.name)
 
 
 def _torch() -> Any:
@@ -169,7 +170,8 @@ def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) 
         # Fields of records and files of the other byte order: the kernels step in whole elements.
         array = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=True)
     row_stride, column_stride = (stride // itemsize for stride in array.strides)
-    return Rows(array, array.ctypes.data, array.shape[0], array.shape[1], row_stride, column_stride, array.dtype.name)
+    return Rows(
+        name, array, array.ctypes.data, array.shape[0], array.shape[1], row_stride, column_stride, array.dtype.name)
 
 
 def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
@@ -190,7 +192,7 @@ def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
     rows, columns = tensor.shape
     row_stride, column_stride = tensor.stride()
     dtype = str(tensor.dtype).removeprefix("torch.")
-    return Rows(tensor, tensor.data_ptr(), rows, columns, row_stride, column_stride, dtype)
+    return Rows(name, tensor, tensor.data_ptr(), rows, columns, row_stride, column_stride, dtype)
 
 
 def as_matrix(values: Any, name: str) -> tuple[FloatArray, float]:
@@ -303,9 +305,9 @@ class NonFiniteRowsError(ValueError):
         self.first = first
 
 
-def _require_finite(name: str, counts: _cpu.RowCounts, rows: Rows) -> None:
+def _require_finite(counts: _cpu.RowCounts, rows: Rows) -> None:
     if counts.nonfinite:
-        raise NonFiniteRowsError(name, counts.nonfinite, counts.first_nonfinite, rows.count)
+        raise NonFiniteRowsError(rows.name, counts.nonfinite, counts.first_nonfinite, rows.count)
 
 
 def _address(array: FloatArray | None) -> int:
@@ -321,7 +323,6 @@ def gram(
     targets: Rows | None = None,
     target_shift: FloatArray | None = None,
     precision: str = "high",
-    name: str = "H",
 ) -> GramSums:
     """Shifted Gram, column sums, unit-row Gram and cross moments in one read; only lower triangles are filled.
 
@@ -340,8 +341,6 @@ def gram(
     precision : {"high", "highest", "fast"}
         "high" and "fast": rows that are not float64 in float32 blocks, added up in float64. "highest": float64.
         Rows whose squares leave the range of float32 are computed in float64 in any case.
-    name : str
-        How error messages call the features.
 
     Raises
     ------
@@ -354,13 +353,13 @@ def gram(
         msg = f"precision is {precision!r}; {', '.join(map(repr, PRECISIONS))} are known"
         raise ValueError(msg)
     double = features.is_double or precision == "highest"
-    sums = _gram_once(features, shift, plain, unit, targets, target_shift, double, name)
+    sums = _gram_once(features, shift, plain, unit, targets, target_shift, double)
     if sums.double_precision or not plain or sums.rows == 0:
         return sums
     energy = float(np.trace(sums.gram)) / sums.rows
     if SMALLEST_FLOAT32_ENERGY < energy < LARGEST_FLOAT32_ENERGY:
         return sums
-    return _gram_once(features, shift, plain, unit, targets, target_shift, True, name)
+    return _gram_once(features, shift, plain, unit, targets, target_shift, True)
 
 
 def _gram_once(
@@ -371,7 +370,6 @@ def _gram_once(
     targets: Rows | None,
     target_shift: FloatArray | None,
     double_precision: bool,
-    name: str,
 ) -> GramSums:
     d = features.columns
     plain_gram = np.zeros((d, d) if plain else (0, 0))
@@ -390,7 +388,7 @@ def _gram_once(
         cross=_address(cross),
         double_precision=double_precision,
     )
-    _require_finite(name, counts, features)
+    _require_finite(counts, features)
     return GramSums(features.count, plain_gram, column_sums, unit_gram, cross, counts.zero, double_precision)
 
 
@@ -449,7 +447,7 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
             )
         )
     counts = _cpu.residual(features.matrix, jobs, double_precision)
-    _require_finite("H", counts, features)
+    _require_finite(counts, features)
     return results
 
 
@@ -472,7 +470,7 @@ def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> tupl
         image=_address(image),
         column_sums=_address(column_sums),
     )
-    _require_finite("H", counts, features)
+    _require_finite(counts, features)
     return image, column_sums
 
 
@@ -494,7 +492,7 @@ def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targ
         targets=targets.matrix,
         errors=_address(errors),
     )
-    _require_finite("H", counts, features)
+    _require_finite(counts, features)
     return errors
 
 

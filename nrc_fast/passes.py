@@ -20,10 +20,21 @@ from nrc_fast.linalg import EPSILON, FloatArray, eigh_descending, orthonormalize
 from nrc_fast.sources import ArraySource
 from nrc_fast.statistics import FeatureStatistics
 
-__all__ = ["PrincipalBasis", "gather", "nrc1_by_k", "principal_basis", "residual_value", "residuals"]
+__all__ = [
+    "PrincipalBasis",
+    "careful_nrc1_by_k",
+    "careful_residuals",
+    "gather",
+    "mean_of",
+    "nrc1_by_k",
+    "principal_basis",
+    "residual_value",
+]
 
 # Below this share of the variance outside the basis, features count as collapsed and float32 does not suffice.
 COLLAPSED = 1e-4
+# Eigenvalues up to this multiple of the error of their matrix cannot be told from it.
+UNRESOLVED = 4.0
 # A float32 residual below this share of the energy has lost digits to its floor of about 1e-14.
 FLOAT32_RESIDUAL_FLOOR = 1e-6
 # Up to this many vectors a float64 residual costs no more than reading the rows.
@@ -47,12 +58,15 @@ class PrincipalBasis:
 
     Attributes
     ----------
-    vectors : (k, d) float64 array
-        Orthonormal rows; the leading j of them span the leading j components.
+    vectors : (r, d) float64 array
+        Orthonormal rows; the leading j of them span the leading j components. Fewer than were asked for where the
+        features vary in fewer directions.
     eigenvalues : (d,) float64 array
         Of the covariance, or of the second moment for an uncentered basis; descending.
     mean : (d,) float64 array
         Mean of the features, as precise as the basis.
+    mean_error : float
+        Bound of the error of the mean relative to the spread of the features.
     angles : (k,) float64 array
         Bound of the angle of the leading j = 1..k components to the exact ones.
     collapsed : bool
@@ -62,27 +76,50 @@ class PrincipalBasis:
     vectors: FloatArray
     eigenvalues: FloatArray
     mean: FloatArray
+    mean_error: float
     angles: FloatArray
     collapsed: bool
 
 
 def principal_basis(source: ArraySource, statistics: FeatureStatistics, k: int, *, centered: bool) -> PrincipalBasis:
-    """The leading k components, refined by one more read of the source if the features are collapsed."""
-    matrix = statistics.covariance if centered else statistics.second_moment
-    error = statistics.covariance_error + EPSILON * float(np.trace(matrix))
-    eigenvalues, eigenvectors = eigh_descending(matrix)
+    """The leading k components.
+
+    The source is read again where float32 blocks do not do: in float64 if the last component cannot be told from
+    their rounding, and once, for a step of subspace iteration, if the features are collapsed.
+    """
+    eigenvalues, eigenvectors, error = _spectrum(statistics, centered=centered)
+    if not statistics.is_double and 0.0 < eigenvalues[0] and eigenvalues[k - 1] <= UNRESOLVED * error:
+        statistics = gather(source, precision="highest")
+        eigenvalues, eigenvectors, error = _spectrum(statistics, centered=centered)
     total = max(float(eigenvalues.sum()), 0.0)
     outside = float(np.maximum(eigenvalues[k:], 0.0).sum())
     collapsed = k < statistics.d and outside <= COLLAPSED * total
-    vectors = np.ascontiguousarray(eigenvectors[:, :k].T)
-    mean = statistics.mean
-    if not collapsed or statistics.is_double or total == 0.0:
+    rank = min(k, resolved_rank(eigenvalues))
+    vectors = np.ascontiguousarray(eigenvectors[:, :rank].T)
+    if not collapsed or statistics.is_double or rank == 0:
         angles = np.array([angle_bound(eigenvalues, j, error) for j in range(1, k + 1)])
-        return PrincipalBasis(vectors, eigenvalues, mean, angles, collapsed)
+        mean_error = statistics.relative_error
+        return PrincipalBasis(vectors, eigenvalues, statistics.mean, mean_error, angles, collapsed)
     vectors, mean = _refine(source, statistics, vectors, centered=centered)
     exact = 2.0 * EPSILON * statistics.d**0.5 * total
     angles = np.array([refined_angle_bound(eigenvalues, j, error, exact) for j in range(1, k + 1)])
-    return PrincipalBasis(vectors, eigenvalues, mean, angles, collapsed)
+    return PrincipalBasis(vectors, eigenvalues, mean, EPSILON, angles, collapsed)
+
+
+def _spectrum(statistics: FeatureStatistics, *, centered: bool) -> tuple[FloatArray, FloatArray, float]:
+    """Eigenvalues and vectors of the matrix whose components are asked for, and the bound of its error."""
+    matrix = statistics.covariance if centered else statistics.second_moment
+    values, vectors = eigh_descending(matrix)
+    return values, vectors, statistics.covariance_error + EPSILON * float(np.trace(matrix))
+
+
+def resolved_rank(eigenvalues: FloatArray) -> int:
+    """How many components there are: eigenvalues that can be told from the rounding of the largest.
+
+    Directions beyond are arbitrary. NRC1 with more components than these is, by definition, NRC1 with all of these
+    (and 0 for k = d).
+    """
+    return int(np.count_nonzero(eigenvalues > len(eigenvalues) * EPSILON * max(float(eigenvalues[0]), 0.0)))
 
 
 def _refine(
@@ -101,6 +138,14 @@ def _refine(
         # The rows were shifted by a mean that float32 blocks had left a little off.
         image -= source.count * np.outer(vectors @ offset, offset)
     return np.ascontiguousarray(orthonormalize(image.T).T), shift + offset
+
+
+def mean_of(source: ArraySource) -> FloatArray:
+    """Mean of the features, summed in float64: one read."""
+    statistics = FeatureStatistics(source.features.columns, precision="highest")
+    for chunk in source.chunks():
+        statistics.update(chunk, products=False)
+    return statistics.mean
 
 
 # ---- residuals ----
@@ -149,7 +194,7 @@ def residual_value(convention: Convention, sums: ResidualSums, k: int, count: in
     if not by_k[0] > 0.0:
         return float("nan"), 0.0
     scale = float(by_k[0]) if convention.relative else float(count)
-    value = 0.0 if k >= d else float(by_k[k]) / scale
+    value = 0.0 if k >= d else float(by_k[min(k, len(by_k) - 1)]) / scale
     return value, float(by_k[0]) / scale
 
 
@@ -166,15 +211,18 @@ def nrc1_by_k(
     """
     d = statistics.d
     rows = _second_moment_of_rows(source, statistics, convention)
-    eigenvalues, vectors = eigh_descending(_matrix_of_basis(statistics, convention))
+    eigenvalues, vectors, matrix_error = _spectrum(statistics, centered=convention.centered_basis)
     parts = np.maximum(np.einsum("ij,ij->j", vectors, rows @ vectors), 0.0)
     energy = float(parts.sum())
     if not energy > 0.0:
         return np.full(d, np.nan), np.full(d, np.nan)
     if convention.relative:
         parts, energy = parts / energy, 1.0
-    values = np.append(np.cumsum(parts[::-1])[::-1][1:], 0.0)
-    angles = [angle_bound(eigenvalues, k, statistics.covariance_error) for k in range(1, d + 1)]
+    remaining = np.cumsum(parts[::-1])[::-1]
+    values = np.append(remaining[1:], 0.0)
+    rank = resolved_rank(eigenvalues)
+    values[rank:-1] = remaining[rank] if rank < d else 0.0
+    angles = [angle_bound(eigenvalues, min(k, max(rank, 1)), matrix_error) for k in range(1, d + 1)]
     error = statistics.relative_error
     bounds = np.array([trace_bound(v, energy, a, error) for v, a in zip(values, angles, strict=True)])
     bounds[-1] = 0.0
@@ -184,11 +232,11 @@ def nrc1_by_k(
 def careful_nrc1_by_k(
     source: ArraySource, convention: Convention, *, precision: str, rtol: float
 ) -> tuple[FloatArray, FloatArray]:
-    """The same, read again where values lie near the floor: first the moments in float64, then explicitly."""
+    """The same, read again where the bounds are too wide: first the moments in float64, then explicitly."""
     unit_rows = convention.unit_rows and not convention.centered_rows
     statistics = gather(source, unit_rows=unit_rows, precision=precision)
     values, bounds = nrc1_by_k(source, statistics, convention)
-    if _near_floor(values, statistics, rtol).any() and not statistics.is_double:
+    if (bounds > rtol * values).any() and not statistics.is_double:
         statistics = gather(source, unit_rows=unit_rows, precision="highest")
         values, bounds = nrc1_by_k(source, statistics, convention)
     near = _near_floor(values, statistics, rtol)
@@ -211,10 +259,6 @@ def _near_floor(values: FloatArray, statistics: FeatureStatistics, rtol: float) 
     near: np.ndarray[Any, np.dtype[np.bool_]] = 3.0 * statistics.relative_error * energy > rtol * values
     near[-1] = False
     return near
-
-
-def _matrix_of_basis(statistics: FeatureStatistics, convention: Convention) -> FloatArray:
-    return statistics.covariance if convention.centered_basis else statistics.second_moment
 
 
 def _second_moment_of_rows(source: ArraySource, statistics: FeatureStatistics, convention: Convention) -> FloatArray:

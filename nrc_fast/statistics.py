@@ -56,8 +56,10 @@ class FeatureStatistics:
         self._target_gram = np.zeros((n_targets, n_targets))
         self._target_sums = np.zeros(n_targets)
 
-    def update(self, chunk: Chunk) -> FeatureStatistics:
+    def update(self, chunk: Chunk, *, products: bool = True) -> FeatureStatistics:
         """Add the rows of a chunk; when it raises, nothing was added.
+
+        Without `products` only counts and sums are added, which is all that means need.
 
         Raises
         ------
@@ -74,11 +76,12 @@ class FeatureStatistics:
         target_sums = None
         if targets is not None:
             # The targets' own moments come from the same kernel, in float64 whatever their dtype.
-            target_sums = kernels.gram(targets, name="Y", shift=self.target_shift, precision="highest")
+            target_sums = kernels.gram(targets, shift=self.target_shift, precision="highest")
         sums = kernels.gram(
             features,
             shift=self.shift,
-            unit="raw" if self.unit_rows else None,
+            plain=products,
+            unit="raw" if self.unit_rows and products else None,
             targets=targets,
             target_shift=self.target_shift if targets is not None else None,
             precision=self.precision,
@@ -91,9 +94,10 @@ class FeatureStatistics:
         self.count += sums.rows
         self.zero_rows += sums.zero_rows
         self.is_double = self.is_double and sums.double_precision
-        self._gram += sums.gram
         self._sums += sums.column_sums
-        if self.unit_rows:
+        if sums.gram.size:
+            self._gram += sums.gram
+        if sums.unit_gram.size:
             self._unit_gram += sums.unit_gram
         if target_sums is not None:
             self._cross += sums.cross

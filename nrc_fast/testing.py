@@ -119,9 +119,14 @@ def _projected_rows(rows: FloatArray, convention: str) -> FloatArray:
 
 
 def _principal_components(rows: FloatArray) -> FloatArray:
-    """All d right singular vectors as columns, the largest first; only the R of a QR is needed for them."""
+    """The right singular vectors as columns, the largest first; only the R of a QR is needed for them.
+
+    Those whose variance is not above ``d * eps`` of the largest are arbitrary and left out.
+    """
     triangle = np.linalg.qr(rows, mode="r")
-    return np.asarray(np.linalg.svd(triangle, full_matrices=True)[2].T)
+    _, scales, directions = np.linalg.svd(triangle, full_matrices=False)
+    kept = scales > math.sqrt(rows.shape[1] * _EPSILON) * scales[0]
+    return np.asarray(directions[kept].T)
 
 
 def reference_gram(H: Any, shift: Any = None) -> FloatArray:
@@ -196,7 +201,7 @@ def reference_nrc1(H: Any, n: int | Sequence[int] | None, convention: str = "nrc
     """NRC1: mean squared distance of the rows from their first n principal components.
 
     The components are taken from the rows one after the other, so every k costs no more than the largest one.
-    A zero row has residual 0 and stays in the mean; n = d is exactly 0.
+    Where the features vary in fewer than n directions, those directions are all the components there are. A zero row has residual 0 and stays in the mean; n = d is exactly 0.
 
     Parameters
     ----------
@@ -236,8 +241,8 @@ def reference_nrc1(H: Any, n: int | Sequence[int] | None, convention: str = "nrc
         total = np.sum(rest**2) if convention == "variance" else len(rows)
         components = _principal_components(_centered(rows) if _CONVENTIONS[convention][0] else rows)
         for k in range(1, int(numbers.max()) + 1):
-            component = components[:, k - 1]
-            rest = rest - np.outer(rest @ component, component)
+            component = components[:, k - 1 : k]  # empty where the features vary in fewer directions
+            rest = rest - (rest @ component) @ component.T
             by_k[k - 1] = np.sum(rest**2) / total if k < d else 0.0
     return float(by_k[int(numbers[0]) - 1]) if single else by_k[numbers - 1]
 

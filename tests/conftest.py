@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+# The references are small: numpy's own threads would only wait for one another.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def load_neighbour(stem: str) -> Any:
@@ -32,3 +38,40 @@ def peer_a() -> Any:
 @pytest.fixture
 def peer_b() -> Any:
     return load_neighbour("peers").half_collapsed()
+
+
+# ---- the compiled kernels ----
+
+
+@pytest.fixture(scope="session")
+def arrays() -> Any:
+    """Rows and references of tests/arrays.py."""
+    return load_neighbour("arrays")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "isa" in metafunc.fixturenames:
+        from nrc_fast import kernels
+
+        metafunc.parametrize("isa", kernels.available_isas(), indirect=True)
+
+
+@pytest.fixture
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of each instruction set that this machine can run, in use for one test."""
+    from nrc_fast import kernels
+
+    before = kernels.current_isa()
+    kernels.set_isa(request.param)
+    yield request.param
+    kernels.set_isa(before)
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """`kernels.set_thread_count`, undone after the test."""
+    from nrc_fast import kernels
+
+    before = kernels.thread_count()
+    yield kernels.set_thread_count
+    kernels.set_thread_count(before)

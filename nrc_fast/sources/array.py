@@ -28,7 +28,8 @@ class ArraySource:
 
     Parameters
     ----------
-    features, targets : array or tensor
+    features : array, tensor or Rows
+    targets : array or tensor, optional
     nonfinite : {"raise", "skip"}
         "skip" leaves out rows with NaN or infinite values, counts them in `skipped`, and copies the others chunk
         by chunk. With "raise" nothing is copied and the kernels complain.
@@ -43,10 +44,10 @@ class ArraySource:
         if nonfinite not in ("raise", "skip"):
             msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
             raise ValueError(msg)
-        self.features = as_rows(features, "H")
+        self.features = features if isinstance(features, Rows) else as_rows(features, "H")
         self.targets = None if targets is None else as_rows(targets, "Y", vector_is_column=True)
         if self.features.count == 0:
-            msg = f"H has shape (0, {self.features.columns}): no samples to measure"
+            msg = f"{self.features.name} has shape (0, {self.features.columns}): no samples to measure"
             raise ValueError(msg)
         if self.targets is not None and self.targets.count != self.features.count:
             msg = f"H has {self.features.count} rows and Y has {self.targets.count}; one per sample is expected in both"

@@ -1,0 +1,99 @@
+"""What importing costs, what it does not do, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nrc_fast
+
+PACKAGE = Path(nrc_fast.__file__).parent
+
+# From the bottom up: a module imports from modules to its left only.
+LAYERS = (
+    "_cpu linalg conventions kernels sources.array sources statistics metrics ufm.closed_form ufm bounds passes "
+    "report plot collapse demo diagnostics cli __main__"
+).split()
+
+
+def run_python(code: str, *options: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_import_is_lean(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, numpy\n"
+        "start = time.perf_counter()\n"
+        "import nrc_fast\n"
+        "heavy = {'torch', 'matplotlib', 'scipy', 'tqdm', 'ml_dtypes'} & set(sys.modules)\n"
+        "print(time.perf_counter() - start, *sorted(heavy))"
+    )
+    results = [run_python(code, cwd=tmp_path) for _ in range(3)]
+    assert all(result.returncode == 0 for result in results), results[0].stderr
+    assert {tuple(result.stdout.split()[1:]) for result in results} == {()}
+    assert min(float(result.stdout.split()[0]) for result in results) < 0.3
+
+
+def test_source_tree_that_was_not_built_says_so(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "nrc_fast", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    result = run_python("import nrc_fast", "-S", "-E", cwd=tmp_path)
+    assert "source tree whose compiled core was not built" in result.stderr
+    assert "pip install ." in result.stderr
+    assert "circular" not in result.stderr
+
+
+def test_no_module_is_named_like_a_public_function() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(nrc_fast.__path__)}
+    assert not modules & set(nrc_fast.__all__)
+    assert sorted(nrc_fast.__all__) == nrc_fast.__all__
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules of the package that a file imports, without the package's own name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("nrc_fast"):
+            stem = node.module.removeprefix("nrc_fast").lstrip(".")
+            names = [".".join(filter(None, (stem, alias.name))) for alias in node.names]
+            found |= {name if name in LAYERS else stem for name in names} - {""}
+    return found
+
+
+def test_imports_point_downward() -> None:
+    paths = {
+        str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".").removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    del paths["__init__"]
+    assert set(paths) | {"_cpu"} == set(LAYERS) | {"testing"}
+    assert imported_modules(paths.pop("testing")) == set()
+    for name, path in paths.items():
+        above = {other for other in imported_modules(path) if LAYERS.index(other) >= LAYERS.index(name)}
+        assert not above, f"{name} imports {above}"
+
+
+@pytest.mark.parametrize(
+    "name", [module.name for module in pkgutil.walk_packages(nrc_fast.__path__, "nrc_fast.")] + ["nrc_fast"]
+)
+def test_examples_in_docstrings(name: str) -> None:
+    if name == "nrc_fast.__main__":
+        pytest.skip("runs the command line")
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_public_functions_have_an_example_and_say_what_they_raise() -> None:
+    for name in nrc_fast.__all__:
+        value = getattr(nrc_fast, name)
+        if callable(value) and not isinstance(value, type):
+            assert ">>>" in value.__doc__, name
+            assert re.search(r"Raises\n\s+------", value.__doc__), name
