@@ -1,6 +1,6 @@
 """Benchmarks: ours and rivals, interleaved in one run, with the error of each beside its time.
 
-    python bench/run.py --routine nrc1 [--shape 400000x256] [--dtype float32] [--runs 5] [--out results.json]
+python bench/run.py --routine nrc1 [--shape 400000x256] [--dtype float32] [--runs 5] [--out results.json]
 """
 
 from __future__ import annotations

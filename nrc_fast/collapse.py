@@ -598,9 +598,7 @@ class _Measurement:
         values["ufm"] = self._prediction(sigma, values.get("gamma", math.nan))
         return values
 
-    def _readout_bound(
-        self, eigenvalues: FloatArray, vectors: FloatArray, cross: FloatArray, variance: float
-    ) -> float:
+    def _readout_bound(self, eigenvalues: FloatArray, vectors: FloatArray, cross: FloatArray, variance: float) -> float:
         """Every direction explains |v^T C_hy|^2/lambda of the variance, and all three are a little off."""
         kept = eigenvalues > 0.0
         loadings = np.linalg.norm(vectors.T[kept] @ cross, axis=1)

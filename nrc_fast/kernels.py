@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 DTYPES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
+MOST_THREADS = 65536
 PRECISIONS = ("high", "highest", "fast")
 
 # Mean squared magnitudes outside of which squares of float32 numbers over- or underflow: float64 is used instead.
@@ -171,7 +172,8 @@ def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) 
         array = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=True)
     row_stride, column_stride = (stride // itemsize for stride in array.strides)
     return Rows(
-        name, array, array.ctypes.data, array.shape[0], array.shape[1], row_stride, column_stride, array.dtype.name)
+        name, array, array.ctypes.data, array.shape[0], array.shape[1], row_stride, column_stride, array.dtype.name
+    )
 
 
 def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
@@ -247,8 +249,11 @@ def set_thread_count(count: int) -> None:
     Raises
     ------
     ValueError
-        `count` is below 1.
+        `count` is not between 1 and 65,536.
     """
+    if not 1 <= count <= MOST_THREADS:
+        msg = f"the number of threads is {count}; give 1 or more, up to {MOST_THREADS}"
+        raise ValueError(msg)
     _cpu.set_thread_count(count)
 
 
@@ -266,7 +271,7 @@ def _read_environment() -> None:
             continue
         # OMP_NUM_THREADS may be a list, one number for each level of nesting.
         first = text.split(",")[0].strip()
-        if first.isdecimal() and int(first) > 0:
+        if first.isdecimal() and 1 <= int(first) <= MOST_THREADS:
             set_thread_count(int(first))
             return
         if variable == "NRC_FAST_NUM_THREADS":
@@ -354,12 +359,16 @@ def gram(
         raise ValueError(msg)
     double = features.is_double or precision == "highest"
     sums = _gram_once(features, shift, plain, unit, targets, target_shift, double)
-    if sums.double_precision or not plain or sums.rows == 0:
-        return sums
-    energy = float(np.trace(sums.gram)) / sums.rows
-    if SMALLEST_FLOAT32_ENERGY < energy < LARGEST_FLOAT32_ENERGY:
+    if sums.double_precision or sums.rows == 0 or _in_range_of_float32(sums):
         return sums
     return _gram_once(features, shift, plain, unit, targets, target_shift, True)
+
+
+def _in_range_of_float32(sums: GramSums) -> bool:
+    if not np.isfinite(sums.column_sums).all():
+        return False
+    energy = float(np.trace(sums.gram)) / sums.rows
+    return sums.gram.size == 0 or SMALLEST_FLOAT32_ENERGY < energy < LARGEST_FLOAT32_ENERGY
 
 
 def _gram_once(

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 
 # The references are small: numpy's own threads would only wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -75,3 +76,17 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     before = kernels.thread_count()
     yield kernels.set_thread_count
     kernels.set_thread_count(before)
+
+
+@pytest.fixture(scope="session")
+def run_alone() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python code in a process of its own, with no setting of the kernels but those given as keywords."""
+
+    def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        others = {key: value for key, value in os.environ.items() if not key.startswith(("NRC_FAST", "OMP_"))}
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        return subprocess.run(
+            command, env=others | environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    return run

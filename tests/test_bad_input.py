@@ -93,7 +93,9 @@ def test_number_of_components(n: Any, error: type[Exception], words: str) -> Non
         pytest.param({"n": 2, "b": np.zeros(2)}, "b was given without W", id="b without W"),
         pytest.param({"W": W, "b": np.zeros(3)}, "b has 3 values", id="b too long"),
         pytest.param({"W": np.full((2, 6), np.nan)}, "W has 12 values that are not finite", id="W not finite"),
-        pytest.param({"n": 2, "convention": "nrc"}, "unknown convention 'nrc'; the known ones are nrc24", id="convention"),
+        pytest.param(
+            {"n": 2, "convention": "nrc"}, "unknown convention 'nrc'; the known ones are nrc24", id="convention"
+        ),
         pytest.param({"n": 2, "precision": "low"}, "precision is 'low'", id="precision"),
         pytest.param({"n": 2, "nonfinite": "drop"}, "nonfinite is 'drop'", id="nonfinite"),
     ],
@@ -126,8 +128,12 @@ def test_a_device_that_cannot_be_used_is_refused(device: Any) -> None:
         pytest.param({"covariance": SIGMA + [[0, 1], [0, 0]]}, ValueError, "not symmetric", id="not symmetric"),
         pytest.param({"covariance": -SIGMA}, ValueError, "negative eigenvalue", id="negative"),
         pytest.param({"Y": Y.astype(int)}, TypeError, "Y has dtype int64", id="integers"),
-        pytest.param({"covariance": SIGMA, "gamma": 0.9}, ValueError, r"must lie in \[0, lambda_min\]", id="gamma large"),
-        pytest.param({"covariance": SIGMA, "gamma": -0.1}, ValueError, r"must lie in \[0, lambda_min\]", id="gamma < 0"),
+        pytest.param(
+            {"covariance": SIGMA, "gamma": 0.9}, ValueError, r"must lie in \[0, lambda_min\]", id="gamma large"
+        ),
+        pytest.param(
+            {"covariance": SIGMA, "gamma": -0.1}, ValueError, r"must lie in \[0, lambda_min\]", id="gamma < 0"
+        ),
         pytest.param({"covariance": SIGMA, "gamma": np.nan}, ValueError, "gamma is nan", id="gamma NaN"),
         pytest.param({"covariance": SIGMA, "gamma": "0.1"}, TypeError, "gamma is '0.1'", id="gamma text"),
     ],

@@ -268,7 +268,11 @@ def test_as_many_components_as_features_leave_nothing() -> None:
 
 def test_inputs_are_not_changed() -> None:
     rng = np.random.default_rng(0)
-    arrays = [spread_features(rng, 200, 8).astype(np.float32), rng.standard_normal((200, 2)), rng.standard_normal((2, 8))]
+    arrays = [
+        spread_features(rng, 200, 8).astype(np.float32),
+        rng.standard_normal((200, 2)),
+        rng.standard_normal((2, 8)),
+    ]
     before = [array.tobytes() for array in arrays]
     for array in arrays:
         array.setflags(write=False)
@@ -405,7 +409,11 @@ def test_nrc3_of_a_covariance_and_its_curve(peer: Any) -> None:
 
 def test_skipping_equals_measuring_the_other_rows() -> None:
     rng = np.random.default_rng(0)
-    H, Y, W = spread_features(rng, 400, 6).astype(np.float32), rng.standard_normal((400, 2)), rng.standard_normal((2, 6))
+    H, Y, W = (
+        spread_features(rng, 400, 6).astype(np.float32),
+        rng.standard_normal((400, 2)),
+        rng.standard_normal((2, 6)),
+    )
     H[[3, 77]] = np.nan
     H[50, 2] = np.inf
     Y[200, 1] = np.nan

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -263,7 +264,7 @@ def test_rows_are_copied_from_bfloat16_arrays() -> None:
     assert reference_rows(array).tolist() == [[0.5, 0.10009765625]]  # 0.1 with 8 binary digits
 
 
-def test_numpy_users_do_not_wait_for_torch() -> None:
+def test_numpy_users_do_not_wait_for_torch(tmp_path: Path) -> None:
     code = """
 import sys
 import numpy as np
@@ -271,7 +272,7 @@ from nrc_fast.testing import reference_nrc1, reference_nrc2
 rows = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
 print(reference_nrc1(rows, 2) + reference_nrc2(rows, rows[:2]) > 0, "torch" in sys.modules)
 """
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert answer.stdout.split() == ["True", "False"]
 
 

@@ -71,9 +71,9 @@ class GramPass {
         g_(request),
         shift_(request.shift, g_.columns, g_.padded, g_.kernels.element_size),
         no_shift_(nullptr, g_.columns, g_.padded, g_.kernels.element_size),
-        norm_shift_(round_up(g_.columns, 8) * 8) {
+        unit_shift_(round_up(g_.columns, 8) * 8) {
     if (request.unit_rows_are_shifted && request.shift != nullptr) {
-      std::copy_n(request.shift, g_.columns, norm_shift_.as<double>());
+      std::copy_n(request.shift, g_.columns, unit_shift_.as<double>());
     }
   }
 
@@ -134,7 +134,7 @@ class GramPass {
     const std::int64_t count = rows.last - rows.first;
     rows_.count[dtype]({data, source.row_stride, count, g_.columns, block.first + rows.first, false, counts});
     if (request_.unit_gram != nullptr) {
-      rows_.norms[dtype]({data, source.row_stride, count, g_.columns, norm_shift_.as<double>(),
+      rows_.norms[dtype]({data, source.row_stride, count, g_.columns, unit_shift_.as<double>(),
                           space.norms.as<double>() + rows.first});
     }
     if (request_.cross != nullptr) load_targets(space, block, rows);
@@ -168,7 +168,7 @@ class GramPass {
       const Range panels = share(g_.panels, parts, p);
       g_.kernels.pack[static_cast<int>(request_.features.dtype)](
           {source.rows, source.row_stride, block.count, g_.columns, panels.first, panels.last, shift.high.get(),
-           shift.low.get(), norms, space.packed.get(), space.block_sums.get()});
+           shift.low.get(), norms, unit_shift_.as<double>(), space.packed.get(), space.block_sums.get()});
     });
   }
 
@@ -275,7 +275,7 @@ class GramPass {
   Geometry g_;
   Shift shift_;
   Shift no_shift_;
-  Buffer norm_shift_;
+  Buffer unit_shift_;
 };
 
 }  // namespace

@@ -93,18 +93,39 @@ void pack_rows_of(const PackArguments& task) {
   }
 }
 
+// ||row - shift|| = norm * 2^exponent, of a row whose square, or whose norm itself, may over- or underflow.
+struct ScaledNorm {
+  double norm;
+  int exponent;
+};
+
+template <class Row>
+NRC_FAST_INLINE ScaledNorm scaled_norm(const Row* row, const double* shift, std::int64_t columns) {
+  double largest = 0.0;
+  for (std::int64_t c = 0; c < columns; ++c) {
+    const double value = as_double(row[c]) - shift[c];
+    if (!is_finite(value)) return {value, 0};
+    const double magnitude = value < 0 ? -value : value;
+    if (magnitude > largest) largest = magnitude;
+  }
+  int exponent = 0;
+  (void)__builtin_frexp(largest, &exponent);
+  double energy = 0.0;
+  for (std::int64_t c = 0; c < columns; ++c) {
+    const double value = __builtin_ldexp(as_double(row[c]) - shift[c], -exponent);
+    energy += value * value;
+  }
+  return {__builtin_sqrt(energy), exponent};
+}
+
 // A row with an extreme norm: divided value by value in float64.
 template <class T, class Row>
 void pack_extreme_row(const PackArguments& task, std::int64_t r) {
   constexpr int width = panel_width<T>;
   const Row* const row = static_cast<const Row*>(task.rows) + r * task.row_stride;
+  const ScaledNorm norm = scaled_norm(row, task.unit_shift, task.columns);
   for (std::int64_t c = task.first_panel * width; c < task.last_panel * width && c < task.columns; ++c) {
-    const double high = static_cast<const T*>(task.shift_high)[c];
-    const double low = static_cast<const T*>(task.shift_low)[c];
-    // Two steps, because norm itself may be subnormal or its inverse infinite.
-    int exponent = 0;
-    const double fraction = __builtin_frexp(task.row_norms[r], &exponent);
-    const double value = __builtin_ldexp(as_double(row[c]) - high - low, -exponent) / fraction;
+    const double value = __builtin_ldexp(as_double(row[c]) - task.unit_shift[c], -norm.exponent) / norm.norm;
     static_cast<T*>(task.packed)[(c / width * task.row_count + r) * width + c % width] = static_cast<T>(value);
   }
 }
@@ -119,27 +140,6 @@ void pack(const PackArguments& task) {
   } else {
     pack_rows_of<T, Row, false>(task);
   }
-}
-
-// ||row - shift|| of a row whose square over- or underflows: scaled by a power of two first.
-template <class Row>
-NRC_FAST_INLINE double row_norm(const Row* row, const double* shift, std::int64_t columns) {
-  double largest = 0.0;
-  for (std::int64_t c = 0; c < columns; ++c) {
-    const double value = as_double(row[c]) - shift[c];
-    if (!is_finite(value)) return value;
-    const double magnitude = value < 0 ? -value : value;
-    if (magnitude > largest) largest = magnitude;
-  }
-  if (largest == 0.0) return 0.0;
-  int exponent = 0;
-  (void)__builtin_frexp(largest, &exponent);
-  double energy = 0.0;
-  for (std::int64_t c = 0; c < columns; ++c) {
-    const double value = __builtin_ldexp(as_double(row[c]) - shift[c], -exponent);
-    energy += value * value;
-  }
-  return __builtin_ldexp(__builtin_sqrt(energy), exponent);
 }
 
 template <class Row>
@@ -162,7 +162,12 @@ void row_norms(const NormArguments& task) {
     }
     const double total = horizontal_sum<double, N>(energy);
     const bool safe = total > smallest_safe && total < largest_safe;
-    task.norms[r] = safe ? __builtin_sqrt(total) : row_norm(row, task.shift, task.columns);
+    if (safe) {
+      task.norms[r] = __builtin_sqrt(total);
+    } else {
+      const ScaledNorm norm = scaled_norm(row, task.shift, task.columns);
+      task.norms[r] = __builtin_ldexp(norm.norm, norm.exponent);
+    }
   }
 }
 

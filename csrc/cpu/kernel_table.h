@@ -20,7 +20,8 @@ struct PackArguments {
   std::int64_t last_panel;
   const void* shift_high;
   const void* shift_low;
-  const double* row_norms;  // null: rows as they are; else each is divided by its norm, and 0/0 is 0
+  const double* row_norms;   // null: rows as they are; else each is divided by its norm, and 0/0 is 0
+  const double* unit_shift;  // and their shift in float64, for norms that leave the range of the element type
   void* packed;
   void* column_sums;
 };

@@ -14,6 +14,9 @@ constexpr std::int64_t gathered_rows = 256;
 constexpr std::int64_t cached_bytes = 32 << 10;
 constexpr std::int64_t most_rows = 64;
 
+// Sums are taken over this many rows and then added up, so that rounding to one side does not grow with all rows.
+constexpr std::int64_t segment_rows = 4096;
+
 const ResidualKernels& kernels_for(const Matrix& features, bool double_precision) {
   const bool wide = double_precision || features.dtype == DType::float64;
   return wide ? current_kernels().residual_float64() : current_kernels().residual_float32();
@@ -118,10 +121,19 @@ BasisArguments basis_arguments(const Basis& basis, const RowGroup& group, const 
           nullptr};
 }
 
-// Sums of one basis over the rows of one thread.
+// Sums of one basis over some rows.
 struct ResidualSums {
   explicit ResidualSums(std::int64_t vectors)
       : raw_squares(static_cast<std::size_t>(vectors)), unit_squares(static_cast<std::size_t>(vectors)) {}
+
+  void add(const ResidualSums& other) {
+    raw += other.raw;
+    unit += other.unit;
+    for (std::size_t k = 0; k < raw_squares.size(); ++k) {
+      raw_squares[k] += other.raw_squares[k];
+      unit_squares[k] += other.unit_squares[k];
+    }
+  }
 
   std::vector<double> raw_squares;
   std::vector<double> unit_squares;
@@ -163,7 +175,16 @@ class ResidualPass {
   }
 
  private:
-  void run_rows(Range rows, Workspace& space, std::vector<ResidualSums>& sums) const {
+  void run_rows(Range rows, Workspace& space, std::vector<ResidualSums>& totals) const {
+    for (std::int64_t first = rows.first; first < rows.last; first += segment_rows) {
+      std::vector<ResidualSums> sums;
+      for (const ResidualJob& job : jobs_) sums.emplace_back(job.vectors);
+      run_segment({first, std::min(first + segment_rows, rows.last)}, space, sums);
+      for (std::size_t j = 0; j < jobs_.size(); ++j) totals[j].add(sums[j]);
+    }
+  }
+
+  void run_segment(Range rows, Workspace& space, std::vector<ResidualSums>& sums) const {
     for_each_group(features_, rows, space, [&](const RowGroup& group) {
       current_kernels().rows().count[static_cast<int>(features_.dtype)](
           {group.rows, group.row_stride, group.count, features_.columns, group.first, false, &space.counts});
@@ -181,9 +202,9 @@ class ResidualPass {
     double* const raw_weights = space.raw_weights.as<double>();
     double* const unit_weights = space.unit_weights.as<double>();
     double* const residuals = space.residuals.as<double>();
+    const int* const exponents = space.exponents.as<int>();
     for (std::int64_t r = 0; r < group.count; ++r) {
-      const int exponent = space.exponents.as<int>()[r];
-      raw_weights[r] = exponent == 0 ? 1.0 : std::ldexp(1.0, 2 * exponent);
+      raw_weights[r] = exponents[r] == 0 ? 1.0 : 0.0;
       unit_weights[r] = energies[r] > 0.0 ? 1.0 / energies[r] : 0.0;
     }
     const BasisArguments arguments = basis_arguments(basis, group, space);
@@ -197,11 +218,31 @@ class ResidualPass {
     }
     if (cancels) kernels_.explicit_residual(arguments);
     for (std::int64_t r = 0; r < group.count; ++r) {
-      sums.raw += raw_weights[r] * residuals[r];
+      const double residual = unscaled_square(residuals[r], exponents[r]);
+      sums.raw += residual;
       sums.unit += unit_weights[r] * residuals[r];
-      if (job.row_residuals != nullptr) job.row_residuals[group.first + r] = raw_weights[r] * residuals[r];
-      if (job.row_energies != nullptr) job.row_energies[group.first + r] = raw_weights[r] * energies[r];
+      if (exponents[r] != 0) add_scaled_squares(space, r, exponents[r], sums);
+      if (job.row_residuals != nullptr) job.row_residuals[group.first + r] = residual;
+      if (job.row_energies != nullptr) {
+        job.row_energies[group.first + r] = unscaled_square(energies[r], exponents[r]);
+      }
     }
+  }
+
+  // The squares of a row that was loaded divided by 2^exponent: each may over- or underflow on its own.
+  void add_scaled_squares(const Workspace& space, std::int64_t r, int exponent, ResidualSums& sums) const {
+    const std::size_t vectors = sums.raw_squares.size();
+    for (std::size_t k = 0; k < vectors; ++k) {
+      const std::size_t index = static_cast<std::size_t>(r) * vectors + k;
+      const double coefficient = kernels_.element_size == 8
+                                     ? space.coefficients.as<double>()[index]
+                                     : static_cast<double>(space.coefficients.as<float>()[index]);
+      sums.raw_squares[k] += unscaled_square(coefficient * coefficient, exponent);
+    }
+  }
+
+  static double unscaled_square(double square, int exponent) {
+    return exponent == 0 ? square : std::ldexp(square, 2 * exponent);
   }
 
   // Below this share of the energy the expanded form loses more than three decimal digits (float64) or two bits.
@@ -210,14 +251,7 @@ class ResidualPass {
   void add_results(const std::vector<std::vector<ResidualSums>>& sums) const {
     for (std::size_t j = 0; j < jobs_.size(); ++j) {
       ResidualSums total(jobs_[j].vectors);
-      for (const std::vector<ResidualSums>& part : sums) {
-        total.raw += part[j].raw;
-        total.unit += part[j].unit;
-        for (std::size_t k = 0; k < total.raw_squares.size(); ++k) {
-          total.raw_squares[k] += part[j].raw_squares[k];
-          total.unit_squares[k] += part[j].unit_squares[k];
-        }
-      }
+      for (const std::vector<ResidualSums>& part : sums) total.add(part[j]);
       add_leading(total.raw, total.raw_squares, jobs_[j].raw_sums);
       add_leading(total.unit, total.unit_squares, jobs_[j].unit_sums);
     }
@@ -267,12 +301,20 @@ RowCounts summed_pass(const Matrix& features, const Basis& basis, std::int64_t s
   }
   parallel_for(parts, [&](int p) {
     const auto index = static_cast<std::size_t>(p);
-    for_each_group(features, share(features.rows, parts, p), spaces[index], [&](const RowGroup& group) {
-      load_group(kernels, features, basis, group, spaces[index]);
-      note_nonfinite(group, spaces[index]);
-      kernels.project(basis_arguments(basis, group, spaces[index]));
-      visit(group, spaces[index], sums[index].as<double>());
-    });
+    const Range rows = share(features.rows, parts, p);
+    double* const totals = sums[index].as<double>();
+    std::vector<double> segment(static_cast<std::size_t>(size));
+    for (std::int64_t first = rows.first; first < rows.last; first += segment_rows) {
+      std::fill(segment.begin(), segment.end(), 0.0);
+      for_each_group(features, {first, std::min(first + segment_rows, rows.last)}, spaces[index],
+                     [&](const RowGroup& group) {
+                       load_group(kernels, features, basis, group, spaces[index]);
+                       note_nonfinite(group, spaces[index]);
+                       kernels.project(basis_arguments(basis, group, spaces[index]));
+                       visit(group, spaces[index], segment.data());
+                     });
+      for (std::int64_t i = 0; i < size; ++i) totals[i] += segment[static_cast<std::size_t>(i)];
+    }
   });
   RowCounts counts;
   for (const Workspace& space : spaces) merge(counts, space.counts);

@@ -74,6 +74,14 @@ NRC_FAST_INLINE T horizontal_sum(Vector<T, N> value) {
     using Half = Vector<T, N / 2>;
     Half low;
     Half high;
+#if defined(__AVX512F__)
+    // By name: the compiler halves the widest vectors by way of the stack.
+    if constexpr (sizeof(value) == 64) {
+      low = reinterpret<Half>(_mm512_castpd512_pd256(reinterpret<__m512d>(value)));
+      high = reinterpret<Half>(_mm512_extractf64x4_pd(reinterpret<__m512d>(value), 1));
+      return horizontal_sum<T, N / 2>(low + high);
+    }
+#endif
     __builtin_memcpy(&low, &value, sizeof(Half));
     __builtin_memcpy(&high, reinterpret_cast<const char*>(&value) + sizeof(Half), sizeof(Half));
     return horizontal_sum<T, N / 2>(low + high);
