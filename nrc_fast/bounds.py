@@ -41,16 +41,16 @@ def refined_angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float, ex
     return min(1.0, angle_bound(eigenvalues, k, matrix_error) * ratio + exact)
 
 
-def residual_bound(value: float, energy: float, angle: float, d: int, *, double_precision: bool) -> float:
-    """Bound of a mean explicit residual, of rows with mean energy `energy`, on a basis turned by up to `angle`.
+def residual_bound(value: float, energy: float, angle: float, d: int, count: int, *, double_precision: bool) -> float:
+    """Bound of a mean explicit residual of `count` rows with mean energy `energy`, on a basis off by up to `angle`.
 
     Turning a subspace by a mixes at most ``a sqrt(energy)`` into a residual vector of mean size sqrt(value), in the
     mean over rows; the rounding of the projection acts the same way.
     """
     unit = EPSILON / 2 if double_precision else SINGLE_EPSILON
-    turn = angle + 2.0 * unit * math.sqrt(d)
+    turn = angle + unit * (4.0 + 2.0 * math.sqrt(d))
     mixed = 2.0 * turn * math.sqrt(max(value, 0.0) * energy) + turn * turn * energy
-    return min(mixed + d * EPSILON * value, max(energy, value))
+    return min(mixed + EPSILON * (d + 4.0 * math.sqrt(count)) * value, max(energy, value))
 
 
 def trace_bound(value: float, energy: float, angle: float, relative_error: float) -> float:

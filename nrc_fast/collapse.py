@@ -546,7 +546,7 @@ class _Measurement:
         leading = np.array([residual_value(self.convention, sums[index], k, count, d) for k in range(1, self.n + 1)])
         bounds = np.array(
             [
-                residual_bound(value, energy, angle, d, double_precision=is_double)
+                residual_bound(value, energy, angle, d, count, double_precision=is_double)
                 for (value, energy), angle in zip(leading, self.basis.angles, strict=True)
             ]
         )
@@ -555,7 +555,7 @@ class _Measurement:
         if rank:
             nrc2_value, energy = residual_value(self.convention, sums[index + 2], rank, count, d)
             angle = EPSILON * d + (self.basis.mean_error if index else 0.0)
-            self.bounds["nrc2"] = residual_bound(nrc2_value, energy, angle, d, double_precision=is_double)
+            self.bounds["nrc2"] = residual_bound(nrc2_value, energy, angle, d, count, double_precision=is_double)
         return float(leading[-1, 0]), nrc2_value, (leading[:, 0], bounds), alternatives
 
     def _note_affine_collapse(self, value: float, alternatives: dict[str, dict[str, float]]) -> None:

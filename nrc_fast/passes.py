@@ -88,7 +88,7 @@ def principal_basis(source: ArraySource, statistics: FeatureStatistics, k: int, 
     their rounding, and once, for a step of subspace iteration, if the features are collapsed.
     """
     eigenvalues, eigenvectors, error = _spectrum(statistics, centered=centered)
-    if not statistics.is_double and 0.0 < eigenvalues[0] and eigenvalues[k - 1] <= UNRESOLVED * error:
+    if not statistics.is_double and eigenvalues[0] > 0.0 and eigenvalues[k - 1] <= UNRESOLVED * error:
         statistics = gather(source, precision="highest")
         eigenvalues, eigenvectors, error = _spectrum(statistics, centered=centered)
     total = max(float(eigenvalues.sum()), 0.0)
@@ -249,7 +249,9 @@ def careful_nrc1_by_k(
     for j in range(1, k + 1):
         value, energy = residual_value(convention, sums, j, source.count, statistics.d)
         values[j - 1] = value
-        bounds[j - 1] = residual_bound(value, energy, basis.angles[j - 1], statistics.d, double_precision=True)
+        bounds[j - 1] = residual_bound(
+            value, energy, basis.angles[j - 1], statistics.d, source.count, double_precision=True
+        )
     return values, bounds
 
 

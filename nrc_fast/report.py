@@ -51,7 +51,8 @@ class Report:
     effective_rank, stable_rank : float
         Of the covariance: exp of the entropy of its spectrum, and sum lambda^2 / lambda_1^2.
     cka, linear_mse, mse, r2 : float
-        MSE is summed over the outputs. `mse` and `r2` need weights, bias and targets.
+        MSE is summed over the outputs. `mse` and `r2` need weights, bias and targets. The readout of `linear_mse`
+        uses the directions of the features whose variance can be told from rounding.
     zero_rows, skipped_rows : int
     bounds : mapping of str to float or array
         Absolute bound of the metric of that name.

@@ -201,7 +201,8 @@ def reference_nrc1(H: Any, n: int | Sequence[int] | None, convention: str = "nrc
     """NRC1: mean squared distance of the rows from their first n principal components.
 
     The components are taken from the rows one after the other, so every k costs no more than the largest one.
-    Where the features vary in fewer than n directions, those directions are all the components there are. A zero row has residual 0 and stays in the mean; n = d is exactly 0.
+    Where the features vary in fewer than n directions, those directions are all the components there are. A zero row
+    has residual 0 and stays in the mean; n = d is exactly 0.
 
     Parameters
     ----------

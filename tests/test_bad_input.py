@@ -112,7 +112,7 @@ def test_a_device_that_cannot_be_used_is_refused(device: Any) -> None:
         lambda: nrc.nrc2(H, W, device=device),
         lambda: nrc.measure(H, Y, W, device=device),
     ):
-        with pytest.raises(RuntimeError, match="cannot be used.*cpu"):
+        with pytest.raises(RuntimeError, match=r"cannot be used.*cpu"):
             call()
     assert nrc.nrc1(H, 2, device="cpu") == nrc.nrc1(H, 2)
 
@@ -125,7 +125,7 @@ def test_a_device_that_cannot_be_used_is_refused(device: Any) -> None:
         pytest.param({"Y": Y[:, :1]}, ValueError, "W has 2 rows and Y has 1 columns", id="Y of other width"),
         pytest.param({"Y": Y[:0]}, ValueError, "no samples", id="no targets"),
         pytest.param({"covariance": np.eye(3)}, ValueError, r"covariance has shape \(3, 3\)", id="size"),
-        pytest.param({"covariance": SIGMA + [[0, 1], [0, 0]]}, ValueError, "not symmetric", id="not symmetric"),
+        pytest.param({"covariance": SIGMA + np.triu(SIGMA, 1)}, ValueError, "not symmetric", id="not symmetric"),
         pytest.param({"covariance": -SIGMA}, ValueError, "negative eigenvalue", id="negative"),
         pytest.param({"Y": Y.astype(int)}, TypeError, "Y has dtype int64", id="integers"),
         pytest.param(
@@ -146,7 +146,7 @@ def test_arguments_of_nrc3(arguments: dict[str, Any], error: type[Exception], wo
 def test_not_finite_targets_are_named() -> None:
     targets = Y.copy()
     targets[4, 0] = np.inf
-    with pytest.raises(ValueError, match="Y: 1 of 50 rows .* first is row 4"):
+    with pytest.raises(ValueError, match=r"Y: 1 of 50 rows .* first is row 4"):
         nrc.nrc3(W, targets)
 
 

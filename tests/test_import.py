@@ -19,10 +19,11 @@ import nrc_fast
 PACKAGE = Path(nrc_fast.__file__).parent
 
 # From the bottom up: a module imports from modules to its left only.
-LAYERS = (
-    "_cpu linalg conventions kernels sources.array sources statistics metrics ufm.closed_form ufm bounds passes "
-    "report plot collapse demo diagnostics cli __main__"
-).split()
+LAYERS = [
+    *("_cpu", "linalg", "conventions", "kernels", "sources.array", "sources", "statistics"),
+    *("metrics", "ufm.closed_form", "ufm", "bounds", "passes", "plot", "report", "collapse"),
+    *("demo", "diagnostics", "cli", "__main__"),
+]
 
 
 def run_python(code: str, *options: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -22,8 +22,8 @@ COUNT = "from nrc_fast import kernels; print(kernels.thread_count())"
 # ---- how many ----
 
 
-@pytest.mark.parametrize("count", [0, -1])
-def test_less_than_one_thread_is_refused(set_threads: SetThreads, count: int) -> None:
+@pytest.mark.parametrize("count", [0, -1, 65_537, 2**40])
+def test_a_count_of_threads_that_is_none_is_refused(set_threads: SetThreads, count: int) -> None:
     before = kernels.thread_count()
     with pytest.raises(ValueError, match=f"the number of threads is {count}; give 1 or more"):
         set_threads(count)
@@ -54,7 +54,7 @@ def test_the_environment_sets_the_number(run_alone: Run, environment: dict[str, 
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "four", "2.5", "99999999999"])
-def test_a_number_of_threads_that_is_none_is_refused(run_alone: Run, text: str) -> None:
+def test_a_number_in_the_environment_that_is_none_is_refused(run_alone: Run, text: str) -> None:
     answer = run_alone(COUNT, NRC_FAST_NUM_THREADS=text)
     assert answer.returncode == 1
     last = answer.stderr.splitlines()[-1]
