@@ -104,3 +104,17 @@ print(set((sums.column_sums / 5e-324).tolist()), set((single.column_sums / 2.0**
 """
     answer = run_alone(code)
     assert answer.stdout.splitlines() == ["2e-310 True True", "2e-310 True True", "{4000.0} {4000.0}"]
+
+
+def test_small_float16_numbers_survive_flushing(run_alone: Any) -> None:
+    # Where a user has float32 subnormals flushed, no kernel may meet one on the way from float16.
+    answer = run_alone(
+        "import torch, numpy as np\n"
+        "from nrc_fast import kernels\n"
+        "rows = kernels.as_rows(np.full((4, 3), 2.0**-20, np.float16), 'H')\n"
+        "torch.set_flush_denormal(True)\n"
+        "for isa in kernels.available_isas():\n"
+        "    kernels.set_isa(isa)\n"
+        "    print(*kernels.gram(rows).column_sums / 2.0**-18)\n"
+    )
+    assert set(answer.stdout.split()) == {"1.0"}, answer.stderr

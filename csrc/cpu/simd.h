@@ -128,15 +128,18 @@ NRC_FAST_INLINE Vector<float, N> widen_float16(const Float16* source) {
   }
 #endif
 #else
-  // The exponent is rebiased by one exact multiplication, which also normalises subnormal halves.
+  // Rebiased as integers; no step passes through a float32 subnormal, which some users have flushed to zero.
   using Bits = Vector<std::uint32_t, N>;
   const Bits half = __builtin_convertvector(load<Vector<std::uint16_t, N>>(source), Bits);
   const Bits magnitude = (half & 0x7fffu) << 13;
-  const Bits sign = (half & 0x8000u) << 16;
-  const auto scaled = reinterpret<Vector<float, N>>(magnitude) * 0x1p112f;
-  const Bits special = reinterpret<Bits>(scaled) | 0x7f800000u;
-  const auto is_special = (half & 0x7fffu) >= 0x7c00u;
-  const Bits result = sign | (is_special ? special : reinterpret<Bits>(scaled));
+  const Bits exponent = half & 0x7c00u;
+  const Bits smallest_normal = (half & 0u) + (113u << 23);
+  const auto subnormal =
+      reinterpret<Vector<float, N>>(magnitude | smallest_normal) - reinterpret<Vector<float, N>>(smallest_normal);
+  const Bits normal = magnitude + (112u << 23);
+  const Bits special = magnitude | 0x7f800000u;
+  const Bits finite = exponent == 0u ? reinterpret<Bits>(subnormal) : normal;
+  const Bits result = (half & 0x8000u) << 16 | (exponent == 0x7c00u ? special : finite);
   return reinterpret<Vector<float, N>>(result);
 #endif
 }
