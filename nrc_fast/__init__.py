@@ -15,8 +15,9 @@ if find_spec("nrc_fast._cpu") is None:
     )
     raise ImportError(_msg)
 
-from nrc_fast.collapse import measure, nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
+from nrc_fast.collapse import nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
 from nrc_fast.conventions import CONVENTIONS, Convention
+from nrc_fast.measurement import measure
 from nrc_fast.report import Report
 
 __version__ = "0.1.0"

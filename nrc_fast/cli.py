@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from nrc_fast import __version__, diagnostics
-from nrc_fast.collapse import measure
 from nrc_fast.conventions import CONVENTIONS
+from nrc_fast.measurement import measure
 
 __all__ = ["main"]
 
