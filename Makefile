@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Also for the tools of the build, which pip installs into an environment of its own.
+export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
           $(shell find csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 
@@ -14,7 +16,7 @@ test: $(VENV)/installed
 	$(BIN)/pytest
 
 lint: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt ruff clang-format mypy
+	$(BIN)/pip install --quiet ruff clang-format mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh')
@@ -25,7 +27,7 @@ bench: $(VENV)/installed
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --constraint constraints.txt '.[demo,test]'
+	$(BIN)/pip install '.[demo,test]'
 	touch $@
 
 clean:

@@ -11,19 +11,21 @@ import math
 
 from nrc_fast.linalg import EPSILON, FloatArray
 
-__all__ = ["angle_bound", "residual_bound", "trace_bound"]
+__all__ = ["SINGLE_EPSILON", "angle_bound", "refined_angle_bound", "residual_bound", "trace_bound"]
 
+# Unit roundoff of float32.
 SINGLE_EPSILON = 2.0**-24
 
 
 def angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
     """Largest angle by which the leading k eigenvectors turn when the matrix is off by `matrix_error` in norm.
 
-    Davis and Kahan: the sine is at most error/gap; without a gap it is 1.
+    Davis and Kahan: the sine is at most error/gap, the gap being that of exact to computed eigenvalues; without a gap
+    it is 1.
     """
     if k >= len(eigenvalues):
         return 0.0
-    gap = float(eigenvalues[k - 1] - eigenvalues[k])
+    gap = float(eigenvalues[k - 1] - eigenvalues[k]) - matrix_error
     return 1.0 if matrix_error >= gap else matrix_error / gap
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsFloat, overload
 
 import numpy as np
@@ -22,7 +22,7 @@ from nrc_fast.passes import (
 )
 from nrc_fast.sources import ArraySource
 
-__all__ = ["component_numbers", "nrc1", "nrc2", "nrc3", "nrc3_curve", "nrc3_gamma", "weight_basis"]
+__all__ = ["component_numbers", "nrc1", "nrc2", "nrc3", "nrc3_curve", "nrc3_gamma", "require_tolerance", "weight_basis"]
 
 # ---- NRC1 ----
 
@@ -109,6 +109,7 @@ def nrc1(
     (0.2, 0.0)
     """
     kernels.require_device(device)
+    require_tolerance(rtol)
     chosen = resolve_convention(convention)
     source = ArraySource(H, nonfinite=nonfinite)
     d = source.features.columns
@@ -123,6 +124,13 @@ def nrc1(
     (sums,), _ = careful_residuals(source, [Basis(basis.vectors, shift)], collapsed=basis.collapsed)
     values = np.array([residual_value(chosen, sums, j, source.count, d)[0] for j in numbers])
     return float(values[0]) if np.ndim(n) == 0 else values
+
+
+def require_tolerance(rtol: float) -> None:
+    """Check that a relative tolerance is one."""
+    if not 0.0 < rtol < math.inf:
+        msg = f"rtol is {rtol!r}; a relative tolerance above 0 is expected, such as 1e-3"
+        raise ValueError(msg)
 
 
 def component_numbers(n: int | Sequence[int], d: int) -> list[int]:
@@ -306,6 +314,9 @@ def nrc3_curve(W: Any, Y: Any, gammas: Any, *, covariance: Any = None) -> FloatA
     [0.103, 0.211]
     """
     head, sigma = _head_and_covariance(W, Y, covariance)
+    if not isinstance(gammas, Iterable):
+        msg = f"gammas is {gammas!r}; a sequence of numbers is expected (nrc3 takes a single one)"
+        raise TypeError(msg)
     return metrics.nrc3_curve_values(head, sigma, np.array(_check_gammas(gammas, sigma)))
 
 
@@ -341,14 +352,14 @@ def _check_covariance(sigma: FloatArray, epsilon: float, n: int) -> None:
         raise ValueError(msg)
 
 
-def _check_gammas(gammas: Any, sigma: FloatArray) -> list[float]:
+def _check_gammas(gammas: Iterable[Any], sigma: FloatArray) -> list[float]:
     eigenvalues = np.linalg.eigvalsh(sigma)
     largest = max(float(eigenvalues[0]), 0.0)
     # lambda_min itself is known to a few units of the largest eigenvalue.
     slack = 8 * len(eigenvalues) * EPSILON * max(float(eigenvalues[-1]), 0.0)
     checked = []
     for gamma in gammas:
-        if not isinstance(gamma, SupportsFloat) or isinstance(gamma, (str, bytes)):
+        if not isinstance(gamma, SupportsFloat) or isinstance(gamma, (str, bytes)) or getattr(gamma, "ndim", 0) != 0:
             msg = f"gamma is {gamma!r}; a number is expected"
             raise TypeError(msg)
         value = float(gamma)

@@ -50,7 +50,7 @@ def require_device(device: str | None) -> None:
     RuntimeError
         This build cannot compute on the device.
     """
-    if device is None or str(device) == "cpu":
+    if device is None or str(device).split(":")[0] == "cpu":
         return
     msg = (
         f"device {str(device)!r} cannot be used: this build of nrc_fast has no kernels for it. "
@@ -160,6 +160,17 @@ def _require_finite(counts: _cpu.RowCounts, rows: Rows) -> None:
         raise NonFiniteRowsError(rows.name, counts.nonfinite, counts.first_nonfinite, rows.count)
 
 
+def _as_float64(array: FloatArray | None, shape: tuple[int, ...], name: str) -> FloatArray | None:
+    """The array as the kernels read it: contiguous float64 of the shape that they expect."""
+    if array is None:
+        return None
+    contiguous: FloatArray = np.ascontiguousarray(array, dtype=np.float64)
+    if contiguous.shape != shape:
+        msg = f"{name} has shape {contiguous.shape}; {shape} is expected"
+        raise ValueError(msg)
+    return contiguous
+
+
 def _address(array: FloatArray | None) -> int:
     return 0 if array is None or array.size == 0 else array.ctypes.data
 
@@ -226,6 +237,12 @@ def _gram_once(
     double_precision: bool,
 ) -> GramSums:
     d = features.columns
+    shift = _as_float64(shift, (d,), "shift")
+    if targets is not None:
+        target_shift = _as_float64(target_shift, (targets.columns,), "target_shift")
+        if targets.count != features.count:
+            msg = f"features and targets differ in their rows: {features.count} and {targets.count}"
+            raise ValueError(msg)
     plain_gram = np.zeros((d, d) if plain else (0, 0))
     unit_gram = np.zeros((d, d) if unit else (0, 0))
     column_sums = np.zeros(d)
@@ -283,19 +300,22 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
     """
     results = []
     jobs = []
+    alive = []  # the kernels hold addresses only
     for basis in bases:
-        k = basis.vectors.shape[0]
+        k, d = len(basis.vectors), features.columns
+        vectors = _as_float64(basis.vectors, (k, d), "basis")
+        shift = _as_float64(basis.shift, (d,), "shift")
+        alive += [vectors, shift]
         per_row = [np.zeros(features.count) if basis.per_row else None for _ in range(2)]
         sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), *per_row)
-        basis.vectors = np.ascontiguousarray(basis.vectors)
         results.append(sums)
         jobs.append(
             _cpu.ResidualJob(
-                _address(basis.vectors),
+                _address(vectors),
                 k,
                 _address(sums.raw),
                 _address(sums.unit),
-                shift=_address(basis.shift),
+                shift=_address(shift),
                 row_residuals=_address(sums.row_residuals),
                 row_energies=_address(sums.row_energies),
             )
@@ -313,14 +333,15 @@ def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> tupl
     NonFiniteRowsError
         A feature is not finite.
     """
-    vectors = np.ascontiguousarray(vectors)
-    image = np.zeros_like(vectors)
+    checked = _as_float64(vectors, (len(vectors), features.columns), "vectors")
+    checked_shift = _as_float64(shift, (features.columns,), "shift")
+    image = np.zeros((len(vectors), features.columns))
     column_sums = np.zeros(features.columns)
     counts = _cpu.gram_product(
         features.matrix,
-        shift=_address(shift),
-        vectors=_address(vectors),
-        count=vectors.shape[0],
+        shift=_address(checked_shift),
+        vectors=_address(checked),
+        count=len(vectors),
         image=_address(image),
         column_sums=_address(column_sums),
     )
@@ -336,13 +357,14 @@ def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targ
     NonFiniteRowsError
         A feature is not finite.
     """
-    weights = np.ascontiguousarray(weights)
-    bias = np.ascontiguousarray(bias)
-    errors = np.zeros(weights.shape[0])
+    outputs = targets.columns
+    checked = _as_float64(weights, (outputs, features.columns), "weights")
+    checked_bias = _as_float64(bias, (outputs,), "bias")
+    errors = np.zeros(outputs)
     counts = _cpu.prediction_error(
         features.matrix,
-        weights=_address(weights),
-        bias=_address(bias),
+        weights=_address(checked),
+        bias=_address(checked_bias),
         targets=targets.matrix,
         errors=_address(errors),
     )

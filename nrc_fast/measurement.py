@@ -9,11 +9,19 @@ import numpy as np
 
 from nrc_fast import kernels, metrics
 from nrc_fast.bounds import residual_bound
-from nrc_fast.collapse import component_numbers, weight_basis
+from nrc_fast.collapse import component_numbers, require_tolerance, weight_basis
 from nrc_fast.conventions import CONVENTIONS, Convention, resolve_convention
 from nrc_fast.kernels import Basis
 from nrc_fast.linalg import EPSILON, FloatArray, covariance_spectrum, scale_to_unit
-from nrc_fast.passes import PrincipalBasis, careful_residuals, gather, nrc1_by_k, principal_basis, residual_value
+from nrc_fast.passes import (
+    PrincipalBasis,
+    careful_residuals,
+    gather,
+    leading_values,
+    nrc1_by_k,
+    principal_basis,
+    residual_value,
+)
 from nrc_fast.report import Report
 from nrc_fast.sources import ArraySource
 from nrc_fast.ufm.closed_form import Prediction, predicted_spectrum
@@ -58,8 +66,9 @@ def measure(
     penalties : object with an attribute ``c``, optional
         Sets the c = lambda_W lambda_H of the prediction; without it c is the measured gamma.
     rtol : float
-        A value taken from the statistics is replaced by one from another read of the rows where its bound exceeds
-        `rtol` of it.
+        Where the bound of the MSE from the statistics exceeds `rtol` of it, the rows are read again. NRC1 and NRC2
+        always come from a read of their own; ``nrc1_by_k`` does up to n, and beyond stays within its bounds
+        (``nrc1(H, None)`` reads again for these too).
 
     Returns
     -------
@@ -82,6 +91,10 @@ def measure(
     (True, True, True, 1.0)
     """
     kernels.require_device(device)
+    require_tolerance(rtol)
+    if penalties is not None and not hasattr(penalties, "c"):
+        msg = f"penalties is a {type(penalties).__name__}; an object with c = lambda_W lambda_H is expected"
+        raise TypeError(msg)
     chosen = resolve_convention(convention)
     source = ArraySource(H, Y, nonfinite=nonfinite)
     return _Measurement(source, W, b, n, chosen, penalties, precision, rtol).report()
@@ -149,8 +162,10 @@ class _Measurement:
         statistics = self.statistics
         eigenvalues, eigenvectors = covariance_spectrum(statistics.covariance)
         nrc1_value, nrc2_value, leading, alternatives = self._residual_metrics()
-        by_k, by_k_bounds = nrc1_by_k(self.source, statistics, self.convention)
+        by_k, by_k_bounds, _ = nrc1_by_k(self.source, statistics, self.convention)
         by_k[: self.n], by_k_bounds[: self.n] = leading
+        # No component adds to the residual, but the values beyond n have a floor of their own.
+        by_k = np.minimum.accumulate(by_k)
         self.bounds["nrc1_by_k"] = by_k_bounds
         target_metrics = self._target_metrics(eigenvalues, eigenvectors)
         self._note_affine_collapse(nrc1_value, alternatives)
@@ -198,20 +213,14 @@ class _Measurement:
                 values["nrc2"] = residual_value(convention, sums[index + 2], rank, count, d)[0]
             alternatives[convention.name] = values
         index = int(self.convention.centered_rows)
-        leading = np.array([residual_value(self.convention, sums[index], k, count, d) for k in range(1, self.n + 1)])
-        bounds = np.array(
-            [
-                residual_bound(value, energy, angle, d, count, double_precision=is_double)
-                for (value, energy), angle in zip(leading, self.basis.angles, strict=True)
-            ]
-        )
-        self.bounds["nrc1"] = float(bounds[-1])
+        leading = leading_values(self.convention, self.basis, sums[index], count, double_precision=is_double)
+        self.bounds["nrc1"] = float(leading[1][-1])
         nrc2_value = math.nan
         if rank:
             nrc2_value, energy = residual_value(self.convention, sums[index + 2], rank, count, d)
             angle = EPSILON * d + (self.basis.mean_error if index else 0.0)
             self.bounds["nrc2"] = residual_bound(nrc2_value, energy, angle, d, count, double_precision=is_double)
-        return float(leading[-1, 0]), nrc2_value, (leading[:, 0], bounds), alternatives
+        return float(leading[0][-1]), nrc2_value, leading, alternatives
 
     def _note_affine_collapse(self, value: float, alternatives: dict[str, dict[str, float]]) -> None:
         if self.convention.centered_rows or "variance" not in alternatives:
@@ -241,7 +250,7 @@ class _Measurement:
             "linear_mse": metrics.linear_readout_error(resolved, eigenvectors, sigma, cross),
         }
         self.bounds["cka"] = 4.0 * relative * self.d**0.5
-        self.bounds["linear_mse"] = self._readout_bound(resolved, eigenvectors, cross, variance)
+        self.bounds["linear_mse"] = self._readout_bound(values["linear_mse"], resolved, eigenvectors, cross, variance)
         if self.weights is not None:
             head = metrics.head_gram(scale_to_unit(self.weights)[0])
             values["gamma"] = metrics.optimal_gamma(head, sigma)
@@ -253,7 +262,9 @@ class _Measurement:
         values["ufm"] = self._prediction(sigma, values.get("gamma", math.nan))
         return values
 
-    def _readout_bound(self, eigenvalues: FloatArray, vectors: FloatArray, cross: FloatArray, variance: float) -> float:
+    def _readout_bound(
+        self, value: float, eigenvalues: FloatArray, vectors: FloatArray, cross: FloatArray, variance: float
+    ) -> float:
         """Every direction explains |v^T C_hy|^2/lambda of the variance, and all three are a little off."""
         kept = eigenvalues > 0.0
         loadings = np.linalg.norm(vectors.T[kept] @ cross, axis=1)
@@ -261,7 +272,9 @@ class _Measurement:
         cross_error = self.statistics.relative_error * math.sqrt(float(eigenvalues.sum()) * variance)
         explained = loadings**2 * error + 2.0 * loadings * cross_error * eigenvalues[kept]
         total = float((explained / eigenvalues[kept] ** 2).sum())
-        return min(total + 4.0 * self.d * EPSILON * variance, variance)
+        bound = min(total + 4.0 * self.d * EPSILON * variance, variance)
+        # What the other directions could explain is not known: the truth may be anywhere below the value.
+        return bound if kept.all() else max(bound, value)
 
     def _prediction_error(self) -> float:
         assert self.weights is not None
@@ -278,6 +291,7 @@ class _Measurement:
         )
         largest = float(np.linalg.norm(self.weights, 2))
         size = largest**2 * float(np.trace(statistics.second_moment)) + float(np.trace(statistics.target_covariance))
+        size += float(self.bias @ self.bias + statistics.target_mean @ statistics.target_mean)
         bound = 8.0 * statistics.relative_error * size
         if bound > self.rtol * value:
             errors = np.zeros(self.n)

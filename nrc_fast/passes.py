@@ -25,6 +25,7 @@ __all__ = [
     "careful_nrc1_by_k",
     "careful_residuals",
     "gather",
+    "leading_values",
     "mean_of",
     "nrc1_by_k",
     "principal_basis",
@@ -98,12 +99,18 @@ def principal_basis(source: ArraySource, statistics: FeatureStatistics, k: int, 
     vectors = np.ascontiguousarray(eigenvectors[:, :rank].T)
     if not collapsed or statistics.is_double or rank == 0:
         angles = np.array([angle_bound(eigenvalues, j, error) for j in range(1, k + 1)])
-        mean_error = statistics.relative_error
+        mean_error = statistics.relative_error + _rounding_of_mean(statistics.mean, total)
         return PrincipalBasis(vectors, eigenvalues, statistics.mean, mean_error, angles, collapsed)
     vectors, mean = _refine(source, statistics, vectors, centered=centered)
     exact = 2.0 * EPSILON * statistics.d**0.5 * total
     angles = np.array([refined_angle_bound(eigenvalues, j, error, exact) for j in range(1, k + 1)])
-    return PrincipalBasis(vectors, eigenvalues, mean, EPSILON, angles, collapsed)
+    mean_error = EPSILON + _rounding_of_mean(mean, total)
+    return PrincipalBasis(vectors, eigenvalues, mean, mean_error, angles, collapsed)
+
+
+def _rounding_of_mean(mean: FloatArray, variance: float) -> float:
+    """Rounding of the mean to a float64 number, relative to the spread of the features."""
+    return EPSILON * float(np.linalg.norm(mean)) / variance**0.5 if variance > 0.0 else 0.0
 
 
 def _spectrum(statistics: FeatureStatistics, *, centered: bool) -> tuple[FloatArray, FloatArray, float]:
@@ -191,6 +198,9 @@ def residual_value(convention: Convention, sums: ResidualSums, k: int, count: in
     NaN where all rows are zero (or have no variance, where rows are centered); exactly 0 where k = d.
     """
     by_k = sums.unit if convention.unit_rows else sums.raw
+    if not np.isfinite(by_k[0]) or (by_k[0] == 0.0 and sums.unit[0] > 0.0):
+        msg = f"under convention {convention.name} the squares of H leave the range of float64; scale it first"
+        raise ValueError(msg)
     if not by_k[0] > 0.0:
         return float("nan"), 0.0
     scale = float(by_k[0]) if convention.relative else float(count)
@@ -198,13 +208,32 @@ def residual_value(convention: Convention, sums: ResidualSums, k: int, count: in
     return value, float(by_k[0]) / scale
 
 
+def leading_values(
+    convention: Convention, basis: PrincipalBasis, sums: ResidualSums, count: int, *, double_precision: bool
+) -> tuple[FloatArray, FloatArray]:
+    """NRC1 for k = 1..len(basis.angles) and its bounds, from the sums on that basis."""
+    rank, d = basis.vectors.shape
+    values: list[float] = []
+    bounds: list[float] = []
+    for k, turned in enumerate(basis.angles, start=1):
+        value, energy = residual_value(convention, sums, k, count, d)
+        angle = float(turned) + (basis.mean_error if convention.centered_rows else 0.0)
+        bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision)
+        if k > rank:
+            # More components only take away: the truth lies between 0 and what is left at the rank.
+            bound = min(energy, values[rank - 1] + bounds[rank - 1] if rank > 0 else energy)
+        values.append(value)
+        bounds.append(0.0 if k >= d else bound)
+    return np.array(values), np.array(bounds)
+
+
 # ---- every k at once ----
 
 
 def nrc1_by_k(
     source: ArraySource, statistics: FeatureStatistics, convention: Convention
-) -> tuple[FloatArray, FloatArray]:
-    """NRC1 for k = 1..d from one eigendecomposition, and its bounds.
+) -> tuple[FloatArray, FloatArray, float]:
+    """NRC1 for k = 1..d from one eigendecomposition, its bounds, and the mean energy of the rows.
 
     The residual with k components is the sum over j > k of ``v_j^T S v_j``, S the second moment of the rows that
     are projected: positive terms, so that nothing cancels, but each with an absolute floor.
@@ -215,18 +244,20 @@ def nrc1_by_k(
     parts = np.maximum(np.einsum("ij,ij->j", vectors, rows @ vectors), 0.0)
     energy = float(parts.sum())
     if not energy > 0.0:
-        return np.full(d, np.nan), np.full(d, np.nan)
+        return np.full(d, np.nan), np.full(d, np.nan), 0.0
     if convention.relative:
         parts, energy = parts / energy, 1.0
     remaining = np.cumsum(parts[::-1])[::-1]
     values = np.append(remaining[1:], 0.0)
     rank = resolved_rank(eigenvalues)
     values[rank:-1] = remaining[rank] if rank < d else 0.0
-    angles = [angle_bound(eigenvalues, min(k, max(rank, 1)), matrix_error) for k in range(1, d + 1)]
+    angles = [angle_bound(eigenvalues, k, matrix_error) for k in range(1, d + 1)]
     error = statistics.relative_error
     bounds = np.array([trace_bound(v, energy, a, error) for v, a in zip(values, angles, strict=True)])
+    # More components only take away: beyond the rank the truth lies between 0 and what is left at the rank.
+    bounds[rank:] = values[rank - 1] + bounds[rank - 1] if rank > 0 else energy
     bounds[-1] = 0.0
-    return values, bounds
+    return values, bounds, energy
 
 
 def careful_nrc1_by_k(
@@ -235,30 +266,27 @@ def careful_nrc1_by_k(
     """The same, read again where the bounds are too wide: first the moments in float64, then explicitly."""
     unit_rows = convention.unit_rows and not convention.centered_rows
     statistics = gather(source, unit_rows=unit_rows, precision=precision)
-    values, bounds = nrc1_by_k(source, statistics, convention)
+    values, bounds, energy = nrc1_by_k(source, statistics, convention)
     if (bounds > rtol * values).any() and not statistics.is_double:
         statistics = gather(source, unit_rows=unit_rows, precision="highest")
-        values, bounds = nrc1_by_k(source, statistics, convention)
-    near = _near_floor(values, statistics, rtol)
+        values, bounds, energy = nrc1_by_k(source, statistics, convention)
+    near = _near_floor(values, energy, statistics, rtol)
     if not near.any():
         return values, bounds
     k = int(np.flatnonzero(near)[-1]) + 1
     basis = principal_basis(source, statistics, k, centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
     (sums,) = residuals(source, [Basis(basis.vectors, shift)], double_precision=True)
-    for j in range(1, k + 1):
-        value, energy = residual_value(convention, sums, j, source.count, statistics.d)
-        values[j - 1] = value
-        bounds[j - 1] = residual_bound(
-            value, energy, basis.angles[j - 1], statistics.d, source.count, double_precision=True
-        )
+    values[:k], bounds[:k] = leading_values(convention, basis, sums, source.count, double_precision=True)
     return values, bounds
 
 
-def _near_floor(values: FloatArray, statistics: FeatureStatistics, rtol: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _near_floor(
+    values: FloatArray, energy: float, statistics: FeatureStatistics, rtol: float
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Where the floor of a second moment exceeds `rtol` of the value; never at k = d, which is 0 by definition."""
-    energy = float(values[0])
-    near: np.ndarray[Any, np.dtype[np.bool_]] = 3.0 * statistics.relative_error * energy > rtol * values
+    floor = trace_bound(0.0, energy, 0.0, statistics.relative_error)
+    near: np.ndarray[Any, np.dtype[np.bool_]] = floor > rtol * values
     near[-1] = False
     return near
 

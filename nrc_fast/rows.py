@@ -1,4 +1,7 @@
-"""Matrices as the kernels see them: what users give is checked here, and never copied as a whole."""
+"""Matrices as the kernels see them: what users give is checked here.
+
+Nothing is copied, except rows that are not aligned to whole elements or lie in the other byte order.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ def as_rows(values: Any, name: str, *, vector_is_column: bool = False) -> Rows:
     if torch is not None and isinstance(values, torch.Tensor):
         return _tensor_rows(values, name, vector_is_column)
     if isinstance(values, np.ma.MaskedArray):
-        msg = f"{name} is a masked array; give the rows that count, for example {name}.compressed() or a selection"
+        msg = f"{name} is a masked array; give the rows that count (numpy.ma.compress_rows)"
         raise TypeError(msg)
     try:
         array = np.asarray(values)
@@ -146,6 +149,9 @@ def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
     tensor = tensor.detach().resolve_neg()
     if _check_shape(tensor.shape, name, vector_is_column):
         tensor = tensor[:, None]
+    if tensor.numel() > 0 and tensor.data_ptr() == 0:
+        msg = f"{name} is a {type(tensor).__name__} without memory of its own; give a materialised one (tensor.clone())"
+        raise TypeError(msg)
     rows, columns = tensor.shape
     row_stride, column_stride = tensor.stride()
     dtype = str(tensor.dtype).removeprefix("torch.")

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from nrc_fast import kernels
+from nrc_fast.bounds import SINGLE_EPSILON
 from nrc_fast.kernels import Rows
 from nrc_fast.linalg import EPSILON, FloatArray
 from nrc_fast.sources import Chunk
@@ -14,11 +15,9 @@ from nrc_fast.sources import Chunk
 __all__ = ["FeatureStatistics"]
 
 SHIFT_ROWS = 1024
-SINGLE_EPSILON = 2.0**-24
-
-# Squares of float64 numbers beyond these limits over- or underflow.
-SMALLEST_MAGNITUDE = 1e-140
-LARGEST_ENERGY = 1e290
+# Sums of squares of float64 numbers beyond these limits have over- or underflowed, or their squares will.
+SMALLEST_ENERGY = 1e-150
+LARGEST_ENERGY = 1e150
 
 
 class FeatureStatistics:
@@ -69,26 +68,48 @@ class FeatureStatistics:
             The values are so large or small that their squares are no float64 numbers.
         """
         features, targets = chunk.features, chunk.targets
+        self._check_widths(features, targets)
         if features.count == 0:
             return self
-        if self.shift is None:
-            self._choose_shifts(chunk)
+        shift, target_shift = self._shifts(features, targets)
         target_sums = None
         if targets is not None:
             # The targets' own moments come from the same kernel, in float64 whatever their dtype.
-            target_sums = kernels.gram(targets, shift=self.target_shift, precision="highest")
+            target_sums = kernels.gram(targets, shift=target_shift, precision="highest")
+            _check_range(target_sums, targets, target_shift)
         sums = kernels.gram(
             features,
-            shift=self.shift,
+            shift=shift,
             plain=products,
             unit="raw" if self.unit_rows and products else None,
             targets=targets,
-            target_shift=self.target_shift if targets is not None else None,
+            target_shift=target_shift if targets is not None else None,
             precision=self.precision,
         )
-        self._check_range(sums)
+        if products:
+            _check_range(sums, features, shift)
+        self.shift, self.target_shift = shift, target_shift
         self._add(sums, target_sums)
         return self
+
+    def _check_widths(self, features: Rows, targets: Rows | None) -> None:
+        n_targets = 0 if targets is None else targets.columns
+        if features.columns != self.d or n_targets != self.n_targets:
+            msg = (
+                f"the chunk has {features.columns} features and {n_targets} targets; "
+                f"these statistics are of {self.d} and {self.n_targets}"
+            )
+            raise ValueError(msg)
+
+    def _shifts(self, features: Rows, targets: Rows | None) -> tuple[FloatArray, FloatArray]:
+        """Those of the rows before, or the mean of the first rows."""
+        if self.shift is not None:
+            return self.shift, self.target_shift
+        shift = _first_mean(features)
+        if not features.is_double:
+            # Exactly representable where the kernels subtract it in float32.
+            shift = shift.astype(np.float32).astype(np.float64)
+        return shift, self.target_shift if targets is None else _first_mean(targets)
 
     def _add(self, sums: kernels.GramSums, target_sums: kernels.GramSums | None) -> None:
         self.count += sums.rows
@@ -103,28 +124,6 @@ class FeatureStatistics:
             self._cross += sums.cross
             self._target_gram += target_sums.gram
             self._target_sums += target_sums.column_sums
-
-    def _choose_shifts(self, chunk: Chunk) -> None:
-        self.shift = _first_mean(chunk.features)
-        if not chunk.features.is_double:
-            # Exactly representable where the kernels subtract it in float32.
-            self.shift = self.shift.astype(np.float32).astype(np.float64)
-        if chunk.targets is not None:
-            self.target_shift = _first_mean(chunk.targets)
-        sample = np.abs(chunk.features.to_float64(0, SHIFT_ROWS) - self.shift)
-        largest = float(np.max(sample, initial=0.0, where=np.isfinite(sample)))
-        if 0.0 < largest < SMALLEST_MAGNITUDE:
-            msg = (
-                f"the features are about {largest:.1e} in size and their squares are no float64 numbers; "
-                "multiply them by a constant first"
-            )
-            raise ValueError(msg)
-
-    def _check_range(self, sums: kernels.GramSums) -> None:
-        energy = float(np.trace(sums.gram))
-        if not energy < LARGEST_ENERGY:
-            msg = "the features are so large that their squares are no float64 numbers; divide them by a constant first"
-            raise ValueError(msg)
 
     # ---- moments ----
 
@@ -193,6 +192,17 @@ class FeatureStatistics:
     def covariance_error(self) -> float:
         """Bound of the spectral norm of the error of `covariance`: of the Gram, and twice of the mean's square."""
         return 3.0 * self.relative_error * float(np.trace(self._gram)) / self.count
+
+
+def _check_range(sums: kernels.GramSums, rows: Rows, shift: FloatArray) -> None:
+    """Refuse rows whose squares, or those of their covariance, are no float64 numbers."""
+    energy = float(np.trace(sums.gram)) / sums.rows
+    if not energy < LARGEST_ENERGY:
+        msg = f"{rows.name} is so large that squares leave the range of float64; divide it by a constant first"
+        raise ValueError(msg)
+    if energy < SMALLEST_ENERGY and np.any(rows.to_float64(0, SHIFT_ROWS) != shift):
+        msg = f"{rows.name} is so small that squares leave the range of float64; multiply it by a constant first"
+        raise ValueError(msg)
 
 
 def _block_rows() -> int:

@@ -32,8 +32,8 @@ SIGMA = np.array([[2.0, 0.5], [0.5, 1.0]])
         pytest.param(torch.ones(4, 2, dtype=torch.int32), TypeError, "H has dtype int32", id="integer tensor"),
         pytest.param(torch.ones(4, 2).to_sparse(), TypeError, "to_dense", id="sparse tensor"),
         pytest.param(torch.ones(4, 2, device="meta"), RuntimeError, "H lies on meta", id="tensor elsewhere"),
-        pytest.param(1e200 * H, ValueError, "divide them by a constant", id="too large"),
-        pytest.param(1e-200 * H, ValueError, "multiply them by a constant", id="too small"),
+        pytest.param(1e200 * H, ValueError, "H is so large.*divide it by a constant", id="too large"),
+        pytest.param(1e-200 * H, ValueError, "H is so small.*multiply it by a constant", id="too small"),
     ],
 )
 def test_features(features: Any, error: type[Exception], words: str) -> None:
@@ -97,6 +97,10 @@ def test_number_of_components(n: Any, error: type[Exception], words: str) -> Non
             {"n": 2, "convention": "nrc"}, "unknown convention 'nrc'; the known ones are nrc24", id="convention"
         ),
         pytest.param({"n": 2, "precision": "low"}, "precision is 'low'", id="precision"),
+        pytest.param({"n": 2, "rtol": 0.0}, "rtol is 0.0", id="rtol 0"),
+        pytest.param({"n": 2, "rtol": np.nan}, "rtol is nan", id="rtol NaN"),
+        pytest.param({"Y": 1e160 * Y}, "Y is so large", id="Y too large"),
+        pytest.param({"Y": 1e-170 * Y}, "Y is so small", id="Y too small"),
         pytest.param({"n": 2, "nonfinite": "drop"}, "nonfinite is 'drop'", id="nonfinite"),
     ],
 )
@@ -155,3 +159,26 @@ def test_lambda_min_itself_is_allowed_as_gamma() -> None:
     assert nrc.nrc3(W, covariance=SIGMA, gamma=np.nextafter(smallest, 1.0)) == nrc.nrc3(
         W, covariance=SIGMA, gamma=smallest
     )
+
+
+def test_other_types_are_named() -> None:
+    with pytest.raises(TypeError, match=r"gammas is 0\.1"):
+        nrc.nrc3_curve(W, Y, 0.1)
+    with pytest.raises(TypeError, match="penalties is a int"):
+        nrc.measure(H, Y, W, penalties=3)
+    with pytest.raises(TypeError, match="without memory of its own"):
+        nrc.nrc1(torch._efficientzerotensor((50, 4)), 2)
+
+
+def test_squares_out_of_range_are_refused_by_nrc2() -> None:
+    for factor in (1e160, 1e-170):
+        for convention in ("raw", "variance"):
+            with pytest.raises(ValueError, match="range of float64"):
+                nrc.nrc2(factor * H, W, convention=convention)
+        assert nrc.nrc2(factor * H, W) == pytest.approx(nrc.nrc2(H, W), rel=1e-12)
+
+
+def test_small_rows_among_ordinary_ones_are_no_reason_to_refuse() -> None:
+    mixed = np.vstack([np.zeros((1024, 6)), H])
+    mixed[3, 3] = 1e-200
+    assert nrc.nrc1(mixed, 2, convention="raw") == pytest.approx(nrc.nrc1(H, 2, convention="raw") * 50 / 1074, rel=0.5)

@@ -359,6 +359,37 @@ def test_bounds_hold(seed: int, rows: int, d: int, noise: float, mean: float, *,
         assert abs(report.nrc2 - expected) <= report.bounds["nrc2"] + 1e-12 * expected + own_rounding
 
 
+def test_more_components_than_directions() -> None:
+    # Two directions, five asked for: those two are all there are, and the bound does not grow beyond their value's.
+    rng = np.random.default_rng(4)
+    H = rng.standard_normal((300, 2)) @ rng.standard_normal((2, 12))
+    for rows in (H, H.astype(np.float32)):
+        report = nrc.measure(rows, n=5)
+        assert report.nrc1 == pytest.approx(reference_nrc1(rows, 5), rel=1e-6, abs=1e-28)
+        assert report.bounds["nrc1"] < 1e-12
+    offset = H + 3.0 * np.linalg.svd(H)[2][7]
+    assert nrc.nrc1(offset, 5) == pytest.approx(nrc.nrc1(offset, 2), rel=1e-9)
+    assert nrc.nrc1(offset, None)[1:-1] == pytest.approx(np.full(10, nrc.nrc1(offset, 2)), rel=1e-9)
+
+
+def test_one_dominant_component_does_not_hide_the_floor() -> None:
+    rng = np.random.default_rng(5)
+    scales = np.array([1.0, 1e-2, 3e-8, 1e-8, 3e-9, 1e-9])
+    H = rng.standard_normal((2000, 6)) * scales @ np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    for convention in CONVENTIONS:
+        each = [nrc.nrc1(H, k, convention=convention) for k in range(1, 6)]
+        assert nrc.nrc1(H, None, convention=convention)[:-1] == pytest.approx(each, rel=1e-3)
+
+
+def test_the_bound_of_the_error_sees_the_bias() -> None:
+    rng = np.random.default_rng(7)
+    H, W, b = rng.standard_normal((300, 5)), rng.standard_normal((2, 5)), np.full(2, 1e8)
+    Y = H @ W.T + b
+    report = nrc.measure(H, Y, W, b)
+    exact = np.mean(np.sum((H.astype(np.longdouble) @ W.T.astype(np.longdouble) + b - Y) ** 2, axis=1))
+    assert abs(report.mse - exact) <= report.bounds["mse"]
+
+
 # ---- laws ----
 
 

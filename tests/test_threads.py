@@ -247,3 +247,26 @@ print("done")
 def test_forked_worker_processes(run_alone: Run) -> None:
     answer = run_alone(MULTIPROCESSING)
     assert answer.stdout.split() == ["done"], answer.stderr
+
+
+@pytest.mark.usefixtures("isa")
+def test_changing_the_instruction_set_during_calls_is_safe() -> None:
+    # Basis and scratch of one call are laid out for one instruction set, whatever is chosen meanwhile.
+    features = as_rows(np.random.default_rng(0).standard_normal((20_000, 33)), "H")
+    vectors = np.eye(33)[:3]
+    expected = kernels.gram_product(features, vectors, np.zeros(33))[0]
+    stop = threading.Event()
+
+    def switch() -> None:
+        while not stop.is_set():
+            for name in kernels.available_isas():
+                kernels.set_isa(name)
+
+    switcher = threading.Thread(target=switch)
+    switcher.start()
+    try:
+        found = [kernels.gram_product(features, vectors, np.zeros(33))[0] for _ in range(200)]
+    finally:
+        stop.set()
+        switcher.join()
+    assert all(np.allclose(image, expected, rtol=1e-12, atol=1e-9) for image in found)

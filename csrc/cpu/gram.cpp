@@ -13,10 +13,9 @@ namespace {
 constexpr std::int64_t private_tile_bytes = std::int64_t{64} << 20;
 
 struct Geometry {
-  explicit Geometry(const GramRequest& request)
-      : kernels(request.double_precision || request.features.dtype == DType::float64
-                    ? current_kernels().gram_float64()
-                    : current_kernels().gram_float32()),
+  Geometry(const KernelTable& table, const GramRequest& request)
+      : kernels(request.double_precision || request.features.dtype == DType::float64 ? table.gram_float64()
+                                                                                     : table.gram_float32()),
         columns(request.features.columns),
         panels(round_up(columns, kernels.panel_width) / kernels.panel_width),
         padded(panels * kernels.panel_width),
@@ -65,10 +64,10 @@ struct Block {
 
 class GramPass {
  public:
-  explicit GramPass(const GramRequest& request)
+  GramPass(const KernelTable& table, const GramRequest& request)
       : request_(request),
-        rows_(current_kernels().rows()),
-        g_(request),
+        rows_(table.rows()),
+        g_(table, request),
         shift_(request.shift, g_.columns, g_.padded, g_.kernels.element_size),
         no_shift_(nullptr, g_.columns, g_.padded, g_.kernels.element_size),
         unit_shift_(round_up(g_.columns, 8) * 8) {
@@ -282,7 +281,7 @@ class GramPass {
 
 RowCounts gram(const GramRequest& request) {
   if (request.features.rows == 0 || request.features.columns == 0) return {};
-  return GramPass(request).run();
+  return GramPass(current_kernels(), request).run();
 }
 
 }  // namespace nrc_fast

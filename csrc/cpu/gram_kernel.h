@@ -292,7 +292,7 @@ constexpr GramKernels gram_kernels_of() {
   GramKernels kernels = {};
   kernels.panel_width = panel_width<T>;
   kernels.element_size = sizeof(T);
-  if constexpr (__is_same(T, double)) kernels.pack[static_cast<int>(DType::float64)] = pack<T, double>;
+  if constexpr (is_same<T, double>) kernels.pack[static_cast<int>(DType::float64)] = pack<T, double>;
   kernels.pack[static_cast<int>(DType::float32)] = pack<T, float>;
   kernels.pack[static_cast<int>(DType::float16)] = pack<T, Float16>;
   kernels.pack[static_cast<int>(DType::bfloat16)] = pack<T, BFloat16>;

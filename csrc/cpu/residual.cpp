@@ -17,9 +17,9 @@ constexpr std::int64_t most_rows = 64;
 // Sums are taken over this many rows and then added up, so that rounding to one side does not grow with all rows.
 constexpr std::int64_t segment_rows = 4096;
 
-const ResidualKernels& kernels_for(const Matrix& features, bool double_precision) {
+const ResidualKernels& kernels_for(const KernelTable& table, const Matrix& features, bool double_precision) {
   const bool wide = double_precision || features.dtype == DType::float64;
-  return wide ? current_kernels().residual_float64() : current_kernels().residual_float32();
+  return wide ? table.residual_float64() : table.residual_float32();
 }
 
 // Vectors converted to the element type, rows of the scratch, and the shift.
@@ -82,8 +82,8 @@ struct RowGroup {
 };
 
 // Walks rows first..last in groups that fit the scratch.
-void for_each_group(const Matrix& features, Range rows, Workspace& space,
-                    const std::function<void(const RowGroup&)>& visit) {
+template <class Visit>
+void for_each_group(const Matrix& features, Range rows, Workspace& space, const Visit& visit) {
   const bool gathers = needs_gathering(features);
   const std::int64_t step = gathers ? gathered_rows : std::max<std::int64_t>(rows.last - rows.first, 1);
   for (std::int64_t first = rows.first; first < rows.last; first += step) {
@@ -126,6 +126,13 @@ struct ResidualSums {
   explicit ResidualSums(std::int64_t vectors)
       : raw_squares(static_cast<std::size_t>(vectors)), unit_squares(static_cast<std::size_t>(vectors)) {}
 
+  void clear() {
+    raw = 0.0;
+    unit = 0.0;
+    std::fill(raw_squares.begin(), raw_squares.end(), 0.0);
+    std::fill(unit_squares.begin(), unit_squares.end(), 0.0);
+  }
+
   void add(const ResidualSums& other) {
     raw += other.raw;
     unit += other.unit;
@@ -143,8 +150,12 @@ struct ResidualSums {
 
 class ResidualPass {
  public:
-  ResidualPass(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision)
-      : features_(features), jobs_(jobs), kernels_(kernels_for(features, double_precision)) {
+  ResidualPass(const KernelTable& table, const Matrix& features, const std::vector<ResidualJob>& jobs,
+               bool double_precision)
+      : features_(features),
+        jobs_(jobs),
+        rows_(table.rows()),
+        kernels_(kernels_for(table, features, double_precision)) {
     for (const ResidualJob& job : jobs) {
       bases_.emplace_back(kernels_, job.basis, job.vectors, features.columns, job.shift);
       widest_ = std::max(widest_, job.vectors);
@@ -164,9 +175,11 @@ class ResidualPass {
       spaces.emplace_back(kernels_, features_, bases_.front().padded, widest_);
       for (const ResidualJob& job : jobs_) sums[static_cast<std::size_t>(p)].emplace_back(job.vectors);
     }
+    // Everything is allocated before the threads start: a task must not throw.
+    std::vector<std::vector<ResidualSums>> segments = sums;
     parallel_for(parts, [&](int p) {
       const auto index = static_cast<std::size_t>(p);
-      run_rows(share(features_.rows, parts, p), spaces[index], sums[index]);
+      run_rows(share(features_.rows, parts, p), spaces[index], segments[index], sums[index]);
     });
     RowCounts counts;
     for (const Workspace& space : spaces) merge(counts, space.counts);
@@ -175,18 +188,18 @@ class ResidualPass {
   }
 
  private:
-  void run_rows(Range rows, Workspace& space, std::vector<ResidualSums>& totals) const {
+  void run_rows(Range rows, Workspace& space, std::vector<ResidualSums>& segment,
+                std::vector<ResidualSums>& totals) const {
     for (std::int64_t first = rows.first; first < rows.last; first += segment_rows) {
-      std::vector<ResidualSums> sums;
-      for (const ResidualJob& job : jobs_) sums.emplace_back(job.vectors);
-      run_segment({first, std::min(first + segment_rows, rows.last)}, space, sums);
-      for (std::size_t j = 0; j < jobs_.size(); ++j) totals[j].add(sums[j]);
+      for (ResidualSums& sums : segment) sums.clear();
+      run_segment({first, std::min(first + segment_rows, rows.last)}, space, segment);
+      for (std::size_t j = 0; j < jobs_.size(); ++j) totals[j].add(segment[j]);
     }
   }
 
   void run_segment(Range rows, Workspace& space, std::vector<ResidualSums>& sums) const {
     for_each_group(features_, rows, space, [&](const RowGroup& group) {
-      current_kernels().rows().count[static_cast<int>(features_.dtype)](
+      rows_.count[static_cast<int>(features_.dtype)](
           {group.rows, group.row_stride, group.count, features_.columns, group.first, false, &space.counts});
       for (std::size_t j = 0; j < jobs_.size(); ++j) {
         load_group(kernels_, features_, bases_[j], group, space);
@@ -268,6 +281,7 @@ class ResidualPass {
 
   const Matrix& features_;
   const std::vector<ResidualJob>& jobs_;
+  const RowKernels& rows_;
   const ResidualKernels& kernels_;
   std::vector<Basis> bases_;
   std::int64_t widest_ = 0;
@@ -287,33 +301,34 @@ void complete_coefficients(const RowGroup& group, const Workspace& space, std::i
 }
 
 // A float64 pass whose every thread adds to its own copy of `size` results.
-RowCounts summed_pass(const Matrix& features, const Basis& basis, std::int64_t size, double* results,
-                      const std::function<void(const RowGroup&, Workspace&, double*)>& visit) {
-  const ResidualKernels& kernels = kernels_for(features, true);
+RowCounts summed_pass(const ResidualKernels& kernels, const Matrix& features, const Basis& basis, std::int64_t size,
+                      double* results, const std::function<void(const RowGroup&, Workspace&, double*)>& visit) {
   const double operations = static_cast<double>(features.rows) * static_cast<double>(features.columns) *
                             static_cast<double>(4 * basis.vector_count);
   const int parts = parts_for(operations, features.rows, thread_count());
   std::vector<Workspace> spaces;
   std::vector<Buffer> sums;
+  std::vector<Buffer> segments;
   for (int p = 0; p < parts; ++p) {
     spaces.emplace_back(kernels, features, basis.padded, basis.vector_count);
     sums.emplace_back(size * 8);
+    segments.emplace_back(size * 8);
   }
   parallel_for(parts, [&](int p) {
     const auto index = static_cast<std::size_t>(p);
     const Range rows = share(features.rows, parts, p);
     double* const totals = sums[index].as<double>();
-    std::vector<double> segment(static_cast<std::size_t>(size));
+    double* const segment = segments[index].as<double>();
     for (std::int64_t first = rows.first; first < rows.last; first += segment_rows) {
-      std::fill(segment.begin(), segment.end(), 0.0);
+      std::fill_n(segment, size, 0.0);
       for_each_group(features, {first, std::min(first + segment_rows, rows.last)}, spaces[index],
                      [&](const RowGroup& group) {
                        load_group(kernels, features, basis, group, spaces[index]);
                        note_nonfinite(group, spaces[index]);
                        kernels.project(basis_arguments(basis, group, spaces[index]));
-                       visit(group, spaces[index], segment.data());
+                       visit(group, spaces[index], segment);
                      });
-      for (std::int64_t i = 0; i < size; ++i) totals[i] += segment[static_cast<std::size_t>(i)];
+      for (std::int64_t i = 0; i < size; ++i) totals[i] += segment[i];
     }
   });
   RowCounts counts;
@@ -328,7 +343,7 @@ RowCounts summed_pass(const Matrix& features, const Basis& basis, std::int64_t s
 
 RowCounts residual(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
   if (features.rows == 0 || features.columns == 0 || jobs.empty()) return {};
-  return ResidualPass(features, jobs, double_precision).run();
+  return ResidualPass(current_kernels(), features, jobs, double_precision).run();
 }
 
 RowCounts gram_product(const Matrix& features, const double* shift, const double* vectors, std::int64_t count,
@@ -337,10 +352,10 @@ RowCounts gram_product(const Matrix& features, const double* shift, const double
   // One vector more, whose coefficients are 1: its image is the sum of the rows.
   std::vector<double> extended(vectors, vectors + count * features.columns);
   extended.resize(static_cast<std::size_t>((count + 1) * features.columns));
-  const ResidualKernels& kernels = kernels_for(features, true);
+  const ResidualKernels& kernels = current_kernels().residual_float64();
   const Basis basis(kernels, extended.data(), count + 1, features.columns, shift);
   std::vector<double> padded(static_cast<std::size_t>((count + 1) * basis.padded));
-  const RowCounts counts = summed_pass(features, basis, (count + 1) * basis.padded, padded.data(),
+  const RowCounts counts = summed_pass(kernels, features, basis, (count + 1) * basis.padded, padded.data(),
                                        [&](const RowGroup& group, Workspace& space, double* sums) {
                                          complete_coefficients(group, space, basis.vector_count);
                                          BasisArguments arguments = basis_arguments(basis, group, space);
@@ -360,17 +375,19 @@ RowCounts prediction_error(const Matrix& features, const double* weights, const 
                            double* errors) {
   if (features.rows == 0 || features.columns == 0) return {};
   const std::int64_t outputs = targets.columns;
-  const Basis basis(kernels_for(features, true), weights, outputs, features.columns, nullptr);
-  return summed_pass(features, basis, outputs, errors, [&](const RowGroup& group, Workspace& space, double* sums) {
-    for (std::int64_t r = 0; r < group.count; ++r) {
-      const int exponent = space.exponents.as<int>()[r];
-      for (std::int64_t t = 0; t < outputs; ++t) {
-        const double product = std::ldexp(space.coefficients.as<double>()[r * outputs + t], exponent);
-        const double error = product + bias[t] - element(targets, group.first + r, t);
-        sums[t] += error * error;
-      }
-    }
-  });
+  const ResidualKernels& kernels = current_kernels().residual_float64();
+  const Basis basis(kernels, weights, outputs, features.columns, nullptr);
+  return summed_pass(
+      kernels, features, basis, outputs, errors, [&](const RowGroup& group, Workspace& space, double* sums) {
+        for (std::int64_t r = 0; r < group.count; ++r) {
+          const int exponent = space.exponents.as<int>()[r];
+          for (std::int64_t t = 0; t < outputs; ++t) {
+            const double product = std::ldexp(space.coefficients.as<double>()[r * outputs + t], exponent);
+            const double error = product + bias[t] - element(targets, group.first + r, t);
+            sums[t] += error * error;
+          }
+        }
+      });
 }
 
 }  // namespace nrc_fast

@@ -233,13 +233,13 @@ constexpr ResidualKernels residual_kernels_of() {
   ResidualKernels kernels = {};
   kernels.lanes = lanes<T>;
   kernels.element_size = sizeof(T);
-  if constexpr (__is_same(T, double)) kernels.load[static_cast<int>(DType::float64)] = load_block<T, double>;
+  if constexpr (is_same<T, double>) kernels.load[static_cast<int>(DType::float64)] = load_block<T, double>;
   kernels.load[static_cast<int>(DType::float32)] = load_block<T, float>;
   kernels.load[static_cast<int>(DType::float16)] = load_block<T, Float16>;
   kernels.load[static_cast<int>(DType::bfloat16)] = load_block<T, BFloat16>;
   kernels.project = project<T>;
   kernels.explicit_residual = explicit_residual<T>;
-  if constexpr (__is_same(T, double)) kernels.image = image;
+  if constexpr (is_same<T, double>) kernels.image = image;
   kernels.square_sums = square_sums<T>;
   return kernels;
 }

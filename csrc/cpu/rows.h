@@ -20,8 +20,9 @@ class Buffer {
   explicit Buffer(std::int64_t bytes) {
     if (bytes <= 0) return;
     const auto size = (static_cast<std::size_t>(bytes) + 63) / 64 * 64;
-    data_.reset(std::aligned_alloc(64, size));
-    if (!data_) throw std::bad_alloc();
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 64, size) != 0) throw std::bad_alloc();
+    data_.reset(memory);
     std::memset(data_.get(), 0, size);
   }
 

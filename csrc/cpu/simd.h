@@ -32,6 +32,11 @@ constexpr int vector_bytes = 16;
 constexpr int vector_registers = 16;
 #endif
 
+template <class A, class B>
+constexpr bool is_same = false;
+template <class A>
+constexpr bool is_same<A, A> = true;
+
 template <class T, int N>
 struct VectorOf {
   typedef T type __attribute__((vector_size(sizeof(T) * N)));
@@ -147,19 +152,19 @@ NRC_FAST_INLINE Vector<float, N> widen_float16(const Float16* source) {
 template <class Compute, class Row>
 NRC_FAST_INLINE Native<Compute> load_rows_as(const Row* source) {
   constexpr int N = lanes<Compute>;
-  if constexpr (__is_same(Row, Compute)) {
+  if constexpr (is_same<Row, Compute>) {
     return load<Native<Compute>>(source);
-  } else if constexpr (__is_same(Row, float)) {
+  } else if constexpr (is_same<Row, float>) {
     return widen(load<Vector<float, N>>(source));
-  } else if constexpr (__is_same(Row, BFloat16)) {
-    if constexpr (__is_same(Compute, float)) {
+  } else if constexpr (is_same<Row, BFloat16>) {
+    if constexpr (is_same<Compute, float>) {
       return widen_bfloat16<N>(source);
     } else {
       return widen(widen_bfloat16<N>(source));
     }
   } else {
-    static_assert(__is_same(Row, Float16));
-    if constexpr (__is_same(Compute, float)) {
+    static_assert(is_same<Row, Float16>);
+    if constexpr (is_same<Compute, float>) {
       return widen_float16<N>(source);
     } else {
       return widen(widen_float16<N>(source));
@@ -188,7 +193,7 @@ template <class Row>
 NRC_FAST_INLINE double as_double(Row value) {
   if constexpr (sizeof(Row) == 2) {
     Row padded[4] = {value};
-    if constexpr (__is_same(Row, BFloat16)) {
+    if constexpr (is_same<Row, BFloat16>) {
       return static_cast<double>(widen_bfloat16<4>(padded)[0]);
     } else {
       return static_cast<double>(widen_float16<4>(padded)[0]);

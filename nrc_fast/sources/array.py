@@ -74,7 +74,8 @@ class ArraySource:
                 yield Chunk(self.features.take(keep, first), targets)
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
-        step = max(1, CHUNK_BYTES // (8 * self.features.columns))
+        # Several times as many rows as columns, else adding up the d x d sums would cost more than the rows.
+        step = max(CHUNK_BYTES // (8 * self.features.columns), 4 * self.features.columns)
         for first in range(0, self.features.count, step):
             yield first, min(first + step, self.features.count)
 

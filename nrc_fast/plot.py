@@ -1,0 +1,216 @@
+"""Plots of a report and of the demonstration's runs, without pyplot and its global state."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.linalg import FloatArray
+
+__all__ = ["plot_report", "plot_runs"]
+
+# Okabe and Ito: distinct for colour-blind readers; dashes and widths tell the lines apart without colour too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+DASHES = ("-", (0, (4, 2)), "-.", (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (2, 1)))
+BLUE, GREY = COLOURS[0], "#999999"
+
+LOWEST = 1e-16  # of a logarithmic axis without any positive value
+MOST_BARS = 12
+WIDEST_LINEAR = 20  # more components than this go on a logarithmic axis
+
+
+def plot_report(report: Any, axes: Any = None) -> tuple[Any, Any]:
+    """Draw NRC1 and the explained variance of a report against the number of components.
+
+    Left: NRC1 for every number of components, shaded by its bound, pale where it is no larger than that; a value
+    that is 0 stands on the lower edge as a triangle. Right: the share of the variance in each of the leading
+    components. Dashed: n, the target dimension.
+
+    Parameters
+    ----------
+    report : nrc_fast.Report
+    axes : pair of matplotlib axes, optional
+        Where to draw; a new figure if not given.
+
+    Returns
+    -------
+    figure, axes
+        The figure and its pair of axes. Neither is known to pyplot unless `axes` was.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        `axes` is no pair.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nrc_fast import measure
+    >>> report = measure(np.random.default_rng(0).standard_normal((100, 8)), n=2)
+    >>> figure, (left, right) = plot_report(report)
+    >>> right.get_title()
+    'first 2 components: 36.2% of the variance'
+    """
+    if axes is None:
+        figure = _new_figure((9.0, 3.8))
+        pair = figure.subplots(1, 2)
+    else:
+        pair = np.ravel(np.asarray(axes, dtype=object))
+        if len(pair) != 2:
+            msg = f"axes holds {len(pair)} axes; a pair is expected, for NRC1 and for the explained variance"
+            raise ValueError(msg)
+        figure = pair[0].figure
+    _draw_nrc1_by_k(pair[0], report)
+    _draw_explained_variance(pair[1], report)
+    return figure, pair if axes is None else axes
+
+
+def plot_runs(results: Sequence[Any]) -> Any:
+    """Draw what the runs of the demonstration recorded, a line for each run, against the step.
+
+    NRC1 under conventions nrc24 and id25, NRC2, NRC3 and the training MSE on logarithmic axes, where a 0 lies on the
+    lower edge, and the variance in the first n components. Dotted in a run's colour: the MSE that the UFM predicts
+    where the penalties are known.
+
+    Parameters
+    ----------
+    results : sequence of nrc_fast.demo.RunResult
+
+    Returns
+    -------
+    figure
+        Not known to pyplot.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    figure = _new_figure((12.0, 7.4))
+    panels = figure.subplots(2, 3, sharex=True)
+    for panel in panels[0, 1:]:
+        panel.sharey(panels[0, 0])
+    n = results[0].report.n
+    _draw_curves(panels[0, 0], results, "nrc1", "NRC1, convention nrc24 (rows as they are)")
+    _draw_curves(panels[0, 1], results, "nrc1_id25", "NRC1, convention id25 (rows minus their mean)")
+    _draw_curves(panels[0, 2], results, "nrc2", "NRC2")
+    _draw_curves(panels[1, 0], results, "nrc3", "NRC3, with gamma of the last step")
+    _draw_curves(panels[1, 1], results, "mse", "training MSE, summed over outputs")
+    _draw_curves(panels[1, 2], results, "explained_variance", f"variance in the first {n} components")
+    _use_log_axis(*panels[0])
+    _use_log_axis(panels[1, 0])
+    _use_log_axis(panels[1, 1])
+    handles = {result.name: line for result, line in zip(results, panels[0, 0].get_lines(), strict=True)}
+    for result in results:
+        if not np.isnan(result.c) and result.report.ufm is not None:
+            style = {"color": handles[result.name].get_color(), "linestyle": ":", "linewidth": 1.2}
+            handles[f"MSE predicted for {result.name}"] = panels[1, 1].axhline(result.report.ufm.mse, **style)
+    for panel in panels[1]:
+        panel.set_xlabel("step")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+# ---- the panels of a report ----
+
+
+def _draw_nrc1_by_k(axes: Any, report: Any) -> None:
+    components = np.arange(1, report.d + 1)
+    values = np.asarray(report.nrc1_by_k)
+    bounds = np.asarray(report.bounds.get("nrc1_by_k", np.zeros(report.d)))
+    known = values > bounds
+    # NRC1 falls with the number of components: what bounds one from above bounds all larger ones, and so from below.
+    highest = np.minimum.accumulate(np.where(np.isnan(values + bounds), np.inf, values + bounds))
+    highest[np.isinf(highest)] = np.nan
+    vague = np.fmin(values, highest)
+    edge = _lower_edge(vague)
+    if np.any(bounds > 0.0):
+        lowest = np.maximum.accumulate(np.nan_to_num(values - bounds, nan=0.0)[::-1])[::-1].clip(min=edge)
+        axes.fill_between(components, lowest, highest, color=BLUE, alpha=0.2, linewidth=0, label="bound of the error")
+    axes.plot(components, np.where(vague > 0.0, vague, np.nan), color=BLUE, alpha=0.4, linewidth=1)
+    axes.plot(components, np.where(known, values, np.nan), "o-", color=BLUE, markersize=3, label="NRC1")
+    zero = highest == 0.0
+    if zero.any():
+        axes.plot(components[zero], np.full(zero.sum(), edge), "v", color=BLUE, clip_on=False, label="NRC1 = 0")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=edge)
+    if report.d > WIDEST_LINEAR:
+        axes.set_xscale("log")
+    axes.axvline(report.n, color=GREY, linestyle="--", linewidth=1, label=f"n = {report.n}")
+    axes.set_xlabel("number of components")
+    axes.set_ylabel(f"NRC1 ({report.convention})")
+    axes.legend(fontsize="small")
+
+
+def _draw_explained_variance(axes: Any, report: Any) -> None:
+    count = min(report.d, max(MOST_BARS, report.n + 2))
+    components = np.arange(1, count + 1)
+    colours = [BLUE if k <= report.n else GREY for k in components]
+    axes.bar(components, report.explained_variance_ratio[:count], color=colours)
+    axes.axvline(report.n + 0.5, color=GREY, linestyle="--", linewidth=1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("component")
+    axes.set_ylabel("share of the variance")
+    total = float(np.sum(report.explained_variance_ratio[: report.n]))
+    plural = "s" if report.n > 1 else ""
+    axes.set_title(f"first {report.n} component{plural}: {_percent(total)} of the variance", fontsize="medium")
+
+
+def _percent(share: float) -> str:
+    """A share in percent, never rounded up to 100."""
+    if np.isnan(share):
+        return "none"
+    return "over 99.9%" if 0.999 < share < 1.0 else f"{100.0 * share:.1f}%"
+
+
+# ---- the panels of the demonstration ----
+
+
+def _draw_curves(axes: Any, results: Sequence[Any], field: str, title: str) -> None:
+    for k, result in enumerate(results):
+        values = [getattr(record, field) for record in result.history]
+        steps = [record.step for record in result.history]
+        style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.8}
+        axes.plot(steps, values, label=result.name, **style)
+    axes.set_title(title, fontsize="medium")
+    axes.grid(alpha=0.25)
+
+
+def _use_log_axis(*panels: Any) -> None:
+    """Make the value axes logarithmic with a common lower edge, and put what is not positive on it."""
+    lines = [line for panel in panels for line in panel.get_lines()]
+    edge = _lower_edge(np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in lines]))
+    for line in lines:
+        values = np.asarray(line.get_ydata(), dtype=np.float64)
+        line.set_ydata(np.where(values <= 0.0, edge, values))
+    for panel in panels:
+        panel.relim()
+        panel.set_yscale("log")
+        panel.set_ylim(bottom=edge)
+
+
+# ---- for both ----
+
+
+def _lower_edge(values: FloatArray) -> float:
+    """Where a logarithmic axis may end: a third of the smallest positive value."""
+    positive = values[np.isfinite(values) & (values > 0.0)]
+    # A third of a subnormal number may be 0.
+    return max(float(positive.min()) / 3.0, np.finfo(np.float64).tiny) if positive.size else LOWEST
+
+
+def _new_figure(size: tuple[float, float]) -> Any:
+    try:
+        figure_module = importlib.import_module("matplotlib.figure")
+        agg = importlib.import_module("matplotlib.backends.backend_agg")
+    except ImportError as error:
+        msg = "plots need matplotlib: pip install 'nrc-fast[demo]'"
+        raise ImportError(msg) from error
+    figure = figure_module.Figure(figsize=size, dpi=120, layout="constrained")
+    agg.FigureCanvasAgg(figure)
+    return figure
