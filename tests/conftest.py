@@ -79,14 +79,14 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.fixture(scope="session")
-def run_alone() -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_alone(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python code in a process of its own, with no setting of the kernels but those given as keywords."""
 
     def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         others = {key: value for key, value in os.environ.items() if not key.startswith(("NRC_FAST", "OMP_"))}
         command = [sys.executable, "-W", "ignore", "-c", code]
         return subprocess.run(
-            command, env=others | environment, capture_output=True, text=True, timeout=120, check=False
+            command, env=others | environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )
 
     return run
