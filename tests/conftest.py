@@ -78,7 +78,7 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     kernels.set_thread_count(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def run_alone(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python code in a process of its own, with no setting of the kernels but those given as keywords."""
 
