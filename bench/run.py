@@ -10,6 +10,7 @@ import importlib
 import json
 import platform
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 ROUTINES = ("nrc1",)
@@ -19,9 +20,10 @@ def machine() -> dict[str, str]:
     """What the figures were measured on."""
     from nrc_fast import diagnostics
 
-    facts = diagnostics.environment()
+    facts = diagnostics.environment() | {"platform": f"{platform.system()} {platform.machine()}"}
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     facts["processor"] = model[0].split(":")[1].strip() if model else platform.processor()
+    facts["date"] = datetime.now(timezone.utc).date().isoformat()
     return facts
 
 
@@ -40,6 +42,7 @@ def main() -> None:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     if options.out is not None:
         record = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "rows": results}
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
