@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 __all__ = [
     "EPSILON",
     "FloatArray",
+    "clipped_spectrum",
     "covariance_spectrum",
     "eigh_descending",
     "orthonormalize",
@@ -104,8 +105,19 @@ def covariance_spectrum(covariance: FloatArray) -> tuple[FloatArray, FloatArray]
     (1.0, 0.0)
     """
     values, vectors = eigh_descending(covariance)
+    return clipped_spectrum(values), vectors
+
+
+def clipped_spectrum(values: FloatArray) -> FloatArray:
+    """Eigenvalues of a covariance, descending, with those that cannot be told from 0 set to it.
+
+    Examples
+    --------
+    >>> clipped_spectrum(np.array([2.0, 1.0, -1e-17])).tolist()
+    [2.0, 1.0, 0.0]
+    """
     floor = len(values) * EPSILON * max(float(values[0]), 0.0)
-    return np.where(values > floor, values, 0.0), vectors
+    return np.where(values > floor, values, 0.0)
 
 
 def positive_sqrt(matrix: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ from nrc_fast.bounds import residual_bound
 from nrc_fast.collapse import component_numbers, require_tolerance, weight_basis
 from nrc_fast.conventions import CONVENTIONS, Convention, resolve_convention
 from nrc_fast.kernels import Basis
-from nrc_fast.linalg import EPSILON, FloatArray, covariance_spectrum, scale_to_unit
+from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
 from nrc_fast.passes import (
     PrincipalBasis,
     careful_residuals,
@@ -28,9 +28,10 @@ from nrc_fast.ufm.closed_form import Prediction, predicted_spectrum
 
 __all__ = ["measure"]
 
-# The variance outside the components against NRC1 of uncentered rows: below this the plane does not hold the origin.
+# When to say that features lie near an affine plane: this share of their energy lies outside the components, and ten
+# times less of their variance.
+AFFINE_ENERGY = 1e-3
 AFFINE_RATIO = 0.1
-AFFINE_NRC1 = 1e-3
 
 
 def measure(
@@ -160,7 +161,8 @@ class _Measurement:
 
     def report(self) -> Report:
         statistics = self.statistics
-        eigenvalues, eigenvectors = covariance_spectrum(statistics.covariance)
+        raw_eigenvalues, eigenvectors = statistics.spectrum()
+        eigenvalues = clipped_spectrum(raw_eigenvalues)
         nrc1_value, nrc2_value, leading, alternatives = self._residual_metrics()
         by_k, by_k_bounds, _ = nrc1_by_k(self.source, statistics, self.convention)
         by_k[: self.n], by_k_bounds[: self.n] = leading
@@ -226,7 +228,10 @@ class _Measurement:
         if self.convention.centered_rows or "variance" not in alternatives:
             return
         variance = alternatives["variance"]["nrc1"]
-        if value > AFFINE_NRC1 and variance < AFFINE_RATIO * value:
+        raw = value if self.convention.name == "raw" else alternatives["raw"]["nrc1"]
+        energy = float(np.trace(self.statistics.second_moment))
+        # A plane through the origin would hold the energy of the rows as well as their variance.
+        if raw > AFFINE_ENERGY * energy and variance < AFFINE_RATIO * raw / energy:
             self.notes.append(
                 f"NRC1 under {self.convention.name} is {value:.3g} although only {variance:.1e} of the variance lies "
                 f"outside the first {self.n} components: the features lie near an affine plane that does not hold "

@@ -16,7 +16,7 @@ from nrc_fast import kernels
 from nrc_fast.bounds import angle_bound, refined_angle_bound, residual_bound, trace_bound
 from nrc_fast.conventions import Convention
 from nrc_fast.kernels import Basis, ResidualSums
-from nrc_fast.linalg import EPSILON, FloatArray, eigh_descending, orthonormalize
+from nrc_fast.linalg import EPSILON, FloatArray, orthonormalize
 from nrc_fast.sources import ArraySource
 from nrc_fast.statistics import FeatureStatistics
 
@@ -115,9 +115,8 @@ def _rounding_of_mean(mean: FloatArray, variance: float) -> float:
 
 def _spectrum(statistics: FeatureStatistics, *, centered: bool) -> tuple[FloatArray, FloatArray, float]:
     """Eigenvalues and vectors of the matrix whose components are asked for, and the bound of its error."""
-    matrix = statistics.covariance if centered else statistics.second_moment
-    values, vectors = eigh_descending(matrix)
-    return values, vectors, statistics.covariance_error + EPSILON * float(np.trace(matrix))
+    values, vectors = statistics.spectrum(centered=centered)
+    return values, vectors, statistics.covariance_error + EPSILON * float(values.sum())
 
 
 def resolved_rank(eigenvalues: FloatArray) -> int:

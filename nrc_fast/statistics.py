@@ -9,7 +9,7 @@ import numpy as np
 from nrc_fast import kernels
 from nrc_fast.bounds import SINGLE_EPSILON
 from nrc_fast.kernels import Rows
-from nrc_fast.linalg import EPSILON, FloatArray
+from nrc_fast.linalg import EPSILON, FloatArray, eigh_descending
 from nrc_fast.sources import Chunk
 
 __all__ = ["FeatureStatistics"]
@@ -54,6 +54,7 @@ class FeatureStatistics:
         self._cross = np.zeros((n_targets, d))
         self._target_gram = np.zeros((n_targets, n_targets))
         self._target_sums = np.zeros(n_targets)
+        self._spectra: dict[bool, tuple[FloatArray, FloatArray]] = {}
 
     def update(self, chunk: Chunk, *, products: bool = True) -> FeatureStatistics:
         """Add the rows of a chunk; when it raises, nothing was added.
@@ -112,6 +113,7 @@ class FeatureStatistics:
         return shift, self.target_shift if targets is None else _first_mean(targets)
 
     def _add(self, sums: kernels.GramSums, target_sums: kernels.GramSums | None) -> None:
+        self._spectra.clear()
         self.count += sums.rows
         self.zero_rows += sums.zero_rows
         self.is_double = self.is_double and sums.double_precision
@@ -148,6 +150,15 @@ class FeatureStatistics:
     def second_moment(self) -> FloatArray:
         """``(1/N) sum h h^T``, (d, d): the covariance with the shift undone."""
         return self.covariance + np.outer(self.mean, self.mean)
+
+    def spectrum(self, *, centered: bool = True) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues, descending, and eigenvectors (columns) of `covariance`, or of `second_moment`.
+
+        Kept until more rows come: at a large d nothing else takes as long.
+        """
+        if centered not in self._spectra:
+            self._spectra[centered] = eigh_descending(self.covariance if centered else self.second_moment)
+        return self._spectra[centered]
 
     @property
     def unit_second_moment(self) -> FloatArray:
