@@ -14,6 +14,15 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+def pytest_configure() -> None:
+    """The same examples in every CI run; new ones everywhere else."""
+    from hypothesis import settings
+
+    settings.register_profile("ci", derandomize=True, deadline=None)
+    if os.environ.get("CI"):
+        settings.load_profile("ci")
+
+
 def load_neighbour(stem: str) -> Any:
     """Import a helper from this folder, which `--import-mode=importlib` does not put on the path."""
     path = Path(__file__).with_name(f"{stem}.py")
