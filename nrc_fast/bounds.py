@@ -43,6 +43,11 @@ def refined_angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float, ex
     return min(1.0, angle_bound(eigenvalues, k, matrix_error) * ratio + exact)
 
 
+def _mixed_in(value: float, energy: float, angle: float) -> float:
+    """What a basis turned by `angle` may add to, or take from, a mean residual."""
+    return 2.0 * angle * math.sqrt(max(value, 0.0) * energy) + angle * angle * energy
+
+
 def residual_bound(value: float, energy: float, angle: float, d: int, count: int, *, double_precision: bool) -> float:
     """Bound of a mean explicit residual of `count` rows with mean energy `energy`, on a basis off by up to `angle`.
 
@@ -51,11 +56,9 @@ def residual_bound(value: float, energy: float, angle: float, d: int, count: int
     """
     unit = EPSILON / 2 if double_precision else SINGLE_EPSILON
     turn = angle + unit * (4.0 + 2.0 * math.sqrt(d))
-    mixed = 2.0 * turn * math.sqrt(max(value, 0.0) * energy) + turn * turn * energy
-    return min(mixed + EPSILON * (d + 4.0 * math.sqrt(count)) * value, max(energy, value))
+    return min(_mixed_in(value, energy, turn) + EPSILON * (d + 4.0 * math.sqrt(count)) * value, max(energy, value))
 
 
 def trace_bound(value: float, energy: float, angle: float, relative_error: float) -> float:
     """The same for a residual taken from a second moment, which has an absolute floor."""
-    mixed = 2.0 * angle * math.sqrt(max(value, 0.0) * energy) + angle * angle * energy
-    return min(mixed + 3.0 * relative_error * energy, max(energy, value))
+    return min(_mixed_in(value, energy, angle) + 3.0 * relative_error * energy, max(energy, value))
