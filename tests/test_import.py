@@ -20,8 +20,22 @@ PACKAGE = Path(nrc_fast.__file__).parent
 
 # From the bottom up: a module imports from modules to its left only.
 LAYERS = [
-    *("_cpu", "linalg", "conventions", "rows", "kernels", "sources.array", "sources", "bounds", "statistics"),
-    *("metrics", "ufm.closed_form", "ufm", "passes", "plot", "report", "collapse", "measurement"),
+    *("_cpu", "linalg", "conventions", "rows", "kernels", "sources.table", "sources.source", "sources.batches"),
+    *("sources.stored", "sources.blocks", "sources.compressed_npz", "sources.numpy_files", "sources.torch_files"),
+    *("sources.safetensors_files", "sources.hdf5_files", "sources.zarr_arrays", "sources.parquet_files"),
+    *(
+        "sources.opening",
+        "sources.dispatch",
+        "sources",
+        "distributed",
+        "sums",
+        "bounds",
+        "checkpoint",
+        "moments",
+        "metrics",
+    ),
+    *("ufm.closed_form", "ufm", "progress", "reading", "passes", "planning", "plot", "report"),
+    *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
     *("demo", "diagnostics", "cli", "__main__"),
 ]
 
