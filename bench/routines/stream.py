@@ -26,7 +26,9 @@ import nrc_fast
 start = time.perf_counter()
 value = nrc_fast.measure(sys.argv[1], n=int(sys.argv[2]), memory=sys.argv[3]).nrc1
 usage = resource.getrusage(resource.RUSAGE_SELF)
-print(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, value)
+# Not ru_maxrss: that of a child begins with what its parent had.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
+print(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, int(peak) / 1024, value)
 """
 
 

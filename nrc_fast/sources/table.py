@@ -137,9 +137,9 @@ class MappedTable(ArrayTable):
     """Rows of a mapped file. Its pages are given back once they are used; a later read maps them again."""
 
     @property
-    def reads(self) -> bool:
-        """Their pages may have to be read."""
-        return True
+    def chunk_bytes_per_row(self) -> int:
+        """The pages that a row lies in."""
+        return max(self.row_bytes, abs(self.rows.array.strides[0]))
 
     def release(self, first: int, last: int) -> None:
         """Give back the pages of rows `first` to `last`."""

@@ -72,11 +72,6 @@ class _TensorTable(MappedTable):
         self.stamp = stamp
         self._key = key
 
-    @property
-    def chunk_bytes_per_row(self) -> int:
-        """The pages that a row lies in."""
-        return max(self.row_bytes, self.rows.array.strides[0])
-
     def read(self, first: int, last: int) -> Rows:
         """Rows `first` to `last` in place.
 
