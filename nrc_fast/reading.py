@@ -89,7 +89,8 @@ class Reading:
             sums.reduce(self.team)
 
     def _read(self, number: int, title: str, sums: Sums, done: int) -> None:
-        rows = done * self.chunk_rows
+        count = self.source.count
+        rows = done * self.chunk_rows if count is None else min(done * self.chunk_rows, count)
         is_begun = done > 0
         with (
             self._interruptible() as interrupt,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch.distributed as dist
 
 import nrc_fast as nrc
+from nrc_fast.reading import Reading
 
 
 def main() -> None:
@@ -51,6 +53,38 @@ def grouped(H: Any, Y: Any, W: Any) -> dict[str, Any]:
     with pytest.raises(RuntimeError, match="is not in the group"):
         nrc.FeatureStatistics(3).all_reduce(groups[1 - mine])
     return report
+
+
+def checkpointed(H: Any, Y: Any, W: Any, **options: Any) -> dict[str, Any]:
+    H = H.astype(np.float32)
+    report = nrc.measure(
+        H, Y, W, convention="id25", chunk_rows=64, group=dist.group.WORLD, checkpoint_every=0.0, **options
+    )
+    return report.to_dict()
+
+
+def whole(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    return checkpointed(H, Y, W)
+
+
+def resumed(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    return checkpointed(H, Y, W, checkpoint="state.npz")
+
+
+def stopped(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    """The second process dies in the middle of a pass; the first finds its neighbour gone."""
+    record, calls = Reading._record, 0
+    dies_at = int(sys.argv[5])
+
+    def dying(self: Reading, *arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        record(self, *arguments, **options)
+        calls += 1
+        if dist.get_rank() == 1 and calls == dies_at:
+            os._exit(3)
+
+    Reading._record = dying  # type: ignore[method-assign]
+    return resumed(H, Y, W)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,17 @@ def draw(mean: float = 3.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return H, H @ W.T + 0.1 * rng.standard_normal((900, 2)), W
 
 
-def run(folder: Path, task: str, H: np.ndarray, Y: np.ndarray, W: np.ndarray, cuts: list[int]) -> list[dict[str, Any]]:
-    """What each process prints; process r holds the rows from cut r to cut r + 1."""
+def run(
+    folder: Path,
+    task: str,
+    H: np.ndarray,
+    Y: np.ndarray,
+    W: np.ndarray,
+    cuts: list[int],
+    *more: str,
+    fails: bool = False,
+) -> list[dict[str, Any]]:
+    """What each process found; process r holds the rows from cut r to cut r + 1."""
     folder.mkdir(exist_ok=True)
     (folder / "meeting").unlink(missing_ok=True)
     parts = {f"H{rank}": part for rank, part in enumerate(np.split(H, cuts))}
@@ -34,7 +43,7 @@ def run(folder: Path, task: str, H: np.ndarray, Y: np.ndarray, W: np.ndarray, cu
     size = len(cuts) + 1
     processes = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(rank), str(size), str(folder), task],
+            [sys.executable, str(WORKER), str(rank), str(size), str(folder), task, *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -43,6 +52,9 @@ def run(folder: Path, task: str, H: np.ndarray, Y: np.ndarray, W: np.ndarray, cu
         for rank in range(size)
     ]
     outputs = [process.communicate(timeout=120)[0] for process in processes]
+    if fails:
+        assert all(process.returncode != 0 for process in processes)
+        return []
     assert [process.returncode for process in processes] == [0] * size, "\n".join(outputs)
     return [json.loads((folder / f"result{rank}.json").read_text()) for rank in range(size)]
 
@@ -85,6 +97,17 @@ def test_collapsed_features_on_two_processes(tmp_path: Path) -> None:
     assert results[0]["nrc24"]["nrc1"] == pytest.approx(reference_nrc1(H, 2, "nrc24"), rel=1e-9)
     assert results[0]["float32"]["nrc1"] == pytest.approx(reference_nrc1(stored, 2, "nrc24"), rel=1e-9)
     assert results[0]["float32"]["nrc2"] == pytest.approx(reference_nrc2(stored, W, "nrc24"), rel=1e-9)
+
+
+@pytest.mark.parametrize("dies_at", [1, 9, 14, 25])
+def test_a_process_that_dies_can_be_resumed_with_the_others(tmp_path: Path, dies_at: int) -> None:
+    H, Y, W = draw()
+    wanted = run(tmp_path / "run", "whole", H, Y, W, [400])
+    run(tmp_path / "run", "stopped", H, Y, W, [400], str(dies_at), fails=True)
+    states = sorted(path.name for path in (tmp_path / "run").glob("state*"))
+    assert "state.1.npz" in states
+    assert run(tmp_path / "run", "resumed", H, Y, W, [400]) == wanted
+    assert not [*(tmp_path / "run").glob("state*")]
 
 
 def test_groups_have_totals_of_their_own(tmp_path: Path) -> None:
