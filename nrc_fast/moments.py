@@ -125,7 +125,8 @@ class Moments(Sums):
         """
         features, targets = chunk.features, chunk.targets
         self._check_widths(features, targets)
-        self.begin(chunk, None)
+        if "shift" not in self._state:
+            self.begin(chunk, None)
         counts = np.zeros(len(COUNTS))
         counts[COUNTS.index("skipped")] = chunk.skipped
         if features.count == 0:
