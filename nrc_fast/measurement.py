@@ -65,7 +65,8 @@ def measure(
     convention, device, precision, nonfinite
         As in `nrc1`.
     penalties : object with an attribute ``c``, optional
-        Sets the c = lambda_W lambda_H of the prediction; without it c is the measured gamma.
+        Sets the c = lambda_W lambda_H of the prediction, see `nrc_fast.ufm.penalties`; without it, and where its c
+        is NaN because no penalty on the features is known, c is the measured gamma.
     rtol : float
         Where the bound of the MSE from the statistics exceeds `rtol` of it, the rows are read again. NRC1 and NRC2
         always come from a read of their own; ``nrc1_by_k`` does up to n, and beyond stays within its bounds
@@ -96,6 +97,9 @@ def measure(
     if penalties is not None and not hasattr(penalties, "c"):
         msg = f"penalties is a {type(penalties).__name__}; an object with c = lambda_W lambda_H is expected"
         raise TypeError(msg)
+    if penalties is not None and np.ndim(penalties.c) > 0:
+        msg = f"penalties.c has shape {np.shape(penalties.c)}; one c is expected, for the one training that is measured"
+        raise ValueError(msg)
     chosen = resolve_convention(convention)
     source = ArraySource(H, Y, nonfinite=nonfinite)
     return _Measurement(source, W, b, n, chosen, penalties, precision, rtol).report()
@@ -310,7 +314,11 @@ class _Measurement:
         return value
 
     def _prediction(self, sigma: FloatArray, gamma: float) -> Prediction | None:
-        c = gamma if self.penalties is None else float(self.penalties.c)
+        c = math.nan if self.penalties is None else float(self.penalties.c)
+        if math.isnan(c):
+            c = gamma
+            if self.penalties is not None:
+                self.notes.append("the penalties leave c open (no feature_decay): the UFM is shown at c = gamma")
         if math.isnan(c) or not float(np.trace(sigma)) > 0.0:
             return None
         return predicted_spectrum(sigma, c)
