@@ -21,7 +21,8 @@ PACKAGE = Path(nrc_fast.__file__).parent
 # From the bottom up: a module imports from modules to its left only.
 LAYERS = [
     *("_cpu", "linalg", "conventions", "rows", "kernels", "sources.array", "sources", "bounds", "statistics"),
-    *("metrics", "plot", "ufm.inputs", "ufm.scaling", "ufm.closed_form", "ufm"),
+    *("metrics", "plot", "ufm.inputs", "ufm.scaling", "ufm.targets", "ufm.spectral", "ufm.solution", "ufm.closed_form"),
+    "ufm",
     *("passes", "report", "collapse", "measurement"),
     *("demo", "diagnostics", "cli", "__main__"),
 ]

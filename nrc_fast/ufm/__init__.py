@@ -1,6 +1,15 @@
 """The unconstrained feature model (UFM): what regression collapse looks like where it is exact."""
 
-from nrc_fast.ufm.closed_form import Prediction, predicted_spectrum
+from nrc_fast.ufm.closed_form import Prediction, interpolating_features, minimum, predicted_spectrum
 from nrc_fast.ufm.scaling import Penalties, penalties
+from nrc_fast.ufm.solution import Minimum
 
-__all__ = ["Penalties", "Prediction", "penalties", "predicted_spectrum"]
+__all__ = [
+    "Minimum",
+    "Penalties",
+    "Prediction",
+    "interpolating_features",
+    "minimum",
+    "penalties",
+    "predicted_spectrum",
+]
