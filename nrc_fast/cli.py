@@ -1,4 +1,4 @@
-"""The command line: ``nrc-fast measure``, ``demo`` and ``env``."""
+"""The command line: ``nrc-fast measure``, ``ufm``, ``demo`` and ``env``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast import __version__, diagnostics
+from nrc_fast import __version__, diagnostics, ufm
 from nrc_fast.conventions import CONVENTIONS
 from nrc_fast.measurement import measure
 
@@ -47,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     command.add_argument("--plot", type=Path, help="also draw the report to this file")
 
+    _add_ufm(commands)
+
     command = commands.add_parser("demo", help="train on recorded demonstrations and watch features collapse")
     command.set_defaults(run=_demo)
     command.add_argument("--quick", action="store_true", help="fewer steps, under 40 s")
@@ -75,6 +77,32 @@ def _measure(options: argparse.Namespace) -> None:
     print(report.to_json() if options.json else report)
     if options.plot is not None:
         report.plot()[0].savefig(options.plot)
+
+
+def _add_ufm(commands: Any) -> None:
+    command = commands.add_parser("ufm", help="what training on stored targets will keep, and the error to expect")
+    command.set_defaults(run=_ufm)
+    command.add_argument("targets", type=Path, help="targets, (N, n)")
+    command.add_argument("--weight-decay", type=float, help="of the last layer")
+    command.add_argument("--feature-decay", type=float, help="of the features; default: so that lambda_H = lambda_W")
+    command.add_argument("--c", type=float, help="lambda_W lambda_H itself, in place of the decays")
+    command.add_argument("--loss", default="torch_mse", choices=list(ufm.LOSSES), help="default: torch_mse")
+    command.add_argument("--samples", type=int, help="samples of one step, for losses that sum over them")
+    command.add_argument("--plot", type=Path, help="also draw rank and MSE against c to this file")
+
+
+def _ufm(options: argparse.Namespace) -> None:
+    forecast = ufm.predict(
+        load_array(options.targets),
+        weight_decay=options.weight_decay,
+        feature_decay=options.feature_decay,
+        loss=options.loss,
+        samples=options.samples,
+        c=options.c,
+    )
+    print(forecast)
+    if options.plot is not None:
+        forecast.plot()[0].savefig(options.plot)
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ PACKAGE = Path(nrc_fast.__file__).parent
 LAYERS = [
     *("_cpu", "linalg", "conventions", "rows", "kernels", "sources.array", "sources", "bounds", "statistics"),
     *("metrics", "plot", "ufm.inputs", "ufm.scaling", "ufm.targets", "ufm.spectral", "ufm.solution", "ufm.closed_form"),
-    *("ufm.refine", "ufm.deep", "ufm"),
+    *("ufm.refine", "ufm.deep", "ufm.predict", "ufm.geometry", "ufm"),
     *("passes", "report", "collapse", "measurement"),
     *("demo", "diagnostics", "cli", "__main__"),
 ]

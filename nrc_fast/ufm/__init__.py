@@ -2,20 +2,29 @@
 
 from nrc_fast.ufm.closed_form import Prediction, interpolating_features, minimum, predicted_spectrum
 from nrc_fast.ufm.deep import DeepMinimum, deep
+from nrc_fast.ufm.geometry import aligned_distance, bures_wasserstein, optimal_gram, relative_gram_error
+from nrc_fast.ufm.predict import Forecast, predict
 from nrc_fast.ufm.refine import Refinement, refine
-from nrc_fast.ufm.scaling import Penalties, penalties
+from nrc_fast.ufm.scaling import LOSSES, Penalties, penalties
 from nrc_fast.ufm.solution import Minimum
 
 __all__ = [
+    "LOSSES",
     "DeepMinimum",
+    "Forecast",
     "Minimum",
     "Penalties",
     "Prediction",
     "Refinement",
+    "aligned_distance",
+    "bures_wasserstein",
     "deep",
     "interpolating_features",
     "minimum",
+    "optimal_gram",
     "penalties",
+    "predict",
     "predicted_spectrum",
     "refine",
+    "relative_gram_error",
 ]
