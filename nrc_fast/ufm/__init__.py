@@ -2,6 +2,7 @@
 
 from nrc_fast.ufm.closed_form import Prediction, interpolating_features, minimum, predicted_spectrum
 from nrc_fast.ufm.deep import DeepMinimum, deep
+from nrc_fast.ufm.descent import Descent, descend
 from nrc_fast.ufm.geometry import aligned_distance, bures_wasserstein, optimal_gram, relative_gram_error
 from nrc_fast.ufm.predict import Forecast, predict
 from nrc_fast.ufm.refine import Refinement, refine
@@ -11,6 +12,7 @@ from nrc_fast.ufm.solution import Minimum
 __all__ = [
     "LOSSES",
     "DeepMinimum",
+    "Descent",
     "Forecast",
     "Minimum",
     "Penalties",
@@ -19,6 +21,7 @@ __all__ = [
     "aligned_distance",
     "bures_wasserstein",
     "deep",
+    "descend",
     "interpolating_features",
     "minimum",
     "optimal_gram",

@@ -16,7 +16,7 @@ from nrc_fast.ufm.closed_form import minimum
 from nrc_fast.ufm.inputs import plain
 from nrc_fast.ufm.targets import target_moments
 
-__all__ = ["aligned_distance", "bures_wasserstein", "optimal_gram", "relative_gram_error"]
+__all__ = ["aligned_distance", "bures_wasserstein", "least_distance", "optimal_gram", "relative_gram_error"]
 
 
 def optimal_gram(covariance: Any, *, lambda_W: Any, lambda_H: Any) -> FloatArray:
@@ -81,7 +81,7 @@ def bures_wasserstein(G: Any, other: Any) -> Any:
     1.0
     """
     first, second = (_root(matrix, name) for matrix, name in ((G, "G"), (other, "other")))
-    return plain(_aligned(first, second))
+    return plain(least_distance(first, second))
 
 
 def relative_gram_error(G: Any, expected: Any) -> Any:
@@ -156,11 +156,22 @@ def aligned_distance(W: Any, expected: Any) -> float:
     factors = [np.linalg.qr(matrix.T)[1].T for matrix in (first, second)]
     width = max(factor.shape[1] for factor in factors)
     padded = [np.pad(factor, ((0, 0), (0, width - factor.shape[1]))) for factor in factors]
-    return float(_aligned(padded[0], padded[1]))
+    return float(least_distance(padded[0], padded[1]))
 
 
-def _aligned(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Least Frobenius distance over rotations of the second one's columns."""
+def least_distance(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Least Frobenius distance over rotations of the second one's columns, for matrices of one size.
+
+    Raises
+    ------
+    ValueError
+        The sizes differ.
+
+    Examples
+    --------
+    >>> least_distance(np.array([[3.0, 0.0]]), np.array([[0.0, 1.0]])).item()
+    2.0
+    """
     _require_same_size(first, second)
     largest = np.maximum(*(np.abs(part).max(axis=(-2, -1), keepdims=True) for part in (first, second)))
     scale = np.where(largest > 0.0, largest, 1.0)
