@@ -131,18 +131,20 @@ def test_tensors_and_lists_start_it_too() -> None:
 # ---- batches ----
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_batch_is_its_problems_one_by_one(set_threads: Any, dtype: str) -> None:
-    Y = start_of(50, 3, 6)[0]
+@pytest.mark.parametrize(
+    ("n", "d", "dtype"), [(3, 6, "float64"), (3, 6, "float32"), (1, 1, "float64"), (2, 40, "float64")]
+)
+def test_a_batch_is_its_problems_one_by_one(set_threads: Any, n: int, d: int, dtype: str) -> None:
+    Y = start_of(50, n, d)[0]
     lambda_W = np.array([[0.1], [0.0], [0.3]])
     lambda_H, momentum, seeds = np.array([0.1, 0.0]), np.array([[0.0], [0.5], [0.9]]), np.array([4, 9])
-    keywords = {"steps": 137, "lr": 0.05, "lr_H": 2.0, "d": 6, "record": METRICS, "at": 50, "dtype": dtype}
+    keywords = {"steps": 137, "lr": 0.05, "lr_H": 2.0, "d": d, "record": METRICS, "at": 50, "dtype": dtype}
     results = []
     for threads in (1, 2, 5):
         set_threads(threads)
         results.append(descend(Y, lambda_W=lambda_W, lambda_H=lambda_H, momentum=momentum, seed=seeds, **keywords))
     together = results[0]
-    assert together.weights.shape == (3, 2, 3, 6)
+    assert together.weights.shape == (3, 2, n, d)
     assert together.recorded_steps.tolist() == [0, 50, 100, 137]
     for other in results[1:]:
         np.testing.assert_array_equal(other.weights, together.weights)
@@ -180,6 +182,28 @@ def test_pieces_of_a_call_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(pieces.features(), whole.features())
     assert calls[-1] == (100, 100)
     assert len(calls) > 10
+
+
+def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm")
+    Y = start_of(50, 3, 6)[0]
+    keywords = {"steps": 2500, "lambda_W": 0.1, "lambda_H": 0.1, "lr": 0.05, "d": 7}
+    descend(Y, progress=True, **keywords)  # off where stderr is no terminal
+    assert capsys.readouterr().err == ""
+    told: list[int] = []
+    descend(Y, progress=lambda done, total: told.append(done), **keywords)  # noqa: ARG005
+    assert told == [1000, 2000, 2500]
+
+
+def test_nothing_recorded() -> None:
+    Y = start_of(50, 3, 6)[0]
+    found = descend(Y, steps=3, lambda_W=0.1, lambda_H=0.1, lr=0.05, d=7, at=[], record=())
+    assert found.history == {}
+    assert found.recorded_steps.size == 0
+    untouched = descend(Y, steps=0, lambda_W=0.1, lambda_H=0.1, lr=0.05, d=7)
+    assert untouched.steps == 0
+    assert untouched.history["loss"].shape == (1,)
+    assert "descent on 1 UFM, 0 steps" in str(untouched)
 
 
 # ---- where it ends ----

@@ -25,7 +25,7 @@ from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.stability import stable_factor
 from nrc_fast.ufm.start import DrawnStart, GivenStart, as_seeds, draw_start, given_start
 from nrc_fast.ufm.targets import TargetMoments, target_moments
-from nrc_fast.ufm.trajectory import States, epsilon_of, factors_of, measure_states, relative_gradient
+from nrc_fast.ufm.trajectory import States, epsilon_of, measure_states, relative_gradient
 
 __all__ = ["Problems", "divergence_message", "make_problems", "run"]
 
@@ -62,7 +62,8 @@ class Problems:
         self.steps = np.zeros(count, dtype=np.int64)
         self.converged = np.zeros(count, dtype=bool)
         self.diverged = np.zeros(count, dtype=bool)
-        self._factors = factors_of(np.stack([start.moments for start in self.starts]))
+        self._plain = np.stack([start.plain for start in self.starts])
+        self._centered = np.stack([start.centered for start in self.starts])
         second = self.moments.covariance.reshape(-1, self.n, self.n)
         if not self.has_bias:
             means = self.moments.mean.reshape(-1, self.n)
@@ -81,8 +82,8 @@ class Problems:
             self.state.transforms[chosen, :, : self.d + self.n + 1].astype(np.float64),
             np.swapaxes(self.state.weights[chosen], -1, -2).astype(np.float64),
             self.state.biases[chosen].astype(np.float64),
-            self._factors.plain[index],
-            self._factors.centered[index],
+            self._plain[index],
+            self._centered[index],
             np.stack([self.lambda_W[chosen], self.lambda_H[chosen], self.lambda_b[chosen]], axis=-1),
             self._covariances[self.covariance_index[chosen]],
             self._predicted[chosen],

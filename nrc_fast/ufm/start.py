@@ -27,7 +27,9 @@ __all__ = ["DrawnStart", "GivenStart", "as_seeds", "draw_start", "given_start"]
 class GivenStart:
     """Features that the user gave."""
 
-    moments: FloatArray  # (d + n + 1, d + n + 1)
+    moments: FloatArray  # K = Z^T Z/M, (D, D) with D = d + n + 1
+    plain: FloatArray  # C with C^T C = K, (D, D)
+    centered: FloatArray  # the same of the centred K
     features: Rows
 
     def rows(self, targets: FloatArray) -> FloatArray:
@@ -41,6 +43,8 @@ class DrawnStart:
     """Gaussian features, known by their part along 1 and the targets and by a root of the Gram of the rest."""
 
     moments: FloatArray
+    plain: FloatArray
+    centered: FloatArray
     along: FloatArray  # (1 + rank, d)
     root: FloatArray  # (min(M - 1 - rank, d), d)
     directions: FloatArray  # (n, rank), of the targets
@@ -73,8 +77,28 @@ def given_start(features: Rows, targets: Rows, moments: TargetMoments) -> GivenS
         raise ValueError(msg)
     sums = kernels.gram(features, targets=targets, precision="highest")
     gram = (np.tril(sums.gram) + np.tril(sums.gram, -1).T) / features.count
-    cross, means = sums.cross / features.count, sums.column_sums / features.count
-    return GivenStart(_assembled(gram, cross, means, moments), features)
+    means = np.concatenate([sums.column_sums / features.count, moments.mean, [1.0]])
+    n = moments.n
+    second = np.zeros((len(means), len(means)))
+    second[:-1, :-1] = np.block(
+        [
+            [gram, sums.cross.T / features.count],
+            [sums.cross / features.count, moments.covariance + np.outer(moments.mean, moments.mean)],
+        ]
+    )
+    second[-1] = second[:, -1] = means
+    centered = second - np.outer(means, means)
+    centered[-1] = centered[:, -1] = 0.0  # 1 has no variance
+    centered[-1 - n : -1, -1 - n : -1] = moments.covariance  # known without cancellation
+    return GivenStart(second, _root(second), _root(centered), features)
+
+
+def _root(moments: FloatArray) -> FloatArray:
+    """C with ``C^T C`` equal to a matrix, to rounding of every entry relative to its own row and column."""
+    sizes = np.sqrt(np.maximum(np.diagonal(moments), 0.0))
+    divisors = np.where(sizes > 0.0, sizes, 1.0)
+    values, vectors = np.linalg.eigh(moments / np.outer(divisors, divisors))
+    return np.asarray(np.sqrt(np.maximum(values, 0.0))[:, np.newaxis] * vectors.T * sizes)
 
 
 def draw_start(seed: int, moments: TargetMoments, samples: int, d: int, scale: float) -> tuple[DrawnStart, FloatArray]:
@@ -87,11 +111,17 @@ def draw_start(seed: int, moments: TargetMoments, samples: int, d: int, scale: f
     rank = min(int(np.count_nonzero(values)), samples - 1)
     values, vectors, along = values[:rank], vectors[:, :rank], along[: 1 + rank]
     root = scale * _wishart_root(rng, samples - 1 - rank, d)
-    # 1 and the targets along the orthonormal rows that `along` belongs to, over sqrt(M).
-    targets = np.column_stack([moments.mean, vectors * np.sqrt(values)])
-    gram = (along.T @ along + root.T @ root) / samples
-    cross, means = targets @ along / math.sqrt(samples), along[0] / math.sqrt(samples)
-    return DrawnStart(_assembled(gram, cross, means, moments), along, root, vectors, values, seed), weights
+    # Z/sqrt(M) along orthonormal rows: 1, the directions of the targets, and what the rest of H0 spans.
+    used = d + n + 1
+    plain: FloatArray = np.zeros((used, used))
+    plain[: 1 + rank, :d] = along / math.sqrt(samples)
+    plain[0, d:-1] = moments.mean
+    plain[1 : 1 + rank, d:-1] = np.sqrt(values)[:, np.newaxis] * vectors.T
+    plain[0, -1] = 1.0
+    plain[1 + rank : 1 + rank + len(root), :d] = root / math.sqrt(samples)
+    centered = plain.copy()
+    centered[0] = 0.0
+    return DrawnStart(plain.T @ plain, plain, centered, along, root, vectors, values, seed), weights
 
 
 def _wishart_root(rng: np.random.Generator, freedom: int, d: int) -> FloatArray:
@@ -102,14 +132,6 @@ def _wishart_root(rng: np.random.Generator, freedom: int, d: int) -> FloatArray:
     root = np.triu(rng.standard_normal((d, d)), 1)
     root[range(d), range(d)] = np.sqrt(rng.chisquare(freedom - np.arange(d)))
     return np.asarray(root)
-
-
-def _assembled(gram: FloatArray, cross: FloatArray, means: FloatArray, moments: TargetMoments) -> FloatArray:
-    """``Z^T Z / M`` of ``Z = [H0, Y, 1]`` from its blocks."""
-    mean = moments.mean[:, np.newaxis]
-    second = moments.covariance + mean * mean.T
-    column = means[:, np.newaxis]
-    return np.block([[gram, cross.T, column], [cross, second, mean], [column.T, mean.T, np.ones((1, 1))]])
 
 
 def as_seeds(seed: Any) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -15,20 +15,12 @@ from nrc_fast import metrics
 from nrc_fast.linalg import EPSILON, FloatArray
 from nrc_fast.ufm.geometry import least_distance
 
-__all__ = ["METRICS", "Factors", "States", "epsilon_of", "factors_of", "measure_states", "relative_gradient"]
+__all__ = ["METRICS", "States", "epsilon_of", "measure_states", "relative_gradient"]
 
 METRICS = (
     *("loss", "mse", "nrc1", "nrc2", "nrc3"),
     *("weight_norm_squared", "feature_norm_squared", "balance", "distance"),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Factors:
-    """Roots of K and of the centred K, (k, D, D): rows that stand for the M samples."""
-
-    plain: FloatArray
-    centered: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,30 +30,13 @@ class States:
     transforms: FloatArray  # (P, d, D)
     weights: FloatArray  # (P, n, d)
     biases: FloatArray  # (P, n)
-    plain: FloatArray  # (P, D, D), of Factors
-    centered: FloatArray
+    plain: FloatArray  # (P, D, D): C with C^T C = K
+    centered: FloatArray  # (P, D, D): the same of the centred K
     penalties: FloatArray  # (P, 3): lambda_W, lambda_H, lambda_b
     covariances: FloatArray  # (P, n, n): of the targets, or their second moment where there is no bias
     predicted: FloatArray  # (P, n, n): weights of the predicted minimum up to a rotation; NaN where there is none
     epsilon: float  # of the weights
     has_bias: bool
-
-
-def factors_of(moments: FloatArray) -> Factors:
-    """Roots of the moments of Z, one matrix after the other."""
-    means = moments[..., -1]
-    centered = moments - means[..., :, np.newaxis] * means[..., np.newaxis, :]
-    centered[..., -1, :] = centered[..., :, -1] = 0.0  # 1 has no variance
-    return Factors(_roots(moments), _roots(centered))
-
-
-def _roots(moments: FloatArray) -> FloatArray:
-    """C with ``C^T C`` equal to each matrix, to rounding of every entry relative to its own row and column."""
-    sizes = np.sqrt(np.maximum(np.diagonal(moments, axis1=-2, axis2=-1), 0.0))
-    divisors = np.where(sizes > 0.0, sizes, 1.0)
-    values, vectors = np.linalg.eigh(moments / divisors[..., :, np.newaxis] / divisors[..., np.newaxis, :])
-    roots = np.sqrt(np.maximum(values, 0.0))[..., :, np.newaxis] * np.swapaxes(vectors, -1, -2)
-    return np.asarray(roots * sizes[..., np.newaxis, :])
 
 
 def _errors(states: States) -> FloatArray:
