@@ -14,7 +14,7 @@ import pytest
 import nrc_fast as nrc
 from nrc_fast import kernels
 from nrc_fast.ufm import descend, minimum
-from nrc_fast.ufm.stability import stable_factor
+from nrc_fast.ufm.stability import _blocks, stable_factor
 from nrc_fast.ufm.trajectory import METRICS
 
 EPS = float(np.finfo(np.float64).eps)
@@ -349,6 +349,47 @@ def test_divergence_is_that_of_one_problem() -> None:
     assert "1 diverged" in str(found)
     with pytest.raises(RuntimeError, match="steps at lr_W = 50"):
         descend(Y, lr=50.0, **keywords)
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 3), (2, 2), (3, 5)])
+@pytest.mark.parametrize("c", [0.01, 0.3])
+def test_blocks_are_the_whole_hessian(reference: Any, n: int, d: int, c: float) -> None:
+    """Every eigenvalue of the blocks is one of the Hessian of the loss, and the other way round."""
+    samples, lambda_W = 9, 0.4
+    covariance = reference.covariance_with([1.3, 0.5, 0.1][:n], seed=2)
+    Y = reference.targets_with(covariance, samples, [0.3, -1.0, 2.0][:n], seed=3)
+    closed = minimum(Y, lambda_W=lambda_W, lambda_H=c / lambda_W)
+    start = [closed.features(Y, d=d), closed.weights(d=d), closed.bias]
+    cuts = np.cumsum([part.size for part in start])[:-1]
+    rates = np.concatenate(
+        [np.full(part.size, rate) for part, rate in zip(start, (0.7 * samples, 0.2, 1.9), strict=True)]
+    )
+
+    def gradient(x: Any) -> Any:
+        parts = (piece.reshape(part.shape) for piece, part in zip(np.split(x, cuts), start, strict=True))
+        _, gradients = reference.loss_and_gradients(*parts, Y, lambda_W, c / lambda_W)
+        return np.concatenate([part.ravel() for part in gradients])
+
+    center = np.concatenate([part.ravel() for part in start])
+    step = 1e-3  # gradients are polynomials of degree 3: five points differentiate them exactly
+    columns = [
+        (8 * (gradient(center + e) - gradient(center - e)) - gradient(center + 2 * e) + gradient(center - 2 * e)) / 12
+        for e in step * np.eye(len(center))
+    ]
+    scaled = np.sqrt(np.outer(rates, rates)) * np.array(columns) / step
+    wanted = np.linalg.eigvalsh(0.5 * (scaled + scaled.T))
+    shrinkage = closed.shrinkage
+    singular = (np.sqrt(shrinkage.kept * closed.scale), np.sqrt(shrinkage.kept / closed.scale))
+    found = []
+    for block, kinds in _blocks(*singular, np.sqrt(shrinkage.residual_values), lambda_W, c / lambda_W, d, True):
+        steps = np.sqrt([(0.2, 0.7, 1.9)[kind] for kind in kinds])
+        found.extend(np.linalg.eigvalsh(block * np.outer(steps, steps)))
+    # Differences of gradients of size 1 over 1e-3, from a minimum that is exact to the same digits.
+    distances = np.abs(np.array(found)[:, np.newaxis] - wanted)
+    assert distances.min(axis=1).max() < 1e-10
+    assert distances.min(axis=0).max() < 1e-10
+    factor = stable_factor(closed, (), (0.2, 0.7, 1.9), 0.5, d)
+    assert factor == pytest.approx(3.0 / wanted[-1], rel=1e-9)
 
 
 @pytest.mark.parametrize("c", [0.01, 0.3])

@@ -70,10 +70,13 @@ def _blocks(
     p, f and e are the singular values of weights, features and errors.
     """
     n = len(p)
+    if width > n:
+        yield np.array([[lambda_H]]), (1,)
     for i in range(n):
         mixed = p[i] * f[i] - e[i]
         yield np.array([[f[i] ** 2 + lambda_W, mixed], [mixed, p[i] ** 2 + lambda_H]]), (0, 1)
-        yield np.array([[lambda_W, -e[i]], [-e[i], lambda_H]]) if width > n else np.zeros((2, 2)), (0, 1)
+        if width > n:
+            yield np.array([[lambda_W, -e[i]], [-e[i], lambda_H]]), (0, 1)
         yield np.array([[p[i] ** 2 + lambda_H]]), (1,)
         if has_bias:
             yield np.array([[1.0, p[i]], [p[i], p[i] ** 2 + lambda_H]]), (2, 1)
