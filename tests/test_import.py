@@ -23,7 +23,7 @@ LAYERS = [
     *("_cpu", "linalg", "conventions", "rows", "kernels", "sources.array", "sources", "bounds", "statistics"),
     *("metrics", "plot", "ufm.inputs", "ufm.scaling", "ufm.targets", "ufm.spectral", "ufm.solution", "ufm.closed_form"),
     *("ufm.refine", "ufm.deep", "ufm.predict", "ufm.geometry", "ufm.stability", "ufm.start", "ufm.trajectory"),
-    *("ufm.dynamics", "ufm.descent", "ufm"),
+    *("ufm.dynamics", "ufm.setup", "ufm.descent", "ufm"),
     *("passes", "report", "collapse", "measurement"),
     *("demo", "diagnostics", "cli", "__main__"),
 ]

@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -303,6 +304,36 @@ def test_drawn_features_have_the_moments_that_were_used(reference: Any, samples:
     np.testing.assert_allclose(again.features(), rows, rtol=0, atol=1e-11)
     given = descend(Y, steps=50, features=H, weights=first.weights, **keywords)
     np.testing.assert_allclose(again.weights, given.weights, rtol=0, atol=1e-12)
+
+
+def test_moments_of_features_start_it_too() -> None:
+    from nrc_fast.sources import ArraySource
+    from nrc_fast.statistics import FeatureStatistics
+
+    Y, H, W, b = start_of(60, 2, 5)
+    statistics = FeatureStatistics(5, n_targets=2)
+    for chunk in ArraySource(H + 3.0, Y).chunks():
+        statistics.update(chunk)
+    keywords = {"steps": 100, "lambda_W": 0.1, "lambda_H": 0.1, "lr": 0.05, "lr_H": 3.0, "weights": W, "bias": b}
+    expected = descend(Y, features=H + 3.0, record=METRICS, **keywords)
+    for found in (
+        descend(Y, features=statistics, record=METRICS, **keywords),
+        descend(statistics, features=statistics, samples=60, record=METRICS, **keywords),
+    ):
+        # Moments about the mean and about 0 of numbers of size 10 differ by some roundings of 100.
+        np.testing.assert_allclose(found.weights, expected.weights, rtol=0, atol=1e-12)
+        for name in METRICS:
+            np.testing.assert_allclose(found.history[name], expected.history[name], rtol=1e-10)
+    with pytest.raises(ValueError, match="started from moments"):
+        descend(Y, features=statistics, **keywords).features()
+    for changes, message in (
+        ({"cross_covariance": np.full((5, 2), 9.0)}, "no features and targets have these moments"),
+        ({"covariance": np.eye(4)}, r"\(d,\), \(d, d\) and \(d, 2\) are expected"),
+        ({"mean": [math.nan] * 5}, "not finite"),
+    ):
+        given = {"mean": np.zeros(5), "covariance": np.eye(5), "cross_covariance": np.zeros((5, 2))} | changes
+        with pytest.raises(ValueError, match=message):
+            descend(Y, features=SimpleNamespace(**given), **keywords)
 
 
 def test_drawn_moments_are_those_of_gaussian_features() -> None:

@@ -11,8 +11,9 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.linalg import FloatArray
-from nrc_fast.ufm.dynamics import Problems, divergence_message, make_problems, run
+from nrc_fast.ufm.dynamics import Problems, divergence_message, run
 from nrc_fast.ufm.inputs import plain
+from nrc_fast.ufm.setup import Request, make_problems
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.trajectory import METRICS
 
@@ -67,7 +68,7 @@ class Descent:
         Raises
         ------
         ValueError
-            Only moments of the targets were given, or the index is not one of the batch.
+            Only moments of the targets or of the starting features were given, or the index is none of the batch.
         """
         problems = self._problems
         if self._targets is None:
@@ -148,9 +149,10 @@ def descend(
         Width of the features; known where `weights` or `features` are given.
     weights : (..., n, d) array or tensor, optional
         To start from; Gaussian with standard deviation `weight_scale` (1/sqrt(d) if None) otherwise.
-    features : (M, d) array or tensor, optional
-        To start from. Gaussian with standard deviation `feature_scale` otherwise: drawn by their moments, at a cost
-        that does not depend on M.
+    features : (M, d) array or tensor, or an object with `mean`, `covariance` and `cross_covariance`, optional
+        To start from, themselves or by their moments, as `FeatureStatistics` has them: (d,), (d, d) and (d, n),
+        ``(1/M) sum (h - mean)(y - ybar)^T``. Gaussian with standard deviation `feature_scale` otherwise: drawn by
+        their moments too, at a cost that does not depend on M.
     bias : (..., n) array, True, False or None
         To start from; zeros if None or True. False leaves the bias out.
     seed : int or array of int
@@ -215,8 +217,10 @@ def descend(
     names = _metric_names(record)
     marks = _record_steps(at, steps)
     problems = make_problems(
-        *(Y, d, (lambda_W, lambda_H, lambda_b), (lr, lr_W, lr_H, lr_b), momentum, (weights, features, bias), seed),
-        *((feature_scale, weight_scale), (covariance, mean, samples), dtype),
+        Request(
+            *(Y, covariance, mean, samples, d, lambda_W, lambda_H, lambda_b, lr, lr_W, lr_H, lr_b, momentum),
+            *(weights, features, bias, seed, feature_scale, weight_scale, dtype),
+        )
     )
     with np.errstate(over="ignore", invalid="ignore"):
         history = run(problems, steps, names, marks, tolerance, _reporter(progress, steps))

@@ -18,9 +18,10 @@ import numpy as np
 from nrc_fast import kernels
 from nrc_fast.linalg import FloatArray, covariance_spectrum
 from nrc_fast.rows import Rows
+from nrc_fast.ufm.inputs import as_float64
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["DrawnStart", "GivenStart", "as_seeds", "draw_start", "given_start"]
+__all__ = ["DrawnStart", "GivenStart", "as_seeds", "draw_start", "given_start", "start_of_moments"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +31,20 @@ class GivenStart:
     moments: FloatArray  # K = Z^T Z/M, (D, D) with D = d + n + 1
     plain: FloatArray  # C with C^T C = K, (D, D)
     centered: FloatArray  # the same of the centred K
-    features: Rows
+    features: Rows | None  # None: only their moments
 
     def rows(self, targets: FloatArray) -> FloatArray:
-        """H0, (M, d)."""
+        """H0, (M, d).
+
+        Raises
+        ------
+        ValueError
+            They are not known.
+        """
         del targets
+        if self.features is None:
+            msg = "descent started from moments of the features; to have features give them, or let them be drawn"
+            raise ValueError(msg)
         return self.features.to_float64()
 
 
@@ -77,15 +87,50 @@ def given_start(features: Rows, targets: Rows, moments: TargetMoments) -> GivenS
         raise ValueError(msg)
     sums = kernels.gram(features, targets=targets, precision="highest")
     gram = (np.tril(sums.gram) + np.tril(sums.gram, -1).T) / features.count
-    means = np.concatenate([sums.column_sums / features.count, moments.mean, [1.0]])
+    mean = sums.column_sums / features.count
+    return _from_moments(gram, sums.cross / features.count, mean, moments, features)
+
+
+def start_of_moments(statistics: Any, moments: TargetMoments) -> GivenStart:
+    """A start from the moments of features: `mean`, `covariance` and `cross_covariance`.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit together, or no features and targets can have these moments.
+    """
+    mean, _ = as_float64(statistics.mean, "features.mean")
+    covariance, epsilon = as_float64(statistics.covariance, "features.covariance")
+    cross, _ = as_float64(statistics.cross_covariance, "features.cross_covariance")
+    d, n = mean.size, moments.n
+    if moments.batch:
+        msg = "moments of the features go with one covariance of the targets, not with a batch"
+        raise ValueError(msg)
+    if mean.shape != (d,) or covariance.shape != (d, d) or cross.shape != (d, n):
+        msg = (
+            f"the moments of the features have shapes {mean.shape}, {covariance.shape} and {cross.shape}; "
+            f"(d,), (d, d) and (d, {n}) are expected"
+        )
+        raise ValueError(msg)
+    joint = np.block([[covariance, cross], [cross.T, moments.covariance]])
+    sizes = np.sqrt(np.maximum(np.diagonal(joint), 0.0))
+    sizes = np.where(sizes > 0.0, sizes, 1.0)
+    smallest = float(np.linalg.eigvalsh(joint / np.outer(sizes, sizes))[0])
+    if smallest < -8 * (d + n) ** 1.5 * max(epsilon, moments.epsilon):
+        msg = f"no features and targets have these moments: their correlations have an eigenvalue of {smallest:.3g}"
+        raise ValueError(msg)
+    gram = covariance + np.outer(mean, mean)
+    return _from_moments(gram, cross.T + np.outer(moments.mean, mean), mean, moments, None)
+
+
+def _from_moments(
+    gram: FloatArray, cross: FloatArray, mean: FloatArray, moments: TargetMoments, features: Rows | None
+) -> GivenStart:
+    """K and its roots from second moments of the features, (d, d) and (n, d), and from their mean."""
     n = moments.n
-    second = np.zeros((len(means), len(means)))
-    second[:-1, :-1] = np.block(
-        [
-            [gram, sums.cross.T / features.count],
-            [sums.cross / features.count, moments.covariance + np.outer(moments.mean, moments.mean)],
-        ]
-    )
+    means = np.concatenate([mean, moments.mean, [1.0]])
+    second = np.empty((len(means), len(means)))
+    second[:-1, :-1] = np.block([[gram, cross.T], [cross, moments.covariance + np.outer(moments.mean, moments.mean)]])
     second[-1] = second[:, -1] = means
     centered = second - np.outer(means, means)
     centered[-1] = centered[:, -1] = 0.0  # 1 has no variance
