@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import signal
 import threading
 import time
@@ -127,6 +128,43 @@ def test_tensors_and_lists_start_it_too() -> None:
         bias=b.tolist(), **keywords,
     )  # fmt: skip
     np.testing.assert_array_equal(found.weights, expected.weights)
+
+
+def test_rotated_features_rotate_the_weights() -> None:
+    Y, H, W, b = start_of(40, 3, 6)
+    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((6, 6)))[0]
+    keywords = {"steps": 200, "lambda_W": 0.02, "lambda_H": 0.03, "lr": 0.1, "lr_H": 4.0, "bias": b}
+    one = descend(Y, weights=W, features=H, **keywords)
+    other = descend(Y, weights=W @ turn, features=H @ turn, **keywords)
+    np.testing.assert_allclose(other.weights, one.weights @ turn, rtol=0, atol=1e-12)
+    shuffled = np.random.default_rng(2).permutation(40)
+    mixed = descend(Y[shuffled], weights=W, features=H[shuffled], **keywords)
+    np.testing.assert_allclose(mixed.weights, one.weights, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(mixed.features(), one.features()[shuffled], rtol=0, atol=1e-12)
+
+
+def test_far_from_the_origin(reference: Any) -> None:
+    """Features with a mean of 1000: collapse is measured about it, without the digits that its square would cost."""
+    Y, H, W, b = start_of(60, 2, 5)
+    H, Y = H * 1e-3 + 1000.0, Y + 300.0
+    found = descend(Y, steps=0, lambda_W=0.1, lambda_H=0.1, lr=0.1, weights=W, features=H, bias=b, record=METRICS)
+    report = nrc.measure(H, Y, W, b, convention="variance")
+    assert found.history["nrc1"][0] == pytest.approx(report.nrc1, rel=1e-8)
+    assert found.history["nrc2"][0] == pytest.approx(report.nrc2, rel=1e-8)
+    loss, _ = reference.loss_and_gradients(H, W, b, Y, 0.1, 0.1)
+    assert found.history["loss"][0] == pytest.approx(loss, rel=1e-12)
+
+
+def test_what_decays_never_becomes_subnormal(isa: str) -> None:
+    del isa
+    Y = start_of(40, 2, 4)[0]
+    found = descend(Y, d=8, steps=8000, lambda_W=0.1, lambda_H=0.1, lr=0.2, lr_H=8.0, dtype="float32", record=())
+    decayed = np.abs(found._problems.state.transforms[:, :, :8])
+    assert decayed.max() < 1e-35
+    if platform.machine() in ("x86_64", "AMD64"):
+        assert np.all((decayed == 0.0) | (decayed >= np.finfo(np.float32).tiny))
+    assert np.float32(1e-40) * np.float32(0.5) > 0.0  # and the process keeps its subnormal numbers
+    assert 5e-324 * 1.0 > 0.0
 
 
 # ---- batches ----
@@ -483,6 +521,7 @@ def test_interruption_is_heard() -> None:
         ({"at": [0, 11]}, "steps from 0 to 10"),
         ({"tolerance": -1.0}, "tolerance must be"),
         ({"dtype": "float16"}, "'float64' or 'float32'"),
+        ({"dtype": "float32", "feature_scale": 1e30}, "leave the range of float32"),
         ({"lr": [0.1, 0.2], "seed": [1, 2, 3]}, "do not broadcast"),
         ({"Y": None, "covariance": np.eye(2)}, "samples= is needed"),
         ({"Y": None, "covariance": np.eye(2), "samples": 10, "features": np.ones((10, 4))}, "without the targets"),

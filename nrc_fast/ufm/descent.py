@@ -20,7 +20,7 @@ from nrc_fast.ufm.trajectory import METRICS
 __all__ = ["Descent", "descend"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Descent:
     """Where gradient descent ended, and what was recorded on the way; made by `descend`.
 
@@ -88,6 +88,9 @@ class Descent:
         rows += targets @ transform[:, d : d + n].T
         rows += transform[:, d + n]
         return rows
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         count = max(int(np.size(self.steps)), 1)

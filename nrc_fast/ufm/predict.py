@@ -17,7 +17,7 @@ __all__ = ["Forecast", "predict"]
 MOST_ENTRIES = 6  # of a direction that are printed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Forecast:
     """What to expect of training on these targets; made by `predict`.
 
@@ -131,6 +131,9 @@ class Forecast:
         return plain(np.minimum(1.0, _column(c))[..., 0] * self.variance)
 
     # ---- for people ----
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         lines = [f"targets with n = {self.n} outputs, variance {self.variance:.6g}, c = {self.c:.6g}"]

@@ -96,7 +96,8 @@ def make_problems(request: Request) -> Problems:
     rates = flat["lr_W"], flat["lr_H"] / setting.samples, flat["lr_b"] * setting.has_bias
     others = (flat[name] for name in ("lambda_W", "lambda_H", "lambda_b", "momentum"))
     table = np.ascontiguousarray(np.stack([*rates, *others], axis=-1))
-    state = _initial_state(starts, start_index, weights, biases, table, request.dtype)
+    with np.errstate(over="ignore"):
+        state = _initial_state(starts, start_index, weights, biases, table, request.dtype)
     predicted, has_minimum = _predicted(moments, named, batch, setting.has_bias)
     return Problems(
         *(batch, n, width, setting.samples, request.dtype, setting.has_bias, moments, starts, state),
@@ -233,6 +234,11 @@ def _initial_state(
     moments = np.zeros((len(starts), used, stride), dtype=kind)
     for target, start in zip(moments, starts, strict=True):
         target[:, :used] = start.moments
+        if not np.isfinite(target).all():
+            msg = (
+                f"moments of the features and targets up to {np.abs(start.moments).max():.3g} leave the range of {kind}"
+            )
+            raise ValueError(msg + "; rescale them")
     heads = np.ascontiguousarray(np.swapaxes(weights, -1, -2).astype(kind))
     offsets = np.array(biases, dtype=kind, order="C")
     velocities = None

@@ -23,7 +23,7 @@ WITHOUT_PENALTIES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Minimum:
     """Global minima of the UFM; made by `minimum`.
 
@@ -238,6 +238,9 @@ class Minimum:
         factors = self._feature_factors / np.sqrt(self.scale)[..., np.newaxis]
         coordinates = (targets - self.bias[..., np.newaxis, :]) @ self.shrinkage.vectors
         return (coordinates * factors[..., np.newaxis, :]) @ check_rotation(rotation, self.n, d)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         if np.ndim(self.c):

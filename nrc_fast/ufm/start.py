@@ -85,10 +85,11 @@ def given_start(features: Rows, targets: Rows, moments: TargetMoments) -> GivenS
     if features.count != targets.count:
         msg = f"features has {features.count} rows and Y has {targets.count}; one for each sample is expected"
         raise ValueError(msg)
-    sums = kernels.gram(features, targets=targets, precision="highest")
-    gram = (np.tril(sums.gram) + np.tril(sums.gram, -1).T) / features.count
-    mean = sums.column_sums / features.count
-    return _from_moments(gram, sums.cross / features.count, mean, moments, features)
+    # In two reads, the second one of what lies about the mean.
+    mean = kernels.gram(features, plain=False, precision="highest").column_sums / features.count
+    sums = kernels.gram(features, shift=mean, targets=targets, target_shift=moments.mean, precision="highest")
+    covariance = (np.tril(sums.gram) + np.tril(sums.gram, -1).T) / features.count
+    return _from_moments(covariance, sums.cross.T / features.count, mean, moments, features)
 
 
 def start_of_moments(statistics: Any, moments: TargetMoments) -> GivenStart:
@@ -119,30 +120,29 @@ def start_of_moments(statistics: Any, moments: TargetMoments) -> GivenStart:
     if smallest < -8 * (d + n) ** 1.5 * max(epsilon, moments.epsilon):
         msg = f"no features and targets have these moments: their correlations have an eigenvalue of {smallest:.3g}"
         raise ValueError(msg)
-    gram = covariance + np.outer(mean, mean)
-    return _from_moments(gram, cross.T + np.outer(moments.mean, mean), mean, moments, None)
+    return _from_moments(covariance, cross, mean, moments, None)
 
 
 def _from_moments(
-    gram: FloatArray, cross: FloatArray, mean: FloatArray, moments: TargetMoments, features: Rows | None
+    covariance: FloatArray, cross: FloatArray, mean: FloatArray, moments: TargetMoments, features: Rows | None
 ) -> GivenStart:
-    """K and its roots from second moments of the features, (d, d) and (n, d), and from their mean."""
-    n = moments.n
-    means = np.concatenate([mean, moments.mean, [1.0]])
-    second = np.empty((len(means), len(means)))
-    second[:-1, :-1] = np.block([[gram, cross.T], [cross, moments.covariance + np.outer(moments.mean, moments.mean)]])
-    second[-1] = second[:, -1] = means
-    centered = second - np.outer(means, means)
-    centered[-1] = centered[:, -1] = 0.0  # 1 has no variance
-    centered[-1 - n : -1, -1 - n : -1] = moments.covariance  # known without cancellation
-    return GivenStart(second, _root(second), _root(centered), features)
+    """K and its roots from the covariance of the features, (d, d), and theirs with the targets, (d, n)."""
+    joint = np.block([[covariance, cross], [cross.T, moments.covariance]])
+    used = len(joint) + 1
+    centered: FloatArray = np.zeros((used, used))
+    centered[:-1, :-1] = _root(joint)  # 1 has no variance
+    plain = centered.copy()
+    plain[-1] = np.concatenate([mean, moments.mean, [1.0]])
+    second = np.outer(plain[-1], plain[-1])
+    second[:-1, :-1] += joint
+    return GivenStart(second, plain, centered, features)
 
 
-def _root(moments: FloatArray) -> FloatArray:
+def _root(joint: FloatArray) -> FloatArray:
     """C with ``C^T C`` equal to a matrix, to rounding of every entry relative to its own row and column."""
-    sizes = np.sqrt(np.maximum(np.diagonal(moments), 0.0))
+    sizes = np.sqrt(np.maximum(np.diagonal(joint), 0.0))
     divisors = np.where(sizes > 0.0, sizes, 1.0)
-    values, vectors = np.linalg.eigh(moments / np.outer(divisors, divisors))
+    values, vectors = np.linalg.eigh(joint / np.outer(divisors, divisors))
     return np.asarray(np.sqrt(np.maximum(values, 0.0))[:, np.newaxis] * vectors.T * sizes)
 
 
