@@ -96,11 +96,12 @@ def test_examples_in_docstrings(name: str) -> None:
 
 
 def test_public_functions_have_an_example_and_say_what_they_raise() -> None:
-    for name in nrc_fast.__all__:
-        value = getattr(nrc_fast, name)
-        if callable(value) and not isinstance(value, type):
-            assert ">>>" in value.__doc__, name
-            assert re.search(r"Raises\n\s+------", value.__doc__), name
+    for module in (nrc_fast, nrc_fast.ufm):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if callable(value) and not isinstance(value, type):
+                assert ">>>" in value.__doc__, name
+                assert re.search(r"Raises\n\s+------", value.__doc__), name
 
 
 def test_example_in_the_readme() -> None:

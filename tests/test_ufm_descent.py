@@ -420,6 +420,19 @@ def test_divergence_is_that_of_one_problem() -> None:
         descend(Y, lr=50.0, **keywords)
 
 
+def test_where_there_is_no_predicted_minimum() -> None:
+    Y = start_of(50, 2, 4)[0]
+    keywords = {"d": 4, "steps": 50, "lr_H": 5.0, "record": ["loss", "distance"]}
+    penalised = descend(Y, lambda_W=0.1, lambda_H=0.1, lambda_b=0.3, lr=0.1, **keywords)
+    assert penalised.predicted is None
+    assert np.isnan(penalised.history["distance"]).all()
+    assert penalised.history["loss"][1] < penalised.history["loss"][0]
+    one_sided = descend(Y, lambda_W=[0.1, 0.1], lambda_H=[0.1, 0.0], lr=0.1, **keywords)
+    assert np.isfinite(one_sided.history["distance"]).all(axis=-1).tolist() == [True, False]
+    with pytest.raises(RuntimeError, match="lower the learning rates"):
+        descend(Y, lambda_W=0.1, lambda_H=0.0, lr=80.0, **(keywords | {"steps": 3000}))
+
+
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 3), (2, 2), (3, 5)])
 @pytest.mark.parametrize("c", [0.01, 0.3])
 def test_blocks_are_the_whole_hessian(reference: Any, n: int, d: int, c: float) -> None:
@@ -514,6 +527,8 @@ def test_interruption_is_heard() -> None:
         ({"features": np.ones((9, 4))}, "9 rows and Y has 10"),
         ({"features": np.full((10, 4), math.inf)}, "NaN or infinite"),
         ({"bias": [1.0]}, r"bias has shape \(1,\)"),
+        ({"bias": False, "lambda_b": 0.1}, "give one of them"),
+        ({"weights": 1.0}, r"weights has shape \(\)"),
         ({"seed": -1}, "seed must not be negative"),
         ({"samples": 11}, "leave it out"),
         ({"record": "nrc4"}, "'nrc1'"),
@@ -539,6 +554,8 @@ def test_other_errors() -> None:
     Y = start_of(10, 2, 4)[0]
     with pytest.raises(RuntimeError, match="cannot be used"):
         descend(Y, device="cuda", **keywords)
+    with pytest.raises(TypeError, match="a whole number is expected"):
+        descend(Y, **(keywords | {"steps": 10.5}))
     with pytest.raises(TypeError, match="integers are expected"):
         descend(Y, seed=0.5, **keywords)
     found = descend(Y, seed=[1, 2], **keywords)

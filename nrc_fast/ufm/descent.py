@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -211,7 +212,12 @@ def descend(
     True
     """
     kernels.require_device(device)
-    if not steps >= 0:
+    try:
+        steps = operator.index(steps)
+    except TypeError:
+        msg = f"steps is a {type(steps).__name__}; a whole number is expected"
+        raise TypeError(msg) from None
+    if steps < 0:
         msg = f"steps must be at least 0, got {steps}"
         raise ValueError(msg)
     if not tolerance >= 0.0:

@@ -155,7 +155,7 @@ def _given_features(features: Any, targets: Rows | None, moments: TargetMoments)
 def _width(request: Request, n: int, start: GivenStart | None) -> int:
     sizes = {
         "d": request.d,
-        "the columns of weights": None if request.weights is None else int(np.shape(request.weights)[-1]),
+        "the columns of weights": int(np.shape(request.weights)[-1]) if np.ndim(request.weights) else None,
         "the columns of features": None if start is None else len(start.moments) - n - 1,
     }
     known = {name: size for name, size in sizes.items() if size is not None}
@@ -182,6 +182,9 @@ def _named_numbers(request: Request) -> dict[str, FloatArray]:
             msg = f"{name} is not known: give lr= for all of W, H and b, or each of lr_W=, lr_H= and lr_b="
             raise ValueError(msg)
         named[name] = as_penalty(chosen, name)
+    if request.bias is False and np.any(named["lambda_b"] > 0.0):
+        msg = "lambda_b penalises a bias, and bias=False leaves it out; give one of them"
+        raise ValueError(msg)
     named["momentum"] = as_penalty(request.momentum, "momentum")
     if np.any(named["momentum"] >= 1.0):
         msg = f"momentum must be below 1, got {named['momentum'].max()}"
