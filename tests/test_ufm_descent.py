@@ -528,6 +528,7 @@ def test_interruption_is_heard() -> None:
         ({"features": np.full((10, 4), math.inf)}, "NaN or infinite"),
         ({"bias": [1.0]}, r"bias has shape \(1,\)"),
         ({"bias": False, "lambda_b": 0.1}, "give one of them"),
+        ({"lr": []}, "nothing to do"),
         ({"weights": 1.0}, r"weights has shape \(\)"),
         ({"seed": -1}, "seed must not be negative"),
         ({"samples": 11}, "leave it out"),

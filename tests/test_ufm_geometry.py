@@ -107,7 +107,7 @@ def test_batches_singular_and_extreme(reference: Any) -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="G: the matrix is not positive semidefinite"):
+    with pytest.raises(ValueError, match="G is not positive semidefinite"):
         bures_wasserstein(-np.eye(2), np.eye(2))
     with pytest.raises(ValueError, match="differ in size"):
         bures_wasserstein(np.eye(3), np.eye(2))

@@ -391,6 +391,13 @@ def test_bad_interpolation() -> None:
             interpolating_features(Y, W, **options)
 
 
+def test_empty_batch() -> None:
+    nothing = minimum(covariance=np.eye(2), lambda_W=np.zeros(0), lambda_H=0.1)
+    assert nothing.gram.shape == (0, 2, 2)
+    assert nothing.weights(d=3).shape == (0, 2, 3)
+    assert "no minima" in str(nothing)
+
+
 def test_text() -> None:
     text = str(minimum(covariance=np.diag([4.0, 1.0]), lambda_W=0.5, lambda_H=0.5))
     assert "rank 2, loss 1.25, MSE 0.5" in text

@@ -75,6 +75,7 @@ def test_arrays_broadcast() -> None:
         ((math.nan,), {"n": 2}, "not finite"),
         ((math.inf,), {"n": 2}, "not finite"),
         ((0.1,), {"n": 2, "feature_decay": -0.1}, "feature_decay must be at least 0"),
+        (([0.1, 0.2],), {"n": 2, "feature_decay": [0.1, 0.2, 0.3]}, "do not broadcast"),
         ((0.1,), {}, "depends on n; give n="),
         ((0.1,), {"loss": "half_sum"}, "depends on samples; give samples="),
         ((0.1,), {"n": 0}, "n must be at least 1"),

@@ -193,8 +193,8 @@ def _gram(matrix: Any, name: str) -> FloatArray:
     try:
         return target_moments(covariance=matrix).covariance
     except ValueError as error:
-        msg = f"{name}: {error}"
-        raise ValueError(msg.replace("covariance is", "the matrix is")) from None
+        msg = str(error).replace("covariance", name)
+        raise ValueError(msg) from None
 
 
 def _root(matrix: Any, name: str) -> FloatArray:

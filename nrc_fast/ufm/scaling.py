@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nrc_fast.linalg import FloatArray
-from nrc_fast.ufm.inputs import as_penalty, plain
+from nrc_fast.ufm.inputs import as_penalty, broadcast_shape, plain
 
 __all__ = ["LOSSES", "Decays", "Penalties", "penalties"]
 
@@ -155,7 +155,8 @@ def penalties(
     Raises
     ------
     ValueError
-        A decay is negative or not finite, the loss is unknown, or n or `samples` is missing or below 1.
+        A decay is negative or not finite, arrays of decays do not broadcast, the loss is unknown, or n or `samples`
+        is missing or below 1.
     TypeError
         A decay is no number.
 
@@ -176,6 +177,7 @@ def penalties(
     lambda_H: FloatArray = np.full(lambda_W.shape, np.nan)
     if feature_decay is not None:
         lambda_H = as_penalty(feature_decay, "feature_decay") * feature_factor
+    broadcast_shape(weight_decay=lambda_W, feature_decay=lambda_H)
     return Penalties(plain(lambda_W), plain(lambda_H))
 
 

@@ -85,6 +85,9 @@ def make_problems(request: Request) -> Problems:
         weights=np.zeros(() if setting.weights is None else setting.weights.shape[:-2]),
         bias=setting.bias[..., 0],
     )
+    if math.prod(batch) == 0:
+        msg = f"the batch has shape {batch}: there is nothing to do"
+        raise ValueError(msg)
     flat = {name: np.array(np.broadcast_to(value, batch), dtype=np.float64).ravel() for name, value in named.items()}
     covariance_index = np.broadcast_to(np.arange(math.prod(moments.batch)).reshape(moments.batch), batch).ravel()
     starts, start_index, drawn = _starts(setting, request, covariance_index, np.broadcast_to(seeds, batch).ravel())

@@ -243,7 +243,9 @@ class Minimum:
         return str(self)
 
     def __str__(self) -> str:
-        if np.ndim(self.c):
+        if np.size(self.c) == 0:
+            lines = [f"no minima of the UFM: a batch of shape {np.shape(self.c)}"]
+        elif np.ndim(self.c):
             c, rank = np.asarray(self.c), np.asarray(self.rank)
             ranges = f"c from {c.min():.4g} to {c.max():.4g}, rank {rank.min()} to {rank.max()}"
             lines = [f"{c.size:,} minima of the UFM, n = {self.n}: {ranges}"]
