@@ -109,7 +109,8 @@ def test_text(targets: Any) -> None:
     assert f"{forecast.mse:.6g}" in text
     assert "2 of 3" in text
     assert "assumed" in text
-    assert "lowers" in text  # the average variance is 0.58
+    assert "whitening lowers" in text  # the average variance is 0.58
+    assert "whitening raises" in str(predict(targets * 4.0, weight_decay=0.02))
     assert "..." in str(predict(covariance=np.eye(9), c=0.1))
 
 

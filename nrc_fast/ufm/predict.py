@@ -168,13 +168,13 @@ class Forecast:
         return f"  {j + 1:<10}{value:>12.4g}{decay}{share:>10.1%}  {state:<8}[{entries}{more}]"
 
     def _advice(self) -> str:
+        change = self.whitened_mse - self.mse
+        effect = "lowers" if change < 0.0 else "raises" if change > 0.0 else "does not change"
         average = self.variance / self.n
-        smallest = float(self.eigenvalues[-1])
-        effect = "lowers" if average < 1.0 else "raises" if average > 1.0 else "does not change"
-        text = (
-            f"  the outputs have an average variance of {average:.4g}: at a c below {min(smallest, 1.0):.4g} whitening "
+        return (
+            f"  whitening {effect} the training MSE at this c, because c counts relative to the targets;\n"
+            f"  below all variances it lowers it iff the average variance of the outputs, {average:.4g}, is below 1"
         )
-        return text + f"{effect} the training MSE, because it changes what c is relative to the targets"
 
     def plot(self, axes: Any = None) -> Any:
         """Draw rank and training MSE against c; returns ``(figure, axes)``.
