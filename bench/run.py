@@ -13,7 +13,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-ROUTINES = ("nrc1",)
+ROUTINES = ("nrc1", "stream")
 
 
 def machine() -> dict[str, str]:

@@ -18,19 +18,28 @@ if find_spec("nrc_fast._cpu") is None:
 from nrc_fast import ufm as ufm
 from nrc_fast.collapse import nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
 from nrc_fast.conventions import CONVENTIONS, Convention
-from nrc_fast.measurement import measure
+from nrc_fast.measurement import measure, plan
+from nrc_fast.planning import Plan
 from nrc_fast.report import Report
+from nrc_fast.sources import Source
+from nrc_fast.sources import open_source as open  # noqa: A004 - the natural name, and never imported with *
+from nrc_fast.statistics import FeatureStatistics
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CONVENTIONS",
     "Convention",
+    "FeatureStatistics",
+    "Plan",
     "Report",
+    "Source",
     "measure",
     "nrc1",
     "nrc2",
     "nrc3",
     "nrc3_curve",
     "nrc3_gamma",
+    "open",
+    "plan",
 ]

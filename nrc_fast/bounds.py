@@ -9,9 +9,21 @@ from __future__ import annotations
 
 import math
 
-from nrc_fast.linalg import EPSILON, FloatArray
+import numpy as np
 
-__all__ = ["SINGLE_EPSILON", "angle_bound", "refined_angle_bound", "residual_bound", "trace_bound"]
+from nrc_fast.linalg import EPSILON, FloatArray, covariance_spectrum
+
+__all__ = [
+    "SINGLE_EPSILON",
+    "angle_bound",
+    "effective_rank_bound",
+    "refined_angle_bound",
+    "residual_bound",
+    "shape_bounds",
+    "share_bounds",
+    "stable_rank_bound",
+    "trace_bound",
+]
 
 # Unit roundoff of float32.
 SINGLE_EPSILON = 2.0**-24
@@ -62,3 +74,73 @@ def residual_bound(value: float, energy: float, angle: float, d: int, count: int
 def trace_bound(value: float, energy: float, angle: float, relative_error: float) -> float:
     """The same for a residual taken from a second moment, which has an absolute floor."""
     return min(_mixed_in(value, energy, angle) + 3.0 * relative_error * energy, max(energy, value))
+
+
+# ---- spectra ----
+
+
+def share_bounds(eigenvalues: FloatArray, matrix_error: float) -> FloatArray:
+    """Bounds of the shares ``lambda_k / sum lambda`` when the matrix is off by `matrix_error` in norm.
+
+    Weyl: no eigenvalue is off by more; the trace, a sum of squares, is not either.
+    """
+    trace = float(eigenvalues.sum())
+    if not trace > 0.0:
+        return np.full(len(eigenvalues), math.nan)
+    shares: FloatArray = np.minimum(matrix_error / trace * (1.0 + eigenvalues / trace), 1.0)
+    return shares
+
+
+def stable_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: float) -> float:
+    """Bound of ``sum lambda^2 / lambda_1^2``: the Frobenius norm of the error is at most sqrt(d) of its norm."""
+    largest = float(eigenvalues[0])
+    if not largest > matrix_error:
+        return math.nan
+    d = len(eigenvalues)
+    relative = 2.0 * math.sqrt(d / value) * matrix_error / largest + 2.0 * matrix_error / (largest - matrix_error)
+    return min(value * relative, float(d))
+
+
+def effective_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: float) -> float:
+    """Bound of exp(entropy): Fannes and Audenaert, with half the sum of the errors of the shares."""
+    d, trace = len(eigenvalues), float(eigenvalues.sum())
+    if not trace > 0.0:
+        return math.nan
+    distance = d * matrix_error / trace
+    if d == 1 or distance >= 1.0 - 1.0 / d:
+        return 0.0 if d == 1 else float(d)
+    mixing = -distance * math.log(distance) - (1.0 - distance) * math.log1p(-distance) if distance > 0.0 else 0.0
+    entropy = distance * math.log(d - 1) + mixing if d > 2 else mixing
+    return min(value * math.expm1(entropy), float(d))
+
+
+def shape_bounds(
+    value: float, gamma: float, head_gram: FloatArray, covariance: FloatArray, relative_error: float
+) -> tuple[float, float]:
+    """Bounds of gamma and of NRC3 there, from the rounding of the target covariance and of W W^T.
+
+    The root of a matrix that is off by e is off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e); it moves
+    both ``A = Sigma^(1/2) - gamma^(1/2) I`` and the stationary point of NRC3.
+    """
+    n = len(covariance)
+    eigenvalues, vectors = covariance_spectrum(covariance)
+    if math.isnan(value):
+        return math.nan, math.nan
+    roots = np.sqrt(eigenvalues)
+    error = (3.0 * relative_error + 4.0 * n * EPSILON) * float(eigenvalues.sum())
+    root_error = min(error / (2.0 * roots[-1]) if roots[-1] > 0.0 else math.inf, error**0.5)
+    size = float(np.linalg.norm(roots - gamma**0.5))
+    turn = 2.0 * n**0.5 * root_error / size + 4.0 * n * EPSILON if size > 0.0 else math.inf
+    nrc3 = min(2.0 * value**0.5 * turn + turn**2, 4.0)
+    spread = roots - roots.mean()
+    diagonal = np.einsum("ij,ik,kj->j", vectors, head_gram, vectors)
+    centered = diagonal - diagonal.mean()
+    overlap, energy = float(centered @ spread), float(spread @ spread)
+    largest = float(eigenvalues[-1])
+    if overlap <= 0.0:
+        return min(2.0 * (gamma * largest) ** 0.5, largest), nrc3
+    slack = root_error * n**0.5 + 4.0 * n * EPSILON * float(roots.sum())
+    gram_norm = float(np.linalg.norm(head_gram))
+    relative = 2.0 * slack / energy**0.5 + (gram_norm * slack + 4.0 * n * EPSILON * gram_norm * energy**0.5) / overlap
+    shift = slack + float(diagonal.mean()) * energy / overlap * relative
+    return min(2.0 * gamma**0.5 * shift + shift**2, largest), nrc3

@@ -1,28 +1,40 @@
-"""The command line: ``nrc-fast measure``, ``ufm``, ``demo`` and ``env``."""
+"""The command line: ``nrc-fast measure``, ``merge``, ``ufm``, ``demo`` and ``env``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nrc_fast import __version__, diagnostics, ufm
 from nrc_fast.conventions import CONVENTIONS
-from nrc_fast.measurement import measure
+from nrc_fast.distributed import Team
+from nrc_fast.linalg import FloatArray
+from nrc_fast.measurement import measure, plan
+from nrc_fast.report import Report
+from nrc_fast.sources import open_source, open_table
+from nrc_fast.statistics import FeatureStatistics
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 1 after an error that was printed to stderr."""
+    """Run the command line; returns the exit code.
+
+    0, 1 after an error that was printed to stderr, 130 after Ctrl-C.
+    """
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+    except KeyboardInterrupt:
+        checkpoint = getattr(options, "checkpoint", None)
+        print(f"stopped; go on with --checkpoint {checkpoint}" if checkpoint else "stopped", file=sys.stderr)
+        return 130
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         print(f"nrc-fast: {error}", file=sys.stderr)
         return 1
@@ -33,19 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nrc-fast", description="Neural regression collapse of stored features.")
     parser.add_argument("--version", action="version", version=f"nrc-fast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-
-    command = commands.add_parser("measure", help="measure features stored in .npy files")
-    command.set_defaults(run=_measure)
-    command.add_argument("features", type=Path, help="features, (N, d)")
-    command.add_argument("--targets", type=Path, help="targets, (N, n)")
-    command.add_argument("--weights", type=Path, help="weights of the last layer, (n, d)")
-    command.add_argument("--bias", type=Path, help="bias of the last layer, (n,)")
-    command.add_argument("-n", type=int, help="number of components, where neither targets nor weights are given")
-    command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
-    command.add_argument("--precision", default="high", choices=["high", "highest", "fast"], help="default: high")
-    command.add_argument("--nonfinite", default="raise", choices=["raise", "skip"], help="default: raise")
-    command.add_argument("--json", action="store_true", help="print the report as JSON")
-    command.add_argument("--plot", type=Path, help="also draw the report to this file")
+    _add_measure(commands)
+    _add_merge(commands)
 
     _add_ufm(commands)
 
@@ -61,19 +62,111 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(options: argparse.Namespace) -> None:
-    paths = (options.features, options.targets, options.weights, options.bias)
-    features, targets, weights, bias = (None if path is None else load_array(path) for path in paths)
-    report = measure(
-        features,
-        targets,
-        weights,
-        bias,
-        n=options.n,
-        convention=options.convention,
-        precision=options.precision,
-        nonfinite=options.nonfinite,
+def _add_measure(commands: Any) -> None:
+    command = commands.add_parser(
+        "measure",
+        help="measure stored features",
+        description="Measure features in .npy, .npz, .pt, .safetensors, HDF5, zarr or parquet files. Under torchrun "
+        "the rows are shared out over the processes.",
     )
+    command.set_defaults(run=_measure)
+    command.add_argument(
+        "features", nargs="+", help="features (N, d): files, or a quoted glob pattern, in natural order"
+    )
+    command.add_argument("--targets", nargs="+", help="targets (N, n): files or a glob pattern")
+    command.add_argument("--key", help="name of the features inside the files")
+    command.add_argument("--target-key", help="name of the targets inside the files")
+    command.add_argument("--nonfinite", default="raise", choices=["raise", "skip"], help="default: raise")
+    command.add_argument("--precision", default="high", choices=["high", "highest", "fast"], help="default: high")
+    command.add_argument("--memory", default=None, help="bound of what is used beyond the start, such as 2GiB")
+    command.add_argument("--chunk-rows", type=int, help="rows that are read at a time, default: about 64 MiB of them")
+    command.add_argument("--checkpoint", type=Path, help="keep the state in this file; an existing one is resumed")
+    command.add_argument("--checkpoint-every", type=float, default=60.0, metavar="SECONDS", help="default: 60")
+    command.add_argument("--save-stats", type=Path, help="also write the statistics, for nrc-fast merge")
+    command.add_argument("--plan", action="store_true", help="only say what would be read, and the memory for it")
+    command.add_argument("--verbose", action="store_true", help="say it and then read")
+    command.add_argument("--no-progress", action="store_true", help="no bar, on a terminal either")
+    _add_head(command)
+
+
+def _add_merge(commands: Any) -> None:
+    command = commands.add_parser("merge", help="add up statistics that were saved with --save-stats")
+    command.set_defaults(run=_merge)
+    command.add_argument("parts", nargs="+", type=Path, help="files of statistics (.npz)")
+    command.add_argument("--save-stats", type=Path, help="write the sum to this file")
+    _add_head(command)
+
+
+def _add_head(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--weights", help="weights of the last layer, (n, d)")
+    command.add_argument("--weights-key", help="their name inside the file")
+    command.add_argument("--bias", help="bias of the last layer, (n,)")
+    command.add_argument("--bias-key", help="its name inside the file")
+    command.add_argument("-n", type=int, help="number of components, where neither targets nor weights are given")
+    command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
+    command.add_argument("--json", action="store_true", help="print the report as JSON")
+    command.add_argument("--plot", type=Path, help="also draw the report to this file")
+
+
+def _head(options: argparse.Namespace) -> dict[str, Any]:
+    """Weights, bias, n and convention, as `measure` and `FeatureStatistics.report` take them."""
+    weights, bias = (
+        None if path is None else load_matrix(path, key)
+        for path, key in ((options.weights, options.weights_key), (options.bias, options.bias_key))
+    )
+    return {"W": weights, "b": bias, "n": options.n, "convention": options.convention}
+
+
+def _measure(options: argparse.Namespace) -> None:
+    source = open_source(
+        _one_or_many(options.features),
+        None if options.targets is None else _one_or_many(options.targets),
+        key=options.key,
+        target_key=options.target_key,
+    )
+    head = _head(options)
+    reading = {name: getattr(options, name) for name in ("precision", "nonfinite", "memory", "chunk_rows")}
+    with _team() as team:
+        if team is not None:
+            source = source.share(team.rank, team.size)
+        speaks = team is None or team.rank == 0
+        if speaks and (options.plan or options.verbose):
+            print(plan(source, **head, **reading), file=sys.stdout if options.plan else sys.stderr)
+        if options.plan:
+            return
+        report = measure(
+            source,
+            **head,
+            **reading,
+            progress=None if speaks and not options.no_progress else False,
+            checkpoint=options.checkpoint,
+            checkpoint_every=options.checkpoint_every,
+            save_statistics=options.save_stats,
+            group=None if team is None else team.group,
+        )
+        if speaks:
+            _show(report, options)
+
+
+def _merge(options: argparse.Namespace) -> None:
+    first, *others = options.parts
+    total = FeatureStatistics.load(first)
+    for path in others:
+        try:
+            total += FeatureStatistics.load(path)
+        except ValueError as error:
+            msg = f"{path} does not fit {first}: {error}"
+            raise ValueError(msg) from error
+    if options.save_stats is not None:
+        total.save(options.save_stats)
+    head = _head(options)
+    if options.save_stats is not None and not total.n_targets and head["W"] is None and head["n"] is None:
+        print(f"{len(options.parts)} parts, {total.count:,} rows of {total.d} features")
+        return
+    _show(total.report(**head), options)
+
+
+def _show(report: Report, options: argparse.Namespace) -> None:
     print(report.to_json() if options.json else report)
     if options.plot is not None:
         report.plot()[0].savefig(options.plot)
@@ -82,7 +175,8 @@ def _measure(options: argparse.Namespace) -> None:
 def _add_ufm(commands: Any) -> None:
     command = commands.add_parser("ufm", help="what training on stored targets will keep, and the error to expect")
     command.set_defaults(run=_ufm)
-    command.add_argument("targets", type=Path, help="targets, (N, n)")
+    command.add_argument("targets", nargs="+", help="targets (N, n): files or a quoted glob pattern")
+    command.add_argument("--key", help="name of the targets inside the files")
     command.add_argument("--weight-decay", type=float, help="of the last layer")
     command.add_argument("--feature-decay", type=float, help="of the features; default: so that lambda_H = lambda_W")
     command.add_argument("--c", type=float, help="lambda_W lambda_H itself, in place of the decays")
@@ -93,7 +187,7 @@ def _add_ufm(commands: Any) -> None:
 
 def _ufm(options: argparse.Namespace) -> None:
     forecast = ufm.predict(
-        load_array(options.targets),
+        load_matrix(_one_or_many(options.targets), options.key),
         weight_decay=options.weight_decay,
         feature_decay=options.feature_decay,
         loss=options.loss,
@@ -103,6 +197,25 @@ def _ufm(options: argparse.Namespace) -> None:
     print(forecast)
     if options.plot is not None:
         forecast.plot()[0].savefig(options.plot)
+
+
+def _one_or_many(paths: list[str]) -> str | list[str]:
+    return paths[0] if len(paths) == 1 else paths
+
+
+@contextmanager
+def _team() -> Iterator[Team | None]:
+    """The processes that torchrun has started; None without torchrun."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield None
+        return
+    from torch import distributed
+
+    distributed.init_process_group("gloo")
+    try:
+        yield Team()
+    finally:
+        distributed.destroy_process_group()
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -116,23 +229,13 @@ def _env(options: argparse.Namespace) -> None:
     print(json.dumps(facts, indent=2) if options.json else "\n".join(f"{name}: {facts[name]}" for name in facts))
 
 
-def load_array(path: Path) -> np.ndarray[Any, Any]:
-    """Map a .npy file into memory.
+def load_matrix(path: str | list[str], key: str | None) -> FloatArray:
+    """Read weights, a bias or targets from files of any kind that holds features.
 
     Raises
     ------
-    OSError
-        The file is missing, or is not what its name says.
+    OSError, ValueError, TypeError
+        The file is missing or damaged, or holds no such matrix.
     """
-    if path.suffix != ".npy":
-        msg = f"{path}: only .npy files can be read; save the array with numpy.save"
-        raise OSError(msg)
-    if not path.is_file():
-        msg = f"{path}: no such file"
-        raise FileNotFoundError(msg)
-    try:
-        array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError) as error:
-        msg = f"{path} is not a readable .npy file ({error}); was it truncated or renamed?"
-        raise OSError(msg) from error
-    return array
+    table = open_table(path, key=key, role="Y")
+    return table.read(0, table.count).to_float64()

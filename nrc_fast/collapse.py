@@ -17,10 +17,14 @@ from nrc_fast.passes import (
     careful_residuals,
     gather,
     mean_of,
+    needs_unit_rows,
     principal_basis,
     residual_value,
+    subspace_value,
 )
-from nrc_fast.sources import ArraySource
+from nrc_fast.planning import begin_reading
+from nrc_fast.reading import Reading
+from nrc_fast.sources import TableSource, as_table
 
 __all__ = ["component_numbers", "nrc1", "nrc2", "nrc3", "nrc3_curve", "nrc3_gamma", "require_tolerance", "weight_basis"]
 
@@ -37,6 +41,8 @@ def nrc1(
     precision: str = ...,
     nonfinite: str = ...,
     rtol: float = ...,
+    memory: str | int | None = ...,
+    progress: bool | None = ...,
 ) -> float: ...
 
 
@@ -50,6 +56,8 @@ def nrc1(
     precision: str = ...,
     nonfinite: str = ...,
     rtol: float = ...,
+    memory: str | int | None = ...,
+    progress: bool | None = ...,
 ) -> FloatArray: ...
 
 
@@ -62,6 +70,8 @@ def nrc1(
     precision: str = "high",
     nonfinite: str = "raise",
     rtol: float = 1e-3,
+    memory: str | int | None = None,
+    progress: bool | None = None,
 ) -> float | FloatArray:
     r"""NRC1: how much of the features lies outside their first n principal components.
 
@@ -70,8 +80,10 @@ def nrc1(
 
     Parameters
     ----------
-    H : (N, d) array or tensor
-        Features, a row for each sample; float64, float32, float16 or bfloat16, any strides. Not changed.
+    H : (N, d) array or tensor, path, source, or iterable of batches
+        Features, a row for each sample; float64, float32, float16 or bfloat16, any strides. Not changed. Paths, glob
+        patterns and sources are those of `nrc_fast.open`. What can be read only once, such as a generator, gives
+        the value from its moments, whose floor `measure` states.
     n : int, sequence of ints, or None
         Number of components, usually the target dimension. None: every k = 1..d at once.
     convention : str or Convention
@@ -84,6 +96,10 @@ def nrc1(
         What to do with rows that hold NaN or infinite values.
     rtol : float
         With n = None, rows are read again where the rounding of the first read may exceed `rtol` of a value.
+    memory : str or int, optional
+        What may be used beyond what the process holds, such as "2GiB"; features in memory are not counted.
+    progress : bool, optional
+        Show a bar; by default only on a terminal and with tqdm installed.
 
     Returns
     -------
@@ -111,19 +127,25 @@ def nrc1(
     kernels.require_device(device)
     require_tolerance(rtol)
     chosen = resolve_convention(convention)
-    source = ArraySource(H, nonfinite=nonfinite)
-    d = source.features.columns
+    reading = begin_reading(H, nonfinite=nonfinite, memory=memory, progress=progress)
+    d = reading.source.d
     if n is None:
-        values, _ = careful_nrc1_by_k(source, chosen, precision=precision, rtol=rtol)
-        return values
+        return careful_nrc1_by_k(reading, chosen, precision=precision, rtol=rtol)[0]
     numbers = component_numbers(n, d)
-    statistics = gather(source, precision=precision)
-    k = max(numbers)
-    basis = principal_basis(source, statistics, k, centered=chosen.centered_basis)
-    shift = basis.mean if chosen.centered_rows else None
-    (sums,), _ = careful_residuals(source, [Basis(basis.vectors, shift)], collapsed=basis.collapsed)
-    values = np.array([residual_value(chosen, sums, j, source.count, d)[0] for j in numbers])
+    if reading.source.rereadable:
+        values = _explicit_nrc1(reading, numbers, chosen, precision)
+    else:
+        by_k, _ = careful_nrc1_by_k(reading, chosen, precision=precision, rtol=rtol)
+        values = by_k[np.array(numbers) - 1]
     return float(values[0]) if np.ndim(n) == 0 else values
+
+
+def _explicit_nrc1(reading: Reading, numbers: Sequence[int], convention: Convention, precision: str) -> FloatArray:
+    statistics = gather(reading, precision=precision)
+    basis = principal_basis(reading, statistics, max(numbers), centered=convention.centered_basis)
+    shift = basis.mean if convention.centered_rows else None
+    (sums,) = careful_residuals(reading, [Basis(basis.vectors, shift)], collapsed=basis.collapsed).sums
+    return np.array([residual_value(convention, sums, k, statistics.count, statistics.d)[0] for k in numbers])
 
 
 def require_tolerance(rtol: float) -> None:
@@ -155,6 +177,8 @@ def nrc2(
     convention: str | Convention = "nrc24",
     device: str | None = None,
     nonfinite: str = "raise",
+    memory: str | int | None = None,
+    progress: bool | None = None,
 ) -> float:
     r"""NRC2: how much of the features lies outside the row space of the last layer's weights.
 
@@ -162,11 +186,12 @@ def nrc2(
 
     Parameters
     ----------
-    H : (N, d) array or tensor
+    H : (N, d) array or tensor, path, source, or iterable of batches
+        As in `nrc1`.
     W : (n, d) array or tensor
         As in ``torch.nn.Linear.weight``; any rank. Singular values up to ``sigma_max max(n, d) eps`` of W's own
         dtype count as zero.
-    convention, device, nonfinite
+    convention, device, nonfinite, memory, progress
         As in `nrc1`.
 
     Returns
@@ -191,13 +216,16 @@ def nrc2(
     """
     kernels.require_device(device)
     chosen = resolve_convention(convention)
-    source = ArraySource(H, nonfinite=nonfinite)
-    basis = weight_basis(W, source.features.columns)
+    reading = begin_reading(H, nonfinite=nonfinite, memory=memory, progress=progress)
+    basis = weight_basis(W, reading.source.d)
     if len(basis) == 0:
         return math.nan
-    shift = mean_of(source) if chosen.centered_rows else None
-    (sums,), _ = careful_residuals(source, [Basis(basis, shift)], collapsed=False)
-    return residual_value(chosen, sums, len(basis), source.count, source.features.columns)[0]
+    if not reading.source.rereadable:
+        statistics = gather(reading, unit_rows=needs_unit_rows(chosen))
+        return subspace_value(reading, statistics, chosen, basis)[0]
+    shift = mean_of(reading).mean if chosen.centered_rows else None
+    residuals = careful_residuals(reading, [Basis(basis, shift)], collapsed=False)
+    return residual_value(chosen, residuals.sums[0], len(basis), residuals.count, reading.source.d)[0]
 
 
 def weight_basis(W: Any, d: int) -> FloatArray:
@@ -221,7 +249,7 @@ def nrc3(W: Any, Y: Any = None, *, gamma: float | None = None, covariance: Any =
     Parameters
     ----------
     W : (n, d) array or tensor
-    Y : (N, n) or (N,) array or tensor
+    Y : (N, n) or (N,) array or tensor, or path
         Targets. Give either these or `covariance`.
     gamma : float, optional
     covariance : (n, n) array or tensor, optional
@@ -330,9 +358,9 @@ def _head_and_covariance(W: Any, Y: Any, covariance: Any) -> tuple[FloatArray, F
         sigma, epsilon = kernels.as_matrix(covariance, "covariance")
         _check_covariance(sigma, epsilon, n)
     else:
-        targets = ArraySource(kernels.as_rows(Y, "Y", vector_is_column=True))
-        if targets.features.columns != n:
-            msg = f"W has {n} rows and Y has {targets.features.columns} columns; both are the target dimension n"
+        targets = begin_reading(TableSource(as_table(Y, "Y")))
+        if targets.source.d != n:
+            msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
             raise ValueError(msg)
         sigma = gather(targets, precision="highest").covariance
     return metrics.head_gram(scale_to_unit(weights)[0]), sigma

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from nrc_fast import _cpu
 from nrc_fast.linalg import FloatArray
-from nrc_fast.rows import Rows, as_matrix, as_rows
+from nrc_fast.rows import FileRows, Rows, UnreadableRowsError, as_matrix, as_rows, unreadable
 
 __all__ = [
     "Basis",
     "DescentState",
+    "FileRows",
     "GramSums",
+    "NonFiniteRowsError",
     "ResidualSums",
     "Rows",
+    "UnreadableRowsError",
     "as_matrix",
     "as_rows",
     "available_isas",
@@ -32,7 +35,9 @@ __all__ = [
     "gram_product",
     "padded_columns",
     "prediction_error",
+    "release_pages",
     "require_device",
+    "require_precision",
     "residual",
     "set_isa",
     "set_thread_count",
@@ -62,6 +67,19 @@ def require_device(device: str | None) -> None:
         "Leave device=None or 'cpu' and give arrays in CPU memory (tensor.cpu())"
     )
     raise RuntimeError(msg)
+
+
+def require_precision(precision: str) -> None:
+    """Check the name of a precision.
+
+    Raises
+    ------
+    ValueError
+        It is unknown.
+    """
+    if precision not in PRECISIONS:
+        msg = f"precision is {precision!r}; {', '.join(map(repr, PRECISIONS))} are known"
+        raise ValueError(msg)
 
 
 # ---- the backend ----
@@ -151,16 +169,24 @@ class GramSums:
 class NonFiniteRowsError(ValueError):
     """Rows with NaN or infinite values, and the first of them."""
 
-    def __init__(self, name: str, count: int, first: int, rows: int) -> None:
+    def __init__(self, name: str, count: int, first: int, rows: int, where: str | None = None) -> None:
         super().__init__(
-            f"{name}: {count} of {rows} rows hold NaN or infinite values, the first is row {first}; "
+            f"{name}: {count} of {rows} rows hold NaN or infinite values, the first is {where or f'row {first}'}; "
             "mend them, or drop them with nonfinite='skip'"
         )
+        self.name = name
         self.count = count
         self.first = first
+        self.rows = rows
+
+    def located(self, where: str) -> NonFiniteRowsError:
+        """The same error, saying where the first row is in the whole of the features."""
+        return NonFiniteRowsError(self.name, self.count, self.first, self.rows, where)
 
 
-def _require_finite(counts: _cpu.RowCounts, rows: Rows) -> None:
+def _require_good(counts: _cpu.RowCounts, rows: Rows) -> None:
+    if counts.first_unread >= 0:
+        raise unreadable(rows.name, counts.first_unread, counts.read_error)
     if counts.nonfinite:
         raise NonFiniteRowsError(rows.name, counts.nonfinite, counts.first_nonfinite, rows.count)
 
@@ -215,9 +241,7 @@ def gram(
     ValueError
         The precision is unknown.
     """
-    if precision not in PRECISIONS:
-        msg = f"precision is {precision!r}; {', '.join(map(repr, PRECISIONS))} are known"
-        raise ValueError(msg)
+    require_precision(precision)
     double = features.is_double or precision == "highest"
     sums = _gram_once(features, shift, plain, unit, targets, target_shift, double)
     if sums.double_precision or sums.rows == 0 or _in_range_of_float32(sums):
@@ -264,7 +288,7 @@ def _gram_once(
         cross=_address(cross),
         double_precision=double_precision,
     )
-    _require_finite(counts, features)
+    _require_good(counts, features)
     return GramSums(features.count, plain_gram, column_sums, unit_gram, cross, counts.zero, double_precision)
 
 
@@ -326,7 +350,7 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
             )
         )
     counts = _cpu.residual(features.matrix, jobs, double_precision)
-    _require_finite(counts, features)
+    _require_good(counts, features)
     return results
 
 
@@ -350,7 +374,7 @@ def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> tupl
         image=_address(image),
         column_sums=_address(column_sums),
     )
-    _require_finite(counts, features)
+    _require_good(counts, features)
     return image, column_sums
 
 
@@ -373,7 +397,7 @@ def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targ
         targets=targets.matrix,
         errors=_address(errors),
     )
-    _require_finite(counts, features)
+    _require_good(counts, features)
     return errors
 
 
@@ -446,6 +470,22 @@ def descent(state: DescentState, steps: NDArray[np.int64]) -> None:
         steps=counts.ctypes.data,
         double_precision=bool(dtype == np.float64),
     )
+
+
+def release_pages(rows: Rows) -> None:
+    """Give back the memory of rows in a mapped file; they are read again when they are needed.
+
+    Only for files that are mapped without private changes: those would be lost.
+    """
+    array = rows.array
+    if array.size == 0:
+        return
+    if array.strides[0] >= array.strides[1]:
+        _cpu.release_pages(array.ctypes.data, array.strides[0] * (rows.count - 1) + array.strides[1] * rows.columns)
+        return
+    for column in range(rows.columns):
+        part = array[:, column]
+        _cpu.release_pages(part.ctypes.data, part.strides[0] * rows.count)
 
 
 def build_config() -> dict[str, object]:

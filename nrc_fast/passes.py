@@ -6,6 +6,7 @@ blocks is first refined by one step of subspace iteration in float64, and the re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,19 +18,25 @@ from nrc_fast.bounds import angle_bound, refined_angle_bound, residual_bound, tr
 from nrc_fast.conventions import Convention
 from nrc_fast.kernels import Basis, ResidualSums
 from nrc_fast.linalg import EPSILON, FloatArray, orthonormalize
-from nrc_fast.sources import ArraySource
-from nrc_fast.statistics import FeatureStatistics
+from nrc_fast.moments import Moments
+from nrc_fast.reading import Reading
+from nrc_fast.sources import Chunk
+from nrc_fast.sums import Sums
 
 __all__ = [
     "PrincipalBasis",
+    "Residuals",
     "careful_nrc1_by_k",
     "careful_residuals",
     "gather",
     "leading_values",
     "mean_of",
+    "needs_unit_rows",
     "nrc1_by_k",
+    "prediction_errors",
     "principal_basis",
     "residual_value",
+    "subspace_value",
 ]
 
 # Below this share of the variance outside the basis, features count as collapsed and float32 does not suffice.
@@ -42,15 +49,17 @@ FLOAT32_RESIDUAL_FLOOR = 1e-6
 ALWAYS_DOUBLE_VECTORS = 8
 
 
-def gather(source: ArraySource, *, unit_rows: bool = False, precision: str = "high") -> FeatureStatistics:
-    """Statistics of a source: the first pass."""
-    n_targets = 0 if source.targets is None else source.targets.columns
-    statistics = FeatureStatistics(
-        source.features.columns, n_targets=n_targets, unit_rows=unit_rows, precision=precision
-    )
-    for chunk in source.chunks():
-        statistics.update(chunk)
-    return statistics
+def gather(reading: Reading, *, unit_rows: bool = False, precision: str = "high") -> Moments:
+    """Moments of a source: the first pass."""
+    source = reading.source
+    moments = Moments(source.d, n_targets=source.n_targets, unit_rows=unit_rows, precision=precision)
+    reading.run("statistics", moments)
+    if moments.count == 0:
+        reason = f"all {moments.skipped} rows hold NaN or infinite values" if moments.skipped else "there are no rows"
+        msg = f"{source.name}: {reason}; nothing is left to measure"
+        raise ValueError(msg)
+    moments.require_scale()
+    return moments
 
 
 @dataclass
@@ -82,16 +91,16 @@ class PrincipalBasis:
     collapsed: bool
 
 
-def principal_basis(source: ArraySource, statistics: FeatureStatistics, k: int, *, centered: bool) -> PrincipalBasis:
+def principal_basis(reading: Reading, statistics: Moments, k: int, *, centered: bool) -> PrincipalBasis:
     """The leading k components.
 
     The source is read again where float32 blocks do not do: in float64 if the last component cannot be told from
     their rounding, and once, for a step of subspace iteration, if the features are collapsed.
     """
-    eigenvalues, eigenvectors, error = _spectrum(statistics, centered=centered)
+    eigenvalues, eigenvectors, error = _spectrum(reading, statistics, centered=centered)
     if not statistics.is_double and eigenvalues[0] > 0.0 and eigenvalues[k - 1] <= UNRESOLVED * error:
-        statistics = gather(source, precision="highest")
-        eigenvalues, eigenvectors, error = _spectrum(statistics, centered=centered)
+        statistics = gather(reading, precision="highest")
+        eigenvalues, eigenvectors, error = _spectrum(reading, statistics, centered=centered)
     total = max(float(eigenvalues.sum()), 0.0)
     outside = float(np.maximum(eigenvalues[k:], 0.0).sum())
     collapsed = k < statistics.d and outside <= COLLAPSED * total
@@ -101,7 +110,7 @@ def principal_basis(source: ArraySource, statistics: FeatureStatistics, k: int, 
         angles = np.array([angle_bound(eigenvalues, j, error) for j in range(1, k + 1)])
         mean_error = statistics.relative_error + _rounding_of_mean(statistics.mean, total)
         return PrincipalBasis(vectors, eigenvalues, statistics.mean, mean_error, angles, collapsed)
-    vectors, mean = _refine(source, statistics, vectors, centered=centered)
+    vectors, mean = _refine(reading, statistics, vectors, centered=centered)
     exact = 2.0 * EPSILON * statistics.d**0.5 * total
     angles = np.array([refined_angle_bound(eigenvalues, j, error, exact) for j in range(1, k + 1)])
     mean_error = EPSILON + _rounding_of_mean(mean, total)
@@ -113,9 +122,11 @@ def _rounding_of_mean(mean: FloatArray, variance: float) -> float:
     return EPSILON * float(np.linalg.norm(mean)) / variance**0.5 if variance > 0.0 else 0.0
 
 
-def _spectrum(statistics: FeatureStatistics, *, centered: bool) -> tuple[FloatArray, FloatArray, float]:
+def _spectrum(reading: Reading | None, statistics: Moments, *, centered: bool) -> tuple[FloatArray, FloatArray, float]:
     """Eigenvalues and vectors of the matrix whose components are asked for, and the bound of its error."""
     values, vectors = statistics.spectrum(centered=centered)
+    if reading is not None:
+        reading.same(values, vectors)
     return values, vectors, statistics.covariance_error + EPSILON * float(values.sum())
 
 
@@ -129,59 +140,111 @@ def resolved_rank(eigenvalues: FloatArray) -> int:
 
 
 def _refine(
-    source: ArraySource, statistics: FeatureStatistics, vectors: FloatArray, *, centered: bool
+    reading: Reading, statistics: Moments, vectors: FloatArray, *, centered: bool
 ) -> tuple[FloatArray, FloatArray]:
     """V <- qr(X^T (X V)) in float64, and the mean in float64: one read."""
     shift = statistics.mean if centered else np.zeros(statistics.d)
-    image = np.zeros_like(vectors)
-    sums = np.zeros(statistics.d)
-    for chunk in source.chunks():
-        part, part_sums = kernels.gram_product(chunk.features, vectors, shift)
-        image += part
-        sums += part_sums
-    offset = sums / source.count
+    product = _GramProduct(vectors, shift)
+    reading.run("refinement", product)
+    image, offset = product.image, product.column_sums / statistics.count
     if centered:
         # The rows were shifted by a mean that float32 blocks had left a little off.
-        image -= source.count * np.outer(vectors @ offset, offset)
-    return np.ascontiguousarray(orthonormalize(image.T).T), shift + offset
+        image = image - statistics.count * np.outer(vectors @ offset, offset)
+    refined = np.ascontiguousarray(orthonormalize(image.T).T)
+    reading.same(refined)
+    return refined, shift + offset
 
 
-def mean_of(source: ArraySource) -> FloatArray:
-    """Mean of the features, summed in float64: one read."""
-    statistics = FeatureStatistics(source.features.columns, precision="highest")
-    for chunk in source.chunks():
-        statistics.update(chunk, products=False)
-    return statistics.mean
+class _GramProduct(Sums):
+    """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``."""
+
+    def __init__(self, vectors: FloatArray, shift: FloatArray) -> None:
+        self.vectors = vectors
+        self.shift = shift
+        self.image = np.zeros_like(vectors)
+        self.column_sums = np.zeros(len(shift))
+
+    def add(self, chunk: Chunk) -> None:
+        image, column_sums = kernels.gram_product(chunk.features, self.vectors, self.shift)
+        self.image, self.column_sums = self.image + image, self.column_sums + column_sums
+
+    def arrays(self) -> dict[str, FloatArray]:
+        return {"image": self.image, "column_sums": self.column_sums}
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        self.image, self.column_sums = arrays["image"], arrays["column_sums"]
+
+
+def mean_of(reading: Reading) -> Moments:
+    """Mean and number of the features, summed in float64: one read."""
+    moments = Moments(reading.source.d, n_targets=reading.source.n_targets, precision="highest", products=False)
+    reading.run("mean", moments)
+    return moments
 
 
 # ---- residuals ----
 
 
-def residuals(source: ArraySource, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
+class Residuals(Sums):
+    """Sums of the explicit residuals on several bases.
+
+    Attributes
+    ----------
+    sums : list of ResidualSums
+        One for each basis.
+    is_double : bool
+        Whether they were computed in float64.
+    """
+
+    def __init__(self, bases: Sequence[Basis], *, double_precision: bool) -> None:
+        self.bases = bases
+        self.is_double = double_precision
+        self.sums = [ResidualSums(*(np.zeros(len(basis.vectors) + 1) for _ in range(2))) for basis in bases]
+        self._count = np.zeros(1)
+
+    @property
+    def count(self) -> int:
+        """Rows that were added."""
+        return int(self._count[0])
+
+    def add(self, chunk: Chunk) -> None:
+        """Add the residuals of a chunk."""
+        parts = kernels.residual(chunk.features, self.bases, double_precision=self.is_double)
+        pairs = zip(self.sums, parts, strict=True)
+        self.sums, self._count = (
+            [ResidualSums(total.raw + part.raw, total.unit + part.unit) for total, part in pairs],
+            self._count + chunk.features.count,
+        )
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The state."""
+        arrays = {"count": self._count}
+        for index, sums in enumerate(self.sums):
+            arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit}
+        return arrays
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        """Take over a state."""
+        self._count = arrays["count"]
+        self.sums = [ResidualSums(arrays[f"raw {i}"], arrays[f"unit {i}"]) for i in range(len(self.bases))]
+
+
+def residuals(reading: Reading, bases: Sequence[Basis], *, double_precision: bool) -> Residuals:
     """Explicit residuals on several bases: one read of the source."""
-    totals: list[ResidualSums] = []
-    for chunk in source.chunks():
-        parts = kernels.residual(chunk.features, bases, double_precision=double_precision)
-        if not totals:
-            totals = parts
-            continue
-        for total, part in zip(totals, parts, strict=True):
-            total.raw += part.raw
-            total.unit += part.unit
+    totals = Residuals(bases, double_precision=double_precision)
+    reading.run("residuals", totals)
     return totals
 
 
-def careful_residuals(
-    source: ArraySource, bases: Sequence[Basis], *, collapsed: bool
-) -> tuple[list[ResidualSums], bool]:
-    """Residuals in float32 where that is faster and suffices, else in float64; and whether they are float64."""
+def careful_residuals(reading: Reading, bases: Sequence[Basis], *, collapsed: bool) -> Residuals:
+    """Residuals in float32 where that is faster and suffices, else in float64."""
     widest = max(basis.vectors.shape[0] for basis in bases)
-    if source.features.is_double or collapsed or widest <= ALWAYS_DOUBLE_VECTORS:
-        return residuals(source, bases, double_precision=True), True
-    sums = residuals(source, bases, double_precision=False)
-    if all(_is_safe_in_float32(part) for part in sums):
-        return sums, False
-    return residuals(source, bases, double_precision=True), True
+    if reading.source.dtype == "float64" or collapsed or widest <= ALWAYS_DOUBLE_VECTORS:
+        return residuals(reading, bases, double_precision=True)
+    totals = residuals(reading, bases, double_precision=False)
+    if all(_is_safe_in_float32(part) for part in totals.sums):
+        return totals
+    return residuals(reading, bases, double_precision=True)
 
 
 def _is_safe_in_float32(sums: ResidualSums) -> bool:
@@ -230,16 +293,19 @@ def leading_values(
 
 
 def nrc1_by_k(
-    source: ArraySource, statistics: FeatureStatistics, convention: Convention
+    reading: Reading | None, statistics: Moments, convention: Convention
 ) -> tuple[FloatArray, FloatArray, float]:
     """NRC1 for k = 1..d from one eigendecomposition, its bounds, and the mean energy of the rows.
 
     The residual with k components is the sum over j > k of ``v_j^T S v_j``, S the second moment of the rows that
-    are projected: positive terms, so that nothing cancels, but each with an absolute floor.
+    are projected: positive terms, so that nothing cancels, but each with an absolute floor. NaN where the rows
+    would have to be read again for S and cannot be.
     """
     d = statistics.d
-    rows = _second_moment_of_rows(source, statistics, convention)
-    eigenvalues, vectors, matrix_error = _spectrum(statistics, centered=convention.centered_basis)
+    rows = _second_moment_of_rows(reading, statistics, convention)
+    if rows is None:
+        return np.full(d, np.nan), np.full(d, np.nan), math.nan
+    eigenvalues, vectors, matrix_error = _spectrum(reading, statistics, centered=convention.centered_basis)
     parts = np.maximum(np.einsum("ij,ij->j", vectors, rows @ vectors), 0.0)
     energy = float(parts.sum())
     if not energy > 0.0:
@@ -260,28 +326,30 @@ def nrc1_by_k(
 
 
 def careful_nrc1_by_k(
-    source: ArraySource, convention: Convention, *, precision: str, rtol: float
+    reading: Reading, convention: Convention, *, precision: str, rtol: float
 ) -> tuple[FloatArray, FloatArray]:
     """The same, read again where the bounds are too wide: first the moments in float64, then explicitly."""
-    unit_rows = convention.unit_rows and not convention.centered_rows
-    statistics = gather(source, unit_rows=unit_rows, precision=precision)
-    values, bounds, energy = nrc1_by_k(source, statistics, convention)
+    unit_rows = needs_unit_rows(convention)
+    statistics = gather(reading, unit_rows=unit_rows, precision=precision)
+    values, bounds, energy = nrc1_by_k(reading, statistics, convention)
+    if not reading.can_read_again:
+        return values, bounds
     if (bounds > rtol * values).any() and not statistics.is_double:
-        statistics = gather(source, unit_rows=unit_rows, precision="highest")
-        values, bounds, energy = nrc1_by_k(source, statistics, convention)
+        statistics = gather(reading, unit_rows=unit_rows, precision="highest")
+        values, bounds, energy = nrc1_by_k(reading, statistics, convention)
     near = _near_floor(values, energy, statistics, rtol)
     if not near.any():
         return values, bounds
     k = int(np.flatnonzero(near)[-1]) + 1
-    basis = principal_basis(source, statistics, k, centered=convention.centered_basis)
+    basis = principal_basis(reading, statistics, k, centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
-    (sums,) = residuals(source, [Basis(basis.vectors, shift)], double_precision=True)
-    values[:k], bounds[:k] = leading_values(convention, basis, sums, source.count, double_precision=True)
+    explicit = residuals(reading, [Basis(basis.vectors, shift)], double_precision=True)
+    values[:k], bounds[:k] = leading_values(convention, basis, explicit.sums[0], explicit.count, double_precision=True)
     return values, bounds
 
 
 def _near_floor(
-    values: FloatArray, energy: float, statistics: FeatureStatistics, rtol: float
+    values: FloatArray, energy: float, statistics: Moments, rtol: float
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Where the floor of a second moment exceeds `rtol` of the value; never at k = d, which is 0 by definition."""
     floor = trace_bound(0.0, energy, 0.0, statistics.relative_error)
@@ -290,15 +358,87 @@ def _near_floor(
     return near
 
 
-def _second_moment_of_rows(source: ArraySource, statistics: FeatureStatistics, convention: Convention) -> FloatArray:
+def subspace_value(
+    reading: Reading | None, statistics: Moments, convention: Convention, basis: FloatArray
+) -> tuple[float, float]:
+    """NRC2 and its bound from the second moment S of the rows that are projected.
+
+    ``tr(P S)`` with ``P = I - Q^T Q``, Q the orthonormal rows of `basis`; the floor is that of S.
+    """
+    rows = _second_moment_of_rows(reading, statistics, convention)
+    if rows is None:
+        return math.nan, math.nan
+    energy = float(np.trace(rows))
+    if not energy > 0.0:
+        return math.nan, math.nan
+    rest = rows - basis.T @ (basis @ rows)
+    rest -= (rest @ basis.T) @ basis
+    value = max(float(np.trace(rest)), 0.0) if len(basis) < statistics.d else 0.0
+    if convention.relative:
+        value, energy = value / energy, 1.0
+    return value, trace_bound(value, energy, EPSILON * statistics.d, statistics.relative_error)
+
+
+def needs_unit_rows(convention: Convention) -> bool:
+    """Whether the moments of a convention are those of rows divided by their norm."""
+    return convention.unit_rows and not convention.centered_rows
+
+
+def _second_moment_of_rows(reading: Reading | None, statistics: Moments, convention: Convention) -> FloatArray | None:
     if not convention.unit_rows:
         return statistics.covariance if convention.centered_rows else statistics.second_moment
     if not convention.centered_rows:
-        return statistics.unit_second_moment
+        return statistics.unit_second_moment if statistics.unit_rows else None
+    if reading is None or not reading.can_read_again:
+        return None
     precision = "highest" if statistics.is_double else statistics.precision
-    total = np.zeros((statistics.d, statistics.d))
-    for chunk in source.chunks():
-        sums = kernels.gram(chunk.features, shift=statistics.mean, plain=False, unit="shifted", precision=precision)
-        total += sums.unit_gram
-    full: FloatArray = (total + np.tril(total, -1).T) / source.count
+    total = _CenteredUnitGram(statistics.mean, precision)
+    reading.run("centered unit rows", total)
+    full: FloatArray = (total.gram + np.tril(total.gram, -1).T) / statistics.count
     return full
+
+
+class _CenteredUnitGram(Sums):
+    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, the lower triangle."""
+
+    def __init__(self, mean: FloatArray, precision: str) -> None:
+        self.mean = mean
+        self.precision = precision
+        self.gram = np.zeros((len(mean), len(mean)))
+
+    def add(self, chunk: Chunk) -> None:
+        sums = kernels.gram(chunk.features, shift=self.mean, plain=False, unit="shifted", precision=self.precision)
+        sums.unit_gram += self.gram
+        self.gram = sums.unit_gram
+
+    def arrays(self) -> dict[str, FloatArray]:
+        return {"gram": self.gram}
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        self.gram = arrays["gram"]
+
+
+class _PredictionErrors(Sums):
+    """``sum (W h + b - y)^2`` for each output."""
+
+    def __init__(self, weights: FloatArray, bias: FloatArray) -> None:
+        self.weights = weights
+        self.bias = bias
+        self.errors = np.zeros(len(bias))
+
+    def add(self, chunk: Chunk) -> None:
+        assert chunk.targets is not None
+        self.errors = self.errors + kernels.prediction_error(chunk.features, self.weights, self.bias, chunk.targets)
+
+    def arrays(self) -> dict[str, FloatArray]:
+        return {"errors": self.errors}
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        self.errors = arrays["errors"]
+
+
+def prediction_errors(reading: Reading, weights: FloatArray, bias: FloatArray) -> FloatArray:
+    """``sum (W h + b - y)^2`` for each output, explicitly: one read."""
+    errors = _PredictionErrors(weights, bias)
+    reading.run("prediction errors", errors)
+    return errors.errors

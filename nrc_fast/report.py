@@ -58,6 +58,8 @@ class Report:
         Absolute bound of the metric of that name.
     alternatives : mapping of str to mapping
         NRC1 and NRC2 under other conventions that came from the same reads.
+    alternative_bounds : mapping of str to mapping
+        Their bounds.
     notes : tuple of str
         What the reader should know before believing the numbers.
     ufm : Prediction or None
@@ -86,6 +88,7 @@ class Report:
     skipped_rows: int = 0
     bounds: Mapping[str, float | FloatArray] = field(default_factory=dict)
     alternatives: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    alternative_bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ufm: Prediction | None = None
 
@@ -147,10 +150,10 @@ class Report:
 
 
 def format_value(value: float, bound: float | FloatArray | None) -> str:
-    """A value with its bound; one below its bound is only known to be no larger."""
-    if bound is None or not isinstance(bound, float) or math.isnan(bound):
+    """A value with its bound; one that is small beside its bound is only known to be no larger."""
+    if bound is None or not isinstance(bound, float) or math.isnan(bound) or bound == 0.0:
         return f"{value:.6g}"
-    if abs(value) <= bound:
+    if abs(value) <= 0.5 * bound:
         return f"<= {abs(value) + bound:.1e}"
     return f"{value:.6g}  +- {bound:.1e}"
 

@@ -5,33 +5,45 @@ Nothing is copied, except rows that are not aligned to whole elements or lie in 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nrc_fast import _cpu
 from nrc_fast.linalg import FloatArray
 
-__all__ = ["Rows", "as_matrix", "as_rows"]
+__all__ = ["FileRows", "Rows", "UnreadableRowsError", "as_matrix", "as_rows", "unreadable"]
+
+BoolArray = NDArray[np.bool_]
 
 DTYPES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A matrix in the memory of an array, N rows of d values, and how error messages call it."""
+    """A matrix in the memory of an array, N rows of d values, and how error messages call it.
+
+    numpy has no bfloat16: `array` then holds the bits as uint16.
+    """
 
     name: str
-    owner: Any
-    address: int
-    count: int
-    columns: int
-    row_stride: int
-    column_stride: int
+    array: np.ndarray[Any, Any]
     dtype: str
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return int(self.array.shape[0])
+
+    @property
+    def columns(self) -> int:
+        """Number of values in a row."""
+        return int(self.array.shape[1])
 
     @property
     def is_double(self) -> bool:
@@ -41,23 +53,104 @@ class Rows:
     @property
     def matrix(self) -> _cpu.Matrix:
         """The matrix as the kernels take it."""
-        return _cpu.Matrix(
-            self.address, self.count, self.columns, self.row_stride, self.column_stride, DTYPES[self.dtype]
-        )
+        row_stride, column_stride = (stride // self.array.itemsize for stride in self.array.strides)
+        address = self.array.ctypes.data
+        return _cpu.Matrix(address, self.count, self.columns, row_stride, column_stride, DTYPES[self.dtype])
 
-    def to_float64(self, first: int = 0, last: int | None = None) -> FloatArray:
-        """Rows `first` to `last` as a new float64 array."""
-        part = self.owner[first:last]
-        if not isinstance(part, np.ndarray):
-            part = part.double().numpy()
-        return np.array(part, dtype=np.float64)
+    def part(self, first: int, last: int) -> Rows:
+        """Rows `first` to `last`, not copied."""
+        return replace(self, array=self.array[first:last])
 
-    def take(self, mask: np.ndarray[Any, np.dtype[np.bool_]], first: int) -> Rows:
-        """A copy of the rows from `first` on where `mask` is set."""
-        part = self.owner[first : first + len(mask)]
-        if not isinstance(part, np.ndarray):
-            return as_rows(part[_torch().from_numpy(mask)], self.name)
-        return as_rows(np.ascontiguousarray(part[mask]), self.name)
+    def loaded(self) -> Rows:
+        """The same rows in memory."""
+        return self
+
+    def to_float64(self) -> FloatArray:
+        """The rows as a new float64 array."""
+        if self.dtype != "bfloat16":
+            return np.array(self.array, dtype=np.float64)
+        # The bits of a bfloat16 are the upper half of those of a float32.
+        widened: FloatArray = (self.array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        return widened
+
+    def finite_rows(self) -> BoolArray:
+        """Which rows hold neither NaN nor infinite values, (N,)."""
+        if self.dtype == "bfloat16":
+            finite: BoolArray = ((self.array & 0x7F80) != 0x7F80).all(axis=1)
+        else:
+            finite = np.isfinite(self.array).all(axis=1)
+        return finite
+
+    def take(self, mask: BoolArray) -> Rows:
+        """A copy of the rows where `mask` is set."""
+        return replace(self, array=np.ascontiguousarray(self.array[mask]))
+
+
+@dataclass(frozen=True)
+class FileRows(Rows):
+    """Rows that lie one after the other in a file, and that the kernels read from it as they go.
+
+    They take no memory: `array` has the shape and no elements of its own. Where the file ends early the kernels
+    report an error; a mapped file would kill the process.
+    """
+
+    file: Any  # held so that its descriptor stays open
+    offset: int
+
+    @property
+    def matrix(self) -> _cpu.Matrix:
+        """The matrix as the kernels take it."""
+        return _cpu.matrix_in_file(self.file.fileno(), self.offset, self.count, self.columns, DTYPES[self.dtype])
+
+    def part(self, first: int, last: int) -> FileRows:
+        """Rows `first` to `last`, not read."""
+        offset = self.offset + first * self.columns * self.array.itemsize
+        return replace(self, array=self.array[first:last], offset=offset)
+
+    def loaded(self) -> Rows:
+        """The same rows, read into memory.
+
+        Raises
+        ------
+        OSError
+            The file ends early or cannot be read.
+        """
+        values = np.empty(self.array.shape, self.array.dtype)
+        buffer = values.reshape(-1).view(np.uint8).data
+        done = 0
+        while done < len(buffer):
+            part = os.preadv(self.file.fileno(), [buffer[done:]], self.offset + done)
+            if part == 0:
+                raise unreadable(self.name, done // (self.columns * values.itemsize), 0)
+            done += part
+        return Rows(self.name, values, self.dtype)
+
+    def to_float64(self) -> FloatArray:
+        """The rows as a new float64 array."""
+        return self.loaded().to_float64()
+
+    def finite_rows(self) -> BoolArray:
+        """Which rows hold neither NaN nor infinite values, (N,)."""
+        return self.loaded().finite_rows()
+
+    def take(self, mask: BoolArray) -> Rows:
+        """A copy of the rows where `mask` is set."""
+        return self.loaded().take(mask)
+
+
+class UnreadableRowsError(OSError):
+    """A row that its file does not give."""
+
+    def __init__(self, message: str, reason: str, row: int) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.row = row
+
+
+def unreadable(name: str, row: int, error_number: int) -> UnreadableRowsError:
+    """The error for a row that cannot be read; error number 0 means that the file ends before it."""
+    reason = os.strerror(error_number) if error_number else "the file ends before it; was it truncated?"
+    return UnreadableRowsError(f"row {row} of {name} cannot be read: {reason}", reason, row)
 
 
 def _torch() -> Any:
@@ -123,15 +216,12 @@ def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) 
     _check_dtype(array.dtype.newbyteorder("=").name, name)
     if _check_shape(array.shape, name, vector_is_column):
         array = array[:, np.newaxis]
-    itemsize = array.itemsize
-    aligned = array.flags.aligned and all(stride % itemsize == 0 for stride in array.strides)
+    aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
     if not aligned or not array.dtype.isnative:
         # Fields of records and files of the other byte order: the kernels step in whole elements.
         array = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=True)
-    row_stride, column_stride = (stride // itemsize for stride in array.strides)
-    return Rows(
-        name, array, array.ctypes.data, array.shape[0], array.shape[1], row_stride, column_stride, array.dtype.name
-    )
+    dtype = array.dtype.name
+    return Rows(name, array.view(np.uint16) if dtype == "bfloat16" else array, dtype)
 
 
 def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
@@ -139,7 +229,8 @@ def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
     if tensor.layout is not torch.strided:
         msg = f"{name} is a tensor of layout {tensor.layout}; give a dense one (tensor.to_dense())"
         raise TypeError(msg)
-    _check_dtype(str(tensor.dtype).removeprefix("torch."), name)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    _check_dtype(dtype, name)
     if tensor.device.type != "cpu":
         msg = (
             f"{name} lies on {tensor.device}, and this build of nrc_fast has no kernels for it; "
@@ -152,13 +243,11 @@ def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
     if tensor.numel() > 0 and tensor.data_ptr() == 0:
         msg = f"{name} is a {type(tensor).__name__} without memory of its own; give a materialised one (tensor.clone())"
         raise TypeError(msg)
-    rows, columns = tensor.shape
-    row_stride, column_stride = tensor.stride()
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    return Rows(name, tensor, tensor.data_ptr(), rows, columns, row_stride, column_stride, dtype)
+    array = tensor.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else tensor.numpy()
+    return Rows(name, array, dtype)
 
 
-def as_matrix(values: Any, name: str) -> tuple[FloatArray, float]:
+def as_matrix(values: Any, name: str, *, vector_is_column: bool = False) -> tuple[FloatArray, float]:
     """A small matrix (weights) as a float64 copy, with the machine epsilon of its own dtype.
 
     Raises
@@ -166,7 +255,7 @@ def as_matrix(values: Any, name: str) -> tuple[FloatArray, float]:
     TypeError, ValueError, RuntimeError
         As `as_rows`, and ValueError for values that are not finite.
     """
-    rows = as_rows(values, name)
+    rows = as_rows(values, name, vector_is_column=vector_is_column)
     matrix = rows.to_float64()
     if not np.isfinite(matrix).all():
         msg = f"{name} has {np.count_nonzero(~np.isfinite(matrix))} values that are not finite (NaN or infinite)"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import nrc_fast as nrc
 from nrc_fast.cli import main
+from nrc_fast.reading import Reading
 
 
 @pytest.fixture
@@ -68,12 +71,12 @@ def test_errors_are_one_line_and_exit_code_1(
     empty = tmp_path / "empty.npy"
     empty.write_bytes(b"")
     cases = {
-        str(tmp_path / "absent.npy"): "absent.npy: no such file",
-        str(text): "text.npy is not a readable .npy file",
-        str(truncated): "truncated.npy is not a readable .npy file",
-        str(empty): "empty.npy is not a readable .npy file",
-        str(tmp_path / "features.csv"): "only .npy files",
-        str(stored["bias"]): "H has shape (2,)",
+        str(tmp_path / "absent.npy"): "there is no file",
+        str(text): "text.npy",
+        str(truncated): "truncated.npy is truncated: 300 rows are announced and the file ends within row 11",
+        str(empty): "empty.npy",
+        str(tmp_path / "features.csv"): "there is no file",
+        str(stored["bias"]): "has shape (2,); a matrix with one row per sample",
     }
     for path, words in cases.items():
         assert main(["measure", path, "-n", "1"]) == 1
@@ -98,3 +101,95 @@ def test_env_names_the_kernels_in_use(capsys: pytest.CaptureFixture[str]) -> Non
     assert facts["isa"] == kernels.current_isa()
     assert facts["threads"] == str(kernels.thread_count())
     assert facts["nrc_fast"] == nrc.__version__
+
+
+def test_shards_keys_and_statistics(
+    stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    H, Y, W = (np.load(stored[name]) for name in ("features", "targets", "weights"))
+    for number, rows in enumerate((slice(0, 100), slice(100, 300))):
+        np.savez(tmp_path / f"part_{number}.npz", h=H[rows], y=Y[rows])
+    np.savez(tmp_path / "head.npz", W=W, b=np.zeros(2))
+    head = ["--weights", str(tmp_path / "head.npz"), "--weights-key", "W"]
+    head += ["--bias", str(tmp_path / "head.npz"), "--bias-key", "b"]
+    wanted = nrc.measure(H, Y, W, np.zeros(2))
+    shards = [str(tmp_path / f"part_{number}.npz") for number in (0, 1)]
+    keys = ["--key", "h", "--target-key", "y"]
+    for given in ([str(tmp_path / "part_*.npz")], shards):
+        assert main(["measure", *given, *keys, *head, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["nrc1"] == wanted.nrc1
+    for number, shard in enumerate(shards):
+        assert main(["measure", shard, *keys, "--save-stats", str(tmp_path / f"stats_{number}.npz")]) == 0
+    capsys.readouterr()
+    parts = [str(tmp_path / f"stats_{number}.npz") for number in (0, 1)]
+    assert main(["merge", *parts, *head, "--json", "--save-stats", str(tmp_path / "all.npz")]) == 0
+    merged = json.loads(capsys.readouterr().out)
+    for name in ("samples", "nrc1", "nrc2", "nrc3", "mse", "cka"):
+        assert merged[name] == pytest.approx(getattr(wanted, name), rel=1e-5)
+        assert abs(merged[name] - getattr(wanted, name)) <= (merged["bounds"].get(name) or 0.0) + 1e-12
+    assert nrc.FeatureStatistics.load(tmp_path / "all.npz").count == 300
+
+
+def test_parts_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nrc.FeatureStatistics(3).update(np.eye(3)).save(tmp_path / "a.npz")
+    nrc.FeatureStatistics(4).update(np.eye(4)).save(tmp_path / "b.npz")
+    assert main(["merge", str(tmp_path / "a.npz"), str(tmp_path / "b.npz"), "-n", "1"]) == 1
+    assert "b.npz does not fit" in capsys.readouterr().err
+    assert main(["merge", str(tmp_path / "a.npz"), "--save-stats", str(tmp_path / "c.npz")]) == 0
+    assert capsys.readouterr().out == "1 parts, 3 rows of 3 features\n"
+    assert main(["merge", str(tmp_path / "a.npz")]) == 1
+    assert "n is not known" in capsys.readouterr().err
+
+
+def test_the_plan_is_printed_before_or_instead(stored: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(stored["features"])
+    assert main(["measure", path, "-n", "2", "--plan", "--memory", "100MB"]) == 0
+    plan = capsys.readouterr().out
+    assert "rows 300, 9.4 KiB in a pass" in plan
+    assert "pass 1: statistics (always)" in plan
+    assert "NRC1" not in plan
+    assert main(["measure", path, "-n", "2", "--verbose", "--memory", "100MB"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == plan
+    assert "NRC1" in captured.out
+
+
+def test_a_checkpoint_is_resumed_and_removed(
+    stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state.npz"
+    command = [*options_of(stored), "--chunk-rows", "50", "--checkpoint", str(state), "--checkpoint-every", "0"]
+    assert main([*command, "--json"]) == 0
+    wanted = capsys.readouterr().out
+    assert not state.exists()
+    add, calls = Reading._add, 0
+
+    def interrupted(self: Reading, sums: Any, chunk: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            signal.raise_signal(signal.SIGINT)
+        add(self, sums, chunk)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reading, "_add", interrupted)
+        assert main(command) == 130
+    assert f"stopped; go on with --checkpoint {state}" in capsys.readouterr().err
+    assert main([*command, "--json"]) == 0
+    assert capsys.readouterr().out == wanted
+    assert not state.exists()
+
+
+def test_a_bar_is_shown_on_demand_only(stored: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    H = np.load(stored["features"])
+    nrc.measure(H, n=2)
+    assert capsys.readouterr().err == ""
+    nrc.measure(H, n=2, progress=True)
+    shown = capsys.readouterr().err
+    assert "statistics" in shown
+    assert "rows/s" in shown
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "tqdm", None)
+        nrc.measure(H, n=2)
+        with pytest.raises(ImportError, match=r"pip install 'nrc-fast\[progress\]'"):
+            nrc.measure(H, n=2, progress=True)

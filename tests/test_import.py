@@ -20,11 +20,26 @@ PACKAGE = Path(nrc_fast.__file__).parent
 
 # From the bottom up: a module imports from modules to its left only.
 LAYERS = [
-    *("_cpu", "linalg", "conventions", "rows", "kernels", "sources.array", "sources", "bounds", "statistics"),
-    *("metrics", "plot", "ufm.inputs", "ufm.scaling", "ufm.targets", "ufm.spectral", "ufm.solution", "ufm.closed_form"),
+    *("_cpu", "linalg", "conventions", "rows", "kernels", "sources.table", "sources.source", "sources.batches"),
+    *("sources.stored", "sources.blocks", "sources.compressed_npz", "sources.numpy_files", "sources.torch_files"),
+    *("sources.safetensors_files", "sources.hdf5_files", "sources.zarr_arrays", "sources.parquet_files"),
+    *(
+        "sources.opening",
+        "sources.dispatch",
+        "sources",
+        "distributed",
+        "sums",
+        "bounds",
+        "checkpoint",
+        "moments",
+        "metrics",
+    ),
+    *("progress", "plot"),
+    *("ufm.inputs", "ufm.scaling", "ufm.targets", "ufm.spectral", "ufm.solution", "ufm.closed_form"),
     *("ufm.refine", "ufm.deep", "ufm.predict", "ufm.geometry", "ufm.stability", "ufm.start", "ufm.trajectory"),
     *("ufm.dynamics", "ufm.setup", "ufm.descent", "ufm"),
-    *("passes", "report", "collapse", "measurement"),
+    *("reading", "passes", "planning", "report"),
+    *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
     *("demo", "diagnostics", "cli", "__main__"),
 ]
 

@@ -109,7 +109,7 @@ def test_python_threads_get_the_bits_that_they_get_alone(arrays: Any, set_thread
         return [array.tobytes() for array in (sums.gram, sums.unit_gram, sums.column_sums, rest.raw, rest.unit, image)]
 
     alone = [compute(rows) for rows in features]
-    arrays.gram_reference(features[0].owner, unit="raw").check(gram(features[0], unit="raw"))
+    arrays.gram_reference(features[0].array, unit="raw").check(gram(features[0], unit="raw"))
     with ThreadPoolExecutor(6) as pool:
         for _ in range(5):
             assert list(pool.map(compute, features)) == alone
@@ -197,7 +197,7 @@ def in_a_child():
 sys.argv.append("1")  # a child of the child
 first = in_a_child()  # before the pool was used
 wanted = compute()
-x = rows.owner.astype(np.float64)
+x = rows.array.astype(np.float64)
 exact = np.tril(x.T @ x)
 found = np.frombuffer(wanted, dtype=np.float64)[:3600].reshape(60, 60)
 scale = np.abs(x).T @ np.abs(x)

@@ -227,8 +227,10 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tqdm")
     Y = start_of(50, 3, 6)[0]
     keywords = {"steps": 2500, "lambda_W": 0.1, "lambda_H": 0.1, "lr": 0.05, "d": 7}
-    descend(Y, progress=True, **keywords)  # off where stderr is no terminal
+    descend(Y, **keywords)  # no bar where stderr is no terminal
     assert capsys.readouterr().err == ""
+    descend(Y, progress=True, **keywords)
+    assert "descent:   0%" in capsys.readouterr().err
     told: list[int] = []
     descend(Y, progress=lambda done, total: told.append(done), **keywords)  # noqa: ARG005
     assert told == [1000, 2000, 2500]
@@ -345,18 +347,13 @@ def test_drawn_features_have_the_moments_that_were_used(reference: Any, samples:
 
 
 def test_moments_of_features_start_it_too() -> None:
-    from nrc_fast.sources import ArraySource
-    from nrc_fast.statistics import FeatureStatistics
-
     Y, H, W, b = start_of(60, 2, 5)
-    statistics = FeatureStatistics(5, n_targets=2)
-    for chunk in ArraySource(H + 3.0, Y).chunks():
-        statistics.update(chunk)
+    statistics = nrc.FeatureStatistics(5, n_targets=2).update(H + 3.0, Y)
     keywords = {"steps": 100, "lambda_W": 0.1, "lambda_H": 0.1, "lr": 0.05, "lr_H": 3.0, "weights": W, "bias": b}
     expected = descend(Y, features=H + 3.0, record=METRICS, **keywords)
     for found in (
         descend(Y, features=statistics, record=METRICS, **keywords),
-        descend(statistics, features=statistics, samples=60, record=METRICS, **keywords),
+        descend(statistics, features=statistics, record=METRICS, **keywords),
     ):
         # Moments about the mean and about 0 of numbers of size 10 differ by some roundings of 100.
         np.testing.assert_allclose(found.weights, expected.weights, rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-// A strided matrix in somebody else's memory: rows are samples.
+// A strided matrix in somebody else's memory, or one whose rows lie one after the other in a file: rows are samples.
 #pragma once
 
 #include <cmath>
@@ -30,13 +30,17 @@ inline std::int64_t size_of(DType dtype) {
 }
 
 struct Matrix {
-  const char* data = nullptr;
+  const char* data = nullptr;  // of a matrix in memory
   std::int64_t rows = 0;
   std::int64_t columns = 0;
   std::int64_t row_stride = 0;     // in elements, may be negative or zero
   std::int64_t column_stride = 1;  // in elements
   DType dtype = DType::float64;
+  int file = -1;            // descriptor of a matrix in a file
+  std::int64_t offset = 0;  // of its first row, in bytes
 
+  bool is_in_file() const { return file >= 0; }
+  std::int64_t row_bytes() const { return columns * size_of(dtype); }
   const char* row(std::int64_t index) const { return data + index * row_stride * size_of(dtype); }
 };
 
@@ -80,6 +84,20 @@ inline void merge(RowCounts& counts, const RowCounts& other) {
     counts.first_nonfinite = other.first_nonfinite;
   }
   counts.nonfinite += other.nonfinite;
+  if (other.first_unread >= 0 && (counts.first_unread < 0 || other.first_unread < counts.first_unread)) {
+    counts.first_unread = other.first_unread;
+    counts.read_error = other.read_error;
+  }
 }
+
+inline RowCounts nonfinite_row(std::int64_t index) {
+  RowCounts counts;
+  counts.nonfinite = 1;
+  counts.first_nonfinite = index;
+  return counts;
+}
+
+// Whether sums over the rows mean anything.
+inline bool are_usable(const RowCounts& counts) { return counts.nonfinite == 0 && counts.first_unread < 0; }
 
 }  // namespace nrc_fast

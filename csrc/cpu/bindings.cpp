@@ -1,6 +1,8 @@
 // nrc_fast._cpu: pointers, sizes and strides in, numbers out. Checks of what users give are in nrc_fast/kernels.py.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "cpu/descent.h"
 #include "cpu/gram.h"
@@ -26,8 +28,25 @@ Matrix make_matrix(Address data, std::int64_t rows, std::int64_t columns, std::i
   return {pointer<const char>(data), rows, columns, row_stride, column_stride, dtype_from_code(dtype)};
 }
 
+Matrix matrix_in_file(int file, std::int64_t offset, std::int64_t rows, std::int64_t columns, int dtype) {
+  if (file < 0 || offset < 0) throw std::invalid_argument("a matrix in a file needs a descriptor and an offset");
+  Matrix matrix = make_matrix(0, rows, columns, columns, 1, dtype);
+  matrix.file = file;
+  matrix.offset = offset;
+  return matrix;
+}
+
+// Gives back the pages of a mapped file that lie wholly in a range; they are read again when they are needed.
+void release_pages(Address address, std::int64_t size) {
+  const auto page = static_cast<Address>(sysconf(_SC_PAGESIZE));
+  const Address first = (address + page - 1) / page * page;
+  const Address last = (address + static_cast<Address>(size)) / page * page;
+  if (first < last) madvise(pointer<void>(first), last - first, MADV_DONTNEED);
+}
+
 void require_same_rows(const Matrix& features, const Matrix& targets) {
   if (features.rows != targets.rows) throw std::invalid_argument("features and targets differ in their rows");
+  if (targets.is_in_file()) throw std::invalid_argument("targets must be in memory");
 }
 
 RowCounts gram_of(const Matrix& features, Address gram_address, Address column_sums, Address unit_gram, Address shift,
@@ -123,11 +142,15 @@ PYBIND11_MODULE(_cpu, module) {
   py::class_<Matrix>(module, "Matrix", "A strided matrix in memory that the caller keeps alive.")
       .def(py::init(&make_matrix), py::arg("data"), py::arg("rows"), py::arg("columns"), py::arg("row_stride"),
            py::arg("column_stride"), py::arg("dtype"));
+  module.def("matrix_in_file", &matrix_in_file, py::arg("file"), py::arg("offset"), py::arg("rows"), py::arg("columns"),
+             py::arg("dtype"));
 
   py::class_<RowCounts>(module, "RowCounts", "What the rows of one pass were like.")
       .def_readonly("zero", &RowCounts::zero)
       .def_readonly("nonfinite", &RowCounts::nonfinite)
-      .def_readonly("first_nonfinite", &RowCounts::first_nonfinite);
+      .def_readonly("first_nonfinite", &RowCounts::first_nonfinite)
+      .def_readonly("first_unread", &RowCounts::first_unread)
+      .def_readonly("read_error", &RowCounts::read_error);
 
   py::class_<ResidualJob>(module, "ResidualJob", "One basis of a residual pass, and where its sums go.")
       .def(py::init(&make_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"), py::arg("unit_sums"),
@@ -148,6 +171,7 @@ PYBIND11_MODULE(_cpu, module) {
              py::arg("weight_velocities"), py::arg("bias_velocities"), py::arg("moments"), py::arg("moment_index"),
              py::arg("rates"), py::arg("steps"), py::arg("double_precision"));
 
+  module.def("release_pages", &release_pages, py::arg("address"), py::arg("size"));
   module.def("thread_count", &thread_count);
   module.def("set_thread_count", &set_thread_count, py::arg("count"));
   module.def("supported_isas", &supported_isas);

@@ -41,7 +41,7 @@ struct Workspace {
         tiles(request.gram != nullptr ? g.tile_bytes() : 0),
         unit_tiles(request.unit_gram != nullptr ? g.tile_bytes() : 0),
         norms(gram_block_rows * 8),
-        gathered(needs_gathering(request.features) ? gram_block_rows * g.columns * size_of(request.features.dtype) : 0),
+        reader(request.features, gram_block_rows),
         targets(request.cross != nullptr ? gram_block_rows * request.targets.columns * 8 : 0),
         cross(request.cross != nullptr ? request.targets.columns * g.padded * 8 : 0) {}
 
@@ -51,7 +51,7 @@ struct Workspace {
   Buffer tiles;
   Buffer unit_tiles;
   Buffer norms;
-  Buffer gathered;
+  RowReader reader;
   Buffer targets;
   Buffer cross;
   RowCounts counts;
@@ -91,7 +91,7 @@ class GramPass {
     }
     RowCounts counts;
     for (const Workspace& space : spaces) merge(counts, space.counts);
-    if (counts.nonfinite == 0) add_results(spaces, parts);
+    if (are_usable(counts)) add_results(spaces, parts);
     return counts;
   }
 
@@ -99,7 +99,7 @@ class GramPass {
   void run_rows(Workspace& space, Range rows) const {
     for (std::int64_t first = rows.first; first < rows.last; first += gram_block_rows) {
       const Block block{first, std::min(gram_block_rows, rows.last - first)};
-      const RowBlock source = contiguous_rows(request_.features, block.first, block.count, space.gathered);
+      const RowBlock source = space.reader.rows(request_.features, block.first, block.count, rows.last, space.counts);
       inspect_rows(space, block, source, {0, block.count}, &space.counts);
       process(space, block, source, 1);
     }
@@ -109,20 +109,29 @@ class GramPass {
   void run_shared(Workspace& space, int parts) const {
     for (std::int64_t first = 0; first < request_.features.rows; first += gram_block_rows) {
       const Block block{first, std::min(gram_block_rows, request_.features.rows - first)};
-      RowBlock source{request_.features.row(first), request_.features.row_stride};
-      if (needs_gathering(request_.features)) {
-        parallel_for(parts, [&](int p) {
-          gather(request_.features, block.first, block.count, share(g_.columns, parts, p), space.gathered.get());
-        });
-        source = {space.gathered.get(), g_.columns};
-      }
       std::vector<RowCounts> counts(static_cast<std::size_t>(parts));
+      const RowBlock source = gather_shared(space, block, parts, counts);
       parallel_for(parts, [&](int p) {
         inspect_rows(space, block, source, share(block.count, parts, p), &counts[static_cast<std::size_t>(p)]);
       });
       for (const RowCounts& part : counts) merge(space.counts, part);
       process(space, block, source, parts);
     }
+  }
+
+  RowBlock gather_shared(const Workspace& space, Block block, int parts, std::vector<RowCounts>& counts) const {
+    const Matrix& features = request_.features;
+    if (!needs_gathering(features)) return {features.row(block.first), features.row_stride};
+    char* const target = space.reader.buffer();
+    parallel_for(parts, [&](int p) {
+      if (!features.is_in_file()) {
+        return gather(features, block.first, block.count, share(g_.columns, parts, p), target);
+      }
+      const Range rows = share(block.count, parts, p);
+      read_rows(features, block.first + rows.first, rows.last - rows.first, target + rows.first * features.row_bytes(),
+                counts[static_cast<std::size_t>(p)]);
+    });
+    return {target, g_.columns};
   }
 
   // What is known of rows one by one: zero rows, norms, and their targets as float64.
@@ -223,7 +232,7 @@ class GramPass {
       for (std::int64_t t = 0; request_.cross != nullptr && t < request_.targets.columns; ++t) {
         finite = finite && std::isfinite(space.targets.as<double>()[r * request_.targets.columns + t]);
       }
-      if (!finite) merge(space.counts, {0, 1, block.first + r});
+      if (!finite) merge(space.counts, nonfinite_row(block.first + r));
     }
   }
 

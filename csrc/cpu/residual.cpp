@@ -51,7 +51,7 @@ struct Basis {
 struct Workspace {
   Workspace(const ResidualKernels& kernels, const Matrix& features, std::int64_t padded, std::int64_t vectors)
       : row_capacity(std::clamp(cached_bytes / (padded * kernels.element_size) / 4 * 4, std::int64_t{4}, most_rows)),
-        gathered(needs_gathering(features) ? gathered_rows * features.columns * size_of(features.dtype) : 0),
+        reader(features, gathered_rows),
         loaded(row_capacity * padded * kernels.element_size),
         coefficients(row_capacity * vectors * kernels.element_size),
         energies(row_capacity * 8),
@@ -62,7 +62,7 @@ struct Workspace {
         unit_weights(row_capacity * 8) {}
 
   std::int64_t row_capacity;
-  Buffer gathered;
+  RowReader reader;
   Buffer loaded;
   Buffer coefficients;
   Buffer energies;
@@ -85,10 +85,12 @@ struct RowGroup {
 template <class Visit>
 void for_each_group(const Matrix& features, Range rows, Workspace& space, const Visit& visit) {
   const bool gathers = needs_gathering(features);
-  const std::int64_t step = gathers ? gathered_rows : std::max<std::int64_t>(rows.last - rows.first, 1);
+  // Whole groups, so that the groups, and with them the bits, do not depend on where the rows lie.
+  const std::int64_t whole_groups = gathered_rows / space.row_capacity * space.row_capacity;
+  const std::int64_t step = gathers ? whole_groups : std::max<std::int64_t>(rows.last - rows.first, 1);
   for (std::int64_t first = rows.first; first < rows.last; first += step) {
     const std::int64_t count = std::min(step, rows.last - first);
-    const RowBlock block = contiguous_rows(features, first, count, space.gathered);
+    const RowBlock block = space.reader.rows(features, first, count, rows.last, space.counts);
     for (std::int64_t r = 0; r < count; r += space.row_capacity) {
       visit({static_cast<const char*>(block.rows) + r * block.row_stride * size_of(features.dtype), block.row_stride,
              first + r, std::min(space.row_capacity, count - r)});
@@ -106,7 +108,7 @@ void load_group(const ResidualKernels& kernels, const Matrix& features, const Ba
 // Infinite and NaN values make the energy so; rows that are only large are loaded scaled, and theirs is finite.
 void note_nonfinite(const RowGroup& group, Workspace& space) {
   for (std::int64_t r = 0; r < group.count; ++r) {
-    if (!std::isfinite(space.energies.as<double>()[r])) merge(space.counts, {0, 1, group.first + r});
+    if (!std::isfinite(space.energies.as<double>()[r])) merge(space.counts, nonfinite_row(group.first + r));
   }
 }
 
@@ -183,7 +185,7 @@ class ResidualPass {
     });
     RowCounts counts;
     for (const Workspace& space : spaces) merge(counts, space.counts);
-    if (counts.nonfinite == 0) add_results(sums);
+    if (are_usable(counts)) add_results(sums);
     return counts;
   }
 
@@ -333,7 +335,7 @@ RowCounts summed_pass(const ResidualKernels& kernels, const Matrix& features, co
   });
   RowCounts counts;
   for (const Workspace& space : spaces) merge(counts, space.counts);
-  for (std::size_t p = 0; counts.nonfinite == 0 && p < sums.size(); ++p) {
+  for (std::size_t p = 0; are_usable(counts) && p < sums.size(); ++p) {
     for (std::int64_t i = 0; i < size; ++i) results[i] += sums[p].as<double>()[i];
   }
   return counts;

@@ -1,7 +1,11 @@
 // Memory of a pass: aligned buffers, rows with unit column stride, and how rows are shared out.
 #pragma once
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -84,7 +88,28 @@ void gather_columns(const Matrix& matrix, std::int64_t first, std::int64_t count
   }
 }
 
-inline bool needs_gathering(const Matrix& matrix) { return matrix.column_stride != 1 && matrix.columns > 1; }
+inline bool needs_gathering(const Matrix& matrix) {
+  return matrix.is_in_file() || (matrix.column_stride != 1 && matrix.columns > 1);
+}
+
+// Reads whole rows from a file; what cannot be read is zero and noted.
+inline void read_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, char* target, RowCounts& counts) {
+  const std::int64_t bytes = count * matrix.row_bytes();
+  const std::int64_t offset = matrix.offset + first * matrix.row_bytes();
+  std::int64_t done = 0;
+  while (done < bytes) {
+    const ssize_t part = pread(matrix.file, target + done, static_cast<std::size_t>(bytes - done), offset + done);
+    if (part < 0 && errno == EINTR) continue;
+    if (part <= 0) {
+      std::memset(target + done, 0, static_cast<std::size_t>(bytes - done));
+      RowCounts failure;
+      failure.first_unread = first + done / matrix.row_bytes();
+      failure.read_error = part < 0 ? errno : 0;
+      return merge(counts, failure);
+    }
+    done += part;
+  }
+}
 
 inline void gather(const Matrix& matrix, std::int64_t first, std::int64_t count, Range columns, void* target) {
   switch (size_of(matrix.dtype)) {
@@ -97,12 +122,40 @@ inline void gather(const Matrix& matrix, std::int64_t first, std::int64_t count,
   }
 }
 
-// `count` rows from `first` on with unit column stride: in place where they have it, else gathered into `buffer`.
-inline RowBlock contiguous_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, const Buffer& buffer) {
-  if (!needs_gathering(matrix)) return {matrix.row(first), matrix.row_stride};
-  gather(matrix, first, count, {0, matrix.columns}, buffer.get());
-  return {buffer.get(), matrix.columns};
-}
+// One thread's way to the rows of a matrix with unit column stride: in place where they have it, else gathered, or
+// read from their file into a buffer that stays in the cache.
+class RowReader {
+ public:
+  RowReader(const Matrix& matrix, std::int64_t most_rows) : capacity_(most_rows) {
+    if (!needs_gathering(matrix)) return;
+    if (matrix.is_in_file()) capacity_ = std::max(most_rows, least_read_bytes / matrix.row_bytes());
+    buffer_ = Buffer(capacity_ * matrix.row_bytes());
+  }
+
+  // `count` rows from `first` on, at most `most_rows`. Rows up to `last` may be read with them.
+  RowBlock rows(const Matrix& matrix, std::int64_t first, std::int64_t count, std::int64_t last, RowCounts& counts) {
+    if (!needs_gathering(matrix)) return {matrix.row(first), matrix.row_stride};
+    if (!matrix.is_in_file()) {
+      gather(matrix, first, count, {0, matrix.columns}, buffer_.get());
+      return {buffer_.get(), matrix.columns};
+    }
+    if (first < held_.first || first + count > held_.last) {
+      held_ = {first, std::min(first + capacity_, last)};
+      read_rows(matrix, first, held_.last - first, buffer_.as<char>(), counts);
+    }
+    return {buffer_.as<char>() + (first - held_.first) * matrix.row_bytes(), matrix.columns};
+  }
+
+  char* buffer() const { return buffer_.as<char>(); }
+
+ private:
+  // A call of the system costs about as much as copying a tenth of this.
+  static constexpr std::int64_t least_read_bytes = 128 << 10;
+
+  std::int64_t capacity_;
+  Range held_{0, 0};
+  Buffer buffer_;
+};
 
 // A float64 shift as the sum of two numbers of the type that is computed with, padded with zeros.
 struct Shift {

@@ -1,8 +1,8 @@
-"""Sources: anything that features come from, as a stream of chunks that can be read again.
+"""Where features and targets come from: every source is a stream of chunks."""
 
-Only arrays in memory (numpy, torch, memory maps) are here so far.
-"""
+from nrc_fast.sources.batches import BatchSource
+from nrc_fast.sources.dispatch import as_source, as_table, open_source
+from nrc_fast.sources.opening import open_table
+from nrc_fast.sources.source import Chunk, Source, TableSource
 
-from nrc_fast.sources.array import ArraySource, Chunk
-
-__all__ = ["ArraySource", "Chunk"]
+__all__ = ["BatchSource", "Chunk", "Source", "TableSource", "as_source", "as_table", "open_source", "open_table"]

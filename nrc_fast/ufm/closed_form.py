@@ -293,7 +293,7 @@ def interpolating_features(Y: Any, W: Any, *, b: Any = None, rest: Any = None) -
     """
     weights, epsilon = kernels.as_matrix(W, "W")
     n, d = weights.shape
-    targets = kernels.as_matrix(kernels.as_rows(Y, "Y", vector_is_column=True).owner, "Y")[0]
+    targets = kernels.as_matrix(Y, "Y", vector_is_column=True)[0]
     offset = np.zeros(n) if b is None else as_float64(b, "b")[0]
     extra = np.zeros((len(targets), d)) if rest is None else kernels.as_matrix(rest, "rest")[0]
     for name, shape, expected in (

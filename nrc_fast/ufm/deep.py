@@ -150,7 +150,7 @@ class DeepMinimum:
         ValueError
             d is below n, or the targets do not have n columns or are not finite.
         """
-        targets = kernels.as_matrix(kernels.as_rows(Y, "Y", vector_is_column=True).owner, "Y")[0]
+        targets = kernels.as_matrix(Y, "Y", vector_is_column=True)[0]
         n = self.moments.n
         if targets.shape[1] != n:
             msg = f"Y has {targets.shape[1]} columns; {n} are expected, one for each output"

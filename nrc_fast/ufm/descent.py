@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.linalg import FloatArray
+from nrc_fast.progress import Progress
 from nrc_fast.ufm.dynamics import Problems, divergence_message, run
 from nrc_fast.ufm.inputs import plain
 from nrc_fast.ufm.setup import Request, make_problems
@@ -140,8 +140,8 @@ def descend(
     Parameters
     ----------
     Y : (M, n) or (M,) array or tensor
-        Targets. In their place `covariance`, `mean` and `samples` (M), or an object with `target_covariance` and
-        `target_mean` and `samples`.
+        Targets. In their place `covariance`, `mean` and `samples` (M), or `FeatureStatistics`, or another object with
+        `target_covariance` and `target_mean` and `samples`.
     steps : int
     lambda_W, lambda_H, lambda_b : float or array
         Penalties, >= 0.
@@ -177,7 +177,8 @@ def descend(
     device : str, optional
         Only the CPU so far.
     progress : bool or callable, optional
-        True shows a bar (tqdm); a function is called with the steps done and those to do.
+        None: a bar where the standard error is a terminal and tqdm is installed. A function is called with the steps
+        done and those to do.
 
     Returns
     -------
@@ -232,7 +233,11 @@ def descend(
         )
     )
     with np.errstate(over="ignore", invalid="ignore"):
-        history = run(problems, steps, names, marks, tolerance, _reporter(progress, steps))
+        if callable(progress):
+            history = run(problems, steps, names, marks, tolerance, _counter(progress, steps))
+        else:
+            with Progress("descent", steps, progress, " steps") as bar:
+                history = run(problems, steps, names, marks, tolerance, bar.advance)
     return _result(problems, history, marks, None if Y is None or hasattr(Y, "target_covariance") else Y)
 
 
@@ -261,36 +266,16 @@ def _record_steps(at: int | Sequence[int] | None, steps: int) -> list[int]:
     return sorted(marks)
 
 
-def _reporter(progress: bool | Callable[[int, int], None] | None, steps: int) -> Callable[[int], None]:
-    """A function that is told of every few steps that were taken."""
-    if not progress:
-        return _say_nothing
-    if callable(progress):
-        done = 0
+def _counter(progress: Callable[[int, int], None], steps: int) -> Callable[[int], None]:
+    """Tell a user's function of the steps done and to do."""
+    done = 0
 
-        def call(count: int) -> None:
-            nonlocal done
-            done += count
-            progress(done, steps)
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, steps)
 
-        return call
-    try:
-        tqdm = importlib.import_module("tqdm")
-    except ImportError as error:
-        msg = "progress=True needs tqdm: pip install tqdm, or give a function of the steps done and to do"
-        raise ImportError(msg) from error
-    bar = tqdm.tqdm(total=steps, unit="step", disable=None)
-
-    def update(count: int) -> None:
-        bar.update(count)
-        if bar.n >= steps:
-            bar.close()
-
-    return update
-
-
-def _say_nothing(count: int) -> None:
-    del count
+    return advance
 
 
 def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int], Y: Any) -> Descent:

@@ -60,7 +60,7 @@ class Refinement:
         ValueError
             Y does not have n columns.
         """
-        targets = kernels.as_matrix(kernels.as_rows(Y, "Y", vector_is_column=True).owner, "Y")[0]
+        targets = kernels.as_matrix(Y, "Y", vector_is_column=True)[0]
         n = len(self.bias)
         if targets.shape[1] != n:
             msg = f"Y has {targets.shape[1]} columns; {n} are expected, one for each output"

@@ -116,7 +116,7 @@ def _setting(request: Request) -> _Setting:
     targets = None
     if request.Y is not None and not hasattr(request.Y, "target_covariance"):
         targets = kernels.as_rows(request.Y, "Y", vector_is_column=True)
-    samples = _sample_count(targets, request.samples)
+    samples = _sample_count(targets, getattr(request.Y, "count", None), request.samples)
     start = _given_features(request.features, targets, moments)
     width = _width(request, moments.n, start)
     weights = None if request.weights is None else as_float64(request.weights, "weights")[0]
@@ -132,8 +132,10 @@ def _setting(request: Request) -> _Setting:
     return _Setting(moments, samples, width, start, weights, bias, request.bias is not False)
 
 
-def _sample_count(targets: Rows | None, samples: int | None) -> int:
+def _sample_count(targets: Rows | None, counted: Any, samples: int | None) -> int:
     if targets is None:
+        if samples is None and isinstance(counted, int):
+            samples = counted  # statistics know of how many rows they are
         if samples is None or samples < 1:
             msg = "samples= is needed where only moments of the targets are given: the gradient by H is over M"
             raise ValueError(msg)

@@ -107,7 +107,7 @@ def _measured_moments(Y: Any) -> TargetMoments:
     if rows.count == 0:
         msg = "Y has no rows; at least one sample is expected"
         raise ValueError(msg)
-    first = rows.to_float64(0, 1)[0]
+    first = rows.part(0, 1).to_float64()[0]
     mean = first + kernels.gram(rows, shift=first, plain=False, precision="highest").column_sums / rows.count
     lower = kernels.gram(rows, shift=mean, precision="highest").gram / rows.count
     covariance = np.tril(lower) + np.tril(lower, -1).T

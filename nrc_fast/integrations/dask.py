@@ -1,0 +1,222 @@
+"""Dask arrays, measured block by block on dask's own scheduler: chunk, combine, aggregate."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.assembly import Assembly, Head
+from nrc_fast.collapse import require_tolerance
+from nrc_fast.conventions import Convention, resolve_convention
+from nrc_fast.kernels import NonFiniteRowsError, as_rows, require_precision
+from nrc_fast.linalg import FloatArray
+from nrc_fast.moments import Moments
+from nrc_fast.passes import gather, needs_unit_rows
+from nrc_fast.reading import Reading
+from nrc_fast.report import Report
+from nrc_fast.rows import DTYPES
+from nrc_fast.sources import Chunk, Source
+from nrc_fast.statistics import FeatureStatistics
+from nrc_fast.sums import Sums
+
+__all__ = ["collect", "measure"]
+
+# How many partial sums are combined at a time.
+FAN_IN = 8
+
+
+def measure(
+    H: Any,
+    Y: Any = None,
+    W: Any = None,
+    b: Any = None,
+    *,
+    n: int | None = None,
+    convention: str | Convention = "nrc24",
+    penalties: Any = None,
+    precision: str = "high",
+    nonfinite: str = "raise",
+    rtol: float = 1e-3,
+) -> Report:
+    """`nrc_fast.measure` of a dask array: every pass is a graph that dask carries out.
+
+    Parameters
+    ----------
+    H : (N, d) dask array
+        Blocks of rows are measured where dask puts them; only sums travel.
+    Y : (N, n) or (N,) dask array, optional
+        With the same blocks of rows, or it is given them.
+    W, b, n, convention, penalties, precision, nonfinite, rtol
+        As in `nrc_fast.measure`.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    TypeError
+        H or Y is no dask array of floats.
+    ValueError, RuntimeError
+        As `nrc_fast.measure`.
+
+    Examples
+    --------
+    >>> import numpy as np, dask.array as da
+    >>> H = np.random.default_rng(0).standard_normal((1000, 6))
+    >>> report = measure(da.from_array(H, chunks=(300, 6)), n=2)
+    >>> report.samples, 0.5 < report.nrc1 < 0.7
+    (1000, True)
+    """
+    require_tolerance(rtol)
+    require_precision(precision)
+    chosen = resolve_convention(convention)
+    reading = _BlockReading(_Blocks(H, Y), nonfinite)
+    head = Head(W, b, n, reading.source.d, reading.source.n_targets)
+    statistics = gather(reading, unit_rows=needs_unit_rows(chosen), precision=precision)
+    return Assembly(statistics, head, chosen, rtol=rtol, penalties=penalties, reading=reading).report()
+
+
+def collect(
+    H: Any, Y: Any = None, *, unit_rows: bool = True, precision: str = "high", nonfinite: str = "raise"
+) -> FeatureStatistics:
+    """`FeatureStatistics` of a dask array, from one pass.
+
+    Parameters
+    ----------
+    H, Y
+        As in `measure`.
+    unit_rows, precision, nonfinite
+        As in `nrc_fast.FeatureStatistics`.
+
+    Returns
+    -------
+    FeatureStatistics
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `measure`.
+    """
+    blocks = _Blocks(H, Y)
+    statistics = FeatureStatistics(
+        blocks.d, n_targets=blocks.n_targets, unit_rows=unit_rows, precision=precision, nonfinite=nonfinite
+    )
+    _BlockReading(blocks, nonfinite).run("statistics", statistics)
+    return statistics
+
+
+class _Blocks(Source):
+    """Blocks of rows of dask arrays."""
+
+    def __init__(self, H: Any, Y: Any) -> None:
+        features, targets = _rows_in_blocks(H, "H"), None if Y is None else _rows_in_blocks(Y, "Y")
+        if targets is not None and targets.chunks[0] != features.chunks[0]:
+            if np.isnan([*targets.chunks[0], *features.chunks[0]]).any() or len(targets) != len(features):
+                msg = (
+                    f"H and Y have blocks of {features.chunks[0]} and {targets.chunks[0]} rows, which cannot be matched"
+                )
+                raise ValueError(msg)
+            targets = targets.rechunk({0: features.chunks[0]})
+        self.name = "dask array"
+        self.d = int(features.shape[1])
+        self.n_targets = 0 if targets is None else int(targets.shape[1])
+        self.dtype = features.dtype.name
+        self.count = None
+        self.rereadable = True
+        self.features = features.to_delayed().ravel()
+        self.targets = [None] * len(self.features) if targets is None else targets.to_delayed().ravel()
+
+    @property
+    def target_row_bytes(self) -> int:
+        """Dask holds the targets."""
+        return 0
+
+    @property
+    def chunk_bytes_per_row(self) -> int:
+        """Dask holds the blocks."""
+        return 0
+
+    def chunks(self, rows: int, first: int = 0) -> Any:
+        """Blocks go to the workers, not through here."""
+        raise NotImplementedError
+
+
+def _rows_in_blocks(array: Any, name: str) -> Any:
+    import dask.array
+
+    if not isinstance(array, dask.array.Array):
+        msg = f"{name} is a {type(array).__name__}; a dask array is expected (dask.array.from_array)"
+        raise TypeError(msg)
+    if name == "Y" and array.ndim == 1:
+        array = array[:, np.newaxis]
+    if array.ndim != 2 or array.shape[1] == 0:
+        msg = f"{name} has shape {array.shape}; a matrix with one row per sample is expected"
+        raise ValueError(msg)
+    if array.dtype.name not in DTYPES:
+        msg = f"{name} has dtype {array.dtype.name}; {', '.join(DTYPES)} are supported. Convert it with astype"
+        raise TypeError(msg)
+    return array.rechunk({1: -1})
+
+
+class _BlockReading(Reading):
+    """Passes as graphs: sums of each block, combined in a fixed tree."""
+
+    source: _Blocks
+
+    def __init__(self, source: _Blocks, nonfinite: str) -> None:
+        super().__init__(source, 1, nonfinite=nonfinite)
+
+    def run(self, title: str, sums: Sums) -> None:  # noqa: ARG002 - dask has a progress bar of its own
+        """Make a pass over all blocks.
+
+        Raises
+        ------
+        ValueError
+            A row is not finite.
+        """
+        from dask.base import compute
+        from dask.delayed import delayed
+
+        pairs = list(zip(self.source.features, self.source.targets, strict=True))
+        if isinstance(sums, Moments):
+            self._fix_shift(sums, pairs)
+        add = delayed(partial(_sums_of_block, self, copy.deepcopy(sums)))
+        combine = delayed(sums.combined)
+        parts = [add(number, *pair) for number, pair in enumerate(pairs)]
+        while len(parts) > 1:
+            parts = [combine(parts[first : first + FAN_IN]) for first in range(0, len(parts), FAN_IN)]
+        if parts:
+            (total,) = compute(*parts)  # type: ignore[no-untyped-call]
+            sums.restore(total)
+
+    def _fix_shift(self, sums: Moments, pairs: Sequence[Any]) -> None:
+        """The mean of the first rows that there are, as every block must subtract the same."""
+        from dask.base import compute
+
+        for pair in pairs:
+            chunk = _chunk(*compute(*pair))  # type: ignore[no-untyped-call]
+            if self.skips:
+                chunk = chunk.finite()
+            if chunk.features.count:
+                sums.begin(chunk, None)
+                return
+
+
+def _chunk(features: Any, targets: Any) -> Chunk:
+    rows = as_rows(features, "H")
+    return Chunk(rows, None if targets is None else as_rows(targets, "Y", vector_is_column=True))
+
+
+def _sums_of_block(reading: Reading, empty: Sums, number: int, features: Any, targets: Any) -> dict[str, FloatArray]:
+    sums, chunk = copy.deepcopy(empty), _chunk(features, targets)
+    try:
+        reading.add_finite(sums, chunk)
+    except NonFiniteRowsError as error:
+        where = f"row {error.first} of block {number}"
+        raise error.located(where) from error
+    return sums.arrays()

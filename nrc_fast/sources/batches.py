@@ -1,0 +1,182 @@
+"""Batches of an iterable, such as a DataLoader, as chunks of even size."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.kernels import Rows, as_rows
+from nrc_fast.sources.source import Chunk, Source
+from nrc_fast.sources.table import ITEM_SIZES
+
+__all__ = ["BatchSource"]
+
+
+class BatchSource(Source):
+    """Features and targets of batches.
+
+    A batch is the features (B, d), a pair of features and targets, or a mapping that holds them under `key` and
+    `target_key`. Small batches are copied together; never more than one chunk of them is held.
+
+    Parameters
+    ----------
+    batches : iterable
+        Read again for every pass, or only once if it is an iterator (a generator).
+    key, target_key : str, optional
+        For batches that are mappings.
+
+    Raises
+    ------
+    ValueError
+        The first batch is missing or is none.
+    TypeError
+        What a batch holds is no float matrix.
+    """
+
+    def __init__(self, batches: Iterable[Any], *, key: str | None = None, target_key: str | None = None) -> None:
+        self.name = f"{type(batches).__name__} of batches"
+        self._batches = batches
+        self._keys = (key, target_key)
+        iterator = iter(batches)
+        self.rereadable = iterator is not batches
+        try:
+            first = next(iterator)
+        except StopIteration:
+            msg = f"{self.name} is empty: no samples to measure"
+            raise ValueError(msg) from None
+        # Starting an iterator may be expensive (workers of a DataLoader): the one just started serves the first pass.
+        self._started: Iterator[Any] | None = chain([first], iterator)
+        features, targets = self._pair(first, 0)
+        self.d = features.columns
+        self.dtype = features.dtype
+        self.n_targets = 0 if targets is None else targets.columns
+        self._target_dtype = "float64" if targets is None else targets.dtype
+        self.count = None
+
+    @property
+    def target_row_bytes(self) -> int:
+        """Bytes of a row of targets; 0 without them."""
+        return self.n_targets * ITEM_SIZES[self._target_dtype]
+
+    @property
+    def chunk_bytes_per_row(self) -> int:
+        """Rows are copied together."""
+        return self.row_bytes + self.target_row_bytes
+
+    def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
+        """Chunks of `rows` rows; those before number `first` are read and dropped."""
+        yield from islice(_Joiner(self, rows).chunks(self._pairs()), first, None)
+
+    def _pairs(self) -> Iterator[tuple[Rows, Rows | None]]:
+        if self._started is not None:
+            batches, self._started = self._started, None
+        elif self.rereadable:
+            batches = iter(self._batches)
+        else:
+            msg = f"{self.name} was read already and cannot be read again; keep its batches in a list or in files"
+            raise RuntimeError(msg)
+        for number, batch in enumerate(batches):
+            features, targets = self._pair(batch, number)
+            self._check(features, targets, number)
+            yield features, targets
+
+    def _pair(self, batch: Any, number: int) -> tuple[Rows, Rows | None]:
+        features, targets = self._unpack(batch, number)
+        rows = as_rows(features, f"H of batch {number}")
+        if targets is None:
+            return rows, None
+        return rows, as_rows(targets, f"Y of batch {number}", vector_is_column=True)
+
+    def _unpack(self, batch: Any, number: int) -> tuple[Any, Any]:
+        key, target_key = self._keys
+        if isinstance(batch, Mapping):
+            if key is None:
+                msg = f"batch {number} is a mapping with keys {', '.join(map(str, batch))}; name them with key="
+                raise TypeError(msg)
+            missing = {name for name in (key, target_key) if name is not None and name not in batch}
+            if missing:
+                msg = f"batch {number} has no {', '.join(sorted(missing))}; it has {', '.join(map(str, batch))}"
+                raise ValueError(msg)
+            return batch[key], None if target_key is None else batch[target_key]
+        if isinstance(batch, (tuple, list)):
+            if len(batch) not in (1, 2):
+                msg = f"batch {number} has {len(batch)} parts; features, or features and targets are expected"
+                raise ValueError(msg)
+            return batch[0], batch[1] if len(batch) == 2 else None
+        return batch, None
+
+    def _check(self, features: Rows, targets: Rows | None, number: int) -> None:
+        n_targets = 0 if targets is None else targets.columns
+        target_dtype = self._target_dtype if targets is None else targets.dtype
+        found = (features.columns, features.dtype, n_targets, target_dtype)
+        if found != (self.d, self.dtype, self.n_targets, self._target_dtype):
+            msg = (
+                f"batch {number} has {features.columns} features of {features.dtype} and {n_targets} targets of "
+                f"{target_dtype}; the first batch has {self.d} of {self.dtype} and {self.n_targets} of "
+                f"{self._target_dtype}"
+            )
+            raise ValueError(msg)
+        if targets is not None and targets.count != features.count:
+            msg = f"batch {number} has {features.count} rows of features and {targets.count} of targets"
+            raise ValueError(msg)
+
+
+class _Joiner:
+    """Cuts batches into chunks of even size, copying only where a chunk holds parts of several batches."""
+
+    def __init__(self, source: BatchSource, rows: int) -> None:
+        self.source = source
+        self.rows = rows
+        self.first = 0
+        self.held = 0
+        self.origins: list[tuple[int, int, int]] = []  # row of the chunk, batch, row of the batch
+        self.buffers: tuple[Rows, Rows | None] | None = None
+
+    def chunks(self, pairs: Iterable[tuple[Rows, Rows | None]]) -> Iterator[Chunk]:
+        for number, (features, targets) in enumerate(pairs):
+            at = 0
+            while at < features.count:
+                step = min(self.rows - self.held, features.count - at)
+                part = features.part(at, at + step), None if targets is None else targets.part(at, at + step)
+                self.origins.append((self.held, number, at))
+                at += step
+                if step == self.rows:
+                    yield self._chunk(part, step)
+                    continue
+                self._copy(part, step)
+                if self.held == self.rows:
+                    yield self._chunk(self._held_part(), self.rows)
+        if self.held:
+            yield self._chunk(self._held_part(), self.held)
+
+    def _copy(self, part: tuple[Rows, Rows | None], count: int) -> None:
+        if self.buffers is None:
+            features, targets = part
+            self.buffers = self._buffer(features), None if targets is None else self._buffer(targets)
+        for buffer, rows in zip(self.buffers, part, strict=True):
+            if buffer is not None and rows is not None:
+                buffer.array[self.held : self.held + count] = rows.array
+        self.held += count
+
+    def _buffer(self, like: Rows) -> Rows:
+        return Rows(self.source.name, np.empty((self.rows, like.columns), like.array.dtype), like.dtype)
+
+    def _held_part(self) -> tuple[Rows, Rows | None]:
+        assert self.buffers is not None
+        features, targets = self.buffers
+        return features.part(0, self.held), None if targets is None else targets.part(0, self.held)
+
+    def _chunk(self, part: tuple[Rows, Rows | None], count: int) -> Chunk:
+        origins = self.origins
+        chunk = Chunk(*part, self.first, lambda row: _place(origins, row))
+        self.first += count
+        self.held, self.origins, self.buffers = 0, [], None
+        return chunk
+
+
+def _place(origins: Sequence[tuple[int, int, int]], row: int) -> str:
+    start, batch, at = max(origin for origin in origins if origin[0] <= row)
+    return f"row {at + row - start} of batch {batch}"

@@ -1,0 +1,138 @@
+"""Whatever a user calls features or targets, as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.kernels import Rows, as_rows
+from nrc_fast.sources.batches import BatchSource
+from nrc_fast.sources.opening import open_pair, open_table
+from nrc_fast.sources.source import Source, TableSource
+from nrc_fast.sources.table import ArrayTable, MappedTable, Table
+
+__all__ = ["as_source", "as_table", "open_source"]
+
+
+def open_source(features: Any, targets: Any = None, *, key: str | None = None, target_key: str | None = None) -> Source:
+    """Features, and targets where there are any, from files, arrays or batches, for `measure` and its like.
+
+    Parameters
+    ----------
+    features : path, glob pattern, list of paths, array, tensor, or iterable of batches
+        Files: .npy, .npz, .pt, .pth, .safetensors (and .safetensors.index.json), .h5, .hdf5, .zarr, .parquet. A
+        pattern such as "features/*.npy" stands for its files in natural order (h_2 before h_10). Batches: features,
+        pairs of features and targets, or mappings; an iterator is read once, anything else for every pass.
+    targets : the same kinds, except batches, optional
+    key : str, optional
+        Name of the features inside files or batches; not needed where there is only one matrix.
+    target_key : str, optional
+        Name of the targets, in the files of the features unless `targets` is given.
+
+    Returns
+    -------
+    Source
+        Nothing but headers is read yet.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        A file is missing, damaged, of an unknown kind, or does not fit the others; the message names it.
+    ImportError
+        The library for a format is missing; the message names the extra to install.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batches = [{"h": np.ones((3, 2)), "y": np.ones(3)}, {"h": np.zeros((1, 2)), "y": np.ones(1)}]
+    >>> source = open_source(batches, key="h", target_key="y")
+    >>> source.d, source.n_targets, source.rereadable
+    (2, 1, True)
+    """
+    if _is_paths(features):
+        if targets is None or _is_paths(targets):
+            return TableSource(*open_pair(features, targets, key, target_key))
+        return TableSource(open_table(features, key=key), as_table(targets, "Y"))
+    if is_batches(features):
+        return _with_targets(BatchSource(features, key=key, target_key=target_key), targets)
+    if key is not None or (target_key is not None and not _is_paths(targets)):
+        msg = f"key is the name of an array inside files or batches; {type(features).__name__} has no names"
+        raise TypeError(msg)
+    if _is_paths(targets):
+        return as_source(features, TableSource(open_table(targets, key=target_key, role="Y")))
+    return as_source(features, targets)
+
+
+def _is_paths(values: Any) -> bool:
+    if isinstance(values, (list, tuple)):
+        return len(values) > 0 and all(isinstance(value, (str, PathLike)) for value in values)
+    return isinstance(values, (str, PathLike))
+
+
+def as_source(features: Any, targets: Any = None) -> Source:
+    """Features, and targets if they are given, as a source.
+
+    Parameters
+    ----------
+    features : Source, path or glob pattern, array, tensor, or iterable of batches
+        Batches are features, pairs of features and targets, or mappings (see `nrc_fast.open` for their keys).
+    targets : path or glob pattern, array or tensor, optional
+        Not for sources and batches that hold targets themselves.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        Neither is understood, or they do not fit together.
+    """
+    if isinstance(features, Source):
+        return _with_targets(features, targets)
+    if is_batches(features):
+        return _with_targets(BatchSource(features), targets)
+    table = as_table(features, "H")
+    return TableSource(table, None if targets is None else as_table(targets, "Y"))
+
+
+def _with_targets(source: Source, targets: Any) -> Source:
+    if targets is None:
+        return source
+    if source.n_targets:
+        msg = f"{source.name} holds targets, and Y was given too; give one of them"
+        raise ValueError(msg)
+    if not isinstance(source, TableSource):
+        msg = f"Y was given beside {source.name}; let every batch be a pair (H, Y)"
+        raise TypeError(msg)
+    return TableSource(source.features, as_table(targets, "Y"))
+
+
+def as_table(values: Any, role: str) -> Table:
+    """A path, an array or a tensor as a table; `role` is "H" or "Y", and vectors of targets are columns."""
+    if _is_paths(values):
+        return open_table(values, role=role)
+    if isinstance(values, TableSource):
+        return values.features
+    if is_batches(values):
+        msg = f"{role} is a {type(values).__name__} of batches; give features and targets in the same batches"
+        raise TypeError(msg)
+    if type(values).__module__.partition(".")[0] == "dask":
+        msg = f"{role} is a dask array; nrc_fast.integrations.dask.measure takes it, block by block"
+        raise TypeError(msg)
+    rows = values if isinstance(values, Rows) else as_rows(values, role, vector_is_column=role == "Y")
+    is_mapped = isinstance(values, np.memmap) and values.mode in ("r", "r+")
+    return MappedTable(rows) if is_mapped and np.may_share_memory(rows.array, values) else ArrayTable(rows)
+
+
+def is_batches(values: Any) -> bool:
+    """Whether an object is an iterable of batches and no array, nor a nested list of numbers."""
+    if isinstance(values, (str, bytes, PathLike, Rows, Mapping)) or _is_paths(values) or hasattr(values, "__array__"):
+        return False
+    if hasattr(values, "shape") or not isinstance(values, Iterable):
+        return False
+    if not isinstance(values, (list, tuple)):
+        return True
+    first: Any = values[0] if values else None
+    if isinstance(first, (list, tuple)):
+        return len(first) > 0 and len(getattr(first[0], "shape", ())) > 0
+    return isinstance(first, Mapping) or len(getattr(first, "shape", ())) == 2

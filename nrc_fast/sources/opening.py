@@ -1,0 +1,148 @@
+"""Files, patterns of files, and directories as tables: which reader is for which, and in which order."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TypeAlias
+
+from nrc_fast.sources.hdf5_files import open_hdf5
+from nrc_fast.sources.numpy_files import open_npy, open_npz
+from nrc_fast.sources.parquet_files import open_parquet
+from nrc_fast.sources.safetensors_files import open_safetensors, open_safetensors_index
+from nrc_fast.sources.stored import Wanted, has_wildcards, natural_order
+from nrc_fast.sources.table import ShardedTable, Table
+from nrc_fast.sources.torch_files import open_torch
+from nrc_fast.sources.zarr_arrays import is_zarr_directory, open_zarr
+
+__all__ = ["PathOrPaths", "open_pair", "open_table"]
+
+PathOrPaths: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]]
+
+# By what the name of a file ends with.
+READERS: dict[str, Callable[[Path, Wanted], Table]] = {
+    ".safetensors.index.json": open_safetensors_index,
+    ".safetensors": open_safetensors,
+    ".npy": open_npy,
+    ".npz": open_npz,
+    ".pt": open_torch,
+    ".pth": open_torch,
+    ".h5": open_hdf5,
+    ".hdf5": open_hdf5,
+    ".parquet": open_parquet,
+    ".zarr": open_zarr,
+    ".zarr.zip": open_zarr,
+}
+
+
+def open_table(path: PathOrPaths, *, key: str | None = None, role: str = "H") -> Table:
+    """Features or targets in files.
+
+    Parameters
+    ----------
+    path : str, Path or a sequence of them
+        A file (.npy, .npz, .pt, .pth, .safetensors, .safetensors.index.json, .h5, .hdf5, .parquet, .zarr.zip), a
+        directory of zarr, or a pattern such as 'features/*.safetensors'. ``**`` stands for any number of directories.
+        Files that match a pattern follow one another in natural order (h_2 before h_10), those of a sequence as given.
+    key : str, optional
+        Which array of a file; not needed if it is the only one that fits. A pattern means all that match, in natural
+        order: one after the other, except for the columns of parquet files, which lie side by side.
+    role : {"H", "Y"}
+        Features are matrices; vectors of targets count as columns.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file, or none that matches.
+    ValueError, TypeError
+        The kind of file is unknown, the key is missing or ambiguous, what it names is no float matrix, or files differ
+        in their widths or dtypes. The message names the file.
+    OSError
+        A file is damaged or truncated.
+    ImportError
+        The library for a format is missing; the message names the extra to install.
+    """
+    return _open(path, Wanted(key, role))
+
+
+def open_pair(
+    path: PathOrPaths, targets: PathOrPaths | None = None, key: str | None = None, target_key: str | None = None
+) -> tuple[Table, Table | None]:
+    """Features and, if `targets` or `target_key` is given, targets.
+
+    Parameters
+    ----------
+    path : str, Path or a sequence of them
+        As for `open_table`.
+    targets : str, Path or a sequence of them, optional
+        Files of the targets; those of the features if only `target_key` is given.
+    key, target_key : str, optional
+        Which array of a file is which.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError, OSError, ImportError
+        As `open_table`; also ValueError if features and targets in one file differ in their rows.
+    """
+    if targets is not None:
+        return _open(path, Wanted(key)), _open(targets, Wanted(target_key, "Y"))
+    features = _open(path, Wanted(key, excluded=target_key))
+    if target_key is None:
+        return features, None
+    pair = features, _open(path, Wanted(target_key, "Y"))
+    # Shards that differ could still add up to the same number of rows, and no row would have its target.
+    shards = [table.shards if isinstance(table, ShardedTable) else [table] for table in pair]
+    for ours, theirs in zip(*shards, strict=False):
+        if ours.count != theirs.count:
+            msg = f"{ours.name} has {ours.count} rows and {theirs.name} has {theirs.count}"
+            raise ValueError(msg)
+    return pair
+
+
+def _open(path: PathOrPaths, wanted: Wanted) -> Table:
+    if wanted.role not in ("H", "Y"):
+        msg = f"role is {wanted.role!r}; 'H' or 'Y' is expected"
+        raise ValueError(msg)
+    if not isinstance(path, (str, PathLike)):
+        name = f"{len(path)} files"
+        tables = [table for part in path for table in _open_all(part, wanted)]
+        return ShardedTable(name if len(path) != 1 else str(path[0]), tables)
+    tables = _open_all(path, wanted)
+    return tables[0] if len(tables) == 1 else ShardedTable(fspath(path), tables)
+
+
+def _open_all(path: str | PathLike[str], wanted: Wanted) -> list[Table]:
+    text = fspath(path)
+    if Path(text).exists() or not has_wildcards(text):
+        return [_open_one(Path(text), wanted)]
+    found = sorted(glob.glob(text, recursive=True), key=natural_order)  # noqa: PTH207  Path.glob takes no absolute one
+    paths = _without_inner_files([Path(match) for match in found])
+    if not paths:
+        msg = f"no file matches {text!r}"
+        raise FileNotFoundError(msg)
+    return [_open_one(match, wanted) for match in paths]
+
+
+def _without_inner_files(paths: list[Path]) -> list[Path]:
+    """Leave out plain directories, and what lies inside of zarr directories, as ``**`` finds them."""
+    arrays = {path for path in paths if path.is_dir() and is_zarr_directory(path)}
+    kept = [path for path in paths if path in arrays or not path.is_dir()]
+    return [path for path in kept if arrays.isdisjoint(path.parents)]
+
+
+def _open_one(path: Path, wanted: Wanted) -> Table:
+    if path.is_dir():
+        if is_zarr_directory(path):
+            return open_zarr(path, wanted)
+        msg = f"{path} is a directory and no zarr array or group; give a pattern such as '{path}/*.npy'"
+        raise ValueError(msg)
+    if not path.exists():
+        msg = f"there is no file {path}"
+        raise FileNotFoundError(msg)
+    for suffix, reader in READERS.items():
+        if path.name.lower().endswith(suffix):
+            return reader(path, wanted)
+    msg = f"{path} is of an unknown kind; {', '.join(READERS)} are supported"
+    raise ValueError(msg)

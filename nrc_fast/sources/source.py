@@ -1,0 +1,217 @@
+"""A source gives features, and targets where there are any, as a stream of chunks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.kernels import Rows
+from nrc_fast.sources.table import ITEM_SIZES, Table
+
+__all__ = ["Chunk", "Source", "TableSource"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of the features, and of the targets where there are any.
+
+    Attributes
+    ----------
+    features, targets : Rows
+        The targets are in memory; the features may be in a file.
+    first : int
+        Number of the first row in its source.
+    locate : callable
+        Says in words where row i of the chunk is.
+    skipped : int
+        Rows that were left out because they are not finite.
+    """
+
+    features: Rows
+    targets: Rows | None
+    first: int = 0
+    locate: Callable[[int], str] | None = None
+    skipped: int = 0
+
+    @property
+    def has_finite_targets(self) -> bool:
+        """Whether no target is NaN or infinite; true without targets."""
+        return self.targets is None or bool(self.targets.finite_rows().all())
+
+    def finite(self) -> Chunk:
+        """The chunk without rows that hold NaN or infinite values: a copy if there are any."""
+        features = self.features.loaded()
+        keep = features.finite_rows()
+        if self.targets is not None:
+            keep &= self.targets.finite_rows()
+        if keep.all():
+            return self
+        targets = None if self.targets is None else self.targets.take(keep)
+        skipped = self.skipped + int(np.count_nonzero(~keep))
+        return replace(self, features=features.take(keep), targets=targets, locate=None, skipped=skipped)
+
+
+class Source(ABC):
+    """Features (N, d) and, if known, targets (N, n), as chunks of rows.
+
+    Attributes
+    ----------
+    name : str
+    d, n_targets : int
+        Widths; `n_targets` is 0 without targets.
+    dtype : str
+        Of the features.
+    count : int or None
+        Number of rows; None where only reading tells.
+    rereadable : bool
+        Whether the same rows can be read again.
+    """
+
+    name: str
+    d: int
+    n_targets: int
+    dtype: str
+    count: int | None
+    rereadable: bool
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of features."""
+        return self.d * ITEM_SIZES[self.dtype]
+
+    @property
+    @abstractmethod
+    def target_row_bytes(self) -> int:
+        """Bytes of a row of targets; 0 without them."""
+
+    @property
+    @abstractmethod
+    def chunk_bytes_per_row(self) -> int:
+        """Memory that a row of a chunk takes."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that reading takes beside the chunks."""
+        return 0
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether chunks should be asked for on a thread of their own while others are computed with."""
+        return False
+
+    @abstractmethod
+    def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
+        """Chunks of `rows` rows, the last one shorter, from chunk number `first` on."""
+
+    def release(self, chunk: Chunk) -> None:  # noqa: B027 - nothing to give back by default
+        """A chunk is no longer needed."""
+
+    def share(self, rank: int, size: int) -> Source:
+        """Part `rank` of `size` nearly equal parts.
+
+        Raises
+        ------
+        TypeError
+            The source cannot be divided.
+        """
+        msg = f"{self.name} cannot be shared out over {size} processes; give each process its own part ({rank=})"
+        raise TypeError(msg)
+
+    def fingerprint(self) -> list[Any]:
+        """What tells the source from another or a changed one; goes through JSON unchanged.
+
+        Raises
+        ------
+        TypeError
+            The source cannot be recognised later.
+        """
+        msg = f"{self.name} cannot be recognised in a later run; checkpoints need arrays or files"
+        raise TypeError(msg)
+
+
+class TableSource(Source):
+    """Features and targets in tables.
+
+    Parameters
+    ----------
+    features : Table
+    targets : Table, optional
+    first, last : int, optional
+        The rows that are meant; all if not given.
+
+    Raises
+    ------
+    ValueError
+        The tables differ in their number of rows.
+    """
+
+    def __init__(self, features: Table, targets: Table | None = None, first: int = 0, last: int | None = None) -> None:
+        if targets is not None and targets.count != features.count:
+            msg = (
+                f"{features.name} has {features.count} rows and {targets.name} has {targets.count}; "
+                "one per sample is expected in both"
+            )
+            raise ValueError(msg)
+        self.features = features
+        self.targets = targets
+        self.name = features.name
+        self.d = features.columns
+        self.n_targets = 0 if targets is None else targets.columns
+        self.dtype = features.dtype
+        self._first = first
+        self._last = features.count if last is None else last
+        self.count: int = self._last - self._first
+        self.rereadable = True
+
+    @property
+    def target_row_bytes(self) -> int:
+        """Bytes of a row of targets; 0 without them."""
+        return 0 if self.targets is None else self.targets.row_bytes
+
+    @property
+    def chunk_bytes_per_row(self) -> int:
+        """Of both tables; targets in files are always loaded."""
+        targets = 0 if self.targets is None or not self.targets.reads else self.targets.row_bytes
+        return self.features.chunk_bytes_per_row + targets
+
+    @property
+    def held_bytes(self) -> int:
+        """Of both tables."""
+        return sum(table.held_bytes for table in (self.features, self.targets) if table is not None)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether one of the tables reads."""
+        return self.features.reads or (self.targets is not None and self.targets.reads)
+
+    def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
+        """Chunks of `rows` rows from chunk number `first` on."""
+        for start in range(self._first + first * rows, self._last, rows):
+            stop = min(start + rows, self._last)
+            targets = None if self.targets is None else self.targets.load(start, stop)
+            yield Chunk(self.features.read(start, stop), targets, start - self._first, self._locator(start))
+
+    def _locator(self, start: int) -> Callable[[int], str]:
+        return lambda row: self.features.locate(start + row)
+
+    def release(self, chunk: Chunk) -> None:
+        """Give back the pages of mapped files."""
+        first = self._first + chunk.first
+        for table in (self.features, self.targets):
+            if table is not None:
+                table.release(first, first + chunk.features.count)
+
+    def share(self, rank: int, size: int) -> TableSource:
+        """Rows that make up part `rank` of `size`: nearly the same number of bytes for each."""
+        total = self.count
+        first, last = (self._first + total * part // size for part in (rank, rank + 1))
+        return TableSource(self.features, self.targets, first, last)
+
+    def fingerprint(self) -> list[Any]:
+        """Those of the tables, and the range of rows."""
+        targets = None if self.targets is None else self.targets.fingerprint()
+        return [self.features.fingerprint(), targets, self._first, self._last]

@@ -1,0 +1,219 @@
+"""What files hold: the matrices in one file, which of them is meant, and errors that name the file."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.kernels import as_rows
+from nrc_fast.sources.table import ITEM_SIZES, ShardedTable, Table
+
+__all__ = [
+    "StoredMatrix",
+    "Wanted",
+    "has_wildcards",
+    "import_library",
+    "matching",
+    "matrix_shape",
+    "natural_order",
+    "pick",
+    "reading",
+    "stored_name",
+]
+
+MOST_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which matrix of a file is meant.
+
+    Attributes
+    ----------
+    key : str or None
+        Its name, a pattern, or None for the only one.
+    role : str
+        "H" for features, which are matrices, or "Y" for targets, which may be vectors.
+    excluded : str or None
+        Name or pattern of what is not meant, where there is no key.
+    """
+
+    key: str | None = None
+    role: str = "H"
+    excluded: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredMatrix:
+    """One array of a file.
+
+    Attributes
+    ----------
+    path : Path
+    key : str or None
+        Its name inside the file; None if the file holds nothing else.
+    shape : tuple of int
+    dtype : str
+    open : callable
+        Makes the table of it, given its name, count and columns.
+    hint : str
+        What to do about a dtype that is not supported.
+    """
+
+    path: Path
+    key: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    open: Callable[[str, int, int], Table]
+    hint: str = ""
+
+    def fits(self, role: str) -> bool:
+        """Whether it could be the features or the targets."""
+        ranks = (1, 2) if role == "Y" else (2,)
+        return self.dtype in ITEM_SIZES and len(self.shape) in ranks
+
+    def table(self, role: str) -> Table:
+        """The table of it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `as_rows`, for its dtype and its shape.
+        OSError
+            The file is damaged.
+        """
+        name = stored_name(self.path, self.key)
+        return self.open(name, *matrix_shape(name, self.shape, self.dtype, role, self.hint))
+
+
+def pick(path: Path, stored: Sequence[StoredMatrix], wanted: Wanted) -> Table:
+    """The table of what is meant among the arrays of a file; one after the other if the key is a pattern.
+
+    Raises
+    ------
+    ValueError
+        There is no such key, or no key and more than one matrix.
+    TypeError, OSError
+        As `StoredMatrix.table`.
+    """
+    if wanted.key is None:
+        return _only(path, stored, wanted).table(wanted.role)
+    by_key = {matrix.key: matrix for matrix in stored if matrix.key is not None}
+    if not by_key and stored:
+        msg = f"{path} holds one array without a name; leave out the key {wanted.key!r}"
+        raise ValueError(msg)
+    found = matching(by_key, wanted.key)
+    if not found:
+        msg = f"{path} has no {wanted.key!r}; it holds {_listing(stored)}"
+        raise ValueError(msg)
+    tables = [by_key[key].table(wanted.role) for key in found]
+    return tables[0] if len(tables) == 1 else ShardedTable(stored_name(path, wanted.key), tables)
+
+
+def _only(path: Path, stored: Sequence[StoredMatrix], wanted: Wanted) -> StoredMatrix:
+    keys = [matrix.key for matrix in stored if matrix.key is not None]
+    excluded = set() if wanted.excluded is None else set(matching(keys, wanted.excluded))
+    rest = [matrix for matrix in stored if matrix.key not in excluded]
+    fitting = [matrix for matrix in rest if matrix.fits(wanted.role)]
+    for candidates in (fitting, rest):
+        # What is alone and does not fit has an error of its own, which says why.
+        if len(candidates) == 1:
+            return candidates[0]
+    kind = "float matrices" if wanted.role == "H" else "float arrays of targets"
+    advice = "name one with key=" if fitting else "one is expected"
+    msg = f"{path} holds {len(fitting)} {kind}; {advice}. It holds {_listing(stored)}"
+    raise ValueError(msg)
+
+
+def _listing(stored: Sequence[StoredMatrix]) -> str:
+    texts = [f"{matrix.key or 'an array'} {matrix.shape} {matrix.dtype}" for matrix in stored[:MOST_LISTED]]
+    if len(stored) > MOST_LISTED:
+        texts.append(f"and {len(stored) - MOST_LISTED} more")
+    return ", ".join(texts) or "no arrays"
+
+
+def matrix_shape(name: str, shape: Sequence[int], dtype: str, role: str, hint: str = "") -> tuple[int, int]:
+    """Rows and columns of what is stored; a vector of targets is a column.
+
+    Raises
+    ------
+    TypeError
+        The dtype is not supported.
+    ValueError
+        It is no matrix, or has no columns.
+    """
+    if dtype not in ITEM_SIZES:
+        advice = hint or "Convert it, for example to float32"
+        msg = f"{name} has dtype {dtype}; {', '.join(ITEM_SIZES)} are supported. {advice}"
+        raise TypeError(msg)
+    if math.prod(shape) * ITEM_SIZES[dtype] > sys.maxsize:
+        msg = f"{name} has shape {tuple(shape)}, which no file can hold; is it damaged?"
+        raise ValueError(msg)
+    # An array of that shape without memory: the same checks and messages as for arrays.
+    rows = as_rows(np.broadcast_to(np.zeros((), np.float16), shape), name, vector_is_column=role == "Y")
+    return rows.count, rows.columns
+
+
+def stored_name(path: Path, key: str | None) -> str:
+    """How messages call an array of a file."""
+    return str(path) if key is None else f"{path}[{key}]"
+
+
+def matching(keys: Iterable[str], pattern: str) -> list[str]:
+    """The key that is equal to the pattern, else those that match it, in natural order."""
+    keys = list(keys)
+    if pattern in keys:
+        return [pattern]
+    return sorted((key for key in keys if fnmatchcase(key, pattern)), key=natural_order)
+
+
+def natural_order(text: str) -> tuple[list[str | int], str]:
+    """A key for sorting: numbers inside names count as numbers, so that h_2 comes before h_10."""
+    parts = re.split(r"([0-9]+)", text)
+    # Digits are at the odd places, so that text is compared to text and numbers to numbers.
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], text
+
+
+def has_wildcards(text: str) -> bool:
+    """Whether a text is a pattern."""
+    return any(character in text for character in "*?[")
+
+
+def import_library(module: str, extra: str) -> Any:
+    """A library that only some formats need.
+
+    Raises
+    ------
+    ImportError
+        It is not installed; the message says how to do that.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        library = module.partition(".")[0]
+        msg = f"this file is read with {library}, which cannot be imported: pip install 'nrc-fast[{extra}]'"
+        raise ImportError(msg) from error
+
+
+@contextmanager
+def reading(what: object) -> Iterator[None]:
+    """Whatever a library raises over a damaged file becomes an OSError that names it."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # missing, or not ours to read: it names the file
+        msg = f"{what} cannot be read; is it damaged or truncated? {type(error).__name__}: {error}"
+        raise OSError(msg) from error

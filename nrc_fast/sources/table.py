@@ -1,0 +1,328 @@
+"""Matrices in memory or on disk that are read a range of rows at a time: the tables that sources are made of."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nrc_fast import kernels
+from nrc_fast.kernels import FileRows, Rows, UnreadableRowsError
+
+__all__ = ["ArrayTable", "FileStamp", "MappedTable", "RawTable", "ShardedTable", "Table", "storage_dtype"]
+
+ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def storage_dtype(dtype: str) -> np.dtype[Any]:
+    """The dtype of the array that holds rows of a dtype: bfloat16 are kept as their bits."""
+    return np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
+
+
+class Table(ABC):
+    """A matrix stored somewhere: features or targets.
+
+    Attributes
+    ----------
+    name : str
+        How messages call it: the path, and the key inside the file.
+    count, columns : int
+    dtype : str
+        float64, float32, float16 or bfloat16.
+    """
+
+    name: str
+    count: int
+    columns: int
+    dtype: str
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.columns * ITEM_SIZES[self.dtype]
+
+    @property
+    def chunk_bytes_per_row(self) -> int:
+        """Memory that a row takes after it was read; 0 for rows that stay where they are."""
+        return self.row_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that reading takes beside the rows that are read, such as a block that is decoded whole."""
+        return 0
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is something to be done ahead of the computation."""
+        return True
+
+    @abstractmethod
+    def read(self, first: int, last: int) -> Rows:
+        """Rows `first` to `last`, all of them.
+
+        Raises
+        ------
+        OSError
+            They cannot be read; the message names the file and the row.
+        """
+
+    def load(self, first: int, last: int) -> Rows:
+        """Rows `first` to `last` in memory.
+
+        Raises
+        ------
+        OSError
+            As `read`.
+        """
+        try:
+            return self.read(first, last).loaded()
+        except UnreadableRowsError as error:
+            msg = f"{self.locate(first + error.row)} cannot be read: {error.reason}"
+            raise OSError(msg) from error
+
+    def release(self, first: int, last: int) -> None:  # noqa: B027 - nothing to give back by default
+        """Rows `first` to `last` are no longer needed."""
+
+    def locate(self, row: int) -> str:
+        """Where a row is, in words."""
+        return f"row {row} of {self.name}"
+
+    @abstractmethod
+    def fingerprint(self) -> list[Any]:
+        """What tells this table from another or a changed one; goes through JSON unchanged."""
+
+
+class ArrayTable(Table):
+    """Rows in memory."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.name = rows.name
+        self.count = rows.count
+        self.columns = rows.columns
+        self.dtype = rows.dtype
+
+    @property
+    def chunk_bytes_per_row(self) -> int:
+        """Nothing: they are used in place."""
+        return 0
+
+    @property
+    def reads(self) -> bool:
+        """Nothing is read."""
+        return False
+
+    def read(self, first: int, last: int) -> Rows:
+        """Rows `first` to `last` in place."""
+        return self.rows.part(first, last)
+
+    def locate(self, row: int) -> str:
+        """Its number."""
+        return f"row {row}"
+
+    def fingerprint(self) -> list[Any]:
+        """Shape, dtype, and a checksum of the first and the last rows."""
+        ends = (self.rows.array[:16], self.rows.array[-16:])
+        return [self.name, self.count, self.columns, self.dtype, *(zlib.crc32(end.tobytes()) for end in ends)]
+
+
+class MappedTable(ArrayTable):
+    """Rows of a mapped file. Its pages are given back once they are used; a later read maps them again."""
+
+    @property
+    def chunk_bytes_per_row(self) -> int:
+        """The pages that a row lies in."""
+        return max(self.row_bytes, abs(self.rows.array.strides[0]))
+
+    def release(self, first: int, last: int) -> None:
+        """Give back the pages of rows `first` to `last`."""
+        kernels.release_pages(self.rows.part(first, last))
+
+
+class FileStamp:
+    """Size and time of a file when it was opened.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    OSError
+        The file is missing or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen = self._look()
+
+    def check(self) -> None:
+        """Raise OSError if the file has changed since it was opened."""
+        if self._look() != self._seen:
+            msg = f"{self.path} has changed since it was opened (its size or time differ); start again"
+            raise OSError(msg)
+
+    def fingerprint(self) -> list[Any]:
+        """Path, size and time."""
+        return [str(self.path), *self._seen]
+
+    def _look(self) -> tuple[int, int]:
+        status = self.path.stat()
+        return status.st_size, status.st_mtime_ns
+
+
+class OpenFile:
+    """A file that is closed together with the last rows that need it."""
+
+    _descriptor = -1
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._descriptor
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+class RawTable(Table):
+    """Rows that lie one after the other in a file, read by the kernels as they go: no copy, no page is mapped.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        The path, and the key inside the file if it holds several matrices.
+    offset : int
+        Of the first row, in bytes.
+    count, columns : int
+    dtype : str
+
+    Raises
+    ------
+    OSError
+        The file is shorter than the rows need.
+    """
+
+    def __init__(self, path: Path, name: str, offset: int, count: int, columns: int, dtype: str) -> None:
+        self.stamp = FileStamp(path)
+        self.path = path
+        self.name = name
+        self.offset = offset
+        self.count = count
+        self.columns = columns
+        self.dtype = dtype
+        size = path.stat().st_size
+        if size < offset + count * self.row_bytes:
+            whole = max(size - offset, 0) // self.row_bytes
+            msg = f"{name} is truncated: {count} rows are announced and the file ends within row {whole}"
+            raise OSError(msg)
+
+    @property
+    def chunk_bytes_per_row(self) -> int:
+        """Nothing: a few hundred rows at a time pass through the cache."""
+        return 0
+
+    def read(self, first: int, last: int) -> Rows:
+        """Rows `first` to `last`; the system is told to fetch them."""
+        self.stamp.check()
+        offset = self.offset + first * self.row_bytes
+        file = OpenFile(self.path)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), offset, (last - first) * self.row_bytes, os.POSIX_FADV_WILLNEED)
+        shape = np.broadcast_to(np.empty((), storage_dtype(self.dtype)), (last - first, self.columns))
+        return FileRows(self.name, shape, self.dtype, file, offset)
+
+    def fingerprint(self) -> list[Any]:
+        """Path, size, time and place."""
+        return [*self.stamp.fingerprint(), self.offset, self.count, self.columns, self.dtype]
+
+
+class ShardedTable(Table):
+    """Tables one after the other.
+
+    Raises
+    ------
+    ValueError
+        There are none, or their widths or dtypes differ; the message names the first that does.
+    """
+
+    def __init__(self, name: str, shards: Sequence[Table]) -> None:
+        if not shards:
+            msg = f"{name}: there are no files"
+            raise ValueError(msg)
+        first = shards[0]
+        for shard in shards[1:]:
+            if (shard.columns, shard.dtype) != (first.columns, first.dtype):
+                msg = (
+                    f"{shard.name} has {shard.columns} columns of {shard.dtype}; "
+                    f"{first.name} and all before it have {first.columns} of {first.dtype}"
+                )
+                raise ValueError(msg)
+        self.shards = shards
+        self.name = name
+        self.columns = first.columns
+        self.dtype = first.dtype
+        self._ends = list(accumulate(shard.count for shard in shards))
+        self.count = self._ends[-1]
+
+    @property
+    def chunk_bytes_per_row(self) -> int:
+        """That of its shards."""
+        return max(shard.chunk_bytes_per_row for shard in self.shards)
+
+    @property
+    def held_bytes(self) -> int:
+        """That of the largest: they are read one after the other, and those that were read give it back."""
+        return max(shard.held_bytes for shard in self.shards)
+
+    def read(self, first: int, last: int) -> Rows:
+        """Rows `first` to `last`: in place if they lie in one shard, else copied together."""
+        spans = self._spans(first, last)
+        if len(spans) == 1:
+            index, start, stop = spans[0]
+            return self.shards[index].read(start, stop)
+        joined = np.empty((last - first, self.columns), storage_dtype(self.dtype))
+        at = 0
+        for index, start, stop in spans:
+            joined[at : at + stop - start] = self.shards[index].load(start, stop).array
+            at += stop - start
+        return Rows(self.name, joined, self.dtype)
+
+    def release(self, first: int, last: int) -> None:
+        """Pass it on to the shards."""
+        for index, *span in self._spans(first, last):
+            self.shards[index].release(*span)
+
+    def locate(self, row: int) -> str:
+        """The row within its shard."""
+        index = bisect_right(self._ends, row)
+        return self.shards[index].locate(row - self._start(index))
+
+    def fingerprint(self) -> list[Any]:
+        """Those of all shards."""
+        return [shard.fingerprint() for shard in self.shards]
+
+    def _start(self, index: int) -> int:
+        return self._ends[index] - self.shards[index].count
+
+    def _spans(self, first: int, last: int) -> list[tuple[int, int, int]]:
+        spans = []
+        index = bisect_right(self._ends, first)
+        while first < last:
+            start, end = self._start(index), min(last, self._ends[index])
+            if first < end:
+                spans.append((index, first - start, end - start))
+            first = max(first, end)
+            index += 1
+        return spans

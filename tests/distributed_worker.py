@@ -1,0 +1,91 @@
+"""One process of tests/test_distributed.py: measures its part of the rows and prints what it found."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch.distributed as dist
+
+import nrc_fast as nrc
+from nrc_fast.reading import Reading
+
+
+def main() -> None:
+    rank, size, folder, task = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    parts = np.load(folder / "parts.npz")
+    H, Y, W = parts[f"H{rank}"], parts[f"Y{rank}"], parts["W"]
+    result: dict[str, Any] = globals()[task](H, Y, W)
+    (folder / f"result{rank}.json").write_text(json.dumps(result))
+    dist.destroy_process_group()
+
+
+def statistics(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    found = nrc.FeatureStatistics(H.shape[1], n_targets=Y.shape[1])
+    for first in range(0, len(H), 100):
+        found.update(H[first : first + 100], Y[first : first + 100])
+    found.all_reduce()
+    with pytest.raises(RuntimeError, match="hold the rows of all processes already"):
+        found.all_reduce()
+    return {"report": found.report(W, np.zeros(len(W))).to_dict(), "shift": found.arrays()["shift"].tolist()}
+
+
+def measured(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    group = dist.group.WORLD
+    reports = {
+        convention: nrc.measure(H, Y, W, np.zeros(len(W)), convention=convention, chunk_rows=64, group=group).to_dict()
+        for convention in nrc.CONVENTIONS
+    }
+    return reports | {"float32": nrc.measure(H.astype(np.float32), Y, W, chunk_rows=64, group=group).to_dict()}
+
+
+def grouped(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    """Two groups of two processes, each with its own total."""
+    groups = [dist.new_group([0, 1]), dist.new_group([2, 3])]
+    mine = dist.get_rank() // 2
+    report = nrc.measure(H, Y, W, group=groups[mine]).to_dict()
+    with pytest.raises(RuntimeError, match="is not in the group"):
+        nrc.FeatureStatistics(3).all_reduce(groups[1 - mine])
+    return report
+
+
+def checkpointed(H: Any, Y: Any, W: Any, **options: Any) -> dict[str, Any]:
+    H = H.astype(np.float32)
+    report = nrc.measure(
+        H, Y, W, convention="id25", chunk_rows=64, group=dist.group.WORLD, checkpoint_every=0.0, **options
+    )
+    return report.to_dict()
+
+
+def whole(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    return checkpointed(H, Y, W)
+
+
+def resumed(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    return checkpointed(H, Y, W, checkpoint="state.npz")
+
+
+def stopped(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    """The second process dies in the middle of a pass; the first finds its neighbour gone."""
+    record, calls = Reading._record, 0
+    dies_at = int(sys.argv[5])
+
+    def dying(self: Reading, *arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        record(self, *arguments, **options)
+        calls += 1
+        if dist.get_rank() == 1 and calls == dies_at:
+            os._exit(3)
+
+    Reading._record = dying  # type: ignore[method-assign]
+    return resumed(H, Y, W)
+
+
+if __name__ == "__main__":
+    main()

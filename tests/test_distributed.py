@@ -1,0 +1,147 @@
+"""Rows on several processes: the same report as in one, uneven and empty parts included. Real gloo processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nrc_fast as nrc
+from nrc_fast.testing import reference_nrc1, reference_nrc2
+
+WORKER = Path(__file__).with_name("distributed_worker.py")
+
+
+def draw(mean: float = 3.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((2, 12))
+    H = rng.standard_normal((900, 12)) * 0.8 ** np.arange(12) + mean
+    return H, H @ W.T + 0.1 * rng.standard_normal((900, 2)), W
+
+
+def run(
+    folder: Path,
+    task: str,
+    H: np.ndarray,
+    Y: np.ndarray,
+    W: np.ndarray,
+    cuts: list[int],
+    *more: str,
+    fails: bool = False,
+) -> list[dict[str, Any]]:
+    """What each process found; process r holds the rows from cut r to cut r + 1."""
+    folder.mkdir(exist_ok=True)
+    (folder / "meeting").unlink(missing_ok=True)
+    parts = {f"H{rank}": part for rank, part in enumerate(np.split(H, cuts))}
+    parts |= {f"Y{rank}": part for rank, part in enumerate(np.split(Y, cuts))}
+    np.savez(folder / "parts.npz", W=W, **parts)
+    size = len(cuts) + 1
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), str(rank), str(size), str(folder), task, *more],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder,
+        )
+        for rank in range(size)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    if fails:
+        assert all(process.returncode != 0 for process in processes)
+        return []
+    assert [process.returncode for process in processes] == [0] * size, "\n".join(outputs)
+    return [json.loads((folder / f"result{rank}.json").read_text()) for rank in range(size)]
+
+
+@pytest.mark.parametrize("cuts", [[450], [1, 2], [0, 700, 700]], ids=str)
+def test_statistics_of_all_processes_are_those_of_one(tmp_path: Path, cuts: list[int]) -> None:
+    H, Y, W = draw()
+    results = run(tmp_path / "run", "statistics", H, Y, W, cuts)
+    assert all(result == results[0] for result in results)
+    whole = nrc.FeatureStatistics(12, n_targets=2).update(H, Y).report(W, np.zeros(2))
+    report = results[0]["report"]
+    assert report["samples"] == 900
+    for name in ("nrc1", "nrc2", "nrc3", "gamma", "mse", "cka", "linear_mse"):
+        assert report[name] == pytest.approx(getattr(whole, name), rel=1e-10, abs=whole.bounds[name])
+
+
+@pytest.mark.parametrize("cuts", [[450], [100, 870], [0, 0, 900]], ids=str)
+def test_second_passes_run_over_all_processes(tmp_path: Path, cuts: list[int]) -> None:
+    H, Y, W = draw()
+    results = run(tmp_path / "run", "measured", H, Y, W, cuts)
+    assert all(result == results[0] for result in results)
+    for convention in nrc.CONVENTIONS:
+        report = results[0][convention]
+        assert report["samples"] == 900
+        assert report["nrc1"] == pytest.approx(reference_nrc1(H, 2, convention), rel=1e-12)
+        assert report["nrc2"] == pytest.approx(reference_nrc2(H, W, convention), rel=1e-12)
+        whole = nrc.measure(H, Y, W, np.zeros(2), convention=convention)
+        for name in ("nrc3", "gamma", "mse", "cka", "linear_mse", "effective_rank"):
+            assert report[name] == pytest.approx(getattr(whole, name), rel=1e-10, abs=whole.bounds[name])
+    assert results[0]["float32"]["nrc1"] == pytest.approx(reference_nrc1(H.astype(np.float32), 2, "nrc24"), rel=1e-6)
+
+
+def test_collapsed_features_on_two_processes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    W = rng.standard_normal((2, 12))
+    Y = rng.standard_normal((900, 2))
+    H = Y @ np.linalg.pinv(W).T + 1e-6 * rng.standard_normal((900, 12))
+    results = run(tmp_path / "run", "measured", H, Y, W, [333])
+    stored = H.astype(np.float32)
+    assert results[0]["nrc24"]["nrc1"] == pytest.approx(reference_nrc1(H, 2, "nrc24"), rel=1e-9)
+    assert results[0]["float32"]["nrc1"] == pytest.approx(reference_nrc1(stored, 2, "nrc24"), rel=1e-9)
+    assert results[0]["float32"]["nrc2"] == pytest.approx(reference_nrc2(stored, W, "nrc24"), rel=1e-9)
+
+
+@pytest.mark.parametrize("dies_at", [1, 9, 14, 25])
+def test_a_process_that_dies_can_be_resumed_with_the_others(tmp_path: Path, dies_at: int) -> None:
+    H, Y, W = draw()
+    wanted = run(tmp_path / "run", "whole", H, Y, W, [400])
+    run(tmp_path / "run", "stopped", H, Y, W, [400], str(dies_at), fails=True)
+    states = sorted(path.name for path in (tmp_path / "run").glob("state*"))
+    assert "state.1.npz" in states
+    assert run(tmp_path / "run", "resumed", H, Y, W, [400]) == wanted
+    assert not [*(tmp_path / "run").glob("state*")]
+
+
+def test_groups_have_totals_of_their_own(tmp_path: Path) -> None:
+    H, Y, W = draw()
+    results = run(tmp_path / "run", "grouped", H, Y, W, [100, 300, 650])
+    for ranks, rows in (((0, 1), slice(0, 300)), ((2, 3), slice(300, 900))):
+        for rank in ranks:
+            assert results[rank]["nrc1"] == pytest.approx(reference_nrc1(H[rows], 2, "nrc24"), rel=1e-12)
+
+
+def test_without_a_group_the_error_says_what_to_do() -> None:
+    with pytest.raises(RuntimeError, match=r"call torch\.distributed\.init_process_group first"):
+        nrc.FeatureStatistics(3).all_reduce()
+
+
+def test_torchrun_shares_shards_out(tmp_path: Path) -> None:
+    H, Y, W = draw()
+    for number, part in enumerate(np.split(H, [10, 600, 880])):
+        np.save(tmp_path / f"H_{number}.npy", part)
+    for name, array in (("Y", Y), ("W", W), ("b", np.zeros(2))):
+        np.save(tmp_path / f"{name}.npy", array)
+    command = ["measure", "H_*.npy", "--targets", "Y.npy", "--weights", "W.npy", "--bias", "b.npy", "--json"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]
+    result = subprocess.run(
+        [*torchrun, "-m", "nrc_fast", *command, "--save-stats", "part.npz"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["samples"] == 900
+    assert report["nrc1"] == pytest.approx(reference_nrc1(H, 2, "nrc24"), rel=1e-12)
+    assert report["nrc2"] == pytest.approx(reference_nrc2(H, W, "nrc24"), rel=1e-12)
+    assert nrc.FeatureStatistics.load(tmp_path / "part.npz").count == 900
