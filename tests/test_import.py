@@ -20,7 +20,17 @@ PACKAGE = Path(nrc_fast.__file__).parent
 
 # From the bottom up: a module imports from modules to its left only.
 LAYERS = [
-    *("_cpu", "linalg", "conventions", "rows", "kernels", "sources.table", "sources.source", "sources.batches"),
+    *(
+        "_cpu",
+        "linalg",
+        "conventions",
+        "rows",
+        "kernels",
+        "stepping",
+        "sources.table",
+        "sources.source",
+        "sources.batches",
+    ),
     *("sources.stored", "sources.blocks", "sources.compressed_npz", "sources.numpy_files", "sources.torch_files"),
     *("sources.safetensors_files", "sources.hdf5_files", "sources.zarr_arrays", "sources.parquet_files"),
     *(

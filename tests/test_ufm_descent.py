@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast import kernels
+from nrc_fast import stepping
 from nrc_fast.ufm import descend, minimum
 from nrc_fast.ufm.stability import _blocks, stable_factor
 from nrc_fast.ufm.trajectory import METRICS
@@ -572,11 +572,11 @@ def test_inputs_are_left_alone() -> None:
 
 
 def test_the_door_to_the_kernel_checks_its_arrays() -> None:
-    state = kernels.DescentState(
+    state = stepping.DescentState(
         *(np.zeros((2, 3, 8)), np.zeros((2, 3, 1)), np.zeros((2, 1)), np.zeros((1, 5, 8))),
         *(np.zeros(2, dtype=np.int64), np.zeros((2, 7))),
     )
-    kernels.descent(state, np.array([1, 1]))
+    stepping.take_steps(state, np.array([1, 1]))
     for name, wrong in (
         ("weights", np.zeros((2, 3, 2))),
         ("biases", np.zeros((2, 1), dtype=np.float32)),
@@ -587,8 +587,8 @@ def test_the_door_to_the_kernel_checks_its_arrays() -> None:
         right = getattr(state, name)
         setattr(state, name, wrong)
         with pytest.raises(ValueError, match="do not fit together"):
-            kernels.descent(state, np.array([1, 1]))
+            stepping.take_steps(state, np.array([1, 1]))
         setattr(state, name, right)
     state.rates[:, 6] = 0.5
     with pytest.raises(ValueError, match="needs velocities"):
-        kernels.descent(state, np.array([1, 1]))
+        stepping.take_steps(state, np.array([1, 1]))

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast import kernels
-from nrc_fast.kernels import DescentState
 from nrc_fast.linalg import FloatArray
+from nrc_fast.stepping import DescentState, take_steps
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.stability import stable_factor
 from nrc_fast.ufm.start import DrawnStart, GivenStart
@@ -124,7 +124,7 @@ def _advance(problems: Problems, steps: int, report: Callable[[int], None]) -> N
     piece = max(1, int(CALL_OPERATIONS * kernels.thread_count() / one))
     for first in range(0, steps, piece):
         count = min(piece, steps - first)
-        kernels.descent(state, np.where(active, count, 0).astype(np.int64))
+        take_steps(state, np.where(active, count, 0).astype(np.int64))
         problems.steps[active] += count
         report(count)
 

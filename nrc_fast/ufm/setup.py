@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast import kernels
-from nrc_fast.kernels import DescentState
 from nrc_fast.linalg import FloatArray
 from nrc_fast.rows import Rows
+from nrc_fast.stepping import DescentState, padded_columns
 from nrc_fast.ufm.closed_form import minimum
 from nrc_fast.ufm.dynamics import Problems
 from nrc_fast.ufm.inputs import as_float64, as_penalty, broadcast_shape
@@ -236,7 +236,7 @@ def _initial_state(
     kind = np.dtype(dtype)
     count, n, d = weights.shape
     used = d + n + 1
-    stride = kernels.padded_columns(used, kind)
+    stride = padded_columns(used, kind)
     transforms = np.zeros((count, d, stride), dtype=kind)
     transforms[:, range(d), range(d)] = 1.0
     moments = np.zeros((len(starts), used, stride), dtype=kind)
