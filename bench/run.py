@@ -1,6 +1,7 @@
-"""Benchmarks: ours and rivals, interleaved in one run, with the error of each beside its time.
+"""Benchmarks: ours and rivals, interleaved in one run, each with its error and its share of the machine's limit.
 
-python bench/run.py --routine nrc1 [--shape 400000x256] [--dtype float32] [--runs 5] [--out results.json]
+python bench/run.py --routine all --out bench/results/cpu.json
+python bench/run.py --routine gram --shape 400000x256 --dtype float32 --runs 7
 """
 
 from __future__ import annotations
@@ -8,42 +9,73 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import platform
+import os
 import sys
-from datetime import datetime, timezone
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-ROUTINES = ("nrc1", "stream")
-
-
-def machine() -> dict[str, str]:
-    """What the figures were measured on."""
-    from nrc_fast import diagnostics
-
-    facts = diagnostics.environment() | {"platform": f"{platform.system()} {platform.machine()}"}
-    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    facts["processor"] = model[0].split(":")[1].strip() if model else platform.processor()
-    facts["date"] = datetime.now(timezone.utc).date().isoformat()
-    return facts
+ROUTINES = ("gram", "residual", "nrc1", "all_k", "nrc3", "update", "memory", "stream")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--routine", choices=ROUTINES, required=True)
-    parser.add_argument("--shape", default="400000x256", help="rows x features")
-    parser.add_argument("--dtype", default="float32", choices=["float64", "float32", "float16"])
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="also write the rows and the machine as JSON")
-    options = parser.parse_args()
-    rows, d = (int(size) for size in options.shape.split("x"))
-    routine = importlib.import_module(f"routines.{options.routine}")
-    results = routine.run(rows, d, options.dtype, options.runs)
-    for row in results:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    options = _parser().parse_args()
+    from harness import machine, set_threads
+
+    threads = options.threads or len(os.sched_getaffinity(0))
+    set_threads(threads)
+    import torch
+    from probes import measure_limits
+
+    torch.set_num_threads(threads)
+    limits = measure_limits(threads)
+    print(f"limits of {threads} threads: {json.dumps(limits)}", flush=True)
+    routines = ROUTINES if options.routine == "all" else (options.routine,)
+    rows: list[dict[str, Any]] = []
+    for row in _measured(routines, options, limits):
+        rows.append(row)
+        print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()), flush=True)
     if options.out is not None:
-        record = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "rows": results}
+        command = " ".join(["python", "bench/run.py", *sys.argv[1:]])
+        record = {"command": command, "machine": machine(threads), "limits": limits, "rows": rows}
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--routine", choices=[*ROUTINES, "all"], required=True)
+    parser.add_argument("--shape", nargs="+", help="rows x features (targets for nrc3), such as 400000x256")
+    parser.add_argument("--dtype", nargs="+", choices=["float64", "float32", "float16", "bfloat16"])
+    parser.add_argument("--components", nargs="+", type=int, help="numbers of vectors of the residual")
+    parser.add_argument("--rivals", choices=["all", "none"], default="all")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of every contender; default: the processors allowed")
+    parser.add_argument("--out", type=Path, help="also write limits, rows and the machine as JSON")
+    return parser
+
+
+def _measured(
+    routines: tuple[str, ...], options: argparse.Namespace, limits: dict[str, float]
+) -> Iterator[dict[str, Any]]:
+    from harness import time_all, with_limits
+
+    for name in routines:
+        routine = importlib.import_module(f"routines.{name}")
+        shapes = [tuple(map(int, text.split("x"))) for text in options.shape] if options.shape else routine.SHAPES
+        dtypes = options.dtype or routine.DTYPES
+        if hasattr(routine, "rows"):
+            yield from routine.rows(shapes, dtypes, options.runs)
+            continue
+        more = [options.components or routine.COMPONENTS] if name == "residual" else []
+        for problem in routine.problems(shapes, dtypes, *more):
+            if options.rivals == "none":
+                problem.contenders = [c for c in problem.contenders if c.name.startswith("nrc_fast")]
+            yield from with_limits(time_all(problem, options.runs), problem, limits)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -1,119 +1,121 @@
-"""NRC1 of features in memory: ours against what a user writes with numpy or torch.
+"""NRC1 from features in memory: ours against what users write, and against whole libraries.
 
-All do the same work: centred Gram, eigenvectors, unit rows, explicit residual on three components.
+All do the same work: principal components of the centred features, unit rows, mean residual on three components.
 """
 
 from __future__ import annotations
 
-import resource
-import statistics
-import time
-from collections.abc import Callable
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
+from harness import Contender, Problem, random_features, rows_of
 
+SHAPES = [(400_000, 256), (1_000_000, 64)]
+DTYPES = ["float32"]
 COMPONENTS = 3
 
 
-def features(rows: int, d: int, dtype: str) -> np.ndarray:
-    """ReLU-like features with a few strong directions and a mean."""
-    rng = np.random.default_rng(0)
-    directions = rng.standard_normal((8, d), dtype=np.float32)
-    H = rng.standard_normal((rows, 8), dtype=np.float32) @ directions
-    H += rng.standard_normal((rows, d), dtype=np.float32)
-    return np.maximum(H, 0, out=H).astype(dtype, copy=False)
+def problems(shapes: list[tuple[int, int]], dtypes: list[str]) -> Iterator[Problem]:
+    """One for each shape and dtype."""
+    for rows, d in shapes:
+        for dtype in dtypes:
+            yield _problem(rows, d, dtype)
 
 
-def ours(H: np.ndarray) -> float:
+def contenders(H: np.ndarray) -> list[Contender]:
+    """Ours first."""
     import nrc_fast
 
-    return nrc_fast.nrc1(H, COMPONENTS)
+    return [
+        Contender("nrc_fast.nrc1(H, 3)", lambda: nrc_fast.nrc1(H, COMPONENTS)),
+        Contender("numpy", lambda: with_numpy(H)),
+        Contender("torch", lambda: with_torch(H)),
+        Contender("scikit-learn PCA(3)", lambda: with_pca(H, "auto")),
+        Contender("scikit-learn PCA(3, covariance_eigh)", lambda: with_pca(H, "covariance_eigh")),
+        Contender("scikit-learn IncrementalPCA(3)", lambda: with_incremental_pca(H)),
+        Contender("as the authors' code: PCA, projector d x d", lambda: as_the_authors(H)),
+    ]
 
 
-def with_numpy(H: np.ndarray) -> float:
-    H = H if H.dtype.itemsize >= 4 else H.astype(np.float32)
-    centered = H - H.mean(axis=0)
-    basis = np.linalg.eigh(centered.T @ centered)[1][:, -COMPONENTS:]
-    unit = H / np.linalg.norm(H, axis=1, keepdims=True)
-    residual = unit - (unit @ basis) @ basis.T
-    return float((residual * residual).sum(axis=1).mean())
-
-
-def with_torch(H: np.ndarray) -> float:
-    import torch
-
-    tensor = torch.from_numpy(H)
-    tensor = tensor if tensor.dtype.itemsize >= 4 else tensor.float()
-    centered = tensor - tensor.mean(dim=0)
-    basis = torch.linalg.eigh(centered.T @ centered)[1][:, -COMPONENTS:]
-    unit = tensor / tensor.norm(dim=1, keepdim=True)
-    residual = unit - (unit @ basis) @ basis.T
-    return float((residual * residual).sum(dim=1).mean())
-
-
-CONTENDERS: dict[str, Callable[[np.ndarray], float]] = {"nrc_fast": ours, "numpy": with_numpy, "torch": with_torch}
+def _problem(rows: int, d: int, dtype: str) -> Problem:
+    H = random_features(rows, d, dtype)
+    truth = in_float64(H)
+    everybody = contenders(H)
+    return Problem(
+        name="nrc1",
+        ours=everybody[0].name,
+        contenders=everybody,
+        error=lambda value: abs(value / truth - 1.0),
+        flops=float(rows) * d * (d + 1),
+        bytes_read=2.0 * rows * d * np.dtype(dtype).itemsize,
+        dtype="float64" if dtype == "float64" else "float32",
+        facts={"rows": rows, "d": d, "dtype": dtype},
+    )
 
 
 def in_float64(H: np.ndarray) -> float:
     """The truth, in chunks, from the definition."""
-    chunks = [H[first : first + 20000] for first in range(0, len(H), 20000)]
-    mean = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in chunks) / len(H)
-    gram = sum((chunk - mean).T @ (chunk - mean) for chunk in chunks)
+    spans = range(0, len(H), 20_000)
+    mean = sum(rows_of(H, first, first + 20_000).sum(axis=0) for first in spans) / len(H)
+    gram = np.zeros((H.shape[1], H.shape[1]))
+    for first in spans:
+        centered = rows_of(H, first, first + 20_000) - mean
+        gram += centered.T @ centered
     basis = np.linalg.eigh(gram)[1][:, -COMPONENTS:]
-    total = 0.0
-    for chunk in chunks:
-        unit = chunk.astype(np.float64)
-        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-        residual = unit - (unit @ basis) @ basis.T
-        total += float((residual * residual).sum())
-    return total / len(H)
+    return sum(_residual(rows_of(H, first, first + 20_000), basis) for first in spans) / len(H)
 
 
-def peak_memory(name: str, rows: int, d: int, dtype: str, queue: Any) -> None:
-    """Peak resident memory beyond the features, in MB, in a process of its own."""
-    H = features(rows, d, dtype)
-    CONTENDERS[name](H[:1000])
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to what is resident now
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    CONTENDERS[name](H)
-    status = Path("/proc/self/status").read_text()
-    peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
-    queue.put((peak - before) / 1e6)
+def _residual(rows: np.ndarray, basis: np.ndarray) -> float:
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rest = unit - (unit @ basis) @ basis.T
+    return float(np.sum(rest * rest, dtype=np.float64))
 
 
-def memory_of(name: str, rows: int, d: int, dtype: str) -> float:
-    context = get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=peak_memory, args=(name, rows, d, dtype, queue))
-    process.start()
-    megabytes: float = queue.get()
-    process.join()
-    return megabytes
+def with_numpy(H: np.ndarray) -> float:
+    """What a user of numpy writes."""
+    centered = H - H.mean(axis=0)
+    basis = np.linalg.eigh(centered.T @ centered)[1][:, -COMPONENTS:]
+    unit = H / np.linalg.norm(H, axis=1, keepdims=True)
+    rest = unit - (unit @ basis) @ basis.T
+    return float((rest * rest).sum(axis=1).mean())
 
 
-def run(rows: int, d: int, dtype: str, runs: int) -> list[dict[str, Any]]:
-    H = features(rows, d, dtype)
-    truth = in_float64(H)
-    times: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    values = {name: function(H) for name, function in CONTENDERS.items()}  # warm-up
-    for _ in range(runs):
-        for name, function in CONTENDERS.items():
-            start = time.perf_counter()
-            function(H)
-            times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
-    return [
-        {
-            "contender": name,
-            "seconds": round(medians[name], 4),
-            "fastest": round(min(times[name]), 4),
-            "slowest": round(max(times[name]), 4),
-            "times ours": round(medians[name] / medians["nrc_fast"], 2),
-            "relative error": f"{abs(values[name] / truth - 1):.1e}",
-            "MB beyond H": round(memory_of(name, rows, d, dtype)),
-        }
-        for name in CONTENDERS
-    ]
+def with_torch(H: np.ndarray) -> float:
+    """What a user of torch writes."""
+    import torch
+
+    tensor = torch.from_numpy(H)
+    centered = tensor - tensor.mean(dim=0)
+    basis = torch.linalg.eigh(centered.T @ centered)[1][:, -COMPONENTS:]
+    unit = tensor / tensor.norm(dim=1, keepdim=True)
+    rest = unit - (unit @ basis) @ basis.T
+    return float((rest * rest).sum(dim=1).mean())
+
+
+def with_pca(H: np.ndarray, solver: str) -> float:
+    """The basis from scikit-learn, the residual as with numpy."""
+    from sklearn.decomposition import PCA
+
+    basis = PCA(COMPONENTS, svd_solver=solver).fit(H).components_.T
+    return _residual(H, basis) / len(H)
+
+
+def with_incremental_pca(H: np.ndarray) -> float:
+    """The streaming PCA of scikit-learn, which keeps only three components between batches."""
+    from sklearn.decomposition import IncrementalPCA
+
+    fitted = IncrementalPCA(COMPONENTS, batch_size=20_000)
+    for first in range(0, len(H), 20_000):
+        fitted.partial_fit(H[first : first + 20_000])
+    return _residual(H, fitted.components_.T) / len(H)
+
+
+def as_the_authors(H: np.ndarray) -> float:
+    """The steps of the code of arXiv 2409.04180, written anew: PCA, then a d x d projector on unit rows."""
+    import torch
+    from sklearn.decomposition import PCA
+
+    basis = torch.from_numpy(PCA(COMPONENTS).fit(H).components_.astype(H.dtype))
+    unit = torch.nn.functional.normalize(torch.from_numpy(H))
+    projector = basis.T @ basis
+    return float(torch.norm(unit @ projector - unit).double() ** 2 / len(unit))

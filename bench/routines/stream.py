@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+SHAPES = [(2_000_000, 256)]
+DTYPES = ["float32"]
 COMPONENTS = 3
 COPY_ROWS = 1_000_000
 MEMORY = "512MiB"
@@ -62,41 +64,50 @@ def timed(source: Any) -> tuple[float, float, float]:
     return time.perf_counter() - start, usage.ru_utime + usage.ru_stime - processor, value
 
 
-def run(rows: int, d: int, dtype: str, runs: int) -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as name:
-        copy, whole, copies = write(Path(name), rows, d, dtype)
-        H = np.load(copy)
-        gigabytes = H.nbytes / 1e9
-        contenders: dict[str, Any] = {"memory": H, "file, page cache warm": copy}
-        found: dict[str, list[tuple[float, float, float]]] = {contender: [] for contender in contenders}
-        for index in range(runs + 1):
-            for contender, source in contenders.items():
-                measured = timed(source)
-                if index:  # the first is the warm-up
-                    found[contender].append(measured)
-        results = []
-        for contender, measured in found.items():
-            seconds, processors, values = zip(*measured, strict=True)
-            results.append(
-                {
-                    "features in": contender,
-                    "GB": round(gigabytes, 3),
-                    "seconds per GB": round(statistics.median(seconds) / gigabytes, 4),
-                    "processor seconds per GB": round(statistics.median(processors) / gigabytes, 4),
-                    "nrc1": values[0],
-                }
-            )
-        command = [sys.executable, "-c", ALONE, str(whole), str(COMPONENTS), MEMORY]
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        total = copies * gigabytes
-        results.append(
-            {
-                "features in": f"file, a process of its own, memory={MEMORY}",
-                "GB": round(total, 3),
-                "seconds per GB": round(float(output[0]) / total, 4),
-                "processor seconds per GB": round(float(output[1]) / total, 4),
-                "nrc1": float(output[3]),
-                "peak resident MB of the process": round(float(output[2]), 1),
-            }
-        )
-    return results
+def rows(shapes: list[tuple[int, int]], dtypes: list[str], runs: int) -> list[dict[str, Any]]:
+    """Three rows for each shape and dtype: in memory, in a file, and a large file in a process of its own."""
+    found = []
+    for count, d in shapes:
+        for dtype in dtypes:
+            with tempfile.TemporaryDirectory() as name:
+                found += _rows(Path(name), count, d, dtype, runs)
+    return found
+
+
+def _rows(folder: Path, count: int, d: int, dtype: str, runs: int) -> list[dict[str, Any]]:
+    copy, whole, copies = write(folder, count, d, dtype)
+    H = np.load(copy)
+    sources: dict[str, Any] = {"nrc_fast, features in memory": H, "nrc_fast, in a file (page cache warm)": copy}
+    taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in sources}
+    for index in range(runs + 1):
+        for name, source in sources.items():
+            measured = timed(source)
+            if index:  # the first is the warm-up
+                taken[name].append(measured)
+    rows = [_row(name, H.nbytes, H.shape, dtype, measured) for name, measured in taken.items()]
+    command = [sys.executable, "-c", ALONE, str(whole), str(COMPONENTS), MEMORY]
+    output = [
+        float(text) for text in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    ]
+    shape = (copies * len(H), d)
+    alone = _row(
+        f"nrc_fast, in a file, memory={MEMORY}", copies * H.nbytes, shape, dtype, [(output[0], output[1], output[3])]
+    )
+    return [*rows, alone | {"peak resident MB of the process": round(output[2], 1)}]
+
+
+def _row(
+    name: str, size: int, shape: tuple[int, ...], dtype: str, measured: list[tuple[float, float, float]]
+) -> dict[str, Any]:
+    seconds, processors, values = zip(*measured, strict=True)
+    return {
+        "routine": "stream",
+        "rows": shape[0],
+        "d": shape[1],
+        "dtype": dtype,
+        "contender": name,
+        "seconds": statistics.median(seconds),
+        "seconds per GB": statistics.median(seconds) / (size / 1e9),
+        "processor seconds per GB": statistics.median(processors) / (size / 1e9),
+        "nrc1": values[0],
+    }
