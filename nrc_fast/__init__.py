@@ -15,6 +15,7 @@ if find_spec("nrc_fast._cpu") is None:
     )
     raise ImportError(_msg)
 
+from nrc_fast import ufm as ufm
 from nrc_fast.collapse import nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
 from nrc_fast.conventions import CONVENTIONS, Convention
 from nrc_fast.measurement import measure, plan

@@ -45,6 +45,24 @@ def gram_product(
     features: Matrix, *, shift: int, vectors: int, count: int, image: int, column_sums: int
 ) -> RowCounts: ...
 def prediction_error(features: Matrix, *, weights: int, bias: int, targets: Matrix, errors: int) -> RowCounts: ...
+def descent(
+    *,
+    problems: int,
+    d: int,
+    n: int,
+    stride: int,
+    transforms: int,
+    weights: int,
+    biases: int,
+    transform_velocities: int,
+    weight_velocities: int,
+    bias_velocities: int,
+    moments: int,
+    moment_index: int,
+    rates: int,
+    steps: int,
+    double_precision: bool,
+) -> None: ...
 def matrix_in_file(file: int, offset: int, rows: int, columns: int, dtype: int) -> Matrix: ...
 def release_pages(address: int, size: int) -> None: ...
 def thread_count() -> int: ...

@@ -329,7 +329,11 @@ class Assembly:
         return value
 
     def _prediction(self, sigma: FloatArray, gamma: float) -> Prediction | None:
-        c = gamma if self.penalties is None else float(self.penalties.c)
+        c = math.nan if self.penalties is None else float(self.penalties.c)
+        if math.isnan(c):
+            c = gamma
+            if self.penalties is not None:
+                self.notes.append("the penalties leave c open (no feature_decay): the UFM is shown at c = gamma")
         if math.isnan(c) or not float(np.trace(sigma)) > 0.0:
             return None
         return predicted_spectrum(sigma, c)

@@ -1,4 +1,4 @@
-"""The command line: ``nrc-fast measure``, ``merge``, ``demo`` and ``env``."""
+"""The command line: ``nrc-fast measure``, ``merge``, ``ufm``, ``demo`` and ``env``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nrc_fast import __version__, diagnostics
+from nrc_fast import __version__, diagnostics, ufm
 from nrc_fast.conventions import CONVENTIONS
 from nrc_fast.distributed import Team
 from nrc_fast.linalg import FloatArray
@@ -47,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_measure(commands)
     _add_merge(commands)
+
+    _add_ufm(commands)
 
     command = commands.add_parser("demo", help="train on recorded demonstrations and watch features collapse")
     command.set_defaults(run=_demo)
@@ -170,6 +172,33 @@ def _show(report: Report, options: argparse.Namespace) -> None:
         report.plot()[0].savefig(options.plot)
 
 
+def _add_ufm(commands: Any) -> None:
+    command = commands.add_parser("ufm", help="what training on stored targets will keep, and the error to expect")
+    command.set_defaults(run=_ufm)
+    command.add_argument("targets", nargs="+", help="targets (N, n): files or a quoted glob pattern")
+    command.add_argument("--key", help="name of the targets inside the files")
+    command.add_argument("--weight-decay", type=float, help="of the last layer")
+    command.add_argument("--feature-decay", type=float, help="of the features; default: so that lambda_H = lambda_W")
+    command.add_argument("--c", type=float, help="lambda_W lambda_H itself, in place of the decays")
+    command.add_argument("--loss", default="torch_mse", choices=list(ufm.LOSSES), help="default: torch_mse")
+    command.add_argument("--samples", type=int, help="samples of one step, for losses that sum over them")
+    command.add_argument("--plot", type=Path, help="also draw rank and MSE against c to this file")
+
+
+def _ufm(options: argparse.Namespace) -> None:
+    forecast = ufm.predict(
+        load_matrix(_one_or_many(options.targets), options.key),
+        weight_decay=options.weight_decay,
+        feature_decay=options.feature_decay,
+        loss=options.loss,
+        samples=options.samples,
+        c=options.c,
+    )
+    print(forecast)
+    if options.plot is not None:
+        forecast.plot()[0].savefig(options.plot)
+
+
 def _one_or_many(paths: list[str]) -> str | list[str]:
     return paths[0] if len(paths) == 1 else paths
 
@@ -200,8 +229,8 @@ def _env(options: argparse.Namespace) -> None:
     print(json.dumps(facts, indent=2) if options.json else "\n".join(f"{name}: {facts[name]}" for name in facts))
 
 
-def load_matrix(path: str, key: str | None) -> FloatArray:
-    """Read weights or a bias from a file of any kind that holds features.
+def load_matrix(path: str | list[str], key: str | None) -> FloatArray:
+    """Read weights, a bias or targets from files of any kind that holds features.
 
     Raises
     ------

@@ -34,8 +34,8 @@ _TIE = EPSILON**0.5
 def _fix_signs(columns: FloatArray) -> FloatArray:
     """Flip columns so that the largest entry of each is positive; the first one decides where several tie."""
     magnitudes = np.abs(columns)
-    deciding = np.argmax(magnitudes >= (1.0 - _TIE) * magnitudes.max(axis=0, keepdims=True), axis=0)
-    negative = np.take_along_axis(columns, deciding[np.newaxis], axis=0) < 0.0
+    deciding = np.argmax(magnitudes >= (1.0 - _TIE) * magnitudes.max(axis=-2, keepdims=True), axis=-2, keepdims=True)
+    negative = np.take_along_axis(columns, deciding, axis=-2) < 0.0
     return np.where(negative, -columns, columns)
 
 
@@ -48,14 +48,14 @@ def eigh_descending(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 
     Parameters
     ----------
-    matrix : (d, d) float64 array
+    matrix : (..., d, d) float64 array
         Symmetric; the entries above the diagonal are not looked at.
 
     Returns
     -------
-    values : (d,) float64 array
+    values : (..., d) float64 array
         Descending.
-    vectors : (d, d) float64 array
+    vectors : (..., d, d) float64 array
         Orthonormal columns, in the order of `values`.
 
     Raises
@@ -72,25 +72,27 @@ def eigh_descending(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
     True
     """
     values, vectors = np.linalg.eigh(matrix, UPLO="L")
-    return values[::-1].copy(), _fix_signs(vectors[:, ::-1])
+    return values[..., ::-1].copy(), _fix_signs(vectors[..., ::-1])
 
 
-def covariance_spectrum(covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
+def covariance_spectrum(covariance: FloatArray, epsilon: float = EPSILON) -> tuple[FloatArray, FloatArray]:
     """Eigenvalues (descending, never negative) and eigenvectors of a covariance.
 
-    An eigenvalue of an n x n matrix is known to about ``n * eps * lambda_1``. What lies below is set to zero,
+    An eigenvalue of an n x n matrix is known to about ``n * epsilon * lambda_1``. What lies below is set to zero,
     so that a singular covariance has the eigenvalue 0 and not 1e-17, whose root is already 3e-9.
 
     Parameters
     ----------
-    covariance : (n, n) float64 array
+    covariance : (..., n, n) float64 array
         Symmetric positive semidefinite; only the lower triangle is read.
+    epsilon : float
+        Rounding unit of the dtype in which the covariance was stored.
 
     Returns
     -------
-    values : (n,) float64 array
+    values : (..., n) float64 array
         Descending and >= 0.
-    vectors : (n, n) float64 array
+    vectors : (..., n, n) float64 array
         As those of `eigh_descending`.
 
     Raises
@@ -105,10 +107,10 @@ def covariance_spectrum(covariance: FloatArray) -> tuple[FloatArray, FloatArray]
     (1.0, 0.0)
     """
     values, vectors = eigh_descending(covariance)
-    return clipped_spectrum(values), vectors
+    return clipped_spectrum(values, epsilon), vectors
 
 
-def clipped_spectrum(values: FloatArray) -> FloatArray:
+def clipped_spectrum(values: FloatArray, epsilon: float = EPSILON) -> FloatArray:
     """Eigenvalues of a covariance, descending, with those that cannot be told from 0 set to it.
 
     Examples
@@ -116,7 +118,7 @@ def clipped_spectrum(values: FloatArray) -> FloatArray:
     >>> clipped_spectrum(np.array([2.0, 1.0, -1e-17])).tolist()
     [2.0, 1.0, 0.0]
     """
-    floor = len(values) * EPSILON * max(float(values[0]), 0.0)
+    floor = values.shape[-1] * epsilon * np.maximum(values[..., :1], 0.0)
     return np.where(values > floor, values, 0.0)
 
 

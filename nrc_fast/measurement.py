@@ -6,6 +6,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nrc_fast import kernels
 from nrc_fast.assembly import Assembly, Head
 from nrc_fast.collapse import require_tolerance
@@ -56,7 +58,8 @@ def measure(
     convention, device, precision, nonfinite
         As in `nrc1`.
     penalties : object with an attribute ``c``, optional
-        Sets the c = lambda_W lambda_H of the prediction; without it c is the measured gamma.
+        Sets the c = lambda_W lambda_H of the prediction, see `nrc_fast.ufm.penalties`; without it, and where its c
+        is NaN because no penalty on the features is known, c is the measured gamma.
     rtol : float
         Where the bound of the MSE from the statistics exceeds `rtol` of it, the rows are read again. NRC1 and NRC2
         always come from a read of their own; ``nrc1_by_k`` does up to n, and beyond stays within its bounds
@@ -105,6 +108,9 @@ def measure(
     if penalties is not None and not hasattr(penalties, "c"):
         msg = f"penalties is a {type(penalties).__name__}; an object with c = lambda_W lambda_H is expected"
         raise TypeError(msg)
+    if penalties is not None and np.ndim(penalties.c) > 0:
+        msg = f"penalties.c has shape {np.shape(penalties.c)}; one c is expected, for the one training that is measured"
+        raise ValueError(msg)
     chosen = resolve_convention(convention)
     team = None if group is None else Team(group)
     reading = begin_reading(

@@ -1,4 +1,4 @@
-"""Progress of a pass: a bar on a terminal, nothing elsewhere."""
+"""Progress of a pass or a descent: a bar on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Rows done of one pass, with rows per second and the time left.
+    """Rows done of one pass, or steps of a descent, with their number per second and the time left.
 
     Parameters
     ----------
@@ -22,6 +22,7 @@ class Progress:
         Rows of the pass, if they are known.
     show : bool or None
         None: only where the standard error is a terminal and tqdm is installed.
+    unit : str
 
     Raises
     ------
@@ -29,7 +30,7 @@ class Progress:
         A bar is demanded and tqdm is not installed.
     """
 
-    def __init__(self, title: str, total: int | None, show: bool | None) -> None:
+    def __init__(self, title: str, total: int | None, show: bool | None, unit: str = " rows") -> None:
         self._bar: Any = None
         if show is False or (show is None and not sys.stderr.isatty()):
             return
@@ -40,10 +41,10 @@ class Progress:
                 return
             msg = "progress=True needs tqdm; install it with: pip install 'nrc-fast[progress]'"
             raise ImportError(msg) from None
-        self._bar = tqdm(total=total, desc=title, unit=" rows", unit_scale=True, dynamic_ncols=True, leave=False)
+        self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=True, dynamic_ncols=True, leave=False)
 
     def advance(self, rows: int) -> None:
-        """Some rows are done."""
+        """Some rows or steps are done."""
         if self._bar is not None:
             self._bar.update(rows)
 

@@ -59,6 +59,12 @@ def arrays() -> Any:
     return load_neighbour("arrays")
 
 
+@pytest.fixture(scope="session")
+def reference() -> Any:
+    """The plain UFM of tests/ufm_reference.py."""
+    return load_neighbour("ufm_reference")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "isa" in metafunc.fixturenames:
         from nrc_fast import kernels

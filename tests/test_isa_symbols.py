@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("kernel", ["gram", "residual"])
+@pytest.mark.parametrize("kernel", ["descent", "gram", "residual"])
 def test_all_symbols_lie_in_the_namespace_of_the_isa(kernel: str, tmp_path: Path) -> None:
     target = tmp_path / "kernel.o"
     source = CSRC / "cpu" / f"{kernel}_avx512.cpp"

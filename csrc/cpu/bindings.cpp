@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "cpu/descent.h"
 #include "cpu/gram.h"
 #include "cpu/isa.h"
 #include "cpu/residual.h"
@@ -97,6 +98,30 @@ RowCounts prediction_error_of(const Matrix& features, Address weights, Address b
                           pointer<double>(errors));
 }
 
+void descent_of(std::int64_t problems, std::int64_t d, std::int64_t n, std::int64_t stride, Address transforms,
+                Address weights, Address biases, Address transform_velocities, Address weight_velocities,
+                Address bias_velocities, Address moments, Address moment_index, Address rates, Address steps,
+                bool double_precision) {
+  DescentBatch batch;
+  batch.double_precision = double_precision;
+  batch.problems = problems;
+  batch.d = d;
+  batch.n = n;
+  batch.stride = stride;
+  batch.transforms = pointer<void>(transforms);
+  batch.weights = pointer<void>(weights);
+  batch.biases = pointer<void>(biases);
+  batch.transform_velocities = pointer<void>(transform_velocities);
+  batch.weight_velocities = pointer<void>(weight_velocities);
+  batch.bias_velocities = pointer<void>(bias_velocities);
+  batch.moments = pointer<const void>(moments);
+  batch.moment_index = pointer<const std::int64_t>(moment_index);
+  batch.rates = pointer<const double>(rates);
+  batch.steps = pointer<const std::int64_t>(steps);
+  const py::gil_scoped_release released;
+  descent(batch);
+}
+
 py::dict build_config() {
   py::dict config;
   config["version"] = NRC_FAST_VERSION;
@@ -140,6 +165,11 @@ PYBIND11_MODULE(_cpu, module) {
              py::arg("count"), py::arg("image"), py::arg("column_sums"));
   module.def("prediction_error", &prediction_error_of, py::arg("features"), py::kw_only(), py::arg("weights"),
              py::arg("bias"), py::arg("targets"), py::arg("errors"));
+
+  module.def("descent", &descent_of, py::kw_only(), py::arg("problems"), py::arg("d"), py::arg("n"), py::arg("stride"),
+             py::arg("transforms"), py::arg("weights"), py::arg("biases"), py::arg("transform_velocities"),
+             py::arg("weight_velocities"), py::arg("bias_velocities"), py::arg("moments"), py::arg("moment_index"),
+             py::arg("rates"), py::arg("steps"), py::arg("double_precision"));
 
   module.def("release_pages", &release_pages, py::arg("address"), py::arg("size"));
   module.def("thread_count", &thread_count);

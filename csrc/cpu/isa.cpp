@@ -16,6 +16,8 @@ namespace nrc_fast {
   const GramKernels& gram_float64();         \
   const ResidualKernels& residual_float32(); \
   const ResidualKernels& residual_float64(); \
+  const DescentKernels& descent_float32();   \
+  const DescentKernels& descent_float64();   \
   }
 #define NRC_FAST_ENTRY(isa, supported) \
   {#isa,                               \
@@ -24,7 +26,9 @@ namespace nrc_fast {
    isa::gram_float32,                  \
    isa::gram_float64,                  \
    isa::residual_float32,              \
-   isa::residual_float64}
+   isa::residual_float64,              \
+   isa::descent_float32,               \
+   isa::descent_float64}
 
 NRC_FAST_DECLARE(baseline)
 #if defined(NRC_FAST_X86)

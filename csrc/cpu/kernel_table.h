@@ -1,5 +1,6 @@
 // What every instruction set provides: plain functions over one block of rows, filled in by the per-ISA
-// translation units and called by the drivers gram.cpp and residual.cpp. No driver code is compiled per ISA.
+// translation units and called by the drivers gram.cpp, residual.cpp and descent.cpp. No driver code is compiled per
+// ISA.
 #pragma once
 
 #include <cstdint>
@@ -120,6 +121,30 @@ struct ResidualKernels {
   void (*square_sums)(const SquareArguments&);
 };
 
+// One problem of gradient descent on the unconstrained feature model; csrc/cpu/descent.h says what the arrays are.
+// `scratch` holds 3 n stride + 2 rows n elements.
+struct DescentArguments {
+  std::int64_t d;
+  std::int64_t n;
+  std::int64_t stride;
+  void* transform;
+  void* weights;
+  void* bias;
+  void* transform_velocity;
+  void* weight_velocity;
+  void* bias_velocity;
+  const void* moments;
+  void* scratch;
+  const double* rates;
+  std::int64_t steps;
+};
+
+struct DescentKernels {
+  std::int64_t element_size;
+  std::int64_t rows;
+  void (*descend)(const DescentArguments&);
+};
+
 struct KernelTable {
   const char* name;
   bool (*supported)();
@@ -128,6 +153,8 @@ struct KernelTable {
   const GramKernels& (*gram_float64)();
   const ResidualKernels& (*residual_float32)();
   const ResidualKernels& (*residual_float64)();
+  const DescentKernels& (*descent_float32)();
+  const DescentKernels& (*descent_float64)();
 };
 
 }  // namespace nrc_fast

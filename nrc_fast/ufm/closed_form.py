@@ -7,15 +7,22 @@ singular values of the predictions are those of the targets, soft-thresholded by
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from nrc_fast import metrics
-from nrc_fast.linalg import FloatArray, covariance_spectrum
+from nrc_fast import kernels
+from nrc_fast.linalg import FloatArray
+from nrc_fast.ufm.inputs import as_float64, as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.solution import Minimum
+from nrc_fast.ufm.spectral import shrink
+from nrc_fast.ufm.targets import TargetMoments, target_moments
 
-__all__ = ["Prediction", "predicted_spectrum"]
+__all__ = ["Prediction", "interpolating_features", "minimum", "predicted_spectrum", "product_of_penalties"]
+
+# Products inside these limits are normal float64 numbers with all their digits.
+SMALLEST_PRODUCT, LARGEST_PRODUCT = 1e-290, 1e290
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,20 +122,191 @@ def predicted_spectrum(covariance: FloatArray, c: float) -> Prediction:
     if not c >= 0.0:
         msg = f"c = lambda_W * lambda_H must be at least 0, got {c}"
         raise ValueError(msg)
-    values, vectors = covariance_spectrum(covariance)
-    residual = np.minimum(values, c)
-    kept = np.maximum(np.sqrt(values) - math.sqrt(c), 0.0)
-    cross = np.sqrt(kept) * np.sqrt(values)  # in the eigenbasis of Sigma all three moments are diagonal
-    norm = float(np.linalg.norm(kept))
-    shape = kept / norm if norm > 0.0 else kept
-    mse = float(residual.sum())
+    product = np.asarray(c, dtype=np.float64)
+    moments = TargetMoments(covariance, np.zeros(len(covariance)))
+    shrinkage = shrink(moments, product, np.sqrt(product), np.zeros(()))
+    solution = Minimum(
+        moments, shrinkage, np.nan, np.nan, 0.0, float(c), np.sqrt(product), np.ones(()), is_unpenalised=c == 0.0
+    )
     return Prediction(
         c=float(c),
-        rank=int(np.count_nonzero(values > c)),
-        mse=mse,
-        r2=metrics.r_squared(mse, np.diag(values)),
-        explained_variance_ratio=metrics.explained_variance_ratio(kept),
-        cka=metrics.linear_cka(np.diag(kept), np.diag(values), np.diag(cross)),
-        head_gram_shape=(vectors * shape) @ vectors.T,
-        residual_covariance=(vectors * residual) @ vectors.T,
+        rank=solution.rank,
+        mse=solution.mse,
+        r2=solution.r2,
+        explained_variance_ratio=solution.explained_variance_ratio,
+        cka=solution.cka,
+        head_gram_shape=solution.head_gram_shape,
+        residual_covariance=solution.residual_covariance,
     )
+
+
+def minimum(
+    Y: Any = None,
+    *,
+    lambda_W: Any,
+    lambda_H: Any,
+    covariance: Any = None,
+    mean: Any = None,
+    bias: bool = True,
+    lambda_b: Any = 0.0,
+    limit_ratio: float = 1.0,
+) -> Minimum:
+    """Global minimum of the unconstrained feature model, for every c > 0 and any number of penalties at once.
+
+    The loss is ``(1/2M) |H W^T + b - Y|^2 + (lambda_H/2M) |H|^2 + (lambda_W/2) |W|^2 + (lambda_b/2) |b|^2``. With the
+    target covariance ``Sigma = U diag(lambda) U^T``, ``c = lambda_W lambda_H`` and ``a_j = (sqrt(lambda_j) -
+    sqrt(c))_+`` its minima are ``W = (lambda_H/lambda_W)^(1/4) U diag(sqrt(a)) R`` for every R with orthonormal rows.
+    Directions with lambda_j <= c are dropped; for c >= lambda_1 all is zero. Theorem 4.1 as printed truncates columns
+    of a matrix root instead, which is another matrix unless Sigma is diagonal or c < lambda_n.
+
+    Parameters
+    ----------
+    Y : (M, n) or (M,) array or tensor, or an object with `target_covariance` and `target_mean`
+        Targets, or statistics of them. In its place:
+    covariance : (n, n) or (..., n, n) array or tensor
+        Sigma (1/M), possibly singular; leading axes are a batch.
+    mean : (n,) or (..., n) array or tensor, optional
+        Target mean to go with `covariance`; zeros if not given.
+    lambda_W, lambda_H : float or array
+        Penalties in this loss (`penalties` turns those of a training set-up into them), >= 0. Arrays broadcast as
+        in numpy, with the batch of covariances too, and their axes lead in the result: ``gram`` is (..., n, n).
+        Both may be 0: see `Minimum.is_unpenalised`.
+    bias : bool
+        Whether the model has one. Without it, Sigma is the second moment of the targets.
+    lambda_b : float or array
+        Penalty of the bias. With a positive one there is a closed form only where the target mean is an eigenvector
+        of the covariance, as for balanced classes, one output or a mean of zero; else use `refine`.
+    limit_ratio : float
+        Where both penalties are 0 the result is the limit of vanishing penalties with this ``lambda_H/lambda_W``.
+
+    Returns
+    -------
+    Minimum
+
+    Raises
+    ------
+    ValueError
+        Targets or penalties cannot be used, shapes do not fit together, there is no closed form (see `lambda_b`), or
+        one of lambda_W and lambda_H is 0 and the other is not: then W or H grows without end and nothing is a minimum.
+    TypeError
+        What is given is no real number or array.
+
+    References
+    ----------
+    arXiv 2409.04180 (NeurIPS 2024), theorems 4.1 and 4.3 and corollary 4.2, in spectral form; arXiv 2510.01105 for the
+    limit of vanishing penalties.
+
+    Examples
+    --------
+    >>> found = minimum(covariance=np.diag([4.0, 1.0]), lambda_W=0.5, lambda_H=0.5)
+    >>> found.rank, found.mse, found.loss
+    (2, 0.5, 1.25)
+    >>> found.gram.tolist()
+    [[1.5, 0.0], [0.0, 0.5]]
+    >>> minimum(covariance=np.diag([4.0, 1.0]), lambda_W=1.5, lambda_H=[0.5, 1.0, 3.0]).rank.tolist()
+    [2, 1, 0]
+    """
+    moments = target_moments(Y, covariance, mean)
+    weight, feature = as_penalty(lambda_W, "lambda_W"), as_penalty(lambda_H, "lambda_H")
+    bias_penalty = as_penalty(lambda_b, "lambda_b")
+    ratio = float(as_penalty(limit_ratio, "limit_ratio", positive=True))
+    if not bias and np.any(bias_penalty > 0.0):
+        msg = "lambda_b penalises a bias, and bias=False leaves it out; give one of them"
+        raise ValueError(msg)
+    batch = broadcast_shape(lambda_W=weight, lambda_H=feature, lambda_b=bias_penalty, covariance=moments.mean[..., 0])
+    weight, feature, bias_penalty = (np.broadcast_to(part, batch) for part in (weight, feature, bias_penalty))
+    c, root_c = product_of_penalties(weight, feature)
+    is_unpenalised = (weight == 0.0) & (feature == 0.0)
+    scale = np.sqrt(np.where(is_unpenalised, ratio, feature)) / np.sqrt(np.where(is_unpenalised, 1.0, weight))
+    return Minimum(
+        moments,
+        shrink(moments, c, root_c, bias_penalty if bias else None),
+        plain(weight),
+        plain(feature),
+        plain(bias_penalty) if bias else None,
+        plain(c),
+        root_c,
+        scale,
+        plain(is_unpenalised),
+    )
+
+
+def product_of_penalties(lambda_W: FloatArray, lambda_H: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return c and its root, which is a float64 number where c itself over- or underflows.
+
+    Raises
+    ------
+    ValueError
+        Just one of two penalties is 0.
+
+    Examples
+    --------
+    >>> product_of_penalties(np.array(1e-200), np.array(1e-200))[1].item()
+    1e-200
+    """
+    if np.any((lambda_W == 0.0) != (lambda_H == 0.0)):
+        msg = (
+            "one of lambda_W and lambda_H is 0 and the other is positive: the loss falls towards 0 as one factor grows "
+            "and the other shrinks, and has no minimum; give both positive, or both 0"
+        )
+        raise ValueError(msg)
+    with np.errstate(over="ignore", under="ignore"):
+        c = np.asarray(lambda_W * lambda_H)
+    is_normal = (c > SMALLEST_PRODUCT) & (c < LARGEST_PRODUCT)
+    return c, np.where(is_normal, np.sqrt(c), np.sqrt(lambda_W) * np.sqrt(lambda_H))
+
+
+def interpolating_features(Y: Any, W: Any, *, b: Any = None, rest: Any = None) -> FloatArray:
+    """Features of a minimum without penalties: ``h = W^+ (y - b) + (I - W^+ W) z``, which fit every target.
+
+    Every W of full row rank has them, and every z: without penalties nothing need collapse.
+
+    Parameters
+    ----------
+    Y : (M, n) or (M,) array or tensor
+    W : (n, d) array or tensor
+        Of rank n.
+    b : (n,) array or tensor, optional
+        Bias; 0 if not given.
+    rest : (M, d) array or tensor, optional
+        z, whose part outside the row space of W is added; 0 if not given, which gives the features of least norm.
+
+    Returns
+    -------
+    (M, d) float64 array
+
+    Raises
+    ------
+    ValueError
+        W does not have rank n, or shapes do not fit together.
+    TypeError
+        What is given is no real array.
+
+    References
+    ----------
+    arXiv 2409.04180 (NeurIPS 2024), theorem 4.3.
+
+    Examples
+    --------
+    >>> interpolating_features([2.0, 4.0], [[1.0, 0.0]], rest=np.ones((2, 2))).tolist()
+    [[2.0, 1.0], [4.0, 1.0]]
+    """
+    weights, epsilon = kernels.as_matrix(W, "W")
+    n, d = weights.shape
+    targets = kernels.as_matrix(Y, "Y", vector_is_column=True)[0]
+    offset = np.zeros(n) if b is None else as_float64(b, "b")[0]
+    extra = np.zeros((len(targets), d)) if rest is None else kernels.as_matrix(rest, "rest")[0]
+    for name, shape, expected in (
+        ("Y", targets.shape, (len(targets), n)),
+        ("b", offset.shape, (n,)),
+        ("rest", extra.shape, (len(targets), d)),
+    ):
+        if shape != expected:
+            msg = f"{name} has shape {shape}; {expected} is expected with W of shape {weights.shape}"
+            raise ValueError(msg)
+    left, singular_values, rows = np.linalg.svd(weights, full_matrices=False)
+    if n > d or singular_values[-1] <= max(n, d) * epsilon * singular_values[0]:
+        msg = f"W of shape {weights.shape} does not have rank {n}: some targets cannot be fitted"
+        raise ValueError(msg)
+    fitted = ((targets - offset) @ left / singular_values) @ rows
+    return np.asarray(fitted + extra - extra @ rows.T @ rows)

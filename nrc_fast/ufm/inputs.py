@@ -1,0 +1,109 @@
+"""Numbers and arrays that users give to the UFM, checked and turned into float64."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.linalg import EPSILON, FloatArray
+
+__all__ = ["as_float64", "as_penalty", "broadcast_shape", "plain"]
+
+_EPSILONS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+def as_float64(values: Any, name: str) -> tuple[FloatArray, float]:
+    """A number, array or torch CPU tensor of any shape as a float64 array, with the epsilon of its own dtype.
+
+    Raises
+    ------
+    TypeError
+        The values are no real numbers.
+    ValueError
+        Some are NaN or infinite.
+    RuntimeError
+        A tensor lies on another device.
+
+    Examples
+    --------
+    >>> as_float64([1, 2], "Y")[0].tolist()
+    [1.0, 2.0]
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(values, torch.Tensor):
+        if values.device.type != "cpu":
+            msg = f"{name} lies on {values.device}; the UFM is computed on the CPU: move it ({name}.cpu())"
+            raise RuntimeError(msg)
+        dtype = str(values.dtype).removeprefix("torch.")
+        values = values.detach()
+        array = (values.double() if values.is_floating_point() else values).numpy()
+    else:
+        try:
+            array = np.asarray(values)
+        except (ValueError, TypeError) as error:
+            msg = f"{name} is a {type(values).__name__} that numpy cannot read as an array: {error}"
+            raise TypeError(msg) from error
+        dtype = array.dtype.newbyteorder("=").name
+    if array.dtype.kind not in "fiu" and dtype != "bfloat16":
+        msg = f"{name} has dtype {dtype}; real numbers are expected"
+        raise TypeError(msg)
+    result = np.array(array, dtype=np.float64)
+    if not np.isfinite(result).all():
+        msg = f"{name} has {np.count_nonzero(~np.isfinite(result))} values that are not finite (NaN or infinite)"
+        raise ValueError(msg)
+    return result, _EPSILONS.get(dtype, EPSILON)
+
+
+def as_penalty(values: Any, name: str, *, positive: bool = False) -> FloatArray:
+    """A penalty or an array of them: finite and not negative.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As `as_float64`, and ValueError for negative values, or zeros where only positive ones make sense.
+
+    Examples
+    --------
+    >>> as_penalty(0.5, "lambda_W").item()
+    0.5
+    """
+    array, _ = as_float64(values, name)
+    if np.any(array < 0.0) or (positive and np.any(array == 0.0)):
+        least = "positive" if positive else "at least 0"
+        msg = f"{name} must be {least}, got {float(array.min())}"
+        raise ValueError(msg)
+    return array
+
+
+def broadcast_shape(**arrays: FloatArray) -> tuple[int, ...]:
+    """The shape that arrays broadcast to, as in numpy.
+
+    Raises
+    ------
+    ValueError
+        They do not fit together.
+
+    Examples
+    --------
+    >>> broadcast_shape(lambda_W=np.ones((3, 1)), lambda_H=np.ones(2))
+    (3, 2)
+    """
+    try:
+        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name}: {array.shape}" for name, array in arrays.items())
+        msg = f"the batch axes do not broadcast against one another ({shapes})"
+        raise ValueError(msg) from None
+
+
+def plain(array: Any) -> Any:
+    """An array without axes as a Python number; others as they are.
+
+    Examples
+    --------
+    >>> plain(np.array(2.0)), plain(np.array([2.0])).shape
+    (2.0, (1,))
+    """
+    return array.item() if np.ndim(array) == 0 else array

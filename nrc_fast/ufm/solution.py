@@ -1,0 +1,336 @@
+"""A global minimum of the unconstrained feature model (UFM), or a batch of them, and all that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nrc_fast import kernels
+from nrc_fast.linalg import FloatArray
+from nrc_fast.ufm.inputs import plain
+from nrc_fast.ufm.spectral import Shrinkage
+from nrc_fast.ufm.targets import TargetMoments
+
+__all__ = ["WITHOUT_PENALTIES", "Minimum", "check_rotation"]
+
+WITHOUT_PENALTIES = (
+    "without penalties every W of full row rank is a global minimum, with h = W^+ (y - b) + (I - W^+ W) z for any z: "
+    "neither features nor weights need collapse. What is shown is the limit of vanishing penalties, the minimum of "
+    "least norm"
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Minimum:
+    """Global minima of the UFM; made by `minimum`.
+
+    Where penalties or covariances are arrays their common batch axes lead in every field; otherwise scalars are
+    Python numbers. U diag(a) U^T stands for ``[Sigma^(1/2) - sqrt(c) I]_+``, the spectral positive part, and k for
+    ``(lambda_H/lambda_W)^(1/4)``.
+
+    Attributes
+    ----------
+    moments : TargetMoments
+    shrinkage : Shrinkage
+        Eigenbasis U and what is kept of each direction.
+    scale : (...) float64 array
+        k^2, the ratio of weights to features: ``sqrt(lambda_H/lambda_W)``.
+    is_unpenalised : (...) bool array
+        Where both penalties are 0, so that the minimum is one of many.
+    """
+
+    moments: TargetMoments
+    shrinkage: Shrinkage
+    lambda_W: Any
+    lambda_H: Any
+    lambda_b: Any
+    c: Any
+    root_c: FloatArray
+    scale: FloatArray
+    is_unpenalised: Any
+
+    @property
+    def n(self) -> int:
+        """Number of outputs."""
+        return self.moments.n
+
+    # ---- numbers ----
+
+    @cached_property
+    def rank(self) -> Any:
+        """Rank of W and of the features: how many target directions are kept."""
+        return plain(np.count_nonzero(self.shrinkage.kept, axis=-1) + self._zeros(dtype=np.int64))
+
+    @cached_property
+    def loss(self) -> Any:
+        """``mse/2 + lambda_W |W|^2/2 + lambda_H |H|^2/(2M) + lambda_b |b|^2/2``, the least there is."""
+        # Weights and features pay the same, sqrt(c) sum a / 2 each, where c is finite.
+        with np.errstate(invalid="ignore"):
+            paid = np.where(self._kept_sum > 0.0, self.root_c * self._kept_sum, 0.0)
+        penalty = np.asarray(0.0 if self.lambda_b is None else self.lambda_b)
+        return plain(0.5 * np.asarray(self.mse) + paid + 0.5 * penalty * np.sum(np.asarray(self.bias) ** 2, axis=-1))
+
+    @cached_property
+    def mse(self) -> Any:
+        """Mean squared error summed over the outputs; ``sum_j min(lambda_j, c)`` for a free bias."""
+        return plain(self.shrinkage.residual_values.sum(axis=-1) + self._zeros())
+
+    @cached_property
+    def r2(self) -> Any:
+        """``1 - mse/tr Sigma``; NaN for targets without variance."""
+        values = self.shrinkage.values
+        if not self.shrinkage.is_diagonal:
+            values = np.diagonal(self.moments.covariance, axis1=-2, axis2=-1)
+        variance = values.sum(axis=-1)
+        return plain(1.0 - np.asarray(self.mse) / np.where(variance > 0.0, variance, np.nan))
+
+    @cached_property
+    def weight_norm_squared(self) -> Any:
+        """``|W|_F^2 = k^2 sum a``."""
+        return plain(self.scale * self._kept_sum)
+
+    @cached_property
+    def feature_norm_squared(self) -> Any:
+        """Mean of ``|h|^2`` over the samples, ``sum a/k^2``."""
+        return plain(self._kept_sum / self.scale)
+
+    @cached_property
+    def weight_singular_values(self) -> FloatArray:
+        """Singular values of W, ``k sqrt(a)``, (..., n), in the order of the target directions."""
+        singular_values: FloatArray = np.sqrt(self.scale)[..., np.newaxis] * np.sqrt(self.shrinkage.kept)
+        return singular_values
+
+    @cached_property
+    def bias(self) -> FloatArray:
+        """b, (..., n): the target mean if it is free, 0 if there is none."""
+        shape = (*self._zeros().shape, self.n)
+        return np.array(np.broadcast_to(self.moments.mean - self.shrinkage.offset, shape))
+
+    # ---- matrices ----
+
+    @cached_property
+    def gram(self) -> FloatArray:
+        """``W W^T = k^2 U diag(a) U^T``, (..., n, n)."""
+        return self._along_directions(self.scale[..., np.newaxis] * self.shrinkage.kept)
+
+    @cached_property
+    def head_gram_shape(self) -> FloatArray:
+        """``W W^T`` over its Frobenius norm, (..., n, n); zeros for rank 0."""
+        kept = self.shrinkage.kept
+        relative = kept / _nonzero(kept.max(axis=-1, keepdims=True))
+        return self._along_directions(relative / _nonzero(np.sqrt(np.sum(relative**2, axis=-1, keepdims=True))))
+
+    @cached_property
+    def residual_covariance(self) -> FloatArray:
+        """``(1/M) E^T E`` of the errors ``E = H W^T + b - Y``, (..., n, n): ``U diag(min(lambda, c)) U^T``.
+
+        With a free bias errors have mean 0 and this is their covariance, else their second moment.
+        """
+        return self._along_directions(self.shrinkage.residual_values)
+
+    @cached_property
+    def cosines(self) -> FloatArray:
+        """Cosines of the angles between the rows of W, (..., n, n); NaN beside a row that is 0."""
+        shape = self.head_gram_shape
+        lengths = np.sqrt(np.diagonal(shape, axis1=-2, axis2=-1))
+        lengths = np.where(lengths > 0.0, lengths, np.nan)
+        cosines = shape / lengths[..., :, np.newaxis] / lengths[..., np.newaxis, :]
+        return np.clip(cosines, -1.0, 1.0)
+
+    # ---- the features ----
+
+    @cached_property
+    def explained_variance_ratio(self) -> FloatArray:
+        """Share of the features' variance in each of their n components, (..., n), descending; NaN for rank 0.
+
+        ``a_j / sum a`` for a free bias: not uniform, and with nothing beyond n.
+        """
+        if self.shrinkage.is_diagonal:
+            values = -np.sort(-self.shrinkage.feature_values, axis=-1)
+        else:
+            factors = self._relative_feature_factors
+            inner = factors[..., :, np.newaxis] * self._relative_inner * factors[..., np.newaxis, :]
+            values = np.maximum(np.linalg.eigvalsh(inner)[..., ::-1], 0.0)
+        relative = values / _nonzero(values.max(axis=-1, keepdims=True))
+        total = relative.sum(axis=-1, keepdims=True)
+        return np.asarray(relative / np.where(total > 0.0, total, np.nan))
+
+    @cached_property
+    def cka(self) -> Any:
+        """Linear CKA of features and targets; NaN for rank 0.
+
+        ``sum lambda_j a_j / sqrt(sum lambda_j^2 sum a_j^2)`` for a free bias: below 1 unless all that are kept and
+        all targets have one variance.
+        """
+        if self.shrinkage.is_diagonal:
+            features, values = (
+                part / _nonzero(part.max(axis=-1, keepdims=True))
+                for part in (self.shrinkage.feature_values, self.shrinkage.values)
+            )
+            cross = np.sum(features * values, axis=-1)
+            squares = [np.sum(part**2, axis=-1) for part in (features, values)]
+        else:
+            factors = self._relative_feature_factors
+            inner = self._relative_inner
+            features = factors[..., :, np.newaxis] * inner * factors[..., np.newaxis, :]
+            cross = np.sum((factors[..., :, np.newaxis] * inner) ** 2, axis=(-2, -1))
+            squares = [np.sum(part**2, axis=(-2, -1)) for part in (features, inner)]
+        norm = np.sqrt(squares[0]) * np.sqrt(squares[1])
+        return plain(np.minimum(cross / np.where(norm > 0.0, norm, np.nan), 1.0))
+
+    # ---- weights and features ----
+
+    def weights(self, rotation: Any = None, d: int | None = None) -> FloatArray:
+        """``W = k U diag(sqrt(a)) R``, (..., n, d).
+
+        Parameters
+        ----------
+        rotation : (n, d) array or tensor, optional
+            R with orthonormal rows; every such R gives a global minimum. The first n axes if not given.
+        d : int, optional
+            Width of the features, at least n; n if neither it nor a rotation is given.
+
+        Returns
+        -------
+        (..., n, d) float64 array
+
+        Raises
+        ------
+        ValueError
+            The rotation has no orthonormal rows, or another shape; d is below n, or not that of the rotation.
+
+        References
+        ----------
+        arXiv 2409.04180 (NeurIPS 2024), theorem 4.1, in spectral form.
+        """
+        return (self.shrinkage.vectors * self.weight_singular_values[..., np.newaxis, :]) @ check_rotation(
+            rotation, self.n, d
+        )
+
+    def features(self, Y: Any, rotation: Any = None, d: int | None = None) -> FloatArray:
+        """``h = R^T diag(sqrt(a)/(a + sqrt(c)))/k U^T (y - b)`` for every target, (..., M, d).
+
+        With a free bias ``a + sqrt(c) = sqrt(lambda)`` in every direction that is kept.
+
+        Parameters
+        ----------
+        Y : (M, n) or (M,) array or tensor
+            The targets whose moments these are, or new ones.
+        rotation, d
+            As in `weights`.
+
+        Raises
+        ------
+        ValueError
+            As `weights`, and for targets that are not finite or have other than n columns.
+        """
+        rows = kernels.as_rows(Y, "Y", vector_is_column=True)
+        if rows.columns != self.n:
+            msg = f"Y has {rows.columns} columns; {self.n} are expected, one for each output"
+            raise ValueError(msg)
+        targets = rows.to_float64()
+        if not np.isfinite(targets).all():
+            msg = "Y has values that are not finite (NaN or infinite)"
+            raise ValueError(msg)
+        factors = self._feature_factors / np.sqrt(self.scale)[..., np.newaxis]
+        coordinates = (targets - self.bias[..., np.newaxis, :]) @ self.shrinkage.vectors
+        return (coordinates * factors[..., np.newaxis, :]) @ check_rotation(rotation, self.n, d)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        if np.size(self.c) == 0:
+            lines = [f"no minima of the UFM: a batch of shape {np.shape(self.c)}"]
+        elif np.ndim(self.c):
+            c, rank = np.asarray(self.c), np.asarray(self.rank)
+            ranges = f"c from {c.min():.4g} to {c.max():.4g}, rank {rank.min()} to {rank.max()}"
+            lines = [f"{c.size:,} minima of the UFM, n = {self.n}: {ranges}"]
+        else:
+            lines = [
+                f"minimum of the UFM, n = {self.n}, c = {self.c:.6g}",
+                f"  rank {self.rank}, loss {self.loss:.6g}, MSE {self.mse:.6g} (summed over outputs), R2 {self.r2:.6g}",
+                f"  |W|^2 {self.weight_norm_squared:.6g}, mean |h|^2 {self.feature_norm_squared:.6g}",
+                f"  CKA of features and targets {self.cka:.6g}",
+            ]
+        if np.any(self.is_unpenalised):
+            lines.append(f"note: {WITHOUT_PENALTIES}")
+        return "\n".join(lines)
+
+    # ---- helpers ----
+
+    def _zeros(self, dtype: Any = np.float64) -> Any:
+        """An array of the batch's shape, which some fields have only along some axes."""
+        shape = np.broadcast_shapes(np.shape(self.scale), self.moments.batch)
+        return np.zeros(shape, dtype=dtype)
+
+    @property
+    def _kept_sum(self) -> FloatArray:
+        return np.asarray(self.shrinkage.kept.sum(axis=-1))
+
+    def _along_directions(self, values: FloatArray) -> FloatArray:
+        """U diag(values) U^T, symmetric to the last digit."""
+        vectors = self.shrinkage.vectors
+        product = (vectors * values[..., np.newaxis, :]) @ np.swapaxes(vectors, -1, -2)
+        return np.asarray(0.5 * (product + np.swapaxes(product, -1, -2)))
+
+    @property
+    def _feature_factors(self) -> FloatArray:
+        """sqrt(a)/(a + sqrt(c)), and 0 where nothing is kept."""
+        kept = self.shrinkage.kept
+        root_kept = np.sqrt(kept)
+        with np.errstate(over="ignore"):
+            return np.asarray(root_kept / _nonzero(kept + self.root_c[..., np.newaxis])) * (kept > 0.0)
+
+    @property
+    def _relative_feature_factors(self) -> FloatArray:
+        """The same over the largest of them: shares and angles do not depend on the scale."""
+        factors = self._feature_factors
+        return np.asarray(factors / _nonzero(factors.max(axis=-1, keepdims=True)))
+
+    @property
+    def _relative_inner(self) -> FloatArray:
+        """Covariance of the targets along U over its largest entry."""
+        vectors, covariance = self.shrinkage.vectors, self.moments.covariance
+        scaled = covariance / _nonzero(np.abs(covariance).max(axis=(-2, -1), keepdims=True))
+        return np.asarray(np.swapaxes(vectors, -1, -2) @ scaled @ vectors)
+
+
+def _nonzero(values: Any) -> Any:
+    """The divisor that leaves zeros zero."""
+    return np.where(values > 0.0, values, 1.0)
+
+
+def check_rotation(rotation: Any, n: int, d: int | None = None) -> FloatArray:
+    """R with orthonormal rows, (n, d): the one given, or the first n axes of d.
+
+    Raises
+    ------
+    ValueError
+        As `Minimum.weights`.
+
+    Examples
+    --------
+    >>> check_rotation(None, 1, 2).tolist()
+    [[1.0, 0.0]]
+    """
+    if rotation is None:
+        width = n if d is None else d
+        if width < n:
+            msg = f"d is {width}; at least n = {n} is expected, for the features hold all n target directions"
+            raise ValueError(msg)
+        return np.eye(n, width)
+    matrix, epsilon = kernels.as_matrix(rotation, "rotation")
+    if matrix.shape[0] != n or matrix.shape[1] != (d or matrix.shape[1]) or matrix.shape[1] < n:
+        wanted = "d >= n" if d is None else str(d)
+        msg = f"rotation has shape {matrix.shape}; ({n}, {wanted}) is expected"
+        raise ValueError(msg)
+    # Every entry was rounded once, and so were the d products of an inner product and their sums.
+    error = np.abs(matrix @ matrix.T - np.eye(n)).max()
+    if error > 4 * matrix.shape[1] * epsilon:
+        msg = f"rotation has no orthonormal rows: R R^T is off the identity by {error:.3g}; use numpy.linalg.qr"
+        raise ValueError(msg)
+    return matrix
