@@ -19,6 +19,7 @@ from nrc_fast.passes import (
     nrc1_by_k,
     prediction_errors,
     principal_basis,
+    require_same_rows,
     residual_value,
     subspace_value,
 )
@@ -26,12 +27,28 @@ from nrc_fast.reading import Reading
 from nrc_fast.report import Report
 from nrc_fast.ufm.closed_form import Prediction, predicted_spectrum
 
-__all__ = ["Assembly", "Head"]
+__all__ = ["Assembly", "Head", "require_penalties"]
 
 # When to say that features lie near an affine plane: this share of their energy lies outside the components, and ten
 # times less of their variance.
 AFFINE_ENERGY = 1e-3
 AFFINE_RATIO = 0.1
+
+
+def require_penalties(penalties: Any) -> None:
+    """Check that an object says what c is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It has no c, or several.
+    """
+    if penalties is not None and not hasattr(penalties, "c"):
+        msg = f"penalties is a {type(penalties).__name__}; an object with c = lambda_W lambda_H is expected"
+        raise TypeError(msg)
+    if penalties is not None and np.ndim(penalties.c) > 0:
+        msg = f"penalties.c has shape {np.shape(penalties.c)}; one c is expected, for the one training that is measured"
+        raise ValueError(msg)
 
 
 class Head:
@@ -111,6 +128,7 @@ class Assembly:
         penalties: Any = None,
         reading: Reading | None = None,
     ) -> None:
+        require_penalties(penalties)
         self.statistics = statistics
         self.head = head
         self.convention = convention
@@ -169,7 +187,7 @@ class Assembly:
         if rank:
             bases += [Basis(head.basis), Basis(head.basis, basis.mean)]
         residuals = careful_residuals(reading, bases, collapsed=basis.collapsed)
-        self._require_same_rows(float(residuals.sums[0].raw[0]), residuals.count, is_double=residuals.is_double)
+        require_same_rows(statistics, residuals, centered=False)
         nrc2_value, leading = math.nan, (np.zeros(0), np.zeros(0))
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             if convention.centered_basis != self.convention.centered_basis:
@@ -194,17 +212,6 @@ class Assembly:
             else:
                 self.alternatives[convention.name], self.alternative_bounds[convention.name] = found, found_bounds
         return nrc2_value, leading
-
-    def _require_same_rows(self, energy: float, count: int, *, is_double: bool) -> None:
-        """Two reads of the same rows agree in their energy up to rounding."""
-        expected = float(np.trace(self.statistics.second_moment)) * count
-        rounding = self.statistics.relative_error + (0.0 if is_double else bounds.SINGLE_EPSILON)
-        if math.isfinite(energy) and abs(energy - expected) > 16.0 * rounding * expected:
-            msg = (
-                "the source gave other features when it was read again: their energy changed by "
-                f"{abs(energy - expected) / expected:.1e}. Switch off random augmentation and dropout, or store them"
-            )
-            raise RuntimeError(msg)
 
     def _moment_metrics(self, by_k: FloatArray, by_k_bounds: FloatArray) -> float:
         """NRC1 and NRC2 under every convention that moments give; NRC2 under the one that was asked for."""
@@ -270,14 +277,14 @@ class Assembly:
         cross = statistics.cross_covariance
         variance = float(np.trace(sigma))
         values: dict[str, Any] = {"cka": metrics.linear_cka(statistics.covariance, sigma, cross)}
-        self.bounds["cka"] = 4.0 * statistics.relative_error * statistics.d**0.5
+        self.bounds["cka"] = self._cka_bound(values["cka"], sigma, cross)
         values["linear_mse"] = self._readout_error(sigma, cross, variance)
         if self.head.weights is not None:
             gram = metrics.head_gram(scale_to_unit(self.head.weights)[0])
             values["gamma"] = metrics.optimal_gamma(gram, sigma)
             values["nrc3"] = metrics.nrc3_value(gram, sigma, values["gamma"])
             self.bounds["gamma"], self.bounds["nrc3"] = bounds.shape_bounds(
-                values["nrc3"], values["gamma"], gram, sigma, statistics.target_relative_error
+                values["nrc3"], values["gamma"], gram, sigma, statistics.target_error
             )
         if self.head.bias is not None:
             values["mse"] = self._prediction_error()
@@ -285,6 +292,18 @@ class Assembly:
             self.bounds["r2"] = float(self.bounds["mse"]) / variance if variance > 0.0 else math.nan
         values["ufm"] = self._prediction(sigma, values.get("gamma", math.nan))
         return values
+
+    def _cka_bound(self, value: float, sigma: FloatArray, cross: FloatArray) -> float:
+        """``|C_hy|^2 / (|C_hh| |C_yy|)``: each norm is off by at most sqrt(rank) of the spectral norm of its error."""
+        statistics = self.statistics
+        features, targets, both = (float(np.linalg.norm(moment)) for moment in (statistics.covariance, sigma, cross))
+        if not (features > 0.0 and targets > 0.0):
+            return math.nan
+        n = statistics.n_targets
+        own = statistics.d**0.5 * statistics.covariance_error / features + n**0.5 * statistics.target_error / targets
+        error = n**0.5 * statistics.cross_error
+        bound: float = value * own + (2.0 * both + error) * error / (features * targets) + 8.0 * EPSILON
+        return min(bound, 1.0)
 
     def _readout_error(self, sigma: FloatArray, cross: FloatArray, variance: float) -> float:
         """Every direction explains |v^T C_hy|^2/lambda of the variance, and all three are a little off."""
@@ -296,7 +315,7 @@ class Assembly:
         value = metrics.linear_readout_error(eigenvalues, vectors, sigma, cross)
         kept = eigenvalues > 0.0
         loadings = np.linalg.norm(vectors.T[kept] @ cross, axis=1)
-        cross_error = self.statistics.relative_error * math.sqrt(float(eigenvalues.sum()) * variance)
+        cross_error = self.statistics.cross_error
         explained = loadings**2 * error + 2.0 * loadings * cross_error * eigenvalues[kept]
         total = float((explained / eigenvalues[kept] ** 2).sum())
         bound = min(total + 4.0 * self.statistics.d * EPSILON * variance, variance)
@@ -317,10 +336,13 @@ class Assembly:
             statistics.target_covariance,
             statistics.cross_covariance,
         )
-        largest = float(np.linalg.norm(weights, 2))
-        size = largest**2 * float(np.trace(statistics.second_moment)) + float(np.trace(statistics.target_covariance))
+        norm, n = float(np.linalg.norm(weights)), len(weights)
+        size = norm**2 * float(np.trace(statistics.second_moment)) + float(np.trace(statistics.target_covariance))
         size += float(bias @ bias + statistics.target_mean @ statistics.target_mean)
-        bound = 8.0 * statistics.relative_error * size
+        offset = float(np.linalg.norm(weights @ statistics.mean + bias - statistics.target_mean))
+        bound = norm**2 * statistics.covariance_error + 2.0 * n**0.5 * norm * statistics.cross_error
+        bound += n * statistics.target_error + 8.0 * statistics.d**0.5 * EPSILON * size
+        bound += 2.0 * offset * (norm * statistics.mean_error + statistics.target_mean_error)
         if self.reading is not None and bound > self.rtol * value:
             value = float(prediction_errors(self.reading, weights, bias).sum()) / statistics.count
             rounding = statistics.d**0.5 * EPSILON * size**0.5

@@ -71,9 +71,9 @@ def residual_bound(value: float, energy: float, angle: float, d: int, count: int
     return min(_mixed_in(value, energy, turn) + EPSILON * (d + 4.0 * math.sqrt(count)) * value, max(energy, value))
 
 
-def trace_bound(value: float, energy: float, angle: float, relative_error: float) -> float:
-    """The same for a residual taken from a second moment, which has an absolute floor."""
-    return min(_mixed_in(value, energy, angle) + 3.0 * relative_error * energy, max(energy, value))
+def trace_bound(value: float, energy: float, angle: float, floor: float) -> float:
+    """The same for a residual taken from a second moment, which has an absolute floor: the error of that moment."""
+    return min(_mixed_in(value, energy, angle) + floor, max(energy, value))
 
 
 # ---- spectra ----
@@ -115,7 +115,7 @@ def effective_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: fl
 
 
 def shape_bounds(
-    value: float, gamma: float, head_gram: FloatArray, covariance: FloatArray, relative_error: float
+    value: float, gamma: float, head_gram: FloatArray, covariance: FloatArray, covariance_error: float
 ) -> tuple[float, float]:
     """Bounds of gamma and of NRC3 there, from the rounding of the target covariance and of W W^T.
 
@@ -127,7 +127,7 @@ def shape_bounds(
     if math.isnan(value):
         return math.nan, math.nan
     roots = np.sqrt(eigenvalues)
-    error = (3.0 * relative_error + 4.0 * n * EPSILON) * float(eigenvalues.sum())
+    error = covariance_error + 4.0 * n * EPSILON * float(eigenvalues.sum())
     root_error = min(error / (2.0 * roots[-1]) if roots[-1] > 0.0 else math.inf, error**0.5)
     size = float(np.linalg.norm(roots - gamma**0.5))
     turn = 2.0 * n**0.5 * root_error / size + 4.0 * n * EPSILON if size > 0.0 else math.inf

@@ -17,9 +17,11 @@ import numpy as np
 
 from nrc_fast.linalg import FloatArray
 
-__all__ = ["Checkpoint", "load_arrays", "save_arrays"]
+__all__ = ["DAMAGED", "Checkpoint", "load_arrays", "require_writable", "save_arrays"]
 
 FORMAT = 1
+# What numpy, json and zipfile raise over damaged files.
+DAMAGED = (KeyError, ValueError, TypeError, EOFError, AttributeError, NotImplementedError)
 
 
 def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> None:
@@ -30,6 +32,7 @@ def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Floa
     OSError
         The file cannot be written.
     """
+    path = require_writable(path)
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -38,10 +41,32 @@ def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Floa
             np.savez(file, header=text, **little)
             file.flush()
             os.fsync(file.fileno())
+        # Temporary files are for their owner alone.
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def require_writable(path: Path) -> Path:
+    """Check that a file can be written or replaced, and follow links.
+
+    Raises
+    ------
+    OSError
+        Its folder is missing or cannot be written to, or it is something else than a regular file.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        msg = f"{path} is no regular file; give another path"
+        raise OSError(msg)
+    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
+        msg = f"{path} cannot be written: {target.parent} is no folder that can be written to"
+        raise OSError(msg)
+    return target
 
 
 def load_arrays(path: Path, kind: str, newest: int) -> tuple[dict[str, Any], dict[str, FloatArray]]:
@@ -61,7 +86,7 @@ def load_arrays(path: Path, kind: str, newest: int) -> tuple[dict[str, Any], dic
             arrays = {name: np.array(file[name], dtype=np.float64) for name in file.files if name != "header"}
     except FileNotFoundError:
         raise
-    except (KeyError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, zipfile.BadZipFile) as error:
         msg = f"{path} is damaged or was not written by nrc_fast ({error})"
         raise OSError(msg) from error
     if not isinstance(header, dict) or header.get("kind") != kind:

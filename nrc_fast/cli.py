@@ -14,7 +14,7 @@ from typing import Any
 from nrc_fast import __version__, diagnostics, ufm
 from nrc_fast.conventions import CONVENTIONS
 from nrc_fast.distributed import Team
-from nrc_fast.linalg import FloatArray
+from nrc_fast.kernels import Rows
 from nrc_fast.measurement import measure, plan
 from nrc_fast.report import Report
 from nrc_fast.sources import open_source, open_table
@@ -229,8 +229,8 @@ def _env(options: argparse.Namespace) -> None:
     print(json.dumps(facts, indent=2) if options.json else "\n".join(f"{name}: {facts[name]}" for name in facts))
 
 
-def load_matrix(path: str | list[str], key: str | None) -> FloatArray:
-    """Read weights, a bias or targets from files of any kind that holds features.
+def load_matrix(path: str | list[str], key: str | None) -> Rows:
+    """Read weights, a bias or targets, in the dtype that they have, from files of any kind that holds features.
 
     Raises
     ------
@@ -238,4 +238,4 @@ def load_matrix(path: str | list[str], key: str | None) -> FloatArray:
         The file is missing or damaged, or holds no such matrix.
     """
     table = open_table(path, key=key, role="Y")
-    return table.read(0, table.count).to_float64()
+    return table.load(0, table.count)

@@ -19,6 +19,7 @@ from nrc_fast.passes import (
     mean_of,
     needs_unit_rows,
     principal_basis,
+    require_same_rows,
     residual_value,
     subspace_value,
 )
@@ -132,7 +133,7 @@ def nrc1(
     if n is None:
         return careful_nrc1_by_k(reading, chosen, precision=precision, rtol=rtol)[0]
     numbers = component_numbers(n, d)
-    if reading.source.rereadable:
+    if reading.rereadable:
         values = _explicit_nrc1(reading, numbers, chosen, precision)
     else:
         by_k, _ = careful_nrc1_by_k(reading, chosen, precision=precision, rtol=rtol)
@@ -144,8 +145,10 @@ def _explicit_nrc1(reading: Reading, numbers: Sequence[int], convention: Convent
     statistics = gather(reading, precision=precision)
     basis = principal_basis(reading, statistics, max(numbers), centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
-    (sums,) = careful_residuals(reading, [Basis(basis.vectors, shift)], collapsed=basis.collapsed).sums
-    return np.array([residual_value(convention, sums, k, statistics.count, statistics.d)[0] for k in numbers])
+    residuals = careful_residuals(reading, [Basis(basis.vectors, shift)], collapsed=basis.collapsed)
+    require_same_rows(statistics, residuals, centered=convention.centered_rows)
+    (sums,), count = residuals.sums, residuals.count
+    return np.array([residual_value(convention, sums, k, count, statistics.d)[0] for k in numbers])
 
 
 def require_tolerance(rtol: float) -> None:
@@ -220,11 +223,14 @@ def nrc2(
     basis = weight_basis(W, reading.source.d)
     if len(basis) == 0:
         return math.nan
-    if not reading.source.rereadable:
+    if not reading.rereadable:
         statistics = gather(reading, unit_rows=needs_unit_rows(chosen))
         return subspace_value(reading, statistics, chosen, basis)[0]
     shift = mean_of(reading).mean if chosen.centered_rows else None
     residuals = careful_residuals(reading, [Basis(basis, shift)], collapsed=False)
+    if residuals.count == 0:
+        msg = f"{reading.source.name}: all rows hold NaN or infinite values; nothing is left to measure"
+        raise ValueError(msg)
     return residual_value(chosen, residuals.sums[0], len(basis), residuals.count, reading.source.d)[0]
 
 

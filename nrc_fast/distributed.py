@@ -61,6 +61,31 @@ class Team:
             self._distributed.broadcast(tensor, src=self._global(root), group=self.group)
             array[...] = tensor.cpu().numpy()
 
+    def require_success(self, failure: Exception | None) -> None:
+        """Raise if any process has failed: its own error where it did, and everywhere else a RuntimeError.
+
+        Raises
+        ------
+        RuntimeError
+            Another process has failed; the message says which.
+        """
+        failed = np.zeros(self.size)
+        failed[self.rank] = failure is not None
+        self.sum([failed])
+        if failure is not None:
+            raise failure
+        if failed.any():
+            ranks = ", ".join(str(rank) for rank in np.flatnonzero(failed))
+            msg = f"process {ranks} of the group has failed; its own message says why"
+            raise RuntimeError(msg)
+
+    def gather(self, values: Sequence[float]) -> FloatArray:
+        """The numbers of every process, a row for each."""
+        table = np.zeros((self.size, len(values)))
+        table[self.rank] = values
+        self.sum([table])
+        return table
+
     def first(self, values: FloatArray | None, size: int) -> FloatArray | None:
         """The values of the first process that has any; None if no process has."""
         flags = np.zeros(self.size)

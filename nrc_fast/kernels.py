@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +21,7 @@ __all__ = [
     "FileRows",
     "GramSums",
     "NonFiniteRowsError",
+    "ReadableFile",
     "ResidualSums",
     "Rows",
     "UnreadableRowsError",
@@ -29,6 +31,7 @@ __all__ = [
     "current_isa",
     "gram",
     "gram_product",
+    "open_file",
     "prediction_error",
     "release_pages",
     "require_device",
@@ -394,6 +397,22 @@ def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targ
     )
     _require_good(counts, features)
     return errors
+
+
+ReadableFile = _cpu.ReadableFile
+
+
+def open_file(path: Path) -> ReadableFile:
+    """Open a file for reading; it is closed together with the last rows that need it.
+
+    A Python finalizer would do that too, but could swallow a Ctrl-C.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened.
+    """
+    return ReadableFile(os.open(path, os.O_RDONLY))
 
 
 def release_pages(rows: Rows) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nrc_fast import kernels
-from nrc_fast.assembly import Assembly, Head
+from nrc_fast.assembly import Assembly, Head, require_penalties
+from nrc_fast.checkpoint import require_writable
 from nrc_fast.collapse import require_tolerance
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.distributed import Team
@@ -105,14 +105,11 @@ def measure(
     kernels.require_device(device)
     require_tolerance(rtol)
     kernels.require_precision(precision)
-    if penalties is not None and not hasattr(penalties, "c"):
-        msg = f"penalties is a {type(penalties).__name__}; an object with c = lambda_W lambda_H is expected"
-        raise TypeError(msg)
-    if penalties is not None and np.ndim(penalties.c) > 0:
-        msg = f"penalties.c has shape {np.shape(penalties.c)}; one c is expected, for the one training that is measured"
-        raise ValueError(msg)
+    require_penalties(penalties)
     chosen = resolve_convention(convention)
     team = None if group is None else Team(group)
+    if save_statistics is not None:
+        require_writable(Path(save_statistics))
     reading = begin_reading(
         H,
         Y,
@@ -130,11 +127,11 @@ def measure(
     source = reading.source
     head = Head(W, b, n, source.d, source.n_targets)
     # What is read once gives every convention that it can; else the second read does.
-    unit_rows = needs_unit_rows(chosen) or not source.rereadable or save_statistics is not None
+    unit_rows = needs_unit_rows(chosen) or not reading.rereadable or save_statistics is not None
     statistics = gather(reading, unit_rows=unit_rows, precision=precision)
+    report = Assembly(statistics, head, chosen, rtol=rtol, penalties=penalties, reading=reading).report()
     if save_statistics is not None and (team is None or team.rank == 0):
         statistics.save(save_statistics)
-    report = Assembly(statistics, head, chosen, rtol=rtol, penalties=penalties, reading=reading).report()
     reading.finish()
     return report
 
@@ -181,6 +178,12 @@ def plan(
     """
     kernels.require_precision(precision)
     chosen = resolve_convention(convention)
+    if isinstance(H, Iterator):
+        msg = (
+            f"H is a {type(H).__name__}, which gives its rows once, and looking at it would take the first away; "
+            "open it (source = nrc_fast.open(H)) and give the source to both plan and measure"
+        )
+        raise TypeError(msg)
     reading = begin_reading(H, Y, nonfinite=nonfinite, memory=memory, chunk_rows=chunk_rows)
     head = Head(W, b, n, reading.source.d, reading.source.n_targets)
     return plan_reading(

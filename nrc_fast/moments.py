@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +28,13 @@ SHIFT_ROWS = 1024
 SMALLEST_ENERGY = 1e-150
 LARGEST_ENERGY = 1e150
 # What is counted, rows of each dtype too. "single": rows that were multiplied in float32; "tiny": rows of chunks
-# whose squares underflow.
-COUNTS = ("rows", "zero", "skipped", "single", "tiny", "tiny_targets", *DTYPES)
+# whose squares underflow; "blocks": what kernels add up inside of one of the "parts", the calls of `add_chunk`.
+COUNTS = ("rows", "zero", "skipped", "single", "tiny", "tiny_targets", "blocks", "parts", *DTYPES)
+# Sums of squares about the shift that was subtracted when they were added: of features whose products are float64, of
+# features whose products are float32, and of targets. Rounding is relative to these, whatever shift comes later.
+MAGNITUDES = ("double", "single", "targets")
 # Everything that adds up over rows. The products are lower triangles.
-ADDITIVE = ("counts", "column_sums", "gram", "unit_gram", "cross", "target_sums", "target_gram")
+ADDITIVE = ("counts", "magnitudes", "column_sums", "gram", "unit_gram", "cross", "target_sums", "target_gram")
 
 
 class Moments(Sums):
@@ -77,6 +81,7 @@ class Moments(Sums):
         self._replace(
             {
                 "counts": np.zeros(len(COUNTS)),
+                "magnitudes": np.zeros(len(MAGNITUDES)),
                 "column_sums": np.zeros(self.d),
                 "gram": np.zeros((gram_size, gram_size)),
                 "unit_gram": np.zeros((unit_size, unit_size)),
@@ -89,6 +94,13 @@ class Moments(Sums):
     def _replace(self, state: dict[str, FloatArray]) -> None:
         # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
         self._state, self._spectra = state, dict[bool, tuple[FloatArray, FloatArray]]()
+
+    def recentered(self) -> Moments:
+        """Empty moments of the same kind that will subtract the mean of these."""
+        other = Moments(self.d, n_targets=self.n_targets, unit_rows=self.unit_rows, precision=self.precision)
+        shift = self.mean.astype(np.float32).astype(np.float64)
+        other._replace(other._state | {"shift": shift, "target_shift": self._state["target_shift"]})
+        return other
 
     # ---- adding rows ----
 
@@ -113,7 +125,7 @@ class Moments(Sums):
             shift = shift.astype(np.float32).astype(np.float64)
         return shift, np.zeros(0) if chunk.targets is None else _first_mean(chunk.targets)
 
-    def add(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         """Add the rows of a chunk; when it raises, nothing was added.
 
         Raises
@@ -152,8 +164,13 @@ class Moments(Sums):
         counts[COUNTS.index("rows")] = sums.rows
         counts[COUNTS.index("zero")] = sums.zero_rows
         counts[COUNTS.index(features.dtype)] = sums.rows
+        counts[COUNTS.index("blocks")] = -(-sums.rows // _block_rows())
+        counts[COUNTS.index("parts")] = 1
         counts[COUNTS.index("single")] = 0 if sums.double_precision else sums.rows
-        self._add(counts, sums, target_sums)
+        magnitudes = np.zeros(len(MAGNITUDES))
+        magnitudes[0 if sums.double_precision else 1] = np.trace(sums.gram)
+        magnitudes[2] = 0.0 if target_sums is None else np.trace(target_sums.gram)
+        self._add({"counts": counts, "magnitudes": magnitudes}, sums, target_sums)
 
     def _check_widths(self, features: Rows, targets: Rows | None) -> None:
         n_targets = 0 if targets is None else targets.columns
@@ -173,9 +190,9 @@ class Moments(Sums):
         vanishes = energy < SMALLEST_ENERGY and np.any(rows.part(0, SHIFT_ROWS).to_float64() != shift)
         return sums.rows if vanishes else 0
 
-    def _add(self, counts: FloatArray, sums: GramSums, target_sums: GramSums | None) -> None:
+    def _add(self, new: dict[str, FloatArray], sums: GramSums, target_sums: GramSums | None) -> None:
         state = self._state
-        new = {"counts": counts, "column_sums": sums.column_sums}
+        new = new | {"column_sums": sums.column_sums}
         if self.products:
             new["gram"] = sums.gram
             if self.unit_rows:
@@ -206,6 +223,12 @@ class Moments(Sums):
                 found = arrays[name].shape if name in arrays else "nothing"
                 msg = f"the saved {name} is {found} or not finite; finite values of shape {shape} are expected"
                 raise ValueError(msg)
+        if (arrays["counts"] < 0.0).any() or (arrays["magnitudes"] < 0.0).any():
+            msg = "the saved counts are negative"
+            raise ValueError(msg)
+        if arrays["counts"][0] and "shift" not in arrays:
+            msg = "the saved shift is nothing; finite values are expected where there are rows"
+            raise ValueError(msg)
         self._replace({name: np.array(arrays[name], dtype=np.float64) for name in shapes})
 
     def save(self, path: str | Path) -> None:
@@ -218,7 +241,12 @@ class Moments(Sums):
         """
         names = ("d", "n_targets", "unit_rows", "precision")
         header = {"kind": "statistics", "format": FORMAT} | {name: getattr(self, name) for name in names}
+        header["options"] = self._options()
         save_arrays(Path(path), header, self.arrays())
+
+    def _options(self) -> dict[str, Any]:
+        """What a subclass saves besides."""
+        return {}
 
     def reduce(self, team: Team) -> None:
         """Add up the parts of all processes; parts with other shifts are brought to that of the first."""
@@ -392,28 +420,61 @@ class Moments(Sums):
 
     # ---- accuracy ----
 
+    def _rounding(self, unit: float) -> float:
+        """Bound of the rounding of a sum of squares, relative to the sum.
+
+        Statistical within a block of B rows, sqrt(B) units; over blocks and parts, added in float64, the worst case.
+        """
+        blocks, parts = self._count("blocks"), max(self._count("parts"), 1)
+        return unit * math.sqrt(_block_rows()) + EPSILON / 2 * (blocks / parts + parts)
+
     @property
     def relative_error(self) -> float:
-        """Statistical bound of the rounding of a sum of products, relative to the sum of their magnitudes.
-
-        Within a block of B rows errors of one unit add up like sqrt(B), and over blocks, in float64, like the
-        square root of their number.
-        """
+        """Bound of the error of `unit_second_moment`, relative to its trace."""
         return self._rounding(EPSILON / 2 if self.is_double else SINGLE_EPSILON)
 
-    @property
-    def target_relative_error(self) -> float:
-        """The same for the moments of the targets, which are always float64."""
-        return self._rounding(EPSILON / 2)
+    def _error_of(self, magnitudes: FloatArray) -> float:
+        """Bound of the error of a mean of products whose magnitudes in float64 and in float32 add up to these."""
+        double, single = (self._rounding(unit) for unit in (EPSILON / 2, SINGLE_EPSILON))
+        return float(double * magnitudes[0] + single * magnitudes[1]) / self.count
 
-    def _rounding(self, unit: float) -> float:
-        block_rows = _block_rows()
-        return unit * math.sqrt(block_rows) + EPSILON / 2 * math.sqrt(self.count / block_rows)
+    @property
+    def mean_square(self) -> float:
+        """Mean of |h - s|^2 with the shifts that were subtracted: what rounding is relative to."""
+        return float(self._state["magnitudes"][:2].sum()) / self.count
 
     @property
     def covariance_error(self) -> float:
         """Bound of the spectral norm of the error of `covariance`: of the Gram, and twice of the mean's square."""
-        return 3.0 * self.relative_error * float(np.trace(self._state["gram"])) / self.count
+        return 3.0 * self._error_of(self._state["magnitudes"])
+
+    @property
+    def mean_error(self) -> float:
+        """Bound of the norm of the error of `mean`."""
+        return self._error_of_mean(self._error_of(self._state["magnitudes"]), self.mean_square, self.mean)
+
+    @property
+    def target_mean_error(self) -> float:
+        """Bound of the norm of the error of `target_mean`."""
+        square = float(self._state["magnitudes"][2]) / self.count
+        return self._error_of_mean(self.target_error, square, self.target_mean)
+
+    @staticmethod
+    def _error_of_mean(error: float, mean_square: float, mean: FloatArray) -> float:
+        """Rounding is relative to the root of the mean square, and the sum with the shift is rounded once more."""
+        relative = error / mean_square if mean_square > 0.0 else 0.0
+        return relative * math.sqrt(mean_square) + EPSILON * float(np.linalg.norm(mean))
+
+    @property
+    def target_error(self) -> float:
+        """Bound of the norm of the error of `target_covariance`."""
+        return 3.0 * self._error_of(np.array([self._state["magnitudes"][2], 0.0]))
+
+    @property
+    def cross_error(self) -> float:
+        """Bound of the norm of the error of `cross_covariance`: products of both magnitudes."""
+        double, single, targets = self._state["magnitudes"]
+        return 3.0 * self._error_of(np.sqrt(np.array([double, single]) * targets))
 
 
 def _block_rows() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -35,6 +34,7 @@ __all__ = [
     "nrc1_by_k",
     "prediction_errors",
     "principal_basis",
+    "require_same_rows",
     "residual_value",
     "subspace_value",
 ]
@@ -43,6 +43,12 @@ __all__ = [
 COLLAPSED = 1e-4
 # Eigenvalues up to this multiple of the error of their matrix cannot be told from it.
 UNRESOLVED = 4.0
+# Mean square about the shift, as a multiple of the variance, beyond which the shift was a bad one.
+FAR_SHIFT = 16.0
+# Two reads of the same rows agree in their energy to this, far above the rounding of sums and far below the change
+# that noise of any use makes.
+SAME_ENERGY = 1e-10
+SAME_ENERGY_SINGLE = 1e-5
 # A float32 residual below this share of the energy has lost digits to its floor of about 1e-14.
 FLOAT32_RESIDUAL_FLOOR = 1e-6
 # Up to this many vectors a float64 residual costs no more than reading the rows.
@@ -50,16 +56,54 @@ ALWAYS_DOUBLE_VECTORS = 8
 
 
 def gather(reading: Reading, *, unit_rows: bool = False, precision: str = "high") -> Moments:
-    """Moments of a source: the first pass."""
+    """Moments of a source: the first pass.
+
+    Where the first rows, whose mean is subtracted, turn out to be unlike the others, float32 has lost digits: the
+    rows are then read once more around their mean.
+    """
     source = reading.source
     moments = Moments(source.d, n_targets=source.n_targets, unit_rows=unit_rows, precision=precision)
     reading.run("statistics", moments)
+    require_rows(reading, moments)
+    moments.require_scale()
+    variance = float(np.trace(moments.covariance))
+    if not moments.is_double and reading.can_read_again and moments.mean_square > FAR_SHIFT * variance:
+        moments = moments.recentered()
+        reading.run("statistics", moments)
+    return moments
+
+
+def require_rows(reading: Reading, moments: Moments) -> None:
+    """Check that there are rows.
+
+    Raises
+    ------
+    ValueError
+        All were skipped, or there were none.
+    """
     if moments.count == 0:
         reason = f"all {moments.skipped} rows hold NaN or infinite values" if moments.skipped else "there are no rows"
-        msg = f"{source.name}: {reason}; nothing is left to measure"
+        msg = f"{reading.source.name}: {reason}; nothing is left to measure"
         raise ValueError(msg)
-    moments.require_scale()
-    return moments
+
+
+def require_same_rows(moments: Moments, residuals: Residuals, *, centered: bool) -> None:
+    """Check that a second read gave the same features: their energies agree up to rounding.
+
+    Raises
+    ------
+    RuntimeError
+        They do not: a loader augments at random, or dropout is on.
+    """
+    moment = moments.covariance if centered else moments.second_moment
+    expected, energy = float(np.trace(moment)), float(residuals.sums[0].raw[0]) / residuals.count
+    rounding = SAME_ENERGY if residuals.is_double else SAME_ENERGY_SINGLE
+    if math.isfinite(energy) and abs(energy - expected) > 4.0 * moments.covariance_error + rounding * expected:
+        msg = (
+            "the source gave other features when it was read again: their energy changed by "
+            f"{abs(energy - expected) / expected:.1e}. Switch off random augmentation and dropout, or store them"
+        )
+        raise RuntimeError(msg)
 
 
 @dataclass
@@ -108,13 +152,18 @@ def principal_basis(reading: Reading, statistics: Moments, k: int, *, centered: 
     vectors = np.ascontiguousarray(eigenvectors[:, :rank].T)
     if not collapsed or statistics.is_double or rank == 0:
         angles = np.array([angle_bound(eigenvalues, j, error) for j in range(1, k + 1)])
-        mean_error = statistics.relative_error + _rounding_of_mean(statistics.mean, total)
+        mean_error = _relative_mean_error(statistics, total)
         return PrincipalBasis(vectors, eigenvalues, statistics.mean, mean_error, angles, collapsed)
     vectors, mean = _refine(reading, statistics, vectors, centered=centered)
     exact = 2.0 * EPSILON * statistics.d**0.5 * total
     angles = np.array([refined_angle_bound(eigenvalues, j, error, exact) for j in range(1, k + 1)])
     mean_error = EPSILON + _rounding_of_mean(mean, total)
     return PrincipalBasis(vectors, eigenvalues, mean, mean_error, angles, collapsed)
+
+
+def _relative_mean_error(statistics: Moments, variance: float) -> float:
+    """Error of the mean of the moments relative to the spread of the features."""
+    return statistics.mean_error / variance**0.5 if variance > 0.0 else 0.0
 
 
 def _rounding_of_mean(mean: FloatArray, variance: float) -> float:
@@ -164,7 +213,7 @@ class _GramProduct(Sums):
         self.image = np.zeros_like(vectors)
         self.column_sums = np.zeros(len(shift))
 
-    def add(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         image, column_sums = kernels.gram_product(chunk.features, self.vectors, self.shift)
         self.image, self.column_sums = self.image + image, self.column_sums + column_sums
 
@@ -179,6 +228,7 @@ def mean_of(reading: Reading) -> Moments:
     """Mean and number of the features, summed in float64: one read."""
     moments = Moments(reading.source.d, n_targets=reading.source.n_targets, precision="highest", products=False)
     reading.run("mean", moments)
+    require_rows(reading, moments)
     return moments
 
 
@@ -207,7 +257,7 @@ class Residuals(Sums):
         """Rows that were added."""
         return int(self._count[0])
 
-    def add(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         """Add the residuals of a chunk."""
         parts = kernels.residual(chunk.features, self.bases, double_precision=self.is_double)
         pairs = zip(self.sums, parts, strict=True)
@@ -239,7 +289,7 @@ def residuals(reading: Reading, bases: Sequence[Basis], *, double_precision: boo
 def careful_residuals(reading: Reading, bases: Sequence[Basis], *, collapsed: bool) -> Residuals:
     """Residuals in float32 where that is faster and suffices, else in float64."""
     widest = max(basis.vectors.shape[0] for basis in bases)
-    if reading.source.dtype == "float64" or collapsed or widest <= ALWAYS_DOUBLE_VECTORS:
+    if reading.is_double or collapsed or widest <= ALWAYS_DOUBLE_VECTORS:
         return residuals(reading, bases, double_precision=True)
     totals = residuals(reading, bases, double_precision=False)
     if all(_is_safe_in_float32(part) for part in totals.sums):
@@ -317,8 +367,11 @@ def nrc1_by_k(
     rank = resolved_rank(eigenvalues)
     values[rank:-1] = remaining[rank] if rank < d else 0.0
     angles = [angle_bound(eigenvalues, k, matrix_error) for k in range(1, d + 1)]
-    error = statistics.relative_error
-    bounds = np.array([trace_bound(v, energy, a, error) for v, a in zip(values, angles, strict=True)])
+    floor = _floor(statistics, convention, energy)
+    if convention.centered_rows and convention.unit_rows:
+        turned = _relative_mean_error(statistics, float(np.trace(statistics.covariance)))
+        angles = [angle + turned for angle in angles]
+    bounds = np.array([trace_bound(v, energy, a, floor) for v, a in zip(values, angles, strict=True)])
     # More components only take away: beyond the rank the truth lies between 0 and what is left at the rank.
     bounds[rank:] = values[rank - 1] + bounds[rank - 1] if rank > 0 else energy
     bounds[-1] = 0.0
@@ -337,7 +390,8 @@ def careful_nrc1_by_k(
     if (bounds > rtol * values).any() and not statistics.is_double:
         statistics = gather(reading, unit_rows=unit_rows, precision="highest")
         values, bounds, energy = nrc1_by_k(reading, statistics, convention)
-    near = _near_floor(values, energy, statistics, rtol)
+    near = _floor(statistics, convention, energy) > rtol * values
+    near[-1] = False  # 0 by definition
     if not near.any():
         return values, bounds
     k = int(np.flatnonzero(near)[-1]) + 1
@@ -346,16 +400,6 @@ def careful_nrc1_by_k(
     explicit = residuals(reading, [Basis(basis.vectors, shift)], double_precision=True)
     values[:k], bounds[:k] = leading_values(convention, basis, explicit.sums[0], explicit.count, double_precision=True)
     return values, bounds
-
-
-def _near_floor(
-    values: FloatArray, energy: float, statistics: Moments, rtol: float
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Where the floor of a second moment exceeds `rtol` of the value; never at k = d, which is 0 by definition."""
-    floor = trace_bound(0.0, energy, 0.0, statistics.relative_error)
-    near: np.ndarray[Any, np.dtype[np.bool_]] = floor > rtol * values
-    near[-1] = False
-    return near
 
 
 def subspace_value(
@@ -376,7 +420,18 @@ def subspace_value(
     value = max(float(np.trace(rest)), 0.0) if len(basis) < statistics.d else 0.0
     if convention.relative:
         value, energy = value / energy, 1.0
-    return value, trace_bound(value, energy, EPSILON * statistics.d, statistics.relative_error)
+    return value, trace_bound(value, energy, EPSILON * statistics.d, _floor(statistics, convention, energy))
+
+
+def _floor(statistics: Moments, convention: Convention, energy: float) -> float:
+    """Error of the second moment of the rows that a convention projects, in units where their energy is `energy`."""
+    if convention.unit_rows:
+        return 3.0 * statistics.relative_error * energy
+    error, total = statistics.covariance_error, float(np.trace(statistics.covariance))
+    if not convention.centered_rows:
+        offset = float(statistics.mean @ statistics.mean)
+        error, total = error + 2.0 * statistics.d**0.5 * EPSILON * offset, total + offset
+    return error / total * energy if convention.relative and total > 0.0 else error
 
 
 def needs_unit_rows(convention: Convention) -> bool:
@@ -406,7 +461,7 @@ class _CenteredUnitGram(Sums):
         self.precision = precision
         self.gram = np.zeros((len(mean), len(mean)))
 
-    def add(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         sums = kernels.gram(chunk.features, shift=self.mean, plain=False, unit="shifted", precision=self.precision)
         sums.unit_gram += self.gram
         self.gram = sums.unit_gram
@@ -426,7 +481,7 @@ class _PredictionErrors(Sums):
         self.bias = bias
         self.errors = np.zeros(len(bias))
 
-    def add(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         assert chunk.targets is not None
         self.errors = self.errors + kernels.prediction_error(chunk.features, self.weights, self.bias, chunk.targets)
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nrc_fast import kernels
-from nrc_fast.checkpoint import Checkpoint
+from nrc_fast.checkpoint import Checkpoint, require_writable
 from nrc_fast.conventions import Convention
 from nrc_fast.distributed import Team
 from nrc_fast.passes import ALWAYS_DOUBLE_VECTORS
 from nrc_fast.reading import AHEAD, Reading
-from nrc_fast.sources import Source, as_source
+from nrc_fast.sources import NoBatchesError, Source, as_source
 
 __all__ = ["Plan", "begin_reading", "parse_memory", "plan_reading"]
 
@@ -32,6 +34,8 @@ SEGMENT_ROWS = 4096
 SQUARE_ARRAYS = 8
 # Tiles that threads have for themselves (gram.cpp) and the blocks that they pack.
 WORKSPACE_BYTES = 80 << 20
+# Stacks of threads, small objects, and what allocators keep.
+OVERHEAD_BYTES = 4 << 20
 
 
 def parse_memory(memory: str | int | None) -> int | None:
@@ -65,12 +69,13 @@ def fixed_bytes(source: Source) -> int:
     square = 8 * source.d * source.d
     tiles = kernels.thread_count() * square
     blocks = kernels.thread_count() * 8 * 2 * BLOCK_ROWS * source.d
-    return SQUARE_ARRAYS * square + min(tiles, WORKSPACE_BYTES) + blocks + source.held_bytes
+    return SQUARE_ARRAYS * square + min(tiles, WORKSPACE_BYTES) + blocks + source.held_bytes + OVERHEAD_BYTES
 
 
 def bytes_per_row(source: Source, nonfinite: str) -> int:
     """Memory that each row of a chunk takes, over all chunks that are alive at the same time."""
-    alive = AHEAD + 2 if source.reads_ahead else 1
+    # One that is computed with, some that wait, one that is being read, and one that the allocator keeps.
+    alive = AHEAD + 3 if source.reads_ahead else 1
     # Rows that are not finite are taken out of a copy in memory.
     copies = 2 * source.row_bytes if nonfinite == "skip" else 0
     return alive * source.chunk_bytes_per_row + copies
@@ -124,13 +129,16 @@ def begin_reading(
     TypeError, ValueError, OSError
         It is not understood, has no rows, or does not fit the memory or the checkpoint.
     """
-    source = as_source(features, targets)
-    if source.count == 0 and team is None:
-        msg = f"{source.name} has shape (0, {source.d}): no samples to measure"
-        raise ValueError(msg)
-    if nonfinite not in ("raise", "skip"):
-        msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
-        raise ValueError(msg)
+    if checkpoint is not None:
+        require_writable(Path(checkpoint))
+    if team is None:
+        source = as_source(features, targets)
+        if source.count == 0:
+            msg = f"{source.name} has shape (0, {source.d}): no samples to measure"
+            raise ValueError(msg)
+        rereadable, is_double = source.rereadable, source.dtype == "float64"
+    else:
+        source, rereadable, is_double = _agreed_source(features, targets, team)
     rows = _rows_of_chunk(source, parse_memory(memory), nonfinite, chunk_rows)
     saved = None
     if checkpoint is not None:
@@ -140,7 +148,41 @@ def begin_reading(
         if team is not None and team.size > 1:
             path = path.with_name(f"{path.stem}.{team.rank}{path.suffix}")
         saved = Checkpoint(path, known | dict(identity or {}), checkpoint_every)
-    return Reading(source, rows, nonfinite=nonfinite, team=team, checkpoint=saved, progress=progress)
+    reading = Reading(source, rows, nonfinite=nonfinite, team=team, checkpoint=saved, progress=progress)
+    reading.rereadable, reading.is_double = rereadable, is_double
+    return reading
+
+
+def _agreed_source(features: Any, targets: Any, team: Team) -> tuple[Source, bool, bool]:
+    """The source of this process, whether those of all can be read again, and whether all are float64.
+
+    Every process enters, whatever became of its own source; what one raises, all raise.
+    """
+    source, failure = None, None
+    try:
+        source = as_source(features, targets)
+    except NoBatchesError:
+        pass  # a process may well have no rows, and the others know how wide they are
+    except Exception as error:
+        failure = error
+    team.require_success(failure)
+    has_rows = source is not None and source.count != 0
+    facts = [0.0] * 5
+    if source is not None:
+        facts = [1.0, source.d, source.n_targets, source.rereadable, source.dtype == "float64" or not has_rows]
+    table = team.gather(facts)
+    known = table[table[:, 0] > 0.0]
+    if len(known) == 0:
+        msg = "no process of the group has rows; there is nothing to measure"
+        raise ValueError(msg)
+    if (known[:, 1:3] != known[0, 1:3]).any():
+        listed = ", ".join(f"process {rank}: {row[1]:.0f} and {row[2]:.0f}" for rank, row in enumerate(table) if row[0])
+        msg = f"the processes have different numbers of features and targets ({listed})"
+        raise ValueError(msg)
+    if source is None:
+        d, n_targets = int(known[0, 1]), int(known[0, 2])
+        source = as_source(np.empty((0, d)), np.empty((0, n_targets)) if n_targets else None)
+    return source, bool(known[:, 3].all()), bool(known[:, 4].all())
 
 
 @dataclass(frozen=True)
@@ -190,11 +232,12 @@ def plan_reading(
     """The plan of a measurement with k components."""
     source = reading.source
     passes = [("statistics", "always")]
-    if source.rereadable:
+    if reading.rereadable:
         is_double = source.dtype == "float64" or precision == "highest"
         if convention.unit_rows and convention.centered_rows:
             passes.append(("centered unit rows", "always"))
         if not is_double:
+            passes.append(("statistics", "again, if the first rows lie far from the others"))
             passes.append(("statistics", "in float64, if a component cannot be told from rounding"))
             passes.append(("refinement", "if the features are collapsed"))
         passes.append(("residuals", "always"))

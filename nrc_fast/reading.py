@@ -27,6 +27,12 @@ AHEAD = 1
 class Reading:
     """A source and the way in which its passes are made.
 
+    Attributes
+    ----------
+    rereadable, is_double : bool
+        Whether rows can be read again, and whether they are float64: on all processes, or they would decide
+        differently on which passes to make.
+
     Parameters
     ----------
     source : Source
@@ -49,19 +55,25 @@ class Reading:
         checkpoint: Checkpoint | None = None,
         progress: bool | None = None,
     ) -> None:
+        if nonfinite not in ("raise", "skip"):
+            msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
+            raise ValueError(msg)
         self.source = source
+        self.rereadable = source.rereadable
+        self.is_double = source.dtype == "float64"
         self.chunk_rows = chunk_rows
         self.team = team
         self.skips = nonfinite == "skip"
         self._checkpoint = checkpoint
         self._progress = progress
         self._passes = 0
+        self._is_begun = False
         self._rows: int | None = None
 
     @property
     def can_read_again(self) -> bool:
         """Whether another pass can be made."""
-        return self.source.rereadable or self._passes == 0
+        return self.rereadable or self._passes == 0
 
     def run(self, title: str, sums: Sums) -> None:
         """Make a pass: add every chunk to the sums, and those of all processes together.
@@ -71,27 +83,45 @@ class Reading:
         ValueError, OSError
             A row is not finite or cannot be read; the message says which. With a checkpoint what was done is kept.
         RuntimeError
-            The source did not give the same number of rows as before.
+            The source did not give the same number of rows as before, or another process has failed.
         KeyboardInterrupt
             At the end of a chunk, after the checkpoint was written.
         """
+        if self.team is None:
+            self._pass(title, sums)
+            return
+        failure = None
+        try:
+            self._pass(title, sums)
+        except Exception as error:  # the others wait in the collectives of this pass
+            failure = error
+            if not self._is_begun:
+                sums.begin(None, self.team)
+        self.team.require_success(failure)
+        sums.reduce(self.team)
+
+    def _pass(self, title: str, sums: Sums) -> None:
         number = self._passes
         self._passes += 1
+        self._is_begun = False
         saved = None if self._checkpoint is None else self._checkpoint.resume(number, title)
         done, is_finished = 0, False
-        if saved is not None:
+        if saved is not None and (saved[0] or saved[1]):
             done, is_finished, arrays = saved
             sums.restore(arrays)
-            sums.begin(None, self.team)
+            self._begin(sums, None)
         if not is_finished:
             self._read(number, title, sums, done)
-        if self.team is not None:
-            sums.reduce(self.team)
+
+    def _begin(self, sums: Sums, chunk: Chunk | None) -> None:
+        """Once in every pass, for it may be a collective."""
+        if not self._is_begun:
+            sums.begin(chunk, self.team)
+            self._is_begun = True
 
     def _read(self, number: int, title: str, sums: Sums, done: int) -> None:
         count = self.source.count
         rows = done * self.chunk_rows if count is None else min(done * self.chunk_rows, count)
-        is_begun = done > 0
         with (
             self._interruptible() as interrupt,
             Progress(title, self.source.count, self._progress) as progress,
@@ -100,9 +130,6 @@ class Reading:
             progress.advance(rows)
             try:
                 for chunk in chunks:
-                    if not is_begun:
-                        sums.begin(chunk.finite() if self.skips else chunk, self.team)
-                        is_begun = True
                     self._add(sums, chunk)
                     done += 1
                     rows += chunk.features.count
@@ -111,32 +138,28 @@ class Reading:
                     self._record(number, title, sums, done, now=interrupt.is_set())
                     if interrupt.is_set():
                         raise KeyboardInterrupt
-            except Exception:
+                    del chunk  # before the next one comes, or one more would be alive than was planned
+            except Exception as error:
                 # Not for a second Ctrl-C, which may come between adding a chunk and counting it.
-                self._record(number, title, sums, done, now=True)
+                self._record_after(error, number, title, sums, done)
                 raise
-        if not is_begun:
-            sums.begin(None, self.team)
+        self._begin(sums, None)
         self._require_rows(rows)
         self._record(number, title, sums, done, is_finished=True)
 
     def _add(self, sums: Sums, chunk: Chunk) -> None:
         try:
-            self.add_finite(sums, chunk)
+            if not self._is_begun:
+                self._begin(sums, chunk.finite() if self.skips else chunk)
+            add_finite(sums, chunk, skips=self.skips)
         except (NonFiniteRowsError, UnreadableRowsError) as error:
             raise _located(error, chunk) from error
 
-    def add_finite(self, sums: Sums, chunk: Chunk) -> None:
-        """Add a chunk, without the rows that are not finite if they are to be skipped."""
-        if not self.skips:
-            sums.add(chunk)
-            return
-        if not chunk.has_finite_targets:
-            chunk = chunk.finite()
+    def _record_after(self, error: Exception, number: int, title: str, sums: Sums, done: int) -> None:
         try:
-            sums.add(chunk)
-        except NonFiniteRowsError:
-            sums.add(chunk.finite())
+            self._record(number, title, sums, done, now=True)
+        except OSError as failure:
+            raise error from failure  # what went wrong first is what the user must know
 
     def _record(
         self, number: int, title: str, sums: Sums, done: int, *, is_finished: bool = False, now: bool = False
@@ -190,11 +213,26 @@ class Reading:
 
 
 def _located(error: NonFiniteRowsError | UnreadableRowsError, chunk: Chunk) -> Exception:
-    if chunk.locate is None:
-        return error
+    """The same error, saying where the row is."""
     if isinstance(error, UnreadableRowsError):
-        return OSError(f"{chunk.locate(error.row)} cannot be read: {error.reason}")
-    return error.located(chunk.locate(error.first))
+        where = f"row {error.row}" if chunk.locate is None else chunk.locate(error.row)
+        return OSError(f"{where} cannot be read: {error.reason}")
+    is_of_targets = chunk.targets is not None and error.name == chunk.targets.name != chunk.features.name
+    locate = chunk.locate_targets if is_of_targets else chunk.locate
+    return error if locate is None else error.located(locate(error.first))
+
+
+def add_finite(sums: Sums, chunk: Chunk, *, skips: bool) -> None:
+    """Add a chunk, without the rows that are not finite if they are to be skipped."""
+    if not skips:
+        sums.add_chunk(chunk)
+        return
+    if not chunk.has_finite_targets:
+        chunk = chunk.finite()
+    try:
+        sums.add_chunk(chunk)
+    except NonFiniteRowsError:
+        sums.add_chunk(chunk.finite())
 
 
 def _ahead(chunks: Iterator[Chunk]) -> Generator[Chunk, None, None]:
@@ -228,6 +266,7 @@ def _ahead(chunks: Iterator[Chunk]) -> Generator[Chunk, None, None]:
             if isinstance(item, BaseException):
                 raise item
             yield item
+            del item
     finally:
         stopped.set()
         thread.join()

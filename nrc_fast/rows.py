@@ -21,6 +21,9 @@ __all__ = ["FileRows", "Rows", "UnreadableRowsError", "as_matrix", "as_rows", "u
 
 BoolArray = NDArray[np.bool_]
 
+# Rows that are looked at together, so that masks of single values stay small.
+FINITE_ROWS = 4096
+
 DTYPES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
 
 
@@ -75,11 +78,22 @@ class Rows:
 
     def finite_rows(self) -> BoolArray:
         """Which rows hold neither NaN nor infinite values, (N,)."""
-        if self.dtype == "bfloat16":
-            finite: BoolArray = ((self.array & 0x7F80) != 0x7F80).all(axis=1)
-        else:
-            finite = np.isfinite(self.array).all(axis=1)
+        finite = np.ones(self.count, dtype=np.bool_)
+        for first in range(0, self.count, FINITE_ROWS):
+            part = self.array[first : first + FINITE_ROWS]
+            is_finite = (part & 0x7F80) != 0x7F80 if self.dtype == "bfloat16" else np.isfinite(part)
+            finite[first : first + FINITE_ROWS] = is_finite.all(axis=1)
         return finite
+
+    def copy_to(self, target: np.ndarray[Any, Any]) -> None:
+        """Copy the rows into an array of their shape and storage.
+
+        Raises
+        ------
+        OSError
+            They cannot be read.
+        """
+        target[...] = self.array
 
     def take(self, mask: BoolArray) -> Rows:
         """A copy of the rows where `mask` is set."""
@@ -100,7 +114,7 @@ class FileRows(Rows):
     @property
     def matrix(self) -> _cpu.Matrix:
         """The matrix as the kernels take it."""
-        return _cpu.matrix_in_file(self.file.fileno(), self.offset, self.count, self.columns, DTYPES[self.dtype])
+        return _cpu.matrix_in_file(self.file.descriptor, self.offset, self.count, self.columns, DTYPES[self.dtype])
 
     def part(self, first: int, last: int) -> FileRows:
         """Rows `first` to `last`, not read."""
@@ -116,14 +130,24 @@ class FileRows(Rows):
             The file ends early or cannot be read.
         """
         values = np.empty(self.array.shape, self.array.dtype)
-        buffer = values.reshape(-1).view(np.uint8).data
+        self.copy_to(values)
+        return Rows(self.name, values, self.dtype)
+
+    def copy_to(self, target: np.ndarray[Any, Any]) -> None:
+        """Read the rows into an array whose rows lie one after the other.
+
+        Raises
+        ------
+        OSError
+            The file ends early or cannot be read.
+        """
+        buffer = target.reshape(-1).view(np.uint8).data
         done = 0
         while done < len(buffer):
-            part = os.preadv(self.file.fileno(), [buffer[done:]], self.offset + done)
+            part = os.preadv(self.file.descriptor, [buffer[done:]], self.offset + done)
             if part == 0:
-                raise unreadable(self.name, done // (self.columns * values.itemsize), 0)
+                raise unreadable(self.name, done // (self.columns * target.itemsize), 0)
             done += part
-        return Rows(self.name, values, self.dtype)
 
     def to_float64(self) -> FloatArray:
         """The rows as a new float64 array."""
@@ -179,6 +203,8 @@ def as_rows(values: Any, name: str, *, vector_is_column: bool = False) -> Rows:
     RuntimeError
         The array lies on a device that this build cannot compute on.
     """
+    if isinstance(values, Rows):
+        return values
     torch = _torch()
     if torch is not None and isinstance(values, torch.Tensor):
         return _tensor_rows(values, name, vector_is_column)

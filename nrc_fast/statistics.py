@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from operator import index
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast import kernels
@@ -11,8 +13,9 @@ from nrc_fast.checkpoint import load_arrays
 from nrc_fast.collapse import require_tolerance
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.distributed import Team
-from nrc_fast.kernels import NonFiniteRowsError
+from nrc_fast.linalg import FloatArray
 from nrc_fast.moments import FORMAT, Moments
+from nrc_fast.reading import add_finite
 from nrc_fast.report import Report
 from nrc_fast.sources import Chunk
 
@@ -78,6 +81,7 @@ class FeatureStatistics(Moments):
         precision: str = "high",
         nonfinite: str = "raise",
     ) -> None:
+        d, n_targets = index(d), index(n_targets)
         if d < 1 or n_targets < 0:
             msg = f"d is {d} and n_targets is {n_targets}; at least 1 feature and no negative number are expected"
             raise ValueError(msg)
@@ -86,7 +90,8 @@ class FeatureStatistics(Moments):
             raise ValueError(msg)
         self.nonfinite = nonfinite
         self._is_total = False
-        super().__init__(int(d), n_targets=int(n_targets), unit_rows=unit_rows, precision=precision)
+        self._lock = Lock()
+        super().__init__(d, n_targets=n_targets, unit_rows=unit_rows, precision=precision)
 
     def update(self, H: Any, Y: Any = None) -> FeatureStatistics:
         """Add a batch; when it raises, nothing was added.
@@ -114,16 +119,19 @@ class FeatureStatistics(Moments):
             msg = f"H has {features.count} rows and Y has {targets.count}; one per sample is expected in both"
             raise ValueError(msg)
         chunk = Chunk(features, targets)
-        if self.nonfinite == "raise":
-            self.add(chunk)
-            return self
-        if self.count == 0 or not chunk.has_finite_targets:
-            chunk = chunk.finite()  # the shift comes from rows that are kept
-        try:
-            self.add(chunk)
-        except NonFiniteRowsError:
-            self.add(chunk.finite())
+        skips = self.nonfinite == "skip"
+        with self._lock:  # batches may come from several threads
+            if skips and self.count == 0:
+                chunk = chunk.finite()  # the shift comes from rows that are kept
+            add_finite(self, chunk, skips=skips)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = Lock()
 
     def reset(self) -> FeatureStatistics:
         """Forget all rows; returns itself."""
@@ -149,7 +157,8 @@ class FeatureStatistics(Moments):
         if not isinstance(other, FeatureStatistics):
             msg = f"a {type(other).__name__} cannot be merged into statistics"
             raise TypeError(msg)
-        super().merge(other)
+        with self._lock:
+            super().merge(other)
         return self
 
     def all_reduce(self, group: Any = None) -> FeatureStatistics:
@@ -164,11 +173,19 @@ class FeatureStatistics(Moments):
         ------
         RuntimeError
             torch.distributed was not initialised, or these statistics hold the rows of all processes already.
+        ValueError
+            The statistics of the processes differ in their sizes; all of them raise.
         """
         if self._is_total:
             msg = "these statistics hold the rows of all processes already; reset() them before new rows are added up"
             raise RuntimeError(msg)
-        self.reduce(Team(group))
+        team = Team(group)
+        sizes = team.gather([self.d, self.n_targets, self.unit_rows])
+        if (sizes != sizes[0]).any():
+            listed = ", ".join(f"process {rank}: {d:.0f}, {n:.0f}, {bool(u)}" for rank, (d, n, u) in enumerate(sizes))
+            msg = f"the processes have statistics of different d, n_targets and unit_rows ({listed})"
+            raise ValueError(msg)
+        self.reduce(team)
         self._is_total = True
         return self
 
@@ -209,6 +226,9 @@ class FeatureStatistics(Moments):
 
     # ---- files ----
 
+    def _options(self) -> dict[str, Any]:
+        return {"nonfinite": self.nonfinite, "is_total": self._is_total}
+
     @classmethod
     def load(cls, path: str | Path) -> FeatureStatistics:
         """Read statistics that `save` wrote, on this or another machine.
@@ -221,11 +241,21 @@ class FeatureStatistics(Moments):
             It holds something else, or was written by a newer version.
         """
         header, arrays = load_arrays(Path(path), "statistics", FORMAT)
+        try:
+            return cls._from_file(header, arrays)
+        except (KeyError, TypeError, AttributeError) as error:
+            msg = f"{path} is damaged: {type(error).__name__} {error}"
+            raise OSError(msg) from error
+
+    @classmethod
+    def _from_file(cls, header: dict[str, Any], arrays: dict[str, FloatArray]) -> FeatureStatistics:
         statistics = cls(
             header["d"],
             n_targets=header["n_targets"],
             unit_rows=header["unit_rows"],
             precision=header["precision"],
+            nonfinite=header["options"].get("nonfinite", "raise"),
         )
+        statistics._is_total = header["options"].get("is_total", False)
         statistics.restore(arrays)
         return statistics

@@ -19,7 +19,7 @@ class Sums(ABC):
         """Called with the first chunk, or None where there are no rows, before anything is added."""
 
     @abstractmethod
-    def add(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk) -> None:
         """Add the rows of a chunk; when it raises, nothing was added."""
 
     @abstractmethod

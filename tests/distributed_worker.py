@@ -87,5 +87,49 @@ def stopped(H: Any, Y: Any, W: Any) -> dict[str, Any]:
     return resumed(H, Y, W)
 
 
+def failing(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    """What every process says when one of them has something wrong with its part."""
+    rank, group = dist.get_rank(), dist.group.WORLD
+    said: dict[str, Any] = {}
+
+    def attempt(name: str, features: Any, targets: Any = None, **options: Any) -> None:
+        try:
+            nrc.measure(features, targets, W, chunk_rows=64, group=group, **options)
+        except (ValueError, RuntimeError, OSError, TypeError) as error:
+            said[name] = f"{type(error).__name__}: {error}"
+        else:
+            said[name] = "nothing"
+
+    bad = H.copy()
+    if rank == 1:
+        bad[5] = np.nan
+    attempt("not finite in the first chunk", bad)
+    late = H.copy()
+    if rank == 1:
+        late[-1] = np.nan
+    attempt("not finite in the last chunk", late)
+    attempt("widths", H[:, :8] if rank == 1 else H)
+    attempt("kind", H.astype(int) if rank == 1 else H)
+    attempt("missing file", "missing.npy" if rank == 1 else H)
+    attempt("folder", H, save_statistics="missing/state.npz")
+    attempt("well", H, Y)
+    with pytest.raises(ValueError, match="statistics of different d"):
+        nrc.FeatureStatistics(3 + rank).all_reduce()
+    return said
+
+
+def mixed(H: Any, _: Any, W: Any) -> dict[str, Any]:
+    """Parts of every kind: no rows of another dtype, no batches at all, batches that are read once."""
+    rank, group = dist.get_rank(), dist.group.WORLD
+    H = H.astype(np.float32)
+    empty = np.empty((0, H.shape[1]))
+    parts = {
+        "empty float64": H if rank else empty,
+        "no batches": iter([H]) if rank else iter([]),
+        "once and again": [H] if rank else empty,
+    }
+    return {name: nrc.measure(part, W=W, chunk_rows=64, group=group).to_dict() for name, part in parts.items()}
+
+
 if __name__ == "__main__":
     main()

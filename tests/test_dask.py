@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 
 import dask
@@ -71,6 +72,32 @@ def test_bad_rows_are_named_by_block_or_skipped() -> None:
     report = nrc_dask.measure(*blocks, W, nonfinite="skip")
     assert (report.samples, report.skipped_rows) == (997, 3)
     assert report.nrc1 == pytest.approx(reference_nrc1(H[kept], 2, "nrc24"), rel=1e-12)
+
+
+def test_blocks_of_unknown_size_and_bad_options() -> None:
+    H, _, W = draw()
+    blocks = da.from_array(H, chunks=(300, 10))
+    kept = blocks[da.from_array(H[:, 0] > 1.0, chunks=300)]
+    assert np.isnan(kept.chunks[0]).all()
+    assert nrc_dask.measure(kept, W=W).nrc1 == pytest.approx(reference_nrc1(H[H[:, 0] > 1.0], 2, "nrc24"), rel=1e-12)
+    with pytest.raises(ValueError, match="nonfinite is 'drop'"):
+        nrc_dask.measure(blocks, W=W, nonfinite="drop")
+    with pytest.raises(TypeError, match="penalties is a int"):
+        nrc_dask.measure(blocks, W=W, penalties=3)
+
+
+def test_only_sums_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    H, _, W = draw()
+    sizes = []
+    original = nrc_dask._sums_of_block
+
+    def spying(empty: object, *arguments: object) -> object:
+        sizes.append(len(pickle.dumps((empty, arguments[:2]))))
+        return original(empty, *arguments)
+
+    monkeypatch.setattr(nrc_dask, "_sums_of_block", spying)
+    nrc_dask.measure(da.from_array(H, chunks=(100, 10)), W=W)
+    assert max(sizes) < 10_000 < H.nbytes
 
 
 def test_what_is_no_dask_array_is_refused() -> None:

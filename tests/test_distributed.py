@@ -110,6 +110,37 @@ def test_a_process_that_dies_can_be_resumed_with_the_others(tmp_path: Path, dies
     assert not [*(tmp_path / "run").glob("state*")]
 
 
+def test_what_goes_wrong_on_one_process_ends_on_all(tmp_path: Path) -> None:
+    H, Y, W = draw()
+    first, second = run(tmp_path / "run", "failing", H, Y, W, [400])
+    for name, words in (
+        (
+            "not finite in the first chunk",
+            "NonFiniteRowsError: H: 1 of 64 rows hold NaN or infinite values, the first is row 5;",
+        ),
+        ("not finite in the last chunk", "rows hold NaN or infinite values, the first is row 499;"),
+        ("kind", "TypeError: H has dtype int64"),
+        ("missing file", "FileNotFoundError: there is no file missing.npy"),
+    ):
+        assert words in second[name]
+        assert first[name] == "RuntimeError: process 1 of the group has failed; its own message says why"
+    for said in (first, second):
+        assert "different numbers of features and targets (process 0: 12 and 0, process 1: 8 and 0)" in said["widths"]
+        assert said["folder"].startswith("OSError: missing/state.npz cannot be written")
+        assert said["well"] == "nothing"
+
+
+def test_parts_of_every_kind_decide_alike(tmp_path: Path) -> None:
+    H, Y, W = draw()
+    W = np.random.default_rng(3).standard_normal((10, 12))
+    results = run(tmp_path / "run", "mixed", H, Y, W, [0])
+    assert results[0] == results[1]
+    for report in results[0].values():
+        assert report["samples"] == 900
+        reference = reference_nrc1(H.astype(np.float32), 10, "nrc24")
+        assert abs(report["nrc1"] - reference) <= report["bounds"]["nrc1"] + 1e-12
+
+
 def test_groups_have_totals_of_their_own(tmp_path: Path) -> None:
     H, Y, W = draw()
     results = run(tmp_path / "run", "grouped", H, Y, W, [100, 300, 650])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -356,6 +358,59 @@ def test_files_of_a_newer_version_are_refused_by_number(tmp_path: Path) -> None:
         np.savez(path, header=text, **arrays)
         with pytest.raises(ValueError, match=words):
             nrc.FeatureStatistics.load(path)
+
+
+def test_options_and_totals_are_saved(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    statistics = nrc.FeatureStatistics(2, nonfinite="skip")
+    statistics._is_total = True
+    statistics.save(path)
+    loaded = nrc.FeatureStatistics.load(path)
+    assert loaded.nonfinite == "skip"
+    with pytest.raises(RuntimeError):
+        loaded.all_reduce()
+
+
+def test_saving_keeps_links_and_permissions_and_refuses_devices(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.npz", tmp_path / "link.npz"
+    target.write_bytes(b"")
+    link.symlink_to(target)
+    nrc.FeatureStatistics(2).save(link)
+    assert link.is_symlink()
+    assert nrc.FeatureStatistics.load(target).d == 2
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    assert target.stat().st_mode == plain.stat().st_mode
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no regular file"):
+        nrc.FeatureStatistics(2).save(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no folder that can be written to"):
+        nrc.FeatureStatistics(2).save(tmp_path / "missing" / "state.npz")
+    with pytest.raises(OSError, match="is no folder that can be written to"):
+        nrc.measure(np.eye(4), n=1, checkpoint=tmp_path / "missing" / "state.npz")
+
+
+def test_threads_may_share_statistics() -> None:
+    H, Y, _ = draw(20, 200, 4, 1)
+    statistics = nrc.FeatureStatistics(4, n_targets=1)
+
+    def add() -> None:
+        for _ in range(300):
+            statistics.update(H, Y)
+
+    threads = [Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statistics.count == 4 * 300 * 200
+    copied = pickle.loads(pickle.dumps(statistics)).update(H, Y)
+    assert copied.count == statistics.count + 200
+
+
+def test_sizes_are_whole_numbers() -> None:
+    with pytest.raises(TypeError, match="float"):
+        nrc.FeatureStatistics(2.7)  # type: ignore[arg-type]
 
 
 def test_a_state_of_another_shape_is_refused(tmp_path: Path) -> None:

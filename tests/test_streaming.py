@@ -409,7 +409,7 @@ def test_the_plan_is_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (plan.rows, plan.bytes_per_pass) == (3000, spread.nbytes)
     assert "rows 3,000, 375.0 KiB in a pass" in str(plan)
     done.clear()
-    plan = nrc.plan(generated(spread, None, 100), n=2)
+    plan = nrc.plan(nrc.open(generated(spread, None, 100)), n=2)
     assert [title for title, _ in plan.passes] == ["statistics"]
     assert plan.rows is None
     assert "rows unknown" in str(plan)
@@ -441,10 +441,159 @@ def test_an_abandoned_pass_ends_its_thread(tmp_path: Path) -> None:
     class Refuses:
         def begin(self, *_: object) -> None: ...
 
-        def add(self, _: object) -> None:
+        def add_chunk(self, _: object) -> None:
             raise ZeroDivisionError
 
     reading = begin_reading(tmp_path / "H.npy", chunk_rows=10)
     with pytest.raises(ZeroDivisionError):
         reading.run("refused", Refuses())  # type: ignore[arg-type]
     assert not [thread for thread in threading.enumerate() if "nrc_fast" in thread.name]
+
+
+# ---- traps ----
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("offset", [0.0, 10.0, 100.0, 1e4])
+def test_first_rows_unlike_the_others_cost_no_digits(dtype: type, offset: float) -> None:
+    """Sorted data: the shift is the mean of rows that are nothing like the rest."""
+    rng = np.random.default_rng(0)
+    H = rng.standard_normal((60_000, 8)) * 0.7 ** np.arange(8)
+    H[:1024] += offset
+    H = H.astype(dtype)
+    W = rng.standard_normal((2, 8))
+    report = nrc.measure(H, W=W)
+    for name, reference in (
+        ("nrc1", reference_nrc1(H, 2, "nrc24")),
+        ("nrc2", reference_nrc2(H, W, "nrc24")),
+    ):
+        assert abs(getattr(report, name) - reference) <= report.bounds[name] + 1e-15
+    if offset <= 100.0:
+        assert report.bounds["nrc1"] < 0.1  # 1 says nothing
+    streamed = nrc.FeatureStatistics(8).update(H[:1]).update(H[1:]).report(W, convention="variance")
+    for k in range(1, 9):
+        error = abs(streamed.nrc1_by_k[k - 1] - reference_nrc1(H, k, "variance"))
+        assert error <= streamed.bounds["nrc1_by_k"][k - 1] + 1e-15
+    assert abs(streamed.nrc2 - reference_nrc2(H, W, "variance")) <= streamed.bounds["nrc2"] + 1e-15
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_merging_forgets_no_rounding(dtype: type) -> None:
+    rng = np.random.default_rng(1)
+    good, bad = (rng.standard_normal((3000, 6)) * 0.6 ** np.arange(6) for _ in range(2))
+    bad[0] = 1e5  # the shift of this part
+    good, bad = good.astype(dtype), bad.astype(dtype)
+    merged = nrc.FeatureStatistics(6).update(good)
+    merged += nrc.FeatureStatistics(6).update(bad[:1]).update(bad[1:])
+    report = merged.report(n=2, convention="variance")
+    H = np.concatenate([good, bad])
+    for k in range(1, 7):
+        error = abs(report.nrc1_by_k[k - 1] - reference_nrc1(H, k, "variance"))
+        assert error <= report.bounds["nrc1_by_k"][k - 1] + 1e-15
+    eigenvalues = np.linalg.eigvalsh(np.cov(H.astype(np.float64).T, bias=True))[::-1]
+    errors = np.abs(report.explained_variance_ratio - eigenvalues / eigenvalues.sum())
+    assert np.all(errors <= report.bounds["explained_variance_ratio"])
+
+
+def test_centered_unit_rows_next_to_their_mean_stay_within_their_bounds() -> None:
+    H = 0.1 + 1e-9 * np.random.default_rng(2).standard_normal((4000, 6))
+    report = nrc.measure(H, n=2, convention="id25")
+    for k in range(1, 6):
+        assert abs(report.nrc1_by_k[k - 1] - reference_nrc1(H, k, "id25")) <= report.bounds["nrc1_by_k"][k - 1]
+
+
+def test_small_shards_and_column_maps_stay_within_the_memory(tmp_path: Path) -> None:
+    memory = 48 << 20
+    block = np.random.default_rng(0).standard_normal((4000, 64), dtype=np.float32)
+    for number in range(200):
+        np.save(tmp_path / f"part_{number}.npy", block)
+    command = [sys.executable, "-c", STREAM, str(tmp_path / "part_*.npy"), str(memory), "path"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+    peak, planned, value = result.stdout.split()
+    assert int(peak) <= memory
+    assert 0.5 * int(peak) <= int(planned) <= memory
+    assert float(value) == pytest.approx(nrc.nrc1(block, 2), rel=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "w+", "c"])
+def test_maps_that_are_released_are_those_that_files_hold(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "H.bin"
+    H, _, _ = draw(20, 5000, 64, 2)
+    H.tofile(path)
+    mapped = np.memmap(path, np.float64, mode, shape=H.shape)
+    if mode != "r":
+        mapped[:] = 2 * H  # of a private map these are the only copy
+    wanted = mapped.copy()
+    nrc.measure(mapped, n=2, chunk_rows=500)
+    assert np.array_equal(mapped, wanted)
+
+
+def test_targets_that_are_not_finite_are_named_by_their_own_file(tmp_path: Path) -> None:
+    H, Y, _ = draw(21, 3000, 6, 2)
+    Y[2500, 1] = np.nan
+    np.save(tmp_path / "H.npy", H)
+    pattern = shards(tmp_path, "Y", Y, [1000, 2000])
+    with pytest.raises(ValueError, match=r"the first is row 500 of .*Y_2\.npy"):
+        nrc.measure(tmp_path / "H.npy", pattern)
+    with pytest.raises(ValueError, match=r"Y: 1 of 3000 rows .* the first is row 2500;"):
+        nrc.measure(H, Y)
+
+
+def test_files_that_are_listed_twice_or_are_no_files_are_refused(tmp_path: Path) -> None:
+    import os
+
+    H, _, _ = draw(22, 30, 4, 2)
+    np.save(tmp_path / "H.npy", H)
+    with pytest.raises(ValueError, match=r"H\.npy is listed more than once"):
+        nrc.open([tmp_path / "H.npy", str(tmp_path / "*.npy")])
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(ValueError, match=r"pipe\.npy is no regular file"):
+        nrc.open(tmp_path / "pipe.npy")
+    with pytest.raises(TypeError, match="in which nothing has a name"):
+        nrc.open([H[:10], H[10:]], key="h")
+    np.save(tmp_path / "I.npy", np.zeros((0, 4), np.float32))  # an empty shard has no say in the dtype
+    assert nrc.measure([tmp_path / "I.npy", tmp_path / "H.npy"], n=1).dtype == "float64"
+
+
+def test_looking_at_a_generator_takes_nothing_from_it() -> None:
+    H, _, _ = draw(23, 300, 4, 2)
+    with pytest.raises(TypeError, match="open it"):
+        nrc.plan(generated(H, None, 50), n=1)
+    source = nrc.open(generated(H, None, 50))
+    nrc.plan(source, n=1)
+    assert nrc.measure(source, n=1).samples == 300
+
+
+def test_all_rows_skipped_is_an_error_everywhere() -> None:
+    H, W = np.full((10, 4), np.nan), np.eye(2, 4)
+    for call in (
+        lambda: nrc.nrc1(H, 2, nonfinite="skip"),
+        lambda: nrc.nrc2(H, W, nonfinite="skip"),
+        lambda: nrc.nrc2(H, W, convention="id25", nonfinite="skip"),
+        lambda: nrc.measure(H, W=W, nonfinite="skip"),
+    ):
+        with pytest.raises(ValueError, match=r"all .*rows hold NaN"):
+            call()
+
+
+def test_a_second_read_of_one_metric_is_checked_too() -> None:
+    class Dropout:
+        def __init__(self) -> None:
+            self.rng = np.random.default_rng(0)
+
+        def __iter__(self) -> Iterator[np.ndarray]:
+            H, _, _ = draw(24, 400, 6, 2)
+            yield H * (self.rng.random(H.shape) > 0.1)
+
+    for convention in ("nrc24", "id25", "variance"):
+        with pytest.raises(RuntimeError, match="other features when it was read again"):
+            nrc.nrc1(Dropout(), 2, convention=convention)
+
+
+def test_large_means_are_no_reason_to_suspect_the_source() -> None:
+    rng = np.random.default_rng(0)
+    for H in (np.ones((50_000, 4)) + 1e-9 * rng.standard_normal((50_000, 4)), rng.standard_normal((50_000, 4)) + 1e6):
+        for dtype in (np.float64, np.float32):
+            nrc.measure(H.astype(dtype), n=2)
+            nrc.nrc1(H.astype(dtype), 2, convention="variance")

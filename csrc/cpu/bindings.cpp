@@ -36,6 +36,19 @@ Matrix matrix_in_file(int file, std::int64_t offset, std::int64_t rows, std::int
   return matrix;
 }
 
+// A descriptor that is closed with the object.
+class ReadableFile {
+ public:
+  explicit ReadableFile(int descriptor) : descriptor_(descriptor) {}
+  ReadableFile(const ReadableFile&) = delete;
+  ReadableFile& operator=(const ReadableFile&) = delete;
+  ~ReadableFile() { close(descriptor_); }
+  int descriptor() const { return descriptor_; }
+
+ private:
+  int descriptor_;
+};
+
 // Gives back the pages of a mapped file that lie wholly in a range; they are read again when they are needed.
 void release_pages(Address address, std::int64_t size) {
   const auto page = static_cast<Address>(sysconf(_SC_PAGESIZE));
@@ -144,6 +157,10 @@ PYBIND11_MODULE(_cpu, module) {
            py::arg("column_stride"), py::arg("dtype"));
   module.def("matrix_in_file", &matrix_in_file, py::arg("file"), py::arg("offset"), py::arg("rows"), py::arg("columns"),
              py::arg("dtype"));
+
+  py::class_<ReadableFile>(module, "ReadableFile", "Owner of a file descriptor.")
+      .def(py::init<int>(), py::arg("descriptor"))
+      .def_property_readonly("descriptor", &ReadableFile::descriptor);
 
   py::class_<RowCounts>(module, "RowCounts", "What the rows of one pass were like.")
       .def_readonly("zero", &RowCounts::zero)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +13,9 @@ from nrc_fast.collapse import require_tolerance
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.kernels import NonFiniteRowsError, as_rows, require_precision
 from nrc_fast.linalg import FloatArray
-from nrc_fast.moments import Moments
+from nrc_fast.moments import SHIFT_ROWS, Moments
 from nrc_fast.passes import gather, needs_unit_rows
-from nrc_fast.reading import Reading
+from nrc_fast.reading import Reading, add_finite
 from nrc_fast.report import Report
 from nrc_fast.rows import DTYPES
 from nrc_fast.sources import Chunk, Source
@@ -184,8 +183,8 @@ class _BlockReading(Reading):
 
         pairs = list(zip(self.source.features, self.source.targets, strict=True))
         if isinstance(sums, Moments):
-            self._fix_shift(sums, pairs)
-        add = delayed(partial(_sums_of_block, self, copy.deepcopy(sums)))
+            self._fix_shift(sums)
+        add = delayed(partial(_sums_of_block, copy.deepcopy(sums), self.skips))
         combine = delayed(sums.combined)
         parts = [add(number, *pair) for number, pair in enumerate(pairs)]
         while len(parts) > 1:
@@ -194,12 +193,14 @@ class _BlockReading(Reading):
             (total,) = compute(*parts)  # type: ignore[no-untyped-call]
             sums.restore(total)
 
-    def _fix_shift(self, sums: Moments, pairs: Sequence[Any]) -> None:
+    def _fix_shift(self, sums: Moments) -> None:
         """The mean of the first rows that there are, as every block must subtract the same."""
         from dask.base import compute
+        from dask.delayed import delayed
 
-        for pair in pairs:
-            chunk = _chunk(*compute(*pair))  # type: ignore[no-untyped-call]
+        first_rows = delayed(_first_rows)
+        for pair in zip(self.source.features, self.source.targets, strict=True):
+            chunk = _chunk(*compute(*map(first_rows, pair)))  # type: ignore[no-untyped-call]
             if self.skips:
                 chunk = chunk.finite()
             if chunk.features.count:
@@ -207,15 +208,19 @@ class _BlockReading(Reading):
                 return
 
 
+def _first_rows(block: Any) -> Any:
+    return None if block is None else block[:SHIFT_ROWS]
+
+
 def _chunk(features: Any, targets: Any) -> Chunk:
     rows = as_rows(features, "H")
     return Chunk(rows, None if targets is None else as_rows(targets, "Y", vector_is_column=True))
 
 
-def _sums_of_block(reading: Reading, empty: Sums, number: int, features: Any, targets: Any) -> dict[str, FloatArray]:
+def _sums_of_block(empty: Sums, skips: bool, number: int, features: Any, targets: Any) -> dict[str, FloatArray]:
     sums, chunk = copy.deepcopy(empty), _chunk(features, targets)
     try:
-        reading.add_finite(sums, chunk)
+        add_finite(sums, chunk, skips=skips)
     except NonFiniteRowsError as error:
         where = f"row {error.first} of block {number}"
         raise error.located(where) from error

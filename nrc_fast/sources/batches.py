@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -12,7 +13,11 @@ from nrc_fast.kernels import Rows, as_rows
 from nrc_fast.sources.source import Chunk, Source
 from nrc_fast.sources.table import ITEM_SIZES
 
-__all__ = ["BatchSource"]
+__all__ = ["BatchSource", "NoBatchesError"]
+
+
+class NoBatchesError(ValueError):
+    """An iterable without batches."""
 
 
 class BatchSource(Source):
@@ -46,7 +51,7 @@ class BatchSource(Source):
             first = next(iterator)
         except StopIteration:
             msg = f"{self.name} is empty: no samples to measure"
-            raise ValueError(msg) from None
+            raise NoBatchesError(msg) from None
         # Starting an iterator may be expensive (workers of a DataLoader): the one just started serves the first pass.
         self._started: Iterator[Any] | None = chain([first], iterator)
         features, targets = self._pair(first, 0)
@@ -101,6 +106,11 @@ class BatchSource(Source):
                 msg = f"batch {number} has no {', '.join(sorted(missing))}; it has {', '.join(map(str, batch))}"
                 raise ValueError(msg)
             return batch[key], None if target_key is None else batch[target_key]
+        if key is not None or target_key is not None:
+            msg = (
+                f"batch {number} is a {type(batch).__name__}, in which nothing has a name; leave out key and target_key"
+            )
+            raise TypeError(msg)
         if isinstance(batch, (tuple, list)):
             if len(batch) not in (1, 2):
                 msg = f"batch {number} has {len(batch)} parts; features, or features and targets are expected"
@@ -171,7 +181,8 @@ class _Joiner:
 
     def _chunk(self, part: tuple[Rows, Rows | None], count: int) -> Chunk:
         origins = self.origins
-        chunk = Chunk(*part, self.first, lambda row: _place(origins, row))
+        place = partial(_place, origins)
+        chunk = Chunk(*part, self.first, place, place)
         self.first += count
         self.held, self.origins, self.buffers = 0, [], None
         return chunk

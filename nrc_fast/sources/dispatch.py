@@ -120,7 +120,7 @@ def as_table(values: Any, role: str) -> Table:
         msg = f"{role} is a dask array; nrc_fast.integrations.dask.measure takes it, block by block"
         raise TypeError(msg)
     rows = values if isinstance(values, Rows) else as_rows(values, role, vector_is_column=role == "Y")
-    is_mapped = isinstance(values, np.memmap) and values.mode in ("r", "r+")
+    is_mapped = isinstance(values, np.memmap) and values.mode in ("r", "r+", "w+")
     return MappedTable(rows) if is_mapped and np.may_share_memory(rows.array, values) else ArrayTable(rows)
 
 

@@ -12,10 +12,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from nrc_fast import kernels
 from nrc_fast.kernels import Rows, UnreadableRowsError
 from nrc_fast.sources.compressed_npz import CompressedTable
 from nrc_fast.sources.stored import StoredMatrix, Wanted, pick, reading
-from nrc_fast.sources.table import OpenFile, RawTable, Table, storage_dtype
+from nrc_fast.sources.table import RawTable, Table, storage_dtype
 
 __all__ = ["open_npy", "open_npz"]
 
@@ -175,7 +176,7 @@ class _ColumnTable(_CopyingTable):
         columns = np.empty((self.columns, last - first), storage_dtype(self.dtype))
         if columns.size == 0:
             return Rows(self.name, columns.T, self.dtype)
-        file = OpenFile(self.raw.path)
+        file = kernels.open_file(self.raw.path)
         for number, column in enumerate(columns):
             start = number * self.count + first
             done = _read_at(file, column, self.raw.offset + start * column.itemsize)
@@ -184,11 +185,11 @@ class _ColumnTable(_CopyingTable):
         return Rows(self.name, self._native(columns).array.T, self.dtype)
 
 
-def _read_at(file: OpenFile, out: np.ndarray[Any, Any], offset: int) -> int:
+def _read_at(file: kernels.ReadableFile, out: np.ndarray[Any, Any], offset: int) -> int:
     buffer = out.data.cast("B")
     done = 0
     while done < len(buffer):
-        part = os.preadv(file.fileno(), [buffer[done:]], offset + done)
+        part = os.preadv(file.descriptor, [buffer[done:]], offset + done)
         if part == 0:
             break
         done += part

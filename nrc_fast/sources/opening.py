@@ -108,9 +108,17 @@ def _open(path: PathOrPaths, wanted: Wanted) -> Table:
     if not isinstance(path, (str, PathLike)):
         name = f"{len(path)} files"
         tables = [table for part in path for table in _open_all(part, wanted)]
+        _require_distinct([table.name for table in tables])
         return ShardedTable(name if len(path) != 1 else str(path[0]), tables)
     tables = _open_all(path, wanted)
     return tables[0] if len(tables) == 1 else ShardedTable(fspath(path), tables)
+
+
+def _require_distinct(names: Sequence[str]) -> None:
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        msg = f"{twice[0]} is listed more than once; its rows would count as often"
+        raise ValueError(msg)
 
 
 def _open_all(path: str | PathLike[str], wanted: Wanted) -> list[Table]:
@@ -141,6 +149,9 @@ def _open_one(path: Path, wanted: Wanted) -> Table:
     if not path.exists():
         msg = f"there is no file {path}"
         raise FileNotFoundError(msg)
+    if not path.is_file():
+        msg = f"{path} is no regular file; a pipe or a device cannot be read twice, or from the middle"
+        raise ValueError(msg)
     for suffix, reader in READERS.items():
         if path.name.lower().endswith(suffix):
             return reader(path, wanted)

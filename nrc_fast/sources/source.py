@@ -25,8 +25,8 @@ class Chunk:
         The targets are in memory; the features may be in a file.
     first : int
         Number of the first row in its source.
-    locate : callable
-        Says in words where row i of the chunk is.
+    locate, locate_targets : callable
+        Say in words where row i of the chunk and its targets are.
     skipped : int
         Rows that were left out because they are not finite.
     """
@@ -35,6 +35,7 @@ class Chunk:
     targets: Rows | None
     first: int = 0
     locate: Callable[[int], str] | None = None
+    locate_targets: Callable[[int], str] | None = None
     skipped: int = 0
 
     @property
@@ -52,7 +53,9 @@ class Chunk:
             return self
         targets = None if self.targets is None else self.targets.take(keep)
         skipped = self.skipped + int(np.count_nonzero(~keep))
-        return replace(self, features=features.take(keep), targets=targets, locate=None, skipped=skipped)
+        return replace(
+            self, features=features.take(keep), targets=targets, locate=None, locate_targets=None, skipped=skipped
+        )
 
 
 class Source(ABC):
@@ -133,6 +136,10 @@ class Source(ABC):
         raise TypeError(msg)
 
 
+def _locator(table: Table, start: int) -> Callable[[int], str]:
+    return lambda row: table.locate(start + row)
+
+
 class TableSource(Source):
     """Features and targets in tables.
 
@@ -193,10 +200,13 @@ class TableSource(Source):
         for start in range(self._first + first * rows, self._last, rows):
             stop = min(start + rows, self._last)
             targets = None if self.targets is None else self.targets.load(start, stop)
-            yield Chunk(self.features.read(start, stop), targets, start - self._first, self._locator(start))
-
-    def _locator(self, start: int) -> Callable[[int], str]:
-        return lambda row: self.features.locate(start + row)
+            yield Chunk(
+                self.features.read(start, stop),
+                targets,
+                start - self._first,
+                _locator(self.features, start),
+                None if self.targets is None else _locator(self.targets, start),
+            )
 
     def release(self, chunk: Chunk) -> None:
         """Give back the pages of mapped files."""

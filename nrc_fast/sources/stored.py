@@ -156,6 +156,9 @@ def matrix_shape(name: str, shape: Sequence[int], dtype: str, role: str, hint: s
         advice = hint or "Convert it, for example to float32"
         msg = f"{name} has dtype {dtype}; {', '.join(ITEM_SIZES)} are supported. {advice}"
         raise TypeError(msg)
+    if any(type(size) is not int or size < 0 for size in shape):
+        msg = f"{name} has shape {tuple(shape)}; is it damaged?"
+        raise ValueError(msg)
     if math.prod(shape) * ITEM_SIZES[dtype] > sys.maxsize:
         msg = f"{name} has shape {tuple(shape)}, which no file can hold; is it damaged?"
         raise ValueError(msg)

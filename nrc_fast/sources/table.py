@@ -18,6 +18,9 @@ from nrc_fast.kernels import FileRows, Rows, UnreadableRowsError
 
 __all__ = ["ArrayTable", "FileStamp", "MappedTable", "RawTable", "ShardedTable", "Table", "storage_dtype"]
 
+# What Linux maps around a page that is touched.
+FAULT_AROUND_BYTES = 64 << 10
+
 ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -81,8 +84,20 @@ class Table(ABC):
         OSError
             As `read`.
         """
+        loaded = np.empty((last - first, self.columns), storage_dtype(self.dtype))
+        self.copy_to(loaded, first, last)
+        return Rows(self.name, loaded, self.dtype)
+
+    def copy_to(self, target: np.ndarray[Any, Any], first: int, last: int) -> None:
+        """Copy rows `first` to `last` into an array.
+
+        Raises
+        ------
+        OSError
+            As `read`.
+        """
         try:
-            return self.read(first, last).loaded()
+            self.read(first, last).copy_to(target)
         except UnreadableRowsError as error:
             msg = f"{self.locate(first + error.row)} cannot be read: {error.reason}"
             raise OSError(msg) from error
@@ -139,7 +154,14 @@ class MappedTable(ArrayTable):
     @property
     def chunk_bytes_per_row(self) -> int:
         """The pages that a row lies in."""
-        return max(self.row_bytes, abs(self.rows.array.strides[0]))
+        row_stride, column_stride = map(abs, self.rows.array.strides)
+        return max(self.row_bytes, row_stride) if row_stride >= column_stride else self.row_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Columns that lie apart each begin and end within pages, which the system maps some more around."""
+        row_stride, column_stride = map(abs, self.rows.array.strides)
+        return 0 if row_stride >= column_stride else 2 * FAULT_AROUND_BYTES * self.columns
 
     def release(self, first: int, last: int) -> None:
         """Give back the pages of rows `first` to `last`."""
@@ -176,23 +198,6 @@ class FileStamp:
     def _look(self) -> tuple[int, int]:
         status = self.path.stat()
         return status.st_size, status.st_mtime_ns
-
-
-class OpenFile:
-    """A file that is closed together with the last rows that need it."""
-
-    _descriptor = -1
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-
-    def fileno(self) -> int:
-        """Its descriptor."""
-        return self._descriptor
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
 
 
 class RawTable(Table):
@@ -237,9 +242,9 @@ class RawTable(Table):
         """Rows `first` to `last`; the system is told to fetch them."""
         self.stamp.check()
         offset = self.offset + first * self.row_bytes
-        file = OpenFile(self.path)
+        file = kernels.open_file(self.path)
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), offset, (last - first) * self.row_bytes, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(file.descriptor, offset, (last - first) * self.row_bytes, os.POSIX_FADV_WILLNEED)
         shape = np.broadcast_to(np.empty((), storage_dtype(self.dtype)), (last - first, self.columns))
         return FileRows(self.name, shape, self.dtype, file, offset)
 
@@ -261,9 +266,9 @@ class ShardedTable(Table):
         if not shards:
             msg = f"{name}: there are no files"
             raise ValueError(msg)
-        first = shards[0]
+        first = next((shard for shard in shards if shard.count), shards[0])
         for shard in shards[1:]:
-            if (shard.columns, shard.dtype) != (first.columns, first.dtype):
+            if shard.count and (shard.columns, shard.dtype) != (first.columns, first.dtype):
                 msg = (
                     f"{shard.name} has {shard.columns} columns of {shard.dtype}; "
                     f"{first.name} and all before it have {first.columns} of {first.dtype}"
@@ -278,8 +283,8 @@ class ShardedTable(Table):
 
     @property
     def chunk_bytes_per_row(self) -> int:
-        """That of its shards."""
-        return max(shard.chunk_bytes_per_row for shard in self.shards)
+        """Chunks that lie in several shards are copied together."""
+        return self.row_bytes if len(self.shards) > 1 else self.shards[0].chunk_bytes_per_row
 
     @property
     def held_bytes(self) -> int:
@@ -295,7 +300,7 @@ class ShardedTable(Table):
         joined = np.empty((last - first, self.columns), storage_dtype(self.dtype))
         at = 0
         for index, start, stop in spans:
-            joined[at : at + stop - start] = self.shards[index].load(start, stop).array
+            self.shards[index].copy_to(joined[at : at + stop - start], start, stop)
             at += stop - start
         return Rows(self.name, joined, self.dtype)
 
