@@ -9,20 +9,12 @@ import numpy as np
 
 from nrc_fast import bounds, kernels, metrics
 from nrc_fast.collapse import component_numbers, weight_basis
+from nrc_fast.components import leading_values, nrc1_by_k, principal_basis, residual_value, subspace_value
 from nrc_fast.conventions import CONVENTIONS, Convention
 from nrc_fast.kernels import Basis
 from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
 from nrc_fast.moments import Moments
-from nrc_fast.passes import (
-    careful_residuals,
-    leading_values,
-    nrc1_by_k,
-    prediction_errors,
-    principal_basis,
-    require_same_rows,
-    residual_value,
-    subspace_value,
-)
+from nrc_fast.passes import careful_residuals, prediction_errors, require_same_rows
 from nrc_fast.reading import Reading
 from nrc_fast.report import Report
 from nrc_fast.ufm.closed_form import Prediction, predicted_spectrum

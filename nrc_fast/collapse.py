@@ -9,20 +9,11 @@ from typing import Any, SupportsFloat, overload
 import numpy as np
 
 from nrc_fast import kernels, metrics
+from nrc_fast.components import careful_nrc1_by_k, needs_unit_rows, principal_basis, residual_value, subspace_value
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.kernels import Basis
 from nrc_fast.linalg import EPSILON, FloatArray, row_space_basis, scale_to_unit
-from nrc_fast.passes import (
-    careful_nrc1_by_k,
-    careful_residuals,
-    gather,
-    mean_of,
-    needs_unit_rows,
-    principal_basis,
-    require_same_rows,
-    residual_value,
-    subspace_value,
-)
+from nrc_fast.passes import careful_residuals, gather, mean_of, require_same_rows
 from nrc_fast.planning import begin_reading
 from nrc_fast.reading import Reading
 from nrc_fast.sources import TableSource, as_table

@@ -11,9 +11,10 @@ from nrc_fast import kernels
 from nrc_fast.assembly import Assembly, Head, require_penalties
 from nrc_fast.checkpoint import require_writable
 from nrc_fast.collapse import require_tolerance
+from nrc_fast.components import needs_unit_rows
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.distributed import Team
-from nrc_fast.passes import gather, needs_unit_rows
+from nrc_fast.passes import gather
 from nrc_fast.planning import Plan, begin_reading, plan_reading
 from nrc_fast.report import Report
 

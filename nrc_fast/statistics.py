@@ -14,9 +14,10 @@ from nrc_fast.collapse import require_tolerance
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.distributed import Team
 from nrc_fast.linalg import FloatArray
-from nrc_fast.moments import FORMAT, Moments
+from nrc_fast.moments import Moments
 from nrc_fast.reading import add_finite
 from nrc_fast.report import Report
+from nrc_fast.shifted_sums import FORMAT, ShiftedSums
 from nrc_fast.sources import Chunk
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class FeatureStatistics(Moments):
         self.merge(other)
         return self
 
-    def merge(self, other: Moments) -> FeatureStatistics:  # type: ignore[override]
+    def merge(self, other: ShiftedSums) -> FeatureStatistics:  # type: ignore[override]
         """Add the rows of another part, whatever its shift; returns itself.
 
         Raises

@@ -41,6 +41,7 @@ LAYERS = [
         "sums",
         "bounds",
         "checkpoint",
+        "shifted_sums",
         "moments",
         "metrics",
     ),
@@ -48,7 +49,7 @@ LAYERS = [
     *("ufm.inputs", "ufm.scaling", "ufm.targets", "ufm.spectral", "ufm.solution", "ufm.closed_form"),
     *("ufm.refine", "ufm.deep", "ufm.predict", "ufm.geometry", "ufm.stability", "ufm.start", "ufm.trajectory"),
     *("ufm.dynamics", "ufm.setup", "ufm.descent", "ufm"),
-    *("reading", "passes", "planning", "report"),
+    *("reading", "passes", "components", "planning", "report"),
     *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
     *("demo", "diagnostics", "cli", "__main__"),
 ]

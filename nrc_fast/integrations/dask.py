@@ -10,14 +10,15 @@ import numpy as np
 
 from nrc_fast.assembly import Assembly, Head
 from nrc_fast.collapse import require_tolerance
+from nrc_fast.components import needs_unit_rows
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.kernels import NonFiniteRowsError, as_rows, require_precision
 from nrc_fast.linalg import FloatArray
-from nrc_fast.moments import SHIFT_ROWS, Moments
-from nrc_fast.passes import gather, needs_unit_rows
+from nrc_fast.passes import gather
 from nrc_fast.reading import Reading, add_finite
 from nrc_fast.report import Report
 from nrc_fast.rows import DTYPES
+from nrc_fast.shifted_sums import SHIFT_ROWS, ShiftedSums
 from nrc_fast.sources import Chunk, Source
 from nrc_fast.statistics import FeatureStatistics
 from nrc_fast.sums import Sums
@@ -182,7 +183,7 @@ class _BlockReading(Reading):
         from dask.delayed import delayed
 
         pairs = list(zip(self.source.features, self.source.targets, strict=True))
-        if isinstance(sums, Moments):
+        if isinstance(sums, ShiftedSums):
             self._fix_shift(sums)
         add = delayed(partial(_sums_of_block, copy.deepcopy(sums), self.skips))
         combine = delayed(sums.combined)
@@ -193,7 +194,7 @@ class _BlockReading(Reading):
             (total,) = compute(*parts)  # type: ignore[no-untyped-call]
             sums.restore(total)
 
-    def _fix_shift(self, sums: Moments) -> None:
+    def _fix_shift(self, sums: ShiftedSums) -> None:
         """The mean of the first rows that there are, as every block must subtract the same."""
         from dask.base import compute
         from dask.delayed import delayed

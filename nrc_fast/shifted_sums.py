@@ -1,0 +1,372 @@
+"""Sufficient statistics of features and targets as additive float64 sums about a shift: one read of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nrc_fast import kernels
+from nrc_fast.checkpoint import save_arrays
+from nrc_fast.distributed import Team
+from nrc_fast.kernels import GramSums, Rows
+from nrc_fast.linalg import FloatArray
+from nrc_fast.rows import DTYPES
+from nrc_fast.sources import Chunk
+from nrc_fast.sums import Sums
+
+__all__ = ["FORMAT", "SHIFT_ROWS", "ShiftedSums", "block_rows"]
+
+# Of the files that hold statistics.
+FORMAT = 1
+SHIFT_ROWS = 1024
+# Sums of squares of float64 numbers beyond these limits have over- or underflowed, or their squares will.
+SMALLEST_ENERGY = 1e-150
+LARGEST_ENERGY = 1e150
+# What is counted, rows of each dtype too. "single": rows that were multiplied in float32; "tiny": rows of chunks
+# whose squares underflow; "blocks": what kernels add up inside of one of the "parts", the calls of `add_chunk`.
+COUNTS = ("rows", "zero", "skipped", "single", "tiny", "tiny_targets", "blocks", "parts", *DTYPES)
+# Sums of squares about the shift that was subtracted when they were added: of features whose products are float64, of
+# features whose products are float32, and of targets. Rounding is relative to these, whatever shift comes later.
+MAGNITUDES = ("double", "single", "targets")
+# Everything that adds up over rows. The products are lower triangles.
+ADDITIVE = ("counts", "magnitudes", "column_sums", "gram", "unit_gram", "cross", "target_sums", "target_gram")
+
+
+class ShiftedSums(Sums):
+    """Counts, shifted sums, Gram matrices and cross moments of the rows seen so far.
+
+    The sums are of h - s with s the mean of the first rows, so that a large mean costs no digits. Precision: rows
+    that are not float64 are multiplied in float32 blocks of a few hundred rows that are added up in float64, unless
+    `precision` is "highest".
+
+    Parameters
+    ----------
+    d : int
+        Number of features.
+    n_targets : int
+        Number of target outputs; 0 for no targets.
+    unit_rows : bool
+        Whether the unit-row Gram is summed too, at the cost of a second product.
+    precision : {"high", "highest", "fast"}
+    products : bool
+        Without them only counts and sums are added, which is all that means need.
+    """
+
+    def __init__(
+        self,
+        d: int,
+        *,
+        n_targets: int = 0,
+        unit_rows: bool = False,
+        precision: str = "high",
+        products: bool = True,
+    ) -> None:
+        kernels.require_precision(precision)
+        self.d = d
+        self.n_targets = n_targets
+        self.unit_rows = unit_rows
+        self.precision = precision
+        self.products = products
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        gram_size = self.d if self.products else 0
+        unit_size = gram_size if self.unit_rows else 0
+        self._replace(
+            {
+                "counts": np.zeros(len(COUNTS)),
+                "magnitudes": np.zeros(len(MAGNITUDES)),
+                "column_sums": np.zeros(self.d),
+                "gram": np.zeros((gram_size, gram_size)),
+                "unit_gram": np.zeros((unit_size, unit_size)),
+                "cross": np.zeros((self.n_targets, self.d)),
+                "target_sums": np.zeros(self.n_targets),
+                "target_gram": np.zeros((self.n_targets, self.n_targets)),
+            }
+        )
+
+    def _replace(self, state: dict[str, FloatArray]) -> None:
+        # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
+        self._state = state
+
+    # ---- adding rows ----
+
+    def begin(self, chunk: Chunk | None, team: Team | None) -> None:
+        """Fix the shift: the mean of the first rows, those of the first process that has any."""
+        shifts = self._shifts()
+        if shifts is None and chunk is not None and chunk.features.count:
+            shifts = np.concatenate(self._first_means(chunk))
+        if team is not None:
+            shifts = team.first(shifts, self.d + self.n_targets)
+        if shifts is not None and "shift" not in self._state:
+            self._replace(self._state | {"shift": shifts[: self.d].copy(), "target_shift": shifts[self.d :].copy()})
+
+    def _shifts(self) -> FloatArray | None:
+        state = self._state
+        return np.concatenate([state["shift"], state["target_shift"]]) if "shift" in state else None
+
+    def _first_means(self, chunk: Chunk) -> tuple[FloatArray, FloatArray]:
+        shift = _first_mean(chunk.features)
+        if not chunk.features.is_double:
+            # Exactly representable where the kernels subtract it in float32.
+            shift = shift.astype(np.float32).astype(np.float64)
+        return shift, np.zeros(0) if chunk.targets is None else _first_mean(chunk.targets)
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Add the rows of a chunk; when it raises, nothing was added.
+
+        Raises
+        ------
+        kernels.NonFiniteRowsError
+            A row of the chunk is not finite.
+        ValueError
+            The values are so large that their squares are no float64 numbers.
+        """
+        features, targets = chunk.features, chunk.targets
+        self._check_widths(features, targets)
+        if "shift" not in self._state:
+            self.begin(chunk, None)
+        counts = np.zeros(len(COUNTS))
+        counts[COUNTS.index("skipped")] = chunk.skipped
+        if features.count == 0:
+            self._replace(self._state | {"counts": self._state["counts"] + counts})
+            return
+        shift, target_shift = self._state["shift"], self._state["target_shift"]
+        target_sums = None
+        if targets is not None:
+            # The targets' own moments come from the same kernel, in float64 whatever their dtype.
+            target_sums = kernels.gram(targets, shift=target_shift, precision="highest")
+            counts[COUNTS.index("tiny_targets")] = self._tiny_rows(target_sums, targets, target_shift)
+        sums = kernels.gram(
+            features,
+            shift=shift,
+            plain=self.products,
+            unit="raw" if self.unit_rows and self.products else None,
+            targets=targets,
+            target_shift=None if targets is None else target_shift,
+            precision=self.precision,
+        )
+        if self.products:
+            counts[COUNTS.index("tiny")] = self._tiny_rows(sums, features, shift)
+        counts[COUNTS.index("rows")] = sums.rows
+        counts[COUNTS.index("zero")] = sums.zero_rows
+        counts[COUNTS.index(features.dtype)] = sums.rows
+        counts[COUNTS.index("blocks")] = -(-sums.rows // block_rows())
+        counts[COUNTS.index("parts")] = 1
+        counts[COUNTS.index("single")] = 0 if sums.double_precision else sums.rows
+        magnitudes = np.zeros(len(MAGNITUDES))
+        magnitudes[0 if sums.double_precision else 1] = np.trace(sums.gram)
+        magnitudes[2] = 0.0 if target_sums is None else np.trace(target_sums.gram)
+        self._add({"counts": counts, "magnitudes": magnitudes}, sums, target_sums)
+
+    def _check_widths(self, features: Rows, targets: Rows | None) -> None:
+        n_targets = 0 if targets is None else targets.columns
+        if features.columns != self.d or n_targets != self.n_targets:
+            msg = (
+                f"{features.name} has {features.columns} features and {n_targets} targets; "
+                f"these statistics are of {self.d} and {self.n_targets}"
+            )
+            raise ValueError(msg)
+
+    def _tiny_rows(self, sums: GramSums, rows: Rows, shift: FloatArray) -> int:
+        """Refuse rows whose squares are no float64 numbers; how many there are whose squares vanish."""
+        energy = float(np.trace(sums.gram)) / sums.rows
+        if not energy < LARGEST_ENERGY:
+            msg = f"{rows.name} is so large that squares leave the range of float64; divide it by a constant first"
+            raise ValueError(msg)
+        vanishes = energy < SMALLEST_ENERGY and np.any(rows.part(0, SHIFT_ROWS).to_float64() != shift)
+        return sums.rows if vanishes else 0
+
+    def _add(self, new: dict[str, FloatArray], sums: GramSums, target_sums: GramSums | None) -> None:
+        state = self._state
+        new = new | {"column_sums": sums.column_sums}
+        if self.products:
+            new["gram"] = sums.gram
+            if self.unit_rows:
+                new["unit_gram"] = sums.unit_gram
+        if target_sums is not None:
+            new |= {"cross": sums.cross, "target_gram": target_sums.gram, "target_sums": target_sums.column_sums}
+        self._replace(state | {name: np.add(part, state[name], out=part) for name, part in new.items()})
+
+    # ---- parts of the rows ----
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The state; not a copy."""
+        return dict(self._state)
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        """Take over a state that `arrays` gave.
+
+        Raises
+        ------
+        ValueError
+            Something is missing, has another shape or is not finite.
+        """
+        shapes = {name: array.shape for name, array in self._state.items() if name in ADDITIVE}
+        if "shift" in arrays:
+            shapes |= {"shift": (self.d,), "target_shift": (self.n_targets,)}
+        for name, shape in shapes.items():
+            if name not in arrays or arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
+                found = arrays[name].shape if name in arrays else "nothing"
+                msg = f"the saved {name} is {found} or not finite; finite values of shape {shape} are expected"
+                raise ValueError(msg)
+        if (arrays["counts"] < 0.0).any() or (arrays["magnitudes"] < 0.0).any():
+            msg = "the saved counts are negative"
+            raise ValueError(msg)
+        if arrays["counts"][0] and "shift" not in arrays:
+            msg = "the saved shift is nothing; finite values are expected where there are rows"
+            raise ValueError(msg)
+        self._replace({name: np.array(arrays[name], dtype=np.float64) for name in shapes})
+
+    def save(self, path: str | Path) -> None:
+        """Write the statistics to a .npz file, all or nothing; `FeatureStatistics.load` reads it.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        names = ("d", "n_targets", "unit_rows", "precision")
+        header = {"kind": "statistics", "format": FORMAT} | {name: getattr(self, name) for name in names}
+        header["options"] = self._options()
+        save_arrays(Path(path), header, self.arrays())
+
+    def _options(self) -> dict[str, Any]:
+        """What a subclass saves besides."""
+        return {}
+
+    def reduce(self, team: Team) -> None:
+        """Add up the parts of all processes; parts with other shifts are brought to that of the first."""
+        common = team.first(self._shifts(), self.d + self.n_targets)
+        if common is None:
+            return
+        state = self._shifted_to(common[: self.d].copy(), common[self.d :].copy())
+        state |= {name: state[name].copy() for name in ADDITIVE}
+        team.sum([state[name] for name in ADDITIVE])
+        self._replace(state)
+
+    @staticmethod
+    def combined(states: Sequence[dict[str, FloatArray]]) -> dict[str, FloatArray]:
+        """The state for the rows of several with the same shift, in their order."""
+        additive = [{name: state[name] for name in ADDITIVE} for state in states]
+        return states[0] | Sums.combined(additive)
+
+    def merge(self, other: ShiftedSums) -> None:
+        """Add the rows of another part; its shift may differ.
+
+        Raises
+        ------
+        ValueError
+            The widths or what is summed differ.
+        """
+        for name in ("d", "n_targets", "unit_rows", "products"):
+            if getattr(self, name) != getattr(other, name):
+                msg = f"parts with {name} = {getattr(self, name)} and {getattr(other, name)} do not add up"
+                raise ValueError(msg)
+        if "shift" not in other._state:
+            self._replace(self._state | {"counts": self._state["counts"] + other._state["counts"]})
+            return
+        mine = self._state if "shift" in self._state else other._state
+        theirs = other._shifted_to(mine["shift"], mine["target_shift"])
+        self._replace(theirs | {name: self._state[name] + theirs[name] for name in ADDITIVE})
+
+    def _shifted_to(self, shift: FloatArray, target_shift: FloatArray) -> dict[str, FloatArray]:
+        """The state as if another shift had been subtracted.
+
+        With ``delta = s - s'``: ``sum (h - s')(h - s')^T = G + r delta^T + delta r^T + N delta delta^T``,
+        r = sum (h - s), and so on.
+        """
+        state = self._state
+        if "shift" not in state:
+            return state | {"shift": shift, "target_shift": target_shift}
+        delta, target_delta = state["shift"] - shift, state["target_shift"] - target_shift
+        sums, target_sums = state["column_sums"], state["target_sums"]
+        count = float(state["counts"][0])
+        moved = {"shift": shift, "target_shift": target_shift}
+        if delta.any():
+            half = sums + 0.5 * count * delta
+            if self.products:
+                moved["gram"] = state["gram"] + np.tril(np.outer(half, delta) + np.outer(delta, half))
+            moved["column_sums"] = sums + count * delta
+        if target_delta.any():
+            half = target_sums + 0.5 * count * target_delta
+            moved["target_gram"] = state["target_gram"] + np.tril(
+                np.outer(half, target_delta) + np.outer(target_delta, half)
+            )
+            moved["target_sums"] = target_sums + count * target_delta
+        moved["cross"] = (
+            state["cross"]
+            + np.outer(target_delta, sums)
+            + np.outer(target_sums, delta)
+            + count * np.outer(target_delta, delta)
+        )
+        return state | moved
+
+    # ---- counts ----
+
+    def _count(self, name: str) -> int:
+        return int(self._state["counts"][COUNTS.index(name)])
+
+    @property
+    def count(self) -> int:
+        """Rows that were added."""
+        return self._count("rows")
+
+    @property
+    def zero_rows(self) -> int:
+        """Rows that are all zeros."""
+        return self._count("zero")
+
+    @property
+    def skipped(self) -> int:
+        """Rows that were left out because they were not finite."""
+        return self._count("skipped")
+
+    @property
+    def dtype(self) -> str:
+        """That of the features; "mixed" for several, empty without rows."""
+        found = [dtype for dtype in DTYPES if self._count(dtype)]
+        return found[0] if len(found) == 1 else "mixed" if found else ""
+
+    @property
+    def is_double(self) -> bool:
+        """Whether all products were taken in float64."""
+        return self._count("single") == 0
+
+    def require_scale(self) -> None:
+        """Check that the squares of the rows are float64 numbers.
+
+        Raises
+        ------
+        ValueError
+            They underflow.
+        """
+        for name, tiny, gram in (("H", "tiny", "gram"), ("Y", "tiny_targets", "target_gram")):
+            if self._count(tiny) and float(np.trace(self._state[gram])) < SMALLEST_ENERGY * self.count:
+                msg = f"{name} is so small that squares leave the range of float64; multiply it by a constant first"
+                raise ValueError(msg)
+
+
+def block_rows() -> int:
+    """Rows that the kernels multiply together."""
+    rows = kernels.build_config()["gram_block_rows"]
+    assert isinstance(rows, int)
+    return rows
+
+
+def _first_mean(rows: Rows) -> FloatArray:
+    """Mean of the first rows, of those that are finite."""
+    first: FloatArray = rows.part(0, SHIFT_ROWS).to_float64()
+    first = first[np.isfinite(first).all(axis=1)]
+    if len(first) == 0:
+        return np.zeros(rows.columns)
+    # Taken from the first row on, so that rows that are all equal have exactly zero variance.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean: FloatArray = first[0] + (first - first[0]).mean(axis=0)
+    if not np.isfinite(mean).all():
+        return np.zeros(rows.columns)
+    return mean
