@@ -23,6 +23,7 @@ from nrc_fast.report import Report
 from nrc_fast.sources import Source
 from nrc_fast.sources import open_source as open  # noqa: A004 - the natural name, and never imported with *
 from nrc_fast.statistics import FeatureStatistics
+from nrc_fast.tap import watch
 
 __version__ = "0.1.0"
 
@@ -41,4 +42,5 @@ __all__ = [
     "nrc3_gamma",
     "open",
     "plan",
+    "watch",
 ]

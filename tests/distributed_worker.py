@@ -21,6 +21,7 @@ def main() -> None:
     H, Y, W = parts[f"H{rank}"], parts[f"Y{rank}"], parts["W"]
     result: dict[str, Any] = globals()[task](H, Y, W)
     (folder / f"result{rank}.json").write_text(json.dumps(result))
+    dist.barrier()  # nobody leaves while others still talk
     dist.destroy_process_group()
 
 
@@ -41,6 +42,20 @@ def measured(H: Any, Y: Any, W: Any) -> dict[str, Any]:
         for convention in nrc.CONVENTIONS
     }
     return reports | {"float32": nrc.measure(H.astype(np.float32), Y, W, chunk_rows=64, group=group).to_dict()}
+
+
+def watched(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    """A head in DistributedDataParallel; a process without rows makes no forward pass."""
+    import torch
+
+    head = torch.nn.Linear(W.shape[1], W.shape[0], dtype=torch.float64)
+    head.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.zeros(len(W), dtype=torch.float64)})
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(head))
+    with torch.no_grad(), nrc.watch(model, layers=["0"]) as layers:
+        for first in range(0, len(H), 100):
+            layers.set_targets(Y[first : first + 100])
+            model(torch.from_numpy(H[first : first + 100]))
+    return layers["0"].all_reduce().report().to_dict()
 
 
 def grouped(H: Any, Y: Any, W: Any) -> dict[str, Any]:

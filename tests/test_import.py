@@ -36,6 +36,7 @@ LAYERS = [
     ),
     *("ufm.closed_form", "ufm", "progress", "reading", "passes", "planning", "plot", "report"),
     *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
+    *("evaluation", "layer_rows", "tap"),
     *("demo", "diagnostics", "cli", "__main__"),
 ]
 
