@@ -18,6 +18,7 @@ if find_spec("nrc_fast._cpu") is None:
 from nrc_fast.collapse import nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
 from nrc_fast.conventions import CONVENTIONS, Convention
 from nrc_fast.measurement import measure, plan
+from nrc_fast.monitor import Monitor
 from nrc_fast.planning import Plan
 from nrc_fast.report import Report
 from nrc_fast.sources import Source
@@ -31,6 +32,7 @@ __all__ = [
     "CONVENTIONS",
     "Convention",
     "FeatureStatistics",
+    "Monitor",
     "Plan",
     "Report",
     "Source",

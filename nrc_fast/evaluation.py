@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
-__all__ = ["WRAPPERS", "evaluating", "require_library", "run_model", "split_batch", "unwrapped"]
+__all__ = ["WRAPPERS", "evaluating", "require_library", "run_model", "runnable", "split_batch", "unwrapped"]
 
 # How batches that are mappings call their targets, in the order in which they are looked for.
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
@@ -58,6 +58,15 @@ def unwrapped(model: Any) -> Any:
             return model
 
 
+def runnable(model: Any) -> Any:
+    """What an evaluation calls: inside DistributedDataParallel, whose forward pass waits for the other processes."""
+    torch = require_library("torch", "torch")
+    parallel = torch.nn.parallel.DistributedDataParallel if torch.distributed.is_available() else ()
+    while isinstance(model, parallel):
+        model = model.module
+    return model
+
+
 def split_batch(batch: Any) -> tuple[Any, Any]:
     """Inputs and targets of a batch of a loader.
 
@@ -92,19 +101,22 @@ def split_batch(batch: Any) -> tuple[Any, Any]:
         found = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
     msg = (
         f"a batch is {found}; pairs of inputs and targets, or mappings with one of {', '.join(TARGET_KEYS)}, are "
-        "expected. Give forward=, which takes the model and a batch and returns the targets"
+        "expected. Give split=, which takes a batch and returns what the model is called with, and the targets"
     )
     raise TypeError(msg)
 
 
-def run_model(model: Any, batch: Any) -> Any:
-    """Call a model with the inputs of a batch; returns its targets."""
-    inputs, targets = split_batch(batch)
+def run_model(model: Any, inputs: Any) -> Any:
+    """Call a model: with the parts of a mapping as keywords, those of a tuple or list as arguments.
+
+    Examples
+    --------
+    >>> run_model(lambda a, b: a - b, {"b": 1, "a": 3}), run_model(abs, -2)
+    (2, 2)
+    """
     if isinstance(inputs, Mapping):
-        model(**inputs)
-    else:
-        model(inputs)
-    return targets
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
 @contextmanager
@@ -121,9 +133,11 @@ def evaluating(model: Any, loader: Any = None) -> Iterator[None]:
     torch = require_library("torch", "torch")
     modes = [(module, module.training) for module in model.modules()]
     restore = _random_states(torch, loader)
+    # A compiled model does not see hooks that were added after its first call.
+    set_stance = getattr(torch.compiler, "set_stance", None)
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), nullcontext() if set_stance is None else set_stance("force_eager"):
             yield
     finally:
         for module, training in modes:

@@ -36,8 +36,8 @@ LAYERS = [
     ),
     *("ufm.closed_form", "ufm", "progress", "reading", "passes", "planning", "plot", "report"),
     *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
-    *("evaluation", "layer_rows", "tap"),
-    *("demo", "diagnostics", "cli", "__main__"),
+    *("evaluation", "layer_rows", "tap", "history", "monitor", "integrations.loggers"),
+    *("demo_runs", "demo_text", "demo", "diagnostics", "cli", "__main__"),
 ]
 
 
