@@ -17,6 +17,7 @@ if find_spec("nrc_fast._cpu") is None:
 
 from nrc_fast.collapse import nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
 from nrc_fast.conventions import CONVENTIONS, Convention
+from nrc_fast.deep_nrc import measure_layers
 from nrc_fast.measurement import measure, plan
 from nrc_fast.monitor import Monitor
 from nrc_fast.planning import Plan
@@ -37,6 +38,7 @@ __all__ = [
     "Report",
     "Source",
     "measure",
+    "measure_layers",
     "nrc1",
     "nrc2",
     "nrc3",

@@ -18,7 +18,7 @@ from nrc_fast.statistics import FeatureStatistics
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["WatchedLayer", "WatchedLayers", "head_of", "last_linear", "watch"]
+__all__ = ["WatchedLayer", "WatchedLayers", "head_of", "last_linear", "named_layers", "watch"]
 
 MODES = ("any", "train", "eval")
 
@@ -130,8 +130,13 @@ def _plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
+def named_layers(model: Any) -> list[tuple[str, Any]]:
+    """The modules of a model by name, as ``named_modules()``, without the prefixes of wrappers."""
+    return [(_plain_name(name), module) for name, module in unwrapped(model).named_modules()]
+
+
 def _find(torch: Any, model: Any, layer: Any) -> tuple[str, Any]:
-    names = {_plain_name(name): module for name, module in unwrapped(model).named_modules()}
+    names = dict(named_layers(model))
     if isinstance(layer, torch.nn.Module):
         for name, module in names.items():
             if module is unwrapped(layer):
@@ -183,6 +188,10 @@ class WatchedLayer:
     layer : torch.nn.Module
     passes : int
         Forward passes in the chosen mode, read or not.
+    on_rows : callable or None
+        Is given the rows and targets instead of the statistics.
+    on_first : callable or None
+        Called at the first pass.
     """
 
     def __init__(
@@ -202,6 +211,7 @@ class WatchedLayer:
         self.layer = layer
         self.passes = 0
         self.on_rows: Callable[[Any, Any], None] | None = None
+        self.on_first: Callable[[], None] | None = None
         self._every, self._max_rows, self._positions, self._mode = every, max_rows, positions, mode
         self._mask, self._options = mask, statistics
         self._statistics: FeatureStatistics | None = None
@@ -222,6 +232,8 @@ class WatchedLayer:
             return
         targets, self._targets = self._targets, None
         self.passes += 1
+        if self.passes == 1 and self.on_first is not None:
+            self.on_first()
         if (self.passes - 1) % self._every or (self._max_rows is not None and self._rows_read >= self._max_rows):
             return
         values = next((value for value in (*args, *kwargs.values()) if hasattr(value, "detach")), None)
@@ -417,8 +429,7 @@ def last_linear(model: Any) -> str:
         There is none.
     """
     torch = require_library("torch", "torch")
-    named = unwrapped(model).named_modules()
-    names = [_plain_name(name) for name, module in named if isinstance(module, torch.nn.Linear)]
+    names = [name for name, module in named_layers(model) if isinstance(module, torch.nn.Linear)]
     if not names:
         msg = f"{type(model).__name__} has no torch.nn.Linear; name the layer whose features are wanted (layer=)"
         raise ValueError(msg)
