@@ -44,6 +44,13 @@ def measured(H: Any, Y: Any, W: Any) -> dict[str, Any]:
     return reports | {"float32": nrc.measure(H.astype(np.float32), Y, W, chunk_rows=64, group=group).to_dict()}
 
 
+def classes(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    from nrc_fast.classification import ClassStatistics
+
+    statistics = ClassStatistics(H.shape[1], len(W)).update(H, Y[:, 0].astype(int))
+    return statistics.all_reduce().report(W[:, :-1], W[:, -1]).to_dict()
+
+
 def watched(H: Any, Y: Any, W: Any) -> dict[str, Any]:
     """A head in DistributedDataParallel; a process without rows makes no forward pass."""
     import torch

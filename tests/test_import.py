@@ -36,7 +36,18 @@ LAYERS = [
     ),
     *("ufm.closed_form", "ufm", "progress", "reading", "passes", "planning", "plot", "report"),
     *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
-    *("evaluation", "layer_rows", "tap", "history", "monitor", "integrations.loggers", "deep_nrc"),
+    *(
+        "evaluation",
+        "layer_rows",
+        "tap",
+        "history",
+        "monitor",
+        "integrations.loggers",
+        "deep_nrc",
+        "class_metrics",
+        "classification",
+        "dimension",
+    ),
     *("demo_runs", "demo_text", "demo", "diagnostics", "cli", "__main__"),
 ]
 
