@@ -51,6 +51,20 @@ def classes(H: Any, Y: Any, W: Any) -> dict[str, Any]:
     return statistics.all_reduce().report(W[:, :-1], W[:, -1]).to_dict()
 
 
+def torchmetric(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    import torch
+
+    from nrc_fast.integrations.torchmetrics import NRC
+
+    metric = NRC(H.shape[1], Y.shape[1], head=torch.from_numpy(W))
+    if len(H):
+        metric.update(H, Y)
+    values = metric.compute()
+    if len(H):  # what this process has seen is what it had before
+        assert metric.statistics.count == len(H)
+    return {name: float(value) for name, value in values.items()}
+
+
 def watched(H: Any, Y: Any, W: Any) -> dict[str, Any]:
     """A head in DistributedDataParallel; a process without rows makes no forward pass."""
     import torch
