@@ -19,6 +19,7 @@ from nrc_fast import kernels, metrics
 from nrc_fast.evaluation import evaluating, require_library, run_model, runnable, split_batch
 from nrc_fast.linalg import FloatArray, clipped_spectrum, covariance_spectrum, scale_to_unit
 from nrc_fast.moments import Moments
+from nrc_fast.report import without_nan
 from nrc_fast.tap import WatchedLayers, named_layers, watch
 
 __all__ = ["COLLAPSED_NOISE", "DeepReport", "LayerCollapse", "first_collapsed", "layer_collapse", "measure_layers"]
@@ -256,8 +257,7 @@ class DeepReport:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The report as JSON text (NaN becomes null), also written to `path` if one is given."""
-        layers = [_null_for_nan(asdict(layer)) for layer in self.layers]
-        text = json.dumps(_null_for_nan(self.to_dict()) | {"layers": layers}, indent=2)
+        text = json.dumps(without_nan(self.to_dict()), indent=2)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
@@ -273,10 +273,6 @@ class DeepReport:
         from nrc_fast.plot import plot_layers
 
         return plot_layers(self)
-
-
-def _null_for_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
 
 
 def measure_layers(

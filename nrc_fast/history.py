@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from nrc_fast import kernels, metrics
 from nrc_fast.linalg import FloatArray, covariance_spectrum, scale_to_unit
-from nrc_fast.report import NAN, Report
+from nrc_fast.report import NAN, Report, without_nan
 
 __all__ = ["History", "Record"]
 
@@ -142,15 +141,38 @@ class History:
         ValueError
             The report has another n than those before.
         """
-        if self._records and report.n != self.n:
-            msg = f"the report has n = {report.n} and this history has n = {self.n}; start another History"
+        return self._append(Record.of(step, report), report.n, W, covariance)
+
+    def add_weights(self, step: int, W: Any, covariance: Any) -> Record:
+        """Add the weights of a step whose features are not known; all but NRC3 and gamma is NaN.
+
+        Parameters
+        ----------
+        step, W, covariance
+            As in `add`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            W is no float matrix, or has another number of rows than those before.
+        """
+        gram = metrics.head_gram(scale_to_unit(kernels.as_matrix(W, "W")[0])[0])
+        sigma = np.array(covariance, dtype=np.float64)
+        gamma = metrics.optimal_gamma(gram, sigma)
+        unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
+        found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": metrics.nrc3_value(gram, sigma, gamma)}
+        return self._append(Record(step=step, **found), len(gram), W, covariance)
+
+    def _append(self, record: Record, n: int, W: Any, covariance: Any) -> Record:
+        if self._records and n != self.n:
+            msg = f"the report has n = {n} and this history has n = {self.n}; start another History"
             raise ValueError(msg)
-        self.n = report.n
+        self.n = n
         self.target_covariance = np.array(covariance, dtype=np.float64)
         weights, _ = kernels.as_matrix(W, "W")
         self._head_grams.append(metrics.head_gram(scale_to_unit(weights)[0]))
-        self._records.append(Record.of(step, report))
-        return self._records[-1]
+        self._records.append(record)
+        return record
 
     def records(self, gamma: str | float = "last") -> tuple[Record, ...]:
         """The records, with NRC3 for one gamma.
@@ -234,7 +256,7 @@ class History:
         OSError
             The file cannot be written.
         """
-        text = json.dumps(_null_for_nan(self.to_dict()), indent=1)
+        text = json.dumps(without_nan(self.to_dict()), indent=1)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
@@ -315,11 +337,3 @@ class History:
 
 def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
     return tuple(NAN if value is None else value for value in values)
-
-
-def _null_for_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _null_for_nan(part) for key, part in value.items()}
-    return [_null_for_nan(part) for part in value] if isinstance(value, list) else value
