@@ -1,6 +1,7 @@
 """Benchmarks: ours and rivals, interleaved in one run, with the error of each beside its time.
 
 python bench/run.py --routine nrc1 [--shape 400000x256] [--dtype float32] [--runs 5] [--out results.json]
+python bench/run.py --routine watch [--shape 256x256] [--runs 5]
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-ROUTINES = ("nrc1",)
+ROUTINES = {"nrc1": "400000x256", "watch": "256x256"}  # and their usual shapes
 
 
 def machine() -> dict[str, str]:
@@ -29,13 +30,13 @@ def machine() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--routine", choices=ROUTINES, required=True)
-    parser.add_argument("--shape", default="400000x256", help="rows x features")
+    parser.add_argument("--routine", choices=list(ROUTINES), required=True)
+    parser.add_argument("--shape", help="rows x features; of watch: batch x width of the hidden layers")
     parser.add_argument("--dtype", default="float32", choices=["float64", "float32", "float16"])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path, help="also write the rows and the machine as JSON")
     options = parser.parse_args()
-    rows, d = (int(size) for size in options.shape.split("x"))
+    rows, d = (int(size) for size in (options.shape or ROUTINES[options.routine]).split("x"))
     routine = importlib.import_module(f"routines.{options.routine}")
     results = routine.run(rows, d, options.dtype, options.runs)
     for row in results:

@@ -264,6 +264,7 @@ def _draw_shares(panel: Any, steps: Sequence[int], records: Sequence[Any], n: in
     for k in range(min(count, len(COLOURS) - 1)):
         _draw_line(panel, k + 1, steps, [record.explained_variance_ratio[k] for record in records], f"number {k + 1}")
     _finish_panel(panel, "step", log=False)
+    panel.legend(fontsize="small", frameon=False, ncols=2, loc="center right")
     panel.set_ylim(-0.02, 1.02)
 
 

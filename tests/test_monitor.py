@@ -262,6 +262,20 @@ def test_wandb_gets_the_numbers() -> None:
         assert "nrc/nrc3" not in values
 
 
+@pytest.mark.filterwarnings("ignore")  # wandb's own, of several kinds
+def test_wandb_itself_takes_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    target = wandb.init(project="nrc", dir=tmp_path, mode="offline")
+    run = Run(loggers=[loggers.WeightsAndBiases(target)])
+    last = run.monitor.history.records("each")[-1]
+    summary = dict(target.summary)
+    target.finish()
+    assert summary["nrc/step"] == 20
+    for name in ("nrc1", "nrc2", "nrc3", "mse"):
+        assert summary[f"nrc/{name}"] == getattr(last, name)
+
+
 def test_panels_hold_the_history(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     figure = run.monitor.plot()
