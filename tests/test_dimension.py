@@ -31,10 +31,10 @@ def test_estimate_is_that_of_the_definition(d: int) -> None:
 
 
 def test_close_neighbours_far_from_the_origin() -> None:
-    """Pairs 1e-6 apart among rows of size 1 and a mean of 1000: distances from products would be noise."""
+    """Triples 1e-8 apart among rows of size 1 and a mean of 1000: distances from products would be noise."""
     rng = np.random.default_rng(1)
     X = rng.standard_normal((200, 40)) + 1000.0
-    X = np.concatenate([X, X + 1e-6 * rng.standard_normal(X.shape), X + 1e-6 * rng.standard_normal(X.shape)])
+    X = np.concatenate([X, X + 1e-8 * rng.standard_normal(X.shape), X + 1e-8 * rng.standard_normal(X.shape)])
     assert two_nn(X)[0] == pytest.approx(by_definition(X - 1000.0), rel=1e-3)
 
 
