@@ -309,7 +309,8 @@ def measure_layers(
     split : callable, optional
         From a batch to what the model is called with, and the targets.
     group : torch.distributed.ProcessGroup, optional
-        Every process gives its own samples and gets the report of all.
+        Every process gives its own samples and gets the report of all; one without samples has the layers in the
+        order of their names in the model.
 
     Returns
     -------
@@ -346,6 +347,11 @@ def measure_layers(
         layer.on_first = lambda name=name: order.append(name)
     with evaluating(model, loader), watched:
         errors = _run(model, loader, watched, split)
+    if group is not None:
+        errors = _sum_over(group, errors)
+    if errors[1] == 0:
+        msg = "the loader has no samples; there is nothing to measure"
+        raise ValueError(msg)
     for layer in watched.values():
         if group is not None:
             layer.all_reduce(group)
@@ -353,8 +359,6 @@ def measure_layers(
     found = tuple(_collapse_of(name, watched, rank) for name in order)
     statistics = watched[order[0]].statistics
     sigma = statistics.target_covariance
-    if group is not None:
-        errors = _sum_over(group, errors)
     return DeepReport(
         layers=found,
         samples=int(errors[1]),
@@ -385,9 +389,6 @@ def _run(model: Any, loader: Iterable[Any], watched: WatchedLayers, split: Any) 
         matches = isinstance(outputs, torch.Tensor) and outputs.shape == Y.shape
         errors[0] += float((outputs.double() - Y.double()).square().sum()) if matches else math.nan
         errors[1] += len(Y)
-    if errors[1] == 0:
-        msg = "the loader has no samples; there is nothing to measure"
-        raise ValueError(msg)
     return errors
 
 

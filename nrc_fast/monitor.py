@@ -54,7 +54,8 @@ class Monitor:
         Each is called as ``logger(step, values)`` after an evaluation; `nrc_fast.integrations.loggers` has some. NRC3
         of these values is that of the step's own gamma, as the last one is not known yet.
     group : torch.distributed.ProcessGroup, optional
-        Every process of the group has a part of the samples and gets the numbers of all; all must call.
+        Every process of the group has a part of the samples, at least one batch, and gets the numbers of all; all
+        must call.
     name : str
         What plots call the run.
 

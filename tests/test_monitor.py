@@ -178,6 +178,25 @@ def test_compiled_model_is_measured_after_its_first_call() -> None:
     assert record.nrc1 == pytest.approx(reference_nrc1(H, 3), rel=1e-6)
 
 
+def test_processes_share_the_samples(tmp_path: Path, neighbour: Any) -> None:
+    others = neighbour("test_distributed")
+    H, Y, W = others.draw()
+    results = others.run(tmp_path / "run", "monitored", H, Y, W, [150])
+    H = H / np.sqrt(1.0 + 1e-5)  # what a fresh BatchNorm does in evaluation mode
+    errors = np.mean(np.sum((H @ W.T - Y) ** 2, axis=1))
+    for result in results:
+        for features in ("held", "streamed", "again"):
+            found = result[features]
+            assert found["nrc1"] == pytest.approx(reference_nrc1(H, 2), rel=1e-9)
+            assert found["nrc2"] == pytest.approx(reference_nrc2(H, W), rel=1e-9)
+            assert found["nrc3"] == pytest.approx(reference_nrc3(W, Y), rel=1e-6)
+            assert found["mse"] == pytest.approx(errors, rel=1e-9)
+        assert result["layer"]["mse"] == pytest.approx(errors, rel=1e-9)
+        assert result["layer"]["samples"] == 900
+        noise = result["layer"]["layers"][0]["noise_fraction"]
+        assert noise == pytest.approx(reference_nrc1(H, 2, "variance"), rel=1e-9)
+
+
 # ---- files, loggers, plots ----
 
 

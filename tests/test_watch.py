@@ -336,6 +336,29 @@ def test_wrapped_models_answer_to_their_own_names(tmp_path: Path) -> None:
     close_to(watched["head"].statistics, features_of(model, X))
 
 
+def test_sharded_heads_are_watched_and_their_weights_gathered(tmp_path: Path) -> None:
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("this torch has no fully_shard")
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        model, X, Y = network().eval(), draw(50, 6), draw(50, 2, seed=2)
+        H, W = features_of(model, X), model.head.weight.detach().clone()
+        mesh = distributed.device_mesh.init_device_mesh("cpu", (1,))
+        fsdp.fully_shard(model.head, mesh=mesh)
+        fsdp.fully_shard(model, mesh=mesh)
+        with nrc.watch(model, layers=["head"]) as watched:
+            model(X).sum().backward()
+        report = watched["head"].report()
+        record = nrc.Monitor(model, [(X, Y)]).evaluate()
+    finally:
+        distributed.destroy_process_group()
+    assert abs(report.nrc2 - reference_nrc2(H, W)) <= report.bounds["nrc2"]
+    assert record.nrc2 == pytest.approx(reference_nrc2(H, W), rel=1e-6)
+    assert record.nrc3 == pytest.approx(reference_nrc3(W, Y), rel=1e-6)
+
+
 def test_a_submodule_called_module_is_no_wrapper() -> None:
     class Wrapper(nn.Module):
         def __init__(self) -> None:
