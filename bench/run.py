@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROUTINES = ("gram", "residual", "nrc1", "all_k", "nrc3", "descend", "update", "memory", "stream")
+ROUTINES = ("gram", "residual", "nrc1", "all_k", "nrc3", "descend", "update", "memory", "stream", "watch")
 
 
 def main() -> None:

@@ -16,25 +16,35 @@ if find_spec("nrc_fast._cpu") is None:
     raise ImportError(_msg)
 
 from nrc_fast import ufm as ufm
+from nrc_fast.classification import ClassStatistics, measure_classes
 from nrc_fast.collapse import nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
 from nrc_fast.conventions import CONVENTIONS, Convention
+from nrc_fast.deep_nrc import measure_layers
+from nrc_fast.dimension import intrinsic_dimension
 from nrc_fast.measurement import measure, plan
+from nrc_fast.monitor import Monitor
 from nrc_fast.planning import Plan
 from nrc_fast.report import Report
 from nrc_fast.sources import Source
 from nrc_fast.sources import open_source as open  # noqa: A004 - the natural name, and never imported with *
 from nrc_fast.statistics import FeatureStatistics
+from nrc_fast.tap import watch
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CONVENTIONS",
+    "ClassStatistics",
     "Convention",
     "FeatureStatistics",
+    "Monitor",
     "Plan",
     "Report",
     "Source",
+    "intrinsic_dimension",
     "measure",
+    "measure_classes",
+    "measure_layers",
     "nrc1",
     "nrc2",
     "nrc3",
@@ -42,4 +52,5 @@ __all__ = [
     "nrc3_gamma",
     "open",
     "plan",
+    "watch",
 ]

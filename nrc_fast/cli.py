@@ -1,4 +1,4 @@
-"""The command line: ``nrc-fast measure``, ``merge``, ``ufm``, ``demo`` and ``env``."""
+"""The command line: ``nrc-fast measure``, ``merge``, ``ufm``, ``demo``, ``env``; `nrc_fast.commands` adds the others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from nrc_fast import __version__, diagnostics, ufm
+from nrc_fast.commands import add_commands
 from nrc_fast.conventions import CONVENTIONS
 from nrc_fast.distributed import Team
 from nrc_fast.kernels import Rows
 from nrc_fast.measurement import measure, plan
-from nrc_fast.report import Report
+from nrc_fast.report import Report, without_nan
 from nrc_fast.sources import open_source, open_table
 from nrc_fast.statistics import FeatureStatistics
 
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_measure(commands)
     _add_merge(commands)
+    add_commands(commands)
 
     _add_ufm(commands)
 
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--quick", action="store_true", help="fewer steps, under 40 s")
     command.add_argument("--data", type=Path, help="another recording (.npz with observations and actions)")
     command.add_argument("--plot", type=Path, default=Path("collapse.png"), help="default: collapse.png")
+    command.add_argument("--json", action="store_true", help="print the histories as JSON, and the tables to stderr")
 
     command = commands.add_parser("env", help="versions, instruction sets and threads, for reports of problems")
     command.set_defaults(run=_env)
@@ -106,6 +109,7 @@ def _add_head(command: argparse.ArgumentParser) -> None:
     command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     command.add_argument("--plot", type=Path, help="also draw the report to this file")
+    command.add_argument("--html", type=Path, help="also write the report with its plot as one HTML page")
 
 
 def _head(options: argparse.Namespace) -> dict[str, Any]:
@@ -170,6 +174,10 @@ def _show(report: Report, options: argparse.Namespace) -> None:
     print(report.to_json() if options.json else report)
     if options.plot is not None:
         report.plot()[0].savefig(options.plot)
+    if options.html is not None:
+        from nrc_fast.html import write_page
+
+        write_page(options.html, [("Report", report)])
 
 
 def _add_ufm(commands: Any) -> None:
@@ -221,7 +229,12 @@ def _team() -> Iterator[Team | None]:
 def _demo(options: argparse.Namespace) -> None:
     from nrc_fast import demo
 
-    demo.run(quick=options.quick, data=options.data, plot=options.plot)
+    out = sys.stderr if options.json else sys.stdout
+    results = demo.run(quick=options.quick, data=options.data, plot=options.plot, out=out)
+    if options.json:
+        histories = {result.name: result.history for result in results}
+        rows = {name: [{"step": record.step} | record.scalars() for record in part] for name, part in histories.items()}
+        print(json.dumps(without_nan(rows), indent=2))
 
 
 def _env(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Plots of a report, of the demonstration's runs and of what targets promise, without pyplot and its global state."""
+"""Plots of a report and of the demonstration's runs, without pyplot and its global state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from nrc_fast.linalg import FloatArray
 
-__all__ = ["plot_forecast", "plot_report", "plot_runs"]
+__all__ = ["plot_forecast", "plot_history", "plot_layers", "plot_report", "plot_runs"]
 
 # Okabe and Ito: distinct for colour-blind readers; dashes and widths tell the lines apart without colour too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -176,6 +176,173 @@ def plot_forecast(forecast: Any, axes: Any = None) -> tuple[Any, Any]:
         if forecast.c > 0.0:
             panel.axvline(forecast.c, color=GREY, linestyle="--", linewidth=1)
     return figure, pair if axes is None else axes
+
+
+# ---- the panels of a report ----
+
+
+def plot_history(history: Any, gamma: str | float = "last") -> Any:
+    """Draw a history as the paper does: NRC1 and NRC2, NRC3, MSE and R2, explained variance, NRC3 against gamma.
+
+    The sixth panel holds NRC1 under the conventions id25 and variance, which tell a collapse to a plane away from the
+    origin. Metrics of collapse and the MSE are on logarithmic axes, where a 0 lies on the lower edge.
+
+    Parameters
+    ----------
+    history : nrc_fast.history.History
+        With at least one record.
+    gamma : {"last", "each"} or float
+        For which gamma NRC3 is shown; see `History.records`.
+
+    Returns
+    -------
+    figure
+        Not known to pyplot.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+
+    References
+    ----------
+    arXiv 2409.04180 (NeurIPS 2024), figures 2 to 4.
+    """
+    figure = _new_figure((12.0, 7.0))
+    panels = figure.subplots(2, 3)
+    records = history.records(gamma)
+    steps = [record.step for record in records]
+
+    def draw(panel: Any, *curves: tuple[str, str]) -> None:
+        for k, (field, label) in enumerate(curves):
+            _draw_line(panel, k, steps, [getattr(record, field) for record in records], label)
+        _finish_panel(panel, "step", log=True)
+
+    draw(panels[0, 0], ("nrc1", "NRC1"), ("nrc2", "NRC2"))
+    panels[0, 0].set_title(f"NRC1 and NRC2, convention {history.convention}", fontsize="medium")
+    draw(panels[0, 1], ("nrc3", "NRC3"))
+    chosen = {"last": "gamma of the last step", "each": "the best gamma of each step"}
+    panels[0, 1].set_title(f"NRC3, {chosen.get(str(gamma), f'gamma = {gamma}')}", fontsize="medium")
+    draw(panels[0, 2], ("mse", "MSE, summed over outputs"))
+    _draw_r2(panels[0, 2], steps, [record.r2 for record in records])
+    _draw_shares(panels[1, 0], steps, records, history.n)
+    _draw_nrc3_against_gamma(panels[1, 1], history)
+    draw(panels[1, 2], ("nrc1_id25", "NRC1, id25"), ("nrc1_variance", "NRC1, variance"))
+    panels[1, 2].set_title("NRC1 around the mean", fontsize="medium")
+    if history.name:
+        figure.suptitle(history.name)
+    return figure
+
+
+def plot_layers(report: Any) -> Any:
+    """Draw Deep NRC as a heat map: a row for each metric, a column for each layer.
+
+    Dark is collapsed: colours are scaled for each metric by itself, from not at all to completely where the metric has
+    such ends (noise 1 to 0, alignments 0 to 1, readout MSE from the variance of the targets to 0), ranks between their
+    largest value and 1. The numbers stand in the cells. A line stands before the first collapsed layer.
+
+    Parameters
+    ----------
+    report : nrc_fast.deep_nrc.DeepReport
+
+    Returns
+    -------
+    figure
+        Not known to pyplot.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    names = [layer.name for layer in report.layers]
+    fields = {
+        "noise_fraction": ("noise fraction", 1.0, 0.0),
+        "signal_alignment": ("signal alignment (CKA)", 0.0, 1.0),
+        "weight_alignment": ("weight alignment", 0.0, 1.0),
+        "linear_mse": ("MSE of linear readout", report.target_variance, 0.0),
+        "feature_stable_rank": ("stable rank, features", None, 1.0),
+        "weight_stable_rank": ("stable rank, weights", None, 1.0),
+    }
+    values = np.array([[getattr(layer, field) for layer in report.layers] for field in fields])
+    shades = np.array([_shades(row, start, end) for row, (_, start, end) in zip(values, fields.values(), strict=True)])
+    figure = _new_figure((2.6 + 0.85 * len(names), 3.6))
+    axes = figure.subplots()
+    axes.imshow(shades, cmap="Blues", vmin=0.0, vmax=1.2, aspect="auto")
+    for row, line in enumerate(values):
+        for column, value in enumerate(line):
+            text = "-" if np.isnan(value) else f"{value:.2g}"
+            colour = "white" if shades[row, column] > 0.75 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(fields)), [label for label, _, _ in fields.values()])
+    first = report.first_collapsed
+    if first is not None:
+        axes.axvline(names.index(first) - 0.5, color=COLOURS[4], linewidth=2)
+    axes.set_title(f"first collapsed layer: {first or 'none'} (noise < {report.threshold:g})", fontsize="medium")
+    return figure
+
+
+def _shades(values: FloatArray, start: float | None, end: float) -> FloatArray:
+    """0 at the start of a metric's range and 1 at the end where it is collapsed."""
+    known = values[~np.isnan(values)]
+    begin = float(known.max(initial=end)) if start is None else start
+    if begin == end:
+        return np.where(np.isnan(values), np.nan, 1.0)
+    shades: FloatArray = np.clip((values - begin) / (end - begin), 0.0, 1.0)
+    return shades
+
+
+# ---- the panels of a history ----
+
+
+def _draw_line(panel: Any, k: int, steps: Sequence[int], values: Sequence[float], label: str) -> None:
+    style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.8}
+    if len(steps) == 1:
+        style |= {"marker": "o", "linestyle": "none"}
+    panel.plot(steps, values, label=label, **style)
+
+
+def _finish_panel(panel: Any, label: str, *, log: bool) -> None:
+    panel.set_xlabel(label)
+    panel.grid(alpha=0.25)
+    panel.legend(fontsize="small", frameon=False)
+    if log:
+        _use_log_axis(panel)
+
+
+def _draw_r2(panel: Any, steps: Sequence[int], values: Sequence[float]) -> None:
+    """R2 on an axis of its own at the right."""
+    panel.set_title("MSE and R2", fontsize="medium")
+    right = panel.twinx()
+    _draw_line(right, 1, steps, values, "R2 (right)")
+    finite = [value for value in values if np.isfinite(value)]
+    right.set_ylim(max(min([*finite, 0.0]), -1.0) - 0.05, 1.05)
+    handles = [*panel.get_lines(), *right.get_lines()]
+    panel.legend(handles, [line.get_label() for line in handles], fontsize="small", frameon=False, loc="center right")
+
+
+def _draw_shares(panel: Any, steps: Sequence[int], records: Sequence[Any], n: int) -> None:
+    panel.set_title(f"variance in components; n = {n}", fontsize="medium")
+    _draw_line(panel, 0, steps, [record.explained_variance for record in records], f"first {n} together")
+    count = min(len(record.explained_variance_ratio) for record in records)
+    for k in range(min(count, len(COLOURS) - 1)):
+        _draw_line(panel, k + 1, steps, [record.explained_variance_ratio[k] for record in records], f"number {k + 1}")
+    _finish_panel(panel, "step", log=False)
+    panel.legend(fontsize="small", frameon=False, ncols=2, loc="center right")
+    panel.set_ylim(-0.02, 1.02)
+
+
+def _draw_nrc3_against_gamma(panel: Any, history: Any) -> None:
+    panel.set_title("NRC3 of the last step against gamma", fontsize="medium")
+    gammas, values = history.nrc3_curve()
+    if np.isnan(values).all():
+        panel.text(0.5, 0.5, "not defined for these targets", ha="center", transform=panel.transAxes)
+        return
+    panel.plot(gammas, values, color=BLUE, linewidth=1.8, label="NRC3")
+    best = history.records("each")[-1].gamma
+    panel.axvline(best, color=GREY, linestyle="--", linewidth=1, label=f"smallest at {best:.3g}")
+    _finish_panel(panel, "gamma, from 0 to the smallest eigenvalue of Sigma", log=False)
 
 
 # ---- the panels of a report ----

@@ -14,7 +14,7 @@ import numpy as np
 from nrc_fast.linalg import FloatArray
 from nrc_fast.ufm.closed_form import Prediction
 
-__all__ = ["Report"]
+__all__ = ["Report", "without_nan"]
 
 NAN = float("nan")
 
@@ -100,10 +100,28 @@ class Report:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The report as JSON text (NaN becomes null), also written to `path` if one is given."""
-        text = json.dumps(_without_nan(self.to_dict()), indent=2)
+        text = json.dumps(without_nan(self.to_dict()), indent=2)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Report:
+        """A report from what `to_dict` gave or `to_json` wrote; null becomes NaN.
+
+        Raises
+        ------
+        ValueError
+            The mapping holds something else.
+        """
+        names = set(cls.__dataclass_fields__)
+        if not names - {"ufm"} <= set(values):
+            msg = f"the mapping holds no report: {', '.join(sorted(names - {'ufm'} - set(values)))} are missing"
+            raise ValueError(msg)
+        restored = {name: _restored(values[name]) for name in names - {"ufm", "notes"}}
+        prediction = values.get("ufm")
+        ufm = None if prediction is None else Prediction(**{name: _restored(part) for name, part in prediction.items()})
+        return cls(**restored, notes=tuple(values["notes"]), ufm=ufm)
 
     def __str__(self) -> str:
         size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, {self.dtype}"
@@ -166,9 +184,18 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _without_nan(value: Any) -> Any:
+def _restored(value: Any) -> Any:
+    if isinstance(value, list):
+        return np.array(value, dtype=np.float64)
+    if isinstance(value, Mapping):
+        return {key: _restored(part) for key, part in value.items()}
+    return NAN if value is None else value
+
+
+def without_nan(value: Any) -> Any:
+    """The same value with None for numbers that JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    return [_without_nan(part) for part in value] if isinstance(value, list) else value
+        return {key: without_nan(part) for key, part in value.items()}
+    return [without_nan(part) for part in value] if isinstance(value, list) else value

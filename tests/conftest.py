@@ -34,6 +34,12 @@ def load_neighbour(stem: str) -> Any:
     return module
 
 
+@pytest.fixture(scope="session")
+def neighbour() -> Callable[[str], Any]:
+    """`load_neighbour`, for tests that use the helpers of others."""
+    return load_neighbour
+
+
 @pytest.fixture(params=["gaussian", "half_collapsed"])
 def peer(request: pytest.FixtureRequest) -> Any:
     """Inputs A and B of tests/peers.py with the numbers of other packages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -23,6 +24,8 @@ def main() -> None:
     H, Y, W = parts[f"H{rank}"], parts[f"Y{rank}"], parts["W"]
     result: dict[str, Any] = globals()[task](H, Y, W)
     (folder / f"result{rank}.json").write_text(json.dumps(result))
+    gc.collect()  # DistributedDataParallel is full of cycles, and must go before its group
+    dist.barrier()  # nobody leaves while others still talk
     dist.destroy_process_group()
 
 
@@ -43,6 +46,63 @@ def measured(H: Any, Y: Any, W: Any) -> dict[str, Any]:
         for convention in nrc.CONVENTIONS
     }
     return reports | {"float32": nrc.measure(H.astype(np.float32), Y, W, chunk_rows=64, group=group).to_dict()}
+
+
+def classes(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    from nrc_fast.classification import ClassStatistics
+
+    statistics = ClassStatistics(H.shape[1], len(W)).update(H, Y[:, 0].astype(int))
+    return statistics.all_reduce().report(W[:, :-1], W[:, -1]).to_dict()
+
+
+def torchmetric(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    import torch
+
+    from nrc_fast.integrations.torchmetrics import NRC
+
+    metric = NRC(H.shape[1], Y.shape[1], head=torch.from_numpy(W))
+    if len(H):
+        metric.update(H, Y)
+    values = metric.compute()
+    if len(H):  # what this process has seen is what it had before
+        assert metric.statistics.count == len(H)
+    return {name: float(value) for name, value in values.items()}
+
+
+def monitored(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    """A monitor over the group, in DistributedDataParallel, with other numbers of batches in each process."""
+    import torch
+
+    head = torch.nn.Linear(W.shape[1], W.shape[0], dtype=torch.float64)
+    head.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.zeros(len(W), dtype=torch.float64)})
+    model = torch.nn.parallel.DistributedDataParallel(
+        torch.nn.Sequential(torch.nn.BatchNorm1d(W.shape[1]).double(), head)
+    )
+    inputs, targets = torch.from_numpy(H), torch.from_numpy(Y)
+    batches = list(zip(inputs.split(100), targets.split(100), strict=True))
+    found = {}
+    for features in ("held", "streamed", "again"):
+        monitor = nrc.Monitor(model, batches, features=features, group=dist.group.WORLD)
+        found[features] = monitor.evaluate().scalars()
+    mine = batches if dist.get_rank() == 0 else []
+    empty = nrc.measure_layers(model, mine, ["1"], group=dist.group.WORLD)
+    assert empty.samples == (150 if dist.get_world_size() == 2 else len(H))
+    layers = nrc.measure_layers(model, batches, ["1"], group=dist.group.WORLD)
+    return found | {"layer": layers.to_dict()}
+
+
+def watched(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    """A head in DistributedDataParallel; a process without rows makes no forward pass."""
+    import torch
+
+    head = torch.nn.Linear(W.shape[1], W.shape[0], dtype=torch.float64)
+    head.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.zeros(len(W), dtype=torch.float64)})
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(head))
+    with torch.no_grad(), nrc.watch(model, layers=["0"]) as layers:
+        for first in range(0, len(H), 100):
+            layers.set_targets(Y[first : first + 100])
+            model(torch.from_numpy(H[first : first + 100]))
+    return layers["0"].all_reduce().report().to_dict()
 
 
 def grouped(H: Any, Y: Any, W: Any) -> dict[str, Any]:

@@ -16,7 +16,9 @@ import pytest
 
 import nrc_fast as nrc
 from nrc_fast import demo
-from nrc_fast.demo import Checkpoint, RunResult, Setting
+from nrc_fast.demo_runs import RunResult, Setting
+from nrc_fast.demo_text import finding, findings
+from nrc_fast.history import Record
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3
 
 torch = pytest.importorskip("torch")
@@ -262,7 +264,7 @@ def test_finding_follows_the_numbers(finished: Run, values: dict[str, float], st
     report = nrc.measure(H, finished.results[0].Y)
     run = with_last(replace(finished.results[0], H=H, report=report), **values)
     first = replace(run.history[0], nrc1=0.7)
-    assert demo._finding(replace(run, history=(first, run.history[-1]))).startswith(start)
+    assert finding(replace(run, history=(first, run.history[-1]))).startswith(start)
 
 
 @pytest.mark.parametrize(("offset", "start"), [(30.0, "collapse towards an affine plane"), (0.0, "collapse. ")])
@@ -273,21 +275,21 @@ def test_affine_plane_is_told_from_a_plane_through_the_origin(finished: Run, off
     H -= H.mean(axis=0)
     H += offset * np.eye(256)[0]
     report = nrc.measure(H, finished.results[0].Y, W)
-    last = demo._checkpoint(24, report)
+    last = Record.of(24, report)
     run = replace(finished.results[0], H=H, W=W, report=report, history=(finished.results[0].history[0], last))
-    finding = demo._finding(run)
-    assert finding.startswith(start)
+    sentence = finding(run)
+    assert sentence.startswith(start)
     if offset:
-        assert f"NRC1 under nrc24 is {reference_nrc1(H, 3):.2g}" in finding
-        assert ">99.99% of the variance" in finding
+        assert f"NRC1 under nrc24 is {reference_nrc1(H, 3):.2g}" in sentence
+        assert ">99.99% of the variance" in sentence
 
 
 def test_nrc3_is_mentioned_where_it_stays_large(finished: Run) -> None:
     decayed = finished.results[:2]
     shaped = [with_last(result, nrc3=1e-5) for result in decayed]
     missed = [shaped[0], with_last(decayed[1], nrc3=0.25)]
-    assert not any("NRC3 does not" in finding for finding in demo._findings(shaped))
-    assert "in 1 of 2 runs with weight decay (0.25)" in demo._findings(missed)[-1]
+    assert not any("NRC3 does not" in sentence for sentence in findings(shaped))
+    assert "in 1 of 2 runs with weight decay (0.25)" in findings(missed)[-1]
 
 
 def test_agreement_with_the_theory_is_measured(finished: Run) -> None:
@@ -297,10 +299,10 @@ def test_agreement_with_the_theory_is_measured(finished: Run) -> None:
     H, W, b, Y = ufm_optimum(trained.Y, 256, 0.2, 0.2)
     report = nrc.measure(H, Y, W, b, penalties=trained)
     assert trained.c == pytest.approx(0.04)
-    best = replace(trained, H=H, W=W, report=report, history=(trained.history[0], demo._checkpoint(24, report)))
-    assert demo._finding(best).startswith("as the theory says")
-    assert demo._finding(with_last(best, mse=1.2 * report.mse)).startswith("not yet")
-    assert demo._finding(replace(best, W=np.eye(3, 256))).startswith("not yet")
+    best = replace(trained, H=H, W=W, report=report, history=(trained.history[0], Record.of(24, report)))
+    assert finding(best).startswith("as the theory says")
+    assert finding(with_last(best, mse=1.2 * report.mse)).startswith("not yet")
+    assert finding(replace(best, W=np.eye(3, 256))).startswith("not yet")
 
 
 # ---- what goes wrong ----
@@ -359,4 +361,4 @@ def test_one_action_has_no_nrc3(tmp_path: Path, few_steps: None, monkeypatch: py
     np.savez(tmp_path / "one.npz", observations=observations, actions=observations[:, :1])
     results = demo.run(quick=True, data=tmp_path / "one.npz", plot=tmp_path / "one.png", out=io.StringIO())
     assert all(math.isnan(record.nrc3) for result in results for record in result.history)
-    assert all(isinstance(record, Checkpoint) for result in results for record in result.history)
+    assert all(isinstance(record, Record) for result in results for record in result.history)

@@ -1,0 +1,407 @@
+"""Neural collapse of classifiers, NC1 to NC4, from statistics of features with class labels.
+
+Published code disagrees here as well; every variant has a name of its own, see
+`nrc_fast.class_metrics.VARIANTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nrc_fast import kernels
+from nrc_fast.class_metrics import ClassReport, cdnv, duality, simplex, variability
+from nrc_fast.distributed import Team
+from nrc_fast.kernels import NonFiniteRowsError, Rows
+from nrc_fast.linalg import FloatArray
+
+__all__ = ["ClassStatistics", "measure_classes"]
+
+Labels = NDArray[np.int64]
+
+# Rows whose differences from their class shift are held at a time.
+CHUNK_ROWS = 4096
+
+
+class ClassStatistics:
+    """Sums of features around a shift of each class: all that NC1 to NC3 need, in memory of d x d and K x d.
+
+    The shift of a class is the mean of its first rows, so that what is left near collapse is small and keeps its
+    digits: subtracting moments of all rows would leave none below 1e-16 of the variance between the classes (1e-8
+    for float32 products).
+
+    Parameters
+    ----------
+    d : int
+        Number of features.
+    n_classes : int
+        K; labels are 0..K-1.
+    precision : {"high", "highest", "fast"}
+        As in `nrc_fast.FeatureStatistics`.
+    nonfinite : {"raise", "skip"}
+
+    Raises
+    ------
+    ValueError
+        A size or an option is none.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> means, labels = rng.standard_normal((3, 8)), np.arange(300) % 3
+    >>> statistics = ClassStatistics(8, 3)
+    >>> for part in np.split(np.arange(300), 3):
+    ...     noise = 1e-6 * rng.standard_normal((100, 8))
+    ...     statistics = statistics.update(means[labels[part]] + noise, labels[part])
+    >>> statistics.count, 1e-13 < statistics.report().nc1 < 1e-11
+    (300, True)
+    """
+
+    def __init__(self, d: int, n_classes: int, *, precision: str = "high", nonfinite: str = "raise") -> None:
+        if d < 1 or n_classes < 2:
+            msg = f"d is {d} and n_classes is {n_classes}; at least 1 feature and 2 classes are expected"
+            raise ValueError(msg)
+        if nonfinite not in ("raise", "skip"):
+            msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
+            raise ValueError(msg)
+        kernels.require_precision(precision)
+        self.d, self.n_classes, self.precision, self.nonfinite = d, n_classes, precision, nonfinite
+        self.skipped = 0
+        self._state: dict[str, FloatArray] = {
+            "shifts": np.zeros((n_classes, d)),
+            "counts": np.zeros(n_classes),
+            "sums": np.zeros((n_classes, d)),
+            "energies": np.zeros(n_classes),
+            "gram": np.zeros((d, d)),
+        }
+
+    @property
+    def count(self) -> int:
+        """Rows that were added."""
+        return int(self._state["counts"].sum())
+
+    # ---- adding rows ----
+
+    def update(self, H: Any, labels: Any) -> ClassStatistics:
+        """Add a batch; when it raises, nothing was added.
+
+        Parameters
+        ----------
+        H : (B, d) array or tensor
+        labels : (B,) array or tensor of integers
+            In 0..K-1.
+
+        Returns
+        -------
+        ClassStatistics
+            itself
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            The features are no float matrix on the CPU, the labels no integers in 0..K-1, or they do not fit.
+        """
+        rows, classes = kernels.as_rows(H, "H"), _as_labels(labels, self.n_classes)
+        if rows.columns != self.d or len(classes) != rows.count:
+            msg = f"H is ({rows.count}, {rows.columns}) and there are {len(classes)} labels; (B, {self.d}) and B fit"
+            raise ValueError(msg)
+        state = {name: array.copy() for name, array in self._state.items()}
+        skipped = 0
+        for first in range(0, rows.count, CHUNK_ROWS):
+            last = min(first + CHUNK_ROWS, rows.count)
+            skipped += self._add(state, rows.part(first, last), classes[first:last], first)
+        self._state, self.skipped = state, self.skipped + skipped
+        return self
+
+    def _add(self, state: dict[str, FloatArray], rows: Rows, classes: Labels, first: int) -> int:
+        values = rows.to_float64()
+        finite = np.isfinite(values).all(axis=1)
+        bad = int(np.count_nonzero(~finite))
+        if bad:
+            if self.nonfinite == "raise":
+                raise NonFiniteRowsError(rows.name, bad, first + int(np.argmin(finite)), rows.count)
+            values, classes = values[finite], classes[finite]
+        if not len(values):
+            return bad
+        order = np.argsort(classes, kind="stable")
+        values, classes = values[order], classes[order]
+        present, starts = np.unique(classes, return_index=True)
+        counts = np.diff([*starts, len(classes)])
+        new = state["counts"][present] == 0.0
+        means = np.add.reduceat(values, starts, axis=0) / counts[:, np.newaxis]
+        state["shifts"][present[new]] = means[new]
+        values -= state["shifts"][classes]
+        state["counts"][present] += counts
+        state["sums"][present] += np.add.reduceat(values, starts, axis=0)
+        state["energies"][present] += np.add.reduceat(np.einsum("ij,ij->i", values, values), starts)
+        is_double = rows.is_double or self.precision == "highest"
+        factors = values if is_double else values.astype(np.float32)
+        state["gram"] += kernels.gram(kernels.as_rows(factors, "H"), precision=self.precision).gram
+        return bad
+
+    # ---- parts of the rows ----
+
+    def merge(self, other: Any) -> ClassStatistics:
+        """Add the rows of another part; returns itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is something else, or has other sizes.
+        """
+        if not isinstance(other, ClassStatistics):
+            msg = f"a {type(other).__name__} cannot be merged into class statistics"
+            raise TypeError(msg)
+        if (self.d, self.n_classes) != (other.d, other.n_classes):
+            sizes = f"{self.d} and {other.d} features, {self.n_classes} and {other.n_classes} classes"
+            msg = f"parts of {sizes} do not add up"
+            raise ValueError(msg)
+        mine, theirs = self._state, other._state
+        shifts = np.where(mine["counts"][:, np.newaxis] > 0.0, mine["shifts"], theirs["shifts"])
+        moved = _shifted_to(theirs, shifts)
+        self._state = moved | {name: mine[name] + moved[name] for name in ("counts", "sums", "energies", "gram")}
+        self.skipped += other.skipped
+        return self
+
+    def __iadd__(self, other: ClassStatistics) -> ClassStatistics:  # noqa: PYI034 - no subclasses are meant
+        """Merge in place."""
+        return self.merge(other)
+
+    def all_reduce(self, group: Any = None) -> ClassStatistics:
+        """Add up the parts of all processes of a group; every process must call. Returns itself.
+
+        Raises
+        ------
+        RuntimeError
+            torch.distributed was not initialised.
+        """
+        team = Team(group)
+        shifts, known = np.zeros_like(self._state["shifts"]), np.zeros(self.n_classes)
+        for rank in range(team.size):  # of each class, the shift of the first process that has rows of it
+            theirs, has = self._state["shifts"].copy(), (self._state["counts"] > 0.0).astype(np.float64)
+            team.broadcast([theirs, has], root=rank)
+            taken = (known == 0.0) & (has > 0.0)
+            shifts[taken] = theirs[taken]
+            known = np.maximum(known, has)
+        state = _shifted_to(self._state, shifts)
+        additive = [state[name].copy() for name in ("counts", "sums", "energies", "gram")]
+        skipped = np.array([float(self.skipped)])
+        team.sum([*additive, skipped])
+        self._state = {"shifts": shifts} | dict(zip(("counts", "sums", "energies", "gram"), additive, strict=True))
+        self.skipped = int(skipped[0])
+        return self
+
+    # ---- moments ----
+
+    @property
+    def class_means(self) -> FloatArray:
+        """mu_k, (K, d).
+
+        Raises
+        ------
+        ValueError
+            A class has no rows.
+        """
+        return self._state["shifts"] + self._offsets()
+
+    def _offsets(self) -> FloatArray:
+        counts = self._state["counts"]
+        if not counts.all():
+            missing = ", ".join(map(str, np.flatnonzero(counts == 0.0)[:10]))
+            msg = f"no rows of class {missing} were added; every one of the {self.n_classes} classes needs some"
+            raise ValueError(msg)
+        offsets: FloatArray = self._state["sums"] / counts[:, np.newaxis]
+        return offsets
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean of all rows, (d,)."""
+        mean: FloatArray = self._state["counts"] @ self.class_means / self.count
+        return mean
+
+    @property
+    def centred_means(self) -> FloatArray:
+        """M: mu_k minus the mean of all rows, (K, d), taken from differences so that a large mean costs no digits."""
+        differences = self._state["shifts"] - self._state["shifts"][0] + self._offsets()
+        centred: FloatArray = differences - self._state["counts"] @ differences / self.count
+        return centred
+
+    @property
+    def within_covariance(self) -> FloatArray:
+        """S_W = (1/N) sum (h - mu_k)(h - mu_k)^T, (d, d)."""
+        offsets, shares = self._offsets(), self._state["counts"] / self.count
+        lower = self._state["gram"]
+        gram = lower + np.tril(lower, -1).T
+        covariance: FloatArray = gram / self.count - (offsets.T * shares) @ offsets
+        return covariance
+
+    @property
+    def class_variances(self) -> FloatArray:
+        """v_k = (1/n_k) sum |h - mu_k|^2, (K,)."""
+        offsets = self._offsets()
+        variances: FloatArray = self._state["energies"] / self._state["counts"] - np.sum(offsets**2, axis=1)
+        return np.maximum(variances, 0.0)
+
+    # ---- metrics ----
+
+    def report(self, W: Any = None, b: Any = None) -> ClassReport:
+        """NC1, NC2, and with weights NC3; ``nc4`` and ``accuracy`` need the rows again (`measure_classes`).
+
+        Parameters
+        ----------
+        W : (K, d) array or tensor, optional
+        b : (K,) array or tensor, optional
+            Zeros where it is not given.
+
+        Returns
+        -------
+        ClassReport
+
+        Raises
+        ------
+        TypeError, ValueError
+            The weights do not fit, or a class has no rows.
+
+        References
+        ----------
+        Papyan, Han, Donoho, "Prevalence of neural collapse during the terminal phase of deep learning training", PNAS
+        2020; see
+        `nrc_fast.class_metrics.VARIANTS` for the others.
+        """
+        means, mean, centred = self.class_means, self.mean, self.centred_means
+        within = self.within_covariance
+        values = variability(within, centred, self._state["counts"])
+        variances, counts = self.class_variances, self._state["counts"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            unbiased = variances * counts / (counts - 1.0)
+        values["cdnv"], values["cdnv_unbiased"] = cdnv(means, variances), cdnv(means, unbiased)
+        values |= simplex(centred)
+        if W is not None:
+            values |= duality(*_head(W, b, self.n_classes, self.d), centred, mean)
+        return ClassReport(samples=self.count, d=self.d, n_classes=self.n_classes, **values)
+
+
+def measure_classes(
+    H: Any, labels: Any = None, W: Any = None, b: Any = None, *, n_classes: int | None = None
+) -> ClassReport:
+    """NC1 to NC4 of features with labels.
+
+    Parameters
+    ----------
+    H : (N, d) array or tensor, or iterable of batches
+        Batches are pairs of features and labels, and are read twice where weights are given.
+    labels : (N,) array or tensor of integers
+        Not for batches.
+    W : (K, d) array or tensor, optional
+    b : (K,) array or tensor, optional
+        Zeros where it is not given.
+    n_classes : int, optional
+        K; taken from W, else the largest label of an array plus 1.
+
+    Returns
+    -------
+    ClassReport
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As `ClassStatistics.update`; ValueError where K is not known or a class has no rows.
+
+    Examples
+    --------
+    >>> H = np.array([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-3.0, 0.0]])
+    >>> report = measure_classes(H, [0, 0, 1, 1], np.array([[1.0, 0.0], [-1.0, 0.0]]))
+    >>> report.nc1_ratio, report.nc4, report.accuracy, round(report.nc3, 12)
+    (0.25, 0.0, 1.0, 0.0)
+    """
+    if W is not None:
+        n_classes = kernels.as_matrix(W, "W")[0].shape[0] if n_classes is None else n_classes
+    elif n_classes is None and labels is not None:
+        n_classes = int(_as_labels(labels, None).max(initial=0)) + 1
+    if n_classes is None:
+        msg = "the number of classes is not known: give W or n_classes="
+        raise ValueError(msg)
+    if labels is None and isinstance(H, Iterator) and W is not None:
+        msg = "NC4 needs the class means before the rows: give batches that can be read again, or leave W out"
+        raise TypeError(msg)
+    statistics: ClassStatistics | None = None
+    for features, classes in _batches(H, labels):
+        if statistics is None:
+            statistics = ClassStatistics(kernels.as_rows(features, "H").columns, n_classes)
+        statistics.update(features, classes)
+    if statistics is None:
+        msg = "there are no rows to measure"
+        raise ValueError(msg)
+    report = statistics.report(W, b)
+    if W is None:
+        return report
+    weights, bias = _head(W, b, n_classes, statistics.d)
+    disagreeing, correct = _decisions(_batches(H, labels), statistics, weights, bias)
+    shares = {"nc4": disagreeing / statistics.count, "accuracy": correct / statistics.count}
+    return ClassReport(**(report.to_dict() | shares))
+
+
+def _batches(H: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
+    if labels is not None:
+        yield H, labels
+    else:
+        yield from H
+
+
+def _decisions(
+    batches: Iterator[tuple[Any, Any]], statistics: ClassStatistics, weights: FloatArray, bias: FloatArray
+) -> tuple[int, int]:
+    """Rows where head and nearest mean disagree, and rows that the head gets right."""
+    mean = statistics.mean
+    means = statistics.centred_means
+    halves = 0.5 * np.sum(means**2, axis=1)
+    bias = bias + weights @ mean
+    disagreeing = correct = 0
+    for features, labels in batches:
+        rows, classes = kernels.as_rows(features, "H"), _as_labels(labels, statistics.n_classes)
+        for first in range(0, rows.count, CHUNK_ROWS):
+            values = rows.part(first, min(first + CHUNK_ROWS, rows.count)).to_float64() - mean
+            chosen = np.argmax(values @ weights.T + bias, axis=1)
+            nearest = np.argmax(values @ means.T - halves, axis=1)  # |h - mu|^2 up to |h|^2 and a factor
+            disagreeing += int(np.count_nonzero(chosen != nearest))
+            correct += int(np.count_nonzero(chosen == classes[first : first + CHUNK_ROWS]))
+    return disagreeing, correct
+
+
+def _as_labels(labels: Any, n_classes: int | None) -> Labels:
+    detached = labels.detach().cpu() if hasattr(labels, "detach") else labels
+    array = np.asarray(detached)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        msg = f"labels are {array.dtype} of shape {array.shape}; integers of shape (B,), one for each row, are expected"
+        raise TypeError(msg)
+    if array.size and (array.min() < 0 or (n_classes is not None and array.max() >= n_classes)):
+        last = "K - 1" if n_classes is None else n_classes - 1
+        msg = f"labels lie in {array.min()}..{array.max()}; 0..{last} is expected"
+        raise ValueError(msg)
+    return array.astype(np.int64)
+
+
+def _head(W: Any, b: Any, n_classes: int, d: int) -> tuple[FloatArray, FloatArray]:
+    weights, _ = kernels.as_matrix(W, "W")
+    bias = np.zeros(n_classes) if b is None else kernels.as_matrix(b, "b", vector_is_column=True)[0].ravel()
+    if weights.shape != (n_classes, d) or bias.shape != (n_classes,):
+        msg = f"W is {weights.shape} and b {bias.shape}; ({n_classes}, {d}) and ({n_classes},) are expected"
+        raise ValueError(msg)
+    return weights, bias
+
+
+def _shifted_to(state: dict[str, FloatArray], shifts: FloatArray) -> dict[str, FloatArray]:
+    """The state as if other shifts had been subtracted; classes without rows take them over."""
+    counts, sums = state["counts"][:, np.newaxis], state["sums"]
+    delta = np.where(counts > 0.0, state["shifts"] - shifts, 0.0)
+    half = sums + 0.5 * counts * delta
+    return {
+        "shifts": shifts,
+        "counts": state["counts"],
+        "sums": sums + counts * delta,
+        "energies": state["energies"] + 2.0 * np.sum(half * delta, axis=1),
+        "gram": state["gram"] + np.tril(half.T @ delta + delta.T @ half),
+    }

@@ -1,0 +1,174 @@
+"""The commands ``nrc-fast sweep``, ``plot``, ``report`` and ``selftest``."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nrc_fast.conventions import CONVENTIONS
+from nrc_fast.history import History, Record
+from nrc_fast.report import Report
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this module to a parser's."""
+    _add_sweep(commands)
+    _add_plot(commands)
+    _add_report(commands)
+    command = commands.add_parser("selftest", help="check every instruction set of this machine against references")
+    command.set_defaults(run=_selftest)
+    command.add_argument("--json", action="store_true", help="print as JSON")
+
+
+# ---- sweep ----
+
+
+def _add_sweep(commands: Any) -> None:
+    command = commands.add_parser(
+        "sweep",
+        help="measure the checkpoints of a training",
+        description="Measure checkpoints (.pt, .pth, .ckpt, .safetensors) in the order of the numbers in their names. "
+        "Without --model only NRC3 and gamma are known, from the weights of the head.",
+    )
+    command.set_defaults(run=_sweep)
+    command.add_argument("checkpoints", nargs="+", help="files, or a quoted glob pattern")
+    command.add_argument("--head", required=True, help="name of the last linear layer, such as fc")
+    command.add_argument("--data", required=True, type=Path, help=".npz file with inputs and targets")
+    command.add_argument("--model", help="module:function or file.py:function that builds the model")
+    command.add_argument("--inputs-key", default="inputs", help="name in the data, default: inputs")
+    command.add_argument("--targets-key", default="targets", help="name in the data, default: targets")
+    command.add_argument("--batch-rows", type=int, default=1024, help="rows that the model is given, default: 1024")
+    command.add_argument("--features", default="held", choices=["held", "streamed", "again"], help="default: held")
+    command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
+    command.add_argument("--json", action="store_true", help="print the history as JSON, for nrc-fast plot and report")
+    command.add_argument("--csv", type=Path, help="also write the records to this file")
+    command.add_argument("--plot", type=Path, help="also draw the history to this file")
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from nrc_fast.sweep import load_model, sweep_checkpoints
+
+    paths = [found for text in options.checkpoints for found in (_matching(text) or [text])]
+    named = ("head", "data", "inputs_key", "targets_key", "batch_rows", "features", "convention")
+    history = None
+    model = None if options.model is None else load_model(options.model)
+    if not options.json:
+        print(_TITLE)
+    for history in sweep_checkpoints(paths, model=model, **{name: getattr(options, name) for name in named}):
+        if not options.json:
+            print(_line(history.records("each")[-1]), flush=True)
+    assert history is not None
+    if options.json:
+        print(history.to_json())
+    else:
+        last = history.records()[-1]
+        print(f"\nNRC3 is that of each step's own gamma; the last one is {last.gamma:.4g}")
+    if options.csv is not None:
+        history.to_csv(options.csv)
+    if options.plot is not None:
+        history.plot().savefig(options.plot)
+
+
+def _matching(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute patterns
+
+
+_COLUMNS = ("mse", "r2", "nrc1", "nrc1_id25", "nrc2", "nrc3", "gamma", "explained_variance")
+_TITLE = f"{'step':>10}" + "".join(f"{name.replace('explained_variance', 'variance'):>12}" for name in _COLUMNS)
+
+
+def _line(record: Record) -> str:
+    return f"{record.step:>10}" + "".join(f"{getattr(record, name):>12.4g}" for name in _COLUMNS)
+
+
+# ---- plot and report ----
+
+
+def _add_plot(commands: Any) -> None:
+    command = commands.add_parser("plot", help="draw what --json has printed: a report or a history")
+    command.set_defaults(run=_plot)
+    command.add_argument("source", help="JSON file of a report or history; - for the standard input")
+    command.add_argument("-o", "--output", type=Path, default=Path("nrc.png"), help="default: nrc.png")
+    command.add_argument("--gamma", default="last", help="of a history's NRC3: last, each or a number; default: last")
+    command.add_argument("--json", action="store_true", help="print the path as JSON")
+
+
+def _plot(options: argparse.Namespace) -> None:
+    stored = load_stored(options.source)
+    if isinstance(stored, History):
+        gamma = options.gamma if options.gamma in ("last", "each") else float(options.gamma)
+        figure = stored.plot(gamma)
+    else:
+        figure = stored.plot()[0]
+    figure.savefig(options.output)
+    _say_path(options)
+
+
+def _add_report(commands: Any) -> None:
+    command = commands.add_parser("report", help="one self-contained HTML page of reports and histories")
+    command.set_defaults(run=_report)
+    command.add_argument("sources", nargs="+", help="JSON files that --json has printed; - for the standard input")
+    command.add_argument("-o", "--output", type=Path, default=Path("nrc.html"), help="default: nrc.html")
+    command.add_argument("--title", default="Neural regression collapse")
+    command.add_argument("--json", action="store_true", help="print the path as JSON")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from nrc_fast.html import write_page
+
+    parts = [(Path(source).stem if source != "-" else "report", load_stored(source)) for source in options.sources]
+    write_page(options.output, parts, options.title)
+    _say_path(options)
+
+
+def _say_path(options: argparse.Namespace) -> None:
+    print(json.dumps({"output": str(options.output)}) if options.json else f"written to {options.output}")
+
+
+def load_stored(source: str) -> Report | History:
+    """A report or history from a JSON file, or from the standard input for "-".
+
+    Raises
+    ------
+    OSError
+        The file is missing.
+    ValueError
+        It is no JSON of either.
+    """
+    text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        msg = f"{source} is no JSON: {error}"
+        raise ValueError(msg) from error
+    if isinstance(values, dict) and "nrc1_by_k" in values:
+        return Report.from_dict(values)
+    if isinstance(values, dict) and "head_grams" in values:
+        return History.from_dict(values, source)
+    msg = f"{source} holds no report (nrc-fast measure --json) and no history (nrc-fast sweep --json, History.to_json)"
+    raise ValueError(msg)
+
+
+# ---- selftest ----
+
+
+def _selftest(options: argparse.Namespace) -> None:
+    from nrc_fast.selftest import run_selftest
+
+    checks = run_selftest()
+    failed = [check for check in checks if not check.passed]
+    if options.json:
+        rows = [asdict(check) | {"passed": check.passed} for check in checks]
+        print(json.dumps({"passed": not failed, "checks": rows}, indent=2))
+    else:
+        print("\n".join(map(str, checks)))
+    if failed:
+        msg = f"{len(failed)} of {len(checks)} checks failed; please report this with the output of nrc-fast env"
+        raise RuntimeError(msg)

@@ -1,0 +1,119 @@
+"""A Lightning callback that measures neural regression collapse at the end of training epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nrc_fast.evaluation import require_library
+from nrc_fast.monitor import Monitor
+
+
+def _callback_class() -> type:
+    """Callback of ``lightning`` or, where only that is installed, of ``pytorch_lightning``."""
+    try:
+        found = require_library("lightning.pytorch.callbacks", "lightning")
+    except ImportError as error:
+        try:
+            found = require_library("pytorch_lightning.callbacks", "lightning")
+        except ImportError:
+            raise error from None
+    base: type = found.Callback
+    return base
+
+
+class _Methods:
+    def __init__(
+        self,
+        loader: Any = None,
+        *,
+        layer: Any = None,
+        every_n_epochs: int = 1,
+        prefix: str = "nrc/",
+        **options: Any,
+    ) -> None:
+        if every_n_epochs < 1:
+            msg = f"every_n_epochs is {every_n_epochs}; a number of epochs from 1 on is expected"
+            raise ValueError(msg)
+        super().__init__()
+        self.loader = loader
+        self.every_n_epochs = every_n_epochs
+        self.prefix = prefix
+        self.monitor: Monitor | None = None
+        self._layer = layer
+        self._options = options
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Make the monitor, and measure before the first step."""
+        loader = trainer.train_dataloader if self.loader is None else self.loader
+        group = None
+        if trainer.world_size > 1:
+            from torch import distributed
+
+            group = distributed.group.WORLD
+        if self.monitor is None:
+            self.monitor = Monitor(pl_module, loader, layer=self._layer, group=group, **self._options)
+        self._measure(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Measure after an epoch."""
+        del pl_module
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._measure(trainer)
+
+    def _measure(self, trainer: Any) -> None:
+        assert self.monitor is not None
+        record = self.monitor.evaluate(trainer.global_step)
+        values = {self.prefix + name: value for name, value in record.scalars().items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        # Where ModelCheckpoint and EarlyStopping look for what they monitor.
+        import torch
+
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+
+
+_DOCUMENTATION = """Measures the features of a module's last layer at the start and after training epochs.
+
+The numbers go to the trainer's loggers and callback metrics as "nrc/nrc1", "nrc/nrc2" and so on, with the trainer's
+``global_step``; NRC3 is that of each step's own gamma. The whole history, with the paper's replay of gamma and the
+plot, is in `monitor`. The training is not changed by a bit.
+
+Parameters
+----------
+loader : iterable of batches, optional
+    What is measured; by default the training data.
+layer : str or torch.nn.Linear, optional
+    The last layer, by its name in the module; by default the module's last ``torch.nn.Linear``.
+every_n_epochs : int
+prefix : str
+    Before every name.
+**options
+    Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
+
+Attributes
+----------
+monitor : nrc_fast.Monitor or None
+    None before the training starts.
+
+Raises
+------
+ImportError
+    Neither lightning nor pytorch-lightning is installed.
+ValueError
+    An option is none.
+
+Examples
+--------
+>>> from nrc_fast.integrations.lightning import NRCCallback        # doctest: +SKIP
+>>> trainer = lightning.Trainer(callbacks=[NRCCallback()])         # doctest: +SKIP
+"""
+
+
+def __getattr__(name: str) -> Any:
+    # The class is made when it is asked for, as its base is Lightning's.
+    if name != "NRCCallback":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    made = type("NRCCallback", (_Methods, _callback_class()), {"__doc__": _DOCUMENTATION, "__module__": __name__})
+    globals()[name] = made
+    return made

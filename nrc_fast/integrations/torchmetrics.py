@@ -1,0 +1,148 @@
+"""A torchmetrics Metric of neural regression collapse, added up over batches and over processes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.evaluation import require_library
+from nrc_fast.statistics import FeatureStatistics
+from nrc_fast.tap import head_of
+
+NAMES = ("nrc1", "nrc2", "nrc3", "gamma", "mse", "r2", "cka", "linear_mse", "effective_rank", "stable_rank")
+
+
+class _Methods:
+    # torchmetrics' forward may take the value of a batch from a state of its own.
+    full_state_update = True
+    is_differentiable = False
+    higher_is_better = None
+
+    def __init__(
+        self,
+        d: int,
+        n_targets: int,
+        *,
+        head: Any = None,
+        convention: str = "nrc24",
+        precision: str = "high",
+        nonfinite: str = "raise",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        import torch
+
+        # A tuple, as a module among the attributes would become a submodule of the metric.
+        self._head = (head,)
+        self._convention = convention
+        self._options = {"n_targets": n_targets, "precision": precision, "nonfinite": nonfinite}
+        self._d = d
+        empty = FeatureStatistics(d, **self._options).arrays()  # type: ignore[arg-type]
+        self._names = (*empty, "shift", "target_shift")
+        shifts = {"shift": np.full(d, math.nan), "target_shift": np.full(n_targets, math.nan)}
+        for name, array in (empty | shifts).items():
+            # Parts have shifts of their own, so that states cannot be added up one by one: they are gathered.
+            self.add_state(name, default=torch.from_numpy(array), dist_reduce_fx=None)  # type: ignore[attr-defined]
+
+    def update(self, H: Any, Y: Any = None) -> None:
+        """Add a batch of features (B, d) and targets (B, n)."""
+        statistics = self._statistics([getattr(self, name) for name in self._names])
+        statistics.update(H, Y)
+        self._keep(statistics)
+
+    def compute(self) -> dict[str, Any]:
+        """The metrics by name, float64 tensors; NaN for what the inputs do not allow."""
+        import torch
+
+        head, bias = self._head[0], None
+        if isinstance(head, torch.nn.Module):
+            head, bias = head_of(head)
+        statistics = self.statistics
+        report = statistics.report(head, bias, convention=self._convention, n=statistics.n_targets or None)
+        return {name: torch.tensor(getattr(report, name), dtype=torch.float64) for name in NAMES}
+
+    @property
+    def statistics(self) -> FeatureStatistics:
+        """`nrc_fast.FeatureStatistics` of all rows; inside ``compute`` those of all processes."""
+        states = [getattr(self, name) for name in self._names]
+        if states[self._names.index("counts")].ndim == 1:
+            return self._statistics(states)
+        total, *others = (self._statistics(list(part)) for part in zip(*states, strict=True))
+        for other in others:
+            total += other
+        return total
+
+    def merge_state(self, incoming_state: Any) -> None:
+        """Add the rows of another metric of the same kind."""
+        if not isinstance(incoming_state, _Methods):
+            msg = f"a {type(incoming_state).__name__} cannot be merged; another metric of this kind is expected"
+            raise TypeError(msg)
+        total = self.statistics
+        total += incoming_state.statistics
+        self._keep(total)
+        self._computed, self._update_count = None, getattr(self, "_update_count", 0) + 1
+
+    def _statistics(self, states: list[Any]) -> FeatureStatistics:
+        statistics = FeatureStatistics(self._d, **self._options)  # type: ignore[arg-type]
+        arrays = {name: state.cpu().numpy() for name, state in zip(self._names, states, strict=True)}
+        if np.isnan(arrays["shift"]).any():
+            del arrays["shift"], arrays["target_shift"]
+        statistics.restore(arrays)
+        return statistics
+
+    def _keep(self, statistics: FeatureStatistics) -> None:
+        import torch
+
+        for name, array in statistics.arrays().items():
+            setattr(self, name, torch.from_numpy(array))
+
+    def set_dtype(self, dst_type: Any) -> Any:
+        """Sums stay float64, whatever the metric is asked to be."""
+        del dst_type
+        return self
+
+
+_DOCUMENTATION = """NRC1 to NRC3 and their companions of features that arrive in batches, as a torchmetrics ``Metric``.
+
+``update(H, Y)`` adds a batch; ``compute()`` gives a dictionary of float64 tensors with keys nrc1, nrc2, nrc3, gamma,
+mse, r2, cka, linear_mse, effective_rank and stable_rank. States are float64 sums around a shift; over processes they
+are gathered and merged exactly, also where processes have other shifts or no rows.
+
+Parameters
+----------
+d : int
+    Number of features.
+n_targets : int
+    Number of target outputs.
+head : torch.nn.Linear or (n, d) tensor, optional
+    The last layer, read when the metric is computed, or its weights. Without it NRC2 and NRC3 are NaN.
+convention : str
+    One of `nrc_fast.CONVENTIONS`; id25 is NaN, as it needs the mean before the rows.
+precision, nonfinite
+    As in `nrc_fast.FeatureStatistics`.
+**options
+    Of ``torchmetrics.Metric``.
+
+Raises
+------
+ImportError
+    torchmetrics is not installed.
+
+Examples
+--------
+>>> from nrc_fast.integrations.torchmetrics import NRC              # doctest: +SKIP
+>>> metric = NRC(256, 2, head=model.head)                           # doctest: +SKIP
+"""
+
+
+def __getattr__(name: str) -> Any:
+    # The class is made when it is asked for, as its base is that of torchmetrics.
+    if name != "NRC":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    base = require_library("torchmetrics", "torchmetrics").Metric
+    made = type("NRC", (_Methods, base), {"__doc__": _DOCUMENTATION, "__module__": __name__})
+    globals()[name] = made
+    return made

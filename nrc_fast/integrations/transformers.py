@@ -1,0 +1,109 @@
+"""A callback for the Trainer of transformers that measures neural regression collapse as it evaluates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nrc_fast.evaluation import require_library
+from nrc_fast.monitor import Monitor
+
+
+class _Methods:
+    def __init__(
+        self, loader: Any = None, *, layer: Any = None, when: str = "epoch", prefix: str = "nrc/", **options: Any
+    ) -> None:
+        if when not in ("epoch", "evaluate"):
+            msg = f"when is {when!r}; 'epoch' or 'evaluate' is expected"
+            raise ValueError(msg)
+        self.loader = loader
+        self.when = when
+        self.prefix = prefix
+        self.monitor: Monitor | None = None
+        self._layer = layer
+        self._options = options
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        """Measure after an epoch."""
+        del args, control
+        if self.when == "epoch":
+            self._measure(state, parts)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        """Measure after the trainer's own evaluation."""
+        del args, control
+        if self.when == "evaluate":
+            self._measure(state, parts)
+
+    def _measure(self, state: Any, parts: dict[str, Any]) -> None:
+        if self.monitor is None:
+            self.monitor = Monitor(
+                parts["model"], self._chosen_loader(parts), layer=self._layer, group=_group(), **self._options
+            )
+        record = self.monitor.evaluate(state.global_step)
+        values = {self.prefix + name: value for name, value in record.scalars().items()}
+        state.log_history.append({"step": state.global_step, "epoch": state.epoch} | values)
+
+    def _chosen_loader(self, parts: dict[str, Any]) -> Any:
+        loader = self.loader
+        if loader is None:
+            loader = parts.get("eval_dataloader") or parts.get("train_dataloader")
+        if loader is None:
+            msg = "the trainer has no data loader to measure with; give NRCCallback one (loader=)"
+            raise ValueError(msg)
+        return loader
+
+
+def _group() -> Any:
+    from torch import distributed
+
+    has_others = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    return distributed.group.WORLD if has_others else None
+
+
+_DOCUMENTATION = """Measures the features of a model's last layer after epochs or evaluations of a ``Trainer``.
+
+The numbers go to the trainer's ``state.log_history`` as "nrc/nrc1", "nrc/nrc2" and so on; NRC3 is that of each step's
+own gamma. The whole history, with the paper's replay of gamma and the plot, is in `monitor`, whose ``loggers`` send
+the numbers elsewhere. The training is not changed by a bit.
+
+Parameters
+----------
+loader : iterable of batches, optional
+    Mappings with "labels", or what `split` takes; by default the trainer's evaluation data, else its training data.
+layer : str or torch.nn.Linear, optional
+    The last layer, by its name in the model; by default the model's last ``torch.nn.Linear``.
+when : {"epoch", "evaluate"}
+prefix : str
+    Before every name.
+**options
+    Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name. Models whose
+    head reads whole sequences need ``positions="mean"`` or ``mask="attention_mask"``.
+
+Attributes
+----------
+monitor : nrc_fast.Monitor or None
+    None before the first measurement.
+
+Raises
+------
+ImportError
+    transformers is not installed.
+ValueError
+    An option is none, or there is no data to measure.
+
+Examples
+--------
+>>> from nrc_fast.integrations.transformers import NRCCallback      # doctest: +SKIP
+>>> trainer = transformers.Trainer(..., callbacks=[NRCCallback()])  # doctest: +SKIP
+"""
+
+
+def __getattr__(name: str) -> Any:
+    # The class is made when it is asked for, as its base is that of transformers.
+    if name != "NRCCallback":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    base = require_library("transformers", "transformers").TrainerCallback
+    made = type("NRCCallback", (_Methods, base), {"__doc__": _DOCUMENTATION, "__module__": __name__})
+    globals()[name] = made
+    return made

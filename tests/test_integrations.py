@@ -1,0 +1,266 @@
+"""Other libraries' trainers and metrics, really run: numbers of the references, and the training unchanged."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nrc_fast as nrc
+from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+# Warnings of the libraries about one another and about small machines, none of which this package can mend.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+
+def draw(*shape: int, seed: int = 1) -> Any:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def samples() -> tuple[Any, Any]:
+    X = draw(120, 5)
+    return X, torch.tanh(X[:, :2] + 0.2 * draw(120, 2, seed=2))
+
+
+def checked(record: Any, H: Any, W: Any, Y: Any) -> None:
+    H = H.double().numpy()
+    assert record.nrc1 == pytest.approx(reference_nrc1(H, 2), rel=1e-6)
+    assert record.nrc2 == pytest.approx(reference_nrc2(H, W), rel=1e-6)
+    assert record.nrc3 == pytest.approx(reference_nrc3(W, Y), rel=1e-6, abs=1e-12)
+
+
+# ---- lightning ----
+
+
+def fit(tmp_path: Path, *callbacks: Any) -> tuple[Any, Any]:
+    lightning = pytest.importorskip("lightning")
+
+    class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.trunk(x))
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            return nn.functional.mse_loss(self(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+    lightning.seed_everything(3, verbose=False)
+    module = Module()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*samples()), batch_size=40, shuffle=True)
+    loggers = importlib.import_module("lightning.pytorch.loggers")
+    trainer = lightning.Trainer(
+        max_epochs=4,
+        accelerator="cpu",
+        logger=loggers.CSVLogger(tmp_path),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        log_every_n_steps=1,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(module, loader)
+    return trainer, module
+
+
+def test_lightning_callback(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    trainer, plain = fit(tmp_path / "plain")
+    callback = NRCCallback(every_n_epochs=2)
+    trainer, module = fit(tmp_path / "watched", callback)
+    for first, second in zip(plain.parameters(), module.parameters(), strict=True):
+        assert torch.equal(first, second)
+    assert module.training == plain.training
+    records = callback.monitor.history.records("each")
+    assert [record.step for record in records] == [0, 6, 12]
+    X, Y = samples()
+    module.eval()
+    with torch.no_grad():
+        H = module.trunk(X)
+    checked(records[-1], H, module.head.weight.detach(), Y)
+    assert float(trainer.callback_metrics["nrc/nrc1"]) == pytest.approx(records[-1].nrc1)
+    with (Path(trainer.logger.log_dir) / "metrics.csv").open() as file:
+        logged = [float(row["nrc/nrc2"]) for row in csv.DictReader(file) if row["nrc/nrc2"]]
+    assert logged == pytest.approx([record.nrc2 for record in records])
+    with pytest.raises(ValueError, match="every_n_epochs is 0"):
+        NRCCallback(every_n_epochs=0)
+
+
+# ---- transformers ----
+
+
+def trained(tmp_path: Path, *callbacks: Any) -> tuple[Any, Any]:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+
+    class Regression(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, inputs: Any, labels: Any = None) -> Any:
+            outputs = self.head(self.trunk(inputs))
+            return outputs if labels is None else (nn.functional.mse_loss(outputs, labels), outputs)
+
+    torch.manual_seed(3)
+    X, Y = samples()
+    data = [{"inputs": x, "labels": y} for x, y in zip(X, Y, strict=True)]
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path),
+        num_train_epochs=3,
+        per_device_train_batch_size=40,
+        learning_rate=0.05,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = transformers.Trainer(
+        model=Regression(), args=arguments, train_dataset=data, eval_dataset=data, callbacks=list(callbacks)
+    )
+    trainer.train()
+    return trainer, trainer.model
+
+
+def test_transformers_callback(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    _, plain = trained(tmp_path / "plain")
+    callback = NRCCallback([{"inputs": samples()[0], "labels": samples()[1]}])
+    trainer, model = trained(tmp_path / "watched", callback)
+    for first, second in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.equal(first, second)
+    records = callback.monitor.history.records("each")
+    assert [record.step for record in records] == [3, 6, 9]
+    X, Y = samples()
+    model.eval()
+    with torch.no_grad():
+        H = model.trunk(X)
+    checked(records[-1], H, model.head.weight.detach(), Y)
+    logged = [row["nrc/nrc1"] for row in trainer.state.log_history if "nrc/nrc1" in row]
+    assert logged == [record.nrc1 for record in records]
+    with pytest.raises(ValueError, match="when is 'step'"):
+        NRCCallback(when="step")
+
+
+def test_transformers_callback_after_evaluations_on_the_trainers_own_data(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    callback = NRCCallback(when="evaluate")
+    trainer, model = trained(tmp_path, callback)
+    assert callback.monitor is None
+    trainer.evaluate()
+    (record,) = callback.monitor.history.records()
+    with torch.no_grad():
+        H = model.eval().trunk(samples()[0])
+    checked(record, H, model.head.weight.detach(), samples()[1])
+
+
+# ---- torchmetrics ----
+
+
+def test_torchmetrics_metric() -> None:
+    pytest.importorskip("torchmetrics")
+    from nrc_fast.integrations.torchmetrics import NRC
+
+    H, Y, head = draw(300, 8) + 3.0, draw(300, 2, seed=2), nn.Linear(8, 2)
+    expected = nrc.FeatureStatistics(8, n_targets=2).update(H, Y).report(head.weight, head.bias)
+    metric = NRC(8, 2, head=head)
+    for first in range(0, 300, 100):
+        batch = metric(H[first : first + 100], Y[first : first + 100])  # forward: adds, and gives that of the batch
+    assert float(batch["nrc1"]) == pytest.approx(reference_nrc1(H[200:], 2), rel=1e-5)
+    values = metric.compute()
+    for name, value in values.items():
+        assert float(value) == pytest.approx(getattr(expected, name), rel=1e-6), name
+    assert float(values["nrc1"]) == pytest.approx(reference_nrc1(H, 2), rel=1e-5)
+    assert not list(metric.parameters())
+    clone = copy.deepcopy(metric)
+    metric.reset()
+    metric.update(H[:100], Y[:100])
+    assert float(metric.compute()["nrc2"]) == pytest.approx(reference_nrc2(H[:100], head.weight), rel=1e-5)
+    assert float(clone.half().compute()["nrc2"]) == float(values["nrc2"])
+    other = NRC(8, 2, head=head)
+    other.update(H[100:], Y[100:])
+    metric.merge_state(other)
+    assert float(metric.compute()["nrc1"]) == pytest.approx(float(values["nrc1"]), rel=1e-6)  # float32 products
+    with pytest.raises(TypeError, match="cannot be merged"):
+        metric.merge_state({})
+
+
+def test_torchmetrics_metric_follows_its_head_through_a_training() -> None:
+    pytest.importorskip("torchmetrics")
+    from nrc_fast.integrations.torchmetrics import NRC
+
+    torch.manual_seed(0)
+    trunk, head = nn.Sequential(nn.Linear(5, 8), nn.Tanh()), nn.Linear(8, 2)
+    metric, (X, Y) = NRC(8, 2, head=head), samples()
+    optimizer = torch.optim.SGD([*trunk.parameters(), *head.parameters()], lr=0.1)
+    for _ in range(5):
+        metric.reset()
+        H = trunk(X)
+        metric.update(H, Y)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(head(H), Y).backward()
+        values = metric.compute()
+        assert float(values["nrc2"]) == pytest.approx(reference_nrc2(H, head.weight), rel=1e-5)
+        assert float(values["nrc3"]) == pytest.approx(reference_nrc3(head.weight, Y), rel=1e-6)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("cuts", [[450], [0]], ids=str)
+def test_torchmetrics_metric_over_processes(tmp_path: Path, cuts: list[int], neighbour: Any) -> None:
+    pytest.importorskip("torchmetrics")
+    others = neighbour("test_distributed")
+    H, Y, W = others.draw()
+    results = others.run(tmp_path / "run", "torchmetric", H, Y, W, cuts)
+    whole = nrc.FeatureStatistics(12, n_targets=2).update(H, Y).report(W)
+    for result in results:
+        for name in ("nrc1", "nrc2", "nrc3", "cka"):
+            assert result[name] == pytest.approx(getattr(whole, name), rel=1e-10)
+
+
+# ---- all ----
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "library"),
+    [
+        ("lightning", "NRCCallback", "lightning.pytorch.callbacks"),
+        ("transformers", "NRCCallback", "transformers"),
+        ("torchmetrics", "NRC", "torchmetrics"),
+    ],
+)
+def test_missing_libraries_name_their_extra(
+    module: str, name: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.import_module(f"nrc_fast.integrations.{module}")
+    monkeypatch.delitem(vars(found), name, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, "pytorch_lightning.callbacks", None)
+    with pytest.raises(ImportError, match=rf"pip install 'nrc-fast\[{module}\]'"):
+        getattr(found, name)
+    with pytest.raises(AttributeError):
+        found.Other  # noqa: B018
