@@ -1,4 +1,4 @@
-"""The command line: ``nrc-fast measure``, ``merge``, ``ufm``, ``demo``, ``env``; `nrc_fast.commands` adds the others."""
+"""The command line: ``nrc-fast measure``, ``merge``, ``ufm``, ``demo`` and ``env``; `commands` adds the others."""
 
 from __future__ import annotations
 
