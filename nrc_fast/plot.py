@@ -319,7 +319,7 @@ def _draw_r2(panel: Any, steps: Sequence[int], values: Sequence[float]) -> None:
     finite = [value for value in values if np.isfinite(value)]
     right.set_ylim(max(min([*finite, 0.0]), -1.0) - 0.05, 1.05)
     handles = [*panel.get_lines(), *right.get_lines()]
-    panel.legend(handles, [line.get_label() for line in handles], fontsize="small", frameon=False, loc="center right")
+    panel.legend(handles, [line.get_label() for line in handles], fontsize="small", frameon=False, loc="lower center")
 
 
 def _draw_shares(panel: Any, steps: Sequence[int], records: Sequence[Any], n: int) -> None:
@@ -329,8 +329,9 @@ def _draw_shares(panel: Any, steps: Sequence[int], records: Sequence[Any], n: in
     for k in range(min(count, len(COLOURS) - 1)):
         _draw_line(panel, k + 1, steps, [record.explained_variance_ratio[k] for record in records], f"number {k + 1}")
     _finish_panel(panel, "step", log=False)
-    panel.legend(fontsize="small", frameon=False, ncols=2, loc="center right")
-    panel.set_ylim(-0.02, 1.02)
+    panel.set_ylim(-0.02, 1.5)  # the upper part holds the legend
+    panel.set_yticks(np.linspace(0.0, 1.0, 6))
+    panel.legend(fontsize="small", frameon=False, ncols=2, loc="upper center")
 
 
 def _draw_nrc3_against_gamma(panel: Any, history: Any) -> None:
