@@ -36,7 +36,7 @@ LAYERS = [
     ),
     *("ufm.closed_form", "ufm", "progress", "reading", "passes", "planning", "plot", "report"),
     *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
-    *("demo", "diagnostics", "cli", "__main__"),
+    *("_cuda", "devices", "demo", "diagnostics", "cli", "__main__"),
 ]
 
 
@@ -89,7 +89,7 @@ def test_imports_point_downward() -> None:
         for path in PACKAGE.rglob("*.py")
     }
     del paths["__init__"]
-    assert set(paths) | {"_cpu"} == set(LAYERS) | {"testing"}
+    assert set(paths) | {"_cpu", "_cuda"} == set(LAYERS) | {"testing"}
     assert imported_modules(paths.pop("testing")) == set()
     for name, path in paths.items():
         above = {other for other in imported_modules(path) if LAYERS.index(other) >= LAYERS.index(name)}
