@@ -9,7 +9,8 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 NRC_FAST_CUDA ?= AUTO
 NRC_FAST_CUDA_ARCHS ?= 80;90a
 CUDA_SETTINGS = --config-settings=cmake.define.NRC_FAST_CUDA='$(NRC_FAST_CUDA)' \
-                --config-settings=cmake.define.NRC_FAST_CUDA_ARCHS='$(NRC_FAST_CUDA_ARCHS)'
+                --config-settings=cmake.define.NRC_FAST_CUDA_ARCHS='$(NRC_FAST_CUDA_ARCHS)' \
+                --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION=ON
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
           $(shell find cmake csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 

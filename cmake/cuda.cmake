@@ -1,4 +1,29 @@
 # nrc_fast._cuda: static cudart, nothing of torch, cuBLAS or the driver is linked, so that it loads everywhere.
+set(cuda_kernels column_sums gram gram_direct gram_finalize gram_tensor planes row_norms)
+
+# The same kernels for the host, on an emulated device: for the tests, not for use.
+if(NRC_FAST_CUDA_EMULATION)
+  set(emulated "")
+  foreach(kernel IN LISTS cuda_kernels)
+    set(source ${CMAKE_CURRENT_BINARY_DIR}/emulation/${kernel}.cpp)
+    file(CONFIGURE OUTPUT ${source} CONTENT "#include \"cuda/${kernel}.cu\"\n")
+    list(APPEND emulated ${source})
+  endforeach()
+  pybind11_add_module(_cuda_emulation MODULE NO_EXTRAS csrc/cuda/emulation/module.cpp csrc/cuda/emulation/runtime.cpp
+                                              csrc/cuda/bindings.cpp ${emulated})
+  target_include_directories(_cuda_emulation PRIVATE csrc)
+  # Shared memory of a block holds numbers of several types, as it does on a device.
+  target_compile_options(_cuda_emulation PRIVATE -O2 -fno-strict-aliasing -Wall -Wextra
+                                                   -Wno-unknown-pragmas)
+  if(NRC_FAST_WERROR)
+    target_compile_options(_cuda_emulation PRIVATE -Werror)
+  endif()
+  target_compile_definitions(
+    _cuda_emulation PRIVATE NRC_FAST_CUDA_EMULATION NRC_FAST_VERSION="${PROJECT_VERSION}"
+                            NRC_FAST_CUDA_ARCHITECTURES="" NRC_FAST_CUDA_PTX="" NRC_FAST_CUDA_COMPILER="emulation")
+  install(TARGETS _cuda_emulation DESTINATION nrc_fast)
+endif()
+
 string(TOUPPER "${NRC_FAST_CUDA}" cuda_wanted)
 if(NOT cuda_wanted MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "NRC_FAST_CUDA is ${NRC_FAST_CUDA}; give AUTO, ON or OFF")
@@ -37,7 +62,10 @@ if(NOT newest MATCHES "[af]$")
   set(ptx ${newest})
 endif()
 
-pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/bindings.cpp csrc/cuda/runtime.cpp)
+pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/bindings.cpp csrc/cuda/runtime.cpp)
+foreach(kernel IN LISTS cuda_kernels)
+  target_sources(_cuda PRIVATE csrc/cuda/${kernel}.cu)
+endforeach()
 target_include_directories(_cuda PRIVATE csrc)
 target_link_libraries(_cuda PRIVATE CUDA::cudart_static)
 target_compile_options(
@@ -49,6 +77,6 @@ if(NRC_FAST_WERROR)
 endif()
 string(REPLACE ";" "," architectures "${NRC_FAST_CUDA_ARCHS}")
 target_compile_definitions(
-  _cuda PRIVATE NRC_FAST_MODULE=_cuda NRC_FAST_VERSION="${PROJECT_VERSION}" NRC_FAST_CUDA_ARCHITECTURES="${architectures}"
+  _cuda PRIVATE NRC_FAST_VERSION="${PROJECT_VERSION}" NRC_FAST_CUDA_ARCHITECTURES="${architectures}"
                 NRC_FAST_CUDA_PTX="${ptx}" NRC_FAST_CUDA_COMPILER="${CMAKE_CUDA_COMPILER_ID} ${CMAKE_CUDA_COMPILER_VERSION}")
 install(TARGETS _cuda DESTINATION nrc_fast)

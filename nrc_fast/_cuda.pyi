@@ -1,3 +1,25 @@
+class Matrix:
+    def __init__(self, data: int, rows: int, columns: int, row_stride: int, column_stride: int, dtype: int) -> None: ...
+
+class GramRequest:
+    def __init__(
+        self,
+        features: Matrix,
+        *,
+        gram: int = 0,
+        column_sums: int = 0,
+        unit_gram: int = 0,
+        shift: int = 0,
+        unit_rows_are_shifted: bool = False,
+        targets: Matrix | None = None,
+        target_shift: int = 0,
+        cross: int = 0,
+        precision: int = 0,
+        counts: int = 0,
+    ) -> None: ...
+
+def gram_workspace(request: GramRequest, device: int) -> int: ...
+def gram(request: GramRequest, *, workspace: int, workspace_bytes: int, device: int, stream: int) -> None: ...
 def build_config() -> dict[str, object]: ...
 def device_count() -> int: ...
 def device_problem() -> str: ...

@@ -30,6 +30,7 @@ def load_neighbour(stem: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[stem] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
@@ -57,6 +58,12 @@ def peer_b() -> Any:
 def arrays() -> Any:
     """Rows and references of tests/arrays.py."""
     return load_neighbour("arrays")
+
+
+@pytest.fixture(scope="session")
+def cuda_core() -> Any:
+    """Calls of the CUDA kernels, of tests/cuda_core.py."""
+    return load_neighbour("cuda_core")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

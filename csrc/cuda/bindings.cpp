@@ -1,15 +1,69 @@
-// nrc_fast._cuda: addresses, sizes, strides and a stream in; nothing is allocated and nothing waits for the device.
-#include <pybind11/pybind11.h>
+// Addresses, sizes, strides and a stream in; nothing is allocated and nothing waits for the device.
+#include "cuda/bindings.h"
+
 #include <pybind11/stl.h>
 
+#include <stdexcept>
 #include <vector>
 
+#include "common/matrix.h"
+#include "cuda/gram.h"
 #include "cuda/runtime.h"
 
 namespace py = pybind11;
 
 namespace nrc_fast::cuda {
 namespace {
+
+using Address = std::uintptr_t;
+
+template <class T>
+T* pointer(Address address) {
+  return reinterpret_cast<T*>(address);  // NOLINT: Python holds the memory
+}
+
+Stream stream_of(Address address) {
+  return reinterpret_cast<Stream>(address);  // NOLINT: torch's number of a stream is its address
+}
+
+DeviceRows make_rows(Address data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
+                     std::int64_t column_stride, int dtype) {
+  if (rows < 0 || columns < 0) throw std::invalid_argument("a matrix has no negative size");
+  return {pointer<const void>(data), rows, columns, row_stride, column_stride, dtype_from_code(dtype)};
+}
+
+Precision precision_from_code(int code) {
+  if (code < 0 || code > 2) {
+    throw std::invalid_argument("precision code " + std::to_string(code) + " is not one of 0..2");
+  }
+  return static_cast<Precision>(code);
+}
+
+GramRequest make_gram_request(const DeviceRows& features, Address gram, Address column_sums, Address unit_gram,
+                              Address shift, bool unit_rows_are_shifted, const DeviceRows* targets,
+                              Address target_shift, Address cross, int precision, Address counts) {
+  GramRequest request;
+  request.features = features;
+  request.gram = pointer<double>(gram);
+  request.column_sums = pointer<double>(column_sums);
+  request.unit_gram = pointer<double>(unit_gram);
+  request.shift = pointer<const double>(shift);
+  request.unit_rows_are_shifted = unit_rows_are_shifted;
+  if (targets != nullptr) request.targets = *targets;
+  request.target_shift = pointer<const double>(target_shift);
+  request.cross = pointer<double>(cross);
+  request.precision = precision_from_code(precision);
+  request.counts = pointer<DeviceCounts>(counts);
+  return request;
+}
+
+void gram_of(GramRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
+  const py::gil_scoped_release released;
+  const CurrentDevice current(device);
+  request.workspace = pointer<char>(workspace);
+  request.workspace_bytes = workspace_bytes;
+  gram(request, device_limits(device), stream_of(stream));
+}
 
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> parts;
@@ -39,14 +93,31 @@ std::pair<int, int> device_capability(int device) {
 }
 
 }  // namespace
-}  // namespace nrc_fast::cuda
 
-PYBIND11_MODULE(NRC_FAST_MODULE, module) {
-  using namespace nrc_fast::cuda;
-  module.doc() = "Compiled kernels of nrc_fast for CUDA devices. Private.";
+// Classes are local to the module: the emulation has the same ones.
+void bind_kernels(py::module_& module) {
+  py::class_<DeviceRows>(module, "Matrix", "A strided matrix in device memory that the caller keeps alive.",
+                         py::module_local())
+      .def(py::init(&make_rows), py::arg("data"), py::arg("rows"), py::arg("columns"), py::arg("row_stride"),
+           py::arg("column_stride"), py::arg("dtype"));
+  py::class_<GramRequest>(module, "GramRequest", "What a Gram pass adds to which arrays in device memory.",
+                          py::module_local())
+      .def(py::init(&make_gram_request), py::arg("features"), py::kw_only(), py::arg("gram") = 0,
+           py::arg("column_sums") = 0, py::arg("unit_gram") = 0, py::arg("shift") = 0,
+           py::arg("unit_rows_are_shifted") = false, py::arg("targets") = nullptr, py::arg("target_shift") = 0,
+           py::arg("cross") = 0, py::arg("precision") = 0, py::arg("counts") = 0);
+  module.def(
+      "gram_workspace",
+      [](const GramRequest& request, int device) { return gram_workspace(request, device_limits(device)); },
+      py::arg("request"), py::arg("device"));
+  module.def("gram", &gram_of, py::arg("request"), py::kw_only(), py::arg("workspace"), py::arg("workspace_bytes"),
+             py::arg("device"), py::arg("stream"));
+
   module.def("build_config", &build_config);
   module.def("device_count", &device_count);
   module.def("device_problem", &device_problem);
   module.def("device_name", &device_name, py::arg("device"));
   module.def("device_capability", &device_capability, py::arg("device"));
 }
+
+}  // namespace nrc_fast::cuda

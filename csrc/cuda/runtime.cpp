@@ -2,17 +2,10 @@
 
 #include <cuda_runtime_api.h>
 
-#include <stdexcept>
+#include "cuda/status.h"
 
 namespace nrc_fast::cuda {
 namespace {
-
-void check(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  cudaGetLastError();  // a sticky-free error must not be found by whoever asks next
-  throw std::runtime_error(std::string(what) + ": CUDA says " + cudaGetErrorName(status) + ", " +
-                           cudaGetErrorString(status));
-}
 
 int attribute(cudaDeviceAttr name, int device) {
   int value = 0;
