@@ -205,3 +205,50 @@ def gram(
     del memory
     zero, nonfinite, first = (int(value) for value in backend.fetch(counts))
     return Gram(fetched[0], fetched[1], fetched[2], fetched[3], (zero, nonfinite, first))
+
+
+@dataclass
+class Residual:
+    raw: FloatArray
+    unit: FloatArray
+    row_residuals: FloatArray
+    row_energies: FloatArray
+    counts: tuple[int, int, int]
+
+
+def residual(
+    backend: Any,
+    rows: Stored,
+    basis: FloatArray,
+    *,
+    shift: FloatArray | None = None,
+    double_precision: bool = False,
+    start: float = 0.0,
+) -> Residual:
+    """One residual pass, into sums that hold `start`."""
+    n = len(rows.values)
+    k = len(basis)
+    features = place_rows(backend, rows)
+    vectors = backend.place(np.ascontiguousarray(basis))
+    shifts = None if shift is None else backend.place(shift)
+    results = [backend.place(np.full(size, start)) for size in (k + 1, k + 1, n, n)]
+    counts = backend.place(np.array([0, 0, -1], dtype=np.int64))
+    request = backend.core.ResidualRequest(
+        features.matrix,
+        backend.address(vectors),
+        k,
+        raw_sums=backend.address(results[0]),
+        unit_sums=backend.address(results[1]),
+        shift=0 if shifts is None else backend.address(shifts),
+        row_residuals=backend.address(results[2]),
+        row_energies=backend.address(results[3]),
+        double_precision=double_precision,
+        counts=backend.address(counts),
+    )
+    size = backend.core.residual_workspace(request, 0)
+    memory, address = backend.workspace(size)
+    backend.core.residual(request, workspace=address, workspace_bytes=size, device=0, stream=backend.stream())
+    fetched = [backend.fetch(result) for result in results]
+    del memory
+    zero, nonfinite, first = (int(value) for value in backend.fetch(counts))
+    return Residual(fetched[0], fetched[1], fetched[2], fetched[3], (zero, nonfinite, first))

@@ -8,6 +8,7 @@
 
 #include "common/matrix.h"
 #include "cuda/gram.h"
+#include "cuda/residual.h"
 #include "cuda/runtime.h"
 
 namespace py = pybind11;
@@ -65,6 +66,32 @@ void gram_of(GramRequest request, Address workspace, std::int64_t workspace_byte
   gram(request, device_limits(device), stream_of(stream));
 }
 
+ResidualRequest make_residual_request(const DeviceRows& features, Address basis, std::int64_t vectors, Address raw_sums,
+                                      Address unit_sums, Address shift, Address row_residuals, Address row_energies,
+                                      bool double_precision, Address counts) {
+  if (vectors < 0) throw std::invalid_argument("a basis has no negative number of vectors");
+  ResidualRequest request;
+  request.features = features;
+  request.basis = pointer<const double>(basis);
+  request.vectors = vectors;
+  request.shift = pointer<const double>(shift);
+  request.raw_sums = pointer<double>(raw_sums);
+  request.unit_sums = pointer<double>(unit_sums);
+  request.row_residuals = pointer<double>(row_residuals);
+  request.row_energies = pointer<double>(row_energies);
+  request.double_precision = double_precision;
+  request.counts = pointer<DeviceCounts>(counts);
+  return request;
+}
+
+void residual_of(ResidualRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
+  const py::gil_scoped_release released;
+  const CurrentDevice current(device);
+  request.workspace = pointer<char>(workspace);
+  request.workspace_bytes = workspace_bytes;
+  residual(request, device_limits(device), stream_of(stream));
+}
+
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> parts;
   std::size_t start = 0;
@@ -112,6 +139,18 @@ void bind_kernels(py::module_& module) {
       py::arg("request"), py::arg("device"));
   module.def("gram", &gram_of, py::arg("request"), py::kw_only(), py::arg("workspace"), py::arg("workspace_bytes"),
              py::arg("device"), py::arg("stream"));
+
+  py::class_<ResidualRequest>(module, "ResidualRequest", "One basis of a residual pass, and where its sums go.",
+                              py::module_local())
+      .def(py::init(&make_residual_request), py::arg("features"), py::arg("basis"), py::arg("vectors"), py::kw_only(),
+           py::arg("raw_sums") = 0, py::arg("unit_sums") = 0, py::arg("shift") = 0, py::arg("row_residuals") = 0,
+           py::arg("row_energies") = 0, py::arg("double_precision") = false, py::arg("counts") = 0);
+  module.def(
+      "residual_workspace",
+      [](const ResidualRequest& request, int device) { return residual_workspace(request, device_limits(device)); },
+      py::arg("request"), py::arg("device"));
+  module.def("residual", &residual_of, py::arg("request"), py::kw_only(), py::arg("workspace"),
+             py::arg("workspace_bytes"), py::arg("device"), py::arg("stream"));
 
   module.def("build_config", &build_config);
   module.def("device_count", &device_count);

@@ -4,6 +4,7 @@
 
 #include "cuda/gram.h"
 #include "cuda/prepare.h"
+#include "cuda/workspace.h"
 
 namespace nrc_fast::cuda {
 namespace {
@@ -39,24 +40,6 @@ std::int64_t workers_for(GramMethod method, std::int64_t columns, const DeviceLi
   const int at_once = tile_size(method, columns) == 128 ? 1 : (slab_order(method) == SlabOrder::fragments ? 2 : 3);
   return static_cast<std::int64_t>(device.multiprocessors) * at_once;
 }
-
-// Pieces of the workspace, one after the other; without a workspace it only counts them.
-class Workspace {
- public:
-  explicit Workspace(char* memory) : memory_(memory) {}
-
-  template <class T>
-  T* take(std::int64_t count) {
-    char* const piece = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += ceiling(count * static_cast<std::int64_t>(sizeof(T)), 256) * 256;
-    return static_cast<T*>(static_cast<void*>(piece));
-  }
-  std::int64_t used() const { return used_; }
-
- private:
-  char* memory_;
-  std::int64_t used_ = 0;
-};
 
 DeviceRows part_of(const DeviceRows& rows, std::int64_t first, std::int64_t count) {
   DeviceRows part = rows;
@@ -183,12 +166,7 @@ void gram(const GramRequest& request, const DeviceLimits& device, Stream stream)
   require(request.counts != nullptr, "a Gram pass needs memory for its counts");
   require(request.cross == nullptr || request.targets.rows == request.features.rows,
           "features and targets differ in their rows");
-  const std::int64_t needed = gram_workspace(request, device);
-  if (request.workspace == nullptr || request.workspace_bytes < needed) {
-    throw std::invalid_argument("the workspace has " + std::to_string(request.workspace_bytes) + " bytes; " +
-                                std::to_string(needed) + " are needed, as gram_workspace says");
-  }
-  require(reinterpret_cast<std::uintptr_t>(request.workspace) % 256 == 0, "the workspace must be aligned to 256 bytes");
+  require_workspace(request.workspace, request.workspace_bytes, gram_workspace(request, device), "gram");
   GramPass(request, device, request.workspace, stream).run();
 }
 

@@ -19,19 +19,6 @@ struct DirectGramArguments {
   double* slabs;
 };
 
-// The shift of one column as a sum of two numbers of the type that is computed with.
-template <class Value>
-struct ColumnShift {
-  Value high;
-  Value low;
-
-  NRC_FAST_DEVICE ColumnShift(const double* shift, std::int64_t column, std::int64_t columns) : high(0), low(0) {
-    if (shift == nullptr || column >= columns) return;
-    high = static_cast<Value>(shift[column]);
-    if constexpr (sizeof(Value) == 4) low = static_cast<Value>(shift[column] - static_cast<double>(high));
-  }
-};
-
 template <class Row, class Value>
 NRC_FAST_DEVICE void read_side(const ScaledRows& features, std::int64_t column, const ColumnShift<Value>& shift,
                                std::int64_t block, Value (&values)[loads]) {

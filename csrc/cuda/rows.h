@@ -75,6 +75,19 @@ NRC_FAST_DEVICE std::uint16_t nearest_bfloat16(float value) {
   return static_cast<std::uint16_t>((parts.bits + 0x7fffu + (parts.bits >> 16 & 1u)) >> 16);
 }
 
+// The shift of one column as a sum of two numbers of the type that is computed with.
+template <class Value>
+struct ColumnShift {
+  Value high;
+  Value low;
+
+  NRC_FAST_DEVICE ColumnShift(const double* shift, std::int64_t column, std::int64_t columns) : high(0), low(0) {
+    if (shift == nullptr || column >= columns) return;
+    high = static_cast<Value>(shift[column]);
+    if constexpr (sizeof(Value) == 4) low = static_cast<Value>(shift[column] - static_cast<double>(high));
+  }
+};
+
 NRC_FAST_DEVICE bool is_finite(double value) { return value - value == 0.0; }
 
 // Calls `use(Row{})` with the type of the rows' elements.
