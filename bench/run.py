@@ -13,7 +13,7 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
-ROUTINES = ("nrc1", "stream")
+ROUTINES = ("nrc1", "stream", "cuda_kernels")
 
 
 def machine() -> dict[str, str]:
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--routine", choices=ROUTINES, required=True)
     parser.add_argument("--shape", default="400000x256", help="rows x features")
-    parser.add_argument("--dtype", default="float32", choices=["float64", "float32", "float16"])
+    parser.add_argument("--dtype", default="float32", choices=["float64", "float32", "float16", "bfloat16"])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path, help="also write the rows and the machine as JSON")
     options = parser.parse_args()
