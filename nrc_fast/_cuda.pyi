@@ -15,6 +15,7 @@ class GramRequest:
         target_shift: int = 0,
         cross: int = 0,
         precision: int = 0,
+        rows_at_once: int = 0,
         counts: int = 0,
     ) -> None: ...
 
@@ -39,6 +40,35 @@ class ResidualRequest:
 
 def residual_workspace(request: ResidualRequest, device: int) -> int: ...
 def residual(request: ResidualRequest, *, workspace: int, workspace_bytes: int, device: int, stream: int) -> None: ...
+
+class ProductRequest:
+    def __init__(
+        self, features: Matrix, vectors: int, count: int, *, rows_at_once: int = 0, counts: int = 0
+    ) -> None: ...
+
+def product_workspace(request: ProductRequest, device: int) -> int: ...
+def gram_product(
+    request: ProductRequest,
+    *,
+    shift: int,
+    image: int,
+    column_sums: int,
+    workspace: int,
+    workspace_bytes: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def prediction_error(
+    request: ProductRequest,
+    *,
+    bias: int,
+    targets: Matrix,
+    errors: int,
+    workspace: int,
+    workspace_bytes: int,
+    device: int,
+    stream: int,
+) -> None: ...
 def build_config() -> dict[str, object]: ...
 def device_count() -> int: ...
 def device_problem() -> str: ...

@@ -174,6 +174,7 @@ def gram(
     precision: str = "high",
     start: float = 0.0,
     workspace_change: int = 0,
+    rows_at_once: int = 0,
 ) -> Gram:
     """One Gram pass, into arrays that hold `start`."""
     d = rows.values.shape[1]
@@ -194,6 +195,7 @@ def gram(
         target_shift=0 if shifts[1] is None else backend.address(shifts[1]),
         cross=backend.address(results[3]) if targets is not None else 0,
         precision=PRECISIONS[precision],
+        rows_at_once=rows_at_once,
         counts=backend.address(counts),
     )
     size = backend.core.gram_workspace(request, 0)
@@ -252,3 +254,59 @@ def residual(
     del memory
     zero, nonfinite, first = (int(value) for value in backend.fetch(counts))
     return Residual(fetched[0], fetched[1], fetched[2], fetched[3], (zero, nonfinite, first))
+
+
+def _product(
+    backend: Any,
+    rows: Stored,
+    vectors: FloatArray,
+    name: str,
+    results: list[FloatArray],
+    rows_at_once: int,
+    **inputs: Any,
+) -> Any:
+    """One pass with a few vectors: its results, and the counts."""
+    features = place_rows(backend, rows)
+    placed_vectors = backend.place(np.ascontiguousarray(vectors))
+    placed = [backend.place(result) for result in results]
+    counts = backend.place(np.array([0, 0, -1], dtype=np.int64))
+    request = backend.core.ProductRequest(
+        features.matrix,
+        backend.address(placed_vectors),
+        len(vectors),
+        rows_at_once=rows_at_once,
+        counts=backend.address(counts),
+    )
+    size = backend.core.product_workspace(request, 0)
+    memory, address = backend.workspace(size)
+    kept = {key: place_rows(backend, v) if isinstance(v, Stored) else backend.place(v) for key, v in inputs.items()}
+    arguments = {key: v.matrix if isinstance(v, Placed) else backend.address(v) for key, v in kept.items()}
+    names = ("image", "column_sums") if name == "gram_product" else ("errors",)
+    arguments |= {key: backend.address(array) for key, array in zip(names, placed, strict=True)}
+    getattr(backend.core, name)(
+        request, **arguments, workspace=address, workspace_bytes=size, device=0, stream=backend.stream()
+    )
+    fetched = [backend.fetch(result) for result in placed]
+    del memory
+    return fetched, tuple(int(value) for value in backend.fetch(counts))
+
+
+def gram_product(
+    backend: Any, rows: Stored, vectors: FloatArray, shift: FloatArray, start: float = 0.0, rows_at_once: int = 0
+) -> Any:
+    d = rows.values.shape[1]
+    results = [np.full((len(vectors), d), start), np.full(d, start)]
+    return _product(backend, rows, vectors, "gram_product", results, rows_at_once, shift=shift)
+
+
+def prediction_error(
+    backend: Any,
+    rows: Stored,
+    weights: FloatArray,
+    bias: FloatArray,
+    targets: Stored,
+    start: float = 0.0,
+    rows_at_once: int = 0,
+) -> Any:
+    results = [np.full(len(weights), start)]
+    return _product(backend, rows, weights, "prediction_error", results, rows_at_once, bias=bias, targets=targets)

@@ -119,9 +119,9 @@ def test_one_row_many_times(backend: Any, cuda_core: Any, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_sums_of_many_rows_are_folded(backend: Any, cuda_core: Any, dtype: str) -> None:
     """Squares of one sign: without folding, rounding toward zero would bias them by much more."""
-    rows = cuda_core.stored(np.abs(values(9000, 4)) + 0.5, dtype)
+    rows = cuda_core.stored(np.abs(values(3000, 4)) + 0.5, dtype)
     sums = cuda_core.gram(backend, rows)
-    check_gram(sums.gram, rows.values, tolerance(dtype, "high"), "9,000 rows")
+    check_gram(sums.gram, rows.values, tolerance(dtype, "high"), "3,000 rows")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -166,7 +166,28 @@ def test_workspace_that_is_too_small(backend: Any, cuda_core: Any) -> None:
         cuda_core.gram(backend, rows, workspace_change=-1)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_planes_of_some_rows_at_a_time(backend: Any, cuda_core: Any, dtype: str) -> None:
+    rows = cuda_core.stored(values(90, 21), dtype)
+    sums = cuda_core.gram(backend, rows, unit="raw", rows_at_once=40)
+    check_gram(sums.gram, rows.values, tolerance(dtype, "high"), "gram")
+    check_gram(sums.unit_gram, unit_rows(rows.values), tolerance(dtype, "high", as_stored=False), "unit gram")
+
+
 # ---- the emulated device only ----
+
+
+@pytest.mark.parametrize("capability", [86, 90])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_small_squares_after_a_large_one_are_not_lost(
+    emulated: Any, cuda_core: Any, dtype: str, capability: int
+) -> None:
+    """Beside 1, squares of 2^-26 vanish until the float32 sums are folded: at most those of 512 rows."""
+    emulated.core.configure(multiprocessors=1, capability=capability)
+    column = np.full((4800, 1), 2.0**-13)
+    column[0] = 1.0
+    found = cuda_core.gram(emulated, cuda_core.stored(column, dtype)).gram
+    assert 1.0 + 4799 * 2.0**-26 - found[0, 0] <= 512 * 2.0**-26
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,6 +8,7 @@
 
 #include "common/matrix.h"
 #include "cuda/gram.h"
+#include "cuda/products.h"
 #include "cuda/residual.h"
 #include "cuda/runtime.h"
 
@@ -42,7 +43,8 @@ Precision precision_from_code(int code) {
 
 GramRequest make_gram_request(const DeviceRows& features, Address gram, Address column_sums, Address unit_gram,
                               Address shift, bool unit_rows_are_shifted, const DeviceRows* targets,
-                              Address target_shift, Address cross, int precision, Address counts) {
+                              Address target_shift, Address cross, int precision, std::int64_t rows_at_once,
+                              Address counts) {
   GramRequest request;
   request.features = features;
   request.gram = pointer<double>(gram);
@@ -54,6 +56,7 @@ GramRequest make_gram_request(const DeviceRows& features, Address gram, Address 
   request.target_shift = pointer<const double>(target_shift);
   request.cross = pointer<double>(cross);
   request.precision = precision_from_code(precision);
+  request.rows_at_once = rows_at_once;
   request.counts = pointer<DeviceCounts>(counts);
   return request;
 }
@@ -90,6 +93,38 @@ void residual_of(ResidualRequest request, Address workspace, std::int64_t worksp
   request.workspace = pointer<char>(workspace);
   request.workspace_bytes = workspace_bytes;
   residual(request, device_limits(device), stream_of(stream));
+}
+
+ProductRequest make_product_request(const DeviceRows& features, Address vectors, std::int64_t count,
+                                    std::int64_t rows_at_once, Address counts) {
+  if (count < 0) throw std::invalid_argument("there is no negative number of vectors");
+  ProductRequest request;
+  request.features = features;
+  request.vectors = pointer<const double>(vectors);
+  request.count = count;
+  request.rows_at_once = rows_at_once;
+  request.counts = pointer<DeviceCounts>(counts);
+  return request;
+}
+
+void gram_product_of(ProductRequest request, Address shift, Address image, Address column_sums, Address workspace,
+                     std::int64_t workspace_bytes, int device, Address stream) {
+  const py::gil_scoped_release released;
+  const CurrentDevice current(device);
+  request.workspace = pointer<char>(workspace);
+  request.workspace_bytes = workspace_bytes;
+  gram_product(request, pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums),
+               device_limits(device), stream_of(stream));
+}
+
+void prediction_error_of(ProductRequest request, Address bias, const DeviceRows& targets, Address errors,
+                         Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
+  const py::gil_scoped_release released;
+  const CurrentDevice current(device);
+  request.workspace = pointer<char>(workspace);
+  request.workspace_bytes = workspace_bytes;
+  prediction_error(request, pointer<const double>(bias), targets, pointer<double>(errors), device_limits(device),
+                   stream_of(stream));
 }
 
 std::vector<std::string> split(const std::string& text) {
@@ -132,7 +167,7 @@ void bind_kernels(py::module_& module) {
       .def(py::init(&make_gram_request), py::arg("features"), py::kw_only(), py::arg("gram") = 0,
            py::arg("column_sums") = 0, py::arg("unit_gram") = 0, py::arg("shift") = 0,
            py::arg("unit_rows_are_shifted") = false, py::arg("targets") = nullptr, py::arg("target_shift") = 0,
-           py::arg("cross") = 0, py::arg("precision") = 0, py::arg("counts") = 0);
+           py::arg("cross") = 0, py::arg("precision") = 0, py::arg("rows_at_once") = 0, py::arg("counts") = 0);
   module.def(
       "gram_workspace",
       [](const GramRequest& request, int device) { return gram_workspace(request, device_limits(device)); },
@@ -151,6 +186,21 @@ void bind_kernels(py::module_& module) {
       py::arg("request"), py::arg("device"));
   module.def("residual", &residual_of, py::arg("request"), py::kw_only(), py::arg("workspace"),
              py::arg("workspace_bytes"), py::arg("device"), py::arg("stream"));
+
+  py::class_<ProductRequest>(module, "ProductRequest", "Rows, and a few vectors to multiply them with.",
+                             py::module_local())
+      .def(py::init(&make_product_request), py::arg("features"), py::arg("vectors"), py::arg("count"), py::kw_only(),
+           py::arg("rows_at_once") = 0, py::arg("counts") = 0);
+  module.def(
+      "product_workspace",
+      [](const ProductRequest& request, int device) { return product_workspace(request, device_limits(device)); },
+      py::arg("request"), py::arg("device"));
+  module.def("gram_product", &gram_product_of, py::arg("request"), py::kw_only(), py::arg("shift"), py::arg("image"),
+             py::arg("column_sums"), py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"),
+             py::arg("stream"));
+  module.def("prediction_error", &prediction_error_of, py::arg("request"), py::kw_only(), py::arg("bias"),
+             py::arg("targets"), py::arg("errors"), py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"),
+             py::arg("stream"));
 
   module.def("build_config", &build_config);
   module.def("device_count", &device_count);

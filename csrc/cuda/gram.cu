@@ -23,10 +23,10 @@ int plane_count(GramMethod method) { return method == GramMethod::tensor_split ?
 std::int64_t plane_row_stride(const DeviceRows& rows) { return ceiling(rows.columns, chunk_columns) * chunk_columns; }
 
 // Rows whose planes are in memory at once: whole folds, and the same whatever the number of rows.
-std::int64_t plane_rows(const DeviceRows& rows, GramMethod method) {
+std::int64_t plane_rows(const DeviceRows& rows, GramMethod method, std::int64_t wanted) {
   const std::int64_t row_bytes = plane_row_stride(rows) * 2 * plane_count(method);
   const std::int64_t most = plane_bytes_at_once / row_bytes / 8192 * 8192;
-  const std::int64_t at_once = most < 8192 ? 8192 : most;
+  const std::int64_t at_once = wanted > 0 ? wanted : (most < 8192 ? 8192 : most);
   return rows.rows < at_once ? rows.rows : at_once;
 }
 
@@ -39,14 +39,6 @@ std::int64_t workers_for(GramMethod method, std::int64_t columns, const DeviceLi
   // Blocks that run at once on a multiprocessor: their registers and shared memory.
   const int at_once = tile_size(method, columns) == 128 ? 1 : (slab_order(method) == SlabOrder::fragments ? 2 : 3);
   return static_cast<std::int64_t>(device.multiprocessors) * at_once;
-}
-
-DeviceRows part_of(const DeviceRows& rows, std::int64_t first, std::int64_t count) {
-  DeviceRows part = rows;
-  const std::int64_t size = rows.dtype == DType::float64 ? 8 : (rows.dtype == DType::float32 ? 4 : 2);
-  part.data = static_cast<const char*>(rows.data) + first * rows.row_stride * size;
-  part.rows = count;
-  return part;
 }
 
 class GramPass {
@@ -109,7 +101,7 @@ class GramPass {
   void add_by_planes(GramMethod method, const ScaledRows& scaled, std::int64_t workers, double* slabs, bool is_scaled) {
     const DeviceRows& rows = scaled.rows;
     const std::int64_t stride = plane_row_stride(rows);
-    const std::int64_t at_once = plane_rows(rows, method);
+    const std::int64_t at_once = plane_rows(rows, method, request_.rows_at_once);
     std::uint16_t* const planes = workspace_.take<std::uint16_t>(at_once * stride * plane_count(method));
     if (!runs_) return;
     const bool is_copy = is_16_bit(rows.dtype) && scaled.shift == nullptr && !is_scaled;

@@ -23,6 +23,7 @@ struct GramRequest {
   const double* target_shift = nullptr;
   double* cross = nullptr;
   Precision precision = Precision::high;
+  std::int64_t rows_at_once = 0;  // whose planes are in memory; 0: as many as fill it well
   DeviceCounts* counts = nullptr;
   char* workspace = nullptr;
   std::int64_t workspace_bytes = 0;

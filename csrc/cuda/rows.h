@@ -116,4 +116,12 @@ NRC_FAST_DEVICE bool are_usable(const DeviceCounts* counts) { return counts == n
 
 inline std::int64_t ceiling(std::int64_t value, std::int64_t step) { return (value + step - 1) / step; }
 
+inline DeviceRows part_of(const DeviceRows& rows, std::int64_t first, std::int64_t count) {
+  DeviceRows part = rows;
+  const std::int64_t size = rows.dtype == DType::float64 ? 8 : (rows.dtype == DType::float32 ? 4 : 2);
+  part.data = static_cast<const char*>(rows.data) + first * rows.row_stride * size;
+  part.rows = count;
+  return part;
+}
+
 }  // namespace nrc_fast::cuda
