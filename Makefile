@@ -4,8 +4,15 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Also for the tools of the build, which pip installs into an environment of its own.
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
+# The CUDA kernels: built when nvcc is there (AUTO), always (ON) or never (OFF), for data-centre cards only, which is
+# what development needs; a plain `pip install .` builds them for every card.
+NRC_FAST_CUDA ?= AUTO
+NRC_FAST_CUDA_ARCHS ?= 80;90a
+CUDA_SETTINGS = --config-settings=cmake.define.NRC_FAST_CUDA='$(NRC_FAST_CUDA)' \
+                --config-settings=cmake.define.NRC_FAST_CUDA_ARCHS='$(NRC_FAST_CUDA_ARCHS)' \
+                --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION=ON
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
-          $(shell find csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
+          $(shell find cmake csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 
 .PHONY: demo test lint bench clean
 
@@ -27,7 +34,7 @@ bench: $(VENV)/installed
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install '.[demo,test]'
+	$(BIN)/pip install $(CUDA_SETTINGS) '.[demo,test]'
 	touch $@
 
 clean:

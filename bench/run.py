@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROUTINES = ("gram", "residual", "nrc1", "all_k", "nrc3", "descend", "update", "memory", "stream", "watch")
+# Needs a card: not part of "all".
+ON_A_CARD = ("cuda_kernels",)
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--routine", choices=[*ROUTINES, "all"], required=True)
+    parser.add_argument("--routine", choices=[*ROUTINES, *ON_A_CARD, "all"], required=True)
     parser.add_argument("--shape", nargs="+", help="rows x features (targets for nrc3), such as 400000x256")
     parser.add_argument("--dtype", nargs="+", choices=["float64", "float32", "float16", "bfloat16"])
     parser.add_argument("--components", nargs="+", type=int, help="numbers of vectors of the residual")

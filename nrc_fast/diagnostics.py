@@ -8,7 +8,7 @@ from importlib import metadata
 
 import numpy as np
 
-from nrc_fast import kernels
+from nrc_fast import devices, kernels
 
 __all__ = ["environment"]
 
@@ -33,7 +33,7 @@ def environment() -> dict[str, str]:
         "isa": kernels.current_isa(),
         "isas of this machine": ", ".join(kernels.available_isas()),
         "threads": str(kernels.thread_count()),
-        "cuda": "not built",
+        "cuda": devices.cuda_summary(),
     }
 
 

@@ -30,6 +30,7 @@ def load_neighbour(stem: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[stem] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
@@ -69,6 +70,12 @@ def arrays() -> Any:
 def reference() -> Any:
     """The plain UFM of tests/ufm_reference.py."""
     return load_neighbour("ufm_reference")
+
+
+@pytest.fixture(scope="session")
+def cuda_core() -> Any:
+    """Calls of the CUDA kernels, of tests/cuda_core.py."""
+    return load_neighbour("cuda_core")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

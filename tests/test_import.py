@@ -55,7 +55,8 @@ LAYERS = [
     *("evaluation", "layer_rows", "tap", "history", "monitor", "integrations.loggers"),
     *("deep_nrc", "class_metrics", "classification", "dimension"),
     *("integrations.lightning", "integrations.transformers", "integrations.torchmetrics"),
-    *("demo_runs", "demo_text", "demo", "diagnostics", "sweep", "selftest", "html", "commands", "cli", "__main__"),
+    *("_cuda", "devices", "demo_runs", "demo_text", "demo", "diagnostics", "sweep", "selftest", "html", "commands"),
+    *("cli", "__main__"),
 ]
 
 
@@ -108,7 +109,7 @@ def test_imports_point_downward() -> None:
         for path in PACKAGE.rglob("*.py")
     }
     del paths["__init__"]
-    assert set(paths) | {"_cpu"} == set(LAYERS) | {"testing"}
+    assert set(paths) | {"_cpu", "_cuda"} == set(LAYERS) | {"testing"}
     assert imported_modules(paths.pop("testing")) == set()
     for name, path in paths.items():
         above = {other for other in imported_modules(path) if LAYERS.index(other) >= LAYERS.index(name)}

@@ -1,4 +1,4 @@
-"""The hand-kept stub of the compiled module says what the module says of itself."""
+"""The hand-kept stubs of the compiled modules say what the modules say of themselves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ast
 from pathlib import Path
 from types import ModuleType
 
-import nrc_fast
-from nrc_fast import _cpu
+import pytest
 
-STUB = Path(nrc_fast.__file__).with_name("_cpu.pyi")
+import nrc_fast
+from nrc_fast import _cpu, devices
 
 Signature = dict[str, list[str]]
 
@@ -49,9 +49,10 @@ def documented(module: ModuleType) -> dict[str, Signature]:
     return found
 
 
-def stubbed() -> dict[str, Signature]:
+def stubbed(name: str) -> dict[str, Signature]:
+    stub = Path(nrc_fast.__file__).with_name(f"{name}.pyi")
     found = {}
-    for node in ast.parse(STUB.read_text(encoding="utf-8")).body:
+    for node in ast.parse(stub.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef):
             found[node.name] = signature_of(node)
         elif isinstance(node, ast.ClassDef):
@@ -62,4 +63,11 @@ def stubbed() -> dict[str, Signature]:
 
 
 def test_stub_matches_the_compiled_module() -> None:
-    assert stubbed() == documented(_cpu)
+    assert stubbed("_cpu") == documented(_cpu)
+
+
+@pytest.mark.skipif(devices.cuda_core() is None, reason="this build has no CUDA kernels")
+def test_stub_matches_the_compiled_cuda_module() -> None:
+    core = devices.cuda_core()
+    assert core is not None
+    assert stubbed("_cuda") == documented(core)

@@ -1,0 +1,212 @@
+// Addresses, sizes, strides and a stream in; nothing is allocated and nothing waits for the device.
+#include "cuda/bindings.h"
+
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+#include <vector>
+
+#include "common/matrix.h"
+#include "cuda/gram.h"
+#include "cuda/products.h"
+#include "cuda/residual.h"
+#include "cuda/runtime.h"
+
+namespace py = pybind11;
+
+namespace nrc_fast::cuda {
+namespace {
+
+using Address = std::uintptr_t;
+
+template <class T>
+T* pointer(Address address) {
+  return reinterpret_cast<T*>(address);  // NOLINT: Python holds the memory
+}
+
+Stream stream_of(Address address) {
+  return reinterpret_cast<Stream>(address);  // NOLINT: torch's number of a stream is its address
+}
+
+DeviceRows make_rows(Address data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
+                     std::int64_t column_stride, int dtype) {
+  if (rows < 0 || columns < 0) throw std::invalid_argument("a matrix has no negative size");
+  return {pointer<const void>(data), rows, columns, row_stride, column_stride, dtype_from_code(dtype)};
+}
+
+Precision precision_from_code(int code) {
+  if (code < 0 || code > 2) {
+    throw std::invalid_argument("precision code " + std::to_string(code) + " is not one of 0..2");
+  }
+  return static_cast<Precision>(code);
+}
+
+GramRequest make_gram_request(const DeviceRows& features, Address gram, Address column_sums, Address unit_gram,
+                              Address shift, bool unit_rows_are_shifted, const DeviceRows* targets,
+                              Address target_shift, Address cross, int precision, std::int64_t rows_at_once,
+                              Address counts) {
+  GramRequest request;
+  request.features = features;
+  request.gram = pointer<double>(gram);
+  request.column_sums = pointer<double>(column_sums);
+  request.unit_gram = pointer<double>(unit_gram);
+  request.shift = pointer<const double>(shift);
+  request.unit_rows_are_shifted = unit_rows_are_shifted;
+  if (targets != nullptr) request.targets = *targets;
+  request.target_shift = pointer<const double>(target_shift);
+  request.cross = pointer<double>(cross);
+  request.precision = precision_from_code(precision);
+  request.rows_at_once = rows_at_once;
+  request.counts = pointer<DeviceCounts>(counts);
+  return request;
+}
+
+void gram_of(GramRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
+  const py::gil_scoped_release released;
+  const CurrentDevice current(device);
+  request.workspace = pointer<char>(workspace);
+  request.workspace_bytes = workspace_bytes;
+  gram(request, device_limits(device), stream_of(stream));
+}
+
+ResidualRequest make_residual_request(const DeviceRows& features, Address basis, std::int64_t vectors, Address raw_sums,
+                                      Address unit_sums, Address shift, Address row_residuals, Address row_energies,
+                                      bool double_precision, Address counts) {
+  if (vectors < 0) throw std::invalid_argument("a basis has no negative number of vectors");
+  ResidualRequest request;
+  request.features = features;
+  request.basis = pointer<const double>(basis);
+  request.vectors = vectors;
+  request.shift = pointer<const double>(shift);
+  request.raw_sums = pointer<double>(raw_sums);
+  request.unit_sums = pointer<double>(unit_sums);
+  request.row_residuals = pointer<double>(row_residuals);
+  request.row_energies = pointer<double>(row_energies);
+  request.double_precision = double_precision;
+  request.counts = pointer<DeviceCounts>(counts);
+  return request;
+}
+
+void residual_of(ResidualRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
+  const py::gil_scoped_release released;
+  const CurrentDevice current(device);
+  request.workspace = pointer<char>(workspace);
+  request.workspace_bytes = workspace_bytes;
+  residual(request, device_limits(device), stream_of(stream));
+}
+
+ProductRequest make_product_request(const DeviceRows& features, Address vectors, std::int64_t count,
+                                    std::int64_t rows_at_once, Address counts) {
+  if (count < 0) throw std::invalid_argument("there is no negative number of vectors");
+  ProductRequest request;
+  request.features = features;
+  request.vectors = pointer<const double>(vectors);
+  request.count = count;
+  request.rows_at_once = rows_at_once;
+  request.counts = pointer<DeviceCounts>(counts);
+  return request;
+}
+
+void gram_product_of(ProductRequest request, Address shift, Address image, Address column_sums, Address workspace,
+                     std::int64_t workspace_bytes, int device, Address stream) {
+  const py::gil_scoped_release released;
+  const CurrentDevice current(device);
+  request.workspace = pointer<char>(workspace);
+  request.workspace_bytes = workspace_bytes;
+  gram_product(request, pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums),
+               device_limits(device), stream_of(stream));
+}
+
+void prediction_error_of(ProductRequest request, Address bias, const DeviceRows& targets, Address errors,
+                         Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
+  const py::gil_scoped_release released;
+  const CurrentDevice current(device);
+  request.workspace = pointer<char>(workspace);
+  request.workspace_bytes = workspace_bytes;
+  prediction_error(request, pointer<const double>(bias), targets, pointer<double>(errors), device_limits(device),
+                   stream_of(stream));
+}
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> parts;
+  std::size_t start = 0;
+  while (start < text.size()) {
+    const std::size_t end = std::min(text.find(',', start), text.size());
+    parts.push_back(text.substr(start, end - start));
+    start = end + 1;
+  }
+  return parts;
+}
+
+py::dict build_config() {
+  py::dict config;
+  config["version"] = NRC_FAST_VERSION;
+  config["compiler"] = NRC_FAST_CUDA_COMPILER;
+  config["architectures"] = split(NRC_FAST_CUDA_ARCHITECTURES);
+  config["ptx"] = NRC_FAST_CUDA_PTX;
+  config["runtime"] = runtime_version();
+  config["driver"] = driver_version();
+  return config;
+}
+
+std::pair<int, int> device_capability(int device) {
+  const Capability capability = device_limits(device).capability;
+  return {capability.major, capability.minor};
+}
+
+}  // namespace
+
+// Classes are local to the module: the emulation has the same ones.
+void bind_kernels(py::module_& module) {
+  py::class_<DeviceRows>(module, "Matrix", "A strided matrix in device memory that the caller keeps alive.",
+                         py::module_local())
+      .def(py::init(&make_rows), py::arg("data"), py::arg("rows"), py::arg("columns"), py::arg("row_stride"),
+           py::arg("column_stride"), py::arg("dtype"));
+  py::class_<GramRequest>(module, "GramRequest", "What a Gram pass adds to which arrays in device memory.",
+                          py::module_local())
+      .def(py::init(&make_gram_request), py::arg("features"), py::kw_only(), py::arg("gram") = 0,
+           py::arg("column_sums") = 0, py::arg("unit_gram") = 0, py::arg("shift") = 0,
+           py::arg("unit_rows_are_shifted") = false, py::arg("targets") = nullptr, py::arg("target_shift") = 0,
+           py::arg("cross") = 0, py::arg("precision") = 0, py::arg("rows_at_once") = 0, py::arg("counts") = 0);
+  module.def(
+      "gram_workspace",
+      [](const GramRequest& request, int device) { return gram_workspace(request, device_limits(device)); },
+      py::arg("request"), py::arg("device"));
+  module.def("gram", &gram_of, py::arg("request"), py::kw_only(), py::arg("workspace"), py::arg("workspace_bytes"),
+             py::arg("device"), py::arg("stream"));
+
+  py::class_<ResidualRequest>(module, "ResidualRequest", "One basis of a residual pass, and where its sums go.",
+                              py::module_local())
+      .def(py::init(&make_residual_request), py::arg("features"), py::arg("basis"), py::arg("vectors"), py::kw_only(),
+           py::arg("raw_sums") = 0, py::arg("unit_sums") = 0, py::arg("shift") = 0, py::arg("row_residuals") = 0,
+           py::arg("row_energies") = 0, py::arg("double_precision") = false, py::arg("counts") = 0);
+  module.def(
+      "residual_workspace",
+      [](const ResidualRequest& request, int device) { return residual_workspace(request, device_limits(device)); },
+      py::arg("request"), py::arg("device"));
+  module.def("residual", &residual_of, py::arg("request"), py::kw_only(), py::arg("workspace"),
+             py::arg("workspace_bytes"), py::arg("device"), py::arg("stream"));
+
+  py::class_<ProductRequest>(module, "ProductRequest", "Rows, and a few vectors to multiply them with.",
+                             py::module_local())
+      .def(py::init(&make_product_request), py::arg("features"), py::arg("vectors"), py::arg("count"), py::kw_only(),
+           py::arg("rows_at_once") = 0, py::arg("counts") = 0);
+  module.def(
+      "product_workspace",
+      [](const ProductRequest& request, int device) { return product_workspace(request, device_limits(device)); },
+      py::arg("request"), py::arg("device"));
+  module.def("gram_product", &gram_product_of, py::arg("request"), py::kw_only(), py::arg("shift"), py::arg("image"),
+             py::arg("column_sums"), py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"),
+             py::arg("stream"));
+  module.def("prediction_error", &prediction_error_of, py::arg("request"), py::kw_only(), py::arg("bias"),
+             py::arg("targets"), py::arg("errors"), py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"),
+             py::arg("stream"));
+
+  module.def("build_config", &build_config);
+  module.def("device_count", &device_count);
+  module.def("device_problem", &device_problem);
+  module.def("device_name", &device_name, py::arg("device"));
+  module.def("device_capability", &device_capability, py::arg("device"));
+}
+
+}  // namespace nrc_fast::cuda

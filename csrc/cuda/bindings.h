@@ -1,0 +1,10 @@
+// The functions of nrc_fast._cuda, which the emulation of the tests exports too.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace nrc_fast::cuda {
+
+void bind_kernels(pybind11::module_& module);
+
+}  // namespace nrc_fast::cuda

@@ -1,0 +1,29 @@
+// The emulated device as the launches see it.
+#include "cuda/runtime.h"
+
+#include <stdexcept>
+
+#include "cuda/emulation/block.h"
+
+namespace nrc_fast::cuda {
+
+int device_count() { return 1; }
+std::string device_problem() { return ""; }
+std::string device_name(int) { return "emulation"; }
+
+DeviceLimits device_limits(int device) {
+  if (device != 0) throw std::runtime_error("the emulation has one device, 0; not " + std::to_string(device));
+  const emulation::Machine& machine = emulation::machine();
+  return {{machine.capability / 10, machine.capability % 10},
+          machine.multiprocessors,
+          machine.shared_bytes,
+          machine.shared_bytes};
+}
+
+int runtime_version() { return 0; }
+int driver_version() { return 0; }
+
+CurrentDevice::CurrentDevice(int) {}
+CurrentDevice::~CurrentDevice() = default;
+
+}  // namespace nrc_fast::cuda

@@ -1,0 +1,7 @@
+// nrc_fast._cuda.
+#include "cuda/bindings.h"
+
+PYBIND11_MODULE(_cuda, module) {
+  module.doc() = "Compiled kernels of nrc_fast for CUDA devices. Private.";
+  nrc_fast::cuda::bind_kernels(module);
+}

@@ -1,0 +1,76 @@
+class Matrix:
+    def __init__(self, data: int, rows: int, columns: int, row_stride: int, column_stride: int, dtype: int) -> None: ...
+
+class GramRequest:
+    def __init__(
+        self,
+        features: Matrix,
+        *,
+        gram: int = 0,
+        column_sums: int = 0,
+        unit_gram: int = 0,
+        shift: int = 0,
+        unit_rows_are_shifted: bool = False,
+        targets: Matrix | None = None,
+        target_shift: int = 0,
+        cross: int = 0,
+        precision: int = 0,
+        rows_at_once: int = 0,
+        counts: int = 0,
+    ) -> None: ...
+
+def gram_workspace(request: GramRequest, device: int) -> int: ...
+def gram(request: GramRequest, *, workspace: int, workspace_bytes: int, device: int, stream: int) -> None: ...
+
+class ResidualRequest:
+    def __init__(
+        self,
+        features: Matrix,
+        basis: int,
+        vectors: int,
+        *,
+        raw_sums: int = 0,
+        unit_sums: int = 0,
+        shift: int = 0,
+        row_residuals: int = 0,
+        row_energies: int = 0,
+        double_precision: bool = False,
+        counts: int = 0,
+    ) -> None: ...
+
+def residual_workspace(request: ResidualRequest, device: int) -> int: ...
+def residual(request: ResidualRequest, *, workspace: int, workspace_bytes: int, device: int, stream: int) -> None: ...
+
+class ProductRequest:
+    def __init__(
+        self, features: Matrix, vectors: int, count: int, *, rows_at_once: int = 0, counts: int = 0
+    ) -> None: ...
+
+def product_workspace(request: ProductRequest, device: int) -> int: ...
+def gram_product(
+    request: ProductRequest,
+    *,
+    shift: int,
+    image: int,
+    column_sums: int,
+    workspace: int,
+    workspace_bytes: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def prediction_error(
+    request: ProductRequest,
+    *,
+    bias: int,
+    targets: Matrix,
+    errors: int,
+    workspace: int,
+    workspace_bytes: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def build_config() -> dict[str, object]: ...
+def device_count() -> int: ...
+def device_problem() -> str: ...
+def device_name(device: int) -> str: ...
+def device_capability(device: int) -> tuple[int, int]: ...
