@@ -32,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(threads)
     limits = measure_limits(threads)
     print(f"limits of {threads} threads: {json.dumps(limits)}", flush=True)
-    routines = ROUTINES if options.routine == "all" else (options.routine,)
+    routines = ROUTINES if "all" in options.routine else tuple(options.routine)
     rows: list[dict[str, Any]] = []
     for row in _measured(routines, options, limits):
         rows.append(row)
@@ -46,7 +46,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--routine", choices=[*ROUTINES, *ON_A_CARD, "all"], required=True)
+    parser.add_argument("--routine", nargs="+", choices=[*ROUTINES, *ON_A_CARD, "all"], required=True)
     parser.add_argument("--shape", nargs="+", help="rows x features (targets for nrc3), such as 400000x256")
     parser.add_argument("--dtype", nargs="+", choices=["float64", "float32", "float16", "bfloat16"])
     parser.add_argument("--components", nargs="+", type=int, help="numbers of vectors of the residual")
