@@ -68,7 +68,7 @@ def _reference(H: Any) -> np.ndarray:
 
 
 def _error(result: Any, reference: np.ndarray) -> float:
-    found = np.asarray(result if isinstance(result, np.ndarray) else result.float().numpy(), dtype=np.float64)
+    found = np.asarray(result if isinstance(result, np.ndarray) else result.double().numpy(), dtype=np.float64)
     # Kernels and syrk fill one triangle; which one differs.
     lower = np.tril(found) if np.any(np.tril(found, -1)) or found.shape[0] == 1 else np.tril(found.T)
     return float(np.linalg.norm(lower - np.tril(reference)) / np.linalg.norm(np.tril(reference)))

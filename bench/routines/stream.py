@@ -87,7 +87,8 @@ def _rows(folder: Path, count: int, d: int, dtype: str, runs: int) -> list[dict[
     rows = [_row(name, H.nbytes, H.shape, dtype, measured) for name, measured in taken.items()]
     command = [sys.executable, "-c", ALONE, str(whole), str(COMPONENTS), MEMORY]
     output = [
-        float(text) for text in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        float(text)
+        for text in subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout.split()
     ]
     shape = (copies * len(H), d)
     alone = _row(
