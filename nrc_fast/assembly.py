@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast import bounds, kernels, metrics
-from nrc_fast.collapse import component_numbers, weight_basis
+from nrc_fast.collapse import component_numbers, weights_and_basis
 from nrc_fast.components import leading_values, nrc1_by_k, principal_basis, residual_value, subspace_value
 from nrc_fast.conventions import CONVENTIONS, Convention
 from nrc_fast.kernels import Basis
@@ -61,8 +61,10 @@ class Head:
     """
 
     def __init__(self, W: Any, b: Any, n: int | None, d: int, n_targets: int) -> None:
-        self.weights = None if W is None else kernels.as_matrix(W, "W")[0]
-        self.basis = np.zeros((0, d)) if W is None else weight_basis(W, d)
+        self.weights: FloatArray | None = None
+        self.basis = np.zeros((0, d))
+        if W is not None:
+            self.weights, self.basis = weights_and_basis(W, d)
         self.n = self._target_dimension(n, d, n_targets)
         self.bias = self._check_bias(b)
 
@@ -240,7 +242,7 @@ class Assembly:
             return
         variance = self.alternatives["variance"]["nrc1"]
         raw = value if self.convention.name == "raw" else self.alternatives["raw"]["nrc1"]
-        energy = float(np.trace(self.statistics.second_moment))
+        energy = self.statistics.energy
         # A plane through the origin would hold the energy of the rows as well as their variance.
         if raw > AFFINE_ENERGY * energy and variance < AFFINE_RATIO * raw / energy:
             self.notes.append(
@@ -329,7 +331,7 @@ class Assembly:
             statistics.cross_covariance,
         )
         norm, n = float(np.linalg.norm(weights)), len(weights)
-        size = norm**2 * float(np.trace(statistics.second_moment)) + float(np.trace(statistics.target_covariance))
+        size = norm**2 * statistics.energy + float(np.trace(statistics.target_covariance))
         size += float(bias @ bias + statistics.target_mean @ statistics.target_mean)
         offset = float(np.linalg.norm(weights @ statistics.mean + bias - statistics.target_mean))
         bound = norm**2 * statistics.covariance_error + 2.0 * n**0.5 * norm * statistics.cross_error

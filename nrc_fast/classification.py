@@ -64,9 +64,7 @@ class ClassStatistics:
         if d < 1 or n_classes < 2:
             msg = f"d is {d} and n_classes is {n_classes}; at least 1 feature and 2 classes are expected"
             raise ValueError(msg)
-        if nonfinite not in ("raise", "skip"):
-            msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
-            raise ValueError(msg)
+        kernels.require_nonfinite(nonfinite)
         kernels.require_precision(precision)
         self.d, self.n_classes, self.precision, self.nonfinite = d, n_classes, precision, nonfinite
         self.skipped = 0

@@ -18,7 +18,16 @@ from nrc_fast.planning import begin_reading
 from nrc_fast.reading import Reading
 from nrc_fast.sources import TableSource, as_table
 
-__all__ = ["component_numbers", "nrc1", "nrc2", "nrc3", "nrc3_curve", "nrc3_gamma", "require_tolerance", "weight_basis"]
+__all__ = [
+    "component_numbers",
+    "nrc1",
+    "nrc2",
+    "nrc3",
+    "nrc3_curve",
+    "nrc3_gamma",
+    "require_tolerance",
+    "weights_and_basis",
+]
 
 # ---- NRC1 ----
 
@@ -211,7 +220,7 @@ def nrc2(
     kernels.require_device(device)
     chosen = resolve_convention(convention)
     reading = begin_reading(H, nonfinite=nonfinite, memory=memory, progress=progress)
-    basis = weight_basis(W, reading.source.d)
+    basis = weights_and_basis(W, reading.source.d)[1]
     if len(basis) == 0:
         return math.nan
     if not reading.rereadable:
@@ -225,13 +234,13 @@ def nrc2(
     return residual_value(chosen, residuals.sums[0], len(basis), residuals.count, reading.source.d)[0]
 
 
-def weight_basis(W: Any, d: int) -> FloatArray:
-    """Orthonormal basis of the rows of W, (rank, d)."""
+def weights_and_basis(W: Any, d: int) -> tuple[FloatArray, FloatArray]:
+    """W in float64, and an orthonormal basis of its rows, (rank, d)."""
     weights, epsilon = kernels.as_matrix(W, "W")
     if weights.shape[1] != d:
         msg = f"W has shape {weights.shape} and H has {d} features; W must be (n, {d})"
         raise ValueError(msg)
-    return row_space_basis(weights, epsilon)
+    return weights, row_space_basis(weights, epsilon)
 
 
 # ---- NRC3 ----

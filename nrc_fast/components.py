@@ -199,7 +199,7 @@ def nrc1_by_k(
     angles = [angle_bound(eigenvalues, k, matrix_error) for k in range(1, d + 1)]
     floor = _floor(statistics, convention, energy)
     if convention.centered_rows and convention.unit_rows:
-        turned = _relative_mean_error(statistics, float(np.trace(statistics.covariance)))
+        turned = _relative_mean_error(statistics, statistics.variance)
         angles = [angle + turned for angle in angles]
     bounds = np.array([trace_bound(v, energy, a, floor) for v, a in zip(values, angles, strict=True)])
     # More components only take away: beyond the rank the truth lies between 0 and what is left at the rank.
@@ -257,7 +257,7 @@ def _floor(statistics: Moments, convention: Convention, energy: float) -> float:
     """Error of the second moment of the rows that a convention projects, in units where their energy is `energy`."""
     if convention.unit_rows:
         return 3.0 * statistics.relative_error * energy
-    error, total = statistics.covariance_error, float(np.trace(statistics.covariance))
+    error, total = statistics.covariance_error, statistics.variance
     if not convention.centered_rows:
         offset = float(statistics.mean @ statistics.mean)
         error, total = error + 2.0 * statistics.d**0.5 * EPSILON * offset, total + offset

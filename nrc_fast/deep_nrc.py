@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from nrc_fast import kernels, metrics
-from nrc_fast.evaluation import evaluating, require_library, run_model, runnable, split_batch
+from nrc_fast.evaluation import evaluating, run_model, runnable, split_batch
+from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray, clipped_spectrum, covariance_spectrum, scale_to_unit
 from nrc_fast.moments import Moments
 from nrc_fast.report import without_nan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import sys
 import time
@@ -17,6 +16,7 @@ import numpy as np
 
 from nrc_fast.demo_runs import BATCH, MOMENTUM, SETTINGS, WIDTH, RunResult, Setting
 from nrc_fast.demo_text import findings, header, history_table, item, summary_table
+from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray
 from nrc_fast.monitor import Monitor
 from nrc_fast.plot import plot_runs
@@ -99,11 +99,7 @@ def run(
 
 
 def _require(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        msg = f"the demonstration needs {name}: pip install 'nrc-fast[demo]'"
-        raise ImportError(msg) from error
+    return require_library(name, "demo", f"the demonstration needs {name}")
 
 
 # ---- data ----

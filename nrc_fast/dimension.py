@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast.evaluation import require_library
+from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray
 from nrc_fast.sources import Source, as_source
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -10,32 +9,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["WRAPPERS", "evaluating", "require_library", "run_model", "runnable", "split_batch", "unwrapped"]
+from nrc_fast.libraries import require_library
+
+__all__ = ["WRAPPERS", "evaluating", "run_model", "runnable", "split_batch", "unwrapped"]
 
 # How batches that are mappings call their targets, in the order in which they are looked for.
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 # How torch.compile and FullyShardedDataParallel call what they wrap, in names of modules.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module")
-
-
-def require_library(name: str, extra: str) -> Any:
-    """Import an optional library.
-
-    Raises
-    ------
-    ImportError
-        It is not installed; the message names the extra.
-
-    Examples
-    --------
-    >>> require_library("math", "torch").pi > 3
-    True
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        msg = f"this needs {name.partition('.')[0]}: pip install 'nrc-fast[{extra}]'"
-        raise ImportError(msg) from error
 
 
 def unwrapped(model: Any) -> Any:

@@ -35,6 +35,7 @@ __all__ = [
     "prediction_error",
     "release_pages",
     "require_device",
+    "require_nonfinite",
     "require_precision",
     "residual",
     "set_isa",
@@ -77,6 +78,19 @@ def require_precision(precision: str) -> None:
     """
     if precision not in PRECISIONS:
         msg = f"precision is {precision!r}; {', '.join(map(repr, PRECISIONS))} are known"
+        raise ValueError(msg)
+
+
+def require_nonfinite(nonfinite: str) -> None:
+    """Check what is to be done with rows that hold NaN or infinite values.
+
+    Raises
+    ------
+    ValueError
+        It is unknown.
+    """
+    if nonfinite not in ("raise", "skip"):
+        msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
         raise ValueError(msg)
 
 

@@ -111,6 +111,9 @@ def measure(
     team = None if group is None else Team(group)
     if save_statistics is not None:
         require_writable(Path(save_statistics))
+    identity: dict[str, Any] = {"precision": precision, "convention": chosen.name, "rtol": rtol, "n": n}
+    if checkpoint is not None:
+        identity |= {"unit rows": save_statistics is not None, "W": _checksum(W, "W"), "b": _checksum(b, "b")}
     reading = begin_reading(
         H,
         Y,
@@ -121,9 +124,7 @@ def measure(
         team=team,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
-        identity={"precision": precision, "convention": chosen.name, "rtol": rtol, "n": n}
-        | {"unit rows": save_statistics is not None}
-        | {name: _checksum(values, name) for name, values in (("W", W), ("b", b))},
+        identity=identity,
     )
     source = reading.source
     head = Head(W, b, n, source.d, source.n_targets)

@@ -53,6 +53,16 @@ class Moments(ShiftedSums):
         return _symmetric(self._state["gram"]) / self.count - np.outer(offset, offset)
 
     @property
+    def variance(self) -> float:
+        """Trace of `covariance`: the mean of |h - mean|^2."""
+        return float(np.sum(np.diagonal(self._state["gram"]) / self.count - self.mean_offset**2))
+
+    @property
+    def energy(self) -> float:
+        """Trace of `second_moment`: the mean of |h|^2."""
+        return self.variance + float(self.mean @ self.mean)
+
+    @property
     def second_moment(self) -> FloatArray:
         """``(1/N) sum h h^T``, (d, d): the covariance with the shift undone."""
         return self.covariance + np.outer(self.mean, self.mean)

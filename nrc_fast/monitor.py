@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.evaluation import evaluating, require_library, run_model, runnable, split_batch
+from nrc_fast.evaluation import evaluating, run_model, runnable, split_batch
 from nrc_fast.history import History, Record
+from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray
 from nrc_fast.measurement import measure
 from nrc_fast.report import Report

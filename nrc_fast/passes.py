@@ -52,8 +52,7 @@ def gather(reading: Reading, *, unit_rows: bool = False, precision: str = "high"
     reading.run("statistics", moments)
     require_rows(reading, moments)
     moments.require_scale()
-    variance = float(np.trace(moments.covariance))
-    if not moments.is_double and reading.can_read_again and moments.mean_square > FAR_SHIFT * variance:
+    if not moments.is_double and reading.can_read_again and moments.mean_square > FAR_SHIFT * moments.variance:
         moments = moments.recentered()
         reading.run("statistics", moments)
     return moments
@@ -81,8 +80,8 @@ def require_same_rows(moments: Moments, residuals: Residuals, *, centered: bool)
     RuntimeError
         They do not: a loader augments at random, or dropout is on.
     """
-    moment = moments.covariance if centered else moments.second_moment
-    expected, energy = float(np.trace(moment)), float(residuals.sums[0].raw[0]) / residuals.count
+    expected = moments.variance if centered else moments.energy
+    energy = float(residuals.sums[0].raw[0]) / residuals.count
     rounding = SAME_ENERGY if residuals.is_double else SAME_ENERGY_SINGLE
     if math.isfinite(energy) and abs(energy - expected) > 4.0 * moments.covariance_error + rounding * expected:
         msg = (

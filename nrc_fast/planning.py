@@ -233,7 +233,7 @@ def plan_reading(
     source = reading.source
     passes = [("statistics", "always")]
     if reading.rereadable:
-        is_double = source.dtype == "float64" or precision == "highest"
+        is_double = reading.is_double or precision == "highest"
         if convention.unit_rows and convention.centered_rows:
             passes.append(("centered unit rows", "always"))
         if not is_double:
@@ -241,7 +241,7 @@ def plan_reading(
             passes.append(("statistics", "in float64, if a component cannot be told from rounding"))
             passes.append(("refinement", "if the features are collapsed"))
         passes.append(("residuals", "always"))
-        if source.dtype != "float64" and k > ALWAYS_DOUBLE_VECTORS:
+        if not reading.is_double and k > ALWAYS_DOUBLE_VECTORS:
             passes.append(("residuals", "in float64, if float32 loses digits"))
         if has_bias and source.n_targets:
             passes.append(("prediction errors", "if the bound of the MSE asks for it"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray
 
 __all__ = ["plot_forecast", "plot_history", "plot_layers", "plot_report", "plot_runs"]
@@ -56,15 +56,7 @@ def plot_report(report: Any, axes: Any = None) -> tuple[Any, Any]:
     >>> right.get_title()
     'first 2 components: 36.2% of the variance'
     """
-    if axes is None:
-        figure = _new_figure((9.0, 3.8))
-        pair = figure.subplots(1, 2)
-    else:
-        pair = np.ravel(np.asarray(axes, dtype=object))
-        if len(pair) != 2:
-            msg = f"axes holds {len(pair)} axes; a pair is expected, for NRC1 and for the explained variance"
-            raise ValueError(msg)
-        figure = pair[0].figure
+    figure, pair = _pair_of_axes(axes, "for NRC1 and for the explained variance")
     _draw_nrc1_by_k(pair[0], report)
     _draw_explained_variance(pair[1], report)
     return figure, pair if axes is None else axes
@@ -141,15 +133,7 @@ def plot_forecast(forecast: Any, axes: Any = None) -> tuple[Any, Any]:
     ValueError
         `axes` is no pair.
     """
-    if axes is None:
-        figure = _new_figure((9.0, 3.8))
-        pair = figure.subplots(1, 2)
-    else:
-        pair = np.ravel(np.asarray(axes, dtype=object))
-        if len(pair) != 2:
-            msg = f"axes holds {len(pair)} axes; a pair is expected, for the rank and for the MSE"
-            raise ValueError(msg)
-        figure = pair[0].figure
+    figure, pair = _pair_of_axes(axes, "for the rank and for the MSE")
     positive = forecast.eigenvalues[forecast.eigenvalues > 0.0]
     marks = np.append(positive, [forecast.c] if forecast.c > 0.0 else [])
     marks = marks if marks.size else np.ones(1)
@@ -176,9 +160,6 @@ def plot_forecast(forecast: Any, axes: Any = None) -> tuple[Any, Any]:
         if forecast.c > 0.0:
             panel.axvline(forecast.c, color=GREY, linestyle="--", linewidth=1)
     return figure, pair if axes is None else axes
-
-
-# ---- the panels of a report ----
 
 
 def plot_history(history: Any, gamma: str | float = "last") -> Any:
@@ -434,13 +415,21 @@ def _lower_edge(values: FloatArray) -> float:
     return max(float(positive.min()) / 3.0, np.finfo(np.float64).tiny) if positive.size else LOWEST
 
 
+def _pair_of_axes(axes: Any, purpose: str) -> tuple[Any, Any]:
+    """The figure and two axes: those that are given, or new ones."""
+    if axes is None:
+        figure = _new_figure((9.0, 3.8))
+        return figure, figure.subplots(1, 2)
+    pair = np.ravel(np.asarray(axes, dtype=object))
+    if len(pair) != 2:
+        msg = f"axes holds {len(pair)} axes; a pair is expected, {purpose}"
+        raise ValueError(msg)
+    return pair[0].figure, pair
+
+
 def _new_figure(size: tuple[float, float]) -> Any:
-    try:
-        figure_module = importlib.import_module("matplotlib.figure")
-        agg = importlib.import_module("matplotlib.backends.backend_agg")
-    except ImportError as error:
-        msg = "plots need matplotlib: pip install 'nrc-fast[demo]'"
-        raise ImportError(msg) from error
+    modules = ("matplotlib.figure", "matplotlib.backends.backend_agg")
+    figure_module, agg = (require_library(name, "demo", "plots need matplotlib") for name in modules)
     figure = figure_module.Figure(figsize=size, dpi=120, layout="constrained")
     agg.FigureCanvasAgg(figure)
     return figure

@@ -6,6 +6,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from nrc_fast.libraries import require_library
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -35,13 +37,12 @@ class Progress:
         if show is False or (show is None and not sys.stderr.isatty()):
             return
         try:
-            from tqdm import tqdm
+            tqdm = require_library("tqdm", "progress", "progress=True needs tqdm; install it with")
         except ImportError:
             if show is None:
                 return
-            msg = "progress=True needs tqdm; install it with: pip install 'nrc-fast[progress]'"
-            raise ImportError(msg) from None
-        self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=True, dynamic_ncols=True, leave=False)
+            raise
+        self._bar = tqdm.tqdm(total=total, desc=title, unit=unit, unit_scale=True, dynamic_ncols=True, leave=False)
 
     def advance(self, rows: int) -> None:
         """Some rows or steps are done."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from nrc_fast.checkpoint import Checkpoint
 from nrc_fast.distributed import Team
-from nrc_fast.kernels import NonFiniteRowsError, UnreadableRowsError
+from nrc_fast.kernels import NonFiniteRowsError, UnreadableRowsError, require_nonfinite
 from nrc_fast.linalg import FloatArray
 from nrc_fast.progress import Progress
 from nrc_fast.sources import Chunk, Source
@@ -27,12 +27,6 @@ AHEAD = 1
 class Reading:
     """A source and the way in which its passes are made.
 
-    Attributes
-    ----------
-    rereadable, is_double : bool
-        Whether rows can be read again, and whether they are float64: on all processes, or they would decide
-        differently on which passes to make.
-
     Parameters
     ----------
     source : Source
@@ -43,6 +37,12 @@ class Reading:
     checkpoint : Checkpoint, optional
     progress : bool, optional
         As in `Progress`.
+
+    Attributes
+    ----------
+    rereadable, is_double : bool
+        Whether rows can be read again, and whether they are float64: on all processes, or they would decide
+        differently on which passes to make.
     """
 
     def __init__(
@@ -55,9 +55,7 @@ class Reading:
         checkpoint: Checkpoint | None = None,
         progress: bool | None = None,
     ) -> None:
-        if nonfinite not in ("raise", "skip"):
-            msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
-            raise ValueError(msg)
+        require_nonfinite(nonfinite)
         self.source = source
         self.rereadable = source.rereadable
         self.is_double = source.dtype == "float64"

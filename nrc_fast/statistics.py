@@ -86,9 +86,7 @@ class FeatureStatistics(Moments):
         if d < 1 or n_targets < 0:
             msg = f"d is {d} and n_targets is {n_targets}; at least 1 feature and no negative number are expected"
             raise ValueError(msg)
-        if nonfinite not in ("raise", "skip"):
-            msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
-            raise ValueError(msg)
+        kernels.require_nonfinite(nonfinite)
         self.nonfinite = nonfinite
         self._is_total = False
         self._lock = Lock()

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.evaluation import require_library
 from nrc_fast.history import History
+from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray
 from nrc_fast.monitor import Monitor
 from nrc_fast.statistics import FeatureStatistics

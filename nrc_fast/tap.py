@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nrc_fast.distributed import Team
-from nrc_fast.evaluation import WRAPPERS, require_library, unwrapped
+from nrc_fast.evaluation import WRAPPERS, unwrapped
 from nrc_fast.layer_rows import POSITIONS, layer_rows
+from nrc_fast.libraries import require_library
 from nrc_fast.report import Report
 from nrc_fast.statistics import FeatureStatistics
 
@@ -179,7 +181,23 @@ class _Mask:
             self._handle.remove()
 
 
-class WatchedLayer:
+class _Closing(ABC):
+    """What is closed at the end of a ``with`` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop watching."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class WatchedLayer(_Closing):
     """What one layer is given, added up; made by `watch`.
 
     Attributes
@@ -353,16 +371,8 @@ class WatchedLayer:
         self._handle.remove()
         self._mask.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class WatchedLayers(Mapping[str, WatchedLayer]):
+class WatchedLayers(_Closing, Mapping[str, WatchedLayer]):
     """Several layers of one model, by name, in the order in which they were named; made by `watch`."""
 
     def __init__(self, layers: dict[str, WatchedLayer], mask: _Mask) -> None:
@@ -393,14 +403,6 @@ class WatchedLayers(Mapping[str, WatchedLayer]):
         for layer in self.values():
             layer.close()
         self._mask.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _is_recomputation() -> bool:

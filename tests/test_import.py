@@ -21,6 +21,7 @@ PACKAGE = Path(nrc_fast.__file__).parent
 # From the bottom up: a module imports from modules to its left only.
 LAYERS = [
     "testing",  # imports nothing, so that it can be trusted as a reference
+    "libraries",
     *(
         "_cpu",
         "linalg",
@@ -54,7 +55,7 @@ LAYERS = [
     *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
     *("evaluation", "layer_rows", "tap", "history", "monitor", "integrations.loggers"),
     *("deep_nrc", "class_metrics", "classification", "dimension"),
-    *("integrations.lightning", "integrations.transformers", "integrations.torchmetrics"),
+    *("integrations.on_use", "integrations.lightning", "integrations.transformers", "integrations.torchmetrics"),
     *("_cuda", "devices", "demo_runs", "demo_text", "demo", "diagnostics", "sweep", "selftest", "html", "commands"),
     *("cli", "__main__"),
 ]

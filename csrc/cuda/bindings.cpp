@@ -41,6 +41,16 @@ Precision precision_from_code(int code) {
   return static_cast<Precision>(code);
 }
 
+// Launches from a request with its workspace, on a device, without holding Python's lock.
+template <class Request, class Run>
+void launch(Request& request, Address workspace, std::int64_t workspace_bytes, int device, const Run& run) {
+  const py::gil_scoped_release released;
+  const CurrentDevice current(device);
+  request.workspace = pointer<char>(workspace);
+  request.workspace_bytes = workspace_bytes;
+  run(device_limits(device));
+}
+
 GramRequest make_gram_request(const DeviceRows& features, Address gram, Address column_sums, Address unit_gram,
                               Address shift, bool unit_rows_are_shifted, const DeviceRows* targets,
                               Address target_shift, Address cross, int precision, std::int64_t rows_at_once,
@@ -62,11 +72,8 @@ GramRequest make_gram_request(const DeviceRows& features, Address gram, Address 
 }
 
 void gram_of(GramRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
-  const py::gil_scoped_release released;
-  const CurrentDevice current(device);
-  request.workspace = pointer<char>(workspace);
-  request.workspace_bytes = workspace_bytes;
-  gram(request, device_limits(device), stream_of(stream));
+  launch(request, workspace, workspace_bytes, device,
+         [&](const auto& limits) { gram(request, limits, stream_of(stream)); });
 }
 
 ResidualRequest make_residual_request(const DeviceRows& features, Address basis, std::int64_t vectors, Address raw_sums,
@@ -88,11 +95,8 @@ ResidualRequest make_residual_request(const DeviceRows& features, Address basis,
 }
 
 void residual_of(ResidualRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
-  const py::gil_scoped_release released;
-  const CurrentDevice current(device);
-  request.workspace = pointer<char>(workspace);
-  request.workspace_bytes = workspace_bytes;
-  residual(request, device_limits(device), stream_of(stream));
+  launch(request, workspace, workspace_bytes, device,
+         [&](const auto& limits) { residual(request, limits, stream_of(stream)); });
 }
 
 ProductRequest make_product_request(const DeviceRows& features, Address vectors, std::int64_t count,
@@ -109,22 +113,17 @@ ProductRequest make_product_request(const DeviceRows& features, Address vectors,
 
 void gram_product_of(ProductRequest request, Address shift, Address image, Address column_sums, Address workspace,
                      std::int64_t workspace_bytes, int device, Address stream) {
-  const py::gil_scoped_release released;
-  const CurrentDevice current(device);
-  request.workspace = pointer<char>(workspace);
-  request.workspace_bytes = workspace_bytes;
-  gram_product(request, pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums),
-               device_limits(device), stream_of(stream));
+  launch(request, workspace, workspace_bytes, device, [&](const auto& limits) {
+    gram_product(request, pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums), limits,
+                 stream_of(stream));
+  });
 }
 
 void prediction_error_of(ProductRequest request, Address bias, const DeviceRows& targets, Address errors,
                          Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
-  const py::gil_scoped_release released;
-  const CurrentDevice current(device);
-  request.workspace = pointer<char>(workspace);
-  request.workspace_bytes = workspace_bytes;
-  prediction_error(request, pointer<const double>(bias), targets, pointer<double>(errors), device_limits(device),
-                   stream_of(stream));
+  launch(request, workspace, workspace_bytes, device, [&](const auto& limits) {
+    prediction_error(request, pointer<const double>(bias), targets, pointer<double>(errors), limits, stream_of(stream));
+  });
 }
 
 std::vector<std::string> split(const std::string& text) {

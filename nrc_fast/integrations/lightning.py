@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nrc_fast.evaluation import require_library
+from nrc_fast.integrations.on_use import made_on_use
+from nrc_fast.libraries import require_library
 from nrc_fast.monitor import Monitor
 
 
@@ -109,11 +110,4 @@ Examples
 """
 
 
-def __getattr__(name: str) -> Any:
-    # The class is made when it is asked for, as its base is Lightning's.
-    if name != "NRCCallback":
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    made = type("NRCCallback", (_Methods, _callback_class()), {"__doc__": _DOCUMENTATION, "__module__": __name__})
-    globals()[name] = made
-    return made
+__getattr__ = made_on_use(globals(), "NRCCallback", _Methods, _callback_class, _DOCUMENTATION)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.evaluation import require_library
+from nrc_fast.integrations.on_use import made_on_use
+from nrc_fast.libraries import require_library
 from nrc_fast.statistics import FeatureStatistics
 from nrc_fast.tap import head_of
 
@@ -137,12 +138,6 @@ Examples
 """
 
 
-def __getattr__(name: str) -> Any:
-    # The class is made when it is asked for, as its base is that of torchmetrics.
-    if name != "NRC":
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    base = require_library("torchmetrics", "torchmetrics").Metric
-    made = type("NRC", (_Methods, base), {"__doc__": _DOCUMENTATION, "__module__": __name__})
-    globals()[name] = made
-    return made
+__getattr__ = made_on_use(
+    globals(), "NRC", _Methods, lambda: require_library("torchmetrics", "torchmetrics").Metric, _DOCUMENTATION
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.kernels import as_rows
+from nrc_fast.libraries import require_library
 from nrc_fast.sources.table import ITEM_SIZES, ShardedTable, Table
 
 __all__ = [
@@ -200,12 +200,8 @@ def import_library(module: str, extra: str) -> Any:
     ImportError
         It is not installed; the message says how to do that.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        library = module.partition(".")[0]
-        msg = f"this file is read with {library}, which cannot be imported: pip install 'nrc-fast[{extra}]'"
-        raise ImportError(msg) from error
+    library = module.partition(".")[0]
+    return require_library(module, extra, f"this file is read with {library}, which cannot be imported")
 
 
 @contextmanager

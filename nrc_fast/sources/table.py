@@ -15,18 +15,20 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.kernels import FileRows, Rows, UnreadableRowsError
+from nrc_fast.rows import DTYPES
 
 __all__ = ["ArrayTable", "FileStamp", "MappedTable", "RawTable", "ShardedTable", "Table", "storage_dtype"]
 
 # What Linux maps around a page that is touched.
 FAULT_AROUND_BYTES = 64 << 10
 
-ITEM_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
-
 
 def storage_dtype(dtype: str) -> np.dtype[Any]:
     """The dtype of the array that holds rows of a dtype: bfloat16 are kept as their bits."""
     return np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
+
+
+ITEM_SIZES = {dtype: storage_dtype(dtype).itemsize for dtype in DTYPES}
 
 
 class Table(ABC):

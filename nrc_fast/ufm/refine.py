@@ -7,13 +7,13 @@ second moment of the targets about the bias ``b = (lambda_H P + lambda_b I)^-1 l
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nrc_fast import kernels
+from nrc_fast.libraries import require_library
 from nrc_fast.linalg import EPSILON, FloatArray
 from nrc_fast.ufm.closed_form import product_of_penalties
 from nrc_fast.ufm.inputs import as_penalty
@@ -127,7 +127,7 @@ def refine(
     >>> round(found.loss, 9), found.gram.round(6).tolist()
     (1.25, [[1.5, 0.0], [0.0, 0.5]])
     """
-    optimise = _import_optimise()
+    optimise = require_library("scipy.optimize", "ufm", "refine needs scipy")
     moments = target_moments(Y, covariance, mean)
     weight, feature = (
         as_penalty(value, name, positive=True) for value, name in ((lambda_W, "lambda_W"), (lambda_H, "lambda_H"))
@@ -159,15 +159,6 @@ def refine(
     loss = 0.5 * (mse + norms + float(weight) * float(np.sum(weights**2)))
     loss += 0.5 * float(bias_penalty) * float(found_bias @ found_bias)
     return Refinement(weights, found_bias, gram, loss, mse, float(feature), gradient, used)
-
-
-def _import_optimise() -> Any:
-    try:
-        optimize = importlib.import_module("scipy.optimize")
-    except ImportError as error:
-        msg = "refine needs scipy: pip install 'nrc-fast[ufm]'"
-        raise ImportError(msg) from error
-    return optimize
 
 
 class _Profile:
