@@ -108,6 +108,29 @@ def watched(H: Any, Y: Any, W: Any) -> dict[str, Any]:
     return layers["0"].all_reduce().report().to_dict()
 
 
+def sharded(H: Any, Y: Any, W: Any) -> dict[str, Any]:
+    """A head whose weights are shared out by fully_shard: watched through a step of training, then monitored."""
+    import torch
+    from torch.distributed.fsdp import fully_shard
+
+    head = torch.nn.Linear(W.shape[1], W.shape[0], dtype=torch.float64)
+    head.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.zeros(len(W), dtype=torch.float64)})
+    model = torch.nn.Sequential(torch.nn.Identity(), head)
+    mesh = dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),))
+    fully_shard(head, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    inputs, targets = torch.from_numpy(H), torch.from_numpy(Y)
+    with nrc.watch(model, layers=["1"]) as layers:
+        layers.set_targets(targets)
+        torch.nn.functional.mse_loss(model(inputs), targets).backward()
+    found = layers["1"].all_reduce().report().to_dict()
+    monitor = nrc.Monitor(model, [(inputs, targets)], group=dist.group.WORLD)
+    return found | {
+        "monitored": monitor.evaluate().scalars(),
+        "is_sharded": head.weight.to_local().shape[0] < len(W),
+    }
+
+
 def grouped(H: Any, Y: Any, W: Any) -> dict[str, Any]:
     """Two groups of two processes, each with its own total."""
     groups = [dist.new_group([0, 1]), dist.new_group([2, 3])]

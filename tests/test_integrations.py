@@ -5,8 +5,12 @@ from __future__ import annotations
 import copy
 import csv
 import importlib
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,13 +29,10 @@ pytestmark = [
 ]
 
 
-def draw(*shape: int, seed: int = 1) -> Any:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def samples() -> tuple[Any, Any]:
-    X = draw(120, 5)
-    return X, torch.tanh(X[:, :2] + 0.2 * draw(120, 2, seed=2))
+@pytest.fixture(scope="module")
+def trainers(neighbour: Any) -> Any:
+    """The trainings of tests/trainers.py."""
+    return neighbour("trainers")
 
 
 def checked(record: Any, H: Any, W: Any, Y: Any) -> None:
@@ -44,55 +45,19 @@ def checked(record: Any, H: Any, W: Any, Y: Any) -> None:
 # ---- lightning ----
 
 
-def fit(tmp_path: Path, *callbacks: Any) -> tuple[Any, Any]:
-    lightning = pytest.importorskip("lightning")
-
-    class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())
-            self.head = nn.Linear(8, 2)
-
-        def forward(self, x: Any) -> Any:
-            return self.head(self.trunk(x))
-
-        def training_step(self, batch: Any, _: int) -> Any:
-            return nn.functional.mse_loss(self(batch[0]), batch[1])
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
-
-    lightning.seed_everything(3, verbose=False)
-    module = Module()
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*samples()), batch_size=40, shuffle=True)
-    loggers = importlib.import_module("lightning.pytorch.loggers")
-    trainer = lightning.Trainer(
-        max_epochs=4,
-        accelerator="cpu",
-        logger=loggers.CSVLogger(tmp_path),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        log_every_n_steps=1,
-        callbacks=list(callbacks),
-    )
-    trainer.fit(module, loader)
-    return trainer, module
-
-
-def test_lightning_callback(tmp_path: Path) -> None:
+def test_lightning_callback(tmp_path: Path, trainers: Any) -> None:
     pytest.importorskip("lightning")
     from nrc_fast.integrations.lightning import NRCCallback
 
-    trainer, plain = fit(tmp_path / "plain")
+    trainer, plain = trainers.fit_with_lightning(tmp_path / "plain")
     callback = NRCCallback(every_n_epochs=2)
-    trainer, module = fit(tmp_path / "watched", callback)
+    trainer, module = trainers.fit_with_lightning(tmp_path / "watched", callback)
     for first, second in zip(plain.parameters(), module.parameters(), strict=True):
         assert torch.equal(first, second)
     assert module.training == plain.training
     records = callback.monitor.history.records("each")
     assert [record.step for record in records] == [0, 6, 12]
-    X, Y = samples()
+    X, Y = trainers.samples()
     module.eval()
     with torch.no_grad():
         H = module.trunk(X)
@@ -108,53 +73,19 @@ def test_lightning_callback(tmp_path: Path) -> None:
 # ---- transformers ----
 
 
-def trained(tmp_path: Path, *callbacks: Any) -> tuple[Any, Any]:
-    transformers = pytest.importorskip("transformers")
+def test_transformers_callback(tmp_path: Path, trainers: Any) -> None:
     pytest.importorskip("accelerate")
-
-    class Regression(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())
-            self.head = nn.Linear(8, 2)
-
-        def forward(self, inputs: Any, labels: Any = None) -> Any:
-            outputs = self.head(self.trunk(inputs))
-            return outputs if labels is None else (nn.functional.mse_loss(outputs, labels), outputs)
-
-    torch.manual_seed(3)
-    X, Y = samples()
-    data = [{"inputs": x, "labels": y} for x, y in zip(X, Y, strict=True)]
-    arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path),
-        num_train_epochs=3,
-        per_device_train_batch_size=40,
-        learning_rate=0.05,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-    )
-    trainer = transformers.Trainer(
-        model=Regression(), args=arguments, train_dataset=data, eval_dataset=data, callbacks=list(callbacks)
-    )
-    trainer.train()
-    return trainer, trainer.model
-
-
-def test_transformers_callback(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     from nrc_fast.integrations.transformers import NRCCallback
 
-    _, plain = trained(tmp_path / "plain")
-    callback = NRCCallback([{"inputs": samples()[0], "labels": samples()[1]}])
-    trainer, model = trained(tmp_path / "watched", callback)
+    _, plain = trainers.train_with_transformers(tmp_path / "plain")
+    callback = NRCCallback([{"inputs": trainers.samples()[0], "labels": trainers.samples()[1]}])
+    trainer, model = trainers.train_with_transformers(tmp_path / "watched", callback)
     for first, second in zip(plain.parameters(), model.parameters(), strict=True):
         assert torch.equal(first, second)
     records = callback.monitor.history.records("each")
     assert [record.step for record in records] == [3, 6, 9]
-    X, Y = samples()
+    X, Y = trainers.samples()
     model.eval()
     with torch.no_grad():
         H = model.trunk(X)
@@ -165,28 +96,29 @@ def test_transformers_callback(tmp_path: Path) -> None:
         NRCCallback(when="step")
 
 
-def test_transformers_callback_after_evaluations_on_the_trainers_own_data(tmp_path: Path) -> None:
+def test_transformers_callback_after_evaluations_on_the_trainers_own_data(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("accelerate")
     pytest.importorskip("transformers")
     from nrc_fast.integrations.transformers import NRCCallback
 
     callback = NRCCallback(when="evaluate")
-    trainer, model = trained(tmp_path, callback)
+    trainer, model = trainers.train_with_transformers(tmp_path, callback)
     assert callback.monitor is None
     trainer.evaluate()
     (record,) = callback.monitor.history.records()
     with torch.no_grad():
-        H = model.eval().trunk(samples()[0])
-    checked(record, H, model.head.weight.detach(), samples()[1])
+        H = model.eval().trunk(trainers.samples()[0])
+    checked(record, H, model.head.weight.detach(), trainers.samples()[1])
 
 
 # ---- torchmetrics ----
 
 
-def test_torchmetrics_metric() -> None:
+def test_torchmetrics_metric(trainers: Any) -> None:
     pytest.importorskip("torchmetrics")
     from nrc_fast.integrations.torchmetrics import NRC
 
-    H, Y, head = draw(300, 8) + 3.0, draw(300, 2, seed=2), nn.Linear(8, 2)
+    H, Y, head = trainers.draw(300, 8) + 3.0, trainers.draw(300, 2, seed=2), nn.Linear(8, 2)
     expected = nrc.FeatureStatistics(8, n_targets=2).update(H, Y).report(head.weight, head.bias)
     metric = NRC(8, 2, head=head)
     for first in range(0, 300, 100):
@@ -210,13 +142,13 @@ def test_torchmetrics_metric() -> None:
         metric.merge_state({})
 
 
-def test_torchmetrics_metric_follows_its_head_through_a_training() -> None:
+def test_torchmetrics_metric_follows_its_head_through_a_training(trainers: Any) -> None:
     pytest.importorskip("torchmetrics")
     from nrc_fast.integrations.torchmetrics import NRC
 
     torch.manual_seed(0)
     trunk, head = nn.Sequential(nn.Linear(5, 8), nn.Tanh()), nn.Linear(8, 2)
-    metric, (X, Y) = NRC(8, 2, head=head), samples()
+    metric, (X, Y) = NRC(8, 2, head=head), trainers.samples()
     optimizer = torch.optim.SGD([*trunk.parameters(), *head.parameters()], lr=0.1)
     for _ in range(5):
         metric.reset()
@@ -240,6 +172,33 @@ def test_torchmetrics_metric_over_processes(tmp_path: Path, cuts: list[int], nei
     for result in results:
         for name in ("nrc1", "nrc2", "nrc3", "cka"):
             assert result[name] == pytest.approx(getattr(whole, name), rel=1e-10)
+
+
+# ---- several processes ----
+
+
+@pytest.mark.parametrize(("library", "steps"), [("lightning", [0, 4, 8]), ("transformers", [2, 4, 6])])
+def test_trainers_of_several_processes(tmp_path: Path, library: str, steps: list[int], trainers: Any) -> None:
+    pytest.importorskip(library)
+    if library == "transformers":
+        pytest.importorskip("accelerate")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    command = [*launcher, trainers.__file__, str(tmp_path), library]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    first, second = (json.loads((tmp_path / f"result{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    assert first["processes"] == 2
+    assert first["plain"] == first["watched"]
+    assert [step for step, _ in first["records"]] == steps
+    weights = {name: torch.tensor(value) for name, value in first["watched"].items()}
+    X, Y = trainers.samples()
+    H = torch.tanh(nn.functional.linear(X, weights["trunk.0.weight"], weights["trunk.0.bias"]))
+    W = weights["head.weight"]
+    record = first["records"][-1][1]
+    checked(SimpleNamespace(**record), H, W, Y)
+    assert first["logged"] == pytest.approx(record["nrc1"], rel=1e-6)
 
 
 # ---- all ----

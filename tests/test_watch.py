@@ -386,6 +386,22 @@ def test_processes_add_up_what_they_have_watched(tmp_path: Path, cuts: list[int]
         assert results[0][name] == pytest.approx(getattr(whole, name), rel=1e-10)
 
 
+def test_a_head_whose_weights_lie_in_several_processes(tmp_path: Path, neighbour: Any) -> None:
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("this torch has no fully_shard")
+    others = neighbour("test_distributed")
+    H, Y, W = others.draw()
+    results = others.run(tmp_path / "run", "sharded", H, Y, W, [450])
+    whole = nrc.FeatureStatistics(12, n_targets=2).update(H, Y).report(W, np.zeros(2))
+    for result in results:
+        assert result["is_sharded"]
+        for name in ("samples", "nrc1", "nrc2", "nrc3", "mse"):
+            assert result[name] == pytest.approx(getattr(whole, name), rel=1e-10)
+        for name in ("nrc1", "nrc2", "nrc3", "mse"):
+            assert result["monitored"][name] == pytest.approx(getattr(whole, name), rel=1e-10)
+
+
 # ---- what goes wrong ----
 
 

@@ -77,7 +77,9 @@ _DOCUMENTATION = """Measures the features of a module's last layer at the start 
 
 The numbers go to the trainer's loggers and callback metrics as "nrc/nrc1", "nrc/nrc2" and so on, with the trainer's
 ``global_step``; NRC3 is that of each step's own gamma. The whole history, with the paper's replay of gamma and the
-plot, is in `monitor`. The training is not changed by a bit.
+plot, is in `monitor`. The training is not changed by a bit. In several processes the numbers are those of the rows of
+all of them; what a sampler repeats to give every process as many rows counts twice, so give a `loader` of each
+process's own part where that matters.
 
 Parameters
 ----------

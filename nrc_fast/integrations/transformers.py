@@ -65,7 +65,9 @@ _DOCUMENTATION = """Measures the features of a model's last layer after epochs o
 
 The numbers go to the trainer's ``state.log_history`` as "nrc/nrc1", "nrc/nrc2" and so on; NRC3 is that of each step's
 own gamma. The whole history, with the paper's replay of gamma and the plot, is in `monitor`, whose ``loggers`` send
-the numbers elsewhere. The training is not changed by a bit.
+the numbers elsewhere. The training is not changed by a bit. In several processes the numbers are those of the rows of
+all of them; what a sampler repeats to give every process as many rows counts twice, so give a `loader` of each
+process's own part where that matters.
 
 Parameters
 ----------
