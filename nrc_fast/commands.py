@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nrc_fast.conventions import CONVENTIONS
 from nrc_fast.history import History, Record
 from nrc_fast.report import Report
+
+if TYPE_CHECKING:
+    from nrc_fast.sweep import CheckpointSweep
 
 __all__ = ["add_commands"]
 
@@ -38,7 +41,7 @@ def _add_sweep(commands: Any) -> None:
         "Without --model only NRC3 and gamma are known, from the weights of the head.",
     )
     command.set_defaults(run=_sweep)
-    command.add_argument("checkpoints", nargs="+", help="files, or a quoted glob pattern")
+    command.add_argument("checkpoints", nargs="+", help="files, folders or quoted glob patterns")
     command.add_argument("--head", required=True, help="name of the last linear layer, such as fc")
     command.add_argument("--data", required=True, type=Path, help=".npz file with inputs and targets")
     command.add_argument("--model", help="module:function or file.py:function that builds the model")
@@ -47,37 +50,58 @@ def _add_sweep(commands: Any) -> None:
     command.add_argument("--batch-rows", type=int, default=1024, help="rows that the model is given, default: 1024")
     command.add_argument("--features", default="held", choices=["held", "streamed", "again"], help="default: held")
     command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
+    command.add_argument(
+        "--follow",
+        type=float,
+        metavar="SECONDS",
+        help="look for new checkpoints so often until Ctrl-C, rewriting --csv and --plot after each",
+    )
     command.add_argument("--json", action="store_true", help="print the history as JSON, for nrc-fast plot and report")
     command.add_argument("--csv", type=Path, help="also write the records to this file")
     command.add_argument("--plot", type=Path, help="also draw the history to this file")
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from nrc_fast.sweep import load_model, sweep_checkpoints
+    from nrc_fast.sweep import CheckpointSweep, load_model, matching, numbered
 
-    paths = [found for text in options.checkpoints for found in (_matching(text) or [text])]
     named = ("head", "data", "inputs_key", "targets_key", "batch_rows", "features", "convention")
-    history = None
     model = None if options.model is None else load_model(options.model)
+    sweep = CheckpointSweep(model=model, **{name: getattr(options, name) for name in named})
     if not options.json:
-        print(_TITLE)
-    for history in sweep_checkpoints(paths, model=model, **{name: getattr(options, name) for name in named}):
-        if not options.json:
-            print(_line(history.records("each")[-1]), flush=True)
-    assert history is not None
-    if options.json:
-        print(history.to_json())
+        print(_TITLE, flush=True)
+    if options.follow is not None:
+        _follow(sweep, options)
     else:
-        last = history.records()[-1]
+        for step, path in numbered(matching(options.checkpoints)):
+            _show(sweep.add(step, path), options)
+        _write(sweep.history, options)
+    if options.json:
+        print(sweep.history.to_json())
+    elif sweep.history.records():
+        last = sweep.history.records()[-1]
         print(f"\nNRC3 is that of each step's own gamma; the last one is {last.gamma:.4g}")
+
+
+def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> None:
+    """Measure checkpoints as they come; Ctrl-C is how that ends."""
+    from nrc_fast.sweep import arriving
+
+    with suppress(KeyboardInterrupt):
+        for step, path in arriving(options.checkpoints, options.follow):
+            _show(sweep.add(step, path), options)
+            _write(sweep.history, options)
+
+
+def _show(record: Record, options: argparse.Namespace) -> None:
+    if not options.json:
+        print(_line(record), flush=True)
+
+
+def _write(history: History, options: argparse.Namespace) -> None:
     if options.csv is not None:
         history.to_csv(options.csv)
     if options.plot is not None:
         history.plot().savefig(options.plot)
-
-
-def _matching(pattern: str) -> list[str]:
-    return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute patterns
 
 
 _COLUMNS = ("mse", "r2", "nrc1", "nrc1_id25", "nrc2", "nrc3", "gamma", "explained_variance")

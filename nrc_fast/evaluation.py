@@ -128,6 +128,8 @@ def evaluating(model: Any, loader: Any = None) -> Iterator[None]:
 
 def _random_states(torch: Any, loader: Any) -> Callable[[], None]:
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 - that of the user
+    # Asking for the states of the cards would start a CUDA context where there is none yet.
+    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     owners = (loader, getattr(loader, "sampler", None))
     generators = [
         (generator, generator.get_state())
@@ -137,6 +139,8 @@ def _random_states(torch: Any, loader: Any) -> Callable[[], None]:
 
     def restore() -> None:
         torch.set_rng_state(states[0])
+        if cards is not None:
+            torch.cuda.set_rng_state_all(cards)
         np.random.set_state(states[1])  # noqa: NPY002
         random.setstate(states[2])
         for generator, state in generators:

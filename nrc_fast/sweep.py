@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import glob
 import importlib
 import importlib.util
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nrc_fast.history import History
+from nrc_fast.history import History, Record
 from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray
 from nrc_fast.monitor import Monitor
 from nrc_fast.statistics import FeatureStatistics
 
-__all__ = ["load_model", "load_weights", "step_of", "sweep_checkpoints"]
+__all__ = ["CheckpointSweep", "arriving", "load_model", "load_weights", "matching", "numbered", "step_of"]
 
 # Where training scripts put the weights inside a checkpoint.
 NESTED = ("state_dict", "model_state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.")
+# Of the files in a folder, those that are checkpoints.
+SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 def step_of(path: str | Path) -> int | None:
@@ -112,24 +116,97 @@ def load_model(address: str) -> Any:
     return getattr(module, name)()
 
 
-def sweep_checkpoints(
-    paths: Sequence[str | Path],
-    *,
-    head: str,
-    data: str | Path,
-    model: Any = None,
-    inputs_key: str = "inputs",
-    targets_key: str = "targets",
-    batch_rows: int = 1024,
-    features: str = "held",
-    convention: str = "nrc24",
-) -> Iterator[History]:
-    """Measure checkpoints in the order of their steps; gives the same history, longer by one record, after each.
+def numbered(paths: Sequence[str | Path]) -> list[tuple[int, str | Path]]:
+    """Checkpoints with their steps, in their order; where names give none, or one twice, they are counted instead.
+
+    Examples
+    --------
+    >>> numbered(["step_30.pt", "step_4.pt"]), numbered(["first.pt", "last.pt"])
+    ([(4, 'step_4.pt'), (30, 'step_30.pt')], [(0, 'first.pt'), (1, 'last.pt')])
+    """
+    steps = [step for step in map(step_of, paths) if step is not None]
+    numbers = steps if len(set(steps)) == len(paths) else list(range(len(paths)))
+    return sorted(zip(numbers, paths, strict=True), key=lambda pair: pair[0])
+
+
+def matching(patterns: Sequence[str]) -> list[str]:
+    """Files of glob patterns, and checkpoints in folders; a name that matches nothing stays as it is.
+
+    Raises
+    ------
+    FileNotFoundError
+        A folder holds no checkpoints.
+
+    Examples
+    --------
+    >>> matching(["absent.pt"])
+    ['absent.pt']
+    """
+    found = []
+    for pattern in patterns:
+        files = _files(pattern)
+        if not files and Path(pattern).is_dir():
+            msg = f"folder {pattern} holds no checkpoints; files with {', '.join(SUFFIXES)} are expected"
+            raise FileNotFoundError(msg)
+        found += files or [pattern]
+    return found
+
+
+def _files(pattern: str) -> list[str]:
+    if Path(pattern).is_dir():
+        return sorted(str(path) for path in Path(pattern).iterdir() if path.suffix in SUFFIXES)
+    return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute patterns
+
+
+def arriving(patterns: Sequence[str], seconds: float) -> Iterator[tuple[int, str]]:
+    """Checkpoints with their steps as they come, without end; a file is taken when it has stopped growing.
 
     Parameters
     ----------
-    paths : sequence of paths
-        The number at the end of a name is its step; without any they are numbered in the order given.
+    patterns : sequence of str
+        As for `matching`.
+    seconds : float
+        How long to wait between two looks.
+
+    Yields
+    ------
+    step, path
+        Of a name without a number the step is one more than the last.
+
+    Raises
+    ------
+    ValueError
+        The time is negative.
+    """
+    if not seconds >= 0.0:
+        msg = f"checkpoints are to be looked for every {seconds} seconds; a time from 0 on is expected"
+        raise ValueError(msg)
+    taken: set[str] = set()
+    seen: dict[str, tuple[int, int]] = {}
+    last = -1
+    while True:
+        files = [path for pattern in patterns for path in _files(pattern) if path not in taken]
+        there = {path: _state(path) for path in files}
+        whole = [path for path, state in there.items() if seen.get(path) == state]
+        for path in sorted(whole, key=lambda name: (step_of(name) or 0, name)):
+            taken.add(path)
+            step = step_of(path)
+            last = last + 1 if step is None else step
+            yield last, path
+        seen = there
+        time.sleep(seconds)
+
+
+def _state(path: str) -> tuple[int, int]:
+    found = Path(path).stat()
+    return found.st_size, found.st_mtime_ns
+
+
+class CheckpointSweep:
+    """Measures checkpoints of a training, one by one.
+
+    Parameters
+    ----------
     head : str
         Name of the last linear layer.
     data : path
@@ -143,56 +220,80 @@ def sweep_checkpoints(
     features, convention
         As in `nrc_fast.Monitor`.
 
-    Yields
-    ------
-    History
+    Attributes
+    ----------
+    history : History
+        Longer by one record with every checkpoint.
 
     Raises
     ------
     ImportError
         torch is not installed.
-    OSError, TypeError, ValueError, RuntimeError
-        A file is missing or holds something else, or the weights do not fit the model.
+    OSError, TypeError, ValueError
+        The data is missing or holds something else, or the model has no such layer.
     """
-    steps = [step_of(path) for path in paths]
-    known = [step for step in steps if step is not None]
-    numbers = known if len(set(known)) == len(paths) else list(range(len(paths)))
-    inputs, targets = _load_data(Path(data), inputs_key if model is not None else None, targets_key)
-    if model is None:
-        yield from _sweep_weights(sorted(zip(numbers, paths, strict=True)), head, targets, convention)
-        return
-    torch = require_library("torch", "torch")
-    X, Y = torch.from_numpy(inputs), torch.from_numpy(targets)
-    batches = list(zip(X.split(batch_rows), Y.split(batch_rows), strict=True))
-    monitor = Monitor(model, batches, layer=head, features=features, convention=convention)
-    for number, path in sorted(zip(numbers, paths, strict=True)):
+
+    def __init__(
+        self,
+        *,
+        head: str,
+        data: str | Path,
+        model: Any = None,
+        inputs_key: str = "inputs",
+        targets_key: str = "targets",
+        batch_rows: int = 1024,
+        features: str = "held",
+        convention: str = "nrc24",
+    ) -> None:
+        inputs, targets = _load_data(Path(data), inputs_key if model is not None else None, targets_key)
+        self._head, self._model = head, model
+        if model is None:
+            self.history = History(convention=convention)
+            self._target_covariance = _covariance(targets)
+            return
+        torch = require_library("torch", "torch")
+        X, Y = torch.from_numpy(inputs), torch.from_numpy(targets)
+        batches = list(zip(X.split(batch_rows), Y.split(batch_rows), strict=True))
+        self._monitor = Monitor(model, batches, layer=head, features=features, convention=convention)
+        self.history = self._monitor.history
+
+    def add(self, step: int, path: str | Path) -> Record:
+        """Measure one checkpoint.
+
+        Raises
+        ------
+        OSError, ValueError, RuntimeError
+            The file is missing or holds something else, or its weights do not fit the model.
+        """
+        weights = load_weights(path)
+        if self._model is None:
+            return self.history.add_weights(step, self._head_of(weights, path), self._target_covariance)
         try:
-            model.load_state_dict(load_weights(path))
+            self._model.load_state_dict(weights)
         except RuntimeError as error:
             msg = f"{path} does not fit the model: {error}"
             raise ValueError(msg) from error
-        monitor.evaluate(number)
-        yield monitor.history
+        return self._monitor.evaluate(step)
 
-
-def _sweep_weights(
-    numbered: Sequence[tuple[int, str | Path]], head: str, targets: FloatArray, convention: str
-) -> Iterator[History]:
-    column = targets[:, np.newaxis] if targets.ndim == 1 else targets
-    sigma = FeatureStatistics(column.shape[1], unit_rows=False, precision="highest").update(column).covariance
-    history = History(convention=convention)
-    for number, path in numbered:
-        weights = load_weights(path)
-        name = f"{head}.weight"
+    def _head_of(self, weights: Mapping[str, Any], path: str | Path) -> Any:
+        name = f"{self._head}.weight"
         if name not in weights:
             listed = ", ".join(key.removesuffix(".weight") for key in weights if key.endswith(".weight"))
-            msg = f"{path} has no layer {head!r} with weights; it has {listed}"
+            msg = f"{path} has no layer {self._head!r} with weights; it has {listed}"
             raise ValueError(msg)
-        if len(weights[name]) != len(sigma):
-            msg = f"{head} of {path} has {len(weights[name])} outputs and the targets have {len(sigma)}"
+        if len(weights[name]) != len(self._target_covariance):
+            msg = (
+                f"{self._head} of {path} has {len(weights[name])} outputs and the targets have "
+                f"{len(self._target_covariance)}"
+            )
             raise ValueError(msg)
-        history.add_weights(number, weights[name], sigma)
-        yield history
+        return weights[name]
+
+
+def _covariance(targets: FloatArray) -> FloatArray:
+    column = targets[:, np.newaxis] if targets.ndim == 1 else targets
+    statistics = FeatureStatistics(column.shape[1], unit_rows=False, precision="highest")
+    return statistics.update(column).covariance
 
 
 def _load_data(path: Path, inputs_key: str | None, targets_key: str) -> tuple[Any, Any]:

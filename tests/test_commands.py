@@ -111,6 +111,47 @@ def test_sweep_prints_a_line_for_each(stored: Stored, capsys: pytest.CaptureFixt
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("places", [["{}"], ["{}/*.pt"], ["{}/step_2.pt", "{}/step_[13]*.pt"]], ids=len)
+def test_sweep_follows_a_training(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, places: Any
+) -> None:
+    from nrc_fast import sweep as module
+
+    training = tmp_path / "training"
+    training.mkdir()
+    files = {step: (stored.folder / f"step_{step}.pt").read_bytes() for step in (2, 30, 100)}
+    # Nothing at first, then two files of which one is still being written, and one more at the end.
+    script = [
+        {2: files[2], 30: files[30][:1000]},
+        {30: files[30][:2000]},
+        {30: files[30]},
+        {},
+        {100: files[100]},
+        {},
+        {},
+    ]
+    lengths: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 0.5
+        lengths.append(len(csv_file.read_text().splitlines()) - 1 if csv_file.exists() else 0)
+        if not script:
+            raise KeyboardInterrupt
+        for step, content in script.pop(0).items():
+            (training / f"step_{step}.pt").write_bytes(content)
+
+    csv_file = tmp_path / "live.csv"
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    model = f"{stored.folder / 'network.py'}:build"
+    options = ["--model", model, "--follow", "0.5", "--csv", str(csv_file), "--json"]
+    assert main(["sweep", *(place.format(training) for place in places), *stored.options, *options]) == 0
+    assert lengths == [0, 0, 1, 1, 2, 2, 3, 3]
+    records = json.loads(capsys.readouterr().out)["records"]
+    assert [record["step"] for record in records] == [2, 30, 100]
+    for record in records:
+        assert record["nrc1"] == pytest.approx(reference_nrc1(stored.features(record["step"]), 2), rel=1e-5)
+
+
 def test_sweep_says_what_is_wrong(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     checkpoint = str(stored.folder / "step_2.pt")
 
@@ -118,6 +159,9 @@ def test_sweep_says_what_is_wrong(stored: Stored, capsys: pytest.CaptureFixture[
         assert main(["sweep", *arguments]) == 1
         return capsys.readouterr().err
 
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no checkpoints; files with .pt" in fails(str(tmp_path / "empty"), *stored.options)
+    assert "every -1.0 seconds" in fails(str(tmp_path), *stored.options, "--follow", "-1")
     assert "absent.pt is no file" in fails(str(tmp_path / "absent.pt"), *stored.options)
     data = stored.options[2:]
     assert "no layer 'head' with weights; it has 0, fc" in fails(checkpoint, "--head", "head", *data)

@@ -83,6 +83,26 @@ def run() -> Run:
     return Run()
 
 
+def test_random_states_of_cards_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [torch.Generator().manual_seed(k) for k in range(2)]
+
+    class Drawing(nn.Linear):
+        def forward(self, x: Any) -> Any:
+            torch.rand(3, generator=cards[1])
+            return super().forward(x)
+
+    def restore(states: list[Any]) -> None:
+        for card, state in zip(cards, states, strict=True):
+            card.set_state(state)
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [card.get_state() for card in cards])
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restore)
+    X, Y = samples(3)
+    nrc.Monitor(nn.Sequential(Drawing(X.shape[1], 3)), [(X, Y)]).evaluate()
+    assert torch.equal(torch.rand(3, generator=cards[1]), torch.rand(3, generator=torch.Generator().manual_seed(1)))
+
+
 # ---- the numbers ----
 
 
