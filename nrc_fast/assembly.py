@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast import bounds, kernels, metrics
+from nrc_fast.alignment import HeadAlignment, head_gram
 from nrc_fast.collapse import component_numbers, weights_and_basis
 from nrc_fast.components import leading_values, nrc1_by_k, principal_basis, residual_value, subspace_value
 from nrc_fast.conventions import CONVENTIONS, Convention
@@ -274,9 +275,10 @@ class Assembly:
         self.bounds["cka"] = self._cka_bound(values["cka"], sigma, cross)
         values["linear_mse"] = self._readout_error(sigma, cross, variance)
         if self.head.weights is not None:
-            gram = metrics.head_gram(scale_to_unit(self.head.weights)[0])
-            values["gamma"] = metrics.optimal_gamma(gram, sigma)
-            values["nrc3"] = metrics.nrc3_value(gram, sigma, values["gamma"])
+            gram = head_gram(scale_to_unit(self.head.weights)[0])
+            alignment = HeadAlignment(gram, sigma)
+            values["gamma"] = alignment.best_gamma()
+            values["nrc3"] = alignment.nrc3(values["gamma"])
             self.bounds["gamma"], self.bounds["nrc3"] = bounds.shape_bounds(
                 values["nrc3"], values["gamma"], gram, sigma, statistics.target_error
             )

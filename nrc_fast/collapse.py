@@ -8,7 +8,8 @@ from typing import Any, SupportsFloat, overload
 
 import numpy as np
 
-from nrc_fast import kernels, metrics
+from nrc_fast import kernels
+from nrc_fast.alignment import HeadAlignment, head_gram
 from nrc_fast.components import careful_nrc1_by_k, needs_unit_rows, principal_basis, residual_value, subspace_value
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.kernels import Basis
@@ -283,11 +284,10 @@ def nrc3(W: Any, Y: Any = None, *, gamma: float | None = None, covariance: Any =
     >>> round(nrc3(W, Y, gamma=0.0), 6), nrc3_gamma(W, Y)
     (0.102633, 0.0)
     """
-    head, sigma = _head_and_covariance(W, Y, covariance)
+    alignment = _alignment(W, Y, covariance)
     if gamma is None:
-        return metrics.nrc3_value(head, sigma, metrics.optimal_gamma(head, sigma))
-    (checked,) = _check_gammas([gamma], sigma)
-    return metrics.nrc3_value(head, sigma, checked)
+        return alignment.nrc3(alignment.best_gamma())
+    return alignment.nrc3(*_check_gammas([gamma], alignment))
 
 
 def nrc3_gamma(W: Any, Y: Any = None, *, covariance: Any = None) -> float:
@@ -318,7 +318,7 @@ def nrc3_gamma(W: Any, Y: Any = None, *, covariance: Any = None) -> float:
     >>> round(nrc3_gamma(W, covariance=sigma), 12)
     0.25
     """
-    return metrics.optimal_gamma(*_head_and_covariance(W, Y, covariance))
+    return _alignment(W, Y, covariance).best_gamma()
 
 
 def nrc3_curve(W: Any, Y: Any, gammas: Any, *, covariance: Any = None) -> FloatArray:
@@ -347,32 +347,32 @@ def nrc3_curve(W: Any, Y: Any, gammas: Any, *, covariance: Any = None) -> FloatA
     >>> nrc3_curve(np.eye(2), None, [0.0, 0.25], covariance=np.diag([4.0, 1.0])).round(3).tolist()
     [0.103, 0.211]
     """
-    head, sigma = _head_and_covariance(W, Y, covariance)
+    alignment = _alignment(W, Y, covariance)
     if not isinstance(gammas, Iterable):
         msg = f"gammas is {gammas!r}; a sequence of numbers is expected (nrc3 takes a single one)"
         raise TypeError(msg)
-    return metrics.nrc3_curve_values(head, sigma, np.array(_check_gammas(gammas, sigma)))
+    return alignment.nrc3_curve(np.array(_check_gammas(gammas, alignment)))
 
 
-def _head_and_covariance(W: Any, Y: Any, covariance: Any) -> tuple[FloatArray, FloatArray]:
+def _alignment(W: Any, Y: Any, covariance: Any) -> HeadAlignment:
     weights, _ = kernels.as_matrix(W, "W")
     n = weights.shape[0]
     if (Y is None) == (covariance is None):
         msg = "give either the targets Y or their covariance"
         raise ValueError(msg)
+    head = head_gram(scale_to_unit(weights)[0])
     if covariance is not None:
-        sigma, epsilon = kernels.as_matrix(covariance, "covariance")
-        _check_covariance(sigma, epsilon, n)
-    else:
-        targets = begin_reading(TableSource(as_table(Y, "Y")))
-        if targets.source.d != n:
-            msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
-            raise ValueError(msg)
-        sigma = gather(targets, precision="highest").covariance
-    return metrics.head_gram(scale_to_unit(weights)[0]), sigma
+        return _aligned_with(covariance, head)
+    targets = begin_reading(TableSource(as_table(Y, "Y")))
+    if targets.source.d != n:
+        msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
+        raise ValueError(msg)
+    return HeadAlignment(head, gather(targets, precision="highest").covariance)
 
 
-def _check_covariance(sigma: FloatArray, epsilon: float, n: int) -> None:
+def _aligned_with(covariance: Any, head: FloatArray) -> HeadAlignment:
+    sigma, epsilon = kernels.as_matrix(covariance, "covariance")
+    n = len(head)
     if sigma.shape != (n, n):
         msg = f"covariance has shape {sigma.shape}; with {n} rows of W it must be ({n}, {n})"
         raise ValueError(msg)
@@ -380,17 +380,17 @@ def _check_covariance(sigma: FloatArray, epsilon: float, n: int) -> None:
     if float(np.abs(sigma - sigma.T).max()) > 8 * n * epsilon * scale:
         msg = "covariance is not symmetric"
         raise ValueError(msg)
-    smallest = float(np.linalg.eigvalsh(sigma)[0])
-    if smallest < -8 * n * epsilon * scale:
-        msg = f"covariance has the negative eigenvalue {smallest:.3g}; a covariance has none"
+    alignment = HeadAlignment(head, sigma)
+    if alignment.lowest < -8 * n * epsilon * scale:
+        msg = f"covariance has the negative eigenvalue {alignment.lowest:.3g}; a covariance has none"
         raise ValueError(msg)
+    return alignment
 
 
-def _check_gammas(gammas: Iterable[Any], sigma: FloatArray) -> list[float]:
-    eigenvalues = np.linalg.eigvalsh(sigma)
-    largest = max(float(eigenvalues[0]), 0.0)
+def _check_gammas(gammas: Iterable[Any], alignment: HeadAlignment) -> list[float]:
+    largest = max(alignment.lowest, 0.0)
     # lambda_min itself is known to a few units of the largest eigenvalue.
-    slack = 8 * len(eigenvalues) * EPSILON * max(float(eigenvalues[-1]), 0.0)
+    slack = 8 * len(alignment.eigenvalues) * EPSILON * float(alignment.eigenvalues[0])
     checked = []
     for gamma in gammas:
         if not isinstance(gamma, SupportsFloat) or isinstance(gamma, (str, bytes)) or getattr(gamma, "ndim", 0) != 0:

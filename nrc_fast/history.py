@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast import kernels, metrics
-from nrc_fast.linalg import FloatArray, covariance_spectrum, scale_to_unit
+from nrc_fast import kernels
+from nrc_fast.alignment import HeadAlignment, head_gram
+from nrc_fast.linalg import FloatArray, scale_to_unit
 from nrc_fast.report import NAN, Report, without_nan
 
 __all__ = ["History", "Record"]
@@ -156,11 +157,11 @@ class History:
         TypeError, ValueError
             W is no float matrix, or has another number of rows than those before.
         """
-        gram = metrics.head_gram(scale_to_unit(kernels.as_matrix(W, "W")[0])[0])
-        sigma = np.array(covariance, dtype=np.float64)
-        gamma = metrics.optimal_gamma(gram, sigma)
+        gram = head_gram(scale_to_unit(kernels.as_matrix(W, "W")[0])[0])
+        alignment = HeadAlignment(gram, np.array(covariance, dtype=np.float64))
+        gamma = alignment.best_gamma()
         unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
-        found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": metrics.nrc3_value(gram, sigma, gamma)}
+        found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
         return self._append(Record(step=step, **found), len(gram), W, covariance)
 
     def _append(self, record: Record, n: int, W: Any, covariance: Any) -> Record:
@@ -170,7 +171,7 @@ class History:
         self.n = n
         self.target_covariance = np.array(covariance, dtype=np.float64)
         weights, _ = kernels.as_matrix(W, "W")
-        self._head_grams.append(metrics.head_gram(scale_to_unit(weights)[0]))
+        self._head_grams.append(head_gram(scale_to_unit(weights)[0]))
         self._records.append(record)
         return record
 
@@ -203,7 +204,7 @@ class History:
         else:
             value = float(gamma)
         return tuple(
-            replace(record, nrc3=metrics.nrc3_value(gram, self.target_covariance, value))
+            replace(record, nrc3=HeadAlignment(gram, self.target_covariance).nrc3(value))
             for record, gram in zip(self._records, self._head_grams, strict=True)
         )
 
@@ -221,9 +222,9 @@ class History:
             Nothing was measured yet.
         """
         self._require_records()
-        smallest = float(covariance_spectrum(self.target_covariance)[0][-1])
-        gammas = np.linspace(0.0, smallest, points)
-        return gammas, metrics.nrc3_curve_values(self._head_grams[-1], self.target_covariance, gammas)
+        alignment = HeadAlignment(self._head_grams[-1], self.target_covariance)
+        gammas = np.linspace(0.0, float(alignment.eigenvalues[-1]), points)
+        return gammas, alignment.nrc3_curve(gammas)
 
     def _require_records(self) -> None:
         if not self._records:

@@ -7,6 +7,8 @@ result depends on the units of the data.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -177,7 +179,7 @@ def scale_to_unit(array: FloatArray) -> tuple[FloatArray, int]:
     >>> scaled.tolist(), exponent
     ([0.75, -0.375], 3)
     """
-    exponent = int(np.frexp(np.max(np.abs(array), initial=0.0))[1])
+    exponent = math.frexp(np.abs(array).max(initial=0.0))[1]
     scaled: FloatArray = np.ldexp(array, -exponent)
     return scaled, exponent
 

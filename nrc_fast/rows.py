@@ -25,6 +25,8 @@ BoolArray = NDArray[np.bool_]
 FINITE_ROWS = 4096
 
 DTYPES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
+# As numpy spells them after the byte order.
+FLOATS = {"f8": "float64", "f4": "float32", "f2": "float16"}
 
 
 @dataclass(frozen=True)
@@ -239,15 +241,20 @@ def _check_dtype(dtype: str, name: str) -> None:
 
 
 def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) -> Rows:
-    _check_dtype(array.dtype.newbyteorder("=").name, name)
+    dtype = _dtype_name(array.dtype)
+    _check_dtype(dtype, name)
     if _check_shape(array.shape, name, vector_is_column):
         array = array[:, np.newaxis]
     aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
     if not aligned or not array.dtype.isnative:
         # Fields of records and files of the other byte order: the kernels step in whole elements.
         array = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=True)
-    dtype = array.dtype.name
     return Rows(name, array.view(np.uint16) if dtype == "bfloat16" else array, dtype)
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    """Name of a dtype in either byte order; numpy takes microseconds to make one."""
+    return FLOATS.get(dtype.str[1:]) or str(dtype.newbyteorder("=").name)
 
 
 def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:

@@ -46,6 +46,7 @@ LAYERS = [
         "shifted_sums",
         "moments",
         "metrics",
+        "alignment",
     ),
     *("progress", "plot"),
     *("ufm.inputs", "ufm.scaling", "ufm.targets", "ufm.spectral", "ufm.solution", "ufm.closed_form"),

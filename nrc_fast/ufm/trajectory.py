@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nrc_fast import metrics
+from nrc_fast.alignment import HeadAlignment
 from nrc_fast.linalg import EPSILON, FloatArray
 from nrc_fast.ufm.geometry import least_distance
 
@@ -123,7 +123,7 @@ def _nrc3(states: States) -> FloatArray:
     gammas = states.penalties[:, 0] * states.penalties[:, 1]
     return np.array(
         [
-            metrics.nrc3_value(gram, covariance, float(gamma))
+            HeadAlignment(gram, covariance).nrc3(float(gamma))
             for gram, covariance, gamma in zip(grams, states.covariances, gammas, strict=True)
         ]
     )
