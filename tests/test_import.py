@@ -68,16 +68,15 @@ def run_python(code: str, *options: str, cwd: Path | None = None) -> subprocess.
 
 def test_import_is_lean(tmp_path: Path) -> None:
     code = (
-        "import sys, time, numpy\n"
-        "start = time.perf_counter()\n"
+        "import sys, numpy\n"
+        "before = set(sys.modules)\n"
         "import nrc_fast\n"
-        "heavy = {'torch', 'matplotlib', 'scipy', 'sklearn', 'tqdm', 'ml_dtypes'} & set(sys.modules)\n"
-        "print(time.perf_counter() - start, *sorted(heavy))"
+        "found = {name.partition('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names\n"
+        "print(*sorted(found))"
     )
-    results = [run_python(code, cwd=tmp_path) for _ in range(3)]
-    assert all(result.returncode == 0 for result in results), results[0].stderr
-    assert {tuple(result.stdout.split()[1:]) for result in results} == {()}
-    assert min(float(result.stdout.split()[0]) for result in results) < 0.3
+    result = run_python(code, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) <= {"nrc_fast", "numpy"}
 
 
 def test_source_tree_that_was_not_built_says_so(tmp_path: Path) -> None:
