@@ -14,7 +14,7 @@ CUDA_SETTINGS = --config-settings=cmake.define.NRC_FAST_CUDA='$(NRC_FAST_CUDA)' 
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
           $(shell find cmake csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-report clean
 
 demo: $(VENV)/installed
 	$(BIN)/nrc-fast demo
@@ -29,12 +29,24 @@ lint: $(VENV)/installed
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh')
 	$(BIN)/mypy
 
-bench: $(VENV)/installed
-	$(BIN)/python bench/run.py --routine nrc1
+# All rivals, README's table, the page of all rows and the roofline; a quarter of an hour on two cores that do nothing
+# else. BENCH="--suite full" measures every shape.
+BENCH ?= --suite short
+bench: $(VENV)/rivals
+	$(BIN)/python bench/run.py --routine all $(BENCH) --refcheck --out bench/results/cpu.json
+	$(MAKE) bench-report
+
+# The same files from results that are there.
+bench-report: $(VENV)/rivals
+	$(BIN)/python bench/report.py --readme README.md --page bench/results/cpu.md --plot bench/results/roofline.png
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $(CUDA_SETTINGS) '.[demo,test]'
+	touch $@
+
+$(VENV)/rivals: $(VENV)/installed bench/requirements.txt
+	$(BIN)/pip install -r bench/requirements.txt
 	touch $@
 
 clean:

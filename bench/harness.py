@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-__all__ = [
-    "Contender",
-    "Problem",
-    "as_float64",
-    "machine",
-    "random_features",
-    "rows_of",
-    "set_threads",
-    "time_all",
-    "with_limits",
-]
+__all__ = ["Contender", "Pass", "Problem", "Settings", "measure", "time_all"]
 
 # Shorter calls are repeated until this many seconds have passed, and the mean counts as one run.
 LEAST_SECONDS = 5e-3
+# Threads of BLAS and OpenMP libraries wait actively for some time after a call: not at the cost of the next one.
+PAUSE_SECONDS = 0.04
+# What a median needs, unless one run takes longer than all of them should.
+LEAST_RUNS = 3
+OURS = "nrc_fast"
 
 
 @dataclass
@@ -37,13 +26,36 @@ class Contender:
     Attributes
     ----------
     name : str
-        Library and call, as its users would write it.
-    call : callable
+        Library and call, as its users would write it. Ours begin with "nrc_fast".
+    call : callable, optional
         Does the work and returns its result.
+    absent : str
+        Why it cannot run, instead of a call.
+    flops : float
+        What it must compute in its own form, where that is much more than the work needs: it is left out, and said
+        to be, where that takes longer than the limit even at the machine's peak.
+    passes : sequence of Pass, optional
+        What limits it, where that differs from the limits of the problem.
     """
 
     name: str
-    call: Callable[[], Any]
+    call: Callable[[], Any] | None = None
+    absent: str = ""
+    flops: float = 0.0
+    passes: Sequence[Pass] | None = None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One read of the features: what must be computed and read at least, and the dtype of the arithmetic."""
+
+    flops: float
+    bytes_read: float
+    arithmetic: str = "float32"
+
+    def least_seconds(self, limits: Mapping[str, float]) -> tuple[float, float]:
+        """At the machine's peak rate of arithmetic, and at its bandwidth."""
+        return self.flops / limits[f"{self.arithmetic} flops"], self.bytes_read / limits["read bytes"]
 
 
 @dataclass
@@ -53,117 +65,167 @@ class Problem:
     Attributes
     ----------
     name : str
-    ours : str
-        The name of our contender.
     contenders : list of Contender
+        Ours first.
     error : callable
         Relative error of a result against float64.
-    flops, bytes_read : float
-        What must be computed and read at least; 0 where it is no limit.
-    dtype : str
-        Of the arithmetic that the flops are.
     facts : dict
-        Further columns.
+        Columns that say what the work is.
+    passes : sequence of Pass
+        One after the other; none where no limit is known.
+    plain : callable, optional
+        The plain computation in the dtype of the features: ours may err twice as much.
+    tiny : float
+        And this much more.
     """
 
     name: str
-    ours: str
     contenders: list[Contender]
     error: Callable[[Any], float]
-    flops: float = 0.0
-    bytes_read: float = 0.0
-    dtype: str = "float32"
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any]
+    passes: Sequence[Pass] = ()
+    plain: Callable[[], Any] | None = None
+    tiny: float = 1e-14
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
-def set_threads(count: int) -> None:
-    """The same number of threads for everybody; before numpy, scipy or torch are used."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NRC_FAST_NUM_THREADS"):
-        os.environ[name] = str(count)
+@dataclass(frozen=True)
+class Settings:
+    """How often and how long.
+
+    Attributes
+    ----------
+    runs : int
+        Of each contender, at most.
+    seconds : float
+        For the runs of one contender; there are at least three, unless one takes longer.
+    limit : float
+        Of one run, in seconds. What is slower is run once, and what is known to be slower is not run.
+    rivals : sequence of str, optional
+        Parts of the names of the rivals that take part; all of them if not given.
+    refcheck : bool
+        Whether the plain computation is done too, and our error compared with its.
+    """
+
+    runs: int = 5
+    seconds: float = 10.0
+    limit: float = 60.0
+    rivals: Sequence[str] | None = None
+    refcheck: bool = False
+
+    def keeps(self, contender: Contender) -> bool:
+        """Whether a contender takes part."""
+        if self.rivals is None or contender.name.startswith(OURS):
+            return True
+        return any(part.lower() in contender.name.lower() for part in self.rivals)
+
+    def warm_runs(self, cold: float) -> int:
+        """How many, for a contender whose first call took `cold` seconds."""
+        if cold > self.limit:
+            return 0
+        least = LEAST_RUNS if cold <= self.seconds else 1
+        return min(self.runs, max(least, int(self.seconds / max(cold, 1e-9))))
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """What the figures were measured on."""
-    from nrc_fast import diagnostics
-
-    facts: dict[str, Any] = diagnostics.environment() | {"platform": f"{platform.system()} {platform.machine()}"}
-    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    facts["processor"] = model[0].split(":")[1].strip() if model else platform.processor()
-    facts["date"] = datetime.now(timezone.utc).date().isoformat()
-    facts["threads of all contenders"] = threads
-    return facts
-
-
-def random_features(rows: int, d: int, dtype: str) -> Any:
-    """ReLU-like features with a few strong directions and a mean; bfloat16 as a torch tensor."""
-    rng = np.random.default_rng(0)
-    directions = rng.standard_normal((8, d), dtype=np.float32)
-    H = rng.standard_normal((rows, 8), dtype=np.float32) @ directions
-    for first in range(0, rows, 100_000):
-        part = H[first : first + 100_000]
-        part += rng.standard_normal(part.shape, dtype=np.float32)
-    np.maximum(H, 0, out=H)
-    if dtype == "bfloat16":
-        import torch
-
-        return torch.from_numpy(H).bfloat16()
-    return H.astype(dtype, copy=False)
-
-
-def rows_of(H: Any, first: int, last: int) -> np.ndarray:
-    """Some rows in float64."""
-    part = H[first:last]
-    return np.asarray(part if isinstance(part, np.ndarray) else part.float().numpy(), dtype=np.float64)
-
-
-def as_float64(H: Any) -> np.ndarray:
-    """All rows in float64."""
-    return rows_of(H, 0, len(H))
-
-
-def time_all(problem: Problem, runs: int) -> list[dict[str, Any]]:
-    """A row for each contender: cold, median, fastest and slowest seconds, ratio to ours, error."""
-    cold, errors, repeats = {}, {}, {}
-    for contender in problem.contenders:
-        start = time.perf_counter()
-        result = contender.call()
-        cold[contender.name] = time.perf_counter() - start
-        errors[contender.name] = problem.error(result)
-        start = time.perf_counter()
-        contender.call()
-        repeats[contender.name] = max(1, int(LEAST_SECONDS / max(time.perf_counter() - start, 1e-9)))
-    taken: dict[str, list[float]] = {contender.name: [] for contender in problem.contenders}
-    for _ in range(runs):
-        for contender in problem.contenders:
-            count = repeats[contender.name]
-            start = time.perf_counter()
-            for _ in range(count):
-                contender.call()
-            taken[contender.name].append((time.perf_counter() - start) / count)
-    ours = statistics.median(taken[problem.ours])
-    return [
-        {
-            "routine": problem.name,
-            **problem.facts,
-            "contender": name,
-            "seconds": statistics.median(times),
-            "fastest": min(times),
-            "slowest": max(times),
-            "cold": cold[name],
-            "times ours": statistics.median(times) / ours,
-            "error": errors[name],
-        }
-        for name, times in taken.items()
-    ]
-
-
-def with_limits(rows: list[dict[str, Any]], problem: Problem, limits: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Add the share of the machine's limit that each contender reaches: the larger of the two least times."""
-    arithmetic = problem.flops / limits[f"{problem.dtype} flops"] if problem.flops else 0.0
-    memory = problem.bytes_read / limits["read bytes"] if problem.bytes_read else 0.0
-    least = max(arithmetic, memory)
-    if least <= 0.0:
+def measure(problem: Problem, settings: Settings, limits: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A row for each contender, with its share of the machine's limit; those that were not run say why."""
+    kept = [contender for contender in problem.contenders if settings.keeps(contender)]
+    for contender in kept:
+        expected = contender.flops / limits["float32 flops"]
+        if contender.call is not None and expected > settings.limit:
+            contender.absent = f"{expected:.0f} s at the machine's peak, the limit is {settings.limit:.0f} s"
+            contender.call = None
+    problem.contenders = kept
+    rows = time_all(problem, settings)
+    passes = {contender.name: contender.passes or problem.passes for contender in kept}
+    rows = [row | _share_of_limit(row, passes[row["contender"]], limits) for row in rows]
+    if not settings.refcheck:
         return rows
-    bound_by = "arithmetic" if arithmetic >= memory else "memory"
-    facts = {"limit": bound_by, "flops": problem.flops, "bytes read": problem.bytes_read}
-    return [row | facts | {"share of limit": least / row["seconds"]} for row in rows]
+    plain = 0.0 if problem.plain is None else problem.error(problem.plain())
+    return [row | _checked(row, 2.0 * plain + problem.tiny) for row in rows]
+
+
+def time_all(problem: Problem, settings: Settings) -> list[dict[str, Any]]:
+    """A row for each contender: cold, median, fastest and slowest seconds, ratio to ours, error."""
+    first, taken = _first_calls(problem, settings), {}
+    for name, facts in first.items():
+        taken[name] = [] if "not run" in facts else [facts.pop("seconds")] * (facts["runs"] == 0)
+    calls = {contender.name: contender.call for contender in problem.contenders}
+    for turn in range(settings.runs):
+        names = [name for name, facts in first.items() if facts.get("runs", 0) > turn]
+        for name in [*names[turn % max(len(names), 1) :], *names[: turn % max(len(names), 1)]]:
+            taken[name].append(_timed(calls[name], first[name]["cold"]))
+    ours = statistics.median(taken[problem.contenders[0].name])
+    return [problem_facts(problem, name) | _times(taken[name], ours) | facts for name, facts in first.items()]
+
+
+def problem_facts(problem: Problem, name: str) -> dict[str, Any]:
+    """The columns that say who did what."""
+    return {"routine": problem.name, **problem.facts, **problem.columns, "contender": name}
+
+
+def _first_calls(problem: Problem, settings: Settings) -> dict[str, dict[str, Any]]:
+    """The cold call of everybody, which also gives the error, and how many calls shall follow."""
+    found: dict[str, dict[str, Any]] = {}
+    for contender in problem.contenders:
+        if contender.call is None:
+            found[contender.name] = {"not run": contender.absent}
+            continue
+        time.sleep(PAUSE_SECONDS)
+        start = time.perf_counter()
+        try:
+            result = contender.call()
+        except Exception as failure:
+            if contender.name.startswith(OURS):
+                raise
+            found[contender.name] = {"not run": f"raised {type(failure).__name__}: {failure}"[:200]}
+            continue
+        cold = time.perf_counter() - start
+        runs = settings.warm_runs(cold)
+        found[contender.name] = {"cold": cold, "runs": runs, "error": problem.error(result), "seconds": cold}
+        del result
+    return found
+
+
+def _timed(call: Callable[[], Any], cold: float) -> float:
+    """Seconds of one run; of a short call the mean of several, after one that wakes the processor up."""
+    time.sleep(PAUSE_SECONDS)
+    count = 1
+    if cold < 4 * LEAST_SECONDS:
+        start = time.perf_counter()
+        call()
+        count = max(1, round(LEAST_SECONDS / max(time.perf_counter() - start, 1e-7)))
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - start) / count
+
+
+def _times(times: list[float], ours: float) -> dict[str, Any]:
+    if not times:
+        return {}
+    median = statistics.median(times)
+    return {"seconds": median, "fastest": min(times), "slowest": max(times), "times ours": median / ours}
+
+
+def _share_of_limit(row: dict[str, Any], passes: Sequence[Pass], limits: Mapping[str, float]) -> dict[str, Any]:
+    """What part of its time the machine's limits explain: for each pass the larger of the two, one after the other."""
+    if not passes or "seconds" not in row:
+        return {}
+    bounds = [one.least_seconds(limits) for one in passes]
+    least = sum(max(bound) for bound in bounds)
+    kinds = dict.fromkeys("arithmetic" if arithmetic >= memory else "memory" for arithmetic, memory in bounds)
+    return {
+        "flops": sum(one.flops for one in passes),
+        "bytes read": sum(one.bytes_read for one in passes),
+        "limit": ", then ".join(kinds),
+        "share of limit": least / row["seconds"],
+    }
+
+
+def _checked(row: dict[str, Any], allowed: float) -> dict[str, Any]:
+    """Whether the error is as small as it must be; a rival's is only remarked on."""
+    if "error" not in row:
+        return {}
+    # Written so that NaN fails.
+    return {"allowed error": allowed, "check": "ok" if row["error"] <= allowed else "errs more than allowed"}

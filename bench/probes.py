@@ -1,17 +1,22 @@
 """The two limits of the machine: peak rate of fused multiply-adds, and the bandwidth of reading memory.
 
-A small C program is compiled for this processor: vectors as wide as it has, eight independent chains or more.
+A small C program is compiled for the instructions that are measured: vectors as wide as they are, twelve independent
+chains. Without AVX2 a multiply-add is two instructions, and the limit is that of both.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 __all__ = ["measure_limits"]
+
+# -march of the instruction sets that NRC_FAST_ISA names.
+ARCHITECTURES = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}
 
 SOURCE = r"""
 #define _GNU_SOURCE
@@ -102,8 +107,15 @@ int main(int argc, char** argv) {
 """
 
 
-def measure_limits(threads: int, compiler: str = "cc") -> dict[str, float]:
+def measure_limits(threads: int, isa: str = "native", compiler: str = "cc") -> dict[str, float]:
     """Peak flops per second in float32 and float64, and bytes read per second, of `threads` threads together.
+
+    Parameters
+    ----------
+    threads : int
+    isa : str
+        "avx512", "avx2" or "baseline"; anything else is what this processor has.
+    compiler : str
 
     Raises
     ------
@@ -114,7 +126,8 @@ def measure_limits(threads: int, compiler: str = "cc") -> dict[str, float]:
         source, program = Path(name) / "probe.c", Path(name) / "probe"
         source.write_text(SOURCE, encoding="utf-8")
         # -ffp-contract and not -ffast-math: a product and a sum become one instruction, nothing is left out.
-        flags = ["-O3", "-march=native", "-ffp-contract=fast", "-pthread"]
+        architecture = ARCHITECTURES.get(isa, "native") if platform.machine() == "x86_64" else "native"
+        flags = ["-O3", f"-march={architecture}", "-ffp-contract=fast", "-pthread"]
         build = subprocess.run(
             [compiler, *flags, str(source), "-o", str(program)], capture_output=True, text=True, check=False
         )
@@ -127,4 +140,4 @@ def measure_limits(threads: int, compiler: str = "cc") -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure_limits(int(sys.argv[1]) if len(sys.argv) > 1 else 1), indent=2))
+    print(json.dumps(measure_limits(int(sys.argv[1]) if len(sys.argv) > 1 else 1, *sys.argv[2:3]), indent=2))

@@ -1,6 +1,7 @@
-"""README's table and the roofline plot, from a result file that `bench/run.py --out` wrote.
+"""README's table, a page with every row and target, and the roofline plot, from what `bench/run.py --out` wrote.
 
-python bench/report.py bench/results/cpu.json --readme README.md --plot bench/results/roofline.png
+python bench/report.py                                      # shows the table and the targets of bench/results/cpu.json
+python bench/report.py --readme README.md --page bench/results/cpu.md --plot bench/results/roofline.png
 """
 
 from __future__ import annotations
@@ -10,103 +11,195 @@ import json
 from pathlib import Path
 from typing import Any
 
-START, END = "<!-- bench: written by bench/report.py -->", "<!-- bench: end -->"
+from targets import TARGETS
 
-# Rows of the table: routine, what picks the rows, and how the work is called.
-WORK = [
-    ("nrc1", {"rows": 400_000, "d": 256}, "NRC1, 400,000 x 256 float32"),
-    ("nrc1", {"rows": 1_000_000, "d": 64}, "NRC1, 1,000,000 x 64 float32"),
-    ("gram", {"d": 256, "dtype": "float32"}, "Gram, 400,000 x 256 float32"),
-    ("gram", {"d": 1024, "dtype": "float32"}, "Gram, 100,000 x 1024 float32"),
-    ("gram", {"d": 1024, "dtype": "float64"}, "Gram, 100,000 x 1024 float64"),
-    ("residual", {"d": 256, "dtype": "float32", "k": 3}, "residual on 3 vectors, 400,000 x 256 float32"),
-    ("all_k", {"d": 256}, "NRC1 for every k, 20,000 x 256"),
-    ("nrc3", {"k": 8}, "NRC3 at its best gamma, n = 8"),
+RESULTS = Path(__file__).with_name("results") / "cpu.json"
+START, END = "<!-- bench: written by bench/report.py from bench/results/cpu.json -->", "<!-- bench: end -->"
+OURS = "nrc_fast"
+
+# Rows of README's table: routine, what picks the rows, how the work is called, and a part of the rival's name; the
+# fastest rival where there is none.
+WORK: list[tuple[str, dict[str, Any], str, str]] = [
+    ("nrc1", {"rows": 400_000, "d": 256, "dtype": "float32", "k": 3}, "NRC1, 400,000 x 256 float32", ""),
+    ("nrc1", {"rows": 400_000, "d": 256, "dtype": "float32", "k": 3}, "the same", "code of arXiv"),
+    ("nrc1", {"rows": 1_000_000, "d": 64, "dtype": "float32", "k": 3}, "NRC1, 1,000,000 x 64 float32", ""),
+    ("measure", {"rows": 400_000, "d": 256, "dtype": "float32", "k": 3}, "whole report, 400,000 x 256 float32", ""),
+    ("all_k", {"rows": 20_000, "d": 256, "dtype": "float64"}, "NRC1 for every k, 20,000 x 256 float64", ""),
+    ("nrc3", {"k": 8}, "NRC3 at its best gamma, n = 8", ""),
+    ("cka", {"rows": 4_000, "d": 256}, "CKA, 4,000 x 256 float32", "N x N"),
+    ("gram", {"rows": 400_000, "d": 256, "dtype": "float32"}, "Gram, 400,000 x 256 float32", ""),
+    ("gram", {"rows": 400_000, "d": 256, "dtype": "bfloat16"}, "Gram, 400,000 x 256 bfloat16", ""),
+    ("gram", {"rows": 100_000, "d": 1024, "dtype": "float32"}, "Gram, 100,000 x 1024 float32", ""),
+    ("gram", {"rows": 100_000, "d": 1024, "dtype": "float64"}, "Gram, 100,000 x 1024 float64", ""),
+    ("residual", {"rows": 400_000, "d": 256, "dtype": "float32", "k": 3}, "residual on 3 vectors, 400,000 x 256", ""),
 ]
 
 
+def is_ours(row: dict[str, Any]) -> bool:
+    """Whether it is a row of this package."""
+    return str(row["contender"]).startswith(OURS)
+
+
 def picked(rows: list[dict[str, Any]], routine: str, facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of one piece of work, ours first."""
-    chosen = [row for row in rows if row["routine"] == routine and facts.items() <= row.items()]
-    return sorted(chosen, key=lambda row: (not row["contender"].startswith("nrc_fast"), row["seconds"]))
+    """Rows of one piece of work on rows in one piece, that were measured: the first of ours, then from the fastest."""
+    wanted = facts | {"routine": routine}
+    found = [
+        row for row in rows if "seconds" in row and wanted.items() <= row.items() and row.get("layout") != "strided"
+    ]
+    return [*[row for row in found if is_ours(row)][:1], *sorted((r for r in found if not is_ours(r)), key=_seconds)]
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    return float(row["seconds"])
 
 
 def table(record: dict[str, Any]) -> str:
-    """The table as Markdown: our time and error, and those of the fastest rival."""
+    """README's table as Markdown: our time and error, and those of a rival."""
     lines = [
-        "| work | nrc_fast | error | share of the machine's limit | fastest rival | time | error |",
+        "| work | nrc_fast | error | of the machine's limit | rival | its time | its error |",
         "|---|---|---|---|---|---|---|",
     ]
-    for routine, facts, title in WORK:
+    for routine, facts, title, part in WORK:
         rows = picked(record["rows"], routine, facts)
-        if not rows:
+        rivals = [row for row in rows if not is_ours(row) and part in row["contender"]]
+        if not rivals or not is_ours(rows[0]):
             continue
-        ours, rival = rows[0], next(row for row in rows if not row["contender"].startswith("nrc_fast"))
-        share = f"{100 * ours['share of limit']:.0f}% ({ours['limit']})" if "share of limit" in ours else ""
-        lines.append(
-            f"| {title} | **{seconds(ours['seconds'])}** | {ours['error']:.0e} | {share} | {rival['contender']} | "
-            f"{seconds(rival['seconds'])} ({rival['seconds'] / ours['seconds']:.3g}x) | {rival['error']:.0e} |"
-        )
+        ours, rival = rows[0], rivals[0]
+        times = rival["seconds"] / ours["seconds"]
+        cells = [
+            *(title, f"**{seconds(ours['seconds'])}**{_memory(record, ours)}", f"{ours['error']:.0e}", _share(ours)),
+            *(rival["contender"], f"{seconds(rival['seconds'])} ({times:.3g}x){_memory(record, rival)}"),
+            f"{rival['error']:.0e}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _measured_on(record)])
+
+
+def _share(row: dict[str, Any]) -> str:
+    return f"{row['share of limit']:.0%} ({row['limit']})" if "share of limit" in row else ""
+
+
+def _memory(record: dict[str, Any], row: dict[str, Any]) -> str:
+    """What it needs beyond the features, where that was measured."""
+    same = {name: row.get(name) for name in ("rows", "d", "dtype", "k", "contender")} | {"routine": "memory"}
+    found = [one["MB beyond H"] for one in record["rows"] if "MB beyond H" in one and same.items() <= one.items()]
+    return f", {found[0]:.0f} MB" if found else ""
+
+
+def _measured_on(record: dict[str, Any]) -> str:
     facts = record["machine"]
-    where = f"{facts['processor']}, {facts['isa']}, {facts['threads of all contenders']} threads, {facts['date']}"
-    return "\n".join([*lines, "", f"Measured with `{record['command']}` on {where}; medians of interleaved runs."])
+    return (
+        f"Medians of interleaved runs with `{record['command']}` on {facts['processor']}, {facts['isa']}, "
+        f"{facts['threads of all contenders']} threads, {facts['date']}; error against float64; MB "
+        "beyond the features. The rival is the fastest of all that were run, or the one named."
+    )
+
+
+def targets_table(record: dict[str, Any]) -> str:
+    """Each target with what was measured, the worst of all rows that it speaks of."""
+    lines = ["| work | target | measured (worst case) | |", "|---|---|---|---|"]
+    for target in TARGETS:
+        measured, verdict = target.verdict(record["rows"])
+        lines.append(f"| {target.work} | {target.target} | {measured} | {verdict} |")
+    return "\n".join(lines)
+
+
+def page(record: dict[str, Any]) -> str:
+    """Everything in a result file: the machine, its limits, the targets and every row."""
+    facts = [f"| {name} | {value} |" for name, value in record["machine"].items()]
+    facts += [f"| limit: {name} | {value / 1e9:.4g} 10^9/s |" for name, value in record["limits"].items()]
+    parts = [
+        "# Results",
+        "Written by `bench/report.py`; what the columns mean is in `bench/README.md`.",
+        _measured_on(record),
+        "\n".join(["| | |", "|---|---|", *facts]),
+        "## Targets",
+        targets_table(record),
+    ]
+    for routine in dict.fromkeys(row["routine"] for row in record["rows"]):
+        parts += [f"## {routine}", _rows_table([row for row in record["rows"] if row["routine"] == routine])]
+    return "\n\n".join(parts) + "\n"
+
+
+COLUMNS = {
+    "seconds": "median",
+    "fastest": "fastest",
+    "slowest": "slowest",
+    "cold": "first call",
+}
+LEFT_OUT = ("routine", "command", "flops", "bytes read", "limit")
+
+
+def _rows_table(rows: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in LEFT_OUT))
+    lines = ["| " + " | ".join(COLUMNS.get(name, name) for name in names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(row, name) for name in names) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value = row.get(name, "")
+    if name in COLUMNS and value != "":
+        return seconds(value)
+    if name == "share of limit" and value != "":
+        return _share(row)
+    if name in {"error", "allowed error"} and value != "":
+        return f"{value:.0e}"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row for people, as it is measured."""
+    shown = [f"{name} {_cell(row, name)}" for name in row if name not in {*LEFT_OUT, "contender"}]
+    return f"{row['routine']}: {row['contender']}: " + ", ".join(shown)
 
 
 def seconds(value: float) -> str:
     """A time in a fitting unit.
 
-    >>> seconds(0.0123), seconds(2.5), seconds(4e-5)
-    ('12 ms', '2.5 s', '40 us')
+    >>> seconds(0.0123), seconds(2.5), seconds(4e-5), seconds(0.0996), seconds(123.4)
+    ('12 ms', '2.5 s', '40 us', '100 ms', '123 s')
     """
     for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
         if value >= factor:
-            return f"{value / factor:.2g} {unit}" if value < 100 * factor else f"{value / factor:.0f} {unit}"
+            return f"{value / factor:.2g} {unit}" if value < 99.5 * factor else f"{value / factor:.0f} {unit}"
     return f"{value * 1e9:.0f} ns"
 
 
-def plot_roofline(record: dict[str, Any], path: Path) -> None:
-    """Rates of the Gram and residual kernels under the two limits of the machine."""
-    import numpy as np
-    from matplotlib.figure import Figure
+def replace_table(text: str, record: dict[str, Any]) -> str:
+    """README with the table of a result file between its two marks.
 
-    limits = record["limits"]
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    intensity = np.logspace(-1, 4, 200)
-    for dtype, style in (("float32", "-"), ("float64", "--")):
-        roof = np.minimum(limits[f"{dtype} flops"], intensity * limits["read bytes"])
-        axes.plot(intensity, roof / 1e9, "k" + style, linewidth=1, label=f"limit in {dtype}")
-    for routine, marker in (("gram", "o"), ("residual", "s")):
-        for contender, colour in (("nrc_fast", "C0"), ("numpy", "C1"), ("torch", "C2")):
-            rows = [
-                row
-                for row in record["rows"]
-                if row["routine"] == routine and row["contender"].startswith(contender) and row.get("flops")
-            ]
-            if rows:
-                x = [row["flops"] / row["bytes read"] for row in rows]
-                y = [row["flops"] / row["seconds"] / 1e9 for row in rows]
-                axes.plot(x, y, colour + marker, markersize=4, label=f"{routine}, {contender}")
-    axes.set(xscale="log", yscale="log", xlabel="operations per byte of H", ylabel="10^9 useful operations per second")
-    axes.set_title(f"{record['machine']['processor']}, {record['machine']['threads of all contenders']} threads")
-    axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    Raises
+    ------
+    ValueError
+        The marks are not there, once each and in this order.
+    """
+    before, found, rest = text.partition(START)
+    _, ended, after = rest.partition(END)
+    if not found or not ended or START in after:
+        msg = f"the table must stand between one {START!r} and one {END!r}"
+        raise ValueError(msg)
+    return f"{before}{START}\n{table(record)}\n{END}{after}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
     parser.add_argument("--readme", type=Path, help="replace the table between its two marks")
+    parser.add_argument("--page", type=Path, help="write machine, targets and every row to this file")
     parser.add_argument("--plot", type=Path, help="draw the roofline to this file")
     options = parser.parse_args()
     record = json.loads(options.results.read_text(encoding="utf-8"))
-    text = table(record)
-    print(text)
+    print(table(record), targets_table(record), sep="\n\n")
     if options.readme is not None:
-        before, rest = options.readme.read_text(encoding="utf-8").split(START)
-        after = rest.split(END)[1]
-        options.readme.write_text(f"{before}{START}\n{text}\n{END}{after}", encoding="utf-8")
+        options.readme.write_text(replace_table(options.readme.read_text(encoding="utf-8"), record), encoding="utf-8")
+    if options.page is not None:
+        options.page.write_text(page(record), encoding="utf-8")
     if options.plot is not None:
+        from roofline import plot_roofline
+
         plot_roofline(record, options.plot)
 
 

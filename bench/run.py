@@ -1,84 +1,153 @@
 """Benchmarks: ours and rivals, interleaved in one run, each with its error and its share of the machine's limit.
 
 python bench/run.py --routine all --out bench/results/cpu.json
-python bench/run.py --routine gram --shape 400000x256 --dtype float32 --runs 7
+python bench/run.py --routine all --suite full --out bench/results/cpu_full.json
+python bench/run.py --routine gram --shape 400000x256 --dtype float32 --rivals torch numpy --refcheck
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-ROUTINES = ("gram", "residual", "nrc1", "all_k", "nrc3", "descend", "update", "memory", "stream", "watch")
-# Needs a card: not part of "all".
+from cases import DTYPES, LAYOUTS, Case, parse_shape, select
+from machine import INSTRUCTIONS, describe, hold_equal
+from report import line
+
+ROUTINES = (
+    *("gram", "fused", "residual", "nrc1", "measure", "all_k", "nrc3", "cka", "descend", "update"),
+    *("scaling", "memory", "stream", "watch"),
+)
+# Routines of a card, which "all" stands for with --device cuda.
 ON_A_CARD = ("cuda_kernels",)
 
 
-def main() -> None:
-    options = _parser().parse_args()
-    from harness import machine, set_threads
-
-    threads = options.threads or len(os.sched_getaffinity(0))
-    set_threads(threads)
-    import torch
+def main() -> int:
+    parser = _parser()
+    options = parser.parse_args()
+    routines = _routines(parser, options)
+    try:
+        threads = hold_equal(options.threads, options.isa)
+    except ValueError as failure:
+        parser.error(str(failure))
     from probes import measure_limits
 
-    torch.set_num_threads(threads)
-    limits = measure_limits(threads)
-    print(f"limits of {threads} threads: {json.dumps(limits)}", flush=True)
-    routines = ROUTINES if "all" in options.routine else tuple(options.routine)
-    rows: list[dict[str, Any]] = []
-    for row in _measured(routines, options, limits):
-        rows.append(row)
-        print("  ".join(f"{name} {_shown(value)}" for name, value in row.items()), flush=True)
-    if options.out is not None:
-        command = " ".join(["python", "bench/run.py", *sys.argv[1:]])
-        record = {"command": command, "machine": machine(threads), "limits": limits, "rows": rows}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    from nrc_fast import kernels
+
+    _set_torch_threads(threads)
+    isa = kernels.current_isa()
+    limits = measure_limits(threads, isa)
+    print(f"limits of {threads} threads, {isa}: {json.dumps(limits)}", flush=True)
+    command = " ".join(["python", "bench/run.py", *sys.argv[1:]])
+    record = {"command": command, "machine": describe(threads), "limits": limits, "rows": []}
+    for row in _measured(routines, options, limits, f"--threads {threads} --isa {isa}"):
+        record["rows"].append(row)
+        print(line(row), flush=True)
+        if options.out is not None:  # after every row: what was measured is not lost
+            write(record, options.out)
+    failed = [row for row in record["rows"] if _fails(row)]
+    for row in failed:
+        print(f"FAILED: {line(row)}; {row['allowed error']:.1e} is allowed", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--routine", nargs="+", choices=[*ROUTINES, *ON_A_CARD, "all"], required=True)
-    parser.add_argument("--shape", nargs="+", help="rows x features (targets for nrc3), such as 400000x256")
-    parser.add_argument("--dtype", nargs="+", choices=["float64", "float32", "float16", "bfloat16"])
-    parser.add_argument("--components", nargs="+", type=int, help="numbers of vectors of the residual")
-    parser.add_argument("--rivals", choices=["all", "none"], default="all")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--suite", choices=["short", "full"], default="short", help="full: minutes, every shape")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--shape", nargs="+", type=parse_shape, help="rows x features, such as 400000x256")
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES)
+    parser.add_argument("--layout", nargs="+", choices=LAYOUTS)
+    parser.add_argument("--components", nargs="+", type=int, help="components, vectors or targets")
+    parser.add_argument("--rivals", nargs="+", default=["all"], help="all, none, or parts of their names")
+    parser.add_argument("--refcheck", action="store_true", help="fail where our error is more than it may be")
+    parser.add_argument("--runs", type=int, default=5, help="of each contender, at most")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for the runs of one contender, of three or more")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds of one run; what takes longer is left out")
     parser.add_argument("--threads", type=int, help="of every contender; default: the processors allowed")
-    parser.add_argument("--out", type=Path, help="also write limits, rows and the machine as JSON")
+    parser.add_argument("--isa", choices=sorted(INSTRUCTIONS), help="instructions of ours, the rivals and the limits")
+    parser.add_argument("--out", type=Path, help="also write limits, rows and the machine, as .json or .csv")
     return parser
 
 
-def _measured(
-    routines: tuple[str, ...], options: argparse.Namespace, limits: dict[str, float]
-) -> Iterator[dict[str, Any]]:
-    from harness import time_all, with_limits
+def _routines(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[str, ...]:
+    there = ON_A_CARD if options.device == "cuda" else ROUTINES
+    names = there if "all" in options.routine else tuple(options.routine)
+    strange = [name for name in names if name not in there]
+    if strange:
+        parser.error(f"{', '.join(strange)} does not run on --device {options.device}; {', '.join(there)} do")
+    return names
 
+
+def _set_torch_threads(threads: int) -> None:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        return
+    torch.set_num_threads(threads)
+
+
+def _measured(
+    routines: tuple[str, ...], options: argparse.Namespace, limits: dict[str, float], held: str
+) -> Iterator[dict[str, Any]]:
+    from harness import Settings, measure
+
+    rivals = {"all": None, "none": []}.get(options.rivals[0], options.rivals)
+    settings = Settings(options.runs, options.seconds, options.limit, rivals, options.refcheck)
     for name in routines:
         routine = importlib.import_module(f"routines.{name}")
-        shapes = [tuple(map(int, text.split("x"))) for text in options.shape] if options.shape else routine.SHAPES
-        dtypes = options.dtype or routine.DTYPES
         if hasattr(routine, "rows"):
-            yield from routine.rows(shapes, dtypes, options.runs)
+            yield from _special_rows(routine, name, options, held)
             continue
-        more = [options.components or routine.COMPONENTS] if name == "residual" else []
-        for problem in routine.problems(shapes, dtypes, *more):
-            if options.rivals == "none":
-                problem.contenders = [c for c in problem.contenders if c.name.startswith("nrc_fast")]
-            yield from with_limits(time_all(problem, options.runs), problem, limits)
+        for case in _cases(routine, options):
+            command = f"python bench/run.py --routine {name} {case.options()} {held}"
+            for row in measure(routine.problem(case), settings, limits):
+                yield row | {"command": command}
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _cases(routine: ModuleType, options: argparse.Namespace) -> list[Case]:
+    return select(
+        routine.SUITES[options.suite],
+        shapes=options.shape,
+        dtypes=options.dtype,
+        layouts=options.layout,
+        components=options.components,
+    )
+
+
+def _special_rows(routine: ModuleType, name: str, options: argparse.Namespace, held: str) -> Iterator[dict[str, Any]]:
+    """Of a routine that does not time contenders of one problem."""
+    shapes, dtypes = options.shape or routine.SHAPES, options.dtype or routine.DTYPES
+    text = " ".join(f"{rows}x{d}" for rows, d in shapes)
+    command = f"python bench/run.py --routine {name} --shape {text} --dtype {' '.join(dtypes)} {held}"
+    for row in routine.rows(shapes, dtypes, options.runs):
+        yield row | {"command": command}
+
+
+def _fails(row: dict[str, Any]) -> bool:
+    return row.get("check", "ok") != "ok" and row["contender"].startswith("nrc_fast")
+
+
+def write(record: dict[str, Any], path: Path) -> None:
+    """As JSON, or the rows alone as CSV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix != ".csv":
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        return
+    names = list(dict.fromkeys(name for row in record["rows"] for name in row))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(record["rows"])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,47 +1,54 @@
-"""NRC1 for every number of components at once, against a loop over them as nc-toolbox runs it (written anew)."""
+"""NRC1 for every number of components at once, against the loops over k that published code runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from harness import Contender, Problem, as_float64, random_features
+from cases import Case
+from features import as_wide, random_features
+from harness import Contender, Problem
+from rivals import authors_nrc1, contender, projector_loop
 
-SHAPES = [(2_000, 96), (20_000, 96), (20_000, 256)]
-DTYPES = ["float64"]
+SUITES = {
+    "short": [Case(2_000, 96, "float64"), Case(20_000, 96, "float64"), Case(20_000, 256, "float64")],
+    "full": [
+        *(Case(rows, d, "float64") for rows, d in ((2_000, 96), (20_000, 96), (20_000, 256))),
+        *(Case(rows, d, "float32") for rows, d in ((20_000, 96), (20_000, 256))),
+    ],
+}
 
 
-def problems(shapes: list[tuple[int, int]], dtypes: list[str]) -> Iterator[Problem]:
-    """One for each shape and dtype."""
+def problem(case: Case) -> Problem:
+    """NRC1 for k = 1, ..., d."""
     import nrc_fast
+    from nrc_fast.testing import reference_nrc1
 
-    for rows, d in shapes:
-        for dtype in dtypes:
-            H = random_features(rows, d, dtype)
-            reference = loop(as_float64(H))
-            contenders = [
-                Contender("nrc_fast.nrc1(H, None)", lambda H=H: nrc_fast.nrc1(H, None)),
-                Contender("loop over k: unit rows on k components", lambda H=H: loop(H)),
-            ]
-            yield Problem(
-                name="all_k",
-                ours=contenders[0].name,
-                contenders=contenders,
-                error=lambda values, reference=reference: float(
-                    np.abs(np.asarray(values)[:-1] / reference[:-1] - 1.0).max()
-                ),
-                facts={"rows": rows, "d": d, "dtype": dtype},
-            )
+    H = random_features(case)
+    numbers = range(1, case.d + 1)
+    reference = reference_nrc1(H, None)
+    work = 2.0 * case.rows * case.d**3
 
+    def error(values: Any) -> float:
+        # k = d leaves nothing.
+        return float(np.abs(np.asarray(values)[:-1] / reference[:-1] - 1.0).max())
 
-def loop(H: np.ndarray) -> np.ndarray:
-    """One projection for each k."""
-    centered = H - H.mean(axis=0)
-    components = np.linalg.svd(centered, full_matrices=False)[2]
-    unit = H / np.linalg.norm(H, axis=1, keepdims=True)
-    values = []
-    for k in range(1, H.shape[1] + 1):
-        projector = components[:k].T @ components[:k]
-        rest = unit - (projector @ unit.T).T
-        values.append(float(np.sum(rest * rest)) / len(H))
-    return np.array(values)
+    return Problem(
+        name="all_k",
+        contenders=[
+            Contender("nrc_fast.nrc1(H, None)", lambda: nrc_fast.nrc1(H, None)),
+            Contender(
+                "all-k loop of nc-toolbox, written anew", lambda: projector_loop(as_wide(H), numbers), flops=work
+            ),
+            contender(
+                "code of arXiv 2409.04180, written anew, every k",
+                "sklearn.decomposition",
+                lambda library: lambda: authors_nrc1(library, as_wide(H), numbers),
+                flops=work,
+            ),
+        ],
+        error=error,
+        facts=case.facts(),
+        plain=lambda: projector_loop(as_wide(H), numbers),
+        tiny=1e-12,
+    )

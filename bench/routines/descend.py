@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
+from cases import Case
 from harness import Contender, Problem
+from rivals import contender
 
-SHAPES = [(1_000, 32), (10_000, 64)]  # samples x features
-DTYPES = ["float64"]
-TARGETS, PROBLEMS, STEPS, RATE = 3, 8, 100, 0.1
-
-
-def problems(shapes: list[tuple[int, int]], dtypes: list[str]) -> Iterator[Problem]:
-    """One for each shape and dtype: a batch of problems that differ in their penalty."""
-    for samples, d in shapes:
-        for dtype in dtypes:
-            yield _problem(samples, d, dtype)
+SUITES = {name: [Case(1_000, 32, "float64", k=3), Case(10_000, 64, "float64", k=3)] for name in ("short", "full")}
+PROBLEMS, STEPS, RATE = 8, 100, 0.1
 
 
-def _problem(samples: int, d: int, dtype: str) -> Problem:
+def problem(case: Case) -> Problem:
+    """A batch of problems that differ in their penalty; `rows` are the samples."""
     from nrc_fast import ufm
 
+    samples, d, n, dtype = case.rows, case.d, case.k or 1, case.dtype
     rng = np.random.default_rng(0)
-    Y = rng.standard_normal((samples, TARGETS)) @ rng.standard_normal((TARGETS, TARGETS))
+    Y = rng.standard_normal((samples, n)) @ rng.standard_normal((n, n))
     H = rng.standard_normal((samples, d)) / np.sqrt(d)
-    W = rng.standard_normal((TARGETS, d)) / np.sqrt(d)
+    W = rng.standard_normal((n, d)) / np.sqrt(d)
     penalties = np.logspace(-3, -1, PROBLEMS)
 
     def ours() -> np.ndarray:
@@ -45,16 +39,16 @@ def _problem(samples: int, d: int, dtype: str) -> Problem:
         return np.asarray(found.weights, dtype=np.float64)
 
     reference = explicit(Y, H, W, penalties, "float64")
-    contenders = [
-        Contender("nrc_fast.ufm.descend", ours),
-        Contender("torch, every entry of H", lambda: explicit(Y, H, W, penalties, dtype)),
-    ]
     return Problem(
         name="descend",
-        ours=contenders[0].name,
-        contenders=contenders,
+        contenders=[
+            Contender("nrc_fast.ufm.descend", ours),
+            contender("torch, every entry of H", "torch", lambda _: lambda: explicit(Y, H, W, penalties, dtype)),
+        ],
         error=lambda weights: float(np.linalg.norm(weights - reference) / np.linalg.norm(reference)),
-        facts={"rows": samples, "d": d, "dtype": dtype, "k": TARGETS, "problems": PROBLEMS, "steps": STEPS},
+        facts=case.facts() | {"problems": PROBLEMS, "steps": STEPS},
+        plain=lambda: explicit(Y, H, W, penalties, dtype),
+        tiny=1e-12,
     )
 
 

@@ -2,58 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
+from cases import Case
 from harness import Contender, Problem
+from rivals import gamma_grid
 
-SHAPES = [(100_000, 2), (100_000, 8), (100_000, 32)]
-DTYPES = ["float64"]
-FEATURES = 256
-GAMMA = 0.3  # of the smallest eigenvalue
+SUITES = {name: [Case(100_000, 256, "float64", k=k) for k in (2, 3, 8, 32)] for name in ("short", "full")}
+SHARE = 0.3  # gamma, of the smallest eigenvalue
 
 
-def problems(shapes: list[tuple[int, int]], dtypes: list[str]) -> Iterator[Problem]:
-    """One for each number of targets: rows x n."""
+def problem(case: Case) -> Problem:
+    """W W^T has the predicted shape at a known gamma: the error is that of the gamma that is found."""
     import nrc_fast
 
-    del dtypes
-    for rows, n in shapes:
-        W, sigma = _at_the_minimum(n)
-        head = W @ W.T
-        contenders = [
-            Contender("nrc_fast.nrc3(W, covariance=...)", lambda W=W, sigma=sigma: nrc_fast.nrc3(W, covariance=sigma)),
-            Contender("grid of 1000 gammas", lambda head=head, sigma=sigma: grid(head, sigma)),
-        ]
-        # W W^T has the predicted shape: the true value is 0, and the error is the value itself.
-        yield Problem(
-            name="nrc3",
-            ours=contenders[0].name,
-            contenders=contenders,
-            error=abs,
-            facts={"rows": rows, "d": FEATURES, "dtype": "float64", "k": n},
-        )
+    W, sigma = _at_the_minimum(case.d, case.k or 2)
+    head = W @ W.T
+    truth = SHARE * float(np.linalg.eigvalsh(sigma)[0])
+
+    def ours() -> tuple[float, float]:
+        return nrc_fast.nrc3(W, covariance=sigma), nrc_fast.nrc3_gamma(W, covariance=sigma)
+
+    return Problem(
+        name="nrc3",
+        contenders=[
+            Contender("nrc_fast.nrc3 and nrc3_gamma(W, covariance=S)", ours),
+            Contender("grid of 1000 gammas, code of arXiv 2409.04180 written anew", lambda: gamma_grid(head, sigma)),
+        ],
+        error=lambda found: abs(found[1] / truth - 1.0),
+        facts=case.facts(),
+        tiny=1e-12,
+    )
 
 
-def _at_the_minimum(n: int) -> tuple[np.ndarray, np.ndarray]:
+def _at_the_minimum(d: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     Y = rng.standard_normal((1000, n)) @ rng.standard_normal((n, n))
     sigma = np.cov(Y.T, bias=True)
     values, vectors = np.linalg.eigh(sigma)
-    shape = np.sqrt(values) - np.sqrt(GAMMA * values[0])
-    rotation = np.linalg.qr(rng.standard_normal((FEATURES, n)))[0].T
+    shape = np.sqrt(values) - np.sqrt(SHARE * values[0])
+    rotation = np.linalg.qr(rng.standard_normal((d, n)))[0].T
     return (vectors * np.sqrt(shape)) @ rotation, sigma
-
-
-def grid(head: np.ndarray, sigma: np.ndarray) -> float:
-    """The search of the code of arXiv 2409.04180, written anew."""
-    values, vectors = np.linalg.eigh(sigma)
-    root = (vectors * np.sqrt(values)) @ vectors.T
-    shape = head / np.linalg.norm(head)
-    best = np.inf
-    for gamma in np.linspace(0.0, values[0], 1000):
-        target = root - np.sqrt(gamma) * np.eye(len(root))
-        norm = np.linalg.norm(target)
-        if norm > 0.0:
-            best = min(best, float(np.linalg.norm(shape - target / norm) ** 2))
-    return best

@@ -2,84 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from harness import Contender, Problem, random_features, rows_of
+from cases import DTYPES, Case
+from features import as_wide, item_size, random_features
+from harness import Contender, Pass, Problem
+from references import unit_residual
+from rivals import contender, plain_nrc1
 
-SHAPES = [(1_000_000, 64), (400_000, 128), (400_000, 256), (100_000, 1024), (40_000, 2048)]
-DTYPES = ["float32", "float64", "bfloat16"]
+SHAPES = [
+    *((1_000_000, 16), (1_000_000, 64), (640_000, 100), (500_000, 128), (400_000, 256), (200_000, 512)),
+    *((100_000, 1000), (100_000, 1024), (40_000, 2048), (16_000, 4096)),
+]
 COMPONENTS = [1, 3, 16, 32, 64]
+SUITES = {
+    "short": [
+        Case(400_000, 256, k=3),
+        Case(400_000, 256, k=1),
+        Case(400_000, 256, k=32),
+        Case(400_000, 256, "bfloat16", k=3),
+        Case(400_000, 256, layout="strided", k=3),
+        Case(500_000, 128, k=3),
+        Case(100_000, 1024, k=3),
+        Case(100_000, 1024, "float64", k=3),
+    ],
+    "full": [
+        *(Case(rows, d, k=k) for rows, d in SHAPES for k in COMPONENTS if k <= d),
+        *(Case(rows, d, dtype, k=3) for rows, d in SHAPES for dtype in DTYPES if dtype != "float32"),
+        *(Case(400_000, 256, dtype, k=k) for dtype in DTYPES if dtype != "float32" for k in COMPONENTS if k != 3),
+        *(Case(rows, d, layout="strided", k=3) for rows, d in SHAPES),
+    ],
+}
 
 
-def problems(shapes: list[tuple[int, int]], dtypes: list[str], components: list[int]) -> Iterator[Problem]:
-    """One for each shape, dtype and number of vectors."""
-    for rows, d in shapes:
-        for dtype in dtypes:
-            H = random_features(rows, d, dtype)
-            for k in components:
-                if k <= d:
-                    yield _problem(H, rows, d, dtype, k)
-
-
-def _problem(H: Any, rows: int, d: int, dtype: str, k: int) -> Problem:
+def problem(case: Case) -> Problem:
+    """The mean residual of the unit rows on k vectors."""
     from nrc_fast import kernels
 
-    basis = np.linalg.qr(np.random.default_rng(1).standard_normal((d, k)))[0].T.copy()
+    H, k = random_features(case), case.k or 1
+    basis = np.linalg.qr(np.random.default_rng(1).standard_normal((case.d, k)))[0].T.copy()
     ours = kernels.as_rows(H, "H")
 
     def measured(*, double_precision: bool) -> float:
         (sums,) = kernels.residual(ours, [kernels.Basis(basis)], double_precision=double_precision)
-        return float(sums.unit[-1]) / rows
+        return float(sums.unit[-1]) / case.rows
 
-    contenders = [Contender("nrc_fast", lambda: measured(double_precision=True))]
-    if dtype != "float64":
-        contenders.append(Contender("nrc_fast, float32 arithmetic", lambda: measured(double_precision=False)))
-    contenders += _rivals(H, basis)
-    reference = _reference(H, basis)
-    item = H.itemsize if isinstance(H, np.ndarray) else H.element_size()
+    # The norm and one projection: what the expanded form needs. An explicit residual projects back as well.
+    flops, size = float(case.rows) * case.d * (2 * k + 2), float(case.rows) * case.d * item_size(H)
+    contenders = [Contender("nrc_fast", lambda: measured(double_precision=True), passes=[Pass(flops, size, "float64")])]
+    if case.dtype != "float64":
+        single = [Pass(flops, size, "float32")]
+        contenders.append(
+            Contender("nrc_fast, float32 arithmetic", lambda: measured(double_precision=False), passes=single)
+        )
+    reference = unit_residual(H, basis)
+    vectors = basis.astype(as_wide(H).dtype)
     return Problem(
         name="residual",
-        ours="nrc_fast",
-        contenders=contenders,
+        contenders=[*contenders, *_rivals(H, vectors)],
         error=lambda value: abs(value / reference - 1.0),
-        flops=float(rows) * d * (2 * k + 2),
-        bytes_read=float(rows) * d * item,
-        dtype="float64",
-        facts={"rows": rows, "d": d, "dtype": dtype, "k": k},
+        facts=case.facts(),
+        passes=[Pass(flops, size, "float64" if case.dtype == "float64" else "float32")],
+        plain=lambda: plain_nrc1(as_wide(H), vectors),
+        tiny=1e-12,
     )
 
 
 def _rivals(H: Any, basis: np.ndarray) -> list[Contender]:
-    import torch
+    def rows_of(torch: Any) -> Any:
+        rows = torch.from_numpy(H) if isinstance(H, np.ndarray) else H
+        return rows if rows.dtype.itemsize >= 4 else rows.float()
 
-    tensor = H if not isinstance(H, np.ndarray) else torch.from_numpy(H)
-    wide = tensor if tensor.dtype.itemsize >= 4 else tensor.float()
-    vectors = torch.from_numpy(basis).to(wide.dtype)
-    projector = vectors.T @ vectors
+    def explicit(torch: Any) -> Any:
+        vectors = torch.from_numpy(basis)
 
-    def explicit() -> float:
-        unit = torch.nn.functional.normalize(wide)
-        rest = unit - (unit @ vectors.T) @ vectors
-        return float((rest * rest).sum(1).mean(dtype=torch.float64))
+        def residual() -> float:
+            unit = torch.nn.functional.normalize(rows_of(torch))
+            rest = unit - (unit @ vectors.T) @ vectors
+            return float((rest * rest).sum(1).mean(dtype=torch.float64))
 
-    def with_projector() -> float:
-        unit = torch.nn.functional.normalize(wide)
-        return float(torch.norm(unit @ projector - unit).double() ** 2 / len(unit))
+        return residual
+
+    def expanded(torch: Any) -> Any:
+        vectors = torch.from_numpy(basis)
+
+        def residual() -> float:
+            rows = rows_of(torch)
+            squares = (rows * rows).sum(1)
+            return float((1.0 - ((rows @ vectors.T) ** 2).sum(1) / squares).mean(dtype=torch.float64))
+
+        return residual
+
+    def with_projector(torch: Any) -> Any:
+        vectors = torch.from_numpy(basis)
+        projector = vectors.T @ vectors
+
+        def residual() -> float:
+            unit = torch.nn.functional.normalize(rows_of(torch))
+            return float(torch.norm(unit @ projector - unit).double() ** 2 / len(unit))
+
+        return residual
 
     return [
-        Contender("torch X - (X V^T) V", explicit),
-        Contender("torch X P - X, as the papers' code", with_projector),
+        contender("torch X - (X V^T) V", "torch", explicit),
+        contender("torch, norms less those of X V^T", "torch", expanded),
+        contender("torch X P - X, as the papers' code", "torch", with_projector, flops=2.0 * len(H) * H.shape[1] ** 2),
     ]
-
-
-def _reference(H: Any, basis: np.ndarray) -> float:
-    total = 0.0
-    for first in range(0, len(H), 50_000):
-        unit = rows_of(H, first, first + 50_000)
-        norms = np.linalg.norm(unit, axis=1, keepdims=True)
-        unit /= np.where(norms > 0.0, norms, 1.0)
-        rest = unit - (unit @ basis.T) @ basis
-        total += float(np.sum(rest * rest))
-    return total / len(H)

@@ -1,26 +1,33 @@
-"""`measure` of features in a file against the same features in memory: time, processor time and memory.
+"""NRC1 of features in a file against the same features in memory and rivals that stream: time, processor time, memory.
 
-The file is the same million rows over and over, so that its numbers are those of one copy, which fits in memory.
+The large file is the same million rows over and over, so that its numbers are those of one copy, which fits in memory.
+Every error is that of NRC1 against float64.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import Contender
+from references import nrc1 as reference_nrc1
+from rivals import contender, nrc1_in_blocks, streaming_bases
 
 SHAPES = [(2_000_000, 256)]
 DTYPES = ["float32"]
 COMPONENTS = 3
 COPY_ROWS = 1_000_000
 MEMORY = "512MiB"
+ENOUGH_SECONDS = 10.0  # of one contender
 
 ALONE = """
 import resource, sys, time
@@ -53,62 +60,89 @@ def write(folder: Path, rows: int, d: int, dtype: str) -> tuple[Path, Path, int]
     return folder / "copy.npy", folder / "all.npy", copies
 
 
-def timed(source: Any) -> tuple[float, float, float]:
-    """Seconds, seconds of all processors, and NRC1."""
+def contenders(H: np.ndarray, path: Path) -> list[Contender]:
+    """Ours from memory and from the file, then everybody who takes rows in blocks, from the mapped file."""
     import nrc_fast
 
+    found = [
+        Contender("nrc_fast, features in memory", lambda: nrc_fast.measure(H, n=COMPONENTS).nrc1),
+        Contender("nrc_fast, in a file (page cache warm)", lambda: nrc_fast.measure(path, n=COMPONENTS).nrc1),
+    ]
+    for name, module, basis_of in streaming_bases(len(os.sched_getaffinity(0))):
+
+        def build(library: Any, basis_of: Callable[..., np.ndarray] = basis_of) -> Callable[[], float]:
+            def run() -> float:
+                mapped = np.load(path, mmap_mode="r")
+                return nrc1_in_blocks(mapped, basis_of(library, mapped, COMPONENTS))
+
+            return run
+
+        found.append(contender(f"{name}, numpy, mapped file", module, build))
+    return found
+
+
+def timed(call: Callable[[], float]) -> tuple[float, float, float]:
+    """Seconds, seconds of all processors, and NRC1."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     start, processor = time.perf_counter(), usage.ru_utime + usage.ru_stime
-    value = nrc_fast.measure(source, n=COMPONENTS).nrc1
+    value = call()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return time.perf_counter() - start, usage.ru_utime + usage.ru_stime - processor, value
 
 
-def rows(shapes: list[tuple[int, int]], dtypes: list[str], runs: int) -> list[dict[str, Any]]:
-    """Three rows for each shape and dtype: in memory, in a file, and a large file in a process of its own."""
-    found = []
+def rows(shapes: list[tuple[int, int]], dtypes: list[str], runs: int) -> Iterator[dict[str, Any]]:
+    """A row for each contender and shape, and one for a large file in a process of its own."""
     for count, d in shapes:
         for dtype in dtypes:
             with tempfile.TemporaryDirectory() as name:
-                found += _rows(Path(name), count, d, dtype, runs)
-    return found
+                yield from _rows(Path(name), count, d, dtype, runs)
 
 
-def _rows(folder: Path, count: int, d: int, dtype: str, runs: int) -> list[dict[str, Any]]:
+def _rows(folder: Path, count: int, d: int, dtype: str, runs: int) -> Iterator[dict[str, Any]]:
     copy, whole, copies = write(folder, count, d, dtype)
     H = np.load(copy)
-    sources: dict[str, Any] = {"nrc_fast, features in memory": H, "nrc_fast, in a file (page cache warm)": copy}
-    taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in sources}
+    truth = reference_nrc1(H, COMPONENTS)
+    facts = {"routine": "stream", "rows": len(H), "d": d, "dtype": dtype}
+    everybody = contenders(H, copy)
+    calls = {one.name: one.call for one in everybody if one.call is not None}
+    taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in calls}
     for index in range(runs + 1):
-        for name, source in sources.items():
-            measured = timed(source)
+        for name, call in calls.items():
+            if sum(seconds for seconds, _, _ in taken[name]) > ENOUGH_SECONDS:
+                continue
+            measured = timed(call)
             if index:  # the first is the warm-up
                 taken[name].append(measured)
-    rows = [_row(name, H.nbytes, H.shape, dtype, measured) for name, measured in taken.items()]
+    ours = statistics.median(seconds for seconds, _, _ in taken[everybody[0].name])
+    for one in everybody:
+        if one.call is None:
+            yield facts | {"contender": one.name, "not run": one.absent}
+        else:
+            row = facts | {"contender": one.name} | _columns(H.nbytes, taken[one.name], truth)
+            yield row | {"times ours": row["seconds"] / ours}
+    del H
+    yield facts | _alone(folder, whole, copies, truth)
+
+
+def _alone(folder: Path, whole: Path, copies: int, truth: float) -> dict[str, Any]:
+    """The large file, in a process that holds nothing else."""
     command = [sys.executable, "-c", ALONE, str(whole), str(COMPONENTS), MEMORY]
-    output = [
-        float(text)
-        for text in subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout.split()
-    ]
-    shape = (copies * len(H), d)
-    alone = _row(
-        f"nrc_fast, in a file, memory={MEMORY}", copies * H.nbytes, shape, dtype, [(output[0], output[1], output[3])]
-    )
-    return [*rows, alone | {"peak resident MB of the process": round(output[2], 1)}]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+    seconds, processor, peak, value = (float(text) for text in done.stdout.split())
+    mapped = np.load(whole, mmap_mode="r")
+    facts = {"rows": len(mapped), "contender": f"nrc_fast, in a file of {copies} copies, memory={MEMORY}"}
+    columns = _columns(mapped.nbytes, [(seconds, processor, value)], truth)
+    return facts | columns | {"peak resident MB of the process": round(peak, 1)}
 
 
-def _row(
-    name: str, size: int, shape: tuple[int, ...], dtype: str, measured: list[tuple[float, float, float]]
-) -> dict[str, Any]:
+def _columns(size: int, measured: list[tuple[float, float, float]], truth: float) -> dict[str, Any]:
     seconds, processors, values = zip(*measured, strict=True)
     return {
-        "routine": "stream",
-        "rows": shape[0],
-        "d": shape[1],
-        "dtype": dtype,
-        "contender": name,
         "seconds": statistics.median(seconds),
+        "fastest": min(seconds),
+        "slowest": max(seconds),
+        "runs": len(seconds),
         "seconds per GB": statistics.median(seconds) / (size / 1e9),
         "processor seconds per GB": statistics.median(processors) / (size / 1e9),
-        "nrc1": values[0],
+        "error": abs(values[0] / truth - 1.0),
     }

@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-from harness import Contender, Problem, as_float64, random_features
+from cases import Case
+from features import random_features
+from harness import Contender, Problem
+from references import centered_gram, column_means
+from rivals import contender
 
-SHAPES = [(256, 64), (256, 256), (1024, 64)]
-DTYPES = ["float32"]
+SUITES = {name: [Case(256, 64), Case(256, 256), Case(1024, 64)] for name in ("short", "full")}
 
 
-def problems(shapes: list[tuple[int, int]], dtypes: list[str]) -> Iterator[Problem]:
-    """One for each shape and dtype."""
+def problem(case: Case) -> Problem:
+    """The same batch again and again; the covariance of the batch is what must come out."""
     import nrc_fast
 
-    for rows, d in shapes:
-        for dtype in dtypes:
-            H = random_features(rows, d, dtype)
-            plain = nrc_fast.FeatureStatistics(d, unit_rows=False)
-            both = nrc_fast.FeatureStatistics(d)
-            sums = {"gram": np.zeros((d, d)), "sum": np.zeros(d)}
-            reference = np.cov(as_float64(H).T, bias=True)
+    H = random_features(case)
+    plain, both = nrc_fast.FeatureStatistics(case.d, unit_rows=False), nrc_fast.FeatureStatistics(case.d)
+    sums = {"gram": np.zeros((case.d, case.d)), "sum": np.zeros(case.d), "count": 0}
+    reference = centered_gram(H, column_means(H)) / case.rows
 
-            def by_hand(H: np.ndarray = H, sums: dict[str, np.ndarray] = sums) -> np.ndarray:
-                sums["gram"] += H.T @ H
-                sums["sum"] += H.sum(axis=0)
-                return np.cov(H.T, bias=True)
+    def by_hand() -> None:
+        sums["gram"] += H.T @ H
+        sums["sum"] += H.sum(axis=0)
+        sums["count"] += len(H)
 
-            def add(statistics: nrc_fast.FeatureStatistics, H: np.ndarray = H) -> np.ndarray:
-                return statistics.update(H).arrays()["gram"]
+    def covariance() -> np.ndarray:
+        mean = sums["sum"] / sums["count"]
+        return np.asarray(sums["gram"] / sums["count"] - np.outer(mean, mean))
 
-            def error(
-                _: np.ndarray, both: nrc_fast.FeatureStatistics = both, reference: np.ndarray = reference
-            ) -> float:
-                return float(np.linalg.norm(both.covariance - reference) / np.linalg.norm(reference))
+    def intel(library: object) -> object:
+        fitted = library.IncrementalEmpiricalCovariance(copy=False)  # type: ignore[attr-defined]
+        return lambda: fitted.partial_fit(H)
 
-            both.update(H)
-            yield Problem(
-                name="update",
-                ours="nrc_fast update, unit_rows=False",
-                contenders=[
-                    Contender("nrc_fast update, unit_rows=False", lambda s=plain: add(s)),
-                    Contender("nrc_fast update", lambda s=both: add(s)),
-                    Contender("numpy H.T @ H and sums", by_hand),
-                ],
-                error=error,
-                facts={"rows": rows, "d": d, "dtype": dtype},
-            )
+    def error(result: object) -> float:
+        found = covariance() if result is None else getattr(result, "covariance_", None)
+        found = result.covariance if found is None else found  # type: ignore[attr-defined]
+        return float(np.linalg.norm(found - reference) / np.linalg.norm(reference))
+
+    return Problem(
+        name="update",
+        contenders=[
+            Contender("nrc_fast update", lambda: both.update(H)),
+            Contender("nrc_fast update, unit_rows=False", lambda: plain.update(H)),
+            Contender("numpy H.T @ H and sums", by_hand),
+            contender("scikit-learn-intelex IncrementalEmpiricalCovariance.partial_fit", "sklearnex.covariance", intel),
+        ],
+        error=error,
+        facts=case.facts(),
+        plain=by_hand,
+    )

@@ -52,6 +52,7 @@ def _rows(batch: int, width: int, runs: int) -> list[dict[str, Any]]:
     import nrc_fast as nrc
     from nrc_fast import kernels
 
+    before = torch.get_num_threads(), kernels.thread_count()
     torch.set_num_threads(1)
     kernels.set_thread_count(1)
     X, Y = torch.randn(batch, 16), torch.randn(batch, 2)
@@ -68,6 +69,8 @@ def _rows(batch: int, width: int, runs: int) -> list[dict[str, Any]]:
     for _ in range(20 * runs):
         for name, watch in contenders.items():
             times[name].append(_block(torch, training, X, Y, watch))
+    torch.set_num_threads(before[0])
+    kernels.set_thread_count(before[1])
     base = times["not watched"]
     return [
         {

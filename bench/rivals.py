@@ -1,0 +1,225 @@
+"""What others offer, called as their users would; published code without a package is written anew and marked so.
+
+A library that is not installed stays in the results, with the command that installs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from features import as_wide
+from harness import Contender
+
+__all__ = [
+    "authors_nrc1",
+    "contender",
+    "gamma_grid",
+    "nrc1_in_blocks",
+    "numpy_basis",
+    "pipelines",
+    "plain_nrc1",
+    "projector_loop",
+    "row_blocks",
+    "streaming_bases",
+]
+
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "sklearnex": "scikit-learn-intelex"}
+BLOCK_ROWS = 20_000
+
+
+def requirement(module: str) -> str:
+    """What pip is to be told, with the version that bench/requirements.txt names.
+
+    >>> requirement("sklearnex.covariance").split("==")[0]
+    'scikit-learn-intelex'
+    """
+    root = module.split(".", maxsplit=1)[0]
+    name = DISTRIBUTIONS.get(root, root)
+    lines = Path(__file__).with_name("requirements.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [line.split(";")[0].strip() for line in lines if line.split("==")[0] == name]
+    return pinned[0] if pinned else name
+
+
+def contender(name: str, module: str, build: Callable[[Any], Callable[[], Any]], **more: Any) -> Contender:
+    """A contender that needs a library, or one that says how to install it.
+
+    Parameters
+    ----------
+    name : str
+    module : str
+        Imported now, so that no call is timed with its import.
+    build : callable
+        From the module to the call.
+    more
+        Further fields of the contender.
+    """
+    try:
+        library = importlib.import_module(module)
+    except ImportError:
+        return Contender(name, absent=f"not installed: pip install {requirement(module)}", **more)
+    return Contender(name, build(library), **more)
+
+
+def row_blocks(H: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows in blocks, as one gives them to estimators that stream."""
+    for first in range(0, len(H), BLOCK_ROWS):
+        yield np.asarray(H[first : first + BLOCK_ROWS])
+
+
+# ---- bases of principal components, as rows (k, d) ----
+
+
+def numpy_basis(H: np.ndarray, k: int) -> np.ndarray:
+    """What a user of numpy writes."""
+    centered = H - H.mean(axis=0)
+    return np.asarray(np.linalg.eigh(centered.T @ centered)[1][:, ::-1][:, :k].T)
+
+
+def pca_basis(decomposition: Any, H: np.ndarray, k: int, solver: str) -> np.ndarray:
+    """scikit-learn, all rows in memory."""
+    return np.asarray(decomposition.PCA(k, svd_solver=solver).fit(H).components_)
+
+
+def incremental_pca_basis(decomposition: Any, H: np.ndarray, k: int) -> np.ndarray:
+    """scikit-learn's streaming PCA, which keeps k components between blocks: an approximation."""
+    fitted = decomposition.IncrementalPCA(k)
+    for block in row_blocks(H):
+        fitted.partial_fit(block)
+    return np.asarray(fitted.components_)
+
+
+def intel_basis(covariance: Any, H: np.ndarray, k: int, threads: int) -> np.ndarray:
+    """The streaming covariance of oneDAL, then eigenvectors."""
+    fitted = covariance.IncrementalEmpiricalCovariance(copy=False, n_jobs=threads)
+    for block in row_blocks(H):
+        fitted.partial_fit(block)
+    return np.asarray(np.linalg.eigh(fitted.covariance_)[1][:, ::-1][:, :k].T)
+
+
+def torchdr_basis(torchdr: Any, H: np.ndarray, k: int) -> np.ndarray:
+    """TorchDR's streaming PCA: exact, two passes."""
+    import torch
+
+    fitted = torchdr.ExactIncrementalPCA(k, device="cpu")
+    fitted.fit([torch.from_numpy(block) for block in row_blocks(H)])
+    return np.asarray(fitted.components_.numpy())
+
+
+def streaming_bases(threads: int) -> list[tuple[str, str, Callable[[Any, np.ndarray, int], np.ndarray]]]:
+    """Name, module, and basis of (module, features, k) of every library that can take the rows in blocks."""
+    return [
+        ("scikit-learn IncrementalPCA", "sklearn.decomposition", incremental_pca_basis),
+        (
+            "scikit-learn-intelex IncrementalEmpiricalCovariance, eigh",
+            "sklearnex.covariance",
+            lambda covariance, H, k: intel_basis(covariance, H, k, threads),
+        ),
+        ("TorchDR ExactIncrementalPCA", "torchdr", torchdr_basis),
+    ]
+
+
+# ---- NRC1 ----
+
+
+def plain_nrc1(H: np.ndarray, basis: np.ndarray) -> float:
+    """What a user of numpy writes once there is a basis."""
+    unit = H / np.linalg.norm(H, axis=1, keepdims=True)
+    rest = unit - (unit @ basis.T) @ basis
+    return float((rest * rest).sum(axis=1).mean())
+
+
+def nrc1_in_blocks(H: np.ndarray, basis: np.ndarray) -> float:
+    """The same for rows that stream."""
+    return sum(plain_nrc1(block, basis) * len(block) for block in row_blocks(H)) / len(H)
+
+
+def torch_nrc1(torch: Any, H: Any, k: int) -> float:
+    """What a user of torch writes, in float32 for 16-bit features."""
+    rows = H if isinstance(H, torch.Tensor) else torch.from_numpy(H)
+    rows = rows if rows.dtype.itemsize >= 4 else rows.float()
+    centered = rows - rows.mean(dim=0)
+    basis = torch.linalg.eigh(centered.T @ centered)[1][:, -k:]
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    rest = unit - (unit @ basis) @ basis.T
+    return float((rest * rest).sum(dim=1).mean())
+
+
+def authors_nrc1(decomposition: Any, H: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    """The steps of the code of arXiv 2409.04180, written anew: PCA, then for each k a d x d projector on unit rows."""
+    import torch
+
+    components = decomposition.PCA(max(numbers)).fit(H).components_
+    rows = torch.from_numpy(H)
+    unit = torch.nn.functional.normalize(rows, dim=1)
+    values = []
+    for k in numbers:
+        basis = torch.from_numpy(components[:k]).to(rows.dtype)
+        projector = basis.T @ basis
+        values.append(float(torch.norm(unit @ projector - unit) ** 2 / len(unit)))
+    return np.array(values)
+
+
+def projector_loop(H: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+    """The loop over k of nc-toolbox, written anew from its description, on centred components as all others here."""
+    centered = H - H.mean(axis=0)
+    components = np.linalg.svd(centered, full_matrices=False)[2]
+    unit = H / np.linalg.norm(H, axis=1, keepdims=True)
+    values = []
+    for k in numbers:
+        projector = components[:k].T @ components[:k]
+        rest = unit - (projector @ unit.T).T
+        values.append(float(np.sum(rest * rest)) / len(H))
+    return np.array(values)
+
+
+def pipelines(H: Any, k: int, threads: int) -> list[Contender]:
+    """Everybody's way from features in memory to NRC1 of k components."""
+    numbers = [k]
+    found = [
+        Contender("numpy", lambda: plain_nrc1(as_wide(H), numpy_basis(as_wide(H), k))),
+        contender("torch", "torch", lambda torch: lambda: torch_nrc1(torch, H, k)),
+    ]
+    for solver in ("auto", "covariance_eigh"):
+        name = "scikit-learn PCA" + (f"(svd_solver={solver!r})" if solver != "auto" else "") + ", numpy"
+
+        def build(library: Any, solver: str = solver) -> Callable[[], float]:
+            return lambda: plain_nrc1(as_wide(H), pca_basis(library, as_wide(H), k, solver))
+
+        found.append(contender(name, "sklearn.decomposition", build))
+    for name, module, basis_of in streaming_bases(threads):
+
+        def build_streaming(library: Any, basis_of: Any = basis_of) -> Callable[[], float]:
+            return lambda: nrc1_in_blocks(as_wide(H), basis_of(library, as_wide(H), k))
+
+        found.append(contender(f"{name}, numpy", module, build_streaming))
+    authors = "code of arXiv 2409.04180, written anew"
+    found.append(
+        contender(
+            authors,
+            "sklearn.decomposition",
+            lambda library: lambda: float(authors_nrc1(library, as_wide(H), numbers)[0]),
+            flops=2.0 * len(H) * H.shape[1] ** 2,
+        )
+    )
+    return found
+
+
+# ---- NRC3 ----
+
+
+def gamma_grid(head: np.ndarray, sigma: np.ndarray, count: int = 1000) -> tuple[float, float]:
+    """The search of the code of arXiv 2409.04180, written anew: NRC3 at its best gamma of a grid, and that gamma."""
+    values, vectors = np.linalg.eigh(sigma)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    shape = head / np.linalg.norm(head)
+    best = (np.inf, np.nan)
+    for gamma in np.linspace(0.0, values[0], count):
+        target = root - np.sqrt(gamma) * np.eye(len(root))
+        norm = np.linalg.norm(target)
+        if norm > 0.0:
+            best = min(best, (float(np.linalg.norm(shape - target / norm) ** 2), float(gamma)))
+    return best
