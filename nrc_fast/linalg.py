@@ -20,6 +20,7 @@ __all__ = [
     "eigh_descending",
     "orthonormalize",
     "positive_sqrt",
+    "row_space_and_inverse",
     "row_space_basis",
     "scale_to_unit",
 ]
@@ -217,6 +218,42 @@ def row_space_basis(weights: FloatArray, epsilon: float) -> FloatArray:
     floor = np.max(singular_values, initial=0.0) * max(weights.shape) * epsilon
     basis: FloatArray = _fix_signs(rows[singular_values > floor].T).T
     return basis
+
+
+def row_space_and_inverse(weights: FloatArray, epsilon: float) -> tuple[FloatArray, FloatArray]:
+    """Orthonormal rows Q that span the row space of the weights, and C with the pseudo-inverse ``W^+ = Q^T C^T``.
+
+    With ``W = A S Q``, C is ``A S^-1 = W Q^T S^-2``, where S are the norms of the columns of W Q^T.
+
+    Parameters
+    ----------
+    weights : (n, d) float64 array
+        W, of any rank and scale.
+    epsilon : float
+        As in `row_space_basis`.
+
+    Returns
+    -------
+    basis : (rank, d) float64 array
+        As that of `row_space_basis`.
+    inverse : (n, rank) float64 array
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        As `row_space_basis`.
+
+    Examples
+    --------
+    >>> basis, inverse = row_space_and_inverse(np.array([[0.0, 4.0]]), 2.0**-52)
+    >>> (basis + 0.0).tolist(), inverse.tolist()
+    ([[0.0, 1.0]], [[0.25]])
+    """
+    basis = row_space_basis(weights, epsilon)
+    scaled, exponent = scale_to_unit(weights)
+    coordinates = scaled @ basis.T
+    inverse: FloatArray = np.ldexp(coordinates / np.sum(coordinates**2, axis=0), -exponent)
+    return basis, inverse
 
 
 def orthonormalize(columns: FloatArray) -> FloatArray:

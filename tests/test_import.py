@@ -54,6 +54,7 @@ LAYERS = [
     *("ufm.dynamics", "ufm.setup", "ufm.descent", "ufm"),
     *("reading", "passes", "components", "planning", "report"),
     *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
+    *("torch_gradients", "torch_library", "torch_ops"),
     *("evaluation", "layer_rows", "tap", "history", "monitor", "integrations.loggers"),
     *("deep_nrc", "class_metrics", "classification", "dimension"),
     *("integrations.on_use", "integrations.lightning", "integrations.transformers", "integrations.torchmetrics"),
