@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cpu/gram_order.h"
 #include "cpu/isa.h"
 #include "cpu/rows.h"
 #include "cpu/thread_pool.h"
@@ -12,37 +13,67 @@ namespace {
 // Private tiles for every thread up to this size in all; beyond it the threads share one set.
 constexpr std::int64_t private_tile_bytes = std::int64_t{64} << 20;
 
+// What a group of tiles and its panels may take of a core's own cache.
+constexpr std::int64_t group_bytes = 768 << 10;
+
+// Tiles beyond this size leave that cache from one block of rows to the next; more rows are then packed at a time.
+constexpr std::int64_t cached_tile_bytes = 512 << 10;
+constexpr std::int64_t most_packed_bytes = 16 << 20;
+constexpr std::int64_t most_blocks = 4;
+
+// Rows that are fetched ahead must not push out what is computed with.
+constexpr std::int64_t most_bytes_ahead = 1 << 20;
+
 struct Geometry {
   Geometry(const KernelTable& table, const GramRequest& request)
       : kernels(request.double_precision || request.features.dtype == DType::float64 ? table.gram_float64()
                                                                                      : table.gram_float32()),
         columns(request.features.columns),
         panels(round_up(columns, kernels.panel_width) / kernels.panel_width),
-        padded(panels * kernels.panel_width),
-        pairs(panels * (panels + 1) / 2),
-        tile_size(kernels.panel_width * kernels.panel_width) {}
+        padded(round_up(columns, kernels.panel_step)),
+        tile_size(kernels.panel_width * kernels.panel_width),
+        order(panels, group_panels()),
+        blocks(blocks_together(request.features.rows)) {}
 
-  std::int64_t tile_bytes() const { return pairs * tile_size * 8; }
+  std::int64_t tile_bytes() const { return order.size() * tile_size * 8; }
+  std::int64_t packed_block_bytes() const { return gram_block_rows * padded * kernels.element_size; }
+  std::int64_t most_rows() const { return blocks * gram_block_rows; }
 
   const GramKernels& kernels;
   std::int64_t columns;
   std::int64_t panels;
   std::int64_t padded;
-  std::int64_t pairs;
   std::int64_t tile_size;
+  TileOrder order;
+  std::int64_t blocks;  // blocks of rows that are packed before the tiles are filled
+
+ private:
+  std::int64_t group_panels() const {
+    const std::int64_t panel_bytes = gram_block_rows * kernels.panel_width * kernels.element_size;
+    std::int64_t count = 1;
+    while (2 * (count + 1) * panel_bytes + (count + 1) * (count + 1) * tile_size * 8 <= group_bytes) ++count;
+    return count;
+  }
+
+  std::int64_t blocks_together(std::int64_t rows) const {
+    if (tile_bytes() <= cached_tile_bytes) return 1;
+    const std::int64_t fitting = most_packed_bytes / packed_block_bytes();
+    const std::int64_t needed = round_up(rows, gram_block_rows) / gram_block_rows;
+    return std::max<std::int64_t>(1, std::min({fitting, needed, most_blocks}));
+  }
 };
 
 // Scratch and sums of the rows that are packed together.
 struct Workspace {
   Workspace(const Geometry& g, const GramRequest& request)
-      : packed(g.padded * gram_block_rows * g.kernels.element_size),
-        block_sums(g.padded * g.kernels.element_size),
+      : packed(g.blocks * g.packed_block_bytes()),
+        block_sums(g.blocks * g.padded * g.kernels.element_size),
         column_sums(g.padded * 8),
         tiles(request.gram != nullptr ? g.tile_bytes() : 0),
         unit_tiles(request.unit_gram != nullptr ? g.tile_bytes() : 0),
-        norms(gram_block_rows * 8),
-        reader(request.features, gram_block_rows),
-        targets(request.cross != nullptr ? gram_block_rows * request.targets.columns * 8 : 0),
+        norms(request.unit_gram != nullptr ? g.most_rows() * 8 : 0),
+        reader(request.features, g.most_rows()),
+        targets(request.cross != nullptr ? g.most_rows() * request.targets.columns * 8 : 0),
         cross(request.cross != nullptr ? request.targets.columns * g.padded * 8 : 0) {}
 
   Buffer packed;
@@ -57,9 +88,17 @@ struct Workspace {
   RowCounts counts;
 };
 
-struct Block {
+// Rows that are packed together: one or more blocks of gram_block_rows.
+struct Batch {
   std::int64_t first;
   std::int64_t count;
+  RowBlock source;
+  RowsAhead ahead;
+
+  std::int64_t blocks() const { return round_up(count, gram_block_rows) / gram_block_rows; }
+  Range block(std::int64_t index) const {
+    return {index * gram_block_rows, std::min((index + 1) * gram_block_rows, count)};
+  }
 };
 
 class GramPass {
@@ -97,152 +136,176 @@ class GramPass {
 
  private:
   void run_rows(Workspace& space, Range rows) const {
-    for (std::int64_t first = rows.first; first < rows.last; first += gram_block_rows) {
-      const Block block{first, std::min(gram_block_rows, rows.last - first)};
-      const RowBlock source = space.reader.rows(request_.features, block.first, block.count, rows.last, space.counts);
-      inspect_rows(space, block, source, {0, block.count}, &space.counts);
-      process(space, block, source, 1);
+    for (std::int64_t first = rows.first; first < rows.last; first += g_.most_rows()) {
+      const std::int64_t count = std::min(g_.most_rows(), rows.last - first);
+      const RowBlock source = space.reader.rows(request_.features, first, count, rows.last, space.counts);
+      process(space, {first, count, source, rows_ahead({first + count, rows.last})}, 1);
     }
   }
 
-  // All threads work on one block at a time: they pack different panels of it and then fill different tiles.
+  // All threads work on the same rows: they pack different panels of them and then fill different tiles.
   void run_shared(Workspace& space, int parts) const {
-    for (std::int64_t first = 0; first < request_.features.rows; first += gram_block_rows) {
-      const Block block{first, std::min(gram_block_rows, request_.features.rows - first)};
-      std::vector<RowCounts> counts(static_cast<std::size_t>(parts));
-      const RowBlock source = gather_shared(space, block, parts, counts);
-      parallel_for(parts, [&](int p) {
-        inspect_rows(space, block, source, share(block.count, parts, p), &counts[static_cast<std::size_t>(p)]);
-      });
-      for (const RowCounts& part : counts) merge(space.counts, part);
-      process(space, block, source, parts);
+    for (std::int64_t first = 0; first < request_.features.rows; first += g_.most_rows()) {
+      const std::int64_t count = std::min(g_.most_rows(), request_.features.rows - first);
+      process(space, {first, count, gather_shared(space, first, count, parts), {}}, parts);
     }
   }
 
-  RowBlock gather_shared(const Workspace& space, Block block, int parts, std::vector<RowCounts>& counts) const {
+  RowBlock gather_shared(Workspace& space, std::int64_t first, std::int64_t count, int parts) const {
     const Matrix& features = request_.features;
-    if (!needs_gathering(features)) return {features.row(block.first), features.row_stride};
+    if (!needs_gathering(features)) return {features.row(first), features.row_stride};
     char* const target = space.reader.buffer();
+    std::vector<RowCounts> counts(static_cast<std::size_t>(parts));
     parallel_for(parts, [&](int p) {
-      if (!features.is_in_file()) {
-        return gather(features, block.first, block.count, share(g_.columns, parts, p), target);
-      }
-      const Range rows = share(block.count, parts, p);
-      read_rows(features, block.first + rows.first, rows.last - rows.first, target + rows.first * features.row_bytes(),
+      if (!features.is_in_file()) return gather(features, first, count, share(g_.columns, parts, p), target);
+      const Range rows = share(count, parts, p);
+      read_rows(features, first + rows.first, rows.last - rows.first, target + rows.first * features.row_bytes(),
                 counts[static_cast<std::size_t>(p)]);
     });
+    for (const RowCounts& part : counts) merge(space.counts, part);
     return {target, g_.columns};
   }
 
-  // What is known of rows one by one: zero rows, norms, and their targets as float64.
-  void inspect_rows(const Workspace& space, Block block, RowBlock source, Range rows, RowCounts* counts) const {
-    const auto dtype = static_cast<int>(request_.features.dtype);
-    const char* const data =
-        static_cast<const char*>(source.rows) + rows.first * source.row_stride * size_of(request_.features.dtype);
-    const std::int64_t count = rows.last - rows.first;
-    rows_.count[dtype]({data, source.row_stride, count, g_.columns, block.first + rows.first, false, counts});
-    if (request_.unit_gram != nullptr) {
-      rows_.norms[dtype]({data, source.row_stride, count, g_.columns, unit_shift_.as<double>(),
-                          space.norms.as<double>() + rows.first});
-    }
-    if (request_.cross != nullptr) load_targets(space, block, rows);
+  // The rows that come next, if they are one piece of memory and little enough of it.
+  RowsAhead rows_ahead(Range rows) const {
+    const Matrix& features = request_.features;
+    const std::int64_t count = std::min(g_.most_rows(), rows.last - rows.first);
+    if (count <= 0 || needs_gathering(features) || features.row_stride != features.columns) return {};
+    if (count * features.row_bytes() > most_bytes_ahead) return {};
+    return {features.row(rows.first), features.row(rows.first + count)};
   }
 
-  void load_targets(const Workspace& space, Block block, Range rows) const {
+  void process(Workspace& space, const Batch& batch, int parts) const {
+    pack(space, batch, parts, shift_, nullptr);
+    inspect(space, batch, parts);
+    for (std::int64_t b = 0; b < batch.blocks(); ++b) {
+      if (!has_finite_sums(space, batch, b)) count_nonfinite(space, batch, batch.block(b));
+      add_block_sums(space, b);
+    }
+    RowsAhead none;
+    RowsAhead ahead = batch.ahead;
+    if (request_.gram != nullptr) fill_tiles(space, batch, parts, space.tiles, request_.unit_gram ? none : ahead);
+    if (request_.cross != nullptr) fill_cross(space, batch, parts);
+    if (request_.unit_gram == nullptr) return;
+    pack(space, batch, parts, request_.unit_rows_are_shifted ? shift_ : no_shift_, space.norms.as<double>());
+    fill_tiles(space, batch, parts, space.unit_tiles, ahead);
+  }
+
+  char* packed_block(const Workspace& space, std::int64_t block) const {
+    return space.packed.as<char>() + block * g_.packed_block_bytes();
+  }
+  char* block_sums(const Workspace& space, std::int64_t block) const {
+    return space.block_sums.as<char>() + block * g_.padded * g_.kernels.element_size;
+  }
+  double block_sum(const Workspace& space, std::int64_t block, std::int64_t column) const {
+    const char* const sums = block_sums(space, block) + column * g_.kernels.element_size;
+    return g_.kernels.element_size == 8 ? read_as<double>(sums) : static_cast<double>(read_as<float>(sums));
+  }
+  const char* source_row(const Batch& batch, std::int64_t row) const {
+    return static_cast<const char*>(batch.source.rows) +
+           row * batch.source.row_stride * size_of(request_.features.dtype);
+  }
+
+  // Leaves the sums of the columns of each block beside it.
+  void pack(const Workspace& space, const Batch& batch, int parts, const Shift& shift, const double* norms) const {
+    std::memset(space.block_sums.get(), 0,
+                static_cast<std::size_t>(batch.blocks() * g_.padded * g_.kernels.element_size));
+    parallel_for(parts, [&](int p) {
+      const Range panels = share(g_.panels, parts, p);
+      for (std::int64_t b = 0; b < batch.blocks(); ++b) {
+        const Range rows = batch.block(b);
+        g_.kernels.pack[static_cast<int>(request_.features.dtype)](
+            {source_row(batch, rows.first), batch.source.row_stride, rows.last - rows.first, g_.columns, panels.first,
+             panels.last, shift.high.get(), shift.low.get(), norms == nullptr ? nullptr : norms + rows.first,
+             unit_shift_.as<double>(), packed_block(space, b), block_sums(space, b)});
+      }
+    });
+  }
+
+  // What is known of rows one by one: zero rows, norms, and their targets as float64. After packing: the rows are
+  // in the cache by then.
+  void inspect(Workspace& space, const Batch& batch, int parts) const {
+    std::vector<RowCounts> counts(static_cast<std::size_t>(parts));
+    const auto dtype = static_cast<int>(request_.features.dtype);
+    parallel_for(parts, [&](int p) {
+      const Range rows = share(batch.count, parts, p);
+      const std::int64_t count = rows.last - rows.first;
+      const char* const data = source_row(batch, rows.first);
+      rows_.count[dtype]({data, batch.source.row_stride, count, g_.columns, batch.first + rows.first, false,
+                          &counts[static_cast<std::size_t>(p)]});
+      if (request_.unit_gram != nullptr) {
+        rows_.norms[dtype]({data, batch.source.row_stride, count, g_.columns, unit_shift_.as<double>(),
+                            space.norms.as<double>() + rows.first});
+      }
+      if (request_.cross != nullptr) load_targets(space, batch, rows);
+    });
+    for (const RowCounts& part : counts) merge(space.counts, part);
+  }
+
+  void load_targets(const Workspace& space, const Batch& batch, Range rows) const {
     const std::int64_t count = request_.targets.columns;
     for (std::int64_t r = rows.first; r < rows.last; ++r) {
       for (std::int64_t t = 0; t < count; ++t) {
         const double shift = request_.target_shift != nullptr ? request_.target_shift[t] : 0.0;
-        space.targets.as<double>()[r * count + t] = element(request_.targets, block.first + r, t) - shift;
+        space.targets.as<double>()[r * count + t] = element(request_.targets, batch.first + r, t) - shift;
       }
     }
   }
 
-  void process(Workspace& space, Block block, RowBlock source, int parts) const {
-    pack(space, block, source, parts, shift_, nullptr);
-    if (!has_finite_sums(space, block)) count_nonfinite(space, block, source);
-    add_block_sums(space);
-    if (request_.gram != nullptr) fill_tiles(space, block, parts, space.tiles);
-    if (request_.cross != nullptr) fill_cross(space, block, parts);
-    if (request_.unit_gram == nullptr) return;
-    pack(space, block, source, parts, request_.unit_rows_are_shifted ? shift_ : no_shift_, space.norms.as<double>());
-    std::memset(space.block_sums.get(), 0, static_cast<std::size_t>(g_.padded * g_.kernels.element_size));
-    fill_tiles(space, block, parts, space.unit_tiles);
-  }
-
-  void pack(const Workspace& space, Block block, RowBlock source, int parts, const Shift& shift,
-            const double* norms) const {
+  void fill_tiles(const Workspace& space, const Batch& batch, int parts, const Buffer& tiles, RowsAhead ahead) const {
     parallel_for(parts, [&](int p) {
-      const Range panels = share(g_.panels, parts, p);
-      g_.kernels.pack[static_cast<int>(request_.features.dtype)](
-          {source.rows, source.row_stride, block.count, g_.columns, panels.first, panels.last, shift.high.get(),
-           shift.low.get(), norms, unit_shift_.as<double>(), space.packed.get(), space.block_sums.get()});
-    });
-  }
-
-  void fill_tiles(const Workspace& space, Block block, int parts, const Buffer& tiles) const {
-    parallel_for(parts, [&](int p) {
-      const Range pairs = share(g_.pairs, parts, p);
-      std::int64_t left =
-          static_cast<std::int64_t>((std::sqrt(8.0 * static_cast<double>(pairs.first) + 1.0) - 1.0) / 2.0);
-      while ((left + 1) * (left + 2) / 2 <= pairs.first) ++left;
-      while (left * (left + 1) / 2 > pairs.first) --left;
-      std::int64_t right = pairs.first - left * (left + 1) / 2;
-      for (std::int64_t pair = pairs.first; pair < pairs.last; ++pair) {
-        g_.kernels.tile(space.packed.get(), block.count, g_.columns, left, right,
-                        tiles.as<double>() + pair * g_.tile_size);
-        if (++right > left) {
-          ++left;
-          right = 0;
+      g_.order.for_each_group(share(g_.order.size(), parts, p), [&](Range pairs) {
+        for (std::int64_t b = 0; b < batch.blocks(); ++b) {
+          const Range rows = batch.block(b);
+          for (std::int64_t i = pairs.first; i < pairs.last; ++i) {
+            g_.kernels.tile({packed_block(space, b), rows.last - rows.first, g_.columns, g_.order[i].left,
+                             g_.order[i].right, tiles.as<double>() + i * g_.tile_size},
+                            ahead);
+          }
         }
-      }
+      });
     });
   }
 
-  void fill_cross(const Workspace& space, Block block, int parts) const {
+  void fill_cross(const Workspace& space, const Batch& batch, int parts) const {
     parallel_for(parts, [&](int p) {
       const Range panels = share(g_.panels, parts, p);
-      g_.kernels.cross({space.packed.get(), block.count, panels.first, panels.last, space.targets.as<double>(),
-                        request_.targets.columns, space.cross.as<double>(), g_.padded});
+      for (std::int64_t b = 0; b < batch.blocks(); ++b) {
+        const Range rows = batch.block(b);
+        g_.kernels.cross({packed_block(space, b), rows.last - rows.first, g_.columns, panels.first, panels.last,
+                          space.targets.as<double>() + rows.first * request_.targets.columns, request_.targets.columns,
+                          space.cross.as<double>(), g_.padded});
+      }
     });
   }
 
   // A non-finite value leaves its trace in the sum of its column, so that the check costs nothing per row.
   // Large finite values may do the same; count_nonfinite tells them apart.
-  bool has_finite_sums(const Workspace& space, Block block) const {
+  bool has_finite_sums(const Workspace& space, const Batch& batch, std::int64_t block) const {
     double trace = 0.0;
-    for (std::int64_t c = 0; c < g_.columns; ++c) {
-      trace += 0.0 * (g_.kernels.element_size == 8 ? space.block_sums.as<double>()[c]
-                                                   : static_cast<double>(space.block_sums.as<float>()[c]));
-    }
+    for (std::int64_t c = 0; c < g_.columns; ++c) trace += 0.0 * block_sum(space, block, c);
     if (request_.cross != nullptr) {
-      const std::int64_t values = block.count * request_.targets.columns;
-      for (std::int64_t i = 0; i < values; ++i) trace += 0.0 * space.targets.as<double>()[i];
+      const Range rows = batch.block(block);
+      const std::int64_t n = request_.targets.columns;
+      for (std::int64_t i = rows.first * n; i < rows.last * n; ++i) trace += 0.0 * space.targets.as<double>()[i];
     }
     return trace == 0.0;
   }
 
-  void count_nonfinite(Workspace& space, Block block, RowBlock source) const {
-    const auto dtype = request_.features.dtype;
-    for (std::int64_t r = 0; r < block.count; ++r) {
+  void count_nonfinite(Workspace& space, const Batch& batch, Range rows) const {
+    const auto dtype = static_cast<int>(request_.features.dtype);
+    const std::int64_t n = request_.cross != nullptr ? request_.targets.columns : 0;
+    for (std::int64_t r = rows.first; r < rows.last; ++r) {
       RowCounts row;
-      const char* const data = static_cast<const char*>(source.rows) + r * source.row_stride * size_of(dtype);
-      rows_.count[static_cast<int>(dtype)]({data, source.row_stride, 1, g_.columns, block.first + r, true, &row});
+      rows_.count[dtype]({source_row(batch, r), batch.source.row_stride, 1, g_.columns, batch.first + r, true, &row});
       bool finite = row.nonfinite == 0;
-      for (std::int64_t t = 0; request_.cross != nullptr && t < request_.targets.columns; ++t) {
-        finite = finite && std::isfinite(space.targets.as<double>()[r * request_.targets.columns + t]);
-      }
-      if (!finite) merge(space.counts, nonfinite_row(block.first + r));
+      for (std::int64_t t = 0; t < n; ++t) finite = finite && std::isfinite(space.targets.as<double>()[r * n + t]);
+      if (!finite) merge(space.counts, nonfinite_row(batch.first + r));
     }
   }
 
-  void add_block_sums(const Workspace& space) const {
-    double* const totals = space.column_sums.as<double>();
-    for (std::int64_t c = 0; c < g_.columns; ++c) {
-      totals[c] += g_.kernels.element_size == 8 ? space.block_sums.as<double>()[c]
-                                                : static_cast<double>(space.block_sums.as<float>()[c]);
-    }
-    std::memset(space.block_sums.get(), 0, static_cast<std::size_t>(g_.padded * g_.kernels.element_size));
+  void add_block_sums(const Workspace& space, std::int64_t block) const {
+    for (std::int64_t c = 0; c < g_.columns; ++c) space.column_sums.as<double>()[c] += block_sum(space, block, c);
   }
 
   void add_results(const std::vector<Workspace>& spaces, int parts) const {
@@ -257,24 +320,24 @@ class GramPass {
       }
     }
     parallel_for(parts, [&](int p) {
-      const Range rows = share(g_.columns, parts, p);
-      for (std::int64_t i = rows.first; i < rows.last; ++i) {
-        for (const Workspace& space : spaces) {
-          if (request_.gram != nullptr) add_tile_row(space.tiles, i, request_.gram);
-          if (request_.unit_gram != nullptr) add_tile_row(space.unit_tiles, i, request_.unit_gram);
-        }
+      const Range pairs = share(g_.order.size(), parts, p);
+      for (const Workspace& space : spaces) {
+        if (request_.gram != nullptr) add_tiles(space.tiles, pairs, request_.gram);
+        if (request_.unit_gram != nullptr) add_tiles(space.unit_tiles, pairs, request_.unit_gram);
       }
     });
   }
 
-  void add_tile_row(const Buffer& tiles, std::int64_t i, double* gram) const {
+  void add_tiles(const Buffer& tiles, Range pairs, double* gram) const {
     const std::int64_t width = g_.kernels.panel_width;
-    const std::int64_t left = i / width;
-    for (std::int64_t right = 0; right <= left; ++right) {
-      const double* const tile =
-          tiles.as<double>() + (left * (left + 1) / 2 + right) * g_.tile_size + i % width * width;
-      const std::int64_t first = right * width;
-      for (std::int64_t j = first; j < std::min(first + width, i + 1); ++j) gram[i * g_.columns + j] += tile[j - first];
+    for (std::int64_t pair = pairs.first; pair < pairs.last; ++pair) {
+      const std::int64_t left = g_.order[pair].left * width;
+      const std::int64_t right = g_.order[pair].right * width;
+      const double* tile = tiles.as<double>() + pair * g_.tile_size;
+      for (std::int64_t i = left; i < std::min(left + width, g_.columns); ++i, tile += width) {
+        for (std::int64_t j = right; j < std::min(right + width, i + 1); ++j)
+          gram[i * g_.columns + j] += tile[j - right];
+      }
     }
   }
 

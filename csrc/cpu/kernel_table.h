@@ -11,7 +11,7 @@ namespace nrc_fast {
 
 // `shift_high`, `shift_low`, `packed` and `column_sums` have the element type of the kernels;
 // the shift is a sum of two such numbers, so that a float64 mean is subtracted from float32 rows exactly enough.
-// Shifts and sums are padded to whole panels. Rows have unit column stride.
+// Shifts and sums are padded as the panels are. Rows have unit column stride.
 struct PackArguments {
   const void* rows;
   std::int64_t row_stride;
@@ -25,6 +25,22 @@ struct PackArguments {
   const double* unit_shift;  // and their shift in float64, for norms that leave the range of the element type
   void* packed;
   void* column_sums;
+};
+
+// Memory that is fetched while something else is computed: the next line of it, and its end.
+struct RowsAhead {
+  const char* next = nullptr;
+  const char* last = nullptr;
+};
+
+// `tile` is [column of the left panel][column of the right panel], both of whole panels; right_panel <= left_panel.
+struct TileArguments {
+  const void* packed;
+  std::int64_t row_count;
+  std::int64_t columns;
+  std::int64_t left_panel;
+  std::int64_t right_panel;
+  double* tile;
 };
 
 // `shift` is padded with zeros to a whole vector.
@@ -47,10 +63,11 @@ struct CountArguments {
   RowCounts* counts;
 };
 
-// `targets` is [row][target], `cross` is [target][column] with columns padded to whole panels.
+// `targets` is [row][target], `cross` is [target][column] with columns padded as in the panels.
 struct CrossArguments {
   const void* packed;
   std::int64_t row_count;
+  std::int64_t columns;
   std::int64_t first_panel;
   std::int64_t last_panel;
   const double* targets;
@@ -64,12 +81,13 @@ struct RowKernels {
   void (*count[dtype_count])(const CountArguments&);
 };
 
+// Columns are padded to a multiple of `panel_step`: the last panel may be narrower than the others.
 struct GramKernels {
   std::int64_t panel_width;
+  std::int64_t panel_step;
   std::int64_t element_size;
   void (*pack[dtype_count])(const PackArguments&);
-  void (*tile)(const void* packed, std::int64_t row_count, std::int64_t columns, std::int64_t left_panel,
-               std::int64_t right_panel, double* tile);
+  void (*tile)(const TileArguments&, RowsAhead&);
   void (*cross)(const CrossArguments&);
 };
 

@@ -106,6 +106,26 @@ NRC_FAST_INLINE Native<double> widen(Vector<float, lanes<double>> value) {
 
 NRC_FAST_INLINE Native<double> widen(Native<double> value) { return value; }
 
+// Adds a vector to float64 numbers. Not by way of memory: an accumulator whose address is taken leaves its register.
+NRC_FAST_INLINE void add_widened(double* target, Native<double> value) {
+  store(target, load<Native<double>>(target) + value);
+}
+
+NRC_FAST_INLINE void add_widened(double* target, Native<float> value) {
+#if defined(__AVX512F__)
+  const auto whole = reinterpret<__m512>(value);
+  add_widened(target, reinterpret<Native<double>>(_mm512_cvtps_pd(_mm512_castps512_ps256(whole))));
+  add_widened(target + lanes<double>, reinterpret<Native<double>>(_mm512_cvtps_pd(_mm512_extractf32x8_ps(whole, 1))));
+#elif defined(__AVX2__)
+  const auto whole = reinterpret<__m256>(value);
+  add_widened(target, reinterpret<Native<double>>(_mm256_cvtps_pd(_mm256_castps256_ps128(whole))));
+  add_widened(target + lanes<double>, reinterpret<Native<double>>(_mm256_cvtps_pd(_mm256_extractf128_ps(whole, 1))));
+#else
+  using Wide = Vector<double, lanes<float>>;
+  store(target, load<Wide>(target) + __builtin_convertvector(value, Wide));
+#endif
+}
+
 // ---- rows of any dtype, as N values of the type that is computed with ----
 
 template <int N>
@@ -172,11 +192,51 @@ NRC_FAST_INLINE Native<Compute> load_rows_as(const Row* source) {
   }
 }
 
-// The last vector of a row: what lies behind the row is not ours to read.
+// Copies the first `count` of at most N values and leaves the others; no call of the library.
+template <class Row, int N>
+NRC_FAST_INLINE void copy_values(Row* target, const Row* source, std::int64_t count) {
+  if constexpr (N > 0) {
+    if (count >= N) {
+      __builtin_memcpy(target, source, N * sizeof(Row));
+      copy_values<Row, N / 2>(target + N, source + N, count - N);
+    } else {
+      copy_values<Row, N / 2>(target, source, count);
+    }
+  }
+}
+
+// The first `count` of N values, zeros behind: what lies behind the row is not ours to read.
+template <int N, class Row>
+NRC_FAST_INLINE void load_values(Row (&padded)[N], const Row* source, std::int64_t count) {
+#if defined(__AVX512F__)
+  const std::uint32_t mask = count > 0 ? (1u << count) - 1 : 0;
+  if constexpr (sizeof(Row) == 8 && N == 8) return store(padded, _mm512_maskz_loadu_epi64(mask, source));
+  if constexpr (sizeof(Row) == 4 && N == 16) return store(padded, _mm512_maskz_loadu_epi32(mask, source));
+  if constexpr (sizeof(Row) == 4 && N == 8) return store(padded, _mm256_maskz_loadu_epi32(mask, source));
+  if constexpr (sizeof(Row) == 2 && N == 16) return store(padded, _mm256_maskz_loadu_epi16(mask, source));
+  if constexpr (sizeof(Row) == 2 && N == 8) return store(padded, _mm_maskz_loadu_epi16(mask, source));
+#elif defined(__AVX2__)
+  if constexpr (sizeof(Row) == 4 && N == 8) {
+    const Vector<int, 8> mask = Vector<int, 8>{0, 1, 2, 3, 4, 5, 6, 7} < static_cast<int>(count);
+    return store(padded, _mm256_maskload_epi32(reinterpret_cast<const int*>(source), reinterpret<__m256i>(mask)));
+  }
+  if constexpr (sizeof(Row) == 4 && N == 4) {
+    const Vector<int, 4> mask = Vector<int, 4>{0, 1, 2, 3} < static_cast<int>(count);
+    return store(padded, _mm_maskload_epi32(reinterpret_cast<const int*>(source), reinterpret<__m128i>(mask)));
+  }
+  if constexpr (sizeof(Row) == 8) {
+    const Vector<long long, 4> mask = Vector<long long, 4>{0, 1, 2, 3} < static_cast<long long>(count);
+    return store(padded, _mm256_maskload_epi64(reinterpret_cast<const long long*>(source), reinterpret<__m256i>(mask)));
+  }
+#endif
+  for (Row& value : padded) value = Row{};
+  copy_values<Row, N>(padded, source, count);
+}
+
 template <class Compute, class Row>
 NRC_FAST_INLINE Native<Compute> load_partial_as(const Row* source, std::int64_t count) {
-  Row padded[lanes<Compute>] = {};
-  if (count > 0) __builtin_memcpy(padded, source, static_cast<std::size_t>(count) * sizeof(Row));
+  Row padded[lanes<Compute>];
+  load_values(padded, source, count);
   return load_rows_as<Compute>(padded);
 }
 

@@ -1,0 +1,33 @@
+// Panels: how a block of rows is stored once it is packed.
+#pragma once
+
+#include "cpu/kernel_table.h"
+#include "cpu/simd.h"
+
+namespace nrc_fast::NRC_FAST_ISA {
+
+// Three vectors wide, and as tall as the registers allow: 8 x 3 accumulators of 32, or 4 x 3 of 16.
+constexpr int panel_vectors = 3;
+template <class T>
+constexpr int panel_width = panel_vectors * lanes<T>;
+template <class T>
+constexpr int tile_rows = vector_registers == 32 ? 8 : (panel_width<T> % 4 == 0 ? 4 : 3);
+
+// The last panel is only as wide as its columns need, in whole vectors and whole strips of a tile.
+template <class T>
+constexpr int panel_step = lanes<T> % tile_rows<T> == 0 ? lanes<T> : panel_width<T>;
+
+template <class T>
+NRC_FAST_INLINE int width_of(std::int64_t panel, std::int64_t columns) {
+  const std::int64_t rest = columns - panel * panel_width<T>;
+  if (rest >= panel_width<T>) return panel_width<T>;
+  return static_cast<int>((rest + panel_step<T> - 1) / panel_step<T> * panel_step<T>);
+}
+
+// All panels before one are whole.
+template <class T>
+NRC_FAST_INLINE std::int64_t offset_of(std::int64_t panel, std::int64_t row_count) {
+  return panel * panel_width<T> * row_count;
+}
+
+}  // namespace nrc_fast::NRC_FAST_ISA
