@@ -5,6 +5,7 @@ The functions at the end add over rows, in one read each, and return float64.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ __all__ = [
     "gram_product",
     "open_file",
     "prediction_error",
+    "release_memory",
     "release_pages",
     "require_device",
     "require_nonfinite",
@@ -44,6 +46,8 @@ __all__ = [
 ]
 
 MOST_THREADS = 65536
+# Numbers in arrays whose memory is kept; smaller ones are quick to get anyway.
+LEAST_KEPT = 2048
 PRECISIONS = ("high", "highest", "fast")
 
 # Mean squared magnitudes outside of which squares of float32 numbers over- or underflow: float64 is used instead.
@@ -167,7 +171,10 @@ _read_environment()
 
 @dataclass
 class GramSums:
-    """Sums over the rows of one call; what was not asked for has no elements."""
+    """Sums over the rows of one call; what was not asked for has no elements.
+
+    The energies are the traces of the shifted Gram matrices, of features and of targets.
+    """
 
     rows: int
     gram: FloatArray
@@ -176,6 +183,11 @@ class GramSums:
     cross: FloatArray
     zero_rows: int
     double_precision: bool
+    energy: float = 0.0
+    has_finite_sums: bool = True
+    target_gram: FloatArray | None = field(default=None, repr=False)
+    target_sums: FloatArray | None = field(default=None, repr=False)
+    target_energy: float = 0.0
 
 
 class NonFiniteRowsError(ValueError):
@@ -214,8 +226,14 @@ def _as_float64(array: FloatArray | None, shape: tuple[int, ...], name: str) -> 
     return contiguous
 
 
+def zeros(*shape: int) -> FloatArray:
+    """Zeros in memory that is kept when they go, so that the sums of the next batch cost no page faults."""
+    count = math.prod(shape)
+    return np.zeros(shape) if count < LEAST_KEPT else np.frombuffer(memoryview(_cpu.Memory(count))).reshape(shape)
+
+
 def _address(array: FloatArray | None) -> int:
-    return 0 if array is None or array.size == 0 else array.ctypes.data
+    return 0 if array is None or array.size == 0 else _cpu.address_of(array)
 
 
 def gram(
@@ -226,6 +244,7 @@ def gram(
     unit: str | None = None,
     targets: Rows | None = None,
     target_shift: FloatArray | None = None,
+    target_moments: bool = False,
     precision: str = "high",
 ) -> GramSums:
     """Shifted Gram, column sums, unit-row Gram and cross moments in one read; only lower triangles are filled.
@@ -242,6 +261,8 @@ def gram(
     targets : Rows, optional
         For the cross moments ``sum (y - t)(h - s)^T``, (n, d).
     target_shift : (n,) float64 array, optional
+    target_moments : bool
+        Whether the targets' own shifted Gram and sums are wanted; they are float64 whatever the precision.
     precision : {"high", "highest", "fast"}
         "high" and "fast": rows that are not float64 in float32 blocks, added up in float64. "highest": float64.
         Rows whose squares leave the range of float32 are computed in float64 in any case.
@@ -255,17 +276,16 @@ def gram(
     """
     require_precision(precision)
     double = features.is_double or precision == "highest"
-    sums = _gram_once(features, shift, plain, unit, targets, target_shift, double)
+    sums = _gram_once(features, shift, plain, unit, targets, target_shift, target_moments, double)
     if sums.double_precision or sums.rows == 0 or _in_range_of_float32(sums):
         return sums
-    return _gram_once(features, shift, plain, unit, targets, target_shift, True)
+    return _gram_once(features, shift, plain, unit, targets, target_shift, target_moments, True)
 
 
 def _in_range_of_float32(sums: GramSums) -> bool:
-    if not np.isfinite(sums.column_sums).all():
-        return False
-    energy = float(np.trace(sums.gram)) / sums.rows
-    return sums.gram.size == 0 or SMALLEST_FLOAT32_ENERGY < energy < LARGEST_FLOAT32_ENERGY
+    energy = sums.energy / sums.rows
+    in_range = sums.gram.size == 0 or SMALLEST_FLOAT32_ENERGY < energy < LARGEST_FLOAT32_ENERGY
+    return sums.has_finite_sums and in_range
 
 
 def _gram_once(
@@ -275,6 +295,7 @@ def _gram_once(
     unit: str | None,
     targets: Rows | None,
     target_shift: FloatArray | None,
+    target_moments: bool,
     double_precision: bool,
 ) -> GramSums:
     d = features.columns
@@ -284,10 +305,12 @@ def _gram_once(
         if targets.count != features.count:
             msg = f"features and targets differ in their rows: {features.count} and {targets.count}"
             raise ValueError(msg)
-    plain_gram = np.zeros((d, d) if plain else (0, 0))
-    unit_gram = np.zeros((d, d) if unit else (0, 0))
-    column_sums = np.zeros(d)
-    cross = np.zeros((0 if targets is None else targets.columns, d))
+    plain_gram = zeros(d, d) if plain else zeros(0, 0)
+    unit_gram = zeros(d, d) if unit else zeros(0, 0)
+    column_sums = zeros(d)
+    n = 0 if targets is None else targets.columns
+    cross = zeros(n, d)
+    target_gram, target_sums = (zeros(n, n), zeros(n)) if target_moments else (None, None)
     counts = _cpu.gram(
         features.matrix,
         gram=_address(plain_gram),
@@ -298,10 +321,27 @@ def _gram_once(
         targets=None if targets is None else targets.matrix,
         target_shift=_address(target_shift),
         cross=_address(cross),
+        target_gram=_address(target_gram),
+        target_sums=_address(target_sums),
         double_precision=double_precision,
     )
-    _require_good(counts, features)
-    return GramSums(features.count, plain_gram, column_sums, unit_gram, cross, counts.zero, double_precision)
+    if targets is not None:
+        _require_good(counts.targets, targets)
+    _require_good(counts.features, features)
+    return GramSums(
+        features.count,
+        plain_gram,
+        column_sums,
+        unit_gram,
+        cross,
+        counts.features.zero,
+        double_precision,
+        counts.energy,
+        counts.has_finite_sums,
+        target_gram,
+        target_sums,
+        counts.target_energy,
+    )
 
 
 @dataclass
@@ -427,6 +467,11 @@ def open_file(path: Path) -> ReadableFile:
         It cannot be opened.
     """
     return ReadableFile(os.open(path, os.O_RDONLY))
+
+
+def release_memory() -> None:
+    """Give back the memory that is kept for the sums and workspaces of the next call."""
+    _cpu.release_memory()
 
 
 def release_pages(rows: Rows) -> None:

@@ -10,6 +10,7 @@ from queue import Empty, Full, Queue
 from types import FrameType
 from typing import Any
 
+from nrc_fast import kernels
 from nrc_fast.checkpoint import Checkpoint
 from nrc_fast.distributed import Team
 from nrc_fast.kernels import NonFiniteRowsError, UnreadableRowsError, require_nonfinite
@@ -144,6 +145,7 @@ class Reading:
         self._begin(sums, None)
         self._require_rows(rows)
         self._record(number, title, sums, done, is_finished=True)
+        kernels.release_memory()  # what follows was planned without it
 
     def _add(self, sums: Sums, chunk: Chunk) -> None:
         try:

@@ -5,6 +5,7 @@ Nothing is copied, except rows that are not aligned to whole elements or lie in 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -25,8 +26,8 @@ BoolArray = NDArray[np.bool_]
 FINITE_ROWS = 4096
 
 DTYPES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
-# As numpy spells them after the byte order.
-FLOATS = {"f8": "float64", "f4": "float32", "f2": "float16"}
+# Of arrays that need no second look: numpy takes longer to spell the name than all other checks together.
+NATIVE_DTYPES = {np.dtype(name).str: name for name in ("float64", "float32", "float16")}
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,7 @@ class Rows:
     @property
     def matrix(self) -> _cpu.Matrix:
         """The matrix as the kernels take it."""
-        row_stride, column_stride = (stride // self.array.itemsize for stride in self.array.strides)
-        address = self.array.ctypes.data
-        return _cpu.Matrix(address, self.count, self.columns, row_stride, column_stride, DTYPES[self.dtype])
+        return _cpu.matrix_of(self.array, DTYPES[self.dtype])
 
     def part(self, first: int, last: int) -> Rows:
         """Rows `first` to `last`, not copied."""
@@ -86,6 +85,16 @@ class Rows:
             is_finite = (part & 0x7F80) != 0x7F80 if self.dtype == "bfloat16" else np.isfinite(part)
             finite[first : first + FINITE_ROWS] = is_finite.all(axis=1)
         return finite
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        if self.dtype != "bfloat16":
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = np.add.reduce(self.array, axis=None, dtype=np.float64)
+            if math.isfinite(total):  # as no sum with such a value is
+                return True
+        return bool(self.finite_rows().all())
 
     def copy_to(self, target: np.ndarray[Any, Any]) -> None:
         """Copy the rows into an array of their shape and storage.
@@ -241,20 +250,15 @@ def _check_dtype(dtype: str, name: str) -> None:
 
 
 def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) -> Rows:
-    dtype = _dtype_name(array.dtype)
+    dtype = NATIVE_DTYPES.get(array.dtype.str) or array.dtype.newbyteorder("=").name
     _check_dtype(dtype, name)
     if _check_shape(array.shape, name, vector_is_column):
         array = array[:, np.newaxis]
-    aligned = array.flags.aligned and all(stride % array.itemsize == 0 for stride in array.strides)
-    if not aligned or not array.dtype.isnative:
+    rest = (array.strides[0] | array.strides[1]) & (array.itemsize - 1)
+    if rest or not array.flags.aligned or not array.dtype.isnative:
         # Fields of records and files of the other byte order: the kernels step in whole elements.
         array = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=True)
     return Rows(name, array.view(np.uint16) if dtype == "bfloat16" else array, dtype)
-
-
-def _dtype_name(dtype: np.dtype[Any]) -> str:
-    """Name of a dtype in either byte order; numpy takes microseconds to make one."""
-    return FLOATS.get(dtype.str[1:]) or str(dtype.newbyteorder("=").name)
 
 
 def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:

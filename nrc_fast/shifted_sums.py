@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -130,17 +131,10 @@ class ShiftedSums(Sums):
         self._check_widths(features, targets)
         if "shift" not in self._state:
             self.begin(chunk, None)
-        counts = np.zeros(len(COUNTS))
-        counts[COUNTS.index("skipped")] = chunk.skipped
         if features.count == 0:
-            self._replace(self._state | {"counts": self._state["counts"] + counts})
+            self._replace(self._state | {"counts": self._state["counts"] + _counted(skipped=chunk.skipped)})
             return
         shift, target_shift = self._state["shift"], self._state["target_shift"]
-        target_sums = None
-        if targets is not None:
-            # The targets' own moments come from the same kernel, in float64 whatever their dtype.
-            target_sums = kernels.gram(targets, shift=target_shift, precision="highest")
-            counts[COUNTS.index("tiny_targets")] = self._tiny_rows(target_sums, targets, target_shift)
         sums = kernels.gram(
             features,
             shift=shift,
@@ -148,20 +142,23 @@ class ShiftedSums(Sums):
             unit="raw" if self.unit_rows and self.products else None,
             targets=targets,
             target_shift=None if targets is None else target_shift,
+            target_moments=targets is not None,
             precision=self.precision,
         )
-        if self.products:
-            counts[COUNTS.index("tiny")] = self._tiny_rows(sums, features, shift)
-        counts[COUNTS.index("rows")] = sums.rows
-        counts[COUNTS.index("zero")] = sums.zero_rows
-        counts[COUNTS.index(features.dtype)] = sums.rows
-        counts[COUNTS.index("blocks")] = -(-sums.rows // block_rows())
-        counts[COUNTS.index("parts")] = 1
-        counts[COUNTS.index("single")] = 0 if sums.double_precision else sums.rows
-        magnitudes = np.zeros(len(MAGNITUDES))
-        magnitudes[0 if sums.double_precision else 1] = np.trace(sums.gram)
-        magnitudes[2] = 0.0 if target_sums is None else np.trace(target_sums.gram)
-        self._add({"counts": counts, "magnitudes": magnitudes}, sums, target_sums)
+        single = not sums.double_precision
+        counts = _counted(
+            skipped=chunk.skipped,
+            rows=sums.rows,
+            zero=sums.zero_rows,
+            blocks=-(-sums.rows // block_rows()),
+            parts=1,
+            single=sums.rows if single else 0,
+            tiny=_tiny_rows(sums.energy, features, shift) if self.products else 0,
+            tiny_targets=0 if targets is None else _tiny_rows(sums.target_energy, targets, target_shift),
+            **{features.dtype: sums.rows},
+        )
+        magnitudes = np.array([0.0 if single else sums.energy, sums.energy if single else 0.0, sums.target_energy])
+        self._add(counts, magnitudes, sums)
 
     def _check_widths(self, features: Rows, targets: Rows | None) -> None:
         n_targets = 0 if targets is None else targets.columns
@@ -172,24 +169,15 @@ class ShiftedSums(Sums):
             )
             raise ValueError(msg)
 
-    def _tiny_rows(self, sums: GramSums, rows: Rows, shift: FloatArray) -> int:
-        """Refuse rows whose squares are no float64 numbers; how many there are whose squares vanish."""
-        energy = float(np.trace(sums.gram)) / sums.rows
-        if not energy < LARGEST_ENERGY:
-            msg = f"{rows.name} is so large that squares leave the range of float64; divide it by a constant first"
-            raise ValueError(msg)
-        vanishes = energy < SMALLEST_ENERGY and np.any(rows.part(0, SHIFT_ROWS).to_float64() != shift)
-        return sums.rows if vanishes else 0
-
-    def _add(self, new: dict[str, FloatArray], sums: GramSums, target_sums: GramSums | None) -> None:
-        state = self._state
-        new = new | {"column_sums": sums.column_sums}
+    def _add(self, counts: FloatArray, magnitudes: FloatArray, sums: GramSums) -> None:
+        new = {"counts": counts, "magnitudes": magnitudes, "column_sums": sums.column_sums}
         if self.products:
             new["gram"] = sums.gram
             if self.unit_rows:
                 new["unit_gram"] = sums.unit_gram
-        if target_sums is not None:
-            new |= {"cross": sums.cross, "target_gram": target_sums.gram, "target_sums": target_sums.column_sums}
+        if sums.target_gram is not None and sums.target_sums is not None:
+            new |= {"cross": sums.cross, "target_gram": sums.target_gram, "target_sums": sums.target_sums}
+        state = self._state
         self._replace(state | {name: np.add(part, state[name], out=part) for name, part in new.items()})
 
     # ---- parts of the rows ----
@@ -351,6 +339,21 @@ class ShiftedSums(Sums):
                 raise ValueError(msg)
 
 
+def _counted(**counts: int) -> FloatArray:
+    return np.array([counts.get(name, 0) for name in COUNTS], dtype=np.float64)
+
+
+def _tiny_rows(energy: float, rows: Rows, shift: FloatArray) -> int:
+    """Refuse rows whose squares are no float64 numbers; how many there are whose squares vanish."""
+    energy /= rows.count
+    if not energy < LARGEST_ENERGY:
+        msg = f"{rows.name} is so large that squares leave the range of float64; divide it by a constant first"
+        raise ValueError(msg)
+    vanishes = energy < SMALLEST_ENERGY and np.any(rows.part(0, SHIFT_ROWS).to_float64() != shift)
+    return rows.count if vanishes else 0
+
+
+@functools.cache
 def block_rows() -> int:
     """Rows that the kernels multiply together."""
     rows = kernels.build_config()["gram_block_rows"]

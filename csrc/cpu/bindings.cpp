@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "cpu/buffer.h"
 #include "cpu/descent.h"
 #include "cpu/gram.h"
 #include "cpu/isa.h"
@@ -36,6 +37,35 @@ Matrix matrix_in_file(int file, std::int64_t offset, std::int64_t rows, std::int
   return matrix;
 }
 
+// What an array of Python's says about its memory.
+class ArrayView {
+ public:
+  explicit ArrayView(const py::object& array) {
+    if (PyObject_GetBuffer(array.ptr(), &view_, PyBUF_STRIDED_RO) != 0) throw py::error_already_set();
+  }
+  ArrayView(const ArrayView&) = delete;
+  ArrayView& operator=(const ArrayView&) = delete;
+  ~ArrayView() { PyBuffer_Release(&view_); }
+
+  Address address() const { return reinterpret_cast<Address>(view_.buf); }  // NOLINT: Python holds the memory
+  const Py_buffer& get() const { return view_; }
+
+ private:
+  Py_buffer view_;
+};
+
+Address address_of(const py::object& array) { return ArrayView(array).address(); }
+
+Matrix matrix_of(const py::object& array, int dtype) {
+  const ArrayView view(array);
+  const Py_buffer& buffer = view.get();
+  if (buffer.ndim != 2 || buffer.itemsize != size_of(dtype_from_code(dtype))) {
+    throw std::invalid_argument("a matrix has two axes and elements of its dtype");
+  }
+  return make_matrix(view.address(), buffer.shape[0], buffer.shape[1], buffer.strides[0] / buffer.itemsize,
+                     buffer.strides[1] / buffer.itemsize, dtype);
+}
+
 // A descriptor that is closed with the object.
 class ReadableFile {
  public:
@@ -47,6 +77,17 @@ class ReadableFile {
 
  private:
   int descriptor_;
+};
+
+// Zeros for an array of float64 numbers.
+class Memory {
+ public:
+  explicit Memory(std::int64_t count) : buffer_(count * 8), count_(count) {}
+  py::buffer_info info() const { return {buffer_.as<double>(), count_}; }
+
+ private:
+  Buffer buffer_;
+  std::int64_t count_;
 };
 
 // Gives back the pages of a mapped file that lie wholly in a range; they are read again when they are needed.
@@ -62,9 +103,30 @@ void require_same_rows(const Matrix& features, const Matrix& targets) {
   if (targets.is_in_file()) throw std::invalid_argument("targets must be in memory");
 }
 
-RowCounts gram_of(const Matrix& features, Address gram_address, Address column_sums, Address unit_gram, Address shift,
-                  bool unit_rows_are_shifted, const Matrix* targets, Address target_shift, Address cross,
-                  bool double_precision) {
+// What the rows of a Gram pass were like, the sums of their squares, and whether the column sums are finite.
+struct GramCounts {
+  RowCounts features;
+  RowCounts targets;
+  double energy = 0.0;
+  double target_energy = 0.0;
+  bool has_finite_sums = true;
+};
+
+double trace(const double* gram, std::int64_t size) {
+  double sum = 0.0;
+  for (std::int64_t i = 0; gram != nullptr && i < size; ++i) sum += gram[i * size + i];
+  return sum;
+}
+
+bool is_finite(const double* values, std::int64_t count) {
+  double zero = 0.0;
+  for (std::int64_t i = 0; values != nullptr && i < count; ++i) zero += 0.0 * values[i];
+  return zero == 0.0;
+}
+
+GramCounts gram_of(const Matrix& features, Address gram_address, Address column_sums, Address unit_gram, Address shift,
+                   bool unit_rows_are_shifted, const Matrix* targets, Address target_shift, Address cross,
+                   Address target_gram, Address target_sums, bool double_precision) {
   GramRequest request;
   request.features = features;
   request.shift = pointer<const double>(shift);
@@ -80,7 +142,22 @@ RowCounts gram_of(const Matrix& features, Address gram_address, Address column_s
     request.cross = pointer<double>(cross);
   }
   const py::gil_scoped_release released;
-  return gram(request);
+  GramCounts counts;
+  if (target_gram != 0 && targets != nullptr) {
+    GramRequest own;
+    own.features = *targets;
+    own.shift = pointer<const double>(target_shift);
+    own.gram = pointer<double>(target_gram);
+    own.column_sums = pointer<double>(target_sums);
+    own.double_precision = true;
+    counts.targets = gram(own);
+    counts.target_energy = trace(own.gram, targets->columns);
+    if (!are_usable(counts.targets)) return counts;
+  }
+  counts.features = gram(request);
+  counts.energy = trace(request.gram, features.columns);
+  counts.has_finite_sums = is_finite(request.column_sums, features.columns);
+  return counts;
 }
 
 RowCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
@@ -152,15 +229,20 @@ PYBIND11_MODULE(_cpu, module) {
   using namespace nrc_fast;
   module.doc() = "Compiled kernels of nrc_fast for the CPU. Private: use nrc_fast.kernels.";
 
-  py::class_<Matrix>(module, "Matrix", "A strided matrix in memory that the caller keeps alive.")
-      .def(py::init(&make_matrix), py::arg("data"), py::arg("rows"), py::arg("columns"), py::arg("row_stride"),
-           py::arg("column_stride"), py::arg("dtype"));
+  py::class_<Matrix>(module, "Matrix", "A strided matrix in memory that the caller keeps alive, or in a file.");
+  module.def("matrix_of", &matrix_of, py::arg("array"), py::arg("dtype"));
+  module.def("address_of", &address_of, py::arg("array"));
   module.def("matrix_in_file", &matrix_in_file, py::arg("file"), py::arg("offset"), py::arg("rows"), py::arg("columns"),
              py::arg("dtype"));
 
   py::class_<ReadableFile>(module, "ReadableFile", "Owner of a file descriptor.")
       .def(py::init<int>(), py::arg("descriptor"))
       .def_property_readonly("descriptor", &ReadableFile::descriptor);
+
+  py::class_<Memory>(module, "Memory", "Zeros for an array of float64 numbers; kept for the next one when it goes.",
+                     py::buffer_protocol())
+      .def(py::init<std::int64_t>(), py::arg("count"))
+      .def_buffer(&Memory::info);
 
   py::class_<RowCounts>(module, "RowCounts", "What the rows of one pass were like.")
       .def_readonly("zero", &RowCounts::zero)
@@ -169,6 +251,13 @@ PYBIND11_MODULE(_cpu, module) {
       .def_readonly("first_unread", &RowCounts::first_unread)
       .def_readonly("read_error", &RowCounts::read_error);
 
+  py::class_<GramCounts>(module, "GramCounts", "What the rows of a Gram pass were like, and the sums of their squares.")
+      .def_readonly("features", &GramCounts::features)
+      .def_readonly("targets", &GramCounts::targets)
+      .def_readonly("energy", &GramCounts::energy)
+      .def_readonly("target_energy", &GramCounts::target_energy)
+      .def_readonly("has_finite_sums", &GramCounts::has_finite_sums);
+
   py::class_<ResidualJob>(module, "ResidualJob", "One basis of a residual pass, and where its sums go.")
       .def(py::init(&make_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"), py::arg("unit_sums"),
            py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0);
@@ -176,7 +265,7 @@ PYBIND11_MODULE(_cpu, module) {
   module.def("gram", &gram_of, py::arg("features"), py::kw_only(), py::arg("gram") = 0, py::arg("column_sums") = 0,
              py::arg("unit_gram") = 0, py::arg("shift") = 0, py::arg("unit_rows_are_shifted") = false,
              py::arg("targets") = nullptr, py::arg("target_shift") = 0, py::arg("cross") = 0,
-             py::arg("double_precision") = false);
+             py::arg("target_gram") = 0, py::arg("target_sums") = 0, py::arg("double_precision") = false);
   module.def("residual", &residual_of, py::arg("features"), py::arg("jobs"), py::arg("double_precision") = false);
   module.def("gram_product", &gram_product_of, py::arg("features"), py::kw_only(), py::arg("shift"), py::arg("vectors"),
              py::arg("count"), py::arg("image"), py::arg("column_sums"));
@@ -188,6 +277,8 @@ PYBIND11_MODULE(_cpu, module) {
              py::arg("weight_velocities"), py::arg("bias_velocities"), py::arg("moments"), py::arg("moment_index"),
              py::arg("rates"), py::arg("steps"), py::arg("double_precision"));
 
+  module.def("kept_bytes", &kept_bytes);
+  module.def("release_memory", &release_memory);
   module.def("release_pages", &release_pages, py::arg("address"), py::arg("size"));
   module.def("thread_count", &thread_count);
   module.def("set_thread_count", &set_thread_count, py::arg("count"));

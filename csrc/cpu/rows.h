@@ -1,4 +1,4 @@
-// Memory of a pass: aligned buffers, rows with unit column stride, and how rows are shared out.
+// Rows of a pass: with unit column stride, read from files, and how they are shared out.
 #pragma once
 
 #include <sys/types.h>
@@ -7,41 +7,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "common/matrix.h"
+#include "cpu/buffer.h"
 
 namespace nrc_fast {
-
-// Zeroed and aligned to a cache line, which is also the widest vector.
-class Buffer {
- public:
-  Buffer() = default;
-  explicit Buffer(std::int64_t bytes) {
-    if (bytes <= 0) return;
-    const auto size = (static_cast<std::size_t>(bytes) + 63) / 64 * 64;
-    void* memory = nullptr;
-    if (posix_memalign(&memory, 64, size) != 0) throw std::bad_alloc();
-    data_.reset(memory);
-    std::memset(data_.get(), 0, size);
-  }
-
-  void* get() const { return data_.get(); }
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(data_.get());
-  }
-
- private:
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<void, Free> data_;
-};
 
 inline std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
@@ -129,7 +101,7 @@ class RowReader {
   RowReader(const Matrix& matrix, std::int64_t most_rows) : capacity_(most_rows) {
     if (!needs_gathering(matrix)) return;
     if (matrix.is_in_file()) capacity_ = std::max(most_rows, least_read_bytes / matrix.row_bytes());
-    buffer_ = Buffer(capacity_ * matrix.row_bytes());
+    buffer_ = Buffer(capacity_ * matrix.row_bytes(), Contents::anything);
   }
 
   // `count` rows from `first` on, at most `most_rows`. Rows up to `last` may be read with them.

@@ -41,7 +41,7 @@ class Chunk:
     @property
     def has_finite_targets(self) -> bool:
         """Whether no target is NaN or infinite; true without targets."""
-        return self.targets is None or bool(self.targets.finite_rows().all())
+        return self.targets is None or self.targets.is_finite
 
     def finite(self) -> Chunk:
         """The chunk without rows that hold NaN or infinite values: a copy if there are any."""
