@@ -32,7 +32,7 @@ export PYTHONPATH=$PWD NRC_REQUIRE_GPU=1 CI=1
 step environment "$python" -P -m nrc_fast env
 pytest=("$python" -P -m pytest -p no:cacheprovider -q)
 step tests "${pytest[@]}" tests/test_cuda_gram.py tests/test_cuda_residual.py tests/test_cuda_products.py \
-  tests/test_devices.py -k "not emulat"
+  tests/test_cuda_descent.py tests/test_torch_ops.py tests/test_devices.py -k "not emulat"
 few="card and (test_every_layout or test_collapsed or results_are_added or not_finite)"
 step memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "${pytest[@]}" tests/test_cuda_gram.py \
   tests/test_cuda_residual.py tests/test_cuda_products.py -k "$few"

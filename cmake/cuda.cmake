@@ -1,5 +1,5 @@
 # nrc_fast._cuda: static cudart, nothing of torch, cuBLAS or the driver is linked, so that it loads everywhere.
-set(cuda_kernels column_sums gram gram_direct gram_finalize gram_tensor planes products residual row_norms)
+set(cuda_kernels column_sums descent gram gram_direct gram_finalize gram_tensor planes products residual row_norms)
 
 # The same kernels for the host, on an emulated device: for the tests, not for use.
 if(NRC_FAST_CUDA_EMULATION)

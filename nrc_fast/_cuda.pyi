@@ -69,8 +69,33 @@ def prediction_error(
     device: int,
     stream: int,
 ) -> None: ...
+
+class DescentRequest:
+    def __init__(
+        self,
+        *,
+        problems: int,
+        d: int,
+        n: int,
+        stride: int,
+        transforms: int,
+        weights: int,
+        biases: int,
+        transform_velocities: int,
+        weight_velocities: int,
+        bias_velocities: int,
+        moments: int,
+        moment_index: int,
+        rates: int,
+        steps: int,
+        double_precision: bool,
+    ) -> None: ...
+
+def descent_workspace(request: DescentRequest, device: int) -> int: ...
+def descent(request: DescentRequest, *, workspace: int, workspace_bytes: int, device: int, stream: int) -> None: ...
 def build_config() -> dict[str, object]: ...
 def device_count() -> int: ...
 def device_problem() -> str: ...
 def device_name(device: int) -> str: ...
 def device_capability(device: int) -> tuple[int, int]: ...
+def multiprocessors(device: int) -> int: ...

@@ -24,11 +24,14 @@ LAYERS = [
     "libraries",
     *(
         "_cpu",
+        "_cuda",
+        "devices",
         "linalg",
         "conventions",
         "rows",
         "kernels",
         "stepping",
+        "device_stepping",
         "sources.table",
         "sources.source",
         "sources.batches",
@@ -58,7 +61,7 @@ LAYERS = [
     *("evaluation", "layer_rows", "tap", "history", "monitor", "integrations.loggers"),
     *("deep_nrc", "class_metrics", "classification", "dimension"),
     *("integrations.on_use", "integrations.lightning", "integrations.transformers", "integrations.torchmetrics"),
-    *("_cuda", "devices", "demo_runs", "demo_text", "demo", "diagnostics", "sweep", "selftest", "html", "commands"),
+    *("demo_runs", "demo_text", "demo", "diagnostics", "sweep", "selftest", "html", "commands"),
     *("cli", "__main__"),
 ]
 

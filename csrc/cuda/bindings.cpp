@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/matrix.h"
+#include "cuda/descent.h"
 #include "cuda/gram.h"
 #include "cuda/products.h"
 #include "cuda/residual.h"
@@ -126,6 +127,34 @@ void prediction_error_of(ProductRequest request, Address bias, const DeviceRows&
   });
 }
 
+DescentRequest make_descent_request(std::int64_t problems, std::int64_t d, std::int64_t n, std::int64_t stride,
+                                    Address transforms, Address weights, Address biases, Address transform_velocities,
+                                    Address weight_velocities, Address bias_velocities, Address moments,
+                                    Address moment_index, Address rates, Address steps, bool double_precision) {
+  DescentRequest request;
+  request.double_precision = double_precision;
+  request.problems = problems;
+  request.d = d;
+  request.n = n;
+  request.stride = stride;
+  request.transforms = pointer<void>(transforms);
+  request.weights = pointer<void>(weights);
+  request.biases = pointer<void>(biases);
+  request.transform_velocities = pointer<void>(transform_velocities);
+  request.weight_velocities = pointer<void>(weight_velocities);
+  request.bias_velocities = pointer<void>(bias_velocities);
+  request.moments = pointer<const void>(moments);
+  request.moment_index = pointer<const std::int64_t>(moment_index);
+  request.rates = pointer<const double>(rates);
+  request.steps = pointer<const std::int64_t>(steps);
+  return request;
+}
+
+void descent_of(DescentRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
+  launch(request, workspace, workspace_bytes, device,
+         [&](const auto& limits) { descent(request, limits, stream_of(stream)); });
+}
+
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> parts;
   std::size_t start = 0;
@@ -201,11 +230,26 @@ void bind_kernels(py::module_& module) {
              py::arg("targets"), py::arg("errors"), py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"),
              py::arg("stream"));
 
+  py::class_<DescentRequest>(module, "DescentRequest", "States of gradient descent, and how many steps each takes.",
+                             py::module_local())
+      .def(py::init(&make_descent_request), py::kw_only(), py::arg("problems"), py::arg("d"), py::arg("n"),
+           py::arg("stride"), py::arg("transforms"), py::arg("weights"), py::arg("biases"),
+           py::arg("transform_velocities"), py::arg("weight_velocities"), py::arg("bias_velocities"),
+           py::arg("moments"), py::arg("moment_index"), py::arg("rates"), py::arg("steps"),
+           py::arg("double_precision"));
+  module.def(
+      "descent_workspace",
+      [](const DescentRequest& request, int device) { return descent_workspace(request, device_limits(device)); },
+      py::arg("request"), py::arg("device"));
+  module.def("descent", &descent_of, py::arg("request"), py::kw_only(), py::arg("workspace"),
+             py::arg("workspace_bytes"), py::arg("device"), py::arg("stream"));
+
   module.def("build_config", &build_config);
   module.def("device_count", &device_count);
   module.def("device_problem", &device_problem);
   module.def("device_name", &device_name, py::arg("device"));
   module.def("device_capability", &device_capability, py::arg("device"));
+  module.def("multiprocessors", [](int device) { return device_limits(device).multiprocessors; }, py::arg("device"));
 }
 
 }  // namespace nrc_fast::cuda

@@ -35,6 +35,11 @@ inline std::int64_t grid_size_y() { return block().grid_size.y; }
 inline void synchronize_block() {
   if (!has_fault(emulation::Machine::Fault::no_barrier)) block().synchronize();
 }
+inline void synchronize_warp() {
+  if (!has_fault(emulation::Machine::Fault::no_barrier)) {
+    block().exchange<char>(char{0}, [](const char*, char* taken) { std::fill(taken, taken + 32, char{0}); });
+  }
+}
 inline void keep_order() {}
 inline char* shared_memory() { return static_cast<char*>(static_cast<void*>(block().shared())); }
 

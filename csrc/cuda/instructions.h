@@ -29,6 +29,7 @@ NRC_FAST_DEVICE std::int64_t block_index_z() { return blockIdx.z; }
 NRC_FAST_DEVICE std::int64_t grid_size() { return gridDim.x; }
 NRC_FAST_DEVICE std::int64_t grid_size_y() { return gridDim.y; }
 NRC_FAST_DEVICE void synchronize_block() { __syncthreads(); }
+NRC_FAST_DEVICE void synchronize_warp() { __syncwarp(); }
 
 // The compiler moves no access to memory across this.
 NRC_FAST_DEVICE void keep_order() { asm volatile("" ::: "memory"); }

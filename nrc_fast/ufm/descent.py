@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast import kernels
+from nrc_fast import device_stepping, kernels
 from nrc_fast.linalg import FloatArray
 from nrc_fast.progress import Progress
 from nrc_fast.ufm.dynamics import Problems, divergence_message, run
@@ -83,7 +83,7 @@ class Descent:
         which = int(np.ravel_multi_index(index, problems.batch)) if index else 0
         targets = self._targets.to_float64()
         start = problems.starts[int(problems.state.moment_index[which])]
-        transform = problems.state.transforms[which].astype(np.float64)
+        transform = problems.state.transform(which)
         d, n = problems.d, problems.n
         rows: FloatArray = start.rows(targets) @ transform[:, :d].T
         rows += targets @ transform[:, d : d + n].T
@@ -127,7 +127,7 @@ def descend(
     at: int | Sequence[int] | None = None,
     tolerance: float = 0.0,
     dtype: str = "float64",
-    device: str | None = None,
+    device: Any = None,
     progress: bool | Callable[[int, int], None] | None = None,
 ) -> Descent:
     r"""Full-batch gradient descent on the UFM, exactly, at a cost that does not depend on the number of samples.
@@ -174,8 +174,10 @@ def descend(
         Looked at when something is recorded and every 1,000 steps.
     dtype : {"float64", "float32"}
         That the steps are computed in.
-    device : str, optional
-        Only the CPU so far.
+    device : str or torch.device, optional
+        "cpu", or "cuda" (or "cuda:1", ...) for an NVIDIA card, whose memory the states then stay in: only metrics come
+        back. If None, the card that Y, `covariance`, `weights` or `features` lie on as tensors, or else the CPU. The
+        moments of what is given are taken on the CPU, from copies of such tensors.
     progress : bool or callable, optional
         None: a bar where the standard error is a terminal and tqdm is installed. A function is called with the steps
         done and those to do.
@@ -212,7 +214,7 @@ def descend(
     >>> bool(run.history["distance"][0, -1] < 1e-9)
     True
     """
-    kernels.require_device(device)
+    place = device_stepping.device_of(device, Y, covariance, weights, features)
     try:
         steps = operator.index(steps)
     except TypeError:
@@ -226,19 +228,21 @@ def descend(
         raise ValueError(msg)
     names = _metric_names(record)
     marks = _record_steps(at, steps)
-    problems = make_problems(
-        Request(
-            *(Y, covariance, mean, samples, d, lambda_W, lambda_H, lambda_b, lr, lr_W, lr_H, lr_b, momentum),
-            *(weights, features, bias, seed, feature_scale, weight_scale, dtype),
-        )
+    given = (
+        *(Y, covariance, mean, samples, d, lambda_W, lambda_H, lambda_b, lr, lr_W, lr_H, lr_b, momentum),
+        *(weights, features, bias, seed, feature_scale, weight_scale, dtype),
     )
+    if place is not None:
+        given = tuple(map(device_stepping.on_host, given))
+    request = Request(*given, device=place)
+    problems = make_problems(request)
     with np.errstate(over="ignore", invalid="ignore"):
         if callable(progress):
             history = run(problems, steps, names, marks, tolerance, _counter(progress, steps))
         else:
             with Progress("descent", steps, progress, " steps") as bar:
                 history = run(problems, steps, names, marks, tolerance, bar.advance)
-    return _result(problems, history, marks, None if Y is None or hasattr(Y, "target_covariance") else Y)
+    return _result(problems, history, marks, None if Y is None or hasattr(Y, "target_covariance") else request.Y)
 
 
 def _metric_names(record: str | Sequence[str]) -> tuple[str, ...]:
@@ -287,8 +291,7 @@ def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int]
         messages[which] = divergence_message(problems, int(which), lr)
     if not batch and messages[0]:
         raise RuntimeError(messages[0])
-    weights = np.swapaxes(problems.state.weights, -1, -2).astype(np.float64)
-    biases = problems.state.biases.astype(np.float64)
+    weights, biases = problems.state.heads()
     weights[problems.diverged] = np.nan
     biases[problems.diverged] = np.nan
     ends = (problems.steps, problems.converged, problems.diverged, messages)

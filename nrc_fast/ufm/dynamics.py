@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast import kernels
+from nrc_fast.device_stepping import DeviceDescentState
 from nrc_fast.linalg import FloatArray
-from nrc_fast.stepping import DescentState, take_steps
+from nrc_fast.stepping import DescentState
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.stability import stable_factor
 from nrc_fast.ufm.start import DrawnStart, GivenStart
@@ -42,7 +42,7 @@ class Problems:
     has_bias: bool
     moments: TargetMoments
     starts: list[GivenStart | DrawnStart]
-    state: DescentState
+    state: DescentState | DeviceDescentState
     covariance_index: NDArray[np.int64]  # (P,) of the batch of covariances
     lambda_W: FloatArray
     lambda_H: FloatArray
@@ -54,12 +54,12 @@ class Problems:
     diverged: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        count = len(self.state.biases)
+        count = len(self.state.rates)
         self.steps = np.zeros(count, dtype=np.int64)
         self.converged = np.zeros(count, dtype=bool)
         self.diverged = np.zeros(count, dtype=bool)
-        self._plain = np.stack([start.plain for start in self.starts])
-        self._centered = np.stack([start.centered for start in self.starts])
+        self._plain = self.state.place(np.stack([start.plain for start in self.starts]))
+        self._centered = self.state.place(np.stack([start.centered for start in self.starts]))
         second = self.moments.covariance.reshape(-1, self.n, self.n)
         if not self.has_bias:
             means = self.moments.mean.reshape(-1, self.n)
@@ -73,11 +73,12 @@ class Problems:
 
     def states(self, chosen: Any) -> States:
         """The states of some problems, in float64."""
-        index = self.state.moment_index[chosen]
+        index = self.state.place(self.state.moment_index[chosen])
+        transforms, weights, biases = self.state.part(chosen)
         return States(
-            self.state.transforms[chosen, :, : self.d + self.n + 1].astype(np.float64),
-            np.swapaxes(self.state.weights[chosen], -1, -2).astype(np.float64),
-            self.state.biases[chosen].astype(np.float64),
+            transforms,
+            weights,
+            biases,
             self._plain[index],
             self._centered[index],
             np.stack([self.lambda_W[chosen], self.lambda_H[chosen], self.lambda_b[chosen]], axis=-1),
@@ -85,6 +86,7 @@ class Problems:
             self._predicted[chosen],
             epsilon_of(self.dtype),
             self.has_bias,
+            self.state.place,
         )
 
     def in_groups(self, chosen: Any) -> list[Any]:
@@ -120,20 +122,20 @@ def _advance(problems: Problems, steps: int, report: Callable[[int], None]) -> N
     """Steps of all problems that are still under way, in pieces of a fraction of a second."""
     active = ~(problems.converged | problems.diverged)
     state = problems.state
-    one = 8.0 * problems.n * problems.d * state.transforms.shape[-1] * max(int(active.sum()), 1)
-    piece = max(1, int(CALL_OPERATIONS * kernels.thread_count() / one))
+    width = max(int(active.sum()), 1)
+    one = 8.0 * problems.n * problems.d * (problems.d + problems.n + 1) * width
+    piece = max(1, int(CALL_OPERATIONS * min(state.workers, width) / one))
     for first in range(0, steps, piece):
         count = min(piece, steps - first)
-        take_steps(state, np.where(active, count, 0).astype(np.int64))
+        state.take_steps(np.where(active, count, 0).astype(np.int64))
+        state.wait()
         problems.steps[active] += count
         report(count)
 
 
 def _look(problems: Problems, tolerance: float) -> None:
     """Set problems aside that have diverged or converged."""
-    state = problems.state
-    finite = np.isfinite(state.weights).all(axis=(1, 2)) & np.isfinite(state.biases).all(axis=1)
-    finite &= np.isfinite(state.transforms.sum(axis=(1, 2)))
+    finite = problems.state.are_finite()
     problems.diverged |= ~finite & ~problems.converged
     if tolerance > 0.0:
         active = np.flatnonzero(~(problems.converged | problems.diverged))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast import kernels
+from nrc_fast.device_stepping import Device, DeviceDescentState
 from nrc_fast.linalg import FloatArray
 from nrc_fast.rows import Rows
 from nrc_fast.stepping import DescentState, padded_columns
@@ -48,6 +49,7 @@ class Request:
     feature_scale: float
     weight_scale: float | None
     dtype: str
+    device: Device | None  # None: the CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +103,10 @@ def make_problems(request: Request) -> Problems:
     table = np.ascontiguousarray(np.stack([*rates, *others], axis=-1))
     with np.errstate(over="ignore"):
         state = _initial_state(starts, start_index, weights, biases, table, request.dtype)
+    placed = state if request.device is None else DeviceDescentState(state, request.device)
     predicted, has_minimum = _predicted(moments, named, batch, setting.has_bias)
     return Problems(
-        *(batch, n, width, setting.samples, request.dtype, setting.has_bias, moments, starts, state),
+        *(batch, n, width, setting.samples, request.dtype, setting.has_bias, moments, starts, placed),
         *(covariance_index, flat["lambda_W"], flat["lambda_H"], flat["lambda_b"], predicted, has_minimum),
     )
 

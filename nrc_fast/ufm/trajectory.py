@@ -7,7 +7,10 @@ the rounding, 1e-30 of the energy, and not to 1e-16 as differences of moments do
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,50 +28,56 @@ METRICS = (
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """States of P problems in float64, and what their metrics depend on; every array has P as its first axis."""
+    """States of P problems in float64, and what their metrics depend on; every array has P as its first axis.
 
-    transforms: FloatArray  # (P, d, D)
-    weights: FloatArray  # (P, n, d)
-    biases: FloatArray  # (P, n)
-    plain: FloatArray  # (P, D, D): C with C^T C = K
-    centered: FloatArray  # (P, D, D): the same of the centred K
+    Transforms, weights, biases and the roots of K are numpy arrays or torch tensors on a device; the others are numpy
+    arrays, and `place` brings one of them to where the former are.
+    """
+
+    transforms: Any  # (P, d, D)
+    weights: Any  # (P, n, d)
+    biases: Any  # (P, n)
+    plain: Any  # (P, D, D): C with C^T C = K
+    centered: Any  # (P, D, D): the same of the centred K
     penalties: FloatArray  # (P, 3): lambda_W, lambda_H, lambda_b
     covariances: FloatArray  # (P, n, n): of the targets, or their second moment where there is no bias
     predicted: FloatArray  # (P, n, n): weights of the predicted minimum up to a rotation; NaN where there is none
     epsilon: float  # of the weights
     has_bias: bool
+    place: Callable[[FloatArray], Any]
 
 
-def _errors(states: States) -> FloatArray:
+def _on_host(array: Any) -> FloatArray:
+    return np.asarray(array if isinstance(array, np.ndarray) else array.cpu().numpy())
+
+
+def _errors(states: States) -> Any:
     """E, (P, D, n): rows that stand for the errors of the samples."""
     n, d = states.weights.shape[-2:]
     residual = states.weights @ states.transforms
-    residual[..., range(n), range(d, d + n)] -= 1.0
+    residual[..., list(range(n)), list(range(d, d + n))] -= 1.0
     residual[..., -1] += states.biases
-    return np.asarray(states.plain @ np.swapaxes(residual, -1, -2))
+    return states.plain @ residual.swapaxes(-1, -2)
 
 
-def _rows(root: FloatArray, states: States) -> FloatArray:
-    return np.asarray(root @ np.swapaxes(states.transforms, -1, -2))
+def _rows(root: Any, states: States) -> Any:
+    return root @ states.transforms.swapaxes(-1, -2)
 
 
-def _squares(part: FloatArray) -> FloatArray:
-    return np.asarray(np.sum(part**2, axis=tuple(range(1, part.ndim))))
+def _squares(part: Any) -> FloatArray:
+    """Sums over all axes but the first, (P,), on the host."""
+    return _on_host((part**2).sum(axis=tuple(range(1, part.ndim))))
 
 
 def relative_gradient(states: States) -> FloatArray:
     """The largest of the gradients by W, H and b, each relative to the terms that cancel in it, (P,)."""
     errors, rows = _errors(states), _rows(states.plain, states)
     weights, biases = states.weights, states.biases
-    lambda_W, lambda_H, lambda_b = states.penalties.T
+    lambda_W, lambda_H, lambda_b = (states.place(part) for part in np.ascontiguousarray(states.penalties.T))
     ones = states.plain[..., -1]
-    transposed = np.swapaxes(errors, -1, -2)
-    pulls = transposed @ rows, errors @ weights, (transposed @ ones[..., np.newaxis])[..., 0]
-    terms = (
-        lambda_W[:, np.newaxis, np.newaxis] * weights,
-        lambda_H[:, np.newaxis, np.newaxis] * rows,
-        lambda_b[:, np.newaxis] * biases,
-    )
+    transposed = errors.swapaxes(-1, -2)
+    pulls = transposed @ rows, errors @ weights, (transposed @ ones[..., None])[..., 0]
+    terms = lambda_W[:, None, None] * weights, lambda_H[:, None, None] * rows, lambda_b[:, None] * biases
     error, feature, weight = (np.sqrt(_squares(part)) for part in (errors, rows, weights))
     scales = error * feature, error * weight, error
     found = [
@@ -93,33 +102,41 @@ def measure_states(states: States, names: tuple[str, ...]) -> dict[str, FloatArr
     if "nrc3" in names:
         values["nrc3"] = _nrc3(states)
     if "balance" in names:
-        heads = np.swapaxes(states.weights, -1, -2) @ states.weights
-        grams = np.swapaxes(rows, -1, -2) @ rows
-        difference = lambda_H[:, np.newaxis, np.newaxis] * grams - lambda_W[:, np.newaxis, np.newaxis] * heads
+        heads = states.weights.swapaxes(-1, -2) @ states.weights
+        grams = rows.swapaxes(-1, -2) @ rows
+        by_H, by_W = (states.place(part)[:, None, None] for part in (lambda_H, lambda_W))
+        difference = by_H * grams - by_W * heads
         values["balance"] = np.sqrt(_squares(difference))
     if "distance" in names:
         values["distance"] = _distance(states)
     return {name: values[name] for name in names}
 
 
-def _nrc1(centered: FloatArray, n: int) -> FloatArray:
-    energies = np.linalg.svd(centered, compute_uv=False) ** 2
+def _singular_values(rows: Any) -> FloatArray:
+    if isinstance(rows, np.ndarray):
+        return np.asarray(np.linalg.svd(rows, compute_uv=False))
+    return _on_host(sys.modules["torch"].linalg.svdvals(rows))
+
+
+def _nrc1(centered: Any, n: int) -> FloatArray:
+    energies = _singular_values(centered) ** 2
     total = energies.sum(axis=-1)
     return np.asarray(energies[..., n:].sum(axis=-1) / np.where(total > 0.0, total, np.nan))
 
 
-def _nrc2(centered: FloatArray, states: States) -> FloatArray:
-    _, sizes, bases = np.linalg.svd(states.weights, full_matrices=False)
+def _nrc2(centered: Any, states: States) -> FloatArray:
+    _, sizes, bases = np.linalg.svd(_on_host(states.weights), full_matrices=False)
     floor = sizes[..., :1] * max(states.weights.shape[-2:]) * states.epsilon
-    bases = np.where((sizes > floor)[..., np.newaxis], bases, 0.0)
-    outside = centered - (centered @ np.swapaxes(bases, -1, -2)) @ bases
+    bases = states.place(np.where((sizes > floor)[..., np.newaxis], bases, 0.0))
+    outside = centered - (centered @ bases.swapaxes(-1, -2)) @ bases
     total = _squares(centered)
     total = np.where((total > 0.0) & (sizes[..., 0] > 0.0), total, np.nan)
     return _squares(outside) / total
 
 
 def _nrc3(states: States) -> FloatArray:
-    grams = states.weights @ np.swapaxes(states.weights, -1, -2)
+    weights = _on_host(states.weights)
+    grams = weights @ np.swapaxes(weights, -1, -2)
     gammas = states.penalties[:, 0] * states.penalties[:, 1]
     return np.array(
         [
@@ -130,7 +147,7 @@ def _nrc3(states: States) -> FloatArray:
 
 
 def _distance(states: States) -> FloatArray:
-    triangles = np.linalg.qr(np.swapaxes(states.weights, -1, -2), mode="r")
+    triangles = np.linalg.qr(np.swapaxes(_on_host(states.weights), -1, -2), mode="r")
     known = np.isfinite(states.predicted[:, 0, 0])
     distance = least_distance(np.swapaxes(triangles, -1, -2), np.where(known[:, None, None], states.predicted, 0.0))
     return np.where(known, distance, np.nan)
