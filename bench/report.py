@@ -26,7 +26,10 @@ WORK: list[tuple[str, dict[str, Any], str, str]] = [
     ("measure", {"rows": 400_000, "d": 256, "dtype": "float32", "k": 3}, "whole report, 400,000 x 256 float32", ""),
     ("all_k", {"rows": 20_000, "d": 256, "dtype": "float64"}, "NRC1 for every k, 20,000 x 256 float64", ""),
     ("nrc3", {"k": 8}, "NRC3 at its best gamma, n = 8", ""),
-    ("cka", {"rows": 4_000, "d": 256}, "CKA, 4,000 x 256 float32", "N x N"),
+    ("nrc3_gamma", {"k": 8}, "that gamma, n = 8", ""),
+    ("cka", {"rows": 400_000, "d": 256}, "CKA, 400,000 x 256 float32", ""),
+    ("cka", {"rows": 4_000, "d": 256}, "CKA, 4,000 x 256 float32", ""),
+    ("cka", {"rows": 4_000, "d": 256}, "the same", "N x N"),
     ("gram", {"rows": 400_000, "d": 256, "dtype": "float32"}, "Gram, 400,000 x 256 float32", ""),
     ("gram", {"rows": 400_000, "d": 256, "dtype": "bfloat16"}, "Gram, 400,000 x 256 bfloat16", ""),
     ("gram", {"rows": 100_000, "d": 1024, "dtype": "float32"}, "Gram, 100,000 x 1024 float32", ""),
@@ -90,7 +93,7 @@ def _measured_on(record: dict[str, Any]) -> str:
     facts = record["machine"]
     return (
         f"Medians of interleaved runs with `{record['command']}` on {facts['processor']}, {facts['isa']}, "
-        f"{facts['threads of all contenders']} threads, {facts['date']}; error against float64; MB "
+        f"threads: {facts['threads of all contenders']}, {facts['date']}; error against float64; MB "
         "beyond the features. The rival is the fastest of all that were run, or the one named."
     )
 
@@ -107,7 +110,8 @@ def targets_table(record: dict[str, Any]) -> str:
 def page(record: dict[str, Any]) -> str:
     """Everything in a result file: the machine, its limits, the targets and every row."""
     facts = [f"| {name} | {value} |" for name, value in record["machine"].items()]
-    facts += [f"| limit: {name} | {value / 1e9:.4g} 10^9/s |" for name, value in record["limits"].items()]
+    for moment in ("limits", "limits at the end"):
+        facts += [f"| {moment}: {name} | {value / 1e9:.4g} 10^9/s |" for name, value in record.get(moment, {}).items()]
     parts = [
         "# Results",
         "Written by `bench/report.py`; what the columns mean is in `bench/README.md`.",

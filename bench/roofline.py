@@ -36,7 +36,7 @@ def plot_roofline(record: dict[str, Any], path: Path) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=9, frameon=False)
     facts = record["machine"]
-    figure.suptitle(f"{facts['processor']}, {facts['isa']}, {facts['threads of all contenders']} threads", fontsize=11)
+    figure.suptitle(f"{facts['processor']}, {facts['isa']}, threads: {facts['threads of all contenders']}", fontsize=11)
     figure.savefig(path, dpi=120)
 
 

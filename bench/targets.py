@@ -140,14 +140,15 @@ def above_limits(rows: list[Row]) -> Finding | None:
 
 def gamma_error(rows: list[Row]) -> Finding | None:
     """Of ours."""
-    ours = chosen(rows, "nrc3", lambda row: row["contender"].startswith(OURS))
+    ours = chosen(rows, "nrc3_gamma", lambda row: row["contender"].startswith(OURS))
     return worst(((row["error"], where(row)) for row in ours), most=True)
 
 
 def grid_error(rows: list[Row]) -> Finding | None:
     """The smallest of the grid."""
     return worst(
-        (row["error"], where(row)) for row in chosen(rows, "nrc3", lambda row: row["contender"].startswith("grid"))
+        (row["error"], where(row))
+        for row in chosen(rows, "nrc3_gamma", lambda row: row["contender"].startswith("grid"))
     )
 
 
@@ -278,6 +279,7 @@ TARGETS = [
         least_lead("all_k", ("loop",), every, lambda row: row["d"] / 4.0),
     ),
     Target("nrc3 at its best gamma", "100x the grid", 100.0, least_lead("nrc3", ("grid",), every)),
+    Target("gamma of nrc3", "100x the grid", 100.0, least_lead("nrc3_gamma", ("grid",), every)),
     Target("gamma of nrc3", "error at most 1e-12", 1e-12, gamma_error, most=True, form="{:.0e}"),
     Target("gamma of the grid", "its error is 1e-4 or worse", 1e-4, grid_error, form="{:.0e}"),
     Target("gram by two threads", "1.9x as fast as by one", 1.9, speed_up),

@@ -29,11 +29,15 @@ def rows(shapes: list[tuple[int, int]], dtypes: list[str], runs: int) -> Iterato
         return
     rates = {threads: measure_limits(threads, kernels.current_isa())["float32 flops"] for threads in (1, most)}
     for threads, rate in rates.items():
-        facts = {"routine": "scaling", "contender": f"peak rate of arithmetic, {threads} threads", "threads": threads}
+        facts = {"routine": "scaling", "contender": f"peak rate of arithmetic, {_counted(threads)}", "threads": threads}
         yield facts | {"flops per second": rate, "faster than one thread": rate / rates[1]}
     for shape in shapes:
         for dtype in dtypes:
             yield from _rows(Case(*shape, dtype), [1, most], runs)
+
+
+def _counted(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def _rows(case: Case, counts: list[int], runs: int) -> list[dict[str, Any]]:
@@ -64,7 +68,7 @@ def _rows(case: Case, counts: list[int], runs: int) -> list[dict[str, Any]]:
     problem = Problem(
         name="scaling",
         contenders=[
-            Contender(f"{name}, {threads} threads", partial(way, threads))
+            Contender(f"{name}, {_counted(threads)}", partial(way, threads))
             for name, way in ways.items()
             for threads in counts
         ],
