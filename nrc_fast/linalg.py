@@ -245,9 +245,9 @@ def row_space_and_inverse(weights: FloatArray, epsilon: float) -> tuple[FloatArr
 
     Examples
     --------
-    >>> basis, inverse = row_space_and_inverse(np.array([[0.0, 4.0]]), 2.0**-52)
-    >>> (basis + 0.0).tolist(), inverse.tolist()
-    ([[0.0, 1.0]], [[0.25]])
+    >>> basis, inverse = row_space_and_inverse(np.array([[3.0, 4.0]]), 2.0**-52)
+    >>> basis.round(12).tolist(), inverse.round(12).tolist()
+    ([[0.6, 0.8]], [[0.2]])
     """
     basis = row_space_basis(weights, epsilon)
     scaled, exponent = scale_to_unit(weights)

@@ -105,6 +105,22 @@ def test_row_space_basis_spans_the_rows_at_any_scale(n: int, d: int, scale: floa
     np.testing.assert_allclose(lost, 0.0, rtol=0, atol=4 * (n + d) * EPS * np.abs(weights).max() * d**0.5)
 
 
+@pytest.mark.parametrize(
+    ("n", "d", "rank"), [(1, 7, 1), (3, 5, 3), (5, 5, 5), (7, 3, 3), (4, 6, 2), (0, 3, 0), (2, 3, 0)]
+)
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_row_space_and_inverse_give_the_pseudo_inverse(n: int, d: int, rank: int, scale: float) -> None:
+    rng = np.random.default_rng(n + d)
+    weights = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, d))
+    basis, inverse = linalg.row_space_and_inverse(scale * weights, EPS)
+    assert np.array_equal(basis, linalg.row_space_basis(scale * weights, EPS))
+    assert inverse.shape == (n, rank)
+    values = np.linalg.svd(weights, compute_uv=False)[:rank]
+    # The pseudo-inverse is as large as 1/sigma_min, and known to eps times the condition of that.
+    tolerance = 16 * d * EPS * values[0] / values[-1] ** 2 if rank else 0.0
+    np.testing.assert_allclose(basis.T @ (scale * inverse).T, np.linalg.pinv(weights), rtol=0, atol=tolerance)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_row_space_basis_counts_rank_with_the_epsilon_of_the_stored_weights(dtype: Any) -> None:
     rng = np.random.default_rng(1)

@@ -83,9 +83,12 @@ def test_components_are_orthonormal_and_zero_beyond_the_rank() -> None:
 
 
 def test_what_definitions_leave_open() -> None:
-    H, W = features(9, 4), weights(2, 4).requires_grad_()
-    loss = nrc2_loss(H, torch.zeros_like(W, requires_grad=True))
+    H, W, none = features(9, 4).requires_grad_(), weights(2, 4).requires_grad_(), torch.zeros(2, 4, requires_grad=True)
+    loss = nrc2_loss(H, none)
+    loss.backward()
     assert loss.item() == pytest.approx(1.0, rel=8 * EPSILON)
+    assert not H.grad.any()
+    assert not none.grad.any()
     zeros = torch.zeros(3, 4, requires_grad=True)
     loss = nrc2_loss(zeros, W)
     loss.backward()
