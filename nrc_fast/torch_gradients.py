@@ -47,12 +47,10 @@ def gram_gradients(
     symmetric = (grad_gram + grad_gram.mT).double()
     grad_features, grad_shift = _outputs(features)
     for part, x in _blocks(features, shift):
-        if unit_rows:
-            u, lengths = _unit(x)
-            image = u @ symmetric
-            gradient = (image - u * (u * image).sum(dim=1, keepdim=True)) / lengths
-        else:
-            gradient = x @ symmetric
+        lengths = _divide_by_norms(x) if unit_rows else None
+        gradient = x @ symmetric
+        if lengths is not None:
+            gradient.addcmul_(x, (x * gradient).sum(dim=1, keepdim=True), value=-1.0).div_(lengths)
         gradient += grad_sums
         grad_features[part] = gradient
         grad_shift -= gradient.sum(dim=0)
@@ -86,19 +84,19 @@ def residual_gradients(
     grad_features, grad_shift = _outputs(features)
     grad_space = torch.zeros_like(space)
     for part, x in _blocks(features, shift):
-        rows, lengths = _unit(x) if unit_rows else (x, None)
+        lengths = _divide_by_norms(x) if unit_rows else None
         weights = 2.0 * grad[part, None].double()
-        coefficients = rows @ space.mT
+        coefficients = x @ space.mT
         captured = coefficients @ space
-        rest = rows - captured
+        rest = x.sub_(captured)
+        grad_space -= (weights * coefficients).mT @ rest
         if lengths is None:
-            gradient = weights * rest
+            gradient = rest.mul_(weights)
         else:
-            inside, outside = (values.square().sum(dim=1, keepdim=True) for values in (coefficients, rest))
-            gradient = weights * (inside * rest - outside * captured) / lengths
+            inside, outside = (torch.linalg.vector_norm(v, dim=1, keepdim=True).square() for v in (coefficients, rest))
+            gradient = rest.mul_(weights * inside).sub_(captured.mul_(weights * outside)).div_(lengths)
         grad_features[part] = gradient
         grad_shift -= gradient.sum(dim=0)
-        grad_space -= (weights * coefficients).mT @ rest
     return grad_features, inverse @ grad_space, grad_shift
 
 
@@ -107,20 +105,25 @@ def _outputs(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(features: Tensor, shift: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-    """Which rows, and these about the shift in float64."""
+    """Which rows, and a copy of these about the shift in float64.
+
+    It is changed in place: a small batch would else spend its time on the pages of new tensors.
+    """
     count, d = features.shape
     step = max(BLOCK_VALUES // d, 1)
     for first in range(0, count, step):
         part = slice(first, first + step)
-        rows = features[part].double()
-        yield part, rows if shift is None else rows - shift
+        rows = features[part].to(torch.float64, copy=True)
+        yield part, rows if shift is None else rows.sub_(shift)
 
 
-def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows over their norms, and the norms; 0 and 1 for a zero row. Squares neither overflow nor vanish."""
-    peaks = x.abs().amax(dim=1, keepdim=True)
+def _divide_by_norms(x: Tensor) -> Tensor:
+    """Turn rows into unit rows, and give their norms; 1 for a zero row. Squares neither overflow nor vanish."""
+    peaks = torch.linalg.vector_norm(x, ord=torch.inf, dim=1, keepdim=True)
     peaks = peaks.where(peaks > 0.0, 1.0)
-    scaled = x / peaks
-    norms = scaled.norm(dim=1, keepdim=True)
+    x /= peaks
+    norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     norms = norms.where(norms > 0.0, 1.0)
-    return scaled / norms, peaks * norms
+    x /= norms
+    lengths: Tensor = peaks * norms
+    return lengths

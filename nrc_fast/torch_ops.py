@@ -223,8 +223,8 @@ def nrc2_loss(H: Tensor, W: Tensor, *, convention: str | Convention = "nrc24") -
     Returns
     -------
     float64 tensor without dimensions
-        As `nrc1_loss`. For W = 0, where `nrc_fast.nrc2` is NaN, nothing is captured: the value is the energy and
-        the gradient of W is 0.
+        As `nrc1_loss`. For W = 0, where `nrc_fast.nrc2` is NaN, nothing is captured: the value is the energy of the
+        rows, and the gradient of W is 0.
 
     Raises
     ------
