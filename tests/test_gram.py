@@ -161,6 +161,45 @@ def test_tiles_shared_by_many_threads(arrays: Any, set_threads: SetThreads, dtyp
     assert (caught.value.count, caught.value.first) == (2, 7)
 
 
+@every_isa
+@pytest.mark.parametrize("columns_apart", [False, True], ids=["contiguous", "gathered"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_wide_rows_of_which_several_blocks_are_packed_at_a_time(
+    arrays: Any, set_threads: SetThreads, dtype: str, columns_apart: bool
+) -> None:
+    count, width = 530, 1501
+    cached_tile_bytes = 8 << 20
+    assert 8 * width * (width + 1) // 2 > cached_tile_bytes, "one block would do"
+    rng = np.random.default_rng(4)
+    values = rng.integers(-8, 9, (count, width)).astype(np.float64)
+    values[[255, 256, 511, 512, 529]] = 0.0
+    stored = arrays.store(values.T if columns_apart else values, dtype)
+    features = stored.T if columns_apart else stored
+    targets = rng.integers(-8, 9, (count, 5)).astype(np.float64)
+    shift = rng.integers(-2, 3, width).astype(np.float64)
+    x = values - shift
+    for threads in (1, 64):
+        set_threads(threads)
+        sums = gram(as_rows(features, "H"), shift=shift, targets=as_rows(targets, "Y"), unit="raw")
+        np.testing.assert_array_equal(sums.gram, np.tril(x.T @ x))
+        np.testing.assert_array_equal(sums.column_sums, x.sum(axis=0))
+        np.testing.assert_array_equal(sums.cross, targets.T @ x)
+        assert sums.zero_rows == 5
+        scaled = arrays.unit_rows(values)
+        tolerance = arrays.arithmetic_of(stored).epsilon * (5.0 + 2.0 * count**0.5)
+        magnitude = np.abs(scaled).T @ np.abs(scaled)
+        arrays.Expected(scaled.T @ scaled, magnitude, tolerance).check_triangle(sums.unit_gram, "unit Gram")
+
+        kept = features[520, 1500].item()
+        features[520, 1500] = np.nan
+        features[300, 0] = np.nan
+        with pytest.raises(NonFiniteRowsError) as caught:
+            gram(as_rows(features, "H"), shift=shift)
+        assert (caught.value.count, caught.value.first) == (2, 300)
+        features[520, 1500] = kept
+        features[300, 0] = values[300, 0]
+
+
 # ---- memory layouts ----
 
 
@@ -725,6 +764,15 @@ def test_the_order_of_rows_does_not_matter(arrays: Any, seed: int, count: int, w
     order = np.random.default_rng(seed).permutation(count)
     reference.check(gram(as_rows(features, "H"), unit="raw"))
     reference.check(gram(as_rows(features[order], "H"), unit="raw"), "permuted")
+
+
+@every_isa
+@pytest.mark.parametrize(("seed", "count"), [(54492, 259), (26, 356)])
+def test_sums_of_narrow_rows_are_no_long_chain(arrays: Any, seed: int, count: int) -> None:
+    features = random_rows(arrays, seed, count, 1, "float16")
+    shift = np.random.default_rng(seed).standard_normal(1)
+    reference = arrays.gram_reference(features, shift=shift)
+    reference.check(gram(as_rows(features, "H"), shift=shift))
 
 
 @every_isa

@@ -57,6 +57,8 @@ def stubbed(name: str) -> dict[str, Signature]:
             found[node.name] = signature_of(node)
         elif isinstance(node, ast.ClassDef):
             for member in node.body:
+                if isinstance(member, ast.Expr) or getattr(member, "name", "") == "__buffer__":
+                    continue  # no members, or memory that is no method of the compiled class
                 assert isinstance(member, ast.FunctionDef)
                 found[f"{node.name}.{member.name}"] = Signature() if member.decorator_list else signature_of(member)
     return found

@@ -1,5 +1,7 @@
 #include "cpu/buffer.h"
 
+#include <sys/mman.h>
+
 #include <array>
 #include <atomic>
 #include <cstdlib>
@@ -12,6 +14,7 @@ namespace {
 // Smaller blocks are quick to get, larger ones are worth giving back.
 constexpr std::size_t least_kept_size = std::size_t{16} << 10;
 constexpr std::size_t most_kept_size = std::size_t{16} << 20;
+constexpr std::size_t large_page = std::size_t{2} << 20;
 
 struct Block {
   void* memory;
@@ -79,6 +82,18 @@ Store store;
 
 bool is_kept(std::size_t size) { return size >= least_kept_size && size <= most_kept_size; }
 
+// Null where there is no memory.
+void* allocated(std::size_t size) {
+  const bool is_large = size >= 2 * large_page;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, is_large ? large_page : 64, size) != 0) return nullptr;
+#if defined(MADV_HUGEPAGE)
+  // A wish: ordinary pages are faulted in one by one, which for the tiles of wide rows takes longer than a block.
+  if (is_large) (void)madvise(memory, size / large_page * large_page, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
+
 // Up to an eighth more than asked for, so that nearly equal sizes share their blocks.
 std::size_t rounded(std::size_t size) {
   std::size_t step = 64;
@@ -92,7 +107,8 @@ Buffer::Buffer(std::int64_t bytes, Contents contents) {
   if (bytes <= 0) return;
   const std::size_t size = rounded(static_cast<std::size_t>(bytes));
   void* memory = is_kept(size) ? store.take(size) : nullptr;
-  if (memory == nullptr && posix_memalign(&memory, 64, size) != 0) throw std::bad_alloc();
+  if (memory == nullptr) memory = allocated(size);
+  if (memory == nullptr) throw std::bad_alloc();
   data_ = {memory, Release{size}};
   if (contents == Contents::zeros) std::memset(memory, 0, size);
 }

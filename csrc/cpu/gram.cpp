@@ -16,10 +16,9 @@ constexpr std::int64_t private_tile_bytes = std::int64_t{64} << 20;
 // What a group of tiles and its panels may take of a core's own cache.
 constexpr std::int64_t group_bytes = 768 << 10;
 
-// Tiles beyond this size leave that cache from one block of rows to the next; more rows are then packed at a time.
-constexpr std::int64_t cached_tile_bytes = 512 << 10;
-constexpr std::int64_t most_packed_bytes = 16 << 20;
-constexpr std::int64_t most_blocks = 4;
+// Tiles beyond this size go to memory and back for every batch of rows; a batch is then of more than one block.
+constexpr std::int64_t cached_tile_bytes = 8 << 20;
+constexpr std::int64_t most_blocks = 2;
 
 // Rows that are fetched ahead must not push out what is computed with.
 constexpr std::int64_t most_bytes_ahead = 1 << 20;
@@ -56,10 +55,8 @@ struct Geometry {
   }
 
   std::int64_t blocks_together(std::int64_t rows) const {
-    if (tile_bytes() <= cached_tile_bytes) return 1;
-    const std::int64_t fitting = most_packed_bytes / packed_block_bytes();
     const std::int64_t needed = round_up(rows, gram_block_rows) / gram_block_rows;
-    return std::max<std::int64_t>(1, std::min({fitting, needed, most_blocks}));
+    return tile_bytes() <= cached_tile_bytes ? 1 : std::min(needed, most_blocks);
   }
 };
 

@@ -17,11 +17,17 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
   const auto add_row = [&]() __attribute__((always_inline)) {
     Native<T> values[vectors];
 #pragma GCC unroll 3
-    for (int v = 0; v < vectors; ++v) values[v] = load<Native<T>>(right + v * lanes<T>);
+    for (int v = 0; v < vectors; ++v) {
+      values[v] = load<Native<T>>(right + v * lanes<T>);
+      keep_in_register(values[v]);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
-      for (int v = 0; v < vectors; ++v) sums[r][v] += left[r] * values[v];
+      for (int v = 0; v < vectors; ++v) {
+        sums[r][v] += left[r] * values[v];
+        keep_in_register(sums[r][v]);
+      }
     }
     left += left_width;
     right += right_width;

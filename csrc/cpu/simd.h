@@ -63,6 +63,16 @@ NRC_FAST_INLINE void store(void* target, V value) {
   __builtin_memcpy(target, &value, sizeof(V));
 }
 
+// A loaded vector that many instructions use: without this the compiler may load it again for each of them.
+template <class V>
+NRC_FAST_INLINE void keep_in_register(V& value) {
+#if defined(__x86_64__)
+  asm("" : "+v"(value));
+#else
+  (void)value;
+#endif
+}
+
 template <class To, class From>
 NRC_FAST_INLINE To reinterpret(From value) {
   static_assert(sizeof(To) == sizeof(From));
