@@ -99,6 +99,7 @@ struct LoadArguments {
   std::int64_t row_count;
   std::int64_t columns;
   std::int64_t padded_columns;
+  bool is_shifted;
   const void* shift_high;
   const void* shift_low;
   void* loaded;
@@ -132,7 +133,8 @@ struct SquareArguments {
 struct ResidualKernels {
   std::int64_t lanes;
   std::int64_t element_size;
-  void (*load[dtype_count])(const LoadArguments&);
+  // Loading computes the coefficients of the first few vectors, `project` those of the others.
+  void (*load[dtype_count])(const LoadArguments&, const BasisArguments&);
   void (*project)(const BasisArguments&);
   void (*explicit_residual)(const BasisArguments&);
   void (*image)(const BasisArguments&);

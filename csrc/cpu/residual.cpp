@@ -29,6 +29,7 @@ struct Basis {
       : vector_count(count),
         padded(round_up(columns, 2 * kernels.lanes)),
         values(count * padded * kernels.element_size),
+        is_shifted(shift_values != nullptr),
         shift(shift_values, columns, padded, kernels.element_size) {
     for (std::int64_t k = 0; k < count; ++k) {
       for (std::int64_t c = 0; c < columns; ++c) {
@@ -45,6 +46,7 @@ struct Basis {
   std::int64_t vector_count;
   std::int64_t padded;
   Buffer values;
+  bool is_shifted;
   Shift shift;
 };
 
@@ -98,20 +100,6 @@ void for_each_group(const Matrix& features, Range rows, Workspace& space, const 
   }
 }
 
-void load_group(const ResidualKernels& kernels, const Matrix& features, const Basis& basis, const RowGroup& group,
-                Workspace& space) {
-  kernels.load[static_cast<int>(features.dtype)](
-      {group.rows, group.row_stride, group.count, features.columns, basis.padded, basis.shift.high.get(),
-       basis.shift.low.get(), space.loaded.get(), space.energies.as<double>(), space.exponents.as<int>()});
-}
-
-// Infinite and NaN values make the energy so; rows that are only large are loaded scaled, and theirs is finite.
-void note_nonfinite(const RowGroup& group, Workspace& space) {
-  for (std::int64_t r = 0; r < group.count; ++r) {
-    if (!std::isfinite(space.energies.as<double>()[r])) merge(space.counts, nonfinite_row(group.first + r));
-  }
-}
-
 BasisArguments basis_arguments(const Basis& basis, const RowGroup& group, const Workspace& space) {
   return {space.loaded.get(),
           group.count,
@@ -121,6 +109,25 @@ BasisArguments basis_arguments(const Basis& basis, const RowGroup& group, const 
           space.coefficients.get(),
           space.residuals.as<double>(),
           nullptr};
+}
+
+// Loads the rows of a group and computes their coefficients.
+void project_group(const ResidualKernels& kernels, const Matrix& features, const Basis& basis, const RowGroup& group,
+                   Workspace& space) {
+  const BasisArguments arguments = basis_arguments(basis, group, space);
+  kernels.load[static_cast<int>(features.dtype)](
+      {group.rows, group.row_stride, group.count, features.columns, basis.padded, basis.is_shifted,
+       basis.shift.high.get(), basis.shift.low.get(), space.loaded.get(), space.energies.as<double>(),
+       space.exponents.as<int>()},
+      arguments);
+  kernels.project(arguments);
+}
+
+// Infinite and NaN values make the energy so; rows that are only large are loaded scaled, and theirs is finite.
+void note_nonfinite(const RowGroup& group, Workspace& space) {
+  for (std::int64_t r = 0; r < group.count; ++r) {
+    if (!std::isfinite(space.energies.as<double>()[r])) merge(space.counts, nonfinite_row(group.first + r));
+  }
 }
 
 // Sums of one basis over some rows.
@@ -201,13 +208,13 @@ class ResidualPass {
 
   void run_segment(Range rows, Workspace& space, std::vector<ResidualSums>& sums) const {
     for_each_group(features_, rows, space, [&](const RowGroup& group) {
-      rows_.count[static_cast<int>(features_.dtype)](
-          {group.rows, group.row_stride, group.count, features_.columns, group.first, false, &space.counts});
       for (std::size_t j = 0; j < jobs_.size(); ++j) {
-        load_group(kernels_, features_, bases_[j], group, space);
+        project_group(kernels_, features_, bases_[j], group, space);
         if (j == 0) note_nonfinite(group, space);
         add_group(jobs_[j], bases_[j], group, space, sums[j]);
       }
+      rows_.count[static_cast<int>(features_.dtype)](
+          {group.rows, group.row_stride, group.count, features_.columns, group.first, false, &space.counts});
     });
   }
 
@@ -222,8 +229,6 @@ class ResidualPass {
       raw_weights[r] = exponents[r] == 0 ? 1.0 : 0.0;
       unit_weights[r] = energies[r] > 0.0 ? 1.0 / energies[r] : 0.0;
     }
-    const BasisArguments arguments = basis_arguments(basis, group, space);
-    kernels_.project(arguments);
     kernels_.square_sums({space.coefficients.get(), group.count, basis.vector_count, raw_weights, unit_weights,
                           space.captured.as<double>(), sums.raw_squares.data(), sums.unit_squares.data()});
     bool cancels = false;
@@ -231,7 +236,7 @@ class ResidualPass {
       residuals[r] = energies[r] - space.captured.as<double>()[r];
       cancels = cancels || residuals[r] < least_expanded() * energies[r];
     }
-    if (cancels) kernels_.explicit_residual(arguments);
+    if (cancels) kernels_.explicit_residual(basis_arguments(basis, group, space));
     for (std::int64_t r = 0; r < group.count; ++r) {
       const double residual = unscaled_square(residuals[r], exponents[r]);
       sums.raw += residual;
@@ -325,9 +330,8 @@ RowCounts summed_pass(const ResidualKernels& kernels, const Matrix& features, co
       std::fill_n(segment, size, 0.0);
       for_each_group(features, {first, std::min(first + segment_rows, rows.last)}, spaces[index],
                      [&](const RowGroup& group) {
-                       load_group(kernels, features, basis, group, spaces[index]);
+                       project_group(kernels, features, basis, group, spaces[index]);
                        note_nonfinite(group, spaces[index]);
-                       kernels.project(basis_arguments(basis, group, spaces[index]));
                        visit(group, spaces[index], segment);
                      });
       for (std::int64_t i = 0; i < size; ++i) totals[i] += segment[i];

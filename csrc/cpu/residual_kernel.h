@@ -8,8 +8,13 @@
 
 namespace nrc_fast::NRC_FAST_ISA {
 
-constexpr int residual_rows = 4;
-constexpr int residual_vectors = vector_registers == 32 ? 4 : 3;
+// Vectors whose coefficients are computed while the rows are loaded.
+constexpr int leading_vectors = 4;
+
+// Rows at a time, so that the sums fit the registers and hide the latency of the products.
+constexpr int loaded_rows = vector_registers == 32 ? 4 : 2;
+constexpr int projected_rows = vector_registers == 32 ? 4 : 3;
+constexpr int explicit_rows_together = 4;
 
 template <class T>
 constexpr double smallest_safe_energy = sizeof(T) == 8 ? 0x1p-900 : 0x1p-80;
@@ -45,41 +50,22 @@ int load_scaled_row(const LoadArguments& task, const Row* row, T* loaded, double
   return exponent;
 }
 
-template <class T, class Row>
-void load_block(const LoadArguments& task) {
-  constexpr int N = lanes<T>;
-  // While one group is computed the next is on its way: the hardware would start over with every group.
-  const std::int64_t ahead = task.row_count * task.row_stride;
-  const T* const high = static_cast<const T*>(task.shift_high);
-  const T* const low = static_cast<const T*>(task.shift_low);
-  for (std::int64_t r = 0; r < task.row_count; ++r) {
-    const Row* const row = static_cast<const Row*>(task.rows) + r * task.row_stride;
-    T* const loaded = static_cast<T*>(task.loaded) + r * task.padded_columns;
-    Native<T> energy[2] = {};
-    std::int64_t c = 0;
-    for (; c + 2 * N <= task.columns; c += 2 * N) {
-      __builtin_prefetch(row + ahead + c);
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v) {
-        const auto column = c + v * N;
-        const auto value =
-            (load_rows_as<T>(row + column) - load<Native<T>>(high + column)) - load<Native<T>>(low + column);
-        energy[v] += value * value;
-        store(loaded + column, value);
-      }
-    }
-    for (; c < task.columns; c += N) {
-      const auto count = task.columns - c < N ? task.columns - c : N;
-      const auto value = (load_partial_as<T>(row + c, count) - load<Native<T>>(high + c)) - load<Native<T>>(low + c);
-      energy[0] += value * value;
-      store(loaded + c, value);
-    }
-    double total = static_cast<double>(horizontal_sum<T, N>(energy[0] + energy[1]));
-    task.exponents[r] = 0;
-    if (!(total > smallest_safe_energy<T> && total < largest_safe_energy<T>)) {
-      task.exponents[r] = load_scaled_row<T, Row>(task, row, loaded, &total);
-    }
-    task.energies[r] = total;
+// What up to four vectors add up to each.
+template <class T, int count>
+NRC_FAST_INLINE Vector<T, 4> sums_of(const Native<T> (&vectors)[count]) {
+  static_assert(count >= 1 && count <= 4);
+  const Native<T> zero = {};
+  return horizontal_sums<T>(vectors[0], count > 1 ? vectors[count > 1 ? 1 : 0] : zero,
+                            count > 2 ? vectors[count > 2 ? 2 : 0] : zero, count > 3 ? vectors[count - 1] : zero);
+}
+
+template <class T, int count>
+NRC_FAST_INLINE void store_coefficients(T* target, Vector<T, 4> values) {
+  if constexpr (count == 4) {
+    store(target, values);
+  } else {
+#pragma GCC unroll 3
+    for (int v = 0; v < count; ++v) target[v] = values[v];
   }
 }
 
@@ -90,43 +76,172 @@ NRC_FAST_INLINE void project_tile(const BasisArguments& task, std::int64_t row, 
   const T* const basis = static_cast<const T*>(task.basis) + vector * task.padded_columns;
   Native<T> sums[rows][vectors] = {};
   for (std::int64_t c = 0; c < task.padded_columns; c += N) {
-    Native<T> directions[vectors];
+    Native<T> values[rows];
 #pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) directions[v] = load<Native<T>>(basis + v * task.padded_columns + c);
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-      const auto value = load<Native<T>>(loaded + r * task.padded_columns + c);
-#pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) sums[r][v] += value * directions[v];
-    }
-  }
-  T* const coefficients = static_cast<T*>(task.coefficients);
-#pragma GCC unroll 4
-  for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < rows; ++r) values[r] = load<Native<T>>(loaded + r * task.padded_columns + c);
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
-      coefficients[(row + r) * task.vector_count + vector + v] = horizontal_sum<T, N>(sums[r][v]);
+      const auto direction = load<Native<T>>(basis + v * task.padded_columns + c);
+#pragma GCC unroll 4
+      for (int r = 0; r < rows; ++r) sums[r][v] += values[r] * direction;
     }
+  }
+  T* const coefficients = static_cast<T*>(task.coefficients) + row * task.vector_count + vector;
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; ++r) {
+    store_coefficients<T, vectors>(coefficients + r * task.vector_count, sums_of<T, vectors>(sums[r]));
   }
 }
 
 template <class T, int rows>
 NRC_FAST_INLINE void project_rows(const BasisArguments& task, std::int64_t row) {
-  std::int64_t vector = 0;
-  for (; vector + residual_vectors <= task.vector_count; vector += residual_vectors) {
-    project_tile<T, rows, residual_vectors>(task, row, vector);
-  }
+  std::int64_t vector = task.vector_count < leading_vectors ? task.vector_count : leading_vectors;
+  for (; vector + 4 <= task.vector_count; vector += 4) project_tile<T, rows, 4>(task, row, vector);
   const std::int64_t left = task.vector_count - vector;
   if (left == 3) project_tile<T, rows, 3>(task, row, vector);
   if (left == 2) project_tile<T, rows, 2>(task, row, vector);
   if (left == 1) project_tile<T, rows, 1>(task, row, vector);
 }
 
+// The coefficients that loading has left. The last tile goes back over rows that are done, to be a whole one.
 template <class T>
 void project(const BasisArguments& task) {
-  std::int64_t row = 0;
-  for (; row + residual_rows <= task.row_count; row += residual_rows) project_rows<T, residual_rows>(task, row);
-  for (; row < task.row_count; ++row) project_rows<T, 1>(task, row);
+  constexpr int rows = projected_rows;
+  if (task.row_count < rows) {
+    for (std::int64_t row = 0; row < task.row_count; ++row) project_rows<T, 1>(task, row);
+    return;
+  }
+  for (std::int64_t row = 0; row < task.row_count; row += rows) {
+    project_rows<T, rows>(task, row + rows <= task.row_count ? row : task.row_count - rows);
+  }
+}
+
+template <class T, int vectors>
+NRC_FAST_INLINE void project_leading(const BasisArguments& task, std::int64_t row) {
+  if constexpr (vectors > 0) project_tile<T, 1, vectors>(task, row, 0);
+}
+
+// How far ahead of a row another one is fetched: at least as many as are loaded together, and some kilobytes.
+template <class Row>
+NRC_FAST_INLINE std::int64_t rows_ahead(std::int64_t row_stride) {
+  constexpr std::int64_t least_bytes = 3 << 10;
+  const std::int64_t row_bytes = (row_stride < 0 ? -row_stride : row_stride) * static_cast<std::int64_t>(sizeof(Row));
+  const std::int64_t needed = row_bytes > 0 ? (least_bytes + row_bytes - 1) / row_bytes : 0;
+  return needed > loaded_rows ? needed : loaded_rows;
+}
+
+// Loads `loaded_rows` rows from `first` on, the last one again where there are fewer, and holds them against the
+// leading vectors while they are in registers.
+template <class T, class Row, bool shifted, int vectors>
+NRC_FAST_INLINE void load_rows(const LoadArguments& task, const BasisArguments& basis, std::int64_t first) {
+  constexpr int N = lanes<T>;
+  constexpr int rows = loaded_rows;
+  // The hardware alone loses its way between several rows.
+  const std::int64_t ahead = rows_ahead<Row>(task.row_stride) * task.row_stride;
+  const T* const directions = static_cast<const T*>(basis.basis);
+  std::int64_t row[rows];
+  const Row* source[rows];
+  T* target[rows];
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; ++r) {
+    row[r] = first + r < task.row_count ? first + r : task.row_count - 1;
+    source[r] = static_cast<const Row*>(task.rows) + row[r] * task.row_stride;
+    target[r] = static_cast<T*>(task.loaded) + row[r] * task.padded_columns;
+  }
+  // Of the products with the vectors, and behind them the squares of the row.
+  Native<T> sums[rows][vectors + 1] = {};
+  const auto add = [&](std::int64_t c, const Native<T>(&loaded)[rows]) __attribute__((always_inline)) {
+    Native<T> values[rows];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+      values[r] = loaded[r];
+      if constexpr (shifted) {
+        values[r] -= load<Native<T>>(static_cast<const T*>(task.shift_high) + c);
+        // Of a float64 shift nothing is left.
+        if constexpr (sizeof(T) == 4) values[r] -= load<Native<T>>(static_cast<const T*>(task.shift_low) + c);
+      }
+      sums[r][vectors] += values[r] * values[r];
+      store(target[r] + c, values[r]);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      const auto direction = load<Native<T>>(directions + v * basis.padded_columns + c);
+#pragma GCC unroll 4
+      for (int r = 0; r < rows; ++r) sums[r][v] += values[r] * direction;
+    }
+  };
+  std::int64_t c = 0;
+  for (; c + 2 * N <= task.columns; c += 2 * N) {
+#pragma GCC unroll 2
+    for (int step = 0; step < 2; ++step) {
+      Native<T> loaded[rows];
+#pragma GCC unroll 4
+      for (int r = 0; r < rows; ++r) {
+        if (step == 0) __builtin_prefetch(source[r] + ahead + c);
+        loaded[r] = load_rows_as<T>(source[r] + c + step * N);
+      }
+      add(c + step * N, loaded);
+    }
+  }
+  for (; c < task.columns; c += N) {
+    Native<T> loaded[rows];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+      loaded[r] = load_partial_as<T>(source[r] + c, task.columns - c < N ? task.columns - c : N);
+    }
+    add(c, loaded);
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; ++r) {
+    T* const coefficients = static_cast<T*>(basis.coefficients) + row[r] * basis.vector_count;
+    double total;
+    if constexpr (vectors < 4) {
+      const auto found = sums_of<T, vectors + 1>(sums[r]);
+      store_coefficients<T, vectors>(coefficients, found);
+      total = static_cast<double>(found[vectors]);
+    } else {
+      store_coefficients<T, 4>(coefficients, horizontal_sums<T>(sums[r][0], sums[r][1], sums[r][2], sums[r][3]));
+      total = static_cast<double>(horizontal_sum<T, N>(sums[r][4]));
+    }
+    task.exponents[row[r]] = 0;
+    if (!(total > smallest_safe_energy<T> && total < largest_safe_energy<T>)) {
+      task.exponents[row[r]] = load_scaled_row<T, Row>(task, source[r], target[r], &total);
+      project_leading<T, vectors>(basis, row[r]);
+    }
+    task.energies[row[r]] = total;
+  }
+}
+
+template <class T, class Row, bool shifted, int vectors>
+void load_all_rows(const LoadArguments& task, const BasisArguments& basis) {
+  for (std::int64_t first = 0; first < task.row_count; first += loaded_rows) {
+    load_rows<T, Row, shifted, vectors>(task, basis, first);
+  }
+}
+
+template <class T, class Row, bool shifted>
+NRC_FAST_INLINE void load_for(const LoadArguments& task, const BasisArguments& basis) {
+  switch (basis.vector_count) {
+    case 0:
+      return load_all_rows<T, Row, shifted, 0>(task, basis);
+    case 1:
+      return load_all_rows<T, Row, shifted, 1>(task, basis);
+    case 2:
+      return load_all_rows<T, Row, shifted, 2>(task, basis);
+    case 3:
+      return load_all_rows<T, Row, shifted, 3>(task, basis);
+    default:
+      return load_all_rows<T, Row, shifted, leading_vectors>(task, basis);
+  }
+}
+
+template <class T, class Row>
+void load_block(const LoadArguments& task, const BasisArguments& basis) {
+  if (task.is_shifted) {
+    load_for<T, Row, true>(task, basis);
+  } else {
+    load_for<T, Row, false>(task, basis);
+  }
 }
 
 template <class T, int rows>
@@ -172,7 +287,8 @@ NRC_FAST_INLINE void explicit_rows(const BasisArguments& task, std::int64_t row)
 template <class T>
 void explicit_residual(const BasisArguments& task) {
   std::int64_t row = 0;
-  for (; row + residual_rows <= task.row_count; row += residual_rows) explicit_rows<T, residual_rows>(task, row);
+  constexpr int rows = explicit_rows_together;
+  for (; row + rows <= task.row_count; row += rows) explicit_rows<T, rows>(task, row);
   for (; row < task.row_count; ++row) explicit_rows<T, 1>(task, row);
 }
 
@@ -213,18 +329,68 @@ inline void image(const BasisArguments& task) {
   }
 }
 
+// With so few vectors that their sums stay in registers.
+template <class T, int count>
+void square_few(const SquareArguments& task) {
+  const T* coefficients = static_cast<const T*>(task.coefficients);
+  double raw[count] = {};
+  double unit[count] = {};
+  for (std::int64_t r = 0; r < task.row_count; ++r, coefficients += count) {
+    double captured = 0.0;
+#pragma GCC unroll 4
+    for (int k = 0; k < count; ++k) {
+      const double square = static_cast<double>(coefficients[k]) * static_cast<double>(coefficients[k]);
+      captured += square;
+      raw[k] += task.raw_weights[r] * square;
+      unit[k] += task.unit_weights[r] * square;
+    }
+    task.captured[r] = captured;
+  }
+#pragma GCC unroll 4
+  for (int k = 0; k < count; ++k) {
+    task.raw_sums[k] += raw[k];
+    task.unit_sums[k] += unit[k];
+  }
+}
+
 template <class T>
-void square_sums(const SquareArguments& task) {
+void square_many(const SquareArguments& task) {
+  constexpr int N = lanes<double>;
   const T* coefficients = static_cast<const T*>(task.coefficients);
   for (std::int64_t r = 0; r < task.row_count; ++r, coefficients += task.vector_count) {
-    double captured = 0.0;
-    for (std::int64_t k = 0; k < task.vector_count; ++k) {
+    Native<double> sums = {};
+    std::int64_t k = 0;
+    for (; k + N <= task.vector_count; k += N) {
+      const Native<double> value = widen(load<Vector<T, N>>(coefficients + k));
+      const Native<double> square = value * value;
+      sums += square;
+      add_widened(task.raw_sums + k, task.raw_weights[r] * square);
+      add_widened(task.unit_sums + k, task.unit_weights[r] * square);
+    }
+    double captured = horizontal_sum<double, N>(sums);
+    for (; k < task.vector_count; ++k) {
       const double square = static_cast<double>(coefficients[k]) * static_cast<double>(coefficients[k]);
       captured += square;
       task.raw_sums[k] += task.raw_weights[r] * square;
       task.unit_sums[k] += task.unit_weights[r] * square;
     }
     task.captured[r] = captured;
+  }
+}
+
+template <class T>
+void square_sums(const SquareArguments& task) {
+  switch (task.vector_count) {
+    case 1:
+      return square_few<T, 1>(task);
+    case 2:
+      return square_few<T, 2>(task);
+    case 3:
+      return square_few<T, 3>(task);
+    case 4:
+      return square_few<T, 4>(task);
+    default:
+      return square_many<T>(task);
   }
 }
 
