@@ -59,6 +59,13 @@ T read_as(const char* source) {
   return value;
 }
 
+inline double bfloat16_value(std::uint16_t bits) {
+  const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof(value));
+  return static_cast<double>(value);
+}
+
 // One value, for the few that are needed one by one.
 inline double element(const Matrix& matrix, std::int64_t row, std::int64_t column) {
   const char* const source = matrix.row(row) + column * matrix.column_stride * size_of(matrix.dtype);
@@ -69,12 +76,8 @@ inline double element(const Matrix& matrix, std::int64_t row, std::int64_t colum
       return static_cast<double>(read_as<float>(source));
     case DType::float16:
       return float16_value(read_as<std::uint16_t>(source));
-    default: {
-      const std::uint32_t bits = static_cast<std::uint32_t>(read_as<std::uint16_t>(source)) << 16;
-      float value;
-      std::memcpy(&value, &bits, sizeof(value));
-      return static_cast<double>(value);
-    }
+    default:
+      return bfloat16_value(read_as<std::uint16_t>(source));
   }
 }
 

@@ -105,10 +105,12 @@ class GramPass {
         rows_(table.rows()),
         g_(table, request),
         shift_(request.shift, g_.columns, g_.padded, g_.kernels.element_size),
-        no_shift_(nullptr, g_.columns, g_.padded, g_.kernels.element_size),
-        unit_shift_(round_up(g_.columns, 8) * 8) {
-    if (request.unit_rows_are_shifted && request.shift != nullptr) {
-      std::copy_n(request.shift, g_.columns, unit_shift_.as<double>());
+        unit_shift_(request.unit_rows_are_shifted && request.shift != nullptr ? round_up(g_.columns, 8) * 8 : 0) {
+    if (unit_shift_.get() != nullptr) std::copy_n(request.shift, g_.columns, unit_shift_.as<double>());
+    if (request.cross == nullptr) return;
+    target_shift_ = Buffer(request.targets.columns * 8);
+    if (request.target_shift != nullptr) {
+      std::copy_n(request.target_shift, request.targets.columns, target_shift_.as<double>());
     }
   }
 
@@ -173,8 +175,11 @@ class GramPass {
   }
 
   void process(Workspace& space, const Batch& batch, int parts) const {
-    pack(space, batch, parts, shift_, nullptr);
-    inspect(space, batch, parts);
+    // Unit rows alone are packed once, with the norms that were taken before; else those in the cache are used again.
+    const bool is_unit_only = request_.gram == nullptr && request_.cross == nullptr && request_.unit_gram != nullptr;
+    if (is_unit_only) inspect(space, batch, parts);
+    pack(space, batch, parts, is_unit_only ? space.norms.as<double>() : nullptr);
+    if (!is_unit_only) inspect(space, batch, parts);
     for (std::int64_t b = 0; b < batch.blocks(); ++b) {
       if (!has_finite_sums(space, batch, b)) count_nonfinite(space, batch, batch.block(b));
       add_block_sums(space, b);
@@ -184,7 +189,7 @@ class GramPass {
     if (request_.gram != nullptr) fill_tiles(space, batch, parts, space.tiles, request_.unit_gram ? none : ahead);
     if (request_.cross != nullptr) fill_cross(space, batch, parts);
     if (request_.unit_gram == nullptr) return;
-    pack(space, batch, parts, request_.unit_rows_are_shifted ? shift_ : no_shift_, space.norms.as<double>());
+    if (!is_unit_only) pack(space, batch, parts, space.norms.as<double>());
     fill_tiles(space, batch, parts, space.unit_tiles, ahead);
   }
 
@@ -204,7 +209,7 @@ class GramPass {
   }
 
   // Leaves the sums of the columns of each block beside it.
-  void pack(const Workspace& space, const Batch& batch, int parts, const Shift& shift, const double* norms) const {
+  void pack(const Workspace& space, const Batch& batch, int parts, const double* norms) const {
     std::memset(space.block_sums.get(), 0,
                 static_cast<std::size_t>(batch.blocks() * g_.padded * g_.kernels.element_size));
     parallel_for(parts, [&](int p) {
@@ -213,8 +218,8 @@ class GramPass {
         const Range rows = batch.block(b);
         g_.kernels.pack[static_cast<int>(request_.features.dtype)](
             {source_row(batch, rows.first), batch.source.row_stride, rows.last - rows.first, g_.columns, panels.first,
-             panels.last, shift.high.get(), shift.low.get(), norms == nullptr ? nullptr : norms + rows.first,
-             unit_shift_.as<double>(), packed_block(space, b), block_sums(space, b)});
+             panels.last, shift_.high.get(), shift_.low.get(), norms == nullptr ? nullptr : norms + rows.first,
+             request_.unit_rows_are_shifted, unit_shift_.as<double>(), packed_block(space, b), block_sums(space, b)});
       }
     });
   }
@@ -234,19 +239,12 @@ class GramPass {
         rows_.norms[dtype]({data, batch.source.row_stride, count, g_.columns, unit_shift_.as<double>(),
                             space.norms.as<double>() + rows.first});
       }
-      if (request_.cross != nullptr) load_targets(space, batch, rows);
+      if (request_.cross != nullptr) {
+        load_as_double(request_.targets, batch.first + rows.first, count, target_shift_.as<double>(),
+                       space.targets.as<double>() + rows.first * request_.targets.columns);
+      }
     });
     for (const RowCounts& part : counts) merge(space.counts, part);
-  }
-
-  void load_targets(const Workspace& space, const Batch& batch, Range rows) const {
-    const std::int64_t count = request_.targets.columns;
-    for (std::int64_t r = rows.first; r < rows.last; ++r) {
-      for (std::int64_t t = 0; t < count; ++t) {
-        const double shift = request_.target_shift != nullptr ? request_.target_shift[t] : 0.0;
-        space.targets.as<double>()[r * count + t] = element(request_.targets, batch.first + r, t) - shift;
-      }
-    }
   }
 
   void fill_tiles(const Workspace& space, const Batch& batch, int parts, const Buffer& tiles, RowsAhead ahead) const {
@@ -342,8 +340,8 @@ class GramPass {
   const RowKernels& rows_;
   Geometry g_;
   Shift shift_;
-  Shift no_shift_;
   Buffer unit_shift_;
+  Buffer target_shift_;
 };
 
 }  // namespace

@@ -10,25 +10,33 @@
 
 namespace nrc_fast::NRC_FAST_ISA {
 
+template <class Row, bool shifted>
+NRC_FAST_INLINE double row_energy(const Row* row, const double* shift, std::int64_t columns) {
+  constexpr int N = lanes<double>;
+  constexpr int chains = 4;
+  Native<double> energies[chains] = {};
+  const auto add = [&](Native<double> value, std::int64_t c, int chain) __attribute__((always_inline)) {
+    if constexpr (shifted) value -= load<Native<double>>(shift + c);
+    energies[chain] += value * value;
+  };
+  std::int64_t c = 0;
+  for (; c + chains * N <= columns; c += chains * N) {
+#pragma GCC unroll 4
+    for (int i = 0; i < chains; ++i) add(load_rows_as<double>(row + c + i * N), c + i * N, i);
+  }
+  for (; c + N <= columns; c += N) add(load_rows_as<double>(row + c), c, 0);
+  if (c < columns) add(load_partial_as<double>(row + c, columns - c), c, 0);
+  return horizontal_sum<double, N>((energies[0] + energies[1]) + (energies[2] + energies[3]));
+}
+
 template <class Row>
 void row_norms(const NormArguments& task) {
-  constexpr int N = lanes<double>;
   constexpr double smallest_safe = 0x1p-900;
   constexpr double largest_safe = 0x1p900;
   for (std::int64_t r = 0; r < task.row_count; ++r) {
     const Row* const row = static_cast<const Row*>(task.rows) + r * task.row_stride;
-    Native<double> energy = {};
-    std::int64_t c = 0;
-    for (; c + N <= task.columns; c += N) {
-      const Native<double> value = load_rows_as<double>(row + c) - load<Native<double>>(task.shift + c);
-      energy += value * value;
-    }
-    if (c < task.columns) {
-      const Native<double> value =
-          load_partial_as<double>(row + c, task.columns - c) - load<Native<double>>(task.shift + c);
-      energy += value * value;
-    }
-    const double total = horizontal_sum<double, N>(energy);
+    const double total = task.shift != nullptr ? row_energy<Row, true>(row, task.shift, task.columns)
+                                               : row_energy<Row, false>(row, nullptr, task.columns);
     const bool safe = total > smallest_safe && total < largest_safe;
     if (safe) {
       task.norms[r] = __builtin_sqrt(total);

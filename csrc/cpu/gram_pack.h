@@ -1,4 +1,4 @@
-// Packs a block of rows into panels, converted, shifted and scaled on the way, and sums its columns.
+// Packs a block of rows into panels, converted, shifted and scaled on the way, and sums the columns of h - shift.
 #pragma once
 
 #include "cpu/gram_panel.h"
@@ -24,9 +24,12 @@ NRC_FAST_INLINE T inverse_norm(double norm) {
   return norm == 0.0 || !is_ordinary_norm<T>(norm) ? T(0) : static_cast<T>(1.0 / norm);
 }
 
-template <class T, class Row, bool scaled, bool partial, int vectors>
+// What is stored of a row h: h - shift, h / norm or (h - shift) / norm.
+enum class Rule { plain, unit, shifted_unit };
+
+template <class T, class Row, Rule rule, bool partial, int vectors>
 NRC_FAST_INLINE void pack_columns(const PackArguments& task, std::int64_t column, T* target, std::int64_t first,
-                                  std::int64_t last) {
+                                  std::int64_t last, const T* scales) {
   const T* const shift_high = static_cast<const T*>(task.shift_high) + column;
   const T* const shift_low = static_cast<const T*>(task.shift_low) + column;
   Native<T> high[vectors];
@@ -39,7 +42,7 @@ NRC_FAST_INLINE void pack_columns(const PackArguments& task, std::int64_t column
   }
   for (std::int64_t row = first; row < last; ++row, target += vectors * lanes<T>) {
     const Row* const source = static_cast<const Row*>(task.rows) + row * task.row_stride + column;
-    const T scale = scaled ? inverse_norm<T>(task.row_norms[row]) : T(1);
+    const T scale = rule == Rule::plain ? T(1) : scales[row - first];
 #pragma GCC unroll 3
     for (int v = 0; v < vectors; ++v) {
       const int offset = v * lanes<T>;
@@ -52,10 +55,13 @@ NRC_FAST_INLINE void pack_columns(const PackArguments& task, std::int64_t column
       } else {
         value = load_rows_as<T>(source + offset);
       }
-      value = (value - high[v]) - low[v];
-      if constexpr (scaled) value *= scale;
-      sums[v] += value;
-      store(target + offset, value);
+      const Native<T> shifted = (value - high[v]) - low[v];
+      sums[v] += shifted;
+      if constexpr (rule == Rule::unit) {
+        store(target + offset, value * scale);
+      } else {
+        store(target + offset, rule == Rule::plain ? shifted : shifted * scale);
+      }
     }
   }
   T* const totals = static_cast<T*>(task.column_sums) + column;
@@ -66,40 +72,45 @@ NRC_FAST_INLINE void pack_columns(const PackArguments& task, std::int64_t column
 }
 
 // The last panel, which may be narrow and end within a vector.
-template <class T, class Row, bool scaled>
+template <class T, class Row, Rule rule>
 NRC_FAST_INLINE void pack_last_columns(const PackArguments& task, std::int64_t column, int width, T* target,
-                                       std::int64_t first, std::int64_t last) {
+                                       std::int64_t first, std::int64_t last, const T* scales) {
   switch (width / lanes<T>) {
     case 1:
-      return pack_columns<T, Row, scaled, true, 1>(task, column, target, first, last);
+      return pack_columns<T, Row, rule, true, 1>(task, column, target, first, last, scales);
     case 2:
-      return pack_columns<T, Row, scaled, true, 2>(task, column, target, first, last);
+      return pack_columns<T, Row, rule, true, 2>(task, column, target, first, last, scales);
     default:
-      return pack_columns<T, Row, scaled, true, panel_vectors>(task, column, target, first, last);
+      return pack_columns<T, Row, rule, true, panel_vectors>(task, column, target, first, last, scales);
   }
 }
 
-template <class T, class Row, bool scaled>
+template <class T, class Row, Rule rule>
 void pack_rows_of(const PackArguments& task) {
   const std::int64_t whole_panels = task.columns / panel_width<T>;
   // Rows of few columns lie close together: twice as many at once. Not all, or the sums would be one long chain.
   const std::int64_t together = task.columns <= panel_width<T> ? 2 * pack_rows : pack_rows;
   for (std::int64_t first = 0; first < task.row_count; first += together) {
     const std::int64_t last = first + together < task.row_count ? first + together : task.row_count;
+    T scales[2 * pack_rows];
+    if constexpr (rule != Rule::plain) {
+      for (std::int64_t r = first; r < last; ++r) scales[r - first] = inverse_norm<T>(task.row_norms[r]);
+    }
     for (std::int64_t panel = task.first_panel; panel < task.last_panel; ++panel) {
       const std::int64_t column = panel * panel_width<T>;
       const int width = width_of<T>(panel, task.columns);
       T* const target = static_cast<T*>(task.packed) + offset_of<T>(panel, task.row_count) + first * width;
       if (panel < whole_panels) {
-        pack_columns<T, Row, scaled, false, panel_vectors>(task, column, target, first, last);
+        pack_columns<T, Row, rule, false, panel_vectors>(task, column, target, first, last, scales);
       } else {
-        pack_last_columns<T, Row, scaled>(task, column, width, target, first, last);
+        pack_last_columns<T, Row, rule>(task, column, width, target, first, last, scales);
       }
     }
   }
 }
 
-// ||row - shift|| = norm * 2^exponent, of a row whose square, or whose norm itself, may over- or underflow.
+// ||row - shift|| = norm * 2^exponent (no shift: null), of a row whose square, or whose norm itself, may over- or
+// underflow.
 struct ScaledNorm {
   double norm;
   int exponent;
@@ -109,7 +120,7 @@ template <class Row>
 NRC_FAST_INLINE ScaledNorm scaled_norm(const Row* row, const double* shift, std::int64_t columns) {
   double largest = 0.0;
   for (std::int64_t c = 0; c < columns; ++c) {
-    const double value = as_double(row[c]) - shift[c];
+    const double value = as_double(row[c]) - (shift != nullptr ? shift[c] : 0.0);
     if (!is_finite(value)) return {value, 0};
     const double magnitude = value < 0 ? -value : value;
     if (magnitude > largest) largest = magnitude;
@@ -118,7 +129,7 @@ NRC_FAST_INLINE ScaledNorm scaled_norm(const Row* row, const double* shift, std:
   (void)__builtin_frexp(largest, &exponent);
   double energy = 0.0;
   for (std::int64_t c = 0; c < columns; ++c) {
-    const double value = __builtin_ldexp(as_double(row[c]) - shift[c], -exponent);
+    const double value = __builtin_ldexp(as_double(row[c]) - (shift != nullptr ? shift[c] : 0.0), -exponent);
     energy += value * value;
   }
   return {__builtin_sqrt(energy), exponent};
@@ -134,7 +145,8 @@ void pack_extreme_row(const PackArguments& task, std::int64_t r) {
     const int width = width_of<T>(panel, task.columns);
     T* const target = static_cast<T*>(task.packed) + offset_of<T>(panel, task.row_count) + r * width;
     for (std::int64_t c = first; c < first + width && c < task.columns; ++c) {
-      const double value = __builtin_ldexp(as_double(row[c]) - task.unit_shift[c], -norm.exponent) / norm.norm;
+      const double shift = task.unit_shift != nullptr ? task.unit_shift[c] : 0.0;
+      const double value = __builtin_ldexp(as_double(row[c]) - shift, -norm.exponent) / norm.norm;
       target[c - first] = static_cast<T>(value);
     }
   }
@@ -142,13 +154,14 @@ void pack_extreme_row(const PackArguments& task, std::int64_t r) {
 
 template <class T, class Row>
 void pack(const PackArguments& task) {
-  if (task.row_norms != nullptr) {
-    pack_rows_of<T, Row, true>(task);
-    for (std::int64_t r = 0; r < task.row_count; ++r) {
-      if (!is_ordinary_norm<T>(task.row_norms[r])) pack_extreme_row<T, Row>(task, r);
-    }
+  if (task.row_norms == nullptr) return pack_rows_of<T, Row, Rule::plain>(task);
+  if (task.unit_rows_are_shifted) {
+    pack_rows_of<T, Row, Rule::shifted_unit>(task);
   } else {
-    pack_rows_of<T, Row, false>(task);
+    pack_rows_of<T, Row, Rule::unit>(task);
+  }
+  for (std::int64_t r = 0; r < task.row_count; ++r) {
+    if (!is_ordinary_norm<T>(task.row_norms[r])) pack_extreme_row<T, Row>(task, r);
   }
 }
 

@@ -115,9 +115,11 @@ NRC_FAST_INLINE void cross_columns(const CrossArguments& task, const T* features
   for (; t + 4 <= task.target_count; t += 4) {
     cross_strip<T, 4, vectors>(task, features, width, task.targets + t, cross + t * task.cross_stride);
   }
-  for (; t < task.target_count; ++t) {
-    cross_strip<T, 1, vectors>(task, features, width, task.targets + t, cross + t * task.cross_stride);
-  }
+  const std::int64_t left = task.target_count - t;
+  double* const rest = cross + t * task.cross_stride;
+  if (left == 3) cross_strip<T, 3, vectors>(task, features, width, task.targets + t, rest);
+  if (left == 2) cross_strip<T, 2, vectors>(task, features, width, task.targets + t, rest);
+  if (left == 1) cross_strip<T, 1, vectors>(task, features, width, task.targets + t, rest);
 }
 
 template <class T>

@@ -9,9 +9,9 @@
 
 namespace nrc_fast {
 
-// `shift_high`, `shift_low`, `packed` and `column_sums` have the element type of the kernels;
-// the shift is a sum of two such numbers, so that a float64 mean is subtracted from float32 rows exactly enough.
-// Shifts and sums are padded as the panels are. Rows have unit column stride.
+// The sums are those of h - shift, whatever is packed. `shift_high`, `shift_low`, `packed` and `column_sums` have the
+// element type of the kernels; the shift is a sum of two such numbers, so that a float64 mean is subtracted from
+// float32 rows exactly enough. Shifts and sums are padded as the panels are. Rows have unit column stride.
 struct PackArguments {
   const void* rows;
   std::int64_t row_stride;
@@ -21,8 +21,9 @@ struct PackArguments {
   std::int64_t last_panel;
   const void* shift_high;
   const void* shift_low;
-  const double* row_norms;   // null: rows as they are; else each is divided by its norm, and 0/0 is 0
-  const double* unit_shift;  // and their shift in float64, for norms that leave the range of the element type
+  const double* row_norms;     // null: h - shift; else each row is divided by its norm, and 0/0 is 0
+  bool unit_rows_are_shifted;  // whether the row that is divided is h - shift, or h
+  const double* unit_shift;    // that shift in float64, for norms that leave the range of the element type
   void* packed;
   void* column_sums;
 };
@@ -43,7 +44,7 @@ struct TileArguments {
   double* tile;
 };
 
-// `shift` is padded with zeros to a whole vector.
+// `shift` is null, or padded with zeros to a whole vector.
 struct NormArguments {
   const void* rows;
   std::int64_t row_stride;

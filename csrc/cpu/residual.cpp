@@ -383,17 +383,18 @@ RowCounts prediction_error(const Matrix& features, const double* weights, const 
   const std::int64_t outputs = targets.columns;
   const ResidualKernels& kernels = current_kernels().residual_float64();
   const Basis basis(kernels, weights, outputs, features.columns, nullptr);
-  return summed_pass(
-      kernels, features, basis, outputs, errors, [&](const RowGroup& group, Workspace& space, double* sums) {
-        for (std::int64_t r = 0; r < group.count; ++r) {
-          const int exponent = space.exponents.as<int>()[r];
-          for (std::int64_t t = 0; t < outputs; ++t) {
-            const double product = std::ldexp(space.coefficients.as<double>()[r * outputs + t], exponent);
-            const double error = product + bias[t] - element(targets, group.first + r, t);
-            sums[t] += error * error;
-          }
-        }
-      });
+  return summed_pass(kernels, features, basis, outputs, errors,
+                     [&](const RowGroup& group, Workspace& space, double* sums) {
+                       for (std::int64_t r = 0; r < group.count; ++r) {
+                         const int exponent = space.exponents.as<int>()[r];
+                         for (std::int64_t t = 0; t < outputs; ++t) {
+                           const double coefficient = space.coefficients.as<double>()[r * outputs + t];
+                           const double product = exponent == 0 ? coefficient : std::ldexp(coefficient, exponent);
+                           const double error = product + bias[t] - element(targets, group.first + r, t);
+                           sums[t] += error * error;
+                         }
+                       }
+                     });
 }
 
 }  // namespace nrc_fast

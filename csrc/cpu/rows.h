@@ -94,6 +94,32 @@ inline void gather(const Matrix& matrix, std::int64_t first, std::int64_t count,
   }
 }
 
+template <class Stored, class Convert>
+void convert_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, const double* shift, double* values,
+                  const Convert& convert) {
+  const std::int64_t step = matrix.column_stride * static_cast<std::int64_t>(sizeof(Stored));
+  for (std::int64_t r = 0; r < count; ++r, values += matrix.columns) {
+    const char* const row = matrix.row(first + r);
+    for (std::int64_t c = 0; c < matrix.columns; ++c) values[c] = convert(read_as<Stored>(row + c * step)) - shift[c];
+  }
+}
+
+// `count` rows of a matrix in memory as float64, less the shift: for the few columns that targets have.
+inline void load_as_double(const Matrix& matrix, std::int64_t first, std::int64_t count, const double* shift,
+                           double* values) {
+  switch (matrix.dtype) {
+    case DType::float64:
+      return convert_rows<double>(matrix, first, count, shift, values, [](double value) { return value; });
+    case DType::float32:
+      return convert_rows<float>(matrix, first, count, shift, values,
+                                 [](float value) { return static_cast<double>(value); });
+    case DType::float16:
+      return convert_rows<std::uint16_t>(matrix, first, count, shift, values, float16_value);
+    default:
+      return convert_rows<std::uint16_t>(matrix, first, count, shift, values, bfloat16_value);
+  }
+}
+
 // One thread's way to the rows of a matrix with unit column stride: in place where they have it, else gathered, or
 // read from their file into a buffer that stays in the cache.
 class RowReader {
