@@ -6,7 +6,7 @@ def matrix_of(array: object, dtype: int) -> Matrix: ...
 def address_of(array: object) -> int: ...
 
 class Memory:
-    def __init__(self, count: int) -> None: ...
+    def __init__(self, count: int, zeros: bool) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class ReadableFile:
@@ -54,8 +54,10 @@ def gram(
     features: Matrix,
     *,
     gram: int = 0,
+    gram_onto: int = 0,
     column_sums: int = 0,
     unit_gram: int = 0,
+    unit_gram_onto: int = 0,
     shift: int = 0,
     unit_rows_are_shifted: bool = False,
     targets: Matrix | None = None,

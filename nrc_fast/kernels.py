@@ -173,7 +173,8 @@ _read_environment()
 class GramSums:
     """Sums over the rows of one call; what was not asked for has no elements.
 
-    The energies are the traces of the shifted Gram matrices, of features and of targets.
+    The energies are the traces of the shifted Gram matrices, of features and of targets, without what the former was
+    added to.
     """
 
     rows: int
@@ -229,7 +230,17 @@ def _as_float64(array: FloatArray | None, shape: tuple[int, ...], name: str) -> 
 def zeros(*shape: int) -> FloatArray:
     """Zeros in memory that is kept when they go, so that the sums of the next batch cost no page faults."""
     count = math.prod(shape)
-    return np.zeros(shape) if count < LEAST_KEPT else np.frombuffer(memoryview(_cpu.Memory(count))).reshape(shape)
+    return np.zeros(shape) if count < LEAST_KEPT else _kept(count, zeros=True).reshape(shape)
+
+
+def _unset(*shape: int) -> FloatArray:
+    """The same for results that are written in any case."""
+    count = math.prod(shape)
+    return np.empty(shape) if count < LEAST_KEPT else _kept(count, zeros=False).reshape(shape)
+
+
+def _kept(count: int, *, zeros: bool) -> FloatArray:
+    return np.frombuffer(memoryview(_cpu.Memory(count, zeros)))
 
 
 def _address(array: FloatArray | None) -> int:
@@ -242,6 +253,8 @@ def gram(
     shift: FloatArray | None = None,
     plain: bool = True,
     unit: str | None = None,
+    onto: FloatArray | None = None,
+    unit_onto: FloatArray | None = None,
     targets: Rows | None = None,
     target_shift: FloatArray | None = None,
     target_moments: bool = False,
@@ -258,6 +271,8 @@ def gram(
         Whether the shifted Gram is wanted.
     unit : {None, "raw", "shifted"}
         The unit-row Gram ``sum u u^T``, u = x/||x||, of x = h or of x = h - s.
+    onto, unit_onto : (d, d) float64 arrays, optional
+        What the Gram and the unit-row Gram are added to; not changed.
     targets : Rows, optional
         For the cross moments ``sum (y - t)(h - s)^T``, (n, d).
     target_shift : (n,) float64 array, optional
@@ -276,10 +291,18 @@ def gram(
     """
     require_precision(precision)
     double = features.is_double or precision == "highest"
-    sums = _gram_once(features, shift, plain, unit, targets, target_shift, target_moments, double)
+    d = features.columns
+    shift = _as_float64(shift, (d,), "shift")
+    start = _as_float64(onto, (d, d), "onto"), _as_float64(unit_onto, (d, d), "unit_onto")
+    if targets is not None:
+        target_shift = _as_float64(target_shift, (targets.columns,), "target_shift")
+        if targets.count != features.count:
+            msg = f"features and targets differ in their rows: {features.count} and {targets.count}"
+            raise ValueError(msg)
+    sums = _gram_once(features, shift, plain, unit, start, targets, target_shift, target_moments, double)
     if sums.double_precision or sums.rows == 0 or _in_range_of_float32(sums):
         return sums
-    return _gram_once(features, shift, plain, unit, targets, target_shift, target_moments, True)
+    return _gram_once(features, shift, plain, unit, start, targets, target_shift, target_moments, True)
 
 
 def _in_range_of_float32(sums: GramSums) -> bool:
@@ -293,29 +316,26 @@ def _gram_once(
     shift: FloatArray | None,
     plain: bool,
     unit: str | None,
+    onto: tuple[FloatArray | None, FloatArray | None],
     targets: Rows | None,
     target_shift: FloatArray | None,
     target_moments: bool,
     double_precision: bool,
 ) -> GramSums:
     d = features.columns
-    shift = _as_float64(shift, (d,), "shift")
-    if targets is not None:
-        target_shift = _as_float64(target_shift, (targets.columns,), "target_shift")
-        if targets.count != features.count:
-            msg = f"features and targets differ in their rows: {features.count} and {targets.count}"
-            raise ValueError(msg)
-    plain_gram = zeros(d, d) if plain else zeros(0, 0)
-    unit_gram = zeros(d, d) if unit else zeros(0, 0)
+    plain_gram = _unset(d, d) if plain else zeros(0, 0)
+    unit_gram = _unset(d, d) if unit else zeros(0, 0)
     column_sums = zeros(d)
     n = 0 if targets is None else targets.columns
     cross = zeros(n, d)
-    target_gram, target_sums = (zeros(n, n), zeros(n)) if target_moments else (None, None)
+    target_gram, target_sums = (_unset(n, n), zeros(n)) if target_moments else (None, None)
     counts = _cpu.gram(
         features.matrix,
         gram=_address(plain_gram),
+        gram_onto=_address(onto[0]),
         column_sums=_address(column_sums),
         unit_gram=_address(unit_gram),
+        unit_gram_onto=_address(onto[1]),
         shift=_address(shift),
         unit_rows_are_shifted=unit == "shifted",
         targets=None if targets is None else targets.matrix,

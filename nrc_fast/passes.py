@@ -143,8 +143,14 @@ class _CenteredUnitGram(Sums):
         self.gram = np.zeros((len(mean), len(mean)))
 
     def add_chunk(self, chunk: Chunk) -> None:
-        sums = kernels.gram(chunk.features, shift=self.mean, plain=False, unit="shifted", precision=self.precision)
-        sums.unit_gram += self.gram
+        sums = kernels.gram(
+            chunk.features,
+            shift=self.mean,
+            plain=False,
+            unit="shifted",
+            unit_onto=self.gram,
+            precision=self.precision,
+        )
         self.gram = sums.unit_gram
 
     def arrays(self) -> dict[str, FloatArray]:

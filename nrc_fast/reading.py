@@ -227,7 +227,7 @@ def add_finite(sums: Sums, chunk: Chunk, *, skips: bool) -> None:
     if not skips:
         sums.add_chunk(chunk)
         return
-    if not chunk.has_finite_targets:
+    if not (sums.sees_targets or chunk.has_finite_targets):
         chunk = chunk.finite()
     try:
         sums.add_chunk(chunk)

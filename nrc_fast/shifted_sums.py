@@ -56,6 +56,8 @@ class ShiftedSums(Sums):
         Without them only counts and sums are added, which is all that means need.
     """
 
+    sees_targets = True
+
     def __init__(
         self,
         d: int,
@@ -135,11 +137,14 @@ class ShiftedSums(Sums):
             self._replace(self._state | {"counts": self._state["counts"] + _counted(skipped=chunk.skipped)})
             return
         shift, target_shift = self._state["shift"], self._state["target_shift"]
+        has_unit_gram = self.unit_rows and self.products
         sums = kernels.gram(
             features,
             shift=shift,
             plain=self.products,
-            unit="raw" if self.unit_rows and self.products else None,
+            unit="raw" if has_unit_gram else None,
+            onto=self._state["gram"] if self.products else None,
+            unit_onto=self._state["unit_gram"] if has_unit_gram else None,
             targets=targets,
             target_shift=None if targets is None else target_shift,
             target_moments=targets is not None,
@@ -170,15 +175,17 @@ class ShiftedSums(Sums):
             raise ValueError(msg)
 
     def _add(self, counts: FloatArray, magnitudes: FloatArray, sums: GramSums) -> None:
+        state = self._state
         new = {"counts": counts, "magnitudes": magnitudes, "column_sums": sums.column_sums}
+        if sums.target_gram is not None and sums.target_sums is not None:
+            new |= {"cross": sums.cross, "target_gram": sums.target_gram, "target_sums": sums.target_sums}
+        new = {name: np.add(part, state[name], out=part) for name, part in new.items()}
+        # The kernel has added them to those of the rows before.
         if self.products:
             new["gram"] = sums.gram
             if self.unit_rows:
                 new["unit_gram"] = sums.unit_gram
-        if sums.target_gram is not None and sums.target_sums is not None:
-            new |= {"cross": sums.cross, "target_gram": sums.target_gram, "target_sums": sums.target_sums}
-        state = self._state
-        self._replace(state | {name: np.add(part, state[name], out=part) for name, part in new.items()})
+        self._replace(state | new)
 
     # ---- parts of the rows ----
 

@@ -13,7 +13,15 @@ __all__ = ["Sums"]
 
 
 class Sums(ABC):
-    """Sums over rows: chunks are added, parts of several processes too, and the state can be kept as arrays."""
+    """Sums over rows: chunks are added, parts of several processes too, and the state can be kept as arrays.
+
+    Attributes
+    ----------
+    sees_targets : bool
+        Whether `add_chunk` refuses targets that are not finite, as features.
+    """
+
+    sees_targets = False
 
     def begin(self, chunk: Chunk | None, team: Team | None) -> None:  # noqa: B027 - most need nothing
         """Called with the first chunk, or None where there are no rows, before anything is added."""

@@ -438,21 +438,22 @@ def test_nrc3_of_a_covariance_and_its_curve(peer: Any) -> None:
 # ---- rows that are not finite ----
 
 
-def test_skipping_equals_measuring_the_other_rows() -> None:
+@pytest.mark.parametrize("bad_features", [[3, 77, 50], []], ids=["features and targets", "targets alone"])
+def test_skipping_equals_measuring_the_other_rows(bad_features: list[int]) -> None:
     rng = np.random.default_rng(0)
     H, Y, W = (
         spread_features(rng, 400, 6).astype(np.float32),
         rng.standard_normal((400, 2)),
         rng.standard_normal((2, 6)),
     )
-    H[[3, 77]] = np.nan
-    H[50, 2] = np.inf
+    H[bad_features[:2]] = np.nan
+    H[bad_features[2:], 2] = np.inf
     Y[200, 1] = np.nan
     keep = np.isfinite(H).all(axis=1) & np.isfinite(Y).all(axis=1)
     skipped = nrc.measure(H, Y, W, np.zeros(2), nonfinite="skip")
     kept = nrc.measure(H[keep], Y[keep], W, np.zeros(2))
-    assert skipped.skipped_rows == 4
-    assert skipped.samples == kept.samples == 396
+    assert skipped.skipped_rows == 400 - keep.sum()
+    assert skipped.samples == kept.samples == keep.sum()
     for name in ("nrc1", "nrc2", "nrc3", "mse", "cka", "linear_mse"):
         assert getattr(skipped, name) == pytest.approx(getattr(kept, name), rel=1e-12)
     assert nrc.nrc1(torch.from_numpy(H), 2, nonfinite="skip") == pytest.approx(

@@ -79,10 +79,11 @@ class ReadableFile {
   int descriptor_;
 };
 
-// Zeros for an array of float64 numbers.
+// Memory for an array of float64 numbers.
 class Memory {
  public:
-  explicit Memory(std::int64_t count) : buffer_(count * 8), count_(count) {}
+  Memory(std::int64_t count, bool zeros)
+      : buffer_(count * 8, zeros ? Contents::zeros : Contents::anything), count_(count) {}
   py::buffer_info info() const { return {buffer_.as<double>(), count_}; }
 
  private:
@@ -112,27 +113,24 @@ struct GramCounts {
   bool has_finite_sums = true;
 };
 
-double trace(const double* gram, std::int64_t size) {
-  double sum = 0.0;
-  for (std::int64_t i = 0; gram != nullptr && i < size; ++i) sum += gram[i * size + i];
-  return sum;
-}
-
 bool is_finite(const double* values, std::int64_t count) {
   double zero = 0.0;
   for (std::int64_t i = 0; values != nullptr && i < count; ++i) zero += 0.0 * values[i];
   return zero == 0.0;
 }
 
-GramCounts gram_of(const Matrix& features, Address gram_address, Address column_sums, Address unit_gram, Address shift,
-                   bool unit_rows_are_shifted, const Matrix* targets, Address target_shift, Address cross,
-                   Address target_gram, Address target_sums, bool double_precision) {
+GramCounts gram_of(const Matrix& features, Address gram_address, Address gram_onto, Address column_sums,
+                   Address unit_gram, Address unit_gram_onto, Address shift, bool unit_rows_are_shifted,
+                   const Matrix* targets, Address target_shift, Address cross, Address target_gram, Address target_sums,
+                   bool double_precision) {
   GramRequest request;
   request.features = features;
   request.shift = pointer<const double>(shift);
   request.gram = pointer<double>(gram_address);
+  request.gram_onto = pointer<const double>(gram_onto);
   request.column_sums = pointer<double>(column_sums);
   request.unit_gram = pointer<double>(unit_gram);
+  request.unit_gram_onto = pointer<const double>(unit_gram_onto);
   request.unit_rows_are_shifted = unit_rows_are_shifted;
   request.double_precision = double_precision;
   if (targets != nullptr) {
@@ -150,12 +148,14 @@ GramCounts gram_of(const Matrix& features, Address gram_address, Address column_
     own.gram = pointer<double>(target_gram);
     own.column_sums = pointer<double>(target_sums);
     own.double_precision = true;
-    counts.targets = gram(own);
-    counts.target_energy = trace(own.gram, targets->columns);
+    const GramTotals totals = gram(own);
+    counts.targets = totals.counts;
+    counts.target_energy = totals.energy;
     if (!are_usable(counts.targets)) return counts;
   }
-  counts.features = gram(request);
-  counts.energy = trace(request.gram, features.columns);
+  const GramTotals totals = gram(request);
+  counts.features = totals.counts;
+  counts.energy = totals.energy;
   counts.has_finite_sums = is_finite(request.column_sums, features.columns);
   return counts;
 }
@@ -239,9 +239,9 @@ PYBIND11_MODULE(_cpu, module) {
       .def(py::init<int>(), py::arg("descriptor"))
       .def_property_readonly("descriptor", &ReadableFile::descriptor);
 
-  py::class_<Memory>(module, "Memory", "Zeros for an array of float64 numbers; kept for the next one when it goes.",
+  py::class_<Memory>(module, "Memory", "For an array of float64 numbers; kept for the next one when it goes.",
                      py::buffer_protocol())
-      .def(py::init<std::int64_t>(), py::arg("count"))
+      .def(py::init<std::int64_t, bool>(), py::arg("count"), py::arg("zeros"))
       .def_buffer(&Memory::info);
 
   py::class_<RowCounts>(module, "RowCounts", "What the rows of one pass were like.")
@@ -262,10 +262,11 @@ PYBIND11_MODULE(_cpu, module) {
       .def(py::init(&make_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"), py::arg("unit_sums"),
            py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0);
 
-  module.def("gram", &gram_of, py::arg("features"), py::kw_only(), py::arg("gram") = 0, py::arg("column_sums") = 0,
-             py::arg("unit_gram") = 0, py::arg("shift") = 0, py::arg("unit_rows_are_shifted") = false,
-             py::arg("targets") = nullptr, py::arg("target_shift") = 0, py::arg("cross") = 0,
-             py::arg("target_gram") = 0, py::arg("target_sums") = 0, py::arg("double_precision") = false);
+  module.def("gram", &gram_of, py::arg("features"), py::kw_only(), py::arg("gram") = 0, py::arg("gram_onto") = 0,
+             py::arg("column_sums") = 0, py::arg("unit_gram") = 0, py::arg("unit_gram_onto") = 0, py::arg("shift") = 0,
+             py::arg("unit_rows_are_shifted") = false, py::arg("targets") = nullptr, py::arg("target_shift") = 0,
+             py::arg("cross") = 0, py::arg("target_gram") = 0, py::arg("target_sums") = 0,
+             py::arg("double_precision") = false);
   module.def("residual", &residual_of, py::arg("features"), py::arg("jobs"), py::arg("double_precision") = false);
   module.def("gram_product", &gram_product_of, py::arg("features"), py::kw_only(), py::arg("shift"), py::arg("vectors"),
              py::arg("count"), py::arg("image"), py::arg("column_sums"));

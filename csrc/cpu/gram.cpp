@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cpu/gram_order.h"
+#include "cpu/gram_output.h"
 #include "cpu/isa.h"
 #include "cpu/rows.h"
 #include "cpu/thread_pool.h"
@@ -62,12 +63,13 @@ struct Geometry {
 
 // Scratch and sums of the rows that are packed together.
 struct Workspace {
-  Workspace(const Geometry& g, const GramRequest& request)
-      : packed(g.blocks * g.packed_block_bytes()),
+  // `tiles` of each Gram: all of them, or one after the other if there are no more rows than are packed together.
+  Workspace(const Geometry& g, const GramRequest& request, std::int64_t tile_count)
+      : packed(g.blocks * g.packed_block_bytes(), Contents::anything),
         block_sums(g.blocks * g.padded * g.kernels.element_size),
         column_sums(g.padded * 8),
-        tiles(request.gram != nullptr ? g.tile_bytes() : 0),
-        unit_tiles(request.unit_gram != nullptr ? g.tile_bytes() : 0),
+        tiles(request.gram != nullptr ? tile_count * g.tile_size * 8 : 0, Contents::anything),
+        unit_tiles(request.unit_gram != nullptr ? tile_count * g.tile_size * 8 : 0, Contents::anything),
         norms(request.unit_gram != nullptr ? g.most_rows() * 8 : 0),
         reader(request.features, g.most_rows()),
         targets(request.cross != nullptr ? g.most_rows() * request.targets.columns * 8 : 0),
@@ -83,6 +85,7 @@ struct Workspace {
   Buffer targets;
   Buffer cross;
   RowCounts counts;
+  double energy = 0.0;  // of tiles that were written one after the other
 };
 
 // Rows that are packed together: one or more blocks of gram_block_rows.
@@ -91,8 +94,10 @@ struct Batch {
   std::int64_t count;
   RowBlock source;
   RowsAhead ahead;
+  bool is_first;  // of those of its workspace
 
-  std::int64_t blocks() const { return round_up(count, gram_block_rows) / gram_block_rows; }
+  // No rows at all are one empty block.
+  std::int64_t blocks() const { return std::max<std::int64_t>(round_up(count, gram_block_rows) / gram_block_rows, 1); }
   Range block(std::int64_t index) const {
     return {index * gram_block_rows, std::min((index + 1) * gram_block_rows, count)};
   }
@@ -105,6 +110,8 @@ class GramPass {
         rows_(table.rows()),
         g_(table, request),
         shift_(request.shift, g_.columns, g_.padded, g_.kernels.element_size),
+        output_(request.gram, request.gram_onto, g_.columns, g_.kernels.panel_width),
+        unit_output_(request.unit_gram, request.unit_gram_onto, g_.columns, g_.kernels.panel_width),
         unit_shift_(request.unit_rows_are_shifted && request.shift != nullptr ? round_up(g_.columns, 8) * 8 : 0) {
     if (unit_shift_.get() != nullptr) std::copy_n(request.shift, g_.columns, unit_shift_.as<double>());
     if (request.cross == nullptr) return;
@@ -114,31 +121,39 @@ class GramPass {
     }
   }
 
-  RowCounts run() {
+  GramTotals run() {
     const Matrix& features = request_.features;
     const double operations =
         static_cast<double>(features.rows) * static_cast<double>(g_.columns) * static_cast<double>(g_.columns + 1);
     const int parts = parts_for(operations, features.rows, thread_count());
+    // What is packed once needs no memory for its tiles.
+    is_direct_ = parts == 1 && features.rows <= g_.most_rows();
     const bool is_private = parts == 1 || parts * g_.tile_bytes() <= private_tile_bytes;
     std::vector<Workspace> spaces;
-    for (int p = 0; p < (is_private ? parts : 1); ++p) spaces.emplace_back(g_, request_);
+    for (int p = 0; p < (is_private ? parts : 1); ++p) {
+      spaces.emplace_back(g_, request_, is_direct_ ? 1 : g_.order.size());
+    }
     if (is_private) {
-      parallel_for(parts, [&](int p) { run_rows(spaces[p], share(features.rows, parts, p)); });
+      parallel_for(parts,
+                   [&](int p) { run_rows(spaces[static_cast<std::size_t>(p)], share(features.rows, parts, p)); });
     } else {
       run_shared(spaces[0], parts);
     }
-    RowCounts counts;
-    for (const Workspace& space : spaces) merge(counts, space.counts);
-    if (are_usable(counts)) add_results(spaces, parts);
-    return counts;
+    GramTotals totals;
+    for (const Workspace& space : spaces) merge(totals.counts, space.counts);
+    if (!are_usable(totals.counts)) return totals;
+    add_sums(spaces);
+    totals.energy = is_direct_ ? spaces[0].energy : write_grams(spaces, parts);
+    return totals;
   }
 
  private:
   void run_rows(Workspace& space, Range rows) const {
-    for (std::int64_t first = rows.first; first < rows.last; first += g_.most_rows()) {
+    // And one empty batch.
+    for (std::int64_t first = rows.first; first == rows.first || first < rows.last; first += g_.most_rows()) {
       const std::int64_t count = std::min(g_.most_rows(), rows.last - first);
       const RowBlock source = space.reader.rows(request_.features, first, count, rows.last, space.counts);
-      process(space, {first, count, source, rows_ahead({first + count, rows.last})}, 1);
+      process(space, {first, count, source, rows_ahead({first + count, rows.last}), first == rows.first}, 1);
     }
   }
 
@@ -146,7 +161,7 @@ class GramPass {
   void run_shared(Workspace& space, int parts) const {
     for (std::int64_t first = 0; first < request_.features.rows; first += g_.most_rows()) {
       const std::int64_t count = std::min(g_.most_rows(), request_.features.rows - first);
-      process(space, {first, count, gather_shared(space, first, count, parts), {}}, parts);
+      process(space, {first, count, gather_shared(space, first, count, parts), {}, first == 0}, parts);
     }
   }
 
@@ -184,13 +199,13 @@ class GramPass {
       if (!has_finite_sums(space, batch, b)) count_nonfinite(space, batch, batch.block(b));
       add_block_sums(space, b);
     }
-    RowsAhead none;
-    RowsAhead ahead = batch.ahead;
-    if (request_.gram != nullptr) fill_tiles(space, batch, parts, space.tiles, request_.unit_gram ? none : ahead);
+    if (is_direct_ && !are_usable(space.counts)) return;
+    const RowsAhead ahead = unit_output_.is_wanted() ? RowsAhead{} : batch.ahead;
+    if (output_.is_wanted()) space.energy = fill_tiles(space, batch, parts, space.tiles, output_, ahead);
     if (request_.cross != nullptr) fill_cross(space, batch, parts);
-    if (request_.unit_gram == nullptr) return;
+    if (!unit_output_.is_wanted()) return;
     if (!is_unit_only) pack(space, batch, parts, space.norms.as<double>());
-    fill_tiles(space, batch, parts, space.unit_tiles, ahead);
+    fill_tiles(space, batch, parts, space.unit_tiles, unit_output_, batch.ahead);
   }
 
   char* packed_block(const Workspace& space, std::int64_t block) const {
@@ -247,19 +262,33 @@ class GramPass {
     for (const RowCounts& part : counts) merge(space.counts, part);
   }
 
-  void fill_tiles(const Workspace& space, const Batch& batch, int parts, const Buffer& tiles, RowsAhead ahead) const {
+  // Tiles that are written at once are of one part; their trace.
+  double fill_tiles(const Workspace& space, const Batch& batch, int parts, const Buffer& tiles,
+                    const GramOutput& output, const RowsAhead& rows_ahead) const {
+    double trace = 0.0;
     parallel_for(parts, [&](int p) {
+      RowsAhead ahead = rows_ahead;
       g_.order.for_each_group(share(g_.order.size(), parts, p), [&](Range pairs) {
         for (std::int64_t b = 0; b < batch.blocks(); ++b) {
-          const Range rows = batch.block(b);
           for (std::int64_t i = pairs.first; i < pairs.last; ++i) {
-            g_.kernels.tile({packed_block(space, b), rows.last - rows.first, g_.columns, g_.order[i].left,
-                             g_.order[i].right, tiles.as<double>() + i * g_.tile_size},
-                            ahead);
+            double* const tile = tiles.as<double>() + (is_direct_ ? 0 : i * g_.tile_size);
+            add_products(space, batch, b, g_.order[i], tile, ahead);
+            if (!is_direct_) continue;
+            output.write(g_.order[i], &tile, 1);
+            trace += output.trace(g_.order[i], tile);
           }
         }
       });
     });
+    return trace;
+  }
+
+  void add_products(const Workspace& space, const Batch& batch, std::int64_t block, const TilePair& pair, double* tile,
+                    RowsAhead& ahead) const {
+    const Range rows = batch.block(block);
+    g_.kernels.tile({packed_block(space, block), rows.last - rows.first, g_.columns, pair.left, pair.right, tile,
+                     batch.is_first && block == 0},
+                    ahead);
   }
 
   void fill_cross(const Workspace& space, const Batch& batch, int parts) const {
@@ -303,7 +332,7 @@ class GramPass {
     for (std::int64_t c = 0; c < g_.columns; ++c) space.column_sums.as<double>()[c] += block_sum(space, block, c);
   }
 
-  void add_results(const std::vector<Workspace>& spaces, int parts) const {
+  void add_sums(const std::vector<Workspace>& spaces) const {
     for (const Workspace& space : spaces) {
       for (std::int64_t c = 0; request_.column_sums != nullptr && c < g_.columns; ++c) {
         request_.column_sums[c] += space.column_sums.as<double>()[c];
@@ -314,40 +343,52 @@ class GramPass {
         }
       }
     }
-    parallel_for(parts, [&](int p) {
-      const Range pairs = share(g_.order.size(), parts, p);
-      for (const Workspace& space : spaces) {
-        if (request_.gram != nullptr) add_tiles(space.tiles, pairs, request_.gram);
-        if (request_.unit_gram != nullptr) add_tiles(space.unit_tiles, pairs, request_.unit_gram);
-      }
-    });
   }
 
-  void add_tiles(const Buffer& tiles, Range pairs, double* gram) const {
-    const std::int64_t width = g_.kernels.panel_width;
-    for (std::int64_t pair = pairs.first; pair < pairs.last; ++pair) {
-      const std::int64_t left = g_.order[pair].left * width;
-      const std::int64_t right = g_.order[pair].right * width;
-      const double* tile = tiles.as<double>() + pair * g_.tile_size;
-      for (std::int64_t i = left; i < std::min(left + width, g_.columns); ++i, tile += width) {
-        for (std::int64_t j = right; j < std::min(right + width, i + 1); ++j)
-          gram[i * g_.columns + j] += tile[j - right];
+  // Adds up the tiles of all parts; the trace of the Gram.
+  double write_grams(const std::vector<Workspace>& spaces, int parts) const {
+    double trace = 0.0;
+    for (std::int64_t i = 0; output_.is_wanted() && i < g_.order.size(); ++i) {
+      for (const Workspace& space : spaces) {
+        trace += output_.trace(g_.order[i], space.tiles.as<double>() + i * g_.tile_size);
       }
     }
+    std::vector<std::vector<const double*>> tiles(static_cast<std::size_t>(parts),
+                                                  std::vector<const double*>(spaces.size()));
+    parallel_for(parts, [&](int p) {
+      std::vector<const double*>& own = tiles[static_cast<std::size_t>(p)];
+      const Range pairs = share(g_.order.size(), parts, p);
+      for (std::int64_t i = pairs.first; i < pairs.last; ++i) {
+        if (output_.is_wanted()) write_tile(output_, spaces, &Workspace::tiles, i, own);
+        if (unit_output_.is_wanted()) write_tile(unit_output_, spaces, &Workspace::unit_tiles, i, own);
+      }
+    });
+    return trace;
+  }
+
+  void write_tile(const GramOutput& output, const std::vector<Workspace>& spaces, Buffer Workspace::* buffer,
+                  std::int64_t index, std::vector<const double*>& tiles) const {
+    for (std::size_t t = 0; t < spaces.size(); ++t) {
+      tiles[t] = (spaces[t].*buffer).as<double>() + index * g_.tile_size;
+    }
+    output.write(g_.order[index], tiles.data(), tiles.size());
   }
 
   const GramRequest& request_;
   const RowKernels& rows_;
   Geometry g_;
   Shift shift_;
+  GramOutput output_;
+  GramOutput unit_output_;
+  bool is_direct_ = false;  // tiles are written at once
   Buffer unit_shift_;
   Buffer target_shift_;
 };
 
 }  // namespace
 
-RowCounts gram(const GramRequest& request) {
-  if (request.features.rows == 0 || request.features.columns == 0) return {};
+GramTotals gram(const GramRequest& request) {
+  if (request.features.columns == 0) return {};
   return GramPass(current_kernels(), request).run();
 }
 

@@ -5,20 +5,26 @@
 
 namespace nrc_fast {
 
-// With s the shift and t the target shift (null: zero), adds to the given float64 arrays
-//   gram         d x d, lower triangle   sum (h - s)(h - s)^T
-//   column_sums  d                       sum (h - s)
-//   unit_gram    d x d, lower triangle   sum u u^T with u = x / ||x||, x = h, or h - s if unit_rows_are_shifted
-//   cross        n x d                   sum (y - t)(h - s)^T
-// Any output may be null; cross needs targets. float64 rows are computed in float64; other rows in float32 blocks
-// of a few hundred rows added up in float64, or in float64 throughout if `double_precision`.
-// Nothing is added when a row of the features or targets is not finite: the counts say so.
+// With s the shift and t the target shift (null: zero), writes to the given float64 arrays
+//   gram         d x d   gram_onto + lower triangle of sum (h - s)(h - s)^T
+//   unit_gram    d x d   unit_gram_onto + the same of sum u u^T, u = x / ||x||, x = h or, if unit_rows_are_shifted, h -
+//   s
+// and adds to
+//   column_sums  d       sum (h - s)
+//   cross        n x d   sum (y - t)(h - s)^T
+// Any output may be null; cross needs targets. What a Gram is put onto may be null, for zeros, and is a matrix of its
+// own: the sum of many calls needs no pass of additions, and whoever is interrupted still has the old one.
+// float64 rows are computed in float64; other rows in float32 blocks of a few hundred rows added up in float64, or in
+// float64 throughout if `double_precision`.
+// Nothing is written when a row of the features or targets is not finite: the counts say so.
 struct GramRequest {
   Matrix features;
   const double* shift = nullptr;
   double* gram = nullptr;
+  const double* gram_onto = nullptr;
   double* column_sums = nullptr;
   double* unit_gram = nullptr;
+  const double* unit_gram_onto = nullptr;
   bool unit_rows_are_shifted = false;
   Matrix targets;
   const double* target_shift = nullptr;
@@ -26,7 +32,13 @@ struct GramRequest {
   bool double_precision = false;
 };
 
-RowCounts gram(const GramRequest& request);
+// What the rows were like, and the trace of the Gram that was asked for, without what it was put onto.
+struct GramTotals {
+  RowCounts counts;
+  double energy = 0.0;
+};
+
+GramTotals gram(const GramRequest& request);
 
 // Rows of one float32 block, after which its sums are added to float64.
 constexpr std::int64_t gram_block_rows = 256;

@@ -7,11 +7,12 @@ namespace nrc_fast::NRC_FAST_ISA {
 
 constexpr std::int64_t line_bytes = 64;
 
-// tile[r][c] += sum over rows k of left[k][r] * right[k][c], in registers, then added to float64. The products leave
+// tile[r][c] += sum over rows k of left[k][r] * right[k][c], in registers, then added to float64, or put in place of
+// what was there. The products leave
 // the memory idle: for every two rows one line is fetched, first of the rows that come next, at last of the tile.
 template <class T, int rows, int vectors>
 NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int left_width, const T* right,
-                                     int right_width, double* tile, RowsAhead& ahead) {
+                                     int right_width, double* tile, bool is_first, RowsAhead& ahead) {
   constexpr int width = panel_width<T>;
   Native<T> sums[rows][vectors] = {};
   const auto add_row = [&]() __attribute__((always_inline)) {
@@ -52,10 +53,17 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
     add_rows(row_count - last_rows, reinterpret_cast<const char*>(left), 0);
   }
   add_rows(last_rows, reinterpret_cast<const char*>(tile), line_bytes);
+  const auto put = [&](auto adds) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-  for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
-    for (int v = 0; v < vectors; ++v) add_widened(tile + r * width + v * lanes<T>, sums[r][v]);
+      for (int v = 0; v < vectors; ++v) put_widened<decltype(adds)::value>(tile + r * width + v * lanes<T>, sums[r][v]);
+    }
+  };
+  if (is_first) {
+    put(Constant<false>{});
+  } else {
+    put(Constant<true>{});
   }
 }
 
@@ -75,12 +83,14 @@ void gram_tile(const TileArguments& task, RowsAhead& ahead) {
     const int vectors = (needed + lanes<T> - 1) / lanes<T>;
     double* const strip = task.tile + first * width;
     if (vectors == 1) {
-      accumulate_tile<T, rows, 1>(task.row_count, left + first, left_width, right, right_width, strip, ahead);
+      accumulate_tile<T, rows, 1>(task.row_count, left + first, left_width, right, right_width, strip, task.is_first,
+                                  ahead);
     } else if (vectors == 2) {
-      accumulate_tile<T, rows, 2>(task.row_count, left + first, left_width, right, right_width, strip, ahead);
+      accumulate_tile<T, rows, 2>(task.row_count, left + first, left_width, right, right_width, strip, task.is_first,
+                                  ahead);
     } else {
       accumulate_tile<T, rows, panel_vectors>(task.row_count, left + first, left_width, right, right_width, strip,
-                                              ahead);
+                                              task.is_first, ahead);
     }
   }
 }

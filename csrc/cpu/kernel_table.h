@@ -35,6 +35,7 @@ struct RowsAhead {
 };
 
 // `tile` is [column of the left panel][column of the right panel], both of whole panels; right_panel <= left_panel.
+// The first products that a tile is given are put in place of what was there.
 struct TileArguments {
   const void* packed;
   std::int64_t row_count;
@@ -42,6 +43,7 @@ struct TileArguments {
   std::int64_t left_panel;
   std::int64_t right_panel;
   double* tile;
+  bool is_first;
 };
 
 // `shift` is null, or padded with zeros to a whole vector.

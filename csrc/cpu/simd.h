@@ -37,6 +37,11 @@ constexpr bool is_same = false;
 template <class A>
 constexpr bool is_same<A, A> = true;
 
+template <bool constant>
+struct Constant {
+  static constexpr bool value = constant;
+};
+
 template <class T, int N>
 struct VectorOf {
   typedef T type __attribute__((vector_size(sizeof(T) * N)));
@@ -147,24 +152,35 @@ NRC_FAST_INLINE Native<double> widen(Vector<float, lanes<double>> value) {
 
 NRC_FAST_INLINE Native<double> widen(Native<double> value) { return value; }
 
-// Adds a vector to float64 numbers. Not by way of memory: an accumulator whose address is taken leaves its register.
-NRC_FAST_INLINE void add_widened(double* target, Native<double> value) {
-  store(target, load<Native<double>>(target) + value);
+// Adds a vector to float64 numbers, or stores it there. Not by way of memory: an accumulator whose address is taken
+// leaves its register.
+template <bool adds>
+NRC_FAST_INLINE void put_widened(double* target, Native<double> value) {
+  store(target, adds ? load<Native<double>>(target) + value : value);
 }
 
-NRC_FAST_INLINE void add_widened(double* target, Native<float> value) {
+template <bool adds>
+NRC_FAST_INLINE void put_widened(double* target, Native<float> value) {
 #if defined(__AVX512F__)
   const auto whole = reinterpret<__m512>(value);
-  add_widened(target, reinterpret<Native<double>>(_mm512_cvtps_pd(_mm512_castps512_ps256(whole))));
-  add_widened(target + lanes<double>, reinterpret<Native<double>>(_mm512_cvtps_pd(_mm512_extractf32x8_ps(whole, 1))));
+  put_widened<adds>(target, reinterpret<Native<double>>(_mm512_cvtps_pd(_mm512_castps512_ps256(whole))));
+  put_widened<adds>(target + lanes<double>,
+                    reinterpret<Native<double>>(_mm512_cvtps_pd(_mm512_extractf32x8_ps(whole, 1))));
 #elif defined(__AVX2__)
   const auto whole = reinterpret<__m256>(value);
-  add_widened(target, reinterpret<Native<double>>(_mm256_cvtps_pd(_mm256_castps256_ps128(whole))));
-  add_widened(target + lanes<double>, reinterpret<Native<double>>(_mm256_cvtps_pd(_mm256_extractf128_ps(whole, 1))));
+  put_widened<adds>(target, reinterpret<Native<double>>(_mm256_cvtps_pd(_mm256_castps256_ps128(whole))));
+  put_widened<adds>(target + lanes<double>,
+                    reinterpret<Native<double>>(_mm256_cvtps_pd(_mm256_extractf128_ps(whole, 1))));
 #else
   using Wide = Vector<double, lanes<float>>;
-  store(target, load<Wide>(target) + __builtin_convertvector(value, Wide));
+  const Wide wide = __builtin_convertvector(value, Wide);
+  store(target, adds ? load<Wide>(target) + wide : wide);
 #endif
+}
+
+template <class V>
+NRC_FAST_INLINE void add_widened(double* target, V value) {
+  put_widened<true>(target, value);
 }
 
 // ---- rows of any dtype, as N values of the type that is computed with ----
