@@ -87,6 +87,7 @@ class HeadAlignment:
         if not self.is_defined:
             return
         rotated /= norm
+        self._roots = np.sqrt(self.eigenvalues)
         self._diagonal = rotated.diagonal()[::-1].copy()
         rotated.ravel()[:: len(ascending) + 1] = 0.0
         self._outside = float(np.vdot(rotated, rotated))
@@ -110,7 +111,16 @@ class HeadAlignment:
         >>> HeadAlignment(np.diag([3.0, 0.0]), sigma).nrc3(1.0), HeadAlignment(np.diag([0.0, 3.0]), sigma).nrc3(1.0)
         (0.0, 2.0)
         """
-        return float(self.nrc3_curve(np.array([gamma]))[0])
+        if not self.is_defined or not gamma >= 0.0:
+            return math.nan
+        # `nrc3_curve` for one gamma: a handful of calls of numpy, which is what the time of small n is made of.
+        shifted = self._roots - math.sqrt(gamma)
+        peak = max(abs(float(shifted[0])), abs(float(shifted[-1])))
+        if peak <= self._equality_tolerance() * float(self._roots[0]):
+            return math.nan
+        target = shifted / peak
+        difference = self._diagonal - target / math.sqrt(np.add.reduce(target * target))
+        return self._outside + float(np.add.reduce(difference * difference))
 
     def nrc3_curve(self, gammas: FloatArray) -> FloatArray:
         """NRC3 for many gammas.
@@ -132,12 +142,11 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return np.full(np.shape(gammas), math.nan)
-        roots = np.sqrt(self.eigenvalues)
         # A negative gamma has no root: NaN by definition.
-        shifted = roots - np.sqrt(np.where(gammas < 0.0, math.nan, gammas))[:, np.newaxis]
+        shifted = self._roots - np.sqrt(np.where(gammas < 0.0, math.nan, gammas))[:, np.newaxis]
         peak = np.abs(shifted).max(axis=1, keepdims=True)
         # What is left of a difference of equal numbers is noise, which must not be blown up to norm 1.
-        peak[peak <= self._equality_tolerance() * roots[0]] = math.nan
+        peak[peak <= self._equality_tolerance() * self._roots[0]] = math.nan
         target = shifted / peak
         target /= np.sqrt(np.square(target).sum(axis=1, keepdims=True))
         values: FloatArray = self._outside + np.square(self._diagonal - target).sum(axis=1)
@@ -172,7 +181,7 @@ class HeadAlignment:
         if smallest == 0.0 or largest - smallest <= self._equality_tolerance() * largest:
             return 0.0
         n = len(self.eigenvalues)
-        roots = np.sqrt(self.eigenvalues / largest)
+        roots = self._roots / math.sqrt(largest)
         mean_root, mean_share = float(roots.sum()) / n, float(self._diagonal.sum()) / n
         spread = roots - mean_root
         # The entries of G off the diagonal are orthogonal to S and to I.
