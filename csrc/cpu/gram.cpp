@@ -186,7 +186,9 @@ class GramPass {
     const std::int64_t count = std::min(g_.most_rows(), rows.last - rows.first);
     if (count <= 0 || needs_gathering(features) || features.row_stride != features.columns) return {};
     if (count * features.row_bytes() > most_bytes_ahead) return {};
-    return {features.row(rows.first), features.row(rows.first + count)};
+    const std::int64_t tiles = g_.order.size();
+    return {features.row(rows.first), features.row(rows.first + count),
+            (count * features.row_bytes() + tiles - 1) / tiles};
   }
 
   void process(Workspace& space, const Batch& batch, int parts) const {

@@ -8,14 +8,17 @@ namespace nrc_fast::NRC_FAST_ISA {
 constexpr std::int64_t line_bytes = 64;
 
 // tile[r][c] += sum over rows k of left[k][r] * right[k][c], in registers, then added to float64, or put in place of
-// what was there. The products leave
-// the memory idle: for every two rows one line is fetched, first of the rows that come next, at last of the tile.
+// what was there. The products leave the memory idle: with every two rows something is fetched, first of the rows that
+// come next, at last of the tile.
 template <class T, int rows, int vectors>
 NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int left_width, const T* right,
-                                     int right_width, double* tile, bool is_first, RowsAhead& ahead) {
+                                     int right_width, double* tile, bool is_first, RowsAhead& ahead,
+                                     std::int64_t ahead_bytes) {
   constexpr int width = panel_width<T>;
-  Native<T> sums[rows][vectors] = {};
-  const auto add_row = [&]() __attribute__((always_inline)) {
+  // Few sums would wait for one another: then every other row has its own.
+  constexpr int sets = rows * vectors < 8 ? 2 : 1;
+  Native<T> sums[sets][rows][vectors] = {};
+  const auto add_row = [&](int set) __attribute__((always_inline)) {
     Native<T> values[vectors];
 #pragma GCC unroll 3
     for (int v = 0; v < vectors; ++v) {
@@ -26,8 +29,8 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
       for (int v = 0; v < vectors; ++v) {
-        sums[r][v] += left[r] * values[v];
-        keep_in_register(sums[r][v]);
+        sums[set][r][v] += left[r] * values[v];
+        keep_in_register(sums[set][r][v]);
       }
     }
     left += left_width;
@@ -36,28 +39,28 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
   const auto add_rows = [&](std::int64_t count, const char* line, std::int64_t step) __attribute__((always_inline)) {
     for (; count >= 2; count -= 2, line += step) {
       __builtin_prefetch(line);
-      add_row();
-      add_row();
+      add_row(0);
+      add_row(sets - 1);
     }
-    if (count == 1) add_row();
+    if (count == 1) add_row(0);
   };
 
   // Only a strip of full width is one piece of memory.
   constexpr std::int64_t tile_lines = vectors == panel_vectors ? rows * width * std::int64_t{8} / line_bytes : 0;
   const std::int64_t last_rows = row_count >= 4 * tile_lines ? 2 * tile_lines : 0;
-  const std::int64_t ahead_bytes = (row_count - last_rows) / 2 * line_bytes;
-  if (ahead.last - ahead.next >= ahead_bytes) {
-    add_rows(row_count - last_rows, ahead.next, line_bytes);
-    ahead.next += ahead_bytes;
-  } else {
-    add_rows(row_count - last_rows, reinterpret_cast<const char*>(left), 0);
-  }
+  const std::int64_t steps = (row_count - last_rows) / 2;
+  const std::int64_t step = steps > 0 ? (ahead_bytes + steps - 1) / steps : 0;
+  add_rows(row_count - last_rows, step > 0 ? ahead.next : reinterpret_cast<const char*>(left), step);
+  ahead.next += steps * step;
   add_rows(last_rows, reinterpret_cast<const char*>(tile), line_bytes);
   const auto put = [&](auto adds) __attribute__((always_inline)) {
 #pragma GCC unroll 8
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
-      for (int v = 0; v < vectors; ++v) put_widened<decltype(adds)::value>(tile + r * width + v * lanes<T>, sums[r][v]);
+      for (int v = 0; v < vectors; ++v) {
+        if constexpr (sets == 2) sums[0][r][v] += sums[1][r][v];
+        put_widened<decltype(adds)::value>(tile + r * width + v * lanes<T>, sums[0][r][v]);
+      }
     }
   };
   if (is_first) {
@@ -77,20 +80,24 @@ void gram_tile(const TileArguments& task, RowsAhead& ahead) {
   const int right_width = width_of<T>(task.right_panel, task.columns);
   const T* const left = static_cast<const T*>(task.packed) + offset_of<T>(task.left_panel, task.row_count);
   const T* const right = static_cast<const T*>(task.packed) + offset_of<T>(task.right_panel, task.row_count);
+  const std::int64_t strips = left_width / rows;
   for (int first = 0; first < width && task.left_panel * width + first < task.columns; first += rows) {
+    const std::int64_t left_over = ahead.last - ahead.next;
+    const std::int64_t share = (ahead.tile_bytes + strips - 1) / strips;
+    const std::int64_t ahead_bytes = share < left_over ? share : (left_over > 0 ? left_over : 0);
     // On the diagonal only the columns up to the last row of the strip are below it.
     const int needed = is_diagonal ? first + rows : width;
     const int vectors = (needed + lanes<T> - 1) / lanes<T>;
     double* const strip = task.tile + first * width;
     if (vectors == 1) {
       accumulate_tile<T, rows, 1>(task.row_count, left + first, left_width, right, right_width, strip, task.is_first,
-                                  ahead);
+                                  ahead, ahead_bytes);
     } else if (vectors == 2) {
       accumulate_tile<T, rows, 2>(task.row_count, left + first, left_width, right, right_width, strip, task.is_first,
-                                  ahead);
+                                  ahead, ahead_bytes);
     } else {
       accumulate_tile<T, rows, panel_vectors>(task.row_count, left + first, left_width, right, right_width, strip,
-                                              task.is_first, ahead);
+                                              task.is_first, ahead, ahead_bytes);
     }
   }
 }

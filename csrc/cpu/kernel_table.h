@@ -28,10 +28,12 @@ struct PackArguments {
   void* column_sums;
 };
 
-// Memory that is fetched while something else is computed: the next line of it, and its end.
+// Memory that is fetched while something else is computed: what comes next of it, its end, and how much of it is
+// fetched with each tile, so that it comes evenly.
 struct RowsAhead {
   const char* next = nullptr;
   const char* last = nullptr;
+  std::int64_t tile_bytes = 0;
 };
 
 // `tile` is [column of the left panel][column of the right panel], both of whole panels; right_panel <= left_panel.
