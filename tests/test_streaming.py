@@ -215,26 +215,6 @@ def test_a_generator_that_was_read_says_so() -> None:
         nrc.measure(source, n=2)
 
 
-def test_a_source_whose_rows_change_is_found_out() -> None:
-    class Augmented:
-        """As a loader with random augmentation or dropout."""
-
-        def __init__(self, shrinks: bool) -> None:
-            self.rng = np.random.default_rng(0)
-            self.reads = 0
-            self.shrinks = shrinks
-
-        def __iter__(self) -> Iterator[np.ndarray]:
-            self.reads += 1
-            for _ in range(10):
-                yield self.rng.standard_normal((50 - self.shrinks * self.reads, 4))
-
-    with pytest.raises(RuntimeError, match="other features when it was read again"):
-        nrc.measure(Augmented(shrinks=False), n=1)
-    with pytest.raises(RuntimeError, match="gave 480 rows at this reading and 490 before"):
-        nrc.measure(Augmented(shrinks=True), n=1)
-
-
 # ---- batches ----
 
 
@@ -575,25 +555,3 @@ def test_all_rows_skipped_is_an_error_everywhere() -> None:
     ):
         with pytest.raises(ValueError, match=r"all .*rows hold NaN"):
             call()
-
-
-def test_a_second_read_of_one_metric_is_checked_too() -> None:
-    class Dropout:
-        def __init__(self) -> None:
-            self.rng = np.random.default_rng(0)
-
-        def __iter__(self) -> Iterator[np.ndarray]:
-            H, _, _ = draw(24, 400, 6, 2)
-            yield H * (self.rng.random(H.shape) > 0.1)
-
-    for convention in ("nrc24", "id25", "variance"):
-        with pytest.raises(RuntimeError, match="other features when it was read again"):
-            nrc.nrc1(Dropout(), 2, convention=convention)
-
-
-def test_large_means_are_no_reason_to_suspect_the_source() -> None:
-    rng = np.random.default_rng(0)
-    for H in (np.ones((50_000, 4)) + 1e-9 * rng.standard_normal((50_000, 4)), rng.standard_normal((50_000, 4)) + 1e6):
-        for dtype in (np.float64, np.float32):
-            nrc.measure(H.astype(dtype), n=2)
-            nrc.nrc1(H.astype(dtype), 2, convention="variance")
