@@ -346,11 +346,13 @@ def test_a_file_ten_times_the_memory_is_streamed_within_it(tmp_path: Path, kind:
 def test_memory_that_does_not_do_is_refused_with_what_would(tmp_path: Path) -> None:
     H, _, _ = draw(13, 500, 400, 2)
     np.savez_compressed(tmp_path / "H.npz", H)
-    with pytest.raises(ValueError, match=r"memory is 1 MiB; 400 features need at least \d+ MiB") as caught:
+    with pytest.raises(ValueError, match=r"memory is 1.0 MiB; 400 features need at least \d+ MiB") as caught:
         nrc.measure(tmp_path / "H.npz", n=2, memory="1MiB")
     least = re.search(r"at least (\d+) MiB", str(caught.value))
     assert least is not None
-    assert nrc.measure(tmp_path / "H.npz", n=2, memory=f"{int(least[1]) + 1}MiB").samples == 500
+    assert nrc.measure(tmp_path / "H.npz", n=2, memory=f"{least[1]}MiB").samples == 500
+    with pytest.raises(ValueError, match="need at least"):
+        nrc.measure(tmp_path / "H.npz", n=2, memory=f"{int(least[1]) - 1}MiB")
     for memory in ("much", "-1", "0", -5, "1 XB"):
         with pytest.raises(ValueError, match="a number of bytes such as '2GiB'"):
             nrc.measure(H, n=2, memory=memory)
