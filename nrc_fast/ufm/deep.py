@@ -157,7 +157,8 @@ class DeepMinimum:
             raise ValueError(msg)
         roots = np.sqrt(self.target_values)
         factors = self.feature_singular_values / np.where(roots > 0.0, roots, 1.0)
-        coordinates = (targets - self.bias[..., np.newaxis, :]) @ self.directions * factors[..., np.newaxis, :]
+        deviations = np.subtract(targets, self.bias[..., np.newaxis, :], order="C")
+        coordinates = deviations @ self.directions * factors[..., np.newaxis, :]
         rows: FloatArray = np.zeros((*coordinates.shape[:-1], self._width(d)))
         rows[..., :n] = coordinates
         return rows
@@ -255,7 +256,7 @@ def deep(
     values = np.broadcast_to(values, (*batch, moments.n))
     share = _error_share(values, logarithms.sum(axis=-1)[..., np.newaxis], len(penalties) - 1)
     shape = (*batch, moments.n)
-    return DeepMinimum(moments, vectors, values, share, logarithms, np.array(np.broadcast_to(offset, shape)))
+    return DeepMinimum(moments, vectors, values, share, logarithms, np.array(np.broadcast_to(offset, shape), order="C"))
 
 
 def _error_share(values: FloatArray, log_product: FloatArray, m: int) -> FloatArray:
