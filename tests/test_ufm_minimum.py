@@ -361,10 +361,10 @@ def test_bad_types() -> None:
         minimum(covariance=np.eye(2), lambda_W="a", lambda_H=1.0)
     with pytest.raises(TypeError, match="real numbers"):
         minimum(covariance=np.eye(2) * 1j, lambda_W=1.0, lambda_H=1.0)
-    # numpy before 1.24 makes an array of lists of them, with a warning of its own.
-    with warnings.catch_warnings(), pytest.raises(TypeError, match=r"cannot read|real numbers"):
-        warnings.simplefilter("ignore")
-        minimum(covariance=[[1.0, 0.0], [1.0]], lambda_W=1.0, lambda_H=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy before 1.24 makes an array of lists of them, and warns
+        with pytest.raises(TypeError, match=r"cannot read|real numbers"):
+            minimum(covariance=[[1.0, 0.0], [1.0]], lambda_W=1.0, lambda_H=1.0)
 
 
 def test_bad_rotations() -> None:

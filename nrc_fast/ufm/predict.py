@@ -130,6 +130,24 @@ class Forecast:
         """`whitened_mse` for one c or an array of them: ``min(1, c) tr Sigma``."""
         return plain(np.minimum(1.0, _column(c))[..., 0] * self.variance)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that is printed as plain numbers, lists and text; directions one in each list.
+
+        Examples
+        --------
+        >>> predict(covariance=np.diag([4.0, 1.0]), c=2.0).to_dict()["critical_c"]
+        [4.0, 1.0]
+        """
+        errors = ("mse", "r2", "single_task_mse", "standardized_mse", "whitened_mse")
+        found = self.penalties
+        return {name: getattr(self, name) for name in ("c", "weight_decay", "variance", "rank", *errors, "note")} | {
+            "lambda_W": None if found is None else found.lambda_W,
+            "lambda_H": None if found is None else found.lambda_H,
+            "critical_c": self.eigenvalues.tolist(),
+            "critical_weight_decays": self.critical_weight_decays.tolist(),
+            "directions": self.directions.T.tolist(),
+        }
+
     # ---- for people ----
 
     def __repr__(self) -> str:
