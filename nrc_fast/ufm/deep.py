@@ -17,7 +17,7 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.linalg import FloatArray, covariance_spectrum
-from nrc_fast.ufm.inputs import as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.inputs import as_integer, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.targets import TargetMoments, target_moments
 
 __all__ = ["DeepMinimum", "deep"]
@@ -165,10 +165,11 @@ class DeepMinimum:
 
     def _width(self, d: int | None) -> int:
         n = self.moments.n
-        if d is not None and d < n:
+        width = n if d is None else as_integer(d, "d")
+        if width < n:
             msg = f"d is {d}; at least n = {n} is expected, for every layer holds all n target directions"
             raise ValueError(msg)
-        return n if d is None else d
+        return width
 
     @property
     def _energy(self) -> FloatArray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.linalg import FloatArray, covariance_spectrum, eigh_descending
-from nrc_fast.ufm.inputs import as_penalty, plain
+from nrc_fast.ufm.inputs import as_number, as_penalty, plain
 from nrc_fast.ufm.scaling import Penalties, penalties
 from nrc_fast.ufm.targets import TargetMoments, target_moments
 
@@ -274,22 +274,14 @@ def predict(
         if feature_decay is not None:
             msg = "feature_decay goes with weight_decay, not with c"
             raise ValueError(msg)
-        return Forecast(moments, _single(c, "c"), values, vectors)
-    decay = _single(weight_decay, "weight_decay")
+        return Forecast(moments, as_number(c, "c"), values, vectors)
+    decay = as_number(weight_decay, "weight_decay")
     found = penalties(decay, feature_decay=feature_decay, loss=loss, n=moments.n, samples=samples)
     note = ""
     if feature_decay is None:
         found = Penalties(found.lambda_W, found.lambda_W)
         note = "no feature_decay was given; lambda_H = lambda_W is assumed"
-    return Forecast(moments, _single(found.c, "c"), values, vectors, found, decay, note)
-
-
-def _single(value: Any, name: str) -> float:
-    array = as_penalty(value, name)
-    if array.ndim:
-        msg = f"{name} has shape {array.shape}; one number is expected (curves come from mse_at and rank_at)"
-        raise ValueError(msg)
-    return float(array)
+    return Forecast(moments, as_number(found.c, "c"), values, vectors, found, decay, note)
 
 
 def _column(c: Any) -> FloatArray:

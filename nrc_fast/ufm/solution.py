@@ -10,7 +10,7 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.linalg import FloatArray
-from nrc_fast.ufm.inputs import plain
+from nrc_fast.ufm.inputs import as_integer, plain
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -319,7 +319,7 @@ def check_rotation(rotation: Any, n: int, d: int | None = None) -> FloatArray:
     [[1.0, 0.0]]
     """
     if rotation is None:
-        width = n if d is None else d
+        width = n if d is None else as_integer(d, "d")
         if width < n:
             msg = f"d is {width}; at least n = {n} is expected, for the features hold all n target directions"
             raise ValueError(msg)
