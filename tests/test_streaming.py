@@ -538,6 +538,23 @@ def test_files_that_are_listed_twice_or_are_no_files_are_refused(tmp_path: Path)
     assert nrc.measure([tmp_path / "I.npy", tmp_path / "H.npy"], n=1).dtype == "float64"
 
 
+def test_shares_stay_shares_when_targets_are_given_beside_them(tmp_path: Path) -> None:
+    H, Y, _ = draw(25, 101, 5, 2)
+    np.save(tmp_path / "H.npy", H)
+    np.save(tmp_path / "Y.npy", Y)
+    wanted = nrc.measure(H[50:], Y[50:]).linear_mse
+    features, targets = (nrc.open(tmp_path / name) for name in ("H.npy", "Y.npy"))
+    for given in (Y, tmp_path / "Y.npy", targets, targets.share(1, 2)):
+        report = nrc.measure(features.share(1, 2), given)
+        assert report.samples == 51
+        assert report.linear_mse == pytest.approx(wanted, rel=1e-9)
+    for rows, given in ((H, targets.share(1, 2)), (features.share(0, 2), targets.share(1, 2))):
+        with pytest.raises(ValueError, match=r"Y is rows 50 to 100 of .*; give features and targets together"):
+            nrc.measure(rows, given)
+    with pytest.raises(ValueError, match="Y is rows 50 to 100"):
+        nrc.nrc3(np.eye(2, 5), targets.share(1, 2))
+
+
 def test_looking_at_a_generator_takes_nothing_from_it() -> None:
     H, _, _ = draw(23, 300, 4, 2)
     with pytest.raises(TypeError, match="open it"):
