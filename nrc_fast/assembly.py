@@ -15,7 +15,7 @@ from nrc_fast.conventions import CONVENTIONS, Convention
 from nrc_fast.kernels import Basis
 from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
 from nrc_fast.moments import Moments
-from nrc_fast.passes import careful_residuals, prediction_errors, require_same_rows
+from nrc_fast.passes import careful_residuals, prediction_errors, require_same_errors, require_same_rows
 from nrc_fast.reading import Reading
 from nrc_fast.report import Report
 from nrc_fast.ufm.closed_form import Prediction, predicted_spectrum
@@ -182,7 +182,7 @@ class Assembly:
         if rank:
             bases += [Basis(head.basis), Basis(head.basis, basis.mean)]
         residuals = careful_residuals(reading, bases, collapsed=basis.collapsed)
-        require_same_rows(statistics, residuals, centered=False)
+        require_same_rows(statistics, residuals)
         nrc2_value, leading = math.nan, (np.zeros(0), np.zeros(0))
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             if convention.centered_basis != self.convention.centered_basis:
@@ -312,8 +312,8 @@ class Assembly:
         kept = eigenvalues > 0.0
         loadings = np.linalg.norm(vectors.T[kept] @ cross, axis=1)
         cross_error = self.statistics.cross_error
-        explained = loadings**2 * error + 2.0 * loadings * cross_error * eigenvalues[kept]
-        total = float((explained / eigenvalues[kept] ** 2).sum())
+        slopes = loadings / eigenvalues[kept]
+        total = float((slopes**2 * error + 2.0 * slopes * cross_error).sum())
         bound = min(total + 4.0 * self.statistics.d * EPSILON * variance, variance)
         # What the other directions could explain is not known: the truth may be anywhere below the value.
         self.bounds["linear_mse"] = bound if kept.all() else max(bound, value)
@@ -340,7 +340,9 @@ class Assembly:
         bound += n * statistics.target_error + 8.0 * statistics.d**0.5 * EPSILON * size
         bound += 2.0 * offset * (norm * statistics.mean_error + statistics.target_mean_error)
         if self.reading is not None and bound > self.rtol * value:
-            value = float(prediction_errors(self.reading, weights, bias).sum()) / statistics.count
+            explicit = float(prediction_errors(self.reading, weights, bias).sum()) / statistics.count
+            require_same_errors(explicit, value, 4.0 * bound, size)
+            value = explicit
             rounding = statistics.d**0.5 * EPSILON * size**0.5
             bound = 2.0 * rounding * value**0.5 + rounding**2
         self.bounds["mse"] = bound

@@ -57,7 +57,7 @@ def refined_angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float, ex
 
 def _mixed_in(value: float, energy: float, angle: float) -> float:
     """What a basis turned by `angle` may add to, or take from, a mean residual."""
-    return 2.0 * angle * math.sqrt(max(value, 0.0) * energy) + angle * angle * energy
+    return 2.0 * angle * math.sqrt(max(value, 0.0)) * math.sqrt(energy) + angle * angle * energy
 
 
 def residual_bound(value: float, energy: float, angle: float, d: int, count: int, *, double_precision: bool) -> float:

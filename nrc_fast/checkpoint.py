@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -20,12 +21,27 @@ from nrc_fast.linalg import FloatArray
 __all__ = ["DAMAGED", "Checkpoint", "load_arrays", "require_writable", "save_arrays"]
 
 FORMAT = 1
+# A prefix that no name has.
+NO_ARRAYS = "/"
+COPY_BYTES = 1 << 20
 # What numpy, json and zipfile raise over damaged files.
 DAMAGED = (KeyError, ValueError, TypeError, EOFError, AttributeError, NotImplementedError)
 
 
-def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> None:
+def save_arrays(
+    path: Path, header: Mapping[str, Any], arrays: Mapping[str, FloatArray], kept: Sequence[str] = ()
+) -> None:
     """Write arrays and a header to a .npz file, all or nothing: readers never see half a file.
+
+    Nothing is copied in memory: arrays may be as large as it.
+
+    Parameters
+    ----------
+    path : Path
+    header : mapping to JSON values
+    arrays : mapping to float64 arrays
+    kept : sequence of str
+        Prefixes of the names of arrays that the file holds already and that are taken over.
 
     Raises
     ------
@@ -37,8 +53,12 @@ def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Floa
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            little: dict[str, Any] = {name: np.asarray(array, dtype="<f8") for name, array in arrays.items()}
-            np.savez(file, header=text, **little)
+            with zipfile.ZipFile(file, "w") as archive:
+                _write(archive, "header", text)
+                if kept:
+                    _take_over(archive, path, tuple(kept))
+                for name, array in arrays.items():
+                    _write(archive, name, np.ascontiguousarray(array, dtype="<f8"))
             file.flush()
             os.fsync(file.fileno())
         # Temporary files are for their owner alone.
@@ -49,6 +69,22 @@ def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Floa
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _write(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, Any]) -> None:
+    """An array as `numpy.savez` stores it, straight from its memory."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
+        if array.size:
+            member.write(array.reshape(-1).view(np.uint8).data)
+
+
+def _take_over(archive: zipfile.ZipFile, path: Path, prefixes: tuple[str, ...]) -> None:
+    with zipfile.ZipFile(path) as before:
+        for name in before.namelist():
+            if name.startswith(prefixes):
+                with before.open(name) as source, archive.open(name, "w", force_zip64=True) as member:
+                    shutil.copyfileobj(source, member, COPY_BYTES)
 
 
 def require_writable(path: Path) -> Path:
@@ -69,8 +105,8 @@ def require_writable(path: Path) -> Path:
     return target
 
 
-def load_arrays(path: Path, kind: str, newest: int) -> tuple[dict[str, Any], dict[str, FloatArray]]:
-    """Header and arrays of a file that `save_arrays` wrote.
+def load_arrays(path: Path, kind: str, newest: int, prefix: str = "") -> tuple[dict[str, Any], dict[str, FloatArray]]:
+    """Header and arrays of a file that `save_arrays` wrote, those whose names begin with `prefix`.
 
     Raises
     ------
@@ -83,7 +119,8 @@ def load_arrays(path: Path, kind: str, newest: int) -> tuple[dict[str, Any], dic
         # numpy leaves a damaged file open that it was given by name.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             header = json.loads(bytes(file["header"]).decode())
-            arrays = {name: np.array(file[name], dtype=np.float64) for name in file.files if name != "header"}
+            names = [name for name in file.files if name != "header" and name.startswith(prefix)]
+            arrays = {name: np.asarray(file[name], dtype=np.float64) for name in names}
     except FileNotFoundError:
         raise
     except (*DAMAGED, zipfile.BadZipFile) as error:
@@ -130,13 +167,12 @@ class Checkpoint:
         self._identity = json.loads(json.dumps(identity))
         self._seconds = seconds
         self._passes: list[_Pass] = []
-        self._arrays: dict[str, FloatArray] = {}
         self._last_write = monotonic()
         if path.exists():
             self._load()
 
     def _load(self) -> None:
-        header, self._arrays = load_arrays(self.path, "checkpoint", FORMAT)
+        header, _ = load_arrays(self.path, "checkpoint", FORMAT, NO_ARRAYS)
         differing = [
             name for name, value in self._identity.items() if header.get("identity", {}).get(name, None) != value
         ]
@@ -157,7 +193,8 @@ class Checkpoint:
             msg = f"{self.path} has the pass {saved.title!r} where {title!r} is expected; remove it to start anew"
             raise ValueError(msg)
         prefix = f"{number}/"
-        arrays = {name.removeprefix(prefix): a for name, a in self._arrays.items() if name.startswith(prefix)}
+        _, arrays = load_arrays(self.path, "checkpoint", FORMAT, prefix)
+        arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
         return saved.chunks, saved.is_finished, arrays
 
     def record(
@@ -167,15 +204,15 @@ class Checkpoint:
         if not (now or is_finished or monotonic() - self._last_write >= self._seconds):
             return
         self._passes[number:] = [_Pass(title, chunks, is_finished)]
-        for name, array in arrays.items():
-            self._arrays[f"{number}/{name}"] = array.copy()
         header = {
             "kind": "checkpoint",
             "format": FORMAT,
             "identity": self._identity,
             "passes": [asdict(entry) for entry in self._passes],
         }
-        save_arrays(self.path, header, self._arrays)
+        named = {f"{number}/{name}": array for name, array in arrays.items()}
+        # Passes before this one are finished, and in the file: their sums are not held in memory for its sake.
+        save_arrays(self.path, header, named, kept=[f"{earlier}/" for earlier in range(number)])
         self._last_write = monotonic()
 
     def remove(self) -> None:

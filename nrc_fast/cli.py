@@ -135,7 +135,10 @@ def _measure(options: argparse.Namespace) -> None:
             source = source.share(team.rank, team.size)
         speaks = team is None or team.rank == 0
         if speaks and (options.plan or options.verbose):
-            print(plan(source, **head, **reading), file=sys.stdout if options.plan else sys.stderr)
+            planned = plan(source, **head, **reading)
+            as_json = options.plan and options.json
+            text = json.dumps(planned.to_dict(), indent=2) if as_json else planned
+            print(text, file=sys.stdout if options.plan else sys.stderr)
         if options.plan:
             return
         report = measure(
@@ -185,11 +188,13 @@ def _add_ufm(commands: Any) -> None:
     command.set_defaults(run=_ufm)
     command.add_argument("targets", nargs="+", help="targets (N, n): files or a quoted glob pattern")
     command.add_argument("--key", help="name of the targets inside the files")
-    command.add_argument("--weight-decay", type=float, help="of the last layer")
+    strength = command.add_mutually_exclusive_group(required=True)
+    strength.add_argument("--weight-decay", type=float, help="of the last layer")
+    strength.add_argument("--c", type=float, help="lambda_W lambda_H itself, in place of the decays")
     command.add_argument("--feature-decay", type=float, help="of the features; default: so that lambda_H = lambda_W")
-    command.add_argument("--c", type=float, help="lambda_W lambda_H itself, in place of the decays")
     command.add_argument("--loss", default="torch_mse", choices=list(ufm.LOSSES), help="default: torch_mse")
     command.add_argument("--samples", type=int, help="samples of one step, for losses that sum over them")
+    command.add_argument("--json", action="store_true", help="print the forecast as JSON")
     command.add_argument("--plot", type=Path, help="also draw rank and MSE against c to this file")
 
 
@@ -202,7 +207,7 @@ def _ufm(options: argparse.Namespace) -> None:
         samples=options.samples,
         c=options.c,
     )
-    print(forecast)
+    print(json.dumps(without_nan(forecast.to_dict()), indent=2) if options.json else forecast)
     if options.plot is not None:
         forecast.plot()[0].savefig(options.plot)
 

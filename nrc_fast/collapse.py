@@ -14,7 +14,7 @@ from nrc_fast.components import careful_nrc1_by_k, needs_unit_rows, principal_ba
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.kernels import Basis
 from nrc_fast.linalg import EPSILON, FloatArray, row_space_basis, scale_to_unit
-from nrc_fast.passes import careful_residuals, gather, mean_of, require_same_rows
+from nrc_fast.passes import careful_residuals, gather, mean_of, require_same_mean, require_same_rows
 from nrc_fast.planning import begin_reading
 from nrc_fast.reading import Reading
 from nrc_fast.sources import TableSource, as_table
@@ -147,7 +147,7 @@ def _explicit_nrc1(reading: Reading, numbers: Sequence[int], convention: Convent
     basis = principal_basis(reading, statistics, max(numbers), centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
     residuals = careful_residuals(reading, [Basis(basis.vectors, shift)], collapsed=basis.collapsed)
-    require_same_rows(statistics, residuals, centered=convention.centered_rows)
+    require_same_rows(statistics, residuals)
     (sums,), count = residuals.sums, residuals.count
     return np.array([residual_value(convention, sums, k, count, statistics.d)[0] for k in numbers])
 
@@ -227,12 +227,18 @@ def nrc2(
     if not reading.rereadable:
         statistics = gather(reading, unit_rows=needs_unit_rows(chosen))
         return subspace_value(reading, statistics, chosen, basis)[0]
-    shift = mean_of(reading).mean if chosen.centered_rows else None
-    residuals = careful_residuals(reading, [Basis(basis, shift)], collapsed=False)
+    bases = [Basis(basis)]
+    if chosen.centered_rows:
+        mean = mean_of(reading).mean
+        bases = [Basis(basis, mean), Basis(np.zeros((0, len(mean))))]
+    residuals = careful_residuals(reading, bases, collapsed=False)
     if residuals.count == 0:
         msg = f"{reading.source.name}: all rows hold NaN or infinite values; nothing is left to measure"
         raise ValueError(msg)
-    return residual_value(chosen, residuals.sums[0], len(basis), residuals.count, reading.source.d)[0]
+    value, _ = residual_value(chosen, residuals.sums[0], len(basis), residuals.count, reading.source.d)
+    if chosen.centered_rows:
+        require_same_mean(mean, residuals)
+    return value
 
 
 def weights_and_basis(W: Any, d: int) -> tuple[FloatArray, FloatArray]:

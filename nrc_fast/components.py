@@ -16,7 +16,7 @@ from nrc_fast.conventions import Convention
 from nrc_fast.kernels import Basis, ResidualSums
 from nrc_fast.linalg import EPSILON, FloatArray, orthonormalize
 from nrc_fast.moments import Moments
-from nrc_fast.passes import centered_unit_gram, gather, gram_product, residuals
+from nrc_fast.passes import centered_unit_gram, gather, gram_product, require_same_rows, residuals
 from nrc_fast.reading import Reading
 
 __all__ = [
@@ -228,6 +228,7 @@ def careful_nrc1_by_k(
     basis = principal_basis(reading, statistics, k, centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
     explicit = residuals(reading, [Basis(basis.vectors, shift)], double_precision=True)
+    require_same_rows(statistics, explicit)
     values[:k], bounds[:k] = leading_values(convention, basis, explicit.sums[0], explicit.count, double_precision=True)
     return values, bounds
 
@@ -277,4 +278,4 @@ def _second_moment_of_rows(reading: Reading | None, statistics: Moments, convent
     if reading is None or not reading.can_read_again:
         return None
     precision = "highest" if statistics.is_double else statistics.precision
-    return centered_unit_gram(reading, statistics.mean, precision) / statistics.count
+    return centered_unit_gram(reading, statistics, precision) / statistics.count

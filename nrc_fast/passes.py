@@ -25,6 +25,8 @@ __all__ = [
     "mean_of",
     "prediction_errors",
     "require_rows",
+    "require_same_errors",
+    "require_same_mean",
     "require_same_rows",
     "residuals",
 ]
@@ -72,21 +74,72 @@ def require_rows(reading: Reading, moments: Moments) -> None:
         raise ValueError(msg)
 
 
-def require_same_rows(moments: Moments, residuals: Residuals, *, centered: bool) -> None:
-    """Check that a second read gave the same features: their energies agree up to rounding.
+def require_same_rows(moments: Moments, residuals: Residuals) -> None:
+    """Check that a second read gave the same features: their energies in the leading j directions of every basis.
+
+    Other rows, and the same ones with their columns in another order, have other energies; the order of the rows does
+    not matter.
 
     Raises
     ------
     RuntimeError
-        They do not: a loader augments at random, or dropout is on.
+        They do not agree up to rounding: a loader augments at random, or dropout is on.
     """
-    expected = moments.variance if centered else moments.energy
-    energy = float(residuals.sums[0].raw[0]) / residuals.count
     rounding = SAME_ENERGY if residuals.is_double else SAME_ENERGY_SINGLE
-    if math.isfinite(energy) and abs(energy - expected) > 4.0 * moments.covariance_error + rounding * expected:
+    covariance = moments.covariance
+    for basis, sums in zip(residuals.bases, residuals.sums, strict=True):
+        offset = moments.mean if basis.shift is None else moments.mean - basis.shift
+        along = np.sum(basis.vectors * (basis.vectors @ covariance), axis=1) + (basis.vectors @ offset) ** 2
+        energy = moments.variance + float(offset @ offset)
+        expected = energy - np.append(0.0, np.cumsum(along))
+        _require_same(sums.raw / residuals.count, expected, energy, _tolerance(moments, offset, len(along), rounding))
+
+
+def _tolerance(moments: Moments, offset: FloatArray, directions: int, rounding: float) -> FloatArray:
+    """How far energies without the leading 0, 1, ... directions may be off for rounding of either read."""
+    of_mean = 2.0 * float(np.linalg.norm(offset)) * moments.mean_error
+    energy = moments.variance + float(offset @ offset)
+    return np.asarray((4.0 + np.arange(directions + 1)) * (moments.covariance_error + of_mean) + rounding * energy)
+
+
+def _require_same(found: FloatArray, expected: FloatArray, scale: float, tolerance: FloatArray) -> None:
+    with np.errstate(invalid="ignore"):
+        change = np.where(np.isfinite(found), np.abs(found - expected), 0.0)
+    if (change > tolerance).any():
         msg = (
-            "the source gave other features when it was read again: their energy changed by "
-            f"{abs(energy - expected) / expected:.1e}. Switch off random augmentation and dropout, or store them"
+            "the source gave other features when it was read again: their energy or mean changed by "
+            f"{float(change.max()) / scale:.1e}. Switch off random augmentation and dropout, or store them"
+        )
+        raise RuntimeError(msg)
+
+
+def require_same_mean(mean: FloatArray, residuals: Residuals) -> None:
+    """Check that features were read again around their mean: the last basis has no vectors and no shift, the first it.
+
+    Then the mean of ``|h|^2`` is that of ``|h - mean|^2`` and ``|mean|^2``.
+
+    Raises
+    ------
+    RuntimeError
+        As `require_same_rows`.
+    """
+    about, plain = (float(sums.raw[0]) / residuals.count for sums in (residuals.sums[0], residuals.sums[-1]))
+    rounding = SAME_ENERGY if residuals.is_double else SAME_ENERGY_SINGLE
+    _require_same(np.array([plain]), np.array([about + float(mean @ mean)]), plain, np.array([rounding * plain]))
+
+
+def require_same_errors(found: float, expected: float, tolerance: float, size: float) -> None:
+    """Check that errors of predictions, read again, are those of the moments, in units of the size of what cancels.
+
+    Raises
+    ------
+    RuntimeError
+        As `require_same_rows`: features or targets are others, or they are paired in another way.
+    """
+    if math.isfinite(found) and abs(found - expected) > tolerance + SAME_ENERGY * size:
+        msg = (
+            "the source gave other features or targets when it was read again: the error of the predictions changed "
+            f"from {expected:.6g} to {found:.6g}. Switch off random augmentation and dropout, or store them"
         )
         raise RuntimeError(msg)
 
@@ -126,21 +179,32 @@ class _GramProduct(Sums):
         self.image, self.column_sums = arrays["image"], arrays["column_sums"]
 
 
-def centered_unit_gram(reading: Reading, mean: FloatArray, precision: str) -> FloatArray:
-    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``: one read."""
-    total = _CenteredUnitGram(mean, precision)
+def centered_unit_gram(reading: Reading, moments: Moments, precision: str) -> FloatArray:
+    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``: one read.
+
+    Raises
+    ------
+    RuntimeError
+        The mean of the rows is no longer that of the moments.
+    """
+    total = _CenteredUnitGram(moments.mean, precision)
     reading.run("centered unit rows", total)
+    rounding = SAME_ENERGY if reading.is_double or precision == "highest" else SAME_ENERGY_SINGLE
+    offset, energy = total.column_sums / moments.count, moments.energy
+    tolerance = 4.0 * moments.mean_error + rounding * math.sqrt(energy)
+    _require_same(offset, np.zeros(len(offset)), math.sqrt(energy), np.array(tolerance))
     full: FloatArray = total.gram + np.tril(total.gram, -1).T
     return full
 
 
 class _CenteredUnitGram(Sums):
-    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, the lower triangle."""
+    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, the lower triangle, and ``sum (h - mean)``."""
 
     def __init__(self, mean: FloatArray, precision: str) -> None:
         self.mean = mean
         self.precision = precision
         self.gram = np.zeros((len(mean), len(mean)))
+        self.column_sums = np.zeros(len(mean))
 
     def add_chunk(self, chunk: Chunk) -> None:
         sums = kernels.gram(
@@ -151,13 +215,13 @@ class _CenteredUnitGram(Sums):
             unit_onto=self.gram,
             precision=self.precision,
         )
-        self.gram = sums.unit_gram
+        self.gram, self.column_sums = sums.unit_gram, self.column_sums + sums.column_sums
 
     def arrays(self) -> dict[str, FloatArray]:
-        return {"gram": self.gram}
+        return {"gram": self.gram, "column_sums": self.column_sums}
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
-        self.gram = arrays["gram"]
+        self.gram, self.column_sums = arrays["gram"], arrays["column_sums"]
 
 
 class Residuals(Sums):

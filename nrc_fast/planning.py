@@ -101,7 +101,7 @@ def _rows_of_chunk(source: Source, memory: int | None, nonfinite: str, wanted: i
     least_rows = wanted or BLOCK_ROWS
     if memory is not None and (limit <= 0 or rows < least_rows):
         least = fixed_bytes(source) + least_rows * per_row
-        msg = f"memory is {memory / 2**20:.0f} MiB; {source.d} features need at least {least / 2**20:.0f} MiB"
+        msg = f"memory is {memory / 2**20:.1f} MiB; {source.d} features need at least {-(-least // 2**20)} MiB"
         raise ValueError(msg)
     if wanted is not None:
         return wanted
@@ -246,13 +246,14 @@ def plan_reading(
         if has_bias and source.n_targets:
             passes.append(("prediction errors", "if the bound of the MSE asks for it"))
     row_bytes = source.row_bytes + source.target_row_bytes
+    rows = reading.chunk_rows if source.count is None else min(reading.chunk_rows, source.count)
     return Plan(
         source=source.name,
         rows=source.count,
         chunk_rows=reading.chunk_rows,
         bytes_per_pass=None if source.count is None else source.count * row_bytes,
         passes=tuple(passes),
-        memory=fixed_bytes(source) + reading.chunk_rows * bytes_per_row(source, nonfinite),
+        memory=fixed_bytes(source) + rows * bytes_per_row(source, nonfinite),
     )
 
 

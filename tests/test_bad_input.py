@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import nrc_fast as nrc
+from nrc_fast import bounds
 
 rng = np.random.default_rng(0)
 H, Y, W = rng.standard_normal((50, 6)), rng.standard_normal((50, 2)), rng.standard_normal((2, 6))
@@ -183,3 +185,16 @@ def test_small_rows_among_ordinary_ones_are_no_reason_to_refuse() -> None:
     mixed = np.vstack([np.zeros((1024, 6)), H])
     mixed[3, 3] = 1e-200
     assert nrc.nrc1(mixed, 2, convention="raw") == pytest.approx(nrc.nrc1(H, 2, convention="raw") * 50 / 1074, rel=0.5)
+
+
+def test_squares_of_squares_may_overflow_without_a_warning() -> None:
+    rng = np.random.default_rng(5)
+    H = rng.standard_normal((400, 6))
+    W = rng.standard_normal((2, 6))
+    for convention in nrc.CONVENTIONS:
+        plain, large = (
+            nrc.measure(rows, rows @ W.T, W, np.zeros(2), convention=convention) for rows in (H, H * 2.0**246)
+        )
+        assert large.nrc3 == pytest.approx(plain.nrc3, rel=1e-9)
+        assert math.isfinite(large.bounds["linear_mse"])
+    assert bounds.trace_bound(1e200, 1e200, 1e-8, 0.0) == pytest.approx(2e192, rel=1e-6)

@@ -152,6 +152,9 @@ def test_the_plan_is_printed_before_or_instead(stored: dict[str, Path], capsys: 
     captured = capsys.readouterr()
     assert captured.err == plan
     assert "NRC1" in captured.out
+    assert main(["measure", path, "-n", "2", "--plan", "--memory", "100MB", "--json"]) == 0
+    expected = nrc.plan(path, n=2, memory="100MB").to_dict()
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(expected))
 
 
 def test_a_checkpoint_is_resumed_and_removed(

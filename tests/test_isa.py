@@ -107,6 +107,7 @@ print(set((sums.column_sums / 5e-324).tolist()), set((single.column_sums / 2.0**
 
 
 def test_small_float16_numbers_survive_flushing(run_alone: Any) -> None:
+    pytest.importorskip("torch")
     # Where a user has float32 subnormals flushed, no kernel may meet one on the way from float16.
     answer = run_alone(
         "import torch, numpy as np\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -128,14 +127,14 @@ def test_given_axes_are_used(report: nrc.Report) -> None:
         plot_report(report, pair[0])
 
 
-def test_pyplot_is_never_imported() -> None:
+def test_pyplot_is_never_imported(run_alone: Any) -> None:
     code = (
         "import sys, numpy, nrc_fast\n"
         "figure, _ = nrc_fast.measure(numpy.eye(5), n=2).plot()\n"
         "figure.canvas.draw()\n"
         "print('matplotlib.pyplot' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    result = run_alone(code)
     assert result.stdout == "False\n", result.stderr
 
 

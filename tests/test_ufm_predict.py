@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -144,10 +145,36 @@ def test_command(targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["ufm", stored, "--c", "0.1", "--plot", str(tmp_path / "forecast.png")]) == 0
     assert (tmp_path / "forecast.png").stat().st_size > 10_000
     capsys.readouterr()
-    assert main(["ufm", stored]) == 1
-    assert "give either weight_decay=" in capsys.readouterr().err
+    for neither_or_both in ([], ["--weight-decay", "0.1", "--c", "0.1"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["ufm", stored, *neither_or_both])
+        assert caught.value.code == 2
+        assert "--weight-decay" in capsys.readouterr().err
     assert main(["ufm", stored, "--weight-decay", "-1"]) == 1
     assert "at least 0" in capsys.readouterr().err
+
+
+def test_json_holds_the_numbers_of_the_forecast(
+    targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "targets.npy", targets)
+    stored = str(tmp_path / "targets.npy")
+    assert main(["ufm", stored, "--weight-decay", "0.3", "--feature-decay", "0.2", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    forecast = predict(targets, weight_decay=0.3, feature_decay=0.2)
+    for name in ("c", "weight_decay", "variance", "rank", "mse", "r2"):
+        assert printed[name] == getattr(forecast, name)
+    for name in ("single_task_mse", "standardized_mse", "whitened_mse"):
+        assert printed[name] == getattr(forecast, name)
+    assert printed["lambda_H"] == forecast.penalties.lambda_H
+    covariance = np.cov(targets.T, bias=True)
+    vectors = np.array(printed["directions"])
+    np.testing.assert_allclose(covariance @ vectors.T, vectors.T * printed["critical_c"], atol=1e-12)
+    assert predict(targets, weight_decay=1.01 * printed["critical_weight_decays"][-1]).rank == forecast.n - 1
+    assert main(["ufm", stored, "--c", "0.1", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["weight_decay"] is None
+    assert printed["lambda_W"] is None
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,9 @@ def _with_targets(source: Source, targets: Any) -> Source:
     if not isinstance(source, TableSource):
         msg = f"Y was given beside {source.name}; let every batch be a pair (H, Y)"
         raise TypeError(msg)
-    return TableSource(source.features, as_table(targets, "Y"))
+    if isinstance(targets, TableSource) and source.is_part and targets.rows == source.rows:
+        return TableSource(source.features, targets.features, *source.rows)
+    return TableSource(source.features, as_table(targets, "Y"), *source.rows)
 
 
 def as_table(values: Any, role: str) -> Table:
@@ -112,6 +114,13 @@ def as_table(values: Any, role: str) -> Table:
     if _is_paths(values):
         return open_table(values, role=role)
     if isinstance(values, TableSource):
+        if values.is_part:
+            first, last = values.rows
+            msg = (
+                f"{role} is rows {first} to {last - 1} of {values.name}; give features and targets together, as in "
+                "nrc_fast.open(features, targets).share(rank, size)"
+            )
+            raise ValueError(msg)
         return values.features
     if is_batches(values):
         msg = f"{role} is a {type(values).__name__} of batches; give features and targets in the same batches"

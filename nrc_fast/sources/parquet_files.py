@@ -21,6 +21,10 @@ ARROW_DTYPES = {"double": "float64", "float": "float32", "halffloat": "float16"}
 # Decoded at a time beside the rows that are asked for, and read ahead for each column.
 BATCH_BYTES = 1 << 20
 BUFFER_BYTES = 1 << 16
+# What writers put into a page of a column, and into its dictionary, unless they are told otherwise. Each column has one
+# page as it is stored, one decoded, and a dictionary; a batch its values and levels, and buffers of twice their size.
+PAGE_BYTES = 1 << 20
+PAGES, BATCHES = 3, 5
 
 
 def open_parquet(path: Path, wanted: Wanted) -> Table:
@@ -41,7 +45,9 @@ def open_parquet(path: Path, wanted: Wanted) -> Table:
     stamp = FileStamp(path)
     with reading(path), parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+        sizes = [group.num_rows for group in groups]
+        page_bytes = _largest_page(max(groups, key=lambda group: group.num_rows, default=None))
     columns, is_side_by_side = _columns(path, schema, wanted)
     name = stored_name(path, wanted.key or (None if is_side_by_side else columns[0]))
     dtype = _common_dtype(path, schema, columns)
@@ -51,7 +57,15 @@ def open_parquet(path: Path, wanted: Wanted) -> Table:
         kind = schema.field(columns[0]).type
         shape = (sum(sizes), *_list_length(stamp, name, columns[0], kind, sum(sizes)))
     count, width = matrix_shape(name, shape, dtype, wanted.role)
-    return _ColumnsTable(stamp, name, columns, (count, width), dtype, sizes)
+    return _ColumnsTable(stamp, name, columns, (count, width), dtype, sizes, page_bytes)
+
+
+def _largest_page(group: Any) -> int:
+    """Bytes of a decoded page at most: what a column of a row group takes, or what writers put into one."""
+    if group is None:
+        return 0
+    largest = max((group.column(index).total_uncompressed_size for index in range(group.num_columns)), default=0)
+    return min(int(largest), PAGE_BYTES)
 
 
 def _columns(path: Path, schema: Any, wanted: Wanted) -> tuple[list[str], bool]:
@@ -123,18 +137,32 @@ class _ColumnsTable(Table):
     """Columns of a parquet file, decoded in order. The file is open between the first row that is read and the last."""
 
     def __init__(
-        self, stamp: FileStamp, name: str, fields: list[str], shape: tuple[int, int], dtype: str, sizes: list[int]
+        self,
+        stamp: FileStamp,
+        name: str,
+        fields: list[str],
+        shape: tuple[int, int],
+        dtype: str,
+        sizes: list[int],
+        page_bytes: int,
     ) -> None:
         self.stamp = stamp
         self.name = name
         self.count, self.columns = shape
         self.dtype = dtype
         self._fields = fields
+        self._page_bytes = page_bytes
         self._starts = [0, *accumulate(sizes)][:-1]
         self._batches: Generator[np.ndarray[Any, Any], None, None] | None = None
         self._held = self._nothing()
         self._at = 0  # row that comes next
         self._lock = Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """Batches, and pages of every column: many columns side by side take much."""
+        batch = min(BATCH_BYTES, self.count * self.row_bytes)
+        return BATCHES * batch + len(self._fields) * (min(BUFFER_BYTES, self._page_bytes) + PAGES * self._page_bytes)
 
     def read(self, first: int, last: int) -> Rows:
         """Rows `first` to `last` in memory.

@@ -215,6 +215,16 @@ class TableSource(Source):
             if table is not None:
                 table.release(first, first + chunk.features.count)
 
+    @property
+    def rows(self) -> tuple[int, int]:
+        """First and last row of the tables that are meant."""
+        return self._first, self._last
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the tables hold other rows too."""
+        return self.count != self.features.count
+
     def share(self, rank: int, size: int) -> TableSource:
         """Rows that make up part `rank` of `size`: nearly the same number of bytes for each."""
         total = self.count

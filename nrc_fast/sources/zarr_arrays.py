@@ -20,7 +20,11 @@ __all__ = ["is_zarr_directory", "open_zarr"]
 
 # Of arrays and groups, in versions 3 and 2 of the format.
 METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
-PIECE_BYTES = 16 << 20
+# Of rows that zarr is asked for at a time. It holds them as they are stored, decoded, and in the array that it gives.
+PIECE_BYTES = 4 << 20
+COPIES = 3
+# What glibc maps apart and gives back at once. What is smaller it keeps for the thread that has freed it.
+MAPPED_APART_BYTES = 32 << 20
 
 
 def is_zarr_directory(path: Path) -> bool:
@@ -149,6 +153,13 @@ class _DirectoryStamp:
 _Stamp = _DirectoryStamp | _ZipStamp
 
 
+def _thread_count() -> int:
+    """How many threads zarr reads and decodes with: what it was told, or what Python takes otherwise."""
+    zarr = import_library("zarr", "zarr")
+    told = zarr.config.get("threading.max_workers", None)
+    return int(told or min(32, (os.cpu_count() or 1) + 4))
+
+
 class _ArrayTable(BlockTable):
     """An array of zarr. Its files are open only while they are read."""
 
@@ -156,6 +167,18 @@ class _ArrayTable(BlockTable):
         super().__init__(name, *shape, dtype, layout.chunks[0])
         self.stamp = stamp
         self._layout = layout
+
+    @property
+    def held_bytes(self) -> int:
+        """The block that is kept, a piece in the hands of zarr, and what its threads have freed."""
+        block = min(self.block_rows, self.count) * self.row_bytes
+        freed = _thread_count() * block if block <= MAPPED_APART_BYTES else 0
+        return super().held_bytes + COPIES * min(self._piece_rows, self.count) * self.row_bytes + freed
+
+    @property
+    def _piece_rows(self) -> int:
+        """Whole chunks, at least one."""
+        return max(1, PIECE_BYTES // (self.block_rows * self.row_bytes)) * self.block_rows
 
     def fingerprint(self) -> list[Any]:
         """Path, sizes, times and key."""
@@ -166,7 +189,7 @@ class _ArrayTable(BlockTable):
 
     def _load(self, first: int, last: int, out: np.ndarray[Any, Any]) -> None:
         # zarr gives arrays of its own: in pieces, so that never all rows are there twice.
-        step = max(1, PIECE_BYTES // (self.block_rows * self.row_bytes)) * self.block_rows
+        step = self._piece_rows
         with _opened(self.stamp.path, self._layout.key) as array:
             for start in range(first, last, step):
                 part = out[start - first : start - first + step]

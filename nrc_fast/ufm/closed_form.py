@@ -14,7 +14,7 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.linalg import FloatArray
-from nrc_fast.ufm.inputs import as_float64, as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.spectral import shrink
 from nrc_fast.ufm.targets import TargetMoments, target_moments
@@ -209,7 +209,7 @@ def minimum(
     moments = target_moments(Y, covariance, mean)
     weight, feature = as_penalty(lambda_W, "lambda_W"), as_penalty(lambda_H, "lambda_H")
     bias_penalty = as_penalty(lambda_b, "lambda_b")
-    ratio = float(as_penalty(limit_ratio, "limit_ratio", positive=True))
+    ratio = as_number(limit_ratio, "limit_ratio", positive=True)
     if not bias and np.any(bias_penalty > 0.0):
         msg = "lambda_b penalises a bias, and bias=False leaves it out; give one of them"
         raise ValueError(msg)

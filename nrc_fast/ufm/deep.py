@@ -17,7 +17,7 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.linalg import FloatArray, covariance_spectrum
-from nrc_fast.ufm.inputs import as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.inputs import as_integer, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.targets import TargetMoments, target_moments
 
 __all__ = ["DeepMinimum", "deep"]
@@ -157,17 +157,19 @@ class DeepMinimum:
             raise ValueError(msg)
         roots = np.sqrt(self.target_values)
         factors = self.feature_singular_values / np.where(roots > 0.0, roots, 1.0)
-        coordinates = (targets - self.bias[..., np.newaxis, :]) @ self.directions * factors[..., np.newaxis, :]
+        deviations = np.subtract(targets, self.bias[..., np.newaxis, :], order="C")
+        coordinates = deviations @ self.directions * factors[..., np.newaxis, :]
         rows: FloatArray = np.zeros((*coordinates.shape[:-1], self._width(d)))
         rows[..., :n] = coordinates
         return rows
 
     def _width(self, d: int | None) -> int:
         n = self.moments.n
-        if d is not None and d < n:
+        width = n if d is None else as_integer(d, "d")
+        if width < n:
             msg = f"d is {d}; at least n = {n} is expected, for every layer holds all n target directions"
             raise ValueError(msg)
-        return n if d is None else d
+        return width
 
     @property
     def _energy(self) -> FloatArray:
@@ -255,7 +257,7 @@ def deep(
     values = np.broadcast_to(values, (*batch, moments.n))
     share = _error_share(values, logarithms.sum(axis=-1)[..., np.newaxis], len(penalties) - 1)
     shape = (*batch, moments.n)
-    return DeepMinimum(moments, vectors, values, share, logarithms, np.array(np.broadcast_to(offset, shape)))
+    return DeepMinimum(moments, vectors, values, share, logarithms, np.array(np.broadcast_to(offset, shape), order="C"))
 
 
 def _error_share(values: FloatArray, log_product: FloatArray, m: int) -> FloatArray:

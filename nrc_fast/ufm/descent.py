@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from nrc_fast import device_stepping, kernels
 from nrc_fast.linalg import FloatArray
 from nrc_fast.progress import Progress
 from nrc_fast.ufm.dynamics import Problems, divergence_message, run
-from nrc_fast.ufm.inputs import plain
+from nrc_fast.ufm.inputs import as_integer, as_number, plain
 from nrc_fast.ufm.setup import Request, make_problems
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.trajectory import METRICS
@@ -215,17 +214,11 @@ def descend(
     True
     """
     place = device_stepping.device_of(device, Y, covariance, weights, features)
-    try:
-        steps = operator.index(steps)
-    except TypeError:
-        msg = f"steps is a {type(steps).__name__}; a whole number is expected"
-        raise TypeError(msg) from None
+    steps = as_integer(steps, "steps")
     if steps < 0:
         msg = f"steps must be at least 0, got {steps}"
         raise ValueError(msg)
-    if not tolerance >= 0.0:
-        msg = f"tolerance must be at least 0, got {tolerance}"
-        raise ValueError(msg)
+    tolerance = as_number(tolerance, "tolerance")
     names = _metric_names(record)
     marks = _record_steps(at, steps)
     given = (
@@ -245,7 +238,10 @@ def descend(
     return _result(problems, history, marks, None if Y is None or hasattr(Y, "target_covariance") else request.Y)
 
 
-def _metric_names(record: str | Sequence[str]) -> tuple[str, ...]:
+def _metric_names(record: Any) -> tuple[str, ...]:
+    if not isinstance(record, Iterable):
+        msg = f"record is {record!r}; the name of a metric, or a sequence of names, is expected"
+        raise TypeError(msg)
     names = (record,) if isinstance(record, str) else tuple(record)
     for name in names:
         if name not in METRICS:
@@ -257,16 +253,17 @@ def _metric_names(record: str | Sequence[str]) -> tuple[str, ...]:
 def _record_steps(at: int | Sequence[int] | None, steps: int) -> list[int]:
     if at is None:
         marks = {0, steps}
-    elif isinstance(at, (int, np.integer)):
-        if at < 1:
-            msg = f"at is {at}; a number of steps from 1 on, or a sequence of steps, is expected"
-            raise ValueError(msg)
-        marks = {*range(0, steps + 1, int(at)), steps}
-    else:
-        marks = {int(step) for step in at}
+    elif isinstance(at, Iterable):
+        marks = {as_integer(step, "a step of at") for step in at}
         if marks and not 0 <= min(marks) <= max(marks) <= steps:
             msg = f"at holds {min(marks)} to {max(marks)}; steps from 0 to {steps} can be recorded"
             raise ValueError(msg)
+    else:
+        every = as_integer(at, "at")
+        if every < 1:
+            msg = f"at is {at}; a number of steps from 1 on, or a sequence of steps, is expected"
+            raise ValueError(msg)
+        marks = {*range(0, steps + 1, every), steps}
     return sorted(marks)
 
 

@@ -192,9 +192,9 @@ def _gram(matrix: Any, name: str) -> FloatArray:
     """A matrix that passes the same checks as a covariance."""
     try:
         return target_moments(covariance=matrix).covariance
-    except ValueError as error:
-        msg = str(error).replace("covariance", name)
-        raise ValueError(msg) from None
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(str(error).replace("covariance", name)) from None
 
 
 def _root(matrix: Any, name: str) -> FloatArray:

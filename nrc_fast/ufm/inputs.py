@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from nrc_fast.linalg import EPSILON, FloatArray
 
-__all__ = ["as_float64", "as_penalty", "broadcast_shape", "plain"]
+__all__ = ["as_float64", "as_integer", "as_number", "as_penalty", "broadcast_shape", "plain"]
 
 _EPSILONS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
@@ -75,6 +76,48 @@ def as_penalty(values: Any, name: str, *, positive: bool = False) -> FloatArray:
         msg = f"{name} must be {least}, got {float(array.min())}"
         raise ValueError(msg)
     return array
+
+
+def as_number(value: Any, name: str, *, positive: bool = False) -> float:
+    """One number that is finite and not negative.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As `as_penalty`, and ValueError for an array.
+
+    Examples
+    --------
+    >>> as_number(np.float32(0.5), "c")
+    0.5
+    """
+    array = as_penalty(value, name, positive=positive)
+    if array.ndim:
+        msg = f"{name} has shape {array.shape}; one number is expected"
+        raise ValueError(msg)
+    return float(array)
+
+
+def as_integer(value: Any, name: str) -> int:
+    """A whole number.
+
+    Raises
+    ------
+    TypeError
+        It is none, not even where it is a float without a fraction.
+
+    Examples
+    --------
+    >>> as_integer(np.int64(3), "d")
+    3
+    """
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        msg = f"{name} is a {type(value).__name__}; a whole number is expected"
+        raise TypeError(msg) from None
 
 
 def broadcast_shape(**arrays: FloatArray) -> tuple[int, ...]:

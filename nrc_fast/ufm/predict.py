@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.linalg import FloatArray, covariance_spectrum, eigh_descending
-from nrc_fast.ufm.inputs import as_penalty, plain
+from nrc_fast.ufm.inputs import as_number, as_penalty, plain
 from nrc_fast.ufm.scaling import Penalties, penalties
 from nrc_fast.ufm.targets import TargetMoments, target_moments
 
@@ -129,6 +129,24 @@ class Forecast:
     def whitened_mse_at(self, c: Any) -> Any:
         """`whitened_mse` for one c or an array of them: ``min(1, c) tr Sigma``."""
         return plain(np.minimum(1.0, _column(c))[..., 0] * self.variance)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that is printed as plain numbers, lists and text; directions one in each list.
+
+        Examples
+        --------
+        >>> predict(covariance=np.diag([4.0, 1.0]), c=2.0).to_dict()["critical_c"]
+        [4.0, 1.0]
+        """
+        errors = ("mse", "r2", "single_task_mse", "standardized_mse", "whitened_mse")
+        found = self.penalties
+        return {name: getattr(self, name) for name in ("c", "weight_decay", "variance", "rank", *errors, "note")} | {
+            "lambda_W": None if found is None else found.lambda_W,
+            "lambda_H": None if found is None else found.lambda_H,
+            "critical_c": self.eigenvalues.tolist(),
+            "critical_weight_decays": self.critical_weight_decays.tolist(),
+            "directions": self.directions.T.tolist(),
+        }
 
     # ---- for people ----
 
@@ -256,22 +274,14 @@ def predict(
         if feature_decay is not None:
             msg = "feature_decay goes with weight_decay, not with c"
             raise ValueError(msg)
-        return Forecast(moments, _single(c, "c"), values, vectors)
-    decay = _single(weight_decay, "weight_decay")
+        return Forecast(moments, as_number(c, "c"), values, vectors)
+    decay = as_number(weight_decay, "weight_decay")
     found = penalties(decay, feature_decay=feature_decay, loss=loss, n=moments.n, samples=samples)
     note = ""
     if feature_decay is None:
         found = Penalties(found.lambda_W, found.lambda_W)
         note = "no feature_decay was given; lambda_H = lambda_W is assumed"
-    return Forecast(moments, _single(found.c, "c"), values, vectors, found, decay, note)
-
-
-def _single(value: Any, name: str) -> float:
-    array = as_penalty(value, name)
-    if array.ndim:
-        msg = f"{name} has shape {array.shape}; one number is expected (curves come from mse_at and rank_at)"
-        raise ValueError(msg)
-    return float(array)
+    return Forecast(moments, as_number(found.c, "c"), values, vectors, found, decay, note)
 
 
 def _column(c: Any) -> FloatArray:

@@ -16,7 +16,7 @@ from nrc_fast import kernels
 from nrc_fast.libraries import require_library
 from nrc_fast.linalg import EPSILON, FloatArray
 from nrc_fast.ufm.closed_form import product_of_penalties
-from nrc_fast.ufm.inputs import as_penalty
+from nrc_fast.ufm.inputs import as_integer, as_number, as_penalty
 from nrc_fast.ufm.targets import TargetMoments, target_moments
 
 __all__ = ["Refinement", "refine"]
@@ -139,13 +139,14 @@ def refine(
     if not bias and bias_penalty > 0.0:
         msg = "lambda_b penalises a bias, and bias=False leaves it out; give one of them"
         raise ValueError(msg)
-    width = moments.n if d is None else d
+    width = moments.n if d is None else as_integer(d, "d")
     if width < moments.n:
         msg = f"d is {width}; at least n = {moments.n} is expected"
         raise ValueError(msg)
     root_c = float(product_of_penalties(weight, feature)[1])
     profile = _Profile(moments, root_c, float(bias_penalty) if bias else None)
-    start = np.random.default_rng(seed).standard_normal((moments.n, width)) / np.sqrt(width)
+    tolerance, iterations = as_number(tolerance, "tolerance"), as_integer(iterations, "iterations")
+    start = np.random.default_rng(as_integer(seed, "seed")).standard_normal((moments.n, width)) / np.sqrt(width)
     point, gradient, used = _descend(optimise, profile, start, tolerance, iterations)
     _, _, offset = profile.value(point)
     # G in the user's units: lambda_H/mu times that of the profile, mu = sqrt(c)/scale.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nrc_fast.linalg import FloatArray
-from nrc_fast.ufm.inputs import as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.inputs import as_integer, as_penalty, broadcast_shape, plain
 
 __all__ = ["LOSSES", "Decays", "Penalties", "penalties"]
 
@@ -194,7 +194,7 @@ def _factors(loss: str, n: int | None, samples: int | None) -> tuple[float, floa
         if is_used and size is None:
             msg = f"loss {loss!r} ({form.formula}) depends on {name}; give {name}="
             raise ValueError(msg)
-        if size is not None and not size >= 1:
+        if size is not None and as_integer(size, name) < 1:
             msg = f"{name} must be at least 1, got {size}"
             raise ValueError(msg)
     sizes = float(n or 1), float(samples or 1)

@@ -17,7 +17,7 @@ from nrc_fast.rows import Rows
 from nrc_fast.stepping import DescentState, padded_columns
 from nrc_fast.ufm.closed_form import minimum
 from nrc_fast.ufm.dynamics import Problems
-from nrc_fast.ufm.inputs import as_float64, as_penalty, broadcast_shape
+from nrc_fast.ufm.inputs import as_float64, as_integer, as_number, as_penalty, broadcast_shape
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.start import DrawnStart, GivenStart, as_seeds, draw_start, given_start, start_of_moments
 from nrc_fast.ufm.targets import TargetMoments, target_moments
@@ -139,7 +139,7 @@ def _sample_count(targets: Rows | None, counted: Any, samples: int | None) -> in
     if targets is None:
         if samples is None and isinstance(counted, int):
             samples = counted  # statistics know of how many rows they are
-        if samples is None or samples < 1:
+        if samples is None or as_integer(samples, "samples") < 1:
             msg = "samples= is needed where only moments of the targets are given: the gradient by H is over M"
             raise ValueError(msg)
         return samples
@@ -162,7 +162,7 @@ def _given_features(features: Any, targets: Rows | None, moments: TargetMoments)
 
 def _width(request: Request, n: int, start: GivenStart | None) -> int:
     sizes = {
-        "d": request.d,
+        "d": None if request.d is None else as_integer(request.d, "d"),
         "the columns of weights": int(np.shape(request.weights)[-1]) if np.ndim(request.weights) else None,
         "the columns of features": None if start is None else len(start.moments) - n - 1,
     }
@@ -213,14 +213,15 @@ def _starts(
     # Problems share a start where they share the targets and the seed.
     keys = np.stack([covariance_index, seeds], axis=-1)
     unique, index = np.unique(keys, axis=0, return_inverse=True)
-    scale = width**-0.5 if request.weight_scale is None else request.weight_scale
+    scale = width**-0.5 if request.weight_scale is None else as_number(request.weight_scale, "weight_scale")
+    feature_scale = as_number(request.feature_scale, "feature_scale")
     starts: list[GivenStart | DrawnStart] = []
     weights = []
     for which, seed in unique:
         part = TargetMoments(
             moments.covariance.reshape(-1, n, n)[which], moments.mean.reshape(-1, n)[which], moments.epsilon
         )
-        drawn, noise = draw_start(int(seed), part, setting.samples, width, request.feature_scale)
+        drawn, noise = draw_start(int(seed), part, setting.samples, width, feature_scale)
         starts.append(drawn if setting.start is None else setting.start)
         weights.append(scale * noise)
     index = index.reshape(-1)

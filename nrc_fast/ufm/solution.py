@@ -10,7 +10,7 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.linalg import FloatArray
-from nrc_fast.ufm.inputs import plain
+from nrc_fast.ufm.inputs import as_integer, plain
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -107,7 +107,8 @@ class Minimum:
     def bias(self) -> FloatArray:
         """b, (..., n): the target mean if it is free, 0 if there is none."""
         shape = (*self._zeros().shape, self.n)
-        return np.array(np.broadcast_to(self.moments.mean - self.shrinkage.offset, shape))
+        # In C order, as where there is no batch: older numpy multiplies with other layouts in another order.
+        return np.array(np.broadcast_to(self.moments.mean - self.shrinkage.offset, shape), order="C")
 
     # ---- matrices ----
 
@@ -236,7 +237,7 @@ class Minimum:
             msg = "Y has values that are not finite (NaN or infinite)"
             raise ValueError(msg)
         factors = self._feature_factors / np.sqrt(self.scale)[..., np.newaxis]
-        coordinates = (targets - self.bias[..., np.newaxis, :]) @ self.shrinkage.vectors
+        coordinates = np.subtract(targets, self.bias[..., np.newaxis, :], order="C") @ self.shrinkage.vectors
         return (coordinates * factors[..., np.newaxis, :]) @ check_rotation(rotation, self.n, d)
 
     def __repr__(self) -> str:
@@ -318,7 +319,7 @@ def check_rotation(rotation: Any, n: int, d: int | None = None) -> FloatArray:
     [[1.0, 0.0]]
     """
     if rotation is None:
-        width = n if d is None else d
+        width = n if d is None else as_integer(d, "d")
         if width < n:
             msg = f"d is {width}; at least n = {n} is expected, for the features hold all n target directions"
             raise ValueError(msg)
