@@ -284,13 +284,15 @@ def measure_layers(
     rank: int | None = None,
     threshold: float = COLLAPSED_NOISE,
     precision: str = "highest",
+    positions: str | None = None,
+    mask: Any = None,
     split: Callable[[Any], tuple[Any, Any]] = split_batch,
     group: Any = None,
 ) -> DeepReport:
     """Deep NRC of the features that the layers of a model are given, in one pass over a loader for all of them.
 
     The model is run in evaluation mode without gradients and left as it was, with all random states. Maps of
-    convolutions are averaged over their pixels, as in the paper. Memory is that of one batch and a d x d matrix for
+    convolutions are averaged over their pixels, as in the paper, unless `positions` says otherwise. Memory is that of one batch and a d x d matrix for
     each layer.
 
     Parameters
@@ -307,6 +309,8 @@ def measure_layers(
     precision : {"highest", "high", "fast"}
         As in `nrc_fast.FeatureStatistics`. The rows are read once and the report has no bounds, so the default is
         float64 throughout; with float32 products the readout leaves out directions of little variance.
+    positions, mask
+        As in `nrc_fast.watch`.
     split : callable, optional
         From a batch to what the model is called with, and the targets.
     group : torch.distributed.ProcessGroup, optional
@@ -340,13 +344,11 @@ def measure_layers(
     """
     require_library("torch", "torch")
     chosen = [name for name, layer in named_layers(model) if _has_weights(layer)] if layers is None else layers
-    watched: WatchedLayers = watch(
-        model, chosen, positions=None, unit_rows=False, precision=precision, nonfinite="raise"
-    )
+    options: dict[str, Any] = {"positions": positions, "mask": mask, "precision": precision}
     order: list[str] = []
-    for name, layer in watched.items():
-        layer.on_first = lambda name=name: order.append(name)
-    with evaluating(model, loader), watched:
+    with evaluating(model, loader), watch(model, chosen, unit_rows=False, nonfinite="raise", **options) as watched:
+        for name, layer in watched.items():
+            layer.on_first = lambda name=name: order.append(name)
         errors = _run(model, loader, watched, split)
     if group is not None:
         errors = _sum_over(group, errors)

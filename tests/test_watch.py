@@ -200,6 +200,18 @@ def test_reset_close_and_nesting() -> None:
     assert not layer._forward_pre_hooks
 
 
+def test_a_layer_in_several_places_is_found_by_each_of_its_names() -> None:
+    layer, X = nn.Linear(4, 4), draw(8, 4)
+    model = nn.Sequential(layer, nn.Tanh(), layer)
+    with torch.no_grad(), nrc.watch(model, layers=["2"]) as watched:
+        model(X)
+        between = torch.tanh(layer.forward(X))
+    assert watched["2"].passes == 2
+    close_to(watched["2"].statistics, torch.cat([X, between]).numpy())
+    with pytest.raises(ValueError, match="called several times in a pass can only be watched without targets"):
+        nrc.measure_layers(model, [(X, X)])
+
+
 def test_tensors_given_by_keyword_are_read() -> None:
     layer = nn.Linear(3, 2)
     with torch.no_grad(), nrc.watch(layer) as features:
@@ -273,6 +285,18 @@ def test_rows_are_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     with nrc.watch(layer):
         layer(X)
     assert seen[0].ctypes.data == X.data_ptr()
+
+
+def test_copies_of_a_watched_model_are_not_watched(tmp_path: Path) -> None:
+    model = network().eval()
+    with torch.no_grad(), nrc.watch(model, layers=["head"]) as watched, nrc.watch(model, mask="input") as whole:
+        averaged = torch.optim.swa_utils.AveragedModel(model).eval()
+        torch.save(model, tmp_path / "model.pt")
+        loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+        for copied in (averaged, loaded):
+            assert torch.equal(copied(draw(5, 6)), model(draw(5, 6)))
+        loaded.head(draw(5, 16))
+    assert watched["head"].count == whole.count == 10
 
 
 # ---- in company ----
@@ -430,9 +454,15 @@ def test_what_does_not_fit_is_said() -> None:
         nrc.watch(model, layers=["tail"])
     with pytest.raises(ValueError, match="not in the model"):
         nrc.watch(model, layers=[nn.Linear(2, 2)])
-    for options in ({"every": 0}, {"max_rows": 0}, {"positions": "all"}, {"mode": "test"}):
+    for options in ({"every": 0}, {"max_rows": 0}, {"positions": "all"}, {"mode": "test"}, {"precision": "low"}):
         with pytest.raises(ValueError, match=next(iter(options))):
             nrc.watch(model.head, **options)
+    with pytest.raises(ValueError, match="nonfinite is 'keep'"):
+        nrc.watch(model.head, nonfinite="keep")
+    with pytest.raises(TypeError, match=r"layers is 'head'.*such as \['head'\]"):
+        nrc.watch(model, layers="head")
+    with pytest.raises(TypeError, match="mask is a int"):
+        nrc.watch(model, layers=["head"], mask=1)
     assert not model.head._forward_pre_hooks
     layer = nn.Linear(3, 2)
     with nrc.watch(layer) as features:
