@@ -318,8 +318,8 @@ class WatchedLayer(_Closing):
         if Y is None and self._statistics.n_targets:
             msg = (
                 f"layer {self.name} was watched with targets and is now given a batch without them; call set_targets "
-                "before every forward pass, or watch the passes of one mode only (mode='train' or 'eval'). A layer that "
-                "is called several times in a pass can only be watched without targets"
+                "before every forward pass, or watch the passes of one mode only (mode='train' or 'eval'). A layer "
+                "that is called several times in a pass can only be watched without targets"
             )
             raise ValueError(msg)
         self._statistics.update(H, Y)
