@@ -27,19 +27,45 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0, 1 after an error that was printed to stderr, 130 after Ctrl-C.
+    0, 1 after an error that was printed to stderr, 130 after Ctrl-C, 141 where who reads the output has gone. Unknown
+    options exit with 2.
     """
-    options = _parser().parse_args(arguments)
+    options = None
     try:
-        options.run(options)
+        try:
+            options = _parser().parse_args(arguments)
+            _require_folders(options)
+            options.run(options)
+        finally:
+            _flush()
     except KeyboardInterrupt:
         checkpoint = getattr(options, "checkpoint", None)
         print(f"stopped; go on with --checkpoint {checkpoint}" if checkpoint else "stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        return 141  # as a program that SIGPIPE ends
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         print(f"nrc-fast: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _flush() -> None:
+    """Write out what was printed; where that fails, keep the interpreter from trying again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _require_folders(options: argparse.Namespace) -> None:
+    """Say that a file cannot be written before the work is done."""
+    for name in ("plot", "html", "csv", "output", "save_stats"):
+        path = getattr(options, name, None)
+        if path is not None and not path.absolute().parent.is_dir():
+            msg = f"{path} cannot be written: there is no folder {path.absolute().parent}"
+            raise FileNotFoundError(msg)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,7 +161,9 @@ def _measure(options: argparse.Namespace) -> None:
             source = source.share(team.rank, team.size)
         speaks = team is None or team.rank == 0
         if speaks and (options.plan or options.verbose):
-            print(plan(source, **head, **reading), file=sys.stdout if options.plan else sys.stderr)
+            planned = plan(source, **head, **reading)
+            text = json.dumps(planned.to_dict(), indent=2) if options.json and options.plan else planned
+            print(text, file=sys.stdout if options.plan else sys.stderr)
         if options.plan:
             return
         report = measure(
@@ -165,7 +193,9 @@ def _merge(options: argparse.Namespace) -> None:
         total.save(options.save_stats)
     head = _head(options)
     if options.save_stats is not None and not total.n_targets and head["W"] is None and head["n"] is None:
-        print(f"{len(options.parts)} parts, {total.count:,} rows of {total.d} features")
+        facts = {"parts": len(options.parts), "samples": total.count, "d": total.d}
+        text = f"{len(options.parts)} parts, {total.count:,} rows of {total.d} features"
+        print(json.dumps(facts) if options.json else text)
         return
     _show(total.report(**head), options)
 
@@ -190,6 +220,7 @@ def _add_ufm(commands: Any) -> None:
     command.add_argument("--c", type=float, help="lambda_W lambda_H itself, in place of the decays")
     command.add_argument("--loss", default="torch_mse", choices=list(ufm.LOSSES), help="default: torch_mse")
     command.add_argument("--samples", type=int, help="samples of one step, for losses that sum over them")
+    command.add_argument("--json", action="store_true", help="print as JSON")
     command.add_argument("--plot", type=Path, help="also draw rank and MSE against c to this file")
 
 
@@ -202,7 +233,7 @@ def _ufm(options: argparse.Namespace) -> None:
         samples=options.samples,
         c=options.c,
     )
-    print(forecast)
+    print(json.dumps(without_nan(forecast.to_dict()), indent=2) if options.json else forecast)
     if options.plot is not None:
         forecast.plot()[0].savefig(options.plot)
 

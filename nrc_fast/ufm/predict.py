@@ -96,6 +96,19 @@ class Forecast:
         ratio = np.sqrt(self.eigenvalues / self.c) if self.c > 0.0 else np.full(self.n, np.nan)
         return np.asarray(self.weight_decay * ratio)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and strings; ``directions`` holds a row for each direction."""
+        names = [
+            *("n", "c", "weight_decay", "variance", "rank", "mse", "r2"),
+            *("single_task_mse", "standardized_mse", "whitened_mse", "note"),
+        ]
+        return {name: getattr(self, name) for name in names} | {
+            "eigenvalues": self.eigenvalues.tolist(),
+            "directions": self.directions.T.tolist(),
+            "critical_weight_decays": self.critical_weight_decays.tolist(),
+            "penalties": None if self.penalties is None else vars(self.penalties).copy(),
+        }
+
     # ---- for any c ----
 
     def rank_at(self, c: Any) -> Any:
