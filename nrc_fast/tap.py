@@ -13,6 +13,7 @@ import numpy as np
 from nrc_fast import kernels
 from nrc_fast.distributed import Team
 from nrc_fast.evaluation import WRAPPERS, current_evaluation, unwrapped
+from nrc_fast.hooks import Hook
 from nrc_fast.layer_rows import POSITIONS, layer_rows
 from nrc_fast.libraries import require_library
 from nrc_fast.report import Report
@@ -46,8 +47,8 @@ def watch(
     can be nested and know nothing of one another; what a `Monitor` or `measure_layers` runs is not seen, and copies of
     the model are not watched. In a model wrapped by DistributedDataParallel every process watches
     its own rows; `all_reduce` adds them up. Under torch.compile the watch must begin before the first call of the
-    compiled model (hooks added later are not seen by it, which is torch's own rule); the graph breaks at the watched
-    layer, so ``fullgraph=True`` cannot be used.
+    compiled model (hooks added later are not seen by it, which is torch's own rule). It stands in the compiled graph as
+    an operator and does not break it, unless the mask is an argument's name.
 
     Parameters
     ----------
@@ -170,23 +171,6 @@ def _find(torch: Any, model: Any, layer: Any) -> tuple[str, Any]:
     return layer, others[layer]
 
 
-class _Hook:
-    """What a layer calls before it runs; in copies of the layer, in memory or in a file, it does nothing."""
-
-    def __init__(self, function: Callable[..., None] | None = None) -> None:
-        self._function = function
-
-    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        if self._function is not None:
-            self._function(module, args, kwargs)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
-        return _Hook()
-
-    def __reduce__(self) -> tuple[type[_Hook], tuple[()]]:
-        return _Hook, ()
-
-
 class _Mask:
     """The mask of the current forward pass."""
 
@@ -199,7 +183,7 @@ class _Mask:
         self._evaluation = current_evaluation()
         if self._name is not None:
             self._parameters = list(inspect.signature(unwrapped(model).forward).parameters)
-            hook = _Hook(torch.compiler.disable(self._remember))
+            hook = Hook(torch.compiler.disable(self._remember))
             self._handle = unwrapped(model).register_forward_pre_hook(hook, with_kwargs=True)
 
     def _remember(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -274,33 +258,49 @@ class WatchedLayer(_Closing):
         self._mask, self._options = mask, statistics
         self._statistics: FeatureStatistics | None = None
         self._targets: Any = None
+        self._targets_now: Any = None  # of the pass that is counted
         self._rows_read = 0
         self._is_open = True
         self._evaluation = current_evaluation()
         # Dynamo must neither trace into the kernels nor guard on the counters.
-        hook = _Hook(torch.compiler.disable(self._read))
+        hook = Hook(torch.compiler.disable(self._read), torch.compiler.disable(self._take))
         self._handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
 
     # ---- in a forward pass ----
 
     def _read(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        # A compiled model may go on calling a hook that was removed.
-        if not self._is_open or (self._mode != "any" and module.training != (self._mode == "train")):
-            return
-        if _is_recomputation() or current_evaluation() is not self._evaluation:
-            return
-        targets, self._targets = self._targets, None
-        self.passes += 1
-        if self.passes == 1 and self.on_first is not None:
-            self.on_first()
-        if (self.passes - 1) % self._every or (self._max_rows is not None and self._rows_read >= self._max_rows):
+        del module
+        if not self._is_due():
             return
         values = next((value for value in (*args, *kwargs.values()) if hasattr(value, "detach")), None)
         if values is None:
             msg = f"layer {self.name} was called without a tensor; there are no features to read"
             raise TypeError(msg)
+        self._add_rows_of(values)
+
+    def _take(self, values: Any) -> None:
+        """What a compiled graph calls."""
+        if self._is_due():
+            self._add_rows_of(values)
+
+    def _is_due(self) -> bool:
+        """Count a pass; whether it is one of those that are read."""
+        # A compiled model may go on calling a hook that was removed.
+        if not self._is_open or (self._mode != "any" and self.layer.training != (self._mode == "train")):
+            return False
+        if _is_recomputation() or current_evaluation() is not self._evaluation:
+            return False
+        self._targets_now, self._targets = self._targets, None
+        self.passes += 1
+        if self.passes == 1 and self.on_first is not None:
+            self.on_first()
+        is_full = self._max_rows is not None and self._rows_read >= self._max_rows
+        return not ((self.passes - 1) % self._every or is_full)
+
+    def _add_rows_of(self, values: Any) -> None:
+        targets, self._targets_now = self._targets_now, None
         H, Y = layer_rows(
-            module, values.detach(), targets, positions=self._positions, mask=self._mask.get(), name=self.name
+            self.layer, values.detach(), targets, positions=self._positions, mask=self._mask.get(), name=self.name
         )
         if self._max_rows is not None:
             room = self._max_rows - self._rows_read

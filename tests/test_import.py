@@ -58,7 +58,7 @@ LAYERS = [
     *("reading", "passes", "components", "planning", "report"),
     *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
     *("torch_gradients", "torch_library", "torch_ops"),
-    *("evaluation", "layer_rows", "tap", "history", "monitor", "integrations.loggers"),
+    *("evaluation", "layer_rows", "hooks", "tap", "history", "monitor", "integrations.loggers"),
     *("deep_nrc", "class_bounds", "class_metrics", "classification", "dimension"),
     *("integrations.on_use", "integrations.lightning", "integrations.transformers", "integrations.torchmetrics"),
     *("demo_runs", "demo_text", "demo", "diagnostics", "sweep", "selftest", "html", "commands"),

@@ -296,6 +296,9 @@ def test_copies_of_a_watched_model_are_not_watched(tmp_path: Path) -> None:
         for copied in (averaged, loaded):
             assert torch.equal(copied(draw(5, 6)), model(draw(5, 6)))
         loaded.head(draw(5, 16))
+        if hasattr(torch.compiler, "is_exporting"):
+            exported = torch.export.export(model, (draw(5, 6),)).module()
+            assert torch.equal(exported(draw(5, 6)), copied(draw(5, 6)))
     assert watched["head"].count == whole.count == 10
 
 
@@ -344,6 +347,41 @@ def test_compiled_model_is_watched_and_left_alone() -> None:
         np.testing.assert_allclose(output.numpy(), model(X).numpy(), rtol=1e-6)
         compiled(X)  # may still call the hook, which is closed
     assert watched["head"].count == 150
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_training_is_the_same_to_the_bit(backend: str) -> None:
+    """Also what the compiler fuses and the random numbers that it draws: the graph does not break at the layer."""
+
+    def train(*, watched: bool) -> list[Any]:
+        torch._dynamo.reset()
+        torch.manual_seed(5)
+        model, X, Y = network(), draw(64, 6), draw(64, 2, seed=2)
+        watches = [nrc.watch(model, layers=["3", "head"], every=2, mode="train"), nrc.watch(model.head)]
+        if not watched:
+            for watch in watches:
+                watch.close()
+        compiled = torch.compile(model, backend=backend, fullgraph=True)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        for _ in range(5):
+            if watched:
+                watches[0].set_targets(Y)
+            optimizer.zero_grad()
+            nn.functional.mse_loss(compiled(X), Y).backward()
+            optimizer.step()
+        if watched:
+            assert (watches[0]["3"].count, watches[0]["head"].count, watches[1].count) == (192, 192, 320)
+            assert watches[0]["head"].report().samples == 192
+            watches[1].close()
+            model.eval()
+            compiled(X)
+            assert (watches[0]["3"].passes, watches[1].passes) == (5, 5)
+            watches[0].close()
+        return [*(part for parameter in model.parameters() for part in (parameter, parameter.grad)), torch.rand(4)]
+
+    plain, watched = train(watched=False), train(watched=True)
+    assert all(torch.equal(first, second) for first, second in zip(plain, watched, strict=True))
 
 
 def test_wrapped_models_answer_to_their_own_names(tmp_path: Path) -> None:
