@@ -290,33 +290,23 @@ class Assembly:
         return values
 
     def _cka_bound(self, value: float, sigma: FloatArray, cross: FloatArray) -> float:
-        """``|C_hy|^2 / (|C_hh| |C_yy|)``: each norm is off by at most sqrt(rank) of the spectral norm of its error."""
-        statistics = self.statistics
+        """Each norm is off by at most sqrt(rank) of the spectral norm of its error."""
+        statistics, root = self.statistics, self.statistics.n_targets**0.5
         features, targets, both = (float(np.linalg.norm(moment)) for moment in (statistics.covariance, sigma, cross))
-        if not (features > 0.0 and targets > 0.0):
-            return math.nan
-        n = statistics.n_targets
-        own = statistics.d**0.5 * statistics.covariance_error / features + n**0.5 * statistics.target_error / targets
-        error = n**0.5 * statistics.cross_error
-        bound: float = value * own + (2.0 * both + error) * error / (features * targets) + 8.0 * EPSILON
-        return min(bound, 1.0)
+        errors = (
+            statistics.d**0.5 * statistics.covariance_error,
+            root * statistics.target_error,
+            root * statistics.cross_error,
+        )
+        return bounds.cka_bound(value, (features, targets, both), errors)
 
     def _readout_error(self, sigma: FloatArray, cross: FloatArray, variance: float) -> float:
-        """Every direction explains |v^T C_hy|^2/lambda of the variance, and all three are a little off."""
-        raw_eigenvalues, vectors = self.statistics.spectrum()
-        error = self.statistics.covariance_error
-        eigenvalues = clipped_spectrum(raw_eigenvalues)
-        # Directions whose variance cannot be told from rounding are not read from.
-        eigenvalues = np.where(eigenvalues > 4.0 * error, eigenvalues, 0.0)
+        statistics = self.statistics
+        eigenvalues, vectors = statistics.readable_spectrum()
         value = metrics.linear_readout_error(eigenvalues, vectors, sigma, cross)
-        kept = eigenvalues > 0.0
-        loadings = np.linalg.norm(vectors.T[kept] @ cross, axis=1)
-        cross_error = self.statistics.cross_error
-        slopes = loadings / eigenvalues[kept]
-        total = float((slopes**2 * error + 2.0 * slopes * cross_error).sum())
-        bound = min(total + 4.0 * self.statistics.d * EPSILON * variance, variance)
-        # What the other directions could explain is not known: the truth may be anywhere below the value.
-        self.bounds["linear_mse"] = bound if kept.all() else max(bound, value)
+        errors = statistics.covariance_error, statistics.cross_error
+        loadings = np.linalg.norm(vectors.T @ cross, axis=1)
+        self.bounds["linear_mse"] = bounds.readout_bound(value, eigenvalues, loadings, variance, errors)
         return value
 
     def _prediction_error(self) -> float:

@@ -16,12 +16,15 @@ from nrc_fast.linalg import EPSILON, FloatArray, covariance_spectrum
 __all__ = [
     "SINGLE_EPSILON",
     "angle_bound",
+    "cka_bound",
     "effective_rank_bound",
+    "readout_bound",
     "refined_angle_bound",
     "residual_bound",
     "shape_bounds",
     "share_bounds",
     "stable_rank_bound",
+    "tail_bound",
     "trace_bound",
 ]
 
@@ -91,6 +94,17 @@ def share_bounds(eigenvalues: FloatArray, matrix_error: float) -> FloatArray:
     return shares
 
 
+def tail_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
+    """Bound of the share of all but the leading k eigenvalues: the trace less k of them, each off by that much."""
+    trace = float(eigenvalues.sum())
+    if not trace > 0.0:
+        return math.nan
+    if k >= len(eigenvalues):
+        return 0.0
+    share = float(eigenvalues[k:].sum()) / trace
+    return min((1.0 + k + share) * matrix_error / trace + 4.0 * EPSILON * share, 1.0)
+
+
 def stable_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: float) -> float:
     """Bound of ``sum lambda^2 / lambda_1^2``: the Frobenius norm of the error is at most sqrt(d) of its norm."""
     largest = float(eigenvalues[0])
@@ -112,6 +126,50 @@ def effective_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: fl
     mixing = -distance * math.log(distance) - (1.0 - distance) * math.log1p(-distance) if distance > 0.0 else 0.0
     entropy = distance * math.log(d - 1) + mixing if d > 2 else mixing
     return min(value * math.expm1(entropy), float(d))
+
+
+# ---- features and targets ----
+
+
+def cka_bound(value: float, norms: tuple[float, float, float], errors: tuple[float, float, float]) -> float:
+    """Bound of ``|C_hy|^2 / (|C_hh| |C_yy|)`` from the three norms, of C_hh, C_yy and C_hy, and of their errors."""
+    features, targets, both = norms
+    if not (features > 0.0 and targets > 0.0):
+        return math.nan
+    own = errors[0] / features + errors[1] / targets
+    bound = value * own + (2.0 * both + errors[2]) * errors[2] / (features * targets) + 8.0 * EPSILON
+    return min(bound, 1.0)
+
+
+def readout_bound(
+    value: float,
+    eigenvalues: FloatArray,
+    loadings: FloatArray,
+    variance: float,
+    errors: tuple[float, float],
+) -> float:
+    """Bound of the least error of a linear readout.
+
+    Every direction explains ``|v^T C_hy|^2 / lambda`` of the variance, and all three are a little off.
+
+    Parameters
+    ----------
+    value : float
+    eigenvalues : (d,) float64 array
+        0 for directions that are not read from.
+    loadings : (d,) float64 array
+        ``|v^T C_hy|``.
+    variance : float
+        Of the targets.
+    errors : pair of float
+        Of the feature covariance and of the cross covariance.
+    """
+    kept = eigenvalues > 0.0
+    slopes = loadings[kept] / eigenvalues[kept]
+    total = float((slopes**2 * errors[0] + 2.0 * slopes * errors[1]).sum())
+    bound = min(total + 4.0 * len(eigenvalues) * EPSILON * variance, variance)
+    # What the other directions could explain is not known: the truth may be anywhere below the value.
+    return bound if kept.all() else max(bound, value)
 
 
 def shape_bounds(

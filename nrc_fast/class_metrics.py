@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nrc_fast.linalg import EPSILON, FloatArray, scale_to_unit
+from nrc_fast.report import NAN, format_value, without_nan
 
 __all__ = ["VARIANTS", "ClassReport", "cdnv", "duality", "simplex", "variability"]
 
@@ -44,7 +46,8 @@ class ClassReport:
     """NC1 to NC4, each variant under its own name; all of them but the accuracy are 0 when collapsed.
 
     The attributes are described in `VARIANTS`. What needs weights, or rows that are read again (``nc4`` and
-    ``accuracy``), is NaN without them.
+    ``accuracy``), is NaN without them. ``bounds`` maps names to absolute bounds, of first order in the errors of the
+    moments and infinite where these are too large for that; ``nc4`` and ``accuracy`` are counts and have none.
     """
 
     samples: int
@@ -69,15 +72,32 @@ class ClassReport:
     bias_offset: float = math.nan
     nc4: float = math.nan
     accuracy: float = math.nan
+    bounds: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClassReport:
+        """A report from what `to_dict` gave or `to_json` wrote; null becomes NaN.
+
+        Raises
+        ------
+        ValueError
+            The mapping holds something else.
+        """
+        names = set(cls.__dataclass_fields__) - {"bounds"}
+        if not names <= set(values):
+            msg = f"the mapping holds no report of classes: {', '.join(sorted(names - set(values)))} are missing"
+            raise ValueError(msg)
+        bounds = {name: math.inf if value is None else value for name, value in values.get("bounds", {}).items()}
+        restored: dict[str, Any] = {name: NAN if values[name] is None else values[name] for name in names}
+        return cls(**restored, bounds=bounds)
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers by name; NaN stays NaN."""
         return asdict(self)
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """The report as JSON text (NaN becomes null), also written to `path` if one is given."""
-        plain = {name: None if math.isnan(value) else value for name, value in self.to_dict().items()}
-        text = json.dumps(plain, indent=2)
+        """The report as JSON text (NaN and infinite bounds become null), also written to `path` if one is given."""
+        text = json.dumps(without_nan(self.to_dict()), indent=2)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
@@ -85,7 +105,7 @@ class ClassReport:
     def __str__(self) -> str:
         lines = [f"{self.samples:,} samples of {self.n_classes} classes, d = {self.d}", ""]
         lines += [
-            f"  {name:<16}{getattr(self, name):<14.6g}{about}"
+            f"  {name:<16}{format_value(getattr(self, name), self.bounds.get(name)):<24}{about}"
             for name, about in VARIANTS.items()
             if not math.isnan(getattr(self, name))
         ]

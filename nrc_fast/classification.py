@@ -6,6 +6,7 @@ Published code disagrees here as well; every variant has a name of its own, see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast import kernels
+from nrc_fast.bounds import SINGLE_EPSILON
+from nrc_fast.class_bounds import cdnv_bound, duality_bounds, simplex_bounds, variability_bounds
 from nrc_fast.class_metrics import ClassReport, cdnv, duality, simplex, variability
 from nrc_fast.distributed import Team
 from nrc_fast.kernels import NonFiniteRowsError, Rows
-from nrc_fast.linalg import FloatArray
+from nrc_fast.linalg import EPSILON, FloatArray
+from nrc_fast.shifted_sums import block_rows
 
 __all__ = ["ClassStatistics", "measure_classes"]
 
@@ -24,6 +28,9 @@ Labels = NDArray[np.int64]
 
 # Rows whose differences from their class shift are held at a time.
 CHUNK_ROWS = 4096
+
+# What is added up over parts.
+ADDITIVE = ("counts", "sums", "energies", "gram", "reads")
 
 
 class ClassStatistics:
@@ -74,6 +81,7 @@ class ClassStatistics:
             "sums": np.zeros((n_classes, d)),
             "energies": np.zeros(n_classes),
             "gram": np.zeros((d, d)),
+            "reads": np.zeros(2),  # rows whose products were float32, and chunks
         }
 
     @property
@@ -137,6 +145,7 @@ class ClassStatistics:
         state["energies"][present] += np.add.reduceat(np.einsum("ij,ij->i", values, values), starts)
         is_double = rows.is_double or self.precision == "highest"
         factors = values if is_double else values.astype(np.float32)
+        state["reads"] += [0.0 if is_double else len(values), 1.0]
         state["gram"] += kernels.gram(kernels.as_rows(factors, "H"), precision=self.precision).gram
         return bad
 
@@ -160,7 +169,7 @@ class ClassStatistics:
         mine, theirs = self._state, other._state
         shifts = np.where(mine["counts"][:, np.newaxis] > 0.0, mine["shifts"], theirs["shifts"])
         moved = _shifted_to(theirs, shifts)
-        self._state = moved | {name: mine[name] + moved[name] for name in ("counts", "sums", "energies", "gram")}
+        self._state = moved | {name: mine[name] + moved[name] for name in ADDITIVE}
         self.skipped += other.skipped
         return self
 
@@ -185,10 +194,10 @@ class ClassStatistics:
             shifts[taken] = theirs[taken]
             known = np.maximum(known, has)
         state = _shifted_to(self._state, shifts)
-        additive = [state[name].copy() for name in ("counts", "sums", "energies", "gram")]
+        additive = [state[name].copy() for name in ADDITIVE]
         skipped = np.array([float(self.skipped)])
         team.sum([*additive, skipped])
-        self._state = {"shifts": shifts} | dict(zip(("counts", "sums", "energies", "gram"), additive, strict=True))
+        self._state = {"shifts": shifts} | dict(zip(ADDITIVE, additive, strict=True))
         self.skipped = int(skipped[0])
         return self
 
@@ -243,6 +252,27 @@ class ClassStatistics:
         variances: FloatArray = self._state["energies"] / self._state["counts"] - np.sum(offsets**2, axis=1)
         return np.maximum(variances, 0.0)
 
+    # ---- accuracy ----
+
+    def _rounding(self, unit: float) -> float:
+        """Bound of the rounding of a sum of squares relative to it, as in `nrc_fast.moments`."""
+        chunks = float(self._state["reads"][1])
+        return unit * math.sqrt(block_rows()) + EPSILON / 2 * (CHUNK_ROWS / block_rows() + chunks)
+
+    @property
+    def within_error(self) -> float:
+        """Bound of the norm of the error of `within_covariance`: of the sum, and twice of the means' squares."""
+        unit = SINGLE_EPSILON if self._state["reads"][0] else EPSILON / 2
+        return 3.0 * self._rounding(unit) * float(self._state["energies"].sum()) / self.count
+
+    @property
+    def mean_error(self) -> float:
+        """Bound of the norm of the error of every row of `centred_means`."""
+        differences = self._state["shifts"] - self._state["shifts"][0] + self._offsets()
+        spread = float(np.sqrt(np.max(self._state["energies"] / self._state["counts"])))
+        largest = float(np.max(np.linalg.norm(differences, axis=1)))
+        return 2.0 * self._rounding(EPSILON / 2) * spread + 8.0 * EPSILON * largest
+
     # ---- metrics ----
 
     def report(self, W: Any = None, b: Any = None) -> ClassReport:
@@ -269,17 +299,33 @@ class ClassStatistics:
         2020; see
         `nrc_fast.class_metrics.VARIANTS` for the others.
         """
-        means, mean, centred = self.class_means, self.mean, self.centred_means
+        mean, centred = self.mean, self.centred_means
         within = self.within_covariance
         values = variability(within, centred, self._state["counts"])
         variances, counts = self.class_variances, self._state["counts"]
         with np.errstate(divide="ignore", invalid="ignore"):
             unbiased = variances * counts / (counts - 1.0)
-        values["cdnv"], values["cdnv_unbiased"] = cdnv(means, variances), cdnv(means, unbiased)
+        values["cdnv"], values["cdnv_unbiased"] = cdnv(centred, variances), cdnv(centred, unbiased)
         values |= simplex(centred)
+        error = self.mean_error
+        bounds = variability_bounds(values, within, centred, counts, (self.within_error, error))
+        bounds |= self._cdnv_bounds(centred) | simplex_bounds(values, centred, error)
         if W is not None:
-            values |= duality(*_head(W, b, self.n_classes, self.d), centred, mean)
-        return ClassReport(samples=self.count, d=self.d, n_classes=self.n_classes, **values)
+            head = _head(W, b, self.n_classes, self.d)
+            values |= duality(*head, centred, mean)
+            bounds |= duality_bounds(values, *head, centred, mean, error)
+        return ClassReport(samples=self.count, d=self.d, n_classes=self.n_classes, **values, bounds=bounds)
+
+    def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
+        """Variances are sums of float64 squares around a shift near the mean."""
+        variances, counts = self.class_variances, self._state["counts"]
+        errors = 3.0 * self._rounding(EPSILON / 2) * self._state["energies"] / counts
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factors = counts / (counts - 1.0)
+        return {
+            "cdnv": cdnv_bound(centred, variances, errors, self.mean_error),
+            "cdnv_unbiased": cdnv_bound(centred, variances * factors, errors * factors, self.mean_error),
+        }
 
 
 def measure_classes(
@@ -402,4 +448,5 @@ def _shifted_to(state: dict[str, FloatArray], shifts: FloatArray) -> dict[str, F
         "sums": sums + counts * delta,
         "energies": state["energies"] + 2.0 * np.sum(half * delta, axis=1),
         "gram": state["gram"] + np.tril(half.T @ delta + delta.T @ half),
+        "reads": state["reads"],
     }

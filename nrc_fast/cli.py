@@ -27,19 +27,45 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0, 1 after an error that was printed to stderr, 130 after Ctrl-C.
+    0, 1 after an error that was printed to stderr, 130 after Ctrl-C, 141 where who reads the output has gone. Unknown
+    options exit with 2.
     """
-    options = _parser().parse_args(arguments)
+    options = None
     try:
-        options.run(options)
+        try:
+            options = _parser().parse_args(arguments)
+            _require_folders(options)
+            options.run(options)
+        finally:
+            _flush()
     except KeyboardInterrupt:
         checkpoint = getattr(options, "checkpoint", None)
         print(f"stopped; go on with --checkpoint {checkpoint}" if checkpoint else "stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        return 141  # as a program that SIGPIPE ends
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         print(f"nrc-fast: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _flush() -> None:
+    """Write out what was printed; where that fails, keep the interpreter from trying again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _require_folders(options: argparse.Namespace) -> None:
+    """Say that a file cannot be written before the work is done."""
+    for name in ("plot", "html", "csv", "output", "save_stats"):
+        path = getattr(options, name, None)
+        if path is not None and not path.absolute().parent.is_dir():
+            msg = f"{path} cannot be written: there is no folder {path.absolute().parent}"
+            raise FileNotFoundError(msg)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,8 +162,7 @@ def _measure(options: argparse.Namespace) -> None:
         speaks = team is None or team.rank == 0
         if speaks and (options.plan or options.verbose):
             planned = plan(source, **head, **reading)
-            as_json = options.plan and options.json
-            text = json.dumps(planned.to_dict(), indent=2) if as_json else planned
+            text = json.dumps(planned.to_dict(), indent=2) if options.json and options.plan else planned
             print(text, file=sys.stdout if options.plan else sys.stderr)
         if options.plan:
             return
@@ -168,7 +193,9 @@ def _merge(options: argparse.Namespace) -> None:
         total.save(options.save_stats)
     head = _head(options)
     if options.save_stats is not None and not total.n_targets and head["W"] is None and head["n"] is None:
-        print(f"{len(options.parts)} parts, {total.count:,} rows of {total.d} features")
+        facts = {"parts": len(options.parts), "samples": total.count, "d": total.d}
+        text = f"{len(options.parts)} parts, {total.count:,} rows of {total.d} features"
+        print(json.dumps(facts) if options.json else text)
         return
     _show(total.report(**head), options)
 

@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nrc_fast.class_metrics import ClassReport
 from nrc_fast.conventions import CONVENTIONS
+from nrc_fast.deep_nrc import DeepReport
 from nrc_fast.history import History, Record
 from nrc_fast.report import Report
 
@@ -83,12 +85,17 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> None:
-    """Measure checkpoints as they come; Ctrl-C is how that ends."""
+    """Measure checkpoints as they come; Ctrl-C is how that ends, and a file that cannot be measured is passed over."""
     from nrc_fast.sweep import arriving
 
     with suppress(KeyboardInterrupt):
         for step, path in arriving(options.checkpoints, options.follow):
-            _show(sweep.add(step, path), options)
+            try:
+                record = sweep.add(step, path)
+            except (OSError, ValueError) as error:
+                print(f"nrc-fast: {error}", file=sys.stderr, flush=True)
+                continue
+            _show(record, options)
             _write(sweep.history, options)
 
 
@@ -116,9 +123,9 @@ def _line(record: Record) -> str:
 
 
 def _add_plot(commands: Any) -> None:
-    command = commands.add_parser("plot", help="draw what --json has printed: a report or a history")
+    command = commands.add_parser("plot", help="draw what --json has printed or to_json written")
     command.set_defaults(run=_plot)
-    command.add_argument("source", help="JSON file of a report or history; - for the standard input")
+    command.add_argument("source", help="JSON file of a report, history or Deep NRC; - for the standard input")
     command.add_argument("-o", "--output", type=Path, default=Path("nrc.png"), help="default: nrc.png")
     command.add_argument("--gamma", default="last", help="of a history's NRC3: last, each or a number; default: last")
     command.add_argument("--json", action="store_true", help="print the path as JSON")
@@ -126,19 +133,34 @@ def _add_plot(commands: Any) -> None:
 
 def _plot(options: argparse.Namespace) -> None:
     stored = load_stored(options.source)
-    if isinstance(stored, History):
-        gamma = options.gamma if options.gamma in ("last", "each") else float(options.gamma)
-        figure = stored.plot(gamma)
+    if isinstance(stored, ClassReport):
+        msg = f"{options.source} holds a report of classes, which has no plot; nrc-fast report shows its numbers"
+        raise TypeError(msg)
+    if isinstance(stored, DeepReport):
+        figure = stored.plot()
+    elif isinstance(stored, History):
+        figure = stored.plot(_gamma(options.gamma))
     else:
         figure = stored.plot()[0]
     figure.savefig(options.output)
     _say_path(options)
 
 
+def _gamma(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # "last" and "each"; the history says what else is wrong
+
+
 def _add_report(commands: Any) -> None:
-    command = commands.add_parser("report", help="one self-contained HTML page of reports and histories")
+    command = commands.add_parser(
+        "report", help="one self-contained HTML page of reports, histories, Deep NRC and classes"
+    )
     command.set_defaults(run=_report)
-    command.add_argument("sources", nargs="+", help="JSON files that --json has printed; - for the standard input")
+    command.add_argument(
+        "sources", nargs="+", help="JSON files that --json has printed or to_json written; - for the standard input"
+    )
     command.add_argument("-o", "--output", type=Path, default=Path("nrc.html"), help="default: nrc.html")
     command.add_argument("--title", default="Neural regression collapse")
     command.add_argument("--json", action="store_true", help="print the path as JSON")
@@ -156,27 +178,34 @@ def _say_path(options: argparse.Namespace) -> None:
     print(json.dumps({"output": str(options.output)}) if options.json else f"written to {options.output}")
 
 
-def load_stored(source: str) -> Report | History:
-    """A report or history from a JSON file, or from the standard input for "-".
+def load_stored(source: str) -> Report | History | DeepReport | ClassReport:
+    """A report of any kind or a history, from a JSON file, or from the standard input for "-".
 
     Raises
     ------
     OSError
         The file is missing.
     ValueError
-        It is no JSON of either.
+        It is no JSON of one of these.
     """
-    text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     try:
-        values = json.loads(text)
+        values = json.loads(sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8"))
     except ValueError as error:
         msg = f"{source} is no JSON: {error}"
         raise ValueError(msg) from error
-    if isinstance(values, dict) and "nrc1_by_k" in values:
-        return Report.from_dict(values)
-    if isinstance(values, dict) and "head_grams" in values:
-        return History.from_dict(values, source)
-    msg = f"{source} holds no report (nrc-fast measure --json) and no history (nrc-fast sweep --json, History.to_json)"
+    kinds = {"nrc1_by_k": Report, "head_grams": History, "layers": DeepReport, "nc1": ClassReport}
+    for key, kind in kinds.items():
+        if isinstance(values, dict) and key in values:
+            try:
+                found: Report | History | DeepReport | ClassReport = kind.from_dict(values)  # type: ignore[attr-defined]
+            except (ValueError, TypeError, LookupError) as error:
+                msg = f"{source} is damaged, or was written by another version: {error}"
+                raise ValueError(msg) from error
+            return found
+    msg = (
+        f"{source} holds no report (nrc-fast measure --json, or to_json of one of layers or classes) and no history "
+        "(nrc-fast sweep --json, History.to_json)"
+    )
     raise ValueError(msg)
 
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nrc_fast import kernels, metrics
+from nrc_fast import bounds, kernels, metrics
 from nrc_fast.evaluation import evaluating, run_model, runnable, split_batch
 from nrc_fast.libraries import require_library
-from nrc_fast.linalg import FloatArray, clipped_spectrum, covariance_spectrum, scale_to_unit
+from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, covariance_spectrum, scale_to_unit
 from nrc_fast.moments import Moments
-from nrc_fast.report import without_nan
+from nrc_fast.report import NAN, without_nan
 from nrc_fast.tap import WatchedLayers, named_layers, watch
 
 __all__ = ["COLLAPSED_NOISE", "DeepReport", "LayerCollapse", "first_collapsed", "layer_collapse", "measure_layers"]
@@ -55,6 +55,9 @@ class LayerCollapse:
         be compared with the network's own).
     feature_stable_rank, weight_stable_rank : float
         ``sum s^2 / s_1^2`` over the eigenvalues of C, and over the singular values of W.
+    bounds : mapping of str to float
+        Absolute bound of the number of that name. One as large as what it bounds means that nothing is known: where
+        the last component that counts as signal cannot be told from the next, no alignment is.
     """
 
     name: str
@@ -66,6 +69,7 @@ class LayerCollapse:
     linear_mse: float
     feature_stable_rank: float
     weight_stable_rank: float
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
 
 def layer_collapse(
@@ -118,33 +122,52 @@ def layer_collapse(
         msg = f"rank is {rank}; a number of components between 1 and d = {d} is expected"
         raise ValueError(msg)
     sigma, cross = statistics.target_covariance, statistics.cross_covariance
-    eigenvalues, vectors = statistics.spectrum()
-    eigenvalues = clipped_spectrum(eigenvalues)
+    readable, vectors = statistics.readable_spectrum()
+    eigenvalues = clipped_spectrum(statistics.spectrum()[0])
     leading = vectors[:, :signal]
-    alignment, weight_rank = _weight_conditions(weights, leading)
+    error = statistics.covariance_error
+    turned = bounds.angle_bound(eigenvalues, signal, error)
     # A sum of what lies outside, not 1 minus what lies inside: it keeps its digits near collapse.
     shares = metrics.explained_variance_ratio(eigenvalues)
-    return LayerCollapse(
-        name=name,
-        d=d,
-        rank=signal,
-        noise_fraction=float(np.sum(shares[signal:])) if shares[0] == shares[0] else math.nan,
-        signal_alignment=metrics.linear_cka(np.diag(eigenvalues[:signal]), sigma, leading.T @ cross),
-        weight_alignment=alignment,
-        linear_mse=metrics.linear_readout_error(_told_from_rounding(statistics, eigenvalues), vectors, sigma, cross),
-        feature_stable_rank=metrics.stable_rank(eigenvalues),
-        weight_stable_rank=weight_rank,
+    values = {
+        "noise_fraction": float(np.sum(shares[signal:])) if shares[0] == shares[0] else math.nan,
+        "signal_alignment": metrics.linear_cka(np.diag(eigenvalues[:signal]), sigma, leading.T @ cross),
+        "linear_mse": metrics.linear_readout_error(readable, vectors, sigma, cross),
+        "feature_stable_rank": metrics.stable_rank(eigenvalues),
+    }
+    loadings, variance = np.linalg.norm(vectors.T @ cross, axis=1), float(np.trace(sigma))
+    found = {
+        "noise_fraction": bounds.tail_bound(eigenvalues, signal, error),
+        "signal_alignment": _signal_bound(values["signal_alignment"], statistics, signal, turned),
+        "linear_mse": bounds.readout_bound(
+            values["linear_mse"], readable, loadings, variance, (error, statistics.cross_error)
+        ),
+        "feature_stable_rank": bounds.stable_rank_bound(values["feature_stable_rank"], eigenvalues, error),
+    }
+    of_weights, bounds_of_weights = _weight_conditions(weights, leading, turned)
+    return LayerCollapse(name=name, d=d, rank=signal, **values, **of_weights, bounds=found | bounds_of_weights)
+
+
+def _signal_bound(value: float, statistics: Moments, signal: int, turned: float) -> float:
+    """Turned components change what the projected features share with the targets."""
+    sigma, cross = statistics.target_covariance, statistics.cross_covariance
+    eigenvalues, vectors = statistics.spectrum()
+    own, targets, both = eigenvalues[:signal], sigma, vectors[:, :signal].T @ cross
+    norms = tuple(float(np.linalg.norm(part)) for part in (own, targets, both))
+    root = statistics.n_targets**0.5
+    errors = (
+        signal**0.5 * statistics.covariance_error,
+        root * statistics.target_error,
+        turned * float(np.linalg.norm(cross)) + root * statistics.cross_error,
     )
+    return bounds.cka_bound(value, norms, errors)  # type: ignore[arg-type]
 
 
-def _told_from_rounding(statistics: Moments, eigenvalues: FloatArray) -> FloatArray:
-    return np.where(eigenvalues > 4.0 * statistics.covariance_error, eigenvalues, 0.0)
-
-
-def _weight_conditions(weights: Any, leading: FloatArray) -> tuple[float, float]:
-    """Alignment of the weights with the features' leading components, and the weights' stable rank."""
+def _weight_conditions(weights: Any, leading: FloatArray, turned: float) -> tuple[dict[str, float], dict[str, float]]:
+    """Alignment of the weights with the features' leading components, the weights' stable rank, and their bounds."""
+    names = ("weight_alignment", "weight_stable_rank")
     if weights is None:
-        return math.nan, math.nan
+        return dict.fromkeys(names, math.nan), {}
     d, signal = leading.shape
     shape = tuple(np.shape(weights))
     if len(shape) < 2 or shape[1] != d:
@@ -156,11 +179,16 @@ def _weight_conditions(weights: Any, leading: FloatArray) -> tuple[float, float]
     matrix, _ = scale_to_unit(kernels.as_matrix(columns, "weights")[0])
     inputs, values, _ = np.linalg.svd(matrix, full_matrices=False)
     if not values.size or values[0] == 0.0:
-        return math.nan, math.nan
+        return dict.fromkeys(names, math.nan), {}
     used = inputs[:, : min(signal, inputs.shape[1])]
     cosines = np.linalg.svd(leading.T @ used, compute_uv=False)
     # Where W has fewer outputs than there are components, the missing angles are right ones.
-    return float(np.sum(np.minimum(cosines, 1.0)) / signal), metrics.stable_rank(values)
+    found = float(np.sum(np.minimum(cosines, 1.0)) / signal), metrics.stable_rank(values)
+    rounding = max(matrix.shape) * EPSILON * float(values[0])
+    scales = np.append(values, np.zeros(d - len(values)))
+    angle = turned + bounds.angle_bound(scales, used.shape[1], rounding) + 4.0 * signal * EPSILON
+    limits = min(angle, 1.0), bounds.stable_rank_bound(found[1], values, rounding)
+    return dict(zip(names, found, strict=True)), dict(zip(names, limits, strict=True))
 
 
 def first_collapsed(layers: Sequence[LayerCollapse], threshold: float = COLLAPSED_NOISE) -> str | None:
@@ -212,6 +240,8 @@ class DeepReport:
     target_stable_rank : float
     threshold : float
         Of `first_collapsed`.
+    bounds : mapping of str to float
+        Absolute bounds of ``mse``, ``target_variance`` and ``target_stable_rank``; every layer has those of its own.
     """
 
     layers: tuple[LayerCollapse, ...]
@@ -221,6 +251,7 @@ class DeepReport:
     target_variance: float
     target_stable_rank: float
     threshold: float = COLLAPSED_NOISE
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def first_collapsed(self) -> str | None:
@@ -249,6 +280,22 @@ class DeepReport:
         lines += ["", f"first collapsed layer: {found} ({rule})" if found else f"no layer is collapsed ({rule})"]
         return "\n".join(lines)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DeepReport:
+        """A report from what `to_dict` gave or `to_json` wrote; null becomes NaN.
+
+        Raises
+        ------
+        ValueError
+            The mapping holds something else.
+        """
+        try:
+            layers = tuple(LayerCollapse(**_numbers(layer, LayerCollapse)) for layer in values["layers"])
+            return cls(**_numbers(values, cls) | {"layers": layers})
+        except (KeyError, TypeError, AttributeError) as error:
+            msg = f"the mapping holds no report of layers: {type(error).__name__} {error}"
+            raise ValueError(msg) from error
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and strings."""
         return asdict(self) | {
@@ -276,6 +323,17 @@ class DeepReport:
         return plot_layers(self)
 
 
+def _numbers(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """What the fields of a class hold, with NaN for None."""
+
+    def restored(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: restored(part) for name, part in value.items()}
+        return NAN if value is None else value
+
+    return {part.name: restored(values[part.name]) for part in fields(kind)}
+
+
 def measure_layers(
     model: Any,
     loader: Iterable[Any],
@@ -284,14 +342,16 @@ def measure_layers(
     rank: int | None = None,
     threshold: float = COLLAPSED_NOISE,
     precision: str = "highest",
+    positions: str | None = None,
+    mask: Any = None,
     split: Callable[[Any], tuple[Any, Any]] = split_batch,
     group: Any = None,
 ) -> DeepReport:
     """Deep NRC of the features that the layers of a model are given, in one pass over a loader for all of them.
 
     The model is run in evaluation mode without gradients and left as it was, with all random states. Maps of
-    convolutions are averaged over their pixels, as in the paper. Memory is that of one batch and a d x d matrix for
-    each layer.
+    convolutions are averaged over their pixels, as in the paper, unless `positions` says otherwise. Memory is that of
+    one batch and a d x d matrix for each layer.
 
     Parameters
     ----------
@@ -305,8 +365,10 @@ def measure_layers(
     threshold : float
         Of `first_collapsed`.
     precision : {"highest", "high", "fast"}
-        As in `nrc_fast.FeatureStatistics`. The rows are read once and the report has no bounds, so the default is
-        float64 throughout; with float32 products the readout leaves out directions of little variance.
+        As in `nrc_fast.FeatureStatistics`. The rows are read once, so the default is float64 throughout; with float32
+        products the bounds are wider and the readout leaves out directions of little variance.
+    positions, mask
+        As in `nrc_fast.watch`.
     split : callable, optional
         From a batch to what the model is called with, and the targets.
     group : torch.distributed.ProcessGroup, optional
@@ -340,13 +402,11 @@ def measure_layers(
     """
     require_library("torch", "torch")
     chosen = [name for name, layer in named_layers(model) if _has_weights(layer)] if layers is None else layers
-    watched: WatchedLayers = watch(
-        model, chosen, positions=None, unit_rows=False, precision=precision, nonfinite="raise"
-    )
+    options: dict[str, Any] = {"positions": positions, "mask": mask, "precision": precision}
     order: list[str] = []
-    for name, layer in watched.items():
-        layer.on_first = lambda name=name: order.append(name)
-    with evaluating(model, loader), watched:
+    with evaluating(model, loader), watch(model, chosen, unit_rows=False, nonfinite="raise", **options) as watched:
+        for name, layer in watched.items():
+            layer.on_first = lambda name=name: order.append(name)
         errors = _run(model, loader, watched, split)
     if group is not None:
         errors = _sum_over(group, errors)
@@ -358,16 +418,23 @@ def measure_layers(
             layer.all_reduce(group)
     order += [name for name in watched if name not in order]
     found = tuple(_collapse_of(name, watched, rank) for name in order)
-    statistics = watched[order[0]].statistics
-    sigma = statistics.target_covariance
+    statistics, mse = watched[order[0]].statistics, float(errors[0] / errors[1])
+    n, sigma = statistics.n_targets, statistics.target_covariance
+    spectrum = covariance_spectrum(sigma)[0]
+    rank_of_targets = metrics.stable_rank(spectrum)
     return DeepReport(
         layers=found,
         samples=int(errors[1]),
-        n=statistics.n_targets,
-        mse=float(errors[0] / errors[1]),
+        n=n,
+        mse=mse,
         target_variance=float(np.trace(sigma)),
-        target_stable_rank=metrics.stable_rank(covariance_spectrum(sigma)[0]),
+        target_stable_rank=rank_of_targets,
         threshold=threshold,
+        bounds={
+            "mse": (4.0 + (n * statistics.count) ** 0.5) * EPSILON * mse,
+            "target_variance": n * statistics.target_error,
+            "target_stable_rank": bounds.stable_rank_bound(rank_of_targets, spectrum, statistics.target_error),
+        },
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from nrc_fast.libraries import require_library
 
-__all__ = ["WRAPPERS", "evaluating", "run_model", "runnable", "split_batch", "unwrapped"]
+__all__ = ["WRAPPERS", "current_evaluation", "evaluating", "run_model", "runnable", "split_batch", "unwrapped"]
 
 # How batches that are mappings call their targets, in the order in which they are looked for.
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
@@ -100,16 +101,27 @@ def run_model(model: Any, inputs: Any) -> Any:
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
+_EVALUATION: ContextVar[object] = ContextVar("evaluation", default=None)
+
+
+def current_evaluation() -> object:
+    """The evaluation in whose `evaluating` block this is called; None outside of one."""
+    return _EVALUATION.get()
+
+
 @contextmanager
 def evaluating(model: Any, loader: Any = None) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module's mode and every random state is as it was.
+
+    Watches that were begun outside do not see the forward passes inside.
 
     Parameters
     ----------
     model : torch.nn.Module
     loader : iterable, optional
         Iterating a DataLoader draws from torch's random state or from the loader's own ``generator``, even where
-        nothing is shuffled: both are put back, and so are those of numpy and of Python's random.
+        nothing is shuffled: both are put back, and so are those of numpy and of Python's random. The workers of one
+        with ``persistent_workers`` are left to the loop that they work for.
     """
     torch = require_library("torch", "torch")
     modes = [(module, module.training) for module in model.modules()]
@@ -117,13 +129,31 @@ def evaluating(model: Any, loader: Any = None) -> Iterator[None]:
     # A compiled model does not see hooks that were added after its first call.
     set_stance = getattr(torch.compiler, "set_stance", None)
     model.eval()
+    token = _EVALUATION.set(object())
     try:
-        with torch.no_grad(), nullcontext() if set_stance is None else set_stance("force_eager"):
+        with _own_workers(loader), torch.no_grad(), nullcontext() if set_stance is None else set_stance("force_eager"):
             yield
     finally:
+        _EVALUATION.reset(token)
         for module, training in modes:
             module.training = training
         restore()
+
+
+@contextmanager
+def _own_workers(loader: Any) -> Iterator[None]:
+    """Keep the iterator of a DataLoader with persistent workers from being started again.
+
+    There is only one of it: a training loop in the middle of its epoch would go on from the loader's end.
+    """
+    if not getattr(loader, "persistent_workers", False) or not hasattr(loader, "_iterator"):
+        yield
+        return
+    iterator, loader._iterator = loader._iterator, None
+    try:
+        yield
+    finally:
+        loader._iterator = iterator
 
 
 def _random_states(torch: Any, loader: Any) -> Callable[[], None]:

@@ -311,6 +311,9 @@ class History:
         if not isinstance(values, dict) or values.get("kind") != KIND:
             msg = f"{name} holds no history; a file that History.to_json has written is expected"
             raise ValueError(msg)
+        if not isinstance(values.get("n"), int):
+            msg = f"{name} has n = {values.get('n')!r}; a number of targets is expected"
+            raise ValueError(msg)
         history = cls(values["name"], values["convention"])
         history.n = values["n"]
         history.target_covariance = np.array(values["target_covariance"], dtype=np.float64)

@@ -17,7 +17,8 @@ def layer_rows(
     Parameters
     ----------
     layer : torch.nn.Module
-        Convolutions and norms over channels are given maps (B, C, ...), all other layers (B, ..., d).
+        Convolutions, poolings and norms over channels are given maps (B, C, ...), all other layers (B, ..., d); a
+        module that holds layers, what suits the first of them that fits.
     values : tensor
         Detached. (d,) is one sample.
     targets : tensor or array, optional
@@ -25,7 +26,7 @@ def layer_rows(
     positions : {None, "mean", "each"}
         None: the mean for maps, each for sequences.
     mask : (B, ...) tensor, optional
-        Nonzero at the positions that count.
+        Nonzero at the positions that count. For values (N, d) it selects rows where it has N numbers.
     name : str
         How errors call the layer.
 
@@ -40,7 +41,7 @@ def layer_rows(
     RuntimeError
         The tensor lies on a device that this build has no kernels for.
     ValueError
-        The mask or the targets do not fit.
+        The mask or the targets do not fit, or it cannot be told which axis holds the features.
 
     Examples
     --------
@@ -65,13 +66,13 @@ def layer_rows(
         raise ValueError(msg)
     if values.ndim == 1:
         values = values[None]
-    is_map = isinstance(layer, _layers_of_maps(torch))
+    is_map = _is_map(torch, layer, values, name)
     if is_map and values.ndim == layer_rank(layer):
         values = values[None]  # a map without a batch axis
     if is_map:
         values = values.movedim(1, -1)
     each = positions == "each" or (positions is None and not is_map)
-    kept = None if mask is None or values.ndim == 2 else _checked_mask(torch, mask, values, name)
+    kept = None if mask is None else _checked_mask(torch, mask, values, name)
     if values.ndim == 2 or each:
         Y = None if targets is None else _target_rows(torch, targets, values.shape[:-1], name)
         H = values.reshape(-1, values.shape[-1])
@@ -90,7 +91,39 @@ def _layers_of_maps(torch: Any) -> tuple[type, ...]:
         modules.pooling._AvgPoolNd,
         modules.pooling._AdaptiveAvgPoolNd,
         modules.pooling._AdaptiveMaxPoolNd,
+        torch.nn.Dropout2d,
+        torch.nn.Dropout3d,
+        torch.nn.LocalResponseNorm,
+        torch.nn.PixelShuffle,
+        torch.nn.PixelUnshuffle,
+        torch.nn.Upsample,
     )
+
+
+# How layers call the number of channels of their maps, and the width of their rows.
+CHANNELS = ("in_channels", "num_features", "num_channels")
+WIDTHS = ("in_features", "normalized_shape", "embed_dim", "input_size")
+
+
+def _is_map(torch: Any, layer: Any, values: Any, name: str) -> bool:
+    """Whether a layer is given maps; a module that holds layers is asked for the first of them that fits."""
+    kinds = _layers_of_maps(torch)
+    if isinstance(layer, kinds) or values.ndim < 3:
+        return isinstance(layer, kinds)
+    for part in layer.modules():
+        sizes = CHANNELS if isinstance(part, kinds) else WIDTHS
+        size = next((getattr(part, size) for size in sizes if hasattr(part, size)), None)
+        if isinstance(size, (tuple, list)):
+            size = size[-1]
+        if size == values.shape[1 if isinstance(part, kinds) else -1]:
+            return isinstance(part, kinds)
+    if values.ndim > 3:
+        msg = (
+            f"layer {name}, a {type(layer).__name__}, is given {tuple(values.shape)}, of which the second axis or the "
+            "last may hold the features; watch a convolution, norm or linear layer beside it"
+        )
+        raise ValueError(msg)
+    return False
 
 
 def layer_rank(layer: Any) -> int:
@@ -99,7 +132,12 @@ def layer_rank(layer: Any) -> int:
 
 
 def _checked_mask(torch: Any, mask: Any, values: Any, name: str) -> Any:
+    """Which positions count; None where a layer is given one row for each sample, which has no positions."""
     kept = torch.as_tensor(mask)
+    if values.ndim == 2 and kept.numel() == len(values):
+        return kept.reshape(-1) != 0
+    if values.ndim == 2 and kept.ndim > 1 and len(kept) == len(values):
+        return None
     if tuple(kept.shape) != tuple(values.shape[:-1]):
         msg = (
             f"the mask of layer {name} has shape {tuple(kept.shape)}; {tuple(values.shape[:-1])}, one for each "

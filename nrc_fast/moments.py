@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nrc_fast.bounds import SINGLE_EPSILON
-from nrc_fast.linalg import EPSILON, FloatArray, eigh_descending
+from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, eigh_descending
 from nrc_fast.shifted_sums import ShiftedSums, block_rows
 
 __all__ = ["Moments"]
@@ -75,6 +75,12 @@ class Moments(ShiftedSums):
         if centered not in self._spectra:
             self._spectra[centered] = eigh_descending(self.covariance if centered else self.second_moment)
         return self._spectra[centered]
+
+    def readable_spectrum(self) -> tuple[FloatArray, FloatArray]:
+        """The spectrum of `covariance`, with 0 for eigenvalues that cannot be told from rounding."""
+        eigenvalues, vectors = self.spectrum()
+        eigenvalues = clipped_spectrum(eigenvalues)
+        return np.where(eigenvalues > 4.0 * self.covariance_error, eigenvalues, 0.0), vectors
 
     @property
     def unit_second_moment(self) -> FloatArray:

@@ -252,7 +252,7 @@ def plot_layers(report: Any) -> Any:
     axes.imshow(shades, cmap="Blues", vmin=0.0, vmax=1.2, aspect="auto")
     for row, line in enumerate(values):
         for column, value in enumerate(line):
-            text = "-" if np.isnan(value) else f"{value:.2g}"
+            text = "-" if np.isnan(value) else f"{value:.4g}"
             colour = "white" if shades[row, column] > 0.75 else "black"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")

@@ -167,13 +167,13 @@ class Report:
         return plot_report(self, axes)
 
 
-def format_value(value: float, bound: float | FloatArray | None) -> str:
+def format_value(value: float, bound: float | FloatArray | None, digits: int = 6) -> str:
     """A value with its bound; one that is small beside its bound is only known to be no larger."""
-    if bound is None or not isinstance(bound, float) or math.isnan(bound) or bound == 0.0:
-        return f"{value:.6g}"
+    if bound is None or not isinstance(bound, float) or not math.isfinite(bound) or bound == 0.0:
+        return f"{value:.{digits}g}"
     if abs(value) <= 0.5 * bound:
         return f"<= {abs(value) + bound:.1e}"
-    return f"{value:.6g}  +- {bound:.1e}"
+    return f"{value:.{digits}g}  +- {bound:.1e}"
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,10 @@ import glob
 import importlib
 import importlib.util
 import re
+import sys
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,17 +29,29 @@ NESTED = ("state_dict", "model_state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.")
 # Of the files in a folder, those that are checkpoints.
 SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
+# What the weights are called where every checkpoint has a folder.
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# How names call the number of a checkpoint, the first of these that is there.
+COUNTED = ("step", "iteration", "iter", "epoch", "checkpoint", "ckpt")
 
 
 def step_of(path: str | Path) -> int | None:
-    """The step that a checkpoint's name ends with.
+    """The step in a checkpoint's name or, where only that names one, in the name of its folder.
 
     Examples
     --------
-    >>> step_of("run_3/epoch=12-step=400.ckpt"), step_of("last.pt")
-    (400, None)
+    >>> step_of("run_3/epoch=12-step=400.ckpt"), step_of("epoch=12-val_loss=0.25.ckpt"), step_of("net_400.pt")
+    (400, 12, 400)
+    >>> step_of("out/checkpoint-500/model.safetensors"), step_of("run_3/last.pt")
+    (500, None)
     """
-    numbers = re.findall(r"\d+", Path(path).stem)
+    names = Path(path).stem, Path(path).absolute().parent.name
+    for text in names:
+        for word in COUNTED:
+            found = re.search(rf"{word}s?[-_=]?(\d+)", text, re.IGNORECASE)
+            if found:
+                return int(found[1])
+    numbers = re.findall(r"(?<![\d.])\d+(?![\d.])", names[0])  # no parts of fractions
     return int(numbers[-1]) if numbers else None
 
 
@@ -107,9 +122,17 @@ def load_model(address: str) -> Any:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        if not Path(place).is_file():
+            msg = f"{place} is no file; a Python file with the function {name} is expected"
+            raise FileNotFoundError(msg)
         spec.loader.exec_module(module)
     else:
-        module = importlib.import_module(place)
+        # As `python -m` does; an installed command has its own folder there instead.
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            module = importlib.import_module(place)
+        finally:
+            sys.path.remove(str(Path.cwd()))
     if not callable(getattr(module, name, None)):
         msg = f"{place} has no function {name}"
         raise ValueError(msg)
@@ -132,6 +155,8 @@ def numbered(paths: Sequence[str | Path]) -> list[tuple[int, str | Path]]:
 def matching(patterns: Sequence[str]) -> list[str]:
     """Files of glob patterns, and checkpoints in folders; a name that matches nothing stays as it is.
 
+    A folder holds checkpoints as files or, as the Trainer of transformers leaves it, in folders of their own.
+
     Raises
     ------
     FileNotFoundError
@@ -153,8 +178,12 @@ def matching(patterns: Sequence[str]) -> list[str]:
 
 
 def _files(pattern: str) -> list[str]:
-    if Path(pattern).is_dir():
-        return sorted(str(path) for path in Path(pattern).iterdir() if path.suffix in SUFFIXES)
+    folder = Path(pattern)
+    if folder.is_dir():
+        nested = [path for name in WEIGHTS for path in folder.glob(f"checkpoint*/{name}")]
+        return sorted(
+            str(path) for path in nested or folder.iterdir() if path.name in WEIGHTS or path.suffix in SUFFIXES
+        )
     return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute patterns
 
 
@@ -182,12 +211,12 @@ def arriving(patterns: Sequence[str], seconds: float) -> Iterator[tuple[int, str
         msg = f"checkpoints are to be looked for every {seconds} seconds; a time from 0 on is expected"
         raise ValueError(msg)
     taken: set[str] = set()
-    seen: dict[str, tuple[int, int]] = {}
+    seen: dict[str, tuple[int, int] | None] = {}
     last = -1
     while True:
         files = [path for pattern in patterns for path in _files(pattern) if path not in taken]
         there = {path: _state(path) for path in files}
-        whole = [path for path, state in there.items() if seen.get(path) == state]
+        whole = [path for path, state in there.items() if state is not None and seen.get(path) == state]
         for path in sorted(whole, key=lambda name: (step_of(name) or 0, name)):
             taken.add(path)
             step = step_of(path)
@@ -197,8 +226,12 @@ def arriving(patterns: Sequence[str], seconds: float) -> Iterator[tuple[int, str
         time.sleep(seconds)
 
 
-def _state(path: str) -> tuple[int, int]:
-    found = Path(path).stat()
+def _state(path: str) -> tuple[int, int] | None:
+    """Size and time of a file; None where a training that keeps its newest checkpoints has removed it."""
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        return None
     return found.st_size, found.st_mtime_ns
 
 
@@ -216,7 +249,7 @@ class CheckpointSweep:
     inputs_key, targets_key : str
         Names in the data.
     batch_rows : int
-        Rows that the model is called with.
+        Rows that the model is called with. Inputs that are floats are given in the dtype of its parameters.
     features, convention
         As in `nrc_fast.Monitor`.
 
@@ -245,6 +278,9 @@ class CheckpointSweep:
         features: str = "held",
         convention: str = "nrc24",
     ) -> None:
+        if batch_rows < 1:
+            msg = f"batch_rows is {batch_rows}; a number of rows from 1 on is expected"
+            raise ValueError(msg)
         inputs, targets = _load_data(Path(data), inputs_key if model is not None else None, targets_key)
         self._head, self._model = head, model
         if model is None:
@@ -253,6 +289,9 @@ class CheckpointSweep:
             return
         torch = require_library("torch", "torch")
         X, Y = torch.from_numpy(inputs), torch.from_numpy(targets)
+        dtypes = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
+        if dtypes and X.is_floating_point():
+            X = X.to(dtypes[0])
         batches = list(zip(X.split(batch_rows), Y.split(batch_rows), strict=True))
         self._monitor = Monitor(model, batches, layer=head, features=features, convention=convention)
         self.history = self._monitor.history
@@ -297,10 +336,42 @@ def _covariance(targets: FloatArray) -> FloatArray:
 
 
 def _load_data(path: Path, inputs_key: str | None, targets_key: str) -> tuple[Any, Any]:
-    with np.load(path, allow_pickle=False) as file:
-        wanted = [key for key in (inputs_key, targets_key) if key is not None]
+    if not path.is_file():
+        msg = f"{path} is no file; an .npz file with inputs and targets is expected"
+        raise FileNotFoundError(msg)
+    wanted = [key for key in (inputs_key, targets_key) if key is not None]
+    try:
+        with path.open("rb") as opened:
+            arrays = _arrays_of(opened, wanted, path)
+    except (EOFError, zipfile.BadZipFile, zlib.error) as error:
+        msg = f"{path} is no .npz file, or is damaged: {error}"
+        raise ValueError(msg) from error
+    if len({len(array) if array.ndim else 0 for array in arrays}) > 1:
+        msg = f"{path} has {' and '.join(str(array.shape) for array in arrays)}; both need a row for each sample"
+        raise ValueError(msg)
+    return None if inputs_key is None else arrays[0], arrays[-1]
+
+
+def _arrays_of(opened: Any, wanted: list[str], path: Path) -> list[Any]:
+    try:
+        file = np.load(opened, allow_pickle=False)
+    except ValueError as error:  # of numpy, about pickles
+        msg = f"{path} is no .npz file"
+        raise ValueError(msg) from error
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        msg = f"{path} holds a single array; an .npz file with inputs and targets is expected"
+        raise TypeError(msg)
+    with file:
         missing = [key for key in wanted if key not in file.files]
         if missing:
             msg = f"{path} has no {' and no '.join(missing)}; it has {', '.join(file.files)}. Name them with a key"
             raise ValueError(msg)
-        return None if inputs_key is None else file[inputs_key], file[targets_key]
+        return [_array(file, key, path) for key in wanted]
+
+
+def _array(file: Any, key: str, path: Path) -> Any:
+    try:
+        return file[key]
+    except ValueError as error:
+        msg = f"{key} in {path} holds something else than numbers"
+        raise ValueError(msg) from error

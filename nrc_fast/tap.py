@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nrc_fast import kernels
 from nrc_fast.distributed import Team
-from nrc_fast.evaluation import WRAPPERS, unwrapped
+from nrc_fast.evaluation import WRAPPERS, current_evaluation, unwrapped
+from nrc_fast.hooks import Hook
 from nrc_fast.layer_rows import POSITIONS, layer_rows
 from nrc_fast.libraries import require_library
 from nrc_fast.report import Report
@@ -42,10 +44,11 @@ def watch(
 
     A forward pre-hook reads the first tensor that the layer is called with, where it lies: no graph is kept, nothing
     is copied but what pooling or a mask selects, and weights, gradients and random states are never touched. Watches
-    can be nested and know nothing of one another. In a model wrapped by DistributedDataParallel every process watches
+    can be nested and know nothing of one another; what a `Monitor` or `measure_layers` runs is not seen, and copies of
+    the model are not watched. In a model wrapped by DistributedDataParallel every process watches
     its own rows; `all_reduce` adds them up. Under torch.compile the watch must begin before the first call of the
-    compiled model (hooks added later are not seen by it, which is torch's own rule); the graph breaks at the watched
-    layer, so ``fullgraph=True`` cannot be used.
+    compiled model (hooks added later are not seen by it, which is torch's own rule). It stands in the compiled graph as
+    an operator and does not break it, unless the mask is an argument's name.
 
     Parameters
     ----------
@@ -59,11 +62,14 @@ def watch(
         Stop after so many rows of a layer; the last batch is cut.
     positions : {None, "mean", "each"}
         What to do where a sample has several positions: take the mean over them, or each as a row of its own. None:
-        the mean over the pixels of maps (B, C, ...), which convolutions and norms over channels are given; each
-        position of sequences (B, ..., d), which all other layers are given.
+        the mean over the pixels of maps (B, C, ...), which convolutions, poolings and norms over channels are given;
+        each position of sequences (B, ..., d), which all other layers are given. A module that holds layers is given
+        what suits the first of them that fits.
     mask : str or callable, optional
         Which positions of sequences count, (B, ...) and nonzero where they do: the name of the argument with which
-        the model is called ("attention_mask"), or a function without arguments that returns it for this pass.
+        the model is called ("attention_mask"), or a function without arguments that returns it for this pass. It also
+        holds for a layer that is given all positions as rows (N, d); one that is given a row for each sample has no
+        positions to leave out.
     mode : {"any", "train", "eval"}
         Whether only passes of layers in training or in evaluation mode are counted.
     unit_rows, precision
@@ -106,6 +112,9 @@ def watch(
         msg = f"model is a {type(model).__name__}; a torch.nn.Module is expected"
         raise TypeError(msg)
     _check_options(every, max_rows, positions, mode)
+    _check_kinds(layers, mask)
+    kernels.require_precision(precision)
+    kernels.require_nonfinite(nonfinite)
     settings: dict[str, Any] = {"every": every, "max_rows": max_rows, "positions": positions, "mode": mode}
     settings |= {"unit_rows": unit_rows, "precision": precision, "nonfinite": nonfinite}
     layer = unwrapped(model)
@@ -127,6 +136,15 @@ def _check_options(every: int, max_rows: int | None, positions: str | None, mode
         raise ValueError(msg)
 
 
+def _check_kinds(layers: Any, mask: Any) -> None:
+    if isinstance(layers, str):
+        msg = f"layers is {layers!r}; a list of layers is expected, such as [{layers!r}]"
+        raise TypeError(msg)
+    if mask is not None and not isinstance(mask, str) and not callable(mask):
+        msg = f"mask is a {type(mask).__name__}; the name of an argument of the model, or a function, is expected"
+        raise TypeError(msg)
+
+
 def _plain_name(name: str) -> str:
     """A module's name without what wraps parts of the model."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
@@ -145,10 +163,12 @@ def _find(torch: Any, model: Any, layer: Any) -> tuple[str, Any]:
                 return name, module
         msg = f"the layer {type(layer).__name__} is not in the model; give one of its modules, or its name"
         raise ValueError(msg)
-    if layer not in names:
+    # A layer that is used in several places has several names, of which `named_layers` lists the first.
+    others = {_plain_name(name): module for name, module in unwrapped(model).named_modules(remove_duplicate=False)}
+    if layer not in others:
         msg = f"the model has no layer {layer!r}; it has {', '.join(name for name in names if name)}"
         raise ValueError(msg)
-    return layer, names[layer]
+    return layer, others[layer]
 
 
 class _Mask:
@@ -159,13 +179,17 @@ class _Mask:
         self._current: Any = None
         self._function = mask if callable(mask) else None
         self._handle = None
+        self._is_open = True
+        self._evaluation = current_evaluation()
         if self._name is not None:
             self._parameters = list(inspect.signature(unwrapped(model).forward).parameters)
-            hook = torch.compiler.disable(self._remember)
+            hook = Hook(torch.compiler.disable(self._remember))
             self._handle = unwrapped(model).register_forward_pre_hook(hook, with_kwargs=True)
 
     def _remember(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         del module
+        if not self._is_open or current_evaluation() is not self._evaluation:
+            return
         named = dict(zip(self._parameters, args, strict=False)) | dict(kwargs)
         if self._name not in named:
             msg = f"the model was called without {self._name!r}, which is to mask positions; it got {', '.join(named)}"
@@ -176,7 +200,7 @@ class _Mask:
         return self._current if self._function is None else self._function()
 
     def close(self) -> None:
-        self._current = None
+        self._current, self._is_open = None, False
         if self._handle is not None:
             self._handle.remove()
 
@@ -234,32 +258,49 @@ class WatchedLayer(_Closing):
         self._mask, self._options = mask, statistics
         self._statistics: FeatureStatistics | None = None
         self._targets: Any = None
+        self._targets_now: Any = None  # of the pass that is counted
         self._rows_read = 0
         self._is_open = True
+        self._evaluation = current_evaluation()
         # Dynamo must neither trace into the kernels nor guard on the counters.
-        hook = torch.compiler.disable(self._read)
+        hook = Hook(torch.compiler.disable(self._read), torch.compiler.disable(self._take))
         self._handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
 
     # ---- in a forward pass ----
 
     def _read(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        # A compiled model may go on calling a hook that was removed.
-        if not self._is_open or (self._mode != "any" and module.training != (self._mode == "train")):
-            return
-        if _is_recomputation():
-            return
-        targets, self._targets = self._targets, None
-        self.passes += 1
-        if self.passes == 1 and self.on_first is not None:
-            self.on_first()
-        if (self.passes - 1) % self._every or (self._max_rows is not None and self._rows_read >= self._max_rows):
+        del module
+        if not self._is_due():
             return
         values = next((value for value in (*args, *kwargs.values()) if hasattr(value, "detach")), None)
         if values is None:
             msg = f"layer {self.name} was called without a tensor; there are no features to read"
             raise TypeError(msg)
+        self._add_rows_of(values)
+
+    def _take(self, values: Any) -> None:
+        """What a compiled graph calls."""
+        if self._is_due():
+            self._add_rows_of(values)
+
+    def _is_due(self) -> bool:
+        """Count a pass; whether it is one of those that are read."""
+        # A compiled model may go on calling a hook that was removed.
+        if not self._is_open or (self._mode != "any" and self.layer.training != (self._mode == "train")):
+            return False
+        if _is_recomputation() or current_evaluation() is not self._evaluation:
+            return False
+        self._targets_now, self._targets = self._targets, None
+        self.passes += 1
+        if self.passes == 1 and self.on_first is not None:
+            self.on_first()
+        is_full = self._max_rows is not None and self._rows_read >= self._max_rows
+        return not ((self.passes - 1) % self._every or is_full)
+
+    def _add_rows_of(self, values: Any) -> None:
+        targets, self._targets_now = self._targets_now, None
         H, Y = layer_rows(
-            module, values.detach(), targets, positions=self._positions, mask=self._mask.get(), name=self.name
+            self.layer, values.detach(), targets, positions=self._positions, mask=self._mask.get(), name=self.name
         )
         if self._max_rows is not None:
             room = self._max_rows - self._rows_read
@@ -277,7 +318,8 @@ class WatchedLayer(_Closing):
         if Y is None and self._statistics.n_targets:
             msg = (
                 f"layer {self.name} was watched with targets and is now given a batch without them; call set_targets "
-                "before every forward pass, or watch the passes of one mode only (mode='train' or 'eval')"
+                "before every forward pass, or watch the passes of one mode only (mode='train' or 'eval'). A layer "
+                "that is called several times in a pass can only be watched without targets"
             )
             raise ValueError(msg)
         self._statistics.update(H, Y)
@@ -304,7 +346,10 @@ class WatchedLayer(_Closing):
             The layer was given nothing yet.
         """
         if self._statistics is None:
-            msg = f"layer {self.name} was given nothing in the watched passes; run its model while it is watched"
+            msg = (
+                f"layer {self.name} was given nothing in the watched passes; run its model while it is watched (torch."
+                "compile only after the watch has begun)"
+            )
             raise RuntimeError(msg)
         return self._statistics
 

@@ -48,15 +48,29 @@ def by_definition(H: Any, labels: Any, W: Any, b: Any) -> dict[str, float]:
     v = [np.mean(np.sum(R[labels == k] ** 2, axis=1)) for k in range(classes)]
     norms = np.linalg.norm(M, axis=1)
     pairs = list(combinations(range(classes), 2))
+    cosines = np.array([M[k] @ M[j] / norms[k] / norms[j] for k, j in pairs])
+    simplex = (np.eye(classes) - 1.0 / classes) / np.sqrt(classes - 1)
+    counts = np.bincount(labels, minlength=classes)
+    u = np.array(v) * counts / (counts - 1.0)
     chosen = np.argmax(H @ W.T + b, axis=1)
     nearest = np.argmin(np.linalg.norm(H[:, None] - mu, axis=2), axis=1)
     return {
         "nc1": np.trace(S_W @ np.linalg.pinv(S_B, rcond=1e-12)) / classes,
+        "nc1_sum": np.trace(S_W @ np.linalg.pinv(S_B, rcond=1e-12)),
+        "nc1_total": np.trace(S_W @ np.linalg.inv(np.cov(H, rowvar=False, bias=True))) / len(H),
         "nc1_ratio": np.trace(S_W) / np.trace(S_B),
         "nc1_share": np.trace(S_W) / (np.trace(S_W) + np.trace(S_B)),
         "cdnv": np.mean([(v[k] + v[j]) / (2 * np.sum((mu[k] - mu[j]) ** 2)) for k, j in pairs]),
+        "cdnv_unbiased": np.mean([(u[k] + u[j]) / (2 * np.sum((mu[k] - mu[j]) ** 2)) for k, j in pairs]),
         "nc2_equinorm": norms.std() / norms.mean(),
-        "nc2_equiangular": np.mean([abs(M[k] @ M[j] / norms[k] / norms[j] + 1 / (classes - 1)) for k, j in pairs]),
+        "nc2_equiangular": np.mean(np.abs(cosines + 1 / (classes - 1))),
+        "nc2_cosines": np.mean(cosines + 1 / (classes - 1)),
+        "nc2_log_norms": np.mean([np.log(norms[k]) - np.log(norms[j]) for k, j in pairs]),
+        "nc2_etf": np.linalg.norm(M @ M.T / np.linalg.norm(M @ M.T) - simplex),
+        "nc2_etf_weights": np.linalg.norm(W @ W.T / np.linalg.norm(W @ W.T) - simplex),
+        "nc3_squared": np.linalg.norm(W / np.linalg.norm(W) - M / np.linalg.norm(M)) ** 2,
+        "nc3_etf": np.linalg.norm(W @ M.T / np.linalg.norm(W @ M.T) - simplex),
+        "bias_offset": np.linalg.norm(W @ H.mean(axis=0) + b),
         "nc3": np.linalg.norm(W / np.linalg.norm(W) - M / np.linalg.norm(M)),
         "nc4": np.mean(chosen != nearest),
         "accuracy": np.mean(chosen == labels),
@@ -65,7 +79,8 @@ def by_definition(H: Any, labels: Any, W: Any, b: Any) -> dict[str, float]:
 
 def agrees(report: ClassReport, expected: dict[str, float], rel: float) -> None:
     for name, value in expected.items():
-        assert getattr(report, name) == pytest.approx(value, rel=rel, abs=1e-13), name
+        if name != "bounds":
+            assert getattr(report, name) == pytest.approx(value, rel=rel, abs=1e-13), name
 
 
 def test_numbers_of_other_packages() -> None:
@@ -73,7 +88,7 @@ def test_numbers_of_other_packages() -> None:
 
 
 def test_every_variant_is_described() -> None:
-    assert set(VARIANTS) | {"samples", "d", "n_classes"} == set(ClassReport.__dataclass_fields__)
+    assert set(VARIANTS) | {"samples", "d", "n_classes", "bounds"} == set(ClassReport.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("shares", [(100, 100, 100), (3, 70, 400)], ids=str)
@@ -115,6 +130,50 @@ def test_collapsed_classes_keep_their_digits(dtype: Any, rel: float) -> None:
     expected = by_definition(H, labels, W, b)
     assert expected["nc1"] < (1e-11 if dtype is np.float64 else 1e-7)
     agrees(statistics.report(W, b), {name: expected[name] for name in ("nc1", "nc1_ratio", "cdnv")}, rel)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=str)
+@pytest.mark.parametrize("precision", ["fast", "high", "highest"])
+@pytest.mark.parametrize("noise", [1.0, 1e-3])
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
+def test_bounds_hold_and_say_something(dtype: Any, precision: str, noise: float, mean: float) -> None:
+    rng = np.random.default_rng(5)
+    labels = rng.permutation(np.repeat(np.arange(4), (40, 300, 900, 60)))
+    H = (2.0 * rng.standard_normal((4, 8))[labels] + noise * rng.standard_normal((len(labels), 8)) + mean).astype(dtype)
+    W, b = rng.standard_normal((4, 8)), rng.standard_normal(4)
+    statistics = ClassStatistics(8, 4, precision=precision)
+    for first in range(0, len(labels), 500):
+        statistics.update(H[first : first + 500], labels[first : first + 500])
+    report, expected = statistics.report(W, b), by_definition(H - dtype(mean), labels, W, b)  # the same differences
+    expected["bias_offset"] = np.linalg.norm(W @ H.mean(axis=0, dtype=np.float64) + b)
+    assert set(report.bounds) == set(expected) - {"nc4", "accuracy"}
+    is_double = dtype is np.float64 or precision == "highest"
+    for name, bound in report.bounds.items():
+        value = expected[name]
+        reference_error = 1e-14 * abs(value) * (1.0 if name != "nc1_total" else 1.0 / noise**2)
+        assert abs(getattr(report, name) - value) <= bound + reference_error + 1e-15, name
+        if name != "nc1_total":  # the smallest direction of all rows is known by the square of the noise only
+            assert bound <= (1e-8 if is_double else 1e-3) * max(abs(value), 1e-3), name
+
+
+def test_a_large_mean_costs_distances_no_digits() -> None:
+    rng = np.random.default_rng(6)
+    labels = np.arange(200) % 4
+    H = np.round(rng.standard_normal((4, 8))[labels] + 0.01 * rng.standard_normal((200, 8)), 6)
+    H = ((H * 2.0**20).round() / 2.0**20).astype(np.float64)  # so that the mean below rounds nothing
+    near, far = (ClassStatistics(8, 4).update(rows, labels).report() for rows in (H, H + 2**20))
+    for name in ("cdnv", "cdnv_unbiased", "nc1", "nc2_etf"):
+        assert abs(getattr(near, name) - getattr(far, name)) <= near.bounds[name] + far.bounds[name], name
+        assert far.bounds[name] < 1e-11, name
+
+
+def test_bounds_without_a_value_to_bound() -> None:
+    labels = np.arange(90) % 3
+    report = measure_classes(np.eye(3)[labels % 2], labels, np.eye(3))  # two classes have the same mean
+    assert report.bounds["cdnv"] == report.bounds["nc1"] == np.inf
+    stored = json.loads(report.to_json())
+    assert stored["bounds"]["cdnv"] is None
+    assert ClassReport.from_dict(stored).to_json() == report.to_json()
 
 
 def test_the_simplex_is_collapsed() -> None:
@@ -159,7 +218,10 @@ def test_text_and_json(tmp_path: Path) -> None:
     stored = json.loads(report.to_json(tmp_path / "classes.json"))
     assert stored["nc3"] is None
     assert stored["nc1"] == report.nc1
-    assert "0.0400363" in str(report)
+    assert ClassReport.from_dict(stored).to_json() == report.to_json()
+    with pytest.raises(ValueError, match="holds no report of classes: accuracy, bias_offset"):
+        ClassReport.from_dict({})
+    assert f"0.0400363  +- {report.bounds['nc1']:.1e}" in str(report)
     assert "nc3" not in str(report)
     assert "nc3" in str(measure_classes(H, labels, W))
 

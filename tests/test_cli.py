@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -196,3 +197,59 @@ def test_a_bar_is_shown_on_demand_only(stored: dict[str, Path], capsys: pytest.C
         nrc.measure(H, n=2)
         with pytest.raises(ImportError, match=r"pip install 'nrc-fast\[progress\]'"):
             nrc.measure(H, n=2, progress=True)
+
+
+def test_every_command_prints_json(stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ufm", str(stored["targets"]), "--weight-decay", "5e-4", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    forecast = nrc.ufm.predict(np.load(stored["targets"]), weight_decay=5e-4)
+    assert (printed["rank"], printed["mse"], printed["c"]) == (forecast.rank, forecast.mse, forecast.c)
+    assert printed["penalties"]["lambda_W"] == forecast.penalties.lambda_W
+    np.testing.assert_allclose(printed["directions"][0], forecast.directions[:, 0])
+    assert main(["ufm", str(stored["targets"]), "--c", "0.1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["weight_decay"] is None
+    assert main(["measure", str(stored["features"]), "-n", "2", "--plan", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 300
+    nrc.FeatureStatistics(3).update(np.eye(3)).save(tmp_path / "a.npz")
+    assert main(["merge", str(tmp_path / "a.npz"), "--save-stats", str(tmp_path / "c.npz"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"parts": 1, "samples": 3, "d": 3}
+
+
+def test_outputs_without_a_folder_are_refused_before_the_work(
+    stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--plot", "--html", "--save-stats"):
+        assert main([*options_of(stored), option, str(tmp_path / "absent" / "file")]) == 1
+        captured = capsys.readouterr()
+        assert "cannot be written: there is no folder" in captured.err
+        assert captured.out == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["env"], ["measure", "--help"], ["selftest"]], ids=" ".join)
+def test_a_reader_that_has_gone_is_no_error(arguments: list[str], unbuffered: str) -> None:
+    command = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-I", "-m", "nrc_fast", *arguments]
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run(
+        command,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        check=False,
+    )
+    os.close(writing)
+    assert run.stderr == ""
+    assert run.returncode in ([0, 141] if "--help" in arguments else [141])  # argparse itself passes over it
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_full_disk_is_said_once() -> None:
+    command = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-I", "-m", "nrc_fast", "env"]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert run.returncode == 1
+    assert run.stderr.startswith("nrc-fast: ")
+    assert run.stderr.count("\n") == 1

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
+from nrc_fast.class_metrics import ClassReport
 from nrc_fast.cli import main
 from nrc_fast.commands import load_stored
+from nrc_fast.deep_nrc import DeepReport
 from nrc_fast.history import History
 from nrc_fast.report import Report
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3, reference_nrc3_gamma
@@ -179,6 +181,123 @@ def test_sweep_says_what_is_wrong(stored: Stored, capsys: pytest.CaptureFixture[
     assert "has 3 outputs and the targets have 2" in fails(str(tmp_path / "wide.pt"), *stored.options)
 
 
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [
+        ("epoch=3-val_loss=0.42.ckpt", 3),
+        ("epoch=3-step=400-v1.ckpt", 400),
+        ("loss-0.25.pt", None),
+        ("global_step_7/mp_rank_00_states.pt", 7),
+        ("out/checkpoint-500/model.safetensors", 500),
+        ("checkpoint-500/epoch2.pt", 2),
+        ("iter_0007.pt", 7),
+        ("resnet-12.pt", 12),
+    ],
+)
+def test_steps_are_read_from_names(path: str, step: int | None) -> None:
+    from nrc_fast.sweep import step_of
+
+    assert step_of(path) == step
+
+
+def test_sweep_of_the_folders_of_a_trainer(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    (tmp_path / "out").mkdir()
+    for step, model in stored.models.items():
+        folder = tmp_path / "out" / f"checkpoint-{step}"
+        folder.mkdir()
+        safetensors.save_file(model.state_dict(), folder / "model.safetensors")
+        torch.save({"state": torch.ones(3)}, folder / "optimizer.pt")
+    safetensors.save_file(model.state_dict(), tmp_path / "out" / "model.safetensors")
+    assert main(["sweep", str(tmp_path / "out"), *stored.options, "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)["records"]
+    assert [record["step"] for record in records] == [2, 30, 100]
+    for record in records:
+        W = stored.models[record["step"]].fc.weight.detach()
+        assert record["nrc3"] == pytest.approx(reference_nrc3(W, stored.Y), rel=1e-6)
+
+
+def test_sweep_takes_float64_inputs_and_modules_of_this_folder(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(stored.folder / "data.npz", inputs=stored.X.astype(np.float64), targets=stored.Y.astype(np.float64))
+    monkeypatch.chdir(stored.folder)
+    monkeypatch.setattr(sys, "path", [part for part in sys.path if part])
+    before = list(sys.path)
+    (stored.folder / "network_here.py").write_text(MODEL)
+    found = sweep(stored, capsys, "--model", "network_here:build")
+    assert sys.path == before
+    for record in found["records"]:
+        assert record["nrc1"] == pytest.approx(reference_nrc1(stored.features(record["step"]), 2), rel=1e-5)
+
+
+def test_sweep_goes_on_after_a_file_that_cannot_be_measured(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from nrc_fast import sweep as module
+
+    training = tmp_path / "training"
+    training.mkdir()
+    content = (stored.folder / "step_30.pt").read_bytes()
+    (training / "step_1.pt").write_bytes(content[:500])  # a training that was stopped while it wrote
+    (training / "step_2.pt").write_bytes(content)
+    looks = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal looks
+        del seconds
+        looks += 1
+        if looks == 2:
+            (training / "step_3.pt").write_bytes(content)
+        if looks == 5:
+            raise KeyboardInterrupt
+
+    def files(pattern: str) -> list[str]:
+        return [*found(pattern), str(training / "step_0.pt")]  # was removed since
+
+    found = module._files
+    monkeypatch.setattr(module, "_files", files)
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    assert main(["sweep", str(training), *stored.options, "--follow", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert [record["step"] for record in json.loads(captured.out)["records"]] == [2, 3]
+    assert "step_1.pt cannot be read as weights" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_sweep_names_damaged_data(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    whole = (stored.folder / "data.npz").read_bytes()
+    changed = bytearray(whole)
+    changed[len(whole) // 3] ^= 255
+    np.savez(tmp_path / "lengths.npz", inputs=stored.X, targets=stored.Y[1:])
+    np.savez(tmp_path / "objects.npz", inputs=stored.X, targets=np.array([None] * 300))
+    np.save(tmp_path / "single.npy", stored.X)
+    cases = {
+        "missing.npz": (None, "is no file; an .npz file"),
+        "text.npz": (b"text", "text.npz is no .npz file"),
+        "empty.npz": (b"", "is no .npz file, or is damaged"),
+        "short.npz": (whole[:2000], "is no .npz file, or is damaged"),
+        "changed.npz": (bytes(changed), "is no .npz file, or is damaged"),
+        "lengths.npz": (None, "has (300, 4) and (299, 2); both need a row for each sample"),
+        "objects.npz": (None, "objects.npz holds something else than numbers"),
+        "single.npy": (None, "holds a single array"),
+    }
+    model = ["--model", f"{stored.folder / 'network.py'}:build"]
+    for name, (content, words) in cases.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        options = ["--head", "fc", "--data", str(tmp_path / name), *model]
+        assert main(["sweep", str(stored.folder / "step_2.pt"), *options]) == 1
+        captured = capsys.readouterr()
+        assert words in captured.err
+        assert captured.err.count("\n") == 1
+    for rows in ("0", "-3"):
+        assert main(["sweep", str(stored.folder), *stored.options, *model, "--batch-rows", rows]) == 1
+        assert f"batch_rows is {rows}" in capsys.readouterr().err
+    assert main(["sweep", str(stored.folder), *stored.options, "--model", "absent.py:build"]) == 1
+    assert "absent.py is no file" in capsys.readouterr().err
+
+
 # ---- stored reports ----
 
 
@@ -219,6 +338,65 @@ def test_plot_of_a_report_and_of_a_history(
     (tmp_path / "other.json").write_text("{")
     assert main(["report", str(tmp_path / "other.json")]) == 1
     assert "is no JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["plot", "report"])
+def test_damaged_files_are_named(
+    stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    history = sweep(stored, capsys)
+    broken = {
+        "records": json.dumps({name: part for name, part in history.items() if name != "records"}),
+        "names": json.dumps(history).replace('"mse"', '"mean"'),
+        "n": json.dumps(history | {"n": "two"}),
+        "report": json.dumps(json.loads(measured().to_json()) | {"ufm": {"c": 1}}),
+        "bytes": "\x89PNG",
+        "layers": '{"layers": [{"name": "fc"}]}',
+        "classes": '{"nc1": 0.5}',
+    }
+    for name, text in broken.items():
+        path = tmp_path / f"{name}.json"
+        path.write_bytes(text.encode("latin-1"))
+        assert main([command, str(path), "-o", str(tmp_path / "out.png")]) == 1
+        captured = capsys.readouterr()
+        assert f"{name}.json " in captured.err
+        assert captured.err.count("\n") == 1
+        assert not (tmp_path / "out.png").exists()
+    (tmp_path / "history.json").write_text(json.dumps(history))
+    assert main(["plot", str(tmp_path / "history.json"), "--gamma", "first"]) == 1
+    assert "gamma is 'first'; 'last', 'each' or a number" in capsys.readouterr().err
+
+
+def layers_and_classes() -> tuple[DeepReport, ClassReport]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+        X = torch.randn(90, 4)
+    labels = np.arange(90) % 3
+    return nrc.measure_layers(model, [(X, X[:, :2])]), nrc.measure_classes(X + torch.eye(4)[labels], labels)
+
+
+def test_layers_and_classes_are_shown_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers, classes = layers_and_classes()
+    layers.to_json(tmp_path / "layers.json")
+    classes.to_json(tmp_path / "classes.json")
+    sources = [str(tmp_path / "layers.json"), str(tmp_path / "classes.json")]
+    assert main(["report", *sources, "-o", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert not page.open
+    assert len(page.images) == 1
+    assert "No layer is collapsed" in text
+    for layer in layers.layers:
+        assert layer.name in page.cells
+        assert f"{layer.noise_fraction:.4g} \u00b1 {layer.bounds['noise_fraction']:.1e}" in page.cells
+    assert f"{classes.nc1:.6g} \u00b1 {classes.bounds['nc1']:.1e}" in page.cells
+    assert "nc4" not in page.cells
+    assert main(["plot", sources[0], "-o", str(tmp_path / "layers.png")]) == 0
+    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert main(["plot", sources[1], "-o", str(tmp_path / "classes.png")]) == 1
+    assert "has no plot; nrc-fast report shows its numbers" in capsys.readouterr().err
 
 
 class Page(HTMLParser):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast.deep_nrc import LayerCollapse, first_collapsed, layer_collapse
+from nrc_fast.deep_nrc import DeepReport, LayerCollapse, first_collapsed, layer_collapse
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -77,6 +77,43 @@ def test_collapsed_features_keep_their_digits() -> None:
     H = Y @ W + 1e-5 * rng.standard_normal((400, 8)) + 30.0
     layer = layer_collapse(nrc.FeatureStatistics(8, n_targets=2).update(H, Y), W)
     assert layer.noise_fraction == pytest.approx(by_definition(H, Y, W)["noise_fraction"], rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fast", "high", "highest"])
+@pytest.mark.parametrize("noise", [1.0, 1e-2, 1e-5])
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+@pytest.mark.parametrize("rank", [2, 5])
+def test_bounds_hold_and_say_something(precision: str, noise: float, mean: float, rank: int) -> None:
+    rng = np.random.default_rng(3)
+    Y, W = rng.standard_normal((600, 3)) * [1.0, 0.7, 0.4], rng.standard_normal((3, 12))
+    H = (Y @ W + noise * rng.standard_normal((600, 12)) + mean).astype(np.float32)
+    W[0] += 0.3 * rng.standard_normal(12)
+    statistics = nrc.FeatureStatistics(12, n_targets=3, precision=precision)
+    for first in range(0, 600, 250):
+        statistics.update(H[first : first + 250], Y[first : first + 250])
+    layer, expected = layer_collapse(statistics, W, rank=rank), by_definition(H, Y, W, rank)
+    assert set(layer.bounds) == set(expected)
+    for name, value in expected.items():
+        # The definition itself is rounded, as is the basis that it takes from a singular value decomposition.
+        assert abs(getattr(layer, name) - value) <= layer.bounds[name] + 1e-13 * (1.0 + value), name
+    if precision == "highest" and rank == 2:
+        assert all(layer.bounds[name] < 1e-8 * max(expected[name], 1e-4) for name in expected if name != "linear_mse")
+        assert layer.bounds["linear_mse"] < (1e-6 if noise > 1e-5 else 1e-3)
+    assert layer.bounds["noise_fraction"] < (1e-4 if precision != "highest" else 1e-12)
+
+
+def test_what_cannot_be_told_has_a_bound_that_says_so() -> None:
+    rng = np.random.default_rng(4)
+    H = np.linalg.qr(rng.standard_normal((400, 6)))[0]
+    H = np.linalg.qr(H - H.mean(axis=0))[0]  # all components alike
+    Y = rng.standard_normal((400, 2))
+    layer = layer_collapse(nrc.FeatureStatistics(6, n_targets=2).update(H, Y), np.eye(2, 6))
+    assert layer.bounds["weight_alignment"] == 1.0
+    assert layer.bounds["signal_alignment"] >= layer.signal_alignment
+    assert layer.bounds["noise_fraction"] < 1e-12
+    tied = layer_collapse(nrc.FeatureStatistics(6, n_targets=2).update(H * [3, 2, 1, 1, 1, 1], Y), np.eye(6), rank=2)
+    assert tied.bounds["weight_alignment"] == 1.0  # W has no leading directions
+    assert tied.bounds["signal_alignment"] < 1e-10
 
 
 def test_weights_of_convolutions_are_those_of_the_channels() -> None:
@@ -159,6 +196,16 @@ def test_report_as_text_json_and_plot(tmp_path: Path) -> None:
         model[2].weight.zero_()
     report = nrc.measure_layers(model, [(draw(50, 4), draw(50, 2, seed=2))], threshold=0.9)
     stored = json.loads(report.to_json(tmp_path / "deep.json"))
+    loaded = DeepReport.from_dict(stored)
+    assert str(loaded) == str(report)
+    assert loaded.to_json() == report.to_json()
+    assert loaded.layers[0] == report.layers[0]
+    for broken in ({}, {"layers": 1}, stored | {"layers": [{}]}):
+        with pytest.raises(ValueError, match="holds no report of layers"):
+            DeepReport.from_dict(broken)
+    errors = float((model(draw(50, 4)) - draw(50, 2, seed=2)).detach().double().square().sum(dim=1).mean())
+    assert abs(report.mse - errors) <= report.bounds["mse"] < 1e-13
+    assert 0.0 < report.bounds["target_variance"] < 1e-5
     assert stored["layers"][1]["weight_alignment"] is None
     assert stored["layers"][0]["noise_fraction"] == report.layers[0].noise_fraction
     assert stored["first_collapsed"] == report.first_collapsed == "0"
@@ -167,7 +214,7 @@ def test_report_as_text_json_and_plot(tmp_path: Path) -> None:
     figure = report.plot()
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert len(texts) == 12
-    assert texts[0] == f"{report.layers[0].noise_fraction:.2g}"
+    assert texts[0] == f"{report.layers[0].noise_fraction:.4g}"
     assert texts.count("-") == 2
     (image,) = figure.axes[0].get_images()
     assert float(image.get_array()[0, 0]) == pytest.approx(1.0 - report.layers[0].noise_fraction)

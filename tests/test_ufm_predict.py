@@ -166,15 +166,15 @@ def test_json_holds_the_numbers_of_the_forecast(
         assert printed[name] == getattr(forecast, name)
     for name in ("single_task_mse", "standardized_mse", "whitened_mse"):
         assert printed[name] == getattr(forecast, name)
-    assert printed["lambda_H"] == forecast.penalties.lambda_H
+    assert printed["penalties"]["lambda_H"] == forecast.penalties.lambda_H
     covariance = np.cov(targets.T, bias=True)
     vectors = np.array(printed["directions"])
-    np.testing.assert_allclose(covariance @ vectors.T, vectors.T * printed["critical_c"], atol=1e-12)
+    np.testing.assert_allclose(covariance @ vectors.T, vectors.T * printed["eigenvalues"], atol=1e-12)
     assert predict(targets, weight_decay=1.01 * printed["critical_weight_decays"][-1]).rank == forecast.n - 1
     assert main(["ufm", stored, "--c", "0.1", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["weight_decay"] is None
-    assert printed["lambda_W"] is None
+    assert printed["penalties"] is None
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,18 @@ def test_reset_close_and_nesting() -> None:
     assert not layer._forward_pre_hooks
 
 
+def test_a_layer_in_several_places_is_found_by_each_of_its_names() -> None:
+    layer, X = nn.Linear(4, 4), draw(8, 4)
+    model = nn.Sequential(layer, nn.Tanh(), layer)
+    with torch.no_grad(), nrc.watch(model, layers=["2"]) as watched:
+        model(X)
+        between = torch.tanh(layer.forward(X))
+    assert watched["2"].passes == 2
+    close_to(watched["2"].statistics, torch.cat([X, between]).numpy())
+    with pytest.raises(ValueError, match="called several times in a pass can only be watched without targets"):
+        nrc.measure_layers(model, [(X, X)])
+
+
 def test_tensors_given_by_keyword_are_read() -> None:
     layer = nn.Linear(3, 2)
     with torch.no_grad(), nrc.watch(layer) as features:
@@ -275,6 +287,21 @@ def test_rows_are_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen[0].ctypes.data == X.data_ptr()
 
 
+def test_copies_of_a_watched_model_are_not_watched(tmp_path: Path) -> None:
+    model = network().eval()
+    with torch.no_grad(), nrc.watch(model, layers=["head"]) as watched, nrc.watch(model, mask="input") as whole:
+        averaged = torch.optim.swa_utils.AveragedModel(model).eval()
+        torch.save(model, tmp_path / "model.pt")
+        loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+        for copied in (averaged, loaded):
+            assert torch.equal(copied(draw(5, 6)), model(draw(5, 6)))
+        loaded.head(draw(5, 16))
+        if hasattr(torch.compiler, "is_exporting"):
+            exported = torch.export.export(model, (draw(5, 6),)).module()
+            assert torch.equal(exported(draw(5, 6)), copied(draw(5, 6)))
+    assert watched["head"].count == whole.count == 10
+
+
 # ---- in company ----
 
 
@@ -320,6 +347,41 @@ def test_compiled_model_is_watched_and_left_alone() -> None:
         np.testing.assert_allclose(output.numpy(), model(X).numpy(), rtol=1e-6)
         compiled(X)  # may still call the hook, which is closed
     assert watched["head"].count == 150
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_training_is_the_same_to_the_bit(backend: str) -> None:
+    """Also what the compiler fuses and the random numbers that it draws: the graph does not break at the layer."""
+
+    def train(*, watched: bool) -> list[Any]:
+        torch._dynamo.reset()
+        torch.manual_seed(5)
+        model, X, Y = network(), draw(64, 6), draw(64, 2, seed=2)
+        watches = [nrc.watch(model, layers=["3", "head"], every=2, mode="train"), nrc.watch(model.head)]
+        if not watched:
+            for watch in watches:
+                watch.close()
+        compiled = torch.compile(model, backend=backend, fullgraph=True)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        for _ in range(5):
+            if watched:
+                watches[0].set_targets(Y)
+            optimizer.zero_grad()
+            nn.functional.mse_loss(compiled(X), Y).backward()
+            optimizer.step()
+        if watched:
+            assert (watches[0]["3"].count, watches[0]["head"].count, watches[1].count) == (192, 192, 320)
+            assert watches[0]["head"].report().samples == 192
+            watches[1].close()
+            model.eval()
+            compiled(X)
+            assert (watches[0]["3"].passes, watches[1].passes) == (5, 5)
+            watches[0].close()
+        return [*(part for parameter in model.parameters() for part in (parameter, parameter.grad)), torch.rand(4)]
+
+    plain, watched = train(watched=False), train(watched=True)
+    assert all(torch.equal(first, second) for first, second in zip(plain, watched, strict=True))
 
 
 def test_wrapped_models_answer_to_their_own_names(tmp_path: Path) -> None:
@@ -430,9 +492,15 @@ def test_what_does_not_fit_is_said() -> None:
         nrc.watch(model, layers=["tail"])
     with pytest.raises(ValueError, match="not in the model"):
         nrc.watch(model, layers=[nn.Linear(2, 2)])
-    for options in ({"every": 0}, {"max_rows": 0}, {"positions": "all"}, {"mode": "test"}):
+    for options in ({"every": 0}, {"max_rows": 0}, {"positions": "all"}, {"mode": "test"}, {"precision": "low"}):
         with pytest.raises(ValueError, match=next(iter(options))):
             nrc.watch(model.head, **options)
+    with pytest.raises(ValueError, match="nonfinite is 'keep'"):
+        nrc.watch(model.head, nonfinite="keep")
+    with pytest.raises(TypeError, match=r"layers is 'head'.*such as \['head'\]"):
+        nrc.watch(model, layers="head")
+    with pytest.raises(TypeError, match="mask is a int"):
+        nrc.watch(model, layers=["head"], mask=1)
     assert not model.head._forward_pre_hooks
     layer = nn.Linear(3, 2)
     with nrc.watch(layer) as features:

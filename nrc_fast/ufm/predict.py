@@ -96,6 +96,25 @@ class Forecast:
         ratio = np.sqrt(self.eigenvalues / self.c) if self.c > 0.0 else np.full(self.n, np.nan)
         return np.asarray(self.weight_decay * ratio)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and strings; ``directions`` holds a row for each direction.
+
+        Examples
+        --------
+        >>> predict(covariance=np.diag([4.0, 1.0]), c=2.0).to_dict()["eigenvalues"]
+        [4.0, 1.0]
+        """
+        names = [
+            *("n", "c", "weight_decay", "variance", "rank", "mse", "r2"),
+            *("single_task_mse", "standardized_mse", "whitened_mse", "note"),
+        ]
+        return {name: getattr(self, name) for name in names} | {
+            "eigenvalues": self.eigenvalues.tolist(),
+            "directions": self.directions.T.tolist(),
+            "critical_weight_decays": self.critical_weight_decays.tolist(),
+            "penalties": None if self.penalties is None else vars(self.penalties).copy(),
+        }
+
     # ---- for any c ----
 
     def rank_at(self, c: Any) -> Any:
@@ -129,24 +148,6 @@ class Forecast:
     def whitened_mse_at(self, c: Any) -> Any:
         """`whitened_mse` for one c or an array of them: ``min(1, c) tr Sigma``."""
         return plain(np.minimum(1.0, _column(c))[..., 0] * self.variance)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything that is printed as plain numbers, lists and text; directions one in each list.
-
-        Examples
-        --------
-        >>> predict(covariance=np.diag([4.0, 1.0]), c=2.0).to_dict()["critical_c"]
-        [4.0, 1.0]
-        """
-        errors = ("mse", "r2", "single_task_mse", "standardized_mse", "whitened_mse")
-        found = self.penalties
-        return {name: getattr(self, name) for name in ("c", "weight_decay", "variance", "rank", *errors, "note")} | {
-            "lambda_W": None if found is None else found.lambda_W,
-            "lambda_H": None if found is None else found.lambda_H,
-            "critical_c": self.eigenvalues.tolist(),
-            "critical_weight_decays": self.critical_weight_decays.tolist(),
-            "directions": self.directions.T.tolist(),
-        }
 
     # ---- for people ----
 
