@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -161,13 +161,20 @@ class Checkpoint:
         return saved.chunks, saved.is_finished, arrays
 
     def record(
-        self, number: int, title: str, chunks: int, arrays: Mapping[str, FloatArray], *, is_finished: bool, now: bool
+        self,
+        number: int,
+        title: str,
+        chunks: int,
+        arrays: Callable[[], Mapping[str, FloatArray]],
+        *,
+        is_finished: bool,
+        now: bool,
     ) -> None:
-        """Note how far pass `number` has got, and write the file if it is time or `now` is set."""
+        """Note how far pass `number` has got, and write the file if it is time or `now` is set; then ask for arrays."""
         if not (now or is_finished or monotonic() - self._last_write >= self._seconds):
             return
         self._passes[number:] = [_Pass(title, chunks, is_finished)]
-        for name, array in arrays.items():
+        for name, array in arrays().items():
             self._arrays[f"{number}/{name}"] = array.copy()
         header = {
             "kind": "checkpoint",

@@ -13,6 +13,7 @@ from nrc_fast.checkpoint import require_writable
 from nrc_fast.collapse import require_tolerance
 from nrc_fast.components import needs_unit_rows
 from nrc_fast.conventions import Convention, resolve_convention
+from nrc_fast.cuda_device import on_host
 from nrc_fast.distributed import Team
 from nrc_fast.passes import gather
 from nrc_fast.planning import Plan, begin_reading, plan_reading
@@ -103,7 +104,6 @@ def measure(
     >>> report.nrc1 < 1e-28, report.nrc2 < 1e-28, report.mse < 1e-28, report.r2
     (True, True, True, 1.0)
     """
-    kernels.require_device(device)
     require_tolerance(rtol)
     kernels.require_precision(precision)
     require_penalties(penalties)
@@ -117,6 +117,7 @@ def measure(
     reading = begin_reading(
         H,
         Y,
+        device=device,
         nonfinite=nonfinite,
         memory=memory,
         chunk_rows=chunk_rows,
@@ -139,7 +140,11 @@ def measure(
 
 
 def _checksum(values: Any, name: str) -> int | None:
-    return None if values is None else zlib.crc32(kernels.as_matrix(values, name, vector_is_column=True)[0].tobytes())
+    return (
+        None
+        if values is None
+        else zlib.crc32(kernels.as_matrix(on_host(values), name, vector_is_column=True)[0].tobytes())
+    )
 
 
 def plan(

@@ -85,8 +85,8 @@ def watch(
         The model is no module, a layer is not in it, or an option is unknown. In a forward pass: what a layer is
         given does not fit the mask, the targets or what it was given before.
     RuntimeError
-        In a forward pass: the layer is given a tensor on a device that this build has no kernels for (there are none
-        for CUDA yet; tensors are not moved behind your back).
+        In a forward pass: the layer is given a tensor on a device that this build has no kernels for; tensors are not
+        moved behind your back.
 
     Examples
     --------
