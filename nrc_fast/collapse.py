@@ -93,7 +93,8 @@ def nrc1(
     device : str, optional
         None follows the input: a tensor on a CUDA device is measured there. A name is an order: "cuda" or "cuda:1"
         copies arrays, files and batches of the host to that device chunk by chunk, while the chunks before are computed
-        with. Tensors on a device are never moved. Matrices of d x d numbers are decomposed on the host, in float64.
+        with. Tensors on a device are never moved. Matrices of d x d numbers are decomposed in float64, on the host or,
+        from d = 1024 on, on the device, where the result is checked.
     precision : {"high", "highest", "fast"}
         "highest" computes in float64 throughout; else rows that are not float64 are multiplied in float32 blocks
         that are added up in float64. On a CUDA device "high" splits them into three bfloat16 numbers where that is

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nrc_fast import device_spectrum
 from nrc_fast.counts import SHIFT_ROWS, SMALLEST_ENERGY, counted, magnitudes_of
 from nrc_fast.cuda_device import CudaDevice
 from nrc_fast.device_rows import DeviceRows
@@ -45,6 +46,12 @@ class DeviceParts:
         devices = [part.device for part in self._parts.values()]
         return tuple(dict.fromkeys(f"{device.name} ({device.core.device_name(device.index)})" for device in devices))
 
+    def spectrum(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+        """Eigenvalues and vectors of a large matrix, from the device; None where the host has to find them."""
+        if not self._parts or len(matrix) < device_spectrum.LEAST_SIZE:
+            return None
+        return device_spectrum.spectrum_on_device(matrix, next(iter(self._parts.values())).device)
+
     # ---- the shift ----
 
     @property
@@ -60,12 +67,7 @@ class DeviceParts:
         RuntimeError
             A CUDA graph is being captured.
         """
-        if features.device.is_capturing():
-            msg = (
-                "these statistics are empty and a CUDA graph is being captured: the mean of the first rows, which all "
-                "are shifted by, would change with every replay. Call update once before the capture"
-            )
-            raise RuntimeError(msg)
+        _require_no_capture(features)
         none = features.device.zeros(0)
         target_shift = first_mean(targets, SHIFT_ROWS) if isinstance(targets, DeviceRows) else none
         self._shift = (features.device, first_mean(features, SHIFT_ROWS), target_shift)
@@ -85,6 +87,7 @@ class DeviceParts:
         key = (features.place, features.dtype)
         part = self._parts.get(key)
         if part is None:
+            _require_no_capture(features)
             shift, target_shift = self._shift_on(features, host_shift)
             options = self._options | {"shift": shift, "target_shift": target_shift}
             part = self._parts[key] = DeviceSums(features.device, features.dtype, **options)
@@ -111,6 +114,16 @@ class DeviceParts:
         """Everything that adds up, of each part; waits for the batches. `check` afterwards tells of refused ones."""
         fetched = [(part, *part.fetch()) for part in self._parts.values()]
         return [arrays | _described(part, arrays, totals) for part, arrays, totals in fetched]
+
+
+def _require_no_capture(features: DeviceRows) -> None:
+    if not features.device.is_capturing():
+        return
+    msg = (
+        f"these statistics hold no rows of {features.dtype} on {features.place} yet, and a CUDA graph is being "
+        "captured, whose every replay would begin them anew. Call update once before the capture"
+    )
+    raise RuntimeError(msg)
 
 
 def _described(part: DeviceSums, arrays: dict[str, FloatArray], totals: Totals) -> dict[str, FloatArray]:

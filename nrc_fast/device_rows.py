@@ -41,22 +41,27 @@ class DeviceRows(Rows):
         return self.device.name
 
     @property
-    def matrix(self) -> Any:
-        """The matrix as the kernels of its device take it; they may be launched on the current stream at once."""
+    def tensor(self) -> Any:
+        """The tensor, for what is launched on the current stream: that waits until the rows are there."""
         if self.ready is not None:
             self.ready()
-        strides = self.array.stride()
-        return self.device.core.Matrix(self.array.data_ptr(), *self.array.shape, *strides, DTYPES[self.dtype])
+        return self.array
+
+    @property
+    def matrix(self) -> Any:
+        """The matrix as the kernels of its device take it; they may be launched on the current stream at once."""
+        tensor = self.tensor
+        return self.device.core.Matrix(tensor.data_ptr(), *tensor.shape, *tensor.stride(), DTYPES[self.dtype])
 
     def to_float64(self) -> FloatArray:
         """The rows as a new float64 array on the host."""
-        values: FloatArray = self.device.fetch(self.array.double())
+        values: FloatArray = self.device.fetch(self.tensor.double())
         return values
 
     def finite_rows(self) -> BoolArray:
         """Which rows hold neither NaN nor infinite values, (N,), on the host."""
         torch, step = self.device.torch, max(FINITE_VALUES // self.columns, 1)
-        parts = [torch.isfinite(part).all(dim=1) for part in self.array.split(step)]
+        parts = [torch.isfinite(part).all(dim=1) for part in self.tensor.split(step)]
         return np.concatenate([np.zeros(0, np.bool_), *map(self.device.fetch, parts)])
 
     @property
@@ -66,7 +71,7 @@ class DeviceRows(Rows):
 
     def take(self, mask: BoolArray) -> DeviceRows:
         """A copy of the rows where `mask` is set."""
-        return replace(self, array=self.array[self.device.place(np.flatnonzero(mask))])
+        return replace(self, array=self.tensor[self.device.place(np.flatnonzero(mask))], ready=None)
 
     def buffer(self, name: str, count: int) -> DeviceRows:
         """Memory for `count` rows of this kind, beside them."""

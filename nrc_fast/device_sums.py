@@ -166,7 +166,7 @@ def first_mean(rows: DeviceRows, most: int) -> Any:
     Exactly representable in float32 where the rows are not float64. Zeros where no row is finite.
     """
     torch = rows.device.torch
-    first: Any = rows.array[:most].double()
+    first: Any = rows.tensor[:most].double()
     keep = torch.isfinite(first).all(dim=1)
     # From one of the rows on, so that rows that are all equal have exactly zero variance.
     origin = first.index_select(0, keep.to(torch.int8).argmax().reshape(1))[0]

@@ -77,7 +77,8 @@ class Moments(ShiftedSums):
         Kept until more rows come: at a large d nothing else takes as long.
         """
         if centered not in self._spectra:
-            self._spectra[centered] = eigh_descending(self.covariance if centered else self.second_moment)
+            matrix = self.covariance if centered else self.second_moment
+            self._spectra[centered] = self._parts.spectrum(matrix) or eigh_descending(matrix)
         return self._spectra[centered]
 
     @property

@@ -39,7 +39,9 @@ class FeatureStatistics(Moments):
 
     Tensors on a CUDA device are added up there: `update` launches kernels on the caller's current stream of that device
     and waits for nothing, so that it may be part of a CUDA graph once a first batch was added outside. What `report`,
-    `save`, `merge` and the like need comes to the host in one copy; d x d matrices are decomposed there, in float64.
+    `save`, `merge` and the like need comes to the host in one copy. Matrices of d x d numbers are decomposed in
+    float64, on the host or, from d = 1024 on, on the device: there the result is checked, and where it is wrong the
+    host computes it with a warning.
 
     Parameters
     ----------

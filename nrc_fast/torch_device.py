@@ -70,7 +70,7 @@ def _row_sums(rows: DeviceRows, vectors: FloatArray, shift: Any) -> tuple[Tensor
 
 def _extreme_shares(rows: DeviceRows, chosen: Any, vectors: FloatArray, shift: Any) -> Tensor:
     """Residuals of unit rows whose squares over- or underflow; 0 for zero rows."""
-    values = rows.array[chosen].double()
+    values = rows.tensor[chosen].double()
     values = values if shift is None else values - shift
     peaks = values.abs().amax(dim=1, keepdim=True)
     scaled = values / torch.where(peaks == 0.0, 1.0, peaks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -75,11 +76,24 @@ def emulated_devices() -> Any:  # noqa: C901 - its methods are counted
             return self.stream()
 
         def copy_from(self, pinned: Any, stream: Any) -> tuple[Any, Any]:
-            return pinned.clone().as_subclass(kind), SimpleNamespace(synchronize=lambda: None, stream=stream)
+            # As late as may be: when the copy is waited for. Until then there are NaN.
+            copy = self.empty(tuple(pinned.shape), pinned.dtype)
+
+            lock = threading.Lock()
+
+            def arrive() -> None:
+                with lock:  # both threads may wait for it
+                    if not event.has_come:
+                        copy.copy_(pinned)
+                        event.has_come = True
+
+            event = SimpleNamespace(synchronize=arrive, has_come=False, stream=stream)
+            return copy, event
 
         def use_after(self, copy: Any, event: Any) -> None:
             assert copy.is_cuda
             assert event.stream is self.stream()
+            event.synchronize()
 
     return EmulatedDevice
 

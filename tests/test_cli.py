@@ -193,3 +193,17 @@ def test_a_bar_is_shown_on_demand_only(stored: dict[str, Path], capsys: pytest.C
         nrc.measure(H, n=2)
         with pytest.raises(ImportError, match=r"pip install 'nrc-fast\[progress\]'"):
             nrc.measure(H, n=2, progress=True)
+
+
+# ---- device ----
+
+
+def test_the_device_of_the_command_line_is_an_order(
+    stored: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*options_of(stored), "--device", "mps"]) == 1
+    assert "device 'mps' cannot be used" in capsys.readouterr().err
+    monkeypatch.setenv("LOCAL_RANK", "977")
+    assert main([*options_of(stored), "--device", "cuda"]) == 1
+    assert "device 'cuda:977' cannot be used" in capsys.readouterr().err
+    assert main([*options_of(stored), "--device", "cpu"]) == 0

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import nrc_fast as nrc
-from nrc_fast import cuda_device, kernels
+from nrc_fast import cuda_device, device_spectrum, kernels
 from nrc_fast.kernels import NonFiniteRowsError
+from nrc_fast.linalg import eigh_descending
 from nrc_fast.testing import reference_nrc1, reference_nrc2
 
 EPSILON = 2.0**-52
@@ -231,9 +232,13 @@ def test_looking_changes_no_bits(on: Any) -> None:
 def test_a_first_batch_inside_a_capture_is_refused(on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     H, _ = draw(10)
     device = cuda_device.tensor_device(on(H))
+    begun = nrc.FeatureStatistics(7).update(on(H))
     monkeypatch.setattr(type(device), "is_capturing", lambda self: True)  # noqa: ARG005
-    with pytest.raises(RuntimeError, match="Call update once before the capture"):
-        nrc.FeatureStatistics(7).update(on(H))
+    begun.update(on(H))
+    for statistics, rows in ((nrc.FeatureStatistics(7), H), (begun, H.astype(np.float32))):
+        with pytest.raises(RuntimeError, match="Call update once before the capture"):
+            statistics.update(on(rows))
+    assert begun.count == 180
 
 
 # ---- device= ----
@@ -265,6 +270,15 @@ def test_files_and_batches_are_copied_to_the_device(on: Any, tmp_path: Path) -> 
         nrc.nrc1([on(H[:31]), H[31:]], 2)
 
 
+def test_rows_on_their_way_are_waited_for_before_any_look(on: Any) -> None:
+    H, Y = draw(19)
+    H[[5, 40], 3] = np.nan
+    kept = nrc.measure(on(H), on(Y), nonfinite="skip", chunk_rows=25)
+    streamed = nrc.measure(H, Y, nonfinite="skip", chunk_rows=25, device="cuda")
+    assert streamed.skipped_rows == 2
+    assert streamed.to_dict() == kept.to_dict()
+
+
 def test_tensors_on_a_device_stay_there(on: Any) -> None:
     H, _ = draw(13)
     with pytest.raises(RuntimeError, match=r"H lies on cuda:0 and device='cpu' was given; tensors are never moved"):
@@ -281,6 +295,66 @@ def test_a_row_that_is_not_finite_is_named_as_on_the_cpu(on: Any) -> None:
         kept = nrc.measure(on(H), on(Y), nonfinite="skip", chunk_rows=chunk_rows)
         assert kept.skipped_rows == 1
         assert kept.nrc1 == pytest.approx(nrc.nrc1(np.delete(H, 70, axis=0), 2), rel=1e-12)
+
+
+# ---- large matrices ----
+
+
+@pytest.mark.parametrize("centered", [True, False])
+def test_large_matrices_are_decomposed_on_the_device(on: Any, centered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    H, _ = draw(16)
+    monkeypatch.setattr(device_spectrum, "LEAST_SIZE", 7)
+    monkeypatch.setattr("nrc_fast.moments.eigh_descending", lambda _: pytest.fail("the host decomposes"))
+    values, vectors = nrc.FeatureStatistics(7).update(on(H)).spectrum(centered=centered)
+    monkeypatch.undo()
+    expected = nrc.FeatureStatistics(7).update(H).spectrum(centered=centered)
+    assert np.abs(values - expected[0]).max() <= 64 * EPSILON * values[0]
+    assert np.abs(vectors - expected[1]).max() <= 1e-10
+
+
+@pytest.mark.parametrize("wrong", ["raises", "not orthogonal", "other values", "nan"])
+def test_wrong_decompositions_of_a_device_are_found(on: Any, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    H, _ = draw(17)
+    eigh = torch.linalg.eigh
+
+    def broken(matrix: Any) -> Any:
+        if wrong == "raises":
+            message = "it did not converge"
+            raise torch.linalg.LinAlgError(message)
+        values, vectors = eigh(matrix)
+        factor = {"not orthogonal": 1.0 + 1e-9, "nan": float("nan")}.get(wrong, 1.0)
+        return values * (1.0 + 1e-9 * (wrong == "other values")), vectors * factor
+
+    statistics = nrc.FeatureStatistics(7).update(on(H))
+    monkeypatch.setattr(device_spectrum, "LEAST_SIZE", 7)
+    monkeypatch.setattr(torch.linalg, "eigh", broken)
+    with pytest.warns(RuntimeWarning, match=r"eigenvectors from cuda:0 cannot be used .*the host computes them"):
+        values, _ = statistics.spectrum()
+    assert np.array_equal(values, eigh_descending(statistics.covariance)[0])
+
+
+# ---- classes ----
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_classes_are_measured_as_on_the_cpu(on: Any, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(18)
+    labels = rng.permutation(np.repeat(np.arange(3), (10, 25, 45)))
+    H = (3.0 * rng.standard_normal((3, 6))[labels] + 1e-2 * rng.standard_normal((80, 6)) + 10.0).astype(dtype)
+    W, b = rng.standard_normal((3, 6)), rng.standard_normal(3)
+    monkeypatch.setattr("nrc_fast.classification.CHUNK_ROWS", 37)
+    expected = nrc.measure_classes(H, labels, W, b).to_dict()
+    for found in (
+        nrc.measure_classes(on(H), labels, on(W), on(b)),
+        nrc.measure_classes([(on(H[:50]), labels[:50]), (on(H[50:]), labels[50:])], W=W, b=b),
+    ):
+        for name, value in found.to_dict().items():
+            assert value == pytest.approx(expected[name], rel=1e-9 if dtype is np.float64 else 1e-5, abs=1e-12), name
+    H[7, 2] = np.nan
+    with pytest.raises(NonFiniteRowsError, match="the first is row 7"):
+        nrc.measure_classes(on(H), labels)
+    skipping = nrc.ClassStatistics(6, 3, nonfinite="skip").update(on(H), labels)
+    assert (skipping.count, skipping.skipped) == (79, 1)
 
 
 # ---- calls of the kernels ----
