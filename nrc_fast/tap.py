@@ -41,7 +41,8 @@ def watch(
     """Add up the statistics of what layers are given, from now on until `close` or the end of a ``with`` block.
 
     A forward pre-hook reads the first tensor that the layer is called with, where it lies: no graph is kept, nothing
-    is copied but what pooling or a mask selects, and weights, gradients and random states are never touched. Watches
+    is copied but what pooling or a mask selects, and weights, gradients and random states are never touched. On a CUDA
+    device the pass does not wait for the sums, but for a mask it does, as that decides how many rows there are. Watches
     can be nested and know nothing of one another. In a model wrapped by DistributedDataParallel every process watches
     its own rows; `all_reduce` adds them up. Under torch.compile the watch must begin before the first call of the
     compiled model (hooks added later are not seen by it, which is torch's own rule); the graph breaks at the watched
