@@ -34,6 +34,8 @@ pytest=("$python" -P -m pytest -p no:cacheprovider -q)
 step tests "${pytest[@]}" tests/test_cuda_gram.py tests/test_cuda_residual.py tests/test_cuda_products.py \
   tests/test_cuda_descent.py tests/test_torch_ops.py tests/test_devices.py -k "not emulat"
 few="card and (test_every_layout or test_collapsed or results_are_added or not_finite)"
+step metrics "${pytest[@]}" tests/test_collapse.py tests/test_statistics.py tests/test_device_statistics.py \
+  tests/test_torch_device.py tests/test_watch_device.py -k card
 step memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "${pytest[@]}" tests/test_cuda_gram.py \
   tests/test_cuda_residual.py tests/test_cuda_products.py -k "$few"
 step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "${pytest[@]}" tests/test_cuda_gram.py \

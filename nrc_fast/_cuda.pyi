@@ -14,10 +14,17 @@ class GramRequest:
         targets: Matrix | None = None,
         target_shift: int = 0,
         cross: int = 0,
+        target_gram: int = 0,
+        target_sums: int = 0,
         precision: int = 0,
         rows_at_once: int = 0,
         counts: int = 0,
+        totals: int = 0,
+        skips_nonfinite: bool = False,
     ) -> None: ...
+
+total_values: int
+total_block_rows: int
 
 def gram_workspace(request: GramRequest, device: int) -> int: ...
 def gram(request: GramRequest, *, workspace: int, workspace_bytes: int, device: int, stream: int) -> None: ...

@@ -12,6 +12,7 @@ from nrc_fast.alignment import HeadAlignment, head_gram
 from nrc_fast.collapse import component_numbers, weights_and_basis
 from nrc_fast.components import leading_values, nrc1_by_k, principal_basis, residual_value, subspace_value
 from nrc_fast.conventions import CONVENTIONS, Convention
+from nrc_fast.cuda_device import on_host
 from nrc_fast.kernels import Basis
 from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
 from nrc_fast.moments import Moments
@@ -91,7 +92,7 @@ class Head:
         if self.weights is None:
             msg = "b was given without W; the prediction W h + b needs both"
             raise ValueError(msg)
-        bias, _ = kernels.as_matrix(b, "b", vector_is_column=True)
+        bias, _ = kernels.as_matrix(on_host(b), "b", vector_is_column=True)
         if bias.shape != (self.n, 1):
             msg = f"b has {bias.shape[0]} values; one for each of the {self.n} rows of W is expected"
             raise ValueError(msg)
@@ -156,7 +157,7 @@ class Assembly:
             d=statistics.d,
             n=head.n,
             dtype=statistics.dtype,
-            backend=f"cpu ({kernels.current_isa()}, {kernels.thread_count()} threads)",
+            backend=", ".join(statistics.devices) or f"cpu ({kernels.current_isa()}, {kernels.thread_count()} threads)",
             convention=self.convention.name,
             nrc1=nrc1_value,
             nrc1_by_k=by_k,

@@ -14,7 +14,9 @@ import numpy as np
 from nrc_fast.linalg import EPSILON, FloatArray, covariance_spectrum
 
 __all__ = [
+    "FAST_ROUNDING",
     "SINGLE_EPSILON",
+    "TENSOR_CORE_ROUNDING",
     "angle_bound",
     "cka_bound",
     "effective_rank_bound",
@@ -30,6 +32,12 @@ __all__ = [
 
 # Unit roundoff of float32.
 SINGLE_EPSILON = 2.0**-24
+# Relative error of a sum of products on the tensor cores of a CUDA device. They round toward zero, so that the errors
+# of sums of squares do not cancel: 2^-24 for each addition of 8 rows (of 16 on later cards), up to the 512 rows after
+# which sums are folded into float64.
+TENSOR_CORE_ROUNDING = 512 / 8 * 2.0**-24
+# The same where rows are first rounded to bfloat16, 2^-9 of each factor.
+FAST_ROUNDING = 2.0**-8 + TENSOR_CORE_ROUNDING
 
 
 def angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -198,9 +198,16 @@ class Checkpoint:
         return saved.chunks, saved.is_finished, arrays
 
     def record(
-        self, number: int, title: str, chunks: int, arrays: Mapping[str, FloatArray], *, is_finished: bool, now: bool
+        self,
+        number: int,
+        title: str,
+        chunks: int,
+        arrays: Callable[[], Mapping[str, FloatArray]],
+        *,
+        is_finished: bool,
+        now: bool,
     ) -> None:
-        """Note how far pass `number` has got, and write the file if it is time or `now` is set."""
+        """Note how far pass `number` has got, and write the file if it is time or `now` is set; then ask for arrays."""
         if not (now or is_finished or monotonic() - self._last_write >= self._seconds):
             return
         self._passes[number:] = [_Pass(title, chunks, is_finished)]
@@ -210,7 +217,7 @@ class Checkpoint:
             "identity": self._identity,
             "passes": [asdict(entry) for entry in self._passes],
         }
-        named = {f"{number}/{name}": array for name, array in arrays.items()}
+        named = {f"{number}/{name}": array for name, array in arrays().items()}
         # Passes before this one are finished, and in the file: their sums are not held in memory for its sake.
         save_arrays(self.path, header, named, kept=[f"{earlier}/" for earlier in range(number)])
         self._last_write = monotonic()

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from nrc_fast import kernels
 from nrc_fast.bounds import SINGLE_EPSILON
 from nrc_fast.class_bounds import cdnv_bound, duality_bounds, simplex_bounds, variability_bounds
+from nrc_fast.class_device import ClassRows, decisions_on_device
 from nrc_fast.class_metrics import ClassReport, cdnv, duality, simplex, variability
+from nrc_fast.cuda_device import on_host
+from nrc_fast.device_rows import DeviceRows
 from nrc_fast.distributed import Team
 from nrc_fast.kernels import NonFiniteRowsError, Rows
 from nrc_fast.linalg import EPSILON, FloatArray
@@ -97,6 +100,7 @@ class ClassStatistics:
         Parameters
         ----------
         H : (B, d) array or tensor
+            A tensor on a CUDA device is added up there, and waited for.
         labels : (B,) array or tensor of integers
             In 0..K-1.
 
@@ -108,9 +112,10 @@ class ClassStatistics:
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            The features are no float matrix on the CPU, the labels no integers in 0..K-1, or they do not fit.
+            The features are no float matrix or lie on a device that cannot be used, the labels are no integers in
+            0..K-1, or they do not fit.
         """
-        rows, classes = kernels.as_rows(H, "H"), _as_labels(labels, self.n_classes)
+        rows, classes = kernels.rows_in_place(H, "H"), _as_labels(labels, self.n_classes)
         if rows.columns != self.d or len(classes) != rows.count:
             msg = f"H is ({rows.count}, {rows.columns}) and there are {len(classes)} labels; (B, {self.d}) and B fit"
             raise ValueError(msg)
@@ -123,15 +128,18 @@ class ClassStatistics:
         return self
 
     def _add(self, state: dict[str, FloatArray], rows: Rows, classes: Labels, first: int) -> int:
-        values = rows.to_float64()
-        finite = np.isfinite(values).all(axis=1)
+        finite = rows.finite_rows()
         bad = int(np.count_nonzero(~finite))
         if bad:
             if self.nonfinite == "raise":
                 raise NonFiniteRowsError(rows.name, bad, first + int(np.argmin(finite)), rows.count)
-            values, classes = values[finite], classes[finite]
-        if not len(values):
+            rows, classes = rows.take(finite), classes[finite]
+        if not len(classes):
             return bad
+        if isinstance(rows, DeviceRows):
+            self._add_on_device(state, rows, classes)
+            return bad
+        values = rows.to_float64()
         order = np.argsort(classes, kind="stable")
         values, classes = values[order], classes[order]
         present, starts = np.unique(classes, return_index=True)
@@ -148,6 +156,19 @@ class ClassStatistics:
         state["reads"] += [0.0 if is_double else len(values), 1.0]
         state["gram"] += kernels.gram(kernels.as_rows(factors, "H"), precision=self.precision).gram
         return bad
+
+    def _add_on_device(self, state: dict[str, FloatArray], rows: DeviceRows, classes: Labels) -> None:
+        present, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
+        members = ClassRows(rows, numbers.reshape(-1), counts)
+        new = state["counts"][present] == 0.0
+        if new.any():
+            state["shifts"][present[new]] = members.means()[new]
+        members.subtract(state["shifts"][present])
+        state["counts"][present] += counts
+        state["sums"][present] += members.sums()
+        state["energies"][present] += members.energies()
+        is_double = rows.is_double or self.precision == "highest"
+        state["gram"] += members.gram(is_double=is_double, precision=self.precision)
 
     # ---- parts of the rows ----
 
@@ -362,7 +383,7 @@ def measure_classes(
     (0.25, 0.0, 1.0, 0.0)
     """
     if W is not None:
-        n_classes = kernels.as_matrix(W, "W")[0].shape[0] if n_classes is None else n_classes
+        n_classes = kernels.as_matrix(on_host(W), "W")[0].shape[0] if n_classes is None else n_classes
     elif n_classes is None and labels is not None:
         n_classes = int(_as_labels(labels, None).max(initial=0)) + 1
     if n_classes is None:
@@ -374,7 +395,7 @@ def measure_classes(
     statistics: ClassStatistics | None = None
     for features, classes in _batches(H, labels):
         if statistics is None:
-            statistics = ClassStatistics(kernels.as_rows(features, "H").columns, n_classes)
+            statistics = ClassStatistics(kernels.rows_in_place(features, "H").columns, n_classes)
         statistics.update(features, classes)
     if statistics is None:
         msg = "there are no rows to measure"
@@ -405,11 +426,16 @@ def _decisions(
     bias = bias + weights @ mean
     disagreeing = correct = 0
     for features, labels in batches:
-        rows, classes = kernels.as_rows(features, "H"), _as_labels(labels, statistics.n_classes)
+        rows, classes = kernels.rows_in_place(features, "H"), _as_labels(labels, statistics.n_classes)
         for first in range(0, rows.count, CHUNK_ROWS):
-            values = rows.part(first, min(first + CHUNK_ROWS, rows.count)).to_float64() - mean
-            chosen = np.argmax(values @ weights.T + bias, axis=1)
-            nearest = np.argmax(values @ means.T - halves, axis=1)  # |h - mu|^2 up to |h|^2 and a factor
+            part = rows.part(first, min(first + CHUNK_ROWS, rows.count))
+            # The nearest mean by |h - mu|^2 up to |h|^2 and a factor.
+            heads, offsets = (weights, means), (bias, -halves)
+            if isinstance(part, DeviceRows):
+                chosen, nearest = decisions_on_device(part, mean, heads, offsets)
+            else:
+                values = part.to_float64() - mean
+                chosen, nearest = (np.argmax(values @ h.T + o, axis=1) for h, o in zip(heads, offsets, strict=True))
             disagreeing += int(np.count_nonzero(chosen != nearest))
             correct += int(np.count_nonzero(chosen == classes[first : first + CHUNK_ROWS]))
     return disagreeing, correct
@@ -429,8 +455,8 @@ def _as_labels(labels: Any, n_classes: int | None) -> Labels:
 
 
 def _head(W: Any, b: Any, n_classes: int, d: int) -> tuple[FloatArray, FloatArray]:
-    weights, _ = kernels.as_matrix(W, "W")
-    bias = np.zeros(n_classes) if b is None else kernels.as_matrix(b, "b", vector_is_column=True)[0].ravel()
+    weights, _ = kernels.as_matrix(on_host(W), "W")
+    bias = np.zeros(n_classes) if b is None else kernels.as_matrix(on_host(b), "b", vector_is_column=True)[0].ravel()
     if weights.shape != (n_classes, d) or bias.shape != (n_classes,):
         msg = f"W is {weights.shape} and b {bias.shape}; ({n_classes}, {d}) and ({n_classes},) are expected"
         raise ValueError(msg)

@@ -107,6 +107,7 @@ def _add_measure(commands: Any) -> None:
     command.add_argument("--target-key", help="name of the targets inside the files")
     command.add_argument("--nonfinite", default="raise", choices=["raise", "skip"], help="default: raise")
     command.add_argument("--precision", default="high", choices=["high", "highest", "fast"], help="default: high")
+    command.add_argument("--device", help="cuda, cuda:1 or cpu; under torchrun cuda is that of the local rank")
     command.add_argument("--memory", default=None, help="bound of what is used beyond the start, such as 2GiB")
     command.add_argument("--chunk-rows", type=int, help="rows that are read at a time, default: about 64 MiB of them")
     command.add_argument("--checkpoint", type=Path, help="keep the state in this file; an existing one is resumed")
@@ -170,6 +171,7 @@ def _measure(options: argparse.Namespace) -> None:
             source,
             **head,
             **reading,
+            device=_device(options.device),
             progress=None if speaks and not options.no_progress else False,
             checkpoint=options.checkpoint,
             checkpoint_every=options.checkpoint_every,
@@ -178,6 +180,10 @@ def _measure(options: argparse.Namespace) -> None:
         )
         if speaks:
             _show(report, options)
+
+
+def _device(name: str | None) -> str | None:
+    return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
 
 
 def _merge(options: argparse.Namespace) -> None:

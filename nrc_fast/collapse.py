@@ -12,6 +12,7 @@ from nrc_fast import kernels
 from nrc_fast.alignment import HeadAlignment, head_gram
 from nrc_fast.components import careful_nrc1_by_k, needs_unit_rows, principal_basis, residual_value, subspace_value
 from nrc_fast.conventions import Convention, resolve_convention
+from nrc_fast.cuda_device import on_host
 from nrc_fast.kernels import Basis
 from nrc_fast.linalg import EPSILON, FloatArray, row_space_basis, scale_to_unit
 from nrc_fast.passes import careful_residuals, gather, mean_of, require_same_mean, require_same_rows
@@ -90,10 +91,14 @@ def nrc1(
         Number of components, usually the target dimension. None: every k = 1..d at once.
     convention : str or Convention
     device : str, optional
-        None follows the input; a name is an order.
+        None follows the input: a tensor on a CUDA device is measured there. A name is an order: "cuda" or "cuda:1"
+        copies arrays, files and batches of the host to that device chunk by chunk, while the chunks before are computed
+        with. Tensors on a device are never moved. Matrices of d x d numbers are decomposed in float64, on the host or,
+        from d = 1024 on, on the device, where the result is checked.
     precision : {"high", "highest", "fast"}
         "highest" computes in float64 throughout; else rows that are not float64 are multiplied in float32 blocks
-        that are added up in float64.
+        that are added up in float64. On a CUDA device "high" splits them into three bfloat16 numbers where that is
+        faster, and "fast" rounds them to one, with bounds that say so.
     nonfinite : {"raise", "skip"}
         What to do with rows that hold NaN or infinite values.
     rtol : float
@@ -126,10 +131,9 @@ def nrc1(
     >>> round(nrc1(H, 1), 12), round(nrc1(H, 1, convention="id25"), 12)
     (0.2, 0.0)
     """
-    kernels.require_device(device)
     require_tolerance(rtol)
     chosen = resolve_convention(convention)
-    reading = begin_reading(H, nonfinite=nonfinite, memory=memory, progress=progress)
+    reading = begin_reading(H, device=device, nonfinite=nonfinite, memory=memory, progress=progress)
     d = reading.source.d
     if n is None:
         return careful_nrc1_by_k(reading, chosen, precision=precision, rtol=rtol)[0]
@@ -218,9 +222,8 @@ def nrc2(
     >>> nrc2(np.array([[3.0, 4.0], [6.0, 8.0]]), np.array([[2.0, 0.0]]))
     0.64
     """
-    kernels.require_device(device)
     chosen = resolve_convention(convention)
-    reading = begin_reading(H, nonfinite=nonfinite, memory=memory, progress=progress)
+    reading = begin_reading(H, device=device, nonfinite=nonfinite, memory=memory, progress=progress)
     basis = weights_and_basis(W, reading.source.d)[1]
     if len(basis) == 0:
         return math.nan
@@ -243,7 +246,7 @@ def nrc2(
 
 def weights_and_basis(W: Any, d: int) -> tuple[FloatArray, FloatArray]:
     """W in float64, and an orthonormal basis of its rows, (rank, d)."""
-    weights, epsilon = kernels.as_matrix(W, "W")
+    weights, epsilon = kernels.as_matrix(on_host(W), "W")
     if weights.shape[1] != d:
         msg = f"W has shape {weights.shape} and H has {d} features; W must be (n, {d})"
         raise ValueError(msg)
@@ -361,7 +364,7 @@ def nrc3_curve(W: Any, Y: Any, gammas: Any, *, covariance: Any = None) -> FloatA
 
 
 def _alignment(W: Any, Y: Any, covariance: Any) -> HeadAlignment:
-    weights, _ = kernels.as_matrix(W, "W")
+    weights, _ = kernels.as_matrix(on_host(W), "W")
     n = weights.shape[0]
     if (Y is None) == (covariance is None):
         msg = "give either the targets Y or their covariance"
@@ -377,7 +380,7 @@ def _alignment(W: Any, Y: Any, covariance: Any) -> HeadAlignment:
 
 
 def _aligned_with(covariance: Any, head: FloatArray) -> HeadAlignment:
-    sigma, epsilon = kernels.as_matrix(covariance, "covariance")
+    sigma, epsilon = kernels.as_matrix(on_host(covariance), "covariance")
     n = len(head)
     if sigma.shape != (n, n):
         msg = f"covariance has shape {sigma.shape}; with {n} rows of W it must be ({n}, {n})"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast import bounds, kernels, metrics
+from nrc_fast.cuda_device import on_host, placed_beside
 from nrc_fast.evaluation import evaluating, run_model, runnable, split_batch
 from nrc_fast.libraries import require_library
 from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, covariance_spectrum, scale_to_unit
@@ -176,7 +177,7 @@ def _weight_conditions(weights: Any, leading: FloatArray, turned: float) -> tupl
     # (outputs, d, pixels...) -> (d, outputs * pixels), whose left singular vectors lie in the space of the features.
     columns = weights.reshape(shape[0], d, -1)
     columns = columns.swapaxes(0, 1).reshape(d, -1)
-    matrix, _ = scale_to_unit(kernels.as_matrix(columns, "weights")[0])
+    matrix, _ = scale_to_unit(kernels.as_matrix(on_host(columns), "weights")[0])
     inputs, values, _ = np.linalg.svd(matrix, full_matrices=False)
     if not values.size or values[0] == 0.0:
         return dict.fromkeys(names, math.nan), {}
@@ -455,7 +456,8 @@ def _run(model: Any, loader: Iterable[Any], watched: WatchedLayers, split: Any) 
         outputs = run_model(runnable(model), inputs)
         Y = torch.as_tensor(targets)
         matches = isinstance(outputs, torch.Tensor) and outputs.shape == Y.shape
-        errors[0] += float((outputs.double() - Y.double()).square().sum()) if matches else math.nan
+        expected = placed_beside(Y, outputs)
+        errors[0] += float((outputs.double() - expected.double()).square().sum()) if matches else math.nan
         errors[1] += len(Y)
     return errors
 

@@ -2,93 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast.devices import cuda_core, require_cuda_device
-from nrc_fast.kernels import require_device
-from nrc_fast.libraries import require_library
+from nrc_fast.cuda_device import CudaDevice
 from nrc_fast.linalg import FloatArray
 from nrc_fast.stepping import DescentState, check_state, check_steps
 
-__all__ = ["Device", "DeviceDescentState", "device_of", "on_host"]
-
-ALIGNMENT = 256  # of a workspace
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where kernels run and torch allocates.
-
-    Attributes
-    ----------
-    core : module
-        Compiled kernels.
-    index : int
-        Of the device, as the kernels count.
-    memory : torch.device
-    stream : callable
-        Gives the stream to launch on, with `cuda_stream` and `synchronize`.
-    """
-
-    core: Any
-    index: int
-    memory: Any
-    stream: Callable[[], Any]
-
-
-def device_of(name: Any, *inputs: Any) -> Device | None:
-    """The CUDA device that is named, or that the first tensor on one lies on; None for the CPU.
-
-    Raises
-    ------
-    RuntimeError
-        The named device, or the one of the tensors, cannot be used.
-
-    Examples
-    --------
-    >>> device_of("cpu") is device_of(None, np.ones(3)) is None
-    True
-    """
-    if name is None:
-        name = next((values.device for values in inputs if getattr(values, "is_cuda", False)), None)
-    kind, _, number = str(name).partition(":")
-    if kind != "cuda" or not (number.isdecimal() or not number):
-        require_device(name)
-        return None
-    return _cuda_device(int(number) if number else None)
-
-
-def _cuda_device(index: int | None) -> Device:
-    require_cuda_device(index or 0)
-    try:
-        torch = require_library("torch", "torch")
-    except ImportError as error:
-        msg = f"device 'cuda:{index or 0}' cannot be used: its memory is torch's ({error})"
-        raise RuntimeError(msg) from error
-    if not torch.cuda.is_available():
-        msg = f"device 'cuda:{index or 0}' cannot be used: torch {torch.__version__} sees no CUDA device; install a "
-        msg += "build of torch with CUDA, or compute on the CPU"
-        raise RuntimeError(msg)
-    if index is None:
-        index = int(torch.cuda.current_device())
-        require_cuda_device(index)
-    return Device(cuda_core(), index, torch.device("cuda", index), lambda: torch.cuda.current_stream(index))
-
-
-def on_host(values: Any) -> Any:
-    """A tensor on a CUDA device as one in the memory of the host; anything else as it is.
-
-    Examples
-    --------
-    >>> on_host(2.0)
-    2.0
-    """
-    return values.detach().cpu() if getattr(values, "is_cuda", False) else values
+__all__ = ["DeviceDescentState"]
 
 
 class DeviceDescentState:
@@ -98,7 +21,7 @@ class DeviceDescentState:
     ----------
     state : DescentState
         Is copied, and does not change.
-    device : Device
+    device : CudaDevice
 
     Raises
     ------
@@ -106,10 +29,10 @@ class DeviceDescentState:
         The arrays of the state do not fit together.
     """
 
-    def __init__(self, state: DescentState, device: Device) -> None:
+    def __init__(self, state: DescentState, device: CudaDevice) -> None:
         check_state(state)
         self._device = device
-        self._torch = require_library("torch", "torch")
+        self._torch = device.torch
         self.moment_index, self.rates = state.moment_index, state.rates
         self._transforms, self._weights, self._biases, self._moments = map(
             self.place, (state.transforms, state.weights, state.biases, state.moments)
@@ -124,7 +47,7 @@ class DeviceDescentState:
 
     def place(self, array: NDArray[Any]) -> Any:
         """A copy of an array in the memory of the device."""
-        return self._torch.from_numpy(np.ascontiguousarray(array)).to(self._device.memory, copy=True)
+        return self._device.place(array)
 
     def take_steps(self, steps: NDArray[np.int64]) -> None:
         """Launch `steps` (P,) steps of every problem; what one problem does depends on no other.
@@ -156,15 +79,11 @@ class DeviceDescentState:
             steps=counts.data_ptr(),
             double_precision=self._transforms.dtype == self._torch.float64,
         )
-        size = core.descent_workspace(request, index)
-        workspace = self._torch.empty(size + ALIGNMENT, dtype=self._torch.uint8, device=self._device.memory)
-        address = -(-workspace.data_ptr() // ALIGNMENT) * ALIGNMENT
-        stream = self._device.stream().cuda_stream
-        core.descent(request, workspace=address, workspace_bytes=size, device=index, stream=stream)
+        self._device.launch("descent", request, core.descent_workspace(request, index))
 
     def wait(self) -> None:
         """Wait for the steps that were launched."""
-        self._device.stream().synchronize()
+        self._device.wait()
 
     def are_finite(self) -> NDArray[np.bool_]:
         """Which problems have no NaN or infinite value, (P,)."""

@@ -94,7 +94,7 @@ def require_cuda_device(index: int) -> None:
     count = core.device_count()
     if not 0 <= index < count:
         reason = core.device_problem() if count == 0 else f"devices 0 to {count - 1} are there"
-        msg = f"device 'cuda:{index}' cannot be used: {reason}"
+        msg = f"device 'cuda:{index}' cannot be used: {reason}. Give another device, or compute on the CPU"
         raise RuntimeError(msg)
     build = core.build_config()
     name = f"'cuda:{index}' ({core.device_name(index)})"

@@ -116,7 +116,7 @@ def intrinsic_dimension(
     Parameters
     ----------
     H : (N, d) array or tensor, path or source
-        Only the rows of the subsamples are held.
+        Only the rows of the subsamples are held; the host computes with them, wherever H lies.
     rows : int, optional
         Of each subsample, without replacement; by default half of them, and at most 10,000, where the estimate of the
         paper's data levels off (the paper itself takes 18,000).

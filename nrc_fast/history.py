@@ -13,6 +13,7 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.alignment import HeadAlignment, head_gram
+from nrc_fast.cuda_device import on_host
 from nrc_fast.linalg import FloatArray, scale_to_unit
 from nrc_fast.report import NAN, Report, without_nan
 
@@ -157,7 +158,7 @@ class History:
         TypeError, ValueError
             W is no float matrix, or has another number of rows than those before.
         """
-        gram = head_gram(scale_to_unit(kernels.as_matrix(W, "W")[0])[0])
+        gram = head_gram(scale_to_unit(kernels.as_matrix(on_host(W), "W")[0])[0])
         alignment = HeadAlignment(gram, np.array(covariance, dtype=np.float64))
         gamma = alignment.best_gamma()
         unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
@@ -170,7 +171,7 @@ class History:
             raise ValueError(msg)
         self.n = n
         self.target_covariance = np.array(covariance, dtype=np.float64)
-        weights, _ = kernels.as_matrix(W, "W")
+        weights, _ = kernels.as_matrix(on_host(W), "W")
         self._head_grams.append(head_gram(scale_to_unit(weights)[0]))
         self._records.append(record)
         return record

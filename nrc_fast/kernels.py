@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from nrc_fast import _cpu
+from nrc_fast import _cpu, device_calls
+from nrc_fast.device_rows import DeviceRows, beside, rows_in_place
 from nrc_fast.linalg import FloatArray
+from nrc_fast.pass_results import PRECISIONS, Basis, GramSums, NonFiniteRowsError, ResidualSums
 from nrc_fast.rows import FileRows, Rows, UnreadableRowsError, as_matrix, as_rows, unreadable
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "as_matrix",
     "as_rows",
     "available_isas",
+    "beside",
     "current_isa",
     "gram",
     "gram_product",
@@ -36,10 +38,10 @@ __all__ = [
     "prediction_error",
     "release_memory",
     "release_pages",
-    "require_device",
     "require_nonfinite",
     "require_precision",
     "residual",
+    "rows_in_place",
     "set_isa",
     "set_thread_count",
     "thread_count",
@@ -48,28 +50,10 @@ __all__ = [
 MOST_THREADS = 65536
 # Numbers in arrays whose memory is kept; smaller ones are quick to get anyway.
 LEAST_KEPT = 2048
-PRECISIONS = ("high", "highest", "fast")
 
 # Mean squared magnitudes outside of which squares of float32 numbers over- or underflow: float64 is used instead.
 SMALLEST_FLOAT32_ENERGY = 2.0**-80
 LARGEST_FLOAT32_ENERGY = 2.0**80
-
-
-def require_device(device: str | None) -> None:
-    """Check that a named device can be used; None follows the input.
-
-    Raises
-    ------
-    RuntimeError
-        This build cannot compute on the device.
-    """
-    if device is None or str(device).split(":")[0] == "cpu":
-        return
-    msg = (
-        f"device {str(device)!r} cannot be used: this build of nrc_fast has no kernels for it. "
-        "Leave device=None or 'cpu' and give arrays in CPU memory (tensor.cpu())"
-    )
-    raise RuntimeError(msg)
 
 
 def require_precision(precision: str) -> None:
@@ -169,46 +153,6 @@ _read_environment()
 # ---- the kernels ----
 
 
-@dataclass
-class GramSums:
-    """Sums over the rows of one call; what was not asked for has no elements.
-
-    The energies are the traces of the shifted Gram matrices, of features and of targets, without what the former was
-    added to.
-    """
-
-    rows: int
-    gram: FloatArray
-    column_sums: FloatArray
-    unit_gram: FloatArray
-    cross: FloatArray
-    zero_rows: int
-    double_precision: bool
-    energy: float = 0.0
-    has_finite_sums: bool = True
-    target_gram: FloatArray | None = field(default=None, repr=False)
-    target_sums: FloatArray | None = field(default=None, repr=False)
-    target_energy: float = 0.0
-
-
-class NonFiniteRowsError(ValueError):
-    """Rows with NaN or infinite values, and the first of them."""
-
-    def __init__(self, name: str, count: int, first: int, rows: int, where: str | None = None) -> None:
-        super().__init__(
-            f"{name}: {count} of {rows} rows hold NaN or infinite values, the first is {where or f'row {first}'}; "
-            "mend them, or drop them with nonfinite='skip'"
-        )
-        self.name = name
-        self.count = count
-        self.first = first
-        self.rows = rows
-
-    def located(self, where: str) -> NonFiniteRowsError:
-        """The same error, saying where the first row is in the whole of the features."""
-        return NonFiniteRowsError(self.name, self.count, self.first, self.rows, where)
-
-
 def _require_good(counts: _cpu.RowCounts, rows: Rows) -> None:
     if counts.first_unread >= 0:
         raise unreadable(rows.name, counts.first_unread, counts.read_error)
@@ -290,19 +234,18 @@ def gram(
         The precision is unknown.
     """
     require_precision(precision)
-    double = features.is_double or precision == "highest"
-    d = features.columns
+    d, n = features.columns, 0 if targets is None else targets.columns
     shift = _as_float64(shift, (d,), "shift")
-    start = _as_float64(onto, (d, d), "onto"), _as_float64(unit_onto, (d, d), "unit_onto")
     if targets is not None:
-        target_shift = _as_float64(target_shift, (targets.columns,), "target_shift")
+        target_shift = _as_float64(target_shift, (n,), "target_shift")
         if targets.count != features.count:
             msg = f"features and targets differ in their rows: {features.count} and {targets.count}"
             raise ValueError(msg)
-    sums = _gram_once(features, shift, plain, unit, start, targets, target_shift, target_moments, double)
+    start = _as_float64(onto, (d, d), "onto"), _as_float64(unit_onto, (d, d), "unit_onto")
+    sums = _gram_once(features, shift, plain, unit, start, targets, target_shift, target_moments, precision)
     if sums.double_precision or sums.rows == 0 or _in_range_of_float32(sums):
         return sums
-    return _gram_once(features, shift, plain, unit, start, targets, target_shift, target_moments, True)
+    return _gram_once(features, shift, plain, unit, start, targets, target_shift, target_moments, "highest")
 
 
 def _in_range_of_float32(sums: GramSums) -> bool:
@@ -320,9 +263,17 @@ def _gram_once(
     targets: Rows | None,
     target_shift: FloatArray | None,
     target_moments: bool,
-    double_precision: bool,
+    precision: str,
 ) -> GramSums:
-    d = features.columns
+    placed = beside(targets, features)
+    if isinstance(features, DeviceRows):
+        assert placed is None or isinstance(placed, DeviceRows)
+        sums = device_calls.gram(features, shift, plain, unit, placed, target_shift, target_moments, precision)
+        for name, start in zip(("gram", "unit_gram"), onto, strict=True):
+            if start is not None:
+                setattr(sums, name, getattr(sums, name) + start)
+        return sums
+    d, double_precision = features.columns, features.is_double or precision == "highest"
     plain_gram = _unset(d, d) if plain else zeros(0, 0)
     unit_gram = _unset(d, d) if unit else zeros(0, 0)
     column_sums = zeros(d)
@@ -364,25 +315,6 @@ def _gram_once(
     )
 
 
-@dataclass
-class Basis:
-    """Orthonormal rows (k, d) to project on, and the shift of the rows that are projected."""
-
-    vectors: FloatArray
-    shift: FloatArray | None = None
-    per_row: bool = False
-
-
-@dataclass
-class ResidualSums:
-    """Sums over rows of the squared residual with the leading j = 0..k vectors, of x and of x/||x||."""
-
-    raw: FloatArray
-    unit: FloatArray
-    row_residuals: FloatArray | None = field(default=None, repr=False)
-    row_energies: FloatArray | None = field(default=None, repr=False)
-
-
 def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
     """Projection residuals of the rows on several bases, in one read.
 
@@ -399,14 +331,13 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
     NonFiniteRowsError
         A feature is not finite.
     """
+    checked = [_checked(basis, features.columns) for basis in bases]
+    if isinstance(features, DeviceRows):
+        return device_calls.residual(features, checked, double_precision=double_precision)
     results = []
     jobs = []
-    alive = []  # the kernels hold addresses only
-    for basis in bases:
-        k, d = len(basis.vectors), features.columns
-        vectors = _as_float64(basis.vectors, (k, d), "basis")
-        shift = _as_float64(basis.shift, (d,), "shift")
-        alive += [vectors, shift]
+    for basis in checked:  # they stay alive: the kernels hold addresses only
+        k, vectors, shift = len(basis.vectors), basis.vectors, basis.shift
         per_row = [np.zeros(features.count) if basis.per_row else None for _ in range(2)]
         sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), *per_row)
         results.append(sums)
@@ -426,6 +357,12 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
     return results
 
 
+def _checked(basis: Basis, d: int) -> Basis:
+    vectors = _as_float64(basis.vectors, (len(basis.vectors), d), "basis")
+    assert vectors is not None
+    return Basis(vectors, _as_float64(basis.shift, (d,), "shift"), basis.per_row)
+
+
 def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
     """``V sum (h - s)(h - s)^T`` (k, d) and ``sum (h - s)`` (d,) in float64, without forming the Gram.
 
@@ -436,6 +373,10 @@ def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> tupl
     """
     checked = _as_float64(vectors, (len(vectors), features.columns), "vectors")
     checked_shift = _as_float64(shift, (features.columns,), "shift")
+    assert checked is not None
+    assert checked_shift is not None
+    if isinstance(features, DeviceRows):
+        return device_calls.gram_product(features, checked, checked_shift)
     image = np.zeros((len(vectors), features.columns))
     column_sums = np.zeros(features.columns)
     counts = _cpu.gram_product(
@@ -461,6 +402,12 @@ def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targ
     outputs = targets.columns
     checked = _as_float64(weights, (outputs, features.columns), "weights")
     checked_bias = _as_float64(bias, (outputs,), "bias")
+    assert checked is not None
+    assert checked_bias is not None
+    if isinstance(features, DeviceRows):
+        placed = beside(targets, features)
+        assert isinstance(placed, DeviceRows)
+        return device_calls.prediction_error(features, checked, checked_bias, placed)
     errors = np.zeros(outputs)
     counts = _cpu.prediction_error(
         features.matrix,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nrc_fast.cuda_device import is_on_device, placed_beside
+
 __all__ = ["POSITIONS", "layer_rows"]
 
 POSITIONS = (None, "mean", "each")
@@ -22,7 +24,8 @@ def layer_rows(
     values : tensor
         Detached. (d,) is one sample.
     targets : tensor or array, optional
-        (B,) or (B, n), a row for each sample; (B, ..., n) where each position is a row.
+        (B,) or (B, n), a row for each sample; (B, ..., n) where each position is a row. Targets and masks of the host
+        are copied to the device of the values.
     positions : {None, "mean", "each"}
         None: the mean for maps, each for sequences.
     mask : (B, ...) tensor, optional
@@ -39,7 +42,7 @@ def layer_rows(
     Raises
     ------
     RuntimeError
-        The tensor lies on a device that this build has no kernels for.
+        The tensor lies on a device that there are no kernels for.
     ValueError
         The mask or the targets do not fit, or it cannot be told which axis holds the features.
 
@@ -54,11 +57,11 @@ def layer_rows(
     """
     import torch
 
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" and not is_on_device(values):
         msg = (
-            f"layer {name} is given a tensor on {values.device}, and this build of nrc_fast has no kernels for it; run "
-            "the model on the CPU, or add up H.cpu() with nrc_fast.FeatureStatistics: tensors are not moved behind "
-            "your back"
+            f"layer {name} is given a tensor on {values.device}, for which nrc_fast has no kernels; run the model on "
+            "the CPU or on a CUDA device, or add up H.cpu() with nrc_fast.FeatureStatistics: tensors are not moved "
+            "behind your back"
         )
         raise RuntimeError(msg)
     if values.ndim == 0:
@@ -74,11 +77,11 @@ def layer_rows(
     each = positions == "each" or (positions is None and not is_map)
     kept = None if mask is None else _checked_mask(torch, mask, values, name)
     if values.ndim == 2 or each:
-        Y = None if targets is None else _target_rows(torch, targets, values.shape[:-1], name)
+        Y = None if targets is None else _target_rows(torch, targets, values, values.shape[:-1], name)
         H = values.reshape(-1, values.shape[-1])
         return (H, Y) if kept is None else (H[kept.reshape(-1)], None if Y is None else Y[kept.reshape(-1)])
     H = _mean(torch, values, kept)
-    return H, None if targets is None else _target_rows(torch, targets, values.shape[:1], name)
+    return H, None if targets is None else _target_rows(torch, targets, values, values.shape[:1], name)
 
 
 def _layers_of_maps(torch: Any) -> tuple[type, ...]:
@@ -133,7 +136,7 @@ def layer_rank(layer: Any) -> int:
 
 def _checked_mask(torch: Any, mask: Any, values: Any, name: str) -> Any:
     """Which positions count; None where a layer is given one row for each sample, which has no positions."""
-    kept = torch.as_tensor(mask)
+    kept = placed_beside(torch.as_tensor(mask), values)
     if values.ndim == 2 and kept.numel() == len(values):
         return kept.reshape(-1) != 0
     if values.ndim == 2 and kept.ndim > 1 and len(kept) == len(values):
@@ -158,9 +161,9 @@ def _mean(torch: Any, values: Any, kept: Any) -> Any:
     return values.masked_fill(~kept.unsqueeze(-1), 0.0).sum(dim=axes, dtype=dtype) / counts.to(dtype).unsqueeze(-1)
 
 
-def _target_rows(torch: Any, targets: Any, leading: Any, name: str) -> Any:
+def _target_rows(torch: Any, targets: Any, values: Any, leading: Any, name: str) -> Any:
     """Targets with one row for each row of features."""
-    Y = torch.as_tensor(targets).detach()
+    Y = placed_beside(torch.as_tensor(targets).detach(), values)
     leading = tuple(leading)
     if Y.ndim not in (len(leading), len(leading) + 1) or tuple(Y.shape[: len(leading)]) != leading:
         msg = (

@@ -74,7 +74,11 @@ def eigh_descending(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
     >>> bool(np.all(vectors[0] > 0))
     True
     """
-    values, vectors = np.linalg.eigh(matrix, UPLO="L")
+    return in_descending_order(*np.linalg.eigh(matrix, UPLO="L"))
+
+
+def in_descending_order(values: FloatArray, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Eigenvalues that ascend and their vectors, the other way round and with the signs of `eigh_descending`."""
     return values[..., ::-1].copy(), _fix_signs(vectors[..., ::-1])
 
 

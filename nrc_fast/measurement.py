@@ -13,6 +13,7 @@ from nrc_fast.checkpoint import require_writable
 from nrc_fast.collapse import require_tolerance
 from nrc_fast.components import needs_unit_rows
 from nrc_fast.conventions import Convention, resolve_convention
+from nrc_fast.cuda_device import on_host
 from nrc_fast.distributed import Team
 from nrc_fast.passes import gather
 from nrc_fast.planning import Plan, begin_reading, plan_reading
@@ -74,7 +75,8 @@ def measure(
     checkpoint : path, optional
         A file that is written every `checkpoint_every` seconds, and at Ctrl-C, which then stops at the end of a
         chunk. Where it exists, the measurement goes on from it and ends with the same bits, given the same threads
-        and instruction set. It is removed at the end.
+        and instruction set; on a CUDA device it ends with the same numbers up to rounding, as the sums go on from zero
+        there. It is removed at the end.
     save_statistics : path, optional
         Also write the `FeatureStatistics` of the rows to this file, to be merged with those of others later.
     group : torch.distributed.ProcessGroup, optional
@@ -103,7 +105,6 @@ def measure(
     >>> report.nrc1 < 1e-28, report.nrc2 < 1e-28, report.mse < 1e-28, report.r2
     (True, True, True, 1.0)
     """
-    kernels.require_device(device)
     require_tolerance(rtol)
     kernels.require_precision(precision)
     require_penalties(penalties)
@@ -117,6 +118,7 @@ def measure(
     reading = begin_reading(
         H,
         Y,
+        device=device,
         nonfinite=nonfinite,
         memory=memory,
         chunk_rows=chunk_rows,
@@ -139,7 +141,11 @@ def measure(
 
 
 def _checksum(values: Any, name: str) -> int | None:
-    return None if values is None else zlib.crc32(kernels.as_matrix(values, name, vector_is_column=True)[0].tobytes())
+    return (
+        None
+        if values is None
+        else zlib.crc32(kernels.as_matrix(on_host(values), name, vector_is_column=True)[0].tobytes())
+    )
 
 
 def plan(

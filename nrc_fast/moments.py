@@ -6,11 +6,15 @@ import math
 
 import numpy as np
 
-from nrc_fast.bounds import SINGLE_EPSILON
+from nrc_fast.bounds import FAST_ROUNDING, SINGLE_EPSILON, TENSOR_CORE_ROUNDING
+from nrc_fast.counts import MAGNITUDES
 from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, eigh_descending
 from nrc_fast.shifted_sums import ShiftedSums, block_rows
 
 __all__ = ["Moments"]
+
+# How features are multiplied, of the magnitudes.
+KINDS = ("double", "single", "device", "fast")
 
 
 class Moments(ShiftedSums):
@@ -22,15 +26,15 @@ class Moments(ShiftedSums):
         As in `ShiftedSums`.
     """
 
-    def _replace(self, state: dict[str, FloatArray]) -> None:
-        super()._replace(state)
+    def _changed(self) -> None:
+        super()._changed()
         self._spectra: dict[bool, tuple[FloatArray, FloatArray]] = {}
 
     def recentered(self) -> Moments:
         """Empty moments of the same kind that will subtract the mean of these."""
         other = Moments(self.d, n_targets=self.n_targets, unit_rows=self.unit_rows, precision=self.precision)
         shift = self.mean.astype(np.float32).astype(np.float64)
-        other._replace(other._state | {"shift": shift, "target_shift": self._state["target_shift"]})
+        other._replace(other._state | {"shift": shift, "target_shift": self._settled["target_shift"]})
         return other
 
     # ---- moments ----
@@ -38,24 +42,24 @@ class Moments(ShiftedSums):
     @property
     def mean_offset(self) -> FloatArray:
         """Mean of h - s, (d,)."""
-        return self._state["column_sums"] / self.count
+        return self._settled["column_sums"] / self.count
 
     @property
     def mean(self) -> FloatArray:
         """Mean of the features, (d,)."""
-        mean: FloatArray = self._state["shift"] + self.mean_offset
+        mean: FloatArray = self._settled["shift"] + self.mean_offset
         return mean
 
     @property
     def covariance(self) -> FloatArray:
         """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``."""
         offset = self.mean_offset
-        return _symmetric(self._state["gram"]) / self.count - np.outer(offset, offset)
+        return _symmetric(self._settled["gram"]) / self.count - np.outer(offset, offset)
 
     @property
     def variance(self) -> float:
         """Trace of `covariance`: the mean of |h - mean|^2."""
-        return float(np.sum(np.diagonal(self._state["gram"]) / self.count - self.mean_offset**2))
+        return float(np.sum(np.diagonal(self._settled["gram"]) / self.count - self.mean_offset**2))
 
     @property
     def energy(self) -> float:
@@ -73,7 +77,8 @@ class Moments(ShiftedSums):
         Kept until more rows come: at a large d nothing else takes as long.
         """
         if centered not in self._spectra:
-            self._spectra[centered] = eigh_descending(self.covariance if centered else self.second_moment)
+            matrix = self.covariance if centered else self.second_moment
+            self._spectra[centered] = self._parts.spectrum(matrix) or eigh_descending(matrix)
         return self._spectra[centered]
 
     def readable_spectrum(self) -> tuple[FloatArray, FloatArray]:
@@ -88,65 +93,76 @@ class Moments(ShiftedSums):
         if not self.unit_rows:
             msg = "these statistics were made without unit_rows=True"
             raise ValueError(msg)
-        return _symmetric(self._state["unit_gram"]) / self.count
+        return _symmetric(self._settled["unit_gram"]) / self.count
 
     @property
     def target_mean(self) -> FloatArray:
         """Mean of the targets, (n,)."""
-        return self._state["target_shift"] + self._state["target_sums"] / self.count
+        return self._settled["target_shift"] + self._settled["target_sums"] / self.count
 
     @property
     def target_covariance(self) -> FloatArray:
         """Population covariance of the targets, (n, n)."""
-        offset = self._state["target_sums"] / self.count
-        return _symmetric(self._state["target_gram"]) / self.count - np.outer(offset, offset)
+        offset = self._settled["target_sums"] / self.count
+        return _symmetric(self._settled["target_gram"]) / self.count - np.outer(offset, offset)
 
     @property
     def cross_covariance(self) -> FloatArray:
         """``(1/N) sum (h - mean_h)(y - mean_y)^T``, (d, n)."""
-        offsets = np.outer(self.mean_offset, self._state["target_sums"] / self.count)
-        covariance: FloatArray = self._state["cross"].T / self.count - offsets
+        offsets = np.outer(self.mean_offset, self._settled["target_sums"] / self.count)
+        covariance: FloatArray = self._settled["cross"].T / self.count - offsets
         return covariance
 
     # ---- accuracy ----
 
-    def _rounding(self, unit: float) -> float:
+    def _rounding(self, kind: str) -> float:
         """Bound of the rounding of a sum of squares, relative to the sum.
 
-        Statistical within a block of B rows, sqrt(B) units; over blocks and parts, added in float64, the worst case.
+        Statistical within a block of B rows, sqrt(B) units, but not where tensor cores truncate; over blocks and
+        parts, added in float64, the worst case.
         """
         blocks, parts = self._count("blocks"), max(self._count("parts"), 1)
-        return unit * math.sqrt(block_rows()) + EPSILON / 2 * (blocks / parts + parts)
+        walk = math.sqrt(block_rows())
+        within = {
+            "double": EPSILON / 2 * walk,
+            "single": SINGLE_EPSILON * walk,
+            "device": TENSOR_CORE_ROUNDING,
+            "fast": FAST_ROUNDING,
+        }
+        return within[kind] + EPSILON / 2 * (blocks / parts + parts)
+
+    def _magnitude(self, name: str) -> float:
+        return float(self._settled["magnitudes"][MAGNITUDES.index(name)])
 
     @property
     def relative_error(self) -> float:
         """Bound of the error of `unit_second_moment`, relative to its trace."""
-        return self._rounding(EPSILON / 2 if self.is_double else SINGLE_EPSILON)
+        return max(self._rounding(kind) for kind in KINDS if kind == "double" or self._count(kind))
 
-    def _error_of(self, magnitudes: FloatArray) -> float:
-        """Bound of the error of a mean of products whose magnitudes in float64 and in float32 add up to these."""
-        double, single = (self._rounding(unit) for unit in (EPSILON / 2, SINGLE_EPSILON))
-        return float(double * magnitudes[0] + single * magnitudes[1]) / self.count
+    @property
+    def _error(self) -> float:
+        """Bound of the error of a mean of squares of features."""
+        return sum(self._rounding(kind) * self._magnitude(kind) for kind in KINDS) / self.count
 
     @property
     def mean_square(self) -> float:
         """Mean of |h - s|^2 with the shifts that were subtracted: what rounding is relative to."""
-        return float(self._state["magnitudes"][:2].sum()) / self.count
+        return sum(map(self._magnitude, KINDS)) / self.count
 
     @property
     def covariance_error(self) -> float:
         """Bound of the spectral norm of the error of `covariance`: of the Gram, and twice of the mean's square."""
-        return 3.0 * self._error_of(self._state["magnitudes"])
+        return 3.0 * self._error
 
     @property
     def mean_error(self) -> float:
         """Bound of the norm of the error of `mean`."""
-        return self._error_of_mean(self._error_of(self._state["magnitudes"]), self.mean_square, self.mean)
+        return self._error_of_mean(self._error, self.mean_square, self.mean)
 
     @property
     def target_mean_error(self) -> float:
         """Bound of the norm of the error of `target_mean`."""
-        square = float(self._state["magnitudes"][2]) / self.count
+        square = self._magnitude("targets") / self.count
         return self._error_of_mean(self.target_error, square, self.target_mean)
 
     @staticmethod
@@ -158,13 +174,14 @@ class Moments(ShiftedSums):
     @property
     def target_error(self) -> float:
         """Bound of the norm of the error of `target_covariance`."""
-        return 3.0 * self._error_of(np.array([self._state["magnitudes"][2], 0.0]))
+        return 3.0 * self._rounding("double") * self._magnitude("targets") / self.count
 
     @property
     def cross_error(self) -> float:
         """Bound of the norm of the error of `cross_covariance`: products of both magnitudes."""
-        double, single, targets = self._state["magnitudes"]
-        return 3.0 * self._error_of(np.sqrt(np.array([double, single]) * targets))
+        targets = self._magnitude("targets")
+        error = sum(self._rounding(kind) * math.sqrt(self._magnitude(kind) * targets) for kind in KINDS)
+        return 3.0 * error / self.count
 
 
 def _symmetric(lower: FloatArray) -> FloatArray:

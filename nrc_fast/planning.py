@@ -13,8 +13,10 @@ import numpy as np
 from nrc_fast import kernels
 from nrc_fast.checkpoint import Checkpoint, require_writable
 from nrc_fast.conventions import Convention
+from nrc_fast.cuda_device import device_of
 from nrc_fast.distributed import Team
 from nrc_fast.passes import ALWAYS_DOUBLE_VECTORS
+from nrc_fast.placing import placed_source
 from nrc_fast.reading import AHEAD, Reading
 from nrc_fast.sources import NoBatchesError, Source, as_source
 
@@ -93,7 +95,7 @@ def _rows_of_chunk(source: Source, memory: int | None, nonfinite: str, wanted: i
         msg = f"chunk_rows is {wanted}; at least one row is expected"
         raise ValueError(msg)
     # At least four times as many rows as columns, whatever they weigh.
-    rows = wanted or max(CHUNK_BYTES // source.row_bytes, 4 * source.d, BLOCK_ROWS)
+    rows = wanted or max((source.chunk_bytes or CHUNK_BYTES) // source.row_bytes, 4 * source.d, BLOCK_ROWS)
     per_row = bytes_per_row(source, nonfinite)
     limit = MOST_CHUNK_BYTES if memory is None else memory - fixed_bytes(source)
     if per_row and rows * per_row > limit:
@@ -113,6 +115,7 @@ def begin_reading(
     features: Any,
     targets: Any = None,
     *,
+    device: Any = None,
     nonfinite: str = "raise",
     memory: str | int | None = None,
     chunk_rows: int | None = None,
@@ -128,7 +131,10 @@ def begin_reading(
     ------
     TypeError, ValueError, OSError
         It is not understood, has no rows, or does not fit the memory or the checkpoint.
+    RuntimeError
+        The device cannot be used, or is not the one that the features lie on.
     """
+    ordered = device_of(device)
     if checkpoint is not None:
         require_writable(Path(checkpoint))
     if team is None:
@@ -139,6 +145,8 @@ def begin_reading(
         rereadable, is_double = source.rereadable, source.dtype == "float64"
     else:
         source, rereadable, is_double = _agreed_source(features, targets, team)
+    if device is not None:
+        source = placed_source(source, ordered)
     rows = _rows_of_chunk(source, parse_memory(memory), nonfinite, chunk_rows)
     saved = None
     if checkpoint is not None:

@@ -165,7 +165,7 @@ class Reading:
         self, number: int, title: str, sums: Sums, done: int, *, is_finished: bool = False, now: bool = False
     ) -> None:
         if self._checkpoint is not None:
-            self._checkpoint.record(number, title, done, sums.arrays(), is_finished=is_finished, now=now)
+            self._checkpoint.record(number, title, done, sums.arrays, is_finished=is_finished, now=now)
 
     def _require_rows(self, rows: int) -> None:
         if self._rows is not None and rows != self._rows:
@@ -226,11 +226,13 @@ def add_finite(sums: Sums, chunk: Chunk, *, skips: bool) -> None:
     """Add a chunk, without the rows that are not finite if they are to be skipped."""
     if not skips:
         sums.add_chunk(chunk)
+        sums.check()
         return
     if not (sums.sees_targets or chunk.has_finite_targets):
         chunk = chunk.finite()
     try:
         sums.add_chunk(chunk)
+        sums.check()
     except NonFiniteRowsError:
         sums.add_chunk(chunk.finite())
 

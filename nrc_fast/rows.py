@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nrc_fast import _cpu
 from nrc_fast.linalg import FloatArray
 
-__all__ = ["FileRows", "Rows", "UnreadableRowsError", "as_matrix", "as_rows", "unreadable"]
+__all__ = ["FileRows", "Rows", "UnreadableRowsError", "as_matrix", "as_rows", "checked_tensor", "unreadable"]
 
 BoolArray = NDArray[np.bool_]
 
@@ -55,6 +55,13 @@ class Rows:
     def is_double(self) -> bool:
         """Whether the rows are float64."""
         return self.dtype == "float64"
+
+    is_on_device = False  # of CUDA
+
+    @property
+    def place(self) -> str:
+        """Where the rows lie, in words."""
+        return "the CPU"
 
     @property
     def matrix(self) -> _cpu.Matrix:
@@ -109,6 +116,10 @@ class Rows:
     def take(self, mask: BoolArray) -> Rows:
         """A copy of the rows where `mask` is set."""
         return replace(self, array=np.ascontiguousarray(self.array[mask]))
+
+    def buffer(self, name: str, count: int) -> Rows:
+        """Memory for `count` rows of this kind, beside them."""
+        return Rows(name, np.empty((count, self.columns), self.array.dtype), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -261,25 +272,37 @@ def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) 
     return Rows(name, array.view(np.uint16) if dtype == "bfloat16" else array, dtype)
 
 
-def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
+def checked_tensor(tensor: Any, name: str, vector_is_column: bool) -> tuple[Any, str]:
+    """A tensor as a matrix without a graph, wherever it lies, and the name of its dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `as_rows`.
+    """
     torch = _torch()
     if tensor.layout is not torch.strided:
         msg = f"{name} is a tensor of layout {tensor.layout}; give a dense one (tensor.to_dense())"
         raise TypeError(msg)
     dtype = str(tensor.dtype).removeprefix("torch.")
     _check_dtype(dtype, name)
-    if tensor.device.type != "cpu":
+    is_vector = _check_shape(tensor.shape, name, vector_is_column)
+    if tensor.device.type == "meta" or (tensor.numel() > 0 and tensor.data_ptr() == 0):
+        msg = f"{name} is a {type(tensor).__name__} without memory of its own; give a materialised one (tensor.clone())"
+        raise TypeError(msg)
+    tensor = tensor.detach().resolve_neg()
+    return tensor[:, None] if is_vector else tensor, dtype
+
+
+def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
+    if tensor.layout is _torch().strided and tensor.device.type != "cpu":
         msg = (
-            f"{name} lies on {tensor.device}, and this build of nrc_fast has no kernels for it; "
+            f"{name} lies on {tensor.device}, and nrc_fast has no kernels for it there; "
             f"move it to the CPU ({name}.cpu()), it is never moved behind your back"
         )
         raise RuntimeError(msg)
-    tensor = tensor.detach().resolve_neg()
-    if _check_shape(tensor.shape, name, vector_is_column):
-        tensor = tensor[:, None]
-    if tensor.numel() > 0 and tensor.data_ptr() == 0:
-        msg = f"{name} is a {type(tensor).__name__} without memory of its own; give a materialised one (tensor.clone())"
-        raise TypeError(msg)
+    tensor, dtype = checked_tensor(tensor, name, vector_is_column)
+    torch = _torch()
     array = tensor.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else tensor.numpy()
     return Rows(name, array, dtype)
 

@@ -11,8 +11,12 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.checkpoint import save_arrays
+from nrc_fast.counts import COUNTS, LARGEST_ENERGY, MAGNITUDES, SHIFT_ROWS, SMALLEST_ENERGY, counted, magnitudes_of
+from nrc_fast.device_parts import DeviceParts
+from nrc_fast.device_rows import DeviceRows
+from nrc_fast.device_sums import first_mean
 from nrc_fast.distributed import Team
-from nrc_fast.kernels import GramSums, Rows
+from nrc_fast.kernels import GramSums, Rows, beside
 from nrc_fast.linalg import FloatArray
 from nrc_fast.rows import DTYPES
 from nrc_fast.sources import Chunk
@@ -20,18 +24,8 @@ from nrc_fast.sums import Sums
 
 __all__ = ["FORMAT", "SHIFT_ROWS", "ShiftedSums", "block_rows"]
 
-# Of the files that hold statistics.
-FORMAT = 1
-SHIFT_ROWS = 1024
-# Sums of squares of float64 numbers beyond these limits have over- or underflowed, or their squares will.
-SMALLEST_ENERGY = 1e-150
-LARGEST_ENERGY = 1e150
-# What is counted, rows of each dtype too. "single": rows that were multiplied in float32; "tiny": rows of chunks
-# whose squares underflow; "blocks": what kernels add up inside of one of the "parts", the calls of `add_chunk`.
-COUNTS = ("rows", "zero", "skipped", "single", "tiny", "tiny_targets", "blocks", "parts", *DTYPES)
-# Sums of squares about the shift that was subtracted when they were added: of features whose products are float64, of
-# features whose products are float32, and of targets. Rounding is relative to these, whatever shift comes later.
-MAGNITUDES = ("double", "single", "targets")
+# Of the files that hold statistics; in those of 1 counts and magnitudes were shorter.
+FORMAT = 2
 # Everything that adds up over rows. The products are lower triangles.
 ADDITIVE = ("counts", "magnitudes", "column_sums", "gram", "unit_gram", "cross", "target_sums", "target_gram")
 
@@ -41,7 +35,8 @@ class ShiftedSums(Sums):
 
     The sums are of h - s with s the mean of the first rows, so that a large mean costs no digits. Precision: rows
     that are not float64 are multiplied in float32 blocks of a few hundred rows that are added up in float64, unless
-    `precision` is "highest".
+    `precision` is "highest". Rows on a CUDA device are added up there, and nothing waits: what is wrong with them is an
+    error of the next look at the sums, which then come to the host in one copy.
 
     Parameters
     ----------
@@ -92,25 +87,85 @@ class ShiftedSums(Sums):
             }
         )
 
-    def _replace(self, state: dict[str, FloatArray]) -> None:
+    def _replace(self, state: dict[str, FloatArray], *, keeps_parts: bool = False) -> None:
         # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
         self._state = state
+        if not keeps_parts:
+            self._parts = self._no_parts()
+        self._changed()
+
+    def _no_parts(self) -> DeviceParts:
+        names = ("d", "n_targets", "products", "unit_rows", "precision")
+        return DeviceParts(**{name: getattr(self, name) for name in names})
+
+    def _changed(self) -> None:
+        """Forget what was derived from the sums."""
+        self._seen: dict[str, FloatArray] | None = None
+
+    @property
+    def _settled(self) -> dict[str, FloatArray]:
+        """The state of the host, and what was added up on devices."""
+        if self._parts.is_empty:
+            return self._state
+        if self._seen is None:
+            self._shifts()
+            state = self._state
+            total = Sums.combined([{name: state[name] for name in ADDITIVE}, *self._parts.fetch()])
+            self._seen = state | total
+            self._parts.check()
+        return self._seen
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the CUDA devices that hold sums."""
+        return self._parts.names
+
+    def check(self) -> None:
+        """Wait for the batches on devices.
+
+        Raises
+        ------
+        kernels.NonFiniteRowsError, ValueError
+            Some were not added, and no error has told of it before.
+        """
+        self._parts.check()
 
     # ---- adding rows ----
 
     def begin(self, chunk: Chunk | None, team: Team | None) -> None:
         """Fix the shift: the mean of the first rows, those of the first process that has any."""
+        is_known = self._has_shift
+        if not is_known and team is None and chunk is not None and isinstance(chunk.features, DeviceRows):
+            if chunk.features.count:
+                self._parts.place_shift(chunk.features, beside(chunk.targets, chunk.features))
+            return
+        if is_known and team is None:
+            return
         shifts = self._shifts()
         if shifts is None and chunk is not None and chunk.features.count:
             shifts = np.concatenate(self._first_means(chunk))
         if team is not None:
             shifts = team.first(shifts, self.d + self.n_targets)
-        if shifts is not None and "shift" not in self._state:
-            self._replace(self._state | {"shift": shifts[: self.d].copy(), "target_shift": shifts[self.d :].copy()})
+        if shifts is not None and not is_known:
+            self._set_shift(shifts[: self.d].copy(), shifts[self.d :].copy())
+
+    @property
+    def _has_shift(self) -> bool:
+        return "shift" in self._state or self._parts.has_shift
+
+    def _set_shift(self, shift: FloatArray, target_shift: FloatArray) -> None:
+        self._replace(self._state | {"shift": shift, "target_shift": target_shift}, keeps_parts=True)
 
     def _shifts(self) -> FloatArray | None:
+        """Those of features and targets; a device that alone knows them is waited for."""
+        if self._parts.has_shift:
+            self._set_shift(*self._parts.fetch_shift())
         state = self._state
         return np.concatenate([state["shift"], state["target_shift"]]) if "shift" in state else None
+
+    def _host_shifts(self) -> tuple[FloatArray, FloatArray]:
+        self._shifts()
+        return self._state["shift"], self._state["target_shift"]
 
     def _first_means(self, chunk: Chunk) -> tuple[FloatArray, FloatArray]:
         shift = _first_mean(chunk.features)
@@ -127,16 +182,24 @@ class ShiftedSums(Sums):
         kernels.NonFiniteRowsError
             A row of the chunk is not finite.
         ValueError
-            The values are so large that their squares are no float64 numbers.
+            The values are so large that their squares are no float64 numbers. On a device `check` raises both.
         """
         features, targets = chunk.features, chunk.targets
         self._check_widths(features, targets)
-        if "shift" not in self._state:
+        placed = beside(targets, features)
+        if not self._has_shift:
             self.begin(chunk, None)
+        is_on_device = isinstance(features, DeviceRows)
+        if chunk.skipped and (is_on_device or features.count == 0):
+            counts = self._state["counts"] + counted(skipped=chunk.skipped)
+            self._replace(self._state | {"counts": counts}, keeps_parts=True)
         if features.count == 0:
-            self._replace(self._state | {"counts": self._state["counts"] + _counted(skipped=chunk.skipped)})
             return
-        shift, target_shift = self._state["shift"], self._state["target_shift"]
+        if isinstance(features, DeviceRows):
+            self._parts.add(features, placed, self._host_shifts, skips=self.skips_on_device)
+            self._changed()
+            return
+        shift, target_shift = self._host_shifts()
         has_unit_gram = self.unit_rows and self.products
         sums = kernels.gram(
             features,
@@ -151,7 +214,7 @@ class ShiftedSums(Sums):
             precision=self.precision,
         )
         single = not sums.double_precision
-        counts = _counted(
+        counts = counted(
             skipped=chunk.skipped,
             rows=sums.rows,
             zero=sums.zero_rows,
@@ -162,8 +225,10 @@ class ShiftedSums(Sums):
             tiny_targets=0 if targets is None else _tiny_rows(sums.target_energy, targets, target_shift),
             **{features.dtype: sums.rows},
         )
-        magnitudes = np.array([0.0 if single else sums.energy, sums.energy if single else 0.0, sums.target_energy])
+        magnitudes = magnitudes_of("single" if single else "double", sums.energy, sums.target_energy)
         self._add(counts, magnitudes, sums)
+
+    skips_on_device = False  # whether rows on devices that are not finite are left out, and no error
 
     def _check_widths(self, features: Rows, targets: Rows | None) -> None:
         n_targets = 0 if targets is None else targets.columns
@@ -185,13 +250,13 @@ class ShiftedSums(Sums):
             new["gram"] = sums.gram
             if self.unit_rows:
                 new["unit_gram"] = sums.unit_gram
-        self._replace(state | new)
+        self._replace(state | new, keeps_parts=True)
 
     # ---- parts of the rows ----
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state; not a copy."""
-        return dict(self._state)
+        return dict(self._settled)
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state that `arrays` gave.
@@ -236,6 +301,12 @@ class ShiftedSums(Sums):
 
     def reduce(self, team: Team) -> None:
         """Add up the parts of all processes; parts with other shifts are brought to that of the first."""
+        failure = None
+        try:
+            self.check()
+        except ValueError as error:  # the others wait
+            failure = error
+        team.require_success(failure)
         common = team.first(self._shifts(), self.d + self.n_targets)
         if common is None:
             return
@@ -262,12 +333,15 @@ class ShiftedSums(Sums):
             if getattr(self, name) != getattr(other, name):
                 msg = f"parts with {name} = {getattr(self, name)} and {getattr(other, name)} do not add up"
                 raise ValueError(msg)
-        if "shift" not in other._state:
-            self._replace(self._state | {"counts": self._state["counts"] + other._state["counts"]})
+        settled = other._settled
+        if "shift" not in settled:
+            counts = self._state["counts"] + settled["counts"]
+            self._replace(self._state | {"counts": counts}, keeps_parts=True)
             return
-        mine = self._state if "shift" in self._state else other._state
+        mine = settled if self._shifts() is None else self._state
         theirs = other._shifted_to(mine["shift"], mine["target_shift"])
-        self._replace(theirs | {name: self._state[name] + theirs[name] for name in ADDITIVE})
+        added = {name: self._state[name] + theirs[name] for name in ADDITIVE}
+        self._replace(theirs | added, keeps_parts=True)
 
     def _shifted_to(self, shift: FloatArray, target_shift: FloatArray) -> dict[str, FloatArray]:
         """The state as if another shift had been subtracted.
@@ -275,7 +349,7 @@ class ShiftedSums(Sums):
         With ``delta = s - s'``: ``sum (h - s')(h - s')^T = G + r delta^T + delta r^T + N delta delta^T``,
         r = sum (h - s), and so on.
         """
-        state = self._state
+        state = self._settled
         if "shift" not in state:
             return state | {"shift": shift, "target_shift": target_shift}
         delta, target_delta = state["shift"] - shift, state["target_shift"] - target_shift
@@ -304,7 +378,7 @@ class ShiftedSums(Sums):
     # ---- counts ----
 
     def _count(self, name: str) -> int:
-        return int(self._state["counts"][COUNTS.index(name)])
+        return int(self._settled["counts"][COUNTS.index(name)])
 
     @property
     def count(self) -> int:
@@ -330,7 +404,7 @@ class ShiftedSums(Sums):
     @property
     def is_double(self) -> bool:
         """Whether all products were taken in float64."""
-        return self._count("single") == 0
+        return not any(map(self._count, ("single", "device", "fast")))
 
     def require_scale(self) -> None:
         """Check that the squares of the rows are float64 numbers.
@@ -341,13 +415,9 @@ class ShiftedSums(Sums):
             They underflow.
         """
         for name, tiny, gram in (("H", "tiny", "gram"), ("Y", "tiny_targets", "target_gram")):
-            if self._count(tiny) and float(np.trace(self._state[gram])) < SMALLEST_ENERGY * self.count:
+            if self._count(tiny) and float(np.trace(self._settled[gram])) < SMALLEST_ENERGY * self.count:
                 msg = f"{name} is so small that squares leave the range of float64; multiply it by a constant first"
                 raise ValueError(msg)
-
-
-def _counted(**counts: int) -> FloatArray:
-    return np.array([counts.get(name, 0) for name in COUNTS], dtype=np.float64)
 
 
 def _tiny_rows(energy: float, rows: Rows, shift: FloatArray) -> int:
@@ -370,6 +440,8 @@ def block_rows() -> int:
 
 def _first_mean(rows: Rows) -> FloatArray:
     """Mean of the first rows, of those that are finite."""
+    if isinstance(rows, DeviceRows):
+        return rows.device.fetch(first_mean(rows, SHIFT_ROWS))
     first: FloatArray = rows.part(0, SHIFT_ROWS).to_float64()
     first = first[np.isfinite(first).all(axis=1)]
     if len(first) == 0:

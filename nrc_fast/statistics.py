@@ -7,11 +7,14 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nrc_fast import kernels
 from nrc_fast.assembly import Assembly, Head
 from nrc_fast.checkpoint import load_arrays
 from nrc_fast.collapse import require_tolerance
 from nrc_fast.conventions import Convention, resolve_convention
+from nrc_fast.counts import COUNTS, MAGNITUDES
 from nrc_fast.distributed import Team
 from nrc_fast.linalg import FloatArray
 from nrc_fast.moments import Moments
@@ -33,6 +36,12 @@ class FeatureStatistics(Moments):
     the spectrum, linear CKA and the errors of linear readouts need, in memory that does not grow with the rows.
     Sums are of h - s with s the mean of the first rows, so that a large mean costs no digits; they are float64,
     and products of other rows are taken in float32 blocks of a few hundred unless `precision` is "highest".
+
+    Tensors on a CUDA device are added up there: `update` launches kernels on the caller's current stream of that device
+    and waits for nothing, so that it may be part of a CUDA graph once a first batch was added outside. What `report`,
+    `save`, `merge` and the like need comes to the host in one copy. Matrices of d x d numbers are decomposed in
+    float64, on the host or, from d = 1024 on, on the device: there the result is checked, and where it is wrong the
+    host computes it with a warning.
 
     Parameters
     ----------
@@ -88,6 +97,7 @@ class FeatureStatistics(Moments):
             raise ValueError(msg)
         kernels.require_nonfinite(nonfinite)
         self.nonfinite = nonfinite
+        self.skips_on_device = nonfinite == "skip"
         self._is_total = False
         self._lock = Lock()
         super().__init__(d, n_targets=n_targets, unit_rows=unit_rows, precision=precision)
@@ -95,12 +105,16 @@ class FeatureStatistics(Moments):
     def update(self, H: Any, Y: Any = None) -> FeatureStatistics:
         """Add a batch; when it raises, nothing was added.
 
+        On a CUDA device values are not looked at before the next `report`, `count` or other look at the sums: a batch
+        with rows that are not finite, or whose squares leave the range of float64, is left out, and the look raises
+        what `update` would have, once.
+
         Parameters
         ----------
         H : (B, d) array or tensor
             Any float dtype and strides; B may be 0. Not changed and not kept.
         Y : (B, n_targets) array or tensor, optional
-            (B,) for one target.
+            (B,) for one target. On the device of H, or on the host, from where it is copied.
 
         Returns
         -------
@@ -110,23 +124,28 @@ class FeatureStatistics(Moments):
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            The batch is no float matrix, has other widths, or holds rows that are not finite.
+            The batch is no float matrix, has other widths, holds rows that are not finite, or lies on a device that
+            cannot be used; or a first batch comes while a CUDA graph is being captured.
         """
-        features = kernels.as_rows(H, "H")
-        targets = None if Y is None else kernels.as_rows(Y, "Y", vector_is_column=True)
+        features = kernels.rows_in_place(H, "H")
+        targets = None if Y is None else kernels.rows_in_place(Y, "Y", vector_is_column=True)
         if targets is not None and targets.count != features.count:
             msg = f"H has {features.count} rows and Y has {targets.count}; one per sample is expected in both"
             raise ValueError(msg)
         chunk = Chunk(features, targets)
         skips = self.nonfinite == "skip"
         with self._lock:  # batches may come from several threads
-            if skips and self.count == 0:
+            if features.is_on_device:
+                self.add_chunk(chunk)  # and nothing waits
+                return self
+            if skips and not self._has_shift:
                 chunk = chunk.finite()  # the shift comes from rows that are kept
             add_finite(self, chunk, skips=skips)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        on_host = {"_state": self._settled, "_parts": self._no_parts(), "_seen": None}
+        return {name: value for name, value in (self.__dict__ | on_host).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -256,5 +275,9 @@ class FeatureStatistics(Moments):
             nonfinite=header["options"].get("nonfinite", "raise"),
         )
         statistics._is_total = header["options"].get("is_total", False)
+        if header["format"] == 1:  # without what devices add up
+            sizes = {"counts": len(COUNTS), "magnitudes": len(MAGNITUDES)}
+            for name, size in sizes.items():
+                arrays[name] = np.pad(arrays[name], (0, max(size - len(arrays[name]), 0)))
         statistics.restore(arrays)
         return statistics

@@ -30,6 +30,9 @@ class Sums(ABC):
     def add_chunk(self, chunk: Chunk) -> None:
         """Add the rows of a chunk; when it raises, nothing was added."""
 
+    def check(self) -> None:  # noqa: B027 - most are done when `add_chunk` returns
+        """Wait for what was added, and raise what is wrong with it."""
+
     @abstractmethod
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""

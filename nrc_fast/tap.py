@@ -43,7 +43,8 @@ def watch(
     """Add up the statistics of what layers are given, from now on until `close` or the end of a ``with`` block.
 
     A forward pre-hook reads the first tensor that the layer is called with, where it lies: no graph is kept, nothing
-    is copied but what pooling or a mask selects, and weights, gradients and random states are never touched. Watches
+    is copied but what pooling or a mask selects, and weights, gradients and random states are never touched. On a CUDA
+    device the pass does not wait for the sums, but for a mask it does, as that decides how many rows there are. Watches
     can be nested and know nothing of one another; what a `Monitor` or `measure_layers` runs is not seen, and copies of
     the model are not watched. In a model wrapped by DistributedDataParallel every process watches
     its own rows; `all_reduce` adds them up. Under torch.compile the watch must begin before the first call of the
@@ -91,8 +92,8 @@ def watch(
         The model is no module, a layer is not in it, or an option is unknown. In a forward pass: what a layer is
         given does not fit the mask, the targets or what it was given before.
     RuntimeError
-        In a forward pass: the layer is given a tensor on a device that this build has no kernels for (there are none
-        for CUDA yet; tensors are not moved behind your back).
+        In a forward pass: the layer is given a tensor on a device that this build has no kernels for; tensors are not
+        moved behind your back.
 
     Examples
     --------

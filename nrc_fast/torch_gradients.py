@@ -17,8 +17,9 @@ torch = require_library("torch", "torch")
 
 __all__ = ["gram_gradients", "residual_gradients"]
 
-# Values of a block: a few float64 copies of it stay in a cache.
+# Values of a block: a few float64 copies of it stay in a cache, or fill a card.
 BLOCK_VALUES = 1 << 16
+DEVICE_BLOCK_VALUES = 1 << 25
 
 
 def gram_gradients(
@@ -110,7 +111,7 @@ def _blocks(features: Tensor, shift: Tensor | None) -> Iterator[tuple[slice, Ten
     It is changed in place: a small batch would else spend its time on the pages of new tensors.
     """
     count, d = features.shape
-    step = max(BLOCK_VALUES // d, 1)
+    step = max((DEVICE_BLOCK_VALUES if features.is_cuda else BLOCK_VALUES) // d, 1)
     for first in range(0, count, step):
         part = slice(first, first + step)
         rows = features[part].to(torch.float64, copy=True)

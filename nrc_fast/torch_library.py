@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nrc_fast import components, kernels
+from nrc_fast.cuda_device import is_on_device, on_host, tensor_device
+from nrc_fast.device_rows import DeviceRows
 from nrc_fast.kernels import Basis
 from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray, row_space_and_inverse, row_space_basis
 from nrc_fast.passes import gather
 from nrc_fast.planning import begin_reading
+from nrc_fast.torch_device import LARGEST_ENERGY, SMALLEST_ENERGY, gram_on_device, residuals_on_device
 from nrc_fast.torch_gradients import gram_gradients, residual_gradients
 
 if TYPE_CHECKING:
@@ -24,10 +27,6 @@ if TYPE_CHECKING:
 torch = require_library("torch", "torch")
 
 __all__: list[str] = []
-
-# Mean squares of rows between which neither they nor their residuals leave the range of float64.
-SMALLEST_ENERGY = 2.0**-900
-LARGEST_ENERGY = 2.0**900
 
 # ---- checks, for kernels and fakes ----
 
@@ -66,7 +65,7 @@ def _require_components(features: Tensor, n: int) -> None:
 
 def _matrix(small: Tensor, name: str, *, vector_is_column: bool = False) -> tuple[FloatArray, float]:
     """`kernels.as_matrix`; what is small is worked on by the host, wherever it lies."""
-    return kernels.as_matrix(small.cpu(), name, vector_is_column=vector_is_column)
+    return kernels.as_matrix(on_host(small), name, vector_is_column=vector_is_column)
 
 
 def _vector(shift: Tensor | None) -> FloatArray | None:
@@ -74,7 +73,7 @@ def _vector(shift: Tensor | None) -> FloatArray | None:
 
 
 def _tensor(array: FloatArray, like: Tensor) -> Tensor:
-    tensor: Tensor = torch.from_numpy(array).to(like.device)
+    tensor: Tensor = tensor_device(like).place(array) if is_on_device(like) else torch.from_numpy(array)
     return tensor
 
 
@@ -91,7 +90,10 @@ def _gram(
 ) -> tuple[Tensor, Tensor]:
     _require_shapes(features, shift)
     _require_no_tangents(features, shift)
-    rows, unit = kernels.as_rows(features, "features"), "shifted" if unit_rows else None
+    kernels.require_precision(precision)
+    rows, unit = kernels.rows_in_place(features, "features"), "shifted" if unit_rows else None
+    if isinstance(rows, DeviceRows):
+        return gram_on_device(rows, shift, unit_rows=unit_rows, precision=precision)
     sums = kernels.gram(rows, shift=_vector(shift), plain=not unit_rows, unit=unit, precision=precision)
     lower = sums.unit_gram if unit_rows else sums.gram
     return _tensor(lower + np.tril(lower, -1).T, features), _tensor(sums.column_sums, features)
@@ -125,7 +127,10 @@ def _residual(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, r
     _require_no_tangents(features, shift, basis)
     _require_rows_rule(rows)
     vectors = row_space_basis(*_matrix(basis, "basis"))
-    matrix, offset = kernels.as_rows(features, "features"), _vector(shift)
+    matrix = kernels.rows_in_place(features, "features")
+    if isinstance(matrix, DeviceRows):
+        return residuals_on_device(matrix, vectors, shift, unit_rows=rows == "unit")
+    offset = _vector(shift)
     residuals, energies = _row_sums(matrix, Basis(vectors, offset, per_row=True))
     if rows == "raw":
         return _tensor(residuals, features)

@@ -2,7 +2,9 @@
 
 Importing this module registers ``torch.ops.nrc_fast.gram``, ``.residual`` and ``.principal_basis``; the functions below
 are the same with defaults. They work under torch.compile, also with ``fullgraph=True``. Autocast changes nothing: rows
-are read in the dtype that they have, results are float64, and the gradient of a tensor has the tensor's dtype.
+are read in the dtype that they have, results are float64, and the gradient of a tensor has the tensor's dtype. Tensors
+on a CUDA device are computed with there; where the CPU raises because a row is not finite, results are NaN, as nothing
+waits for the device. Only `residual` and `principal_basis` do, whose small matrices are decomposed on the host.
 There are no second derivatives, no forward-mode derivatives and no rules for ``torch.vmap`` and ``torch.func``: they
 raise.
 """

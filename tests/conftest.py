@@ -78,7 +78,23 @@ def cuda_core() -> Any:
     return load_neighbour("cuda_core")
 
 
+@pytest.fixture
+def on_every_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`nrc` of the test's module on the CPU, on the emulated device and on a card, in turn.
+
+    Modules ask for it by `pytestmark = pytest.mark.usefixtures("on_every_device")`; tests of what only the CPU does are
+    marked `host`.
+    """
+    package = load_neighbour("on_device").device_package(request.param, load_neighbour("cuda_core"), monkeypatch)
+    monkeypatch.setattr(request.module, "nrc", package)
+    return package
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "on_every_device" in metafunc.fixturenames:
+        is_host = metafunc.definition.get_closest_marker("host") is not None
+        places = ["cpu"] if is_host else load_neighbour("on_device").PLACES
+        metafunc.parametrize("on_every_device", places, indirect=True)
     if "isa" in metafunc.fixturenames:
         from nrc_fast import kernels
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import threading
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,107 @@ def emulation() -> Any:
 
         return _cuda_emulation
     return pytest.importorskip("nrc_fast._cuda_emulation", reason="built without NRC_FAST_CUDA_EMULATION=ON")
+
+
+def emulated_device(core: Any) -> Any:
+    """A device whose memory is that of the host, with a stream on which everything is done at once.
+
+    Its tensors are of a class that refuses what tensors on a card refuse: to be read by the host, and to be mixed with
+    those of the host.
+    """
+    import torch
+
+    stream = SimpleNamespace(cuda_stream=0, synchronize=lambda: None)
+    return emulated_devices()(core, 0, torch.device("cpu"), lambda: stream)
+
+
+@functools.cache
+def emulated_devices() -> Any:  # noqa: C901 - its methods are counted
+    import torch
+
+    from nrc_fast.cuda_device import CudaDevice
+
+    kind = emulated_tensors()
+
+    class EmulatedDevice(CudaDevice):
+        def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+            # What is in it must not matter: NaN.
+            tensor = torch.empty(shape, dtype=dtype)
+            tensor.view(torch.uint8).fill_(255) if tensor.ndim else tensor.fill_(-1)
+            return tensor.as_subclass(kind)
+
+        def place(self, array: NDArray[Any]) -> Any:
+            return torch.from_numpy(np.array(array, order="C")).as_subclass(kind)
+
+        def move(self, tensor: Any) -> Any:
+            return tensor.clone().as_subclass(kind)
+
+        def bring(self, tensor: Any) -> Any:
+            return tensor.detach().clone().as_subclass(torch.Tensor)
+
+        def is_capturing(self) -> bool:
+            return False
+
+        def pinned(self, size: int) -> Any:
+            return torch.full((size,), 255, dtype=torch.uint8)
+
+        def unpin(self, tensor: Any) -> None:
+            tensor.fill_(255)  # a copy that is late shows
+
+        def copy_stream(self) -> Any:
+            return self.stream()
+
+        def copy_from(self, pinned: Any, stream: Any) -> tuple[Any, Any]:
+            # As late as may be: when the copy is waited for. Until then there are NaN.
+            copy = self.empty(tuple(pinned.shape), pinned.dtype)
+
+            lock = threading.Lock()
+
+            def arrive() -> None:
+                with lock:  # both threads may wait for it
+                    if not event.has_come:
+                        copy.copy_(pinned)
+                        event.has_come = True
+
+            event = SimpleNamespace(synchronize=arrive, has_come=False, stream=stream)
+            return copy, event
+
+        def use_after(self, copy: Any, event: Any) -> None:
+            assert copy.is_cuda
+            assert event.stream is self.stream()
+            event.synchronize()
+
+    return EmulatedDevice
+
+
+@functools.cache
+def emulated_tensors() -> Any:
+    import torch
+
+    class EmulatedTensor(torch.Tensor):  # type: ignore[misc]
+        is_cuda = True
+        device = torch.device("cuda", 0)
+
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name = getattr(func, "__name__", "")
+            if name in ("numpy", "__array__", "tolist"):
+                message = "can't convert cuda:0 device type tensor to numpy"
+                raise TypeError(message)
+            others = [a for a in args if type(a) is torch.Tensor and a.ndim > 0]
+            if others and name not in ("copy_", "__setitem__", "gram", "residual"):
+                message = f"Expected all tensors to be on the same device ({name})"
+                raise RuntimeError(message)
+            result = super().__torch_function__(func, types, args, kwargs or {})
+            if name == "cpu" or (name == "to" and "cpu" in map(str, args[1:])):
+                return result.clone().as_subclass(torch.Tensor)
+            return result
+
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            message = "can't convert cuda:0 device type tensor to numpy"
+            raise TypeError(message)
+
+    return EmulatedTensor
 
 
 class Emulation:
@@ -47,6 +151,10 @@ class Emulation:
 
     def stream(self) -> int:
         return 0
+
+    def device(self) -> Any:
+        """The emulated machine as the package knows devices."""
+        return emulated_device(self.core)
 
 
 class Card:

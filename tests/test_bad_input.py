@@ -112,14 +112,14 @@ def test_arguments_of_measure(arguments: dict[str, Any], words: str) -> None:
         nrc.measure(H, **arguments)
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "tpu", torch.device("cuda")], ids=str)
+@pytest.mark.parametrize("device", ["cuda:977", "tpu", torch.device("cuda", 97)], ids=str)
 def test_a_device_that_cannot_be_used_is_refused(device: Any) -> None:
     for call in (
         lambda: nrc.nrc1(H, 2, device=device),
         lambda: nrc.nrc2(H, W, device=device),
         lambda: nrc.measure(H, Y, W, device=device),
     ):
-        with pytest.raises(RuntimeError, match=r"cannot be used.*cpu"):
+        with pytest.raises(RuntimeError, match=r"cannot be used.*(cpu|CPU)"):
             call()
     assert nrc.nrc1(H, 2, device="cpu") == nrc.nrc1(H, 2)
 

@@ -253,3 +253,17 @@ def test_a_full_disk_is_said_once() -> None:
     assert run.returncode == 1
     assert run.stderr.startswith("nrc-fast: ")
     assert run.stderr.count("\n") == 1
+
+
+# ---- device ----
+
+
+def test_the_device_of_the_command_line_is_an_order(
+    stored: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*options_of(stored), "--device", "mps"]) == 1
+    assert "device 'mps' cannot be used" in capsys.readouterr().err
+    monkeypatch.setenv("LOCAL_RANK", "977")
+    assert main([*options_of(stored), "--device", "cuda"]) == 1
+    assert "device 'cuda:977' cannot be used" in capsys.readouterr().err
+    assert main([*options_of(stored), "--device", "cpu"]) == 0

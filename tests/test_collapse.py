@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 import nrc_fast as nrc
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_rows, ufm_optimum
 
+pytestmark = pytest.mark.usefixtures("on_every_device")
+
 EPSILON = 2.0**-52
 CONVENTIONS = list(nrc.CONVENTIONS)
 DTYPES = ["float64", "float32", "float16", "bfloat16"]
@@ -340,6 +342,7 @@ def test_a_perfect_fit_is_read_again() -> None:
     mean=st.floats(0, 100),
     single=st.booleans(),
 )
+@pytest.mark.host
 @settings(deadline=None)
 def test_bounds_hold(seed: int, rows: int, d: int, noise: float, mean: float, *, single: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -394,6 +397,7 @@ def test_the_bound_of_the_error_sees_the_bias() -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), convention=st.sampled_from(CONVENTIONS), exponent=st.integers(-60, 60))
+@pytest.mark.host
 @settings(deadline=None)
 def test_laws_of_nrc1(seed: int, convention: str, exponent: int) -> None:
     rng = np.random.default_rng(seed)
@@ -419,6 +423,7 @@ def test_float32_rows_of_any_size(factor: float) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-30, 1e30))
+@pytest.mark.host
 @settings(deadline=None)
 def test_nrc3_does_not_depend_on_the_scale_of_the_weights(seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)

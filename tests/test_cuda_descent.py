@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from nrc_fast import device_stepping, devices
+from nrc_fast import cuda_device, device_stepping, devices
 from nrc_fast.stepping import DescentState, padded_columns
 from nrc_fast.ufm import descend
 from nrc_fast.ufm.trajectory import METRICS
@@ -17,27 +16,21 @@ from nrc_fast.ufm.trajectory import METRICS
 torch = pytest.importorskip("torch")
 
 
-def emulated_device(core: Any) -> Any:
-    """Memory of the host, and a stream on which everything is done at once."""
-    stream = SimpleNamespace(cuda_stream=0, synchronize=lambda: None)
-    return device_stepping.Device(core, 0, torch.device("cpu"), lambda: stream)
-
-
 @pytest.fixture(params=["emulation", "card"])
 def device(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
     backend = cuda_core.BACKENDS[request.param]()
-    return emulated_device(backend.core) if request.param == "emulation" else device_stepping.device_of("cuda:0")
+    return backend.device() if request.param == "emulation" else cuda_device.device_of("cuda:0")
 
 
 @pytest.fixture
 def emulated(cuda_core: Any) -> Any:
-    return emulated_device(cuda_core.BACKENDS["emulation"]().core)
+    return cuda_core.Emulation().device()
 
 
 @pytest.fixture
 def descend_on(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`descend` on the device under test."""
-    monkeypatch.setattr(device_stepping, "device_of", lambda *_: device)
+    monkeypatch.setattr(cuda_device, "device_of", lambda *_: device)
     return functools.partial(descend, device="cuda")
 
 
@@ -287,7 +280,7 @@ class OnCard(torch.Tensor):  # type: ignore[misc]
     """A tensor that says that it lies on a card."""
 
     is_cuda = True
-    device = "cuda:1"
+    device = torch.device("cuda", 1)
 
     def detach(self) -> Any:
         return self.as_subclass(torch.Tensor)
@@ -300,7 +293,7 @@ def test_tensors_on_a_card_choose_it(emulated: Any, monkeypatch: pytest.MonkeyPa
         asked.append(index)
         return emulated
 
-    monkeypatch.setattr(device_stepping, "_cuda_device", chosen)
+    monkeypatch.setattr(cuda_device, "_cuda_device", chosen)
     Y = targets()
     keywords = {"d": 4, "steps": 3, "lambda_W": 0.1, "lambda_H": 0.1, "lr": 0.05}
     found = descend(torch.from_numpy(Y).as_subclass(OnCard), **keywords)
@@ -320,11 +313,11 @@ def test_devices_that_are_none(name: str) -> None:
 
 
 def test_torch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_stepping, "require_cuda_device", lambda index: None)  # noqa: ARG005
+    monkeypatch.setattr(cuda_device, "require_cuda_device", lambda index: None)  # noqa: ARG005
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="sees no CUDA device"):
-        device_stepping.device_of("cuda")
+        cuda_device.device_of("cuda")
     monkeypatch.setattr(devices, "cuda_core", lambda: None)
-    monkeypatch.setattr(device_stepping, "require_cuda_device", devices.require_cuda_device)
+    monkeypatch.setattr(cuda_device, "require_cuda_device", devices.require_cuda_device)
     with pytest.raises(RuntimeError, match="no CUDA kernels"):
-        device_stepping.device_of(torch.device("cuda", 0))
+        cuda_device.device_of(torch.device("cuda", 0))

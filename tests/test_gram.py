@@ -380,6 +380,33 @@ def test_every_16_bit_number_is_read_exactly(arithmetic: str) -> None:
             np.testing.assert_array_equal(sums.column_sums, row.double().numpy())
 
 
+@every_isa
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 97, 256, 257, 3000])
+def test_a_gram_is_put_onto_another(arrays: Any, set_threads: SetThreads, count: int, threads: int) -> None:
+    set_threads(threads)
+    features, _ = plain_case(arrays, "float32", count, PARTIAL_WIDTH)
+    rng = np.random.default_rng(count)
+    start, unit_start = rng.standard_normal((2, PARTIAL_WIDTH, PARTIAL_WIDTH))
+    kept = start.tobytes() + unit_start.tobytes()
+    rows = as_rows(features, "H")
+    alone = gram(rows, unit="raw")
+    assert not np.triu(alone.gram, 1).any()
+    assert not np.triu(alone.unit_gram, 1).any()
+    found = gram(rows, unit="raw", onto=start, unit_onto=unit_start)
+    assert found.gram.tobytes() == (start + alone.gram).tobytes()
+    assert found.unit_gram.tobytes() == (unit_start + alone.unit_gram).tobytes()
+    assert found.column_sums.tobytes() == alone.column_sums.tobytes()
+    # Of what was added alone, and what it was added to is as it was.
+    assert found.energy == alone.energy == pytest.approx(np.trace(alone.gram), rel=4 * PARTIAL_WIDTH * 2.0**-52)
+    assert start.tobytes() + unit_start.tobytes() == kept
+
+
+def test_what_a_gram_is_put_onto_must_fit() -> None:
+    with pytest.raises(ValueError, match=r"onto has shape \(2, 3\); \(3, 3\) is expected"):
+        gram(as_rows(np.ones((4, 3)), "H"), onto=np.zeros((2, 3)))
+
+
 def test_no_rows_add_nothing(arrays: Any) -> None:
     for dtype in KINDS:
         empty, targets = as_rows(arrays.store(np.zeros((0, 5)), dtype), "H"), as_rows(np.zeros((0, 2)), "Y")

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 import nrc_fast as nrc
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_rows
 
+pytestmark = pytest.mark.usefixtures("on_every_device")
+
 EPSILON = 2.0**-52
 ONE_PASS = ["nrc24", "raw", "uncentered", "variance"]
 SIZES = [0, 1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 63, 65, 97]
@@ -79,6 +81,7 @@ def test_batches_of_every_size_add_up(dtype: str) -> None:
     assert_moments(statistics, stored, Y)
 
 
+@pytest.mark.host
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 10**6),
@@ -128,6 +131,7 @@ def test_merging_leaves_the_other_part_alone() -> None:
     assert {name: array.tobytes() for name, array in right.arrays().items()} == before
 
 
+@pytest.mark.host
 def test_what_does_not_fit_is_refused_and_nothing_is_added() -> None:
     H, Y, _ = draw(3, 40, 4, 2)
     statistics = collected(H, Y, [])
@@ -205,12 +209,13 @@ def test_inputs_are_not_changed_and_not_kept() -> None:
     assert statistics.report(W).nrc1 == before
 
 
+@pytest.mark.host
 def test_an_interrupt_between_two_updates_finds_whole_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     H, Y, _ = draw(7, 60, 4, 2)
     statistics = collected(H[:30], Y[:30], [])
     before = {name: array.tobytes() for name, array in statistics.arrays().items()}
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(statistics, "_replace", interrupt)
@@ -298,6 +303,7 @@ def test_conventions_that_statistics_do_not_hold_are_nan_with_the_reason() -> No
 # ---- files ----
 
 
+@pytest.mark.host
 def test_saved_statistics_go_on_to_the_same_bits(tmp_path: Path) -> None:
     H, Y, W = draw(12, 200, 6, 2)
     whole = collected(H, Y, [90])
@@ -390,6 +396,7 @@ def test_saving_keeps_links_and_permissions_and_refuses_devices(tmp_path: Path) 
         nrc.measure(np.eye(4), n=1, checkpoint=tmp_path / "missing" / "state.npz")
 
 
+@pytest.mark.host
 def test_threads_may_share_statistics() -> None:
     H, Y, _ = draw(20, 200, 4, 1)
     statistics = nrc.FeatureStatistics(4, n_targets=1)

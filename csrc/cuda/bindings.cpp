@@ -54,8 +54,9 @@ void launch(Request& request, Address workspace, std::int64_t workspace_bytes, i
 
 GramRequest make_gram_request(const DeviceRows& features, Address gram, Address column_sums, Address unit_gram,
                               Address shift, bool unit_rows_are_shifted, const DeviceRows* targets,
-                              Address target_shift, Address cross, int precision, std::int64_t rows_at_once,
-                              Address counts) {
+                              Address target_shift, Address cross, Address target_gram, Address target_sums,
+                              int precision, std::int64_t rows_at_once, Address counts, Address totals,
+                              bool skips_nonfinite) {
   GramRequest request;
   request.features = features;
   request.gram = pointer<double>(gram);
@@ -66,6 +67,10 @@ GramRequest make_gram_request(const DeviceRows& features, Address gram, Address 
   if (targets != nullptr) request.targets = *targets;
   request.target_shift = pointer<const double>(target_shift);
   request.cross = pointer<double>(cross);
+  request.target_gram = pointer<double>(target_gram);
+  request.target_sums = pointer<double>(target_sums);
+  request.totals = pointer<DeviceTotals>(totals);
+  request.skips_nonfinite = skips_nonfinite;
   request.precision = precision_from_code(precision);
   request.rows_at_once = rows_at_once;
   request.counts = pointer<DeviceCounts>(counts);
@@ -195,7 +200,11 @@ void bind_kernels(py::module_& module) {
       .def(py::init(&make_gram_request), py::arg("features"), py::kw_only(), py::arg("gram") = 0,
            py::arg("column_sums") = 0, py::arg("unit_gram") = 0, py::arg("shift") = 0,
            py::arg("unit_rows_are_shifted") = false, py::arg("targets") = nullptr, py::arg("target_shift") = 0,
-           py::arg("cross") = 0, py::arg("precision") = 0, py::arg("rows_at_once") = 0, py::arg("counts") = 0);
+           py::arg("cross") = 0, py::arg("target_gram") = 0, py::arg("target_sums") = 0, py::arg("precision") = 0,
+           py::arg("rows_at_once") = 0, py::arg("counts") = 0, py::arg("totals") = 0,
+           py::arg("skips_nonfinite") = false);
+  module.attr("total_values") = sizeof(DeviceTotals) / 8;
+  module.attr("total_block_rows") = total_block_rows;
   module.def(
       "gram_workspace",
       [](const GramRequest& request, int device) { return gram_workspace(request, device_limits(device)); },

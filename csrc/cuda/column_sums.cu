@@ -29,6 +29,7 @@ column_sums_kernel(ColumnSumTask task) {
     target_shifts[t] = t < count && task.target_shift != nullptr ? task.target_shift[first_target + t] : 0.0;
   }
   for (std::int64_t row = shares.block_at(part); row < last; ++row) {
+    if (task.kept != nullptr && task.kept[row] == 0.0) continue;
     const double value = as_double(stored_value<Row>(task.features, row, column)) - shift;
     sum += value;
 #pragma unroll

@@ -1,4 +1,5 @@
 // Which kernels a Gram pass launches, on which part of the workspace.
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -50,36 +51,66 @@ class GramPass {
     const DeviceRows& rows = request_.features;
     double* const inverse_norms = request_.unit_gram == nullptr ? nullptr : workspace_.take<double>(rows.rows);
     const double* const unit_shift = request_.unit_rows_are_shifted ? request_.shift : nullptr;
-    if (runs_) row_norms(rows, unit_shift, request_.targets, 0, inverse_norms, request_.counts, stream_);
-    if (request_.column_sums != nullptr || request_.cross != nullptr) sum_columns();
-    // The two Gram matrices use the same memory, one after the other.
-    const Workspace before = workspace_;
-    if (request_.gram != nullptr) add_gram({rows, request_.shift, nullptr}, request_.gram);
-    const Workspace after = workspace_;
-    workspace_ = before;
-    if (request_.unit_gram != nullptr) add_gram({rows, unit_shift, inverse_norms}, request_.unit_gram);
-    return after.used() > workspace_.used() ? after.used() : workspace_.used();
+    inspect(unit_shift, inverse_norms);
+    const DeviceRows& targets = request_.targets;
+    DeviceRows crossed = targets;
+    if (request_.cross == nullptr) crossed.columns = 0;
+    if (request_.column_sums != nullptr || request_.cross != nullptr) {
+      sum_columns(rows, request_.shift, crossed, request_.column_sums, request_.cross);
+    }
+    if (request_.target_sums != nullptr) sum_columns(targets, request_.target_shift, {}, request_.target_sums, nullptr);
+    // The Gram matrices use the same memory, one after the other.
+    add_gram({rows, request_.shift, kept_}, request_.precision, request_.gram);
+    add_gram({rows, unit_shift, inverse_norms}, request_.precision, request_.unit_gram);
+    add_gram({targets, request_.target_shift, kept_}, Precision::highest, request_.target_gram);
+    return std::max(most_used_, workspace_.used());
   }
 
  private:
-  void sum_columns() {
-    const DeviceRows& rows = request_.features;
+  // What is known of the rows before anything is added.
+  void inspect(const double* unit_shift, double* inverse_norms) {
+    RowNormTask task{request_.features, request_.targets, unit_shift, inverse_norms, request_.counts};
+    guard_ = request_.counts;
+    if (request_.totals == nullptr) {
+      if (runs_) row_norms(task, stream_);
+      return;
+    }
+    findings_ = workspace_.take<Findings>(1);
+    if (request_.skips_nonfinite) kept_ = workspace_.take<double>(request_.features.rows);
+    if (!runs_) return;
+    guard_ = &findings_->guard;
+    task.counts = &findings_->counts;
+    task.shift = request_.shift;
+    task.target_shift = request_.target_shift;
+    task.findings = findings_;
+    task.kept = kept_;
+    begin_findings(findings_, stream_);
+    row_norms(task, stream_);
+    settle_findings(findings_, request_.totals, request_.features.rows, request_.skips_nonfinite, stream_);
+  }
+
+  void sum_columns(const DeviceRows& rows, const double* shift, const DeviceRows& targets, double* sums,
+                   double* cross) {
     const std::int64_t parts = column_sum_parts(rows.rows, rows.columns, device_.multiprocessors);
-    DeviceRows targets = request_.targets;
-    if (request_.cross == nullptr) targets.columns = 0;
     double* const partial = workspace_.take<double>(parts * (1 + targets.columns) * rows.columns);
+    most_used_ = std::max(most_used_, workspace_.used());
     if (runs_) {
-      add_column_sums({rows, request_.shift, targets, request_.target_shift, request_.column_sums, request_.cross,
-                       partial, parts, request_.counts},
+      add_column_sums({rows, shift, targets, request_.target_shift, sums, cross, partial, parts, guard_, kept_},
                       stream_);
     }
   }
 
-  void add_gram(const ScaledRows& scaled, double* gram) {
+  void add_gram(ScaledRows scaled, Precision precision, double* gram) {
+    if (gram == nullptr) return;
+    const Workspace before = workspace_;
     const DeviceRows& rows = scaled.rows;
-    const bool is_scaled = request_.unit_gram == gram;
-    const GramChoice choice =
-        choose_gram(rows, is_scaled, scaled.shift != nullptr, request_.precision, device_.capability);
+    const bool has_totals = request_.totals != nullptr;
+    const bool is_scaled = gram == request_.unit_gram || has_totals;
+    const GramChoice choice = choose_gram(rows, is_scaled, scaled.shift != nullptr, precision, device_.capability);
+    const bool is_float64 = choice.method == GramMethod::float64 || choice.method == GramMethod::tensor_float64;
+    // Unit rows are in range anyway.
+    const bool is_common = has_totals && !is_float64 && gram == request_.gram;
+    if (is_common && runs_) scaled.common = &findings_->scale;
     const std::int64_t workers = workers_for(choice.method, rows.columns, device_);
     const std::int64_t size = tile_size(choice.method, rows.columns);
     const std::int64_t slab_values =
@@ -95,7 +126,10 @@ class GramPass {
                       {static_cast<const std::uint16_t*>(rows.data), rows.rows, rows.columns, rows.row_stride, 0},
                       workers, slabs, stream_);
     }
-    if (runs_) finalize_gram(choice.method, rows.columns, workers, slabs, request_.counts, gram, stream_);
+    const double* const factor = is_common && runs_ ? &findings_->inverse_square : nullptr;
+    if (runs_) finalize_gram(choice.method, rows.columns, workers, slabs, guard_, factor, gram, stream_);
+    most_used_ = std::max(most_used_, workspace_.used());
+    workspace_ = before;
   }
 
   void add_by_planes(GramMethod method, const ScaledRows& scaled, std::int64_t workers, double* slabs, bool is_scaled) {
@@ -123,6 +157,10 @@ class GramPass {
   Workspace workspace_;
   bool runs_;
   Stream stream_;
+  const DeviceCounts* guard_ = nullptr;
+  Findings* findings_ = nullptr;
+  double* kept_ = nullptr;
+  std::int64_t most_used_ = 0;
 };
 
 void require(bool condition, const char* message) {
@@ -155,9 +193,11 @@ std::int64_t gram_workspace(const GramRequest& request, const DeviceLimits& devi
 
 void gram(const GramRequest& request, const DeviceLimits& device, Stream stream) {
   if (request.features.rows == 0 || request.features.columns == 0) return;
-  require(request.counts != nullptr, "a Gram pass needs memory for its counts");
-  require(request.cross == nullptr || request.targets.rows == request.features.rows,
-          "features and targets differ in their rows");
+  require(request.counts != nullptr || request.totals != nullptr, "a Gram pass needs memory for its counts");
+  require(request.totals != nullptr || !request.skips_nonfinite, "rows are skipped where totals count them");
+  const bool uses_targets =
+      request.cross != nullptr || request.target_gram != nullptr || request.target_sums != nullptr;
+  require(!uses_targets || request.targets.rows == request.features.rows, "features and targets differ in their rows");
   require_workspace(request.workspace, request.workspace_bytes, gram_workspace(request, device), "gram");
   GramPass(request, device, request.workspace, stream).run();
 }

@@ -10,8 +10,12 @@ namespace nrc_fast::cuda {
 // 16 bits as they are. "highest" and float64 rows: float64.
 enum class Precision : int { high = 0, highest = 1, fast = 2 };
 
-// Pointers are to device memory and may be null where csrc/cpu/gram.h says so. Nothing but the counts changes when a
-// row is not finite. The workspace need not be cleared.
+// Pointers are to device memory and may be null where csrc/cpu/gram.h says so, and where they are for
+//   target_gram  n x n, lower triangle   sum (y - t)(y - t)^T, in float64 whatever the precision
+//   target_sums  n                       sum (y - t)
+// Nothing but the counts changes when a row is not finite. With totals, which then take the place of the counts, rows
+// whose squares leave the range of float32 lose nothing, those that leave that of float64 are refused too, and
+// `skips_nonfinite` leaves out single rows. The workspace need not be cleared.
 struct GramRequest {
   DeviceRows features;
   const double* shift = nullptr;
@@ -22,9 +26,13 @@ struct GramRequest {
   DeviceRows targets;
   const double* target_shift = nullptr;
   double* cross = nullptr;
+  double* target_gram = nullptr;
+  double* target_sums = nullptr;
   Precision precision = Precision::high;
   std::int64_t rows_at_once = 0;  // whose planes are in memory; 0: as many as fill it well
   DeviceCounts* counts = nullptr;
+  DeviceTotals* totals = nullptr;
+  bool skips_nonfinite = false;
   char* workspace = nullptr;
   std::int64_t workspace_bytes = 0;
 };

@@ -29,7 +29,7 @@ NRC_FAST_DEVICE void read_side(const ScaledRows& features, std::int64_t column, 
     if (row < features.rows.rows && column < features.rows.columns) {
       value = as<Value>(stored_value<Row>(features.rows, row, column)) - shift.high;
       if constexpr (sizeof(Value) == 4) value -= shift.low;
-      if (features.scale != nullptr) value = static_cast<Value>(static_cast<double>(value) * features.scale[row]);
+      value = scaled(features, row, value);
     }
     values[i] = value;
   }

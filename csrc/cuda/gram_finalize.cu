@@ -10,6 +10,7 @@ struct FinalizeArguments {
   WorkPlan plan;
   const double* slabs;
   const DeviceCounts* counts;
+  const double* factor;
   double* gram;
   std::int64_t columns;
 };
@@ -40,6 +41,7 @@ gram_finalize_kernel(FinalizeArguments arguments) {
   SlabWalk walk(arguments.plan, tile);
   std::int64_t slab = 0;
   while (walk.next(slab)) sum += arguments.slabs[slab * (size * size) + index];
+  if (arguments.factor != nullptr) sum *= *arguments.factor;
   arguments.gram[row * arguments.columns + column] += sum;
 }
 
@@ -78,8 +80,8 @@ SlabOrder slab_order(GramMethod method) {
 }
 
 void finalize_gram(GramMethod method, std::int64_t columns, std::int64_t workers, const double* slabs,
-                   const DeviceCounts* counts, double* gram, Stream stream) {
-  const FinalizeArguments arguments{plan_for(method, 0, columns, workers), slabs, counts, gram, columns};
+                   const DeviceCounts* counts, const double* factor, double* gram, Stream stream) {
+  const FinalizeArguments arguments{plan_for(method, 0, columns, workers), slabs, counts, factor, gram, columns};
   if (slab_order(method) == SlabOrder::row_major) {
     return launch_finalize<64, SlabOrder::row_major>(arguments, stream);
   }

@@ -42,16 +42,26 @@ struct Planes {
 
 // Each of these adds to the slabs.
 void add_tensor_gram(GramMethod method, const Planes& planes, std::int64_t workers, double* slabs, Stream stream);
-// x = (h - shift) * scale, where not null; scale is of the row.
+// x = (h - shift) * scale * common, where not null; scale is of the row, and x = 0 where it is 0, whatever is in the
+// row.
 struct ScaledRows {
   DeviceRows rows;
   const double* shift;
   const double* scale;
+  const double* common = nullptr;
 };
+
+template <class Value>
+NRC_FAST_DEVICE Value scaled(const ScaledRows& rows, std::int64_t row, Value value) {
+  if (rows.common != nullptr) value = static_cast<Value>(static_cast<double>(value) * *rows.common);
+  if (rows.scale == nullptr) return value;
+  const double scale = rows.scale[row];
+  return scale == 0.0 ? Value{0} : static_cast<Value>(static_cast<double>(value) * scale);
+}
 void add_direct_gram(GramMethod method, const ScaledRows& rows, std::int64_t workers, double* slabs, Stream stream);
 
-// gram (columns x columns, lower triangle) += the slabs, unless a row was not finite.
+// gram (columns x columns, lower triangle) += factor (null: 1) times the slabs, unless a row was not finite.
 void finalize_gram(GramMethod method, std::int64_t columns, std::int64_t workers, const double* slabs,
-                   const DeviceCounts* counts, double* gram, Stream stream);
+                   const DeviceCounts* counts, const double* factor, double* gram, Stream stream);
 
 }  // namespace nrc_fast::cuda

@@ -51,7 +51,7 @@ planes_kernel(PlaneArguments arguments) {
       } else {
         double value = as_double(stored);
         if (arguments.source.shift != nullptr) value -= arguments.source.shift[column];
-        if (arguments.source.scale != nullptr) value *= arguments.source.scale[row];
+        value = scaled(arguments.source, row, value);
         float rest = split_off(static_cast<float>(value), chunks[0].bits[i]);
         if constexpr (parts == 3) {
           rest = split_off(rest, chunks[1].bits[i]);

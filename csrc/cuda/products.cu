@@ -162,7 +162,7 @@ void gram_product(const ProductRequest& request, const double* shift, double* im
                   const DeviceLimits& device, Stream stream) {
   if (is_empty(request)) return;
   const Pieces pieces = checked_pieces(request, device);
-  row_norms(request.features, nullptr, {}, 0, nullptr, request.counts, stream);
+  row_norms({request.features, {}, nullptr, nullptr, request.counts}, stream);
   const std::int64_t at_once = rows_in_memory(request);
   for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
     const std::int64_t left = request.features.rows - first;
@@ -182,7 +182,7 @@ void prediction_error(const ProductRequest& request, const double* bias, const D
   }
   if (is_empty(request) || request.count == 0) return;
   const Pieces pieces = checked_pieces(request, device);
-  row_norms(request.features, nullptr, targets, 0, nullptr, request.counts, stream);
+  row_norms({request.features, targets, nullptr, nullptr, request.counts}, stream);
   const std::int64_t at_once = rows_in_memory(request);
   for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
     const std::int64_t left = request.features.rows - first;

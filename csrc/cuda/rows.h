@@ -112,6 +112,27 @@ struct DeviceCounts {
   std::int64_t first_nonfinite;
 };
 
+// What many passes into the same sums have found, each pass one batch; lies in device memory and starts as zeros.
+struct DeviceTotals {
+  std::int64_t rows;      // that were added
+  std::int64_t zero;      // of these
+  std::int64_t skipped;   // left out because they are not finite
+  std::int64_t batches;   // that were given
+  std::int64_t added;     // of these
+  std::int64_t blocks;    // of block_rows of what was added, each batch on its own
+  std::int64_t exponent;  // of the largest |h - shift| that was added, biased by 1023; 0 where all are 0
+  std::int64_t target_exponent;
+  std::int64_t refused;  // batches that were not added, and of the first of them:
+  std::int64_t refused_batch;
+  std::int64_t refused_rows;
+  std::int64_t refused_nonfinite;  // 0: its squares leave the range of float64
+  std::int64_t refused_first;      // row that is not finite
+  std::int64_t refused_by_targets;
+};
+
+// Rows of the blocks that totals count: as many as float32 sums grow over at most before they are folded.
+constexpr std::int64_t total_block_rows = 512;
+
 NRC_FAST_DEVICE bool are_usable(const DeviceCounts* counts) { return counts == nullptr || counts->nonfinite == 0; }
 
 inline std::int64_t ceiling(std::int64_t value, std::int64_t step) { return (value + step - 1) / step; }

@@ -12,13 +12,14 @@ from nrc_fast.assembly import Assembly, Head
 from nrc_fast.collapse import require_tolerance
 from nrc_fast.components import needs_unit_rows
 from nrc_fast.conventions import Convention, resolve_convention
+from nrc_fast.counts import SHIFT_ROWS
 from nrc_fast.kernels import NonFiniteRowsError, as_rows, require_precision
 from nrc_fast.linalg import FloatArray
 from nrc_fast.passes import gather
 from nrc_fast.reading import Reading, add_finite
 from nrc_fast.report import Report
 from nrc_fast.rows import DTYPES
-from nrc_fast.shifted_sums import SHIFT_ROWS, ShiftedSums
+from nrc_fast.shifted_sums import ShiftedSums
 from nrc_fast.sources import Chunk, Source
 from nrc_fast.statistics import FeatureStatistics
 from nrc_fast.sums import Sums

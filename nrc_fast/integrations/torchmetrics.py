@@ -97,7 +97,8 @@ class _Methods:
         import torch
 
         for name, array in statistics.arrays().items():
-            setattr(self, name, torch.from_numpy(array))
+            # Where the states are, wherever the features lie: processes gather them from there.
+            setattr(self, name, torch.from_numpy(array).to(getattr(self, name).device))
 
     def set_dtype(self, dst_type: Any) -> Any:
         """Sums stay float64, whatever the metric is asked to be."""

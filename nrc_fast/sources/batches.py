@@ -7,9 +7,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-import numpy as np
-
-from nrc_fast.kernels import Rows, as_rows
+from nrc_fast.kernels import Rows, beside, rows_in_place
 from nrc_fast.sources.source import Chunk, Source
 from nrc_fast.sources.table import ITEM_SIZES
 
@@ -57,6 +55,7 @@ class BatchSource(Source):
         features, targets = self._pair(first, 0)
         self.d = features.columns
         self.dtype = features.dtype
+        self.place = features.place
         self.n_targets = 0 if targets is None else targets.columns
         self._target_dtype = "float64" if targets is None else targets.dtype
         self.count = None
@@ -90,10 +89,10 @@ class BatchSource(Source):
 
     def _pair(self, batch: Any, number: int) -> tuple[Rows, Rows | None]:
         features, targets = self._unpack(batch, number)
-        rows = as_rows(features, f"H of batch {number}")
+        rows = rows_in_place(features, f"H of batch {number}")
         if targets is None:
             return rows, None
-        return rows, as_rows(targets, f"Y of batch {number}", vector_is_column=True)
+        return rows, beside(rows_in_place(targets, f"Y of batch {number}", vector_is_column=True), rows)
 
     def _unpack(self, batch: Any, number: int) -> tuple[Any, Any]:
         key, target_key = self._keys
@@ -129,6 +128,9 @@ class BatchSource(Source):
                 f"{self._target_dtype}"
             )
             raise ValueError(msg)
+        if features.place != self.place:
+            msg = f"batch {number} lies on {features.place} and the first on {self.place}; put all in one place"
+            raise ValueError(msg)
         if targets is not None and targets.count != features.count:
             msg = f"batch {number} has {features.count} rows of features and {targets.count} of targets"
             raise ValueError(msg)
@@ -143,7 +145,7 @@ class _Joiner:
         self.first = 0
         self.held = 0
         self.origins: list[tuple[int, int, int]] = []  # row of the chunk, batch, row of the batch
-        self.buffers: tuple[Rows, Rows | None] | None = None
+        self.buffers: tuple[Rows | None, ...] | None = None
 
     def chunks(self, pairs: Iterable[tuple[Rows, Rows | None]]) -> Iterator[Chunk]:
         for number, (features, targets) in enumerate(pairs):
@@ -164,19 +166,17 @@ class _Joiner:
 
     def _copy(self, part: tuple[Rows, Rows | None], count: int) -> None:
         if self.buffers is None:
-            features, targets = part
-            self.buffers = self._buffer(features), None if targets is None else self._buffer(targets)
+            self.buffers = tuple(None if p is None else p.buffer(self.source.name, self.rows) for p in part)
+        assert self.buffers is not None
         for buffer, rows in zip(self.buffers, part, strict=True):
             if buffer is not None and rows is not None:
                 buffer.array[self.held : self.held + count] = rows.array
         self.held += count
 
-    def _buffer(self, like: Rows) -> Rows:
-        return Rows(self.source.name, np.empty((self.rows, like.columns), like.array.dtype), like.dtype)
-
     def _held_part(self) -> tuple[Rows, Rows | None]:
         assert self.buffers is not None
         features, targets = self.buffers
+        assert features is not None
         return features.part(0, self.held), None if targets is None else targets.part(0, self.held)
 
     def _chunk(self, part: tuple[Rows, Rows | None], count: int) -> Chunk:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.kernels import Rows, as_rows
+from nrc_fast.kernels import Rows, rows_in_place
 from nrc_fast.sources.batches import BatchSource
 from nrc_fast.sources.opening import open_pair, open_table
 from nrc_fast.sources.source import Source, TableSource
-from nrc_fast.sources.table import ArrayTable, MappedTable, Table
+from nrc_fast.sources.table import ArrayTable, DeviceTable, MappedTable, Table
 
 __all__ = ["as_source", "as_table", "open_source"]
 
@@ -128,7 +128,9 @@ def as_table(values: Any, role: str) -> Table:
     if type(values).__module__.partition(".")[0] == "dask":
         msg = f"{role} is a dask array; nrc_fast.integrations.dask.measure takes it, block by block"
         raise TypeError(msg)
-    rows = values if isinstance(values, Rows) else as_rows(values, role, vector_is_column=role == "Y")
+    rows = values if isinstance(values, Rows) else rows_in_place(values, role, vector_is_column=role == "Y")
+    if rows.is_on_device:
+        return DeviceTable(rows)
     is_mapped = isinstance(values, np.memmap) and values.mode in ("r", "r+", "w+")
     return MappedTable(rows) if is_mapped and np.may_share_memory(rows.array, values) else ArrayTable(rows)
 

@@ -81,6 +81,9 @@ class Source(ABC):
     count: int | None
     rereadable: bool
 
+    chunk_bytes: int | None = None  # of features, that should be read at a time
+    place = "the CPU"  # where chunks lie
+
     @property
     def row_bytes(self) -> int:
         """Bytes of a row of features."""
@@ -169,6 +172,7 @@ class TableSource(Source):
         self.d = features.columns
         self.n_targets = 0 if targets is None else targets.columns
         self.dtype = features.dtype
+        self.chunk_bytes, self.place = features.chunk_bytes, features.place
         self._first = first
         self._last = features.count if last is None else last
         self.count: int = self._last - self._first

@@ -17,7 +17,16 @@ from nrc_fast import kernels
 from nrc_fast.kernels import FileRows, Rows, UnreadableRowsError
 from nrc_fast.rows import DTYPES
 
-__all__ = ["ArrayTable", "FileStamp", "MappedTable", "RawTable", "ShardedTable", "Table", "storage_dtype"]
+__all__ = [
+    "ArrayTable",
+    "DeviceTable",
+    "FileStamp",
+    "MappedTable",
+    "RawTable",
+    "ShardedTable",
+    "Table",
+    "storage_dtype",
+]
 
 # What Linux maps around a page that is touched.
 FAULT_AROUND_BYTES = 64 << 10
@@ -47,6 +56,9 @@ class Table(ABC):
     count: int
     columns: int
     dtype: str
+
+    chunk_bytes: int | None = None  # that should be read at a time
+    place = "the CPU"  # where rows lie
 
     @property
     def row_bytes(self) -> int:
@@ -148,6 +160,33 @@ class ArrayTable(Table):
         """Shape, dtype, and a checksum of the first and the last rows."""
         ends = (self.rows.array[:16], self.rows.array[-16:])
         return [self.name, self.count, self.columns, self.dtype, *(zlib.crc32(end.tobytes()) for end in ends)]
+
+
+class DeviceTable(ArrayTable):
+    """Rows in the memory of a CUDA device."""
+
+    # The passes need next to nothing beside the rows, and a launch costs as much as reading some megabytes.
+    chunk_bytes = 2 << 30
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__(rows)
+        self.place = rows.place
+
+    def load(self, first: int, last: int) -> Rows:
+        """Rows `first` to `last` in place."""
+        return self.read(first, last)
+
+    def fingerprint(self) -> list[Any]:
+        """Shape, dtype, and a checksum of the first and the last rows."""
+        last = max(self.count - 16, 0)
+        ends = (self.rows.part(0, 16), self.rows.part(last, self.count))
+        return [
+            self.name,
+            self.count,
+            self.columns,
+            self.dtype,
+            *(zlib.crc32(end.to_float64().tobytes()) for end in ends),
+        ]
 
 
 class MappedTable(ArrayTable):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast import device_stepping, kernels
+from nrc_fast import cuda_device, kernels
 from nrc_fast.linalg import FloatArray
 from nrc_fast.progress import Progress
 from nrc_fast.ufm.dynamics import Problems, divergence_message, run
@@ -213,7 +213,7 @@ def descend(
     >>> bool(run.history["distance"][0, -1] < 1e-9)
     True
     """
-    place = device_stepping.device_of(device, Y, covariance, weights, features)
+    place = cuda_device.device_of(device, Y, covariance, weights, features)
     steps = as_integer(steps, "steps")
     if steps < 0:
         msg = f"steps must be at least 0, got {steps}"
@@ -226,7 +226,7 @@ def descend(
         *(weights, features, bias, seed, feature_scale, weight_scale, dtype),
     )
     if place is not None:
-        given = tuple(map(device_stepping.on_host, given))
+        given = tuple(map(cuda_device.on_host, given))
     request = Request(*given, device=place)
     problems = make_problems(request)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast import kernels
-from nrc_fast.device_stepping import Device, DeviceDescentState
+from nrc_fast.cuda_device import CudaDevice
+from nrc_fast.device_stepping import DeviceDescentState
 from nrc_fast.linalg import FloatArray
 from nrc_fast.rows import Rows
 from nrc_fast.stepping import DescentState, padded_columns
@@ -49,7 +50,7 @@ class Request:
     feature_scale: float
     weight_scale: float | None
     dtype: str
-    device: Device | None  # None: the CPU
+    device: CudaDevice | None  # None: the CPU
 
 
 @dataclass(frozen=True, eq=False)
