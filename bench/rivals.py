@@ -6,6 +6,7 @@ A library that is not installed stays in the results, with the command that inst
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def contender(name: str, module: str, build: Callable[[Any], Callable[[], Any]],
         Further fields of the contender.
     """
     try:
-        library = importlib.import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what else could be installed
+            library = importlib.import_module(module)
     except ImportError:
         return Contender(name, absent=f"not installed: pip install {requirement(module)}", **more)
     return Contender(name, build(library), **more)
