@@ -44,9 +44,9 @@ class Hook:
         if self._given is not None:
             import torch
 
-            if getattr(torch.compiler, "is_exporting", bool)():
-                return  # what is exported is a copy
             if torch.compiler.is_compiling():
+                if getattr(torch.compiler, "is_exporting", bool)():
+                    return  # what is exported is a copy
                 for value in (*args, *kwargs.values()):
                     if isinstance(value, torch.Tensor):
                         torch.ops.nrc_fast.watched(value.detach(), self._witness, self._number)
