@@ -13,7 +13,6 @@ import numpy as np
 from nrc_fast import kernels
 from nrc_fast.distributed import Team
 from nrc_fast.evaluation import WRAPPERS, current_evaluation, unwrapped
-from nrc_fast.gathered import GatheredStatistics
 from nrc_fast.hooks import Hook
 from nrc_fast.layer_rows import POSITIONS, layer_rows
 from nrc_fast.libraries import require_library
@@ -43,9 +42,8 @@ def watch(
 ) -> Any:
     """Add up the statistics of what layers are given, from now on until `close` or the end of a ``with`` block.
 
-    A forward pre-hook reads the first tensor that the layer is called with, where it lies: no graph is kept, and
-    weights, gradients and random states are never touched. Copied is what pooling or a mask selects, and batches of
-    less than half a megabyte on the host, which wait until there is a megabyte to add up or somebody looks. On a CUDA
+    A forward pre-hook reads the first tensor that the layer is called with, where it lies: no graph is kept, nothing
+    is copied but what pooling or a mask selects, and weights, gradients and random states are never touched. On a CUDA
     device the pass does not wait for the sums, but for a mask it does, as that decides how many rows there are. Watches
     can be nested and know nothing of one another; what a `Monitor` or `measure_layers` runs is not seen, and copies of
     the model are not watched. In a model wrapped by DistributedDataParallel every process watches
@@ -79,7 +77,7 @@ def watch(
         As in `nrc_fast.FeatureStatistics`.
     nonfinite : {"skip", "raise"}
         "skip", the default here, counts rows with NaN or infinite values and leaves them out, as a diverging step
-        must not stop the training. "raise" adds every batch at once, so that the error comes in its own pass.
+        must not stop the training.
 
     Returns
     -------
@@ -317,7 +315,7 @@ class WatchedLayer(_Closing):
     def _add(self, H: Any, Y: Any) -> None:
         if self._statistics is None:
             n_targets = 0 if Y is None else (1 if Y.ndim == 1 else int(Y.shape[1]))
-            self._statistics = self._new_statistics(int(H.shape[1]), n_targets)
+            self._statistics = FeatureStatistics(int(H.shape[1]), n_targets=n_targets, **self._options)
         if Y is None and self._statistics.n_targets:
             msg = (
                 f"layer {self.name} was watched with targets and is now given a batch without them; call set_targets "
@@ -326,11 +324,6 @@ class WatchedLayer(_Closing):
             )
             raise ValueError(msg)
         self._statistics.update(H, Y)
-
-    def _new_statistics(self, d: int, n_targets: int) -> FeatureStatistics:
-        # An error of a batch that waits would come in another pass.
-        kind = GatheredStatistics if self._options["nonfinite"] == "skip" else FeatureStatistics
-        return kind(d, n_targets=n_targets, **self._options)
 
     # ---- for the user ----
 
@@ -409,7 +402,7 @@ class WatchedLayer(_Closing):
             msg = f"layer {self.name} was given nothing in any process of the group"
             raise RuntimeError(msg)
         if own is None:
-            self._statistics = self._new_statistics(int(sizes[0]), int(sizes[1]))
+            self._statistics = FeatureStatistics(int(sizes[0]), n_targets=int(sizes[1]), **self._options)
         self.statistics.all_reduce(group)
         return self
 

@@ -64,7 +64,7 @@ LAYERS = [
     *("ufm.refine", "ufm.deep", "ufm.predict", "ufm.geometry", "ufm.stability", "ufm.start", "ufm.trajectory"),
     *("ufm.dynamics", "ufm.setup", "ufm.descent", "ufm"),
     *("reading", "passes", "components", "placing", "planning", "report"),
-    *("collapse", "assembly", "measurement", "statistics", "gathered", "integrations", "integrations.dask"),
+    *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
     *("torch_device", "torch_gradients", "torch_library", "torch_ops"),
     *("evaluation", "layer_rows", "hooks", "tap", "history", "monitor", "integrations.loggers"),
     *("deep_nrc", "class_bounds", "class_metrics", "class_device", "classification", "dimension"),
