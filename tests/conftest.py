@@ -114,12 +114,14 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def set_threads() -> Iterator[Callable[[int], None]]:
-    """`kernels.set_thread_count`, undone after the test."""
-    from nrc_fast import kernels
+    """`kernels.set_thread_count`, undone after the test; few rows are shared out too."""
+    from nrc_fast import _cpu, kernels
 
-    before = kernels.thread_count()
+    before, least = kernels.thread_count(), _cpu.least_work()
+    _cpu.set_least_work(4e5)
     yield kernels.set_thread_count
     kernels.set_thread_count(before)
+    _cpu.set_least_work(least)
 
 
 @pytest.fixture

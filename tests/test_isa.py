@@ -89,6 +89,7 @@ from nrc_fast import kernels
 
 kernels.set_isa({isa!r})
 kernels.set_thread_count(3)
+kernels._cpu.set_least_work(4e5)
 rows = np.full((4000, 53), 5e-324)
 sums = kernels.gram(kernels.as_rows(rows, "H"))
 single = kernels.gram(kernels.as_rows(np.full((4000, 53), 1e-45, np.float32), "H"))

@@ -166,6 +166,7 @@ from nrc_fast import kernels
 from nrc_fast.kernels import Basis, as_rows, gram, residual
 
 kernels.set_thread_count(3)
+kernels._cpu.set_least_work(4e5)  # so that few rows are shared out
 rows = as_rows(np.random.default_rng(0).standard_normal((5000, 60)).astype(np.float32), "H")
 small_rows = as_rows(np.ones((250, 60)), "H")
 
@@ -236,6 +237,7 @@ def compute(seed):
     return gram(as_rows(rows, "H")).gram.tobytes()
 
 kernels.set_thread_count(2)
+kernels._cpu.set_least_work(4e5)
 alone = [compute(seed) for seed in range(6)]
 with multiprocessing.get_context("fork").Pool(3) as pool:
     assert pool.map(compute, range(6)) == alone

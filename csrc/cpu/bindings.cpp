@@ -283,6 +283,8 @@ PYBIND11_MODULE(_cpu, module) {
   module.def("release_pages", &release_pages, py::arg("address"), py::arg("size"));
   module.def("thread_count", &thread_count);
   module.def("set_thread_count", &set_thread_count, py::arg("count"));
+  module.def("least_work", &least_work);
+  module.def("set_least_work", &set_least_work, py::arg("operations"));
   module.def("supported_isas", &supported_isas);
   module.def("current_isa", [] { return std::string(current_kernels().name); });
   module.def("choose_isa", &choose_isa, py::arg("name"));

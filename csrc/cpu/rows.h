@@ -12,6 +12,7 @@
 
 #include "common/matrix.h"
 #include "cpu/buffer.h"
+#include "cpu/thread_pool.h"
 
 namespace nrc_fast {
 
@@ -32,8 +33,7 @@ inline Range share(std::int64_t count, int parts, int index) {
 
 // As many parts as there are threads, but none with so little work that waking a thread costs more.
 inline int parts_for(double operations, std::int64_t rows, int threads) {
-  constexpr double least = 4e5;
-  const double wanted = std::min({operations / least, static_cast<double>(rows), static_cast<double>(threads)});
+  const double wanted = std::min({operations / least_work(), static_cast<double>(rows), static_cast<double>(threads)});
   return std::max(1, static_cast<int>(wanted));
 }
 

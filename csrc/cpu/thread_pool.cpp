@@ -106,6 +106,7 @@ int available_processors() {
 }
 
 std::atomic<int> chosen_threads{0};
+std::atomic<double> chosen_work{1e7};
 
 }  // namespace
 
@@ -122,6 +123,10 @@ void set_thread_count(int count) {
   if (count < 1) throw std::invalid_argument("the number of threads is " + std::to_string(count) + "; give 1 or more");
   chosen_threads.store(count, std::memory_order_relaxed);
 }
+
+double least_work() { return chosen_work.load(std::memory_order_relaxed); }
+
+void set_least_work(double operations) { chosen_work.store(operations, std::memory_order_relaxed); }
 
 void parallel_for(int parts, const std::function<void(int)>& task) {
   if (parts <= 1) {
