@@ -297,13 +297,13 @@ def test_tensors_on_a_card_choose_it(emulated: Any, monkeypatch: pytest.MonkeyPa
     Y = targets()
     keywords = {"d": 4, "steps": 3, "lambda_W": 0.1, "lambda_H": 0.1, "lr": 0.05}
     found = descend(torch.from_numpy(Y).as_subclass(OnCard), **keywords)
-    assert asked == [1]
+    assert set(asked) == {1}  # to compute there, and to fetch the targets
+    asked.clear()
     np.testing.assert_array_equal(found.weights, descend(Y, device="cuda", **keywords).weights)
-    assert asked == [1, None]
     np.testing.assert_array_equal(found.features(), descend(Y, device="cuda:3", **keywords).features())
-    assert asked == [1, None, 3]
+    assert asked == [None, 3]
     descend(Y, device="cpu", **keywords)
-    assert asked == [1, None, 3]
+    assert asked == [None, 3]
 
 
 @pytest.mark.parametrize("name", ["mps", "cuda:x", "meta", "cuda:-1"])
