@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast import kernels
-from nrc_fast.bounds import SINGLE_EPSILON
+from nrc_fast.bounds import FAST_ROUNDING, SINGLE_EPSILON, TENSOR_CORE_ROUNDING
 from nrc_fast.class_bounds import cdnv_bound, duality_bounds, simplex_bounds, variability_bounds
 from nrc_fast.class_device import ClassRows, decisions_on_device
 from nrc_fast.class_metrics import ClassReport, cdnv, duality, simplex, variability
@@ -34,6 +34,8 @@ CHUNK_ROWS = 4096
 
 # What is added up over parts.
 ADDITIVE = ("counts", "sums", "energies", "gram", "reads")
+# What is read: rows whose products were float32 on the CPU, or of a CUDA device's precision, and the chunks of all.
+READS = ("single", "device", "fast", "chunks")
 
 
 class ClassStatistics:
@@ -84,7 +86,7 @@ class ClassStatistics:
             "sums": np.zeros((n_classes, d)),
             "energies": np.zeros(n_classes),
             "gram": np.zeros((d, d)),
-            "reads": np.zeros(2),  # rows whose products were float32, and chunks
+            "reads": np.zeros(len(READS)),
         }
 
     @property
@@ -153,7 +155,7 @@ class ClassStatistics:
         state["energies"][present] += np.add.reduceat(np.einsum("ij,ij->i", values, values), starts)
         is_double = rows.is_double or self.precision == "highest"
         factors = values if is_double else values.astype(np.float32)
-        state["reads"] += [0.0 if is_double else len(values), 1.0]
+        state["reads"] += _reads("double" if is_double else "single", len(values))
         state["gram"] += kernels.gram(kernels.as_rows(factors, "H"), precision=self.precision).gram
         return bad
 
@@ -168,6 +170,8 @@ class ClassStatistics:
         state["sums"][present] += members.sums()
         state["energies"][present] += members.energies()
         is_double = rows.is_double or self.precision == "highest"
+        kind = "double" if is_double else "fast" if self.precision == "fast" else "device"
+        state["reads"] += _reads(kind, rows.count)
         state["gram"] += members.gram(is_double=is_double, precision=self.precision)
 
     # ---- parts of the rows ----
@@ -275,16 +279,24 @@ class ClassStatistics:
 
     # ---- accuracy ----
 
-    def _rounding(self, unit: float) -> float:
+    def _rounding(self, *kinds: str) -> float:
         """Bound of the rounding of a sum of squares relative to it, as in `nrc_fast.moments`."""
-        chunks = float(self._state["reads"][1])
-        return unit * math.sqrt(block_rows()) + EPSILON / 2 * (CHUNK_ROWS / block_rows() + chunks)
+        walk = math.sqrt(block_rows())
+        within = {
+            "double": EPSILON / 2 * walk,
+            "single": SINGLE_EPSILON * walk,
+            "device": TENSOR_CORE_ROUNDING,
+            "fast": FAST_ROUNDING,
+        }
+        read = dict(zip(READS, self._state["reads"].tolist(), strict=True))
+        largest = max(within[kind] for kind in kinds if kind == "double" or read[kind])
+        return largest + EPSILON / 2 * (CHUNK_ROWS / block_rows() + float(read["chunks"]))
 
     @property
     def within_error(self) -> float:
         """Bound of the norm of the error of `within_covariance`: of the sum, and twice of the means' squares."""
-        unit = SINGLE_EPSILON if self._state["reads"][0] else EPSILON / 2
-        return 3.0 * self._rounding(unit) * float(self._state["energies"].sum()) / self.count
+        rounding = self._rounding("double", "single", "device", "fast")
+        return 3.0 * rounding * float(self._state["energies"].sum()) / self.count
 
     @property
     def mean_error(self) -> float:
@@ -292,7 +304,7 @@ class ClassStatistics:
         differences = self._state["shifts"] - self._state["shifts"][0] + self._offsets()
         spread = float(np.sqrt(np.max(self._state["energies"] / self._state["counts"])))
         largest = float(np.max(np.linalg.norm(differences, axis=1)))
-        return 2.0 * self._rounding(EPSILON / 2) * spread + 8.0 * EPSILON * largest
+        return 2.0 * self._rounding("double") * spread + 8.0 * EPSILON * largest
 
     # ---- metrics ----
 
@@ -340,7 +352,7 @@ class ClassStatistics:
     def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
         """Variances are sums of float64 squares around a shift near the mean."""
         variances, counts = self.class_variances, self._state["counts"]
-        errors = 3.0 * self._rounding(EPSILON / 2) * self._state["energies"] / counts
+        errors = 3.0 * self._rounding("double") * self._state["energies"] / counts
         with np.errstate(divide="ignore", invalid="ignore"):
             factors = counts / (counts - 1.0)
         return {
@@ -476,3 +488,8 @@ def _shifted_to(state: dict[str, FloatArray], shifts: FloatArray) -> dict[str, F
         "gram": state["gram"] + np.tril(half.T @ delta + delta.T @ half),
         "reads": state["reads"],
     }
+
+
+def _reads(kind: str, rows: int) -> FloatArray:
+    """A chunk of rows of one kind, as an array that adds up."""
+    return np.array([rows if name == kind else float(name == "chunks") for name in READS], dtype=np.float64)

@@ -73,11 +73,14 @@ class DeviceParts:
         self._shift = (features.device, first_mean(features, SHIFT_ROWS), target_shift)
 
     def fetch_shift(self) -> Shifts:
-        """The shifts of features and targets, which the host now knows."""
+        """The shifts of features and targets."""
         assert self._shift is not None
         device, shift, target_shift = self._shift
-        self._shift = None
         return device.fetch(shift), device.fetch(target_shift)
+
+    def forget_shift(self) -> None:
+        """Leave the shifts to the host, which knows them now."""
+        self._shift = None
 
     # ---- sums ----
 

@@ -221,6 +221,9 @@ class _CenteredUnitGram(Sums):
         return {"gram": self.gram, "column_sums": self.column_sums}
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
+        if "column_sums" not in arrays:
+            msg = "the checkpoint was written by an earlier version in the middle of this pass; remove it to start anew"
+            raise ValueError(msg)
         self.gram, self.column_sums = arrays["gram"], arrays["column_sums"]
 
 

@@ -160,6 +160,7 @@ class ShiftedSums(Sums):
         """Those of features and targets; a device that alone knows them is waited for."""
         if self._parts.has_shift:
             self._set_shift(*self._parts.fetch_shift())
+            self._parts.forget_shift()
         state = self._state
         return np.concatenate([state["shift"], state["target_shift"]]) if "shift" in state else None
 
@@ -189,15 +190,14 @@ class ShiftedSums(Sums):
         placed = beside(targets, features)
         if not self._has_shift:
             self.begin(chunk, None)
-        is_on_device = isinstance(features, DeviceRows)
-        if chunk.skipped and (is_on_device or features.count == 0):
-            counts = self._state["counts"] + counted(skipped=chunk.skipped)
-            self._replace(self._state | {"counts": counts}, keeps_parts=True)
-        if features.count == 0:
-            return
-        if isinstance(features, DeviceRows):
+        if isinstance(features, DeviceRows) and features.count:
+            self._changed()
             self._parts.add(features, placed, self._host_shifts, skips=self.skips_on_device)
             self._changed()
+        if isinstance(features, DeviceRows) or features.count == 0:
+            if chunk.skipped:
+                counts = self._state["counts"] + counted(skipped=chunk.skipped)
+                self._replace(self._state | {"counts": counts}, keeps_parts=True)
             return
         shift, target_shift = self._host_shifts()
         has_unit_gram = self.unit_rows and self.products
@@ -266,6 +266,11 @@ class ShiftedSums(Sums):
         ValueError
             Something is missing, has another shape or is not finite.
         """
+        arrays = dict(arrays)
+        for name, known in (("counts", COUNTS), ("magnitudes", MAGNITUDES)):
+            # What was saved before devices added up has no counts of theirs.
+            if name in arrays and arrays[name].ndim == 1 and len(arrays[name]) < len(known):
+                arrays[name] = np.pad(arrays[name], (0, len(known) - len(arrays[name])))
         shapes = {name: array.shape for name, array in self._state.items() if name in ADDITIVE}
         if "shift" in arrays:
             shapes |= {"shift": (self.d,), "target_shift": (self.n_targets,)}

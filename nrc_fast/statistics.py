@@ -7,14 +7,11 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nrc_fast import kernels
 from nrc_fast.assembly import Assembly, Head
 from nrc_fast.checkpoint import load_arrays
 from nrc_fast.collapse import require_tolerance
 from nrc_fast.conventions import Convention, resolve_convention
-from nrc_fast.counts import COUNTS, MAGNITUDES
 from nrc_fast.distributed import Team
 from nrc_fast.linalg import FloatArray
 from nrc_fast.moments import Moments
@@ -138,6 +135,7 @@ class FeatureStatistics(Moments):
             if features.is_on_device:
                 self.add_chunk(chunk)  # and nothing waits
                 return self
+            self.check()  # what a device has refused is told before anything is added
             if skips and not self._has_shift:
                 chunk = chunk.finite()  # the shift comes from rows that are kept
             add_finite(self, chunk, skips=skips)
@@ -275,9 +273,5 @@ class FeatureStatistics(Moments):
             nonfinite=header["options"].get("nonfinite", "raise"),
         )
         statistics._is_total = header["options"].get("is_total", False)
-        if header["format"] == 1:  # without what devices add up
-            sizes = {"counts": len(COUNTS), "magnitudes": len(MAGNITUDES)}
-            for name, size in sizes.items():
-                arrays[name] = np.pad(arrays[name], (0, max(size - len(arrays[name]), 0)))
         statistics.restore(arrays)
         return statistics

@@ -65,7 +65,7 @@ def assert_same(found: nrc.FeatureStatistics, expected: nrc.FeatureStatistics, u
 def test_a_gram_is_put_onto_another(on: Any) -> None:
     H, _ = draw(21)
     start, unit_start = np.random.default_rng(0).standard_normal((2, 7, 7))
-    rows = kernels.as_rows(on(H), "H")
+    rows = kernels.rows_in_place(on(H), "H")
     alone = kernels.gram(rows, unit="raw")
     found = kernels.gram(rows, unit="raw", onto=start, unit_onto=unit_start)
     assert found.gram.tobytes() == (start + alone.gram).tobytes()
@@ -197,6 +197,17 @@ def test_squares_beyond_float64_are_refused_and_the_others_kept(on: Any) -> None
         nrc.FeatureStatistics(7).update(on(H * 1e-200)).report(n=2)
     constant = nrc.FeatureStatistics(7).update(on(np.full((20, 7), 1e-200))).report(n=2)
     assert np.isnan(constant.stable_rank)
+
+
+def test_a_batch_of_the_host_is_not_added_when_it_tells_what_a_device_refused(on: Any) -> None:
+    H, _ = draw(22)
+    broken = H.copy()
+    broken[3, 0] = np.nan
+    statistics = nrc.FeatureStatistics(7).update(on(H)).update(on(broken))
+    with pytest.raises(NonFiniteRowsError, match="batch 1"):
+        statistics.update(H)
+    assert statistics.count == 90
+    assert statistics.update(H).count == 180
 
 
 # ---- parts ----
@@ -360,12 +371,29 @@ def test_classes_are_measured_as_on_the_cpu(on: Any, dtype: type, monkeypatch: p
         nrc.measure_classes([(on(H[:50]), labels[:50]), (on(H[50:]), labels[50:])], W=W, b=b),
     ):
         for name, value in found.to_dict().items():
+            if name == "bounds":
+                continue  # of another arithmetic
             assert value == pytest.approx(expected[name], rel=1e-9 if dtype is np.float64 else 1e-5, abs=1e-12), name
     H[7, 2] = np.nan
     with pytest.raises(NonFiniteRowsError, match="the first is row 7"):
         nrc.measure_classes(on(H), labels)
     skipping = nrc.ClassStatistics(6, 3, nonfinite="skip").update(on(H), labels)
     assert (skipping.count, skipping.skipped) == (79, 1)
+
+
+@pytest.mark.parametrize("precision", ["high", "fast"])
+def test_bounds_of_classes_know_the_rounding_of_the_device(on: Any, precision: str) -> None:
+    rng = np.random.default_rng(17)
+    labels = np.arange(120) % 3
+    H = (3.0 * rng.standard_normal((3, 6))[labels] + rng.standard_normal((120, 6))).astype(np.float32)
+    found = nrc.ClassStatistics(6, 3, precision=precision).update(on(H), labels)
+    exact = nrc.ClassStatistics(6, 3, precision="highest").update(H, labels)
+    error = np.linalg.norm(found.within_covariance - exact.within_covariance)
+    assert error <= found.within_error + exact.within_error
+    assert found.within_error >= 2.0**-24 * np.trace(exact.within_covariance)
+    report, truth = found.report(), exact.report()
+    for name, bound in report.bounds.items():
+        assert abs(getattr(report, name) - getattr(truth, name)) <= bound + truth.bounds[name], name
 
 
 # ---- calls of the kernels ----

@@ -402,6 +402,16 @@ def test_a_gram_is_put_onto_another(arrays: Any, set_threads: SetThreads, count:
     assert start.tobytes() + unit_start.tobytes() == kept
 
 
+@pytest.mark.parametrize("count", [0, 1, 256, 257, 400, 512, 513])
+def test_wide_rows_in_one_thread(arrays: Any, set_threads: SetThreads, count: int) -> None:
+    """Several blocks are packed at a time, or one, or none."""
+    set_threads(1)
+    features = arrays.normal((count, 1500), "float32", seed=count)
+    sums = gram(as_rows(features, "H"), unit="raw")
+    arrays.gram_reference(features, unit="raw").check(sums, f"{count} rows")
+    assert sums.energy == pytest.approx(np.square(features, dtype=np.float64).sum(), rel=2.0**-22)
+
+
 def test_what_a_gram_is_put_onto_must_fit() -> None:
     with pytest.raises(ValueError, match=r"onto has shape \(2, 3\); \(3, 3\) is expected"):
         gram(as_rows(np.ones((4, 3)), "H"), onto=np.zeros((2, 3)))

@@ -276,6 +276,17 @@ def test_bad_rows_are_named_by_shard_and_row(tmp_path: Path) -> None:
     assert found.nrc2 == pytest.approx(wanted.nrc2, rel=1e-12)
 
 
+def test_a_chunk_of_wide_rows_may_be_skipped_as_a_whole() -> None:
+    H, Y, _ = draw(21, 48, 1600, 2)
+    H[16:32] = np.nan
+    kept = np.isfinite(H).all(axis=1)
+    options = {"convention": "id25", "chunk_rows": 16}
+    found = nrc.measure(H, Y, nonfinite="skip", **options)
+    wanted = nrc.measure(H[kept], Y[kept], **options)
+    assert (found.samples, found.skipped_rows) == (32, 16)
+    assert found.nrc1 == pytest.approx(wanted.nrc1, rel=1e-12)
+
+
 def test_shards_of_other_widths_or_dtypes_are_named(tmp_path: Path) -> None:
     H, _, _ = draw(10, 60, 6, 2)
     pattern = shards(tmp_path, "H", H, [20, 40])

@@ -57,13 +57,13 @@ struct Geometry {
 
   std::int64_t blocks_together(std::int64_t rows) const {
     const std::int64_t needed = round_up(rows, gram_block_rows) / gram_block_rows;
-    return tile_bytes() <= cached_tile_bytes ? 1 : std::min(needed, most_blocks);
+    return tile_bytes() <= cached_tile_bytes ? 1 : std::clamp<std::int64_t>(needed, 1, most_blocks);
   }
 };
 
 // Scratch and sums of the rows that are packed together.
 struct Workspace {
-  // `tiles` of each Gram: all of them, or one after the other if there are no more rows than are packed together.
+  // `tiles` of each Gram: all of them, or one after the other if there is a single block of rows.
   Workspace(const Geometry& g, const GramRequest& request, std::int64_t tile_count)
       : packed(g.blocks * g.packed_block_bytes(), Contents::anything),
         block_sums(g.blocks * g.padded * g.kernels.element_size),
@@ -126,8 +126,8 @@ class GramPass {
     const double operations =
         static_cast<double>(features.rows) * static_cast<double>(g_.columns) * static_cast<double>(g_.columns + 1);
     const int parts = parts_for(operations, features.rows, thread_count());
-    // What is packed once needs no memory for its tiles.
-    is_direct_ = parts == 1 && features.rows <= g_.most_rows();
+    // A single block of rows needs no memory for its tiles.
+    is_direct_ = parts == 1 && features.rows <= gram_block_rows;
     const bool is_private = parts == 1 || parts * g_.tile_bytes() <= private_tile_bytes;
     std::vector<Workspace> spaces;
     for (int p = 0; p < (is_private ? parts : 1); ++p) {

@@ -7,8 +7,8 @@ namespace nrc_fast {
 
 // With s the shift and t the target shift (null: zero), writes to the given float64 arrays
 //   gram         d x d   gram_onto + lower triangle of sum (h - s)(h - s)^T
-//   unit_gram    d x d   unit_gram_onto + the same of sum u u^T, u = x / ||x||, x = h or, if unit_rows_are_shifted, h -
-//   s
+//   unit_gram    d x d   unit_gram_onto + the same of sum u u^T with u = x / ||x||, x = h, or h - s if
+//                        unit_rows_are_shifted
 // and adds to
 //   column_sums  d       sum (h - s)
 //   cross        n x d   sum (y - t)(h - s)^T
