@@ -88,9 +88,9 @@ def test_checkpoints_hold_no_copies(tmp_path: Path) -> None:
     checkpoint = Checkpoint(path, {"source": "H"}, 0.0)
     tracemalloc.start()
     try:
-        checkpoint.record(0, "statistics", 7, first, is_finished=True, now=False)
+        checkpoint.record(0, "statistics", 7, lambda: first, is_finished=True, now=False)
         for chunks in range(1, 4):
-            checkpoint.record(1, "residuals", chunks, second, is_finished=False, now=False)
+            checkpoint.record(1, "residuals", chunks, lambda: second, is_finished=False, now=False)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -498,6 +498,7 @@ def test_the_largest_stable_learning_rate(reference: Any, rates: Any, momentum: 
 
 def test_interruption_is_heard() -> None:
     Y = start_of(50, 3, 6)[0]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where pytest runs in the background
     timer = threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT))
     timer.start()
     started = time.monotonic()
@@ -505,6 +506,7 @@ def test_interruption_is_heard() -> None:
         descend(Y, d=64, steps=10**8, lambda_W=0.1, lambda_H=0.1, lr=1e-3, seed=np.arange(16))
     assert time.monotonic() - started < 30
     timer.join()
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
