@@ -13,7 +13,7 @@ __all__ = ["Contender", "Pass", "Problem", "Settings", "measure", "time_all"]
 # Shorter calls are repeated until this many seconds have passed, and the mean counts as one run.
 LEAST_SECONDS = 5e-3
 # Threads of BLAS and OpenMP libraries wait actively for some time after a call: not at the cost of the next one.
-PAUSE_SECONDS = 0.04
+PAUSE_SECONDS = 0.15
 # What a median needs, unless one run takes longer than all of them should.
 LEAST_RUNS = 3
 OURS = "nrc_fast"

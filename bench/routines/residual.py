@@ -67,7 +67,8 @@ def problem(case: Case) -> Problem:
         facts=case.facts(),
         passes=[Pass(flops, size, "float64" if case.dtype == "float64" else "float32")],
         plain=lambda: plain_nrc1(as_wide(H), vectors),
-        tiny=1e-12,
+        # Arithmetic in float32 rounds the basis first, which the plain form may or may not be lucky with.
+        tiny=1e-12 if case.dtype == "float64" else 2.0**-24,
     )
 
 
