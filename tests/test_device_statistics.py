@@ -31,8 +31,9 @@ def on(request: pytest.FixtureRequest, neighbour: Any, monkeypatch: pytest.Monke
 def fetches(on: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the elements of every copy from the device to the host."""
     found: list[int] = []
-    for kind in {cuda_device.CudaDevice, type(cuda_device.tensor_device(on(np.zeros((1, 1)))))}:
-        fetch = kind.fetch
+    kinds = {cuda_device.CudaDevice, type(cuda_device.tensor_device(on(np.zeros((1, 1)))))}
+    # All of them before any is replaced: one inherits from the other.
+    for kind, fetch in [(kind, kind.fetch) for kind in kinds]:
 
         def counting(self: Any, tensor: Any, fetch: Any = fetch) -> Any:
             found.append(tensor.numel())
