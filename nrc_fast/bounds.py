@@ -18,6 +18,7 @@ __all__ = [
     "SINGLE_EPSILON",
     "TENSOR_CORE_ROUNDING",
     "angle_bound",
+    "block_rounding",
     "cka_bound",
     "effective_rank_bound",
     "readout_bound",
@@ -38,6 +39,32 @@ SINGLE_EPSILON = 2.0**-24
 TENSOR_CORE_ROUNDING = 512 / 8 * 2.0**-24
 # The same where rows are first rounded to bfloat16, 2^-9 of each factor.
 FAST_ROUNDING = 2.0**-8 + TENSOR_CORE_ROUNDING
+
+
+def block_rounding(kind: str, rows: int) -> float:
+    """Relative error of a sum of squares over a block of rows, before it is added to others in float64.
+
+    Statistical, sqrt(rows) units, but not where tensor cores truncate.
+
+    Parameters
+    ----------
+    kind : {"double", "single", "device", "fast"}
+        Products in float64, in float32 on the CPU, and on a CUDA device with that precision.
+    rows : int
+        Of a block of the CPU.
+
+    Examples
+    --------
+    >>> block_rounding("single", 256) == 16 * SINGLE_EPSILON
+    True
+    """
+    walk = math.sqrt(rows)
+    return {
+        "double": EPSILON / 2 * walk,
+        "single": SINGLE_EPSILON * walk,
+        "device": TENSOR_CORE_ROUNDING,
+        "fast": FAST_ROUNDING,
+    }[kind]
 
 
 def angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:

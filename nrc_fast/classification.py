@@ -6,7 +6,6 @@ Published code disagrees here as well; every variant has a name of its own, see
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast import kernels
-from nrc_fast.bounds import FAST_ROUNDING, SINGLE_EPSILON, TENSOR_CORE_ROUNDING
+from nrc_fast.bounds import block_rounding
 from nrc_fast.class_bounds import cdnv_bound, duality_bounds, simplex_bounds, variability_bounds
 from nrc_fast.class_device import ClassRows, decisions_on_device
 from nrc_fast.class_metrics import ClassReport, cdnv, duality, simplex, variability
@@ -281,15 +280,8 @@ class ClassStatistics:
 
     def _rounding(self, *kinds: str) -> float:
         """Bound of the rounding of a sum of squares relative to it, as in `nrc_fast.moments`."""
-        walk = math.sqrt(block_rows())
-        within = {
-            "double": EPSILON / 2 * walk,
-            "single": SINGLE_EPSILON * walk,
-            "device": TENSOR_CORE_ROUNDING,
-            "fast": FAST_ROUNDING,
-        }
         read = dict(zip(READS, self._state["reads"].tolist(), strict=True))
-        largest = max(within[kind] for kind in kinds if kind == "double" or read[kind])
+        largest = max(block_rounding(kind, block_rows()) for kind in kinds if kind == "double" or read[kind])
         return largest + EPSILON / 2 * (CHUNK_ROWS / block_rows() + float(read["chunks"]))
 
     @property

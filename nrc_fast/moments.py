@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nrc_fast.bounds import FAST_ROUNDING, SINGLE_EPSILON, TENSOR_CORE_ROUNDING
+from nrc_fast.bounds import block_rounding
 from nrc_fast.counts import MAGNITUDES
 from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, eigh_descending
 from nrc_fast.shifted_sums import ShiftedSums, block_rows
@@ -118,18 +118,10 @@ class Moments(ShiftedSums):
     def _rounding(self, kind: str) -> float:
         """Bound of the rounding of a sum of squares, relative to the sum.
 
-        Statistical within a block of B rows, sqrt(B) units, but not where tensor cores truncate; over blocks and
-        parts, added in float64, the worst case.
+        `bounds.block_rounding` within a block; over blocks and parts, added in float64, the worst case.
         """
         blocks, parts = self._count("blocks"), max(self._count("parts"), 1)
-        walk = math.sqrt(block_rows())
-        within = {
-            "double": EPSILON / 2 * walk,
-            "single": SINGLE_EPSILON * walk,
-            "device": TENSOR_CORE_ROUNDING,
-            "fast": FAST_ROUNDING,
-        }
-        return within[kind] + EPSILON / 2 * (blocks / parts + parts)
+        return block_rounding(kind, block_rows()) + EPSILON / 2 * (blocks / parts + parts)
 
     def _magnitude(self, name: str) -> float:
         return float(self._settled["magnitudes"][MAGNITUDES.index(name)])
