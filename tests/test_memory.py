@@ -52,7 +52,7 @@ def write_columns(path: Path, rows: int, block: Any, _: int) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peaks in /proc")
 @pytest.mark.parametrize(
     ("kind", "chunk_rows", "memory"),
-    [("zarr", 1 << 14, 32 << 20), ("zarr", 1 << 17, 96 << 20), ("parquet", 0, 64 << 20)],
+    [("zarr", 1 << 14, 32 << 20), ("zarr", 1 << 17, 144 << 20), ("parquet", 0, 64 << 20)],
 )
 def test_files_are_decoded_within_the_memory(kind: str, chunk_rows: int, memory: int, tmp_path: Path) -> None:
     write, key = {"zarr": (write_zarr, "h"), "parquet": (write_columns, "h_*")}[kind]

@@ -23,7 +23,8 @@ METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
 # Of rows that zarr is asked for at a time. It holds them as they are stored, decoded, and in the array that it gives.
 PIECE_BYTES = 4 << 20
 COPIES = 3
-# What glibc maps apart and gives back at once. What is smaller it keeps for the thread that has freed it.
+# What glibc maps apart and gives back at once. What is smaller it keeps for the thread that has freed it: a block as it
+# is stored, at the worst as large as its rows, and decoded.
 MAPPED_APART_BYTES = 32 << 20
 
 
@@ -172,7 +173,7 @@ class _ArrayTable(BlockTable):
     def held_bytes(self) -> int:
         """The block that is kept, a piece in the hands of zarr, and what its threads have freed."""
         block = min(self.block_rows, self.count) * self.row_bytes
-        freed = _thread_count() * block if block <= MAPPED_APART_BYTES else 0
+        freed = 2 * _thread_count() * block if block <= MAPPED_APART_BYTES else 0
         return super().held_bytes + COPIES * min(self._piece_rows, self.count) * self.row_bytes + freed
 
     @property
