@@ -8,56 +8,88 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-__all__ = ["Hook"]
+from nrc_fast.libraries import require_library
+
+__all__ = ["Hook", "LayerHook"]
 
 _NUMBERS = itertools.count()
-_HOOKS: WeakValueDictionary[int, Hook] = WeakValueDictionary()
+_HOOKS: WeakValueDictionary[int, LayerHook] = WeakValueDictionary()
 
 
 class Hook:
-    """A forward pre-hook with keywords; in copies of a layer, in memory or in a file, it does nothing.
+    """A forward pre-hook with keywords; in copies of a module, in memory or in a file, it does nothing.
 
     Parameters
     ----------
     called : callable, optional
-        Is given the module, its arguments and its keywords, as they are; compiled graphs break where it is called.
-    given : callable, optional
-        In compiled graphs, called instead with the first tensor that the layer is given, detached. It stands in the
-        graph as one operator: what the compiler fuses, and the random numbers that it draws, are those of the model.
+        Is given the module, its arguments and its keywords; compiled graphs break where it is called.
     """
 
-    def __init__(self, called: Callable[..., None] | None = None, given: Callable[[Any], None] | None = None) -> None:
+    def __init__(self, called: Callable[..., None] | None = None) -> None:
         self._called = called
-        self._given = given
-        self._number = next(_NUMBERS)
-        if given is not None:
-            import torch
-
-            _register_operator()
-            self._witness = torch.zeros(1, dtype=torch.int64, device="cpu")
-            _HOOKS[self._number] = self
 
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Called by the layer."""
-        if self._called is None:
-            return
-        if self._given is not None:
-            import torch
-
-            if torch.compiler.is_compiling():
-                if getattr(torch.compiler, "is_exporting", bool)():
-                    return  # what is exported is a copy
-                for value in (*args, *kwargs.values()):
-                    if isinstance(value, torch.Tensor):
-                        torch.ops.nrc_fast.watched(value.detach(), self._witness, self._number)
-                        return
-        self._called(module, args, kwargs)
+        """Called by the module."""
+        if self._called is not None:
+            self._called(module, args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
         return Hook()
 
     def __reduce__(self) -> tuple[type[Hook], tuple[()]]:
         return Hook, ()
+
+
+class LayerHook(Hook):
+    """Hands on the first tensor that a layer is given, or None; compiled graphs hold it as one operator.
+
+    What the compiler fuses, and the random numbers that it draws, are then those of the model.
+
+    Parameters
+    ----------
+    is_due : callable
+        Called in every pass that runs eagerly: whether `read` is to be. It stays out of compilers' way by being
+        short, as to be called behind their back takes as long as all the rest.
+    read : callable
+        Is given the tensor of a pass that is due.
+    take : callable
+        Is given the tensor of every pass of a compiled graph, detached.
+    """
+
+    def __init__(self, is_due: Callable[[], bool], read: Callable[[Any], None], take: Callable[[Any], None]) -> None:
+        torch = require_library("torch", "torch")
+        super().__init__()
+        self._is_due = is_due
+        self._read = torch.compiler.disable(read)
+        self._take = torch.compiler.disable(take)
+        self._number = next(_NUMBERS)
+        _register_operator()
+        self._witness = torch.zeros(1, dtype=torch.int64, device="cpu")
+        _HOOKS[self._number] = self
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called by the layer."""
+        del module
+        import torch
+
+        if not torch.compiler.is_compiling():
+            if self._is_due():
+                self._read(_first_tensor(torch, args, kwargs))
+            return
+        if getattr(torch.compiler, "is_exporting", bool)():
+            return  # what is exported is a copy
+        values = _first_tensor(torch, args, kwargs)
+        if values is None:
+            self._take(None)
+        else:
+            torch.ops.nrc_fast.watched(values.detach(), self._witness, self._number)
+
+
+def _first_tensor(torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor):
+            return value
+    return None
 
 
 @functools.cache
@@ -72,7 +104,7 @@ def _register_operator() -> None:
     def watched(values: Any, witness: Any, number: int) -> None:
         del witness
         hook = _HOOKS.get(number)
-        if hook is not None and hook._given is not None:
-            hook._given(values)
+        if hook is not None:
+            hook._take(values)
 
     watched.register_fake(lambda *_: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from nrc_fast.cuda_device import is_on_device, placed_beside
@@ -57,7 +58,7 @@ def layer_rows(
     """
     import torch
 
-    if values.device.type != "cpu" and not is_on_device(values):
+    if not (values.is_cpu or is_on_device(values)):
         msg = (
             f"layer {name} is given a tensor on {values.device}, for which nrc_fast has no kernels; run the model on "
             "the CPU or on a CUDA device, or add up H.cpu() with nrc_fast.FeatureStatistics: tensors are not moved "
@@ -69,12 +70,14 @@ def layer_rows(
         raise ValueError(msg)
     if values.ndim == 1:
         values = values[None]
-    is_map = _is_map(torch, layer, values, name)
+    is_map = _is_map(layer, values, name)
     if is_map and values.ndim == layer_rank(layer):
         values = values[None]  # a map without a batch axis
     if is_map:
         values = values.movedim(1, -1)
     each = positions == "each" or (positions is None and not is_map)
+    if values.ndim == 2 and mask is None:
+        return values, None if targets is None else _target_rows(torch, targets, values, values.shape[:1], name)
     kept = None if mask is None else _checked_mask(torch, mask, values, name)
     if values.ndim == 2 or each:
         Y = None if targets is None else _target_rows(torch, targets, values, values.shape[:-1], name)
@@ -84,7 +87,10 @@ def layer_rows(
     return H, None if targets is None else _target_rows(torch, targets, values, values.shape[:1], name)
 
 
-def _layers_of_maps(torch: Any) -> tuple[type, ...]:
+@functools.cache
+def _layers_of_maps() -> tuple[type, ...]:
+    import torch
+
     modules = torch.nn.modules
     return (
         modules.conv._ConvNd,
@@ -108,9 +114,9 @@ CHANNELS = ("in_channels", "num_features", "num_channels")
 WIDTHS = ("in_features", "normalized_shape", "embed_dim", "input_size")
 
 
-def _is_map(torch: Any, layer: Any, values: Any, name: str) -> bool:
+def _is_map(layer: Any, values: Any, name: str) -> bool:
     """Whether a layer is given maps; a module that holds layers is asked for the first of them that fits."""
-    kinds = _layers_of_maps(torch)
+    kinds = _layers_of_maps()
     if isinstance(layer, kinds) or values.ndim < 3:
         return isinstance(layer, kinds)
     for part in layer.modules():
@@ -163,7 +169,8 @@ def _mean(torch: Any, values: Any, kept: Any) -> Any:
 
 def _target_rows(torch: Any, targets: Any, values: Any, leading: Any, name: str) -> Any:
     """Targets with one row for each row of features."""
-    Y = placed_beside(torch.as_tensor(targets).detach(), values)
+    Y = targets if isinstance(targets, torch.Tensor) else torch.as_tensor(targets)
+    Y = placed_beside(Y.detach() if Y.requires_grad else Y, values)
     leading = tuple(leading)
     if Y.ndim not in (len(leading), len(leading) + 1) or tuple(Y.shape[: len(leading)]) != leading:
         msg = (
@@ -171,4 +178,6 @@ def _target_rows(torch: Any, targets: Any, values: Any, leading: Any, name: str)
             "of these is expected"
         )
         raise ValueError(msg)
+    if len(leading) == 1:
+        return Y
     return Y.reshape(-1) if Y.ndim == len(leading) else Y.reshape(-1, Y.shape[-1])

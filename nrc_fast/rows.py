@@ -287,15 +287,19 @@ def checked_tensor(tensor: Any, name: str, vector_is_column: bool) -> tuple[Any,
     dtype = str(tensor.dtype).removeprefix("torch.")
     _check_dtype(dtype, name)
     is_vector = _check_shape(tensor.shape, name, vector_is_column)
-    if tensor.device.type == "meta" or (tensor.numel() > 0 and tensor.data_ptr() == 0):
+    if tensor.is_meta or (tensor.numel() > 0 and tensor.data_ptr() == 0):
         msg = f"{name} is a {type(tensor).__name__} without memory of its own; give a materialised one (tensor.clone())"
         raise TypeError(msg)
-    tensor = tensor.detach().resolve_neg()
+    # Each of these costs a small batch microseconds.
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
     return tensor[:, None] if is_vector else tensor, dtype
 
 
 def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
-    if tensor.layout is _torch().strided and tensor.device.type != "cpu":
+    if not tensor.is_cpu and tensor.layout is _torch().strided:
         msg = (
             f"{name} lies on {tensor.device}, and nrc_fast has no kernels for it there; "
             f"move it to the CPU ({name}.cpu()), it is never moved behind your back"

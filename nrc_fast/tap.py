@@ -13,7 +13,8 @@ import numpy as np
 from nrc_fast import kernels
 from nrc_fast.distributed import Team
 from nrc_fast.evaluation import WRAPPERS, current_evaluation, unwrapped
-from nrc_fast.hooks import Hook
+from nrc_fast.gathering import GatheredRows
+from nrc_fast.hooks import Hook, LayerHook
 from nrc_fast.layer_rows import POSITIONS, layer_rows
 from nrc_fast.libraries import require_library
 from nrc_fast.report import Report
@@ -42,14 +43,15 @@ def watch(
 ) -> Any:
     """Add up the statistics of what layers are given, from now on until `close` or the end of a ``with`` block.
 
-    A forward pre-hook reads the first tensor that the layer is called with, where it lies: no graph is kept, nothing
-    is copied but what pooling or a mask selects, and weights, gradients and random states are never touched. On a CUDA
-    device the pass does not wait for the sums, but for a mask it does, as that decides how many rows there are. Watches
-    can be nested and know nothing of one another; what a `Monitor` or `measure_layers` runs is not seen, and copies of
-    the model are not watched. In a model wrapped by DistributedDataParallel every process watches
-    its own rows; `all_reduce` adds them up. Under torch.compile the watch must begin before the first call of the
-    compiled model (hooks added later are not seen by it, which is torch's own rule). It stands in the compiled graph as
-    an operator and does not break it, unless the mask is an argument's name.
+    A forward pre-hook reads the first tensor that the layer is called with, where it lies: no graph is kept, nothing is
+    copied but what pooling or a mask selects, and weights, gradients and random states are never touched. Small batches
+    on the host are copied and, up to a few megabytes, added up together, which costs less. On a CUDA device the pass
+    does not wait for the sums, but for a mask it does, as that decides how many rows there are. Watches can be nested
+    and know nothing of one another; what a `Monitor` or `measure_layers` runs is not seen, and copies of the model are
+    not watched. In a model wrapped by DistributedDataParallel every process watches its own rows; `all_reduce` adds
+    them up. Under torch.compile the watch must begin before the first call of the compiled model (hooks added later are
+    not seen by it, which is torch's own rule). It stands in the compiled graph as an operator and does not break it,
+    unless the mask is an argument's name.
 
     Parameters
     ----------
@@ -257,27 +259,17 @@ class WatchedLayer(_Closing):
         self.on_first: Callable[[], None] | None = None
         self._every, self._max_rows, self._positions, self._mode = every, max_rows, positions, mode
         self._mask, self._options = mask, statistics
-        self._statistics: FeatureStatistics | None = None
+        self._gathered: GatheredRows | None = None
         self._targets: Any = None
         self._targets_now: Any = None  # of the pass that is counted
         self._rows_read = 0
         self._is_open = True
         self._evaluation = current_evaluation()
-        # Dynamo must neither trace into the kernels nor guard on the counters.
-        hook = Hook(torch.compiler.disable(self._read), torch.compiler.disable(self._take))
+        self._graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+        hook = LayerHook(self._is_due, self._add_rows_of, self._take)
         self._handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
 
     # ---- in a forward pass ----
-
-    def _read(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        del module
-        if not self._is_due():
-            return
-        values = next((value for value in (*args, *kwargs.values()) if hasattr(value, "detach")), None)
-        if values is None:
-            msg = f"layer {self.name} was called without a tensor; there are no features to read"
-            raise TypeError(msg)
-        self._add_rows_of(values)
 
     def _take(self, values: Any) -> None:
         """What a compiled graph calls."""
@@ -289,7 +281,8 @@ class WatchedLayer(_Closing):
         # A compiled model may go on calling a hook that was removed.
         if not self._is_open or (self._mode != "any" and self.layer.training != (self._mode == "train")):
             return False
-        if _is_recomputation() or current_evaluation() is not self._evaluation:
+        # Inside a backward pass checkpointed activations, which were read before, are computed again.
+        if self._graph_task() != -1 or current_evaluation() is not self._evaluation:
             return False
         self._targets_now, self._targets = self._targets, None
         self.passes += 1
@@ -300,6 +293,9 @@ class WatchedLayer(_Closing):
 
     def _add_rows_of(self, values: Any) -> None:
         targets, self._targets_now = self._targets_now, None
+        if values is None:
+            msg = f"layer {self.name} was called without a tensor; there are no features to read"
+            raise TypeError(msg)
         H, Y = layer_rows(
             self.layer, values.detach(), targets, positions=self._positions, mask=self._mask.get(), name=self.name
         )
@@ -313,17 +309,18 @@ class WatchedLayer(_Closing):
             self._add(H, Y)
 
     def _add(self, H: Any, Y: Any) -> None:
-        if self._statistics is None:
+        if self._gathered is None:
             n_targets = 0 if Y is None else (1 if Y.ndim == 1 else int(Y.shape[1]))
-            self._statistics = FeatureStatistics(int(H.shape[1]), n_targets=n_targets, **self._options)
-        if Y is None and self._statistics.n_targets:
+            self._gathered = GatheredRows(FeatureStatistics(int(H.shape[1]), n_targets=n_targets, **self._options))
+        if Y is None and self._gathered.n_targets:
             msg = (
                 f"layer {self.name} was watched with targets and is now given a batch without them; call set_targets "
                 "before every forward pass, or watch the passes of one mode only (mode='train' or 'eval'). A layer "
                 "that is called several times in a pass can only be watched without targets"
             )
             raise ValueError(msg)
-        self._statistics.update(H, Y)
+        features = kernels.rows_in_place(H, "H")
+        self._gathered.add(features, None if Y is None else kernels.rows_in_place(Y, "Y", vector_is_column=True))
 
     # ---- for the user ----
 
@@ -339,25 +336,25 @@ class WatchedLayer(_Closing):
 
     @property
     def statistics(self) -> FeatureStatistics:
-        """What was added up.
+        """What was added up so far: ask again for what the passes after it have added.
 
         Raises
         ------
         RuntimeError
             The layer was given nothing yet.
         """
-        if self._statistics is None:
+        if self._gathered is None:
             msg = (
                 f"layer {self.name} was given nothing in the watched passes; run its model while it is watched (torch."
                 "compile only after the watch has begun)"
             )
             raise RuntimeError(msg)
-        return self._statistics
+        return self._gathered.statistics
 
     @property
     def count(self) -> int:
         """Rows that were added."""
-        return 0 if self._statistics is None else self._statistics.count
+        return 0 if self._gathered is None else self._gathered.statistics.count
 
     def report(self, W: Any = None, b: Any = None, **options: Any) -> Report:
         """Every metric that the statistics allow.
@@ -396,25 +393,27 @@ class WatchedLayer(_Closing):
         RuntimeError
             torch.distributed was not initialised, or no process has read anything.
         """
-        own = self._statistics
+        own = None if self._gathered is None else self._gathered.statistics
         sizes = Team(group).first(None if own is None else np.array([own.d, own.n_targets], dtype=np.float64), 2)
         if sizes is None:
             msg = f"layer {self.name} was given nothing in any process of the group"
             raise RuntimeError(msg)
         if own is None:
-            self._statistics = FeatureStatistics(int(sizes[0]), n_targets=int(sizes[1]), **self._options)
+            self._gathered = GatheredRows(FeatureStatistics(int(sizes[0]), n_targets=int(sizes[1]), **self._options))
         self.statistics.all_reduce(group)
         return self
 
     def reset(self) -> WatchedLayer:
         """Forget all rows and passes; returns itself."""
-        self._statistics, self._targets, self.passes, self._rows_read = None, None, 0, 0
+        self._gathered, self._targets, self.passes, self._rows_read = None, None, 0, 0
         return self
 
     def close(self) -> None:
         """Stop watching; what was added up stays. Closing twice does nothing."""
         self._is_open = False
         self._handle.remove()
+        if self._gathered is not None:
+            self._gathered.flush()
         self._mask.close()
 
 
@@ -449,14 +448,6 @@ class WatchedLayers(_Closing, Mapping[str, WatchedLayer]):
         for layer in self.values():
             layer.close()
         self._mask.close()
-
-
-def _is_recomputation() -> bool:
-    """Whether this forward pass runs inside a backward pass: checkpointed activations, which were read before."""
-    import torch
-
-    current = getattr(torch._C, "_current_graph_task_id", None)
-    return current is not None and int(current()) != -1
 
 
 def head_of(layer: Any) -> tuple[Any, Any]:

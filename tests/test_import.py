@@ -66,7 +66,7 @@ LAYERS = [
     *("reading", "passes", "components", "placing", "planning", "report"),
     *("collapse", "assembly", "measurement", "statistics", "integrations", "integrations.dask"),
     *("torch_device", "torch_gradients", "torch_library", "torch_ops"),
-    *("evaluation", "layer_rows", "hooks", "tap", "history", "monitor", "integrations.loggers"),
+    *("evaluation", "layer_rows", "gathering", "hooks", "tap", "history", "monitor", "integrations.loggers"),
     *("deep_nrc", "class_bounds", "class_metrics", "class_device", "classification", "dimension"),
     *("integrations.on_use", "integrations.lightning", "integrations.transformers", "integrations.torchmetrics"),
     *("demo_runs", "demo_text", "demo", "diagnostics", "sweep", "selftest", "html", "commands"),

@@ -281,7 +281,7 @@ def test_rows_are_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(rows, **options)
 
     monkeypatch.setattr(kernels, "gram", gram)
-    layer, X = nn.Linear(3, 2), draw(8, 3)
+    layer, X = nn.Linear(512, 2), draw(2048, 512)
     with nrc.watch(layer):
         layer(X)
     assert seen[0].ctypes.data == X.data_ptr()
