@@ -83,7 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--quick", action="store_true", help="fewer steps, under 40 s")
     command.add_argument("--data", type=Path, help="another recording (.npz with observations and actions)")
     command.add_argument("--plot", type=Path, default=Path("collapse.png"), help="default: collapse.png")
-    command.add_argument("--json", action="store_true", help="print the histories as JSON, and the tables to stderr")
+    command.add_argument(
+        "--json",
+        action="store_true",
+        help="print the histories as JSON, for nrc-fast plot and report, and the tables to stderr",
+    )
 
     command = commands.add_parser("env", help="versions, instruction sets and threads, for reports of problems")
     command.set_defaults(run=_env)
@@ -270,9 +274,7 @@ def _demo(options: argparse.Namespace) -> None:
     out = sys.stderr if options.json else sys.stdout
     results = demo.run(quick=options.quick, data=options.data, plot=options.plot, out=out)
     if options.json:
-        histories = {result.name: result.history for result in results}
-        rows = {name: [{"step": record.step} | record.scalars() for record in part] for name, part in histories.items()}
-        print(json.dumps(without_nan(rows), indent=2))
+        print(json.dumps(without_nan({result.name: result.recorded.to_dict() for result in results}), indent=1))
 
 
 def _env(options: argparse.Namespace) -> None:

@@ -310,7 +310,7 @@ def measured() -> Report:
 def test_reports_survive_their_files(tmp_path: Path) -> None:
     report = measured()
     report.to_json(tmp_path / "report.json")
-    loaded = load_stored(str(tmp_path / "report.json"))
+    (loaded,) = load_stored(str(tmp_path / "report.json")).values()
     assert isinstance(loaded, Report)
     assert str(loaded) == str(report)
     assert loaded.to_json() == report.to_json()
@@ -447,7 +447,7 @@ def test_page_stands_alone_and_holds_the_numbers(
         assert image.startswith("data:image/png;base64,")
         assert base64.b64decode(image.partition(",")[2]).startswith(b"\x89PNG")
     assert any(cell.startswith(f"{report.nrc1:.6g}") for cell in page.cells)
-    history = load_stored(sources[1])
+    (history,) = load_stored(sources[1]).values()
     assert isinstance(history, History)
     for record in history.records():
         assert str(record.step) in page.cells
@@ -485,13 +485,39 @@ def test_selftest_passes_and_notices_a_wrong_kernel(
 
 def test_demo_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("tqdm")
+    Figure = pytest.importorskip("matplotlib.figure").Figure
     from nrc_fast import demo
 
     monkeypatch.setattr(demo, "QUICK_STEPS", 4)
     monkeypatch.setattr(demo, "QUICK_CHECKPOINTS", 1)
-    monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS[:1])
+    monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS[:2])
     assert main(["demo", "--quick", "--json", "--plot", str(tmp_path / "demo.png")]) == 0
     captured = capsys.readouterr()
-    (records,) = json.loads(captured.out).values()
-    assert [record["step"] for record in records] == [0, 4]
+    histories = json.loads(captured.out)
+    assert list(histories) == [setting.name for setting in demo.SETTINGS]
+    for values in histories.values():
+        assert [record["step"] for record in values["records"]] == [0, 4]
     assert "at the end of" in captured.err
+    # plot and report read all of them.
+    (tmp_path / "demo.json").write_text(captured.out)
+    loaded = load_stored(str(tmp_path / "demo.json"))
+    assert {name: json.loads(history.to_json()) for name, history in loaded.items()} == histories
+    drawn: list[Any] = []
+    monkeypatch.setattr("nrc_fast.plot.plot_runs", lambda *given: drawn.append(given) or Figure())
+    options = ["-o", str(tmp_path / "all.png"), "--gamma", "each"]
+    assert main(["plot", str(tmp_path / "demo.json"), *options]) == 0
+    ((runs, gamma),) = drawn
+    assert gamma == "each"
+    assert {name: json.loads(history.to_json()) for name, history in runs.items()} == histories
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["report", str(tmp_path / "demo.json"), "-o", str(tmp_path / "demo.html")]) == 0
+    headings = re.findall("<h2>(.*?)</h2>", (tmp_path / "demo.html").read_text())
+    assert headings == list(histories)
+    # Only histories are drawn together.
+    mixed = {"history": histories[demo.SETTINGS[0].name], "report": json.loads(measured().to_json())}
+    (tmp_path / "mixed.json").write_text(json.dumps(mixed))
+    assert main(["plot", str(tmp_path / "mixed.json")]) == 1
+    assert "only histories are drawn together" in capsys.readouterr().err
+    (tmp_path / "mixed.json").write_text(json.dumps(mixed | {"other": 1}))
+    assert main(["report", str(tmp_path / "mixed.json")]) == 1
+    assert "holds no report" in capsys.readouterr().err
