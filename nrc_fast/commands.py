@@ -58,7 +58,8 @@ def _add_sweep(commands: Any) -> None:
         "--follow",
         type=float,
         metavar="SECONDS",
-        help="look for new checkpoints so often until Ctrl-C, rewriting --csv and --plot after each",
+        help="look for new checkpoints so often until Ctrl-C, rewriting --csv and --plot after each; a file that "
+        "cannot be read is tried again when it changes, and the exit code is 1 if one stays unread",
     )
     command.add_argument("--json", action="store_true", help="print the history as JSON, for nrc-fast plot and report")
     command.add_argument("--csv", type=Path, help="also write the records to this file")
@@ -73,8 +74,9 @@ def _sweep(options: argparse.Namespace) -> None:
     sweep = CheckpointSweep(model=model, **{name: getattr(options, name) for name in named})
     if not options.json:
         print(_TITLE, flush=True)
+    unread: list[str] = []
     if options.follow is not None:
-        _follow(sweep, options)
+        unread = _follow(sweep, options)
     else:
         for step, path in numbered(matching(options.checkpoints)):
             _show(sweep.add(step, path), options)
@@ -84,21 +86,31 @@ def _sweep(options: argparse.Namespace) -> None:
     elif sweep.history.records():
         last = sweep.history.records()[-1]
         print(f"\nNRC3 is that of each step's own gamma; the last one is {last.gamma:.4g}")
+    if unread:
+        msg = f"{len(unread)} of the checkpoints could not be measured: {', '.join(unread)}"
+        raise OSError(msg)
 
 
-def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> None:
-    """Measure checkpoints as they come; Ctrl-C is how that ends, and a file that cannot be measured is passed over."""
+def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> list[str]:
+    """Measure checkpoints as they come; Ctrl-C is how that ends. Returns the files that could not be measured.
+
+    These are tried again when they change: a training may have been writing them.
+    """
     from nrc_fast.sweep import arriving
 
+    unread: dict[str, None] = {}
     with suppress(KeyboardInterrupt):
-        for step, path in arriving(options.checkpoints, options.follow):
+        for step, path in arriving(options.checkpoints, options.follow, unread):
             try:
                 record = sweep.add(step, path)
             except (OSError, ValueError) as error:
-                print(f"nrc-fast: {error}", file=sys.stderr, flush=True)
+                print(f"nrc-fast: {error} (tried again when the file changes)", file=sys.stderr, flush=True)
+                unread[path] = None
                 continue
+            unread.pop(path, None)
             _show(record, options)
             _write(sweep.history, options)
+    return list(unread)
 
 
 def _show(record: Record, options: argparse.Namespace) -> None:

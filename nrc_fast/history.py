@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -129,6 +130,8 @@ class History:
     def add(self, step: int, report: Report, W: Any, covariance: Any) -> Record:
         """Add what was measured at a step; returns its record, with NRC3 for its own gamma.
 
+        Records are in the order of their steps, whenever they come.
+
         Parameters
         ----------
         step : int
@@ -136,7 +139,7 @@ class History:
         W : (n, d) array or tensor
             The weights of that step; only the shape of W W^T is kept.
         covariance : (n, n) array
-            Of the targets, for the replay of NRC3: that of the last record counts.
+            Of the targets, for the replay of NRC3: that which was given last counts.
 
         Raises
         ------
@@ -172,8 +175,9 @@ class History:
         self.n = n
         self.target_covariance = np.array(covariance, dtype=np.float64)
         weights, _ = kernels.as_matrix(on_host(W), "W")
-        self._head_grams.append(head_gram(scale_to_unit(weights)[0]))
-        self._records.append(record)
+        place = bisect_right([known.step for known in self._records], record.step)
+        self._head_grams.insert(place, head_gram(scale_to_unit(weights)[0]))
+        self._records.insert(place, record)
         return record
 
     def records(self, gamma: str | float = "last") -> tuple[Record, ...]:

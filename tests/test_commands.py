@@ -258,11 +258,52 @@ def test_sweep_goes_on_after_a_file_that_cannot_be_measured(
     found = module._files
     monkeypatch.setattr(module, "_files", files)
     monkeypatch.setattr(module.time, "sleep", sleep)
-    assert main(["sweep", str(training), *stored.options, "--follow", "1", "--json"]) == 0
+    assert main(["sweep", str(training), *stored.options, "--follow", "1", "--json"]) == 1
     captured = capsys.readouterr()
     assert [record["step"] for record in json.loads(captured.out)["records"]] == [2, 3]
-    assert "step_1.pt cannot be read as weights" in captured.err
-    assert captured.err.count("\n") == 1
+    first, last = captured.err.splitlines()
+    assert "step_1.pt cannot be read as weights" in first
+    assert first.endswith("(tried again when the file changes)")
+    assert last == f"nrc-fast: 1 of the checkpoints could not be measured: {training / 'step_1.pt'}"
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_sweep_tries_a_file_again_when_it_has_changed(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str
+) -> None:
+    from nrc_fast import sweep as module
+
+    training = tmp_path / "training"
+    training.mkdir()
+    contents = {}
+    for step in (2, 30):
+        path = stored.folder / f"step_{step}.pt"
+        if suffix == ".safetensors":
+            path = path.with_suffix(suffix)
+            pytest.importorskip("safetensors.torch").save_file(stored.models[step].state_dict(), path)
+        contents[step] = path.read_bytes()
+    early, late = (training / f"step_{step}{suffix}" for step in (2, 30))
+    # The first is written in three parts, with pauses of two looks; meanwhile the second comes.
+    early.write_bytes(contents[2][:100])
+    late.write_bytes(contents[30])
+    script = [None, None, contents[2][:200], None, None, contents[2], None, None, None]
+
+    def sleep(_: float) -> None:
+        if not script:
+            raise KeyboardInterrupt
+        content = script.pop(0)
+        if content is not None:
+            early.write_bytes(content)
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    assert main(["sweep", str(training), *stored.options, "--follow", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count(f"step_2{suffix} cannot be read as weights") == captured.err.count("\n") == 2
+    records = json.loads(captured.out)["records"]
+    assert [record["step"] for record in records] == [2, 30]  # in the order of the training
+    for record in records:
+        W = stored.models[record["step"]].fc.weight.detach()
+        assert record["nrc3"] == pytest.approx(reference_nrc3(W, stored.Y), rel=1e-6)
 
 
 def test_sweep_names_damaged_data(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
