@@ -30,7 +30,7 @@ __all__ = ["COLLAPSED_NOISE", "DeepReport", "LayerCollapse", "first_collapsed", 
 COLLAPSED_NOISE = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerCollapse:
     """The conditions of Deep NRC for the features that one layer is given.
 
@@ -222,7 +222,7 @@ def first_collapsed(layers: Sequence[LayerCollapse], threshold: float = COLLAPSE
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DeepReport:
     """Deep NRC of all layers.
 

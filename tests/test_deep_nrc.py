@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,12 @@ def test_report_as_text_json_and_plot(tmp_path: Path) -> None:
     loaded = DeepReport.from_dict(stored)
     assert str(loaded) == str(report)
     assert loaded.to_json() == report.to_json()
-    assert loaded.layers[0] == report.layers[0]
+    assert asdict(loaded.layers[0]) == asdict(report.layers[0])
+    # As the other reports: they can be keys, and one is equal to itself alone.
+    assert {report: 1, report.layers[0]: 2}[report] == 1
+    assert report.layers[0] in set(report.layers)
+    assert loaded != report
+    assert loaded.layers[0] != report.layers[0]
     for broken in ({}, {"layers": 1}, stored | {"layers": [{}]}):
         with pytest.raises(ValueError, match="holds no report of layers"):
             DeepReport.from_dict(broken)
