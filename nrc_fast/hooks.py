@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-__all__ = ["Hook"]
+__all__ = ["ArgumentHook", "Hook"]
 
 _NUMBERS = itertools.count()
 _HOOKS: WeakValueDictionary[int, Hook] = WeakValueDictionary()
@@ -53,11 +53,50 @@ class Hook:
                         return
         self._called(module, args, kwargs)
 
+    def follow(self, other: Hook) -> None:
+        """Stay behind another hook in compiled graphs, which may move operators that do not change the same tensor."""
+        self._witness = other._witness
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
         return Hook()
 
     def __reduce__(self) -> tuple[type[Hook], tuple[()]]:
         return Hook, ()
+
+
+class ArgumentHook(Hook):
+    """A hook for one argument of a module.
+
+    Parameters
+    ----------
+    name : str
+    parameters : sequence of str
+        Names of the module's arguments, in their order.
+    called : callable
+        As in `Hook`; in compiled graphs where the module is called without that argument, or it is no tensor.
+    given : callable
+        As in `Hook`, with the argument.
+    """
+
+    def __init__(
+        self, name: str, parameters: Sequence[str], called: Callable[..., None], given: Callable[[Any], None]
+    ) -> None:
+        super().__init__(called, given)
+        self._name, self._parameters = name, tuple(parameters)
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called by the module."""
+        import torch
+
+        if torch.compiler.is_compiling():
+            if getattr(torch.compiler, "is_exporting", bool)():
+                return
+            value = (dict(zip(self._parameters, args, strict=False)) | dict(kwargs)).get(self._name)
+            if isinstance(value, torch.Tensor):
+                torch.ops.nrc_fast.watched(value.detach(), self._witness, self._number)
+                return
+        if self._called is not None:
+            self._called(module, args, kwargs)
 
 
 @functools.cache

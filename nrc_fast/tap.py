@@ -13,7 +13,7 @@ import numpy as np
 from nrc_fast import kernels
 from nrc_fast.distributed import Team
 from nrc_fast.evaluation import WRAPPERS, current_evaluation, unwrapped
-from nrc_fast.hooks import Hook
+from nrc_fast.hooks import ArgumentHook, Hook
 from nrc_fast.layer_rows import POSITIONS, layer_rows
 from nrc_fast.libraries import require_library
 from nrc_fast.report import Report
@@ -49,7 +49,7 @@ def watch(
     the model are not watched. In a model wrapped by DistributedDataParallel every process watches
     its own rows; `all_reduce` adds them up. Under torch.compile the watch must begin before the first call of the
     compiled model (hooks added later are not seen by it, which is torch's own rule). It stands in the compiled graph as
-    an operator and does not break it, unless the mask is an argument's name.
+    an operator and does not break it.
 
     Parameters
     ----------
@@ -182,10 +182,12 @@ class _Mask:
         self._handle = None
         self._is_open = True
         self._evaluation = current_evaluation()
+        self.hook: Hook | None = None
         if self._name is not None:
             self._parameters = list(inspect.signature(unwrapped(model).forward).parameters)
-            hook = Hook(torch.compiler.disable(self._remember))
-            self._handle = unwrapped(model).register_forward_pre_hook(hook, with_kwargs=True)
+            called, given = torch.compiler.disable(self._remember), torch.compiler.disable(self._keep)
+            self.hook = ArgumentHook(self._name, self._parameters, called, given)
+            self._handle = unwrapped(model).register_forward_pre_hook(self.hook, with_kwargs=True)
 
     def _remember(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         del module
@@ -196,6 +198,11 @@ class _Mask:
             msg = f"the model was called without {self._name!r}, which is to mask positions; it got {', '.join(named)}"
             raise ValueError(msg)
         self._current = named[self._name]
+
+    def _keep(self, value: Any) -> None:
+        """What a compiled graph calls, which may use the memory of the mask for something else later on."""
+        if self._is_open and current_evaluation() is self._evaluation:
+            self._current = value.clone()
 
     def get(self) -> Any:
         return self._current if self._function is None else self._function()
@@ -265,6 +272,8 @@ class WatchedLayer(_Closing):
         self._evaluation = current_evaluation()
         # Dynamo must neither trace into the kernels nor guard on the counters.
         hook = Hook(torch.compiler.disable(self._read), torch.compiler.disable(self._take))
+        if mask.hook is not None:
+            hook.follow(mask.hook)
         self._handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
 
     # ---- in a forward pass ----
