@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -261,7 +262,7 @@ def plot_layers(report: Any) -> Any:
     }
     values = np.array([[getattr(layer, field) for layer in report.layers] for field in fields])
     shades = np.array([_shades(row, start, end) for row, (_, start, end) in zip(values, fields.values(), strict=True)])
-    figure = _new_figure((2.6 + 0.85 * len(names), 3.6))
+    figure = _new_figure((max(4.8, 2.6 + 0.85 * len(names)), 3.6))
     axes = figure.subplots()
     axes.imshow(shades, cmap="Blues", vmin=0.0, vmax=1.2, aspect="auto")
     for row, line in enumerate(values):
@@ -274,7 +275,8 @@ def plot_layers(report: Any) -> Any:
     first = report.first_collapsed
     if first is not None:
         axes.axvline(names.index(first) - 0.5, color=COLOURS[4], linewidth=2)
-    axes.set_title(f"first collapsed layer: {first or 'none'} (noise < {report.threshold:g})", fontsize="medium")
+    title = f"first collapsed layer: {first or 'none'} (noise\u00a0<\u00a0{report.threshold:g})"
+    figure.suptitle(textwrap.fill(title, round(11 * figure.get_figwidth())), fontsize="medium")
     return figure
 
 

@@ -227,6 +227,18 @@ def test_report_as_text_json_and_plot(tmp_path: Path) -> None:
     figure.savefig(tmp_path / "deep.png")
 
 
+@pytest.mark.parametrize("name", ["fc", "backbone.layer4.1.conv2.projection"])
+def test_title_of_the_heat_map_is_not_cut(name: str) -> None:
+    Text = pytest.importorskip("matplotlib.text").Text
+    layers = tuple(LayerCollapse(name, 8, 2, 0.01, 0.9, 0.9, 0.1, 2.0, 2.0) for _ in range(2))
+    figure = DeepReport(layers, 10, 2, 0.1, 1.0, 1.5).plot()
+    figure.canvas.draw()
+    (title,) = (text for text in figure.findobj(Text) if "first collapsed" in text.get_text())
+    assert name in title.get_text()
+    place = title.get_window_extent()
+    assert figure.bbox.x0 <= place.x0 < place.x1 <= figure.bbox.x1
+
+
 def test_what_does_not_fit_is_said() -> None:
     statistics = nrc.FeatureStatistics(4, n_targets=2).update(draw(9, 4), draw(9, 2))
     with pytest.raises(ValueError, match="0 targets; both are needed"):
