@@ -139,6 +139,10 @@ def _loaded(
 ) -> tuple[dict[str, Any], dict[str, FloatArray]]:
     """Of an open file, the arrays whose names begin with a prefix."""
     opened.seek(0)
+    if not zipfile.is_zipfile(opened):
+        msg = f"{path} is damaged or was not written by nrc_fast: it is no .npz file"
+        raise OSError(msg)
+    opened.seek(0)
     try:
         with np.load(opened, allow_pickle=False) as file:
             header = json.loads(bytes(file["header"]).decode())
@@ -183,12 +187,15 @@ class Checkpoint:
     OSError
         The file is damaged.
     ValueError
-        It is of another measurement.
+        It is of another measurement, or `seconds` is negative.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], seconds: float) -> None:
         self.path = path
         self._identity = json.loads(json.dumps(identity))
+        if not seconds >= 0.0:
+            msg = f"a checkpoint is to be written every {seconds} seconds; a time from 0 on is expected"
+            raise ValueError(msg)
         self._seconds = seconds
         self._passes: list[_Pass] = []
         self._last_write = monotonic()

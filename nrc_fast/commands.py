@@ -86,6 +86,8 @@ def _sweep(options: argparse.Namespace) -> None:
     elif sweep.history.records():
         last = sweep.history.records()[-1]
         print(f"\nNRC3 is that of each step's own gamma; the last one is {last.gamma:.4g}")
+        if model is None:
+            print("All but NRC3 and gamma is nan: the features come from a model (--model), which was not given")
     if unread:
         msg = f"{len(unread)} of the checkpoints could not be measured: {', '.join(unread)}"
         raise OSError(msg)
@@ -142,7 +144,7 @@ def _add_plot(commands: Any) -> None:
     command.add_argument(
         "source", help="JSON file of a report, Deep NRC, one history or several; - for the standard input"
     )
-    command.add_argument("-o", "--output", type=Path, default=Path("nrc.png"), help="default: nrc.png")
+    command.add_argument("-o", "--output", dest="plot", type=Path, default=Path("nrc.png"), help="default: nrc.png")
     command.add_argument("--gamma", default="last", help="of a history's NRC3: last, each or a number; default: last")
     command.add_argument("--json", action="store_true", help="print the path as JSON")
 
@@ -150,8 +152,8 @@ def _add_plot(commands: Any) -> None:
 def _plot(options: argparse.Namespace) -> None:
     parts = load_stored(options.source)
     figure = _drawn(next(iter(parts.values())), options) if len(parts) == 1 else _drawn_together(parts, options)
-    figure.savefig(options.output)
-    _say_path(options)
+    figure.savefig(options.plot)
+    _say_path(options.plot, options)
 
 
 def _drawn(stored: Part, options: argparse.Namespace) -> Any:
@@ -196,11 +198,11 @@ def _add_report(commands: Any) -> None:
 def _report(options: argparse.Namespace) -> None:
     parts = [part for source in options.sources for part in load_stored(source).items()]
     write_page(options.output, parts, options.title)
-    _say_path(options)
+    _say_path(options.output, options)
 
 
-def _say_path(options: argparse.Namespace) -> None:
-    print(json.dumps({"output": str(options.output)}) if options.json else f"written to {options.output}")
+def _say_path(path: Path, options: argparse.Namespace) -> None:
+    print(json.dumps({"output": str(path)}) if options.json else f"written to {path}")
 
 
 def load_stored(source: str) -> dict[str, Part]:

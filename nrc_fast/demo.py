@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -130,6 +131,9 @@ def _check_folder(plot: Path) -> None:
 
 
 def _load(path: Path) -> tuple[FloatArray, FloatArray, str]:
+    if not zipfile.is_zipfile(path):
+        msg = f"{path} is no .npz file; one with observations and actions is expected"
+        raise ValueError(msg)
     with np.load(path, allow_pickle=False) as file:
         missing = {"observations", "actions"} - set(file.files)
         if missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray
 
-__all__ = ["plot_forecast", "plot_history", "plot_layers", "plot_report", "plot_runs"]
+__all__ = ["plot_forecast", "plot_history", "plot_layers", "plot_report", "plot_runs", "require_drawable"]
 
 # Okabe and Ito: distinct for colour-blind readers; dashes and widths tell the lines apart without colour too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -421,7 +422,24 @@ def _use_log_axis(*panels: Any) -> None:
         panel.set_ylim(bottom=edge)
 
 
-# ---- for both ----
+# ---- for all ----
+
+
+def require_drawable(path: Path) -> None:
+    """Check that a plot can be written to a file of that name.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        The name ends with no format that it knows.
+    """
+    known = require_library("matplotlib.backend_bases", "demo", "plots need matplotlib").FigureCanvasBase
+    formats = sorted(known.get_supported_filetypes())
+    if path.suffix.lower().removeprefix(".") not in formats:
+        msg = f"{path} has no ending of a plot; .{', .'.join(formats)} are known"
+        raise ValueError(msg)
 
 
 def _lower_edge(values: FloatArray) -> float:

@@ -83,7 +83,8 @@ def load_weights(path: str | Path) -> dict[str, Any]:
         else:
             state = library.load_file(str(path))
     except Exception as error:  # torch raises what its unpickler raises, safetensors an error of its own
-        msg = f"{path} cannot be read as weights: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
+        msg = f"{path} cannot be read as weights: {reason}; a state dict, without objects of its own, is expected"
         raise ValueError(msg) from error
     for name in NESTED:
         if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
@@ -110,8 +111,8 @@ def load_model(address: str) -> Any:
 
     Raises
     ------
-    ValueError
-        It has another form, or there is no such function.
+    ValueError, TypeError
+        It has another form, there is no such function, or what it returns is no ``torch.nn.Module``.
     ImportError, OSError
         The module cannot be imported.
     """
@@ -138,7 +139,11 @@ def load_model(address: str) -> Any:
     if not callable(getattr(module, name, None)):
         msg = f"{place} has no function {name}"
         raise ValueError(msg)
-    return getattr(module, name)()
+    model = getattr(module, name)()
+    if not isinstance(model, require_library("torch", "torch").nn.Module):
+        msg = f"{address} returned a {type(model).__name__}; a torch.nn.Module is expected"
+        raise TypeError(msg)
+    return model
 
 
 def numbered(paths: Sequence[str | Path]) -> list[tuple[int, str | Path]]:

@@ -103,6 +103,14 @@ def test_sweep_without_a_model_knows_the_weights(
         assert [float(row["nrc3"]) for row in csv.DictReader(file)] == found["replayed_nrc3"]
 
 
+def test_sweep_says_what_a_model_would_add(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sweep", str(stored.folder / "step_2.pt"), *stored.options]
+    assert main(arguments) == 0
+    assert "the features come from a model (--model), which was not given" in capsys.readouterr().out
+    assert main([*arguments, "--model", f"{stored.folder / 'network.py'}:build"]) == 0
+    assert "--model" not in capsys.readouterr().out
+
+
 def test_sweep_prints_a_line_for_each(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = f"{stored.folder / 'network.py'}:build"
     options = ["--model", model, "--plot", str(tmp_path / "sweep.png")]
@@ -172,6 +180,13 @@ def test_sweep_says_what_is_wrong(stored: Stored, capsys: pytest.CaptureFixture[
     assert "no function other" in fails(checkpoint, *stored.options, "--model", f"{stored.folder}/network.py:other")
     (tmp_path / "broken.pt").write_bytes(b"none")
     assert "cannot be read as weights" in fails(str(tmp_path / "broken.pt"), *stored.options)
+    torch.save(stored.folder, tmp_path / "object.pt")
+    error = fails(str(tmp_path / "object.pt"), *stored.options)
+    assert "without objects of its own, is expected" in error
+    assert "weights_only" not in error  # no option here
+    (tmp_path / "three.py").write_text("def build():\n    return 3\n")
+    error = fails(checkpoint, *stored.options, "--model", f"{tmp_path / 'three.py'}:build")
+    assert "returned a int; a torch.nn.Module is expected" in error
     torch.save([1, 2], tmp_path / "list.pt")
     assert "holds a list without tensors" in fails(str(tmp_path / "list.pt"), *stored.options)
     torch.save({"fc.weight": torch.ones(2, 3)}, tmp_path / "other.pt")
