@@ -12,7 +12,7 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.distributed import Team
-from nrc_fast.evaluation import WRAPPERS, current_evaluation, unwrapped
+from nrc_fast.evaluation import WRAPPERS, current_evaluation, require_module, unwrapped
 from nrc_fast.hooks import ArgumentHook, Hook
 from nrc_fast.layer_rows import POSITIONS, layer_rows
 from nrc_fast.libraries import require_library
@@ -109,9 +109,7 @@ def watch(
     [('0', 4), ('2', 8)]
     """
     torch = require_library("torch", "torch")
-    if not isinstance(model, torch.nn.Module):
-        msg = f"model is a {type(model).__name__}; a torch.nn.Module is expected"
-        raise TypeError(msg)
+    require_module(model)
     _check_options(every, max_rows, positions, mode)
     _check_kinds(layers, mask)
     kernels.require_precision(precision)
@@ -335,6 +333,10 @@ class WatchedLayer(_Closing):
         self._statistics.update(H, Y)
 
     # ---- for the user ----
+
+    def __repr__(self) -> str:
+        state = "watched" if self._is_open else "closed"
+        return f"<WatchedLayer {self.name}, {state}: {self.passes:,} passes, {self._rows_read:,} rows read>"
 
     def set_targets(self, Y: Any) -> None:
         """Give the targets of the next forward pass, and of that pass only.

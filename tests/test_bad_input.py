@@ -45,6 +45,11 @@ def test_features(features: Any, error: type[Exception], words: str) -> None:
             call()
 
 
+def test_a_layer_is_not_its_weight() -> None:
+    with pytest.raises(TypeError, match=r"W has dtype object; .*of a torch layer its weight"):
+        nrc.nrc2(H, torch.nn.Linear(6, 2))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_rows_that_are_not_finite_are_counted_and_named(dtype: str, value: float) -> None:

@@ -454,6 +454,17 @@ def test_a_compiled_model_without_its_mask_says_so() -> None:
         assert watched["head"].count == 30
 
 
+def test_watches_say_what_they_have_read() -> None:
+    model, X = network().eval(), draw(50, 6)
+    with nrc.watch(model.head) as watched:
+        assert repr(watched) == "<WatchedLayer Linear, watched: 0 passes, 0 rows read>"
+        model(X)
+        model(X)
+    assert repr(watched) == "<WatchedLayer Linear, closed: 2 passes, 100 rows read>"
+    width = model.head.in_features
+    assert repr(watched.statistics) == f"<FeatureStatistics d = {width}, n_targets = 0: 100 rows>"
+
+
 def test_wrapped_models_answer_to_their_own_names(tmp_path: Path) -> None:
     distributed = torch.distributed
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
