@@ -62,8 +62,8 @@ def _add_sweep(commands: Any) -> None:
         "cannot be read is tried again when it changes, and the exit code is 1 if one stays unread",
     )
     command.add_argument("--json", action="store_true", help="print the history as JSON, for nrc-fast plot and report")
-    command.add_argument("--csv", type=Path, help="also write the records to this file")
-    command.add_argument("--plot", type=Path, help="also draw the history to this file")
+    command.add_argument("--csv", type=Path, help="also write the records, NRC3 for the gamma of the last")
+    command.add_argument("--plot", type=Path, help="also draw the history, NRC3 for the gamma of the last")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -85,7 +85,10 @@ def _sweep(options: argparse.Namespace) -> None:
         print(sweep.history.to_json())
     elif sweep.history.records():
         last = sweep.history.records()[-1]
-        print(f"\nNRC3 is that of each step's own gamma; the last one is {last.gamma:.4g}")
+        print(
+            f"\nNRC3 is that of each step's own gamma; --csv and --plot show it for the last one, {last.gamma:.4g}, "
+            "as the paper does"
+        )
         if model is None:
             print("All but NRC3 and gamma is nan: the features come from a model (--model), which was not given")
     if unread:
