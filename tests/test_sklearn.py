@@ -32,7 +32,14 @@ def rows() -> tuple[Any, Any, Any, Any]:
     return H, Y, rng.standard_normal((2, 8)), rng.standard_normal(2)
 
 
-@checks.parametrize_with_checks([NRCEstimator(), NRCEstimator(n=1, convention="variance", precision="highest")])
+ESTIMATORS = [NRCEstimator(), NRCEstimator(n=1, convention="variance", precision="highest")]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [pair for estimator in ESTIMATORS for pair in checks.estimator_checks_generator(estimator)],
+    ids=lambda part: part.func.__name__ if hasattr(part, "func") else type(part).__name__,
+)
 def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
