@@ -152,6 +152,9 @@ class Assembly:
         spectrum_metrics = self._spectrum_metrics()
         target_metrics = self._target_metrics()
         self._note_affine_collapse(nrc1_value)
+        if math.isnan(spectrum_metrics["stable_rank"]):
+            reason = "All rows are zero" if statistics.zero_rows == statistics.count else "The features do not vary"
+            self.notes.append(f"{reason}: they have no components, and what is relative to their variance is NaN.")
         return Report(
             samples=statistics.count,
             d=statistics.d,

@@ -41,7 +41,7 @@ VARIANTS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClassReport:
     """NC1 to NC4, each variant under its own name; all of them but the accuracy are 0 when collapsed.
 

@@ -17,6 +17,7 @@ from nrc_fast.conventions import CONVENTIONS
 from nrc_fast.distributed import Team
 from nrc_fast.kernels import Rows
 from nrc_fast.measurement import measure, plan
+from nrc_fast.plot import require_drawable
 from nrc_fast.report import Report, without_nan
 from nrc_fast.sources import open_source, open_table
 from nrc_fast.statistics import FeatureStatistics
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             options = _parser().parse_args(arguments)
-            _require_folders(options)
+            _require_outputs(options)
             options.run(options)
         finally:
             _flush()
@@ -59,13 +60,20 @@ def _flush() -> None:
         raise
 
 
-def _require_folders(options: argparse.Namespace) -> None:
+def _require_outputs(options: argparse.Namespace) -> None:
     """Say that a file cannot be written before the work is done."""
     for name in ("plot", "html", "csv", "output", "save_stats"):
         path = getattr(options, name, None)
-        if path is not None and not path.absolute().parent.is_dir():
+        if path is None:
+            continue
+        if path.is_dir():
+            msg = f"{path} cannot be written: it is a folder; name a file"
+            raise IsADirectoryError(msg)
+        if not path.absolute().parent.is_dir():
             msg = f"{path} cannot be written: there is no folder {path.absolute().parent}"
             raise FileNotFoundError(msg)
+        if name == "plot":
+            require_drawable(path)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--quick", action="store_true", help="fewer steps, under 40 s")
     command.add_argument("--data", type=Path, help="another recording (.npz with observations and actions)")
     command.add_argument("--plot", type=Path, default=Path("collapse.png"), help="default: collapse.png")
-    command.add_argument("--json", action="store_true", help="print the histories as JSON, and the tables to stderr")
+    command.add_argument(
+        "--json",
+        action="store_true",
+        help="print the histories as JSON, for nrc-fast plot and report, and the tables to stderr",
+    )
 
     command = commands.add_parser("env", help="versions, instruction sets and threads, for reports of problems")
     command.set_defaults(run=_env)
@@ -139,8 +151,15 @@ def _add_head(command: argparse.ArgumentParser) -> None:
     command.add_argument("--html", type=Path, help="also write the report with its plot as one HTML page")
 
 
-def _head(options: argparse.Namespace) -> dict[str, Any]:
+def _head(options: argparse.Namespace, n_targets: int) -> dict[str, Any]:
     """Weights, bias, n and convention, as `measure` and `FeatureStatistics.report` take them."""
+    if options.weights is None and options.n is None and not n_targets:
+        targets = "--targets, " if hasattr(options, "targets") else ""
+        msg = f"n is not known: give {targets}--weights or -n, the number of target dimensions"
+        raise ValueError(msg)
+    if options.bias is not None and options.weights is None:
+        msg = "--bias was given without --weights; the prediction W h + b needs both"
+        raise ValueError(msg)
     weights, bias = (
         None if path is None else load_matrix(path, key)
         for path, key in ((options.weights, options.weights_key), (options.bias, options.bias_key))
@@ -155,7 +174,7 @@ def _measure(options: argparse.Namespace) -> None:
         key=options.key,
         target_key=options.target_key,
     )
-    head = _head(options)
+    head = _head(options, source.n_targets)
     reading = {name: getattr(options, name) for name in ("precision", "nonfinite", "memory", "chunk_rows")}
     with _team() as team:
         if team is not None:
@@ -197,13 +216,12 @@ def _merge(options: argparse.Namespace) -> None:
             raise ValueError(msg) from error
     if options.save_stats is not None:
         total.save(options.save_stats)
-    head = _head(options)
-    if options.save_stats is not None and not total.n_targets and head["W"] is None and head["n"] is None:
+    if options.save_stats is not None and not total.n_targets and options.weights is None and options.n is None:
         facts = {"parts": len(options.parts), "samples": total.count, "d": total.d}
         text = f"{len(options.parts)} parts, {total.count:,} rows of {total.d} features"
         print(json.dumps(facts) if options.json else text)
         return
-    _show(total.report(**head), options)
+    _show(total.report(**_head(options, total.n_targets)), options)
 
 
 def _show(report: Report, options: argparse.Namespace) -> None:
@@ -270,9 +288,7 @@ def _demo(options: argparse.Namespace) -> None:
     out = sys.stderr if options.json else sys.stdout
     results = demo.run(quick=options.quick, data=options.data, plot=options.plot, out=out)
     if options.json:
-        histories = {result.name: result.history for result in results}
-        rows = {name: [{"step": record.step} | record.scalars() for record in part] for name, part in histories.items()}
-        print(json.dumps(without_nan(rows), indent=2))
+        print(json.dumps(without_nan({result.name: result.recorded.to_dict() for result in results}), indent=1))
 
 
 def _env(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from nrc_fast.class_metrics import ClassReport
 from nrc_fast.conventions import CONVENTIONS
 from nrc_fast.deep_nrc import DeepReport
 from nrc_fast.history import History, Record
+from nrc_fast.html import Part, write_page
 from nrc_fast.report import Report
 
 if TYPE_CHECKING:
@@ -56,11 +58,12 @@ def _add_sweep(commands: Any) -> None:
         "--follow",
         type=float,
         metavar="SECONDS",
-        help="look for new checkpoints so often until Ctrl-C, rewriting --csv and --plot after each",
+        help="look for new checkpoints so often until Ctrl-C, rewriting --csv and --plot after each; a file that "
+        "cannot be read is tried again when it changes, and the exit code is 1 if one stays unread",
     )
     command.add_argument("--json", action="store_true", help="print the history as JSON, for nrc-fast plot and report")
-    command.add_argument("--csv", type=Path, help="also write the records to this file")
-    command.add_argument("--plot", type=Path, help="also draw the history to this file")
+    command.add_argument("--csv", type=Path, help="also write the records, NRC3 for the gamma of the last")
+    command.add_argument("--plot", type=Path, help="also draw the history, NRC3 for the gamma of the last")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -71,8 +74,9 @@ def _sweep(options: argparse.Namespace) -> None:
     sweep = CheckpointSweep(model=model, **{name: getattr(options, name) for name in named})
     if not options.json:
         print(_TITLE, flush=True)
+    unread: list[str] = []
     if options.follow is not None:
-        _follow(sweep, options)
+        unread = _follow(sweep, options)
     else:
         for step, path in numbered(matching(options.checkpoints)):
             _show(sweep.add(step, path), options)
@@ -81,22 +85,37 @@ def _sweep(options: argparse.Namespace) -> None:
         print(sweep.history.to_json())
     elif sweep.history.records():
         last = sweep.history.records()[-1]
-        print(f"\nNRC3 is that of each step's own gamma; the last one is {last.gamma:.4g}")
+        print(
+            f"\nNRC3 is that of each step's own gamma; --csv and --plot show it for the last one, {last.gamma:.4g}, "
+            "as the paper does"
+        )
+        if model is None:
+            print("All but NRC3 and gamma is nan: the features come from a model (--model), which was not given")
+    if unread:
+        msg = f"{len(unread)} of the checkpoints could not be measured: {', '.join(unread)}"
+        raise OSError(msg)
 
 
-def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> None:
-    """Measure checkpoints as they come; Ctrl-C is how that ends, and a file that cannot be measured is passed over."""
+def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> list[str]:
+    """Measure checkpoints as they come; Ctrl-C is how that ends. Returns the files that could not be measured.
+
+    These are tried again when they change: a training may have been writing them.
+    """
     from nrc_fast.sweep import arriving
 
+    unread: dict[str, None] = {}
     with suppress(KeyboardInterrupt):
-        for step, path in arriving(options.checkpoints, options.follow):
+        for step, path in arriving(options.checkpoints, options.follow, unread):
             try:
                 record = sweep.add(step, path)
             except (OSError, ValueError) as error:
-                print(f"nrc-fast: {error}", file=sys.stderr, flush=True)
+                print(f"nrc-fast: {error} (tried again when the file changes)", file=sys.stderr, flush=True)
+                unread[path] = None
                 continue
+            unread.pop(path, None)
             _show(record, options)
             _write(sweep.history, options)
+    return list(unread)
 
 
 def _show(record: Record, options: argparse.Namespace) -> None:
@@ -125,25 +144,38 @@ def _line(record: Record) -> str:
 def _add_plot(commands: Any) -> None:
     command = commands.add_parser("plot", help="draw what --json has printed or to_json written")
     command.set_defaults(run=_plot)
-    command.add_argument("source", help="JSON file of a report, history or Deep NRC; - for the standard input")
-    command.add_argument("-o", "--output", type=Path, default=Path("nrc.png"), help="default: nrc.png")
+    command.add_argument(
+        "source", help="JSON file of a report, Deep NRC, one history or several; - for the standard input"
+    )
+    command.add_argument("-o", "--output", dest="plot", type=Path, default=Path("nrc.png"), help="default: nrc.png")
     command.add_argument("--gamma", default="last", help="of a history's NRC3: last, each or a number; default: last")
     command.add_argument("--json", action="store_true", help="print the path as JSON")
 
 
 def _plot(options: argparse.Namespace) -> None:
-    stored = load_stored(options.source)
+    parts = load_stored(options.source)
+    figure = _drawn(next(iter(parts.values())), options) if len(parts) == 1 else _drawn_together(parts, options)
+    figure.savefig(options.plot)
+    _say_path(options.plot, options)
+
+
+def _drawn(stored: Part, options: argparse.Namespace) -> Any:
     if isinstance(stored, ClassReport):
         msg = f"{options.source} holds a report of classes, which has no plot; nrc-fast report shows its numbers"
         raise TypeError(msg)
     if isinstance(stored, DeepReport):
-        figure = stored.plot()
-    elif isinstance(stored, History):
-        figure = stored.plot(_gamma(options.gamma))
-    else:
-        figure = stored.plot()[0]
-    figure.savefig(options.output)
-    _say_path(options)
+        return stored.plot()
+    return stored.plot(_gamma(options.gamma)) if isinstance(stored, History) else stored.plot()[0]
+
+
+def _drawn_together(parts: Mapping[str, Part], options: argparse.Namespace) -> Any:
+    from nrc_fast.plot import plot_runs
+
+    runs = {name: part for name, part in parts.items() if isinstance(part, History)}
+    if len(runs) < len(parts):
+        msg = f"{options.source} holds several reports, of which only histories are drawn together; see nrc-fast report"
+        raise TypeError(msg)
+    return plot_runs(runs, _gamma(options.gamma))
 
 
 def _gamma(text: str) -> str | float:
@@ -167,19 +199,20 @@ def _add_report(commands: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from nrc_fast.html import write_page
-
-    parts = [(Path(source).stem if source != "-" else "report", load_stored(source)) for source in options.sources]
+    parts = [part for source in options.sources for part in load_stored(source).items()]
     write_page(options.output, parts, options.title)
-    _say_path(options)
+    _say_path(options.output, options)
 
 
-def _say_path(options: argparse.Namespace) -> None:
-    print(json.dumps({"output": str(options.output)}) if options.json else f"written to {options.output}")
+def _say_path(path: Path, options: argparse.Namespace) -> None:
+    print(json.dumps({"output": str(path)}) if options.json else f"written to {path}")
 
 
-def load_stored(source: str) -> Report | History | DeepReport | ClassReport:
-    """A report of any kind or a history, from a JSON file, or from the standard input for "-".
+def load_stored(source: str) -> dict[str, Part]:
+    """Reports of any kind and histories by name, from a JSON file, or from the standard input for "-".
+
+    A file with a single one has the name of the file; one may hold several by names of their own, as that of the
+    demonstration does.
 
     Raises
     ------
@@ -193,20 +226,33 @@ def load_stored(source: str) -> Report | History | DeepReport | ClassReport:
     except ValueError as error:
         msg = f"{source} is no JSON: {error}"
         raise ValueError(msg) from error
-    kinds = {"nrc1_by_k": Report, "head_grams": History, "layers": DeepReport, "nc1": ClassReport}
-    for key, kind in kinds.items():
-        if isinstance(values, dict) and key in values:
-            try:
-                found: Report | History | DeepReport | ClassReport = kind.from_dict(values)  # type: ignore[attr-defined]
-            except (ValueError, TypeError, LookupError) as error:
-                msg = f"{source} is damaged, or was written by another version: {error}"
-                raise ValueError(msg) from error
-            return found
-    msg = (
-        f"{source} holds no report (nrc-fast measure --json, or to_json of one of layers or classes) and no history "
-        "(nrc-fast sweep --json, History.to_json)"
-    )
-    raise ValueError(msg)
+    several = values if isinstance(values, dict) and values and not _kind_of(values) else None
+    if several is None:
+        several = {Path(source).stem if source != "-" else "report": values}
+    return {name: _restored(part, source) for name, part in several.items()}
+
+
+_KINDS = {"nrc1_by_k": Report, "head_grams": History, "layers": DeepReport, "nc1": ClassReport}
+
+
+def _kind_of(values: Any) -> Any:
+    return next((kind for key, kind in _KINDS.items() if isinstance(values, dict) and key in values), None)
+
+
+def _restored(values: Any, source: str) -> Part:
+    kind = _kind_of(values)
+    if kind is None:
+        msg = (
+            f"{source} holds no report (nrc-fast measure --json, or to_json of one of layers or classes) and no "
+            "history (nrc-fast sweep or demo --json, History.to_json)"
+        )
+        raise ValueError(msg)
+    try:
+        found: Part = kind.from_dict(values)
+    except (ValueError, TypeError, LookupError) as error:
+        msg = f"{source} is damaged, or was written by another version: {error}"
+        raise ValueError(msg) from error
+    return found
 
 
 # ---- selftest ----

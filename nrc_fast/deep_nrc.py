@@ -17,8 +17,7 @@ import numpy as np
 
 from nrc_fast import bounds, kernels, metrics
 from nrc_fast.cuda_device import on_host, placed_beside
-from nrc_fast.evaluation import evaluating, run_model, runnable, split_batch
-from nrc_fast.libraries import require_library
+from nrc_fast.evaluation import evaluating, require_module, run_model, runnable, split_batch
 from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, covariance_spectrum, scale_to_unit
 from nrc_fast.moments import Moments
 from nrc_fast.report import NAN, without_nan
@@ -30,7 +29,7 @@ __all__ = ["COLLAPSED_NOISE", "DeepReport", "LayerCollapse", "first_collapsed", 
 COLLAPSED_NOISE = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerCollapse:
     """The conditions of Deep NRC for the features that one layer is given.
 
@@ -222,7 +221,7 @@ def first_collapsed(layers: Sequence[LayerCollapse], threshold: float = COLLAPSE
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DeepReport:
     """Deep NRC of all layers.
 
@@ -401,7 +400,7 @@ def measure_layers(
     >>> [layer.name for layer in report.layers], report.samples
     (['0', '2'], 200)
     """
-    require_library("torch", "torch")
+    require_module(model)
     chosen = [name for name, layer in named_layers(model) if _has_weights(layer)] if layers is None else layers
     options: dict[str, Any] = {"positions": positions, "mask": mask, "precision": precision}
     order: list[str] = []

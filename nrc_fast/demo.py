@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -93,13 +94,20 @@ def run(
     for finding in findings(results):
         print(item(finding), file=out)
     if plot is not None:
-        plot_runs(results).savefig(plot)
+        _plot(results).savefig(plot)
         print(f"\nThe curves are in {plot}.", file=out)
     return results
 
 
 def _require(name: str) -> Any:
     return require_library(name, "demo", f"the demonstration needs {name}")
+
+
+def _plot(results: Sequence[RunResult]) -> Any:
+    # Without known penalties the prediction follows from gamma, and is no prediction.
+    known = [result for result in results if not math.isnan(result.c)]
+    predicted = {result.name: result.report.ufm.mse for result in known if result.report.ufm is not None}
+    return plot_runs({result.name: result.recorded for result in results}, predicted=predicted)
 
 
 # ---- data ----
@@ -123,6 +131,9 @@ def _check_folder(plot: Path) -> None:
 
 
 def _load(path: Path) -> tuple[FloatArray, FloatArray, str]:
+    if not zipfile.is_zipfile(path):
+        msg = f"{path} is no .npz file; one with observations and actions is expected"
+        raise ValueError(msg)
     with np.load(path, allow_pickle=False) as file:
         missing = {"observations", "actions"} - set(file.files)
         if missing:
@@ -184,6 +195,7 @@ def _train(torch: Any, setting: Setting, inputs: Any, targets: Any, marks: Seque
         steps=marks[-1],
         c=setting.c,
         history=monitor.records(),
+        recorded=monitor.history,
         report=monitor.report,
         H=H.numpy(),
         Y=targets,

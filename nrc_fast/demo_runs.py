@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nrc_fast.history import Record
+from nrc_fast.history import History, Record
 from nrc_fast.report import Report
 
 __all__ = ["BATCH", "MOMENTUM", "SETTINGS", "WIDTH", "RunResult", "Setting"]
@@ -90,6 +90,9 @@ class RunResult:
     c : float
         lambda_W lambda_H where the features were penalised, else NaN.
     history : tuple of Record
+        NRC3 for the gamma of the last step.
+    recorded : History
+        What `history` was taken from, for files.
     report : Report
         Of the last step; its prediction is that for `c` where `c` is known.
     H, Y, W, b : float32 arrays
@@ -105,6 +108,7 @@ class RunResult:
     steps: int
     c: float
     history: tuple[Record, ...]
+    recorded: History
     report: Report
     H: Any
     Y: Any

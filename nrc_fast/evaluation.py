@@ -12,12 +12,34 @@ import numpy as np
 
 from nrc_fast.libraries import require_library
 
-__all__ = ["WRAPPERS", "current_evaluation", "evaluating", "run_model", "runnable", "split_batch", "unwrapped"]
+__all__ = [
+    "WRAPPERS",
+    "current_evaluation",
+    "evaluating",
+    "require_module",
+    "run_model",
+    "runnable",
+    "split_batch",
+    "unwrapped",
+]
 
 # How batches that are mappings call their targets, in the order in which they are looked for.
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 # How torch.compile and FullyShardedDataParallel call what they wrap, in names of modules.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module")
+
+
+def require_module(model: Any) -> None:
+    """Check that a model is one of torch.
+
+    Raises
+    ------
+    TypeError
+        It is something else.
+    """
+    if not isinstance(model, require_library("torch", "torch").nn.Module):
+        msg = f"model is a {type(model).__name__}; a torch.nn.Module is expected"
+        raise TypeError(msg)
 
 
 def unwrapped(model: Any) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +128,16 @@ class History:
     def __len__(self) -> int:
         return len(self._records)
 
+    def __repr__(self) -> str:
+        if not self._records:
+            return "<History without records>"
+        steps = f"steps {self._records[0].step:,} to {self._records[-1].step:,}"
+        return f"<History {self.name + ', ' if self.name else ''}{len(self)} records, {steps}, n = {self.n}>"
+
     def add(self, step: int, report: Report, W: Any, covariance: Any) -> Record:
         """Add what was measured at a step; returns its record, with NRC3 for its own gamma.
+
+        Records are in the order of their steps, whenever they come.
 
         Parameters
         ----------
@@ -136,14 +146,14 @@ class History:
         W : (n, d) array or tensor
             The weights of that step; only the shape of W W^T is kept.
         covariance : (n, n) array
-            Of the targets, for the replay of NRC3: that of the last record counts.
+            Of the targets, for the replay of NRC3: that which was given last counts.
 
         Raises
         ------
-        ValueError
-            The report has another n than those before.
+        TypeError, ValueError
+            The step is no whole number, or the report has another n than those before.
         """
-        return self._append(Record.of(step, report), report.n, W, covariance)
+        return self._append(Record.of(_whole(step), report), report.n, W, covariance)
 
     def add_weights(self, step: int, W: Any, covariance: Any) -> Record:
         """Add the weights of a step whose features are not known; all but NRC3 and gamma is NaN.
@@ -156,14 +166,14 @@ class History:
         Raises
         ------
         TypeError, ValueError
-            W is no float matrix, or has another number of rows than those before.
+            The step is no whole number, or W is no float matrix or has another number of rows than those before.
         """
         gram = head_gram(scale_to_unit(kernels.as_matrix(on_host(W), "W")[0])[0])
         alignment = HeadAlignment(gram, np.array(covariance, dtype=np.float64))
         gamma = alignment.best_gamma()
         unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
         found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
-        return self._append(Record(step=step, **found), len(gram), W, covariance)
+        return self._append(Record(step=_whole(step), **found), len(gram), W, covariance)
 
     def _append(self, record: Record, n: int, W: Any, covariance: Any) -> Record:
         if self._records and n != self.n:
@@ -172,8 +182,9 @@ class History:
         self.n = n
         self.target_covariance = np.array(covariance, dtype=np.float64)
         weights, _ = kernels.as_matrix(on_host(W), "W")
-        self._head_grams.append(head_gram(scale_to_unit(weights)[0]))
-        self._records.append(record)
+        place = bisect_right([known.step for known in self._records], record.step)
+        self._head_grams.insert(place, head_gram(scale_to_unit(weights)[0]))
+        self._records.insert(place, record)
         return record
 
     def records(self, gamma: str | float = "last") -> tuple[Record, ...]:
@@ -338,6 +349,15 @@ class History:
 
         self._require_records()
         return plot_history(self, gamma)
+
+
+def _whole(step: Any) -> int:
+    """A step of any library's kind of integer."""
+    try:
+        return index(step)
+    except TypeError as error:
+        msg = f"step is {step!r}; a whole number is expected"
+        raise TypeError(msg) from error
 
 
 def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:

@@ -4,46 +4,85 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
 from nrc_fast.libraries import require_library
 
-__all__ = ["Hook", "LayerHook"]
+__all__ = ["ArgumentHook", "Hook", "LayerHook"]
 
 _NUMBERS = itertools.count()
-_HOOKS: WeakValueDictionary[int, LayerHook] = WeakValueDictionary()
+_HOOKS: WeakValueDictionary[int, Hook] = WeakValueDictionary()
 
 
-class Hook:
-    """A forward pre-hook with keywords; in copies of a module, in memory or in a file, it does nothing.
-
-    Parameters
-    ----------
-    called : callable, optional
-        Is given the module, its arguments and its keywords; compiled graphs break where it is called.
-    """
-
-    def __init__(self, called: Callable[..., None] | None = None) -> None:
-        self._called = called
+class NoHook:
+    """What copies of a module have, in memory or in a file: it does nothing."""
 
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Called by the module."""
-        if self._called is not None:
-            self._called(module, args, kwargs)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
-        return Hook()
 
-    def __reduce__(self) -> tuple[type[Hook], tuple[()]]:
-        return Hook, ()
+class Hook(NoHook):
+    """A forward pre-hook with keywords, which hands on a tensor that a module is called with.
+
+    A compiled graph holds it as one operator: what the compiler fuses, and the random numbers that it draws, are those
+    of the model.
+
+    Parameters
+    ----------
+    take : callable
+        Is given the tensor in every pass of a compiled graph, detached.
+    """
+
+    def __init__(self, take: Callable[[Any], None]) -> None:
+        torch = require_library("torch", "torch")
+        # Dynamo must neither trace into the kernels nor guard on the counters.
+        self._take = torch.compiler.disable(take)
+        self._number = next(_NUMBERS)
+        _register_operator()
+        self._witness = torch.zeros(1, dtype=torch.int64, device="cpu")
+        _HOOKS[self._number] = self
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called by the module."""
+        import torch
+
+        if not torch.compiler.is_compiling():
+            self._run(module, args, kwargs)
+        elif not getattr(torch.compiler, "is_exporting", bool)():  # what is exported is a copy
+            tensor = self._tensor(torch, args, kwargs)
+            if tensor is None:
+                self._go_without(module, args, kwargs)
+            else:
+                torch.ops.nrc_fast.watched(tensor.detach(), self._witness, self._number)
+
+    def follow(self, other: Hook) -> None:
+        """Stay behind another hook in compiled graphs, which may move operators that do not change the same tensor."""
+        self._witness = other._witness
+
+    @abstractmethod
+    def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called in passes that run eagerly."""
+
+    @abstractmethod
+    def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What is handed on, or None."""
+
+    @abstractmethod
+    def _go_without(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called in compiled graphs, which break there, where there is no tensor."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoHook:
+        return NoHook()
+
+    def __reduce__(self) -> tuple[type[NoHook], tuple[()]]:
+        return NoHook, ()
 
 
 class LayerHook(Hook):
-    """Hands on the first tensor that a layer is given, or None; compiled graphs hold it as one operator.
-
-    What the compiler fuses, and the random numbers that it draws, are then those of the model.
+    """For the first tensor that a layer is given, or None.
 
     Parameters
     ----------
@@ -53,43 +92,63 @@ class LayerHook(Hook):
     read : callable
         Is given the tensor of a pass that is due.
     take : callable
-        Is given the tensor of every pass of a compiled graph, detached.
+        As in `Hook`, of passes that are due or not.
     """
 
     def __init__(self, is_due: Callable[[], bool], read: Callable[[Any], None], take: Callable[[Any], None]) -> None:
-        torch = require_library("torch", "torch")
-        super().__init__()
+        super().__init__(take)
         self._is_due = is_due
-        self._read = torch.compiler.disable(read)
-        self._take = torch.compiler.disable(take)
-        self._number = next(_NUMBERS)
-        _register_operator()
-        self._witness = torch.zeros(1, dtype=torch.int64, device="cpu")
-        _HOOKS[self._number] = self
+        self._read = require_library("torch", "torch").compiler.disable(read)
 
-    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Called by the layer."""
+    def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         del module
-        import torch
+        if self._is_due():
+            import torch
 
-        if not torch.compiler.is_compiling():
-            if self._is_due():
-                self._read(_first_tensor(torch, args, kwargs))
-            return
-        if getattr(torch.compiler, "is_exporting", bool)():
-            return  # what is exported is a copy
-        values = _first_tensor(torch, args, kwargs)
-        if values is None:
-            self._take(None)
-        else:
-            torch.ops.nrc_fast.watched(values.detach(), self._witness, self._number)
+            self._read(self._tensor(torch, args, kwargs))
+
+    def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, torch.Tensor):
+                return value
+        return None
+
+    def _go_without(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        del module, args, kwargs
+        self._take(None)
 
 
-def _first_tensor(torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, torch.Tensor):
-            return value
-    return None
+class ArgumentHook(Hook):
+    """For one argument of a module.
+
+    Parameters
+    ----------
+    name : str
+    parameters : sequence of str
+        Names of the module's arguments, in their order.
+    called : callable
+        Is given the module, its arguments and its keywords in passes that run eagerly, and in compiled graphs where
+        the module is called without that argument, or it is no tensor.
+    take : callable
+        As in `Hook`.
+    """
+
+    def __init__(
+        self, name: str, parameters: Sequence[str], called: Callable[..., None], take: Callable[[Any], None]
+    ) -> None:
+        super().__init__(take)
+        self._called = require_library("torch", "torch").compiler.disable(called)
+        self._name, self._parameters = name, tuple(parameters)
+
+    def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._called(module, args, kwargs)
+
+    def _go_without(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._called(module, args, kwargs)
+
+    def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        value = (dict(zip(self._parameters, args, strict=False)) | dict(kwargs)).get(self._name)
+        return value if isinstance(value, torch.Tensor) else None
 
 
 @functools.cache

@@ -76,7 +76,7 @@ def measure(
         A file that is written every `checkpoint_every` seconds, and at Ctrl-C, which then stops at the end of a
         chunk. Where it exists, the measurement goes on from it and ends with the same bits, given the same threads
         and instruction set; on a CUDA device it ends with the same numbers up to rounding, as the sums go on from zero
-        there. It is removed at the end.
+        there. It is removed at the end; where somebody removes it before, it is written anew, with all that was done.
     save_statistics : path, optional
         Also write the `FeatureStatistics` of the rows to this file, to be merged with those of others later.
     group : torch.distributed.ProcessGroup, optional

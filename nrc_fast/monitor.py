@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.evaluation import evaluating, run_model, runnable, split_batch
+from nrc_fast.evaluation import evaluating, require_module, run_model, runnable, split_batch
 from nrc_fast.history import History, Record
-from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray
 from nrc_fast.measurement import measure
 from nrc_fast.report import Report
@@ -71,7 +70,7 @@ class Monitor:
     ImportError
         torch is not installed.
     TypeError, ValueError
-        The layer is no ``torch.nn.Linear`` of the model, or an option is unknown.
+        The model is no module, the layer is no ``torch.nn.Linear`` of it, or an option is unknown.
 
     References
     ----------
@@ -114,7 +113,7 @@ class Monitor:
         group: Any = None,
         name: str = "",
     ) -> None:
-        require_library("torch", "torch")
+        require_module(model)
         if features not in FEATURES:
             msg = f"features is {features!r}; {', '.join(map(repr, FEATURES))} are known"
             raise ValueError(msg)
@@ -137,6 +136,10 @@ class Monitor:
             if head_of(head.layer)[0] is None:
                 msg = f"layer {head.name} is a {type(head.layer).__name__}; a torch.nn.Linear is expected"
                 raise TypeError(msg)
+
+    def __repr__(self) -> str:
+        layer = self.layer if isinstance(self.layer, str) else type(self.layer).__name__
+        return f"<Monitor of layer {layer} of a {type(self.model).__name__}: {self.history!r}>"
 
     def step(self) -> Record | None:
         """Count a training step, and evaluate where it is one of every so many.

@@ -1,8 +1,10 @@
-"""Plots of a report and of the demonstration's runs, without pyplot and its global state."""
+"""Plots of reports, forecasts and histories, without pyplot and its global state."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from nrc_fast.libraries import require_library
 from nrc_fast.linalg import FloatArray
 
-__all__ = ["plot_forecast", "plot_history", "plot_layers", "plot_report", "plot_runs"]
+__all__ = ["plot_forecast", "plot_history", "plot_layers", "plot_report", "plot_runs", "require_drawable"]
 
 # Okabe and Ito: distinct for colour-blind readers; dashes and widths tell the lines apart without colour too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -19,6 +21,8 @@ BLUE, GREY = COLOURS[0], "#999999"
 
 LOWEST = 1e-16  # of a logarithmic axis without any positive value
 MOST_BARS = 12
+# Conventions whose rows differ, where both are drawn.
+ROWS = {"nrc24": "nrc24 (rows as they are)", "id25": "id25 (rows minus their mean)"}
 WIDEST_LINEAR = 20  # more components than this go on a logarithmic axis
 
 
@@ -62,16 +66,23 @@ def plot_report(report: Any, axes: Any = None) -> tuple[Any, Any]:
     return figure, pair if axes is None else axes
 
 
-def plot_runs(results: Sequence[Any]) -> Any:
-    """Draw what the runs of the demonstration recorded, a line for each run, against the step.
+def plot_runs(
+    histories: Mapping[str, Any], gamma: str | float = "last", predicted: Mapping[str, float] | None = None
+) -> Any:
+    """Draw the histories of several trainings, a line for each, against the step.
 
-    NRC1 under conventions nrc24 and id25, NRC2, NRC3 and the training MSE on logarithmic axes, where a 0 lies on the
-    lower edge, and the variance in the first n components. Dotted in a run's colour: the MSE that the UFM predicts
-    where the penalties are known.
+    NRC1 under their own convention and under id25, NRC2, NRC3 and the training MSE on logarithmic axes, where a 0 lies
+    on the lower edge, and the variance in the first n components. Dotted in a training's colour: the MSE that is
+    predicted for it.
 
     Parameters
     ----------
-    results : sequence of nrc_fast.demo.RunResult
+    histories : mapping of str to nrc_fast.history.History
+        By the names of the trainings.
+    gamma : {"last", "each"} or float
+        For which gamma NRC3 is shown; see `History.records`.
+    predicted : mapping of str to float, optional
+        The MSE that the UFM predicts, for trainings whose penalties are known.
 
     Returns
     -------
@@ -87,25 +98,31 @@ def plot_runs(results: Sequence[Any]) -> Any:
     panels = figure.subplots(2, 3, sharex=True)
     for panel in panels[0, 1:]:
         panel.sharey(panels[0, 0])
-    n = results[0].report.n
-    _draw_curves(panels[0, 0], results, "nrc1", "NRC1, convention nrc24 (rows as they are)")
-    _draw_curves(panels[0, 1], results, "nrc1_id25", "NRC1, convention id25 (rows minus their mean)")
-    _draw_curves(panels[0, 2], results, "nrc2", "NRC2")
-    _draw_curves(panels[1, 0], results, "nrc3", "NRC3, with gamma of the last step")
-    _draw_curves(panels[1, 1], results, "mse", "training MSE, summed over outputs")
-    _draw_curves(panels[1, 2], results, "explained_variance", f"variance in the first {n} components")
+    runs = {name: history.records(gamma) for name, history in histories.items()}
+    convention = ", ".join(dict.fromkeys(history.convention for history in histories.values()))
+    n = " or ".join(dict.fromkeys(str(history.n) for history in histories.values()))
+    _draw_curves(panels[0, 0], runs, "nrc1", f"NRC1, convention {ROWS.get(convention, convention)}")
+    _draw_curves(panels[0, 1], runs, "nrc1_id25", f"NRC1, convention {ROWS['id25']}")
+    _draw_curves(panels[0, 2], runs, "nrc2", "NRC2")
+    _draw_curves(panels[1, 0], runs, "nrc3", f"NRC3, {_gamma_name(gamma)}")
+    _draw_curves(panels[1, 1], runs, "mse", "training MSE, summed over outputs")
+    _draw_curves(panels[1, 2], runs, "explained_variance", f"variance in the first {n} components")
     _use_log_axis(*panels[0])
     _use_log_axis(panels[1, 0])
     _use_log_axis(panels[1, 1])
-    handles = {result.name: line for result, line in zip(results, panels[0, 0].get_lines(), strict=True)}
-    for result in results:
-        if not np.isnan(result.c) and result.report.ufm is not None:
-            style = {"color": handles[result.name].get_color(), "linestyle": ":", "linewidth": 1.2}
-            handles[f"MSE predicted for {result.name}"] = panels[1, 1].axhline(result.report.ufm.mse, **style)
+    handles = dict(zip(runs, panels[0, 0].get_lines(), strict=True))
+    for name, mse in (predicted or {}).items():
+        style = {"color": handles[name].get_color(), "linestyle": ":", "linewidth": 1.2}
+        handles[f"MSE predicted for {name}"] = panels[1, 1].axhline(mse, **style)
     for panel in panels[1]:
         panel.set_xlabel("step")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def _gamma_name(gamma: str | float) -> str:
+    chosen = {"last": "gamma of the last step", "each": "the best gamma of each step"}
+    return chosen.get(str(gamma), f"gamma = {gamma}")
 
 
 def plot_forecast(forecast: Any, axes: Any = None) -> tuple[Any, Any]:
@@ -202,8 +219,7 @@ def plot_history(history: Any, gamma: str | float = "last") -> Any:
     draw(panels[0, 0], ("nrc1", "NRC1"), ("nrc2", "NRC2"))
     panels[0, 0].set_title(f"NRC1 and NRC2, convention {history.convention}", fontsize="medium")
     draw(panels[0, 1], ("nrc3", "NRC3"))
-    chosen = {"last": "gamma of the last step", "each": "the best gamma of each step"}
-    panels[0, 1].set_title(f"NRC3, {chosen.get(str(gamma), f'gamma = {gamma}')}", fontsize="medium")
+    panels[0, 1].set_title(f"NRC3, {_gamma_name(gamma)}", fontsize="medium")
     draw(panels[0, 2], ("mse", "MSE, summed over outputs"))
     _draw_r2(panels[0, 2], steps, [record.r2 for record in records])
     _draw_shares(panels[1, 0], steps, records, history.n)
@@ -247,7 +263,7 @@ def plot_layers(report: Any) -> Any:
     }
     values = np.array([[getattr(layer, field) for layer in report.layers] for field in fields])
     shades = np.array([_shades(row, start, end) for row, (_, start, end) in zip(values, fields.values(), strict=True)])
-    figure = _new_figure((2.6 + 0.85 * len(names), 3.6))
+    figure = _new_figure((max(4.8, 2.6 + 0.85 * len(names)), 3.6))
     axes = figure.subplots()
     axes.imshow(shades, cmap="Blues", vmin=0.0, vmax=1.2, aspect="auto")
     for row, line in enumerate(values):
@@ -260,7 +276,8 @@ def plot_layers(report: Any) -> Any:
     first = report.first_collapsed
     if first is not None:
         axes.axvline(names.index(first) - 0.5, color=COLOURS[4], linewidth=2)
-    axes.set_title(f"first collapsed layer: {first or 'none'} (noise < {report.threshold:g})", fontsize="medium")
+    title = f"first collapsed layer: {first or 'none'} (noise\u00a0<\u00a0{report.threshold:g})"
+    figure.suptitle(textwrap.fill(title, round(11 * figure.get_figwidth())), fontsize="medium")
     return figure
 
 
@@ -382,12 +399,12 @@ def _percent(share: float) -> str:
 # ---- the panels of the demonstration ----
 
 
-def _draw_curves(axes: Any, results: Sequence[Any], field: str, title: str) -> None:
-    for k, result in enumerate(results):
-        values = [getattr(record, field) for record in result.history]
-        steps = [record.step for record in result.history]
+def _draw_curves(axes: Any, runs: Mapping[str, Sequence[Any]], field: str, title: str) -> None:
+    for k, (name, records) in enumerate(runs.items()):
+        values = [getattr(record, field) for record in records]
+        steps = [record.step for record in records]
         style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.8}
-        axes.plot(steps, values, label=result.name, **style)
+        axes.plot(steps, values, label=name, **style)
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.25)
 
@@ -405,7 +422,24 @@ def _use_log_axis(*panels: Any) -> None:
         panel.set_ylim(bottom=edge)
 
 
-# ---- for both ----
+# ---- for all ----
+
+
+def require_drawable(path: Path) -> None:
+    """Check that a plot can be written to a file of that name.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        The name ends with no format that it knows.
+    """
+    known = require_library("matplotlib.backend_bases", "demo", "plots need matplotlib").FigureCanvasBase
+    formats = sorted(known.get_supported_filetypes())
+    if path.suffix.lower().removeprefix(".") not in formats:
+        msg = f"{path} has no ending of a plot; .{', .'.join(formats)} are known"
+        raise ValueError(msg)
 
 
 def _lower_edge(values: FloatArray) -> float:

@@ -256,7 +256,10 @@ def _check_shape(shape: Sequence[int], name: str, vector_is_column: bool) -> boo
 
 def _check_dtype(dtype: str, name: str) -> None:
     if dtype not in DTYPES:
-        msg = f"{name} has dtype {dtype}; {', '.join(DTYPES)} are supported. Convert it, for example to float32"
+        advice = "Convert it, for example to float32"
+        if dtype == "object":
+            advice = "Give an array or tensor, of a torch layer its weight"
+        msg = f"{name} has dtype {dtype}; {', '.join(DTYPES)} are supported. {advice}"
         raise TypeError(msg)
 
 

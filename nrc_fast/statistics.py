@@ -99,6 +99,11 @@ class FeatureStatistics(Moments):
         self._lock = Lock()
         super().__init__(d, n_targets=n_targets, unit_rows=unit_rows, precision=precision)
 
+    def __repr__(self) -> str:
+        # What lies on a device is not waited for.
+        rows = f"rows on {', '.join(self.devices)}" if self.devices else f"{self.count:,} rows"
+        return f"<FeatureStatistics d = {self.d}, n_targets = {self.n_targets}: {rows}>"
+
     def update(self, H: Any, Y: Any = None) -> FeatureStatistics:
         """Add a batch; when it raises, nothing was added.
 

@@ -10,7 +10,7 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,17 @@ def load_weights(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         msg = f"{path} is no file; a checkpoint is expected"
         raise FileNotFoundError(msg)
-    if Path(path).suffix == ".safetensors":
-        state: Any = require_library("safetensors.torch", "safetensors").load_file(str(path))
-    else:
-        try:
+    library = require_library("safetensors.torch", "safetensors") if Path(path).suffix == ".safetensors" else None
+    try:
+        state: Any
+        if library is None:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises what its unpickler raises
-            msg = f"{path} cannot be read as weights: {str(error).splitlines()[0]}"
-            raise ValueError(msg) from error
+        else:
+            state = library.load_file(str(path))
+    except Exception as error:  # torch raises what its unpickler raises, safetensors an error of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
+        msg = f"{path} cannot be read as weights: {reason}; a state dict, without objects of its own, is expected"
+        raise ValueError(msg) from error
     for name in NESTED:
         if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
             state = state[name]
@@ -108,8 +111,8 @@ def load_model(address: str) -> Any:
 
     Raises
     ------
-    ValueError
-        It has another form, or there is no such function.
+    ValueError, TypeError
+        It has another form, there is no such function, or what it returns is no ``torch.nn.Module``.
     ImportError, OSError
         The module cannot be imported.
     """
@@ -136,7 +139,11 @@ def load_model(address: str) -> Any:
     if not callable(getattr(module, name, None)):
         msg = f"{place} has no function {name}"
         raise ValueError(msg)
-    return getattr(module, name)()
+    model = getattr(module, name)()
+    if not isinstance(model, require_library("torch", "torch").nn.Module):
+        msg = f"{address} returned a {type(model).__name__}; a torch.nn.Module is expected"
+        raise TypeError(msg)
+    return model
 
 
 def numbered(paths: Sequence[str | Path]) -> list[tuple[int, str | Path]]:
@@ -187,7 +194,9 @@ def _files(pattern: str) -> list[str]:
     return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute patterns
 
 
-def arriving(patterns: Sequence[str], seconds: float) -> Iterator[tuple[int, str]]:
+def arriving(
+    patterns: Sequence[str], seconds: float, unread: Collection[str] = frozenset()
+) -> Iterator[tuple[int, str]]:
     """Checkpoints with their steps as they come, without end; a file is taken when it has stopped growing.
 
     Parameters
@@ -196,6 +205,9 @@ def arriving(patterns: Sequence[str], seconds: float) -> Iterator[tuple[int, str
         As for `matching`.
     seconds : float
         How long to wait between two looks.
+    unread : collection of str
+        Files that could not be measured when they were taken, to which the caller adds: they are taken again when
+        their size or time has changed.
 
     Yields
     ------
@@ -210,15 +222,16 @@ def arriving(patterns: Sequence[str], seconds: float) -> Iterator[tuple[int, str
     if not seconds >= 0.0:
         msg = f"checkpoints are to be looked for every {seconds} seconds; a time from 0 on is expected"
         raise ValueError(msg)
-    taken: set[str] = set()
+    taken: dict[str, tuple[int, int] | None] = {}
     seen: dict[str, tuple[int, int] | None] = {}
     last = -1
     while True:
-        files = [path for pattern in patterns for path in _files(pattern) if path not in taken]
+        files = [path for pattern in patterns for path in _files(pattern) if path not in taken or path in unread]
         there = {path: _state(path) for path in files}
         whole = [path for path, state in there.items() if state is not None and seen.get(path) == state]
-        for path in sorted(whole, key=lambda name: (step_of(name) or 0, name)):
-            taken.add(path)
+        changed = [path for path in whole if taken.get(path) != there[path]]
+        for path in sorted(changed, key=lambda name: (step_of(name) or 0, name)):
+            taken[path] = there[path]
             step = step_of(path)
             last = last + 1 if step is None else step
             yield last, path

@@ -12,9 +12,9 @@ import numpy as np
 
 from nrc_fast import kernels
 from nrc_fast.distributed import Team
-from nrc_fast.evaluation import WRAPPERS, current_evaluation, unwrapped
+from nrc_fast.evaluation import WRAPPERS, current_evaluation, require_module, unwrapped
 from nrc_fast.gathering import GatheredRows
-from nrc_fast.hooks import Hook, LayerHook
+from nrc_fast.hooks import ArgumentHook, LayerHook
 from nrc_fast.layer_rows import POSITIONS, layer_rows
 from nrc_fast.libraries import require_library
 from nrc_fast.report import Report
@@ -50,8 +50,7 @@ def watch(
     and know nothing of one another; what a `Monitor` or `measure_layers` runs is not seen, and copies of the model are
     not watched. In a model wrapped by DistributedDataParallel every process watches its own rows; `all_reduce` adds
     them up. Under torch.compile the watch must begin before the first call of the compiled model (hooks added later are
-    not seen by it, which is torch's own rule). It stands in the compiled graph as an operator and does not break it,
-    unless the mask is an argument's name.
+    not seen by it, which is torch's own rule). It stands in the compiled graph as an operator and does not break it.
 
     Parameters
     ----------
@@ -111,9 +110,7 @@ def watch(
     [('0', 4), ('2', 8)]
     """
     torch = require_library("torch", "torch")
-    if not isinstance(model, torch.nn.Module):
-        msg = f"model is a {type(model).__name__}; a torch.nn.Module is expected"
-        raise TypeError(msg)
+    require_module(model)
     _check_options(every, max_rows, positions, mode)
     _check_kinds(layers, mask)
     kernels.require_precision(precision)
@@ -122,7 +119,7 @@ def watch(
     settings |= {"unit_rows": unit_rows, "precision": precision, "nonfinite": nonfinite}
     layer = unwrapped(model)
     named = [(type(layer).__name__, layer)] if layers is None else [_find(torch, model, name) for name in layers]
-    shared = _Mask(torch, model, mask)
+    shared = _Mask(model, mask)
     watched = {name: WatchedLayer(module, name, mask=shared, **settings) for name, module in named}
     return WatchedLayers(watched, shared) if layers is not None else next(iter(watched.values()))
 
@@ -177,17 +174,18 @@ def _find(torch: Any, model: Any, layer: Any) -> tuple[str, Any]:
 class _Mask:
     """The mask of the current forward pass."""
 
-    def __init__(self, torch: Any, model: Any, mask: str | Callable[[], Any] | None) -> None:
+    def __init__(self, model: Any, mask: str | Callable[[], Any] | None) -> None:
         self._name = mask if isinstance(mask, str) else None
         self._current: Any = None
         self._function = mask if callable(mask) else None
         self._handle = None
         self._is_open = True
         self._evaluation = current_evaluation()
+        self.hook: ArgumentHook | None = None
         if self._name is not None:
             self._parameters = list(inspect.signature(unwrapped(model).forward).parameters)
-            hook = Hook(torch.compiler.disable(self._remember))
-            self._handle = unwrapped(model).register_forward_pre_hook(hook, with_kwargs=True)
+            self.hook = ArgumentHook(self._name, self._parameters, self._remember, self._keep)
+            self._handle = unwrapped(model).register_forward_pre_hook(self.hook, with_kwargs=True)
 
     def _remember(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         del module
@@ -198,6 +196,11 @@ class _Mask:
             msg = f"the model was called without {self._name!r}, which is to mask positions; it got {', '.join(named)}"
             raise ValueError(msg)
         self._current = named[self._name]
+
+    def _keep(self, value: Any) -> None:
+        """What a compiled graph calls, which may use the memory of the mask for something else later on."""
+        if self._is_open and current_evaluation() is self._evaluation:
+            self._current = value.clone()
 
     def get(self) -> Any:
         return self._current if self._function is None else self._function()
@@ -267,6 +270,8 @@ class WatchedLayer(_Closing):
         self._evaluation = current_evaluation()
         self._graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
         hook = LayerHook(self._is_due, self._add_rows_of, self._take)
+        if mask.hook is not None:
+            hook.follow(mask.hook)
         self._handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
 
     # ---- in a forward pass ----
@@ -323,6 +328,10 @@ class WatchedLayer(_Closing):
         self._gathered.add(features, None if Y is None else kernels.rows_in_place(Y, "Y", vector_is_column=True))
 
     # ---- for the user ----
+
+    def __repr__(self) -> str:
+        state = "watched" if self._is_open else "closed"
+        return f"<WatchedLayer {self.name}, {state}: {self.passes:,} passes, {self._rows_read:,} rows read>"
 
     def set_targets(self, Y: Any) -> None:
         """Give the targets of the next forward pass, and of that pass only.

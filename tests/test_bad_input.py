@@ -45,6 +45,20 @@ def test_features(features: Any, error: type[Exception], words: str) -> None:
             call()
 
 
+@pytest.mark.parametrize(("value", "reason"), [(0.0, "All rows are zero"), (0.1, "The features do not vary")])
+def test_features_without_variance_say_so(value: float, reason: str) -> None:
+    for rows in (np.full((9, 4), value), np.full((9, 4), value, dtype=np.float32)):
+        for report in (nrc.measure(rows, n=2), nrc.FeatureStatistics(4).update(rows).report(n=2)):
+            assert np.isnan([report.stable_rank, report.effective_rank, *report.explained_variance_ratio]).all()
+            assert sum(note.startswith(f"{reason}: they have no components") for note in report.notes) == 1
+    assert not any("no components" in note for note in nrc.measure(H, n=2).notes)
+
+
+def test_a_layer_is_not_its_weight() -> None:
+    with pytest.raises(TypeError, match=r"W has dtype object; .*of a torch layer its weight"):
+        nrc.nrc2(H, torch.nn.Linear(6, 2))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_rows_that_are_not_finite_are_counted_and_named(dtype: str, value: float) -> None:

@@ -206,6 +206,55 @@ def test_damaged_checkpoints_are_refused(stored: tuple[str, str], tmp_path: Path
         run(stored, checkpoint=path)
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_a_checkpoint_that_is_removed_while_it_is_in_use_is_written_anew(
+    stored: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    wanted = run(stored)
+    path, other = tmp_path / "state.npz", tmp_path / "other.npz"
+    record = Reading._record
+    calls = 0
+
+    def removing(self: Reading, *arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        record(self, *arguments, **options)
+        calls += 1
+        if calls == 90:
+            raise StopError
+        if calls < 90:
+            path.unlink()
+        if calls < 90 and replaced:
+            nrc.FeatureStatistics(3).save(other)
+            other.rename(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reading, "_record", removing)
+        with pytest.raises(StopError):
+            run(stored, checkpoint=path, checkpoint_every=0.0)
+    read = count_chunks(monkeypatch)
+    assert run(stored, checkpoint=path) == wanted
+    assert len(read) < 40  # earlier passes were not done again
+    # Removed between the start of a run that goes on and its first write.
+    with monkeypatch.context() as patched:
+        patched.setattr(Reading, "finish", lambda _: None)
+        run(stored, checkpoint=path)
+    checkpoint = Checkpoint(path, {}, 1e9)
+    path.unlink()
+    saved = checkpoint.resume(0, "statistics")
+    assert saved is not None
+    assert saved[1]
+
+
+def test_a_checkpoint_that_is_written_to_by_others_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    checkpoint = Checkpoint(path, {}, 0.0)
+    checkpoint.record(0, "statistics", 3, lambda: {"sums": np.ones(3)}, is_finished=True, now=True)
+    path.write_bytes(b"something else")
+    with pytest.raises(OSError, match=r"something else has written to .*state\.npz"):
+        checkpoint.record(1, "residuals", 1, lambda: {"sums": np.ones(3)}, is_finished=False, now=True)
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
 def test_generators_have_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="checkpoints need arrays or files"):
         nrc.measure(iter([np.eye(4)]), n=1, checkpoint=tmp_path / "state.npz")

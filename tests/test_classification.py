@@ -173,7 +173,9 @@ def test_bounds_without_a_value_to_bound() -> None:
     assert report.bounds["cdnv"] == report.bounds["nc1"] == np.inf
     stored = json.loads(report.to_json())
     assert stored["bounds"]["cdnv"] is None
-    assert ClassReport.from_dict(stored).to_json() == report.to_json()
+    loaded = ClassReport.from_dict(stored)
+    assert loaded.to_json() == report.to_json()
+    assert {report: 1, loaded: 2}[report] == 1  # as the other reports, one is equal to itself alone
 
 
 def test_the_simplex_is_collapsed() -> None:

@@ -139,7 +139,25 @@ def test_parts_that_do_not_fit_are_named(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["merge", str(tmp_path / "a.npz"), "--save-stats", str(tmp_path / "c.npz")]) == 0
     assert capsys.readouterr().out == "1 parts, 3 rows of 3 features\n"
     assert main(["merge", str(tmp_path / "a.npz")]) == 1
-    assert "n is not known" in capsys.readouterr().err
+    assert "n is not known: give --weights or -n" in capsys.readouterr().err
+    np.save(tmp_path / "rows.npy", np.eye(3))
+    assert main(["merge", str(tmp_path / "rows.npy")]) == 1
+    assert "rows.npy is damaged or was not written by nrc_fast: it is no .npz file" in capsys.readouterr().err
+
+
+def test_errors_name_the_options_of_the_command_line(
+    stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*arguments: str) -> str:
+        assert main(["measure", str(stored["features"]), *arguments]) == 1
+        return capsys.readouterr().err
+
+    assert "n is not known: give --targets, --weights or -n" in fails()
+    assert "--bias was given without --weights" in fails("-n", "2", "--bias", str(stored["bias"]))
+    np.savez(tmp_path / "two.npz", a=np.ones((300, 2)), b=np.ones((300, 3)))
+    assert "holds 2 float arrays of targets; name one by its key. It" in fails("--targets", str(tmp_path / "two.npz"))
+    checkpoint = ["--checkpoint", str(tmp_path / "state.npz"), "--checkpoint-every"]
+    assert "every -1.0 seconds; a time from 0 on is expected" in fails("-n", "2", *checkpoint, "-1")
 
 
 def test_the_plan_is_printed_before_or_instead(stored: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,6 +241,26 @@ def test_outputs_without_a_folder_are_refused_before_the_work(
         captured = capsys.readouterr()
         assert "cannot be written: there is no folder" in captured.err
         assert captured.out == ""
+        assert main([*options_of(stored), option, str(tmp_path)]) == 1
+        captured = capsys.readouterr()
+        assert "cannot be written: it is a folder" in captured.err
+        assert captured.out == ""
+
+
+@pytest.mark.parametrize("name", ["plot", "plot.xyz", ".png"])
+def test_plots_of_no_known_format_are_refused_before_the_work(
+    stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "report.json").write_text(nrc.measure(np.eye(5), n=2).to_json())
+    for command in ([*options_of(stored), "--plot"], ["plot", str(tmp_path / "report.json"), "-o"]):
+        assert main([*command, str(tmp_path / name)]) == 1
+        captured = capsys.readouterr()
+        assert f"{name} has no ending of a plot; " in captured.err
+        assert captured.out == ""
+        assert main([*command, str(tmp_path / "plot.PDF")]) == 0
+        assert (tmp_path / "plot.PDF").read_bytes().startswith(b"%PDF")
+        capsys.readouterr()
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -103,6 +103,14 @@ def test_sweep_without_a_model_knows_the_weights(
         assert [float(row["nrc3"]) for row in csv.DictReader(file)] == found["replayed_nrc3"]
 
 
+def test_sweep_says_what_a_model_would_add(stored: Stored, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["sweep", str(stored.folder / "step_2.pt"), *stored.options]
+    assert main(arguments) == 0
+    assert "the features come from a model (--model), which was not given" in capsys.readouterr().out
+    assert main([*arguments, "--model", f"{stored.folder / 'network.py'}:build"]) == 0
+    assert "--model" not in capsys.readouterr().out
+
+
 def test_sweep_prints_a_line_for_each(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = f"{stored.folder / 'network.py'}:build"
     options = ["--model", model, "--plot", str(tmp_path / "sweep.png")]
@@ -172,6 +180,13 @@ def test_sweep_says_what_is_wrong(stored: Stored, capsys: pytest.CaptureFixture[
     assert "no function other" in fails(checkpoint, *stored.options, "--model", f"{stored.folder}/network.py:other")
     (tmp_path / "broken.pt").write_bytes(b"none")
     assert "cannot be read as weights" in fails(str(tmp_path / "broken.pt"), *stored.options)
+    torch.save(stored.folder, tmp_path / "object.pt")
+    error = fails(str(tmp_path / "object.pt"), *stored.options)
+    assert "without objects of its own, is expected" in error
+    assert "weights_only" not in error  # no option here
+    (tmp_path / "three.py").write_text("def build():\n    return 3\n")
+    error = fails(checkpoint, *stored.options, "--model", f"{tmp_path / 'three.py'}:build")
+    assert "returned a int; a torch.nn.Module is expected" in error
     torch.save([1, 2], tmp_path / "list.pt")
     assert "holds a list without tensors" in fails(str(tmp_path / "list.pt"), *stored.options)
     torch.save({"fc.weight": torch.ones(2, 3)}, tmp_path / "other.pt")
@@ -258,11 +273,52 @@ def test_sweep_goes_on_after_a_file_that_cannot_be_measured(
     found = module._files
     monkeypatch.setattr(module, "_files", files)
     monkeypatch.setattr(module.time, "sleep", sleep)
-    assert main(["sweep", str(training), *stored.options, "--follow", "1", "--json"]) == 0
+    assert main(["sweep", str(training), *stored.options, "--follow", "1", "--json"]) == 1
     captured = capsys.readouterr()
     assert [record["step"] for record in json.loads(captured.out)["records"]] == [2, 3]
-    assert "step_1.pt cannot be read as weights" in captured.err
-    assert captured.err.count("\n") == 1
+    first, last = captured.err.splitlines()
+    assert "step_1.pt cannot be read as weights" in first
+    assert first.endswith("(tried again when the file changes)")
+    assert last == f"nrc-fast: 1 of the checkpoints could not be measured: {training / 'step_1.pt'}"
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_sweep_tries_a_file_again_when_it_has_changed(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str
+) -> None:
+    from nrc_fast import sweep as module
+
+    training = tmp_path / "training"
+    training.mkdir()
+    contents = {}
+    for step in (2, 30):
+        path = stored.folder / f"step_{step}.pt"
+        if suffix == ".safetensors":
+            path = path.with_suffix(suffix)
+            pytest.importorskip("safetensors.torch").save_file(stored.models[step].state_dict(), path)
+        contents[step] = path.read_bytes()
+    early, late = (training / f"step_{step}{suffix}" for step in (2, 30))
+    # The first is written in three parts, with pauses of two looks; meanwhile the second comes.
+    early.write_bytes(contents[2][:100])
+    late.write_bytes(contents[30])
+    script = [None, None, contents[2][:200], None, None, contents[2], None, None, None]
+
+    def sleep(_: float) -> None:
+        if not script:
+            raise KeyboardInterrupt
+        content = script.pop(0)
+        if content is not None:
+            early.write_bytes(content)
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    assert main(["sweep", str(training), *stored.options, "--follow", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count(f"step_2{suffix} cannot be read as weights") == captured.err.count("\n") == 2
+    records = json.loads(captured.out)["records"]
+    assert [record["step"] for record in records] == [2, 30]  # in the order of the training
+    for record in records:
+        W = stored.models[record["step"]].fc.weight.detach()
+        assert record["nrc3"] == pytest.approx(reference_nrc3(W, stored.Y), rel=1e-6)
 
 
 def test_sweep_names_damaged_data(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -310,7 +366,7 @@ def measured() -> Report:
 def test_reports_survive_their_files(tmp_path: Path) -> None:
     report = measured()
     report.to_json(tmp_path / "report.json")
-    loaded = load_stored(str(tmp_path / "report.json"))
+    (loaded,) = load_stored(str(tmp_path / "report.json")).values()
     assert isinstance(loaded, Report)
     assert str(loaded) == str(report)
     assert loaded.to_json() == report.to_json()
@@ -447,7 +503,7 @@ def test_page_stands_alone_and_holds_the_numbers(
         assert image.startswith("data:image/png;base64,")
         assert base64.b64decode(image.partition(",")[2]).startswith(b"\x89PNG")
     assert any(cell.startswith(f"{report.nrc1:.6g}") for cell in page.cells)
-    history = load_stored(sources[1])
+    (history,) = load_stored(sources[1]).values()
     assert isinstance(history, History)
     for record in history.records():
         assert str(record.step) in page.cells
@@ -485,13 +541,39 @@ def test_selftest_passes_and_notices_a_wrong_kernel(
 
 def test_demo_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("tqdm")
+    Figure = pytest.importorskip("matplotlib.figure").Figure
     from nrc_fast import demo
 
     monkeypatch.setattr(demo, "QUICK_STEPS", 4)
     monkeypatch.setattr(demo, "QUICK_CHECKPOINTS", 1)
-    monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS[:1])
+    monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS[:2])
     assert main(["demo", "--quick", "--json", "--plot", str(tmp_path / "demo.png")]) == 0
     captured = capsys.readouterr()
-    (records,) = json.loads(captured.out).values()
-    assert [record["step"] for record in records] == [0, 4]
+    histories = json.loads(captured.out)
+    assert list(histories) == [setting.name for setting in demo.SETTINGS]
+    for values in histories.values():
+        assert [record["step"] for record in values["records"]] == [0, 4]
     assert "at the end of" in captured.err
+    # plot and report read all of them.
+    (tmp_path / "demo.json").write_text(captured.out)
+    loaded = load_stored(str(tmp_path / "demo.json"))
+    assert {name: json.loads(history.to_json()) for name, history in loaded.items()} == histories
+    drawn: list[Any] = []
+    monkeypatch.setattr("nrc_fast.plot.plot_runs", lambda *given: drawn.append(given) or Figure())
+    options = ["-o", str(tmp_path / "all.png"), "--gamma", "each"]
+    assert main(["plot", str(tmp_path / "demo.json"), *options]) == 0
+    ((runs, gamma),) = drawn
+    assert gamma == "each"
+    assert {name: json.loads(history.to_json()) for name, history in runs.items()} == histories
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["report", str(tmp_path / "demo.json"), "-o", str(tmp_path / "demo.html")]) == 0
+    headings = re.findall("<h2>(.*?)</h2>", (tmp_path / "demo.html").read_text())
+    assert headings == list(histories)
+    # Only histories are drawn together.
+    mixed = {"history": histories[demo.SETTINGS[0].name], "report": json.loads(measured().to_json())}
+    (tmp_path / "mixed.json").write_text(json.dumps(mixed))
+    assert main(["plot", str(tmp_path / "mixed.json")]) == 1
+    assert "only histories are drawn together" in capsys.readouterr().err
+    (tmp_path / "mixed.json").write_text(json.dumps(mixed | {"other": 1}))
+    assert main(["report", str(tmp_path / "mixed.json")]) == 1
+    assert "holds no report" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,12 @@ def test_report_as_text_json_and_plot(tmp_path: Path) -> None:
     loaded = DeepReport.from_dict(stored)
     assert str(loaded) == str(report)
     assert loaded.to_json() == report.to_json()
-    assert loaded.layers[0] == report.layers[0]
+    assert asdict(loaded.layers[0]) == asdict(report.layers[0])
+    # As the other reports: they can be keys, and one is equal to itself alone.
+    assert {report: 1, report.layers[0]: 2}[report] == 1
+    assert report.layers[0] in set(report.layers)
+    assert loaded != report
+    assert loaded.layers[0] != report.layers[0]
     for broken in ({}, {"layers": 1}, stored | {"layers": [{}]}):
         with pytest.raises(ValueError, match="holds no report of layers"):
             DeepReport.from_dict(broken)
@@ -219,6 +225,18 @@ def test_report_as_text_json_and_plot(tmp_path: Path) -> None:
     (image,) = figure.axes[0].get_images()
     assert float(image.get_array()[0, 0]) == pytest.approx(1.0 - report.layers[0].noise_fraction)
     figure.savefig(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize("name", ["fc", "backbone.layer4.1.conv2.projection"])
+def test_title_of_the_heat_map_is_not_cut(name: str) -> None:
+    Text = pytest.importorskip("matplotlib.text").Text
+    layers = tuple(LayerCollapse(name, 8, 2, 0.01, 0.9, 0.9, 0.1, 2.0, 2.0) for _ in range(2))
+    figure = DeepReport(layers, 10, 2, 0.1, 1.0, 1.5).plot()
+    figure.canvas.draw()
+    (title,) = (text for text in figure.findobj(Text) if "first collapsed" in text.get_text())
+    assert name in title.get_text()
+    place = title.get_window_extent()
+    assert figure.bbox.x0 <= place.x0 < place.x1 <= figure.bbox.x1
 
 
 def test_what_does_not_fit_is_said() -> None:

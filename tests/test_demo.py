@@ -339,6 +339,18 @@ def test_unusable_recordings_are_refused(tmp_path: Path, arrays: dict[str, Any],
         demo.run(data=tmp_path / "odd.npz", plot=None)
 
 
+@pytest.mark.parametrize("content", [b"no zip file", b"", "npy"], ids=["text", "empty", "npy"])
+def test_other_files_than_recordings_are_refused(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "odd.npz"
+    if content == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.ones((5, 2)))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"odd\.npz is no \.npz file; one with observations and actions is expected"):
+        demo.run(data=path, plot=None)
+
+
 def test_column_that_is_constant_but_for_rounding_stays_zero() -> None:
     rows = np.column_stack([np.full(7, 0.1), np.arange(7.0)])
     rows[0, 0] += 1e-17

@@ -69,6 +69,7 @@ LAYERS = [
     *("evaluation", "layer_rows", "gathering", "hooks", "tap", "history", "monitor", "integrations.loggers"),
     *("deep_nrc", "class_bounds", "class_metrics", "class_device", "classification", "dimension"),
     *("integrations.on_use", "integrations.lightning", "integrations.transformers", "integrations.torchmetrics"),
+    "integrations.sklearn",
     *("demo_runs", "demo_text", "demo", "diagnostics", "sweep", "selftest", "html", "commands"),
     *("cli", "__main__"),
 ]

@@ -210,6 +210,7 @@ def test_trainers_of_several_processes(tmp_path: Path, library: str, steps: list
         ("lightning", "NRCCallback", "lightning.pytorch.callbacks"),
         ("transformers", "NRCCallback", "transformers"),
         ("torchmetrics", "NRC", "torchmetrics"),
+        ("sklearn", "NRCEstimator", "sklearn.base"),
     ],
 )
 def test_missing_libraries_name_their_extra(

@@ -368,7 +368,23 @@ def test_what_does_not_fit_is_said() -> None:
             monitor.history.records(gamma)
     with pytest.raises(ValueError, match="n = 2 and this history has n = 3"):
         monitor.history.add(1, nrc.measure(np.eye(5), n=2), np.eye(2), np.eye(2))
+    for step in (0.5, "last"):
+        with pytest.raises(TypeError, match=f"step is {step!r}; a whole number is expected"):
+            monitor.history.add(step, nrc.measure(np.eye(5), n=3), np.eye(3), np.eye(3))
+    with pytest.raises(TypeError, match=r"model is a list; a torch\.nn\.Module is expected"):
+        nrc.Monitor([pair], model)
+    with pytest.raises(TypeError, match=r"model is a list; a torch\.nn\.Module is expected"):
+        nrc.measure_layers([pair], model)
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_monitors_and_histories_say_what_they_hold() -> None:
+    monitor = nrc.Monitor(network(), [samples()], name="run")
+    assert repr(monitor) == f"<Monitor of layer {monitor.layer} of a Sequential: <History without records>>"
+    for step in (np.int64(1200), 0):  # in the order of the training, whenever they come
+        monitor.evaluate(step)
+    assert repr(monitor.history) == "<History run, 2 records, steps 0 to 1,200, n = 3>"
+    assert [record["step"] for record in json.loads(monitor.history.to_json())["records"]] == [0, 1200]
 
 
 def test_batches_that_are_mappings_and_tuples_of_inputs() -> None:

@@ -147,53 +147,77 @@ def test_missing_matplotlib_is_named(report: nrc.Report, monkeypatch: pytest.Mon
 # ---- the runs of the demonstration ----
 
 
-def fake_run(name: str, values: dict[str, list[float]], c: float = math.nan) -> Any:
-    count = len(values["nrc1"])
-    history = [SimpleNamespace(step=10 * k, **{field: values[field][k] for field in FIELDS}) for k in range(count)]
-    return SimpleNamespace(name=name, c=c, history=history, report=SimpleNamespace(n=3, ufm=SimpleNamespace(mse=0.02)))
-
-
 @pytest.fixture
-def runs() -> list[Any]:
+def runs() -> dict[str, Any]:
     rng = np.random.default_rng(2)
-    return [
-        fake_run(name, {field: rng.uniform(1e-6, 1.0, 4).tolist() for field in FIELDS}, c)
-        for name, c in [("first", math.nan), ("second", math.nan), ("third", 0.01)]
-    ]
+    return {name: FakeHistory(rng) for name in ("first", "second", "third")}
 
 
-def test_every_curve_holds_its_history(runs: list[Any]) -> None:
-    figure = plot_runs(runs)
+class FakeHistory:
+    """As many records as there are steps; NRC3 is ten times as large for each step's own gamma."""
+
+    convention, n = "nrc24", 3
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        drawn = [{field: rng.uniform(1e-6, 1.0) for field in FIELDS} for _ in range(4)]
+        self.all = [SimpleNamespace(step=10 * k, **values) for k, values in enumerate(drawn)]
+
+    def records(self, gamma: str | float) -> list[Any]:
+        if gamma == "last":
+            return self.all
+        return [SimpleNamespace(**(vars(record) | {"nrc3": 10.0 * record.nrc3})) for record in self.all]
+
+
+PREDICTED = {"third": 0.02}
+
+
+def test_every_curve_holds_its_history(runs: dict[str, Any]) -> None:
+    figure = plot_runs(runs, predicted=PREDICTED)
     assert len(figure.axes) == len(FIELDS)
     for panel, field in zip(figure.axes, FIELDS, strict=True):
         assert panel.get_yscale() == ("linear" if field == "explained_variance" else "log")
-        for run, line in zip(runs, panel.get_lines(), strict=False):
+        for (name, history), line in zip(runs.items(), panel.get_lines(), strict=False):
             steps, values = values_of(line)
             assert steps.tolist() == [0, 10, 20, 30]
-            assert values.tolist() == [getattr(record, field) for record in run.history]
-            assert line.get_label() == run.name
+            assert values.tolist() == [getattr(record, field) for record in history.all]
+            assert line.get_label() == name
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["first", "second", "third", "MSE predicted for third"]
+    titles = [panel.get_title() for panel in figure.axes]
+    assert titles[0] == "NRC1, convention nrc24 (rows as they are)"
+    assert titles[3] == "NRC3, gamma of the last step"
+    assert titles[5] == "variance in the first 3 components"
 
 
-def test_a_run_has_one_colour_in_every_panel_and_no_other_has_it(runs: list[Any]) -> None:
+def test_titles_say_which_gamma_and_which_definitions(runs: dict[str, Any]) -> None:
+    runs["second"].convention, runs["second"].n = "variance", 2
+    panels = plot_runs(runs, "each").axes
+    titles = [panel.get_title() for panel in panels]
+    assert titles[0] == "NRC1, convention nrc24, variance"
+    assert titles[3] == "NRC3, the best gamma of each step"
+    assert titles[5] == "variance in the first 3 or 2 components"
+    drawn = values_of(panels[3].get_lines()[0])[1]
+    assert drawn.tolist() == [10.0 * record.nrc3 for record in runs["first"].all]
+
+
+def test_a_run_has_one_colour_in_every_panel_and_no_other_has_it(runs: dict[str, Any]) -> None:
     colours = [[line.get_color() for line in panel.get_lines()[:3]] for panel in plot_runs(runs).axes]
     assert all(panel == colours[0] for panel in colours)
     assert len(set(colours[0])) == 3
 
 
-def test_predicted_error_is_marked_for_known_penalties_only(runs: list[Any]) -> None:
-    lines = plot_runs(runs).axes[4].get_lines()
+def test_predicted_error_is_marked_for_known_penalties_only(runs: dict[str, Any]) -> None:
+    lines = plot_runs(runs, predicted=PREDICTED).axes[4].get_lines()
     assert len(lines) == 4
     assert set(values_of(lines[3])[1]) == {0.02}
     assert lines[3].get_color() == lines[2].get_color()
 
 
-def test_zeros_lie_on_the_lower_edge_and_nan_leaves_a_gap(runs: list[Any]) -> None:
-    runs[0].history[3].nrc1 = 0.0
-    runs[1].history[2].nrc1 = math.nan
-    runs[2].history[1].nrc2 = 1e-300
-    for record in (record for run in runs for record in run.history):
+def test_zeros_lie_on_the_lower_edge_and_nan_leaves_a_gap(runs: dict[str, Any]) -> None:
+    runs["first"].all[3].nrc1 = 0.0
+    runs["second"].all[2].nrc1 = math.nan
+    runs["third"].all[1].nrc2 = 1e-300
+    for record in (record for history in runs.values() for record in history.all):
         record.nrc3 = math.nan
     figure = plot_runs(runs)
     figure.canvas.draw()

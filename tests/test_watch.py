@@ -384,6 +384,87 @@ def test_compiled_training_is_the_same_to_the_bit(backend: str) -> None:
     assert all(torch.equal(first, second) for first, second in zip(plain, watched, strict=True))
 
 
+class Masked(nn.Module):
+    """A head on positions, told which of them count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, inputs: Any, attention_mask: Any = None) -> Any:
+        H = torch.tanh(self.trunk(inputs))
+        return self.head(H if attention_mask is None else H * attention_mask.unsqueeze(-1))
+
+
+def doubled(model: Any) -> Any:
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return 2.0 * model(*args, **kwargs)
+
+    return called
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize("in_function", [False, True], ids=["model", "function"])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+def test_masks_by_name_do_not_break_a_compiled_graph(backend: str, in_function: bool) -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(3)
+    model, kept = Masked(), []
+    with nrc.watch(model, layers=["trunk", "head"], mask="attention_mask") as watched:
+        called = doubled(model) if in_function else model
+        compiled = torch.compile(called, backend=backend, fullgraph=True)
+        for step in range(4):
+            X, mask = draw(6, 5, 4, seed=step), (draw(6, 5, seed=10 + step) > 0).long()
+            output = compiled(X, mask) if step % 2 else compiled(X, attention_mask=mask)
+            output.sum().backward()
+            H = torch.tanh(nn.functional.linear(X, model.trunk.weight, model.trunk.bias))
+            kept.append((X[mask != 0], H[mask != 0]))
+    for name, part in (("trunk", 0), ("head", 1)):
+        close_to(watched[name].statistics, torch.cat([rows[part] for rows in kept]).detach().numpy())
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_a_compiled_graph_takes_the_mask_before_the_rows() -> None:
+    torch._dynamo.reset()
+    witnesses = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        calls = [node for node in graph.graph.nodes if "nrc_fast.watched" in str(node.target)]
+        witnesses.append([node.args[1] for node in calls])
+        return graph
+
+    model = Masked()
+    with nrc.watch(model, layers=["trunk", "head"], mask="attention_mask"):
+        # In a function, where the model's own hooks and its layers are parts of one graph.
+        torch.compile(doubled(model), backend=backend, fullgraph=True)(draw(6, 5, 4), torch.ones(6, 5))
+    ((first, *others),) = witnesses
+    # Operators that change the same tensor stay in their order.
+    assert others == [first, first]
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_a_compiled_model_without_its_mask_says_so() -> None:
+    torch._dynamo.reset()
+    model = Masked()
+    with nrc.watch(model, layers=["head"], mask="attention_mask") as watched:
+        compiled = torch.compile(model, backend="eager")
+        with pytest.raises(ValueError, match="called without 'attention_mask'"):
+            compiled(draw(6, 5, 4))
+        compiled(draw(6, 5, 4), None)  # no mask: all positions count
+        assert watched["head"].count == 30
+
+
+def test_watches_say_what_they_have_read() -> None:
+    model, X = network().eval(), draw(50, 6)
+    with nrc.watch(model.head) as watched:
+        assert repr(watched) == "<WatchedLayer Linear, watched: 0 passes, 0 rows read>"
+        model(X)
+        model(X)
+    assert repr(watched) == "<WatchedLayer Linear, closed: 2 passes, 100 rows read>"
+    width = model.head.in_features
+    assert repr(watched.statistics) == f"<FeatureStatistics d = {width}, n_targets = 0: 100 rows>"
+
+
 def test_wrapped_models_answer_to_their_own_names(tmp_path: Path) -> None:
     distributed = torch.distributed
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)

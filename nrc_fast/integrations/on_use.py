@@ -31,7 +31,10 @@ def made_on_use(
         if wanted != name:
             msg = f"module {namespace['__name__']!r} has no attribute {wanted!r}"
             raise AttributeError(msg)
-        made = type(name, (methods, base()), {"__doc__": documentation, "__module__": namespace["__name__"]})
+        # Libraries look for some methods in the class itself, not in its bases.
+        own = {key: value for key, value in vars(methods).items() if not key.startswith("__")}
+        own |= {"__doc__": documentation, "__module__": namespace["__name__"]}
+        made = type(name, (methods, base()), own)
         namespace[name] = made
         return made
 

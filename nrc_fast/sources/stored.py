@@ -130,7 +130,9 @@ def _only(path: Path, stored: Sequence[StoredMatrix], wanted: Wanted) -> StoredM
         if len(candidates) == 1:
             return candidates[0]
     kind = "float matrices" if wanted.role == "H" else "float arrays of targets"
-    advice = "name one with key=" if fitting else "one is expected"
+    # Targets and weights have keys with names of their own.
+    naming = "name one with key=" if wanted.role == "H" else "name one by its key"
+    advice = naming if fitting else "one is expected"
     msg = f"{path} holds {len(fitting)} {kind}; {advice}. It holds {_listing(stored)}"
     raise ValueError(msg)
 
