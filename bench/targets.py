@@ -164,6 +164,12 @@ def update_time(rows: list[Row]) -> Finding | None:
     return worst(((1e6 * row["seconds"], where(row)) for row in ours if row["d"] == 64), most=True)
 
 
+def watch_overhead(rows: list[Row]) -> Finding | None:
+    """In percent of a training step."""
+    watched = [row for row in rows if row["routine"] == "watch" and row["contender"] == "watched every 10 steps"]
+    return worst(((row["overhead %"], f"batch {row['batch']}, width {row['width']}") for row in watched), most=True)
+
+
 SIXTEEN = ("float16", "bfloat16")
 
 
@@ -284,4 +290,5 @@ TARGETS = [
     Target("gamma of the grid", "its error is 1e-4 or worse", 1e-4, grid_error, form="{:.0e}"),
     Target("gram by two threads", "1.9x as fast as by one", 1.9, speed_up),
     Target("update(), 256 x 64", "under 60 us", 60.0, update_time, most=True, form="{:.0f} us"),
+    Target("watch, every 10 steps", "at most 3% of the step", 3.0, watch_overhead, most=True, form="{:.1f}%"),
 ]

@@ -393,6 +393,14 @@ def test_targets() -> None:
         gram | {"d": 512, "contender": "torch.mm(H.T, H)", "not run": "too long"},
         gram | {"d": 256, "dtype": "float16", "contender": "nrc_fast", "seconds": 1.04, "times ours": 1.0},
         {"routine": "all_k", "rows": 10, "d": 8, "dtype": "float64", "contender": "all-k loop", "times ours": 1.0},
+        *(
+            {"routine": "watch", "batch": 256, "width": width, "contender": name, "overhead %": overhead}
+            for width, name, overhead in [
+                (64, "watched every 10 steps", 1.5),
+                (256, "watched every 10 steps", 3.25),
+                (256, "watched every step", 20.0),
+            ]
+        ),
     ]
     expected = {
         ("gram float32, d >= 256", "85% of the peak"): ("80%, 10 x 512 float32", "**missed**"),
@@ -404,6 +412,7 @@ def test_targets() -> None:
         ("gram of 16 bits", "at most 1.05x our float32 time"): ("1.04x, 10 x 256 float16", "met"),
         ("every k at once", "d/4 times the all-k loop: 1x here"): ("0.50x, 10 x 8 float64, all-k loop", "**missed**"),
         ("update(), 256 x 64", "under 60 us"): ("", "not measured"),
+        ("watch, every 10 steps", "at most 3% of the step"): ("3.2%, batch 256, width 256", "**missed**"),
     }
     for key, verdict in expected.items():
         assert targets[key].verdict(rows) == verdict
