@@ -8,9 +8,12 @@ result depends on the units of the data.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nrc_fast.blas_threads import one_blas_thread
 
 __all__ = [
     "EPSILON",
@@ -28,6 +31,9 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
+
+# Widths up to which two threads gain less in a decomposition (2 of 15 ms) than they cost what comes after it (12 ms).
+NARROW = 384
 
 # Entries that tie for the largest one in exact arithmetic, as in (1, -1)/sqrt(2), come back a few roundings
 # apart, in an order that depends on the LAPACK build. sqrt(eps) is far above such roundings.
@@ -74,7 +80,8 @@ def eigh_descending(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
     >>> bool(np.all(vectors[0] > 0))
     True
     """
-    return in_descending_order(*np.linalg.eigh(matrix, UPLO="L"))
+    with one_blas_thread() if matrix.shape[-1] <= NARROW else nullcontext():
+        return in_descending_order(*np.linalg.eigh(matrix, UPLO="L"))
 
 
 def in_descending_order(values: FloatArray, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:

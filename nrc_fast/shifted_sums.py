@@ -448,12 +448,16 @@ def _first_mean(rows: Rows) -> FloatArray:
     if isinstance(rows, DeviceRows):
         return rows.device.fetch(first_mean(rows, SHIFT_ROWS))
     first: FloatArray = rows.part(0, SHIFT_ROWS).to_float64()
-    first = first[np.isfinite(first).all(axis=1)]
+    is_finite = np.isfinite(first).all(axis=1)
+    if not is_finite.all():
+        first = first[is_finite]
     if len(first) == 0:
         return np.zeros(rows.columns)
     # Taken from the first row on, so that rows that are all equal have exactly zero variance.
+    start = first[0].copy()
     with np.errstate(over="ignore", invalid="ignore"):
-        mean: FloatArray = first[0] + (first - first[0]).mean(axis=0)
+        first -= start
+        mean: FloatArray = start + first.mean(axis=0)
     if not np.isfinite(mean).all():
         return np.zeros(rows.columns)
     return mean

@@ -27,6 +27,7 @@ LAYERS = [
         "_cuda",
         "devices",
         "cuda_device",
+        "blas_threads",
         "linalg",
         "conventions",
         "rows",
