@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING
 
+from nrc_fast.rows import HeldRows, Rows
 from nrc_fast.statistics import FeatureStatistics
-
-if TYPE_CHECKING:
-    from nrc_fast.kernels import Rows
 
 __all__ = ["GATHERED_BYTES", "GatheredRows"]
 
@@ -42,8 +39,7 @@ class GatheredRows:
     def __init__(self, statistics: FeatureStatistics) -> None:
         self.n_targets = statistics.n_targets
         self._statistics = statistics
-        self._kept: tuple[Rows, Rows | None] | None = None
-        self._count = 0
+        self._held: HeldRows | None = None
         self._lock = Lock()  # batches may come from several threads
 
     def add(self, features: Rows, targets: Rows | None = None) -> None:
@@ -55,29 +51,22 @@ class GatheredRows:
             As `FeatureStatistics.update`, of this batch.
         """
         with self._lock:
-            if not self._is_alike(features, targets):
+            if self._held is None or not _fits(self._held, features, targets):
                 self._flush()
-                self._kept = _room_for(features, targets) if self._can_wait(features, targets) else None
-            elif self._count + features.count > self._room:
+                waits = self._can_wait(features, targets)
+                self._held = HeldRows(features, targets, _room_of(features), "H") if waits else None
+            elif self._held.count + features.count > self._held.room:
                 self._flush()
-            if self._kept is None:
+            if self._held is None:
                 self._statistics.update(features, targets)
             else:
-                self._keep(features, targets)
-
-    def _keep(self, features: Rows, targets: Rows | None) -> None:
-        assert self._kept is not None
-        first, last = self._count, self._count + features.count
-        for rows, kept in zip((features, targets), self._kept, strict=True):
-            if rows is not None and kept is not None:
-                rows.copy_to(kept.array[first:last])
-        self._count = last
+                self._held.append(features, targets)
 
     def flush(self) -> None:
         """Add what waits, and give back its memory."""
         with self._lock:
             self._flush()
-            self._kept = None
+            self._held = None
 
     @property
     def statistics(self) -> FeatureStatistics:
@@ -86,25 +75,11 @@ class GatheredRows:
         return self._statistics
 
     def _flush(self) -> None:
-        if self._kept is None or self._count == 0:
+        if self._held is None or self._held.count == 0:
             return
-        features, targets = (None if rows is None else rows.part(0, self._count) for rows in self._kept)
-        self._count = 0  # first: after an interrupt rows may be missing, but none counts twice
+        features, targets = self._held.part()
+        self._held.count = 0  # first: after an interrupt rows may be missing, but none counts twice
         self._statistics.update(features, targets)
-
-    @property
-    def _room(self) -> int:
-        """Rows that there is memory for."""
-        return 0 if self._kept is None else self._kept[0].count
-
-    def _is_alike(self, features: Rows, targets: Rows | None) -> bool:
-        """Whether a batch is small and of the kind of those that wait."""
-        if self._kept is None or 2 * features.count > self._room:
-            return False
-        kept_features, kept_targets = self._kept
-        if targets is None or kept_targets is None:
-            return targets is kept_targets and _is_like(features, kept_features)
-        return targets.count == features.count and _is_like(features, kept_features) and _is_like(targets, kept_targets)
 
     def _can_wait(self, features: Rows, targets: Rows | None) -> bool:
         statistics = self._statistics
@@ -118,14 +93,18 @@ class GatheredRows:
         )
 
 
-def _is_like(rows: Rows, kept: Rows) -> bool:
-    return rows.dtype == kept.dtype and rows.columns == kept.columns and not rows.is_on_device
+def _fits(held: HeldRows, features: Rows, targets: Rows | None) -> bool:
+    """Whether a batch is small and of the kind of those that wait."""
+    if 2 * features.count > held.room or not _is_like(features, held.features):
+        return False
+    if targets is None or held.targets is None:
+        return targets is held.targets
+    return targets.count == features.count and _is_like(targets, held.targets)
+
+
+def _is_like(rows: Rows, held: Rows) -> bool:
+    return rows.dtype == held.dtype and rows.columns == held.columns and not rows.is_on_device
 
 
 def _room_of(features: Rows) -> int:
     return GATHERED_BYTES // (features.columns * features.array.itemsize)
-
-
-def _room_for(features: Rows, targets: Rows | None) -> tuple[Rows, Rows | None]:
-    count = _room_of(features)
-    return features.buffer(features.name, count), None if targets is None else targets.buffer(targets.name, count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
@@ -24,7 +24,7 @@ class NoHook:
         """Called by the module."""
 
 
-class Hook(NoHook):
+class Hook(NoHook, ABC):
     """A forward pre-hook with keywords, which hands on a tensor that a module is called with.
 
     A compiled graph holds it as one operator: what the compiler fuses, and the random numbers that it draws, are those

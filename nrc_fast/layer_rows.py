@@ -76,12 +76,10 @@ def layer_rows(
     if is_map:
         values = values.movedim(1, -1)
     each = positions == "each" or (positions is None and not is_map)
-    if values.ndim == 2 and mask is None:
-        return values, None if targets is None else _target_rows(torch, targets, values, values.shape[:1], name)
     kept = None if mask is None else _checked_mask(torch, mask, values, name)
     if values.ndim == 2 or each:
         Y = None if targets is None else _target_rows(torch, targets, values, values.shape[:-1], name)
-        H = values.reshape(-1, values.shape[-1])
+        H = values if values.ndim == 2 else values.reshape(-1, values.shape[-1])
         return (H, Y) if kept is None else (H[kept.reshape(-1)], None if Y is None else Y[kept.reshape(-1)])
     H = _mean(torch, values, kept)
     return H, None if targets is None else _target_rows(torch, targets, values, values.shape[:1], name)

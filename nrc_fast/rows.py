@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from nrc_fast import _cpu
 from nrc_fast.linalg import FloatArray
 
-__all__ = ["FileRows", "Rows", "UnreadableRowsError", "as_matrix", "as_rows", "checked_tensor", "unreadable"]
+__all__ = [
+    "FileRows",
+    "HeldRows",
+    "Rows",
+    "UnreadableRowsError",
+    "as_matrix",
+    "as_rows",
+    "checked_tensor",
+    "unreadable",
+]
 
 BoolArray = NDArray[np.bool_]
 
@@ -182,6 +191,52 @@ class FileRows(Rows):
     def take(self, mask: BoolArray) -> Rows:
         """A copy of the rows where `mask` is set."""
         return self.loaded().take(mask)
+
+
+class HeldRows:
+    """Memory for rows of features and of targets beside them, filled with copies of batches.
+
+    Parameters
+    ----------
+    features, targets : Rows
+        Of the kind that is to be held; the targets may be None. They are not copied yet.
+    room : int
+        Rows that there is memory for.
+    name : str
+        How error messages call the rows.
+
+    Attributes
+    ----------
+    count : int
+        Rows that were copied.
+
+    Examples
+    --------
+    >>> batch = as_rows(np.ones((2, 3)), "batch")
+    >>> held = HeldRows(batch, None, room=5, name="H")
+    >>> held.append(batch, None)
+    >>> held.append(batch, None)
+    >>> held.count, held.part()[0].count
+    (4, 4)
+    """
+
+    def __init__(self, features: Rows, targets: Rows | None, room: int, name: str) -> None:
+        self.features = features.buffer(name, room)
+        self.targets = None if targets is None else targets.buffer(name, room)
+        self.room = room
+        self.count = 0
+
+    def append(self, features: Rows, targets: Rows | None) -> None:
+        """Copy a batch, which must be of the kind of the first and have room."""
+        last = self.count + features.count
+        features.copy_to(self.features.array[self.count : last])
+        if self.targets is not None and targets is not None:
+            targets.copy_to(self.targets.array[self.count : last])
+        self.count = last
+
+    def part(self) -> tuple[Rows, Rows | None]:
+        """The rows that were copied, where they lie."""
+        return self.features.part(0, self.count), None if self.targets is None else self.targets.part(0, self.count)
 
 
 class UnreadableRowsError(OSError):

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from nrc_fast.kernels import Rows, beside, rows_in_place
+from nrc_fast.rows import HeldRows
 from nrc_fast.sources.source import Chunk, Source
 from nrc_fast.sources.table import ITEM_SIZES
 
@@ -143,48 +144,34 @@ class _Joiner:
         self.source = source
         self.rows = rows
         self.first = 0
-        self.held = 0
         self.origins: list[tuple[int, int, int]] = []  # row of the chunk, batch, row of the batch
-        self.buffers: tuple[Rows | None, ...] | None = None
+        self.held: HeldRows | None = None
 
     def chunks(self, pairs: Iterable[tuple[Rows, Rows | None]]) -> Iterator[Chunk]:
         for number, (features, targets) in enumerate(pairs):
             at = 0
             while at < features.count:
-                step = min(self.rows - self.held, features.count - at)
+                held = 0 if self.held is None else self.held.count
+                step = min(self.rows - held, features.count - at)
                 part = features.part(at, at + step), None if targets is None else targets.part(at, at + step)
-                self.origins.append((self.held, number, at))
+                self.origins.append((held, number, at))
                 at += step
                 if step == self.rows:
-                    yield self._chunk(part, step)
+                    yield self._chunk(part)
                     continue
-                self._copy(part, step)
-                if self.held == self.rows:
-                    yield self._chunk(self._held_part(), self.rows)
-        if self.held:
-            yield self._chunk(self._held_part(), self.held)
+                if self.held is None:
+                    self.held = HeldRows(*part, self.rows, self.source.name)
+                self.held.append(*part)
+                if self.held.count == self.rows:
+                    yield self._chunk(self.held.part())
+        if self.held is not None:
+            yield self._chunk(self.held.part())
 
-    def _copy(self, part: tuple[Rows, Rows | None], count: int) -> None:
-        if self.buffers is None:
-            self.buffers = tuple(None if p is None else p.buffer(self.source.name, self.rows) for p in part)
-        assert self.buffers is not None
-        for buffer, rows in zip(self.buffers, part, strict=True):
-            if buffer is not None and rows is not None:
-                buffer.array[self.held : self.held + count] = rows.array
-        self.held += count
-
-    def _held_part(self) -> tuple[Rows, Rows | None]:
-        assert self.buffers is not None
-        features, targets = self.buffers
-        assert features is not None
-        return features.part(0, self.held), None if targets is None else targets.part(0, self.held)
-
-    def _chunk(self, part: tuple[Rows, Rows | None], count: int) -> Chunk:
-        origins = self.origins
-        place = partial(_place, origins)
+    def _chunk(self, part: tuple[Rows, Rows | None]) -> Chunk:
+        place = partial(_place, self.origins)
         chunk = Chunk(*part, self.first, place, place)
-        self.first += count
-        self.held, self.origins, self.buffers = 0, [], None
+        self.first += part[0].count
+        self.held, self.origins = None, []
         return chunk
 
 
