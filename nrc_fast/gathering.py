@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import Any
 
-from nrc_fast.rows import HeldRows, Rows
+from nrc_fast.rows import HeldRows, Rows, plain_kind
 from nrc_fast.statistics import FeatureStatistics
 
-__all__ = ["GATHERED_BYTES", "GatheredRows"]
+__all__ = ["GATHERED_BYTES", "GatheredRows", "kind_of_batch"]
 
 # A call reads and writes sums of d x d numbers, and runs through code, that a training step has pushed out of the
 # cache: for 256 rows of 256 features that takes longer than the products.
-GATHERED_BYTES = 3 << 20
+GATHERED_BYTES = 4 << 20
 
 
 class GatheredRows:
@@ -40,10 +41,35 @@ class GatheredRows:
         self.n_targets = statistics.n_targets
         self._statistics = statistics
         self._held: HeldRows | None = None
+        self._kind: tuple[Any, ...] | None = None  # of tensors like those that wait
         self._lock = Lock()  # batches may come from several threads
 
-    def add(self, features: Rows, targets: Rows | None = None) -> None:
+    def add_like(self, H: Any, Y: Any) -> int | None:
+        """Add a batch of tensors of the kind of the last one: its rows; None if it is of another kind.
+
+        It is copied from where it lies: to look at it again, and to describe it, takes longer than to copy it.
+        """
+        with self._lock:
+            if self._kind is None or kind_of_batch(H, Y) != self._kind:
+                return None
+            assert self._held is not None
+            addresses = [H.data_ptr()] if Y is None else [H.data_ptr(), Y.data_ptr()]
+            if not all(addresses):  # without memory of its own, if it has values
+                return None
+            count = int(self._kind[0][0])
+            if self._held.count + count > self._held.room:
+                self._flush()
+            self._held.append_from(count, addresses)
+            return count
+
+    def add(self, features: Rows, targets: Rows | None = None, kind: tuple[Any, ...] | None = None) -> None:
         """Add a batch, now or with those that follow.
+
+        Parameters
+        ----------
+        features, targets : Rows
+        kind : tuple, optional
+            That of the tensors whose values these are, if `add_like` may take others of it.
 
         Raises
         ------
@@ -57,6 +83,7 @@ class GatheredRows:
                 self._held = HeldRows(features, targets, _room_of(features), "H") if waits else None
             elif self._held.count + features.count > self._held.room:
                 self._flush()
+            self._kind = None if self._held is None else kind
             if self._held is None:
                 self._statistics.update(features, targets)
             else:
@@ -66,7 +93,7 @@ class GatheredRows:
         """Add what waits, and give back its memory."""
         with self._lock:
             self._flush()
-            self._held = None
+            self._held, self._kind = None, None
 
     @property
     def statistics(self) -> FeatureStatistics:
@@ -91,6 +118,15 @@ class GatheredRows:
             and all(rows.count == features.count and not rows.is_on_device and not rows.is_double for rows in parts)
             and 2 * features.count <= _room_of(features)
         )
+
+
+def kind_of_batch(H: Any, Y: Any) -> tuple[Any, ...] | None:
+    """What plain tensors of features and of targets are like; None where one of them is something else."""
+    features = plain_kind(H)
+    if features is None or Y is None:
+        return features
+    targets = plain_kind(Y)
+    return None if targets is None else features + targets
 
 
 def _fits(held: HeldRows, features: Rows, targets: Rows | None) -> bool:

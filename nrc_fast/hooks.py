@@ -38,6 +38,7 @@ class Hook(NoHook, ABC):
 
     def __init__(self, take: Callable[[Any], None]) -> None:
         torch = require_library("torch", "torch")
+        self._is_compiling = torch.compiler.is_compiling
         # Dynamo must neither trace into the kernels nor guard on the counters.
         self._take = torch.compiler.disable(take)
         self._number = next(_NUMBERS)
@@ -46,12 +47,13 @@ class Hook(NoHook, ABC):
         _HOOKS[self._number] = self
 
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Called by the module."""
+        """Called by the module, in every pass: a training step has pushed all this out of the cache, and counts it."""
+        if not self._is_compiling():
+            self._run(module, args, kwargs)
+            return
         import torch
 
-        if not torch.compiler.is_compiling():
-            self._run(module, args, kwargs)
-        elif not getattr(torch.compiler, "is_exporting", bool)():  # what is exported is a copy
+        if not getattr(torch.compiler, "is_exporting", bool)():  # what is exported is a copy
             tensor = self._tensor(torch, args, kwargs)
             if tensor is None:
                 self._go_without(module, args, kwargs)
@@ -97,15 +99,20 @@ class LayerHook(Hook):
 
     def __init__(self, is_due: Callable[[], bool], read: Callable[[Any], None], take: Callable[[Any], None]) -> None:
         super().__init__(take)
+        torch = require_library("torch", "torch")
         self._is_due = is_due
-        self._read = require_library("torch", "torch").compiler.disable(read)
+        self._read = read
+        # Where no compiler looks at frames, there is none to be kept out.
+        self._compiler = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", object)
+        self._read_unseen = torch.compiler.disable(read)
 
     def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         del module
         if self._is_due():
             import torch
 
-            self._read(self._tensor(torch, args, kwargs))
+            read = self._read if self._compiler() is None else self._read_unseen
+            read(self._tensor(torch, args, kwargs))
 
     def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         for value in (*args, *kwargs.values()):

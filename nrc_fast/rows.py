@@ -5,6 +5,7 @@ Nothing is copied, except rows that are not aligned to whole elements or lie in 
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
@@ -26,6 +27,7 @@ __all__ = [
     "as_matrix",
     "as_rows",
     "checked_tensor",
+    "plain_kind",
     "unreadable",
 ]
 
@@ -234,6 +236,18 @@ class HeldRows:
             targets.copy_to(self.targets.array[self.count : last])
         self.count = last
 
+    def append_from(self, count: int, addresses: Sequence[int]) -> None:
+        """Copy a batch of the host that lies one value after the other, at the addresses of features and targets."""
+        for (start, row_bytes), address in zip(self._memory, addresses, strict=True):
+            _cpu.copy_past_cache(start + self.count * row_bytes, address, count * row_bytes)
+        self.count += count
+
+    @functools.cached_property
+    def _memory(self) -> list[tuple[int, int]]:
+        """Where features and targets begin, and the bytes of a row."""
+        held = [self.features.array] if self.targets is None else [self.features.array, self.targets.array]
+        return [(_cpu.address_of(array), array.strides[0]) for array in held]
+
     def part(self) -> tuple[Rows, Rows | None]:
         """The rows that were copied, where they lie."""
         return self.features.part(0, self.count), None if self.targets is None else self.targets.part(0, self.count)
@@ -328,6 +342,17 @@ def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) 
         # Fields of records and files of the other byte order: the kernels step in whole elements.
         array = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=True)
     return Rows(name, array.view(np.uint16) if dtype == "bfloat16" else array, dtype)
+
+
+def plain_kind(values: Any) -> tuple[Any, Any] | None:
+    """Shape and dtype of a tensor on the host, with or without a graph, whose values lie one after the other.
+
+    None for all else. What holds for one tensor of a kind, holds for all of them.
+    """
+    torch = _torch()
+    if torch is None or type(values) is not torch.Tensor or not values.is_cpu or values.layout is not torch.strided:
+        return None
+    return (values.shape, values.dtype) if values.is_contiguous() and not values.is_neg() else None
 
 
 def checked_tensor(tensor: Any, name: str, vector_is_column: bool) -> tuple[Any, str]:

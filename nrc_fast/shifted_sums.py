@@ -165,7 +165,8 @@ class ShiftedSums(Sums):
         return np.concatenate([state["shift"], state["target_shift"]]) if "shift" in state else None
 
     def _host_shifts(self) -> tuple[FloatArray, FloatArray]:
-        self._shifts()
+        if self._parts.has_shift:
+            self._shifts()
         return self._state["shift"], self._state["target_shift"]
 
     def _first_means(self, chunk: Chunk) -> tuple[FloatArray, FloatArray]:

@@ -13,7 +13,7 @@ import numpy as np
 from nrc_fast import kernels
 from nrc_fast.distributed import Team
 from nrc_fast.evaluation import WRAPPERS, current_evaluation, require_module, unwrapped
-from nrc_fast.gathering import GatheredRows
+from nrc_fast.gathering import GatheredRows, kind_of_batch
 from nrc_fast.hooks import ArgumentHook, LayerHook
 from nrc_fast.layer_rows import POSITIONS, layer_rows
 from nrc_fast.libraries import require_library
@@ -202,6 +202,10 @@ class _Mask:
         if self._is_open and current_evaluation() is self._evaluation:
             self._current = value.clone()
 
+    @property
+    def is_empty(self) -> bool:
+        return self._name is None and self._function is None
+
     def get(self) -> Any:
         return self._current if self._function is None else self._function()
 
@@ -289,21 +293,29 @@ class WatchedLayer(_Closing):
         # Inside a backward pass checkpointed activations, which were read before, are computed again.
         if self._graph_task() != -1 or current_evaluation() is not self._evaluation:
             return False
-        self._targets_now, self._targets = self._targets, None
-        self.passes += 1
-        if self.passes == 1 and self.on_first is not None:
+        targets, self._targets = self._targets, None
+        passes, self.passes = self.passes, self.passes + 1
+        if passes % self._every:
+            return False
+        self._targets_now = targets
+        if passes == 0 and self.on_first is not None:
             self.on_first()
-        is_full = self._max_rows is not None and self._rows_read >= self._max_rows
-        return not ((self.passes - 1) % self._every or is_full)
+        return self._max_rows is None or self._rows_read < self._max_rows
 
     def _add_rows_of(self, values: Any) -> None:
         targets, self._targets_now = self._targets_now, None
         if values is None:
             msg = f"layer {self.name} was called without a tensor; there are no features to read"
             raise TypeError(msg)
-        H, Y = layer_rows(
-            self.layer, values.detach(), targets, positions=self._positions, mask=self._mask.get(), name=self.name
-        )
+        takes_all = self._max_rows is None and self.on_rows is None and self._mask.is_empty
+        if takes_all and self._gathered is not None:
+            count = self._gathered.add_like(values, targets)
+            if count is not None:
+                self._rows_read += count
+                return
+        given = values.detach()
+        H, Y = layer_rows(self.layer, given, targets, positions=self._positions, mask=self._mask.get(), name=self.name)
+        kind = kind_of_batch(values, targets) if takes_all and H is given else None
         if self._max_rows is not None:
             room = self._max_rows - self._rows_read
             H, Y = H[:room], None if Y is None else Y[:room]
@@ -311,9 +323,9 @@ class WatchedLayer(_Closing):
         if self.on_rows is not None:
             self.on_rows(H, Y)
         else:
-            self._add(H, Y)
+            self._add(H, Y, kind)
 
-    def _add(self, H: Any, Y: Any) -> None:
+    def _add(self, H: Any, Y: Any, kind: tuple[Any, ...] | None) -> None:
         if self._gathered is None:
             n_targets = 0 if Y is None else (1 if Y.ndim == 1 else int(Y.shape[1]))
             self._gathered = GatheredRows(FeatureStatistics(int(H.shape[1]), n_targets=n_targets, **self._options))
@@ -325,7 +337,7 @@ class WatchedLayer(_Closing):
             )
             raise ValueError(msg)
         features = kernels.rows_in_place(H, "H")
-        self._gathered.add(features, None if Y is None else kernels.rows_in_place(Y, "Y", vector_is_column=True))
+        self._gathered.add(features, None if Y is None else kernels.rows_in_place(Y, "Y", vector_is_column=True), kind)
 
     # ---- for the user ----
 

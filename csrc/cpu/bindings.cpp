@@ -56,6 +56,10 @@ class ArrayView {
 
 Address address_of(const py::object& array) { return ArrayView(array).address(); }
 
+void copy(Address target, Address source, std::int64_t size) {
+  copy_past_cache(pointer<char>(target), pointer<char>(source), static_cast<std::size_t>(size));
+}
+
 Matrix matrix_of(const py::object& array, int dtype) {
   const ArrayView view(array);
   const Py_buffer& buffer = view.get();
@@ -232,6 +236,7 @@ PYBIND11_MODULE(_cpu, module) {
   py::class_<Matrix>(module, "Matrix", "A strided matrix in memory that the caller keeps alive, or in a file.");
   module.def("matrix_of", &matrix_of, py::arg("array"), py::arg("dtype"));
   module.def("address_of", &address_of, py::arg("array"));
+  module.def("copy_past_cache", &copy, py::arg("target"), py::arg("source"), py::arg("size"));
   module.def("matrix_in_file", &matrix_in_file, py::arg("file"), py::arg("offset"), py::arg("rows"), py::arg("columns"),
              py::arg("dtype"));
 

@@ -4,9 +4,14 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace nrc_fast {
 namespace {
@@ -14,6 +19,8 @@ namespace {
 // Smaller blocks are quick to get, larger ones are worth giving back.
 constexpr std::size_t least_kept_size = std::size_t{16} << 10;
 constexpr std::size_t most_kept_size = std::size_t{16} << 20;
+constexpr std::size_t least_streamed_size = std::size_t{32} << 10;
+constexpr std::size_t line_size = 64;
 constexpr std::size_t large_page = std::size_t{2} << 20;
 
 struct Block {
@@ -115,6 +122,28 @@ Buffer::Buffer(std::int64_t bytes, Contents contents) {
 
 void Buffer::Release::operator()(void* memory) const {
   if (!is_kept(size) || !store.keep({memory, size})) std::free(memory);
+}
+
+void copy_past_cache(char* target, const char* source, std::size_t size) {
+#if defined(__SSE2__)
+  if (size >= least_streamed_size) {
+    // Lines go to memory in whole.
+    const std::size_t head = -reinterpret_cast<std::uintptr_t>(target) % line_size;
+    std::memcpy(target, source, head);
+    std::size_t done = head;
+    for (; done + line_size <= size; done += line_size) {
+      auto* const line = reinterpret_cast<__m128i*>(target + done);
+      const auto* const from = reinterpret_cast<const __m128i*>(source + done);
+      for (std::size_t i = 0; i < line_size / sizeof(__m128i); ++i)
+        _mm_stream_si128(line + i, _mm_loadu_si128(from + i));
+    }
+    _mm_sfence();
+    target += done;
+    source += done;
+    size -= done;
+  }
+#endif
+  std::memcpy(target, source, size);
 }
 
 std::int64_t kept_bytes() { return store.kept(); }

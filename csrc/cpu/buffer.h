@@ -2,6 +2,7 @@
 // costs a page fault for every 4 KiB, which for small batches is more than the work on them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -34,5 +35,8 @@ class Buffer {
 std::int64_t kept_bytes();
 void release_memory();
 constexpr std::int64_t most_kept_bytes = std::int64_t{64} << 20;
+
+// Copies what is not needed soon, and leaves the cache to what is.
+void copy_past_cache(char* target, const char* source, std::size_t size);
 
 }  // namespace nrc_fast
