@@ -44,19 +44,18 @@ class GatheredRows:
         self._kind: tuple[Any, ...] | None = None  # of tensors like those that wait
         self._lock = Lock()  # batches may come from several threads
 
-    def add_like(self, H: Any, Y: Any) -> int | None:
-        """Add a batch of tensors of the kind of the last one: its rows; None if it is of another kind.
+    def add_like(self, kind: tuple[Any, ...] | None, H: Any, Y: Any) -> int | None:
+        """Add a batch of tensors of the kind of the last one: its rows; None if it is of another kind, or of none.
 
         It is copied from where it lies: to look at it again, and to describe it, takes longer than to copy it.
         """
         with self._lock:
-            if self._kind is None or kind_of_batch(H, Y) != self._kind:
+            if self._held is None or kind is None or kind != self._kind:
                 return None
-            assert self._held is not None
             addresses = [H.data_ptr()] if Y is None else [H.data_ptr(), Y.data_ptr()]
             if not all(addresses):  # without memory of its own, if it has values
                 return None
-            count = int(self._kind[0][0])
+            count = int(kind[0][0])
             if self._held.count + count > self._held.room:
                 self._flush()
             self._held.append_from(count, addresses)
@@ -69,7 +68,7 @@ class GatheredRows:
         ----------
         features, targets : Rows
         kind : tuple, optional
-            That of the tensors whose values these are, if `add_like` may take others of it.
+            `kind_of_batch` of the tensors whose values these are, if `add_like` may take others of it.
 
         Raises
         ------

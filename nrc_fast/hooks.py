@@ -47,7 +47,8 @@ class Hook(NoHook, ABC):
         _HOOKS[self._number] = self
 
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Called by the module, in every pass: a training step has pushed all this out of the cache, and counts it."""
+        """Called by the module."""
+        # In every pass, read or not, and by then out of the cache: each call and each import counts.
         if not self._is_compiling():
             self._run(module, args, kwargs)
             return
@@ -102,8 +103,8 @@ class LayerHook(Hook):
         torch = require_library("torch", "torch")
         self._is_due = is_due
         self._read = read
-        # Where no compiler looks at frames, there is none to be kept out.
-        self._compiler = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", object)
+        # Where no compiler looks at frames there is none to be kept out; a torch that does not tell has one.
+        self._active_compiler = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", object)
         self._read_unseen = torch.compiler.disable(read)
 
     def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -111,7 +112,7 @@ class LayerHook(Hook):
         if self._is_due():
             import torch
 
-            read = self._read if self._compiler() is None else self._read_unseen
+            read = self._read if self._active_compiler() is None else self._read_unseen
             read(self._tensor(torch, args, kwargs))
 
     def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

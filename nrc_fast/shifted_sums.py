@@ -108,7 +108,7 @@ class ShiftedSums(Sums):
         if self._parts.is_empty:
             return self._state
         if self._seen is None:
-            self._shifts()
+            self._fetch_shift()
             state = self._state
             total = Sums.combined([{name: state[name] for name in ADDITIVE}, *self._parts.fetch()])
             self._seen = state | total
@@ -156,17 +156,20 @@ class ShiftedSums(Sums):
     def _set_shift(self, shift: FloatArray, target_shift: FloatArray) -> None:
         self._replace(self._state | {"shift": shift, "target_shift": target_shift}, keeps_parts=True)
 
-    def _shifts(self) -> FloatArray | None:
-        """Those of features and targets; a device that alone knows them is waited for."""
+    def _fetch_shift(self) -> None:
+        """Wait for a device that alone knows the shift."""
         if self._parts.has_shift:
             self._set_shift(*self._parts.fetch_shift())
             self._parts.forget_shift()
+
+    def _shifts(self) -> FloatArray | None:
+        """Those of features and targets."""
+        self._fetch_shift()
         state = self._state
         return np.concatenate([state["shift"], state["target_shift"]]) if "shift" in state else None
 
     def _host_shifts(self) -> tuple[FloatArray, FloatArray]:
-        if self._parts.has_shift:
-            self._shifts()
+        self._fetch_shift()
         return self._state["shift"], self._state["target_shift"]
 
     def _first_means(self, chunk: Chunk) -> tuple[FloatArray, FloatArray]:

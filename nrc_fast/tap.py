@@ -308,14 +308,13 @@ class WatchedLayer(_Closing):
             msg = f"layer {self.name} was called without a tensor; there are no features to read"
             raise TypeError(msg)
         takes_all = self._max_rows is None and self.on_rows is None and self._mask.is_empty
-        if takes_all and self._gathered is not None:
-            count = self._gathered.add_like(values, targets)
-            if count is not None:
-                self._rows_read += count
-                return
+        kind = kind_of_batch(values, targets) if takes_all else None
+        count = None if self._gathered is None else self._gathered.add_like(kind, values, targets)
+        if count is not None:
+            self._rows_read += count
+            return
         given = values.detach()
         H, Y = layer_rows(self.layer, given, targets, positions=self._positions, mask=self._mask.get(), name=self.name)
-        kind = kind_of_batch(values, targets) if takes_all and H is given else None
         if self._max_rows is not None:
             room = self._max_rows - self._rows_read
             H, Y = H[:room], None if Y is None else Y[:room]
@@ -323,7 +322,7 @@ class WatchedLayer(_Closing):
         if self.on_rows is not None:
             self.on_rows(H, Y)
         else:
-            self._add(H, Y, kind)
+            self._add(H, Y, kind if H is given else None)
 
     def _add(self, H: Any, Y: Any, kind: tuple[Any, ...] | None) -> None:
         if self._gathered is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,8 +12,6 @@ import pytest
 import nrc_fast as nrc
 from nrc_fast.gathering import GATHERED_BYTES, GatheredRows, kind_of_batch
 from nrc_fast.kernels import as_rows
-
-torch = pytest.importorskip("torch")
 
 D = 6
 ROOM = GATHERED_BYTES // (4 * D)
@@ -133,33 +132,39 @@ def test_batches_of_several_threads() -> None:
 # ---- tensors like the last ones, copied from where they lie ----
 
 
-def tensors(rows: int, columns: int, dtype: Any, seed: int) -> tuple[Any, Any]:
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch")
+
+
+def tensors(torch: Any, rows: int, columns: int, dtype: str, seed: int) -> tuple[Any, Any]:
     H, Y = (torch.from_numpy(draw(rows, width, seed=s)) for width, s in ((columns, seed), (2, 100 + seed)))
-    return H.to(dtype).requires_grad_(seed % 2 == 1), Y
+    return H.to(getattr(torch, dtype)).requires_grad_(seed % 2 == 1), Y
 
 
 def add_first(gathered: GatheredRows, H: Any, Y: Any) -> None:
-    gathered.add(
-        as_rows(H, "H"),
-        None if Y is None else as_rows(Y, "Y", vector_is_column=True),
-        kind_of_batch(H, Y),
-    )
+    targets = None if Y is None else as_rows(Y, "Y", vector_is_column=True)
+    gathered.add(as_rows(H, "H"), targets, kind_of_batch(H, Y))
+
+
+def add_like(gathered: GatheredRows, H: Any, Y: Any) -> int | None:
+    return gathered.add_like(kind_of_batch(H, Y), H, Y)
 
 
 # 41 rows of 1,001 columns are copied past the cache, for 16 bits from places that begin within a line.
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 1), (1, 3), (16, 5), (3, 97), (41, 1001)])
-def test_batches_like_the_last_are_added_once(dtype: str, rows: int, columns: int) -> None:
+def test_batches_like_the_last_are_added_once(torch: Any, dtype: str, rows: int, columns: int) -> None:
     gathered = GatheredRows(nrc.FeatureStatistics(columns, n_targets=2, nonfinite="skip"))
-    batches = [tensors(rows, columns, getattr(torch, dtype), seed) for seed in range(60)]
+    batches = [tensors(torch, rows, columns, dtype, seed) for seed in range(60)]
     add_first(gathered, *batches[0])
     for H, Y in batches[1:]:
-        assert gathered.add_like(H, Y) == rows
+        assert add_like(gathered, H, Y) == rows
     H, Y = (torch.cat([part.detach().double() for part in parts]).numpy() for parts in zip(*batches, strict=True))
     assert_moments(gathered.statistics, H, Y)
 
 
-def test_batches_like_the_last_may_be_overwritten() -> None:
+def test_batches_like_the_last_may_be_overwritten(torch: Any) -> None:
     gathered = GatheredRows(nrc.FeatureStatistics(D, nonfinite="skip"))
     batch = torch.from_numpy(draw(50))
     add_first(gathered, batch, None)
@@ -167,64 +172,66 @@ def test_batches_like_the_last_may_be_overwritten() -> None:
     for factor in (2.0, 3.0):
         batch *= factor
         copies.append(batch.numpy().copy())
-        assert gathered.add_like(batch, None) == 50
+        assert add_like(gathered, batch, None) == 50
         batch.zero_()
         batch += torch.from_numpy(copies[0])
     assert_moments(gathered.statistics, np.concatenate(copies))
 
 
-def other_batches() -> dict[str, tuple[Any, Any]]:
-    H, Y = tensors(8, D, torch.float32, 0)
-    freed = H.clone()
-    freed.untyped_storage().resize_(0)
-    return {
-        "other rows": (H[:5], Y[:5]),
-        "other columns": (H[:, :-1].contiguous(), Y),
-        "other dtype": (H.half(), Y),
-        "other order": (H.t().contiguous().t(), Y),
-        "every other row": (torch.cat([H, H])[::2], Y),
-        "sparse": (H.to_sparse(), Y),
-        "negated in words only": (torch._neg_view(H), Y),
-        "a parameter": (torch.nn.Parameter(H), Y),
-        "an array": (H.numpy(), Y),
-        "without values": (H.to("meta"), Y),
-        "without memory": (freed, Y),
-        "without targets": (H, None),
-        "one target": (H, Y[:, 0].contiguous()),
-        "targets in another order": (H, Y.t().contiguous().t()),
-        "targets that are an array": (H, Y.numpy()),
-        "targets of another dtype": (H, Y.double()),
-    }
+def freed(H: Any) -> Any:
+    H = H.clone()
+    H.untyped_storage().resize_(0)
+    return H
 
 
-@pytest.mark.parametrize("name", other_batches())
-def test_other_batches_are_looked_at(name: str) -> None:
-    first = tensors(8, D, torch.float32, 0)
+OTHERS: dict[str, Callable[[Any, Any, Any], tuple[Any, Any]]] = {
+    "other rows": lambda _, H, Y: (H[:5], Y[:5]),
+    "other columns": lambda _, H, Y: (H[:, :-1].contiguous(), Y),
+    "other dtype": lambda _, H, Y: (H.half(), Y),
+    "other order": lambda _, H, Y: (H.t().contiguous().t(), Y),
+    "every other row": lambda torch, H, Y: (torch.cat([H, H])[::2], Y),
+    "sparse": lambda _, H, Y: (H.to_sparse(), Y),
+    "negated in words only": lambda torch, H, Y: (torch._neg_view(H), Y),
+    "a parameter": lambda torch, H, Y: (torch.nn.Parameter(H), Y),
+    "an array": lambda _, H, Y: (H.numpy(), Y),
+    "without values": lambda _, H, Y: (H.to("meta"), Y),
+    "without memory": lambda _, H, Y: (freed(H), Y),
+    "without targets": lambda _torch, H, _Y: (H, None),
+    "one target": lambda _, H, Y: (H, Y[:, 0].contiguous()),
+    "targets in another order": lambda _, H, Y: (H, Y.t().contiguous().t()),
+    "targets that are an array": lambda _, H, Y: (H, Y.numpy()),
+    "targets of another dtype": lambda _, H, Y: (H, Y.double()),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_batches_are_looked_at(torch: Any, name: str) -> None:
+    first = tensors(torch, 8, D, "float32", 0)
     gathered = GatheredRows(nrc.FeatureStatistics(D, n_targets=2, nonfinite="skip"))
     add_first(gathered, *first)
-    assert gathered.add_like(*other_batches()[name]) is None
-    assert gathered.add_like(*first) == 8
+    assert add_like(gathered, *OTHERS[name](torch, *first)) is None
+    assert add_like(gathered, *first) == 8
     assert_moments(gathered.statistics, *(torch.cat([part, part]).numpy() for part in first))
 
 
-def test_nothing_is_like_batches_that_do_not_wait() -> None:
-    H, _ = tensors(8, D, torch.float64, 0)
+def test_nothing_is_like_batches_that_do_not_wait(torch: Any) -> None:
+    H, _ = tensors(torch, 8, D, "float64", 0)
     gathered = GatheredRows(nrc.FeatureStatistics(D, nonfinite="skip"))
     add_first(gathered, H, None)
-    assert gathered.add_like(H, None) is None
+    assert add_like(gathered, H, None) is None
     add_first(gathered, H.float(), None)
-    assert gathered.add_like(H.float(), None) == 8
+    assert add_like(gathered, H.float(), None) == 8
     assert gathered.statistics.count == 24  # after which nothing waits
-    assert gathered.add_like(H.float(), None) is None
+    assert add_like(gathered, H.float(), None) is None
     assert_moments(gathered.statistics, torch.cat([H, H.float().double(), H.float().double()]).numpy())
 
 
-def test_threads_add_batches_like_the_last() -> None:
-    batches = [tensors(64, D, torch.float32, 2 * seed)[0] for seed in range(200)]
+def test_threads_add_batches_like_the_last(torch: Any) -> None:
+    batches = [tensors(torch, 64, D, "float32", 2 * seed)[0] for seed in range(200)]
     gathered = GatheredRows(nrc.FeatureStatistics(D, nonfinite="skip"))
 
     def take(batch: Any) -> None:
-        if gathered.add_like(batch, None) is None:
+        if add_like(gathered, batch, None) is None:
             add_first(gathered, batch, None)
 
     with ThreadPoolExecutor(8) as pool:
