@@ -9,12 +9,12 @@ import numpy as np
 
 from nrc_fast import bounds, kernels, metrics
 from nrc_fast.alignment import HeadAlignment, head_gram
-from nrc_fast.collapse import component_numbers, weights_and_basis
+from nrc_fast.collapse import component_numbers, weights_and_row_space
 from nrc_fast.components import leading_values, nrc1_by_k, principal_basis, residual_value, subspace_value
 from nrc_fast.conventions import CONVENTIONS, Convention
 from nrc_fast.cuda_device import on_host
 from nrc_fast.kernels import Basis
-from nrc_fast.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
+from nrc_fast.linalg import EPSILON, FloatArray, RowSpace, clipped_spectrum, scale_to_unit
 from nrc_fast.moments import Moments
 from nrc_fast.passes import careful_residuals, prediction_errors, require_same_errors, require_same_rows
 from nrc_fast.reading import Reading
@@ -64,11 +64,31 @@ class Head:
 
     def __init__(self, W: Any, b: Any, n: int | None, d: int, n_targets: int) -> None:
         self.weights: FloatArray | None = None
-        self.basis = np.zeros((0, d))
+        self.row_space = RowSpace(np.zeros((0, d)), np.zeros(0), 0.0)
+        self.epsilon = EPSILON
         if W is not None:
-            self.weights, self.basis = weights_and_basis(W, d)
+            self.weights, self.row_space, self.epsilon = weights_and_row_space(W, d)
         self.n = self._target_dimension(n, d, n_targets)
         self.bias = self._check_bias(b)
+
+    def notes(self) -> list[str]:
+        """What the stored numbers of W leave open about its row space, in sentences."""
+        if self.weights is None:
+            return []
+        values = self.row_space.singular_values
+        if not values.size:
+            return ["W is zero: it has no row space and no shape, and NRC2 and NRC3 are NaN."]
+        # To round each number of W by half a unit moves no singular value by more than this.
+        rounding = self.epsilon / 2.0 * float(np.linalg.norm(values))
+        faint = int(np.count_nonzero(values <= rounding))
+        if not faint:
+            return []
+        note = (
+            f"The smallest singular value of W is {values[-1]:.1e} of its largest, and {faint} of the {len(values)} "
+            f"that NRC2 counts may be the rounding of the type that W is stored in ({rounding:.1e}): their directions "
+            "are those of the stored numbers, not of the training."
+        )
+        return [note]
 
     def _target_dimension(self, n: int | None, d: int, n_targets: int) -> int:
         sizes = {
@@ -134,7 +154,7 @@ class Assembly:
         self.bounds: dict[str, float | FloatArray] = {}
         self.alternatives: dict[str, dict[str, float]] = {}
         self.alternative_bounds: dict[str, dict[str, float]] = {}
-        self.notes: list[str] = []
+        self.notes = head.notes()
 
     def report(self) -> Report:
         """Everything that is known."""
@@ -182,9 +202,9 @@ class Assembly:
         statistics, head = self.statistics, self.head
         basis = principal_basis(reading, statistics, head.n, centered=self.convention.centered_basis)
         bases = [Basis(basis.vectors), Basis(basis.vectors, basis.mean)]
-        rank = len(head.basis)
+        rank = len(head.row_space.basis)
         if rank:
-            bases += [Basis(head.basis), Basis(head.basis, basis.mean)]
+            bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
         residuals = careful_residuals(reading, bases, collapsed=basis.collapsed)
         require_same_rows(statistics, residuals)
         nrc2_value, leading = math.nan, (np.zeros(0), np.zeros(0))
@@ -200,7 +220,7 @@ class Assembly:
                 value, energy = residual_value(
                     convention, residuals.sums[index + 2], rank, residuals.count, statistics.d
                 )
-                angle = EPSILON * statistics.d + (basis.mean_error if index else 0.0)
+                angle = EPSILON * statistics.d + head.row_space.error + (basis.mean_error if index else 0.0)
                 found["nrc2"] = value
                 found_bounds["nrc2"] = bounds.residual_bound(
                     value, energy, angle, statistics.d, residuals.count, double_precision=residuals.is_double
@@ -215,13 +235,15 @@ class Assembly:
     def _moment_metrics(self, by_k: FloatArray, by_k_bounds: FloatArray) -> float:
         """NRC1 and NRC2 under every convention that moments give; NRC2 under the one that was asked for."""
         nrc2_value = math.nan
-        rank = len(self.head.basis)
+        rank = len(self.head.row_space.basis)
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             is_asked_for = convention == self.convention
             values, errors = (by_k, by_k_bounds) if is_asked_for else nrc1_by_k(None, self.statistics, convention)[:2]
             found, found_bounds = {"nrc1": float(values[self.head.n - 1])}, {"nrc1": float(errors[self.head.n - 1])}
             if rank:
-                found["nrc2"], found_bounds["nrc2"] = subspace_value(None, self.statistics, convention, self.head.basis)
+                found["nrc2"], found_bounds["nrc2"] = subspace_value(
+                    None, self.statistics, convention, self.head.row_space
+                )
             if is_asked_for:
                 nrc2_value = found.get("nrc2", math.nan)
                 self.bounds |= found_bounds

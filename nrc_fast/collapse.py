@@ -14,7 +14,7 @@ from nrc_fast.components import careful_nrc1_by_k, needs_unit_rows, principal_ba
 from nrc_fast.conventions import Convention, resolve_convention
 from nrc_fast.cuda_device import on_host
 from nrc_fast.kernels import Basis
-from nrc_fast.linalg import EPSILON, FloatArray, row_space_basis, scale_to_unit
+from nrc_fast.linalg import EPSILON, FloatArray, RowSpace, row_space, scale_to_unit
 from nrc_fast.passes import careful_residuals, gather, mean_of, require_same_mean, require_same_rows
 from nrc_fast.planning import begin_reading
 from nrc_fast.reading import Reading
@@ -28,7 +28,7 @@ __all__ = [
     "nrc3_curve",
     "nrc3_gamma",
     "require_tolerance",
-    "weights_and_basis",
+    "weights_and_row_space",
 ]
 
 # ---- NRC1 ----
@@ -197,8 +197,9 @@ def nrc2(
     H : (N, d) array or tensor, path, source, or iterable of batches
         As in `nrc1`.
     W : (n, d) array or tensor
-        As in ``torch.nn.Linear.weight``; any rank. Singular values up to ``sigma_max max(n, d) eps`` of W's own
-        dtype count as zero.
+        As in ``torch.nn.Linear.weight``; any rank, of the same dtypes as H. W is what is stored: singular values up
+        to ``sigma_max max(n, d) eps`` count as zero, eps that of float64 whatever the dtype of W. `measure` notes
+        where the smallest of the others lie under the rounding of W's own dtype.
     convention, device, nonfinite, memory, progress
         As in `nrc1`.
 
@@ -224,12 +225,13 @@ def nrc2(
     """
     chosen = resolve_convention(convention)
     reading = begin_reading(H, device=device, nonfinite=nonfinite, memory=memory, progress=progress)
-    basis = weights_and_basis(W, reading.source.d)[1]
+    _, space, _ = weights_and_row_space(W, reading.source.d)
+    basis = space.basis
     if len(basis) == 0:
         return math.nan
     if not reading.rereadable:
         statistics = gather(reading, unit_rows=needs_unit_rows(chosen))
-        return subspace_value(reading, statistics, chosen, basis)[0]
+        return subspace_value(reading, statistics, chosen, space)[0]
     bases = [Basis(basis)]
     if chosen.centered_rows:
         mean = mean_of(reading).mean
@@ -244,13 +246,13 @@ def nrc2(
     return value
 
 
-def weights_and_basis(W: Any, d: int) -> tuple[FloatArray, FloatArray]:
-    """W in float64, and an orthonormal basis of its rows, (rank, d)."""
+def weights_and_row_space(W: Any, d: int) -> tuple[FloatArray, RowSpace, float]:
+    """W in float64, its row space, and the machine epsilon of the dtype in which W is stored."""
     weights, epsilon = kernels.as_matrix(on_host(W), "W")
     if weights.shape[1] != d:
         msg = f"W has shape {weights.shape} and H has {d} features; W must be (n, {d})"
         raise ValueError(msg)
-    return weights, row_space_basis(weights, epsilon)
+    return weights, row_space(weights), epsilon
 
 
 # ---- NRC3 ----

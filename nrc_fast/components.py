@@ -14,7 +14,7 @@ import numpy as np
 from nrc_fast.bounds import angle_bound, refined_angle_bound, residual_bound, trace_bound
 from nrc_fast.conventions import Convention
 from nrc_fast.kernels import Basis, ResidualSums
-from nrc_fast.linalg import EPSILON, FloatArray, orthonormalize
+from nrc_fast.linalg import EPSILON, FloatArray, RowSpace, orthonormalize
 from nrc_fast.moments import Moments
 from nrc_fast.passes import centered_unit_gram, gather, gram_product, require_same_rows, residuals
 from nrc_fast.reading import Reading
@@ -234,11 +234,11 @@ def careful_nrc1_by_k(
 
 
 def subspace_value(
-    reading: Reading | None, statistics: Moments, convention: Convention, basis: FloatArray
+    reading: Reading | None, statistics: Moments, convention: Convention, space: RowSpace
 ) -> tuple[float, float]:
     """NRC2 and its bound from the second moment S of the rows that are projected.
 
-    ``tr(P S)`` with ``P = I - Q^T Q``, Q the orthonormal rows of `basis`; the floor is that of S.
+    ``tr(P S)`` with ``P = I - Q^T Q``, Q the orthonormal rows of the row space; the floor is that of S.
     """
     rows = _second_moment_of_rows(reading, statistics, convention)
     if rows is None:
@@ -246,12 +246,15 @@ def subspace_value(
     energy = float(np.trace(rows))
     if not energy > 0.0:
         return math.nan, math.nan
+    basis = space.basis
     rest = rows - basis.T @ (basis @ rows)
     rest -= (rest @ basis.T) @ basis
     value = max(float(np.trace(rest)), 0.0) if len(basis) < statistics.d else 0.0
     if convention.relative:
         value, energy = value / energy, 1.0
-    return value, trace_bound(value, energy, EPSILON * statistics.d, _floor(statistics, convention, energy))
+    return value, trace_bound(
+        value, energy, EPSILON * statistics.d + space.error, _floor(statistics, convention, energy)
+    )
 
 
 def _floor(statistics: Moments, convention: Convention, energy: float) -> float:

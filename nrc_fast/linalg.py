@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,14 @@ from nrc_fast.blas_threads import one_blas_thread
 __all__ = [
     "EPSILON",
     "FloatArray",
+    "RowSpace",
     "clipped_spectrum",
     "covariance_spectrum",
     "eigh_descending",
     "orthonormalize",
     "positive_sqrt",
+    "row_space",
     "row_space_and_inverse",
-    "row_space_basis",
     "scale_to_unit",
 ]
 
@@ -196,23 +198,42 @@ def scale_to_unit(array: FloatArray) -> tuple[FloatArray, int]:
     return scaled, exponent
 
 
-def row_space_basis(weights: FloatArray, epsilon: float) -> FloatArray:
-    """Orthonormal rows that span the row space of the weights.
+@dataclass(frozen=True)
+class RowSpace:
+    """The row space of a matrix of weights W, as float64 finds it.
 
-    They are the right singular vectors whose singular value is above ``sigma_1 * max(n, d) * epsilon``, with
-    fixed signs. Rank-deficient weights are therefore fine, unlike with Gram-Schmidt or ``inv(W @ W.T)``.
+    Attributes
+    ----------
+    basis : (rank, d) float64 array
+        Orthonormal rows; ``basis @ basis.T`` is the identity. Shape (0, d) for weights that are all zero.
+    singular_values : (rank,) float64 array
+        The singular values of W that count, largest first, relative to the largest.
+    error : float
+        Bound of the sine of the angle between this row space and that of W in exact arithmetic; at most 1.
+    """
+
+    basis: FloatArray
+    singular_values: FloatArray
+    error: float
+
+
+def row_space(weights: FloatArray) -> RowSpace:
+    """The row space of a matrix of weights, with its singular values and the error of its basis.
+
+    The basis holds the right singular vectors whose singular value is above ``sigma_1 * max(n, d) * eps``, with
+    fixed signs and eps that of float64, in which they are found: weights that were stored in fewer digits are
+    what is stored. Rank-deficient weights are therefore fine, unlike with Gram-Schmidt or ``inv(W @ W.T)``.
+    A decomposition is exact for weights that are off by ``sigma_1 * max(n, d) * eps`` at most, which turns the
+    row space by that over the smallest singular value that counts (Wedin).
 
     Parameters
     ----------
     weights : (n, d) float64 array
         Of any scale, 1e-200 as well as 1e200.
-    epsilon : float
-        Rounding unit of the dtype in which the weights were stored, before they became float64.
 
     Returns
     -------
-    (rank, d) float64 array
-        ``basis @ basis.T`` is the identity; shape (0, d) for weights that are all zero.
+    RowSpace
 
     Raises
     ------
@@ -221,17 +242,22 @@ def row_space_basis(weights: FloatArray, epsilon: float) -> FloatArray:
 
     Examples
     --------
-    >>> row_space_basis(np.array([[3.0, 4.0], [6.0, 8.0]]), 2.0**-52).round(12).tolist()
-    [[0.6, 0.8]]
+    >>> space = row_space(np.array([[3.0, 4.0], [6.0, 8.0]]))
+    >>> space.basis.round(12).tolist(), space.singular_values.tolist()
+    ([[0.6, 0.8]], [1.0])
     """
     scaled, _ = scale_to_unit(weights)  # so that no scale depends on what LAPACK does about it
     _, singular_values, rows = np.linalg.svd(scaled, full_matrices=False)
-    floor = np.max(singular_values, initial=0.0) * max(weights.shape) * epsilon
-    basis: FloatArray = _fix_signs(rows[singular_values > floor].T).T
-    return basis
+    rounding = max(weights.shape) * EPSILON
+    counts = singular_values > np.max(singular_values, initial=0.0) * rounding
+    basis: FloatArray = _fix_signs(rows[counts].T).T
+    relative = singular_values[counts] / np.max(singular_values[counts], initial=0.0)
+    # A basis of all d directions misses none, whatever its angle.
+    error = 0.0 if len(basis) in (0, weights.shape[1]) else min(rounding / float(relative[-1]), 1.0)
+    return RowSpace(basis, relative, error)
 
 
-def row_space_and_inverse(weights: FloatArray, epsilon: float) -> tuple[FloatArray, FloatArray]:
+def row_space_and_inverse(weights: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Orthonormal rows Q that span the row space of the weights, and C with the pseudo-inverse ``W^+ = Q^T C^T``.
 
     With ``W = A S Q``, C is ``A S^-1 = W Q^T S^-2``, where S are the norms of the columns of W Q^T.
@@ -240,27 +266,25 @@ def row_space_and_inverse(weights: FloatArray, epsilon: float) -> tuple[FloatArr
     ----------
     weights : (n, d) float64 array
         W, of any rank and scale.
-    epsilon : float
-        As in `row_space_basis`.
 
     Returns
     -------
     basis : (rank, d) float64 array
-        As that of `row_space_basis`.
+        That of `row_space`.
     inverse : (n, rank) float64 array
 
     Raises
     ------
     numpy.linalg.LinAlgError
-        As `row_space_basis`.
+        If the singular value iteration does not converge (non-finite entries).
 
     Examples
     --------
-    >>> basis, inverse = row_space_and_inverse(np.array([[3.0, 4.0]]), 2.0**-52)
+    >>> basis, inverse = row_space_and_inverse(np.array([[3.0, 4.0]]))
     >>> basis.round(12).tolist(), inverse.round(12).tolist()
     ([[0.6, 0.8]], [[0.2]])
     """
-    basis = row_space_basis(weights, epsilon)
+    basis = row_space(weights).basis
     scaled, exponent = scale_to_unit(weights)
     coordinates = scaled @ basis.T
     inverse: FloatArray = np.ldexp(coordinates / np.sum(coordinates**2, axis=0), -exponent)

@@ -76,21 +76,6 @@ def reference_rows(H: Any) -> FloatArray:
     return np.array(H, dtype=np.float64)
 
 
-def _epsilon_of(array: Any) -> float:
-    """Return the rounding unit of the dtype of an array or tensor, that of float64 for lists and integers."""
-    if not hasattr(array, "dtype"):
-        return _EPSILON
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(array, torch.Tensor):
-        return float(torch.finfo(array.dtype).eps)
-    if array.dtype.kind in "iub":
-        return _EPSILON
-    epsilon = 1.0  # numpy's finfo does not know bfloat16
-    while float(array.dtype.type(1.0 + epsilon / 2.0)) != 1.0:
-        epsilon /= 2.0
-    return epsilon
-
-
 def _centered(rows: FloatArray) -> FloatArray:
     """Rows minus their mean, twice: the first mean is rounded, and equal rows shall give exactly zero."""
     if not len(rows):
@@ -251,8 +236,8 @@ def reference_nrc1(H: Any, n: int | Sequence[int] | None, convention: str = "nrc
 def reference_nrc2(H: Any, W: Any, convention: str = "nrc24") -> float:
     """NRC2: mean squared distance of the rows from the row space of the weights.
 
-    The rank of W counts singular values above ``sigma_1 * max(n, d) * eps`` with the eps of W's own dtype. A
-    zero row has residual 0 and stays in the mean; rank d gives exactly 0.
+    The rank of W counts singular values above ``sigma_1 * max(n, d) * eps`` with the eps of float64, whatever the dtype
+    of W: the weights are what is stored. A zero row has residual 0 and stays in the mean; rank d gives exactly 0.
 
     Parameters
     ----------
@@ -281,7 +266,7 @@ def reference_nrc2(H: Any, W: Any, convention: str = "nrc24") -> float:
     if not rows.any() or not weights.any():
         return math.nan
     _, singular_values, directions = np.linalg.svd(weights / np.abs(weights).max(), full_matrices=False)
-    rank = np.count_nonzero(singular_values > singular_values[0] * max(weights.shape) * _epsilon_of(W))
+    rank = np.count_nonzero(singular_values > singular_values[0] * max(weights.shape) * _EPSILON)
     if rank == weights.shape[1]:
         return 0.0
     total = np.sum(rows**2) if convention == "variance" else len(rows)

@@ -15,7 +15,7 @@ from nrc_fast.cuda_device import is_on_device, on_host, tensor_device
 from nrc_fast.device_rows import DeviceRows
 from nrc_fast.kernels import Basis
 from nrc_fast.libraries import require_library
-from nrc_fast.linalg import FloatArray, row_space_and_inverse, row_space_basis
+from nrc_fast.linalg import FloatArray, row_space, row_space_and_inverse
 from nrc_fast.passes import gather
 from nrc_fast.planning import begin_reading
 from nrc_fast.torch_device import LARGEST_ENERGY, SMALLEST_ENERGY, gram_on_device, residuals_on_device
@@ -63,13 +63,13 @@ def _require_components(features: Tensor, n: int) -> None:
         raise ValueError(msg)
 
 
-def _matrix(small: Tensor, name: str, *, vector_is_column: bool = False) -> tuple[FloatArray, float]:
+def _matrix(small: Tensor, name: str, *, vector_is_column: bool = False) -> FloatArray:
     """`kernels.as_matrix`; what is small is worked on by the host, wherever it lies."""
-    return kernels.as_matrix(on_host(small), name, vector_is_column=vector_is_column)
+    return kernels.as_matrix(on_host(small), name, vector_is_column=vector_is_column)[0]
 
 
 def _vector(shift: Tensor | None) -> FloatArray | None:
-    return None if shift is None else _matrix(shift, "shift", vector_is_column=True)[0][:, 0]
+    return None if shift is None else _matrix(shift, "shift", vector_is_column=True)[:, 0]
 
 
 def _tensor(array: FloatArray, like: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def _residual(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, r
     _require_shapes(features, shift, basis)
     _require_no_tangents(features, shift, basis)
     _require_rows_rule(rows)
-    vectors = row_space_basis(*_matrix(basis, "basis"))
+    vectors = row_space(_matrix(basis, "basis")).basis
     matrix = kernels.rows_in_place(features, "features")
     if isinstance(matrix, DeviceRows):
         return residuals_on_device(matrix, vectors, shift, unit_rows=rows == "unit")
@@ -167,7 +167,7 @@ def _residual_fake(features: Tensor, basis: Tensor, shift: Tensor | None = None,
 def _residual_backward(
     grad: Tensor, features: Tensor, basis: Tensor, shift: Tensor | None, rows: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    space, inverse = (_tensor(part, features) for part in row_space_and_inverse(*_matrix(basis, "basis")))
+    space, inverse = (_tensor(part, features) for part in row_space_and_inverse(_matrix(basis, "basis")))
     gradients = residual_gradients(grad, features, space, inverse, shift, unit_rows=rows == "unit")
     return gradients[0], gradients[1].to(basis.dtype), gradients[2]
 

@@ -96,9 +96,9 @@ def test_scale_to_unit_leaves_zeros_and_empty_arrays() -> None:
 
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 7), (3, 5), (5, 5), (7, 3)])
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
-def test_row_space_basis_spans_the_rows_at_any_scale(n: int, d: int, scale: float) -> None:
+def test_row_space_spans_the_rows_at_any_scale(n: int, d: int, scale: float) -> None:
     weights = scale * np.random.default_rng(n + d).standard_normal((n, d))
-    basis = linalg.row_space_basis(weights, EPS)
+    basis = linalg.row_space(weights).basis
     assert basis.shape == (min(n, d), d)
     np.testing.assert_allclose(basis @ basis.T, np.eye(len(basis)), rtol=0, atol=4 * d * EPS)
     lost = weights - weights @ basis.T @ basis
@@ -112,8 +112,8 @@ def test_row_space_basis_spans_the_rows_at_any_scale(n: int, d: int, scale: floa
 def test_row_space_and_inverse_give_the_pseudo_inverse(n: int, d: int, rank: int, scale: float) -> None:
     rng = np.random.default_rng(n + d)
     weights = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, d))
-    basis, inverse = linalg.row_space_and_inverse(scale * weights, EPS)
-    assert np.array_equal(basis, linalg.row_space_basis(scale * weights, EPS))
+    basis, inverse = linalg.row_space_and_inverse(scale * weights)
+    assert np.array_equal(basis, linalg.row_space(scale * weights).basis)
     assert inverse.shape == (n, rank)
     values = np.linalg.svd(weights, compute_uv=False)[:rank]
     # The pseudo-inverse is as large as 1/sigma_min, and known to eps times the condition of that.
@@ -121,36 +121,57 @@ def test_row_space_and_inverse_give_the_pseudo_inverse(n: int, d: int, rank: int
     np.testing.assert_allclose(basis.T @ (scale * inverse).T, np.linalg.pinv(weights), rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-def test_row_space_basis_counts_rank_with_the_epsilon_of_the_stored_weights(dtype: Any) -> None:
+def exact_rotation(d: int) -> np.ndarray:
+    """An orthogonal matrix of powers of two, so that products with numbers of few digits are exact; d = 4, 16 or 64."""
+    hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2.0
+    rotation = np.eye(1)
+    while len(rotation) < d:
+        rotation = np.kron(rotation, hadamard)
+    assert np.array_equal(rotation @ rotation.T, np.eye(d))
+    return rotation
+
+
+@pytest.mark.parametrize("d", [4, 16, 64])
+@pytest.mark.parametrize("digits", [0, 4, 10, 20, 28])
+def test_the_error_of_a_row_space_holds_its_angle_to_the_exact_one(d: int, digits: int) -> None:
+    """Weights whose row space is that of the first three rows of the rotation, with a condition of 2^(1.5 digits)."""
+    rotation = exact_rotation(d)
+    mixed = np.array([[1.0, 0.0, 0.0], [1.0, 2.0**-digits, 0.0], [0.0, -1.0, 2.0 ** -(digits // 2)]])
+    space = linalg.row_space(mixed @ rotation[:3])
+    values = np.linalg.svd(mixed, compute_uv=False)
+    np.testing.assert_allclose(space.singular_values, values / values[0], rtol=0, atol=4 * d * EPS)
+    sine = np.linalg.norm(space.basis @ rotation[3:].T, 2)
+    assert sine <= space.error + d * EPS  # and the rounding of the product itself
+    assert space.error <= d * EPS * values[0] / values[-1] * 1.01
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_row_space_counts_every_direction_of_the_stored_weights(dtype: Any) -> None:
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((2, 9))
     stored = np.concatenate([rows, rows[:1] / 3 + rows[1:] / 7]).astype(dtype)  # the sum is rounded
-    weights = stored.astype(np.float64)
-    epsilon = float(np.finfo(dtype).eps)
-    basis = linalg.row_space_basis(weights, epsilon)
-    assert basis.shape == (2, 9)
-    # The exact rows differ from the stored ones by eps; that tilts their plane by eps times the condition of
-    # the two rows, which is below 2 here.
-    lost = rows - rows @ basis.T @ basis
-    assert np.abs(lost).max() < 4 * epsilon * np.abs(rows).max() * 3
-    if dtype is not np.float64:
-        assert linalg.row_space_basis(weights, EPS).shape == (3, 9)
+    space = linalg.row_space(stored.astype(np.float64))
+    assert space.basis.shape == (3, 9)
+    assert space.singular_values[-1] < 2 * np.finfo(dtype).eps
+    directions = np.linalg.qr(stored.astype(np.float64).T)[0]
+    np.testing.assert_allclose(
+        space.basis.T @ space.basis, directions @ directions.T, rtol=0, atol=2 * space.error + 8 * 9 * EPS
+    )
 
 
 @pytest.mark.parametrize("scale", [2.0**-1000, 1.0, 2.0**1000])
 @pytest.mark.parametrize("shape", [(2, 9), (9, 2)])
-def test_row_space_basis_drops_what_is_below_the_larger_dimension_times_epsilon(
-    shape: tuple[int, int], scale: float
-) -> None:
+def test_row_space_drops_what_is_below_the_larger_dimension_times_epsilon(shape: tuple[int, int], scale: float) -> None:
     for factor, rank in [(8.5, 1), (9.5, 2)]:
         weights = np.zeros(shape)
         weights[0, 0], weights[1, 1] = scale, factor * EPS * scale
-        assert linalg.row_space_basis(weights, EPS).tolist() == np.eye(shape[1])[:rank].tolist()
+        assert linalg.row_space(weights).basis.tolist() == np.eye(shape[1])[:rank].tolist()
 
 
-def test_row_space_basis_of_zero_weights_is_empty() -> None:
-    assert linalg.row_space_basis(np.zeros((3, 5)), EPS).shape == (0, 5)
+def test_row_space_of_zero_weights_is_empty_and_of_all_directions_exact() -> None:
+    assert linalg.row_space(np.zeros((3, 5))).basis.shape == (0, 5)
+    assert linalg.row_space(np.zeros((3, 5))).error == 0.0
+    assert linalg.row_space(np.diag([1.0, 1e-12])).error == 0.0
 
 
 @pytest.mark.parametrize(("d", "k"), [(1, 1), (5, 1), (5, 5), (33, 7)])
