@@ -8,19 +8,32 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 # what development needs; a plain `pip install .` builds them for every card.
 NRC_FAST_CUDA ?= AUTO
 NRC_FAST_CUDA_ARCHS ?= 80;90a
+# CI takes warnings of the compiler for errors.
+NRC_FAST_WERROR ?= OFF
 CUDA_SETTINGS = --config-settings=cmake.define.NRC_FAST_CUDA='$(NRC_FAST_CUDA)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_ARCHS='$(NRC_FAST_CUDA_ARCHS)' \
-                --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION=ON
+                --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION=ON \
+                --config-settings=cmake.define.NRC_FAST_WERROR='$(NRC_FAST_WERROR)'
+# Each environment has a build of its own, which knows what it has compiled.
+BUILD_FOLDER = --config-settings=build-dir=$(VENV)/build
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
           $(shell find cmake csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 
-.PHONY: demo test lint bench bench-report clean
+.PHONY: demo test test-long test-all lint bench bench-report clean
 
-demo: $(VENV)/installed
+# What a development has installed serves the demonstration too; alone it needs neither CUDA nor the tests' packages.
+demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
 	$(BIN)/nrc-fast demo
 
+# As many processes as there are cores. PYTEST="-k gram" chooses.
 test: $(VENV)/installed
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not long" $(PYTEST)
+
+# What takes minutes: other compilers, every CUDA architecture, wide grids on the emulated device.
+test-long: $(VENV)/installed
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m long $(PYTEST)
+
+test-all: test test-long
 
 lint: $(VENV)/installed
 	$(BIN)/pip install --quiet ruff clang-format mypy
@@ -42,7 +55,12 @@ bench-report: $(VENV)/rivals
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(CUDA_SETTINGS) '.[demo,test]'
+	$(BIN)/pip install $(BUILD_FOLDER) $(CUDA_SETTINGS) '.[demo,test]'
+	touch $@
+
+$(VENV)/installed-demo: $(SOURCES)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --config-settings=cmake.define.NRC_FAST_CUDA=OFF '.[demo]'
 	touch $@
 
 $(VENV)/rivals: $(VENV)/installed bench/requirements.txt

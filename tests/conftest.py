@@ -15,12 +15,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_configure() -> None:
-    """The same examples in every CI run; new ones everywhere else."""
+    """The same examples in every CI run, new ones everywhere else; no example fails because the machine is busy."""
     from hypothesis import settings
 
-    settings.register_profile("ci", derandomize=True, deadline=None)
-    if os.environ.get("CI"):
-        settings.load_profile("ci")
+    settings.register_profile("nrc_fast", derandomize=bool(os.environ.get("CI")), deadline=None)
+    settings.load_profile("nrc_fast")
 
 
 def load_neighbour(stem: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nrc_fast import linalg
@@ -105,7 +105,6 @@ def test_gamma_is_lambda_min_where_the_stationary_point_lies_above() -> None:
     assert stationary[1] == min(stationary)
 
 
-@settings(deadline=None)  # the search is slow
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(2, 5),

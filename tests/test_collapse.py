@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import nrc_fast as nrc
@@ -404,7 +404,6 @@ def test_a_perfect_fit_is_read_again() -> None:
     single=st.booleans(),
 )
 @pytest.mark.host
-@settings(deadline=None)
 def test_bounds_hold(seed: int, rows: int, d: int, noise: float, mean: float, *, single: bool) -> None:
     rng = np.random.default_rng(seed)
     H = rng.standard_normal((rows, 2)) @ rng.standard_normal((2, d))
@@ -459,7 +458,6 @@ def test_the_bound_of_the_error_sees_the_bias() -> None:
 
 @given(seed=st.integers(0, 2**32 - 1), convention=st.sampled_from(CONVENTIONS), exponent=st.integers(-60, 60))
 @pytest.mark.host
-@settings(deadline=None)
 def test_laws_of_nrc1(seed: int, convention: str, exponent: int) -> None:
     rng = np.random.default_rng(seed)
     H = spread_features(rng, 120, 9)
@@ -485,7 +483,6 @@ def test_float32_rows_of_any_size(factor: float) -> None:
 
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-30, 1e30))
 @pytest.mark.host
-@settings(deadline=None)
 def test_nrc3_does_not_depend_on_the_scale_of_the_weights(seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     W, Y = rng.standard_normal((3, 8)), rng.standard_normal((50, 3))

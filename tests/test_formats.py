@@ -368,7 +368,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Ta
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ranges=st.lists(st.tuples(st.integers(0, 97), st.integers(0, 97)), max_size=8))
 def test_any_ranges_in_any_order(
     opened: Callable[[str], tuple[Table, Any]], name: str, ranges: list[tuple[int, int]]
@@ -869,7 +869,7 @@ def small_file(name: str) -> bytes:
 
 @pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required additional header parsing:UserWarning")
 @pytest.mark.parametrize("name", ["npy", "npz", "npz_compressed", "safetensors"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_an_error_or_a_matrix(name: str, tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(small_file(name))

@@ -780,7 +780,7 @@ def test_repeated_calls_give_the_same_bits(arrays: Any, set_threads: SetThreads,
 
 # ---- laws ----
 
-laws = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+laws = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 seeds = st.integers(0, 2**32 - 1)
 counts = st.integers(0, 700)
 widths = st.integers(1, 60)

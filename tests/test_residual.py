@@ -658,7 +658,7 @@ def test_double_precision_is_that_of_the_same_rows_in_float64(arrays: Any, dtype
 
 # ---- laws ----
 
-laws = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+laws = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 seeds = st.integers(0, 2**32 - 1)
 counts = st.integers(1, 300)
 widths = st.integers(1, 50)

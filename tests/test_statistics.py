@@ -82,7 +82,7 @@ def test_batches_of_every_size_add_up(dtype: str) -> None:
 
 
 @pytest.mark.host
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10**6),
     st.lists(st.integers(0, 150), max_size=6),

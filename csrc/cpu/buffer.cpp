@@ -19,8 +19,6 @@ namespace {
 // Smaller blocks are quick to get, larger ones are worth giving back.
 constexpr std::size_t least_kept_size = std::size_t{16} << 10;
 constexpr std::size_t most_kept_size = std::size_t{16} << 20;
-constexpr std::size_t least_streamed_size = std::size_t{32} << 10;
-constexpr std::size_t line_size = 64;
 constexpr std::size_t large_page = std::size_t{2} << 20;
 
 struct Block {
@@ -126,6 +124,8 @@ void Buffer::Release::operator()(void* memory) const {
 
 void copy_past_cache(char* target, const char* source, std::size_t size) {
 #if defined(__SSE2__)
+  constexpr std::size_t least_streamed_size = std::size_t{32} << 10;
+  constexpr std::size_t line_size = 64;
   if (size >= least_streamed_size) {
     // Lines go to memory in whole.
     const std::size_t head = -reinterpret_cast<std::uintptr_t>(target) % line_size;

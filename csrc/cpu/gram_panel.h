@@ -6,12 +6,18 @@
 
 namespace nrc_fast::NRC_FAST_ISA {
 
-// Three vectors wide, and as tall as the registers allow: 8 x 3 accumulators of 32, or 4 x 3 of 16.
+constexpr int largest_divisor(int number, int most) {
+  while (number % most != 0) --most;
+  return most;
+}
+
+// Three vectors wide, and as tall as the registers allow: 8 x 3 accumulators of 32, or 4 x 3 of 16; fewer where the
+// tiles would not divide the panel.
 constexpr int panel_vectors = 3;
 template <class T>
 constexpr int panel_width = panel_vectors * lanes<T>;
 template <class T>
-constexpr int tile_rows = vector_registers == 32 ? 8 : (panel_width<T> % 4 == 0 ? 4 : 3);
+constexpr int tile_rows = largest_divisor(panel_width<T>, vector_registers / 4);
 
 // The last panel is only as wide as its columns need, in whole vectors and whole strips of a tile.
 template <class T>

@@ -75,6 +75,7 @@ template <class T>
 void gram_tile(const TileArguments& task, RowsAhead& ahead) {
   constexpr int width = panel_width<T>;
   constexpr int rows = tile_rows<T>;
+  static_assert(width % rows == 0 && panel_step<T> % rows == 0, "a strip would leave its tile or its panel");
   const bool is_diagonal = task.left_panel == task.right_panel;
   const int left_width = width_of<T>(task.left_panel, task.columns);
   const int right_width = width_of<T>(task.right_panel, task.columns);

@@ -40,8 +40,9 @@ class CurrentDevice {
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
-  int previous_ = 0;
-  bool changed_ = false;
+  // The emulated device uses neither.
+  [[maybe_unused]] int previous_ = 0;
+  [[maybe_unused]] bool changed_ = false;
 };
 
 }  // namespace nrc_fast::cuda

@@ -2,6 +2,7 @@
 // What a kernel does wrong with memory that threads share shows in the orders: forward, backward, shuffled.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdint>
@@ -54,9 +55,14 @@ struct Copy {
   int group;
 };
 
+struct Meeting;
+
 struct Fiber {
-  ucontext_t context;
+  ucontext_t beginning;  // of its stack; from then on it goes on at `place`, which needs no system call
+  jmp_buf place;
   std::unique_ptr<char[]> stack;
+  bool started = false;
+  const Meeting* awaited = nullptr;
   int thread = 0;
   bool finished = false;
   int copy_group = 0;
@@ -69,7 +75,6 @@ constexpr int exchange_bytes = 64;
 struct Meeting {
   int members = 0;
   int arrived = 0;
-  std::int64_t generation = 0;
   alignas(16) unsigned char given[32][exchange_bytes];
   alignas(16) unsigned char taken[32][exchange_bytes];
 };
@@ -114,9 +119,8 @@ class Block {
     while (unfinished_ > 0) {
       progress_ = false;
       for (const std::size_t t : order) {
-        if (fibers_[t].finished) continue;
-        active_ = &fibers_[t];
-        swapcontext(&scheduler_, &active_->context);
+        if (fibers_[t].finished || fibers_[t].awaited != nullptr) continue;
+        resume(fibers_[t]);
         if (error_) std::rethrow_exception(error_);
       }
       if (!progress_) throw std::runtime_error("threads of a block wait for threads that never come");
@@ -168,15 +172,29 @@ class Block {
 
   template <class Work>
   void meet(Meeting& meeting, const Work& work) {
-    const std::int64_t generation = meeting.generation;
     if (++meeting.arrived == meeting.members) {
       work();
       meeting.arrived = 0;
-      ++meeting.generation;
+      for (Fiber& fiber : fibers_) {
+        if (fiber.awaited == &meeting) fiber.awaited = nullptr;
+      }
       progress_ = true;
       return;
     }
-    while (meeting.generation == generation) swapcontext(&active_->context, &scheduler_);
+    active_->awaited = &meeting;
+    pause();
+  }
+
+  void resume(Fiber& fiber) {
+    active_ = &fiber;
+    if (_setjmp(scheduler_) != 0) return;
+    if (fiber.started) _longjmp(fiber.place, 1);
+    fiber.started = true;
+    setcontext(&fiber.beginning);
+  }
+
+  void pause() {
+    if (_setjmp(active_->place) == 0) _longjmp(scheduler_, 1);
   }
 
   static void enter() {
@@ -189,19 +207,21 @@ class Block {
     block.active_->finished = true;
     block.progress_ = true;
     --block.unfinished_;
-    swapcontext(&block.active_->context, &block.scheduler_);
+    _longjmp(block.scheduler_, 1);
   }
 
   void prepare(Fiber& fiber, int thread) {
     fiber.thread = thread;
+    fiber.started = false;
     fiber.finished = false;
+    fiber.awaited = nullptr;
     fiber.copy_group = 0;
     fiber.copies.clear();
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = stack_bytes;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, &Block::enter, 0);
+    getcontext(&fiber.beginning);
+    fiber.beginning.uc_stack.ss_sp = fiber.stack.get();
+    fiber.beginning.uc_stack.ss_size = stack_bytes;
+    fiber.beginning.uc_link = nullptr;
+    makecontext(&fiber.beginning, &Block::enter, 0);
   }
 
   std::vector<std::size_t> running_order(Dimensions index) const {
@@ -225,7 +245,7 @@ class Block {
   Meeting everyone_;
   std::unique_ptr<unsigned char, Free> shared_;
   std::int64_t shared_bytes_ = 0;
-  ucontext_t scheduler_;
+  jmp_buf scheduler_;
   Fiber* active_ = nullptr;
   std::size_t unfinished_ = 0;
   bool progress_ = false;
