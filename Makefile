@@ -5,12 +5,15 @@ BIN = $(VENV)/bin
 # Also for the tools of the build, which pip installs into an environment of its own.
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 # The CUDA kernels: built when nvcc is there (AUTO), always (ON) or never (OFF), for data-centre cards only, which is
-# what development needs; a plain `pip install .` builds them for every card.
+# what development needs; a plain `pip install .` builds them for every card. What nvcc does not know of these is left
+# out; of NRC_FAST_CUDA_ARCHS it is an error.
 NRC_FAST_CUDA ?= AUTO
-NRC_FAST_CUDA_ARCHS ?= 80;90a
+NRC_FAST_CUDA_DEFAULT_ARCHS ?= 80;90a
+NRC_FAST_CUDA_ARCHS ?=
 # CI takes warnings of the compiler for errors.
 NRC_FAST_WERROR ?= OFF
 CUDA_SETTINGS = --config-settings=cmake.define.NRC_FAST_CUDA='$(NRC_FAST_CUDA)' \
+                --config-settings=cmake.define.NRC_FAST_CUDA_DEFAULT_ARCHS='$(NRC_FAST_CUDA_DEFAULT_ARCHS)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_ARCHS='$(NRC_FAST_CUDA_ARCHS)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION=ON \
                 --config-settings=cmake.define.NRC_FAST_WERROR='$(NRC_FAST_WERROR)'

@@ -24,7 +24,11 @@ def cuda_core() -> ModuleType | None:
 
 
 def cuda_build() -> dict[str, object] | None:
-    """Compiler, architectures and versions of the CUDA kernels, or None where this build has none."""
+    """Compiler, architectures and versions of the CUDA kernels, or None where this build has none.
+
+    `architectures` are there as machine code, `ptx` (or "") as what later cards' drivers compile; the compiler did not
+    know those `left_out` of the default list.
+    """
     core = cuda_core()
     return None if core is None else cast("dict[str, object]", core.build_config())
 
@@ -71,7 +75,7 @@ def require_capability(
     own = f"{capability[0]}{capability[1]}"
     msg = (
         f"{name or 'the CUDA device'} has compute capability {capability[0]}.{capability[1]}; nrc_fast was built for "
-        f"{built}. Build it again with NRC_FAST_CUDA_ARCHS={own}, or compute on the CPU"
+        f"{built}. Build it again with NRC_FAST_CUDA_ARCHS={own} and an nvcc that knows it, or compute on the CPU"
     )
     raise RuntimeError(msg)
 
@@ -112,5 +116,6 @@ def cuda_summary() -> str:
         f"{core.device_name(index)} ({'.'.join(map(str, core.device_capability(index)))})"
         for index in range(core.device_count())
     ]
+    left_out = f" (without {', '.join(build['left_out'])}, unknown to this compiler)" if build["left_out"] else ""
     there = ", ".join(devices) or f"no device: {core.device_problem()}"
-    return f"{build['compiler']} for {', '.join(build['architectures'])}{ptx}; {there}"
+    return f"{build['compiler']} for {', '.join(build['architectures'])}{ptx}{left_out}; {there}"

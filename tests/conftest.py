@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from nrc_fast import kernels
 
         metafunc.parametrize("isa", kernels.available_isas(), indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Leave most of each large grid on the emulated device to `make test-all`.
+
+    What stays is every m-th diagonal of the grid, m at most 4: all values of each parameter, and where three of them
+    have m values or more, all pairs. The CPU keeps the whole grid.
+    """
+    grids: dict[tuple[Path, str], list[Any]] = defaultdict(list)
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and callspec.params.get("on_every_device") == "emulated":
+            grids[item.path, item.originalname].append(item)
+    for grid in grids.values():
+        columns = [[repr(item.callspec.params[name]) for item in grid] for name in grid[0].callspec.params]
+        numbered = [{value: number for number, value in enumerate(dict.fromkeys(column))} for column in columns]
+        places = [
+            [numbers[value] for numbers, value in zip(numbered, row, strict=True)] for row in zip(*columns, strict=True)
+        ]
+        sizes = sorted(map(len, numbered))
+        m = min(4, sizes[-2]) if len(sizes) > 1 else 1
+        for item, place in zip(grid, places, strict=True):
+            if sum(place) % m:
+                item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture

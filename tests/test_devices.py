@@ -70,7 +70,7 @@ class MadeUpCore:
 
     @staticmethod
     def build_config() -> dict[str, object]:
-        return {"compiler": "NVIDIA 13.0", "architectures": ["80", "90a"], "ptx": ""}
+        return {"compiler": "NVIDIA 13.0", "architectures": ["80", "90a"], "ptx": "", "left_out": ["100"]}
 
     @staticmethod
     def device_count() -> int:
@@ -95,7 +95,8 @@ def test_device_that_the_build_is_not_for(monkeypatch: pytest.MonkeyPatch) -> No
         devices.require_cuda_device(0)
     with pytest.raises(RuntimeError, match="'cuda:3' cannot be used: devices 0 to 0 are there"):
         devices.require_cuda_device(3)
-    assert devices.cuda_summary() == "NVIDIA 13.0 for 80, 90a; Card 0 (7.0)"
+    summary = "NVIDIA 13.0 for 80, 90a (without 100, unknown to this compiler); Card 0 (7.0)"
+    assert devices.cuda_summary() == summary
 
 
 @built

@@ -99,14 +99,21 @@ def test_collapsed_features_on_two_processes(tmp_path: Path) -> None:
     assert results[0]["float32"]["nrc2"] == pytest.approx(reference_nrc2(stored, W, "nrc24"), rel=1e-9)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two processes find that nothing happens to."""
+    return run(tmp_path_factory.mktemp("undisturbed") / "run", "whole", *draw(), [400])
+
+
 @pytest.mark.parametrize("dies_at", [1, 9, 14, 25])
-def test_a_process_that_dies_can_be_resumed_with_the_others(tmp_path: Path, dies_at: int) -> None:
+def test_a_process_that_dies_can_be_resumed_with_the_others(
+    tmp_path: Path, undisturbed: list[dict[str, Any]], dies_at: int
+) -> None:
     H, Y, W = draw()
-    wanted = run(tmp_path / "run", "whole", H, Y, W, [400])
     run(tmp_path / "run", "stopped", H, Y, W, [400], str(dies_at), fails=True)
     states = sorted(path.name for path in (tmp_path / "run").glob("state*"))
     assert "state.1.npz" in states
-    assert run(tmp_path / "run", "resumed", H, Y, W, [400]) == wanted
+    assert run(tmp_path / "run", "resumed", H, Y, W, [400]) == undisturbed
     assert not [*(tmp_path / "run").glob("state*")]
 
 

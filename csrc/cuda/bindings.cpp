@@ -177,6 +177,7 @@ py::dict build_config() {
   config["compiler"] = NRC_FAST_CUDA_COMPILER;
   config["architectures"] = split(NRC_FAST_CUDA_ARCHITECTURES);
   config["ptx"] = NRC_FAST_CUDA_PTX;
+  config["left_out"] = split(NRC_FAST_CUDA_LEFT_OUT);  // of the default list: the compiler does not know them
   config["runtime"] = runtime_version();
   config["driver"] = driver_version();
   return config;

@@ -28,6 +28,7 @@ inline bool has_fault(emulation::Machine::Fault fault) { return emulation::machi
 
 inline int thread_index() { return block().thread(); }
 inline std::int64_t block_index() { return block().block_index.x; }
+inline std::int64_t block_index_again() { return block_index(); }
 inline std::int64_t block_index_y() { return block().block_index.y; }
 inline std::int64_t block_index_z() { return block().block_index.z; }
 inline std::int64_t grid_size() { return block().grid_size.x; }
@@ -41,6 +42,7 @@ inline void synchronize_warp() {
   }
 }
 inline void keep_order() {}
+inline void fail() { throw std::runtime_error("a launch has reached code that none reaches"); }
 inline char* shared_memory() { return static_cast<char*>(static_cast<void*>(block().shared())); }
 
 inline void copy_async(void* shared, const void* global, int valid_bytes) {
@@ -142,6 +144,9 @@ void multiply_add(float (&sums)[4], const std::uint32_t (&left)[4], std::uint32_
   std::copy(result.sums, result.sums + 4, sums);
   if (has_fault(emulation::Machine::Fault::accumulators_swapped)) std::swap(sums[1], sums[2]);
 }
+
+// The launches choose by the emulated capability, which is known at run time only.
+constexpr bool runs_float64_without_tensor_cores = true;
 
 inline void multiply_add(double (&sums)[2], double left, double right) {
   struct Operands {

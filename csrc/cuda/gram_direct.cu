@@ -46,6 +46,8 @@ NRC_FAST_DEVICE void write_side(Value* side, const Value (&values)[loads]) {
 // Sums of one thread: 8 x 4 elements side by side.
 template <class Value>
 struct SimtSums {
+  static constexpr bool is_launched = sizeof(Value) == 4 || runs_float64_without_tensor_cores;
+
   double totals[32];
   Value sums[32];
 
@@ -87,6 +89,8 @@ struct SimtSums {
 
 // Sums of one warp of four: 32 x 32 elements as accumulators of 8 x 8.
 struct TensorSums {
+  static constexpr bool is_launched = true;
+
   double sums[4][4][2];
 
   NRC_FAST_DEVICE void clear() {
@@ -131,6 +135,10 @@ struct TensorSums {
 template <class Row, class Value, class Sums>
 NRC_FAST_GLOBAL(threads, 2)
 gram_direct_kernel(DirectGramArguments arguments) {
+  if constexpr (!Sums::is_launched) {
+    fail();
+    return;
+  }
   Value* const shared = static_cast<Value*>(static_cast<void*>(shared_memory()));
   constexpr int side_size = depth * padded;
   Sums sums;

@@ -31,8 +31,28 @@ NRC_FAST_DEVICE std::int64_t grid_size_y() { return gridDim.y; }
 NRC_FAST_DEVICE void synchronize_block() { __syncthreads(); }
 NRC_FAST_DEVICE void synchronize_warp() { __syncwarp(); }
 
-// The compiler moves no access to memory across this.
-NRC_FAST_DEVICE void keep_order() { asm volatile("" ::: "memory"); }
+// The compiler moves no access to memory across this, which all lanes of a warp reach together.
+NRC_FAST_DEVICE void keep_order() {
+#if __CUDA_ARCH__ >= 1000
+  __syncwarp();  // there the assembler moves loads across what is empty
+#else
+  asm volatile("" ::: "memory");
+#endif
+}
+
+// The index of the block, read anew: what is computed from it takes no registers between its uses, where all are taken.
+NRC_FAST_DEVICE std::int64_t block_index_again() {
+#if __CUDA_ARCH__ >= 1000
+  unsigned index;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+  return index;
+#else
+  return blockIdx.x;
+#endif
+}
+
+// Ends the kernel with an error: for code that no launch reaches.
+NRC_FAST_DEVICE void fail() { __trap(); }
 
 NRC_FAST_DEVICE char* shared_memory() {
   extern __shared__ __align__(16) char nrc_fast_shared_memory[];
@@ -103,7 +123,7 @@ NRC_FAST_DEVICE void multiply_add(float (&sums)[4], const std::uint32_t (&left)[
   }
 #else
   if constexpr (is_bfloat16) {
-    __trap();  // sm_75 has no bfloat16; the launches never come here
+    fail();  // sm_75 has no bfloat16; the launches never come here
   } else {
     const std::uint32_t rights[2] = {right0, right1};
 #pragma unroll
@@ -117,6 +137,13 @@ NRC_FAST_DEVICE void multiply_add(float (&sums)[4], const std::uint32_t (&left)[
 #endif
 }
 
+// Where float64 tensor cores are, no launch forms float64 sums without them.
+#if __CUDA_ARCH__ >= 800
+constexpr bool runs_float64_without_tensor_cores = false;
+#else
+constexpr bool runs_float64_without_tensor_cores = true;
+#endif
+
 // Adds an 8 x 4 times 4 x 8 product of float64 numbers.
 NRC_FAST_DEVICE void multiply_add(double (&sums)[2], double left, double right) {
 #if __CUDA_ARCH__ >= 800
@@ -124,7 +151,7 @@ NRC_FAST_DEVICE void multiply_add(double (&sums)[2], double left, double right) 
                : "+d"(sums[0]), "+d"(sums[1])
                : "d"(left), "d"(right));
 #else
-  __trap();  // the launches never come here
+  fail();  // the launches never come here
 #endif
 }
 

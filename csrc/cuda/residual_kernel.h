@@ -85,10 +85,10 @@ class ResidualTile {
   NRC_FAST_DEVICE static int vector_of_thread() { return thread_index() % lanes_across * 4; }
   NRC_FAST_DEVICE Value* block_coefficients() const {
     return static_cast<Value*>(arguments_.coefficients) +
-           block_index() * rounded_vectors(arguments_.vectors) * tile_rows;
+           block_index_again() * rounded_vectors(arguments_.vectors) * tile_rows;
   }
   NRC_FAST_DEVICE double* block_partial() const {
-    return arguments_.partial + block_index() * (2 * arguments_.vectors + 2);
+    return arguments_.partial + block_index_again() * (2 * arguments_.vectors + 2);
   }
 
   // Rows of one step, shifted: a warp reads one row at a time, and writes it down a column of shared memory.
