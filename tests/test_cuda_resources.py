@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
 KERNELS = sorted(path.stem for path in (CSRC / "cuda").glob("*.cu"))
-IN_EVERY_RUN = "90a"
 
 
 def default_architectures() -> list[str]:
@@ -24,11 +23,12 @@ def default_architectures() -> list[str]:
     return found[1].split(";")
 
 
-OTHERS = [name for name in default_architectures() if name != IN_EVERY_RUN]
-
-pytestmark = pytest.mark.skipif(
-    not shutil.which("nvcc") and os.environ.get("NRC_FAST_CUDA") != "ON", reason="nvcc is not on PATH"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not shutil.which("nvcc") and os.environ.get("NRC_FAST_CUDA") != "ON", reason="nvcc is not on PATH"
+    ),
+]
 
 
 def check_resources(kernel: str, architecture: str, target: Path) -> None:
@@ -49,13 +49,7 @@ def check_resources(kernel: str, architecture: str, target: Path) -> None:
     assert len(re.findall(r"Used \d+ registers", report)) == len(found)
 
 
+@pytest.mark.parametrize("architecture", default_architectures())
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_no_spills_no_stack_no_local_memory(kernel: str, tmp_path: Path) -> None:
-    check_resources(kernel, IN_EVERY_RUN, tmp_path / "kernel.o")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("architecture", OTHERS)
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_none_on_the_other_architectures_either(kernel: str, architecture: str, tmp_path: Path) -> None:
+def test_no_spills_no_stack_no_local_memory(kernel: str, architecture: str, tmp_path: Path) -> None:
     check_resources(kernel, architecture, tmp_path / "kernel.o")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 CSRC = Path(__file__).parents[1] / "csrc"
-FLAGS = ["-O2", "-std=gnu++17", "-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+FLAGS = ["-O1", "-std=gnu++17", "-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64" or not shutil.which("c++") or not shutil.which("nm"),
