@@ -13,6 +13,8 @@ import pytest
 
 # The references are small: numpy's own threads would only wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# torch's threads sleep while they wait: the processes of the tests share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_configure() -> None:

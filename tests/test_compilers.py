@@ -30,7 +30,7 @@ def checked(command: list[str], **options: object) -> str:
     return str(result.stdout)
 
 
-@pytest.mark.parametrize("registers", [16, 32])
+@pytest.mark.parametrize("registers", [pytest.param(16, marks=pytest.mark.long), 32])
 def test_tiles_stay_in_their_panels_whatever_the_registers(registers: int, tmp_path: Path) -> None:
     """With 32 registers, 8 rows of a tile do not divide a panel of 12 columns: the address sanitizer sees the heap."""
     sources = [ROOT / "tests" / "gram_tiles.cpp"]

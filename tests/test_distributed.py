@@ -105,7 +105,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]
     return run(tmp_path_factory.mktemp("undisturbed") / "run", "whole", *draw(), [400])
 
 
-@pytest.mark.parametrize("dies_at", [1, 9, 14, 25])
+@pytest.mark.parametrize(
+    "dies_at", [1, pytest.param(9, marks=pytest.mark.long), 14, pytest.param(25, marks=pytest.mark.long)]
+)
 def test_a_process_that_dies_can_be_resumed_with_the_others(
     tmp_path: Path, undisturbed: list[dict[str, Any]], dies_at: int
 ) -> None:
