@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nrc_fast import _cpu, device_calls
+import nrc_fast._cpu as _cpu
+from nrc_fast import device_calls
 from nrc_fast.device_rows import DeviceRows, beside, rows_in_place
 from nrc_fast.linalg import FloatArray
 from nrc_fast.pass_results import PRECISIONS, Basis, GramSums, NonFiniteRowsError, ResidualSums

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast import _cpu
+import nrc_fast._cpu as _cpu
 from nrc_fast.linalg import FloatArray
 
 __all__ = ["DescentState", "check_state", "check_steps", "padded_columns", "take_steps"]

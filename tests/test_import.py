@@ -115,6 +115,9 @@ def imported_modules(path: Path) -> set[str]:
             stem = node.module.removeprefix("nrc_fast").lstrip(".")
             names = [".".join(filter(None, (stem, alias.name))) for alias in node.names]
             found |= {name if name in LAYERS else stem for name in names} - {""}
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            found |= {name.removeprefix("nrc_fast.") for name in names if name.startswith("nrc_fast.")}
     return found
 
 
