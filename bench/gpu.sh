@@ -27,21 +27,23 @@ step configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSKBU
   -DNRC_FAST_CUDA=ON -DNRC_FAST_CUDA_ARCHS="$archs" -DNRC_FAST_CUDA_EMULATION=ON
 step build cmake --build "$build"
 if [ "$failed" -ne 0 ]; then exit 1; fi
-cp "$build"/*.so nrc_fast/
+cp "$build"/*.so nrc_fast/kernels/
 export PYTHONPATH=$PWD NRC_REQUIRE_GPU=1 CI=1
 step environment "$python" -P -m nrc_fast env
 pytest=("$python" -P -m pytest -p no:cacheprovider -q)
-step tests "${pytest[@]}" tests/test_cuda_gram.py tests/test_cuda_residual.py tests/test_cuda_products.py \
-  tests/test_cuda_descent.py tests/test_torch_ops.py tests/test_devices.py -k "not emulat"
+step tests "${pytest[@]}" tests/kernels/cuda/test_gram.py tests/kernels/cuda/test_residual.py \
+  tests/kernels/cuda/test_products.py \
+  tests/kernels/cuda/test_descent.py tests/torch_ops/test_operators.py tests/kernels/cuda/test_cards.py -k "not emulat"
 few="card and (test_every_layout or test_collapsed or results_are_added or not_finite)"
-step metrics "${pytest[@]}" tests/test_collapse.py tests/test_statistics.py tests/test_device_statistics.py \
-  tests/test_torch_device.py tests/test_watch_device.py -k card
-step memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "${pytest[@]}" tests/test_cuda_gram.py \
-  tests/test_cuda_residual.py tests/test_cuda_products.py -k "$few"
-step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "${pytest[@]}" tests/test_cuda_gram.py \
-  tests/test_cuda_residual.py -k "card and (results_are_added or test_collapsed_rows_in_float32 or folded)"
-step synccheck compute-sanitizer --tool synccheck --error-exitcode 9 "${pytest[@]}" tests/test_cuda_gram.py \
-  tests/test_cuda_residual.py -k "card and (results_are_added or test_collapsed_rows_in_float32)"
+step metrics "${pytest[@]}" tests/measurement/test_single_metrics.py tests/measurement/test_feature_statistics.py \
+  tests/measurement/test_device_statistics.py \
+  tests/torch_ops/test_device.py tests/training/test_watching_device.py -k card
+step memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "${pytest[@]}" tests/kernels/cuda/test_gram.py \
+  tests/kernels/cuda/test_residual.py tests/kernels/cuda/test_products.py -k "$few"
+step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "${pytest[@]}" tests/kernels/cuda/test_gram.py \
+  tests/kernels/cuda/test_residual.py -k "card and (results_are_added or test_collapsed_rows_in_float32 or folded)"
+step synccheck compute-sanitizer --tool synccheck --error-exitcode 9 "${pytest[@]}" tests/kernels/cuda/test_gram.py \
+  tests/kernels/cuda/test_residual.py -k "card and (results_are_added or test_collapsed_rows_in_float32)"
 for dtype in bfloat16 float32 float64; do
   for shape in 4000000x128 1000000x1024 250000x4096; do
     [ "$dtype" = float64 ] && shape=${shape/000x/00x}

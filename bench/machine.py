@@ -70,9 +70,9 @@ def hold_equal(threads: int | None, isa: str | None) -> int:
 
 def describe(threads: int) -> dict[str, Any]:
     """What the figures were measured on: processor, libraries, threads, date; no name of the machine."""
-    from nrc_fast import diagnostics
+    from nrc_fast.cli import environment
 
-    facts: dict[str, Any] = diagnostics.environment() | {"platform": f"{platform.system()} {platform.machine()}"}
+    facts: dict[str, Any] = environment.environment() | {"platform": f"{platform.system()} {platform.machine()}"}
     for name in LIBRARIES:
         try:
             facts[name] = metadata.version(name)

@@ -92,6 +92,12 @@ def _routines(parser: argparse.ArgumentParser, options: argparse.Namespace) -> t
     return names
 
 
+def load(name: str) -> ModuleType:
+    """The module of a routine, which lies in the room of what it times."""
+    (path,) = Path(__file__).with_name("routines").glob(f"*/{name}.py")
+    return importlib.import_module(f"routines.{path.parent.name}.{name}")
+
+
 def _set_torch_threads(threads: int) -> None:
     try:
         torch = importlib.import_module("torch")
@@ -108,7 +114,7 @@ def _measured(
     rivals = {"all": None, "none": []}.get(options.rivals[0], options.rivals)
     settings = Settings(options.runs, options.seconds, options.limit, rivals, options.refcheck)
     for name in routines:
-        routine = importlib.import_module(f"routines.{name}")
+        routine = load(name)
         if hasattr(routine, "rows"):
             yield from _special_rows(routine, name, options, held)
             continue

@@ -1,4 +1,4 @@
-# nrc_fast._cuda: static cudart, nothing of torch, cuBLAS or the driver is linked, so that it loads everywhere.
+# nrc_fast.kernels._cuda: static cudart, nothing of torch, cuBLAS or the driver is linked, so that it loads everywhere.
 include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake)
 set(cuda_kernels column_sums descent gram gram_direct gram_finalize gram_tensor planes products residual row_norms)
 
@@ -24,7 +24,7 @@ if(NRC_FAST_CUDA_EMULATION)
     _cuda_emulation PRIVATE NRC_FAST_CUDA_EMULATION NRC_FAST_VERSION="${PROJECT_VERSION}"
                             NRC_FAST_CUDA_ARCHITECTURES="" NRC_FAST_CUDA_PTX="" NRC_FAST_CUDA_LEFT_OUT=""
                             NRC_FAST_CUDA_COMPILER="emulation")
-  install(TARGETS _cuda_emulation DESTINATION nrc_fast)
+  install(TARGETS _cuda_emulation DESTINATION nrc_fast/kernels)
 endif()
 
 string(TOUPPER "${NRC_FAST_CUDA}" cuda_wanted)
@@ -99,4 +99,4 @@ target_compile_definitions(
   _cuda PRIVATE NRC_FAST_VERSION="${PROJECT_VERSION}" NRC_FAST_CUDA_ARCHITECTURES="${architectures}"
                 NRC_FAST_CUDA_PTX="${cuda_ptx}" NRC_FAST_CUDA_LEFT_OUT="${left_out}"
                 NRC_FAST_CUDA_COMPILER="${CMAKE_CUDA_COMPILER_ID} ${CMAKE_CUDA_COMPILER_VERSION}")
-install(TARGETS _cuda DESTINATION nrc_fast)
+install(TARGETS _cuda DESTINATION nrc_fast/kernels)

@@ -6,29 +6,20 @@
 True
 """
 
-from importlib.util import find_spec
-
-if find_spec("nrc_fast._cpu") is None:
-    _msg = (
-        f"nrc_fast was imported from a source tree whose compiled core was not built ({__path__[0]}). "
-        "Install it (pip install .) and run Python from another folder, or use 'python -P'"
-    )
-    raise ImportError(_msg)
-
 from nrc_fast import ufm as ufm
-from nrc_fast.classification import ClassStatistics, measure_classes
-from nrc_fast.collapse import nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
-from nrc_fast.conventions import CONVENTIONS, Convention
-from nrc_fast.deep_nrc import measure_layers
-from nrc_fast.dimension import intrinsic_dimension
-from nrc_fast.measurement import measure, plan
-from nrc_fast.monitor import Monitor
-from nrc_fast.planning import Plan
-from nrc_fast.report import Report
+from nrc_fast.measurement.all_metrics import measure, plan
+from nrc_fast.measurement.class_statistics import ClassStatistics, measure_classes
+from nrc_fast.measurement.dimension import intrinsic_dimension
+from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.measurement.single_metrics import nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
+from nrc_fast.metrics.conventions import CONVENTIONS, Convention
+from nrc_fast.passes.begin import Plan
+from nrc_fast.reports.features import Report
 from nrc_fast.sources import Source
 from nrc_fast.sources import open_source as open  # noqa: A004 - the natural name, and never imported with *
-from nrc_fast.statistics import FeatureStatistics
-from nrc_fast.tap import watch
+from nrc_fast.training.layers import measure_layers
+from nrc_fast.training.monitor import Monitor
+from nrc_fast.training.watching import watch
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -25,38 +24,26 @@ def pytest_configure() -> None:
     settings.load_profile("nrc_fast")
 
 
-def load_neighbour(stem: str) -> Any:
-    """Import a helper from this folder, which `--import-mode=importlib` does not put on the path."""
-    path = Path(__file__).with_name(f"{stem}.py")
-    spec = importlib.util.spec_from_file_location(stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[stem] = module  # where dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def neighbour() -> Callable[[str], Any]:
-    """`load_neighbour`, for tests that use the helpers of others."""
-    return load_neighbour
-
-
 @pytest.fixture(params=["gaussian", "half_collapsed"])
 def peer(request: pytest.FixtureRequest) -> Any:
-    """Inputs A and B of tests/peers.py with the numbers of other packages."""
-    return getattr(load_neighbour("peers"), request.param)()
+    """Inputs A and B of tests/support/peers.py with the numbers of other packages."""
+    from support import peers
+
+    return getattr(peers, request.param)()
 
 
 @pytest.fixture
 def peer_a() -> Any:
-    return load_neighbour("peers").gaussian()
+    from support import peers
+
+    return peers.gaussian()
 
 
 @pytest.fixture
 def peer_b() -> Any:
-    return load_neighbour("peers").half_collapsed()
+    from support import peers
+
+    return peers.half_collapsed()
 
 
 # ---- the compiled kernels ----
@@ -64,20 +51,26 @@ def peer_b() -> Any:
 
 @pytest.fixture(scope="session")
 def arrays() -> Any:
-    """Rows and references of tests/arrays.py."""
-    return load_neighbour("arrays")
+    """Rows and references of tests/support/arrays.py."""
+    from support import arrays
+
+    return arrays
 
 
 @pytest.fixture(scope="session")
 def reference() -> Any:
-    """The plain UFM of tests/ufm_reference.py."""
-    return load_neighbour("ufm_reference")
+    """The plain UFM of tests/support/ufm_reference.py."""
+    from support import ufm_reference
+
+    return ufm_reference
 
 
 @pytest.fixture(scope="session")
 def cuda_core() -> Any:
-    """Calls of the CUDA kernels, of tests/cuda_core.py."""
-    return load_neighbour("cuda_core")
+    """Calls of the CUDA kernels, of tests/support/cuda_core.py."""
+    from support import cuda_core
+
+    return cuda_core
 
 
 @pytest.fixture
@@ -87,7 +80,9 @@ def on_every_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     Modules ask for it by `pytestmark = pytest.mark.usefixtures("on_every_device")`; tests of what only the CPU does are
     marked `host`.
     """
-    package = load_neighbour("on_device").device_package(request.param, load_neighbour("cuda_core"), monkeypatch)
+    from support import cuda_core, on_device
+
+    package = on_device.device_package(request.param, cuda_core, monkeypatch)
     monkeypatch.setattr(request.module, "nrc", package)
     return package
 
@@ -95,7 +90,9 @@ def on_every_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "on_every_device" in metafunc.fixturenames:
         is_host = metafunc.definition.get_closest_marker("host") is not None
-        places = ["cpu"] if is_host else load_neighbour("on_device").PLACES
+        from support.on_device import PLACES
+
+        places = ["cpu"] if is_host else PLACES
         metafunc.parametrize("on_every_device", places, indirect=True)
     if "isa" in metafunc.fixturenames:
         from nrc_fast import kernels
@@ -142,7 +139,8 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def set_threads() -> Iterator[Callable[[int], None]]:
     """`kernels.set_thread_count`, undone after the test; few rows are shared out too."""
-    from nrc_fast import _cpu, kernels
+    from nrc_fast import kernels
+    from nrc_fast.kernels import _cpu
 
     before, least = kernels.thread_count(), _cpu.least_work()
     _cpu.set_least_work(4e5)

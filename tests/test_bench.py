@@ -98,7 +98,7 @@ def test_error_of_a_triangle() -> None:
 
 @pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name in TIMED for dtype in dtypes_of(name)])
 def test_ours_is_right_and_rivals_compute_the_same(name: str, dtype: str) -> None:
-    routine = bench(f"routines.{name}")
+    routine = bench("run").load(name)
     problem = routine.problem(small_case(routine, dtype=dtype))
     rounding = EPSILON.get(dtype, EPSILON["float32"])
     allowed = problem.tiny
@@ -121,7 +121,7 @@ def test_ours_is_right_and_rivals_compute_the_same(name: str, dtype: str) -> Non
 
 
 def test_descend_is_right() -> None:
-    routine = bench("routines.descend")
+    routine = bench("routines.ufm.descend")
     problem = routine.problem(bench("cases").Case(65, 7, "float64", k=3))
     ours, rival = problem.contenders
     assert problem.error(ours.call()) <= problem.tiny
@@ -131,7 +131,7 @@ def test_descend_is_right() -> None:
 @pytest.mark.parametrize("name", [*TIMED, "descend"])
 def test_suites_repeat_by_their_commands(name: str) -> None:
     """The options of each case choose that case and no other."""
-    cases, run, routine = bench("cases"), bench("run"), bench(f"routines.{name}")
+    cases, run, routine = bench("cases"), bench("run"), bench("run").load(name)
     for suite in ("short", "full"):
         chosen = routine.SUITES[suite]
         assert len(set(chosen)) == len(chosen)
@@ -143,7 +143,7 @@ def test_suites_repeat_by_their_commands(name: str) -> None:
 
 def test_full_suite_covers_the_shapes() -> None:
     """d from 16 to 4096, four dtypes, both layouts, H from 64 MB to 2 GB, the numbers of vectors."""
-    gram, residual = bench("routines.gram").SUITES["full"], bench("routines.residual").SUITES["full"]
+    gram, residual = bench("routines.kernels.gram").SUITES["full"], bench("routines.kernels.residual").SUITES["full"]
     widths = {16, 64, 100, 128, 256, 512, 1000, 1024, 2048, 4096}
     for suite in (gram, residual):
         assert {(case.d, case.dtype) for case in suite} == {
@@ -154,7 +154,7 @@ def test_full_suite_covers_the_shapes() -> None:
     assert min(sizes) == 64_000_000
     assert max(sizes) == 2_048_000_000
     assert {1, 3, 16, 64} <= {case.k for case in residual}
-    assert {case.k for case in bench("routines.nrc1").SUITES["full"]} == {1, 3, 16, 64}
+    assert {case.k for case in bench("routines.measurement.nrc1").SUITES["full"]} == {1, 3, 16, 64}
 
 
 # ---- timing ----

@@ -61,8 +61,14 @@ def test_the_source_distribution_holds_every_file_but_those_of_ci(source_distrib
 @pytest.mark.long
 def test_tests_of_the_source_distribution_pass_there(source_distribution: Path) -> None:
     """Those that read the repository's own files; the others read what is installed."""
-    stems = ["bench", "import", "stubs", "isa_symbols", "saved_states", "packaging"]
+    stems = ["bench", "import", "rooms", "stubs", "isa_symbols", "saved_states", "packaging"]
     pytest_command = Path(sys.executable).with_name("pytest")  # `python -m` would import the source tree
-    command = [pytest_command, "-q", "-m", "not long", *(f"tests/test_{stem}.py" for stem in stems)]
+    command = [
+        pytest_command,
+        "-q",
+        "-m",
+        "not long",
+        *(path for stem in stems for path in source_distribution.glob(f"tests/**/test_{stem}.py")),
+    ]
     result = subprocess.run(command, cwd=source_distribution, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-4000:]

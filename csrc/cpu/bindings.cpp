@@ -1,4 +1,4 @@
-// nrc_fast._cpu: pointers, sizes and strides in, numbers out. Checks of what users give are in nrc_fast/kernels.py.
+// nrc_fast.kernels._cpu: pointers, sizes and strides in, numbers out. Checks of what users give are in nrc_fast/kernels/calls.py.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-// The functions of nrc_fast._cuda, which the emulation of the tests exports too.
+// The functions of nrc_fast.kernels._cuda, which the emulation of the tests exports too.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -1,4 +1,4 @@
-// nrc_fast._cuda.
+// nrc_fast.kernels._cuda.
 #include "cuda/bindings.h"
 
 PYBIND11_MODULE(_cuda, module) {

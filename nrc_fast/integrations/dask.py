@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.assembly import Assembly, Head
-from nrc_fast.collapse import require_tolerance
-from nrc_fast.components import needs_unit_rows
-from nrc_fast.conventions import Convention, resolve_convention
-from nrc_fast.counts import SHIFT_ROWS
-from nrc_fast.kernels import NonFiniteRowsError, as_rows, require_precision
-from nrc_fast.linalg import FloatArray
-from nrc_fast.passes import gather
-from nrc_fast.reading import Reading, add_finite
-from nrc_fast.report import Report
-from nrc_fast.rows import DTYPES
-from nrc_fast.shifted_sums import ShiftedSums
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels.calls import require_precision
+from nrc_fast.kernels.counts import SHIFT_ROWS
+from nrc_fast.kernels.results import NonFiniteRowsError
+from nrc_fast.kernels.rows import DTYPES, as_rows
+from nrc_fast.measurement.assembly import Assembly, Head
+from nrc_fast.measurement.components import needs_unit_rows
+from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.measurement.single_metrics import require_tolerance
+from nrc_fast.metrics.conventions import Convention, resolve_convention
+from nrc_fast.passes.reading import Reading, add_finite
+from nrc_fast.passes.runs import gather
+from nrc_fast.passes.shifted_sums import ShiftedSums
+from nrc_fast.passes.sums import Sums
+from nrc_fast.reports.features import Report
 from nrc_fast.sources import Chunk, Source
-from nrc_fast.statistics import FeatureStatistics
-from nrc_fast.sums import Sums
 
 __all__ = ["collect", "measure"]
 

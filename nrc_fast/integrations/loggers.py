@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nrc_fast.libraries import require_library
+from nrc_fast.base.libraries import require_library
 
 __all__ = ["CsvFile", "JsonLines", "TensorBoard", "WeightsAndBiases"]
 

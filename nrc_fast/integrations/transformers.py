@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from nrc_fast.base.libraries import require_library
 from nrc_fast.integrations.on_use import made_on_use
-from nrc_fast.libraries import require_library
-from nrc_fast.monitor import Monitor
+from nrc_fast.training.monitor import Monitor
 
 
 class _Methods:

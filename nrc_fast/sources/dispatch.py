@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.kernels import Rows, rows_in_place
+from nrc_fast.kernels.cuda.rows import rows_in_place
+from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.batches import BatchSource
 from nrc_fast.sources.opening import open_pair, open_table
 from nrc_fast.sources.source import Source, TableSource

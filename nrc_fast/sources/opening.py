@@ -8,14 +8,14 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TypeAlias
 
-from nrc_fast.sources.hdf5_files import open_hdf5
-from nrc_fast.sources.numpy_files import open_npy, open_npz
-from nrc_fast.sources.parquet_files import open_parquet
-from nrc_fast.sources.safetensors_files import open_safetensors, open_safetensors_index
+from nrc_fast.sources.formats.hdf5_files import open_hdf5
+from nrc_fast.sources.formats.numpy_files import open_npy, open_npz
+from nrc_fast.sources.formats.parquet_files import open_parquet
+from nrc_fast.sources.formats.safetensors_files import open_safetensors, open_safetensors_index
+from nrc_fast.sources.formats.torch_files import open_torch
+from nrc_fast.sources.formats.zarr_arrays import is_zarr_directory, open_zarr
 from nrc_fast.sources.stored import Wanted, has_wildcards, natural_order
 from nrc_fast.sources.table import ShardedTable, Table
-from nrc_fast.sources.torch_files import open_torch
-from nrc_fast.sources.zarr_arrays import is_zarr_directory, open_zarr
 
 __all__ = ["PathOrPaths", "open_pair", "open_table"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.kernels import Rows
+from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.table import ITEM_SIZES, Table
 
 __all__ = ["Chunk", "Source", "TableSource"]
@@ -73,6 +73,8 @@ class Source(ABC):
     rereadable : bool
         Whether the same rows can be read again.
     """
+
+    __module__ = "nrc_fast"
 
     name: str
     d: int

@@ -1,11 +1,11 @@
 """The unconstrained feature model (UFM): what regression collapse looks like where it is exact."""
 
 from nrc_fast.ufm.closed_form import Prediction, interpolating_features, minimum, predicted_spectrum
-from nrc_fast.ufm.deep import DeepMinimum, deep
-from nrc_fast.ufm.descent import Descent, descend
+from nrc_fast.ufm.deep_head import DeepMinimum, deep
+from nrc_fast.ufm.descent.runs import Descent, descend
+from nrc_fast.ufm.forecast import Forecast, predict
 from nrc_fast.ufm.geometry import aligned_distance, bures_wasserstein, optimal_gram, relative_gram_error
-from nrc_fast.ufm.predict import Forecast, predict
-from nrc_fast.ufm.refine import Refinement, refine
+from nrc_fast.ufm.refinement import Refinement, refine
 from nrc_fast.ufm.scaling import LOSSES, Penalties, penalties
 from nrc_fast.ufm.solution import Minimum
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast import kernels
-from nrc_fast.linalg import FloatArray
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels.rows import as_matrix
 from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.spectral import shrink
@@ -52,6 +52,8 @@ class Prediction:
     residual_covariance : (n, n) float64 array
         Covariance of ``W h + b - y``, ``U diag(min(lambda, c)) U^T``.
     """
+
+    __module__ = "nrc_fast.ufm"
 
     c: float
     rank: int
@@ -291,11 +293,11 @@ def interpolating_features(Y: Any, W: Any, *, b: Any = None, rest: Any = None) -
     >>> interpolating_features([2.0, 4.0], [[1.0, 0.0]], rest=np.ones((2, 2))).tolist()
     [[2.0, 1.0], [4.0, 1.0]]
     """
-    weights, epsilon = kernels.as_matrix(W, "W")
+    weights, epsilon = as_matrix(W, "W")
     n, d = weights.shape
-    targets = kernels.as_matrix(Y, "Y", vector_is_column=True)[0]
+    targets = as_matrix(Y, "Y", vector_is_column=True)[0]
     offset = np.zeros(n) if b is None else as_float64(b, "b")[0]
-    extra = np.zeros((len(targets), d)) if rest is None else kernels.as_matrix(rest, "rest")[0]
+    extra = np.zeros((len(targets), d)) if rest is None else as_matrix(rest, "rest")[0]
     for name, shape, expected in (
         ("Y", targets.shape, (len(targets), n)),
         ("b", offset.shape, (n,)),

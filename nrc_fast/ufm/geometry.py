@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast import kernels
-from nrc_fast.linalg import FloatArray, covariance_spectrum
+from nrc_fast.base.linalg import FloatArray, covariance_spectrum
+from nrc_fast.kernels.rows import as_matrix
 from nrc_fast.ufm.closed_form import minimum
 from nrc_fast.ufm.inputs import plain
 from nrc_fast.ufm.targets import target_moments
@@ -148,7 +148,7 @@ def aligned_distance(W: Any, expected: Any) -> float:
     >>> aligned_distance([[0.0, 3.0]], [[2.0, 0.0]])
     1.0
     """
-    first, second = (kernels.as_matrix(matrix, name)[0] for matrix, name in ((W, "W"), (expected, "expected")))
+    first, second = (as_matrix(matrix, name)[0] for matrix, name in ((W, "W"), (expected, "expected")))
     if len(first) != len(second):
         msg = f"W has {len(first)} rows and expected has {len(second)}; both need one for each output"
         raise ValueError(msg)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.linalg import EPSILON, FloatArray
+from nrc_fast.base.linalg import EPSILON, FloatArray
 
 __all__ = ["as_float64", "as_integer", "as_number", "as_penalty", "broadcast_shape", "plain"]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nrc_fast.linalg import FloatArray
+from nrc_fast.base.linalg import FloatArray
 from nrc_fast.ufm.inputs import as_integer, as_penalty, broadcast_shape, plain
 
 __all__ = ["LOSSES", "Decays", "Penalties", "penalties"]
@@ -65,6 +65,8 @@ class Penalties:
     lambda_W, lambda_H : float or float64 array
         lambda_H is NaN as long as nothing is known of a penalty on the features.
     """
+
+    __module__ = "nrc_fast.ufm"
 
     lambda_W: Any
     lambda_H: Any

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast import kernels
-from nrc_fast.linalg import FloatArray
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels.rows import as_matrix, as_rows
 from nrc_fast.ufm.inputs import as_integer, plain
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
@@ -41,6 +41,8 @@ class Minimum:
     is_unpenalised : (...) bool array
         Where both penalties are 0, so that the minimum is one of many.
     """
+
+    __module__ = "nrc_fast.ufm"
 
     moments: TargetMoments
     shrinkage: Shrinkage
@@ -228,7 +230,7 @@ class Minimum:
         ValueError
             As `weights`, and for targets that are not finite or have other than n columns.
         """
-        rows = kernels.as_rows(Y, "Y", vector_is_column=True)
+        rows = as_rows(Y, "Y", vector_is_column=True)
         if rows.columns != self.n:
             msg = f"Y has {rows.columns} columns; {self.n} are expected, one for each output"
             raise ValueError(msg)
@@ -324,7 +326,7 @@ def check_rotation(rotation: Any, n: int, d: int | None = None) -> FloatArray:
             msg = f"d is {width}; at least n = {n} is expected, for the features hold all n target directions"
             raise ValueError(msg)
         return np.eye(n, width)
-    matrix, epsilon = kernels.as_matrix(rotation, "rotation")
+    matrix, epsilon = as_matrix(rotation, "rotation")
     if matrix.shape[0] != n or matrix.shape[1] != (d or matrix.shape[1]) or matrix.shape[1] < n:
         wanted = "d >= n" if d is None else str(d)
         msg = f"rotation has shape {matrix.shape}; ({n}, {wanted}) is expected"

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast import kernels
-from nrc_fast.linalg import EPSILON, FloatArray
+from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.kernels import calls
+from nrc_fast.kernels.rows import as_rows
 from nrc_fast.ufm.inputs import as_float64
 
 __all__ = ["TargetMoments", "target_moments"]
@@ -103,13 +104,13 @@ def _measured_moments(Y: Any) -> TargetMoments:
 
     So values that are all equal have exactly zero variance.
     """
-    rows = kernels.as_rows(Y, "Y", vector_is_column=True)
+    rows = as_rows(Y, "Y", vector_is_column=True)
     if rows.count == 0:
         msg = "Y has no rows; at least one sample is expected"
         raise ValueError(msg)
     first = rows.part(0, 1).to_float64()[0]
-    mean = first + kernels.gram(rows, shift=first, plain=False, precision="highest").column_sums / rows.count
-    lower = kernels.gram(rows, shift=mean, precision="highest").gram / rows.count
+    mean = first + calls.gram(rows, shift=first, plain=False, precision="highest").column_sums / rows.count
+    lower = calls.gram(rows, shift=mean, precision="highest").gram / rows.count
     covariance = np.tril(lower) + np.tril(lower, -1).T
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         msg = "the squares of the targets leave the range of float64; rescale them"

@@ -1,4 +1,4 @@
-// nrc_fast._cuda_emulation: the functions of nrc_fast._cuda on memory of the host, knobs of the emulated machine, and
+// nrc_fast.kernels._cuda_emulation: the functions of nrc_fast.kernels._cuda on memory of the host, knobs of the emulated machine, and
 // the work plan and index maths that the kernels use. For the tests only.
 #include <pybind11/stl.h>
 

@@ -1,0 +1,241 @@
+"""A CUDA device as the kernels and torch see it: memory, copies, workspaces and the stream to launch on."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nrc_fast.base.libraries import require_library
+from nrc_fast.kernels.cuda.cards import cuda_core, require_cuda_device
+
+__all__ = ["CudaDevice", "device_of", "is_on_device", "on_host", "placed_beside", "require_device", "tensor_device"]
+
+ALIGNMENT = 256  # of a workspace
+
+
+@dataclass(frozen=True)
+class CudaDevice:
+    """Where kernels run and torch allocates.
+
+    Attributes
+    ----------
+    core : module
+        Compiled kernels.
+    index : int
+        Of the device, as the kernels count.
+    memory : torch.device
+    stream : callable
+        Gives the stream to launch on, with `cuda_stream` and `synchronize`: the caller's current one of this device.
+    """
+
+    core: Any
+    index: int
+    memory: Any
+    stream: Callable[[], Any]
+
+    @property
+    def name(self) -> str:
+        """As torch calls it."""
+        return f"cuda:{self.index}"
+
+    @property
+    def torch(self) -> Any:
+        """The torch that owns the memory."""
+        return require_library("torch", "torch")
+
+    # ---- memory ----
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Memory without content, a tensor of a torch dtype."""
+        return self.torch.empty(shape, dtype=dtype, device=self.memory)
+
+    def zeros(self, *shape: int) -> Any:
+        """Zeros, a float64 tensor; they are written on the current stream."""
+        return self.empty(shape, self.torch.float64).zero_()
+
+    def place(self, array: NDArray[Any]) -> Any:
+        """A copy of an array in the memory of the device."""
+        return self.torch.from_numpy(np.ascontiguousarray(array)).to(self.memory, copy=True)
+
+    def move(self, tensor: Any) -> Any:
+        """A copy of a tensor of the host in the memory of the device; one that lies there as it is."""
+        return tensor.to(self.memory)
+
+    def bring(self, tensor: Any) -> Any:
+        """A copy of a tensor on the host; waits for what was launched before."""
+        return tensor.detach().cpu()
+
+    def fetch(self, tensor: Any) -> NDArray[Any]:
+        """The same as an array."""
+        return np.asarray(self.bring(tensor).numpy())
+
+    # ---- copies that nothing waits for ----
+
+    def pinned(self, size: int) -> Any:
+        """Bytes of the host that copies to the device can go on from by themselves, a uint8 tensor.
+
+        They are whole pages of their own, where torch's pinned memory takes the next power of two. `unpin` them.
+        """
+        tensor = self.torch.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=self.torch.uint8)
+        self._runtime("cudaHostRegister", tensor.data_ptr(), max(size, 1), 0)
+        return tensor
+
+    def unpin(self, tensor: Any) -> None:
+        """Make pinned memory ordinary again; no copy from it may be under way."""
+        self._runtime("cudaHostUnregister", tensor.data_ptr())
+
+    def _runtime(self, name: str, *arguments: int) -> None:
+        cuda = self.torch.cuda
+        with cuda.device(self.memory):
+            cuda.check_error(int(getattr(cuda.cudart(), name)(*arguments)))
+
+    def copy_stream(self) -> Any:
+        """A new stream for copies beside the computation."""
+        return self.torch.cuda.Stream(self.memory)
+
+    def copy_from(self, pinned: Any, stream: Any) -> tuple[Any, Any]:
+        """Start to copy a pinned tensor on a stream: the copy, and an event that comes when it is there."""
+        with self.torch.cuda.stream(stream):
+            copy = self.empty(tuple(pinned.shape), pinned.dtype)
+            copy.copy_(pinned, non_blocking=True)
+            event = self.torch.cuda.Event()
+            event.record(stream)
+        return copy, event
+
+    def use_after(self, copy: Any, event: Any) -> None:
+        """Make the current stream wait for such a copy, and its memory for what the current stream does with it."""
+        stream = self.stream()
+        stream.wait_event(event)
+        copy.record_stream(stream)
+
+    # ---- launches ----
+
+    def launch(self, name: str, request: Any, workspace: int, **arguments: int) -> None:
+        """Launch a pass on the current stream, with a workspace of so many bytes from torch's allocator.
+
+        The workspace goes back to the allocator at once: what is allocated from it next is used on the same stream,
+        after the pass.
+        """
+        buffer = self.empty((workspace + ALIGNMENT,), self.torch.uint8)
+        address = -(-buffer.data_ptr() // ALIGNMENT) * ALIGNMENT
+        getattr(self.core, name)(
+            request,
+            **arguments,
+            workspace=address,
+            workspace_bytes=workspace,
+            device=self.index,
+            stream=self.stream().cuda_stream,
+        )
+
+    def is_capturing(self) -> bool:
+        """Whether the current stream records a CUDA graph, in which nothing may wait."""
+        with self.torch.cuda.device(self.memory):
+            return bool(self.torch.cuda.is_current_stream_capturing())
+
+    def wait(self) -> None:
+        """Wait for what was launched on the current stream."""
+        self.stream().synchronize()
+
+
+# ---- which device ----
+
+
+def require_device(device: Any) -> None:
+    """Check that a name is that of the CPU, or None, which follows the input.
+
+    Raises
+    ------
+    RuntimeError
+        It names something else.
+    """
+    if device is None or str(device).split(":")[0] == "cpu":
+        return
+    msg = (
+        f"device {str(device)!r} cannot be used: nrc_fast has no kernels for it. Leave device=None, which follows the "
+        "input, or give 'cpu' or 'cuda'"
+    )
+    raise RuntimeError(msg)
+
+
+def is_on_device(values: Any) -> bool:
+    """Whether something is a tensor on a CUDA device.
+
+    Examples
+    --------
+    >>> is_on_device(np.ones(3))
+    False
+    """
+    return bool(getattr(values, "is_cuda", False))
+
+
+def tensor_device(tensor: Any) -> CudaDevice:
+    """The device that a tensor lies on.
+
+    Raises
+    ------
+    RuntimeError
+        This build or this machine cannot use it.
+    """
+    return _cuda_device(tensor.device.index)
+
+
+def device_of(name: Any, *inputs: Any) -> CudaDevice | None:
+    """The CUDA device that is named, or that the first tensor on one lies on; None for the CPU.
+
+    Raises
+    ------
+    RuntimeError
+        The named device, or the one of the tensors, cannot be used.
+
+    Examples
+    --------
+    >>> device_of("cpu") is device_of(None, np.ones(3)) is None
+    True
+    """
+    if name is None:
+        name = next((values.device for values in inputs if is_on_device(values)), None)
+    kind, _, number = str(name).partition(":")
+    if kind != "cuda" or not (number.isdecimal() or not number):
+        require_device(name)
+        return None
+    return _cuda_device(int(number) if number else None)
+
+
+def _cuda_device(index: int | None) -> CudaDevice:
+    require_cuda_device(index or 0)
+    try:
+        torch = require_library("torch", "torch")
+    except ImportError as error:
+        msg = f"device 'cuda:{index or 0}' cannot be used: its memory is torch's ({error})"
+        raise RuntimeError(msg) from error
+    if not torch.cuda.is_available():
+        msg = f"device 'cuda:{index or 0}' cannot be used: torch {torch.__version__} sees no CUDA device; install a "
+        msg += "build of torch with CUDA, or compute on the CPU"
+        raise RuntimeError(msg)
+    if index is None:
+        index = int(torch.cuda.current_device())
+        require_cuda_device(index)
+    return CudaDevice(cuda_core(), index, torch.device("cuda", index), lambda: torch.cuda.current_stream(index))
+
+
+def placed_beside(tensor: Any, values: Any) -> Any:
+    """A tensor, copied to the device that some values lie on where it lies on the host."""
+    return tensor_device(values).move(tensor) if is_on_device(values) and not is_on_device(tensor) else tensor
+
+
+def on_host(values: Any) -> Any:
+    """A tensor on a CUDA device as one in the memory of the host; anything else as it is.
+
+    For what is small and worked on by the host, such as weights.
+
+    Examples
+    --------
+    >>> on_host(2.0)
+    2.0
+    """
+    return tensor_device(values).bring(values) if is_on_device(values) else values

@@ -1,0 +1,118 @@
+"""Rows in the memory of a CUDA device, read by the kernels where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels.cuda.device import CudaDevice, is_on_device, tensor_device
+from nrc_fast.kernels.rows import DTYPES, BoolArray, Rows, as_rows, checked_tensor
+
+__all__ = ["DeviceRows", "beside", "rows_in_place"]
+
+# Values that are looked at together, so that masks of single values stay small.
+FINITE_VALUES = 1 << 26
+
+
+@dataclass(frozen=True)
+class DeviceRows(Rows):
+    """A matrix in the memory of a device: `array` is a tensor.
+
+    Attributes
+    ----------
+    device : CudaDevice
+    ready : callable, optional
+        Makes the current stream wait until the rows are there.
+    """
+
+    array: Any
+    device: CudaDevice
+    ready: Callable[[], None] | None = None
+
+    is_on_device = True
+
+    @property
+    def place(self) -> str:
+        """Where the rows lie, in words."""
+        return self.device.name
+
+    @property
+    def tensor(self) -> Any:
+        """The tensor, for what is launched on the current stream: that waits until the rows are there."""
+        if self.ready is not None:
+            self.ready()
+        return self.array
+
+    @property
+    def matrix(self) -> Any:
+        """The matrix as the kernels of its device take it; they may be launched on the current stream at once."""
+        tensor = self.tensor
+        return self.device.core.Matrix(tensor.data_ptr(), *tensor.shape, *tensor.stride(), DTYPES[self.dtype])
+
+    def to_float64(self) -> FloatArray:
+        """The rows as a new float64 array on the host."""
+        values: FloatArray = self.device.fetch(self.tensor.double())
+        return values
+
+    def finite_rows(self) -> BoolArray:
+        """Which rows hold neither NaN nor infinite values, (N,), on the host."""
+        torch, step = self.device.torch, max(FINITE_VALUES // self.columns, 1)
+        parts = [torch.isfinite(part).all(dim=1) for part in self.tensor.split(step)]
+        return np.concatenate([np.zeros(0, np.bool_), *map(self.device.fetch, parts)])
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return bool(self.finite_rows().all())
+
+    def take(self, mask: BoolArray) -> DeviceRows:
+        """A copy of the rows where `mask` is set."""
+        return replace(self, array=self.tensor[self.device.place(np.flatnonzero(mask))], ready=None)
+
+    def buffer(self, name: str, count: int) -> DeviceRows:
+        """Memory for `count` rows of this kind, beside them."""
+        return DeviceRows(name, self.device.empty((count, self.columns), self.array.dtype), self.dtype, self.device)
+
+
+def rows_in_place(values: Any, name: str, *, vector_is_column: bool = False) -> Rows:
+    """`as_rows`, and also tensors on a CUDA device: as `DeviceRows`, not copied.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `as_rows`.
+    RuntimeError
+        This build or this machine cannot use the device.
+    """
+    if not is_on_device(values):
+        return as_rows(values, name, vector_is_column=vector_is_column)
+    device = tensor_device(values)
+    tensor, dtype = checked_tensor(values, name, vector_is_column)
+    return DeviceRows(name, tensor, dtype, device)
+
+
+def beside(targets: Rows | None, features: Rows) -> Rows | None:
+    """Targets in the memory that the features lie in: those of the host are copied to the device of the features.
+
+    Raises
+    ------
+    RuntimeError
+        The targets lie on another device; they are not moved.
+    """
+    if targets is None or targets.place == features.place:
+        return targets
+    if isinstance(targets, DeviceRows) or not isinstance(features, DeviceRows):
+        msg = (
+            f"{features.name} lies on {features.place} and {targets.name} on {targets.place}; put both in one place "
+            f"(.to({features.place!r})), tensors are never moved behind your back"
+        )
+        raise RuntimeError(msg)
+    device = features.device
+    bits = targets.loaded().array
+    placed = device.place(bits.view(np.int16) if targets.dtype == "bfloat16" else bits)
+    tensor = placed.view(device.torch.bfloat16) if targets.dtype == "bfloat16" else placed
+    return DeviceRows(targets.name, tensor, targets.dtype, device)

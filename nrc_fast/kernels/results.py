@@ -1,0 +1,71 @@
+"""What passes over rows are asked for and give back, wherever the rows lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nrc_fast.base.linalg import FloatArray
+
+__all__ = ["PRECISIONS", "Basis", "GramSums", "NonFiniteRowsError", "ResidualSums"]
+
+# In the order of their codes in the CUDA kernels.
+PRECISIONS = ("high", "highest", "fast")
+
+
+@dataclass
+class GramSums:
+    """Sums over the rows of one call; what was not asked for has no elements.
+
+    The energies are the traces of the shifted Gram matrices, of features and of targets, without what the former was
+    added to.
+    """
+
+    rows: int
+    gram: FloatArray
+    column_sums: FloatArray
+    unit_gram: FloatArray
+    cross: FloatArray
+    zero_rows: int
+    double_precision: bool
+    energy: float = 0.0
+    has_finite_sums: bool = True
+    target_gram: FloatArray | None = field(default=None, repr=False)
+    target_sums: FloatArray | None = field(default=None, repr=False)
+    target_energy: float = 0.0
+
+
+@dataclass
+class Basis:
+    """Orthonormal rows (k, d) to project on, and the shift of the rows that are projected."""
+
+    vectors: FloatArray
+    shift: FloatArray | None = None
+    per_row: bool = False
+
+
+@dataclass
+class ResidualSums:
+    """Sums over rows of the squared residual with the leading j = 0..k vectors, of x and of x/||x||."""
+
+    raw: FloatArray
+    unit: FloatArray
+    row_residuals: FloatArray | None = field(default=None, repr=False)
+    row_energies: FloatArray | None = field(default=None, repr=False)
+
+
+class NonFiniteRowsError(ValueError):
+    """Rows with NaN or infinite values, and the first of them."""
+
+    def __init__(self, name: str, count: int, first: int, rows: int, where: str | None = None) -> None:
+        super().__init__(
+            f"{name}: {count} of {rows} rows hold NaN or infinite values, the first is {where or f'row {first}'}; "
+            "mend them, or drop them with nonfinite='skip'"
+        )
+        self.name = name
+        self.count = count
+        self.first = first
+        self.rows = rows
+
+    def located(self, where: str) -> NonFiniteRowsError:
+        """The same error, saying where the first row is in the whole of the features."""
+        return NonFiniteRowsError(self.name, self.count, self.first, self.rows, where)

@@ -1,0 +1,1 @@
+"""What users call on features: each metric alone, all of them, and statistics that grow."""

@@ -1,0 +1,196 @@
+"""`measure`: every metric that the inputs allow, from two reads of the rows, three where they are collapsed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nrc_fast.base.processes import Team
+from nrc_fast.kernels import calls
+from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.kernels.rows import as_matrix
+from nrc_fast.measurement.assembly import Assembly, Head, require_penalties
+from nrc_fast.measurement.components import needs_unit_rows
+from nrc_fast.measurement.single_metrics import require_tolerance
+from nrc_fast.metrics.conventions import Convention, resolve_convention
+from nrc_fast.passes.begin import Plan, begin_reading, plan_reading
+from nrc_fast.passes.checkpoint import require_writable
+from nrc_fast.passes.runs import gather
+from nrc_fast.reports.features import Report
+
+__all__ = ["measure", "plan"]
+
+
+def measure(
+    H: Any,
+    Y: Any = None,
+    W: Any = None,
+    b: Any = None,
+    *,
+    n: int | None = None,
+    convention: str | Convention = "nrc24",
+    penalties: Any = None,
+    device: str | None = None,
+    precision: str = "high",
+    nonfinite: str = "raise",
+    rtol: float = 1e-3,
+    memory: str | int | None = None,
+    chunk_rows: int | None = None,
+    progress: bool | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 60.0,
+    save_statistics: str | Path | None = None,
+    group: Any = None,
+) -> Report:
+    """Every metric that the inputs allow, each with a bound of its error.
+
+    Parameters
+    ----------
+    H : (N, d) array or tensor, path, source, or iterable of batches
+        Features, as in `nrc1`. Batches and sources of `nrc_fast.open` may hold the targets too.
+    Y : (N, n) or (N,) array or tensor, or path, optional
+        Targets.
+    W : (n, d) array or tensor, optional
+        Weights of the last layer.
+    b : (n,) array or tensor, optional
+        Its bias; ``mse`` and ``r2`` need it. Give zeros for a layer without bias.
+    n : int, optional
+        Number of components of NRC1. Taken from W, else from Y, else it must be given.
+    convention, device, precision, nonfinite
+        As in `nrc1`.
+    penalties : object with an attribute ``c``, optional
+        Sets the c = lambda_W lambda_H of the prediction, see `nrc_fast.ufm.penalties`; without it, and where its c
+        is NaN because no penalty on the features is known, c is the measured gamma.
+    rtol : float
+        Where the bound of the MSE from the statistics exceeds `rtol` of it, the rows are read again. NRC1 and NRC2
+        always come from a read of their own; ``nrc1_by_k`` does up to n, and beyond stays within its bounds
+        (``nrc1(H, None)`` reads again for these too). What can be read only once is not: its values come from the
+        statistics, and their bounds say how far down they can be trusted.
+    memory, progress
+        As in `nrc1`.
+    chunk_rows : int, optional
+        Rows that are read and added at a time; by default about 64 MiB of them. The same chunks give the same bits,
+        whatever the files.
+    checkpoint : path, optional
+        A file that is written every `checkpoint_every` seconds, and at Ctrl-C, which then stops at the end of a
+        chunk. Where it exists, the measurement goes on from it and ends with the same bits, given the same threads
+        and instruction set; on a CUDA device it ends with the same numbers up to rounding, as the sums go on from zero
+        there. It is removed at the end; where somebody removes it before, it is written anew, with all that was done.
+    save_statistics : path, optional
+        Also write the `FeatureStatistics` of the rows to this file, to be merged with those of others later.
+    group : torch.distributed.ProcessGroup, optional
+        Every process of the group gives its own rows, and gets the report of all.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As `nrc1`; ValueError for arrays that do not fit together or a checkpoint of another measurement;
+        RuntimeError if rows that are read again have changed.
+    OSError
+        A file is missing, truncated or damaged; the message says where.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> Y = rng.standard_normal((500, 2))
+    >>> W = rng.standard_normal((2, 8))
+    >>> H = Y @ np.linalg.pinv(W).T            # features in the row space of W that fit the targets exactly
+    >>> report = measure(H, Y, W, np.zeros(2))
+    >>> report.nrc1 < 1e-28, report.nrc2 < 1e-28, report.mse < 1e-28, report.r2
+    (True, True, True, 1.0)
+    """
+    require_tolerance(rtol)
+    calls.require_precision(precision)
+    require_penalties(penalties)
+    chosen = resolve_convention(convention)
+    team = None if group is None else Team(group)
+    if save_statistics is not None:
+        require_writable(Path(save_statistics))
+    identity: dict[str, Any] = {"precision": precision, "convention": chosen.name, "rtol": rtol, "n": n}
+    if checkpoint is not None:
+        identity |= {"unit rows": save_statistics is not None, "W": _checksum(W, "W"), "b": _checksum(b, "b")}
+    reading = begin_reading(
+        H,
+        Y,
+        device=device,
+        nonfinite=nonfinite,
+        memory=memory,
+        chunk_rows=chunk_rows,
+        progress=progress,
+        team=team,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        identity=identity,
+    )
+    source = reading.source
+    head = Head(W, b, n, source.d, source.n_targets)
+    # What is read once gives every convention that it can; else the second read does.
+    unit_rows = needs_unit_rows(chosen) or not reading.rereadable or save_statistics is not None
+    statistics = gather(reading, unit_rows=unit_rows, precision=precision)
+    report = Assembly(statistics, head, chosen, rtol=rtol, penalties=penalties, reading=reading).report()
+    if save_statistics is not None and (team is None or team.rank == 0):
+        statistics.save(save_statistics)
+    reading.finish()
+    return report
+
+
+def _checksum(values: Any, name: str) -> int | None:
+    return None if values is None else zlib.crc32(as_matrix(on_host(values), name, vector_is_column=True)[0].tobytes())
+
+
+def plan(
+    H: Any,
+    Y: Any = None,
+    W: Any = None,
+    b: Any = None,
+    *,
+    n: int | None = None,
+    convention: str | Convention = "nrc24",
+    precision: str = "high",
+    nonfinite: str = "raise",
+    memory: str | int | None = None,
+    chunk_rows: int | None = None,
+) -> Plan:
+    """What `measure` would read with the same arguments, and the memory that it needs; nothing is read yet.
+
+    Parameters
+    ----------
+    H, Y, W, b, n, convention, precision, nonfinite, memory, chunk_rows
+        As in `measure`. Of batches the first is asked for.
+
+    Returns
+    -------
+    Plan
+        `print` shows it.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        As `measure`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [title for title, when in plan(np.ones((1000, 8)), n=2).passes]
+    ['statistics', 'residuals']
+    """
+    calls.require_precision(precision)
+    chosen = resolve_convention(convention)
+    if isinstance(H, Iterator):
+        msg = (
+            f"H is a {type(H).__name__}, which gives its rows once, and looking at it would take the first away; "
+            "open it (source = nrc_fast.open(H)) and give the source to both plan and measure"
+        )
+        raise TypeError(msg)
+    reading = begin_reading(H, Y, nonfinite=nonfinite, memory=memory, chunk_rows=chunk_rows)
+    head = Head(W, b, n, reading.source.d, reading.source.n_targets)
+    return plan_reading(
+        reading, chosen, k=head.n, precision=precision, nonfinite=nonfinite, has_bias=head.bias is not None
+    )

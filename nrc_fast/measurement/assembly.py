@@ -1,0 +1,394 @@
+"""A report from statistics, and from explicit residuals where the rows can be read again."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nrc_fast import kernels
+from nrc_fast.base.linalg import EPSILON, FloatArray, RowSpace, clipped_spectrum, scale_to_unit
+from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.kernels.results import Basis
+from nrc_fast.kernels.rows import as_matrix
+from nrc_fast.measurement.components import leading_values, nrc1_by_k, principal_basis, residual_value, subspace_value
+from nrc_fast.measurement.single_metrics import component_numbers, weights_and_row_space
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram
+from nrc_fast.metrics.conventions import CONVENTIONS, Convention
+from nrc_fast.metrics.residuals import (
+    cka_bound,
+    effective_rank_bound,
+    readout_bound,
+    residual_bound,
+    shape_bounds,
+    share_bounds,
+    stable_rank_bound,
+)
+from nrc_fast.metrics.targets import (
+    effective_rank,
+    explained_variance_ratio,
+    linear_cka,
+    linear_readout_error,
+    prediction_error_from_moments,
+    r_squared,
+    stable_rank,
+)
+from nrc_fast.passes.moments import Moments
+from nrc_fast.passes.reading import Reading
+from nrc_fast.passes.runs import careful_residuals, prediction_errors, require_same_errors, require_same_rows
+from nrc_fast.reports.features import Report
+from nrc_fast.ufm.closed_form import Prediction, predicted_spectrum
+
+__all__ = ["Assembly", "Head", "require_penalties"]
+
+# When to say that features lie near an affine plane: this share of their energy lies outside the components, and ten
+# times less of their variance.
+AFFINE_ENERGY = 1e-3
+AFFINE_RATIO = 0.1
+
+
+def require_penalties(penalties: Any) -> None:
+    """Check that an object says what c is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It has no c, or several.
+    """
+    if penalties is not None and not hasattr(penalties, "c"):
+        msg = f"penalties is a {type(penalties).__name__}; an object with c = lambda_W lambda_H is expected"
+        raise TypeError(msg)
+    if penalties is not None and np.ndim(penalties.c) > 0:
+        msg = f"penalties.c has shape {np.shape(penalties.c)}; one c is expected, for the one training that is measured"
+        raise ValueError(msg)
+
+
+class Head:
+    """The last layer, and the number of target dimensions, checked against the features and targets.
+
+    Parameters
+    ----------
+    W : (n, d) array or tensor, optional
+    b : (n,) array or tensor, optional
+    n : int, optional
+    d, n_targets : int
+        Widths of features and targets; 0 without targets.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They do not fit together, or n is not known.
+    """
+
+    def __init__(self, W: Any, b: Any, n: int | None, d: int, n_targets: int) -> None:
+        self.weights: FloatArray | None = None
+        self.row_space = RowSpace(np.zeros((0, d)), np.zeros(0), 0.0)
+        self.epsilon = EPSILON
+        if W is not None:
+            self.weights, self.row_space, self.epsilon = weights_and_row_space(W, d)
+        self.n = self._target_dimension(n, d, n_targets)
+        self.bias = self._check_bias(b)
+
+    def notes(self) -> list[str]:
+        """What the stored numbers of W leave open about its row space, in sentences."""
+        if self.weights is None:
+            return []
+        values = self.row_space.singular_values
+        if not values.size:
+            return ["W is zero: it has no row space and no shape, and NRC2 and NRC3 are NaN."]
+        # To round each number of W by half a unit moves no singular value by more than this.
+        rounding = self.epsilon / 2.0 * float(np.linalg.norm(values))
+        faint = int(np.count_nonzero(values <= rounding))
+        if not faint:
+            return []
+        note = (
+            f"The smallest singular value of W is {values[-1]:.1e} of its largest, and {faint} of the {len(values)} "
+            f"that NRC2 counts may be the rounding of the type that W is stored in ({rounding:.1e}): their directions "
+            "are those of the stored numbers, not of the training."
+        )
+        return [note]
+
+    def _target_dimension(self, n: int | None, d: int, n_targets: int) -> int:
+        sizes = {
+            "n": n,
+            "the rows of W": None if self.weights is None else self.weights.shape[0],
+            "the columns of Y": n_targets or None,
+        }
+        known = {name: size for name, size in sizes.items() if size is not None}
+        if not known:
+            msg = "n is not known: give W, Y or n=, the number of target dimensions"
+            raise ValueError(msg)
+        if len(set(known.values())) > 1:
+            listed = ", ".join(f"{name}: {size}" for name, size in known.items())
+            msg = f"the target dimension differs ({listed})"
+            raise ValueError(msg)
+        return component_numbers(next(iter(known.values())), d)[0]
+
+    def _check_bias(self, b: Any) -> FloatArray | None:
+        if b is None:
+            return None
+        if self.weights is None:
+            msg = "b was given without W; the prediction W h + b needs both"
+            raise ValueError(msg)
+        bias, _ = as_matrix(on_host(b), "b", vector_is_column=True)
+        if bias.shape != (self.n, 1):
+            msg = f"b has {bias.shape[0]} values; one for each of the {self.n} rows of W is expected"
+            raise ValueError(msg)
+        return bias[:, 0]
+
+
+class Assembly:
+    """The steps of a report, in the order in which they read the rows.
+
+    Parameters
+    ----------
+    statistics : Moments
+        Of all rows, at least one.
+    head : Head
+    convention : Convention
+    rtol : float
+    penalties : object with an attribute ``c``, optional
+    reading : Reading, optional
+        Where the rows can be read again.
+    """
+
+    def __init__(
+        self,
+        statistics: Moments,
+        head: Head,
+        convention: Convention,
+        *,
+        rtol: float,
+        penalties: Any = None,
+        reading: Reading | None = None,
+    ) -> None:
+        require_penalties(penalties)
+        self.statistics = statistics
+        self.head = head
+        self.convention = convention
+        self.rtol = rtol
+        self.penalties = penalties
+        self.reading = reading if reading is not None and reading.can_read_again else None
+        self.bounds: dict[str, float | FloatArray] = {}
+        self.alternatives: dict[str, dict[str, float]] = {}
+        self.alternative_bounds: dict[str, dict[str, float]] = {}
+        self.notes = head.notes()
+
+    def report(self) -> Report:
+        """Everything that is known."""
+        statistics, head = self.statistics, self.head
+        by_k, by_k_bounds, _ = nrc1_by_k(self.reading, statistics, self.convention)
+        if self.reading is not None:
+            nrc2_value, leading = self._explicit_metrics(self.reading)
+            by_k[: head.n], by_k_bounds[: head.n] = leading
+        else:
+            nrc2_value = self._moment_metrics(by_k, by_k_bounds)
+        # No component adds to the residual, but values from different reads have floors of their own.
+        by_k = np.minimum.accumulate(by_k)
+        nrc1_value = float(by_k[head.n - 1])
+        self.bounds |= {"nrc1": float(by_k_bounds[head.n - 1]), "nrc1_by_k": by_k_bounds}
+        spectrum_metrics = self._spectrum_metrics()
+        target_metrics = self._target_metrics()
+        self._note_affine_collapse(nrc1_value)
+        if math.isnan(spectrum_metrics["stable_rank"]):
+            reason = "All rows are zero" if statistics.zero_rows == statistics.count else "The features do not vary"
+            self.notes.append(f"{reason}: they have no components, and what is relative to their variance is NaN.")
+        return Report(
+            samples=statistics.count,
+            d=statistics.d,
+            n=head.n,
+            dtype=statistics.dtype,
+            backend=", ".join(statistics.devices) or f"cpu ({kernels.current_isa()}, {kernels.thread_count()} threads)",
+            convention=self.convention.name,
+            nrc1=nrc1_value,
+            nrc1_by_k=by_k,
+            nrc2=nrc2_value,
+            zero_rows=statistics.zero_rows,
+            skipped_rows=statistics.skipped,
+            bounds=self.bounds,
+            alternatives=self.alternatives,
+            alternative_bounds=self.alternative_bounds,
+            notes=tuple(self.notes),
+            **spectrum_metrics,
+            **target_metrics,
+        )
+
+    # ---- NRC1 and NRC2 ----
+
+    def _explicit_metrics(self, reading: Reading) -> tuple[float, tuple[FloatArray, FloatArray]]:
+        """NRC2, and NRC1 for k = 1..n, under every convention that one more read gives."""
+        statistics, head = self.statistics, self.head
+        basis = principal_basis(reading, statistics, head.n, centered=self.convention.centered_basis)
+        bases = [Basis(basis.vectors), Basis(basis.vectors, basis.mean)]
+        rank = len(head.row_space.basis)
+        if rank:
+            bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
+        residuals = careful_residuals(reading, bases, collapsed=basis.collapsed)
+        require_same_rows(statistics, residuals)
+        nrc2_value, leading = math.nan, (np.zeros(0), np.zeros(0))
+        for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
+            if convention.centered_basis != self.convention.centered_basis:
+                continue
+            index = int(convention.centered_rows)
+            values, errors = leading_values(
+                convention, basis, residuals.sums[index], residuals.count, double_precision=residuals.is_double
+            )
+            found, found_bounds = {"nrc1": float(values[-1])}, {"nrc1": float(errors[-1])}
+            if rank:
+                value, energy = residual_value(
+                    convention, residuals.sums[index + 2], rank, residuals.count, statistics.d
+                )
+                angle = EPSILON * statistics.d + head.row_space.error + (basis.mean_error if index else 0.0)
+                found["nrc2"] = value
+                found_bounds["nrc2"] = residual_bound(
+                    value, energy, angle, statistics.d, residuals.count, double_precision=residuals.is_double
+                )
+            if convention == self.convention:
+                nrc2_value, leading = found.get("nrc2", math.nan), (values, errors)
+                self.bounds |= found_bounds
+            else:
+                self.alternatives[convention.name], self.alternative_bounds[convention.name] = found, found_bounds
+        return nrc2_value, leading
+
+    def _moment_metrics(self, by_k: FloatArray, by_k_bounds: FloatArray) -> float:
+        """NRC1 and NRC2 under every convention that moments give; NRC2 under the one that was asked for."""
+        nrc2_value = math.nan
+        rank = len(self.head.row_space.basis)
+        for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
+            is_asked_for = convention == self.convention
+            values, errors = (by_k, by_k_bounds) if is_asked_for else nrc1_by_k(None, self.statistics, convention)[:2]
+            found, found_bounds = {"nrc1": float(values[self.head.n - 1])}, {"nrc1": float(errors[self.head.n - 1])}
+            if rank:
+                found["nrc2"], found_bounds["nrc2"] = subspace_value(
+                    None, self.statistics, convention, self.head.row_space
+                )
+            if is_asked_for:
+                nrc2_value = found.get("nrc2", math.nan)
+                self.bounds |= found_bounds
+            elif not math.isnan(found["nrc1"]):
+                self.alternatives[convention.name], self.alternative_bounds[convention.name] = found, found_bounds
+        self._note_moments()
+        return nrc2_value
+
+    def _note_moments(self) -> None:
+        self.notes.append(
+            "The rows were read once: what lies below its bound is only known to be no larger. Features in arrays or "
+            "files are read again where that matters."
+        )
+        if self.convention.unit_rows and self.convention.centered_rows:
+            self.notes.append(
+                f"{self.convention.name} needs the mean before the rows: NaN for rows that are read once."
+            )
+        elif self.convention.unit_rows and not self.statistics.unit_rows:
+            self.notes.append(f"{self.convention.name} needs statistics with unit_rows=True: NaN without them.")
+
+    def _note_affine_collapse(self, value: float) -> None:
+        if self.convention.centered_rows or "variance" not in self.alternatives:
+            return
+        variance = self.alternatives["variance"]["nrc1"]
+        raw = value if self.convention.name == "raw" else self.alternatives["raw"]["nrc1"]
+        energy = self.statistics.energy
+        # A plane through the origin would hold the energy of the rows as well as their variance.
+        if raw > AFFINE_ENERGY * energy and variance < AFFINE_RATIO * raw / energy:
+            self.notes.append(
+                f"NRC1 under {self.convention.name} is {value:.3g} although only {variance:.1e} of the variance lies "
+                f"outside the first {self.head.n} components: the features lie near an affine plane that does not "
+                "hold the origin. Conventions id25 and variance measure the collapse to such a plane."
+            )
+
+    # ---- the spectrum, NRC3, errors and what the targets predict ----
+
+    def _spectrum_metrics(self) -> dict[str, Any]:
+        eigenvalues = clipped_spectrum(self.statistics.spectrum()[0])
+        error = self.statistics.covariance_error
+        shares = explained_variance_ratio(eigenvalues)
+        effective, stable = effective_rank(eigenvalues), stable_rank(eigenvalues)
+        self.bounds["explained_variance_ratio"] = share_bounds(eigenvalues, error)
+        self.bounds["effective_rank"] = effective_rank_bound(effective, eigenvalues, error)
+        self.bounds["stable_rank"] = stable_rank_bound(stable, eigenvalues, error)
+        return {"explained_variance_ratio": shares, "effective_rank": effective, "stable_rank": stable}
+
+    def _target_metrics(self) -> dict[str, Any]:
+        statistics = self.statistics
+        if not statistics.n_targets:
+            return {}
+        sigma = statistics.target_covariance
+        cross = statistics.cross_covariance
+        variance = float(np.trace(sigma))
+        values: dict[str, Any] = {"cka": linear_cka(statistics.covariance, sigma, cross)}
+        self.bounds["cka"] = self._cka_bound(values["cka"], sigma, cross)
+        values["linear_mse"] = self._readout_error(sigma, cross, variance)
+        if self.head.weights is not None:
+            gram = head_gram(scale_to_unit(self.head.weights)[0])
+            alignment = HeadAlignment(gram, sigma)
+            values["gamma"] = alignment.best_gamma()
+            values["nrc3"] = alignment.nrc3(values["gamma"])
+            self.bounds["gamma"], self.bounds["nrc3"] = shape_bounds(
+                values["nrc3"], values["gamma"], gram, sigma, statistics.target_error
+            )
+        if self.head.bias is not None:
+            values["mse"] = self._prediction_error()
+            values["r2"] = r_squared(values["mse"], sigma)
+            self.bounds["r2"] = float(self.bounds["mse"]) / variance if variance > 0.0 else math.nan
+        values["ufm"] = self._prediction(sigma, values.get("gamma", math.nan))
+        return values
+
+    def _cka_bound(self, value: float, sigma: FloatArray, cross: FloatArray) -> float:
+        """Each norm is off by at most sqrt(rank) of the spectral norm of its error."""
+        statistics, root = self.statistics, self.statistics.n_targets**0.5
+        features, targets, both = (float(np.linalg.norm(moment)) for moment in (statistics.covariance, sigma, cross))
+        errors = (
+            statistics.d**0.5 * statistics.covariance_error,
+            root * statistics.target_error,
+            root * statistics.cross_error,
+        )
+        return cka_bound(value, (features, targets, both), errors)
+
+    def _readout_error(self, sigma: FloatArray, cross: FloatArray, variance: float) -> float:
+        statistics = self.statistics
+        eigenvalues, vectors = statistics.readable_spectrum()
+        value = linear_readout_error(eigenvalues, vectors, sigma, cross)
+        errors = statistics.covariance_error, statistics.cross_error
+        loadings = np.linalg.norm(vectors.T @ cross, axis=1)
+        self.bounds["linear_mse"] = readout_bound(value, eigenvalues, loadings, variance, errors)
+        return value
+
+    def _prediction_error(self) -> float:
+        weights, bias, statistics = self.head.weights, self.head.bias, self.statistics
+        assert weights is not None
+        assert bias is not None
+        value = prediction_error_from_moments(
+            weights,
+            bias,
+            statistics.mean,
+            statistics.target_mean,
+            statistics.covariance,
+            statistics.target_covariance,
+            statistics.cross_covariance,
+        )
+        norm, n = float(np.linalg.norm(weights)), len(weights)
+        size = norm**2 * statistics.energy + float(np.trace(statistics.target_covariance))
+        size += float(bias @ bias + statistics.target_mean @ statistics.target_mean)
+        offset = float(np.linalg.norm(weights @ statistics.mean + bias - statistics.target_mean))
+        bound = norm**2 * statistics.covariance_error + 2.0 * n**0.5 * norm * statistics.cross_error
+        bound += n * statistics.target_error + 8.0 * statistics.d**0.5 * EPSILON * size
+        bound += 2.0 * offset * (norm * statistics.mean_error + statistics.target_mean_error)
+        if self.reading is not None and bound > self.rtol * value:
+            explicit = float(prediction_errors(self.reading, weights, bias).sum()) / statistics.count
+            require_same_errors(explicit, value, 4.0 * bound, size)
+            value = explicit
+            rounding = statistics.d**0.5 * EPSILON * size**0.5
+            bound = 2.0 * rounding * value**0.5 + rounding**2
+        self.bounds["mse"] = bound
+        return value
+
+    def _prediction(self, sigma: FloatArray, gamma: float) -> Prediction | None:
+        c = math.nan if self.penalties is None else float(self.penalties.c)
+        if math.isnan(c):
+            c = gamma
+            if self.penalties is not None:
+                self.notes.append("the penalties leave c open (no feature_decay): the UFM is shown at c = gamma")
+        if math.isnan(c) or not float(np.trace(sigma)) > 0.0:
+            return None
+        return predicted_spectrum(sigma, c)

@@ -1,0 +1,490 @@
+"""Neural collapse of classifiers, NC1 to NC4, from statistics of features with class labels.
+
+Published code disagrees here as well; every variant has a name of its own, see
+`nrc_fast.reports.classes.VARIANTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.processes import Team
+from nrc_fast.kernels import calls
+from nrc_fast.kernels.cuda.classes import ClassRows, decisions_on_device
+from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.kernels.cuda.rows import DeviceRows, rows_in_place
+from nrc_fast.kernels.results import NonFiniteRowsError
+from nrc_fast.kernels.rows import Rows, as_matrix, as_rows
+from nrc_fast.metrics.classes import cdnv_bound, duality_bounds, simplex_bounds, variability_bounds
+from nrc_fast.metrics.residuals import block_rounding
+from nrc_fast.passes.shifted_sums import block_rows
+from nrc_fast.reports.classes import ClassReport, cdnv, duality, simplex, variability
+
+__all__ = ["ClassStatistics", "measure_classes"]
+
+Labels = NDArray[np.int64]
+
+# Rows whose differences from their class shift are held at a time.
+CHUNK_ROWS = 4096
+
+# What is added up over parts.
+ADDITIVE = ("counts", "sums", "energies", "gram", "reads")
+# What is read: rows whose products were float32 on the CPU, or of a CUDA device's precision, and the chunks of all.
+READS = ("single", "device", "fast", "chunks")
+
+
+class ClassStatistics:
+    """Sums of features around a shift of each class: all that NC1 to NC3 need, in memory of d x d and K x d.
+
+    The shift of a class is the mean of its first rows, so that what is left near collapse is small and keeps its
+    digits: subtracting moments of all rows would leave none below 1e-16 of the variance between the classes (1e-8
+    for float32 products).
+
+    Parameters
+    ----------
+    d : int
+        Number of features.
+    n_classes : int
+        K; labels are 0..K-1.
+    precision : {"high", "highest", "fast"}
+        As in `nrc_fast.FeatureStatistics`.
+    nonfinite : {"raise", "skip"}
+
+    Raises
+    ------
+    ValueError
+        A size or an option is none.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> means, labels = rng.standard_normal((3, 8)), np.arange(300) % 3
+    >>> statistics = ClassStatistics(8, 3)
+    >>> for part in np.split(np.arange(300), 3):
+    ...     noise = 1e-6 * rng.standard_normal((100, 8))
+    ...     statistics = statistics.update(means[labels[part]] + noise, labels[part])
+    >>> statistics.count, 1e-13 < statistics.report().nc1 < 1e-11
+    (300, True)
+    """
+
+    __module__ = "nrc_fast"
+
+    def __init__(self, d: int, n_classes: int, *, precision: str = "high", nonfinite: str = "raise") -> None:
+        if d < 1 or n_classes < 2:
+            msg = f"d is {d} and n_classes is {n_classes}; at least 1 feature and 2 classes are expected"
+            raise ValueError(msg)
+        calls.require_nonfinite(nonfinite)
+        calls.require_precision(precision)
+        self.d, self.n_classes, self.precision, self.nonfinite = d, n_classes, precision, nonfinite
+        self.skipped = 0
+        self._state: dict[str, FloatArray] = {
+            "shifts": np.zeros((n_classes, d)),
+            "counts": np.zeros(n_classes),
+            "sums": np.zeros((n_classes, d)),
+            "energies": np.zeros(n_classes),
+            "gram": np.zeros((d, d)),
+            "reads": np.zeros(len(READS)),
+        }
+
+    @property
+    def count(self) -> int:
+        """Rows that were added."""
+        return int(self._state["counts"].sum())
+
+    # ---- adding rows ----
+
+    def update(self, H: Any, labels: Any) -> ClassStatistics:
+        """Add a batch; when it raises, nothing was added.
+
+        Parameters
+        ----------
+        H : (B, d) array or tensor
+            A tensor on a CUDA device is added up there, and waited for.
+        labels : (B,) array or tensor of integers
+            In 0..K-1.
+
+        Returns
+        -------
+        ClassStatistics
+            itself
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            The features are no float matrix or lie on a device that cannot be used, the labels are no integers in
+            0..K-1, or they do not fit.
+        """
+        rows, classes = rows_in_place(H, "H"), _as_labels(labels, self.n_classes)
+        if rows.columns != self.d or len(classes) != rows.count:
+            msg = f"H is ({rows.count}, {rows.columns}) and there are {len(classes)} labels; (B, {self.d}) and B fit"
+            raise ValueError(msg)
+        state = {name: array.copy() for name, array in self._state.items()}
+        skipped = 0
+        for first in range(0, rows.count, CHUNK_ROWS):
+            last = min(first + CHUNK_ROWS, rows.count)
+            skipped += self._add(state, rows.part(first, last), classes[first:last], first)
+        self._state, self.skipped = state, self.skipped + skipped
+        return self
+
+    def _add(self, state: dict[str, FloatArray], rows: Rows, classes: Labels, first: int) -> int:
+        finite = rows.finite_rows()
+        bad = int(np.count_nonzero(~finite))
+        if bad:
+            if self.nonfinite == "raise":
+                raise NonFiniteRowsError(rows.name, bad, first + int(np.argmin(finite)), rows.count)
+            rows, classes = rows.take(finite), classes[finite]
+        if not len(classes):
+            return bad
+        if isinstance(rows, DeviceRows):
+            self._add_on_device(state, rows, classes)
+            return bad
+        values = rows.to_float64()
+        order = np.argsort(classes, kind="stable")
+        values, classes = values[order], classes[order]
+        present, starts = np.unique(classes, return_index=True)
+        counts = np.diff([*starts, len(classes)])
+        new = state["counts"][present] == 0.0
+        means = np.add.reduceat(values, starts, axis=0) / counts[:, np.newaxis]
+        state["shifts"][present[new]] = means[new]
+        values -= state["shifts"][classes]
+        state["counts"][present] += counts
+        state["sums"][present] += np.add.reduceat(values, starts, axis=0)
+        state["energies"][present] += np.add.reduceat(np.einsum("ij,ij->i", values, values), starts)
+        is_double = rows.is_double or self.precision == "highest"
+        factors = values if is_double else values.astype(np.float32)
+        state["reads"] += _reads("double" if is_double else "single", len(values))
+        state["gram"] += calls.gram(as_rows(factors, "H"), precision=self.precision).gram
+        return bad
+
+    def _add_on_device(self, state: dict[str, FloatArray], rows: DeviceRows, classes: Labels) -> None:
+        present, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
+        members = ClassRows(rows, numbers.reshape(-1), counts)
+        new = state["counts"][present] == 0.0
+        if new.any():
+            state["shifts"][present[new]] = members.means()[new]
+        members.subtract(state["shifts"][present])
+        state["counts"][present] += counts
+        state["sums"][present] += members.sums()
+        state["energies"][present] += members.energies()
+        is_double = rows.is_double or self.precision == "highest"
+        kind = "double" if is_double else "fast" if self.precision == "fast" else "device"
+        state["reads"] += _reads(kind, rows.count)
+        state["gram"] += members.gram(is_double=is_double, precision=self.precision)
+
+    # ---- parts of the rows ----
+
+    def merge(self, other: Any) -> ClassStatistics:
+        """Add the rows of another part; returns itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is something else, or has other sizes.
+        """
+        if not isinstance(other, ClassStatistics):
+            msg = f"a {type(other).__name__} cannot be merged into class statistics"
+            raise TypeError(msg)
+        if (self.d, self.n_classes) != (other.d, other.n_classes):
+            sizes = f"{self.d} and {other.d} features, {self.n_classes} and {other.n_classes} classes"
+            msg = f"parts of {sizes} do not add up"
+            raise ValueError(msg)
+        mine, theirs = self._state, other._state
+        shifts = np.where(mine["counts"][:, np.newaxis] > 0.0, mine["shifts"], theirs["shifts"])
+        moved = _shifted_to(theirs, shifts)
+        self._state = moved | {name: mine[name] + moved[name] for name in ADDITIVE}
+        self.skipped += other.skipped
+        return self
+
+    def __iadd__(self, other: ClassStatistics) -> ClassStatistics:  # noqa: PYI034 - no subclasses are meant
+        """Merge in place."""
+        return self.merge(other)
+
+    def all_reduce(self, group: Any = None) -> ClassStatistics:
+        """Add up the parts of all processes of a group; every process must call. Returns itself.
+
+        Raises
+        ------
+        RuntimeError
+            torch.distributed was not initialised.
+        """
+        team = Team(group)
+        shifts, known = np.zeros_like(self._state["shifts"]), np.zeros(self.n_classes)
+        for rank in range(team.size):  # of each class, the shift of the first process that has rows of it
+            theirs, has = self._state["shifts"].copy(), (self._state["counts"] > 0.0).astype(np.float64)
+            team.broadcast([theirs, has], root=rank)
+            taken = (known == 0.0) & (has > 0.0)
+            shifts[taken] = theirs[taken]
+            known = np.maximum(known, has)
+        state = _shifted_to(self._state, shifts)
+        additive = [state[name].copy() for name in ADDITIVE]
+        skipped = np.array([float(self.skipped)])
+        team.sum([*additive, skipped])
+        self._state = {"shifts": shifts} | dict(zip(ADDITIVE, additive, strict=True))
+        self.skipped = int(skipped[0])
+        return self
+
+    # ---- moments ----
+
+    @property
+    def class_means(self) -> FloatArray:
+        """mu_k, (K, d).
+
+        Raises
+        ------
+        ValueError
+            A class has no rows.
+        """
+        return self._state["shifts"] + self._offsets()
+
+    def _offsets(self) -> FloatArray:
+        counts = self._state["counts"]
+        if not counts.all():
+            missing = ", ".join(map(str, np.flatnonzero(counts == 0.0)[:10]))
+            msg = f"no rows of class {missing} were added; every one of the {self.n_classes} classes needs some"
+            raise ValueError(msg)
+        offsets: FloatArray = self._state["sums"] / counts[:, np.newaxis]
+        return offsets
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean of all rows, (d,)."""
+        mean: FloatArray = self._state["counts"] @ self.class_means / self.count
+        return mean
+
+    @property
+    def centred_means(self) -> FloatArray:
+        """M: mu_k minus the mean of all rows, (K, d), taken from differences so that a large mean costs no digits."""
+        differences = self._state["shifts"] - self._state["shifts"][0] + self._offsets()
+        centred: FloatArray = differences - self._state["counts"] @ differences / self.count
+        return centred
+
+    @property
+    def within_covariance(self) -> FloatArray:
+        """S_W = (1/N) sum (h - mu_k)(h - mu_k)^T, (d, d)."""
+        offsets, shares = self._offsets(), self._state["counts"] / self.count
+        lower = self._state["gram"]
+        gram = lower + np.tril(lower, -1).T
+        covariance: FloatArray = gram / self.count - (offsets.T * shares) @ offsets
+        return covariance
+
+    @property
+    def class_variances(self) -> FloatArray:
+        """v_k = (1/n_k) sum |h - mu_k|^2, (K,)."""
+        offsets = self._offsets()
+        variances: FloatArray = self._state["energies"] / self._state["counts"] - np.sum(offsets**2, axis=1)
+        return np.maximum(variances, 0.0)
+
+    # ---- accuracy ----
+
+    def _rounding(self, *kinds: str) -> float:
+        """Bound of the rounding of a sum of squares relative to it, as in `nrc_fast.passes.moments`."""
+        read = dict(zip(READS, self._state["reads"].tolist(), strict=True))
+        largest = max(block_rounding(kind, block_rows()) for kind in kinds if kind == "double" or read[kind])
+        return largest + EPSILON / 2 * (CHUNK_ROWS / block_rows() + float(read["chunks"]))
+
+    @property
+    def within_error(self) -> float:
+        """Bound of the norm of the error of `within_covariance`: of the sum, and twice of the means' squares."""
+        rounding = self._rounding("double", "single", "device", "fast")
+        return 3.0 * rounding * float(self._state["energies"].sum()) / self.count
+
+    @property
+    def mean_error(self) -> float:
+        """Bound of the norm of the error of every row of `centred_means`."""
+        differences = self._state["shifts"] - self._state["shifts"][0] + self._offsets()
+        spread = float(np.sqrt(np.max(self._state["energies"] / self._state["counts"])))
+        largest = float(np.max(np.linalg.norm(differences, axis=1)))
+        return 2.0 * self._rounding("double") * spread + 8.0 * EPSILON * largest
+
+    # ---- metrics ----
+
+    def report(self, W: Any = None, b: Any = None) -> ClassReport:
+        """NC1, NC2, and with weights NC3; ``nc4`` and ``accuracy`` need the rows again (`measure_classes`).
+
+        Parameters
+        ----------
+        W : (K, d) array or tensor, optional
+        b : (K,) array or tensor, optional
+            Zeros where it is not given.
+
+        Returns
+        -------
+        ClassReport
+
+        Raises
+        ------
+        TypeError, ValueError
+            The weights do not fit, or a class has no rows.
+
+        References
+        ----------
+        Papyan, Han, Donoho, "Prevalence of neural collapse during the terminal phase of deep learning training", PNAS
+        2020; see
+        `nrc_fast.reports.classes.VARIANTS` for the others.
+        """
+        mean, centred = self.mean, self.centred_means
+        within = self.within_covariance
+        values = variability(within, centred, self._state["counts"])
+        variances, counts = self.class_variances, self._state["counts"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            unbiased = variances * counts / (counts - 1.0)
+        values["cdnv"], values["cdnv_unbiased"] = cdnv(centred, variances), cdnv(centred, unbiased)
+        values |= simplex(centred)
+        error = self.mean_error
+        bounds = variability_bounds(values, within, centred, counts, (self.within_error, error))
+        bounds |= self._cdnv_bounds(centred) | simplex_bounds(values, centred, error)
+        if W is not None:
+            head = _head(W, b, self.n_classes, self.d)
+            values |= duality(*head, centred, mean)
+            bounds |= duality_bounds(values, *head, centred, mean, error)
+        return ClassReport(samples=self.count, d=self.d, n_classes=self.n_classes, **values, bounds=bounds)
+
+    def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
+        """Variances are sums of float64 squares around a shift near the mean."""
+        variances, counts = self.class_variances, self._state["counts"]
+        errors = 3.0 * self._rounding("double") * self._state["energies"] / counts
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factors = counts / (counts - 1.0)
+        return {
+            "cdnv": cdnv_bound(centred, variances, errors, self.mean_error),
+            "cdnv_unbiased": cdnv_bound(centred, variances * factors, errors * factors, self.mean_error),
+        }
+
+
+def measure_classes(
+    H: Any, labels: Any = None, W: Any = None, b: Any = None, *, n_classes: int | None = None
+) -> ClassReport:
+    """NC1 to NC4 of features with labels.
+
+    Parameters
+    ----------
+    H : (N, d) array or tensor, or iterable of batches
+        Batches are pairs of features and labels, and are read twice where weights are given.
+    labels : (N,) array or tensor of integers
+        Not for batches.
+    W : (K, d) array or tensor, optional
+    b : (K,) array or tensor, optional
+        Zeros where it is not given.
+    n_classes : int, optional
+        K; taken from W, else the largest label of an array plus 1.
+
+    Returns
+    -------
+    ClassReport
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        As `ClassStatistics.update`; ValueError where K is not known or a class has no rows.
+
+    Examples
+    --------
+    >>> H = np.array([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-3.0, 0.0]])
+    >>> report = measure_classes(H, [0, 0, 1, 1], np.array([[1.0, 0.0], [-1.0, 0.0]]))
+    >>> report.nc1_ratio, report.nc4, report.accuracy, round(report.nc3, 12)
+    (0.25, 0.0, 1.0, 0.0)
+    """
+    if W is not None:
+        n_classes = as_matrix(on_host(W), "W")[0].shape[0] if n_classes is None else n_classes
+    elif n_classes is None and labels is not None:
+        n_classes = int(_as_labels(labels, None).max(initial=0)) + 1
+    if n_classes is None:
+        msg = "the number of classes is not known: give W or n_classes="
+        raise ValueError(msg)
+    if labels is None and isinstance(H, Iterator) and W is not None:
+        msg = "NC4 needs the class means before the rows: give batches that can be read again, or leave W out"
+        raise TypeError(msg)
+    statistics: ClassStatistics | None = None
+    for features, classes in _batches(H, labels):
+        if statistics is None:
+            statistics = ClassStatistics(rows_in_place(features, "H").columns, n_classes)
+        statistics.update(features, classes)
+    if statistics is None:
+        msg = "there are no rows to measure"
+        raise ValueError(msg)
+    report = statistics.report(W, b)
+    if W is None:
+        return report
+    weights, bias = _head(W, b, n_classes, statistics.d)
+    disagreeing, correct = _decisions(_batches(H, labels), statistics, weights, bias)
+    shares = {"nc4": disagreeing / statistics.count, "accuracy": correct / statistics.count}
+    return ClassReport(**(report.to_dict() | shares))
+
+
+def _batches(H: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
+    if labels is not None:
+        yield H, labels
+    else:
+        yield from H
+
+
+def _decisions(
+    batches: Iterator[tuple[Any, Any]], statistics: ClassStatistics, weights: FloatArray, bias: FloatArray
+) -> tuple[int, int]:
+    """Rows where head and nearest mean disagree, and rows that the head gets right."""
+    mean = statistics.mean
+    means = statistics.centred_means
+    halves = 0.5 * np.sum(means**2, axis=1)
+    bias = bias + weights @ mean
+    disagreeing = correct = 0
+    for features, labels in batches:
+        rows, classes = rows_in_place(features, "H"), _as_labels(labels, statistics.n_classes)
+        for first in range(0, rows.count, CHUNK_ROWS):
+            part = rows.part(first, min(first + CHUNK_ROWS, rows.count))
+            # The nearest mean by |h - mu|^2 up to |h|^2 and a factor.
+            heads, offsets = (weights, means), (bias, -halves)
+            if isinstance(part, DeviceRows):
+                chosen, nearest = decisions_on_device(part, mean, heads, offsets)
+            else:
+                values = part.to_float64() - mean
+                chosen, nearest = (np.argmax(values @ h.T + o, axis=1) for h, o in zip(heads, offsets, strict=True))
+            disagreeing += int(np.count_nonzero(chosen != nearest))
+            correct += int(np.count_nonzero(chosen == classes[first : first + CHUNK_ROWS]))
+    return disagreeing, correct
+
+
+def _as_labels(labels: Any, n_classes: int | None) -> Labels:
+    detached = labels.detach().cpu() if hasattr(labels, "detach") else labels
+    array = np.asarray(detached)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        msg = f"labels are {array.dtype} of shape {array.shape}; integers of shape (B,), one for each row, are expected"
+        raise TypeError(msg)
+    if array.size and (array.min() < 0 or (n_classes is not None and array.max() >= n_classes)):
+        last = "K - 1" if n_classes is None else n_classes - 1
+        msg = f"labels lie in {array.min()}..{array.max()}; 0..{last} is expected"
+        raise ValueError(msg)
+    return array.astype(np.int64)
+
+
+def _head(W: Any, b: Any, n_classes: int, d: int) -> tuple[FloatArray, FloatArray]:
+    weights, _ = as_matrix(on_host(W), "W")
+    bias = np.zeros(n_classes) if b is None else as_matrix(on_host(b), "b", vector_is_column=True)[0].ravel()
+    if weights.shape != (n_classes, d) or bias.shape != (n_classes,):
+        msg = f"W is {weights.shape} and b {bias.shape}; ({n_classes}, {d}) and ({n_classes},) are expected"
+        raise ValueError(msg)
+    return weights, bias
+
+
+def _shifted_to(state: dict[str, FloatArray], shifts: FloatArray) -> dict[str, FloatArray]:
+    """The state as if other shifts had been subtracted; classes without rows take them over."""
+    counts, sums = state["counts"][:, np.newaxis], state["sums"]
+    delta = np.where(counts > 0.0, state["shifts"] - shifts, 0.0)
+    half = sums + 0.5 * counts * delta
+    return {
+        "shifts": shifts,
+        "counts": state["counts"],
+        "sums": sums + counts * delta,
+        "energies": state["energies"] + 2.0 * np.sum(half * delta, axis=1),
+        "gram": state["gram"] + np.tril(half.T @ delta + delta.T @ half),
+        "reads": state["reads"],
+    }
+
+
+def _reads(kind: str, rows: int) -> FloatArray:
+    """A chunk of rows of one kind, as an array that adds up."""
+    return np.array([rows if name == kind else float(name == "chunks") for name in READS], dtype=np.float64)

@@ -1,0 +1,222 @@
+"""Intrinsic dimension by the two nearest neighbours, on subsamples, with its spread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nrc_fast.base.libraries import require_library
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.sources import Source, as_source
+
+__all__ = ["IntrinsicDimension", "intrinsic_dimension", "intrinsic_dimension_by_size", "two_nn"]
+
+# The estimate of the paper's data sets levels off above about this many rows (arXiv 2510.01105).
+PLATEAU_ROWS = 10_000
+REPEATS = 10
+
+
+@dataclass(frozen=True)
+class IntrinsicDimension:
+    """An intrinsic dimension with its spread over subsamples.
+
+    Attributes
+    ----------
+    value : float
+        Mean of the estimates.
+    spread : float
+        Their standard deviation; NaN for a single one. Subsamples share rows where there are few, which makes it too
+        small.
+    estimates : tuple of float
+    rows : int
+        Of each subsample.
+    duplicates : int
+        Rows, over all subsamples, that were left out because they lie on another row.
+    """
+
+    value: float
+    spread: float
+    estimates: tuple[float, ...]
+    rows: int
+    duplicates: int
+
+    def __str__(self) -> str:
+        spread = "" if math.isnan(self.spread) else f" +- {self.spread:.2g} (sd of {len(self.estimates)} subsamples)"
+        return f"intrinsic dimension {self.value:.3f}{spread}, {self.rows:,} rows each"
+
+
+def two_nn(rows: Any) -> tuple[float, int]:
+    r"""Intrinsic dimension by the ratio of the distances to the second and first neighbour.
+
+    With ``mu_i = r_2/r_1`` sorted and ``F(mu_(i)) = i/M``, the slope of the line through the origin that fits the
+    points ``(log mu_(i), -log(1 - F))``, i = 1..M-1.
+
+    Parameters
+    ----------
+    rows : (M, d) array
+        Computed with in float64.
+
+    Returns
+    -------
+    dimension : float
+        NaN for fewer than 3 different rows.
+    duplicates : int
+        Rows whose nearest neighbour has distance 0; mu is not defined for them and they are left out. (The paper's
+        code adds 1e-6 to both distances instead.)
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+
+    References
+    ----------
+    Facco, d'Errico, Rodriguez, Laio, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
+    information", Scientific Reports 2017; arXiv 2510.01105.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> dimension, duplicates = two_nn(rng.standard_normal((2000, 3)) @ rng.standard_normal((3, 20)))
+    >>> 2.7 < dimension < 3.3, duplicates
+    (True, 0)
+    """
+    neighbors = require_library("sklearn.neighbors", "dimension")
+    X = np.array(rows, dtype=np.float64)
+    if len(X) < 3:
+        return math.nan, 0
+    X -= X.mean(axis=0)
+    scale = float(np.abs(X).max())
+    X /= scale if scale > 0.0 else 1.0
+    found = neighbors.NearestNeighbors(n_neighbors=3).fit(X).kneighbors(X, return_distance=False)
+    # Distances from products of rows cancel where neighbours are close: they are taken again, as differences.
+    distances = np.sort(np.linalg.norm(X[found] - X[:, np.newaxis], axis=2), axis=1)
+    first, second = distances[:, 1], distances[:, 2]
+    distinct = first > 0.0
+    count = int(np.count_nonzero(distinct))
+    duplicates = len(X) - count
+    if count < 3:
+        return math.nan, duplicates
+    logs = np.log(np.sort(second[distinct] / first[distinct]))[:-1]
+    heights = -np.log1p(-np.arange(1, count) / count)
+    energy = float(logs @ logs)
+    return (float(logs @ heights) / energy if energy > 0.0 else math.nan), duplicates
+
+
+def intrinsic_dimension(
+    H: Any, *, rows: int | None = None, repeats: int = REPEATS, seed: int = 0
+) -> IntrinsicDimension:
+    """Intrinsic dimension of features, targets or predictions, by 2-NN on subsamples.
+
+    Parameters
+    ----------
+    H : (N, d) array or tensor, path or source
+        Only the rows of the subsamples are held; the host computes with them, wherever H lies.
+    rows : int, optional
+        Of each subsample, without replacement; by default half of them, and at most 10,000, where the estimate of the
+        paper's data levels off (the paper itself takes 18,000).
+    repeats : int
+        Subsamples; one where `rows` is all there are.
+    seed : int
+
+    Returns
+    -------
+    IntrinsicDimension
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+    TypeError, ValueError
+        H is no float matrix, `rows` or `repeats` is none, or the number of rows of H is not known before they are read.
+
+    References
+    ----------
+    arXiv 2510.01105, which compares the dimension of features with that of targets.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> H = np.tanh(rng.standard_normal((2000, 2)) @ rng.standard_normal((2, 16)))
+    >>> found = intrinsic_dimension(H, repeats=3)
+    >>> found.rows, 1.8 < found.value < 2.2, found.spread < 0.3
+    (1000, True, True)
+    """
+    source, count = _counted(H)
+    size = max(min(count // 2, PLATEAU_ROWS), min(count, 3)) if rows is None else rows
+    return _estimates(source, count, size, repeats, np.random.default_rng(seed))
+
+
+def intrinsic_dimension_by_size(
+    H: Any, sizes: Sequence[int], *, repeats: int = REPEATS, seed: int = 0
+) -> list[IntrinsicDimension]:
+    """Block analysis: the intrinsic dimension against the size of the subsamples, to see whether it levels off.
+
+    Parameters
+    ----------
+    H, repeats, seed
+        As in `intrinsic_dimension`.
+    sizes : sequence of int
+        Rows of the subsamples.
+
+    Returns
+    -------
+    list of IntrinsicDimension
+        One for each size.
+
+    Raises
+    ------
+    ImportError, TypeError, ValueError
+        As `intrinsic_dimension`.
+    """
+    source, count = _counted(H)
+    generator = np.random.default_rng(seed)
+    return [_estimates(source, count, size, repeats, generator) for size in sizes]
+
+
+def _counted(H: Any) -> tuple[Source, int]:
+    require_library("sklearn.neighbors", "dimension")
+    source = as_source(H)
+    if source.count is None:
+        msg = f"the number of rows of {source.name} is not known; give an array, a file or a source with a count"
+        raise ValueError(msg)
+    return source, source.count
+
+
+def _estimates(
+    source: Source, count: int, size: int, repeats: int, generator: np.random.Generator
+) -> IntrinsicDimension:
+    if not 3 <= size <= count or repeats < 1:
+        msg = f"rows is {size} and repeats is {repeats}; from 3 to {count} rows, and 1 or more repeats are expected"
+        raise ValueError(msg)
+    if size == count:
+        repeats = 1
+    chosen = [np.sort(generator.choice(count, size, replace=False)) for _ in range(repeats)]
+    union = np.unique(np.concatenate(chosen))
+    held = _rows_of(source, union)
+    found = [two_nn(held[np.searchsorted(union, part)]) for part in chosen]
+    estimates = tuple(value for value, _ in found)
+    spread = float(np.std(estimates, ddof=1)) if repeats > 1 else math.nan
+    return IntrinsicDimension(float(np.mean(estimates)), spread, estimates, size, sum(number for _, number in found))
+
+
+def _rows_of(source: Source, numbers: NDArray[np.int64]) -> FloatArray:
+    """Some rows of a source, by their numbers in ascending order."""
+    parts, chunk_rows = [], max(1, (64 << 20) // max(source.row_bytes, 1))
+    for chunk in source.chunks(chunk_rows):
+        inside = numbers[(numbers >= chunk.first) & (numbers < chunk.first + chunk.features.count)] - chunk.first
+        if len(inside):
+            mask = np.zeros(chunk.features.count, dtype=bool)
+            mask[inside] = True
+            parts.append(chunk.features.take(mask).to_float64())
+        source.release(chunk)
+    rows = np.concatenate(parts)
+    if not np.isfinite(rows).all():
+        msg = f"{source.name} has rows with NaN or infinite values; drop them first"
+        raise ValueError(msg)
+    return rows

@@ -1,0 +1,285 @@
+"""Statistics of features that arrive in batches, or lie on several machines: the public accumulator."""
+
+from __future__ import annotations
+
+from operator import index
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.processes import Team
+from nrc_fast.kernels import calls
+from nrc_fast.kernels.cuda.rows import rows_in_place
+from nrc_fast.measurement.assembly import Assembly, Head
+from nrc_fast.measurement.single_metrics import require_tolerance
+from nrc_fast.metrics.conventions import Convention, resolve_convention
+from nrc_fast.passes.checkpoint import load_arrays
+from nrc_fast.passes.moments import Moments
+from nrc_fast.passes.reading import add_finite
+from nrc_fast.passes.shifted_sums import FORMAT, ShiftedSums
+from nrc_fast.reports.features import Report
+from nrc_fast.sources import Chunk
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["FeatureStatistics"]
+
+
+class FeatureStatistics(Moments):
+    """Sufficient statistics of features and targets, added up batch by batch.
+
+    Counts, shifted sums, Gram, unit-row Gram, cross moments and target moments: what NRC1 for every k, NRC2, NRC3,
+    the spectrum, linear CKA and the errors of linear readouts need, in memory that does not grow with the rows.
+    Sums are of h - s with s the mean of the first rows, so that a large mean costs no digits; they are float64,
+    and products of other rows are taken in float32 blocks of a few hundred unless `precision` is "highest".
+
+    Tensors on a CUDA device are added up there: `update` launches kernels on the caller's current stream of that device
+    and waits for nothing, so that it may be part of a CUDA graph once a first batch was added outside. What `report`,
+    `save`, `merge` and the like need comes to the host in one copy. Matrices of d x d numbers are decomposed in
+    float64, on the host or, from d = 1024 on, on the device: there the result is checked, and where it is wrong the
+    host computes it with a warning.
+
+    Parameters
+    ----------
+    d : int
+        Number of features.
+    n_targets : int
+        Number of target outputs; 0 for features alone.
+    unit_rows : bool
+        Whether the Gram of the rows h/||h|| is summed too, at the cost of a second product: the conventions nrc24
+        and uncentered need it.
+    precision : {"high", "highest", "fast"}
+    nonfinite : {"raise", "skip"}
+        What to do with rows that hold NaN or infinite values.
+
+    Raises
+    ------
+    ValueError
+        A size is not positive or an option is unknown.
+
+    References
+    ----------
+    arXiv 2409.04180 (NeurIPS 2024), section 3.1, for what is measured.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> statistics = FeatureStatistics(8)
+    >>> for batch in np.split(rng.standard_normal((600, 8)), 6):
+    ...     statistics.update(batch).count
+    100
+    200
+    300
+    400
+    500
+    600
+    >>> 0.7 < statistics.report(n=2).nrc1 < 0.75
+    True
+    """
+
+    __module__ = "nrc_fast"
+
+    def __init__(
+        self,
+        d: int,
+        *,
+        n_targets: int = 0,
+        unit_rows: bool = True,
+        precision: str = "high",
+        nonfinite: str = "raise",
+    ) -> None:
+        d, n_targets = index(d), index(n_targets)
+        if d < 1 or n_targets < 0:
+            msg = f"d is {d} and n_targets is {n_targets}; at least 1 feature and no negative number are expected"
+            raise ValueError(msg)
+        calls.require_nonfinite(nonfinite)
+        self.nonfinite = nonfinite
+        self.skips_on_device = nonfinite == "skip"
+        self._is_total = False
+        self._lock = Lock()
+        super().__init__(d, n_targets=n_targets, unit_rows=unit_rows, precision=precision)
+
+    def __repr__(self) -> str:
+        # What lies on a device is not waited for.
+        rows = f"rows on {', '.join(self.devices)}" if self.devices else f"{self.count:,} rows"
+        return f"<FeatureStatistics d = {self.d}, n_targets = {self.n_targets}: {rows}>"
+
+    def update(self, H: Any, Y: Any = None) -> FeatureStatistics:
+        """Add a batch; when it raises, nothing was added.
+
+        On a CUDA device values are not looked at before the next `report`, `count` or other look at the sums: a batch
+        with rows that are not finite, or whose squares leave the range of float64, is left out, and the look raises
+        what `update` would have, once.
+
+        Parameters
+        ----------
+        H : (B, d) array or tensor
+            Any float dtype and strides; B may be 0. Not changed and not kept.
+        Y : (B, n_targets) array or tensor, optional
+            (B,) for one target. On the device of H, or on the host, from where it is copied.
+
+        Returns
+        -------
+        FeatureStatistics
+            itself
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            The batch is no float matrix, has other widths, holds rows that are not finite, or lies on a device that
+            cannot be used; or a first batch comes while a CUDA graph is being captured.
+        """
+        features = rows_in_place(H, "H")
+        targets = None if Y is None else rows_in_place(Y, "Y", vector_is_column=True)
+        if targets is not None and targets.count != features.count:
+            msg = f"H has {features.count} rows and Y has {targets.count}; one per sample is expected in both"
+            raise ValueError(msg)
+        chunk = Chunk(features, targets)
+        skips = self.nonfinite == "skip"
+        with self._lock:  # batches may come from several threads
+            if features.is_on_device:
+                self.add_chunk(chunk)  # and nothing waits
+                return self
+            self.check()  # what a device has refused is told before anything is added
+            if skips and not self._has_shift:
+                chunk = chunk.finite()  # the shift comes from rows that are kept
+            add_finite(self, chunk, skips=skips)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        on_host = {"_state": self._settled, "_parts": self._no_parts(), "_seen": None}
+        return {name: value for name, value in (self.__dict__ | on_host).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = Lock()
+
+    def reset(self) -> FeatureStatistics:
+        """Forget all rows; returns itself."""
+        self.clear()
+        self._is_total = False
+        return self
+
+    def __iadd__(self, other: object) -> Self:
+        """Merge in place."""
+        if not isinstance(other, FeatureStatistics):
+            return NotImplemented
+        self.merge(other)
+        return self
+
+    def merge(self, other: ShiftedSums) -> FeatureStatistics:  # type: ignore[override]
+        """Add the rows of another part, whatever its shift; returns itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is something else, or its sizes differ.
+        """
+        if not isinstance(other, FeatureStatistics):
+            msg = f"a {type(other).__name__} cannot be merged into statistics"
+            raise TypeError(msg)
+        with self._lock:
+            super().merge(other)
+        return self
+
+    def all_reduce(self, group: Any = None) -> FeatureStatistics:
+        """Add up the parts of all processes of a group, so that each holds the whole; returns itself.
+
+        Parameters
+        ----------
+        group : torch.distributed.ProcessGroup, optional
+            The default group if it is not given. Every process must call, those without rows too.
+
+        Raises
+        ------
+        RuntimeError
+            torch.distributed was not initialised, or these statistics hold the rows of all processes already.
+        ValueError
+            The statistics of the processes differ in their sizes; all of them raise.
+        """
+        if self._is_total:
+            msg = "these statistics hold the rows of all processes already; reset() them before new rows are added up"
+            raise RuntimeError(msg)
+        team = Team(group)
+        sizes = team.gather([self.d, self.n_targets, self.unit_rows])
+        if (sizes != sizes[0]).any():
+            listed = ", ".join(f"process {rank}: {d:.0f}, {n:.0f}, {bool(u)}" for rank, (d, n, u) in enumerate(sizes))
+            msg = f"the processes have statistics of different d, n_targets and unit_rows ({listed})"
+            raise ValueError(msg)
+        self.reduce(team)
+        self._is_total = True
+        return self
+
+    def report(
+        self,
+        W: Any = None,
+        b: Any = None,
+        *,
+        n: int | None = None,
+        convention: str | Convention = "nrc24",
+        penalties: Any = None,
+        rtol: float = 1e-3,
+    ) -> Report:
+        """Every metric that the statistics allow, each with its bound.
+
+        Parameters
+        ----------
+        W, b, n, convention, penalties, rtol
+            As in `nrc_fast.measure`.
+
+        Returns
+        -------
+        Report
+            Values below their bound are only known to be no larger: rows cannot be read again from here.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `nrc_fast.measure`, and ValueError without rows.
+        """
+        require_tolerance(rtol)
+        if self.count == 0:
+            msg = "no rows were added; there is nothing to report"
+            raise ValueError(msg)
+        self.require_scale()
+        head = Head(W, b, n, self.d, self.n_targets)
+        return Assembly(self, head, resolve_convention(convention), rtol=rtol, penalties=penalties).report()
+
+    # ---- files ----
+
+    def _options(self) -> dict[str, Any]:
+        return {"nonfinite": self.nonfinite, "is_total": self._is_total}
+
+    @classmethod
+    def load(cls, path: str | Path) -> FeatureStatistics:
+        """Read statistics that `save` wrote, on this or another machine.
+
+        Raises
+        ------
+        OSError
+            The file is missing or damaged.
+        ValueError
+            It holds something else, or was written by a newer version.
+        """
+        header, arrays = load_arrays(Path(path), "statistics", FORMAT)
+        try:
+            return cls._from_file(header, arrays)
+        except (KeyError, TypeError, AttributeError) as error:
+            msg = f"{path} is damaged: {type(error).__name__} {error}"
+            raise OSError(msg) from error
+
+    @classmethod
+    def _from_file(cls, header: dict[str, Any], arrays: dict[str, FloatArray]) -> FeatureStatistics:
+        statistics = cls(
+            header["d"],
+            n_targets=header["n_targets"],
+            unit_rows=header["unit_rows"],
+            precision=header["precision"],
+            nonfinite=header["options"].get("nonfinite", "raise"),
+        )
+        statistics._is_total = header["options"].get("is_total", False)
+        statistics.restore(arrays)
+        return statistics

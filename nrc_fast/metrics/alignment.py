@@ -1,0 +1,196 @@
+"""NRC3: the shape of W W^T beside the one that theory predicts from the covariance of the targets."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
+
+__all__ = ["HeadAlignment", "head_gram"]
+
+
+def head_gram(weights: FloatArray) -> FloatArray:
+    """Gram matrix of the head's rows, ``W @ W.T``.
+
+    Parameters
+    ----------
+    weights : (n, d) float64 array
+        Between about 1e-150 and 1e150 in scale, so that squares can be represented. NRC3 does not depend on
+        the scale: outside this range pass ``linalg.scale_to_unit(weights)[0]``.
+
+    Returns
+    -------
+    (n, n) float64 array
+
+    Examples
+    --------
+    >>> head_gram(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
+    [[5.0, 2.0], [2.0, 1.0]]
+    """
+    gram: FloatArray = weights @ weights.T
+    return gram
+
+
+class HeadAlignment:
+    r"""NRC3 for every gamma, and the best gamma, from one decomposition of Sigma.
+
+    ``NRC3 = || W W^T / |W W^T|_F - (Sigma^(1/2) - gamma^(1/2) I) / |Sigma^(1/2) - gamma^(1/2) I|_F ||_F^2``
+
+    It is evaluated in the eigenbasis of Sigma, where the second matrix is diagonal and the squares off the
+    diagonal do not depend on gamma: O(n) for each gamma. The norm is that of the difference; the equal form
+    ``2 - 2 cos`` loses everything below 1e-16.
+
+    Parameters
+    ----------
+    gram : (n, n) float64 array
+        ``W @ W.T``; its scale plays no part.
+    covariance : (n, n) float64 array
+        Sigma, the covariance of the targets; only the lower triangle is read.
+
+    Attributes
+    ----------
+    eigenvalues : (n,) float64 array
+        Of Sigma, descending; what cannot be told from 0 is 0.
+    lowest : float
+        The smallest eigenvalue of Sigma as it was computed, which rounding may have made negative.
+    is_defined : bool
+        False for n = 1, W = 0 and Sigma = 0: then everything is NaN.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the eigenvalue iteration does not converge (non-finite entries).
+
+    References
+    ----------
+    arXiv 2409.04180 (NeurIPS 2024), section 3.1 and appendix A.3.
+
+    Examples
+    --------
+    >>> root = np.array([[2.0, 0.5], [0.5, 1.0]])
+    >>> alignment = HeadAlignment(7.0 * (root - 0.1 * np.eye(2)), root @ root)
+    >>> round(alignment.best_gamma(), 12)
+    0.01
+    >>> bool(alignment.nrc3(0.0) > 1e-4), bool(alignment.nrc3(0.01) < 1e-28)
+    (True, True)
+    """
+
+    def __init__(self, gram: FloatArray, covariance: FloatArray) -> None:
+        ascending, vectors = np.linalg.eigh(covariance, UPLO="L")
+        self.lowest = float(ascending[0])
+        self.eigenvalues = clipped_spectrum(ascending[::-1])
+        rotated = vectors.T @ scale_to_unit(gram)[0] @ vectors
+        norm = math.sqrt(np.vdot(rotated, rotated))
+        self.is_defined = len(ascending) > 1 and norm > 0.0 and self.eigenvalues[0] > 0.0
+        if not self.is_defined:
+            return
+        rotated /= norm
+        self._roots = np.sqrt(self.eigenvalues)
+        self._diagonal = rotated.diagonal()[::-1].copy()
+        rotated.ravel()[:: len(ascending) + 1] = 0.0
+        self._outside = float(np.vdot(rotated, rotated))
+
+    def nrc3(self, gamma: float) -> float:
+        """NRC3 for one gamma.
+
+        Parameters
+        ----------
+        gamma : float
+            >= 0; it enters as its root.
+
+        Returns
+        -------
+        float
+            In [0, 4]. NaN for n = 1, for W = 0, for a negative gamma, and where the second matrix is zero.
+
+        Examples
+        --------
+        >>> sigma = np.diag([4.0, 1.0])
+        >>> HeadAlignment(np.diag([3.0, 0.0]), sigma).nrc3(1.0), HeadAlignment(np.diag([0.0, 3.0]), sigma).nrc3(1.0)
+        (0.0, 2.0)
+        """
+        if not self.is_defined or not gamma >= 0.0:
+            return math.nan
+        # `nrc3_curve` for one gamma: a handful of calls of numpy, which is what the time of small n is made of.
+        shifted = self._roots - math.sqrt(gamma)
+        peak = max(abs(float(shifted[0])), abs(float(shifted[-1])))
+        if peak <= self._equality_tolerance() * float(self._roots[0]):
+            return math.nan
+        target = shifted / peak
+        difference = self._diagonal - target / math.sqrt(np.add.reduce(target * target))
+        return self._outside + float(np.add.reduce(difference * difference))
+
+    def nrc3_curve(self, gammas: FloatArray) -> FloatArray:
+        """NRC3 for many gammas.
+
+        Parameters
+        ----------
+        gammas : (m,) float64 array
+            Each >= 0. Above the smallest eigenvalue the second matrix is indefinite; the formula still holds.
+
+        Returns
+        -------
+        (m,) float64 array
+            As those of `nrc3`.
+
+        Examples
+        --------
+        >>> HeadAlignment(np.eye(2), np.diag([4.0, 1.0])).nrc3_curve(np.array([0.0, 0.25])).round(3).tolist()
+        [0.103, 0.211]
+        """
+        if not self.is_defined:
+            return np.full(np.shape(gammas), math.nan)
+        # A negative gamma has no root: NaN by definition.
+        shifted = self._roots - np.sqrt(np.where(gammas < 0.0, math.nan, gammas))[:, np.newaxis]
+        peak = np.abs(shifted).max(axis=1, keepdims=True)
+        # What is left of a difference of equal numbers is noise, which must not be blown up to norm 1.
+        peak[peak <= self._equality_tolerance() * self._roots[0]] = math.nan
+        target = shifted / peak
+        target /= np.sqrt(np.square(target).sum(axis=1, keepdims=True))
+        values: FloatArray = self._outside + np.square(self._diagonal - target).sum(axis=1)
+        return values
+
+    def best_gamma(self) -> float:
+        """Exact minimiser of NRC3 over gamma in [0, lambda_min].
+
+        With ``G = W W^T``, ``S = Sigma^(1/2)``, their traces ``t`` and ``tau``, their traceless parts ``G0`` and
+        ``S0``, ``p = <G0, S0>`` and ``q = |S0|^2``, NRC3 has one stationary point over the real line, at
+        ``gamma^(1/2) = tau/n - t q / (n p)``. For p > 0 it is the minimum, and NRC3 is monotone on either side of
+        it: the minimum over the interval is there or at the nearer end. For p < 0 it is a maximum beyond
+        ``tau/n``, so above the whole interval, and the minimum is at 0; so it is for p = 0.
+
+        Theorem F.1 of the paper minimises the difference of the two matrices before they are normalised. Its
+        gamma is another number unless lambda_H = lambda_W; this one is lambda_W lambda_H at every UFM optimum
+        with lambda_W lambda_H <= lambda_min, and the paper's search over 1000 gammas is a grid around it.
+
+        Returns
+        -------
+        float
+            gamma, not its root. NaN for n = 1, W = 0 and a zero covariance. 0.0 for a singular covariance, where
+            no other gamma is left, and for a multiple of the identity, where NRC3 does not depend on gamma.
+
+        References
+        ----------
+        arXiv 2409.04180 (NeurIPS 2024), appendix A.3 for the search; the closed form is this project's.
+        """
+        if not self.is_defined:
+            return math.nan
+        largest, smallest = float(self.eigenvalues[0]), float(self.eigenvalues[-1])
+        if smallest == 0.0 or largest - smallest <= self._equality_tolerance() * largest:
+            return 0.0
+        n = len(self.eigenvalues)
+        roots = self._roots / math.sqrt(largest)
+        mean_root, mean_share = float(roots.sum()) / n, float(self._diagonal.sum()) / n
+        spread = roots - mean_root
+        # The entries of G off the diagonal are orthogonal to S and to I.
+        p = float((self._diagonal - mean_share) @ spread)
+        distance = mean_share * float(spread @ spread)  # t q / n > 0, because W W^T has a positive trace
+        if distance >= p * mean_root:
+            return 0.0  # the stationary point is a minimum below 0 or, for p <= 0, a maximum above the interval
+        return min((mean_root - distance / p) ** 2 * largest, smallest)
+
+    def _equality_tolerance(self) -> float:
+        """Relative spread of n equal eigenvalues: n eps from forming the matrix, n eps from eigh, both ways."""
+        return 4 * len(self.eigenvalues) * EPSILON

@@ -1,0 +1,73 @@
+"""The definitions of NRC1 and NRC2 that are in use, each under its own name, never silently exchanged.
+
+They agree where features collapse to a subspace through the origin and differ where the mean lies outside it:
+``nrc24`` then stays large while ``id25`` and ``variance`` go to 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CONVENTIONS", "Convention", "resolve_convention"]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One definition of NRC1 and NRC2.
+
+    Attributes
+    ----------
+    name : str
+    centered_basis : bool
+        The basis of NRC1: eigenvectors of the covariance (True) or of the second moment (False) of the features.
+    centered_rows : bool
+        The rows that are projected: h - mean (True) or h (False).
+    unit_rows : bool
+        Each row is divided by its norm before it is projected.
+    relative : bool
+        The mean residual is divided by the mean energy of the rows.
+    source : str
+        Who uses it.
+    """
+
+    __module__ = "nrc_fast"
+
+    name: str
+    centered_basis: bool
+    centered_rows: bool
+    unit_rows: bool
+    relative: bool
+    source: str
+
+
+CONVENTIONS: dict[str, Convention] = {
+    convention.name: convention
+    for convention in (
+        Convention("nrc24", True, False, True, False, "arXiv 2409.04180 (NeurIPS 2024), sec. 3.1, and its code"),
+        Convention("id25", True, True, True, False, "arXiv 2510.01105"),
+        Convention("raw", True, False, False, False, "the first version of the code of arXiv 2409.04180"),
+        Convention("uncentered", False, False, True, False, "nc-toolbox"),
+        Convention("variance", True, True, False, True, "Deep NRC, arXiv 2603.23805"),
+    )
+}
+
+
+def resolve_convention(convention: str | Convention) -> Convention:
+    """Look up a convention by name; a `Convention` of one's own is passed through.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+
+    Examples
+    --------
+    >>> resolve_convention("id25").centered_rows
+    True
+    """
+    if isinstance(convention, Convention):
+        return convention
+    if convention not in CONVENTIONS:
+        msg = f"unknown convention {convention!r}; the known ones are {', '.join(CONVENTIONS)}"
+        raise ValueError(msg)
+    return CONVENTIONS[convention]

@@ -1,0 +1,1 @@
+"""One read of the rows, and what it adds up."""

@@ -1,0 +1,182 @@
+"""Moments of features and targets from their sums, and how far they can be off."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, eigh_descending
+from nrc_fast.kernels.counts import MAGNITUDES
+from nrc_fast.metrics.residuals import block_rounding
+from nrc_fast.passes.shifted_sums import ShiftedSums, block_rows
+
+__all__ = ["Moments"]
+
+# How features are multiplied, of the magnitudes.
+KINDS = ("double", "single", "device", "fast")
+
+
+class Moments(ShiftedSums):
+    """Means, covariances and second moments of the rows seen so far, with bounds of their errors.
+
+    Parameters
+    ----------
+    d, n_targets, unit_rows, precision, products
+        As in `ShiftedSums`.
+    """
+
+    def _changed(self) -> None:
+        super()._changed()
+        self._spectra: dict[bool, tuple[FloatArray, FloatArray]] = {}
+
+    def recentered(self) -> Moments:
+        """Empty moments of the same kind that will subtract the mean of these."""
+        other = Moments(self.d, n_targets=self.n_targets, unit_rows=self.unit_rows, precision=self.precision)
+        shift = self.mean.astype(np.float32).astype(np.float64)
+        other._replace(other._state | {"shift": shift, "target_shift": self._settled["target_shift"]})
+        return other
+
+    # ---- moments ----
+
+    @property
+    def mean_offset(self) -> FloatArray:
+        """Mean of h - s, (d,)."""
+        return self._settled["column_sums"] / self.count
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean of the features, (d,)."""
+        mean: FloatArray = self._settled["shift"] + self.mean_offset
+        return mean
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``."""
+        offset = self.mean_offset
+        return _symmetric(self._settled["gram"]) / self.count - np.outer(offset, offset)
+
+    @property
+    def variance(self) -> float:
+        """Trace of `covariance`: the mean of |h - mean|^2."""
+        return float(np.sum(np.diagonal(self._settled["gram"]) / self.count - self.mean_offset**2))
+
+    @property
+    def energy(self) -> float:
+        """Trace of `second_moment`: the mean of |h|^2."""
+        return self.variance + float(self.mean @ self.mean)
+
+    @property
+    def second_moment(self) -> FloatArray:
+        """``(1/N) sum h h^T``, (d, d): the covariance with the shift undone."""
+        return self.covariance + np.outer(self.mean, self.mean)
+
+    def spectrum(self, *, centered: bool = True) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues, descending, and eigenvectors (columns) of `covariance`, or of `second_moment`.
+
+        Kept until more rows come: at a large d nothing else takes as long.
+        """
+        if centered not in self._spectra:
+            matrix = self.covariance if centered else self.second_moment
+            self._spectra[centered] = self._parts.spectrum(matrix) or eigh_descending(matrix)
+        return self._spectra[centered]
+
+    def readable_spectrum(self) -> tuple[FloatArray, FloatArray]:
+        """The spectrum of `covariance`, with 0 for eigenvalues that cannot be told from rounding."""
+        eigenvalues, vectors = self.spectrum()
+        eigenvalues = clipped_spectrum(eigenvalues)
+        return np.where(eigenvalues > 4.0 * self.covariance_error, eigenvalues, 0.0), vectors
+
+    @property
+    def unit_second_moment(self) -> FloatArray:
+        """``(1/N) sum u u^T`` with u = h/||h||, (d, d); zero rows add nothing."""
+        if not self.unit_rows:
+            msg = "these statistics were made without unit_rows=True"
+            raise ValueError(msg)
+        return _symmetric(self._settled["unit_gram"]) / self.count
+
+    @property
+    def target_mean(self) -> FloatArray:
+        """Mean of the targets, (n,)."""
+        return self._settled["target_shift"] + self._settled["target_sums"] / self.count
+
+    @property
+    def target_covariance(self) -> FloatArray:
+        """Population covariance of the targets, (n, n)."""
+        offset = self._settled["target_sums"] / self.count
+        return _symmetric(self._settled["target_gram"]) / self.count - np.outer(offset, offset)
+
+    @property
+    def cross_covariance(self) -> FloatArray:
+        """``(1/N) sum (h - mean_h)(y - mean_y)^T``, (d, n)."""
+        offsets = np.outer(self.mean_offset, self._settled["target_sums"] / self.count)
+        covariance: FloatArray = self._settled["cross"].T / self.count - offsets
+        return covariance
+
+    # ---- accuracy ----
+
+    def _rounding(self, kind: str) -> float:
+        """Bound of the rounding of a sum of squares, relative to the sum.
+
+        `residuals.block_rounding` within a block; over blocks and parts, added in float64, the worst case.
+        """
+        blocks, parts = self._count("blocks"), max(self._count("parts"), 1)
+        return block_rounding(kind, block_rows()) + EPSILON / 2 * (blocks / parts + parts)
+
+    def _magnitude(self, name: str) -> float:
+        return float(self._settled["magnitudes"][MAGNITUDES.index(name)])
+
+    @property
+    def relative_error(self) -> float:
+        """Bound of the error of `unit_second_moment`, relative to its trace."""
+        return max(self._rounding(kind) for kind in KINDS if kind == "double" or self._count(kind))
+
+    @property
+    def _error(self) -> float:
+        """Bound of the error of a mean of squares of features."""
+        return sum(self._rounding(kind) * self._magnitude(kind) for kind in KINDS) / self.count
+
+    @property
+    def mean_square(self) -> float:
+        """Mean of |h - s|^2 with the shifts that were subtracted: what rounding is relative to."""
+        return sum(map(self._magnitude, KINDS)) / self.count
+
+    @property
+    def covariance_error(self) -> float:
+        """Bound of the spectral norm of the error of `covariance`: of the Gram, and twice of the mean's square."""
+        return 3.0 * self._error
+
+    @property
+    def mean_error(self) -> float:
+        """Bound of the norm of the error of `mean`."""
+        return self._error_of_mean(self._error, self.mean_square, self.mean)
+
+    @property
+    def target_mean_error(self) -> float:
+        """Bound of the norm of the error of `target_mean`."""
+        square = self._magnitude("targets") / self.count
+        return self._error_of_mean(self.target_error, square, self.target_mean)
+
+    @staticmethod
+    def _error_of_mean(error: float, mean_square: float, mean: FloatArray) -> float:
+        """Rounding is relative to the root of the mean square, and the sum with the shift is rounded once more."""
+        relative = error / mean_square if mean_square > 0.0 else 0.0
+        return relative * math.sqrt(mean_square) + EPSILON * float(np.linalg.norm(mean))
+
+    @property
+    def target_error(self) -> float:
+        """Bound of the norm of the error of `target_covariance`."""
+        return 3.0 * self._rounding("double") * self._magnitude("targets") / self.count
+
+    @property
+    def cross_error(self) -> float:
+        """Bound of the norm of the error of `cross_covariance`: products of both magnitudes."""
+        targets = self._magnitude("targets")
+        error = sum(self._rounding(kind) * math.sqrt(self._magnitude(kind) * targets) for kind in KINDS)
+        return 3.0 * error / self.count
+
+
+def _symmetric(lower: FloatArray) -> FloatArray:
+    strict = np.tril(lower, -1)
+    full: FloatArray = lower + strict.T
+    return full

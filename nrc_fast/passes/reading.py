@@ -1,0 +1,287 @@
+"""How a source is read: passes, chunk by chunk, ahead of the computation, over processes, with checkpoints."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from queue import Empty, Full, Queue
+from types import FrameType
+from typing import Any
+
+from nrc_fast import kernels
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.processes import Team
+from nrc_fast.base.progress import Progress
+from nrc_fast.kernels.calls import require_nonfinite
+from nrc_fast.kernels.results import NonFiniteRowsError
+from nrc_fast.kernels.rows import UnreadableRowsError
+from nrc_fast.passes.checkpoint import Checkpoint
+from nrc_fast.passes.sums import Sums
+from nrc_fast.sources import Chunk, Source
+
+__all__ = ["Reading"]
+
+# Chunks that are read and wait, besides the one that is computed with and the one that is being read.
+AHEAD = 1
+
+
+class Reading:
+    """A source and the way in which its passes are made.
+
+    Parameters
+    ----------
+    source : Source
+    chunk_rows : int
+    nonfinite : {"raise", "skip"}
+    team : Team, optional
+        Other processes that hold the other rows. Every pass ends with the sums over all of them.
+    checkpoint : Checkpoint, optional
+    progress : bool, optional
+        As in `Progress`.
+
+    Attributes
+    ----------
+    rereadable, is_double : bool
+        Whether rows can be read again, and whether they are float64: on all processes, or they would decide
+        differently on which passes to make.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        chunk_rows: int,
+        *,
+        nonfinite: str = "raise",
+        team: Team | None = None,
+        checkpoint: Checkpoint | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        require_nonfinite(nonfinite)
+        self.source = source
+        self.rereadable = source.rereadable
+        self.is_double = source.dtype == "float64"
+        self.chunk_rows = chunk_rows
+        self.team = team
+        self.skips = nonfinite == "skip"
+        self._checkpoint = checkpoint
+        self._progress = progress
+        self._passes = 0
+        self._is_begun = False
+        self._rows: int | None = None
+
+    @property
+    def can_read_again(self) -> bool:
+        """Whether another pass can be made."""
+        return self.rereadable or self._passes == 0
+
+    def run(self, title: str, sums: Sums) -> None:
+        """Make a pass: add every chunk to the sums, and those of all processes together.
+
+        Raises
+        ------
+        ValueError, OSError
+            A row is not finite or cannot be read; the message says which. With a checkpoint what was done is kept.
+        RuntimeError
+            The source did not give the same number of rows as before, or another process has failed.
+        KeyboardInterrupt
+            At the end of a chunk, after the checkpoint was written.
+        """
+        if self.team is None:
+            self._pass(title, sums)
+            return
+        failure = None
+        try:
+            self._pass(title, sums)
+        except Exception as error:  # the others wait in the collectives of this pass
+            failure = error
+            if not self._is_begun:
+                sums.begin(None, self.team)
+        self.team.require_success(failure)
+        sums.reduce(self.team)
+
+    def _pass(self, title: str, sums: Sums) -> None:
+        number = self._passes
+        self._passes += 1
+        self._is_begun = False
+        saved = None if self._checkpoint is None else self._checkpoint.resume(number, title)
+        done, is_finished = 0, False
+        if saved is not None and (saved[0] or saved[1]):
+            done, is_finished, arrays = saved
+            sums.restore(arrays)
+            self._begin(sums, None)
+        if not is_finished:
+            self._read(number, title, sums, done)
+
+    def _begin(self, sums: Sums, chunk: Chunk | None) -> None:
+        """Once in every pass, for it may be a collective."""
+        if not self._is_begun:
+            sums.begin(chunk, self.team)
+            self._is_begun = True
+
+    def _read(self, number: int, title: str, sums: Sums, done: int) -> None:
+        count = self.source.count
+        rows = done * self.chunk_rows if count is None else min(done * self.chunk_rows, count)
+        with (
+            self._interruptible() as interrupt,
+            Progress(title, self.source.count, self._progress) as progress,
+            closing(self._chunks(done)) as chunks,
+        ):
+            progress.advance(rows)
+            try:
+                for chunk in chunks:
+                    self._add(sums, chunk)
+                    done += 1
+                    rows += chunk.features.count
+                    self.source.release(chunk)
+                    progress.advance(chunk.features.count)
+                    self._record(number, title, sums, done, now=interrupt.is_set())
+                    if interrupt.is_set():
+                        raise KeyboardInterrupt
+                    del chunk  # before the next one comes, or one more would be alive than was planned
+            except Exception as error:
+                # Not for a second Ctrl-C, which may come between adding a chunk and counting it.
+                self._record_after(error, number, title, sums, done)
+                raise
+        self._begin(sums, None)
+        self._require_rows(rows)
+        self._record(number, title, sums, done, is_finished=True)
+        kernels.release_memory()  # what follows was planned without it
+
+    def _add(self, sums: Sums, chunk: Chunk) -> None:
+        try:
+            if not self._is_begun:
+                self._begin(sums, chunk.finite() if self.skips else chunk)
+            add_finite(sums, chunk, skips=self.skips)
+        except (NonFiniteRowsError, UnreadableRowsError) as error:
+            raise _located(error, chunk) from error
+
+    def _record_after(self, error: Exception, number: int, title: str, sums: Sums, done: int) -> None:
+        try:
+            self._record(number, title, sums, done, now=True)
+        except OSError as failure:
+            raise error from failure  # what went wrong first is what the user must know
+
+    def _record(
+        self, number: int, title: str, sums: Sums, done: int, *, is_finished: bool = False, now: bool = False
+    ) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.record(number, title, done, sums.arrays, is_finished=is_finished, now=now)
+
+    def _require_rows(self, rows: int) -> None:
+        if self._rows is not None and rows != self._rows:
+            msg = f"{self.source.name} gave {rows} rows at this reading and {self._rows} before; they must not change"
+            raise RuntimeError(msg)
+        self._rows = rows
+
+    # ---- reading ahead ----
+
+    def _chunks(self, first: int) -> Generator[Chunk, None, None]:
+        chunks = self.source.chunks(self.chunk_rows, first)
+        return _ahead(chunks) if self.source.reads_ahead else chunks
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[threading.Event]:
+        """With a checkpoint, a first Ctrl-C (or SIGTERM) waits for the end of the chunk; a second does not."""
+        interrupt = threading.Event()
+        if self._checkpoint is None or threading.current_thread() is not threading.main_thread():
+            yield interrupt
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if interrupt.is_set():
+                signal.default_int_handler(number, frame)
+            interrupt.set()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield interrupt
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def finish(self) -> None:
+        """Remove the checkpoint: the result is with the user."""
+        if self._checkpoint is not None:
+            self._checkpoint.remove()
+
+    # ---- what all processes agree on ----
+
+    def same(self, *arrays: FloatArray) -> None:
+        """Replace arrays that every process has computed by those of the first: roundings may differ."""
+        if self.team is not None:
+            self.team.broadcast(arrays)
+
+
+def _located(error: NonFiniteRowsError | UnreadableRowsError, chunk: Chunk) -> Exception:
+    """The same error, saying where the row is."""
+    if isinstance(error, UnreadableRowsError):
+        where = f"row {error.row}" if chunk.locate is None else chunk.locate(error.row)
+        return OSError(f"{where} cannot be read: {error.reason}")
+    is_of_targets = chunk.targets is not None and error.name == chunk.targets.name != chunk.features.name
+    locate = chunk.locate_targets if is_of_targets else chunk.locate
+    return error if locate is None else error.located(locate(error.first))
+
+
+def add_finite(sums: Sums, chunk: Chunk, *, skips: bool) -> None:
+    """Add a chunk, without the rows that are not finite if they are to be skipped."""
+    if not skips:
+        sums.add_chunk(chunk)
+        sums.check()
+        return
+    if not (sums.sees_targets or chunk.has_finite_targets):
+        chunk = chunk.finite()
+    try:
+        sums.add_chunk(chunk)
+        sums.check()
+    except NonFiniteRowsError:
+        sums.add_chunk(chunk.finite())
+
+
+def _ahead(chunks: Iterator[Chunk]) -> Generator[Chunk, None, None]:
+    """The same chunks, read on a thread of their own."""
+    queue: Queue[Any] = Queue(AHEAD)
+    stopped = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stopped.is_set():
+            try:
+                queue.put(item, timeout=0.1)
+            except Full:
+                continue
+            return True
+        return False
+
+    def read() -> None:
+        try:
+            for chunk in chunks:
+                if not put(chunk):
+                    return
+        except BaseException as error:  # raised again where the chunks are used
+            put(error)
+            return
+        put(None)
+
+    thread = threading.Thread(target=read, name="nrc_fast reader", daemon=True)
+    thread.start()
+    try:
+        while (item := _next(queue, thread)) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            del item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _next(queue: Queue[Any], thread: threading.Thread) -> Any:
+    while True:
+        try:
+            return queue.get(timeout=1.0)
+        except Empty:
+            # A fork leaves the thread behind; without it nothing will ever come.
+            if not thread.is_alive() and queue.empty():
+                msg = "the thread that reads ahead has ended without a result"
+                raise RuntimeError(msg) from None

@@ -1,0 +1,58 @@
+"""What a pass over rows adds up."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.processes import Team
+from nrc_fast.sources import Chunk
+
+__all__ = ["Sums"]
+
+
+class Sums(ABC):
+    """Sums over rows: chunks are added, parts of several processes too, and the state can be kept as arrays.
+
+    Attributes
+    ----------
+    sees_targets : bool
+        Whether `add_chunk` refuses targets that are not finite, as features.
+    """
+
+    sees_targets = False
+
+    def begin(self, chunk: Chunk | None, team: Team | None) -> None:  # noqa: B027 - most need nothing
+        """Called with the first chunk, or None where there are no rows, before anything is added."""
+
+    @abstractmethod
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Add the rows of a chunk; when it raises, nothing was added."""
+
+    def check(self) -> None:  # noqa: B027 - most are done when `add_chunk` returns
+        """Wait for what was added, and raise what is wrong with it."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, FloatArray]:
+        """The state: everything that `restore` needs."""
+
+    @abstractmethod
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        """Take over a state."""
+
+    def reduce(self, team: Team) -> None:
+        """Add up the parts of all processes."""
+        arrays = self.arrays()
+        team.sum(list(arrays.values()))
+        self.restore(arrays)
+
+    @staticmethod
+    def combined(states: Sequence[dict[str, FloatArray]]) -> dict[str, FloatArray]:
+        """The state for the rows of several, in their order."""
+        first, *others = states
+        total = {name: array.copy() for name, array in first.items()}
+        for state in others:
+            for name, array in state.items():
+                total[name] += array
+        return total

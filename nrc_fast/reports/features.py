@@ -1,0 +1,203 @@
+"""The report of one measurement: every metric that the inputs allow, each with its bound."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.ufm.closed_form import Prediction
+
+__all__ = ["Report", "without_nan"]
+
+NAN = float("nan")
+
+LABELS = {
+    "nrc1": "NRC1  features outside their first n components",
+    "nrc2": "NRC2  features outside the row space of W",
+    "nrc3": "NRC3  distance of W W^T from the predicted shape",
+    "gamma": "gamma that NRC3 is smallest at",
+    "mse": "training MSE, summed over outputs",
+    "r2": "R2",
+    "linear_mse": "MSE of the best affine readout",
+    "cka": "linear CKA of features and targets",
+    "effective_rank": "effective rank of the features",
+    "stable_rank": "stable rank of the features",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What was measured.
+
+    Attributes
+    ----------
+    samples, d, n : int
+        Rows that were measured, features and target dimension.
+    dtype, backend, convention : str
+    nrc1, nrc2 : float
+        Under `convention`. NRC2 is NaN without weights and for W = 0.
+    nrc1_by_k : (d,) float64 array
+        Element k - 1 is NRC1 with k components.
+    nrc3, gamma : float
+        NaN without weights and targets, and for n = 1.
+    explained_variance_ratio : (d,) float64 array
+    effective_rank, stable_rank : float
+        Of the covariance: exp of the entropy of its spectrum, and sum lambda^2 / lambda_1^2.
+    cka, linear_mse, mse, r2 : float
+        MSE is summed over the outputs. `mse` and `r2` need weights, bias and targets. The readout of `linear_mse`
+        uses the directions of the features whose variance can be told from rounding.
+    zero_rows, skipped_rows : int
+    bounds : mapping of str to float or array
+        Absolute bound of the metric of that name.
+    alternatives : mapping of str to mapping
+        NRC1 and NRC2 under other conventions that came from the same reads.
+    alternative_bounds : mapping of str to mapping
+        Their bounds.
+    notes : tuple of str
+        What the reader should know before believing the numbers.
+    ufm : Prediction or None
+        What the unconstrained feature model predicts for these targets at c = gamma, or at the given penalties.
+    """
+
+    __module__ = "nrc_fast"
+
+    samples: int
+    d: int
+    n: int
+    dtype: str
+    backend: str
+    convention: str
+    nrc1: float
+    nrc1_by_k: FloatArray
+    explained_variance_ratio: FloatArray
+    effective_rank: float
+    stable_rank: float
+    nrc2: float = NAN
+    nrc3: float = NAN
+    gamma: float = NAN
+    cka: float = NAN
+    linear_mse: float = NAN
+    mse: float = NAN
+    r2: float = NAN
+    zero_rows: int = 0
+    skipped_rows: int = 0
+    bounds: Mapping[str, float | FloatArray] = field(default_factory=dict)
+    alternatives: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    alternative_bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ufm: Prediction | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and strings; NaN stays NaN."""
+        values: dict[str, Any] = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        values["ufm"] = None if self.ufm is None else self.ufm.to_dict()
+        return values
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The report as JSON text (NaN becomes null), also written to `path` if one is given."""
+        text = json.dumps(without_nan(self.to_dict()), indent=2)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Report:
+        """A report from what `to_dict` gave or `to_json` wrote; null becomes NaN.
+
+        Raises
+        ------
+        ValueError
+            The mapping holds something else.
+        """
+        names = set(cls.__dataclass_fields__)
+        if not names - {"ufm"} <= set(values):
+            msg = f"the mapping holds no report: {', '.join(sorted(names - {'ufm'} - set(values)))} are missing"
+            raise ValueError(msg)
+        restored = {name: _restored(values[name]) for name in names - {"ufm", "notes"}}
+        prediction = values.get("ufm")
+        ufm = None if prediction is None else Prediction(**{name: _restored(part) for name, part in prediction.items()})
+        return cls(**restored, notes=tuple(values["notes"]), ufm=ufm)
+
+    def __str__(self) -> str:
+        size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, {self.dtype}"
+        lines = [f"{size}, convention {self.convention}, computed by {self.backend}"]
+        if self.zero_rows or self.skipped_rows:
+            lines.append(f"{self.zero_rows:,} zero rows, {self.skipped_rows:,} rows skipped as not finite")
+        lines.append("")
+        for name, label in LABELS.items():
+            value = getattr(self, name)
+            if not math.isnan(value):
+                lines.append(f"  {label:<52}{format_value(value, self.bounds.get(name))}")
+        shares = ", ".join(f"{share:.4f}" for share in self.explained_variance_ratio[: self.n + 2])
+        lines.append(f"  {'explained variance of the first components':<52}{shares}")
+        lines += self._alternative_lines() + self._prediction_lines()
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def _alternative_lines(self) -> list[str]:
+        lines = []
+        for name, values in self.alternatives.items():
+            shown = ", ".join(f"{key.upper()} {value:.4g}" for key, value in values.items() if not math.isnan(value))
+            if shown:
+                lines.append(f"  {f'under convention {name}':<52}{shown}")
+        return lines
+
+    def _prediction_lines(self) -> list[str]:
+        if self.ufm is None:
+            return []
+        prediction = self.ufm
+        text = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
+        return [f"  {f'UFM at c = {prediction.c:.4g} predicts':<52}{text}"]
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw NRC1 and the explained variance against the number of components; returns ``(figure, axes)``.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        from nrc_fast.reports.plots.panels import plot_report
+
+        return plot_report(self, axes)
+
+
+def format_value(value: float, bound: float | FloatArray | None, digits: int = 6) -> str:
+    """A value with its bound; one that is small beside its bound is only known to be no larger."""
+    if bound is None or not isinstance(bound, float) or not math.isfinite(bound) or bound == 0.0:
+        return f"{value:.{digits}g}"
+    if abs(value) <= 0.5 * bound:
+        return f"<= {abs(value) + bound:.1e}"
+    return f"{value:.{digits}g}  +- {bound:.1e}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, list):
+        return np.array(value, dtype=np.float64)
+    if isinstance(value, Mapping):
+        return {key: _restored(part) for key, part in value.items()}
+    return NAN if value is None else value
+
+
+def without_nan(value: Any) -> Any:
+    """The same value with None for numbers that JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: without_nan(part) for key, part in value.items()}
+    return [without_nan(part) for part in value] if isinstance(value, list) else value

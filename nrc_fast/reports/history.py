@@ -1,0 +1,364 @@
+"""What was measured while a model trained, step by step, with NRC3 replayed for one gamma as the paper does."""
+
+from __future__ import annotations
+
+import csv
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.linalg import FloatArray, scale_to_unit
+from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.kernels.rows import as_matrix
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram
+from nrc_fast.reports.features import NAN, Report, without_nan
+
+__all__ = ["History", "Record"]
+
+KIND = "nrc_fast history"
+# Shares of the variance that are kept, beside those of the first n components.
+MORE_COMPONENTS = 2
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured at one step.
+
+    Attributes
+    ----------
+    step : int
+    mse : float
+        MSE on the measured samples, summed over the outputs.
+    r2 : float
+    nrc1, nrc2 : float
+        Under the convention of the measurement.
+    nrc3 : float
+        For the gamma that was asked for: as in the paper that of the last step.
+    gamma : float
+        Where NRC3 of this step is smallest.
+    explained_variance : float
+        Share of the features' variance in the first n components.
+    nrc1_id25, nrc1_variance : float
+        NRC1 under conventions id25 and variance; NaN where it is not known.
+    explained_variance_ratio : tuple of float
+        Share of each of the first n + 2 components.
+    """
+
+    step: int
+    mse: float
+    r2: float
+    nrc1: float
+    nrc2: float
+    nrc3: float
+    gamma: float
+    explained_variance: float
+    nrc1_id25: float
+    nrc1_variance: float
+    explained_variance_ratio: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, step: int, report: Report) -> Record:
+        """The record of a report; NRC3 is that of the report's own gamma."""
+        shares = report.explained_variance_ratio
+        return cls(
+            step=step,
+            mse=report.mse,
+            r2=report.r2,
+            nrc1=report.nrc1,
+            nrc2=report.nrc2,
+            nrc3=report.nrc3,
+            gamma=report.gamma,
+            explained_variance=float(np.sum(shares[: report.n])),
+            nrc1_id25=_nrc1_under(report, "id25"),
+            nrc1_variance=_nrc1_under(report, "variance"),
+            explained_variance_ratio=tuple(float(share) for share in shares[: report.n + MORE_COMPONENTS]),
+        )
+
+    def scalars(self) -> dict[str, float]:
+        """Everything but the step that is one number, by name."""
+        names = [part.name for part in fields(self) if part.name not in ("step", "explained_variance_ratio")]
+        return {name: getattr(self, name) for name in names}
+
+
+def _nrc1_under(report: Report, convention: str) -> float:
+    if report.convention == convention:
+        return report.nrc1
+    return report.alternatives.get(convention, {}).get("nrc1", NAN)
+
+
+class History:
+    """Records of a training, and the shape of W W^T at each of them.
+
+    Parameters
+    ----------
+    name : str
+        What plots call it.
+    convention : str
+        Of NRC1 and NRC2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nrc_fast import measure
+    >>> rng = np.random.default_rng(0)
+    >>> H, Y = rng.standard_normal((200, 6)), rng.standard_normal((200, 2))
+    >>> history = History("run")
+    >>> for step, W in enumerate(rng.standard_normal((3, 2, 6))):
+    ...     record = history.add(step, measure(H, Y, W), W, np.cov(Y, rowvar=False, bias=True))
+    >>> [record.step for record in history.records()]
+    [0, 1, 2]
+    >>> history.records()[-1].nrc3 == history.records(gamma="each")[-1].nrc3
+    True
+    """
+
+    def __init__(self, name: str = "", convention: str = "nrc24") -> None:
+        self.name = name
+        self.convention = convention
+        self.n = 0
+        self.target_covariance: FloatArray = np.zeros((0, 0))
+        self._records: list[Record] = []
+        self._head_grams: list[FloatArray] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        if not self._records:
+            return "<History without records>"
+        steps = f"steps {self._records[0].step:,} to {self._records[-1].step:,}"
+        return f"<History {self.name + ', ' if self.name else ''}{len(self)} records, {steps}, n = {self.n}>"
+
+    def add(self, step: int, report: Report, W: Any, covariance: Any) -> Record:
+        """Add what was measured at a step; returns its record, with NRC3 for its own gamma.
+
+        Records are in the order of their steps, whenever they come.
+
+        Parameters
+        ----------
+        step : int
+        report : Report
+        W : (n, d) array or tensor
+            The weights of that step; only the shape of W W^T is kept.
+        covariance : (n, n) array
+            Of the targets, for the replay of NRC3: that which was given last counts.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The step is no whole number, or the report has another n than those before.
+        """
+        return self._append(Record.of(_whole(step), report), report.n, W, covariance)
+
+    def add_weights(self, step: int, W: Any, covariance: Any) -> Record:
+        """Add the weights of a step whose features are not known; all but NRC3 and gamma is NaN.
+
+        Parameters
+        ----------
+        step, W, covariance
+            As in `add`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The step is no whole number, or W is no float matrix or has another number of rows than those before.
+        """
+        gram = head_gram(scale_to_unit(as_matrix(on_host(W), "W")[0])[0])
+        alignment = HeadAlignment(gram, np.array(covariance, dtype=np.float64))
+        gamma = alignment.best_gamma()
+        unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
+        found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
+        return self._append(Record(step=_whole(step), **found), len(gram), W, covariance)
+
+    def _append(self, record: Record, n: int, W: Any, covariance: Any) -> Record:
+        if self._records and n != self.n:
+            msg = f"the report has n = {n} and this history has n = {self.n}; start another History"
+            raise ValueError(msg)
+        self.n = n
+        self.target_covariance = np.array(covariance, dtype=np.float64)
+        weights, _ = as_matrix(on_host(W), "W")
+        place = bisect_right([known.step for known in self._records], record.step)
+        self._head_grams.insert(place, head_gram(scale_to_unit(weights)[0]))
+        self._records.insert(place, record)
+        return record
+
+    def records(self, gamma: str | float = "last") -> tuple[Record, ...]:
+        """The records, with NRC3 for one gamma.
+
+        Parameters
+        ----------
+        gamma : {"last", "each"} or float
+            "last": the gamma that is best for the last W, replayed over the history, which is the paper's protocol
+            (the early part of the curve uses a gamma from the future). "each": at every step the best of that step.
+            A number: that one, such as lambda_W lambda_H where the features are penalised.
+
+        Raises
+        ------
+        ValueError
+            `gamma` is another text or a negative number.
+
+        References
+        ----------
+        arXiv 2409.04180 (NeurIPS 2024), appendix A.3; there gamma is searched on a grid, here it is exact.
+        """
+        if gamma == "each" or not self._records:
+            return tuple(self._records)
+        if gamma == "last":
+            value = self._records[-1].gamma
+        elif isinstance(gamma, str) or not gamma >= 0.0:
+            msg = f"gamma is {gamma!r}; 'last', 'each' or a number from 0 on is expected"
+            raise ValueError(msg)
+        else:
+            value = float(gamma)
+        return tuple(
+            replace(record, nrc3=HeadAlignment(gram, self.target_covariance).nrc3(value))
+            for record, gram in zip(self._records, self._head_grams, strict=True)
+        )
+
+    def nrc3_curve(self, points: int = 200) -> tuple[FloatArray, FloatArray]:
+        """NRC3 of the last W against gamma.
+
+        Returns
+        -------
+        gammas, values : (points,) float64 arrays
+            Over [0, lambda_min]; the values are NaN for n = 1.
+
+        Raises
+        ------
+        ValueError
+            Nothing was measured yet.
+        """
+        self._require_records()
+        alignment = HeadAlignment(self._head_grams[-1], self.target_covariance)
+        gammas = np.linspace(0.0, float(alignment.eigenvalues[-1]), points)
+        return gammas, alignment.nrc3_curve(gammas)
+
+    def _require_records(self) -> None:
+        if not self._records:
+            msg = "nothing was measured yet; the history is empty"
+            raise ValueError(msg)
+
+    # ---- files ----
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and strings: everything that `load` needs."""
+        return {
+            "kind": KIND,
+            "name": self.name,
+            "convention": self.convention,
+            "n": self.n,
+            "records": [record.scalars() | {"step": record.step} for record in self._records],
+            "explained_variance_ratio": [list(record.explained_variance_ratio) for record in self._records],
+            "replayed_nrc3": [record.nrc3 for record in self.records()],
+            "target_covariance": self.target_covariance.tolist(),
+            "head_grams": [gram.tolist() for gram in self._head_grams],
+        }
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The history as JSON text (NaN becomes null), also written to `path` if one is given.
+
+        ``records`` hold the NRC3 of each step's own gamma, ``replayed_nrc3`` that of the last.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        text = json.dumps(without_nan(self.to_dict()), indent=1)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    def to_csv(self, path: str | Path, gamma: str | float = "last") -> None:
+        """Write a line for each record: step and all scalars, NRC3 for `gamma` as in `records`.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        ValueError
+            As `records`.
+        """
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer: csv.DictWriter[str] | None = None
+            for record in self.records(gamma):
+                row = {"step": record.step} | record.scalars()
+                if writer is None:
+                    writer = csv.DictWriter(file, list(row))
+                    writer.writeheader()
+                writer.writerow(row)
+
+    @classmethod
+    def load(cls, path: str | Path) -> History:
+        """Read a history that `to_json` wrote.
+
+        Raises
+        ------
+        OSError
+            The file is missing.
+        ValueError
+            It holds something else.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            msg = f"{path} is no JSON file: {error}"
+            raise ValueError(msg) from error
+        return cls.from_dict(values, str(path))
+
+    @classmethod
+    def from_dict(cls, values: Any, name: str = "the mapping") -> History:
+        """A history from what `to_dict` gives.
+
+        Raises
+        ------
+        ValueError
+            It holds something else.
+        """
+        if not isinstance(values, dict) or values.get("kind") != KIND:
+            msg = f"{name} holds no history; a file that History.to_json has written is expected"
+            raise ValueError(msg)
+        if not isinstance(values.get("n"), int):
+            msg = f"{name} has n = {values.get('n')!r}; a number of targets is expected"
+            raise ValueError(msg)
+        history = cls(values["name"], values["convention"])
+        history.n = values["n"]
+        history.target_covariance = np.array(values["target_covariance"], dtype=np.float64)
+        history._head_grams = [np.array(gram, dtype=np.float64) for gram in values["head_grams"]]
+        for row, shares in zip(values["records"], values["explained_variance_ratio"], strict=True):
+            numbers: dict[str, Any] = {key: NAN if value is None else value for key, value in row.items()}
+            history._records.append(Record(explained_variance_ratio=_numbers(shares), **numbers))
+        return history
+
+    def plot(self, gamma: str | float = "last") -> Any:
+        """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.panels.plot_history`.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        ValueError
+            Nothing was measured yet.
+        """
+        from nrc_fast.reports.plots.panels import plot_history
+
+        self._require_records()
+        return plot_history(self, gamma)
+
+
+def _whole(step: Any) -> int:
+    """A step of any library's kind of integer."""
+    try:
+        return index(step)
+    except TypeError as error:
+        msg = f"step is {step!r}; a whole number is expected"
+        raise TypeError(msg) from error
+
+
+def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(NAN if value is None else value for value in values)

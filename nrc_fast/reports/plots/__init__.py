@@ -1,0 +1,1 @@
+"""Figures of reports, histories, layers and forecasts."""

@@ -1,0 +1,281 @@
+"""Columns of parquet files: one column of lists, or many columns of numbers."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Generator
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.kernels.rows import Rows
+from nrc_fast.sources.stored import Wanted, import_library, matching, matrix_shape, natural_order, reading, stored_name
+from nrc_fast.sources.table import FileStamp, Table, storage_dtype
+
+__all__ = ["open_parquet"]
+
+ARROW_DTYPES = {"double": "float64", "float": "float32", "halffloat": "float16"}
+# Decoded at a time beside the rows that are asked for, and read ahead for each column.
+BATCH_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 16
+# What writers put into a page of a column, and into its dictionary, unless they are told otherwise. Each column has one
+# page as it is stored, one decoded, and a dictionary; a batch its values and levels, and buffers of twice their size.
+PAGE_BYTES = 1 << 20
+PAGES, BATCHES = 3, 5
+
+
+def open_parquet(path: Path, wanted: Wanted) -> Table:
+    """A column of lists that have one length, or columns of numbers side by side.
+
+    The key is the name of a column, or a pattern: the columns that match it in natural order. Without a key it is the
+    only column of lists, else all float columns. Pages are decoded in order, with bounded memory; a read elsewhere
+    starts at the first row of a row group. bfloat16 is unknown to parquet.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The columns are missing or ambiguous, or hold other things than floats.
+    OSError
+        The file is missing, damaged or truncated.
+    """
+    parquet = import_library("pyarrow.parquet", "parquet")
+    stamp = FileStamp(path)
+    with reading(path), parquet.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+        sizes = [group.num_rows for group in groups]
+        page_bytes = _largest_page(max(groups, key=lambda group: group.num_rows, default=None))
+    columns, is_side_by_side = _columns(path, schema, wanted)
+    name = stored_name(path, wanted.key or (None if is_side_by_side else columns[0]))
+    dtype = _common_dtype(path, schema, columns)
+    if is_side_by_side:
+        shape: tuple[int, ...] = (sum(sizes), len(columns))
+    else:
+        kind = schema.field(columns[0]).type
+        shape = (sum(sizes), *_list_length(stamp, name, columns[0], kind, sum(sizes)))
+    count, width = matrix_shape(name, shape, dtype, wanted.role)
+    return _ColumnsTable(stamp, name, columns, (count, width), dtype, sizes, page_bytes)
+
+
+def _largest_page(group: Any) -> int:
+    """Bytes of a decoded page at most: what a column of a row group takes, or what writers put into one."""
+    if group is None:
+        return 0
+    largest = max((group.column(index).total_uncompressed_size for index in range(group.num_columns)), default=0)
+    return min(int(largest), PAGE_BYTES)
+
+
+def _columns(path: Path, schema: Any, wanted: Wanted) -> tuple[list[str], bool]:
+    """Names of the columns that are meant, and whether they are columns of the matrix rather than one of lists."""
+    names = [name for name in schema.names if wanted.excluded is None or not matching([name], wanted.excluded)]
+    if wanted.key is not None:
+        found = matching(schema.names, wanted.key)
+        lists = [name for name in found if _is_list(schema, name)]
+        if not found or (lists and len(found) > 1):
+            problem = f"has no column {wanted.key!r}" if not found else f"has lists in {', '.join(lists)}; name one"
+            raise ValueError(_explained(path, schema, problem))
+        # A pattern means a matrix, even if it is one column wide.
+        return found, not lists and (found != [wanted.key])
+    lists = [name for name in names if _is_list(schema, name)]
+    if len(lists) == 1:
+        return lists, False
+    floats = [name for name in names if str(schema.field(name).type) in ARROW_DTYPES]
+    if lists or not floats:
+        problem = f"has {len(lists)} columns of lists; name one with key=" if lists else "has no column of floats"
+        raise ValueError(_explained(path, schema, problem))
+    return sorted(floats, key=natural_order), True
+
+
+def _explained(path: Path, schema: Any, problem: str) -> str:
+    return f"{path} {problem}. Its columns are " + ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+def _is_list(schema: Any, name: str) -> bool:
+    kind = str(schema.field(name).type)
+    return kind.startswith(("list<", "large_list<", "fixed_size_list<"))
+
+
+def _common_dtype(path: Path, schema: Any, columns: list[str]) -> str:
+    found: dict[str, str] = {}
+    for name in columns:
+        kind = schema.field(name).type
+        text = str(kind.value_type if _is_list(schema, name) else kind)
+        found.setdefault(ARROW_DTYPES.get(text, text), name)
+    if len(found) > 1:
+        texts = ", ".join(f"{name} is {dtype}" for dtype, name in found.items())
+        msg = f"the columns of {path} differ in their dtypes: {texts}; name those that belong together with key="
+        raise TypeError(msg)
+    return next(iter(found))
+
+
+def _list_length(stamp: FileStamp, name: str, column: str, kind: Any, count: int) -> tuple[int, ...]:
+    if hasattr(kind, "list_size"):
+        return (kind.list_size,)
+    if not hasattr(kind, "value_type"):
+        return ()
+    if count == 0:
+        msg = f"{name} has no rows, and its type does not say how long its lists are"
+        raise ValueError(msg)
+    with reading(name), _file(stamp) as file:
+        first = next(file.iter_batches(batch_size=1, columns=[column])).column(column)[0].as_py()
+    if first is None:
+        msg = f"row 0 of {name} is null"
+        raise ValueError(msg)
+    return (len(first),)
+
+
+def _file(stamp: FileStamp) -> Any:
+    parquet = import_library("pyarrow.parquet", "parquet")
+    # Without a buffer whole row groups would be read into memory. Checksums of pages are optional in the format.
+    return parquet.ParquetFile(stamp.path, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
+
+
+class _ColumnsTable(Table):
+    """Columns of a parquet file, decoded in order. The file is open between the first row that is read and the last."""
+
+    def __init__(
+        self,
+        stamp: FileStamp,
+        name: str,
+        fields: list[str],
+        shape: tuple[int, int],
+        dtype: str,
+        sizes: list[int],
+        page_bytes: int,
+    ) -> None:
+        self.stamp = stamp
+        self.name = name
+        self.count, self.columns = shape
+        self.dtype = dtype
+        self._fields = fields
+        self._page_bytes = page_bytes
+        self._starts = [0, *accumulate(sizes)][:-1]
+        self._batches: Generator[np.ndarray[Any, Any], None, None] | None = None
+        self._held = self._nothing()
+        self._at = 0  # row that comes next
+        self._lock = Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """Batches, and pages of every column: many columns side by side take much."""
+        batch = min(BATCH_BYTES, self.count * self.row_bytes)
+        return BATCHES * batch + len(self._fields) * (min(BUFFER_BYTES, self._page_bytes) + PAGES * self._page_bytes)
+
+    def read(self, first: int, last: int) -> Rows:
+        """Rows `first` to `last` in memory.
+
+        Raises
+        ------
+        OSError
+            The file has changed or is damaged.
+        ValueError
+            A value is null, or a list has another length; the message names the row.
+        """
+        self.stamp.check()
+        out = np.empty((last - first, self.columns), storage_dtype(self.dtype))
+        with self._lock:
+            try:
+                self._go_to(first)
+                self._take(out)
+            except BaseException:
+                self._close()
+                raise
+            if self._at == self.count:
+                self._close()
+        return Rows(self.name, out, self.dtype)
+
+    def fingerprint(self) -> list[Any]:
+        """Path, size, time and columns."""
+        return [*self.stamp.fingerprint(), self._fields, self.count, self.columns, self.dtype]
+
+    def _go_to(self, row: int) -> None:
+        group = bisect_right(self._starts, row) - 1
+        if self._batches is None or row < self._at or self._starts[group] > self._at:
+            self._close()
+            self._at = self._starts[group] if self._starts else 0
+            self._batches = self._decoded(group)
+        while self._at < row:
+            self._next(row - self._at)
+
+    def _take(self, out: np.ndarray[Any, Any]) -> None:
+        done = 0
+        while done < len(out):
+            part = self._next(len(out) - done)
+            out[done : done + len(part)] = part
+            done += len(part)
+
+    def _next(self, most: int) -> np.ndarray[Any, Any]:
+        """At most so many of the rows that come next."""
+        while len(self._held) == 0:
+            assert self._batches is not None
+            self._held = self._nothing()  # its memory is free before the next batch is decoded
+            self._held = next(self._batches)
+        part, self._held = self._held[:most], self._held[most:]
+        self._at += len(part)
+        return part
+
+    def _decoded(self, group: int) -> Generator[np.ndarray[Any, Any], None, None]:
+        row = self._starts[group]
+        with reading(f"row {row} of {self.name}"):
+            file = _file(self.stamp)
+        with file:
+            batches = file.iter_batches(
+                batch_size=max(1, BATCH_BYTES // self.row_bytes),
+                row_groups=range(group, len(self._starts)),
+                columns=self._fields,
+                use_threads=False,
+            )
+            while row < self.count:
+                with reading(f"row {row} of {self.name}"):
+                    batch = next(batches)
+                    columns = [batch.column(name) for name in self._fields]
+                fault = _first_fault(columns, self.columns)
+                good = len(batch) if fault is None else fault[0]
+                yield _matrix([column.slice(0, good) for column in columns], self.columns)
+                if fault is not None:
+                    msg = f"row {row + good} of {self.name} {fault[1]}"
+                    raise ValueError(msg)
+                row += good
+
+    def _close(self) -> None:
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+        self._held = self._nothing()
+
+    def _nothing(self) -> np.ndarray[Any, Any]:
+        return np.empty((0, self.columns), storage_dtype(self.dtype))
+
+
+def _matrix(columns: list[Any], width: int) -> np.ndarray[Any, Any]:
+    if not hasattr(columns[0], "flatten"):
+        return np.stack([column.to_numpy() for column in columns], axis=1)
+    (lists,) = columns
+    matrix: np.ndarray[Any, Any] = lists.flatten().to_numpy().reshape(len(lists), width)
+    return matrix
+
+
+def _first_fault(columns: list[Any], width: int) -> tuple[int, str] | None:
+    """The first row of a batch that is no row of the matrix, and why."""
+    null = "is null or holds a null; drop such rows or fill them in"
+    faults = [(_first_null(column), null) for column in columns if column.null_count]
+    if hasattr(columns[0], "flatten"):
+        (lists,) = columns
+        values = lists.flatten()
+        if values.null_count:
+            parents = import_library("pyarrow.compute", "parquet").list_parent_indices(lists)
+            faults.append((parents[_first_null(values)].as_py(), null))
+        if hasattr(lists, "offsets"):
+            lengths = np.diff(lists.offsets.to_numpy())
+            row = int(np.argmax(lengths != width))
+            if lengths[row] != width:
+                faults.append((row, f"has {lengths[row]} values; {width} are expected, as in row 0"))
+    # The first reason of several for the same row: a null has no length, and is named as a null.
+    return min(faults, key=lambda fault: fault[0], default=None)
+
+
+def _first_null(values: Any) -> int:
+    return int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))

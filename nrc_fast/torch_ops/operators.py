@@ -1,0 +1,283 @@
+"""The ``nrc_fast::`` operators of torch: schemas, kernels, fakes (shapes without values), gradients.
+
+`torch_ops` documents them. Kernels run on any device that `kernels` can compute on. Gradients are operators too, so
+that torch.compile need not look into them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nrc_fast.base.libraries import require_library
+from nrc_fast.base.linalg import FloatArray, row_space, row_space_and_inverse
+from nrc_fast.kernels import calls
+from nrc_fast.kernels.cuda.device import is_on_device, on_host, tensor_device
+from nrc_fast.kernels.cuda.rows import DeviceRows, rows_in_place
+from nrc_fast.kernels.results import Basis
+from nrc_fast.kernels.rows import Rows, as_matrix, as_rows
+from nrc_fast.measurement import components
+from nrc_fast.passes.begin import begin_reading
+from nrc_fast.passes.runs import gather
+from nrc_fast.torch_ops.device import LARGEST_ENERGY, SMALLEST_ENERGY, gram_on_device, residuals_on_device
+from nrc_fast.torch_ops.gradients import gram_gradients, residual_gradients
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+torch = require_library("torch", "torch")
+
+__all__: list[str] = []
+
+# ---- checks, for kernels and fakes ----
+
+
+def _require_shapes(features: Tensor, shift: Tensor | None, basis: Tensor | None = None) -> None:
+    if features.dim() != 2 or features.shape[1] == 0:
+        msg = f"features has shape {tuple(features.shape)}; a matrix with one row per sample is expected"
+        raise ValueError(msg)
+    d = features.shape[1]
+    for name, tensor, axes in (("shift", shift, 1), ("basis", basis, 2)):
+        if tensor is not None and (tensor.dim() != axes or tensor.shape[-1] != d):
+            expected = f"({d},)" if axes == 1 else f"(k, {d})"
+            msg = f"{name} has shape {tuple(tensor.shape)}; {expected} is expected, as features have {d} columns"
+            raise ValueError(msg)
+
+
+def _require_no_tangents(*tensors: Tensor | None) -> None:
+    """Forward-mode derivatives would be lost without a word: torch gives kernels the dual tensors."""
+    unpack = torch.autograd.forward_ad.unpack_dual
+    if any(tensor is not None and unpack(tensor).tangent is not None for tensor in tensors):
+        msg = "nrc_fast operators have no forward-mode derivatives; use reverse mode (backward, torch.autograd.grad)"
+        raise NotImplementedError(msg)
+
+
+def _require_rows_rule(rows: str) -> None:
+    if rows not in ("unit", "raw"):
+        msg = f"rows is {rows!r}; 'unit' or 'raw' is expected"
+        raise ValueError(msg)
+
+
+def _require_components(features: Tensor, n: int) -> None:
+    if not 1 <= n <= features.shape[1]:
+        msg = f"n is {n}; it must lie between 1 and d = {features.shape[1]}, the number of features"
+        raise ValueError(msg)
+
+
+def _matrix(small: Tensor, name: str, *, vector_is_column: bool = False) -> FloatArray:
+    """`rows.as_matrix`; what is small is worked on by the host, wherever it lies."""
+    return as_matrix(on_host(small), name, vector_is_column=vector_is_column)[0]
+
+
+def _vector(shift: Tensor | None) -> FloatArray | None:
+    return None if shift is None else _matrix(shift, "shift", vector_is_column=True)[:, 0]
+
+
+def _tensor(array: FloatArray, like: Tensor) -> Tensor:
+    tensor: Tensor = tensor_device(like).place(array) if is_on_device(like) else torch.from_numpy(array)
+    return tensor
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    tensor: Tensor = like.new_empty(shape, dtype=torch.float64)
+    return tensor
+
+
+# ---- kernels and fakes ----
+
+
+def _gram(
+    features: Tensor, shift: Tensor | None = None, *, unit_rows: bool = False, precision: str = "high"
+) -> tuple[Tensor, Tensor]:
+    _require_shapes(features, shift)
+    _require_no_tangents(features, shift)
+    calls.require_precision(precision)
+    rows, unit = rows_in_place(features, "features"), "shifted" if unit_rows else None
+    if isinstance(rows, DeviceRows):
+        return gram_on_device(rows, shift, unit_rows=unit_rows, precision=precision)
+    sums = calls.gram(rows, shift=_vector(shift), plain=not unit_rows, unit=unit, precision=precision)
+    lower = sums.unit_gram if unit_rows else sums.gram
+    return _tensor(lower + np.tril(lower, -1).T, features), _tensor(sums.column_sums, features)
+
+
+def _gram_fake(
+    features: Tensor, shift: Tensor | None = None, *, unit_rows: bool = False, precision: str = "high"
+) -> tuple[Tensor, Tensor]:
+    del unit_rows
+    _require_shapes(features, shift)
+    calls.require_precision(precision)
+    d = features.shape[1]
+    return _empty(features, d, d), _empty(features, d)
+
+
+def _gram_backward(
+    grad_gram: Tensor, grad_sums: Tensor, features: Tensor, shift: Tensor | None, unit_rows: bool
+) -> tuple[Tensor, Tensor]:
+    return gram_gradients(grad_gram, grad_sums, features, shift, unit_rows=unit_rows)
+
+
+def _gram_backward_fake(
+    grad_gram: Tensor, grad_sums: Tensor, features: Tensor, shift: Tensor | None, unit_rows: bool
+) -> tuple[Tensor, Tensor]:
+    del grad_gram, grad_sums, shift, unit_rows
+    return features.new_empty(features.shape), _empty(features, features.shape[1])
+
+
+def _residual(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, rows: str = "unit") -> Tensor:
+    _require_shapes(features, shift, basis)
+    _require_no_tangents(features, shift, basis)
+    _require_rows_rule(rows)
+    vectors = row_space(_matrix(basis, "basis")).basis
+    matrix = rows_in_place(features, "features")
+    if isinstance(matrix, DeviceRows):
+        return residuals_on_device(matrix, vectors, shift, unit_rows=rows == "unit")
+    offset = _vector(shift)
+    residuals, energies = _row_sums(matrix, Basis(vectors, offset, per_row=True))
+    if rows == "raw":
+        return _tensor(residuals, features)
+    in_range = (energies > SMALLEST_ENERGY) & (energies < LARGEST_ENERGY)
+    shares = np.divide(residuals, energies, out=np.zeros_like(energies), where=in_range)
+    if not in_range.all():
+        shares[~in_range] = _extreme_shares(matrix.take(~in_range), vectors, offset)
+    return _tensor(shares, features)
+
+
+def _row_sums(rows: Rows, basis: Basis) -> tuple[FloatArray, FloatArray]:
+    """Squared residual and energy of each row."""
+    (sums,) = calls.residual(rows, [basis], double_precision=True)
+    assert sums.row_residuals is not None
+    assert sums.row_energies is not None
+    return sums.row_residuals, sums.row_energies
+
+
+def _extreme_shares(rows: Rows, vectors: FloatArray, shift: FloatArray | None) -> FloatArray:
+    """Residuals of unit rows whose squares over- or underflow; 0 for zero rows."""
+    shifted = rows.to_float64() if shift is None else rows.to_float64() - shift
+    peaks = np.abs(shifted).max(axis=1, keepdims=True)
+    scaled = shifted / np.where(peaks > 0.0, peaks, 1.0)
+    residuals, energies = _row_sums(as_rows(scaled, "features"), Basis(vectors, per_row=True))
+    return residuals / np.where(energies > 0.0, energies, 1.0)
+
+
+def _residual_fake(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, rows: str = "unit") -> Tensor:
+    _require_shapes(features, shift, basis)
+    _require_rows_rule(rows)
+    return _empty(features, features.shape[0])
+
+
+def _residual_backward(
+    grad: Tensor, features: Tensor, basis: Tensor, shift: Tensor | None, rows: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    space, inverse = (_tensor(part, features) for part in row_space_and_inverse(_matrix(basis, "basis")))
+    gradients = residual_gradients(grad, features, space, inverse, shift, unit_rows=rows == "unit")
+    return gradients[0], gradients[1].to(basis.dtype), gradients[2]
+
+
+def _residual_backward_fake(
+    grad: Tensor, features: Tensor, basis: Tensor, shift: Tensor | None, rows: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    del grad, shift, rows
+    return features.new_empty(features.shape), basis.new_empty(basis.shape), _empty(features, features.shape[1])
+
+
+def _principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tensor:
+    _require_shapes(features, None)
+    _require_components(features, n)
+    reading = begin_reading(features, progress=False)
+    found = components.principal_basis(reading, gather(reading), n, centered=centered).vectors
+    basis = np.zeros((n, features.shape[1]))
+    basis[: len(found)] = found
+    return _tensor(basis, features)
+
+
+def _principal_basis_fake(features: Tensor, n: int, *, centered: bool = True) -> Tensor:
+    del centered
+    _require_shapes(features, None)
+    _require_components(features, n)
+    return _empty(features, n, features.shape[1])
+
+
+# ---- gradients ----
+
+
+def _save_gram(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: Any) -> None:
+    del output
+    ctx.save_for_backward(*inputs)
+    ctx.unit_rows = keyword_only_inputs["unit_rows"]
+
+
+def _differentiate_gram(ctx: Any, grad_gram: Tensor, grad_sums: Tensor) -> tuple[Tensor | None, ...]:
+    features, shift = ctx.saved_tensors
+    grad_features, grad_shift = torch.ops.nrc_fast.gram_backward(grad_gram, grad_sums, features, shift, ctx.unit_rows)
+    return grad_features, None if shift is None else grad_shift.to(shift.dtype)
+
+
+def _save_residual(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: Any) -> None:
+    del output
+    ctx.save_for_backward(*inputs)
+    ctx.rows = keyword_only_inputs["rows"]
+
+
+def _differentiate_residual(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    features, basis, shift = ctx.saved_tensors
+    gradients = torch.ops.nrc_fast.residual_backward(grad, features, basis, shift, ctx.rows)
+    return gradients[0], gradients[1], None if shift is None else gradients[2].to(shift.dtype)
+
+
+def _refuse_second_derivatives(ctx: Any, *grads: Tensor) -> None:
+    del ctx, grads
+    msg = "gradients of nrc_fast operators cannot be differentiated again; leave create_graph=False"
+    raise NotImplementedError(msg)
+
+
+def _refuse_gradient_of_components(ctx: Any, *grads: Tensor) -> None:
+    del ctx, grads
+    msg = "principal components have no gradient here; give features.detach() to nrc_fast::principal_basis"
+    raise NotImplementedError(msg)
+
+
+def _refuse_transforms(*arguments: Any, **options: Any) -> None:
+    del arguments, options
+    msg = "nrc_fast operators have no rules for torch.vmap and torch.func; use a loop, or backward, instead"
+    raise NotImplementedError(msg)
+
+
+# ---- registration ----
+
+_library = torch.library.Library("nrc_fast", "DEF")
+
+
+def _register(schema: str, kernel: Any, fake: Any, differentiate: Any, save: Any = None) -> None:
+    """Define an operator; `torch.library.custom_op` would double the cost of a call."""
+    name = schema.partition("(")[0]
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(name, kernel, "CompositeExplicitAutograd")
+    # Without this torch.vmap loops with a warning, and torch.func.jvp gives a tangent of 0.
+    _library.impl(name, _refuse_transforms, "FuncTorchDynamicLayerFrontMode")
+    torch.library.register_fake(f"nrc_fast::{name}", fake, lib=_library)
+    torch.library.register_autograd(f"nrc_fast::{name}", differentiate, setup_context=save, lib=_library)
+
+
+_register(
+    'gram(Tensor features, Tensor? shift=None, *, bool unit_rows=False, str precision="high") -> (Tensor, Tensor)',
+    *(_gram, _gram_fake, _differentiate_gram, _save_gram),
+)
+_register(
+    "gram_backward(Tensor grad_gram, Tensor grad_sums, Tensor features, Tensor? shift, bool unit_rows)"
+    " -> (Tensor, Tensor)",
+    *(_gram_backward, _gram_backward_fake, _refuse_second_derivatives),
+)
+_register(
+    'residual(Tensor features, Tensor basis, Tensor? shift=None, *, str rows="unit") -> Tensor',
+    *(_residual, _residual_fake, _differentiate_residual, _save_residual),
+)
+_register(
+    "residual_backward(Tensor grad, Tensor features, Tensor basis, Tensor? shift, str rows)"
+    " -> (Tensor, Tensor, Tensor)",
+    *(_residual_backward, _residual_backward_fake, _refuse_second_derivatives),
+)
+_register(
+    "principal_basis(Tensor features, int n, *, bool centered=True) -> Tensor",
+    *(_principal_basis, _principal_basis_fake, _refuse_gradient_of_components),
+)

@@ -1,0 +1,201 @@
+"""Running a model over a loader without leaving a trace: modes, gradients and random states are as before."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.libraries import require_library
+
+__all__ = [
+    "WRAPPERS",
+    "current_evaluation",
+    "evaluating",
+    "require_module",
+    "run_model",
+    "runnable",
+    "split_batch",
+    "unwrapped",
+]
+
+# How batches that are mappings call their targets, in the order in which they are looked for.
+TARGET_KEYS = ("labels", "label", "targets", "target", "y")
+# How torch.compile and FullyShardedDataParallel call what they wrap, in names of modules.
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module")
+
+
+def require_module(model: Any) -> None:
+    """Check that a model is one of torch.
+
+    Raises
+    ------
+    TypeError
+        It is something else.
+    """
+    if not isinstance(model, require_library("torch", "torch").nn.Module):
+        msg = f"model is a {type(model).__name__}; a torch.nn.Module is expected"
+        raise TypeError(msg)
+
+
+def unwrapped(model: Any) -> Any:
+    """The model itself, without what DistributedDataParallel, FullyShardedDataParallel or torch.compile put around it.
+
+    A model of one's own that has a submodule called ``module`` is not taken for a wrapper.
+    """
+    torch = require_library("torch", "torch")
+    wrappers: tuple[type, ...] = (torch.nn.DataParallel,)
+    if torch.distributed.is_available():
+        wrappers += (torch.nn.parallel.DistributedDataParallel,)
+    while True:
+        if hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        elif hasattr(model, "_fsdp_wrapped_module"):
+            model = model._fsdp_wrapped_module
+        elif isinstance(model, wrappers):
+            model = getattr(model, "module")  # noqa: B009 - mypy knows no common base of the wrappers
+        else:
+            return model
+
+
+def runnable(model: Any) -> Any:
+    """What an evaluation calls: inside DistributedDataParallel, whose forward pass waits for the other processes."""
+    torch = require_library("torch", "torch")
+    parallel = torch.nn.parallel.DistributedDataParallel if torch.distributed.is_available() else ()
+    while isinstance(model, parallel):
+        model = model.module
+    return model
+
+
+def split_batch(batch: Any) -> tuple[Any, Any]:
+    """Inputs and targets of a batch of a loader.
+
+    Parameters
+    ----------
+    batch : pair of inputs and targets, or mapping
+        A mapping holds its targets under "labels", "label", "targets", "target" or "y".
+
+    Returns
+    -------
+    inputs, targets
+        Of a mapping the inputs are what is left of it.
+
+    Raises
+    ------
+    TypeError
+        The batch is neither.
+
+    Examples
+    --------
+    >>> split_batch({"pixels": 1, "labels": 2})
+    ({'pixels': 1}, 2)
+    """
+    if isinstance(batch, Mapping):
+        key = next((name for name in TARGET_KEYS if name in batch), None)
+        if key is not None:
+            return {name: value for name, value in batch.items() if name != key}, batch[key]
+        found = f"a mapping with {', '.join(map(str, batch))}"
+    elif isinstance(batch, (tuple, list)) and len(batch) == 2:
+        return batch[0], batch[1]
+    else:
+        found = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
+    msg = (
+        f"a batch is {found}; pairs of inputs and targets, or mappings with one of {', '.join(TARGET_KEYS)}, are "
+        "expected. Give split=, which takes a batch and returns what the model is called with, and the targets"
+    )
+    raise TypeError(msg)
+
+
+def run_model(model: Any, inputs: Any) -> Any:
+    """Call a model: with the parts of a mapping as keywords, those of a tuple or list as arguments.
+
+    Examples
+    --------
+    >>> run_model(lambda a, b: a - b, {"b": 1, "a": 3}), run_model(abs, -2)
+    (2, 2)
+    """
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+_EVALUATION: ContextVar[object] = ContextVar("evaluation", default=None)
+
+
+def current_evaluation() -> object:
+    """The evaluation in whose `evaluating` block this is called; None outside of one."""
+    return _EVALUATION.get()
+
+
+@contextmanager
+def evaluating(model: Any, loader: Any = None) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every module's mode and every random state is as it was.
+
+    Watches that were begun outside do not see the forward passes inside.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    loader : iterable, optional
+        Iterating a DataLoader draws from torch's random state or from the loader's own ``generator``, even where
+        nothing is shuffled: both are put back, and so are those of numpy and of Python's random. The workers of one
+        with ``persistent_workers`` are left to the loop that they work for.
+    """
+    torch = require_library("torch", "torch")
+    modes = [(module, module.training) for module in model.modules()]
+    restore = _random_states(torch, loader)
+    # A compiled model does not see hooks that were added after its first call.
+    set_stance = getattr(torch.compiler, "set_stance", None)
+    model.eval()
+    token = _EVALUATION.set(object())
+    try:
+        with _own_workers(loader), torch.no_grad(), nullcontext() if set_stance is None else set_stance("force_eager"):
+            yield
+    finally:
+        _EVALUATION.reset(token)
+        for module, training in modes:
+            module.training = training
+        restore()
+
+
+@contextmanager
+def _own_workers(loader: Any) -> Iterator[None]:
+    """Keep the iterator of a DataLoader with persistent workers from being started again.
+
+    There is only one of it: a training loop in the middle of its epoch would go on from the loader's end.
+    """
+    if not getattr(loader, "persistent_workers", False) or not hasattr(loader, "_iterator"):
+        yield
+        return
+    iterator, loader._iterator = loader._iterator, None
+    try:
+        yield
+    finally:
+        loader._iterator = iterator
+
+
+def _random_states(torch: Any, loader: Any) -> Callable[[], None]:
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 - that of the user
+    # Asking for the states of the cards would start a CUDA context where there is none yet.
+    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    owners = (loader, getattr(loader, "sampler", None))
+    generators = [
+        (generator, generator.get_state())
+        for generator in (getattr(owner, "generator", None) for owner in owners)
+        if isinstance(generator, torch.Generator)
+    ]
+
+    def restore() -> None:
+        torch.set_rng_state(states[0])
+        if cards is not None:
+            torch.cuda.set_rng_state_all(cards)
+        np.random.set_state(states[1])  # noqa: NPY002
+        random.setstate(states[2])
+        for generator, state in generators:
+            generator.set_state(state)
+
+    return restore

@@ -1,0 +1,177 @@
+"""What a watched layer calls before it runs: compiled graphs hold it as an operator, copies of the layer not at all."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+from nrc_fast.base.libraries import require_library
+
+__all__ = ["ArgumentHook", "Hook", "LayerHook"]
+
+_NUMBERS = itertools.count()
+_HOOKS: WeakValueDictionary[int, Hook] = WeakValueDictionary()
+
+
+class NoHook:
+    """What copies of a module have, in memory or in a file: it does nothing."""
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called by the module."""
+
+
+class Hook(NoHook, ABC):
+    """A forward pre-hook with keywords, which hands on a tensor that a module is called with.
+
+    A compiled graph holds it as one operator: what the compiler fuses, and the random numbers that it draws, are those
+    of the model.
+
+    Parameters
+    ----------
+    take : callable
+        Is given the tensor in every pass of a compiled graph, detached.
+    """
+
+    def __init__(self, take: Callable[[Any], None]) -> None:
+        torch = require_library("torch", "torch")
+        self._is_compiling = torch.compiler.is_compiling
+        # Dynamo must neither trace into the kernels nor guard on the counters.
+        self._take = torch.compiler.disable(take)
+        self._number = next(_NUMBERS)
+        _register_operator()
+        self._witness = torch.zeros(1, dtype=torch.int64, device="cpu")
+        _HOOKS[self._number] = self
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called by the module."""
+        # In every pass, read or not, and by then out of the cache: each call and each import counts.
+        if not self._is_compiling():
+            self._run(module, args, kwargs)
+            return
+        import torch
+
+        if not getattr(torch.compiler, "is_exporting", bool)():  # what is exported is a copy
+            tensor = self._tensor(torch, args, kwargs)
+            if tensor is None:
+                self._go_without(module, args, kwargs)
+            else:
+                torch.ops.nrc_fast.watched(tensor.detach(), self._witness, self._number)
+
+    def follow(self, other: Hook) -> None:
+        """Stay behind another hook in compiled graphs, which may move operators that do not change the same tensor."""
+        self._witness = other._witness
+
+    @abstractmethod
+    def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called in passes that run eagerly."""
+
+    @abstractmethod
+    def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What is handed on, or None."""
+
+    @abstractmethod
+    def _go_without(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Called in compiled graphs, which break there, where there is no tensor."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoHook:
+        return NoHook()
+
+    def __reduce__(self) -> tuple[type[NoHook], tuple[()]]:
+        return NoHook, ()
+
+
+class LayerHook(Hook):
+    """For the first tensor that a layer is given, or None.
+
+    Parameters
+    ----------
+    is_due : callable
+        Called in every pass that runs eagerly: whether `read` is to be. It stays out of compilers' way by being
+        short, as to be called behind their back takes as long as all the rest.
+    read : callable
+        Is given the tensor of a pass that is due.
+    take : callable
+        As in `Hook`, of passes that are due or not.
+    """
+
+    def __init__(self, is_due: Callable[[], bool], read: Callable[[Any], None], take: Callable[[Any], None]) -> None:
+        super().__init__(take)
+        torch = require_library("torch", "torch")
+        self._is_due = is_due
+        self._read = read
+        # Where no compiler looks at frames there is none to be kept out; a torch that does not tell has one.
+        self._active_compiler = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", object)
+        self._read_unseen = torch.compiler.disable(read)
+
+    def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        del module
+        if self._is_due():
+            import torch
+
+            read = self._read if self._active_compiler() is None else self._read_unseen
+            read(self._tensor(torch, args, kwargs))
+
+    def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, torch.Tensor):
+                return value
+        return None
+
+    def _go_without(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        del module, args, kwargs
+        self._take(None)
+
+
+class ArgumentHook(Hook):
+    """For one argument of a module.
+
+    Parameters
+    ----------
+    name : str
+    parameters : sequence of str
+        Names of the module's arguments, in their order.
+    called : callable
+        Is given the module, its arguments and its keywords in passes that run eagerly, and in compiled graphs where
+        the module is called without that argument, or it is no tensor.
+    take : callable
+        As in `Hook`.
+    """
+
+    def __init__(
+        self, name: str, parameters: Sequence[str], called: Callable[..., None], take: Callable[[Any], None]
+    ) -> None:
+        super().__init__(take)
+        self._called = require_library("torch", "torch").compiler.disable(called)
+        self._name, self._parameters = name, tuple(parameters)
+
+    def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._called(module, args, kwargs)
+
+    def _go_without(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._called(module, args, kwargs)
+
+    def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        value = (dict(zip(self._parameters, args, strict=False)) | dict(kwargs)).get(self._name)
+        return value if isinstance(value, torch.Tensor) else None
+
+
+@functools.cache
+def _register_operator() -> None:
+    """``nrc_fast::watched``: hands a tensor to the hook of a number; no result, and so no gradient."""
+    import torch
+
+    # A compiler drops operators without results, unless something is said to change.
+    schema = "(Tensor values, Tensor(a!) witness, int number) -> ()"
+
+    @torch.library.custom_op("nrc_fast::watched", mutates_args=("witness",), schema=schema)
+    def watched(values: Any, witness: Any, number: int) -> None:
+        del witness
+        hook = _HOOKS.get(number)
+        if hook is not None:
+            hook._take(values)
+
+    watched.register_fake(lambda *_: None)

@@ -1,0 +1,168 @@
+"""Gradient descent on the unconstrained feature model (UFM), exactly, at a cost independent of the samples.
+
+Full-batch descent keeps the features a linear image of ``Z = [H0, Y, 1]``: ``H_t = Z T_t^T`` with T_t (d, d + n + 1)
+and T_0 = [I 0 0]. Every gradient needs only T, W, b and ``K = Z^T Z/M``, so a step costs about ``4 n d^2`` products.
+Momentum and learning rates of their own for W, H and b keep this form; Adam does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels.cpu.descent import DescentState
+from nrc_fast.kernels.cuda.descent import DeviceDescentState
+from nrc_fast.ufm.descent.stability import stable_factor
+from nrc_fast.ufm.descent.start import DrawnStart, GivenStart
+from nrc_fast.ufm.descent.trajectory import States, epsilon_of, measure_states, relative_gradient
+from nrc_fast.ufm.solution import Minimum
+from nrc_fast.ufm.targets import TargetMoments
+
+__all__ = ["Problems", "divergence_message", "run"]
+
+CHECK_STEPS = 1000  # between looks at divergence and convergence, where nothing is recorded in between
+CALL_OPERATIONS = 2e9  # of one call of the kernel, after which Ctrl-C is heard and progress shown
+GROUP_ELEMENTS = 1 << 22  # of the states whose metrics are taken together
+
+
+@dataclass(eq=False)
+class Problems:
+    """A batch of descents, flattened to P of them."""
+
+    batch: tuple[int, ...]
+    n: int
+    d: int
+    samples: int
+    dtype: str
+    has_bias: bool
+    moments: TargetMoments
+    starts: list[GivenStart | DrawnStart]
+    state: DescentState | DeviceDescentState
+    covariance_index: NDArray[np.int64]  # (P,) of the batch of covariances
+    lambda_W: FloatArray
+    lambda_H: FloatArray
+    lambda_b: FloatArray
+    predicted: Minimum | None
+    has_minimum: NDArray[np.bool_]  # (P,)
+    steps: NDArray[np.int64] = field(init=False)  # taken so far, (P,)
+    converged: NDArray[np.bool_] = field(init=False)
+    diverged: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.state.rates)
+        self.steps = np.zeros(count, dtype=np.int64)
+        self.converged = np.zeros(count, dtype=bool)
+        self.diverged = np.zeros(count, dtype=bool)
+        self._plain = self.state.place(np.stack([start.plain for start in self.starts]))
+        self._centered = self.state.place(np.stack([start.centered for start in self.starts]))
+        second = self.moments.covariance.reshape(-1, self.n, self.n)
+        if not self.has_bias:
+            means = self.moments.mean.reshape(-1, self.n)
+            second = second + means[:, :, np.newaxis] * means[:, np.newaxis, :]
+        self._covariances = second
+        if self.predicted is None:
+            self._predicted = np.full((count, self.n, self.n), np.nan)
+        else:
+            heads = np.broadcast_to(self.predicted.weights(), (*self.batch, self.n, self.n))
+            self._predicted = np.where(self.has_minimum[:, None, None], heads.reshape(-1, self.n, self.n), np.nan)
+
+    def states(self, chosen: Any) -> States:
+        """The states of some problems, in float64."""
+        index = self.state.place(self.state.moment_index[chosen])
+        transforms, weights, biases = self.state.part(chosen)
+        return States(
+            transforms,
+            weights,
+            biases,
+            self._plain[index],
+            self._centered[index],
+            np.stack([self.lambda_W[chosen], self.lambda_H[chosen], self.lambda_b[chosen]], axis=-1),
+            self._covariances[self.covariance_index[chosen]],
+            self._predicted[chosen],
+            epsilon_of(self.dtype),
+            self.has_bias,
+            self.state.place,
+        )
+
+    def in_groups(self, chosen: Any) -> list[Any]:
+        """Indices of problems in groups whose states fit into a moderate piece of memory."""
+        size = max(1, GROUP_ELEMENTS // (self.d + self.n + 1) ** 2)
+        return [chosen[first : first + size] for first in range(0, len(chosen), size)]
+
+
+# ---- the steps ----
+
+
+def run(
+    problems: Problems,
+    steps: int,
+    record: tuple[str, ...],
+    at: Sequence[int],
+    tolerance: float,
+    report: Callable[[int], None],
+) -> dict[str, FloatArray]:
+    """Take the steps, and return what was recorded, each (P, number of records)."""
+    history = {name: np.full((len(problems.steps), len(at)), np.nan) for name in record}
+    marks = sorted({*at, *range(0, steps, CHECK_STEPS), steps})
+    column = {step: k for k, step in enumerate(at)}
+    for previous, mark in zip([0, *marks], marks, strict=False):
+        _advance(problems, mark - previous, report)
+        _look(problems, tolerance)
+        if mark in column and record:
+            _record(problems, history, column[mark])
+    return history
+
+
+def _advance(problems: Problems, steps: int, report: Callable[[int], None]) -> None:
+    """Steps of all problems that are still under way, in pieces of a fraction of a second."""
+    active = ~(problems.converged | problems.diverged)
+    state = problems.state
+    width = max(int(active.sum()), 1)
+    one = 8.0 * problems.n * problems.d * (problems.d + problems.n + 1) * width
+    piece = max(1, int(CALL_OPERATIONS * min(state.workers, width) / one))
+    for first in range(0, steps, piece):
+        count = min(piece, steps - first)
+        state.take_steps(np.where(active, count, 0).astype(np.int64))
+        state.wait()
+        problems.steps[active] += count
+        report(count)
+
+
+def _look(problems: Problems, tolerance: float) -> None:
+    """Set problems aside that have diverged or converged."""
+    finite = problems.state.are_finite()
+    problems.diverged |= ~finite & ~problems.converged
+    if tolerance > 0.0:
+        active = np.flatnonzero(~(problems.converged | problems.diverged))
+        for group in problems.in_groups(active):
+            with np.errstate(over="ignore", invalid="ignore"):
+                problems.converged[group] = relative_gradient(problems.states(group)) <= tolerance
+
+
+def _record(problems: Problems, history: dict[str, FloatArray], column: int) -> None:
+    for group in problems.in_groups(np.flatnonzero(~problems.diverged)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            for name, values in measure_states(problems.states(group), tuple(history)).items():
+                history[name][group, column] = values
+
+
+def divergence_message(problems: Problems, which: int, lr: tuple[float, float, float]) -> str:
+    """What went wrong with one problem, and what would not have."""
+    steps = int(problems.steps[which])
+    text = f"descent diverged within {steps} steps at lr_W = {lr[0]:.6g}, lr_H = {lr[1]:.6g}, lr_b = {lr[2]:.6g}"
+    rates = problems.state.rates[which]
+    is_known = problems.predicted is not None and bool(problems.has_minimum[which]) and not rates[5] > 0.0
+    if not is_known or problems.predicted is None:
+        return text + "; lower the learning rates"
+    index = tuple(int(k) for k in np.unravel_index(which, problems.batch)) if problems.batch else ()
+    factor = stable_factor(problems.predicted, index, tuple(rates[:3]), float(rates[6]), problems.d)
+    limits = ", ".join(f"{name} = {factor * rate:.4g}" for name, rate in zip(("lr_W", "lr_H", "lr_b"), lr, strict=True))
+    return (
+        f"{text}; the largest learning rates that are stable at the minimum, in this ratio, are {limits} "
+        f"({factor:.3g} of these), and far from it they may have to be lower"
+    )

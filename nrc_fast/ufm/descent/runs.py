@@ -1,0 +1,312 @@
+"""`descend`: what users call for gradient descent on the UFM, and what they get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.progress import Progress
+from nrc_fast.kernels.cuda import device as cuda_device
+from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.kernels.rows import as_rows
+from nrc_fast.ufm.descent.dynamics import Problems, divergence_message, run
+from nrc_fast.ufm.descent.setup import Request, make_problems
+from nrc_fast.ufm.descent.trajectory import METRICS
+from nrc_fast.ufm.inputs import as_integer, as_number, plain
+from nrc_fast.ufm.solution import Minimum
+
+__all__ = ["Descent", "descend"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Descent:
+    """Where gradient descent ended, and what was recorded on the way; made by `descend`.
+
+    Batch axes lead in every field; the final state of a problem that diverged is NaN.
+
+    Attributes
+    ----------
+    weights : (..., n, d) float64 array
+    bias : (..., n) float64 array
+    steps : int or (...) array
+        Steps that were taken, fewer than asked for where descent converged or diverged.
+    converged, diverged : bool or (...) array
+    errors : str or (...) array of str
+        What went wrong, and the largest stable learning rates; empty where nothing did.
+    recorded_steps : (r,) array
+    history : dict of str to (..., r) float64 arrays
+        The metrics at these steps; a problem that stopped keeps its last value, NaN if it diverged.
+    predicted : Minimum or None
+        The minimum in closed form, where there is one.
+    """
+
+    __module__ = "nrc_fast.ufm"
+
+    weights: FloatArray
+    bias: FloatArray
+    steps: Any
+    converged: Any
+    diverged: Any
+    errors: Any
+    recorded_steps: Any
+    history: dict[str, FloatArray]
+    predicted: Minimum | None
+    _problems: Problems
+    _targets: Any
+
+    def features(self, index: tuple[int, ...] = ()) -> FloatArray:
+        """The features H_t = Z T_t^T of one problem, (M, d).
+
+        Where the start was drawn from a seed, H0 is made now: features with just the moments that were drawn, the
+        same ones on every call.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Which problem of the batch; not needed for a single one.
+
+        Raises
+        ------
+        ValueError
+            Only moments of the targets or of the starting features were given, or the index is none of the batch.
+        """
+        problems = self._problems
+        if self._targets is None:
+            msg = "features belong to targets, and only their moments were given; call descend with Y"
+            raise ValueError(msg)
+        if len(index) != len(problems.batch) or any(
+            not 0 <= k < size for k, size in zip(index, problems.batch, strict=True)
+        ):
+            msg = f"index is {index}; one problem of a batch of shape {problems.batch} is expected"
+            raise ValueError(msg)
+        which = int(np.ravel_multi_index(index, problems.batch)) if index else 0
+        targets = self._targets.to_float64()
+        start = problems.starts[int(problems.state.moment_index[which])]
+        transform = problems.state.transform(which)
+        d, n = problems.d, problems.n
+        rows: FloatArray = start.rows(targets) @ transform[:, :d].T
+        rows += targets @ transform[:, d : d + n].T
+        rows += transform[:, d + n]
+        return rows
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        count = max(int(np.size(self.steps)), 1)
+        ends = f"{int(np.sum(self.converged)):,} converged, {int(np.sum(self.diverged)):,} diverged"
+        lines = [f"descent on {count:,} UFM{'s' if count > 1 else ''}, {int(np.max(self.steps)):,} steps: {ends}"]
+        lines += [f"  {error}" for error in dict.fromkeys(np.ravel(self.errors)) if error]
+        return "\n".join(lines)
+
+
+def descend(
+    Y: Any = None,
+    *,
+    steps: int,
+    lambda_W: Any,
+    lambda_H: Any,
+    lr: Any = None,
+    lr_W: Any = None,
+    lr_H: Any = None,
+    lr_b: Any = None,
+    momentum: Any = 0.0,
+    lambda_b: Any = 0.0,
+    d: int | None = None,
+    weights: Any = None,
+    features: Any = None,
+    bias: Any = None,
+    seed: Any = 0,
+    feature_scale: float = 1.0,
+    weight_scale: float | None = None,
+    covariance: Any = None,
+    mean: Any = None,
+    samples: int | None = None,
+    record: str | Sequence[str] = ("loss", "mse"),
+    at: int | Sequence[int] | None = None,
+    tolerance: float = 0.0,
+    dtype: str = "float64",
+    device: Any = None,
+    progress: bool | Callable[[int, int], None] | None = None,
+) -> Descent:
+    r"""Full-batch gradient descent on the UFM, exactly, at a cost that does not depend on the number of samples.
+
+    Plain descent on every entry of H, W and b of ``(1/2M) |H W^T + b - Y|^2 + (lambda_H/2M) |H|^2 + (lambda_W/2) |W|^2
+    + (lambda_b/2) |b|^2``: ``v <- momentum v + gradient; x <- x - lr v``. The gradient by H carries 1/M, so that its
+    learning rate is often taken M times as large. All of the numbers may be arrays; they broadcast against one another
+    and against seeds and covariances, and every combination is a problem of its own, computed as it would be alone.
+
+    Parameters
+    ----------
+    Y : (M, n) or (M,) array or tensor
+        Targets. In their place `covariance`, `mean` and `samples` (M), or `FeatureStatistics`, or another object with
+        `target_covariance` and `target_mean` and `samples`.
+    steps : int
+    lambda_W, lambda_H, lambda_b : float or array
+        Penalties, >= 0.
+    lr, lr_W, lr_H, lr_b : float or array
+        Learning rate of all, and of W, H and b where they differ.
+    momentum : float or array
+        In [0, 1), as in torch's SGD without dampening.
+    d : int, optional
+        Width of the features; known where `weights` or `features` are given.
+    weights : (..., n, d) array or tensor, optional
+        To start from; Gaussian with standard deviation `weight_scale` (1/sqrt(d) if None) otherwise.
+    features : (M, d) array or tensor, or an object with `mean`, `covariance` and `cross_covariance`, optional
+        To start from, themselves or by their moments, as `FeatureStatistics` has them: (d,), (d, d) and (d, n),
+        ``(1/M) sum (h - mean)(y - ybar)^T``. Gaussian with standard deviation `feature_scale` otherwise: drawn by
+        their moments too, at a cost that does not depend on M.
+    bias : (..., n) array, True, False or None
+        To start from; zeros if None or True. False leaves the bias out.
+    seed : int or array of int
+        Of what is drawn.
+    record : str or sequence of str
+        Of ``"loss"``, ``"mse"``, ``"nrc1"``, ``"nrc2"`` (convention `variance`: of the centred features, as a fraction
+        of their variance), ``"nrc3"`` (gamma = c), ``"weight_norm_squared"``, ``"feature_norm_squared"`` (as in
+        `Minimum`), ``"balance"`` (``|lambda_H H^T H/M - lambda_W W^T W|_F``) and ``"distance"`` (of W from the
+        predicted minimum, up to rotations). Metrics of single rows, as NRC1 of other conventions, need
+        `Descent.features`.
+    at : int or sequence of int, optional
+        At every so many steps, or at these; at the start and the end if not given.
+    tolerance : float
+        Stop a problem where the gradients by W, H and b have fallen to this share of the terms that cancel in them.
+        Looked at when something is recorded and every 1,000 steps.
+    dtype : {"float64", "float32"}
+        That the steps are computed in.
+    device : str or torch.device, optional
+        "cpu", or "cuda" (or "cuda:1", ...) for an NVIDIA card, whose memory the states then stay in: only metrics come
+        back. If None, the card that Y, `covariance`, `weights` or `features` lie on as tensors, or else the CPU. The
+        moments of what is given are taken on the CPU, from copies of such tensors.
+    progress : bool or callable, optional
+        None: a bar where the standard error is a terminal and tqdm is installed. A function is called with the steps
+        done and those to do.
+
+    Returns
+    -------
+    Descent
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit together, or a number is out of range.
+    TypeError
+        What is given is no real number or array.
+    RuntimeError
+        A single problem diverged (of a batch, `Descent.errors` tells which), or the device cannot be used.
+    ImportError
+        progress=True without tqdm.
+
+    References
+    ----------
+    The loss: arXiv 2409.04180 (NeurIPS 2024), equation 1, and section 4.5 for its use. The linear form is this
+    project's.
+
+    Examples
+    --------
+    Weight decay makes features collapse, and without it they need not.
+
+    >>> Y = np.random.default_rng(0).standard_normal((500, 2))
+    >>> run = descend(Y, d=8, steps=3000, lambda_W=[0.05, 0.0], lambda_H=[0.05, 0.0], lr=0.3, lr_H=150.0,
+    ...               record=["nrc1", "distance"])
+    >>> bool(run.history["nrc1"][0, -1] < 1e-20), bool(run.history["nrc1"][1, -1] > 0.1)
+    (True, True)
+    >>> bool(run.history["distance"][0, -1] < 1e-9)
+    True
+    """
+    place = cuda_device.device_of(device, Y, covariance, weights, features)
+    steps = as_integer(steps, "steps")
+    if steps < 0:
+        msg = f"steps must be at least 0, got {steps}"
+        raise ValueError(msg)
+    tolerance = as_number(tolerance, "tolerance")
+    names = _metric_names(record)
+    marks = _record_steps(at, steps)
+    given = (
+        *(Y, covariance, mean, samples, d, lambda_W, lambda_H, lambda_b, lr, lr_W, lr_H, lr_b, momentum),
+        *(weights, features, bias, seed, feature_scale, weight_scale, dtype),
+    )
+    if place is not None:
+        given = tuple(map(on_host, given))
+    request = Request(*given, device=place)
+    problems = make_problems(request)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if callable(progress):
+            history = run(problems, steps, names, marks, tolerance, _counter(progress, steps))
+        else:
+            with Progress("descent", steps, progress, " steps") as bar:
+                history = run(problems, steps, names, marks, tolerance, bar.advance)
+    return _result(problems, history, marks, None if Y is None or hasattr(Y, "target_covariance") else request.Y)
+
+
+def _metric_names(record: Any) -> tuple[str, ...]:
+    if not isinstance(record, Iterable):
+        msg = f"record is {record!r}; the name of a metric, or a sequence of names, is expected"
+        raise TypeError(msg)
+    names = (record,) if isinstance(record, str) else tuple(record)
+    for name in names:
+        if name not in METRICS:
+            msg = f"record holds {name!r}; {', '.join(map(repr, METRICS))} are known"
+            raise ValueError(msg)
+    return names
+
+
+def _record_steps(at: int | Sequence[int] | None, steps: int) -> list[int]:
+    if at is None:
+        marks = {0, steps}
+    elif isinstance(at, Iterable):
+        marks = {as_integer(step, "a step of at") for step in at}
+        if marks and not 0 <= min(marks) <= max(marks) <= steps:
+            msg = f"at holds {min(marks)} to {max(marks)}; steps from 0 to {steps} can be recorded"
+            raise ValueError(msg)
+    else:
+        every = as_integer(at, "at")
+        if every < 1:
+            msg = f"at is {at}; a number of steps from 1 on, or a sequence of steps, is expected"
+            raise ValueError(msg)
+        marks = {*range(0, steps + 1, every), steps}
+    return sorted(marks)
+
+
+def _counter(progress: Callable[[int, int], None], steps: int) -> Callable[[int], None]:
+    """Tell a user's function of the steps done and to do."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, steps)
+
+    return advance
+
+
+def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int], Y: Any) -> Descent:
+    batch, n, d = problems.batch, problems.n, problems.d
+    rates = problems.state.rates
+    messages = np.full(len(problems.steps), "", dtype=object)
+    for which in np.flatnonzero(problems.diverged):
+        lr = (float(rates[which, 0]), float(rates[which, 1]) * problems.samples, float(rates[which, 2]))
+        messages[which] = divergence_message(problems, int(which), lr)
+    if not batch and messages[0]:
+        raise RuntimeError(messages[0])
+    weights, biases = problems.state.heads()
+    weights[problems.diverged] = np.nan
+    biases[problems.diverged] = np.nan
+    ends = (problems.steps, problems.converged, problems.diverged, messages)
+    steps, converged, diverged, errors = (plain(part.reshape(batch)) for part in ends)
+    return Descent(
+        weights.reshape(*batch, n, d),
+        biases.reshape(*batch, n),
+        steps,
+        converged,
+        diverged,
+        errors,
+        np.array(marks),
+        {name: values.reshape(*batch, len(marks)) for name, values in history.items()},
+        problems.predicted,
+        problems,
+        None if Y is None else as_rows(Y, "Y", vector_is_column=True),
+    )

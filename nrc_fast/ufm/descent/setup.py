@@ -1,0 +1,280 @@
+"""From what users of `descend` give to a batch of problems: checks, starts, and the arrays of the kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels.cpu.descent import DescentState, padded_columns
+from nrc_fast.kernels.cuda.descent import DeviceDescentState
+from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.rows import Rows, as_rows
+from nrc_fast.ufm.closed_form import minimum
+from nrc_fast.ufm.descent.dynamics import Problems
+from nrc_fast.ufm.descent.start import DrawnStart, GivenStart, as_seeds, draw_start, given_start, start_of_moments
+from nrc_fast.ufm.inputs import as_float64, as_integer, as_number, as_penalty, broadcast_shape
+from nrc_fast.ufm.solution import Minimum
+from nrc_fast.ufm.targets import TargetMoments, target_moments
+
+__all__ = ["Request", "make_problems"]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What the user gave, under the names of `descend`."""
+
+    Y: Any
+    covariance: Any
+    mean: Any
+    samples: int | None
+    d: int | None
+    lambda_W: Any
+    lambda_H: Any
+    lambda_b: Any
+    lr: Any
+    lr_W: Any
+    lr_H: Any
+    lr_b: Any
+    momentum: Any
+    weights: Any
+    features: Any
+    bias: Any
+    seed: Any
+    feature_scale: float
+    weight_scale: float | None
+    dtype: str
+    device: CudaDevice | None  # None: the CPU
+
+
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """What all problems have in common, checked."""
+
+    moments: TargetMoments
+    samples: int
+    width: int
+    start: GivenStart | None  # None: features are drawn
+    weights: FloatArray | None
+    bias: FloatArray
+    has_bias: bool
+
+
+def make_problems(request: Request) -> Problems:
+    """Check what the user gave and set up every problem of the batch.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError
+        As `descend`.
+    """
+    if request.dtype not in ("float64", "float32"):
+        msg = f"dtype is {request.dtype!r}; 'float64' or 'float32' is expected"
+        raise ValueError(msg)
+    setting = _setting(request)
+    moments, n, width = setting.moments, setting.moments.n, setting.width
+    named = _named_numbers(request)
+    seeds = as_seeds(request.seed)
+    batch = broadcast_shape(
+        **named,
+        seed=np.asarray(seeds, dtype=np.float64),
+        covariance=moments.mean[..., 0],
+        weights=np.zeros(() if setting.weights is None else setting.weights.shape[:-2]),
+        bias=setting.bias[..., 0],
+    )
+    if math.prod(batch) == 0:
+        msg = f"the batch has shape {batch}: there is nothing to do"
+        raise ValueError(msg)
+    flat = {name: np.array(np.broadcast_to(value, batch), dtype=np.float64).ravel() for name, value in named.items()}
+    covariance_index = np.broadcast_to(np.arange(math.prod(moments.batch)).reshape(moments.batch), batch).ravel()
+    starts, start_index, drawn = _starts(setting, request, covariance_index, np.broadcast_to(seeds, batch).ravel())
+    count = math.prod(batch)
+    weights = drawn
+    if setting.weights is not None:
+        weights = np.broadcast_to(setting.weights, (*batch, n, width)).reshape(count, n, width)
+    biases = np.broadcast_to(setting.bias, (*batch, n)).reshape(count, n)
+    rates = flat["lr_W"], flat["lr_H"] / setting.samples, flat["lr_b"] * setting.has_bias
+    others = (flat[name] for name in ("lambda_W", "lambda_H", "lambda_b", "momentum"))
+    table = np.ascontiguousarray(np.stack([*rates, *others], axis=-1))
+    with np.errstate(over="ignore"):
+        state = _initial_state(starts, start_index, weights, biases, table, request.dtype)
+    placed = state if request.device is None else DeviceDescentState(state, request.device)
+    predicted, has_minimum = _predicted(moments, named, batch, setting.has_bias)
+    return Problems(
+        *(batch, n, width, setting.samples, request.dtype, setting.has_bias, moments, starts, placed),
+        *(covariance_index, flat["lambda_W"], flat["lambda_H"], flat["lambda_b"], predicted, has_minimum),
+    )
+
+
+# ---- what all problems have in common ----
+
+
+def _setting(request: Request) -> _Setting:
+    moments = target_moments(request.Y, request.covariance, request.mean)
+    targets = None
+    if request.Y is not None and not hasattr(request.Y, "target_covariance"):
+        targets = as_rows(request.Y, "Y", vector_is_column=True)
+    samples = _sample_count(targets, getattr(request.Y, "count", None), request.samples)
+    start = _given_features(request.features, targets, moments)
+    width = _width(request, moments.n, start)
+    weights = None if request.weights is None else as_float64(request.weights, "weights")[0]
+    if weights is not None and (weights.ndim < 2 or weights.shape[-2:] != (moments.n, width)):
+        msg = f"weights has shape {weights.shape}; ({moments.n}, {width}), with leading batch axes, is expected"
+        raise ValueError(msg)
+    bias: FloatArray = np.zeros(moments.n)
+    if request.bias is not None and not isinstance(request.bias, bool):
+        bias = as_float64(request.bias, "bias")[0]
+    if bias.shape[-1:] != (moments.n,):
+        msg = f"bias has shape {bias.shape}; ({moments.n},), with leading batch axes, is expected"
+        raise ValueError(msg)
+    return _Setting(moments, samples, width, start, weights, bias, request.bias is not False)
+
+
+def _sample_count(targets: Rows | None, counted: Any, samples: int | None) -> int:
+    if targets is None:
+        if samples is None and isinstance(counted, int):
+            samples = counted  # statistics know of how many rows they are
+        if samples is None or as_integer(samples, "samples") < 1:
+            msg = "samples= is needed where only moments of the targets are given: the gradient by H is over M"
+            raise ValueError(msg)
+        return samples
+    if samples is not None and samples != targets.count:
+        msg = f"samples is {samples}, and Y has {targets.count} rows; leave it out"
+        raise ValueError(msg)
+    return targets.count
+
+
+def _given_features(features: Any, targets: Rows | None, moments: TargetMoments) -> GivenStart | None:
+    if features is None:
+        return None
+    if all(hasattr(features, name) for name in ("mean", "covariance", "cross_covariance")):
+        return start_of_moments(features, moments)
+    if targets is None:
+        msg = "features were given without the targets Y that they belong to"
+        raise ValueError(msg)
+    return given_start(as_rows(features, "features"), targets, moments)
+
+
+def _width(request: Request, n: int, start: GivenStart | None) -> int:
+    sizes = {
+        "d": None if request.d is None else as_integer(request.d, "d"),
+        "the columns of weights": int(np.shape(request.weights)[-1]) if np.ndim(request.weights) else None,
+        "the columns of features": None if start is None else len(start.moments) - n - 1,
+    }
+    known = {name: size for name, size in sizes.items() if size is not None}
+    if not known:
+        msg = "d is not known: give d=, the width of the features, or weights= or features= to start from"
+        raise ValueError(msg)
+    if len(set(known.values())) > 1:
+        listed = ", ".join(f"{name}: {size}" for name, size in known.items())
+        msg = f"the width of the features differs ({listed})"
+        raise ValueError(msg)
+    width = next(iter(known.values()))
+    if width < n:
+        msg = f"d is {width}; at least n = {n} is expected"
+        raise ValueError(msg)
+    return width
+
+
+def _named_numbers(request: Request) -> dict[str, FloatArray]:
+    """Penalties, learning rates and momentum by name, checked."""
+    named = {name: as_penalty(getattr(request, name), name) for name in ("lambda_W", "lambda_H", "lambda_b")}
+    for name in ("lr_W", "lr_H", "lr_b"):
+        chosen = request.lr if getattr(request, name) is None else getattr(request, name)
+        if chosen is None:
+            msg = f"{name} is not known: give lr= for all of W, H and b, or each of lr_W=, lr_H= and lr_b="
+            raise ValueError(msg)
+        named[name] = as_penalty(chosen, name)
+    if request.bias is False and np.any(named["lambda_b"] > 0.0):
+        msg = "lambda_b penalises a bias, and bias=False leaves it out; give one of them"
+        raise ValueError(msg)
+    named["momentum"] = as_penalty(request.momentum, "momentum")
+    if np.any(named["momentum"] >= 1.0):
+        msg = f"momentum must be below 1, got {named['momentum'].max()}"
+        raise ValueError(msg)
+    return named
+
+
+# ---- the problems ----
+
+
+def _starts(
+    setting: _Setting, request: Request, covariance_index: NDArray[np.int64], seeds: NDArray[np.int64]
+) -> tuple[list[GivenStart | DrawnStart], NDArray[np.int64], FloatArray]:
+    """Starts, which of them each problem has, and weights that were drawn, (P, n, d)."""
+    moments, n, width = setting.moments, setting.moments.n, setting.width
+    if setting.start is not None and setting.weights is not None:
+        seeds = np.zeros_like(seeds)  # nothing is drawn
+    # Problems share a start where they share the targets and the seed.
+    keys = np.stack([covariance_index, seeds], axis=-1)
+    unique, index = np.unique(keys, axis=0, return_inverse=True)
+    scale = width**-0.5 if request.weight_scale is None else as_number(request.weight_scale, "weight_scale")
+    feature_scale = as_number(request.feature_scale, "feature_scale")
+    starts: list[GivenStart | DrawnStart] = []
+    weights = []
+    for which, seed in unique:
+        part = TargetMoments(
+            moments.covariance.reshape(-1, n, n)[which], moments.mean.reshape(-1, n)[which], moments.epsilon
+        )
+        drawn, noise = draw_start(int(seed), part, setting.samples, width, feature_scale)
+        starts.append(drawn if setting.start is None else setting.start)
+        weights.append(scale * noise)
+    index = index.reshape(-1)
+    return starts, index, np.stack(weights)[index]
+
+
+def _initial_state(
+    starts: Sequence[GivenStart | DrawnStart],
+    start_index: NDArray[np.int64],
+    weights: FloatArray,
+    biases: FloatArray,
+    table: FloatArray,
+    dtype: str,
+) -> DescentState:
+    """T = [I 0 0], the weights transposed, everything padded."""
+    kind = np.dtype(dtype)
+    count, n, d = weights.shape
+    used = d + n + 1
+    stride = padded_columns(used, kind)
+    transforms = np.zeros((count, d, stride), dtype=kind)
+    transforms[:, range(d), range(d)] = 1.0
+    moments = np.zeros((len(starts), used, stride), dtype=kind)
+    for target, start in zip(moments, starts, strict=True):
+        target[:, :used] = start.moments
+        if not np.isfinite(target).all():
+            msg = (
+                f"moments of the features and targets up to {np.abs(start.moments).max():.3g} leave the range of {kind}"
+            )
+            raise ValueError(msg + "; rescale them")
+    heads = np.ascontiguousarray(np.swapaxes(weights, -1, -2).astype(kind))
+    offsets = np.array(biases, dtype=kind, order="C")
+    velocities = None
+    if np.any(table[:, -1] > 0.0):
+        velocities = (np.zeros_like(transforms), np.zeros_like(heads), np.zeros_like(offsets))
+    index = np.ascontiguousarray(start_index, dtype=np.int64)
+    return DescentState(transforms, heads, offsets, moments, index, table, velocities)
+
+
+def _predicted(
+    moments: TargetMoments, named: dict[str, FloatArray], batch: tuple[int, ...], has_bias: bool
+) -> tuple[Minimum | None, Any]:
+    """The minimum in closed form, and for which problems of the flattened batch there is one."""
+    weight, feature = (np.broadcast_to(named[name], batch) for name in ("lambda_W", "lambda_H"))
+    known = (weight > 0.0) == (feature > 0.0)
+    try:
+        found = minimum(
+            covariance=moments.covariance,
+            mean=moments.mean,
+            lambda_W=np.where(known, weight, 1.0),
+            lambda_H=np.where(known, feature, 1.0),
+            bias=has_bias,
+            lambda_b=named["lambda_b"],
+        )
+    except ValueError:  # a penalised bias without a closed form
+        return None, np.zeros(math.prod(batch), dtype=bool)
+    return found, known.ravel()

@@ -1,0 +1,228 @@
+"""Other libraries' trainers and metrics, really run: numbers of the references, and the training unchanged."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support import processes
+
+import nrc_fast as nrc
+from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+# Warnings of the libraries about one another and about small machines, none of which this package can mend.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def trainers() -> Any:
+    """The trainings of tests/support/trainers.py."""
+    from support import trainers
+
+    return trainers
+
+
+def checked(record: Any, H: Any, W: Any, Y: Any) -> None:
+    H = H.double().numpy()
+    assert record.nrc1 == pytest.approx(reference_nrc1(H, 2), rel=1e-6)
+    assert record.nrc2 == pytest.approx(reference_nrc2(H, W), rel=1e-6)
+    assert record.nrc3 == pytest.approx(reference_nrc3(W, Y), rel=1e-6, abs=1e-12)
+
+
+# ---- lightning ----
+
+
+def test_lightning_callback(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    trainer, plain = trainers.fit_with_lightning(tmp_path / "plain")
+    callback = NRCCallback(every_n_epochs=2)
+    trainer, module = trainers.fit_with_lightning(tmp_path / "watched", callback)
+    for first, second in zip(plain.parameters(), module.parameters(), strict=True):
+        assert torch.equal(first, second)
+    assert module.training == plain.training
+    records = callback.monitor.history.records("each")
+    assert [record.step for record in records] == [0, 6, 12]
+    X, Y = trainers.samples()
+    module.eval()
+    with torch.no_grad():
+        H = module.trunk(X)
+    checked(records[-1], H, module.head.weight.detach(), Y)
+    assert float(trainer.callback_metrics["nrc/nrc1"]) == pytest.approx(records[-1].nrc1)
+    with (Path(trainer.logger.log_dir) / "metrics.csv").open() as file:
+        logged = [float(row["nrc/nrc2"]) for row in csv.DictReader(file) if row["nrc/nrc2"]]
+    assert logged == pytest.approx([record.nrc2 for record in records])
+    with pytest.raises(ValueError, match="every_n_epochs is 0"):
+        NRCCallback(every_n_epochs=0)
+
+
+# ---- transformers ----
+
+
+def test_transformers_callback(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("accelerate")
+    pytest.importorskip("transformers")
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    _, plain = trainers.train_with_transformers(tmp_path / "plain")
+    callback = NRCCallback([{"inputs": trainers.samples()[0], "labels": trainers.samples()[1]}])
+    trainer, model = trainers.train_with_transformers(tmp_path / "watched", callback)
+    for first, second in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.equal(first, second)
+    records = callback.monitor.history.records("each")
+    assert [record.step for record in records] == [3, 6, 9]
+    X, Y = trainers.samples()
+    model.eval()
+    with torch.no_grad():
+        H = model.trunk(X)
+    checked(records[-1], H, model.head.weight.detach(), Y)
+    logged = [row["nrc/nrc1"] for row in trainer.state.log_history if "nrc/nrc1" in row]
+    assert logged == [record.nrc1 for record in records]
+    with pytest.raises(ValueError, match="when is 'step'"):
+        NRCCallback(when="step")
+
+
+def test_transformers_callback_after_evaluations_on_the_trainers_own_data(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("accelerate")
+    pytest.importorskip("transformers")
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    callback = NRCCallback(when="evaluate")
+    trainer, model = trainers.train_with_transformers(tmp_path, callback)
+    assert callback.monitor is None
+    trainer.evaluate()
+    (record,) = callback.monitor.history.records()
+    with torch.no_grad():
+        H = model.eval().trunk(trainers.samples()[0])
+    checked(record, H, model.head.weight.detach(), trainers.samples()[1])
+
+
+# ---- torchmetrics ----
+
+
+def test_torchmetrics_metric(trainers: Any) -> None:
+    pytest.importorskip("torchmetrics")
+    from nrc_fast.integrations.torchmetrics import NRC
+
+    H, Y, head = trainers.draw(300, 8) + 3.0, trainers.draw(300, 2, seed=2), nn.Linear(8, 2)
+    expected = nrc.FeatureStatistics(8, n_targets=2).update(H, Y).report(head.weight, head.bias)
+    metric = NRC(8, 2, head=head)
+    for first in range(0, 300, 100):
+        batch = metric(H[first : first + 100], Y[first : first + 100])  # forward: adds, and gives that of the batch
+    assert float(batch["nrc1"]) == pytest.approx(reference_nrc1(H[200:], 2), rel=1e-5)
+    values = metric.compute()
+    for name, value in values.items():
+        assert float(value) == pytest.approx(getattr(expected, name), rel=1e-6), name
+    assert float(values["nrc1"]) == pytest.approx(reference_nrc1(H, 2), rel=1e-5)
+    assert not list(metric.parameters())
+    clone = copy.deepcopy(metric)
+    metric.reset()
+    metric.update(H[:100], Y[:100])
+    assert float(metric.compute()["nrc2"]) == pytest.approx(reference_nrc2(H[:100], head.weight), rel=1e-5)
+    assert float(clone.half().compute()["nrc2"]) == float(values["nrc2"])
+    other = NRC(8, 2, head=head)
+    other.update(H[100:], Y[100:])
+    metric.merge_state(other)
+    assert float(metric.compute()["nrc1"]) == pytest.approx(float(values["nrc1"]), rel=1e-6)  # float32 products
+    with pytest.raises(TypeError, match="cannot be merged"):
+        metric.merge_state({})
+
+
+def test_torchmetrics_metric_follows_its_head_through_a_training(trainers: Any) -> None:
+    pytest.importorskip("torchmetrics")
+    from nrc_fast.integrations.torchmetrics import NRC
+
+    torch.manual_seed(0)
+    trunk, head = nn.Sequential(nn.Linear(5, 8), nn.Tanh()), nn.Linear(8, 2)
+    metric, (X, Y) = NRC(8, 2, head=head), trainers.samples()
+    optimizer = torch.optim.SGD([*trunk.parameters(), *head.parameters()], lr=0.1)
+    for _ in range(5):
+        metric.reset()
+        H = trunk(X)
+        metric.update(H, Y)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(head(H), Y).backward()
+        values = metric.compute()
+        assert float(values["nrc2"]) == pytest.approx(reference_nrc2(H, head.weight), rel=1e-5)
+        assert float(values["nrc3"]) == pytest.approx(reference_nrc3(head.weight, Y), rel=1e-6)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("cuts", [[450], [0]], ids=str)
+def test_torchmetrics_metric_over_processes(tmp_path: Path, cuts: list[int]) -> None:
+    pytest.importorskip("torchmetrics")
+    H, Y, W = processes.draw()
+    results = processes.run(tmp_path / "run", "torchmetric", H, Y, W, cuts)
+    whole = nrc.FeatureStatistics(12, n_targets=2).update(H, Y).report(W)
+    for result in results:
+        for name in ("nrc1", "nrc2", "nrc3", "cka"):
+            assert result[name] == pytest.approx(getattr(whole, name), rel=1e-10)
+
+
+# ---- several processes ----
+
+
+@pytest.mark.parametrize(("library", "steps"), [("lightning", [0, 4, 8]), ("transformers", [2, 4, 6])])
+def test_trainers_of_several_processes(tmp_path: Path, library: str, steps: list[int], trainers: Any) -> None:
+    pytest.importorskip(library)
+    if library == "transformers":
+        pytest.importorskip("accelerate")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    command = [*launcher, trainers.__file__, str(tmp_path), library]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    first, second = (json.loads((tmp_path / f"result{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    assert first["processes"] == 2
+    assert first["plain"] == first["watched"]
+    assert [step for step, _ in first["records"]] == steps
+    weights = {name: torch.tensor(value) for name, value in first["watched"].items()}
+    X, Y = trainers.samples()
+    H = torch.tanh(nn.functional.linear(X, weights["trunk.0.weight"], weights["trunk.0.bias"]))
+    W = weights["head.weight"]
+    record = first["records"][-1][1]
+    checked(SimpleNamespace(**record), H, W, Y)
+    assert first["logged"] == pytest.approx(record["nrc1"], rel=1e-6)
+
+
+# ---- all ----
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "library"),
+    [
+        ("lightning", "NRCCallback", "lightning.pytorch.callbacks"),
+        ("transformers", "NRCCallback", "transformers"),
+        ("torchmetrics", "NRC", "torchmetrics"),
+        ("sklearn", "NRCEstimator", "sklearn.base"),
+    ],
+)
+def test_missing_libraries_name_their_extra(
+    module: str, name: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.import_module(f"nrc_fast.integrations.{module}")
+    monkeypatch.delitem(vars(found), name, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, "pytorch_lightning.callbacks", None)
+    with pytest.raises(ImportError, match=rf"pip install 'nrc-fast\[{module}\]'"):
+        getattr(found, name)
+    with pytest.raises(AttributeError):
+        found.Other  # noqa: B018

@@ -1,0 +1,55 @@
+"""No CUDA kernel keeps anything in local memory: the assembler's own report, for every architecture that is built."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+CSRC = ROOT / "csrc"
+KERNELS = sorted(path.stem for path in (CSRC / "cuda").glob("*.cu"))
+
+
+def default_architectures() -> list[str]:
+    """What a plain `pip install .` builds for, from the only place where it is written."""
+    text = (ROOT / "cmake" / "cuda_architectures.cmake").read_text(encoding="utf-8")
+    found = re.search(r'set\(NRC_FAST_CUDA_DEFAULT_ARCHS "([^"]+)"', text)
+    assert found is not None
+    return found[1].split(";")
+
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not shutil.which("nvcc") and os.environ.get("NRC_FAST_CUDA") != "ON", reason="nvcc is not on PATH"
+    ),
+]
+
+
+def check_resources(kernel: str, architecture: str, target: Path) -> None:
+    code = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
+    options = ["-std=c++17", "-O3", "-Xptxas=-v,-warn-spills,-warn-lmem-usage", "-Werror=all-warnings", f"-I{CSRC}"]
+    command = ["nvcc", *options, code, "-c", str(CSRC / "cuda" / f"{kernel}.cu"), "-o", str(target)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    report = result.stderr
+    found = re.findall(r"Compiling entry function '\S+' for 'sm_(\w+)'", report)
+    uses_kernels = "NRC_FAST_GLOBAL" in (CSRC / "cuda" / f"{kernel}.cu").read_text(encoding="utf-8")
+    assert set(found) == ({architecture} if uses_kernels else set())
+    frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    assert len(frames) >= len(found)
+    assert {number for frame in frames for number in frame} <= {"0"}
+    # Local memory, constants that were indexed at run time, would be named lmem.
+    assert "lmem" not in report
+    assert len(re.findall(r"Used \d+ registers", report)) == len(found)
+
+
+@pytest.mark.parametrize("architecture", default_architectures())
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_no_spills_no_stack_no_local_memory(kernel: str, architecture: str, tmp_path: Path) -> None:
+    check_resources(kernel, architecture, tmp_path / "kernel.o")

@@ -1,0 +1,93 @@
+"""The compiled core with compilers, processors and numbers of registers other than those of this build."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wno-vla", "-Wno-psabi", "-Werror"]
+
+
+def require_tool(name: str) -> str:
+    """The path of a tool; where CI demands all of them (NRC_FAST_CUDA=ON), a missing one fails."""
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("NRC_FAST_CUDA") == "ON":
+            pytest.fail(f"{name} is not on PATH")
+        pytest.skip(f"{name} is not on PATH")
+    return path
+
+
+def checked(command: list[str], **options: object) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    assert result.returncode == 0, f"{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+    return str(result.stdout)
+
+
+@pytest.mark.parametrize("registers", [pytest.param(16, marks=pytest.mark.long), 32])
+def test_tiles_stay_in_their_panels_whatever_the_registers(registers: int, tmp_path: Path) -> None:
+    """With 32 registers, 8 rows of a tile do not divide a panel of 12 columns: the address sanitizer sees the heap."""
+    sources = [Path(__file__).with_name("gram_tiles.cpp")]
+    sources += [ROOT / "csrc" / "cpu" / f"{stem}.cpp" for stem in ("gram", "gram_baseline", "thread_pool", "buffer")]
+    options = ["-std=gnu++17", "-O0", "-Wno-psabi", "-fsanitize=address", f"-DNRC_FAST_BASELINE_REGISTERS={registers}"]
+    program = tmp_path / "gram_tiles"
+    checked([require_tool("c++"), *options, f"-I{ROOT / 'csrc'}", *map(str, sources), "-o", str(program), "-lpthread"])
+    assert checked([str(program)]) == "40 widths, 0 wrong sums\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_builds_without_a_warning_and_computes_the_same(compiler: str, tmp_path: Path) -> None:
+    """The CPU core and the emulated device, every warning an error; the references hold on every instruction set."""
+    pybind11 = pytest.importorskip("pybind11")
+    build = tmp_path / "build"
+    definitions = {
+        "CMAKE_CXX_COMPILER": require_tool(compiler),
+        "CMAKE_BUILD_TYPE": "Release",
+        "SKBUILD_PROJECT_VERSION": "0.0.0",
+        "NRC_FAST_WERROR": "ON",
+        "NRC_FAST_CUDA": "OFF",
+        "NRC_FAST_CUDA_EMULATION": "ON",
+        "pybind11_DIR": pybind11.get_cmake_dir(),
+        "Python_EXECUTABLE": sys.executable,
+    }
+    cmake = require_tool("cmake")
+    checked([cmake, "-S", str(ROOT), "-B", str(build), *(f"-D{name}={value}" for name, value in definitions.items())])
+    checked([cmake, "--build", str(build)])
+    package = tmp_path / "path" / "nrc_fast"
+    shutil.copytree(ROOT / "nrc_fast", package, ignore=shutil.ignore_patterns("*.so"))
+    for module in build.glob("*.so"):
+        shutil.copy(module, package)
+    environment = os.environ | {"PYTHONPATH": str(package.parent)}
+    code = "import nrc_fast.kernels as k; print(k.__file__, k.build_config()['compiler'])"
+    said = checked([sys.executable, "-c", code], env=environment, cwd=tmp_path)
+    assert said.startswith(str(package))
+    assert ("Clang" if compiler == "clang++" else "GNU") in said
+    checked([sys.executable, "-m", "nrc_fast", "selftest"], env=environment, cwd=tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("compiler", ["aarch64-linux-gnu-g++", "clang++ --target=aarch64-linux-gnu"])
+@pytest.mark.parametrize(
+    "source", [path.name for path in sorted((ROOT / "csrc" / "cpu").glob("*.cpp")) if "avx" not in path.name]
+)
+def test_other_processors_compile_without_a_warning(compiler: str, source: str) -> None:
+    pybind11 = pytest.importorskip("pybind11")
+    tool, *options = compiler.split()
+    # The headers of C++ for that processor come with its compiler.
+    require_tool("aarch64-linux-gnu-g++")
+    names = ("VERSION", "COMPILER", "FLAGS")
+    options += ["-std=gnu++17", "-fPIC", *WARNINGS, *(f'-DNRC_FAST_{name}="x"' for name in names)]
+    includes = [
+        str(ROOT / "csrc"),
+        pybind11.get_include(),
+        f"{sys.base_prefix}/include/python3.{sys.version_info.minor}",
+    ]
+    path = str(ROOT / "csrc" / "cpu" / source)
+    checked([require_tool(tool), *options, *(f"-I{include}" for include in includes), "-fsyntax-only", path])

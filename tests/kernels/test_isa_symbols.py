@@ -1,0 +1,29 @@
+"""A translation unit of one instruction set defines nothing that another one might be linked to."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CSRC = Path(__file__).parents[2] / "csrc"
+FLAGS = ["-O1", "-std=gnu++17", "-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64" or not shutil.which("c++") or not shutil.which("nm"),
+    reason="needs an x86 compiler and nm",
+)
+
+
+@pytest.mark.parametrize("kernel", ["descent", "gram", "residual"])
+def test_all_symbols_lie_in_the_namespace_of_the_isa(kernel: str, tmp_path: Path) -> None:
+    target = tmp_path / "kernel.o"
+    source = CSRC / "cpu" / f"{kernel}_avx512.cpp"
+    subprocess.run(["c++", *FLAGS, f"-I{CSRC}", "-c", str(source), "-o", str(target)], check=True)
+    listed = subprocess.run(["nm", "-C", "--defined-only", str(target)], check=True, capture_output=True, text=True)
+    names = [line.split(maxsplit=2)[2] for line in listed.stdout.splitlines() if line.split()[1] not in "rbdt"]
+    assert len(names) > 10
+    assert [name for name in names if "nrc_fast::avx512::" not in name.split("(")[0]] == []

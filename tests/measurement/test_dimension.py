@@ -1,0 +1,104 @@
+"""Intrinsic dimension by 2-NN: the definition with explicit distances, known manifolds, and rows close together."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nrc_fast as nrc
+from nrc_fast.measurement.dimension import intrinsic_dimension, intrinsic_dimension_by_size, two_nn
+
+pytest.importorskip("sklearn")
+
+
+def by_definition(X: np.ndarray) -> float:
+    distances = np.sort(np.linalg.norm(X[:, None] - X, axis=2), axis=1)
+    mu = np.sort(distances[:, 2] / distances[:, 1])
+    x = np.log(mu)[:-1]
+    y = -np.log(1.0 - np.arange(1, len(X)) / len(X))
+    return float(np.sum(x * y) / np.sum(x * x))
+
+
+@pytest.mark.parametrize("d", [2, 8, 40])  # trees and brute force
+def test_estimate_is_that_of_the_definition(d: int) -> None:
+    X = np.random.default_rng(0).standard_normal((300, d))
+    value, duplicates = two_nn(X)
+    assert value == pytest.approx(by_definition(X), rel=1e-9)
+    assert duplicates == 0
+
+
+def test_close_neighbours_far_from_the_origin() -> None:
+    """Triples 1e-8 apart among rows of size 1 and a mean of 1000: distances from products would be noise."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((200, 40)) + 1000.0
+    X = np.concatenate([X, X + 1e-8 * rng.standard_normal(X.shape), X + 1e-8 * rng.standard_normal(X.shape)])
+    assert two_nn(X)[0] == pytest.approx(by_definition(X - 1000.0), rel=1e-3)
+
+
+@pytest.mark.parametrize(("dimension", "ambient"), [(1, 5), (3, 20), (5, 20)])
+def test_curved_manifolds_have_their_dimension(dimension: int, ambient: int) -> None:
+    rng = np.random.default_rng(2)
+    X = np.tanh(0.3 * rng.standard_normal((4000, dimension)) @ rng.standard_normal((dimension, ambient)))
+    found = intrinsic_dimension(X, repeats=4)
+    assert abs(found.value - dimension) < 0.1 * dimension  # 2-NN underestimates a little as the dimension grows
+    assert found.rows == 2000
+    assert found.spread == pytest.approx(np.std(found.estimates, ddof=1))
+    assert found.value == pytest.approx(np.mean(found.estimates))
+    assert len(set(found.estimates)) == 4
+
+
+def test_estimate_does_not_depend_on_scale_or_repeated_rows() -> None:
+    X = np.random.default_rng(3).standard_normal((300, 4))
+    value, _ = two_nn(X)
+    for scale in (1e-200, 1e200):
+        assert two_nn(scale * X)[0] == pytest.approx(value, rel=1e-9)
+    doubled, duplicates = two_nn(np.concatenate([X, X[:7]]))
+    assert duplicates == 14
+    assert doubled == pytest.approx(value, rel=0.1)
+    assert np.isnan(two_nn(np.ones((50, 3)))[0])
+    assert np.isnan(two_nn(X[:2])[0])
+
+
+def test_files_and_tensors_give_what_arrays_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(4).standard_normal((900, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", X)
+    expected = intrinsic_dimension(X, rows=200, repeats=3, seed=5)
+    assert intrinsic_dimension(tmp_path / "x.npy", rows=200, repeats=3, seed=5) == expected
+    rows = np.random.default_rng(5).choice(900, 200, replace=False)
+    assert expected.estimates[0] == pytest.approx(by_definition(X[np.sort(rows)].astype(np.float64)), rel=1e-9)
+    # Many chunks: only some hold chosen rows.
+    source = nrc.open(tmp_path / "x.npy")
+    monkeypatch.setattr(type(source), "row_bytes", property(lambda _: 1 << 20))
+    assert intrinsic_dimension(source, rows=20, repeats=2, seed=5).value == pytest.approx(
+        intrinsic_dimension(X, rows=20, repeats=2, seed=5).value
+    )
+    torch = pytest.importorskip("torch")
+    assert intrinsic_dimension(torch.from_numpy(X), rows=200, repeats=3, seed=5) == expected
+
+
+def test_block_analysis_and_a_single_sample() -> None:
+    X = np.random.default_rng(6).standard_normal((400, 3))
+    small, whole = intrinsic_dimension_by_size(X, [100, 400], repeats=3)
+    assert (small.rows, len(small.estimates)) == (100, 3)
+    assert whole.estimates == (two_nn(X)[0],)
+    assert np.isnan(whole.spread)
+    assert "400 rows" in str(whole)
+    assert "+-" in str(small)
+
+
+def test_what_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(7).standard_normal((50, 3))
+    for options in ({"rows": 51}, {"rows": 2}, {"repeats": 0}):
+        with pytest.raises(ValueError, match="from 3 to 50 rows"):
+            intrinsic_dimension(X, **options)
+    with pytest.raises(ValueError, match="not known"):
+        intrinsic_dimension([X])
+    X[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        intrinsic_dimension(X, rows=50)
+    monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
+    with pytest.raises(ImportError, match=r"needs sklearn: pip install 'nrc-fast\[dimension\]'"):
+        intrinsic_dimension(X)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nrc_fast.base import linalg
+from nrc_fast.metrics.targets import (
+    effective_rank,
+    explained_variance_ratio,
+    linear_cka,
+    linear_readout_error,
+    prediction_error_from_moments,
+    r_squared,
+    stable_rank,
+)
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+def moments(features: Any, targets: Any) -> tuple[Any, Any, Any]:
+    centered, deviations = features - features.mean(axis=0), targets - targets.mean(axis=0)
+    rows = len(features)
+    return centered.T @ centered / rows, deviations.T @ deviations / rows, centered.T @ deviations / rows
+
+
+def test_numbers_of_other_packages(peer: Any) -> None:
+    features, targets, cross = moments(peer.features, peer.targets)
+    spectrum, _ = linalg.eigh_descending(features)
+    shares = explained_variance_ratio(spectrum)
+    np.testing.assert_allclose(shares[:3], peer.explained_variance_ratio, rtol=1e-12)
+    assert 1 - shares[:3].sum() == pytest.approx(peer.numbers["nrc1_variance"], rel=1e-12)
+    assert stable_rank(spectrum) == pytest.approx(peer.numbers["stable_rank"], rel=1e-12)
+    assert linear_cka(features, targets, cross) == pytest.approx(peer.numbers["cka"], rel=1e-12)
+
+
+def test_ranks_of_known_spectra() -> None:
+    spectrum = np.array([0.5, 0.25, 0.25, 0.0])
+    for scale in (1e-300, 1.0, 1e300):
+        assert explained_variance_ratio(scale * spectrum).tolist() == pytest.approx(spectrum.tolist())
+        assert effective_rank(scale * spectrum) == pytest.approx(2**1.5, rel=8 * EPS)
+        assert stable_rank(scale * spectrum) == pytest.approx(1.5, rel=8 * EPS)
+    clipped = explained_variance_ratio(np.array([1.0, -1e-17]))
+    assert clipped.tolist() == [1.0, 0.0]
+    assert effective_rank(np.array([3.0, 0.0])) == 1.0
+
+
+def test_ranks_are_nan_without_variance() -> None:
+    zeros = np.zeros(3)
+    assert np.isnan(explained_variance_ratio(zeros)).tolist() == [True] * 3
+    assert math.isnan(effective_rank(zeros))
+    assert math.isnan(stable_rank(zeros))
+
+
+def test_cka_is_that_of_the_kernels(peer: Any) -> None:
+    rows = len(peer.features)
+    centering = np.eye(rows) - np.full((rows, rows), 1 / rows)
+    kernel = centering @ peer.features @ peer.features.T @ centering
+    other = centering @ peer.targets @ peer.targets.T @ centering
+    expected = np.sum(kernel * other) / (np.linalg.norm(kernel) * np.linalg.norm(other))
+    # Sums over 200 rows on both sides: 200 eps each way, relative to a CKA of 0.02 and more.
+    assert linear_cka(*moments(peer.features, peer.targets)) == pytest.approx(expected, rel=400 * EPS / expected)
+
+
+@pytest.mark.parametrize(("h", "y"), [(-500, -500), (-500, 400), (500, 400)])
+def test_cka_does_not_see_units(peer: Any, h: int, y: int) -> None:
+    features, targets, cross = moments(peer.features, peer.targets)
+    scaled = np.ldexp(features, 2 * h), np.ldexp(targets, 2 * y), np.ldexp(cross, h + y)
+    assert linear_cka(*scaled) == linear_cka(features, targets, cross)
+
+
+def test_cka_is_nan_without_variance_and_one_for_a_rotation() -> None:
+    basis = linalg.orthonormalize(np.random.default_rng(5).standard_normal((3, 3)))
+    covariance = (basis * [1.0, 1.0 / 3.0, 1.0 / 9.0]) @ basis.T
+    zero = np.zeros((3, 3))
+    assert math.isnan(linear_cka(zero, covariance, zero))
+    assert math.isnan(linear_cka(covariance, zero, zero))
+    turned = linalg.orthonormalize(np.random.default_rng(6).standard_normal((3, 3))) @ covariance
+    rotated = linear_cka(covariance, covariance, turned)
+    assert rotated == pytest.approx(1.0, rel=20 * EPS)
+    assert rotated <= 1.0
+
+
+@pytest.mark.parametrize("rank", [16, 5])
+def test_readout_error_is_that_of_least_squares(peer: Any, rank: int) -> None:
+    rng = np.random.default_rng(4)
+    features = peer.features if rank == 16 else peer.features[:, :rank] @ rng.standard_normal((rank, 16))
+    with_intercept = np.column_stack([features, np.ones(len(features))])
+    solution = np.linalg.lstsq(with_intercept, peer.targets, rcond=None)[0]
+    expected = np.mean(np.sum((with_intercept @ solution - peer.targets) ** 2, axis=1))
+    covariance, targets, cross = moments(features, peer.targets)
+    error = linear_readout_error(*linalg.eigh_descending(covariance), targets, cross)
+    # The explained part divides by lambda: relative error d eps times the condition of the kept spectrum.
+    kept = np.linalg.eigvalsh(covariance)[-rank:]
+    tolerance = 4 * 16 * EPS * kept[-1] / kept[0] * np.trace(targets)
+    assert error == pytest.approx(expected, rel=0, abs=tolerance)
+
+
+def test_readout_error_of_targets_that_are_linear_in_the_features_is_rounding_and_not_negative() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        features = rng.standard_normal((50, 6))
+        targets = features @ rng.standard_normal((6, 3)) + [1.0, 2.0, 3.0]
+        covariance, target_covariance, cross = moments(features, targets)
+        error = linear_readout_error(*linalg.eigh_descending(covariance), target_covariance, cross)
+        assert 0.0 <= error < 50 * EPS * np.trace(target_covariance)
+
+
+def test_readout_takes_nothing_from_directions_of_rounding() -> None:
+    # 1e-17 cannot be told from 0 beside 1; divided by it, (1e-10)^2 would explain 0.001 of the variance.
+    cross = np.array([[0.5], [1e-10]])
+    assert linear_readout_error(np.array([1.0, 1e-17]), np.eye(2), np.eye(1), cross) == 0.75
+    kept = linear_readout_error(np.array([1.0, 8 * EPS]), np.eye(2), np.eye(1), cross)
+    assert 0.75 - kept == pytest.approx(1e-20 / (8 * EPS), abs=EPS)
+
+
+def test_readout_of_features_without_variance_is_the_mean() -> None:
+    targets = np.diag([1.0, 2.0])
+    assert linear_readout_error(np.zeros(4), np.eye(4), targets, np.zeros((4, 2))) == 3.0
+
+
+def test_prediction_error_is_that_of_the_rows(peer: Any) -> None:
+    bias = np.array([0.3, -0.2, 0.1])
+    explicit = np.mean(np.sum((peer.features @ peer.weights.T + bias - peer.targets) ** 2, axis=1))
+    error = prediction_error_from_moments(
+        peer.weights,
+        bias,
+        peer.features.mean(axis=0),
+        peer.targets.mean(axis=0),
+        *moments(peer.features, peer.targets),
+    )
+    assert error == pytest.approx(explicit, rel=200 * EPS)  # sums over 200 rows; nothing cancels here
+
+
+def test_prediction_error_of_a_perfect_head_is_rounding_and_not_negative() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        features, weights, bias = rng.standard_normal((50, 6)), rng.standard_normal((3, 6)), np.ones(3)
+        targets = features @ weights.T + bias
+        error = prediction_error_from_moments(
+            weights, bias, features.mean(axis=0), targets.mean(axis=0), *moments(features, targets)
+        )
+        assert 0.0 <= error < 50 * EPS * 2 * np.trace(moments(targets, targets)[0])
+
+
+def test_r_squared() -> None:
+    covariance = np.array([[3.0, 9.0], [9.0, 1.0]])  # only the diagonal counts
+    assert r_squared(0.0, covariance) == 1.0
+    assert r_squared(1.0, covariance) == 0.75
+    assert r_squared(8.0, covariance) == -1.0
+    assert math.isnan(r_squared(0.0, np.zeros((2, 2))))

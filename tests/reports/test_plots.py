@@ -1,0 +1,229 @@
+"""What is drawn is what was measured, on logarithmic axes too, and pyplot hears nothing of it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nrc_fast as nrc
+from nrc_fast.reports.plots.panels import plot_report, plot_runs
+
+pytest.importorskip("matplotlib")
+
+FIELDS = ["nrc1", "nrc1_id25", "nrc2", "nrc3", "mse", "explained_variance"]
+
+
+@pytest.fixture(scope="module")
+def report() -> nrc.Report:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((200, 8)) * np.arange(8, 0, -1)
+    return nrc.measure(features, rng.standard_normal((200, 2)))
+
+
+def values_of(line: Any) -> tuple[Any, Any]:
+    return np.asarray(line.get_xdata(), dtype=float), np.asarray(line.get_ydata(), dtype=float)
+
+
+def labelled(axes: Any, label: str) -> Any:
+    (line,) = [line for line in axes.get_lines() if line.get_label() == label]
+    return line
+
+
+def band_of(axes: Any) -> tuple[Any, Any]:
+    """Lower and upper edge of the shaded band at every number of components."""
+    (band,) = axes.collections
+    vertices = np.vstack([path.vertices for path in band.get_paths()])
+    components = np.unique(vertices[:, 0])
+    heights = [vertices[vertices[:, 0] == k, 1] for k in components]
+    return np.array([h.min() for h in heights]), np.array([h.max() for h in heights])
+
+
+# ---- a report ----
+
+
+def test_nrc1_of_the_report_is_drawn(report: nrc.Report) -> None:
+    figure, (left, _) = plot_report(report)
+    components, values = values_of(labelled(left, "NRC1"))
+    np.testing.assert_array_equal(components, np.arange(1, 9))
+    np.testing.assert_array_equal(values[:-1], report.nrc1_by_k[:-1])
+    assert math.isnan(values[-1])
+    assert report.nrc1_by_k[-1] == 0.0
+    zero_at, zero_height = values_of(labelled(left, "NRC1 = 0"))
+    assert zero_at.tolist() == [8.0]
+    assert zero_height[0] == left.get_ylim()[0] > 0.0
+    assert left.get_yscale() == "log"
+    assert set(values_of(labelled(left, "n = 2"))[0]) == {2.0}
+    assert left.figure is figure
+
+
+def test_bars_are_the_explained_variance(report: nrc.Report) -> None:
+    _, (_, right) = plot_report(report)
+    np.testing.assert_array_equal([bar.get_height() for bar in right.patches], report.explained_variance_ratio)
+    colours = [bar.get_facecolor() for bar in right.patches]
+    assert colours[0] == colours[1] != colours[2]
+    assert len(set(colours)) == 2
+    share = 100 * report.explained_variance_ratio[:2].sum()
+    assert right.get_title() == f"first 2 components: {share:.1f}% of the variance"
+
+
+def test_band_is_the_bound_and_no_wider_than_monotony_allows(report: nrc.Report) -> None:
+    by_k = np.array([0.5, 0.1, 0.2, 1e-3, 1e-4, 1e-4, 1e-5, 0.0])
+    bounds = np.array([0.01, 0.05, 1.0, 1e-4, 1e-6, 1e-6, 2e-5, 0.0])
+    _, (left, _) = plot_report(replace(report, nrc1_by_k=by_k, bounds={"nrc1_by_k": bounds}))
+    lowest, highest = band_of(left)
+    np.testing.assert_allclose(
+        highest, [0.51, 0.15, 0.15, 1.1e-3, 1.01e-4, 1.01e-4, 3e-5, left.get_ylim()[0]], rtol=1e-12
+    )
+    np.testing.assert_allclose(lowest[:6], [0.49, 0.05, 9e-4, 9e-4, 9.9e-5, 9.9e-5], rtol=1e-12)
+    drawn = values_of(labelled(left, "NRC1"))[1]
+    # Values that are no larger than their bound are not among the known ones.
+    np.testing.assert_array_equal(drawn, np.where(np.isin(np.arange(8), [2, 6, 7]), np.nan, by_k))
+
+
+@pytest.mark.parametrize(
+    ("by_k", "shares"),
+    [
+        (np.zeros(8), np.eye(8)[0]),
+        (np.full(8, math.nan), np.full(8, math.nan)),
+        (np.array([1.0, 5e-324, *np.zeros(6)]), np.eye(8)[0]),
+    ],
+)
+def test_zeros_subnormals_and_nan_can_be_drawn(report: nrc.Report, by_k: Any, shares: Any) -> None:
+    for bounds in ({}, {"nrc1_by_k": np.full(8, 1e-17)}, {"nrc1_by_k": np.full(8, math.nan)}):
+        odd = replace(report, nrc1_by_k=by_k, explained_variance_ratio=shares, bounds=bounds)
+        figure, (left, _) = plot_report(odd)
+        figure.canvas.draw()
+        assert 0.0 < left.get_ylim()[0] < left.get_ylim()[1] < math.inf
+
+
+def test_one_feature_can_be_drawn() -> None:
+    figure, _ = plot_report(nrc.measure(np.arange(5.0)[:, None], n=1))
+    figure.canvas.draw()
+
+
+def test_wide_features_have_a_logarithmic_number_of_components() -> None:
+    wide = nrc.measure(np.random.default_rng(1).standard_normal((100, 40)), n=3)
+    _, (left, right) = plot_report(wide)
+    assert left.get_xscale() == "log"
+    assert len(right.patches) == 12
+
+
+def test_given_axes_are_used(report: nrc.Report) -> None:
+    from matplotlib.figure import Figure
+
+    own = Figure()
+    pair = own.subplots(1, 2)
+    figure, axes = report.plot(pair)
+    assert figure is own
+    assert axes is pair
+    assert all(axis.has_data() for axis in pair)
+    with pytest.raises(ValueError, match=r"holds 1 axes; a pair is expected"):
+        plot_report(report, pair[0])
+
+
+def test_pyplot_is_never_imported(run_alone: Any) -> None:
+    code = (
+        "import sys, numpy, nrc_fast\n"
+        "figure, _ = nrc_fast.measure(numpy.eye(5), n=2).plot()\n"
+        "figure.canvas.draw()\n"
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    result = run_alone(code)
+    assert result.stdout == "False\n", result.stderr
+
+
+def test_missing_matplotlib_is_named(report: nrc.Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install 'nrc-fast\[demo\]'"):
+        plot_report(report)
+
+
+# ---- the runs of the demonstration ----
+
+
+@pytest.fixture
+def runs() -> dict[str, Any]:
+    rng = np.random.default_rng(2)
+    return {name: FakeHistory(rng) for name in ("first", "second", "third")}
+
+
+class FakeHistory:
+    """As many records as there are steps; NRC3 is ten times as large for each step's own gamma."""
+
+    convention, n = "nrc24", 3
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        drawn = [{field: rng.uniform(1e-6, 1.0) for field in FIELDS} for _ in range(4)]
+        self.all = [SimpleNamespace(step=10 * k, **values) for k, values in enumerate(drawn)]
+
+    def records(self, gamma: str | float) -> list[Any]:
+        if gamma == "last":
+            return self.all
+        return [SimpleNamespace(**(vars(record) | {"nrc3": 10.0 * record.nrc3})) for record in self.all]
+
+
+PREDICTED = {"third": 0.02}
+
+
+def test_every_curve_holds_its_history(runs: dict[str, Any]) -> None:
+    figure = plot_runs(runs, predicted=PREDICTED)
+    assert len(figure.axes) == len(FIELDS)
+    for panel, field in zip(figure.axes, FIELDS, strict=True):
+        assert panel.get_yscale() == ("linear" if field == "explained_variance" else "log")
+        for (name, history), line in zip(runs.items(), panel.get_lines(), strict=False):
+            steps, values = values_of(line)
+            assert steps.tolist() == [0, 10, 20, 30]
+            assert values.tolist() == [getattr(record, field) for record in history.all]
+            assert line.get_label() == name
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["first", "second", "third", "MSE predicted for third"]
+    titles = [panel.get_title() for panel in figure.axes]
+    assert titles[0] == "NRC1, convention nrc24 (rows as they are)"
+    assert titles[3] == "NRC3, gamma of the last step"
+    assert titles[5] == "variance in the first 3 components"
+
+
+def test_titles_say_which_gamma_and_which_definitions(runs: dict[str, Any]) -> None:
+    runs["second"].convention, runs["second"].n = "variance", 2
+    panels = plot_runs(runs, "each").axes
+    titles = [panel.get_title() for panel in panels]
+    assert titles[0] == "NRC1, convention nrc24, variance"
+    assert titles[3] == "NRC3, the best gamma of each step"
+    assert titles[5] == "variance in the first 3 or 2 components"
+    drawn = values_of(panels[3].get_lines()[0])[1]
+    assert drawn.tolist() == [10.0 * record.nrc3 for record in runs["first"].all]
+
+
+def test_a_run_has_one_colour_in_every_panel_and_no_other_has_it(runs: dict[str, Any]) -> None:
+    colours = [[line.get_color() for line in panel.get_lines()[:3]] for panel in plot_runs(runs).axes]
+    assert all(panel == colours[0] for panel in colours)
+    assert len(set(colours[0])) == 3
+
+
+def test_predicted_error_is_marked_for_known_penalties_only(runs: dict[str, Any]) -> None:
+    lines = plot_runs(runs, predicted=PREDICTED).axes[4].get_lines()
+    assert len(lines) == 4
+    assert set(values_of(lines[3])[1]) == {0.02}
+    assert lines[3].get_color() == lines[2].get_color()
+
+
+def test_zeros_lie_on_the_lower_edge_and_nan_leaves_a_gap(runs: dict[str, Any]) -> None:
+    runs["first"].all[3].nrc1 = 0.0
+    runs["second"].all[2].nrc1 = math.nan
+    runs["third"].all[1].nrc2 = 1e-300
+    for record in (record for history in runs.values() for record in history.all):
+        record.nrc3 = math.nan
+    figure = plot_runs(runs)
+    figure.canvas.draw()
+    panels = figure.axes
+    edge = panels[0].get_ylim()[0]
+    assert 0.0 < edge < 1e-300
+    assert all(panel.get_ylim() == panels[0].get_ylim() for panel in panels[:3])
+    assert values_of(panels[0].get_lines()[0])[1][3] == edge
+    assert math.isnan(values_of(panels[0].get_lines()[1])[1][2])

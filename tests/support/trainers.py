@@ -1,0 +1,149 @@
+"""Small trainings in other libraries, for the tests of integrations; as a program, one process of several."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def draw(*shape: int, seed: int = 1) -> Any:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def samples() -> tuple[Any, Any]:
+    X = draw(120, 5)
+    return X, torch.tanh(X[:, :2] + 0.2 * draw(120, 2, seed=2))
+
+
+def fit_with_lightning(folder: Path, *callbacks: Any, **options: Any) -> tuple[Any, Any]:
+    """A trainer of Lightning after four epochs, and its module."""
+    lightning = importlib.import_module("lightning")
+
+    class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.trunk(x))
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            return nn.functional.mse_loss(self(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+    lightning.seed_everything(3, verbose=False)
+    module = Module()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*samples()), batch_size=40, shuffle=True)
+    loggers = importlib.import_module("lightning.pytorch.loggers")
+    trainer = lightning.Trainer(
+        max_epochs=4,
+        accelerator="cpu",
+        logger=loggers.CSVLogger(folder),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        log_every_n_steps=1,
+        callbacks=list(callbacks),
+        **options,
+    )
+    trainer.fit(module, loader)
+    return trainer, module
+
+
+def train_with_transformers(folder: Path, *callbacks: Any) -> tuple[Any, Any]:
+    """A trainer of transformers after three epochs, and its model."""
+    transformers = importlib.import_module("transformers")
+
+    class Regression(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, inputs: Any, labels: Any = None) -> Any:
+            outputs = self.head(self.trunk(inputs))
+            return outputs if labels is None else (nn.functional.mse_loss(outputs, labels), outputs)
+
+    torch.manual_seed(3)
+    X, Y = samples()
+    data = [{"inputs": x, "labels": y} for x, y in zip(X, Y, strict=True)]
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=3,
+        per_device_train_batch_size=40,
+        learning_rate=0.05,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = transformers.Trainer(
+        model=Regression(), args=arguments, train_dataset=data, eval_dataset=data, callbacks=list(callbacks)
+    )
+    trainer.train()
+    return trainer, trainer.model
+
+
+# ---- one process of several, started by torch.distributed.run ----
+
+
+def in_lightning(folder: Path) -> dict[str, Any]:
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    several = {"strategy": "ddp", "devices": int(os.environ["WORLD_SIZE"])}
+    _, plain = fit_with_lightning(folder / "plain", **several)
+    callback = NRCCallback(every_n_epochs=2)
+    trainer, module = fit_with_lightning(folder / "watched", callback, **several)
+    return found(plain, module, callback) | {"logged": float(trainer.callback_metrics["nrc/nrc1"])}
+
+
+def in_transformers(folder: Path) -> dict[str, Any]:
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    _, plain = train_with_transformers(folder / "plain")
+    callback = NRCCallback([{"inputs": x, "labels": y} for x, y in [own_part(*samples())]])
+    trainer, model = train_with_transformers(folder / "watched", callback)
+    logged = [row["nrc/nrc1"] for row in trainer.state.log_history if "nrc/nrc1" in row]
+    return found(plain, model, callback) | {"logged": logged[-1]}
+
+
+def own_part(*arrays: Any) -> tuple[Any, ...]:
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return tuple(array[rank::size] for array in arrays)
+
+
+def found(plain: Any, model: Any, callback: Any) -> dict[str, Any]:
+    return {
+        "processes": torch.distributed.get_world_size(),
+        "plain": weights(plain),
+        "watched": weights(model),
+        "records": [(record.step, record.scalars()) for record in callback.monitor.history.records("each")],
+    }
+
+
+def weights(model: Any) -> dict[str, Any]:
+    return {name: value.tolist() for name, value in model.state_dict().items()}
+
+
+def main() -> None:
+    folder, library = Path(sys.argv[1]), sys.argv[2]
+    result = globals()[f"in_{library}"](folder)
+    (folder / f"result{os.environ['RANK']}.json").write_text(json.dumps(result))
+    torch.distributed.barrier()
+    # As in tests/support/distributed_worker.py: torch's threads may outlive what they use.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""Which room imports which, what each keeps to itself, and that no name stands for two things."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+SPECIFICATION = importlib.util.find_spec("nrc_fast")
+assert SPECIFICATION is not None
+assert SPECIFICATION.origin is not None
+PACKAGE = Path(SPECIFICATION.origin).parent
+TESTS = Path(__file__).parent
+
+# What a file of a room may import besides its own room, from the bottom up; imports inside functions count the same.
+BELOW_TRAINING = ("measurement", "passes", "ufm", "reports", "metrics", "sources", "kernels", "base")
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "testing": (),  # imports nothing, so that it can be trusted as a reference
+    "kernels": ("base",),
+    "metrics": ("base",),
+    "sources": ("kernels", "base"),
+    "reports": ("metrics", "kernels", "base"),
+    "passes": ("sources", "kernels", "metrics", "base"),
+    "ufm": ("reports", "kernels", "metrics", "base"),
+    "measurement": ("passes", "ufm", "reports", "metrics", "sources", "kernels", "base"),
+    "training": BELOW_TRAINING,
+    "torch_ops": ("measurement", "passes", "kernels", "metrics", "base"),
+    "integrations": ("training", *BELOW_TRAINING),
+    "cli": ("torch_ops", "training", *BELOW_TRAINING, "testing"),
+}
+ROOMS = list(ALLOWED)
+# Parts of a room that its other rooms do not know.
+INNER = ("nrc_fast.kernels.cuda", "nrc_fast.sources.formats")
+APART = ({"nrc_fast.kernels.cpu", "nrc_fast.kernels.cuda"},)
+MOST_LINES = 400
+
+# ---- what does not hold yet; nothing may be added, and what holds is taken out ----
+
+# Imports of rooms that are not in the row, "file -> room".
+UPWARD: set[str] = {
+    "cli/command_line.py -> nrc_fast",
+    "reports/features.py -> ufm",
+    "reports/pages.py -> training",
+}
+# Imports of inner parts from other rooms, and between the two backends.
+THROUGH_THE_WALL: set[str] = {
+    "cli/environment.py -> kernels.cuda.cards",
+    "kernels/cuda/descent.py -> kernels.cpu.descent",
+    "measurement/all_metrics.py -> kernels.cuda.device",
+    "measurement/assembly.py -> kernels.cuda.device",
+    "measurement/class_statistics.py -> kernels.cuda.classes",
+    "measurement/class_statistics.py -> kernels.cuda.device",
+    "measurement/class_statistics.py -> kernels.cuda.rows",
+    "measurement/feature_statistics.py -> kernels.cuda.rows",
+    "measurement/single_metrics.py -> kernels.cuda.device",
+    "passes/begin.py -> kernels.cuda.device",
+    "passes/shifted_sums.py -> kernels.cuda.parts",
+    "passes/shifted_sums.py -> kernels.cuda.rows",
+    "passes/shifted_sums.py -> kernels.cuda.sums",
+    "reports/history.py -> kernels.cuda.device",
+    "sources/batches.py -> kernels.cuda.rows",
+    "sources/dispatch.py -> kernels.cuda.rows",
+    "sources/placed.py -> kernels.cuda.device",
+    "sources/placed.py -> kernels.cuda.rows",
+    "torch_ops/device.py -> kernels.cuda.backend",
+    "torch_ops/device.py -> kernels.cuda.rows",
+    "torch_ops/device.py -> kernels.cuda.sums",
+    "torch_ops/operators.py -> kernels.cuda.device",
+    "torch_ops/operators.py -> kernels.cuda.rows",
+    "training/layer_rows.py -> kernels.cuda.device",
+    "training/layers.py -> kernels.cuda.device",
+    "training/watching.py -> kernels.cuda.rows",
+    "ufm/descent/dynamics.py -> kernels.cuda.descent",
+    "ufm/descent/runs.py -> kernels.cuda.device",
+    "ufm/descent/setup.py -> kernels.cuda.descent",
+    "ufm/descent/setup.py -> kernels.cuda.device",
+}
+# Imports of this package inside functions, "file -> module".
+INSIDE_FUNCTIONS: set[str] = {
+    "cli/command_line.py -> cli.demo.training",
+    "cli/command_line.py -> reports.pages",
+    "cli/commands.py -> cli.selftest",
+    "cli/commands.py -> reports.plots.panels",
+    "cli/commands.py -> training.sweep",
+    "reports/features.py -> reports.plots.panels",
+    "reports/history.py -> reports.plots.panels",
+    "training/layers.py -> base.processes",
+    "training/layers.py -> reports.plots.panels",
+    "ufm/forecast.py -> reports.plots.panels",
+}
+# Files outside `kernels` that name the compiled modules or ask where rows lie.
+KNOW_THE_BACKEND: set[str] = {
+    "measurement/class_statistics.py",
+    "passes/shifted_sums.py",
+    "sources/placed.py",
+    "torch_ops/device.py",
+    "torch_ops/gradients.py",
+    "torch_ops/operators.py",
+}
+# Files of `metrics` and `ufm` that name rows or open files.
+NOT_PURE: set[str] = {
+    "ufm/descent/setup.py",
+    "ufm/descent/start.py",
+}
+# Modules that are longer than they should be.
+LONG: set[str] = {
+    "kernels/calls.py",
+    "kernels/rows.py",
+    "measurement/class_statistics.py",
+    "measurement/single_metrics.py",
+    "passes/shifted_sums.py",
+    "reports/plots/panels.py",
+    "testing.py",
+    "training/layers.py",
+    "training/watching.py",
+}
+
+
+def module_name(path: Path) -> str:
+    """Dotted name of a file."""
+    return ".".join(["nrc_fast", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+@cache
+def files() -> dict[str, Path]:
+    """All modules of the package."""
+    return {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def is_module(name: str) -> bool:
+    return (
+        name in files()
+        or (PACKAGE.parent / f"{name.replace('.', '/')}.pyi").is_file()
+        or name.endswith("._cuda_emulation")
+    )
+
+
+def room(name: str) -> str:
+    """The first folder of a module; empty for the package itself."""
+    return [*name.split("."), ""][1]
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    """Modules of the package that a statement imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "nrc_fast")
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "nrc_fast":
+        for alias in node.names:
+            name = f"{node.module}.{alias.name}"
+            yield name if is_module(name) else str(node.module)
+
+
+def arrows(path: Path) -> set[str]:
+    """Modules of the package that a file imports, anywhere in it."""
+    return {name for node in ast.walk(tree(path)) for name in imported(node)}
+
+
+def of_rooms() -> Iterator[tuple[str, Path]]:
+    """Modules without the two faces at the top."""
+    yield from ((name, path) for name, path in files().items() if name not in ("nrc_fast", "nrc_fast.__main__"))
+
+
+def short(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def is_inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def upward() -> set[str]:
+    return {
+        f"{short(path)} -> {room(target) or 'nrc_fast'}"
+        for name, path in of_rooms()
+        for target in arrows(path)
+        if room(target) not in (room(name), *ALLOWED[room(name)])
+    }
+
+
+def through_the_wall() -> set[str]:
+    found = set()
+    for name, path in of_rooms():
+        for target in arrows(path):
+            inner = [part for part in INNER if is_inside(target, part) and room(name) != room(part)]
+            apart = any(
+                is_inside(name, part) and any(is_inside(target, other) for other in parts - {part})
+                for parts in APART
+                for part in parts
+            )
+            if inner or apart:
+                found.add(f"{short(path)} -> {target.removeprefix('nrc_fast.')}")
+    return found
+
+
+def inside_functions() -> set[str]:
+    return {
+        f"{short(path)} -> {target.removeprefix('nrc_fast.')}"
+        for _, path in of_rooms()
+        for function in ast.walk(tree(path))
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+        for target in imported(node)
+    }
+
+
+def names_in(path: Path) -> set[str]:
+    """Names and attributes that a file uses, and what it imports."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias):
+            found |= {node.name.rsplit(".", 1)[-1], node.asname or ""}
+    return found
+
+
+def know_the_backend() -> set[str]:
+    words = {"_cpu", "_cuda", "DeviceRows", "is_cuda"}
+    return {short(path) for name, path in of_rooms() if room(name) != "kernels" and names_in(path) & words}
+
+
+def not_pure() -> set[str]:
+    words = {"Rows", "open", "Path", "read_text", "write_text"}
+    return {short(path) for name, path in of_rooms() if room(name) in ("metrics", "ufm") and names_in(path) & words}
+
+
+def long() -> set[str]:
+    return {short(path) for _, path in of_rooms() if len(path.read_text(encoding="utf-8").splitlines()) > MOST_LINES}
+
+
+def circles() -> list[str]:
+    """Modules that import one another, each with the way back to itself."""
+    graph = {name: {target for target in arrows(path) if target in files()} - {name} for name, path in of_rooms()}
+    found = []
+    for start, targets in graph.items():
+        reached, waiting = set(), list(targets)
+        while waiting:
+            name = waiting.pop()
+            if name not in reached:
+                reached.add(name)
+                waiting += graph.get(name, ())
+        if start in reached:
+            found.append(start)
+    return found
+
+
+def public_names(path: Path) -> set[str]:
+    for node in tree(path).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def test_every_file_lies_in_a_room() -> None:
+    assert {room(name) for name, _ in of_rooms()} == set(ROOMS)
+    entries = [path for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "data", "py.typed")]
+    assert len(entries) <= len(ROOMS) + 2
+
+
+def test_rooms_import_what_their_row_names() -> None:
+    assert upward() == UPWARD
+
+
+def test_inner_parts_are_known_to_their_room_only() -> None:
+    assert through_the_wall() == THROUGH_THE_WALL
+
+
+def test_no_import_inside_a_function_is_of_this_package() -> None:
+    assert inside_functions() == INSIDE_FUNCTIONS
+
+
+def test_backends_are_known_to_the_kernels_only() -> None:
+    assert know_the_backend() == KNOW_THE_BACKEND
+
+
+def test_metrics_and_the_model_are_pure() -> None:
+    assert not_pure() == NOT_PURE
+
+
+def test_no_circles() -> None:
+    assert circles() == []
+
+
+def test_no_module_is_named_like_a_public_function() -> None:
+    for name in files():
+        parts = name.split(".")
+        above = [files().get(".".join(parts[:size])) for size in range(1, len(parts))]
+        taken = {public for path in above if path is not None for public in public_names(path)}
+        assert parts[-1] not in taken, name
+
+
+def test_every_package_is_a_face() -> None:
+    for name, path in files().items():
+        if path.name != "__init__.py":
+            continue
+        assert len(path.read_text(encoding="utf-8").splitlines()) < (60 if name == "nrc_fast" else 40), name
+        for node in tree(path).body:
+            is_plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr))
+            assert is_plain or name == "nrc_fast.kernels", f"{name} does more than hand names on"
+
+
+def test_modules_are_short() -> None:
+    assert long() == LONG
+
+
+def test_contributing_names_every_room() -> None:
+    text = (TESTS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `nrc_fast/(\w+)(?:/|\.py)` \|", text, re.MULTILINE) == ROOMS[::-1]

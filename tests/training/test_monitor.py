@@ -1,0 +1,404 @@
+"""The monitor: numbers of the references at every step, the paper's replay of gamma, and no trace in the training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from support import processes
+
+import nrc_fast as nrc
+from nrc_fast.integrations import loggers
+from nrc_fast.reports.history import History, Record
+from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3, reference_nrc3_gamma
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+
+def draw(*shape: int, seed: int = 1) -> Any:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def samples(n: int = 3) -> tuple[Any, Any]:
+    X = draw(96, 5)
+    return X, torch.tanh(X[:, :n] + 0.2 * draw(96, n, seed=2)) * torch.tensor([1.0, 2.0, 0.5])[:n]
+
+
+def network(n: int = 3) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Linear(5, 12),
+            nn.BatchNorm1d(12),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(12, 9),
+            nn.Tanh(),
+            nn.Linear(9, n),
+        )
+
+
+class Run:
+    """A training that keeps what a monitor should have seen."""
+
+    def __init__(self, *, monitored: bool = True, steps: int = 21, n: int = 3, **options: Any) -> None:
+        torch.manual_seed(7)
+        random.seed(7)
+        np.random.seed(7)  # noqa: NPY002 - that of the user
+        self.model = network(n)
+        X, Y = samples(n)
+        self.Y = Y.numpy()
+        data = torch.utils.data.TensorDataset(X, Y)
+        loader = torch.utils.data.DataLoader(data, batch_size=40, shuffle=True)
+        self.monitor = nrc.Monitor(self.model, loader, every=10, **options) if monitored else None
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+        self.seen: list[tuple[Any, Any, Any]] = []
+        for step in range(steps):
+            if self.monitor is not None and self.monitor.step() is not None:
+                self.seen.append(self._state(X))
+            optimizer.zero_grad()
+            nn.functional.mse_loss(self.model(X), Y).backward()
+            optimizer.step()
+            del step
+        parameters = [part for parameter in self.model.parameters() for part in (parameter, parameter.grad)]
+        drawn = [torch.rand(3), torch.tensor([random.random(), np.random.rand()])]  # noqa: NPY002
+        self.end = [*parameters, *self.model.buffers(), *drawn]
+
+    def _state(self, X: Any) -> tuple[Any, Any, Any]:
+        with torch.no_grad():
+            self.model.eval()
+            H = self.model[:-1](X)
+            self.model.train()
+        return H.double().numpy(), self.model[-1].weight.detach().clone(), self.model[-1].bias.detach().double().numpy()
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return Run()
+
+
+def test_random_states_of_cards_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [torch.Generator().manual_seed(k) for k in range(2)]
+
+    class Drawing(nn.Linear):
+        def forward(self, x: Any) -> Any:
+            torch.rand(3, generator=cards[1])
+            return super().forward(x)
+
+    def restore(states: list[Any]) -> None:
+        for card, state in zip(cards, states, strict=True):
+            card.set_state(state)
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [card.get_state() for card in cards])
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restore)
+    X, Y = samples(3)
+    nrc.Monitor(nn.Sequential(Drawing(X.shape[1], 3)), [(X, Y)]).evaluate()
+    assert torch.equal(torch.rand(3, generator=cards[1]), torch.rand(3, generator=torch.Generator().manual_seed(1)))
+
+
+# ---- the numbers ----
+
+
+@pytest.mark.parametrize("features", ["held", "streamed", "again"])
+def test_records_are_what_the_references_say(features: str) -> None:
+    run = Run(features=features)
+    assert [record.step for record in run.monitor.records()] == [0, 10, 20]
+    for record, (H, W, b) in zip(run.monitor.history.records("each"), run.seen, strict=True):
+        # What is read once has bounds of about 1e-7 for float32 features.
+        tolerance = 1e-4 if features == "streamed" else 1e-6
+        assert record.nrc1 == pytest.approx(reference_nrc1(H, 3), rel=tolerance)
+        assert record.nrc2 == pytest.approx(reference_nrc2(H, W), rel=tolerance)
+        assert record.nrc3 == pytest.approx(reference_nrc3(W, run.Y), rel=1e-6, abs=1e-12)
+        assert record.gamma == pytest.approx(reference_nrc3_gamma(W, run.Y), rel=1e-5)
+        assert record.nrc1_variance == pytest.approx(reference_nrc1(H, 3, "variance"), rel=tolerance)
+        assert record.explained_variance == pytest.approx(1.0 - record.nrc1_variance, rel=1e-6)
+        assert sum(record.explained_variance_ratio[:3]) == pytest.approx(record.explained_variance, rel=1e-12)
+        errors = H @ W.double().numpy().T + b - run.Y
+        assert record.mse == pytest.approx(np.mean(np.sum(errors**2, axis=1)), rel=1e-5)
+        if features == "streamed":
+            assert np.isnan(record.nrc1_id25)
+        else:
+            assert record.nrc1_id25 == pytest.approx(reference_nrc1(H, 3, "id25"), rel=1e-6)
+
+
+def test_gamma_of_the_end_is_replayed_over_the_history(run: Run) -> None:
+    last = run.monitor.history.records("each")[-1].gamma
+    replayed, fixed = run.monitor.records(), run.monitor.history.records(0.125 * last)
+    for k, (_, W, _) in enumerate(run.seen):
+        assert replayed[k].nrc3 == pytest.approx(reference_nrc3(W, run.Y, gamma=last), rel=1e-9)
+        assert fixed[k].nrc3 == pytest.approx(reference_nrc3(W, run.Y, gamma=0.125 * last), rel=1e-9)
+    gammas, values = run.monitor.history.nrc3_curve(points=11)
+    eigenvalues = np.linalg.eigvalsh(np.cov(run.Y.astype(float), rowvar=False, bias=True))
+    assert gammas[-1] == pytest.approx(eigenvalues[0], rel=1e-9)
+    for gamma, value in zip(gammas, values, strict=True):
+        assert value == pytest.approx(reference_nrc3(run.seen[-1][1], run.Y, gamma=gamma), rel=1e-6)
+
+
+def test_monitor_of_another_convention(run: Run) -> None:
+    monitor = nrc.Monitor(run.model, [samples()], convention="id25", penalties=SimpleNamespace(c=0.01))
+    record = monitor.evaluate(3)
+    H = run._state(samples()[0])[0]
+    assert record.nrc1 == record.nrc1_id25 == pytest.approx(reference_nrc1(H, 3, "id25"), rel=1e-6)
+    assert monitor.report.ufm.c == 0.01
+
+
+def test_one_target_has_no_nrc3() -> None:
+    run = Run(n=1)
+    assert all(np.isnan(record.nrc3) for record in run.monitor.records())
+    assert np.isnan(run.monitor.history.nrc3_curve()[1]).all()
+    run.monitor.plot()
+
+
+# ---- no trace ----
+
+
+@pytest.mark.parametrize("features", ["held", "streamed", "again"])
+def test_training_is_the_same_to_the_bit(features: str) -> None:
+    plain, monitored = Run(monitored=False), Run(features=features)
+    assert all(torch.equal(first, second) for first, second in zip(plain.end, monitored.end, strict=True))
+    assert monitored.model.training
+    assert not monitored.model[-1]._forward_pre_hooks
+
+
+def test_generator_of_the_loader_is_put_back() -> None:
+    generator = torch.Generator().manual_seed(3)
+    data = torch.utils.data.TensorDataset(*samples())
+    loader = torch.utils.data.DataLoader(data, batch_size=30, shuffle=True, generator=generator)
+    before = generator.get_state()
+    nrc.Monitor(network(), loader).evaluate()
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_modes_of_frozen_parts_stay() -> None:
+    model = network()
+    model[1].eval()
+    nrc.Monitor(model, [samples()]).evaluate()
+    assert model.training
+    assert not model[1].training
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # torch's own compiler, in several places
+def test_compiled_model_is_measured_after_its_first_call() -> None:
+    torch._dynamo.reset()
+    model = network().eval()
+    compiled = torch.compile(model, backend="eager")
+    X, Y = samples()
+    with torch.no_grad():  # as the monitor will call it: nothing makes torch compile it again
+        compiled(X)
+    record = nrc.Monitor(compiled, [(X, Y)]).evaluate()
+    with torch.no_grad():
+        H = model[:-1](X)
+    assert record.nrc1 == pytest.approx(reference_nrc1(H, 3), rel=1e-6)
+
+
+def test_processes_share_the_samples(tmp_path: Path) -> None:
+    H, Y, W = processes.draw()
+    results = processes.run(tmp_path / "run", "monitored", H, Y, W, [150])
+    H = H / np.sqrt(1.0 + 1e-5)  # what a fresh BatchNorm does in evaluation mode
+    errors = np.mean(np.sum((H @ W.T - Y) ** 2, axis=1))
+    for result in results:
+        for features in ("held", "streamed", "again"):
+            found = result[features]
+            assert found["nrc1"] == pytest.approx(reference_nrc1(H, 2), rel=1e-9)
+            assert found["nrc2"] == pytest.approx(reference_nrc2(H, W), rel=1e-9)
+            assert found["nrc3"] == pytest.approx(reference_nrc3(W, Y), rel=1e-6)
+            assert found["mse"] == pytest.approx(errors, rel=1e-9)
+        assert result["layer"]["mse"] == pytest.approx(errors, rel=1e-9)
+        assert result["layer"]["samples"] == 900
+        noise = result["layer"]["layers"][0]["noise_fraction"]
+        assert noise == pytest.approx(reference_nrc1(H, 2, "variance"), rel=1e-9)
+
+
+# ---- files, loggers, plots ----
+
+
+def test_history_survives_its_file(run: Run, tmp_path: Path) -> None:
+    history = run.monitor.history
+    history.to_json(tmp_path / "history.json")
+    loaded = History.load(tmp_path / "history.json")
+    for gamma in ("last", "each", 0.01):
+        assert loaded.records(gamma) == history.records(gamma)
+    np.testing.assert_array_equal(loaded.nrc3_curve()[1], history.nrc3_curve()[1])
+    stored = json.loads((tmp_path / "history.json").read_text())
+    assert stored["replayed_nrc3"] == [record.nrc3 for record in history.records("last")]
+    history.to_csv(tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["nrc3"]) for row in rows] == [record.nrc3 for record in history.records("last")]
+    assert [int(row["step"]) for row in rows] == [0, 10, 20]
+
+
+def test_other_files_are_no_history(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("[1]")
+    with pytest.raises(ValueError, match="holds no history"):
+        History.load(tmp_path / "other.json")
+    (tmp_path / "other.json").write_text("{")
+    with pytest.raises(ValueError, match="no JSON"):
+        History.load(tmp_path / "other.json")
+
+
+def test_loggers_get_every_record(tmp_path: Path) -> None:
+    sent = [loggers.CsvFile(tmp_path / "run.csv"), loggers.JsonLines(tmp_path / "run.jsonl")]
+    run = Run(loggers=sent, n=1)
+    expected = run.monitor.history.records("each")
+    with (tmp_path / "run.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    assert [int(row["step"]) for row in rows] == [line["step"] for line in lines] == [0, 10, 20]
+    for record, row, line in zip(expected, rows, lines, strict=True):
+        for name, value in record.scalars().items():
+            np.testing.assert_equal(float(row[name]), value)
+            assert line[name] == (None if np.isnan(value) else value)
+    with pytest.raises(ValueError, match="step 30 has values other"):
+        sent[0](30, {"other": 1.0})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # protobuf and numpy, inside tensorboard
+def test_tensorboard_holds_the_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = loggers.TensorBoard(tmp_path)
+    run = Run(loggers=[logger])
+    logger.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    for name in ("nrc1", "nrc2", "nrc3", "mse"):
+        stored = events.Scalars(f"nrc/{name}")
+        assert [event.step for event in stored] == [0, 10, 20]
+        values = [getattr(record, name) for record in run.monitor.history.records("each")]
+        assert [event.value for event in stored] == pytest.approx(values, rel=1e-6)
+
+
+class WandbRun:
+    """Records what the adaptor calls, with the signatures of wandb.Run."""
+
+    def __init__(self) -> None:
+        self.logged: list[dict[str, float]] = []
+        self.metrics: list[tuple[str, str | None]] = []
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None:
+        self.metrics.append((name, step_metric))
+
+    def log(self, data: dict[str, float]) -> None:
+        self.logged.append(data)
+
+
+def test_wandb_gets_the_numbers() -> None:
+    target = WandbRun()
+    run = Run(loggers=[loggers.WeightsAndBiases(target)], n=1)
+    assert target.metrics == [("nrc/step", None), ("nrc/*", "nrc/step")]
+    assert [values["nrc/step"] for values in target.logged] == [0, 10, 20]
+    for record, values in zip(run.monitor.history.records("each"), target.logged, strict=True):
+        assert values["nrc/nrc1"] == record.nrc1
+        assert "nrc/nrc3" not in values
+
+
+@pytest.mark.filterwarnings("ignore")  # wandb's own, of several kinds
+def test_wandb_itself_takes_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    target = wandb.init(project="nrc", dir=tmp_path, mode="offline")
+    run = Run(loggers=[loggers.WeightsAndBiases(target)])
+    last = run.monitor.history.records("each")[-1]
+    summary = dict(target.summary)
+    target.finish()
+    assert summary["nrc/step"] == 20
+    for name in ("nrc1", "nrc2", "nrc3", "mse"):
+        assert summary[f"nrc/{name}"] == getattr(last, name)
+
+
+def test_panels_hold_the_history(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    figure = run.monitor.plot()
+    records = run.monitor.records()
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    fields = {
+        "NRC1": "nrc1",
+        "NRC2": "nrc2",
+        "NRC3": None,
+        "R2 (right)": "r2",
+        "first 3 together": "explained_variance",
+    }
+    fields |= {"MSE, summed over outputs": "mse", "NRC1, id25": "nrc1_id25", "NRC1, variance": "nrc1_variance"}
+    for label, field in fields.items():
+        if field is not None:
+            np.testing.assert_allclose(lines[label].get_ydata(), [getattr(record, field) for record in records])
+    np.testing.assert_allclose(lines["NRC3"].get_ydata(), run.monitor.history.nrc3_curve()[1])  # against gamma
+    np.testing.assert_allclose(figure.axes[1].get_lines()[0].get_ydata(), [record.nrc3 for record in records])
+    figure.savefig(tmp_path / "history.png")
+    with pytest.raises(ValueError, match="history is empty"):
+        History().plot()
+
+
+# ---- what goes wrong ----
+
+
+def test_what_does_not_fit_is_said() -> None:
+    model, pair = network(), samples()
+    for options, message in [
+        ({"every": 0}, "every is 0"),
+        ({"features": "kept"}, "features is 'kept'"),
+        ({"layer": "99"}, "no layer '99'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            nrc.Monitor(model, [pair], **options)
+    with pytest.raises(TypeError, match=r"a Tanh; a torch\.nn\.Linear is expected"):
+        nrc.Monitor(model, [pair], layer="5")
+    with pytest.raises(TypeError, match="read only once"):
+        nrc.Monitor(model, iter([pair]))
+    with pytest.raises(ValueError, match=r"has no torch\.nn\.Linear"):
+        nrc.Monitor(nn.ReLU(), [pair])
+    with pytest.raises(ValueError, match="no batches"):
+        nrc.Monitor(model, []).evaluate()
+    with pytest.raises(TypeError, match="a batch is 3 parts"):
+        nrc.Monitor(model, [(*pair, pair[0])]).evaluate()
+    monitor = nrc.Monitor(model, [pair])
+    monitor.evaluate()
+    for gamma in ("first", -1.0, float("nan")):
+        with pytest.raises(ValueError, match="gamma is"):
+            monitor.history.records(gamma)
+    with pytest.raises(ValueError, match="n = 2 and this history has n = 3"):
+        monitor.history.add(1, nrc.measure(np.eye(5), n=2), np.eye(2), np.eye(2))
+    for step in (0.5, "last"):
+        with pytest.raises(TypeError, match=f"step is {step!r}; a whole number is expected"):
+            monitor.history.add(step, nrc.measure(np.eye(5), n=3), np.eye(3), np.eye(3))
+    with pytest.raises(TypeError, match=r"model is a list; a torch\.nn\.Module is expected"):
+        nrc.Monitor([pair], model)
+    with pytest.raises(TypeError, match=r"model is a list; a torch\.nn\.Module is expected"):
+        nrc.measure_layers([pair], model)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_monitors_and_histories_say_what_they_hold() -> None:
+    monitor = nrc.Monitor(network(), [samples()], name="run")
+    assert repr(monitor) == f"<Monitor of layer {monitor.layer} of a Sequential: <History without records>>"
+    for step in (np.int64(1200), 0):  # in the order of the training, whenever they come
+        monitor.evaluate(step)
+    assert repr(monitor.history) == "<History run, 2 records, steps 0 to 1,200, n = 3>"
+    assert [record["step"] for record in json.loads(monitor.history.to_json())["records"]] == [0, 1200]
+
+
+def test_batches_that_are_mappings_and_tuples_of_inputs() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(5, 3)
+
+        def forward(self, a: Any, b: Any) -> Any:
+            return self.head(a + b)
+
+    (X, Y), model = samples(), Sum()
+    expected = nrc.Monitor(nn.Sequential(model.head), [(2.0 * X, Y)]).evaluate()
+    assert nrc.Monitor(model, [{"a": X, "b": X, "labels": Y}]).evaluate() == expected
+    assert nrc.Monitor(model, [((X, X), Y)]).evaluate() == expected
+    assert nrc.Monitor(model, [(X, X, Y)], split=lambda batch: (batch[:2], batch[2])).evaluate() == expected
+    assert isinstance(expected, Record)
