@@ -1,6 +1,11 @@
 # nrc_fast.kernels._cuda: static cudart, nothing of torch, cuBLAS or the driver is linked, so that it loads everywhere.
 include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake)
-set(cuda_kernels column_sums descent gram gram_direct gram_finalize gram_tensor planes products residual row_norms)
+set(cuda_kernels "")
+foreach(folder gram residual descent)
+  file(GLOB found CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/csrc/cuda ${PROJECT_SOURCE_DIR}/csrc/cuda/${folder}/*.cu)
+  list(TRANSFORM found REPLACE "[.]cu$" "")
+  list(APPEND cuda_kernels ${found})
+endforeach()
 
 # The same kernels for the host, on an emulated device: for the tests, not for use.
 if(NRC_FAST_CUDA_EMULATION)
@@ -82,7 +87,7 @@ if(cuda_ptx)
   list(APPEND gencode "-gencode=arch=compute_${cuda_ptx},code=compute_${cuda_ptx}")
 endif()
 
-pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/bindings.cpp csrc/cuda/runtime.cpp)
+pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/bindings.cpp csrc/cuda/machine/runtime.cpp)
 foreach(kernel IN LISTS cuda_kernels)
   target_sources(_cuda PRIVATE csrc/cuda/${kernel}.cu)
 endforeach()

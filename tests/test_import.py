@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import pickle
 import pkgutil
 import re
 import shutil
@@ -17,6 +18,7 @@ from types import ModuleType
 import pytest
 
 import nrc_fast
+from nrc_fast import reports
 
 PACKAGE = Path(nrc_fast.__file__).parent
 
@@ -73,6 +75,18 @@ def test_examples_in_docstrings(name: str) -> None:
         pytest.skip("runs the command line")
     for example in examples(importlib.import_module(name)):
         assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_public_classes_name_the_first_face_that_hands_them_on() -> None:
+    named = set()
+    for face in (nrc_fast, nrc_fast.ufm, reports):
+        for name in face.__all__:
+            value = getattr(face, name)
+            if isinstance(value, type) and value not in named:
+                named.add(value)
+                assert value.__module__ == face.__name__
+                assert pickle.loads(pickle.dumps(value)) is value
+    assert len(named) > 15
 
 
 def test_public_functions_have_an_example_and_say_what_they_raise() -> None:

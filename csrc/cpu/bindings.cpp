@@ -1,15 +1,16 @@
-// nrc_fast.kernels._cpu: pointers, sizes and strides in, numbers out. Checks of what users give are in nrc_fast/kernels/calls.py.
+// nrc_fast.kernels._cpu: pointers, sizes and strides in, numbers out. Checks of what users give are in
+// nrc_fast/kernels/calls.py.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "cpu/buffer.h"
-#include "cpu/descent.h"
-#include "cpu/gram.h"
-#include "cpu/isa.h"
-#include "cpu/residual.h"
-#include "cpu/thread_pool.h"
+#include "cpu/descent/descent.h"
+#include "cpu/gram/gram.h"
+#include "cpu/machine/buffer.h"
+#include "cpu/machine/isa.h"
+#include "cpu/machine/thread_pool.h"
+#include "cpu/residual/residual.h"
 
 namespace py = pybind11;
 

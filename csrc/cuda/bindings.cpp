@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "common/matrix.h"
-#include "cuda/descent.h"
-#include "cuda/gram.h"
-#include "cuda/products.h"
-#include "cuda/residual.h"
-#include "cuda/runtime.h"
+#include "cuda/descent/descent.h"
+#include "cuda/gram/gram.h"
+#include "cuda/machine/runtime.h"
+#include "cuda/residual/products.h"
+#include "cuda/residual/residual.h"
 
 namespace py = pybind11;
 

@@ -33,6 +33,8 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
+# Of each dtype that features, weights and targets may have.
+EPSILONS = {"float64": EPSILON, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 # Widths up to which two threads gain less in a decomposition (2 of 15 ms) than they cost what comes after it (12 ms).
 NARROW = 384

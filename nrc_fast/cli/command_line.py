@@ -1,4 +1,4 @@
-"""The command line: ``nrc-fast measure``, ``merge``, ``ufm``, ``demo`` and ``env``; `commands` adds the others."""
+"""The command line: which commands there are, and what becomes of their errors."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nrc_fast import __version__, ufm
-from nrc_fast.base.processes import Team
-from nrc_fast.cli import environment
-from nrc_fast.cli.commands import add_commands
-from nrc_fast.kernels.rows import Rows
-from nrc_fast.measurement.all_metrics import measure, plan
-from nrc_fast.measurement.feature_statistics import FeatureStatistics
-from nrc_fast.metrics.conventions import CONVENTIONS
-from nrc_fast.reports.features import Report, without_nan
+from nrc_fast.base.version import __version__
+from nrc_fast.cli.features import add_measure, add_merge
+from nrc_fast.cli.forecasts import add_ufm
+from nrc_fast.cli.health import print_environment, print_selftest
+from nrc_fast.cli.stored import add_plot, add_report
+from nrc_fast.cli.sweeps import add_sweep
 from nrc_fast.reports.plots.panels import require_drawable
-from nrc_fast.sources import open_source, open_table
+from nrc_fast.reports.records import without_nan
 
 __all__ = ["main"]
 
@@ -81,11 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nrc-fast", description="Neural regression collapse of stored features.")
     parser.add_argument("--version", action="version", version=f"nrc-fast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    _add_measure(commands)
-    _add_merge(commands)
-    add_commands(commands)
-
-    _add_ufm(commands)
+    add_measure(commands)
+    add_merge(commands)
+    add_sweep(commands)
+    add_plot(commands)
+    add_report(commands)
+    command = commands.add_parser("selftest", help="check every instruction set of this machine against references")
+    command.set_defaults(run=print_selftest)
+    command.add_argument("--json", action="store_true", help="print as JSON")
+    add_ufm(commands)
 
     command = commands.add_parser("demo", help="train on recorded demonstrations and watch features collapse")
     command.set_defaults(run=_demo)
@@ -99,188 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command = commands.add_parser("env", help="versions, instruction sets and threads, for reports of problems")
-    command.set_defaults(run=_env)
+    command.set_defaults(run=print_environment)
     command.add_argument("--json", action="store_true", help="print as JSON")
     return parser
-
-
-def _add_measure(commands: Any) -> None:
-    command = commands.add_parser(
-        "measure",
-        help="measure stored features",
-        description="Measure features in .npy, .npz, .pt, .safetensors, HDF5, zarr or parquet files. Under torchrun "
-        "the rows are shared out over the processes.",
-    )
-    command.set_defaults(run=_measure)
-    command.add_argument(
-        "features", nargs="+", help="features (N, d): files, or a quoted glob pattern, in natural order"
-    )
-    command.add_argument("--targets", nargs="+", help="targets (N, n): files or a glob pattern")
-    command.add_argument("--key", help="name of the features inside the files")
-    command.add_argument("--target-key", help="name of the targets inside the files")
-    command.add_argument("--nonfinite", default="raise", choices=["raise", "skip"], help="default: raise")
-    command.add_argument("--precision", default="high", choices=["high", "highest", "fast"], help="default: high")
-    command.add_argument("--device", help="cuda, cuda:1 or cpu; under torchrun cuda is that of the local rank")
-    command.add_argument("--memory", default=None, help="bound of what is used beyond the start, such as 2GiB")
-    command.add_argument("--chunk-rows", type=int, help="rows that are read at a time, default: about 64 MiB of them")
-    command.add_argument("--checkpoint", type=Path, help="keep the state in this file; an existing one is resumed")
-    command.add_argument("--checkpoint-every", type=float, default=60.0, metavar="SECONDS", help="default: 60")
-    command.add_argument("--save-stats", type=Path, help="also write the statistics, for nrc-fast merge")
-    command.add_argument("--plan", action="store_true", help="only say what would be read, and the memory for it")
-    command.add_argument("--verbose", action="store_true", help="say it and then read")
-    command.add_argument("--no-progress", action="store_true", help="no bar, on a terminal either")
-    _add_head(command)
-
-
-def _add_merge(commands: Any) -> None:
-    command = commands.add_parser("merge", help="add up statistics that were saved with --save-stats")
-    command.set_defaults(run=_merge)
-    command.add_argument("parts", nargs="+", type=Path, help="files of statistics (.npz)")
-    command.add_argument("--save-stats", type=Path, help="write the sum to this file")
-    _add_head(command)
-
-
-def _add_head(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--weights", help="weights of the last layer, (n, d)")
-    command.add_argument("--weights-key", help="their name inside the file")
-    command.add_argument("--bias", help="bias of the last layer, (n,)")
-    command.add_argument("--bias-key", help="its name inside the file")
-    command.add_argument("-n", type=int, help="number of components, where neither targets nor weights are given")
-    command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
-    command.add_argument("--json", action="store_true", help="print the report as JSON")
-    command.add_argument("--plot", type=Path, help="also draw the report to this file")
-    command.add_argument("--html", type=Path, help="also write the report with its plot as one HTML page")
-
-
-def _head(options: argparse.Namespace, n_targets: int) -> dict[str, Any]:
-    """Weights, bias, n and convention, as `measure` and `FeatureStatistics.report` take them."""
-    if options.weights is None and options.n is None and not n_targets:
-        targets = "--targets, " if hasattr(options, "targets") else ""
-        msg = f"n is not known: give {targets}--weights or -n, the number of target dimensions"
-        raise ValueError(msg)
-    if options.bias is not None and options.weights is None:
-        msg = "--bias was given without --weights; the prediction W h + b needs both"
-        raise ValueError(msg)
-    weights, bias = (
-        None if path is None else load_matrix(path, key)
-        for path, key in ((options.weights, options.weights_key), (options.bias, options.bias_key))
-    )
-    return {"W": weights, "b": bias, "n": options.n, "convention": options.convention}
-
-
-def _measure(options: argparse.Namespace) -> None:
-    source = open_source(
-        _one_or_many(options.features),
-        None if options.targets is None else _one_or_many(options.targets),
-        key=options.key,
-        target_key=options.target_key,
-    )
-    head = _head(options, source.n_targets)
-    reading = {name: getattr(options, name) for name in ("precision", "nonfinite", "memory", "chunk_rows")}
-    with _team() as team:
-        if team is not None:
-            source = source.share(team.rank, team.size)
-        speaks = team is None or team.rank == 0
-        if speaks and (options.plan or options.verbose):
-            planned = plan(source, **head, **reading)
-            text = json.dumps(planned.to_dict(), indent=2) if options.json and options.plan else planned
-            print(text, file=sys.stdout if options.plan else sys.stderr)
-        if options.plan:
-            return
-        report = measure(
-            source,
-            **head,
-            **reading,
-            device=_device(options.device),
-            progress=None if speaks and not options.no_progress else False,
-            checkpoint=options.checkpoint,
-            checkpoint_every=options.checkpoint_every,
-            save_statistics=options.save_stats,
-            group=None if team is None else team.group,
-        )
-        if speaks:
-            _show(report, options)
-
-
-def _device(name: str | None) -> str | None:
-    return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
-
-
-def _merge(options: argparse.Namespace) -> None:
-    first, *others = options.parts
-    total = FeatureStatistics.load(first)
-    for path in others:
-        try:
-            total += FeatureStatistics.load(path)
-        except ValueError as error:
-            msg = f"{path} does not fit {first}: {error}"
-            raise ValueError(msg) from error
-    if options.save_stats is not None:
-        total.save(options.save_stats)
-    if options.save_stats is not None and not total.n_targets and options.weights is None and options.n is None:
-        facts = {"parts": len(options.parts), "samples": total.count, "d": total.d}
-        text = f"{len(options.parts)} parts, {total.count:,} rows of {total.d} features"
-        print(json.dumps(facts) if options.json else text)
-        return
-    _show(total.report(**_head(options, total.n_targets)), options)
-
-
-def _show(report: Report, options: argparse.Namespace) -> None:
-    print(report.to_json() if options.json else report)
-    if options.plot is not None:
-        report.plot()[0].savefig(options.plot)
-    if options.html is not None:
-        from nrc_fast.reports.pages import write_page
-
-        write_page(options.html, [("Report", report)])
-
-
-def _add_ufm(commands: Any) -> None:
-    command = commands.add_parser("ufm", help="what training on stored targets will keep, and the error to expect")
-    command.set_defaults(run=_ufm)
-    command.add_argument("targets", nargs="+", help="targets (N, n): files or a quoted glob pattern")
-    command.add_argument("--key", help="name of the targets inside the files")
-    strength = command.add_mutually_exclusive_group(required=True)
-    strength.add_argument("--weight-decay", type=float, help="of the last layer")
-    strength.add_argument("--c", type=float, help="lambda_W lambda_H itself, in place of the decays")
-    command.add_argument("--feature-decay", type=float, help="of the features; default: so that lambda_H = lambda_W")
-    command.add_argument("--loss", default="torch_mse", choices=list(ufm.LOSSES), help="default: torch_mse")
-    command.add_argument("--samples", type=int, help="samples of one step, for losses that sum over them")
-    command.add_argument("--json", action="store_true", help="print the forecast as JSON")
-    command.add_argument("--plot", type=Path, help="also draw rank and MSE against c to this file")
-
-
-def _ufm(options: argparse.Namespace) -> None:
-    forecast = ufm.predict(
-        load_matrix(_one_or_many(options.targets), options.key),
-        weight_decay=options.weight_decay,
-        feature_decay=options.feature_decay,
-        loss=options.loss,
-        samples=options.samples,
-        c=options.c,
-    )
-    print(json.dumps(without_nan(forecast.to_dict()), indent=2) if options.json else forecast)
-    if options.plot is not None:
-        forecast.plot()[0].savefig(options.plot)
-
-
-def _one_or_many(paths: list[str]) -> str | list[str]:
-    return paths[0] if len(paths) == 1 else paths
-
-
-@contextmanager
-def _team() -> Iterator[Team | None]:
-    """The processes that torchrun has started; None without torchrun."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield None
-        return
-    from torch import distributed
-
-    distributed.init_process_group("gloo")
-    try:
-        yield Team()
-    finally:
-        distributed.destroy_process_group()
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -290,20 +110,3 @@ def _demo(options: argparse.Namespace) -> None:
     results = training.run(quick=options.quick, data=options.data, plot=options.plot, out=out)
     if options.json:
         print(json.dumps(without_nan({result.name: result.recorded.to_dict() for result in results}), indent=1))
-
-
-def _env(options: argparse.Namespace) -> None:
-    facts = environment.environment()
-    print(json.dumps(facts, indent=2) if options.json else "\n".join(f"{name}: {facts[name]}" for name in facts))
-
-
-def load_matrix(path: str | list[str], key: str | None) -> Rows:
-    """Read weights, a bias or targets, in the dtype that they have, from files of any kind that holds features.
-
-    Raises
-    ------
-    OSError, ValueError, TypeError
-        The file is missing or damaged, or holds no such matrix.
-    """
-    table = open_table(path, key=key, role="Y")
-    return table.load(0, table.count)

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.calls import require_precision
+from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.kernels.counts import SHIFT_ROWS
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import NonFiniteRowsError
-from nrc_fast.kernels.rows import DTYPES, as_rows
-from nrc_fast.measurement.assembly import Assembly, Head
-from nrc_fast.measurement.components import needs_unit_rows
+from nrc_fast.kernels.rows import DTYPES
+from nrc_fast.measurement.assembly import Assembly
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
-from nrc_fast.measurement.single_metrics import require_tolerance
-from nrc_fast.metrics.conventions import Convention, resolve_convention
+from nrc_fast.measurement.head import Head
+from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.passes.reading import Reading, add_finite
 from nrc_fast.passes.runs import gather
 from nrc_fast.passes.shifted_sums import ShiftedSums

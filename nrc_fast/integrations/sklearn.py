@@ -9,11 +9,12 @@ import numpy as np
 from nrc_fast.base.libraries import require_library
 from nrc_fast.base.linalg import FloatArray
 from nrc_fast.integrations.on_use import made_on_use
-from nrc_fast.measurement.assembly import Assembly, Head
-from nrc_fast.measurement.components import resolved_rank
+from nrc_fast.measurement.assembly import Assembly
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.single_metrics import nrc2
 from nrc_fast.metrics.conventions import resolve_convention
+from nrc_fast.metrics.residuals import resolved_rank
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.runs import gather
 from nrc_fast.reports.features import Report

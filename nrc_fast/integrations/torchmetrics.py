@@ -10,7 +10,7 @@ import numpy as np
 from nrc_fast.base.libraries import require_library
 from nrc_fast.integrations.on_use import made_on_use
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
-from nrc_fast.training.watching import head_of
+from nrc_fast.training.named_layers import head_of
 
 NAMES = ("nrc1", "nrc2", "nrc3", "gamma", "mse", "r2", "cka", "linear_mse", "effective_rank", "stable_rank")
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from nrc_fast.base.linalg import FloatArray
 
-__all__ = ["PRECISIONS", "Basis", "GramSums", "NonFiniteRowsError", "ResidualSums"]
+__all__ = ["Basis", "GramSums", "NonFiniteRowsError", "ResidualSums", "in_range_of_float32"]
 
-# In the order of their codes in the CUDA kernels.
-PRECISIONS = ("high", "highest", "fast")
+# Mean squared magnitudes outside of which squares of float32 numbers over- or underflow: float64 is used instead.
+SMALLEST_FLOAT32_ENERGY = 2.0**-80
+LARGEST_FLOAT32_ENERGY = 2.0**80
 
 
 @dataclass
@@ -69,3 +70,10 @@ class NonFiniteRowsError(ValueError):
     def located(self, where: str) -> NonFiniteRowsError:
         """The same error, saying where the first row is in the whole of the features."""
         return NonFiniteRowsError(self.name, self.count, self.first, self.rows, where)
+
+
+def in_range_of_float32(sums: GramSums) -> bool:
+    """Whether the squares of the rows are float32 numbers, so that the sums are good."""
+    energy = sums.energy / sums.rows
+    in_range = sums.gram.size == 0 or SMALLEST_FLOAT32_ENERGY < energy < LARGEST_FLOAT32_ENERGY
+    return sums.has_finite_sums and in_range

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nrc_fast.base.npz import require_writable
+from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels import calls
 from nrc_fast.kernels.cuda.device import on_host
-from nrc_fast.kernels.rows import as_matrix
-from nrc_fast.measurement.assembly import Assembly, Head, require_penalties
-from nrc_fast.measurement.components import needs_unit_rows
-from nrc_fast.measurement.single_metrics import require_tolerance
-from nrc_fast.metrics.conventions import Convention, resolve_convention
-from nrc_fast.passes.begin import Plan, begin_reading, plan_reading
-from nrc_fast.passes.checkpoint import require_writable
+from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.measurement.assembly import Assembly
+from nrc_fast.measurement.head import Head, require_penalties
+from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
+from nrc_fast.passes.begin import begin_reading
+from nrc_fast.passes.plans import Plan, plan_reading
 from nrc_fast.passes.runs import gather
 from nrc_fast.reports.features import Report
 
@@ -107,7 +107,7 @@ def measure(
     (True, True, True, 1.0)
     """
     require_tolerance(rtol)
-    calls.require_precision(precision)
+    require_precision(precision)
     require_penalties(penalties)
     chosen = resolve_convention(convention)
     team = None if group is None else Team(group)
@@ -181,7 +181,7 @@ def plan(
     >>> [title for title, when in plan(np.ones((1000, 8)), n=2).passes]
     ['statistics', 'residuals']
     """
-    calls.require_precision(precision)
+    require_precision(precision)
     chosen = resolve_convention(convention)
     if isinstance(H, Iterator):
         msg = (

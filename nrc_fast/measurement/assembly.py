@@ -8,134 +8,44 @@ from typing import Any
 import numpy as np
 
 from nrc_fast import kernels
-from nrc_fast.base.linalg import EPSILON, FloatArray, RowSpace, clipped_spectrum, scale_to_unit
-from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
 from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import as_matrix
-from nrc_fast.measurement.components import leading_values, nrc1_by_k, principal_basis, residual_value, subspace_value
-from nrc_fast.measurement.single_metrics import component_numbers, weights_and_row_space
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram
+from nrc_fast.measurement.components import principal_basis
+from nrc_fast.measurement.head import Head, require_penalties
+from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram, shape_bounds
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
-from nrc_fast.metrics.residuals import (
-    cka_bound,
+from nrc_fast.metrics.prediction import Prediction
+from nrc_fast.metrics.residuals import leading_values, residual_bound, residual_value
+from nrc_fast.metrics.spectra import (
+    effective_rank,
     effective_rank_bound,
-    readout_bound,
-    residual_bound,
-    shape_bounds,
+    explained_variance_ratio,
     share_bounds,
+    stable_rank,
     stable_rank_bound,
 )
 from nrc_fast.metrics.targets import (
-    effective_rank,
-    explained_variance_ratio,
+    cka_bound,
     linear_cka,
     linear_readout_error,
     prediction_error_from_moments,
     r_squared,
-    stable_rank,
+    readout_bound,
 )
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
-from nrc_fast.passes.runs import careful_residuals, prediction_errors, require_same_errors, require_same_rows
+from nrc_fast.passes.rereading import require_same_errors, require_same_rows
+from nrc_fast.passes.runs import careful_residuals, prediction_errors
 from nrc_fast.reports.features import Report
-from nrc_fast.ufm.closed_form import Prediction, predicted_spectrum
+from nrc_fast.ufm.closed_form import predicted_spectrum
 
-__all__ = ["Assembly", "Head", "require_penalties"]
+__all__ = ["Assembly"]
 
 # When to say that features lie near an affine plane: this share of their energy lies outside the components, and ten
 # times less of their variance.
 AFFINE_ENERGY = 1e-3
 AFFINE_RATIO = 0.1
-
-
-def require_penalties(penalties: Any) -> None:
-    """Check that an object says what c is.
-
-    Raises
-    ------
-    TypeError, ValueError
-        It has no c, or several.
-    """
-    if penalties is not None and not hasattr(penalties, "c"):
-        msg = f"penalties is a {type(penalties).__name__}; an object with c = lambda_W lambda_H is expected"
-        raise TypeError(msg)
-    if penalties is not None and np.ndim(penalties.c) > 0:
-        msg = f"penalties.c has shape {np.shape(penalties.c)}; one c is expected, for the one training that is measured"
-        raise ValueError(msg)
-
-
-class Head:
-    """The last layer, and the number of target dimensions, checked against the features and targets.
-
-    Parameters
-    ----------
-    W : (n, d) array or tensor, optional
-    b : (n,) array or tensor, optional
-    n : int, optional
-    d, n_targets : int
-        Widths of features and targets; 0 without targets.
-
-    Raises
-    ------
-    TypeError, ValueError
-        They do not fit together, or n is not known.
-    """
-
-    def __init__(self, W: Any, b: Any, n: int | None, d: int, n_targets: int) -> None:
-        self.weights: FloatArray | None = None
-        self.row_space = RowSpace(np.zeros((0, d)), np.zeros(0), 0.0)
-        self.epsilon = EPSILON
-        if W is not None:
-            self.weights, self.row_space, self.epsilon = weights_and_row_space(W, d)
-        self.n = self._target_dimension(n, d, n_targets)
-        self.bias = self._check_bias(b)
-
-    def notes(self) -> list[str]:
-        """What the stored numbers of W leave open about its row space, in sentences."""
-        if self.weights is None:
-            return []
-        values = self.row_space.singular_values
-        if not values.size:
-            return ["W is zero: it has no row space and no shape, and NRC2 and NRC3 are NaN."]
-        # To round each number of W by half a unit moves no singular value by more than this.
-        rounding = self.epsilon / 2.0 * float(np.linalg.norm(values))
-        faint = int(np.count_nonzero(values <= rounding))
-        if not faint:
-            return []
-        note = (
-            f"The smallest singular value of W is {values[-1]:.1e} of its largest, and {faint} of the {len(values)} "
-            f"that NRC2 counts may be the rounding of the type that W is stored in ({rounding:.1e}): their directions "
-            "are those of the stored numbers, not of the training."
-        )
-        return [note]
-
-    def _target_dimension(self, n: int | None, d: int, n_targets: int) -> int:
-        sizes = {
-            "n": n,
-            "the rows of W": None if self.weights is None else self.weights.shape[0],
-            "the columns of Y": n_targets or None,
-        }
-        known = {name: size for name, size in sizes.items() if size is not None}
-        if not known:
-            msg = "n is not known: give W, Y or n=, the number of target dimensions"
-            raise ValueError(msg)
-        if len(set(known.values())) > 1:
-            listed = ", ".join(f"{name}: {size}" for name, size in known.items())
-            msg = f"the target dimension differs ({listed})"
-            raise ValueError(msg)
-        return component_numbers(next(iter(known.values())), d)[0]
-
-    def _check_bias(self, b: Any) -> FloatArray | None:
-        if b is None:
-            return None
-        if self.weights is None:
-            msg = "b was given without W; the prediction W h + b needs both"
-            raise ValueError(msg)
-        bias, _ = as_matrix(on_host(b), "b", vector_is_column=True)
-        if bias.shape != (self.n, 1):
-            msg = f"b has {bias.shape[0]} values; one for each of the {self.n} rows of W is expected"
-            raise ValueError(msg)
-        return bias[:, 0]
 
 
 class Assembly:

@@ -1,31 +1,42 @@
 """Neural collapse of classifiers, NC1 to NC4, from statistics of features with class labels.
 
 Published code disagrees here as well; every variant has a name of its own, see
-`nrc_fast.reports.classes.VARIANTS`.
+`nrc_fast.metrics.classes.VARIANTS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.options import require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
-from nrc_fast.kernels.cuda.classes import ClassRows, decisions_on_device
+from nrc_fast.kernels.cpu.machine import block_rows
+from nrc_fast.kernels.cuda.classes import ClassRows
 from nrc_fast.kernels.cuda.device import on_host
-from nrc_fast.kernels.cuda.rows import DeviceRows, rows_in_place
+from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.inputs import as_matrix, as_rows
+from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.kernels.results import NonFiniteRowsError
-from nrc_fast.kernels.rows import Rows, as_matrix, as_rows
-from nrc_fast.metrics.classes import cdnv_bound, duality_bounds, simplex_bounds, variability_bounds
-from nrc_fast.metrics.residuals import block_rounding
-from nrc_fast.passes.shifted_sums import block_rows
-from nrc_fast.reports.classes import ClassReport, cdnv, duality, simplex, variability
+from nrc_fast.kernels.rows import Rows
+from nrc_fast.metrics.classes import (
+    cdnv,
+    cdnv_bound,
+    duality,
+    duality_bounds,
+    simplex,
+    simplex_bounds,
+    variability,
+    variability_bounds,
+)
+from nrc_fast.metrics.rounding import block_rounding
+from nrc_fast.reports.classes import ClassReport
 
-__all__ = ["ClassStatistics", "measure_classes"]
+__all__ = ["ClassStatistics", "as_labels", "weights_and_bias"]
 
 Labels = NDArray[np.int64]
 
@@ -78,8 +89,8 @@ class ClassStatistics:
         if d < 1 or n_classes < 2:
             msg = f"d is {d} and n_classes is {n_classes}; at least 1 feature and 2 classes are expected"
             raise ValueError(msg)
-        calls.require_nonfinite(nonfinite)
-        calls.require_precision(precision)
+        require_nonfinite(nonfinite)
+        require_precision(precision)
         self.d, self.n_classes, self.precision, self.nonfinite = d, n_classes, precision, nonfinite
         self.skipped = 0
         self._state: dict[str, FloatArray] = {
@@ -119,7 +130,7 @@ class ClassStatistics:
             The features are no float matrix or lie on a device that cannot be used, the labels are no integers in
             0..K-1, or they do not fit.
         """
-        rows, classes = rows_in_place(H, "H"), _as_labels(labels, self.n_classes)
+        rows, classes = rows_in_place(H, "H"), as_labels(labels, self.n_classes)
         if rows.columns != self.d or len(classes) != rows.count:
             msg = f"H is ({rows.count}, {rows.columns}) and there are {len(classes)} labels; (B, {self.d}) and B fit"
             raise ValueError(msg)
@@ -325,7 +336,7 @@ class ClassStatistics:
         ----------
         Papyan, Han, Donoho, "Prevalence of neural collapse during the terminal phase of deep learning training", PNAS
         2020; see
-        `nrc_fast.reports.classes.VARIANTS` for the others.
+        `nrc_fast.metrics.classes.VARIANTS` for the others.
         """
         mean, centred = self.mean, self.centred_means
         within = self.within_covariance
@@ -339,7 +350,7 @@ class ClassStatistics:
         bounds = variability_bounds(values, within, centred, counts, (self.within_error, error))
         bounds |= self._cdnv_bounds(centred) | simplex_bounds(values, centred, error)
         if W is not None:
-            head = _head(W, b, self.n_classes, self.d)
+            head = weights_and_bias(W, b, self.n_classes, self.d)
             values |= duality(*head, centred, mean)
             bounds |= duality_bounds(values, *head, centred, mean, error)
         return ClassReport(samples=self.count, d=self.d, n_classes=self.n_classes, **values, bounds=bounds)
@@ -356,99 +367,8 @@ class ClassStatistics:
         }
 
 
-def measure_classes(
-    H: Any, labels: Any = None, W: Any = None, b: Any = None, *, n_classes: int | None = None
-) -> ClassReport:
-    """NC1 to NC4 of features with labels.
-
-    Parameters
-    ----------
-    H : (N, d) array or tensor, or iterable of batches
-        Batches are pairs of features and labels, and are read twice where weights are given.
-    labels : (N,) array or tensor of integers
-        Not for batches.
-    W : (K, d) array or tensor, optional
-    b : (K,) array or tensor, optional
-        Zeros where it is not given.
-    n_classes : int, optional
-        K; taken from W, else the largest label of an array plus 1.
-
-    Returns
-    -------
-    ClassReport
-
-    Raises
-    ------
-    TypeError, ValueError, RuntimeError
-        As `ClassStatistics.update`; ValueError where K is not known or a class has no rows.
-
-    Examples
-    --------
-    >>> H = np.array([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-3.0, 0.0]])
-    >>> report = measure_classes(H, [0, 0, 1, 1], np.array([[1.0, 0.0], [-1.0, 0.0]]))
-    >>> report.nc1_ratio, report.nc4, report.accuracy, round(report.nc3, 12)
-    (0.25, 0.0, 1.0, 0.0)
-    """
-    if W is not None:
-        n_classes = as_matrix(on_host(W), "W")[0].shape[0] if n_classes is None else n_classes
-    elif n_classes is None and labels is not None:
-        n_classes = int(_as_labels(labels, None).max(initial=0)) + 1
-    if n_classes is None:
-        msg = "the number of classes is not known: give W or n_classes="
-        raise ValueError(msg)
-    if labels is None and isinstance(H, Iterator) and W is not None:
-        msg = "NC4 needs the class means before the rows: give batches that can be read again, or leave W out"
-        raise TypeError(msg)
-    statistics: ClassStatistics | None = None
-    for features, classes in _batches(H, labels):
-        if statistics is None:
-            statistics = ClassStatistics(rows_in_place(features, "H").columns, n_classes)
-        statistics.update(features, classes)
-    if statistics is None:
-        msg = "there are no rows to measure"
-        raise ValueError(msg)
-    report = statistics.report(W, b)
-    if W is None:
-        return report
-    weights, bias = _head(W, b, n_classes, statistics.d)
-    disagreeing, correct = _decisions(_batches(H, labels), statistics, weights, bias)
-    shares = {"nc4": disagreeing / statistics.count, "accuracy": correct / statistics.count}
-    return ClassReport(**(report.to_dict() | shares))
-
-
-def _batches(H: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
-    if labels is not None:
-        yield H, labels
-    else:
-        yield from H
-
-
-def _decisions(
-    batches: Iterator[tuple[Any, Any]], statistics: ClassStatistics, weights: FloatArray, bias: FloatArray
-) -> tuple[int, int]:
-    """Rows where head and nearest mean disagree, and rows that the head gets right."""
-    mean = statistics.mean
-    means = statistics.centred_means
-    halves = 0.5 * np.sum(means**2, axis=1)
-    bias = bias + weights @ mean
-    disagreeing = correct = 0
-    for features, labels in batches:
-        rows, classes = rows_in_place(features, "H"), _as_labels(labels, statistics.n_classes)
-        for first in range(0, rows.count, CHUNK_ROWS):
-            part = rows.part(first, min(first + CHUNK_ROWS, rows.count))
-            # The nearest mean by |h - mu|^2 up to |h|^2 and a factor.
-            heads, offsets = (weights, means), (bias, -halves)
-            if isinstance(part, DeviceRows):
-                chosen, nearest = decisions_on_device(part, mean, heads, offsets)
-            else:
-                values = part.to_float64() - mean
-                chosen, nearest = (np.argmax(values @ h.T + o, axis=1) for h, o in zip(heads, offsets, strict=True))
-            disagreeing += int(np.count_nonzero(chosen != nearest))
-            correct += int(np.count_nonzero(chosen == classes[first : first + CHUNK_ROWS]))
-    return disagreeing, correct
-
-
-def _as_labels(labels: Any, n_classes: int | None) -> Labels:
+def as_labels(labels: Any, n_classes: int | None) -> Labels:
+    """Labels as an array of integers, checked against the number of classes."""
     detached = labels.detach().cpu() if hasattr(labels, "detach") else labels
     array = np.asarray(detached)
     if array.dtype.kind not in "iu" or array.ndim != 1:
@@ -461,7 +381,8 @@ def _as_labels(labels: Any, n_classes: int | None) -> Labels:
     return array.astype(np.int64)
 
 
-def _head(W: Any, b: Any, n_classes: int, d: int) -> tuple[FloatArray, FloatArray]:
+def weights_and_bias(W: Any, b: Any, n_classes: int, d: int) -> tuple[FloatArray, FloatArray]:
+    """The head of a classifier in float64, checked against the classes and features."""
     weights, _ = as_matrix(on_host(W), "W")
     bias = np.zeros(n_classes) if b is None else as_matrix(on_host(b), "b", vector_is_column=True)[0].ravel()
     if weights.shape != (n_classes, d) or bias.shape != (n_classes,):

@@ -8,13 +8,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.npz import load_arrays
+from nrc_fast.base.options import require_nonfinite, require_tolerance
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels import calls
-from nrc_fast.kernels.cuda.rows import rows_in_place
-from nrc_fast.measurement.assembly import Assembly, Head
-from nrc_fast.measurement.single_metrics import require_tolerance
+from nrc_fast.kernels.placement import rows_in_place
+from nrc_fast.measurement.assembly import Assembly
+from nrc_fast.measurement.head import Head
 from nrc_fast.metrics.conventions import Convention, resolve_convention
-from nrc_fast.passes.checkpoint import load_arrays
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import add_finite
 from nrc_fast.passes.shifted_sums import FORMAT, ShiftedSums
@@ -95,7 +95,7 @@ class FeatureStatistics(Moments):
         if d < 1 or n_targets < 0:
             msg = f"d is {d} and n_targets is {n_targets}; at least 1 feature and no negative number are expected"
             raise ValueError(msg)
-        calls.require_nonfinite(nonfinite)
+        require_nonfinite(nonfinite)
         self.nonfinite = nonfinite
         self.skips_on_device = nonfinite == "skip"
         self._is_total = False

@@ -8,34 +8,24 @@ from typing import Any, SupportsFloat, overload
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, RowSpace, row_space, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, FloatArray, scale_to_unit
+from nrc_fast.base.options import require_tolerance
 from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import as_matrix
-from nrc_fast.measurement.components import (
-    careful_nrc1_by_k,
-    needs_unit_rows,
-    principal_basis,
-    residual_value,
-    subspace_value,
-)
+from nrc_fast.measurement.components import principal_basis
+from nrc_fast.measurement.head import component_numbers, weights_and_row_space
+from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k, subspace_value
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
-from nrc_fast.metrics.conventions import Convention, resolve_convention
+from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
+from nrc_fast.metrics.residuals import residual_value
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.reading import Reading
-from nrc_fast.passes.runs import careful_residuals, gather, mean_of, require_same_mean, require_same_rows
+from nrc_fast.passes.rereading import require_same_mean, require_same_rows
+from nrc_fast.passes.runs import careful_residuals, gather, mean_of
 from nrc_fast.sources import TableSource, as_table
 
-__all__ = [
-    "component_numbers",
-    "nrc1",
-    "nrc2",
-    "nrc3",
-    "nrc3_curve",
-    "nrc3_gamma",
-    "require_tolerance",
-    "weights_and_row_space",
-]
+__all__ = ["nrc1", "nrc2", "nrc3", "nrc3_curve", "nrc3_gamma"]
 
 # ---- NRC1 ----
 
@@ -162,25 +152,6 @@ def _explicit_nrc1(reading: Reading, numbers: Sequence[int], convention: Convent
     return np.array([residual_value(convention, sums, k, count, statistics.d)[0] for k in numbers])
 
 
-def require_tolerance(rtol: float) -> None:
-    """Check that a relative tolerance is one."""
-    if not 0.0 < rtol < math.inf:
-        msg = f"rtol is {rtol!r}; a relative tolerance above 0 is expected, such as 1e-3"
-        raise ValueError(msg)
-
-
-def component_numbers(n: int | Sequence[int], d: int) -> list[int]:
-    """One or several numbers of components, each checked to lie in 1..d."""
-    numbers = np.atleast_1d(np.asarray(n))
-    if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
-        msg = f"n is {n!r}; a whole number of components, a sequence of them or None is expected"
-        raise TypeError(msg)
-    if numbers.min() < 1 or numbers.max() > d:
-        msg = f"n is {n!r}; it must lie between 1 and d = {d}, the number of features"
-        raise ValueError(msg)
-    return [int(number) for number in numbers]
-
-
 # ---- NRC2 ----
 
 
@@ -250,15 +221,6 @@ def nrc2(
     if chosen.centered_rows:
         require_same_mean(mean, residuals)
     return value
-
-
-def weights_and_row_space(W: Any, d: int) -> tuple[FloatArray, RowSpace, float]:
-    """W in float64, its row space, and the machine epsilon of the dtype in which W is stored."""
-    weights, epsilon = as_matrix(on_host(W), "W")
-    if weights.shape[1] != d:
-        msg = f"W has shape {weights.shape} and H has {d} features; W must be (n, {d})"
-        raise ValueError(msg)
-    return weights, row_space(weights), epsilon
 
 
 # ---- NRC3 ----

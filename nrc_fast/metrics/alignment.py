@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, covariance_spectrum, scale_to_unit
 
-__all__ = ["HeadAlignment", "head_gram"]
+__all__ = ["HeadAlignment", "head_gram", "shape_bounds"]
 
 
 def head_gram(weights: FloatArray) -> FloatArray:
@@ -194,3 +194,35 @@ class HeadAlignment:
     def _equality_tolerance(self) -> float:
         """Relative spread of n equal eigenvalues: n eps from forming the matrix, n eps from eigh, both ways."""
         return 4 * len(self.eigenvalues) * EPSILON
+
+
+def shape_bounds(
+    value: float, gamma: float, head_gram: FloatArray, covariance: FloatArray, covariance_error: float
+) -> tuple[float, float]:
+    """Bounds of gamma and of NRC3 there, from the rounding of the target covariance and of W W^T.
+
+    The root of a matrix that is off by e is off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e); it moves
+    both ``A = Sigma^(1/2) - gamma^(1/2) I`` and the stationary point of NRC3.
+    """
+    n = len(covariance)
+    eigenvalues, vectors = covariance_spectrum(covariance)
+    if math.isnan(value):
+        return math.nan, math.nan
+    roots = np.sqrt(eigenvalues)
+    error = covariance_error + 4.0 * n * EPSILON * float(eigenvalues.sum())
+    root_error = min(error / (2.0 * roots[-1]) if roots[-1] > 0.0 else math.inf, error**0.5)
+    size = float(np.linalg.norm(roots - gamma**0.5))
+    turn = 2.0 * n**0.5 * root_error / size + 4.0 * n * EPSILON if size > 0.0 else math.inf
+    nrc3 = min(2.0 * value**0.5 * turn + turn**2, 4.0)
+    spread = roots - roots.mean()
+    diagonal = np.einsum("ij,ik,kj->j", vectors, head_gram, vectors)
+    centered = diagonal - diagonal.mean()
+    overlap, energy = float(centered @ spread), float(spread @ spread)
+    largest = float(eigenvalues[-1])
+    if overlap <= 0.0:
+        return min(2.0 * (gamma * largest) ** 0.5, largest), nrc3
+    slack = root_error * n**0.5 + 4.0 * n * EPSILON * float(roots.sum())
+    gram_norm = float(np.linalg.norm(head_gram))
+    relative = 2.0 * slack / energy**0.5 + (gram_norm * slack + 4.0 * n * EPSILON * gram_norm * energy**0.5) / overlap
+    shift = slack + float(diagonal.mean()) * energy / overlap * relative
+    return min(2.0 * gamma**0.5 * shift + shift**2, largest), nrc3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONVENTIONS", "Convention", "resolve_convention"]
+__all__ = ["CONVENTIONS", "Convention", "needs_unit_rows", "resolve_convention"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,8 @@ def resolve_convention(convention: str | Convention) -> Convention:
         msg = f"unknown convention {convention!r}; the known ones are {', '.join(CONVENTIONS)}"
         raise ValueError(msg)
     return CONVENTIONS[convention]
+
+
+def needs_unit_rows(convention: Convention) -> bool:
+    """Whether the moments of a convention are those of rows divided by their norm."""
+    return convention.unit_rows and not convention.centered_rows

@@ -1,4 +1,4 @@
-"""How far a reported number can be from its definition on the stored rows.
+"""NRC1 and NRC2 from sums of residuals, and how far they can be from their definitions on the stored rows.
 
 The bounds are statistical: rounding errors of a sum are taken to grow like the square root of its length. They
 cover the basis (an eigenvector turns by the error of its matrix over the gap of the eigenvalues), the rounding of
@@ -8,63 +8,26 @@ the projection, and of the sums.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, covariance_spectrum
+from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.metrics.conventions import Convention
+from nrc_fast.metrics.rounding import SINGLE_EPSILON
 
 __all__ = [
-    "FAST_ROUNDING",
-    "SINGLE_EPSILON",
-    "TENSOR_CORE_ROUNDING",
+    "PrincipalBasis",
+    "ProjectionSums",
     "angle_bound",
-    "block_rounding",
-    "cka_bound",
-    "effective_rank_bound",
-    "readout_bound",
+    "leading_values",
     "refined_angle_bound",
     "residual_bound",
-    "shape_bounds",
-    "share_bounds",
-    "stable_rank_bound",
-    "tail_bound",
+    "residual_value",
+    "resolved_rank",
     "trace_bound",
 ]
-
-# Unit roundoff of float32.
-SINGLE_EPSILON = 2.0**-24
-# Relative error of a sum of products on the tensor cores of a CUDA device. They round toward zero, so that the errors
-# of sums of squares do not cancel: 2^-24 for each addition of 8 rows (of 16 on later cards), up to the 512 rows after
-# which sums are folded into float64.
-TENSOR_CORE_ROUNDING = 512 / 8 * 2.0**-24
-# The same where rows are first rounded to bfloat16, 2^-9 of each factor.
-FAST_ROUNDING = 2.0**-8 + TENSOR_CORE_ROUNDING
-
-
-def block_rounding(kind: str, rows: int) -> float:
-    """Relative error of a sum of squares over a block of rows, before it is added to others in float64.
-
-    Statistical, sqrt(rows) units, but not where tensor cores truncate.
-
-    Parameters
-    ----------
-    kind : {"double", "single", "device", "fast"}
-        Products in float64, in float32 on the CPU, and on a CUDA device with that precision.
-    rows : int
-        Of a block of the CPU.
-
-    Examples
-    --------
-    >>> block_rounding("single", 256) == 16 * SINGLE_EPSILON
-    True
-    """
-    walk = math.sqrt(rows)
-    return {
-        "double": EPSILON / 2 * walk,
-        "single": SINGLE_EPSILON * walk,
-        "device": TENSOR_CORE_ROUNDING,
-        "fast": FAST_ROUNDING,
-    }[kind]
 
 
 def angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
@@ -114,126 +77,81 @@ def trace_bound(value: float, energy: float, angle: float, floor: float) -> floa
     return min(_mixed_in(value, energy, angle) + floor, max(energy, value))
 
 
-# ---- spectra ----
+class ProjectionSums(Protocol):
+    """Sums over rows of what is left of them with the leading k = 0, 1, ... vectors of a basis, (K + 1,) each."""
+
+    raw: FloatArray  # of the rows as they are
+    unit: FloatArray  # of the rows divided by their norm
 
 
-def share_bounds(eigenvalues: FloatArray, matrix_error: float) -> FloatArray:
-    """Bounds of the shares ``lambda_k / sum lambda`` when the matrix is off by `matrix_error` in norm.
+@dataclass
+class PrincipalBasis:
+    """Leading principal components of the features.
 
-    Weyl: no eigenvalue is off by more; the trace, a sum of squares, is not either.
-    """
-    trace = float(eigenvalues.sum())
-    if not trace > 0.0:
-        return np.full(len(eigenvalues), math.nan)
-    shares: FloatArray = np.minimum(matrix_error / trace * (1.0 + eigenvalues / trace), 1.0)
-    return shares
-
-
-def tail_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
-    """Bound of the share of all but the leading k eigenvalues: the trace less k of them, each off by that much."""
-    trace = float(eigenvalues.sum())
-    if not trace > 0.0:
-        return math.nan
-    if k >= len(eigenvalues):
-        return 0.0
-    share = float(eigenvalues[k:].sum()) / trace
-    return min((1.0 + k + share) * matrix_error / trace + 4.0 * EPSILON * share, 1.0)
-
-
-def stable_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: float) -> float:
-    """Bound of ``sum lambda^2 / lambda_1^2``: the Frobenius norm of the error is at most sqrt(d) of its norm."""
-    largest = float(eigenvalues[0])
-    if not largest > matrix_error:
-        return math.nan
-    d = len(eigenvalues)
-    relative = 2.0 * math.sqrt(d / value) * matrix_error / largest + 2.0 * matrix_error / (largest - matrix_error)
-    return min(value * relative, float(d))
-
-
-def effective_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: float) -> float:
-    """Bound of exp(entropy): Fannes and Audenaert, with half the sum of the errors of the shares."""
-    d, trace = len(eigenvalues), float(eigenvalues.sum())
-    if not trace > 0.0:
-        return math.nan
-    distance = d * matrix_error / trace
-    if d == 1 or distance >= 1.0 - 1.0 / d:
-        return 0.0 if d == 1 else float(d)
-    mixing = -distance * math.log(distance) - (1.0 - distance) * math.log1p(-distance) if distance > 0.0 else 0.0
-    entropy = distance * math.log(d - 1) + mixing if d > 2 else mixing
-    return min(value * math.expm1(entropy), float(d))
-
-
-# ---- features and targets ----
-
-
-def cka_bound(value: float, norms: tuple[float, float, float], errors: tuple[float, float, float]) -> float:
-    """Bound of ``|C_hy|^2 / (|C_hh| |C_yy|)`` from the three norms, of C_hh, C_yy and C_hy, and of their errors."""
-    features, targets, both = norms
-    if not (features > 0.0 and targets > 0.0):
-        return math.nan
-    own = errors[0] / features + errors[1] / targets
-    bound = value * own + (2.0 * both + errors[2]) * errors[2] / (features * targets) + 8.0 * EPSILON
-    return min(bound, 1.0)
-
-
-def readout_bound(
-    value: float,
-    eigenvalues: FloatArray,
-    loadings: FloatArray,
-    variance: float,
-    errors: tuple[float, float],
-) -> float:
-    """Bound of the least error of a linear readout.
-
-    Every direction explains ``|v^T C_hy|^2 / lambda`` of the variance, and all three are a little off.
-
-    Parameters
+    Attributes
     ----------
-    value : float
+    vectors : (r, d) float64 array
+        Orthonormal rows; the leading j of them span the leading j components. Fewer than were asked for where the
+        features vary in fewer directions.
     eigenvalues : (d,) float64 array
-        0 for directions that are not read from.
-    loadings : (d,) float64 array
-        ``|v^T C_hy|``.
-    variance : float
-        Of the targets.
-    errors : pair of float
-        Of the feature covariance and of the cross covariance.
+        Of the covariance, or of the second moment for an uncentered basis; descending.
+    mean : (d,) float64 array
+        Mean of the features, as precise as the basis.
+    mean_error : float
+        Bound of the error of the mean relative to the spread of the features.
+    angles : (k,) float64 array
+        Bound of the angle of the leading j = 1..k components to the exact ones.
+    collapsed : bool
+        Whether next to nothing of the variance is outside, so that the residual must be float64.
     """
-    kept = eigenvalues > 0.0
-    slopes = loadings[kept] / eigenvalues[kept]
-    total = float((slopes**2 * errors[0] + 2.0 * slopes * errors[1]).sum())
-    bound = min(total + 4.0 * len(eigenvalues) * EPSILON * variance, variance)
-    # What the other directions could explain is not known: the truth may be anywhere below the value.
-    return bound if kept.all() else max(bound, value)
+
+    vectors: FloatArray
+    eigenvalues: FloatArray
+    mean: FloatArray
+    mean_error: float
+    angles: FloatArray
+    collapsed: bool
 
 
-def shape_bounds(
-    value: float, gamma: float, head_gram: FloatArray, covariance: FloatArray, covariance_error: float
-) -> tuple[float, float]:
-    """Bounds of gamma and of NRC3 there, from the rounding of the target covariance and of W W^T.
+def resolved_rank(eigenvalues: FloatArray) -> int:
+    """How many components there are: eigenvalues that can be told from the rounding of the largest.
 
-    The root of a matrix that is off by e is off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e); it moves
-    both ``A = Sigma^(1/2) - gamma^(1/2) I`` and the stationary point of NRC3.
+    Directions beyond are arbitrary. NRC1 with more components than these is, by definition, NRC1 with all of these
+    (and 0 for k = d).
     """
-    n = len(covariance)
-    eigenvalues, vectors = covariance_spectrum(covariance)
-    if math.isnan(value):
-        return math.nan, math.nan
-    roots = np.sqrt(eigenvalues)
-    error = covariance_error + 4.0 * n * EPSILON * float(eigenvalues.sum())
-    root_error = min(error / (2.0 * roots[-1]) if roots[-1] > 0.0 else math.inf, error**0.5)
-    size = float(np.linalg.norm(roots - gamma**0.5))
-    turn = 2.0 * n**0.5 * root_error / size + 4.0 * n * EPSILON if size > 0.0 else math.inf
-    nrc3 = min(2.0 * value**0.5 * turn + turn**2, 4.0)
-    spread = roots - roots.mean()
-    diagonal = np.einsum("ij,ik,kj->j", vectors, head_gram, vectors)
-    centered = diagonal - diagonal.mean()
-    overlap, energy = float(centered @ spread), float(spread @ spread)
-    largest = float(eigenvalues[-1])
-    if overlap <= 0.0:
-        return min(2.0 * (gamma * largest) ** 0.5, largest), nrc3
-    slack = root_error * n**0.5 + 4.0 * n * EPSILON * float(roots.sum())
-    gram_norm = float(np.linalg.norm(head_gram))
-    relative = 2.0 * slack / energy**0.5 + (gram_norm * slack + 4.0 * n * EPSILON * gram_norm * energy**0.5) / overlap
-    shift = slack + float(diagonal.mean()) * energy / overlap * relative
-    return min(2.0 * gamma**0.5 * shift + shift**2, largest), nrc3
+    return int(np.count_nonzero(eigenvalues > len(eigenvalues) * EPSILON * max(float(eigenvalues[0]), 0.0)))
+
+
+def residual_value(convention: Convention, sums: ProjectionSums, k: int, count: int, d: int) -> tuple[float, float]:
+    """Value of a convention with the leading k vectors, and the mean energy of its rows.
+
+    NaN where all rows are zero (or have no variance, where rows are centered); exactly 0 where k = d.
+    """
+    by_k = sums.unit if convention.unit_rows else sums.raw
+    if not np.isfinite(by_k[0]) or (by_k[0] == 0.0 and sums.unit[0] > 0.0):
+        msg = f"under convention {convention.name} the squares of H leave the range of float64; scale it first"
+        raise ValueError(msg)
+    if not by_k[0] > 0.0:
+        return float("nan"), 0.0
+    scale = float(by_k[0]) if convention.relative else float(count)
+    value = 0.0 if k >= d else float(by_k[min(k, len(by_k) - 1)]) / scale
+    return value, float(by_k[0]) / scale
+
+
+def leading_values(
+    convention: Convention, basis: PrincipalBasis, sums: ProjectionSums, count: int, *, double_precision: bool
+) -> tuple[FloatArray, FloatArray]:
+    """NRC1 for k = 1..len(basis.angles) and its bounds, from the sums on that basis."""
+    rank, d = basis.vectors.shape
+    values: list[float] = []
+    bounds: list[float] = []
+    for k, turned in enumerate(basis.angles, start=1):
+        value, energy = residual_value(convention, sums, k, count, d)
+        angle = float(turned) + (basis.mean_error if convention.centered_rows else 0.0)
+        bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision)
+        if k > rank:
+            # More components only take away: the truth lies between 0 and what is left at the rank.
+            bound = min(energy, values[rank - 1] + bounds[rank - 1] if rank > 0 else energy)
+        values.append(value)
+        bounds.append(0.0 if k >= d else bound)
+    return np.array(values), np.array(bounds)

@@ -1,4 +1,4 @@
-"""From statistics and weights to numbers: pure functions, float64 in and out.
+"""What features say of targets: linear CKA, readouts and errors of predictions, each with its bound.
 
 Covariances are population moments (1/N). With features h in R^d and targets y in R^n the feature covariance
 is (d, d), the target covariance (n, n), and the cross covariance ``(1/N) sum (h - mean_h)(y - mean_y)^T`` is
@@ -16,100 +16,13 @@ import numpy as np
 from nrc_fast.base.linalg import EPSILON, FloatArray, scale_to_unit
 
 __all__ = [
-    "effective_rank",
-    "explained_variance_ratio",
+    "cka_bound",
     "linear_cka",
     "linear_readout_error",
     "prediction_error_from_moments",
     "r_squared",
-    "stable_rank",
+    "readout_bound",
 ]
-
-
-def _relative_to_largest(eigenvalues: FloatArray) -> FloatArray:
-    """Eigenvalues over the largest one, rounding below zero clipped; NaN for zero variance."""
-    largest = np.max(eigenvalues)
-    return np.maximum(eigenvalues, 0.0) / (largest if largest > 0.0 else math.nan)
-
-
-def explained_variance_ratio(eigenvalues: FloatArray) -> FloatArray:
-    """Share of the variance in each principal component, ``lambda_k / sum lambda``.
-
-    Parameters
-    ----------
-    eigenvalues : (d,) float64 array
-        Of the covariance of the features. Values that rounding has made negative count as zero.
-
-    Returns
-    -------
-    (d,) float64 array
-        In the order given; NaN in every place for zero variance.
-
-    References
-    ----------
-    arXiv 2409.04180 (NeurIPS 2024), figure 3.
-
-    Examples
-    --------
-    >>> explained_variance_ratio(np.array([6.0, 2.0, 0.0])).tolist()
-    [0.75, 0.25, 0.0]
-    """
-    relative = _relative_to_largest(eigenvalues)
-    shares: FloatArray = relative / relative.sum()
-    return shares
-
-
-def effective_rank(eigenvalues: FloatArray) -> float:
-    """Effective rank: exp of the Shannon entropy of the shares of variance.
-
-    Parameters
-    ----------
-    eigenvalues : (d,) float64 array
-        Of the covariance of the features.
-
-    Returns
-    -------
-    float
-        Between 1 and d; NaN for zero variance.
-
-    References
-    ----------
-    Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007, here of the
-    covariance (its eigenvalues, not their roots).
-
-    Examples
-    --------
-    >>> round(effective_rank(np.array([1.0, 1.0, 1.0, 0.0])), 12)
-    3.0
-    """
-    shares = explained_variance_ratio(eigenvalues)
-    positive = shares[shares != 0.0]  # x log x tends to 0; NaN stays in
-    return float(np.exp(-np.sum(positive * np.log(positive))))
-
-
-def stable_rank(eigenvalues: FloatArray) -> float:
-    """Stable rank of the covariance, ``sum lambda^2 / lambda_1^2``.
-
-    Parameters
-    ----------
-    eigenvalues : (d,) float64 array
-        Of the covariance of the features.
-
-    Returns
-    -------
-    float
-        Between 1 and d; NaN for zero variance.
-
-    References
-    ----------
-    arXiv 2603.23805 (Deep Neural Regression Collapse), section on stable ranks.
-
-    Examples
-    --------
-    >>> stable_rank(np.array([2.0, 1.0, 0.0]))
-    1.25
-    """
-    return float(np.sum(_relative_to_largest(eigenvalues) ** 2))
 
 
 def linear_cka(feature_covariance: FloatArray, target_covariance: FloatArray, cross_covariance: FloatArray) -> float:
@@ -252,3 +165,44 @@ def r_squared(mse: float, target_covariance: FloatArray) -> float:
     """
     variance = float(np.trace(target_covariance))
     return 1.0 - mse / variance if variance > 0.0 else math.nan
+
+
+def cka_bound(value: float, norms: tuple[float, float, float], errors: tuple[float, float, float]) -> float:
+    """Bound of ``|C_hy|^2 / (|C_hh| |C_yy|)`` from the three norms, of C_hh, C_yy and C_hy, and of their errors."""
+    features, targets, both = norms
+    if not (features > 0.0 and targets > 0.0):
+        return math.nan
+    own = errors[0] / features + errors[1] / targets
+    bound = value * own + (2.0 * both + errors[2]) * errors[2] / (features * targets) + 8.0 * EPSILON
+    return min(bound, 1.0)
+
+
+def readout_bound(
+    value: float,
+    eigenvalues: FloatArray,
+    loadings: FloatArray,
+    variance: float,
+    errors: tuple[float, float],
+) -> float:
+    """Bound of the least error of a linear readout.
+
+    Every direction explains ``|v^T C_hy|^2 / lambda`` of the variance, and all three are a little off.
+
+    Parameters
+    ----------
+    value : float
+    eigenvalues : (d,) float64 array
+        0 for directions that are not read from.
+    loadings : (d,) float64 array
+        ``|v^T C_hy|``.
+    variance : float
+        Of the targets.
+    errors : pair of float
+        Of the feature covariance and of the cross covariance.
+    """
+    kept = eigenvalues > 0.0
+    slopes = loadings[kept] / eigenvalues[kept]
+    total = float((slopes**2 * errors[0] + 2.0 * slopes * errors[1]).sum())
+    bound = min(total + 4.0 * len(eigenvalues) * EPSILON * variance, variance)
+    # What the other directions could explain is not known: the truth may be anywhere below the value.
+    return bound if kept.all() else max(bound, value)

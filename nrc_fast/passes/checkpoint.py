@@ -4,160 +4,21 @@ from __future__ import annotations
 
 import glob
 import json
-import os
-import shutil
-import tempfile
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, BinaryIO
 from weakref import finalize
 
-import numpy as np
-
 from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.npz import arrays_from, written_file
 
-__all__ = ["DAMAGED", "Checkpoint", "load_arrays", "require_writable", "save_arrays"]
+__all__ = ["Checkpoint"]
 
 FORMAT = 1
 # A prefix that no name has.
 NO_ARRAYS = "/"
-COPY_BYTES = 1 << 20
-# What numpy, json and zipfile raise over damaged files.
-DAMAGED = (KeyError, ValueError, TypeError, EOFError, AttributeError, NotImplementedError)
-
-
-def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> None:
-    """Write arrays and a header to a .npz file, all or nothing: readers never see half a file.
-
-    Nothing is copied in memory: arrays may be as large as it.
-
-    Parameters
-    ----------
-    path : Path
-    header : mapping to JSON values
-    arrays : mapping to float64 arrays
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-    """
-    _written(path, header, arrays).close()
-
-
-def _written(
-    path: Path,
-    header: Mapping[str, Any],
-    arrays: Mapping[str, FloatArray],
-    before: BinaryIO | None = None,
-    kept: Sequence[str] = (),
-) -> BinaryIO:
-    """As `save_arrays`, with the arrays of an earlier file whose names have one of the prefixes `kept`; still open."""
-    path = require_writable(path)
-    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    file = os.fdopen(handle, "w+b")
-    try:
-        with zipfile.ZipFile(file, "w") as archive:
-            _write(archive, "header", text)
-            if before is not None and kept:
-                _take_over(archive, before, tuple(kept), path)
-            for name, array in arrays.items():
-                _write(archive, name, np.ascontiguousarray(array, dtype="<f8"))
-        file.flush()
-        os.fsync(file.fileno())
-        # Temporary files are for their owner alone.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        file.close()
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return file
-
-
-def _write(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, Any]) -> None:
-    """An array as `numpy.savez` stores it, straight from its memory."""
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-        np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
-        if array.size:
-            member.write(array.reshape(-1).view(np.uint8).data)
-
-
-def _take_over(archive: zipfile.ZipFile, before: BinaryIO, prefixes: tuple[str, ...], path: Path) -> None:
-    try:
-        with zipfile.ZipFile(before) as earlier:
-            for name in earlier.namelist():
-                if name.startswith(prefixes):
-                    with earlier.open(name) as source, archive.open(name, "w", force_zip64=True) as member:
-                        shutil.copyfileobj(source, member, COPY_BYTES)
-    except (zipfile.BadZipFile, EOFError) as error:
-        msg = f"something else has written to {path} while it was in use ({error}); remove it and start anew"
-        raise OSError(msg) from error
-
-
-def require_writable(path: Path) -> Path:
-    """Check that a file can be written or replaced, and follow links.
-
-    Raises
-    ------
-    OSError
-        Its folder is missing or cannot be written to, or it is something else than a regular file.
-    """
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        msg = f"{path} is no regular file; give another path"
-        raise OSError(msg)
-    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
-        msg = f"{path} cannot be written: {target.parent} is no folder that can be written to"
-        raise OSError(msg)
-    return target
-
-
-def load_arrays(path: Path, kind: str, newest: int) -> tuple[dict[str, Any], dict[str, FloatArray]]:
-    """Header and arrays of a file that `save_arrays` wrote.
-
-    Raises
-    ------
-    OSError
-        The file is missing or damaged.
-    ValueError
-        It holds something else, or was written by a newer version.
-    """
-    # numpy leaves a damaged file open that it was given by name.
-    with path.open("rb") as opened:
-        return _loaded(opened, path, kind, newest)
-
-
-def _loaded(
-    opened: BinaryIO, path: Path, kind: str, newest: int, prefix: str = ""
-) -> tuple[dict[str, Any], dict[str, FloatArray]]:
-    """Of an open file, the arrays whose names begin with a prefix."""
-    opened.seek(0)
-    if not zipfile.is_zipfile(opened):
-        msg = f"{path} is damaged or was not written by nrc_fast: it is no .npz file"
-        raise OSError(msg)
-    opened.seek(0)
-    try:
-        with np.load(opened, allow_pickle=False) as file:
-            header = json.loads(bytes(file["header"]).decode())
-            names = [name for name in file.files if name != "header" and name.startswith(prefix)]
-            arrays = {name: np.asarray(file[name], dtype=np.float64) for name in names}
-    except (*DAMAGED, zipfile.BadZipFile) as error:
-        msg = f"{path} is damaged or was not written by nrc_fast ({error})"
-        raise OSError(msg) from error
-    if not isinstance(header, dict) or header.get("kind") != kind:
-        msg = f"{path} holds no {kind} of nrc_fast"
-        raise ValueError(msg)
-    if header.get("format", newest + 1) > newest:
-        msg = f"{path} has format {header.get('format')}; this version of nrc_fast reads up to {newest}. Update it"
-        raise ValueError(msg)
-    return header, arrays
 
 
 @dataclass
@@ -216,7 +77,7 @@ class Checkpoint:
 
     def _load(self) -> None:
         assert self._file is not None
-        header, _ = _loaded(self._file, self.path, "checkpoint", FORMAT, NO_ARRAYS)
+        header, _ = arrays_from(self._file, self.path, "checkpoint", FORMAT, NO_ARRAYS)
         differing = [
             name for name, value in self._identity.items() if header.get("identity", {}).get(name, None) != value
         ]
@@ -237,7 +98,7 @@ class Checkpoint:
             msg = f"{self.path} has the pass {saved.title!r} where {title!r} is expected; remove it to start anew"
             raise ValueError(msg)
         prefix = f"{number}/"
-        _, arrays = _loaded(self._file, self.path, "checkpoint", FORMAT, prefix)
+        _, arrays = arrays_from(self._file, self.path, "checkpoint", FORMAT, prefix)
         arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
         return saved.chunks, saved.is_finished, arrays
 
@@ -263,7 +124,7 @@ class Checkpoint:
         }
         named = {f"{number}/{name}": array for name, array in arrays().items()}
         # Passes before this one are finished, and in the file: their sums are not held in memory for its sake.
-        self._hold(_written(self.path, header, named, self._file, [f"{earlier}/" for earlier in range(number)]))
+        self._hold(written_file(self.path, header, named, self._file, [f"{earlier}/" for earlier in range(number)]))
         self._last_write = monotonic()
 
     def remove(self) -> None:

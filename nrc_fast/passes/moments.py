@@ -8,8 +8,9 @@ import numpy as np
 
 from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, eigh_descending
 from nrc_fast.kernels.counts import MAGNITUDES
-from nrc_fast.metrics.residuals import block_rounding
-from nrc_fast.passes.shifted_sums import ShiftedSums, block_rows
+from nrc_fast.kernels.cpu.machine import block_rows
+from nrc_fast.metrics.rounding import block_rounding
+from nrc_fast.passes.shifted_sums import ShiftedSums
 
 __all__ = ["Moments"]
 
@@ -118,7 +119,7 @@ class Moments(ShiftedSums):
     def _rounding(self, kind: str) -> float:
         """Bound of the rounding of a sum of squares, relative to the sum.
 
-        `residuals.block_rounding` within a block; over blocks and parts, added in float64, the worst case.
+        `rounding.block_rounding` within a block; over blocks and parts, added in float64, the worst case.
         """
         blocks, parts = self._count("blocks"), max(self._count("parts"), 1)
         return block_rounding(kind, block_rows()) + EPSILON / 2 * (blocks / parts + parts)

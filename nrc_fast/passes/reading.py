@@ -6,25 +6,21 @@ import signal
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from queue import Empty, Full, Queue
 from types import FrameType
-from typing import Any
 
 from nrc_fast import kernels
 from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.options import require_nonfinite
 from nrc_fast.base.processes import Team
 from nrc_fast.base.progress import Progress
-from nrc_fast.kernels.calls import require_nonfinite
 from nrc_fast.kernels.results import NonFiniteRowsError
 from nrc_fast.kernels.rows import UnreadableRowsError
+from nrc_fast.passes.ahead import read_ahead
 from nrc_fast.passes.checkpoint import Checkpoint
 from nrc_fast.passes.sums import Sums
 from nrc_fast.sources import Chunk, Source
 
 __all__ = ["Reading"]
-
-# Chunks that are read and wait, besides the one that is computed with and the one that is being read.
-AHEAD = 1
 
 
 class Reading:
@@ -179,7 +175,7 @@ class Reading:
 
     def _chunks(self, first: int) -> Generator[Chunk, None, None]:
         chunks = self.source.chunks(self.chunk_rows, first)
-        return _ahead(chunks) if self.source.reads_ahead else chunks
+        return read_ahead(chunks) if self.source.reads_ahead else chunks
 
     @contextmanager
     def _interruptible(self) -> Iterator[threading.Event]:
@@ -237,51 +233,3 @@ def add_finite(sums: Sums, chunk: Chunk, *, skips: bool) -> None:
         sums.check()
     except NonFiniteRowsError:
         sums.add_chunk(chunk.finite())
-
-
-def _ahead(chunks: Iterator[Chunk]) -> Generator[Chunk, None, None]:
-    """The same chunks, read on a thread of their own."""
-    queue: Queue[Any] = Queue(AHEAD)
-    stopped = threading.Event()
-
-    def put(item: Any) -> bool:
-        while not stopped.is_set():
-            try:
-                queue.put(item, timeout=0.1)
-            except Full:
-                continue
-            return True
-        return False
-
-    def read() -> None:
-        try:
-            for chunk in chunks:
-                if not put(chunk):
-                    return
-        except BaseException as error:  # raised again where the chunks are used
-            put(error)
-            return
-        put(None)
-
-    thread = threading.Thread(target=read, name="nrc_fast reader", daemon=True)
-    thread.start()
-    try:
-        while (item := _next(queue, thread)) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-            del item
-    finally:
-        stopped.set()
-        thread.join()
-
-
-def _next(queue: Queue[Any], thread: threading.Thread) -> Any:
-    while True:
-        try:
-            return queue.get(timeout=1.0)
-        except Empty:
-            # A fork leaves the thread behind; without it nothing will ever come.
-            if not thread.is_alive() and queue.empty():
-                msg = "the thread that reads ahead has ended without a result"
-                raise RuntimeError(msg) from None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nrc_fast import kernels
 from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.npz import save_arrays
+from nrc_fast.base.options import require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.counts import (
@@ -22,16 +22,16 @@ from nrc_fast.kernels.counts import (
     counted,
     magnitudes_of,
 )
-from nrc_fast.kernels.cuda.parts import DeviceParts
-from nrc_fast.kernels.cuda.rows import DeviceRows, beside
-from nrc_fast.kernels.cuda.sums import first_mean
+from nrc_fast.kernels.cpu.machine import block_rows
+from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.cuda.sums import DeviceParts, first_mean
+from nrc_fast.kernels.placement import beside
 from nrc_fast.kernels.results import GramSums
 from nrc_fast.kernels.rows import DTYPES, Rows
-from nrc_fast.passes.checkpoint import save_arrays
 from nrc_fast.passes.sums import Sums
 from nrc_fast.sources import Chunk
 
-__all__ = ["FORMAT", "ShiftedSums", "block_rows"]
+__all__ = ["FORMAT", "ShiftedSums"]
 
 # Of the files that hold statistics; in those of 1 counts and magnitudes were shorter.
 FORMAT = 2
@@ -71,7 +71,7 @@ class ShiftedSums(Sums):
         precision: str = "high",
         products: bool = True,
     ) -> None:
-        calls.require_precision(precision)
+        require_precision(precision)
         self.d = d
         self.n_targets = n_targets
         self.unit_rows = unit_rows
@@ -446,14 +446,6 @@ def _tiny_rows(energy: float, rows: Rows, shift: FloatArray) -> int:
         raise ValueError(msg)
     vanishes = energy < SMALLEST_ENERGY and np.any(rows.part(0, SHIFT_ROWS).to_float64() != shift)
     return rows.count if vanishes else 0
-
-
-@functools.cache
-def block_rows() -> int:
-    """Rows that the kernels multiply together."""
-    rows = kernels.build_config()["gram_block_rows"]
-    assert isinstance(rows, int)
-    return rows
 
 
 def _first_mean(rows: Rows) -> FloatArray:

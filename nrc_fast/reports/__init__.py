@@ -1,1 +1,9 @@
-"""What was found, as text, JSON, pages and plots."""
+"""What was found: reports of features, classes and layers, and the history of a training."""
+
+from nrc_fast.metrics.classes import VARIANTS
+from nrc_fast.reports.classes import ClassReport
+from nrc_fast.reports.features import Report
+from nrc_fast.reports.history import History, Record
+from nrc_fast.reports.layers import DeepReport, LayerCollapse
+
+__all__ = ["VARIANTS", "ClassReport", "DeepReport", "History", "LayerCollapse", "Record", "Report"]

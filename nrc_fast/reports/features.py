@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.ufm.closed_form import Prediction
+from nrc_fast.metrics.prediction import Prediction
+from nrc_fast.reports.records import NAN, format_value, plain_value, restored_value, without_nan
 
-__all__ = ["Report", "without_nan"]
+__all__ = ["Report"]
 
-NAN = float("nan")
 
 LABELS = {
     "nrc1": "NRC1  features outside their first n components",
@@ -96,7 +94,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and strings; NaN stays NaN."""
-        values: dict[str, Any] = {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        values: dict[str, Any] = {name: plain_value(getattr(self, name)) for name in self.__dataclass_fields__}
         values["ufm"] = None if self.ufm is None else self.ufm.to_dict()
         return values
 
@@ -120,9 +118,13 @@ class Report:
         if not names - {"ufm"} <= set(values):
             msg = f"the mapping holds no report: {', '.join(sorted(names - {'ufm'} - set(values)))} are missing"
             raise ValueError(msg)
-        restored = {name: _restored(values[name]) for name in names - {"ufm", "notes"}}
+        restored = {name: restored_value(values[name]) for name in names - {"ufm", "notes"}}
         prediction = values.get("ufm")
-        ufm = None if prediction is None else Prediction(**{name: _restored(part) for name, part in prediction.items()})
+        ufm = (
+            None
+            if prediction is None
+            else Prediction(**{name: restored_value(part) for name, part in prediction.items()})
+        )
         return cls(**restored, notes=tuple(values["notes"]), ufm=ufm)
 
     def __str__(self) -> str:
@@ -164,40 +166,6 @@ class Report:
         ImportError
             matplotlib is not installed.
         """
-        from nrc_fast.reports.plots.panels import plot_report
+        from nrc_fast.reports.plots.features import plot_report
 
         return plot_report(self, axes)
-
-
-def format_value(value: float, bound: float | FloatArray | None, digits: int = 6) -> str:
-    """A value with its bound; one that is small beside its bound is only known to be no larger."""
-    if bound is None or not isinstance(bound, float) or not math.isfinite(bound) or bound == 0.0:
-        return f"{value:.{digits}g}"
-    if abs(value) <= 0.5 * bound:
-        return f"<= {abs(value) + bound:.1e}"
-    return f"{value:.{digits}g}  +- {bound:.1e}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, list):
-        return np.array(value, dtype=np.float64)
-    if isinstance(value, Mapping):
-        return {key: _restored(part) for key, part in value.items()}
-    return NAN if value is None else value
-
-
-def without_nan(value: Any) -> Any:
-    """The same value with None for numbers that JSON cannot hold."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: without_nan(part) for key, part in value.items()}
-    return [without_nan(part) for part in value] if isinstance(value, list) else value

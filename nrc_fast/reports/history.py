@@ -15,9 +15,10 @@ import numpy as np
 
 from nrc_fast.base.linalg import FloatArray, scale_to_unit
 from nrc_fast.kernels.cuda.device import on_host
-from nrc_fast.kernels.rows import as_matrix
+from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
-from nrc_fast.reports.features import NAN, Report, without_nan
+from nrc_fast.reports.features import Report
+from nrc_fast.reports.records import NAN, without_nan
 
 __all__ = ["History", "Record"]
 
@@ -49,6 +50,8 @@ class Record:
     explained_variance_ratio : tuple of float
         Share of each of the first n + 2 components.
     """
+
+    __module__ = "nrc_fast.reports"
 
     step: int
     mse: float
@@ -116,6 +119,8 @@ class History:
     >>> history.records()[-1].nrc3 == history.records(gamma="each")[-1].nrc3
     True
     """
+
+    __module__ = "nrc_fast.reports"
 
     def __init__(self, name: str = "", convention: str = "nrc24") -> None:
         self.name = name
@@ -336,7 +341,7 @@ class History:
         return history
 
     def plot(self, gamma: str | float = "last") -> Any:
-        """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.panels.plot_history`.
+        """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.histories.plot_history`.
 
         Raises
         ------
@@ -345,7 +350,7 @@ class History:
         ValueError
             Nothing was measured yet.
         """
-        from nrc_fast.reports.plots.panels import plot_history
+        from nrc_fast.reports.plots.histories import plot_history
 
         self._require_records()
         return plot_history(self, gamma)

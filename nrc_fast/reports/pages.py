@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nrc_fast.reports.classes import VARIANTS, ClassReport
-from nrc_fast.reports.features import LABELS, Report, format_value
+from nrc_fast.metrics.classes import VARIANTS
+from nrc_fast.reports.classes import ClassReport
+from nrc_fast.reports.features import LABELS, Report
 from nrc_fast.reports.history import History
-from nrc_fast.training.layers import DeepReport, LayerCollapse
+from nrc_fast.reports.layers import DeepReport, LayerCollapse
+from nrc_fast.reports.records import format_value
 
 __all__ = ["page", "write_page"]
 

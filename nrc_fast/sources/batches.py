@@ -7,8 +7,9 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-from nrc_fast.kernels.cuda.rows import beside, rows_in_place
-from nrc_fast.kernels.rows import HeldRows, Rows
+from nrc_fast.kernels.held import HeldRows
+from nrc_fast.kernels.placement import beside, rows_in_place
+from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.source import Chunk, Source
 from nrc_fast.sources.table import ITEM_SIZES
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.kernels.cuda.rows import rows_in_place
+from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.batches import BatchSource
 from nrc_fast.sources.opening import open_pair, open_table

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.libraries import require_library
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.sources.table import ITEM_SIZES, ShardedTable, Table
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.kernels import calls
+from nrc_fast.kernels.cpu.memory import open_file, release_pages
 from nrc_fast.kernels.rows import DTYPES, FileRows, Rows, UnreadableRowsError
 
 __all__ = [
@@ -205,7 +205,7 @@ class MappedTable(ArrayTable):
 
     def release(self, first: int, last: int) -> None:
         """Give back the pages of rows `first` to `last`."""
-        calls.release_pages(self.rows.part(first, last))
+        release_pages(self.rows.part(first, last))
 
 
 class FileStamp:
@@ -282,7 +282,7 @@ class RawTable(Table):
         """Rows `first` to `last`; the system is told to fetch them."""
         self.stamp.check()
         offset = self.offset + first * self.row_bytes
-        file = calls.open_file(self.path)
+        file = open_file(self.path)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.descriptor, offset, (last - first) * self.row_bytes, os.POSIX_FADV_WILLNEED)
         shape = np.broadcast_to(np.empty((), storage_dtype(self.dtype)), (last - first, self.columns))

@@ -1,7 +1,8 @@
 """The ``nrc_fast::`` operators of torch: schemas, kernels, fakes (shapes without values), gradients.
 
 `torch_ops` documents them. Kernels run on any device that `kernels` can compute on. Gradients are operators too, so
-that torch.compile need not look into them.
+that torch.compile need not look into them. On a CUDA device what they give stays there, and where the CPU raises
+because a row is not finite, results are NaN: an error would have to wait for the device.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import numpy as np
 
 from nrc_fast.base.libraries import require_library
 from nrc_fast.base.linalg import FloatArray, row_space, row_space_and_inverse
+from nrc_fast.base.options import require_precision
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.cuda.device import is_on_device, on_host, tensor_device
-from nrc_fast.kernels.cuda.rows import DeviceRows, rows_in_place
+from nrc_fast.kernels.cuda.launches import launch_gram_with_totals, launch_residual
+from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.inputs import as_matrix, as_rows
+from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import Rows, as_matrix, as_rows
+from nrc_fast.kernels.rows import Rows
 from nrc_fast.measurement import components
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.runs import gather
-from nrc_fast.torch_ops.device import LARGEST_ENERGY, SMALLEST_ENERGY, gram_on_device, residuals_on_device
 from nrc_fast.torch_ops.gradients import gram_gradients, residual_gradients
 
 if TYPE_CHECKING:
@@ -28,7 +32,11 @@ if TYPE_CHECKING:
 
 torch = require_library("torch", "torch")
 
-__all__: list[str] = []
+__all__ = ["gram_on_device", "residuals_on_device"]
+
+# Mean squares of rows between which neither they nor their residuals leave the range of float64.
+SMALLEST_ENERGY = 2.0**-900
+LARGEST_ENERGY = 2.0**900
 
 # ---- checks, for kernels and fakes ----
 
@@ -66,7 +74,7 @@ def _require_components(features: Tensor, n: int) -> None:
 
 
 def _matrix(small: Tensor, name: str, *, vector_is_column: bool = False) -> FloatArray:
-    """`rows.as_matrix`; what is small is worked on by the host, wherever it lies."""
+    """`inputs.as_matrix`; what is small is worked on by the host, wherever it lies."""
     return as_matrix(on_host(small), name, vector_is_column=vector_is_column)[0]
 
 
@@ -92,7 +100,7 @@ def _gram(
 ) -> tuple[Tensor, Tensor]:
     _require_shapes(features, shift)
     _require_no_tangents(features, shift)
-    calls.require_precision(precision)
+    require_precision(precision)
     rows, unit = rows_in_place(features, "features"), "shifted" if unit_rows else None
     if isinstance(rows, DeviceRows):
         return gram_on_device(rows, shift, unit_rows=unit_rows, precision=precision)
@@ -106,7 +114,7 @@ def _gram_fake(
 ) -> tuple[Tensor, Tensor]:
     del unit_rows
     _require_shapes(features, shift)
-    calls.require_precision(precision)
+    require_precision(precision)
     d = features.shape[1]
     return _empty(features, d, d), _empty(features, d)
 
@@ -281,3 +289,56 @@ _register(
     "principal_basis(Tensor features, int n, *, bool centered=True) -> Tensor",
     *(_principal_basis, _principal_basis_fake, _refuse_gradient_of_components),
 )
+
+
+def _shift_on_device(rows: DeviceRows, shift: Tensor | None) -> Any:
+    if shift is None:
+        return None
+    if not shift.is_cuda:
+        msg = f"shift lies on the CPU and features on {rows.place}; put both in one place (.to({rows.place!r}))"
+        raise RuntimeError(msg)
+    return shift.detach().double().contiguous()
+
+
+def gram_on_device(rows: DeviceRows, shift: Tensor | None, *, unit_rows: bool, precision: str) -> tuple[Tensor, Tensor]:
+    """Gram matrix, symmetric, and column sums; nothing waits. NaN where a row is not finite or too large."""
+    d = rows.columns
+    size = (d, d)
+    shapes: dict[str, tuple[int, ...]] = {"column_sums": (d,), "unit_gram" if unit_rows else "gram": size}
+    sums, refused = launch_gram_with_totals(
+        rows, shapes, shift=_shift_on_device(rows, shift), unit="shifted" if unit_rows else None, precision=precision
+    )
+    column_sums, gram = (torch.where(refused == 0, sums[name], torch.nan) for name in shapes)
+    return gram + gram.tril(-1).mT, column_sums
+
+
+def residuals_on_device(rows: DeviceRows, vectors: FloatArray, shift: Tensor | None, *, unit_rows: bool) -> Tensor:
+    """Squared residuals of rows, or of unit rows, on orthonormal vectors; NaN for a row that is not finite."""
+    offset = _shift_on_device(rows, shift)
+    residuals, energies = _row_sums_on_device(rows, vectors, offset)
+    if not unit_rows:
+        return residuals
+    in_range = (energies > SMALLEST_ENERGY) & (energies < LARGEST_ENERGY)
+    shares: Tensor = residuals / energies
+    if not bool(in_range.all()):
+        extreme = (~in_range).nonzero()[:, 0]
+        shares[extreme] = _extreme_shares_on_device(rows, extreme, vectors, offset)
+    return shares
+
+
+def _row_sums_on_device(rows: DeviceRows, vectors: FloatArray, shift: Any) -> tuple[Tensor, Tensor]:
+    placed = rows.device.place(np.ascontiguousarray(vectors))
+    results = launch_residual(rows, placed, shift, per_row=True, double_precision=True)
+    return results.tensor("residuals"), results.tensor("energies")
+
+
+def _extreme_shares_on_device(rows: DeviceRows, chosen: Any, vectors: FloatArray, shift: Any) -> Tensor:
+    """Residuals of unit rows whose squares over- or underflow; 0 for zero rows."""
+    values = rows.tensor[chosen].double()
+    values = values if shift is None else values - shift
+    peaks = values.abs().amax(dim=1, keepdim=True)
+    scaled = values / torch.where(peaks == 0.0, 1.0, peaks)
+    part = DeviceRows(rows.name, scaled.contiguous(), "float64", rows.device)
+    residuals, energies = _row_sums_on_device(part, vectors, None)
+    shares: Tensor = residuals / torch.where(energies == 0.0, 1.0, energies)
+    return shares

@@ -5,7 +5,9 @@ from __future__ import annotations
 from threading import Lock
 from typing import Any
 
-from nrc_fast.kernels.rows import HeldRows, Rows, plain_kind
+from nrc_fast.kernels.held import HeldRows
+from nrc_fast.kernels.inputs import plain_kind
+from nrc_fast.kernels.rows import Rows
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 
 __all__ = ["GATHERED_BYTES", "GatheredRows", "kind_of_batch"]
@@ -28,7 +30,7 @@ class GatheredRows:
     Examples
     --------
     >>> import numpy as np
-    >>> from nrc_fast.kernels.rows import as_rows
+    >>> from nrc_fast.kernels.inputs import as_rows
     >>> statistics = FeatureStatistics(4, nonfinite="skip")
     >>> gathered = GatheredRows(statistics)
     >>> for _ in range(3):

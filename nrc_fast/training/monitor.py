@@ -13,7 +13,8 @@ from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History, Record
 from nrc_fast.training.evaluation import evaluating, require_module, run_model, runnable, split_batch
-from nrc_fast.training.watching import WatchedLayer, WatchedLayers, head_of, last_linear, watch
+from nrc_fast.training.named_layers import head_of, last_linear
+from nrc_fast.training.watching import WatchedLayer, WatchedLayers, watch
 
 __all__ = ["Monitor"]
 
@@ -213,7 +214,7 @@ class Monitor:
         return self.history.records(self.gamma)
 
     def plot(self) -> Any:
-        """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.panels.plot_history`.
+        """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.histories.plot_history`.
 
         Raises
         ------

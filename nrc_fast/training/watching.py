@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nrc_fast.base.libraries import require_library
+from nrc_fast.base.options import require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels import calls
-from nrc_fast.kernels.cuda.rows import rows_in_place
+from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.reports.features import Report
-from nrc_fast.training.evaluation import WRAPPERS, current_evaluation, require_module, unwrapped
+from nrc_fast.training.evaluation import current_evaluation, require_module, unwrapped
 from nrc_fast.training.gathering import GatheredRows, kind_of_batch
 from nrc_fast.training.hooks import ArgumentHook, LayerHook
 from nrc_fast.training.layer_rows import POSITIONS, layer_rows
+from nrc_fast.training.named_layers import find_layer, head_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["WatchedLayer", "WatchedLayers", "head_of", "last_linear", "named_layers", "watch"]
+__all__ = ["WatchedLayer", "WatchedLayers", "watch"]
 
 MODES = ("any", "train", "eval")
 
@@ -114,12 +115,12 @@ def watch(
     require_module(model)
     _check_options(every, max_rows, positions, mode)
     _check_kinds(layers, mask)
-    calls.require_precision(precision)
-    calls.require_nonfinite(nonfinite)
+    require_precision(precision)
+    require_nonfinite(nonfinite)
     settings: dict[str, Any] = {"every": every, "max_rows": max_rows, "positions": positions, "mode": mode}
     settings |= {"unit_rows": unit_rows, "precision": precision, "nonfinite": nonfinite}
     layer = unwrapped(model)
-    named = [(type(layer).__name__, layer)] if layers is None else [_find(torch, model, name) for name in layers]
+    named = [(type(layer).__name__, layer)] if layers is None else [find_layer(torch, model, name) for name in layers]
     shared = _Mask(model, mask)
     watched = {name: WatchedLayer(module, name, mask=shared, **settings) for name, module in named}
     return WatchedLayers(watched, shared) if layers is not None else next(iter(watched.values()))
@@ -144,32 +145,6 @@ def _check_kinds(layers: Any, mask: Any) -> None:
     if mask is not None and not isinstance(mask, str) and not callable(mask):
         msg = f"mask is a {type(mask).__name__}; the name of an argument of the model, or a function, is expected"
         raise TypeError(msg)
-
-
-def _plain_name(name: str) -> str:
-    """A module's name without what wraps parts of the model."""
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
-
-
-def named_layers(model: Any) -> list[tuple[str, Any]]:
-    """The modules of a model by name, as ``named_modules()``, without the prefixes of wrappers."""
-    return [(_plain_name(name), module) for name, module in unwrapped(model).named_modules()]
-
-
-def _find(torch: Any, model: Any, layer: Any) -> tuple[str, Any]:
-    names = dict(named_layers(model))
-    if isinstance(layer, torch.nn.Module):
-        for name, module in names.items():
-            if module is unwrapped(layer):
-                return name, module
-        msg = f"the layer {type(layer).__name__} is not in the model; give one of its modules, or its name"
-        raise ValueError(msg)
-    # A layer that is used in several places has several names, of which `named_layers` lists the first.
-    others = {_plain_name(name): module for name, module in unwrapped(model).named_modules(remove_duplicate=False)}
-    if layer not in others:
-        msg = f"the model has no layer {layer!r}; it has {', '.join(name for name in names if name)}"
-        raise ValueError(msg)
-    return layer, others[layer]
 
 
 class _Mask:
@@ -469,28 +444,3 @@ class WatchedLayers(_Closing, Mapping[str, WatchedLayer]):
         for layer in self.values():
             layer.close()
         self._mask.close()
-
-
-def head_of(layer: Any) -> tuple[Any, Any]:
-    """Weights and bias of a linear layer, zeros where it has no bias; None and None of any other layer."""
-    torch = require_library("torch", "torch")
-    if not isinstance(layer, torch.nn.Linear):
-        return None, None
-    weight, bias = (part.full_tensor() if hasattr(part, "full_tensor") else part for part in (layer.weight, layer.bias))
-    return weight.detach(), np.zeros(weight.shape[0]) if bias is None else bias.detach()
-
-
-def last_linear(model: Any) -> str:
-    """The name of the last ``torch.nn.Linear`` of a model, in the order of ``named_modules()``.
-
-    Raises
-    ------
-    ValueError
-        There is none.
-    """
-    torch = require_library("torch", "torch")
-    names = [name for name, module in named_layers(model) if isinstance(module, torch.nn.Linear)]
-    if not names:
-        msg = f"{type(model).__name__} has no torch.nn.Linear; name the layer whose features are wanted (layer=)"
-        raise ValueError(msg)
-    return names[-1]

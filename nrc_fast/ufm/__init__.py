@@ -1,6 +1,7 @@
 """The unconstrained feature model (UFM): what regression collapse looks like where it is exact."""
 
-from nrc_fast.ufm.closed_form import Prediction, interpolating_features, minimum, predicted_spectrum
+from nrc_fast.metrics.prediction import Prediction
+from nrc_fast.ufm.closed_form import interpolating_features, minimum, predicted_spectrum
 from nrc_fast.ufm.deep_head import DeepMinimum, deep
 from nrc_fast.ufm.descent.runs import Descent, descend
 from nrc_fast.ufm.forecast import Forecast, predict

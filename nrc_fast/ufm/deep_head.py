@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray, covariance_spectrum
-from nrc_fast.kernels.rows import as_matrix
+from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.inputs import as_integer, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.targets import TargetMoments, target_moments
 

@@ -207,7 +207,7 @@ class Forecast:
         ValueError
             `axes` is no pair.
         """
-        from nrc_fast.reports.plots.panels import plot_forecast
+        from nrc_fast.reports.plots.forecasts import plot_forecast
 
         return plot_forecast(self, axes)
 

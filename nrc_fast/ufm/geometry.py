@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray, covariance_spectrum
-from nrc_fast.kernels.rows import as_matrix
+from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.closed_form import minimum
 from nrc_fast.ufm.inputs import plain
 from nrc_fast.ufm.targets import target_moments

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.linalg import EPSILON, EPSILONS, FloatArray
 
 __all__ = ["as_float64", "as_integer", "as_number", "as_penalty", "broadcast_shape", "plain"]
-
-_EPSILONS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 def as_float64(values: Any, name: str) -> tuple[FloatArray, float]:
@@ -54,7 +52,7 @@ def as_float64(values: Any, name: str) -> tuple[FloatArray, float]:
     if not np.isfinite(result).all():
         msg = f"{name} has {np.count_nonzero(~np.isfinite(result))} values that are not finite (NaN or infinite)"
         raise ValueError(msg)
-    return result, _EPSILONS.get(dtype, EPSILON)
+    return result, EPSILONS.get(dtype, EPSILON)
 
 
 def as_penalty(values: Any, name: str, *, positive: bool = False) -> FloatArray:

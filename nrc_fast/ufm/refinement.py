@@ -14,7 +14,7 @@ import numpy as np
 
 from nrc_fast.base.libraries import require_library
 from nrc_fast.base.linalg import EPSILON, FloatArray
-from nrc_fast.kernels.rows import as_matrix
+from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.closed_form import product_of_penalties
 from nrc_fast.ufm.inputs import as_integer, as_number, as_penalty
 from nrc_fast.ufm.targets import TargetMoments, target_moments

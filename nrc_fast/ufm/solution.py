@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.rows import as_matrix, as_rows
+from nrc_fast.kernels.inputs import as_matrix, as_rows
 from nrc_fast.ufm.inputs import as_integer, plain
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["WITHOUT_PENALTIES", "Minimum", "check_rotation"]
+__all__ = ["WITHOUT_PENALTIES", "Minimum", "check_rotation", "nonzero"]
 
 WITHOUT_PENALTIES = (
     "without penalties every W of full row rank is a global minimum, with h = W^+ (y - b) + (I - W^+ W) z for any z: "
@@ -123,8 +123,8 @@ class Minimum:
     def head_gram_shape(self) -> FloatArray:
         """``W W^T`` over its Frobenius norm, (..., n, n); zeros for rank 0."""
         kept = self.shrinkage.kept
-        relative = kept / _nonzero(kept.max(axis=-1, keepdims=True))
-        return self._along_directions(relative / _nonzero(np.sqrt(np.sum(relative**2, axis=-1, keepdims=True))))
+        relative = kept / nonzero(kept.max(axis=-1, keepdims=True))
+        return self._along_directions(relative / nonzero(np.sqrt(np.sum(relative**2, axis=-1, keepdims=True))))
 
     @cached_property
     def residual_covariance(self) -> FloatArray:
@@ -157,7 +157,7 @@ class Minimum:
             factors = self._relative_feature_factors
             inner = factors[..., :, np.newaxis] * self._relative_inner * factors[..., np.newaxis, :]
             values = np.maximum(np.linalg.eigvalsh(inner)[..., ::-1], 0.0)
-        relative = values / _nonzero(values.max(axis=-1, keepdims=True))
+        relative = values / nonzero(values.max(axis=-1, keepdims=True))
         total = relative.sum(axis=-1, keepdims=True)
         return np.asarray(relative / np.where(total > 0.0, total, np.nan))
 
@@ -170,7 +170,7 @@ class Minimum:
         """
         if self.shrinkage.is_diagonal:
             features, values = (
-                part / _nonzero(part.max(axis=-1, keepdims=True))
+                part / nonzero(part.max(axis=-1, keepdims=True))
                 for part in (self.shrinkage.feature_values, self.shrinkage.values)
             )
             cross = np.sum(features * values, axis=-1)
@@ -286,23 +286,23 @@ class Minimum:
         kept = self.shrinkage.kept
         root_kept = np.sqrt(kept)
         with np.errstate(over="ignore"):
-            return np.asarray(root_kept / _nonzero(kept + self.root_c[..., np.newaxis])) * (kept > 0.0)
+            return np.asarray(root_kept / nonzero(kept + self.root_c[..., np.newaxis])) * (kept > 0.0)
 
     @property
     def _relative_feature_factors(self) -> FloatArray:
         """The same over the largest of them: shares and angles do not depend on the scale."""
         factors = self._feature_factors
-        return np.asarray(factors / _nonzero(factors.max(axis=-1, keepdims=True)))
+        return np.asarray(factors / nonzero(factors.max(axis=-1, keepdims=True)))
 
     @property
     def _relative_inner(self) -> FloatArray:
         """Covariance of the targets along U over its largest entry."""
         vectors, covariance = self.shrinkage.vectors, self.moments.covariance
-        scaled = covariance / _nonzero(np.abs(covariance).max(axis=(-2, -1), keepdims=True))
+        scaled = covariance / nonzero(np.abs(covariance).max(axis=(-2, -1), keepdims=True))
         return np.asarray(np.swapaxes(vectors, -1, -2) @ scaled @ vectors)
 
 
-def _nonzero(values: Any) -> Any:
+def nonzero(values: Any) -> Any:
     """The divisor that leaves zeros zero."""
     return np.where(values > 0.0, values, 1.0)
 

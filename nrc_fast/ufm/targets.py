@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.linalg import EPSILON, FloatArray
 from nrc_fast.kernels import calls
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.ufm.inputs import as_float64
 
 __all__ = ["TargetMoments", "target_moments"]

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ import pytest
 
 import nrc_fast as nrc
 from nrc_fast.cli import main
-from nrc_fast.cli.commands import load_stored
+from nrc_fast.cli.stored import load_stored
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
+from nrc_fast.reports.layers import DeepReport
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3, reference_nrc3_gamma
-from nrc_fast.training.layers import DeepReport
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -125,7 +126,6 @@ def test_sweep_prints_a_line_for_each(stored: Stored, capsys: pytest.CaptureFixt
 def test_sweep_follows_a_training(
     stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, places: Any
 ) -> None:
-    from nrc_fast.training import sweep as module
 
     training = tmp_path / "training"
     training.mkdir()
@@ -151,7 +151,7 @@ def test_sweep_follows_a_training(
             (training / f"step_{step}.pt").write_bytes(content)
 
     csv_file = tmp_path / "live.csv"
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     model = f"{stored.folder / 'network.py'}:build"
     options = ["--model", model, "--follow", "0.5", "--csv", str(csv_file), "--json"]
     assert main(["sweep", *(place.format(training) for place in places), *stored.options, *options]) == 0
@@ -210,7 +210,7 @@ def test_sweep_says_what_is_wrong(stored: Stored, capsys: pytest.CaptureFixture[
     ],
 )
 def test_steps_are_read_from_names(path: str, step: int | None) -> None:
-    from nrc_fast.training.sweep import step_of
+    from nrc_fast.training.saved_models import step_of
 
     assert step_of(path) == step
 
@@ -249,7 +249,7 @@ def test_sweep_takes_float64_inputs_and_modules_of_this_folder(
 def test_sweep_goes_on_after_a_file_that_cannot_be_measured(
     stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from nrc_fast.training import sweep as module
+    from nrc_fast.training import saved_models
 
     training = tmp_path / "training"
     training.mkdir()
@@ -270,9 +270,9 @@ def test_sweep_goes_on_after_a_file_that_cannot_be_measured(
     def files(pattern: str) -> list[str]:
         return [*found(pattern), str(training / "step_0.pt")]  # was removed since
 
-    found = module._files
-    monkeypatch.setattr(module, "_files", files)
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    found = saved_models._files
+    monkeypatch.setattr(saved_models, "_files", files)
+    monkeypatch.setattr(time, "sleep", sleep)
     assert main(["sweep", str(training), *stored.options, "--follow", "1", "--json"]) == 1
     captured = capsys.readouterr()
     assert [record["step"] for record in json.loads(captured.out)["records"]] == [2, 3]
@@ -286,7 +286,6 @@ def test_sweep_goes_on_after_a_file_that_cannot_be_measured(
 def test_sweep_tries_a_file_again_when_it_has_changed(
     stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str
 ) -> None:
-    from nrc_fast.training import sweep as module
 
     training = tmp_path / "training"
     training.mkdir()
@@ -310,7 +309,7 @@ def test_sweep_tries_a_file_again_when_it_has_changed(
         if content is not None:
             early.write_bytes(content)
 
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     assert main(["sweep", str(training), *stored.options, "--follow", "1", "--json"]) == 0
     captured = capsys.readouterr()
     assert captured.err.count(f"step_2{suffix} cannot be read as weights") == captured.err.count("\n") == 2
@@ -560,7 +559,7 @@ def test_demo_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     loaded = load_stored(str(tmp_path / "demo.json"))
     assert {name: json.loads(history.to_json()) for name, history in loaded.items()} == histories
     drawn: list[Any] = []
-    monkeypatch.setattr("nrc_fast.reports.plots.panels.plot_runs", lambda *given: drawn.append(given) or Figure())
+    monkeypatch.setattr("nrc_fast.reports.plots.histories.plot_runs", lambda *given: drawn.append(given) or Figure())
     options = ["-o", str(tmp_path / "all.png"), "--gamma", "each"]
     assert main(["plot", str(tmp_path / "demo.json"), *options]) == 0
     ((runs, gamma),) = drawn

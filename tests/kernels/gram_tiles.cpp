@@ -1,13 +1,13 @@
-// The Gram of every width from 1 to 40 against plain sums, with the tiles that this compilation has; compiled and run by
-// test_compilers.py with the address sanitizer, for numbers of registers that the machine may not have.
+// The Gram of every width from 1 to 40 against plain sums, with the tiles that this compilation has; compiled and run
+// by test_compilers.py with the address sanitizer, for numbers of registers that the machine may not have.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <limits>
 #include <vector>
 
-#include "cpu/gram.h"
-#include "cpu/isa.h"
+#include "cpu/gram/gram.h"
+#include "cpu/machine/isa.h"
 
 namespace nrc_fast {
 

@@ -34,7 +34,10 @@ def checked(command: list[str], **options: object) -> str:
 def test_tiles_stay_in_their_panels_whatever_the_registers(registers: int, tmp_path: Path) -> None:
     """With 32 registers, 8 rows of a tile do not divide a panel of 12 columns: the address sanitizer sees the heap."""
     sources = [Path(__file__).with_name("gram_tiles.cpp")]
-    sources += [ROOT / "csrc" / "cpu" / f"{stem}.cpp" for stem in ("gram", "gram_baseline", "thread_pool", "buffer")]
+    sources += [
+        ROOT / "csrc" / "cpu" / f"{stem}.cpp"
+        for stem in ("gram/gram", "gram/baseline", "machine/thread_pool", "machine/buffer")
+    ]
     options = ["-std=gnu++17", "-O0", "-Wno-psabi", "-fsanitize=address", f"-DNRC_FAST_BASELINE_REGISTERS={registers}"]
     program = tmp_path / "gram_tiles"
     checked([require_tool("c++"), *options, f"-I{ROOT / 'csrc'}", *map(str, sources), "-o", str(program), "-lpthread"])

@@ -8,8 +8,8 @@ import pytest
 
 from nrc_fast.kernels.calls import gram, gram_product, prediction_error, residual
 from nrc_fast.kernels.cuda import device as cuda_device
+from nrc_fast.kernels.inputs import as_matrix, as_rows
 from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import as_matrix, as_rows
 
 VALUES = np.random.default_rng(0).standard_normal((20, 6))
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16", "ml_dtypes.bfloat16"]
@@ -295,7 +295,7 @@ import ctypes, mmap, sys
 import numpy as np
 from nrc_fast import kernels
 from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.calls import gram, gram_product, residual
 
 libc = ctypes.CDLL(None, use_errno=True)

@@ -8,7 +8,7 @@ import pytest
 
 from nrc_fast import kernels
 from nrc_fast.kernels.calls import gram
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 
 Run = Callable[..., Any]
 
@@ -53,7 +53,7 @@ def test_one_that_the_machine_lacks_is_refused_with_those_it_has() -> None:
 
 SUMS = """
 import numpy as np
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast import kernels
 from nrc_fast.kernels import calls
 rows = np.random.default_rng(0).standard_normal((300, 53)).astype(np.float32)
@@ -89,7 +89,7 @@ import sys, threading
 import numpy as np
 import nrc_fast
 from nrc_fast.kernels import _cpu, calls
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast import kernels
 
 kernels.set_isa({isa!r})
@@ -119,7 +119,7 @@ def test_small_float16_numbers_survive_flushing(run_alone: Any) -> None:
         "import torch, numpy as np\n"
         "from nrc_fast import kernels\n"
         "from nrc_fast.kernels.calls import gram\n"
-        "from nrc_fast.kernels.rows import as_rows\n"
+        "from nrc_fast.kernels.inputs import as_rows\n"
         "rows = as_rows(np.full((4, 3), 2.0**-20, np.float16), 'H')\n"
         "torch.set_flush_denormal(True)\n"
         "for isa in kernels.available_isas():\n"

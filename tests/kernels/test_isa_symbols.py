@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize("kernel", ["descent", "gram", "residual"])
 def test_all_symbols_lie_in_the_namespace_of_the_isa(kernel: str, tmp_path: Path) -> None:
     target = tmp_path / "kernel.o"
-    source = CSRC / "cpu" / f"{kernel}_avx512.cpp"
+    source = CSRC / "cpu" / kernel / "avx512.cpp"
     subprocess.run(["c++", *FLAGS, f"-I{CSRC}", "-c", str(source), "-o", str(target)], check=True)
     listed = subprocess.run(["nm", "-C", "--defined-only", str(target)], check=True, capture_output=True, text=True)
     names = [line.split(maxsplit=2)[2] for line in listed.stdout.splitlines() if line.split()[1] not in "rbdt"]

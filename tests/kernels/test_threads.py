@@ -13,8 +13,8 @@ import pytest
 from nrc_fast import kernels
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.calls import gram, gram_product, prediction_error, residual
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import as_rows
 
 Run = Callable[..., Any]
 SetThreads = Callable[[int], None]
@@ -168,7 +168,7 @@ import numpy as np
 from nrc_fast.kernels import _cpu
 from nrc_fast import kernels
 from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.calls import gram, residual
 
 kernels.set_thread_count(3)
@@ -237,7 +237,7 @@ import multiprocessing
 import numpy as np
 from nrc_fast.kernels import _cpu
 from nrc_fast import kernels
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.calls import gram
 
 def compute(seed):

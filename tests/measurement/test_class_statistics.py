@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from support import processes
 
-from nrc_fast.measurement.class_statistics import ClassStatistics, measure_classes
-from nrc_fast.reports.classes import VARIANTS, ClassReport
+from nrc_fast.measurement.class_statistics import ClassStatistics
+from nrc_fast.measurement.classes import measure_classes
+from nrc_fast.metrics.classes import VARIANTS
+from nrc_fast.reports.classes import ClassReport
 
 # What other packages' functions gave on the input of `labelled`, in float64.
 PEERS = {

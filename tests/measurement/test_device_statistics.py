@@ -17,9 +17,9 @@ from nrc_fast.base.linalg import eigh_descending
 from nrc_fast.kernels import calls as kernels_calls
 from nrc_fast.kernels.cuda import spectrum
 from nrc_fast.kernels.cuda.device import CudaDevice, tensor_device
-from nrc_fast.kernels.cuda.rows import rows_in_place
+from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.kernels.results import Basis, NonFiniteRowsError
-from nrc_fast.kernels.rows import as_rows
 from nrc_fast.testing import reference_nrc1, reference_nrc2
 
 EPSILON = 2.0**-52

@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 from nrc_fast.base import linalg
-from nrc_fast.metrics.targets import (
-    effective_rank,
-    explained_variance_ratio,
-    linear_cka,
-    linear_readout_error,
-    prediction_error_from_moments,
-    r_squared,
-    stable_rank,
-)
+from nrc_fast.metrics.spectra import effective_rank, explained_variance_ratio, stable_rank
+from nrc_fast.metrics.targets import linear_cka, linear_readout_error, prediction_error_from_moments, r_squared
 
 EPS = float(np.finfo(np.float64).eps)
 

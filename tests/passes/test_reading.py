@@ -16,9 +16,10 @@ import torch
 import nrc_fast as nrc
 from nrc_fast import kernels
 from nrc_fast.kernels import calls
+from nrc_fast.kernels.cpu import machine
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import as_rows
-from nrc_fast.passes import begin as passes_begin
+from nrc_fast.passes import chunk_sizes
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.sources import BatchSource
 from nrc_fast.testing import reference_nrc1, reference_nrc2
@@ -30,7 +31,7 @@ DTYPES = ["float64", "float32", "float16", "torch.bfloat16"]
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 256 rows, so that a few thousand rows are many."""
-    monkeypatch.setattr(passes_begin, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(chunk_sizes, "CHUNK_BYTES", 1)
 
 
 def draw(seed: int, rows: int, d: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,7 +80,7 @@ def test_kernels_read_files_to_the_same_bits(arrays: Any, isa: str, tmp_path: Pa
 
 def test_wide_rows_share_their_tiles_in_files_too(arrays: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond 64 MiB of tiles all threads work on one block: another way to read it."""
-    monkeypatch.setattr(calls, "MOST_THREADS", 8)
+    monkeypatch.setattr(machine, "MOST_THREADS", 8)
     before = kernels.thread_count()
     kernels.set_thread_count(8)
     try:

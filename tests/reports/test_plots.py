@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast.reports.plots.panels import plot_report, plot_runs
+from nrc_fast.reports.plots.features import plot_report
+from nrc_fast.reports.plots.histories import plot_runs
 
 pytest.importorskip("matplotlib")
 

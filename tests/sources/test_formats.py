@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nrc_fast.kernels import calls as kernels_calls
-from nrc_fast.kernels import rows as kernels_rows
+from nrc_fast.kernels import inputs
 from nrc_fast.kernels.results import Basis
 from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.formats import compressed_npz, parquet_files, zarr_arrays
@@ -59,7 +59,7 @@ def bits(array: Any) -> Any:
 
 
 def as_rows(array: Any) -> Rows:
-    return kernels_rows.as_rows(np.ascontiguousarray(array), "H")
+    return inputs.as_rows(np.ascontiguousarray(array), "H")
 
 
 def assert_rows(table: Table, array: Any, first: int, last: int) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast.passes.checkpoint import Checkpoint, save_arrays
+from nrc_fast.base.npz import save_arrays
+from nrc_fast.passes.checkpoint import Checkpoint
 
 STREAM = """
 import sys

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.training.gathering import GATHERED_BYTES, GatheredRows, kind_of_batch
 
 D = 6

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast.training.layers import DeepReport, LayerCollapse, first_collapsed, layer_collapse
+from nrc_fast.measurement.layer_conditions import layer_collapse
+from nrc_fast.reports.layers import DeepReport, LayerCollapse, first_collapsed
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

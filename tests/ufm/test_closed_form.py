@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nrc_fast.base import linalg
-from nrc_fast.metrics.targets import explained_variance_ratio, linear_cka
+from nrc_fast.metrics.spectra import explained_variance_ratio
+from nrc_fast.metrics.targets import linear_cka
 from nrc_fast.testing import ufm_optimum
 from nrc_fast.ufm import predicted_spectrum
 

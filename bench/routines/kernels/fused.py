@@ -24,7 +24,7 @@ UNIT = "nrc_fast gram of unit rows instead"
 def problem(case: Case) -> Problem:
     """Grams of rows as they are, shifted, scaled to norm 1, and with targets."""
     from nrc_fast.kernels import calls
-    from nrc_fast.kernels.rows import as_rows
+    from nrc_fast.kernels.inputs import as_rows
 
     H = random_features(case)
     ours = as_rows(H, "H")

@@ -43,7 +43,7 @@ NATIVE_FACTOR = 20.0
 def problem(case: Case) -> Problem:
     """The Gram matrix of one set of features."""
     from nrc_fast.kernels import calls
-    from nrc_fast.kernels.rows import as_rows
+    from nrc_fast.kernels.inputs import as_rows
 
     H = random_features(case)
     ours = as_rows(H, "H")

@@ -41,8 +41,8 @@ SUITES = {
 def problem(case: Case) -> Problem:
     """The mean residual of the unit rows on k vectors."""
     from nrc_fast.kernels import calls
+    from nrc_fast.kernels.inputs import as_rows
     from nrc_fast.kernels.results import Basis
-    from nrc_fast.kernels.rows import as_rows
 
     H, k = random_features(case), case.k or 1
     basis = np.linalg.qr(np.random.default_rng(1).standard_normal((case.d, k)))[0].T.copy()

@@ -46,7 +46,7 @@ def _rows(case: Case, counts: list[int], runs: int) -> list[dict[str, Any]]:
 
     from nrc_fast import kernels
     from nrc_fast.kernels import calls
-    from nrc_fast.kernels.rows import as_rows
+    from nrc_fast.kernels.inputs import as_rows
 
     H = random_features(case)
     ours, controller = as_rows(H, "H"), ThreadpoolController()

@@ -1,16 +1,16 @@
-// nrc_fast.kernels._cuda_emulation: the functions of nrc_fast.kernels._cuda on memory of the host, knobs of the emulated machine, and
-// the work plan and index maths that the kernels use. For the tests only.
+// nrc_fast.kernels._cuda_emulation: the functions of nrc_fast.kernels._cuda on memory of the host, knobs of the
+// emulated machine, and the work plan and index maths that the kernels use. For the tests only.
 #include <pybind11/stl.h>
 
 #include <map>
 #include <tuple>
 #include <vector>
 
-#include "common/fragments.h"
-#include "common/work_plan.h"
 #include "cuda/bindings.h"
 #include "cuda/emulation/block.h"
-#include "cuda/gram.h"
+#include "cuda/gram/gram.h"
+#include "cuda/gram/work_plan.h"
+#include "cuda/machine/fragments.h"
 
 namespace py = pybind11;
 

@@ -1,5 +1,5 @@
 // The emulated device as the launches see it.
-#include "cuda/runtime.h"
+#include "cuda/machine/runtime.h"
 
 #include <stdexcept>
 

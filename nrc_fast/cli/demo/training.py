@@ -19,7 +19,7 @@ from nrc_fast.base.libraries import require_library
 from nrc_fast.base.linalg import FloatArray
 from nrc_fast.cli.demo.settings import BATCH, MOMENTUM, SETTINGS, WIDTH, RunResult, Setting
 from nrc_fast.cli.demo.text import findings, header, history_table, item, summary_table
-from nrc_fast.reports.plots.panels import plot_runs
+from nrc_fast.reports.plots.histories import plot_runs
 from nrc_fast.training.monitor import Monitor
 
 __all__ = ["run"]

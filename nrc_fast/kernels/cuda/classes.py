@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels import calls
+from nrc_fast.kernels.cuda import backend
 from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.results import in_range_of_float32
 
 __all__ = ["ClassRows", "decisions_on_device"]
 
@@ -56,7 +57,11 @@ class ClassRows:
     def gram(self, *, is_double: bool, precision: str) -> FloatArray:
         """``sum x x^T``, the lower triangle."""
         factors, dtype = (self.values, "float64") if is_double else (self.values.float(), "float32")
-        return calls.gram(DeviceRows(self.name, factors, dtype, self.device), precision=precision).gram
+        rows = DeviceRows(self.name, factors, dtype, self.device)
+        sums = backend.gram(rows, None, True, None, None, None, False, precision)
+        if not (sums.double_precision or sums.rows == 0 or in_range_of_float32(sums)):
+            sums = backend.gram(rows, None, True, None, None, None, False, "highest")
+        return sums.gram
 
 
 def decisions_on_device(

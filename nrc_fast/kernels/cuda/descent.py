@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.cpu.descent import DescentState, check_state, check_steps
 from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.descent_checks import check_state, check_steps
+from nrc_fast.kernels.interface import DescentArrays
 
 __all__ = ["DeviceDescentState"]
 
@@ -19,7 +20,7 @@ class DeviceDescentState:
 
     Parameters
     ----------
-    state : DescentState
+    state : DescentArrays
         Is copied, and does not change.
     device : CudaDevice
 
@@ -29,7 +30,7 @@ class DeviceDescentState:
         The arrays of the state do not fit together.
     """
 
-    def __init__(self, state: DescentState, device: CudaDevice) -> None:
+    def __init__(self, state: DescentArrays, device: CudaDevice) -> None:
         check_state(state)
         self._device = device
         self._torch = device.torch

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.options import PRECISIONS
+from nrc_fast.kernels.counts import SHIFT_ROWS, SMALLEST_ENERGY, counted, magnitudes_of
+from nrc_fast.kernels.cuda import spectrum as cuda_spectrum
 from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.cuda.launches import SumsMemory, Totals, totals_from
 from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.results import PRECISIONS
+from nrc_fast.kernels.cuda.spectrum import spectrum_on_device
+from nrc_fast.kernels.results import NonFiniteRowsError
+from nrc_fast.kernels.rows import Rows
 
-__all__ = ["DeviceSums", "Totals", "first_mean", "launch_gram_with_totals"]
+__all__ = ["DeviceParts", "DeviceSums", "first_mean"]
 
-
-@dataclass(frozen=True)
-class Totals:
-    """What the batches were like; the fields of DeviceTotals in csrc/cuda/rows.h, which says what they mean."""
-
-    rows: int
-    zero: int
-    skipped: int
-    batches: int
-    added: int
-    blocks: int
-    exponent: int
-    target_exponent: int
-    refused: int
-    refused_batch: int
-    refused_rows: int
-    refused_nonfinite: int
-    refused_first: int
-    refused_by_targets: int
-
-
-# Place of that number among the totals.
-REFUSED = [field.name for field in fields(Totals)].index("refused")
+Shifts = tuple[FloatArray, FloatArray]
 
 
 class DeviceSums:
@@ -83,7 +65,7 @@ class DeviceSums:
             "target_sums": (n_targets,),
             "target_gram": (n_targets, n_targets),
         }
-        self._memory = _Memory(device, shapes)
+        self._memory = SumsMemory(device, shapes)
         self.reported = 0  # refused batches that an error has told of
 
     @property
@@ -108,56 +90,13 @@ class DeviceSums:
 
     def totals(self) -> Totals:
         """What the batches were like; waits for them."""
-        return _totals(self.device.fetch(self._memory.totals))
+        return totals_from(self.device.fetch(self._memory.totals))
 
     def fetch(self) -> tuple[dict[str, FloatArray], Totals]:
         """The sums and totals on the host; waits for the batches."""
         values: FloatArray = self.device.fetch(self._memory.values)
         arrays = {name: values[a:b].reshape(self._memory.shapes[name]) for name, (a, b) in self._memory.places.items()}
-        return arrays, _totals(values[-self._memory.total_values :])
-
-
-class _Memory:
-    """Sums and totals on a device in one piece, so that one copy brings them to the host; they start as zeros."""
-
-    def __init__(self, device: CudaDevice, shapes: dict[str, tuple[int, ...]]) -> None:
-        self.device = device
-        self.shapes = shapes
-        self.total_values = int(device.core.total_values)
-        ends = np.cumsum([0, *map(math.prod, shapes.values())]).tolist()
-        self.places = dict(zip(shapes, pairwise(ends), strict=True))
-        self.values = device.zeros(ends[-1] + self.total_values)
-        self.totals = self.values[ends[-1] :]
-
-    def launch(self, features: DeviceRows, **arguments: Any) -> None:
-        """Launch the pass over a batch, which adds to what is here."""
-        core, base = self.device.core, self.values.data_ptr()
-        outputs = {name: base + 8 * first if last > first else 0 for name, (first, last) in self.places.items()}
-        request = core.GramRequest(features.matrix, **outputs, totals=self.totals.data_ptr(), **arguments)
-        self.device.launch("gram", request, core.gram_workspace(request, self.device.index))
-
-
-def launch_gram_with_totals(
-    features: DeviceRows, shapes: dict[str, tuple[int, ...]], *, shift: Any, unit: str | None, precision: str
-) -> tuple[dict[str, Any], Any]:
-    """The sums of one batch as tensors on the device, by name, and whether it was refused, 0 or 1, as another.
-
-    `shapes` names the sums as `GramSums` does; the shift is a float64 tensor on the device, or None.
-    """
-    memory = _Memory(features.device, shapes)
-    if features.count:
-        memory.launch(
-            features,
-            shift=0 if shift is None else shift.data_ptr(),
-            unit_rows_are_shifted=unit == "shifted",
-            precision=PRECISIONS.index(precision),
-        )
-    refused = memory.totals.view(features.device.torch.int64)[REFUSED]
-    return {name: memory.values[a:b].view(shapes[name]) for name, (a, b) in memory.places.items()}, refused
-
-
-def _totals(memory: FloatArray) -> Totals:
-    return Totals(*memory.view(np.int64).tolist())
+        return arrays, totals_from(values[-self._memory.total_values :])
 
 
 def first_mean(rows: DeviceRows, most: int) -> Any:
@@ -174,3 +113,143 @@ def first_mean(rows: DeviceRows, most: int) -> Any:
     mean = origin + distances / keep.sum().clamp(min=1)
     mean = mean if rows.is_double else mean.float().double()
     return torch.where(torch.isfinite(mean).all(), mean, 0.0).contiguous()
+
+
+class DeviceParts:
+    """One `DeviceSums` for each device and dtype.
+
+    Parameters
+    ----------
+    **options
+        Of `DeviceSums`: d, n_targets, products, unit_rows, precision.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self._parts: dict[tuple[str, str], DeviceSums] = {}
+        self._shift: tuple[CudaDevice, Any, Any] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no device knows anything that the host does not."""
+        return not self._parts and self._shift is None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the devices that hold sums."""
+        devices = [part.device for part in self._parts.values()]
+        return tuple(dict.fromkeys(f"{device.name} ({device.core.device_name(device.index)})" for device in devices))
+
+    def spectrum(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+        """Eigenvalues and vectors of a large matrix, from the device; None where the host has to find them."""
+        if not self._parts or len(matrix) < cuda_spectrum.LEAST_SIZE:
+            return None
+        return spectrum_on_device(matrix, next(iter(self._parts.values())).device)
+
+    # ---- the shift ----
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether a device knows the shift and the host does not."""
+        return self._shift is not None
+
+    def place_shift(self, features: DeviceRows, targets: Rows | None) -> None:
+        """Take the mean of the first rows as the shift; nothing waits.
+
+        Raises
+        ------
+        RuntimeError
+            A CUDA graph is being captured.
+        """
+        _require_no_capture(features)
+        none = features.device.zeros(0)
+        target_shift = first_mean(targets, SHIFT_ROWS) if isinstance(targets, DeviceRows) else none
+        self._shift = (features.device, first_mean(features, SHIFT_ROWS), target_shift)
+
+    def fetch_shift(self) -> Shifts:
+        """The shifts of features and targets."""
+        assert self._shift is not None
+        device, shift, target_shift = self._shift
+        return device.fetch(shift), device.fetch(target_shift)
+
+    def forget_shift(self) -> None:
+        """Leave the shifts to the host, which knows them now."""
+        self._shift = None
+
+    # ---- sums ----
+
+    def add(self, features: DeviceRows, targets: Rows | None, host_shift: Callable[[], Shifts], *, skips: bool) -> None:
+        """Launch the pass over a batch of at least one row; nothing waits once a batch of its kind was added."""
+        assert targets is None or isinstance(targets, DeviceRows)
+        key = (features.place, features.dtype)
+        part = self._parts.get(key)
+        if part is None:
+            _require_no_capture(features)
+            shift, target_shift = self._shift_on(features, host_shift)
+            options = self._options | {"shift": shift, "target_shift": target_shift}
+            part = self._parts[key] = DeviceSums(features.device, features.dtype, **options)
+        part.add(features, targets, skips=skips)
+
+    def _shift_on(self, features: DeviceRows, host_shift: Callable[[], Shifts]) -> tuple[Any, Any]:
+        if self._shift is not None and self._shift[0].name == features.place:
+            return self._shift[1:]
+        shift, target_shift = map(features.device.place, host_shift())
+        return shift, target_shift
+
+    def check(self) -> None:
+        """Wait for the batches.
+
+        Raises
+        ------
+        NonFiniteRowsError, ValueError
+            Some were refused, and no error has told of it before.
+        """
+        for part in self._parts.values():
+            _require_added(part, part.totals())
+
+    def fetch(self) -> list[dict[str, FloatArray]]:
+        """Everything that adds up, of each part; waits for the batches. `check` afterwards tells of refused ones."""
+        fetched = [(part, *part.fetch()) for part in self._parts.values()]
+        return [arrays | _described(part, arrays, totals) for part, arrays, totals in fetched]
+
+
+def _require_no_capture(features: DeviceRows) -> None:
+    if not features.device.is_capturing():
+        return
+    msg = (
+        f"these statistics hold no rows of {features.dtype} on {features.place} yet, and a CUDA graph is being "
+        "captured, whose every replay would begin them anew. Call update once before the capture"
+    )
+    raise RuntimeError(msg)
+
+
+def _described(part: DeviceSums, arrays: dict[str, FloatArray], totals: Totals) -> dict[str, FloatArray]:
+    """Counts and magnitudes of what a device has added up."""
+    kind = "double" if part.is_double else "fast" if part.precision == "fast" else "device"
+    energy, target_energy = (float(np.trace(arrays[name])) for name in ("gram", "target_gram"))
+    limit = SMALLEST_ENERGY * totals.rows
+    counts = {"rows": totals.rows, "zero": totals.zero, "skipped": totals.skipped, part.dtype: totals.rows}
+    counts |= {"blocks": totals.blocks, "parts": totals.added}
+    if kind != "double":
+        counts[kind] = totals.rows
+    if arrays["gram"].size and energy < limit and totals.exponent:
+        counts["tiny"] = totals.rows
+    if target_energy < limit and totals.target_exponent:
+        counts["tiny_targets"] = totals.rows
+    return {"counts": counted(**counts), "magnitudes": magnitudes_of(kind, energy, target_energy)}
+
+
+def _require_added(part: DeviceSums, totals: Totals) -> None:
+    """Tell of refused batches, once."""
+    if totals.refused == part.reported:
+        return
+    others = totals.refused - part.reported - 1
+    part.reported = totals.refused
+    where = f"batch {totals.refused_batch} of {part.device.name}" + (f" (and in {others} more)" if others else "")
+    if totals.refused_nonfinite:
+        name, row = "H or Y", totals.refused_first
+        place = f"row {row} in {where}, which was not added"
+        raise NonFiniteRowsError(name, totals.refused_nonfinite, row, totals.refused_rows, place)
+    name = "Y" if totals.refused_by_targets else "H"
+    msg = f"{name} is so large in {where} that squares leave the range of float64; divide it by a constant first"
+    raise ValueError(msg)

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from nrc_fast.kernels import calls
+from nrc_fast.kernels.cpu.memory import ReadableFile, open_file
 from nrc_fast.kernels.rows import Rows, UnreadableRowsError
 from nrc_fast.sources.formats.compressed_npz import CompressedTable
 from nrc_fast.sources.stored import StoredMatrix, Wanted, pick, reading
@@ -176,7 +176,7 @@ class _ColumnTable(_CopyingTable):
         columns = np.empty((self.columns, last - first), storage_dtype(self.dtype))
         if columns.size == 0:
             return Rows(self.name, columns.T, self.dtype)
-        file = calls.open_file(self.raw.path)
+        file = open_file(self.raw.path)
         for number, column in enumerate(columns):
             start = number * self.count + first
             done = _read_at(file, column, self.raw.offset + start * column.itemsize)
@@ -185,7 +185,7 @@ class _ColumnTable(_CopyingTable):
         return Rows(self.name, self._native(columns).array.T, self.dtype)
 
 
-def _read_at(file: calls.ReadableFile, out: np.ndarray[Any, Any], offset: int) -> int:
+def _read_at(file: ReadableFile, out: np.ndarray[Any, Any], offset: int) -> int:
     buffer = out.data.cast("B")
     done = 0
     while done < len(buffer):

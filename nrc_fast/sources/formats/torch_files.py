@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nrc_fast.kernels.rows import Rows, as_rows
+from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
 from nrc_fast.sources.table import FileStamp, MappedTable, Table
 

@@ -12,7 +12,7 @@ from nrc_fast.base.linalg import FloatArray
 from nrc_fast.base.progress import Progress
 from nrc_fast.kernels.cuda import device as cuda_device
 from nrc_fast.kernels.cuda.device import on_host
-from nrc_fast.kernels.rows import as_rows
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.ufm.descent.dynamics import Problems, divergence_message, run
 from nrc_fast.ufm.descent.setup import Request, make_problems
 from nrc_fast.ufm.descent.trajectory import METRICS

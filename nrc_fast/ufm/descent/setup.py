@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.cpu.descent import DescentState, padded_columns
+from nrc_fast.kernels.cpu.descent import DescentState
 from nrc_fast.kernels.cuda.descent import DeviceDescentState
 from nrc_fast.kernels.cuda.device import CudaDevice
-from nrc_fast.kernels.rows import Rows, as_rows
+from nrc_fast.kernels.descent_checks import padded_columns
+from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.rows import Rows
 from nrc_fast.ufm.closed_form import minimum
 from nrc_fast.ufm.descent.dynamics import Problems
 from nrc_fast.ufm.descent.start import DrawnStart, GivenStart, as_seeds, draw_start, given_start, start_of_moments

@@ -17,6 +17,7 @@ import numpy as np
 from nrc_fast.base.linalg import EPSILON, FloatArray
 from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.ufm.geometry import least_distance
+from nrc_fast.ufm.solution import nonzero
 
 __all__ = ["METRICS", "States", "epsilon_of", "measure_states", "relative_gradient"]
 
@@ -81,7 +82,7 @@ def relative_gradient(states: States) -> FloatArray:
     error, feature, weight = (np.sqrt(_squares(part)) for part in (errors, rows, weights))
     scales = error * feature, error * weight, error
     found = [
-        np.sqrt(_squares(pull + term)) / _nonzero(scale + np.sqrt(_squares(term)))
+        np.sqrt(_squares(pull + term)) / nonzero(scale + np.sqrt(_squares(term)))
         for pull, term, scale in zip(pulls, terms, scales, strict=True)
     ]
     return np.asarray(np.max(found if states.has_bias else found[:2], axis=0))
@@ -151,10 +152,6 @@ def _distance(states: States) -> FloatArray:
     known = np.isfinite(states.predicted[:, 0, 0])
     distance = least_distance(np.swapaxes(triangles, -1, -2), np.where(known[:, None, None], states.predicted, 0.0))
     return np.where(known, distance, np.nan)
-
-
-def _nonzero(values: FloatArray) -> FloatArray:
-    return np.where(values > 0.0, values, 1.0)
 
 
 def epsilon_of(dtype: str) -> float:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nrc_fast.kernels.cpu.descent import DescentState, padded_columns
+from nrc_fast.kernels.cpu.descent import DescentState
 from nrc_fast.kernels.cuda import cards, descent
 from nrc_fast.kernels.cuda import device as cuda_device
+from nrc_fast.kernels.descent_checks import padded_columns
 from nrc_fast.ufm import descend
 from nrc_fast.ufm.descent.trajectory import METRICS
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 CSRC = ROOT / "csrc"
-KERNELS = sorted(path.stem for path in (CSRC / "cuda").glob("*.cu"))
+KERNELS = sorted(str(path.relative_to(CSRC).with_suffix("")) for path in CSRC.glob("cuda/*/*.cu"))
 
 
 def default_architectures() -> list[str]:
@@ -34,12 +34,12 @@ pytestmark = [
 def check_resources(kernel: str, architecture: str, target: Path) -> None:
     code = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
     options = ["-std=c++17", "-O3", "-Xptxas=-v,-warn-spills,-warn-lmem-usage", "-Werror=all-warnings", f"-I{CSRC}"]
-    command = ["nvcc", *options, code, "-c", str(CSRC / "cuda" / f"{kernel}.cu"), "-o", str(target)]
+    command = ["nvcc", *options, code, "-c", str(CSRC / f"{kernel}.cu"), "-o", str(target)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     report = result.stderr
     found = re.findall(r"Compiling entry function '\S+' for 'sm_(\w+)'", report)
-    uses_kernels = "NRC_FAST_GLOBAL" in (CSRC / "cuda" / f"{kernel}.cu").read_text(encoding="utf-8")
+    uses_kernels = "NRC_FAST_GLOBAL" in (CSRC / f"{kernel}.cu").read_text(encoding="utf-8")
     assert set(found) == ({architecture} if uses_kernels else set())
     frames = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
     assert len(frames) >= len(found)

@@ -1,2 +1,0 @@
-#define NRC_FAST_ISA avx512
-#include "cpu/descent_kernel.h"

@@ -1,2 +1,0 @@
-#define NRC_FAST_ISA baseline
-#include "cpu/descent_kernel.h"

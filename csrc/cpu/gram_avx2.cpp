@@ -1,2 +1,0 @@
-#define NRC_FAST_ISA avx2
-#include "cpu/gram_kernel.h"

@@ -1,0 +1,185 @@
+// What every instruction set provides: plain functions over one block of rows, filled in by the per-ISA
+// translation units and called by the drivers gram.cpp, residual.cpp and descent.cpp. No driver code is compiled per
+// ISA.
+#pragma once
+
+#include <cstdint>
+
+#include "common/dtype.h"
+
+namespace nrc_fast {
+
+// The sums are those of h - shift, whatever is packed. `shift_high`, `shift_low`, `packed` and `column_sums` have the
+// element type of the kernels; the shift is a sum of two such numbers, so that a float64 mean is subtracted from
+// float32 rows exactly enough. Shifts and sums are padded as the panels are. Rows have unit column stride.
+struct PackArguments {
+  const void* rows;
+  std::int64_t row_stride;
+  std::int64_t row_count;
+  std::int64_t columns;
+  std::int64_t first_panel;
+  std::int64_t last_panel;
+  const void* shift_high;
+  const void* shift_low;
+  const double* row_norms;     // null: h - shift; else each row is divided by its norm, and 0/0 is 0
+  bool unit_rows_are_shifted;  // whether the row that is divided is h - shift, or h
+  const double* unit_shift;    // that shift in float64, for norms that leave the range of the element type
+  void* packed;
+  void* column_sums;
+};
+
+// Memory that is fetched while something else is computed: what comes next of it, its end, and how much of it is
+// fetched with each tile, so that it comes evenly.
+struct RowsAhead {
+  const char* next = nullptr;
+  const char* last = nullptr;
+  std::int64_t tile_bytes = 0;
+};
+
+// `tile` is [column of the left panel][column of the right panel], both of whole panels; right_panel <= left_panel.
+// The first products that a tile is given are put in place of what was there.
+struct TileArguments {
+  const void* packed;
+  std::int64_t row_count;
+  std::int64_t columns;
+  std::int64_t left_panel;
+  std::int64_t right_panel;
+  double* tile;
+  bool is_first;
+};
+
+// `shift` is null, or padded with zeros to a whole vector.
+struct NormArguments {
+  const void* rows;
+  std::int64_t row_stride;
+  std::int64_t row_count;
+  std::int64_t columns;
+  const double* shift;
+  double* norms;
+};
+
+struct CountArguments {
+  const void* rows;
+  std::int64_t row_stride;
+  std::int64_t row_count;
+  std::int64_t columns;
+  std::int64_t first_index;
+  bool check_finite;
+  RowCounts* counts;
+};
+
+// `targets` is [row][target], `cross` is [target][column] with columns padded as in the panels.
+struct CrossArguments {
+  const void* packed;
+  std::int64_t row_count;
+  std::int64_t columns;
+  std::int64_t first_panel;
+  std::int64_t last_panel;
+  const double* targets;
+  std::int64_t target_count;
+  double* cross;
+  std::int64_t cross_stride;
+};
+
+struct RowKernels {
+  void (*norms[dtype_count])(const NormArguments&);
+  void (*count[dtype_count])(const CountArguments&);
+};
+
+// Columns are padded to a multiple of `panel_step`: the last panel may be narrower than the others.
+struct GramKernels {
+  std::int64_t panel_width;
+  std::int64_t panel_step;
+  std::int64_t element_size;
+  void (*pack[dtype_count])(const PackArguments&);
+  void (*tile)(const TileArguments&, RowsAhead&);
+  void (*cross)(const CrossArguments&);
+};
+
+// A block of rows against a basis. `loaded` is [row][padded column], `basis` is [vector][padded column] and
+// `coefficients` is [row][vector], all of the element type of the kernels, as are the two parts of the shift.
+struct LoadArguments {
+  const void* rows;
+  std::int64_t row_stride;
+  std::int64_t row_count;
+  std::int64_t columns;
+  std::int64_t padded_columns;
+  bool is_shifted;
+  const void* shift_high;
+  const void* shift_low;
+  void* loaded;
+  double* energies;  // squared norms of what was loaded
+  int* exponents;    // rows whose square over- or underflows are loaded divided by 2^exponent
+};
+
+struct BasisArguments {
+  const void* loaded;
+  std::int64_t row_count;
+  std::int64_t padded_columns;
+  const void* basis;
+  std::int64_t vector_count;
+  void* coefficients;
+  double* residuals;  // of the explicit kernel: squared norms of x - U^T c
+  double* image;      // of the image kernel: [vector][padded column], += sum over rows of c x^T
+};
+
+// captured[row] = sum of squared coefficients; sums[vector] += weight of the row times the squared coefficient.
+struct SquareArguments {
+  const void* coefficients;
+  std::int64_t row_count;
+  std::int64_t vector_count;
+  const double* raw_weights;
+  const double* unit_weights;
+  double* captured;
+  double* raw_sums;
+  double* unit_sums;
+};
+
+struct ResidualKernels {
+  std::int64_t lanes;
+  std::int64_t element_size;
+  // Loading computes the coefficients of the first few vectors, `project` those of the others.
+  void (*load[dtype_count])(const LoadArguments&, const BasisArguments&);
+  void (*project)(const BasisArguments&);
+  void (*explicit_residual)(const BasisArguments&);
+  void (*image)(const BasisArguments&);
+  void (*square_sums)(const SquareArguments&);
+};
+
+// One problem of gradient descent on the unconstrained feature model; csrc/cpu/descent/descent.h says what the arrays
+// are. `scratch` holds 3 n stride + 2 rows n elements.
+struct DescentArguments {
+  std::int64_t d;
+  std::int64_t n;
+  std::int64_t stride;
+  void* transform;
+  void* weights;
+  void* bias;
+  void* transform_velocity;
+  void* weight_velocity;
+  void* bias_velocity;
+  const void* moments;
+  void* scratch;
+  const double* rates;
+  std::int64_t steps;
+};
+
+struct DescentKernels {
+  std::int64_t element_size;
+  std::int64_t rows;
+  void (*descend)(const DescentArguments&);
+};
+
+struct KernelTable {
+  const char* name;
+  bool (*supported)();
+  const RowKernels& (*rows)();
+  const GramKernels& (*gram_float32)();
+  const GramKernels& (*gram_float64)();
+  const ResidualKernels& (*residual_float32)();
+  const ResidualKernels& (*residual_float64)();
+  const DescentKernels& (*descent_float32)();
+  const DescentKernels& (*descent_float64)();
+};
+
+}  // namespace nrc_fast

@@ -1,2 +1,0 @@
-#define NRC_FAST_ISA avx512
-#include "cpu/residual_kernel.h"

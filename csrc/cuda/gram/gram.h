@@ -1,0 +1,51 @@
+// The Gram pass on a CUDA device: the sums of csrc/cpu/gram/gram.h, in device memory, without waiting for the device.
+#pragma once
+
+#include "cuda/gram/slabs.h"
+#include "cuda/machine/runtime.h"
+
+namespace nrc_fast::cuda {
+
+// "high": errors as of float32 products folded into float64. "fast": one bfloat16 product where rows are not of
+// 16 bits as they are. "highest" and float64 rows: float64.
+enum class Precision : int { high = 0, highest = 1, fast = 2 };
+
+// Pointers are to device memory and may be null where csrc/cpu/gram/gram.h says so, and where they are for
+//   target_gram  n x n, lower triangle   sum (y - t)(y - t)^T, in float64 whatever the precision
+//   target_sums  n                       sum (y - t)
+// Nothing but the counts changes when a row is not finite. With totals, which then take the place of the counts, rows
+// whose squares leave the range of float32 lose nothing, those that leave that of float64 are refused too, and
+// `skips_nonfinite` leaves out single rows. The workspace need not be cleared.
+struct GramRequest {
+  DeviceRows features;
+  const double* shift = nullptr;
+  double* gram = nullptr;
+  double* column_sums = nullptr;
+  double* unit_gram = nullptr;
+  bool unit_rows_are_shifted = false;
+  DeviceRows targets;
+  const double* target_shift = nullptr;
+  double* cross = nullptr;
+  double* target_gram = nullptr;
+  double* target_sums = nullptr;
+  Precision precision = Precision::high;
+  std::int64_t rows_at_once = 0;  // whose planes are in memory; 0: as many as fill it well
+  DeviceCounts* counts = nullptr;
+  DeviceTotals* totals = nullptr;
+  bool skips_nonfinite = false;
+  char* workspace = nullptr;
+  std::int64_t workspace_bytes = 0;
+};
+
+std::int64_t gram_workspace(const GramRequest& request, const DeviceLimits& device);
+void gram(const GramRequest& request, const DeviceLimits& device, Stream stream);
+
+// How one Gram matrix is computed on a card.
+struct GramChoice {
+  GramMethod method;
+  bool needs_planes;  // of 16 bits, written before
+};
+GramChoice choose_gram(const DeviceRows& rows, bool is_scaled, bool is_shifted, Precision precision,
+                       Capability capability);
+
+}  // namespace nrc_fast::cuda

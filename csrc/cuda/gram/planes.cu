@@ -1,0 +1,94 @@
+// Rows as planes of 16-bit numbers for the tensor cores: copied, rounded to bfloat16, or split into three bfloat16
+// numbers whose sum is the row to 24 bits. One thread for each eight columns of a row.
+#include "cuda/gram/prepare.h"
+
+namespace nrc_fast::cuda {
+namespace {
+
+constexpr int plane_threads = 256;
+
+struct PlaneArguments {
+  ScaledRows source;
+  std::uint16_t* planes;
+  std::int64_t row_stride;
+  std::int64_t plane_stride;
+};
+
+struct alignas(16) Chunk {
+  std::uint16_t bits[chunk_columns];
+};
+
+NRC_FAST_DEVICE std::uint16_t stored_bits(Float16 value) { return value.bits; }
+NRC_FAST_DEVICE std::uint16_t stored_bits(BFloat16 value) { return value.bits; }
+
+// What is left of a value without its nearest bfloat16, which becomes `bits`.
+NRC_FAST_DEVICE float split_off(float value, std::uint16_t& bits) {
+  bits = nearest_bfloat16(value);
+  return value - as_float(BFloat16{bits});
+}
+
+template <class Row, PlaneContent content>
+NRC_FAST_GLOBAL(plane_threads, 2)
+planes_kernel(PlaneArguments arguments) {
+  constexpr int parts = content == PlaneContent::split ? 3 : 1;
+  const DeviceRows& rows = arguments.source.rows;
+  const std::int64_t row_chunks = arguments.row_stride / chunk_columns;
+  const std::int64_t step = grid_size() * plane_threads;
+  for (std::int64_t index = block_index() * plane_threads + thread_index(); index < rows.rows * row_chunks;
+       index += step) {
+    const std::int64_t row = index / row_chunks;
+    const std::int64_t first = index % row_chunks * chunk_columns;
+    Chunk chunks[parts];
+#pragma unroll
+    for (int i = 0; i < chunk_columns; ++i) {
+      const std::int64_t column = first + i;
+#pragma unroll
+      for (int part = 0; part < parts; ++part) chunks[part].bits[i] = 0;
+      if (column >= rows.columns) continue;
+      const Row stored = stored_value<Row>(rows, row, column);
+      if constexpr (content == PlaneContent::copied) {
+        chunks[0].bits[i] = stored_bits(stored);
+      } else {
+        double value = as_double(stored);
+        if (arguments.source.shift != nullptr) value -= arguments.source.shift[column];
+        value = scaled(arguments.source, row, value);
+        float rest = split_off(static_cast<float>(value), chunks[0].bits[i]);
+        if constexpr (parts == 3) {
+          rest = split_off(rest, chunks[1].bits[i]);
+          split_off(rest, chunks[2].bits[i]);
+        }
+      }
+    }
+#pragma unroll
+    for (int part = 0; part < parts; ++part) {
+      std::uint16_t* const target =
+          arguments.planes + part * arguments.plane_stride + row * arguments.row_stride + first;
+      *static_cast<Chunk*>(static_cast<void*>(target)) = chunks[part];
+    }
+  }
+}
+
+template <class Row>
+void launch_planes(PlaneContent content, const PlaneArguments& arguments, Grid grid, Stream stream) {
+  if (content == PlaneContent::split) {
+    launch(planes_kernel<Row, PlaneContent::split>, "planes", grid, plane_threads, 0, stream, arguments);
+  } else if (content == PlaneContent::rounded) {
+    launch(planes_kernel<Row, PlaneContent::rounded>, "planes", grid, plane_threads, 0, stream, arguments);
+  } else if constexpr (sizeof(Row) == 2) {
+    launch(planes_kernel<Row, PlaneContent::copied>, "planes", grid, plane_threads, 0, stream, arguments);
+  }
+}
+
+}  // namespace
+
+void write_planes(const ScaledRows& rows, PlaneContent content, std::uint16_t* planes, std::int64_t row_stride,
+                  std::int64_t plane_stride, std::int64_t multiprocessors, Stream stream) {
+  if (rows.rows.rows == 0) return;
+  const PlaneArguments arguments{rows, planes, row_stride, plane_stride};
+  const std::int64_t wanted = ceiling(rows.rows.rows * (row_stride / chunk_columns), plane_threads);
+  const std::int64_t filling = multiprocessors * 16;
+  const Grid grid{static_cast<unsigned>(wanted < filling ? wanted : filling)};
+  with_row_type(rows.rows.dtype, [&](auto row) { launch_planes<decltype(row)>(content, arguments, grid, stream); });
+}
+
+}  // namespace nrc_fast::cuda

@@ -1,0 +1,63 @@
+// What goes before a Gram kernel: norms and counts of rows, sums over columns, and planes of 16-bit numbers.
+#pragma once
+
+#include "cuda/gram/slabs.h"
+
+namespace nrc_fast::cuda {
+
+// What a pass whose totals are wanted finds out about its rows before it adds anything.
+struct Findings {
+  DeviceCounts counts;
+  std::int64_t below;  // 2047 minus the biased exponent of the largest |h - shift|; -1 where all are 0
+  std::int64_t target_below;
+  DeviceCounts guard;     // not finite: nothing is to be added
+  double scale;           // a power of two that brings the largest |h - shift| to between 1 and 2
+  double inverse_square;  // 1 / scale^2
+};
+
+struct RowNormTask {
+  DeviceRows features;
+  DeviceRows targets;                  // may have no columns
+  const double* norm_shift = nullptr;  // of the rows whose norms are wanted
+  double* inverse_norms = nullptr;     // 1 / ||h - norm_shift||, 0 for a row that is 0; null if they are not wanted
+  DeviceCounts* counts = nullptr;
+  // For the findings, null where they are not wanted.
+  const double* shift = nullptr;
+  const double* target_shift = nullptr;
+  Findings* findings = nullptr;
+  double* kept = nullptr;  // null, or for each row 1, and 0 where it is not finite; inverse norms are 0 there too
+};
+
+// Adds to the counts. A row counts as zero by its features as they are stored, and as not finite also by its targets.
+// Of a norm below 2^-1022 the inverse is infinite.
+void row_norms(const RowNormTask& task, Stream stream);
+
+// Before `row_norms` and after it: sets the findings up, and adds them to the totals. A batch is refused where a row is
+// not finite, unless those are skipped, and where squares leave the range of float64.
+void begin_findings(Findings* findings, Stream stream);
+void settle_findings(Findings* findings, DeviceTotals* totals, std::int64_t rows, bool skips, Stream stream);
+
+// Parts of the rows whose sums are formed apart.
+std::int64_t column_sum_parts(std::int64_t rows, std::int64_t columns, std::int64_t multiprocessors);
+// column_sums (null or d) += sum (h - s), cross (n x d) += sum (y - t)(h - s)^T, unless a row is not finite.
+// `partial` holds column_sum_parts x (1 + n) x d numbers.
+struct ColumnSumTask {
+  DeviceRows features;
+  const double* shift;
+  DeviceRows targets;
+  const double* target_shift;
+  double* column_sums;
+  double* cross;
+  double* partial;
+  std::int64_t parts;
+  const DeviceCounts* counts;
+  const double* kept = nullptr;  // rows where it is 0 are left out
+};
+void add_column_sums(const ColumnSumTask& task, Stream stream);
+
+// Planes whose sum is (h - shift) * scale, rounded to 8 bits for each of them, or copies of the 16-bit rows.
+enum class PlaneContent : int { split = 0, rounded = 1, copied = 2 };
+void write_planes(const ScaledRows& rows, PlaneContent content, std::uint16_t* planes, std::int64_t row_stride,
+                  std::int64_t plane_stride, std::int64_t multiprocessors, Stream stream);
+
+}  // namespace nrc_fast::cuda

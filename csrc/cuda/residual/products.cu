@@ -1,0 +1,197 @@
+// Products of rows with a few vectors in float64, one warp for each row, and what is summed of them. The coefficients
+// of some rows at a time lie in the workspace.
+#include <stdexcept>
+
+#include "cuda/gram/prepare.h"
+#include "cuda/machine/workspace.h"
+#include "cuda/residual/products.h"
+
+namespace nrc_fast::cuda {
+namespace {
+
+constexpr int product_threads = 256;
+constexpr int rows_at_once = product_threads / warp_lanes;
+constexpr int vectors_at_once = 4;
+constexpr std::int64_t coefficient_bytes_at_once = std::int64_t{64} << 20;
+
+struct CoefficientArguments {
+  DeviceRows features;
+  const double* shift;
+  const double* vectors;
+  std::int64_t count;
+  double* coefficients;  // rows x count
+};
+
+template <class Row>
+NRC_FAST_GLOBAL(product_threads, 2)
+coefficients_kernel(CoefficientArguments arguments) {
+  const int lane = thread_index() % warp_lanes;
+  const std::int64_t columns = arguments.features.columns;
+  const std::int64_t step = grid_size() * rows_at_once;
+  for (std::int64_t row = block_index() * rows_at_once + thread_index() / warp_lanes; row < arguments.features.rows;
+       row += step) {
+    for (std::int64_t first = 0; first < arguments.count; first += vectors_at_once) {
+      const std::int64_t left = arguments.count - first;
+      double sums[vectors_at_once] = {0.0, 0.0, 0.0, 0.0};
+      for (std::int64_t c = lane; c < columns; c += warp_lanes) {
+        double value = as_double(stored_value<Row>(arguments.features, row, c));
+        if (arguments.shift != nullptr) value -= arguments.shift[c];
+#pragma unroll
+        for (int v = 0; v < vectors_at_once; ++v) {
+          if (v < left) sums[v] += value * arguments.vectors[(first + v) * columns + c];
+        }
+      }
+#pragma unroll
+      for (int v = 0; v < vectors_at_once; ++v) {
+#pragma unroll
+        for (int mask = warp_lanes / 2; mask > 0; mask /= 2) sums[v] += shuffle_xor(sums[v], mask);
+        if (lane == 0 && v < left) arguments.coefficients[row * arguments.count + first + v] = sums[v];
+      }
+    }
+  }
+}
+
+struct ErrorArguments {
+  const double* coefficients;
+  const double* bias;
+  DeviceRows targets;
+  double* partial;  // parts x count
+  std::int64_t parts;
+  const DeviceCounts* counts;
+  double* errors;
+};
+
+// One thread for each part of the rows and output.
+template <class Target>
+NRC_FAST_GLOBAL(product_threads, 2)
+squared_errors_kernel(ErrorArguments arguments) {
+  const std::int64_t count = arguments.targets.columns;
+  const std::int64_t index = block_index() * product_threads + thread_index();
+  if (index >= arguments.parts * count) return;
+  const std::int64_t part = index / count;
+  const std::int64_t output = index % count;
+  const WorkPlan shares{1, arguments.parts, arguments.targets.rows};
+  const std::int64_t last = shares.block_at(part + 1);
+  double sum = 0.0;
+  for (std::int64_t row = shares.block_at(part); row < last; ++row) {
+    const double target = as_double(stored_value<Target>(arguments.targets, row, output));
+    const double error = arguments.coefficients[row * count + output] + arguments.bias[output] - target;
+    sum += error * error;
+  }
+  arguments.partial[index] = sum;
+}
+
+NRC_FAST_GLOBAL(product_threads, 2)
+add_errors_kernel(ErrorArguments arguments) {
+  const std::int64_t count = arguments.targets.columns;
+  const std::int64_t output = block_index() * product_threads + thread_index();
+  if (output >= count || !are_usable(arguments.counts)) return;
+  double sum = 0.0;
+  for (std::int64_t part = 0; part < arguments.parts; ++part) sum += arguments.partial[part * count + output];
+  arguments.errors[output] += sum;
+}
+
+// Rows whose coefficients are in memory at once.
+std::int64_t rows_in_memory(const ProductRequest& request) {
+  const std::int64_t most = coefficient_bytes_at_once / 8 / (request.count < 1 ? 1 : request.count);
+  const std::int64_t at_once = request.rows_at_once > 0 ? request.rows_at_once : (most < 1024 ? 1024 : most);
+  return request.features.rows < at_once ? request.features.rows : at_once;
+}
+
+std::int64_t error_parts(std::int64_t rows) {
+  const std::int64_t parts = ceiling(rows, 64);
+  return parts < 4096 ? parts : 4096;
+}
+
+struct Pieces {
+  double* coefficients;
+  double* partial;
+  std::int64_t parts;
+  std::int64_t bytes;
+};
+
+Pieces pieces_of(const ProductRequest& request, const DeviceLimits& device, char* memory) {
+  const std::int64_t rows = rows_in_memory(request);
+  Workspace workspace(memory);
+  Pieces pieces{};
+  pieces.coefficients = workspace.take<double>(rows * request.count);
+  pieces.parts = column_sum_parts(rows, request.features.columns, device.multiprocessors);
+  const std::int64_t of_sums = pieces.parts * (1 + request.count) * request.features.columns;
+  const std::int64_t of_errors = error_parts(rows) * request.count;
+  pieces.partial = workspace.take<double>(of_sums > of_errors ? of_sums : of_errors);
+  pieces.bytes = workspace.used();
+  return pieces;
+}
+
+bool is_empty(const ProductRequest& request) { return request.features.rows == 0 || request.features.columns == 0; }
+
+Pieces checked_pieces(const ProductRequest& request, const DeviceLimits& device) {
+  if (request.counts == nullptr) throw std::invalid_argument("a pass over rows needs memory for its counts");
+  require_workspace(request.workspace, request.workspace_bytes, product_workspace(request, device), "product");
+  return pieces_of(request, device, request.workspace);
+}
+
+void write_coefficients(const ProductRequest& request, const DeviceRows& rows, const double* shift,
+                        double* coefficients, Stream stream) {
+  const CoefficientArguments arguments{rows, shift, request.vectors, request.count, coefficients};
+  const std::int64_t blocks = ceiling(rows.rows, rows_at_once);
+  const Grid grid{static_cast<unsigned>(blocks < 65536 ? blocks : 65536)};
+  with_row_type(rows.dtype, [&](auto row) {
+    launch(coefficients_kernel<decltype(row)>, "coefficients", grid, product_threads, 0, stream, arguments);
+  });
+}
+
+void add_errors(const ErrorArguments& arguments, Stream stream) {
+  const std::int64_t count = arguments.targets.columns;
+  with_row_type(arguments.targets.dtype, [&](auto target) {
+    launch(squared_errors_kernel<decltype(target)>, "squared_errors",
+           {static_cast<unsigned>(ceiling(arguments.parts * count, product_threads))}, product_threads, 0, stream,
+           arguments);
+  });
+  launch(add_errors_kernel, "add_errors", {static_cast<unsigned>(ceiling(count, product_threads))}, product_threads, 0,
+         stream, arguments);
+}
+
+}  // namespace
+
+std::int64_t product_workspace(const ProductRequest& request, const DeviceLimits& device) {
+  return is_empty(request) ? 0 : pieces_of(request, device, nullptr).bytes;
+}
+
+void gram_product(const ProductRequest& request, const double* shift, double* image, double* column_sums,
+                  const DeviceLimits& device, Stream stream) {
+  if (is_empty(request)) return;
+  const Pieces pieces = checked_pieces(request, device);
+  row_norms({request.features, {}, nullptr, nullptr, request.counts}, stream);
+  const std::int64_t at_once = rows_in_memory(request);
+  for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
+    const std::int64_t left = request.features.rows - first;
+    const DeviceRows rows = part_of(request.features, first, left < at_once ? left : at_once);
+    write_coefficients(request, rows, shift, pieces.coefficients, stream);
+    // The image is the cross moments of the coefficients with the rows.
+    const DeviceRows coefficients{pieces.coefficients, rows.rows, request.count, request.count, 1, DType::float64};
+    add_column_sums(
+        {rows, shift, coefficients, nullptr, column_sums, image, pieces.partial, pieces.parts, request.counts}, stream);
+  }
+}
+
+void prediction_error(const ProductRequest& request, const double* bias, const DeviceRows& targets, double* errors,
+                      const DeviceLimits& device, Stream stream) {
+  if (targets.rows != request.features.rows || targets.columns != request.count) {
+    throw std::invalid_argument("targets must have the rows of the features and a column for each output");
+  }
+  if (is_empty(request) || request.count == 0) return;
+  const Pieces pieces = checked_pieces(request, device);
+  row_norms({request.features, targets, nullptr, nullptr, request.counts}, stream);
+  const std::int64_t at_once = rows_in_memory(request);
+  for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
+    const std::int64_t left = request.features.rows - first;
+    const std::int64_t count = left < at_once ? left : at_once;
+    write_coefficients(request, part_of(request.features, first, count), nullptr, pieces.coefficients, stream);
+    add_errors({pieces.coefficients, bias, part_of(targets, first, count), pieces.partial, error_parts(count),
+                request.counts, errors},
+               stream);
+  }
+}
+
+}  // namespace nrc_fast::cuda

@@ -1,0 +1,87 @@
+"""Options that mean the same everywhere: precision, rows that are not finite, tolerances, sizes of memory."""
+
+from __future__ import annotations
+
+import math
+import re
+
+__all__ = ["PRECISIONS", "parse_memory", "require_nonfinite", "require_precision", "require_tolerance"]
+
+# In the order of their codes in the CUDA kernels.
+PRECISIONS = ("high", "highest", "fast")
+UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+UNITS |= {unit + "i": 1024**power for power, unit in enumerate("kmgt", start=1)}
+
+
+def require_precision(precision: str) -> None:
+    """Check the name of a precision.
+
+    Raises
+    ------
+    ValueError
+        It is unknown.
+    """
+    if precision not in PRECISIONS:
+        msg = f"precision is {precision!r}; {', '.join(map(repr, PRECISIONS))} are known"
+        raise ValueError(msg)
+
+
+def require_nonfinite(nonfinite: str) -> None:
+    """Check what is to be done with rows that hold NaN or infinite values.
+
+    Raises
+    ------
+    ValueError
+        It is unknown.
+    """
+    if nonfinite not in ("raise", "skip"):
+        msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
+        raise ValueError(msg)
+
+
+def require_tolerance(rtol: float) -> None:
+    """Check that a relative tolerance is one."""
+    if not 0.0 < rtol < math.inf:
+        msg = f"rtol is {rtol!r}; a relative tolerance above 0 is expected, such as 1e-3"
+        raise ValueError(msg)
+
+
+def parse_memory(memory: str | int | None) -> int | None:
+    """Bytes from a number or a text such as "2GiB", "500 MB" or "1e9".
+
+    Raises
+    ------
+    ValueError
+        It is no positive number of bytes.
+
+    Examples
+    --------
+    >>> parse_memory("2GiB"), parse_memory("1.5 kB"), parse_memory(4096)
+    (2147483648, 1500, 4096)
+    """
+    if memory is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]i?)?b?\s*", str(memory).lower())
+    try:
+        size = int(float(match[1]) * UNITS[match[2] or ""]) if match else 0
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        msg = f"memory is {memory!r}; a number of bytes such as '2GiB' or '500MB' is expected"
+        raise ValueError(msg)
+    return size
+
+
+def format_bytes(size: int) -> str:
+    """A number of bytes in units of 1024.
+
+    Examples
+    --------
+    >>> format_bytes(1536), format_bytes(3 << 30)
+    ('1.5 KiB', '3.0 GiB')
+    """
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while value >= 1024.0 and len(units) > 1:
+        value /= 1024.0
+        units.pop(0)
+    return f"{value:.1f} {units[0]}"

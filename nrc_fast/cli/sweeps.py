@@ -1,0 +1,120 @@
+"""The command ``nrc-fast sweep``: a table of the checkpoints of a training, also as they arrive."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nrc_fast.metrics.conventions import CONVENTIONS
+from nrc_fast.reports.history import History, Record
+
+if TYPE_CHECKING:
+    from nrc_fast.training.sweep import CheckpointSweep
+
+
+__all__ = ["add_sweep"]
+
+_COLUMNS = ("mse", "r2", "nrc1", "nrc1_id25", "nrc2", "nrc3", "gamma", "explained_variance")
+_TITLE = f"{'step':>10}" + "".join(f"{name.replace('explained_variance', 'variance'):>12}" for name in _COLUMNS)
+
+
+def add_sweep(commands: Any) -> None:
+    """Add ``sweep`` to the commands."""
+    command = commands.add_parser(
+        "sweep",
+        help="measure the checkpoints of a training",
+        description="Measure checkpoints (.pt, .pth, .ckpt, .safetensors) in the order of the numbers in their names. "
+        "Without --model only NRC3 and gamma are known, from the weights of the head.",
+    )
+    command.set_defaults(run=_sweep)
+    command.add_argument("checkpoints", nargs="+", help="files, folders or quoted glob patterns")
+    command.add_argument("--head", required=True, help="name of the last linear layer, such as fc")
+    command.add_argument("--data", required=True, type=Path, help=".npz file with inputs and targets")
+    command.add_argument("--model", help="module:function or file.py:function that builds the model")
+    command.add_argument("--inputs-key", default="inputs", help="name in the data, default: inputs")
+    command.add_argument("--targets-key", default="targets", help="name in the data, default: targets")
+    command.add_argument("--batch-rows", type=int, default=1024, help="rows that the model is given, default: 1024")
+    command.add_argument("--features", default="held", choices=["held", "streamed", "again"], help="default: held")
+    command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
+    command.add_argument(
+        "--follow",
+        type=float,
+        metavar="SECONDS",
+        help="look for new checkpoints so often until Ctrl-C, rewriting --csv and --plot after each; a file that "
+        "cannot be read is tried again when it changes, and the exit code is 1 if one stays unread",
+    )
+    command.add_argument("--json", action="store_true", help="print the history as JSON, for nrc-fast plot and report")
+    command.add_argument("--csv", type=Path, help="also write the records, NRC3 for the gamma of the last")
+    command.add_argument("--plot", type=Path, help="also draw the history, NRC3 for the gamma of the last")
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from nrc_fast.training.saved_models import load_model, matching, numbered
+    from nrc_fast.training.sweep import CheckpointSweep
+
+    named = ("head", "data", "inputs_key", "targets_key", "batch_rows", "features", "convention")
+    model = None if options.model is None else load_model(options.model)
+    sweep = CheckpointSweep(model=model, **{name: getattr(options, name) for name in named})
+    if not options.json:
+        print(_TITLE, flush=True)
+    unread: list[str] = []
+    if options.follow is not None:
+        unread = _follow(sweep, options)
+    else:
+        for step, path in numbered(matching(options.checkpoints)):
+            _show(sweep.add(step, path), options)
+        _write(sweep.history, options)
+    if options.json:
+        print(sweep.history.to_json())
+    elif sweep.history.records():
+        last = sweep.history.records()[-1]
+        print(
+            f"\nNRC3 is that of each step's own gamma; --csv and --plot show it for the last one, {last.gamma:.4g}, "
+            "as the paper does"
+        )
+        if model is None:
+            print("All but NRC3 and gamma is nan: the features come from a model (--model), which was not given")
+    if unread:
+        msg = f"{len(unread)} of the checkpoints could not be measured: {', '.join(unread)}"
+        raise OSError(msg)
+
+
+def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> list[str]:
+    """Measure checkpoints as they come; Ctrl-C is how that ends. Returns the files that could not be measured.
+
+    These are tried again when they change: a training may have been writing them.
+    """
+    from nrc_fast.training.saved_models import arriving
+
+    unread: dict[str, None] = {}
+    with suppress(KeyboardInterrupt):
+        for step, path in arriving(options.checkpoints, options.follow, unread):
+            try:
+                record = sweep.add(step, path)
+            except (OSError, ValueError) as error:
+                print(f"nrc-fast: {error} (tried again when the file changes)", file=sys.stderr, flush=True)
+                unread[path] = None
+                continue
+            unread.pop(path, None)
+            _show(record, options)
+            _write(sweep.history, options)
+    return list(unread)
+
+
+def _show(record: Record, options: argparse.Namespace) -> None:
+    if not options.json:
+        print(_line(record), flush=True)
+
+
+def _write(history: History, options: argparse.Namespace) -> None:
+    if options.csv is not None:
+        history.to_csv(options.csv)
+    if options.plot is not None:
+        history.plot().savefig(options.plot)
+
+
+def _line(record: Record) -> str:
+    return f"{record.step:>10}" + "".join(f"{getattr(record, name):>12.4g}" for name in _COLUMNS)

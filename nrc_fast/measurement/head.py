@@ -1,0 +1,125 @@
+"""The head of a network as a measurement takes it: weights, bias, number of components, penalties."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.linalg import EPSILON, FloatArray, RowSpace, row_space
+from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.kernels.inputs import as_matrix
+
+__all__ = ["Head", "component_numbers", "require_penalties", "weights_and_row_space"]
+
+
+def require_penalties(penalties: Any) -> None:
+    """Check that an object says what c is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It has no c, or several.
+    """
+    if penalties is not None and not hasattr(penalties, "c"):
+        msg = f"penalties is a {type(penalties).__name__}; an object with c = lambda_W lambda_H is expected"
+        raise TypeError(msg)
+    if penalties is not None and np.ndim(penalties.c) > 0:
+        msg = f"penalties.c has shape {np.shape(penalties.c)}; one c is expected, for the one training that is measured"
+        raise ValueError(msg)
+
+
+class Head:
+    """The last layer, and the number of target dimensions, checked against the features and targets.
+
+    Parameters
+    ----------
+    W : (n, d) array or tensor, optional
+    b : (n,) array or tensor, optional
+    n : int, optional
+    d, n_targets : int
+        Widths of features and targets; 0 without targets.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They do not fit together, or n is not known.
+    """
+
+    def __init__(self, W: Any, b: Any, n: int | None, d: int, n_targets: int) -> None:
+        self.weights: FloatArray | None = None
+        self.row_space = RowSpace(np.zeros((0, d)), np.zeros(0), 0.0)
+        self.epsilon = EPSILON
+        if W is not None:
+            self.weights, self.row_space, self.epsilon = weights_and_row_space(W, d)
+        self.n = self._target_dimension(n, d, n_targets)
+        self.bias = self._check_bias(b)
+
+    def notes(self) -> list[str]:
+        """What the stored numbers of W leave open about its row space, in sentences."""
+        if self.weights is None:
+            return []
+        values = self.row_space.singular_values
+        if not values.size:
+            return ["W is zero: it has no row space and no shape, and NRC2 and NRC3 are NaN."]
+        # To round each number of W by half a unit moves no singular value by more than this.
+        rounding = self.epsilon / 2.0 * float(np.linalg.norm(values))
+        faint = int(np.count_nonzero(values <= rounding))
+        if not faint:
+            return []
+        note = (
+            f"The smallest singular value of W is {values[-1]:.1e} of its largest, and {faint} of the {len(values)} "
+            f"that NRC2 counts may be the rounding of the type that W is stored in ({rounding:.1e}): their directions "
+            "are those of the stored numbers, not of the training."
+        )
+        return [note]
+
+    def _target_dimension(self, n: int | None, d: int, n_targets: int) -> int:
+        sizes = {
+            "n": n,
+            "the rows of W": None if self.weights is None else self.weights.shape[0],
+            "the columns of Y": n_targets or None,
+        }
+        known = {name: size for name, size in sizes.items() if size is not None}
+        if not known:
+            msg = "n is not known: give W, Y or n=, the number of target dimensions"
+            raise ValueError(msg)
+        if len(set(known.values())) > 1:
+            listed = ", ".join(f"{name}: {size}" for name, size in known.items())
+            msg = f"the target dimension differs ({listed})"
+            raise ValueError(msg)
+        return component_numbers(next(iter(known.values())), d)[0]
+
+    def _check_bias(self, b: Any) -> FloatArray | None:
+        if b is None:
+            return None
+        if self.weights is None:
+            msg = "b was given without W; the prediction W h + b needs both"
+            raise ValueError(msg)
+        bias, _ = as_matrix(on_host(b), "b", vector_is_column=True)
+        if bias.shape != (self.n, 1):
+            msg = f"b has {bias.shape[0]} values; one for each of the {self.n} rows of W is expected"
+            raise ValueError(msg)
+        return bias[:, 0]
+
+
+def component_numbers(n: int | Sequence[int], d: int) -> list[int]:
+    """One or several numbers of components, each checked to lie in 1..d."""
+    numbers = np.atleast_1d(np.asarray(n))
+    if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
+        msg = f"n is {n!r}; a whole number of components, a sequence of them or None is expected"
+        raise TypeError(msg)
+    if numbers.min() < 1 or numbers.max() > d:
+        msg = f"n is {n!r}; it must lie between 1 and d = {d}, the number of features"
+        raise ValueError(msg)
+    return [int(number) for number in numbers]
+
+
+def weights_and_row_space(W: Any, d: int) -> tuple[FloatArray, RowSpace, float]:
+    """W in float64, its row space, and the machine epsilon of the dtype in which W is stored."""
+    weights, epsilon = as_matrix(on_host(W), "W")
+    if weights.shape[1] != d:
+        msg = f"W has shape {weights.shape} and H has {d} features; W must be (n, {d})"
+        raise ValueError(msg)
+    return weights, row_space(weights), epsilon

@@ -1,0 +1,138 @@
+"""The conditions of collapse of one layer, from the moments of its features."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
+from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.metrics import residuals
+from nrc_fast.metrics.spectra import explained_variance_ratio, stable_rank, stable_rank_bound, tail_bound
+from nrc_fast.metrics.targets import cka_bound, linear_cka, linear_readout_error, readout_bound
+from nrc_fast.passes.moments import Moments
+from nrc_fast.reports.layers import LayerCollapse
+
+__all__ = ["layer_collapse"]
+
+
+def layer_collapse(
+    statistics: Moments, weights: Any = None, *, rank: int | None = None, name: str = ""
+) -> LayerCollapse:
+    r"""The conditions of Deep NRC from statistics of features and targets.
+
+    Parameters
+    ----------
+    statistics : FeatureStatistics
+        With targets. Their Gram matrix of unit rows is not needed.
+    weights : (outputs, d) or (outputs, d, ...) array or tensor, optional
+        Of the layer that takes the features; those of a convolution are flattened to (d, outputs times pixels).
+    rank : int, optional
+        How many components count as signal, by default the target dimension, at most d.
+    name : str
+
+    Returns
+    -------
+    LayerCollapse
+        What is not defined (no variance, W = 0) is NaN.
+
+    Raises
+    ------
+    ValueError
+        There are no rows or no targets, the weights do not fit, or the rank is not in 1..d.
+
+    References
+    ----------
+    arXiv 2603.23805 (Deep Neural Regression Collapse), section 3. The paper's code truncates the features to their
+    first columns instead of projecting them, and reads out without an intercept; here both are as in its text, with
+    centred features and targets.
+
+    Examples
+    --------
+    >>> from nrc_fast import FeatureStatistics
+    >>> rng = np.random.default_rng(0)
+    >>> Y = rng.standard_normal((500, 2))
+    >>> W = rng.standard_normal((2, 8))
+    >>> layer = layer_collapse(FeatureStatistics(8, n_targets=2).update(Y @ W, Y), W)
+    >>> layer.noise_fraction < 1e-14, round(layer.weight_alignment, 12), layer.linear_mse < 1e-12
+    (True, 1.0, True)
+    """
+    if statistics.count == 0 or statistics.n_targets == 0:
+        msg = f"the statistics have {statistics.count} rows and {statistics.n_targets} targets; both are needed"
+        raise ValueError(msg)
+    d = statistics.d
+    signal = min(statistics.n_targets, d) if rank is None else rank
+    if not 1 <= signal <= d:
+        msg = f"rank is {rank}; a number of components between 1 and d = {d} is expected"
+        raise ValueError(msg)
+    sigma, cross = statistics.target_covariance, statistics.cross_covariance
+    readable, vectors = statistics.readable_spectrum()
+    eigenvalues = clipped_spectrum(statistics.spectrum()[0])
+    leading = vectors[:, :signal]
+    error = statistics.covariance_error
+    turned = residuals.angle_bound(eigenvalues, signal, error)
+    # A sum of what lies outside, not 1 minus what lies inside: it keeps its digits near collapse.
+    shares = explained_variance_ratio(eigenvalues)
+    values = {
+        "noise_fraction": float(np.sum(shares[signal:])) if shares[0] == shares[0] else math.nan,
+        "signal_alignment": linear_cka(np.diag(eigenvalues[:signal]), sigma, leading.T @ cross),
+        "linear_mse": linear_readout_error(readable, vectors, sigma, cross),
+        "feature_stable_rank": stable_rank(eigenvalues),
+    }
+    loadings, variance = np.linalg.norm(vectors.T @ cross, axis=1), float(np.trace(sigma))
+    found = {
+        "noise_fraction": tail_bound(eigenvalues, signal, error),
+        "signal_alignment": _signal_bound(values["signal_alignment"], statistics, signal, turned),
+        "linear_mse": readout_bound(
+            values["linear_mse"], readable, loadings, variance, (error, statistics.cross_error)
+        ),
+        "feature_stable_rank": stable_rank_bound(values["feature_stable_rank"], eigenvalues, error),
+    }
+    of_weights, bounds_of_weights = _weight_conditions(weights, leading, turned)
+    return LayerCollapse(name=name, d=d, rank=signal, **values, **of_weights, bounds=found | bounds_of_weights)
+
+
+def _signal_bound(value: float, statistics: Moments, signal: int, turned: float) -> float:
+    """Turned components change what the projected features share with the targets."""
+    sigma, cross = statistics.target_covariance, statistics.cross_covariance
+    eigenvalues, vectors = statistics.spectrum()
+    own, targets, both = eigenvalues[:signal], sigma, vectors[:, :signal].T @ cross
+    norms = tuple(float(np.linalg.norm(part)) for part in (own, targets, both))
+    root = statistics.n_targets**0.5
+    errors = (
+        signal**0.5 * statistics.covariance_error,
+        root * statistics.target_error,
+        turned * float(np.linalg.norm(cross)) + root * statistics.cross_error,
+    )
+    return cka_bound(value, norms, errors)  # type: ignore[arg-type]
+
+
+def _weight_conditions(weights: Any, leading: FloatArray, turned: float) -> tuple[dict[str, float], dict[str, float]]:
+    """Alignment of the weights with the features' leading components, the weights' stable rank, and their bounds."""
+    names = ("weight_alignment", "weight_stable_rank")
+    if weights is None:
+        return dict.fromkeys(names, math.nan), {}
+    d, signal = leading.shape
+    shape = tuple(np.shape(weights))
+    if len(shape) < 2 or shape[1] != d:
+        msg = f"the weights have shape {shape} and the layer is given {d} features; (outputs, {d}) is expected"
+        raise ValueError(msg)
+    # (outputs, d, pixels...) -> (d, outputs * pixels), whose left singular vectors lie in the space of the features.
+    columns = weights.reshape(shape[0], d, -1)
+    columns = columns.swapaxes(0, 1).reshape(d, -1)
+    matrix, _ = scale_to_unit(as_matrix(on_host(columns), "weights")[0])
+    inputs, values, _ = np.linalg.svd(matrix, full_matrices=False)
+    if not values.size or values[0] == 0.0:
+        return dict.fromkeys(names, math.nan), {}
+    used = inputs[:, : min(signal, inputs.shape[1])]
+    cosines = np.linalg.svd(leading.T @ used, compute_uv=False)
+    # Where W has fewer outputs than there are components, the missing angles are right ones.
+    found = float(np.sum(np.minimum(cosines, 1.0)) / signal), stable_rank(values)
+    rounding = max(matrix.shape) * EPSILON * float(values[0])
+    scales = np.append(values, np.zeros(d - len(values)))
+    angle = turned + residuals.angle_bound(scales, used.shape[1], rounding) + 4.0 * signal * EPSILON
+    limits = min(angle, 1.0), stable_rank_bound(found[1], values, rounding)
+    return dict(zip(names, found, strict=True)), dict(zip(names, limits, strict=True))

@@ -1,0 +1,44 @@
+"""Rounding errors of sums that kernels add up in blocks, relative to what is added up."""
+
+from __future__ import annotations
+
+import math
+
+from nrc_fast.base.linalg import EPSILON
+
+__all__ = ["FAST_ROUNDING", "SINGLE_EPSILON", "TENSOR_CORE_ROUNDING", "block_rounding"]
+
+# Unit roundoff of float32.
+SINGLE_EPSILON = 2.0**-24
+# Relative error of a sum of products on the tensor cores of a CUDA device. They round toward zero, so that the errors
+# of sums of squares do not cancel: 2^-24 for each addition of 8 rows (of 16 on later cards), up to the 512 rows after
+# which sums are folded into float64.
+TENSOR_CORE_ROUNDING = 512 / 8 * 2.0**-24
+# The same where rows are first rounded to bfloat16, 2^-9 of each factor.
+FAST_ROUNDING = 2.0**-8 + TENSOR_CORE_ROUNDING
+
+
+def block_rounding(kind: str, rows: int) -> float:
+    """Relative error of a sum of squares over a block of rows, before it is added to others in float64.
+
+    Statistical, sqrt(rows) units, but not where tensor cores truncate.
+
+    Parameters
+    ----------
+    kind : {"double", "single", "device", "fast"}
+        Products in float64, in float32 on the CPU, and on a CUDA device with that precision.
+    rows : int
+        Of a block of the CPU.
+
+    Examples
+    --------
+    >>> block_rounding("single", 256) == 16 * SINGLE_EPSILON
+    True
+    """
+    walk = math.sqrt(rows)
+    return {
+        "double": EPSILON / 2 * walk,
+        "single": SINGLE_EPSILON * walk,
+        "device": TENSOR_CORE_ROUNDING,
+        "fast": FAST_ROUNDING,
+    }[kind]

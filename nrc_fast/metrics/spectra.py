@@ -1,0 +1,151 @@
+"""What a spectrum says: shares of the variance, effective and stable rank, each with its bound."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nrc_fast.base.linalg import EPSILON, FloatArray
+
+__all__ = [
+    "effective_rank",
+    "effective_rank_bound",
+    "explained_variance_ratio",
+    "share_bounds",
+    "stable_rank",
+    "stable_rank_bound",
+    "tail_bound",
+]
+
+
+def share_bounds(eigenvalues: FloatArray, matrix_error: float) -> FloatArray:
+    """Bounds of the shares ``lambda_k / sum lambda`` when the matrix is off by `matrix_error` in norm.
+
+    Weyl: no eigenvalue is off by more; the trace, a sum of squares, is not either.
+    """
+    trace = float(eigenvalues.sum())
+    if not trace > 0.0:
+        return np.full(len(eigenvalues), math.nan)
+    shares: FloatArray = np.minimum(matrix_error / trace * (1.0 + eigenvalues / trace), 1.0)
+    return shares
+
+
+def tail_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
+    """Bound of the share of all but the leading k eigenvalues: the trace less k of them, each off by that much."""
+    trace = float(eigenvalues.sum())
+    if not trace > 0.0:
+        return math.nan
+    if k >= len(eigenvalues):
+        return 0.0
+    share = float(eigenvalues[k:].sum()) / trace
+    return min((1.0 + k + share) * matrix_error / trace + 4.0 * EPSILON * share, 1.0)
+
+
+def stable_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: float) -> float:
+    """Bound of ``sum lambda^2 / lambda_1^2``: the Frobenius norm of the error is at most sqrt(d) of its norm."""
+    largest = float(eigenvalues[0])
+    if not largest > matrix_error:
+        return math.nan
+    d = len(eigenvalues)
+    relative = 2.0 * math.sqrt(d / value) * matrix_error / largest + 2.0 * matrix_error / (largest - matrix_error)
+    return min(value * relative, float(d))
+
+
+def effective_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: float) -> float:
+    """Bound of exp(entropy): Fannes and Audenaert, with half the sum of the errors of the shares."""
+    d, trace = len(eigenvalues), float(eigenvalues.sum())
+    if not trace > 0.0:
+        return math.nan
+    distance = d * matrix_error / trace
+    if d == 1 or distance >= 1.0 - 1.0 / d:
+        return 0.0 if d == 1 else float(d)
+    mixing = -distance * math.log(distance) - (1.0 - distance) * math.log1p(-distance) if distance > 0.0 else 0.0
+    entropy = distance * math.log(d - 1) + mixing if d > 2 else mixing
+    return min(value * math.expm1(entropy), float(d))
+
+
+def _relative_to_largest(eigenvalues: FloatArray) -> FloatArray:
+    """Eigenvalues over the largest one, rounding below zero clipped; NaN for zero variance."""
+    largest = np.max(eigenvalues)
+    return np.maximum(eigenvalues, 0.0) / (largest if largest > 0.0 else math.nan)
+
+
+def explained_variance_ratio(eigenvalues: FloatArray) -> FloatArray:
+    """Share of the variance in each principal component, ``lambda_k / sum lambda``.
+
+    Parameters
+    ----------
+    eigenvalues : (d,) float64 array
+        Of the covariance of the features. Values that rounding has made negative count as zero.
+
+    Returns
+    -------
+    (d,) float64 array
+        In the order given; NaN in every place for zero variance.
+
+    References
+    ----------
+    arXiv 2409.04180 (NeurIPS 2024), figure 3.
+
+    Examples
+    --------
+    >>> explained_variance_ratio(np.array([6.0, 2.0, 0.0])).tolist()
+    [0.75, 0.25, 0.0]
+    """
+    relative = _relative_to_largest(eigenvalues)
+    shares: FloatArray = relative / relative.sum()
+    return shares
+
+
+def effective_rank(eigenvalues: FloatArray) -> float:
+    """Effective rank: exp of the Shannon entropy of the shares of variance.
+
+    Parameters
+    ----------
+    eigenvalues : (d,) float64 array
+        Of the covariance of the features.
+
+    Returns
+    -------
+    float
+        Between 1 and d; NaN for zero variance.
+
+    References
+    ----------
+    Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007, here of the
+    covariance (its eigenvalues, not their roots).
+
+    Examples
+    --------
+    >>> round(effective_rank(np.array([1.0, 1.0, 1.0, 0.0])), 12)
+    3.0
+    """
+    shares = explained_variance_ratio(eigenvalues)
+    positive = shares[shares != 0.0]  # x log x tends to 0; NaN stays in
+    return float(np.exp(-np.sum(positive * np.log(positive))))
+
+
+def stable_rank(eigenvalues: FloatArray) -> float:
+    """Stable rank of the covariance, ``sum lambda^2 / lambda_1^2``.
+
+    Parameters
+    ----------
+    eigenvalues : (d,) float64 array
+        Of the covariance of the features.
+
+    Returns
+    -------
+    float
+        Between 1 and d; NaN for zero variance.
+
+    References
+    ----------
+    arXiv 2603.23805 (Deep Neural Regression Collapse), section on stable ranks.
+
+    Examples
+    --------
+    >>> stable_rank(np.array([2.0, 1.0, 0.0]))
+    1.25
+    """
+    return float(np.sum(_relative_to_largest(eigenvalues) ** 2))

@@ -1,0 +1,68 @@
+"""How many rows a chunk may have in the memory that there is."""
+
+from __future__ import annotations
+
+from nrc_fast import kernels
+from nrc_fast.passes.ahead import AHEAD
+from nrc_fast.sources import Source
+
+__all__ = ["rows_of_chunk"]
+
+CHUNK_BYTES = 64 << 20
+# What chunks may take together where the user has set no limit.
+MOST_CHUNK_BYTES = 1 << 30
+# Kernels work on blocks of 256 rows and add up segments of 4096.
+BLOCK_ROWS = 256
+SEGMENT_ROWS = 4096
+# float64 arrays of d x d that are alive at the same time: sums (2), those of a chunk (2), the tiles of the threads
+# that share them (2), and, when rows are no longer read, covariances, eigenvectors and workspaces of LAPACK.
+SQUARE_ARRAYS = 8
+# Tiles that threads have for themselves (gram.cpp) and the blocks that they pack.
+WORKSPACE_BYTES = 80 << 20
+# Stacks of threads, small objects, and what allocators keep.
+OVERHEAD_BYTES = 4 << 20
+
+
+def fixed_bytes(source: Source) -> int:
+    """Memory of sums and workspaces, whatever the number of rows."""
+    square = 8 * source.d * source.d
+    tiles = kernels.thread_count() * square
+    blocks = kernels.thread_count() * 8 * 2 * BLOCK_ROWS * source.d
+    return SQUARE_ARRAYS * square + min(tiles, WORKSPACE_BYTES) + blocks + source.held_bytes + OVERHEAD_BYTES
+
+
+def bytes_per_row(source: Source, nonfinite: str) -> int:
+    """Memory that each row of a chunk takes, over all chunks that are alive at the same time."""
+    # One that is computed with, some that wait, one that is being read, and one that the allocator keeps.
+    alive = AHEAD + 3 if source.reads_ahead else 1
+    # Rows that are not finite are taken out of a copy in memory.
+    copies = 2 * source.row_bytes if nonfinite == "skip" else 0
+    return alive * source.chunk_bytes_per_row + copies
+
+
+def rows_of_chunk(source: Source, memory: int | None, nonfinite: str, wanted: int | None) -> int:
+    """Rows of a chunk: many enough that adding up d x d sums costs little beside them, within the memory.
+
+    Raises
+    ------
+    ValueError
+        The memory does not hold the sums and a few rows, or not as many as are wanted.
+    """
+    if wanted is not None and wanted < 1:
+        msg = f"chunk_rows is {wanted}; at least one row is expected"
+        raise ValueError(msg)
+    # At least four times as many rows as columns, whatever they weigh.
+    rows = wanted or max((source.chunk_bytes or CHUNK_BYTES) // source.row_bytes, 4 * source.d, BLOCK_ROWS)
+    per_row = bytes_per_row(source, nonfinite)
+    limit = MOST_CHUNK_BYTES if memory is None else memory - fixed_bytes(source)
+    if per_row and rows * per_row > limit:
+        rows = limit // per_row
+    least_rows = wanted or BLOCK_ROWS
+    if memory is not None and (limit <= 0 or rows < least_rows):
+        least = fixed_bytes(source) + least_rows * per_row
+        msg = f"memory is {memory / 2**20:.1f} MiB; {source.d} features need at least {-(-least // 2**20)} MiB"
+        raise ValueError(msg)
+    if wanted is not None:
+        return wanted
+    step = SEGMENT_ROWS if rows >= SEGMENT_ROWS else BLOCK_ROWS
+    return max(rows // step * step, BLOCK_ROWS)

@@ -1,0 +1,137 @@
+"""What passes that hold rows against a few vectors add up: products, residuals, errors of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels import calls
+from nrc_fast.kernels.results import Basis, ResidualSums
+from nrc_fast.passes.sums import Sums
+from nrc_fast.sources import Chunk
+
+__all__ = ["CenteredUnitGram", "GramProduct", "PredictionErrors", "Residuals"]
+
+
+class GramProduct(Sums):
+    """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``."""
+
+    def __init__(self, vectors: FloatArray, shift: FloatArray) -> None:
+        self.vectors = vectors
+        self.shift = shift
+        self.image = np.zeros_like(vectors)
+        self.column_sums = np.zeros(len(shift))
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Add the rows of a chunk; when it raises, nothing was added."""
+        image, column_sums = calls.gram_product(chunk.features, self.vectors, self.shift)
+        self.image, self.column_sums = self.image + image, self.column_sums + column_sums
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The state: everything that `restore` needs."""
+        return {"image": self.image, "column_sums": self.column_sums}
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        """Take over a state."""
+        self.image, self.column_sums = arrays["image"], arrays["column_sums"]
+
+
+class CenteredUnitGram(Sums):
+    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, the lower triangle, and ``sum (h - mean)``."""
+
+    def __init__(self, mean: FloatArray, precision: str) -> None:
+        self.mean = mean
+        self.precision = precision
+        self.gram = np.zeros((len(mean), len(mean)))
+        self.column_sums = np.zeros(len(mean))
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Add the rows of a chunk; when it raises, nothing was added."""
+        sums = calls.gram(
+            chunk.features,
+            shift=self.mean,
+            plain=False,
+            unit="shifted",
+            unit_onto=self.gram,
+            precision=self.precision,
+        )
+        self.gram, self.column_sums = sums.unit_gram, self.column_sums + sums.column_sums
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The state: everything that `restore` needs."""
+        return {"gram": self.gram, "column_sums": self.column_sums}
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        """Take over a state."""
+        if "column_sums" not in arrays:
+            msg = "the checkpoint was written by an earlier version in the middle of this pass; remove it to start anew"
+            raise ValueError(msg)
+        self.gram, self.column_sums = arrays["gram"], arrays["column_sums"]
+
+
+class Residuals(Sums):
+    """Sums of the explicit residuals on several bases.
+
+    Attributes
+    ----------
+    sums : list of ResidualSums
+        One for each basis.
+    is_double : bool
+        Whether they were computed in float64.
+    """
+
+    def __init__(self, bases: Sequence[Basis], *, double_precision: bool) -> None:
+        self.bases = bases
+        self.is_double = double_precision
+        self.sums = [ResidualSums(*(np.zeros(len(basis.vectors) + 1) for _ in range(2))) for basis in bases]
+        self._count = np.zeros(1)
+
+    @property
+    def count(self) -> int:
+        """Rows that were added."""
+        return int(self._count[0])
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Add the residuals of a chunk."""
+        parts = calls.residual(chunk.features, self.bases, double_precision=self.is_double)
+        pairs = zip(self.sums, parts, strict=True)
+        self.sums, self._count = (
+            [ResidualSums(total.raw + part.raw, total.unit + part.unit) for total, part in pairs],
+            self._count + chunk.features.count,
+        )
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The state."""
+        arrays = {"count": self._count}
+        for index, sums in enumerate(self.sums):
+            arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit}
+        return arrays
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        """Take over a state."""
+        self._count = arrays["count"]
+        self.sums = [ResidualSums(arrays[f"raw {i}"], arrays[f"unit {i}"]) for i in range(len(self.bases))]
+
+
+class PredictionErrors(Sums):
+    """``sum (W h + b - y)^2`` for each output."""
+
+    def __init__(self, weights: FloatArray, bias: FloatArray) -> None:
+        self.weights = weights
+        self.bias = bias
+        self.errors = np.zeros(len(bias))
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Add the rows of a chunk; when it raises, nothing was added."""
+        assert chunk.targets is not None
+        self.errors = self.errors + calls.prediction_error(chunk.features, self.weights, self.bias, chunk.targets)
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The state: everything that `restore` needs."""
+        return {"errors": self.errors}
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        """Take over a state."""
+        self.errors = arrays["errors"]

@@ -1,0 +1,88 @@
+"""The passes that a measurement will make, before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nrc_fast.base.options import format_bytes
+from nrc_fast.metrics.conventions import Convention
+from nrc_fast.passes.chunk_sizes import bytes_per_row, fixed_bytes
+from nrc_fast.passes.reading import Reading
+from nrc_fast.passes.runs import ALWAYS_DOUBLE_VECTORS
+
+__all__ = ["Plan", "plan_reading"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a measurement will read, and what it needs.
+
+    Attributes
+    ----------
+    source : str
+    rows : int or None
+        None where only reading tells.
+    chunk_rows : int
+    bytes_per_pass : int or None
+    passes : tuple of (str, str)
+        What each pass is for, and when it is made.
+    memory : int
+        Bytes beyond what the process holds already, at most. Pages of the system's file cache are not counted.
+    """
+
+    __module__ = "nrc_fast"
+
+    source: str
+    rows: int | None
+    chunk_rows: int
+    bytes_per_pass: int | None
+    passes: tuple[tuple[str, str], ...]
+    memory: int
+
+    def __str__(self) -> str:
+        rows = "unknown" if self.rows is None else f"{self.rows:,}"
+        size = "unknown" if self.bytes_per_pass is None else format_bytes(self.bytes_per_pass)
+        lines = [
+            f"{self.source}: rows {rows}, {size} in a pass, chunks of {self.chunk_rows:,} rows",
+            f"memory: up to {format_bytes(self.memory)} beyond what the process holds",
+        ]
+        lines += [f"pass {number}: {title} ({when})" for number, (title, when) in enumerate(self.passes, start=1)]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as numbers, lists and strings."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+            "passes": [list(entry) for entry in self.passes]
+        }
+
+
+def plan_reading(
+    reading: Reading, convention: Convention, *, k: int, precision: str, nonfinite: str, has_bias: bool
+) -> Plan:
+    """The plan of a measurement with k components."""
+    source = reading.source
+    passes = [("statistics", "always")]
+    if reading.rereadable:
+        is_double = reading.is_double or precision == "highest"
+        if convention.unit_rows and convention.centered_rows:
+            passes.append(("centered unit rows", "always"))
+        if not is_double:
+            passes.append(("statistics", "again, if the first rows lie far from the others"))
+            passes.append(("statistics", "in float64, if a component cannot be told from rounding"))
+            passes.append(("refinement", "if the features are collapsed"))
+        passes.append(("residuals", "always"))
+        if not reading.is_double and k > ALWAYS_DOUBLE_VECTORS:
+            passes.append(("residuals", "in float64, if float32 loses digits"))
+        if has_bias and source.n_targets:
+            passes.append(("prediction errors", "if the bound of the MSE asks for it"))
+    row_bytes = source.row_bytes + source.target_row_bytes
+    rows = reading.chunk_rows if source.count is None else min(reading.chunk_rows, source.count)
+    return Plan(
+        source=source.name,
+        rows=source.count,
+        chunk_rows=reading.chunk_rows,
+        bytes_per_pass=None if source.count is None else source.count * row_bytes,
+        passes=tuple(passes),
+        memory=fixed_bytes(source) + rows * bytes_per_row(source, nonfinite),
+    )

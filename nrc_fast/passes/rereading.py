@@ -1,0 +1,89 @@
+"""Whether a second read gave the rows of the first, as far as their sums can tell."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.passes.explicit_sums import Residuals
+from nrc_fast.passes.moments import Moments
+
+__all__ = ["require_same", "require_same_errors", "require_same_mean", "require_same_rows"]
+
+# Two reads of the same rows agree in their energy to this, far above the rounding of sums and far below the change
+# that noise of any use makes.
+SAME_ENERGY = 1e-10
+SAME_ENERGY_SINGLE = 1e-5
+
+
+def require_same_rows(moments: Moments, residuals: Residuals) -> None:
+    """Check that a second read gave the same features: their energies in the leading j directions of every basis.
+
+    Other rows, and the same ones with their columns in another order, have other energies; the order of the rows does
+    not matter.
+
+    Raises
+    ------
+    RuntimeError
+        They do not agree up to rounding: a loader augments at random, or dropout is on.
+    """
+    rounding = SAME_ENERGY if residuals.is_double else SAME_ENERGY_SINGLE
+    covariance = moments.covariance
+    for basis, sums in zip(residuals.bases, residuals.sums, strict=True):
+        offset = moments.mean if basis.shift is None else moments.mean - basis.shift
+        along = np.sum(basis.vectors * (basis.vectors @ covariance), axis=1) + (basis.vectors @ offset) ** 2
+        energy = moments.variance + float(offset @ offset)
+        expected = energy - np.append(0.0, np.cumsum(along))
+        require_same(sums.raw / residuals.count, expected, energy, _tolerance(moments, offset, len(along), rounding))
+
+
+def _tolerance(moments: Moments, offset: FloatArray, directions: int, rounding: float) -> FloatArray:
+    """How far energies without the leading 0, 1, ... directions may be off for rounding of either read."""
+    of_mean = 2.0 * float(np.linalg.norm(offset)) * moments.mean_error
+    energy = moments.variance + float(offset @ offset)
+    return np.asarray((4.0 + np.arange(directions + 1)) * (moments.covariance_error + of_mean) + rounding * energy)
+
+
+def require_same(found: FloatArray, expected: FloatArray, scale: float, tolerance: FloatArray) -> None:
+    """Raise where what a second read gave differs by more than the tolerance."""
+    with np.errstate(invalid="ignore"):
+        change = np.where(np.isfinite(found), np.abs(found - expected), 0.0)
+    if (change > tolerance).any():
+        msg = (
+            "the source gave other features when it was read again: their energy or mean changed by "
+            f"{float(change.max()) / scale:.1e}. Switch off random augmentation and dropout, or store them"
+        )
+        raise RuntimeError(msg)
+
+
+def require_same_mean(mean: FloatArray, residuals: Residuals) -> None:
+    """Check that features were read again around their mean: the last basis has no vectors and no shift, the first it.
+
+    Then the mean of ``|h|^2`` is that of ``|h - mean|^2`` and ``|mean|^2``.
+
+    Raises
+    ------
+    RuntimeError
+        As `require_same_rows`.
+    """
+    about, plain = (float(sums.raw[0]) / residuals.count for sums in (residuals.sums[0], residuals.sums[-1]))
+    rounding = SAME_ENERGY if residuals.is_double else SAME_ENERGY_SINGLE
+    require_same(np.array([plain]), np.array([about + float(mean @ mean)]), plain, np.array([rounding * plain]))
+
+
+def require_same_errors(found: float, expected: float, tolerance: float, size: float) -> None:
+    """Check that errors of predictions, read again, are those of the moments, in units of the size of what cancels.
+
+    Raises
+    ------
+    RuntimeError
+        As `require_same_rows`: features or targets are others, or they are paired in another way.
+    """
+    if math.isfinite(found) and abs(found - expected) > tolerance + SAME_ENERGY * size:
+        msg = (
+            "the source gave other features or targets when it was read again: the error of the predictions changed "
+            f"from {expected:.6g} to {found:.6g}. Switch off random augmentation and dropout, or store them"
+        )
+        raise RuntimeError(msg)

@@ -1,0 +1,103 @@
+"""The figure of one report: NRC1 of every k and the explained variance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.reports.plots.panels import BLUE, GREY, lower_edge, pair_of_axes
+
+__all__ = ["plot_report"]
+
+MOST_BARS = 12
+WIDEST_LINEAR = 20  # more components than this go on a logarithmic axis
+
+
+def plot_report(report: Any, axes: Any = None) -> tuple[Any, Any]:
+    """Draw NRC1 and the explained variance of a report against the number of components.
+
+    Left: NRC1 for every number of components, shaded by its bound, pale where it is no larger than that; a value
+    that is 0 stands on the lower edge as a triangle. Right: the share of the variance in each of the leading
+    components. Dashed: n, the target dimension.
+
+    Parameters
+    ----------
+    report : nrc_fast.Report
+    axes : pair of matplotlib axes, optional
+        Where to draw; a new figure if not given.
+
+    Returns
+    -------
+    figure, axes
+        The figure and its pair of axes. Neither is known to pyplot unless `axes` was.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        `axes` is no pair.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nrc_fast import measure
+    >>> report = measure(np.random.default_rng(0).standard_normal((100, 8)), n=2)
+    >>> figure, (left, right) = plot_report(report)
+    >>> right.get_title()
+    'first 2 components: 36.2% of the variance'
+    """
+    figure, pair = pair_of_axes(axes, "for NRC1 and for the explained variance")
+    _draw_nrc1_by_k(pair[0], report)
+    _draw_explained_variance(pair[1], report)
+    return figure, pair if axes is None else axes
+
+
+def _draw_nrc1_by_k(axes: Any, report: Any) -> None:
+    components = np.arange(1, report.d + 1)
+    values = np.asarray(report.nrc1_by_k)
+    bounds = np.asarray(report.bounds.get("nrc1_by_k", np.zeros(report.d)))
+    known = values > bounds
+    # NRC1 falls with the number of components: what bounds one from above bounds all larger ones, and so from below.
+    highest = np.minimum.accumulate(np.where(np.isnan(values + bounds), np.inf, values + bounds))
+    highest[np.isinf(highest)] = np.nan
+    vague = np.fmin(values, highest)
+    edge = lower_edge(vague)
+    if np.any(bounds > 0.0):
+        lowest = np.maximum.accumulate(np.nan_to_num(values - bounds, nan=0.0)[::-1])[::-1].clip(min=edge)
+        axes.fill_between(components, lowest, highest, color=BLUE, alpha=0.2, linewidth=0, label="bound of the error")
+    axes.plot(components, np.where(vague > 0.0, vague, np.nan), color=BLUE, alpha=0.4, linewidth=1)
+    axes.plot(components, np.where(known, values, np.nan), "o-", color=BLUE, markersize=3, label="NRC1")
+    zero = highest == 0.0
+    if zero.any():
+        axes.plot(components[zero], np.full(zero.sum(), edge), "v", color=BLUE, clip_on=False, label="NRC1 = 0")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=edge)
+    if report.d > WIDEST_LINEAR:
+        axes.set_xscale("log")
+    axes.axvline(report.n, color=GREY, linestyle="--", linewidth=1, label=f"n = {report.n}")
+    axes.set_xlabel("number of components")
+    axes.set_ylabel(f"NRC1 ({report.convention})")
+    axes.legend(fontsize="small")
+
+
+def _draw_explained_variance(axes: Any, report: Any) -> None:
+    count = min(report.d, max(MOST_BARS, report.n + 2))
+    components = np.arange(1, count + 1)
+    colours = [BLUE if k <= report.n else GREY for k in components]
+    axes.bar(components, report.explained_variance_ratio[:count], color=colours)
+    axes.axvline(report.n + 0.5, color=GREY, linestyle="--", linewidth=1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("component")
+    axes.set_ylabel("share of the variance")
+    total = float(np.sum(report.explained_variance_ratio[: report.n]))
+    plural = "s" if report.n > 1 else ""
+    axes.set_title(f"first {report.n} component{plural}: {_percent(total)} of the variance", fontsize="medium")
+
+
+def _percent(share: float) -> str:
+    """A share in percent, never rounded up to 100."""
+    if np.isnan(share):
+        return "none"
+    return "over 99.9%" if 0.999 < share < 1.0 else f"{100.0 * share:.1f}%"
