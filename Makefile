@@ -63,7 +63,8 @@ $(VENV)/installed: $(SOURCES)
 
 $(VENV)/installed-demo: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --config-settings=cmake.define.NRC_FAST_CUDA=OFF '.[demo]'
+	# Compiling all of torch's modules takes longer than installing it; the few that are imported are compiled on the way.
+	$(BIN)/pip install --no-compile --config-settings=cmake.define.NRC_FAST_CUDA=OFF '.[demo]'
 	touch $@
 
 $(VENV)/rivals: $(VENV)/installed bench/requirements.txt
