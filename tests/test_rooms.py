@@ -45,46 +45,22 @@ UPWARD: set[str] = set()
 # Imports of inner parts from other rooms, and between the two backends.
 THROUGH_THE_WALL: set[str] = {
     "cli/environment.py -> kernels.cuda.cards",
-    "measurement/all_metrics.py -> kernels.cuda.device",
     "measurement/class_statistics.py -> kernels.cuda.classes",
-    "measurement/class_statistics.py -> kernels.cuda.device",
     "measurement/class_statistics.py -> kernels.cuda.rows",
     "measurement/classes.py -> kernels.cuda.classes",
-    "measurement/classes.py -> kernels.cuda.device",
     "measurement/classes.py -> kernels.cuda.rows",
-    "measurement/head.py -> kernels.cuda.device",
-    "measurement/layer_conditions.py -> kernels.cuda.device",
-    "measurement/single_metrics.py -> kernels.cuda.device",
-    "passes/begin.py -> kernels.cuda.device",
     "passes/shifted_sums.py -> kernels.cuda.rows",
     "passes/shifted_sums.py -> kernels.cuda.sums",
-    "reports/history.py -> kernels.cuda.device",
     "sources/placed.py -> kernels.cuda.copies",
     "sources/placed.py -> kernels.cuda.device",
-    "torch_ops/operators.py -> kernels.cuda.device",
     "torch_ops/operators.py -> kernels.cuda.launches",
     "torch_ops/operators.py -> kernels.cuda.rows",
-    "training/layer_rows.py -> kernels.cuda.device",
-    "training/layers.py -> kernels.cuda.device",
     "ufm/descent/dynamics.py -> kernels.cuda.descent",
-    "ufm/descent/runs.py -> kernels.cuda.device",
     "ufm/descent/setup.py -> kernels.cuda.descent",
     "ufm/descent/setup.py -> kernels.cuda.device",
 }
 # Imports of this package inside functions, "file -> module".
-INSIDE_FUNCTIONS: set[str] = {
-    "cli/command_line.py -> cli.demo.training",
-    "cli/features.py -> reports.pages",
-    "cli/health.py -> cli.selftest",
-    "cli/stored.py -> reports.plots.histories",
-    "cli/sweeps.py -> training.saved_models",
-    "cli/sweeps.py -> training.sweep",
-    "reports/features.py -> reports.plots.features",
-    "reports/history.py -> reports.plots.histories",
-    "reports/layers.py -> reports.plots.layers",
-    "training/layers.py -> base.processes",
-    "ufm/forecast.py -> reports.plots.forecasts",
-}
+INSIDE_FUNCTIONS: set[str] = set()
 # Files outside `kernels` that name the compiled modules or ask where rows lie.
 KNOW_THE_BACKEND: set[str] = {
     "measurement/class_statistics.py",

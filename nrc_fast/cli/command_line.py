@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nrc_fast.base.version import __version__
+from nrc_fast.cli.demo import training
 from nrc_fast.cli.features import add_measure, add_merge
 from nrc_fast.cli.forecasts import add_ufm
 from nrc_fast.cli.health import print_environment, print_selftest
@@ -104,8 +105,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from nrc_fast.cli.demo import training
-
     out = sys.stderr if options.json else sys.stdout
     results = training.run(quick=options.quick, data=options.data, plot=options.plot, out=out)
     if options.json:

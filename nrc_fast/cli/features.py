@@ -17,6 +17,7 @@ from nrc_fast.measurement.all_metrics import measure, plan
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.reports.features import Report
+from nrc_fast.reports.pages import write_page
 from nrc_fast.sources import open_source
 
 __all__ = ["add_measure", "add_merge"]
@@ -150,8 +151,6 @@ def _show(report: Report, options: argparse.Namespace) -> None:
     if options.plot is not None:
         report.plot()[0].savefig(options.plot)
     if options.html is not None:
-        from nrc_fast.reports.pages import write_page
-
         write_page(options.html, [("Report", report)])
 
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 
 from nrc_fast.cli import environment
+from nrc_fast.cli.selftest import run_selftest
 
 __all__ = ["print_environment", "print_selftest"]
 
@@ -19,8 +20,6 @@ def print_environment(options: argparse.Namespace) -> None:
 
 def print_selftest(options: argparse.Namespace) -> None:
     """Run ``selftest``: every check, and an error where one has failed."""
-    from nrc_fast.cli.selftest import run_selftest
-
     checks = run_selftest()
     failed = [check for check in checks if not check.passed]
     if options.json:

@@ -14,6 +14,7 @@ from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport
 from nrc_fast.reports.pages import Part, write_page
+from nrc_fast.reports.plots.histories import plot_runs
 
 __all__ = ["add_plot", "add_report"]
 
@@ -49,8 +50,6 @@ def _drawn(stored: Part, options: argparse.Namespace) -> Any:
 
 
 def _drawn_together(parts: Mapping[str, Part], options: argparse.Namespace) -> Any:
-    from nrc_fast.reports.plots.histories import plot_runs
-
     runs = {name: part for name, part in parts.items() if isinstance(part, History)}
     if len(runs) < len(parts):
         msg = f"{options.source} holds several reports, of which only histories are drawn together; see nrc-fast report"

@@ -6,14 +6,12 @@ import argparse
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.reports.history import History, Record
-
-if TYPE_CHECKING:
-    from nrc_fast.training.sweep import CheckpointSweep
-
+from nrc_fast.training.saved_models import arriving, load_model, matching, numbered
+from nrc_fast.training.sweep import CheckpointSweep
 
 __all__ = ["add_sweep"]
 
@@ -52,9 +50,6 @@ def add_sweep(commands: Any) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from nrc_fast.training.saved_models import load_model, matching, numbered
-    from nrc_fast.training.sweep import CheckpointSweep
-
     named = ("head", "data", "inputs_key", "targets_key", "batch_rows", "features", "convention")
     model = None if options.model is None else load_model(options.model)
     sweep = CheckpointSweep(model=model, **{name: getattr(options, name) for name in named})
@@ -87,8 +82,6 @@ def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> list[str]:
 
     These are tried again when they change: a training may have been writing them.
     """
-    from nrc_fast.training.saved_models import arriving
-
     unread: dict[str, None] = {}
     with suppress(KeyboardInterrupt):
         for step, path in arriving(options.checkpoints, options.follow, unread):

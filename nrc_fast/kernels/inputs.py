@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import EPSILONS, FloatArray
+from nrc_fast.kernels.devices import on_host
 from nrc_fast.kernels.rows import DTYPES, Rows
 
 __all__ = ["as_matrix", "as_rows", "checked_tensor", "plain_kind"]
@@ -147,14 +148,16 @@ def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
 
 
 def as_matrix(values: Any, name: str, *, vector_is_column: bool = False) -> tuple[FloatArray, float]:
-    """A small matrix (weights) as a float64 copy, with the machine epsilon of its own dtype.
+    """A small matrix (weights) as a float64 copy on the host, with the machine epsilon of its own dtype.
+
+    What is small is worked on by the host, wherever it lies.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
         As `as_rows`, and ValueError for values that are not finite.
     """
-    rows = as_rows(values, name, vector_is_column=vector_is_column)
+    rows = as_rows(on_host(values), name, vector_is_column=vector_is_column)
     matrix = rows.to_float64()
     if not np.isfinite(matrix).all():
         msg = f"{name} has {np.count_nonzero(~np.isfinite(matrix))} values that are not finite (NaN or infinite)"

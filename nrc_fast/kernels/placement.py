@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.kernels.cuda.device import is_on_device, tensor_device
 from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.devices import is_on_device, tensor_device
 from nrc_fast.kernels.inputs import as_rows, checked_tensor
 from nrc_fast.kernels.rows import Rows
 

@@ -10,7 +10,6 @@ from typing import Any
 from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels.cuda.device import on_host
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.assembly import Assembly
 from nrc_fast.measurement.head import Head, require_penalties
@@ -142,7 +141,7 @@ def measure(
 
 
 def _checksum(values: Any, name: str) -> int | None:
-    return None if values is None else zlib.crc32(as_matrix(on_host(values), name, vector_is_column=True)[0].tobytes())
+    return None if values is None else zlib.crc32(as_matrix(values, name, vector_is_column=True)[0].tobytes())
 
 
 def plan(

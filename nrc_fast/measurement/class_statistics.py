@@ -17,7 +17,6 @@ from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.cuda.classes import ClassRows
-from nrc_fast.kernels.cuda.device import on_host
 from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.inputs import as_matrix, as_rows
 from nrc_fast.kernels.placement import rows_in_place
@@ -383,8 +382,8 @@ def as_labels(labels: Any, n_classes: int | None) -> Labels:
 
 def weights_and_bias(W: Any, b: Any, n_classes: int, d: int) -> tuple[FloatArray, FloatArray]:
     """The head of a classifier in float64, checked against the classes and features."""
-    weights, _ = as_matrix(on_host(W), "W")
-    bias = np.zeros(n_classes) if b is None else as_matrix(on_host(b), "b", vector_is_column=True)[0].ravel()
+    weights, _ = as_matrix(W, "W")
+    bias = np.zeros(n_classes) if b is None else as_matrix(b, "b", vector_is_column=True)[0].ravel()
     if weights.shape != (n_classes, d) or bias.shape != (n_classes,):
         msg = f"W is {weights.shape} and b {bias.shape}; ({n_classes}, {d}) and ({n_classes},) are expected"
         raise ValueError(msg)

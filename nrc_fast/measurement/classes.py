@@ -9,7 +9,6 @@ import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
 from nrc_fast.kernels.cuda.classes import decisions_on_device
-from nrc_fast.kernels.cuda.device import on_host
 from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.placement import rows_in_place
@@ -54,7 +53,7 @@ def measure_classes(
     (0.25, 0.0, 1.0, 0.0)
     """
     if W is not None:
-        n_classes = as_matrix(on_host(W), "W")[0].shape[0] if n_classes is None else n_classes
+        n_classes = as_matrix(W, "W")[0].shape[0] if n_classes is None else n_classes
     elif n_classes is None and labels is not None:
         n_classes = int(as_labels(labels, None).max(initial=0)) + 1
     if n_classes is None:

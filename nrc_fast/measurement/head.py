@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import EPSILON, FloatArray, RowSpace, row_space
-from nrc_fast.kernels.cuda.device import on_host
 from nrc_fast.kernels.inputs import as_matrix
 
 __all__ = ["Head", "component_numbers", "require_penalties", "weights_and_row_space"]
@@ -97,7 +96,7 @@ class Head:
         if self.weights is None:
             msg = "b was given without W; the prediction W h + b needs both"
             raise ValueError(msg)
-        bias, _ = as_matrix(on_host(b), "b", vector_is_column=True)
+        bias, _ = as_matrix(b, "b", vector_is_column=True)
         if bias.shape != (self.n, 1):
             msg = f"b has {bias.shape[0]} values; one for each of the {self.n} rows of W is expected"
             raise ValueError(msg)
@@ -118,7 +117,7 @@ def component_numbers(n: int | Sequence[int], d: int) -> list[int]:
 
 def weights_and_row_space(W: Any, d: int) -> tuple[FloatArray, RowSpace, float]:
     """W in float64, its row space, and the machine epsilon of the dtype in which W is stored."""
-    weights, epsilon = as_matrix(on_host(W), "W")
+    weights, epsilon = as_matrix(W, "W")
     if weights.shape[1] != d:
         msg = f"W has shape {weights.shape} and H has {d} features; W must be (n, {d})"
         raise ValueError(msg)

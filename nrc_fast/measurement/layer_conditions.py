@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
-from nrc_fast.kernels.cuda.device import on_host
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics import residuals
 from nrc_fast.metrics.spectra import explained_variance_ratio, stable_rank, stable_rank_bound, tail_bound
@@ -123,7 +122,7 @@ def _weight_conditions(weights: Any, leading: FloatArray, turned: float) -> tupl
     # (outputs, d, pixels...) -> (d, outputs * pixels), whose left singular vectors lie in the space of the features.
     columns = weights.reshape(shape[0], d, -1)
     columns = columns.swapaxes(0, 1).reshape(d, -1)
-    matrix, _ = scale_to_unit(as_matrix(on_host(columns), "weights")[0])
+    matrix, _ = scale_to_unit(as_matrix(columns, "weights")[0])
     inputs, values, _ = np.linalg.svd(matrix, full_matrices=False)
     if not values.size or values[0] == 0.0:
         return dict.fromkeys(names, math.nan), {}

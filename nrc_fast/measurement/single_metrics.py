@@ -10,7 +10,6 @@ import numpy as np
 
 from nrc_fast.base.linalg import EPSILON, FloatArray, scale_to_unit
 from nrc_fast.base.options import require_tolerance
-from nrc_fast.kernels.cuda.device import on_host
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.components import principal_basis
@@ -334,7 +333,7 @@ def nrc3_curve(W: Any, Y: Any, gammas: Any, *, covariance: Any = None) -> FloatA
 
 
 def _alignment(W: Any, Y: Any, covariance: Any) -> HeadAlignment:
-    weights, _ = as_matrix(on_host(W), "W")
+    weights, _ = as_matrix(W, "W")
     n = weights.shape[0]
     if (Y is None) == (covariance is None):
         msg = "give either the targets Y or their covariance"
@@ -350,7 +349,7 @@ def _alignment(W: Any, Y: Any, covariance: Any) -> HeadAlignment:
 
 
 def _aligned_with(covariance: Any, head: FloatArray) -> HeadAlignment:
-    sigma, epsilon = as_matrix(on_host(covariance), "covariance")
+    sigma, epsilon = as_matrix(covariance, "covariance")
     n = len(head)
     if sigma.shape != (n, n):
         msg = f"covariance has shape {sigma.shape}; with {n} rows of W it must be ({n}, {n})"

@@ -43,11 +43,46 @@ class Convention:
 CONVENTIONS: dict[str, Convention] = {
     convention.name: convention
     for convention in (
-        Convention("nrc24", True, False, True, False, "arXiv 2409.04180 (NeurIPS 2024), sec. 3.1, and its code"),
-        Convention("id25", True, True, True, False, "arXiv 2510.01105"),
-        Convention("raw", True, False, False, False, "the first version of the code of arXiv 2409.04180"),
-        Convention("uncentered", False, False, True, False, "nc-toolbox"),
-        Convention("variance", True, True, False, True, "Deep NRC, arXiv 2603.23805"),
+        Convention(
+            name="nrc24",
+            centered_basis=True,
+            centered_rows=False,
+            unit_rows=True,
+            relative=False,
+            source="arXiv 2409.04180 (NeurIPS 2024), sec. 3.1, and its code",
+        ),
+        Convention(
+            name="id25",
+            centered_basis=True,
+            centered_rows=True,
+            unit_rows=True,
+            relative=False,
+            source="arXiv 2510.01105",
+        ),
+        Convention(
+            name="raw",
+            centered_basis=True,
+            centered_rows=False,
+            unit_rows=False,
+            relative=False,
+            source="the first version of the code of arXiv 2409.04180",
+        ),
+        Convention(
+            name="uncentered",
+            centered_basis=False,
+            centered_rows=False,
+            unit_rows=True,
+            relative=False,
+            source="nc-toolbox",
+        ),
+        Convention(
+            name="variance",
+            centered_basis=True,
+            centered_rows=True,
+            unit_rows=False,
+            relative=True,
+            source="Deep NRC, arXiv 2603.23805",
+        ),
     )
 }
 

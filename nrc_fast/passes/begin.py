@@ -11,7 +11,7 @@ import numpy as np
 from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import parse_memory
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels.cuda.device import device_of
+from nrc_fast.kernels.devices import device_of
 from nrc_fast.passes.checkpoint import Checkpoint
 from nrc_fast.passes.chunk_sizes import rows_of_chunk
 from nrc_fast.passes.reading import Reading

@@ -11,6 +11,7 @@ from typing import Any
 
 from nrc_fast.base.linalg import FloatArray
 from nrc_fast.metrics.prediction import Prediction
+from nrc_fast.reports.plots.features import plot_report
 from nrc_fast.reports.records import NAN, format_value, plain_value, restored_value, without_nan
 
 __all__ = ["Report"]
@@ -166,6 +167,4 @@ class Report:
         ImportError
             matplotlib is not installed.
         """
-        from nrc_fast.reports.plots.features import plot_report
-
         return plot_report(self, axes)

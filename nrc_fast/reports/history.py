@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray, scale_to_unit
-from nrc_fast.kernels.cuda.device import on_host
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
+from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.records import NAN, without_nan
 
 __all__ = ["History", "Record"]
@@ -173,7 +173,7 @@ class History:
         TypeError, ValueError
             The step is no whole number, or W is no float matrix or has another number of rows than those before.
         """
-        gram = head_gram(scale_to_unit(as_matrix(on_host(W), "W")[0])[0])
+        gram = head_gram(scale_to_unit(as_matrix(W, "W")[0])[0])
         alignment = HeadAlignment(gram, np.array(covariance, dtype=np.float64))
         gamma = alignment.best_gamma()
         unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
@@ -186,7 +186,7 @@ class History:
             raise ValueError(msg)
         self.n = n
         self.target_covariance = np.array(covariance, dtype=np.float64)
-        weights, _ = as_matrix(on_host(W), "W")
+        weights, _ = as_matrix(W, "W")
         place = bisect_right([known.step for known in self._records], record.step)
         self._head_grams.insert(place, head_gram(scale_to_unit(weights)[0]))
         self._records.insert(place, record)
@@ -350,8 +350,6 @@ class History:
         ValueError
             Nothing was measured yet.
         """
-        from nrc_fast.reports.plots.histories import plot_history
-
         self._require_records()
         return plot_history(self, gamma)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nrc_fast.reports.plots.layers import plot_layers
 from nrc_fast.reports.records import restored_fields, without_nan
 
 __all__ = ["COLLAPSED_NOISE", "DeepReport", "LayerCollapse", "first_collapsed"]
@@ -190,6 +191,4 @@ class DeepReport:
         ImportError
             matplotlib is not installed.
         """
-        from nrc_fast.reports.plots.layers import plot_layers
-
         return plot_layers(self)

@@ -15,9 +15,9 @@ from nrc_fast.base.libraries import require_library
 from nrc_fast.base.linalg import FloatArray, row_space, row_space_and_inverse
 from nrc_fast.base.options import require_precision
 from nrc_fast.kernels import calls
-from nrc_fast.kernels.cuda.device import is_on_device, on_host, tensor_device
 from nrc_fast.kernels.cuda.launches import launch_gram_with_totals, launch_residual
 from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.devices import is_on_device, tensor_device
 from nrc_fast.kernels.inputs import as_matrix, as_rows
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.kernels.results import Basis
@@ -73,13 +73,8 @@ def _require_components(features: Tensor, n: int) -> None:
         raise ValueError(msg)
 
 
-def _matrix(small: Tensor, name: str, *, vector_is_column: bool = False) -> FloatArray:
-    """`inputs.as_matrix`; what is small is worked on by the host, wherever it lies."""
-    return as_matrix(on_host(small), name, vector_is_column=vector_is_column)[0]
-
-
 def _vector(shift: Tensor | None) -> FloatArray | None:
-    return None if shift is None else _matrix(shift, "shift", vector_is_column=True)[:, 0]
+    return None if shift is None else as_matrix(shift, "shift", vector_is_column=True)[0][:, 0]
 
 
 def _tensor(array: FloatArray, like: Tensor) -> Tensor:
@@ -136,7 +131,7 @@ def _residual(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, r
     _require_shapes(features, shift, basis)
     _require_no_tangents(features, shift, basis)
     _require_rows_rule(rows)
-    vectors = row_space(_matrix(basis, "basis")).basis
+    vectors = row_space(as_matrix(basis, "basis")[0]).basis
     matrix = rows_in_place(features, "features")
     if isinstance(matrix, DeviceRows):
         return residuals_on_device(matrix, vectors, shift, unit_rows=rows == "unit")
@@ -177,7 +172,7 @@ def _residual_fake(features: Tensor, basis: Tensor, shift: Tensor | None = None,
 def _residual_backward(
     grad: Tensor, features: Tensor, basis: Tensor, shift: Tensor | None, rows: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    space, inverse = (_tensor(part, features) for part in row_space_and_inverse(_matrix(basis, "basis")))
+    space, inverse = (_tensor(part, features) for part in row_space_and_inverse(as_matrix(basis, "basis")[0]))
     gradients = residual_gradients(grad, features, space, inverse, shift, unit_rows=rows == "unit")
     return gradients[0], gradients[1].to(basis.dtype), gradients[2]
 

@@ -54,7 +54,9 @@ class Hook(NoHook, ABC):
             return
         import torch
 
-        if not getattr(torch.compiler, "is_exporting", bool)():  # what is exported is a copy
+        # What is exported is a copy, which nobody watches; torch before 2.7 cannot tell it from what is compiled.
+        is_exporting = getattr(torch.compiler, "is_exporting", None)
+        if is_exporting is None or not is_exporting():
             tensor = self._tensor(torch, args, kwargs)
             if tensor is None:
                 self._go_without(module, args, kwargs)
@@ -103,8 +105,8 @@ class LayerHook(Hook):
         torch = require_library("torch", "torch")
         self._is_due = is_due
         self._read = read
-        # Where no compiler looks at frames there is none to be kept out; a torch that does not tell has one.
-        self._active_compiler = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", object)
+        # Where no compiler looks at frames there is none to be kept out. A torch that does not tell may have one.
+        self._active_compiler = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", None)
         self._read_unseen = torch.compiler.disable(read)
 
     def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -112,7 +114,8 @@ class LayerHook(Hook):
         if self._is_due():
             import torch
 
-            read = self._read if self._active_compiler() is None else self._read_unseen
+            is_alone = self._active_compiler is not None and self._active_compiler() is None
+            read = self._read if is_alone else self._read_unseen
             read(self._tensor(torch, args, kwargs))
 
     def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

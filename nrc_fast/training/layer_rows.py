@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from nrc_fast.kernels.cuda.device import is_on_device, placed_beside
+from nrc_fast.kernels.devices import is_on_device, placed_beside
 
 __all__ = ["POSITIONS", "layer_rows"]
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import EPSILON, FloatArray, covariance_spectrum
-from nrc_fast.kernels.cuda.device import placed_beside
+from nrc_fast.base.processes import Team
+from nrc_fast.kernels.devices import placed_beside
 from nrc_fast.measurement.layer_conditions import layer_collapse
 from nrc_fast.metrics.spectra import stable_rank, stable_rank_bound
 from nrc_fast.reports.layers import COLLAPSED_NOISE, DeepReport, LayerCollapse
@@ -152,8 +153,6 @@ def _run(model: Any, loader: Iterable[Any], watched: WatchedLayers, split: Any) 
 
 
 def _sum_over(group: Any, values: FloatArray) -> FloatArray:
-    from nrc_fast.base.processes import Team
-
     Team(group).sum([values])
     return values
 

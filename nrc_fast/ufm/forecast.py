@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray, covariance_spectrum, eigh_descending
+from nrc_fast.reports.plots.forecasts import plot_forecast
 from nrc_fast.ufm.inputs import as_number, as_penalty, plain
 from nrc_fast.ufm.scaling import Penalties, penalties
 from nrc_fast.ufm.targets import TargetMoments, target_moments
@@ -207,8 +208,6 @@ class Forecast:
         ValueError
             `axes` is no pair.
         """
-        from nrc_fast.reports.plots.forecasts import plot_forecast
-
         return plot_forecast(self, axes)
 
 

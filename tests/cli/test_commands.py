@@ -559,7 +559,7 @@ def test_demo_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     loaded = load_stored(str(tmp_path / "demo.json"))
     assert {name: json.loads(history.to_json()) for name, history in loaded.items()} == histories
     drawn: list[Any] = []
-    monkeypatch.setattr("nrc_fast.reports.plots.histories.plot_runs", lambda *given: drawn.append(given) or Figure())
+    monkeypatch.setattr("nrc_fast.cli.stored.plot_runs", lambda *given: drawn.append(given) or Figure())
     options = ["-o", str(tmp_path / "all.png"), "--gamma", "each"]
     assert main(["plot", str(tmp_path / "demo.json"), *options]) == 0
     ((runs, gamma),) = drawn

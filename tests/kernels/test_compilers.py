@@ -65,8 +65,7 @@ def test_builds_without_a_warning_and_computes_the_same(compiler: str, tmp_path:
     checked([cmake, "--build", str(build)])
     package = tmp_path / "path" / "nrc_fast"
     shutil.copytree(ROOT / "nrc_fast", package, ignore=shutil.ignore_patterns("*.so"))
-    for module in build.glob("*.so"):
-        shutil.copy(module, package)
+    checked([cmake, "--install", str(build), "--prefix", str(package.parent)])
     environment = os.environ | {"PYTHONPATH": str(package.parent)}
     code = "import nrc_fast.kernels as k; print(k.__file__, k.build_config()['compiler'])"
     said = checked([sys.executable, "-c", code], env=environment, cwd=tmp_path)

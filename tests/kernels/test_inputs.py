@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from nrc_fast.kernels.calls import gram, gram_product, prediction_error, residual
-from nrc_fast.kernels.cuda import device as cuda_device
 from nrc_fast.kernels.inputs import as_matrix, as_rows
 from nrc_fast.kernels.results import Basis
 
@@ -123,15 +122,6 @@ def test_tensors_that_are_not_dense_in_memory_are_refused(read: Any) -> None:
             read(tensor, "H")
     with pytest.raises(RuntimeError, match=r"^H lies on meta, and nrc_fast has no kernels for it there; move"):
         read(torch.zeros(3, 2, device="meta"), "H")
-
-
-def test_names_of_devices() -> None:
-    torch = pytest.importorskip("torch")
-    for device in (None, "cpu", torch.device("cpu")):
-        assert cuda_device.device_of(device) is None
-    for device in ("cuda:1234", "cuda:x", "mps", torch.device("meta")):
-        with pytest.raises(RuntimeError, match=f"device '{device}' cannot be used"):
-            cuda_device.device_of(device)
 
 
 # ---- what is accepted, and read right ----

@@ -16,7 +16,8 @@ import nrc_fast as nrc
 from nrc_fast.base.linalg import eigh_descending
 from nrc_fast.kernels import calls as kernels_calls
 from nrc_fast.kernels.cuda import spectrum
-from nrc_fast.kernels.cuda.device import CudaDevice, tensor_device
+from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.devices import tensor_device
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.kernels.results import Basis, NonFiniteRowsError

@@ -84,6 +84,6 @@ def device_package(name: str, core: Any, monkeypatch: pytest.MonkeyPatch) -> Any
     from nrc_fast.kernels.cuda import device as cuda_device
 
     device = core.Emulation().device()
-    monkeypatch.setattr(cuda_device, "_cuda_device", lambda index: device)  # noqa: ARG005
+    monkeypatch.setattr(cuda_device, "cuda_device", lambda index: device)  # noqa: ARG005
     kind = core.emulated_tensors()
     return OnDevice(nrc_fast, lambda tensor: tensor.clone().as_subclass(kind), MOST_WORK)

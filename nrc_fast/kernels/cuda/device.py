@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nrc_fast.base.libraries import require_library
 from nrc_fast.kernels.cuda.cards import cuda_core, require_cuda_device
 
-__all__ = ["CudaDevice", "device_of", "is_on_device", "on_host", "placed_beside", "require_device", "tensor_device"]
+__all__ = ["CudaDevice", "cuda_device"]
 
 ALIGNMENT = 256  # of a workspace
 
@@ -142,71 +142,14 @@ class CudaDevice:
         self.stream().synchronize()
 
 
-# ---- which device ----
-
-
-def require_device(device: Any) -> None:
-    """Check that a name is that of the CPU, or None, which follows the input.
+def cuda_device(index: int | None) -> CudaDevice:
+    """A CUDA device by its number; None is torch's current one.
 
     Raises
     ------
     RuntimeError
-        It names something else.
+        This build, this machine or this torch cannot use it.
     """
-    if device is None or str(device).split(":")[0] == "cpu":
-        return
-    msg = (
-        f"device {str(device)!r} cannot be used: nrc_fast has no kernels for it. Leave device=None, which follows the "
-        "input, or give 'cpu' or 'cuda'"
-    )
-    raise RuntimeError(msg)
-
-
-def is_on_device(values: Any) -> bool:
-    """Whether something is a tensor on a CUDA device.
-
-    Examples
-    --------
-    >>> is_on_device(np.ones(3))
-    False
-    """
-    return bool(getattr(values, "is_cuda", False))
-
-
-def tensor_device(tensor: Any) -> CudaDevice:
-    """The device that a tensor lies on.
-
-    Raises
-    ------
-    RuntimeError
-        This build or this machine cannot use it.
-    """
-    return _cuda_device(tensor.device.index)
-
-
-def device_of(name: Any, *inputs: Any) -> CudaDevice | None:
-    """The CUDA device that is named, or that the first tensor on one lies on; None for the CPU.
-
-    Raises
-    ------
-    RuntimeError
-        The named device, or the one of the tensors, cannot be used.
-
-    Examples
-    --------
-    >>> device_of("cpu") is device_of(None, np.ones(3)) is None
-    True
-    """
-    if name is None:
-        name = next((values.device for values in inputs if is_on_device(values)), None)
-    kind, _, number = str(name).partition(":")
-    if kind != "cuda" or not (number.isdecimal() or not number):
-        require_device(name)
-        return None
-    return _cuda_device(int(number) if number else None)
-
-
-def _cuda_device(index: int | None) -> CudaDevice:
     require_cuda_device(index or 0)
     try:
         torch = require_library("torch", "torch")
@@ -221,21 +164,3 @@ def _cuda_device(index: int | None) -> CudaDevice:
         index = int(torch.cuda.current_device())
         require_cuda_device(index)
     return CudaDevice(cuda_core(), index, torch.device("cuda", index), lambda: torch.cuda.current_stream(index))
-
-
-def placed_beside(tensor: Any, values: Any) -> Any:
-    """A tensor, copied to the device that some values lie on where it lies on the host."""
-    return tensor_device(values).move(tensor) if is_on_device(values) and not is_on_device(tensor) else tensor
-
-
-def on_host(values: Any) -> Any:
-    """A tensor on a CUDA device as one in the memory of the host; anything else as it is.
-
-    For what is small and worked on by the host, such as weights.
-
-    Examples
-    --------
-    >>> on_host(2.0)
-    2.0
-    """
-    return tensor_device(values).bring(values) if is_on_device(values) else values

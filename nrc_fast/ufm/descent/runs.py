@@ -10,8 +10,8 @@ import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
 from nrc_fast.base.progress import Progress
-from nrc_fast.kernels.cuda import device as cuda_device
-from nrc_fast.kernels.cuda.device import on_host
+from nrc_fast.kernels import devices
+from nrc_fast.kernels.devices import on_host
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.ufm.descent.dynamics import Problems, divergence_message, run
 from nrc_fast.ufm.descent.setup import Request, make_problems
@@ -217,7 +217,7 @@ def descend(
     >>> bool(run.history["distance"][0, -1] < 1e-9)
     True
     """
-    place = cuda_device.device_of(device, Y, covariance, weights, features)
+    place = devices.device_of(device, Y, covariance, weights, features)
     steps = as_integer(steps, "steps")
     if steps < 0:
         msg = f"steps must be at least 0, got {steps}"

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nrc_fast.kernels import devices
 from nrc_fast.kernels.cpu.descent import DescentState
-from nrc_fast.kernels.cuda import cards, descent
+from nrc_fast.kernels.cuda import descent
 from nrc_fast.kernels.cuda import device as cuda_device
 from nrc_fast.kernels.descent_checks import padded_columns
 from nrc_fast.ufm import descend
@@ -21,7 +22,7 @@ torch = pytest.importorskip("torch")
 @pytest.fixture(params=["emulation", "card"])
 def device(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
     backend = cuda_core.BACKENDS[request.param]()
-    return backend.device() if request.param == "emulation" else cuda_device.device_of("cuda:0")
+    return backend.device() if request.param == "emulation" else devices.device_of("cuda:0")
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def emulated(cuda_core: Any) -> Any:
 @pytest.fixture
 def descend_on(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`descend` on the device under test."""
-    monkeypatch.setattr(cuda_device, "device_of", lambda *_: device)
+    monkeypatch.setattr(devices, "device_of", lambda *_: device)
     return functools.partial(descend, device="cuda")
 
 
@@ -295,7 +296,7 @@ def test_tensors_on_a_card_choose_it(emulated: Any, monkeypatch: pytest.MonkeyPa
         asked.append(index)
         return emulated
 
-    monkeypatch.setattr(cuda_device, "_cuda_device", chosen)
+    monkeypatch.setattr(cuda_device, "cuda_device", chosen)
     Y = targets()
     keywords = {"d": 4, "steps": 3, "lambda_W": 0.1, "lambda_H": 0.1, "lr": 0.05}
     found = descend(torch.from_numpy(Y).as_subclass(OnCard), **keywords)
@@ -312,14 +313,3 @@ def test_tensors_on_a_card_choose_it(emulated: Any, monkeypatch: pytest.MonkeyPa
 def test_devices_that_are_none(name: str) -> None:
     with pytest.raises(RuntimeError, match="cannot be used"):
         descend(targets(), device=name, d=4, steps=3, lambda_W=0.1, lambda_H=0.1, lr=0.05)
-
-
-def test_torch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_device, "require_cuda_device", lambda index: None)  # noqa: ARG005
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="sees no CUDA device"):
-        cuda_device.device_of("cuda")
-    monkeypatch.setattr(cards, "cuda_core", lambda: None)
-    monkeypatch.setattr(cuda_device, "require_cuda_device", cards.require_cuda_device)
-    with pytest.raises(RuntimeError, match="no CUDA kernels"):
-        cuda_device.device_of(torch.device("cuda", 0))
