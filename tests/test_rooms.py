@@ -104,7 +104,6 @@ COVERED: dict[str, tuple[str, ...]] = {
     "cli/test_demo.py": ("cli/demo/settings.py", "cli/demo/text.py", "cli/demo/training.py"),
     "integrations/test_trainings.py": (
         "integrations/lightning.py",
-        "integrations/on_use.py",
         "integrations/torchmetrics.py",
         "integrations/transformers.py",
     ),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["require_library"]
+__all__ = ["needs_library", "require_library"]
 
 
 def require_library(name: str, extra: str, reason: str | None = None) -> Any:
@@ -30,9 +32,35 @@ def require_library(name: str, extra: str, reason: str | None = None) -> Any:
     >>> require_library("math", "torch").pi > 3
     True
     """
-    try:
+    with needs_library(extra, f"this needs {name.partition('.')[0]}" if reason is None else reason):
         return importlib.import_module(name)
+
+
+@contextmanager
+def needs_library(extra: str, reason: str) -> Iterator[None]:
+    """Import statements of an optional library, in modules that are of no use without it.
+
+    Parameters
+    ----------
+    extra : str
+        Of this package that installs it.
+    reason : str
+        How the message begins, such as "this needs torchmetrics".
+
+    Raises
+    ------
+    ImportError
+        It is not installed; the message names the extra.
+
+    Examples
+    --------
+    >>> with needs_library("torch", "this needs no_such_library"):
+    ...     import no_such_library
+    Traceback (most recent call last):
+    ImportError: this needs no_such_library: pip install 'nrc-fast[torch]'
+    """
+    try:
+        yield
     except ImportError as error:
-        begin = f"this needs {name.partition('.')[0]}" if reason is None else reason
-        msg = f"{begin}: pip install 'nrc-fast[{extra}]'"
+        msg = f"{reason}: pip install 'nrc-fast[{extra}]'"
         raise ImportError(msg) from error

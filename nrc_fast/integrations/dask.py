@@ -193,7 +193,7 @@ class _BlockReading(Reading):
         while len(parts) > 1:
             parts = [combine(parts[first : first + FAN_IN]) for first in range(0, len(parts), FAN_IN)]
         if parts:
-            (total,) = compute(*parts)  # type: ignore[no-untyped-call]
+            (total,) = compute(*parts)
             sums.restore(total)
 
     def _fix_shift(self, sums: ShiftedSums) -> None:
@@ -203,7 +203,7 @@ class _BlockReading(Reading):
 
         first_rows = delayed(_first_rows)
         for pair in zip(self.source.features, self.source.targets, strict=True):
-            chunk = _chunk(*compute(*map(first_rows, pair)))  # type: ignore[no-untyped-call]
+            chunk = _chunk(*compute(*map(first_rows, pair)))
             if self.skips:
                 chunk = chunk.finite()
             if chunk.features.count:

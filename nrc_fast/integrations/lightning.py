@@ -4,25 +4,58 @@ from __future__ import annotations
 
 from typing import Any
 
-from nrc_fast.base.libraries import require_library
-from nrc_fast.integrations.on_use import made_on_use
+from nrc_fast.base.libraries import needs_library
 from nrc_fast.training.monitor import Monitor
 
+with needs_library("lightning", "this needs lightning"):
+    import torch
+    from torch import distributed
 
-def _callback_class() -> type:
-    """Callback of ``lightning`` or, where only that is installed, of ``pytorch_lightning``."""
     try:
-        found = require_library("lightning.pytorch.callbacks", "lightning")
-    except ImportError as error:
-        try:
-            found = require_library("pytorch_lightning.callbacks", "lightning")
-        except ImportError:
-            raise error from None
-    base: type = found.Callback
-    return base
+        from lightning.pytorch.callbacks import Callback
+    except ImportError:  # the same under its older name
+        from pytorch_lightning.callbacks import Callback
 
 
-class _Methods:
+class NRCCallback(Callback):
+    """Measures the features of a module's last layer at the start and after training epochs.
+
+    The numbers go to the trainer's loggers and callback metrics as "nrc/nrc1", "nrc/nrc2" and so on, with the trainer's
+    ``global_step``; NRC3 is that of each step's own gamma. The whole history, with the paper's replay of gamma and the
+    plot, is in `monitor`. The training is not changed by a bit. In several processes the numbers are those of the rows
+    of all of them; what a sampler repeats to give every process as many rows counts twice, so give a `loader` of each
+    process's own part where that matters.
+
+    Parameters
+    ----------
+    loader : iterable of batches, optional
+        What is measured; by default the training data.
+    layer : str or torch.nn.Linear, optional
+        The last layer, by its name in the module; by default the module's last ``torch.nn.Linear``.
+    every_n_epochs : int
+    prefix : str
+        Before every name.
+    **options
+        Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
+
+    Attributes
+    ----------
+    monitor : nrc_fast.Monitor or None
+        None before the training starts.
+
+    Raises
+    ------
+    ImportError
+        Neither lightning nor pytorch-lightning is installed.
+    ValueError
+        An option is none.
+
+    Examples
+    --------
+    >>> from nrc_fast.integrations.lightning import NRCCallback        # doctest: +SKIP
+    >>> trainer = lightning.Trainer(callbacks=[NRCCallback()])         # doctest: +SKIP
+    """
+
     def __init__(
         self,
         loader: Any = None,
@@ -48,8 +81,6 @@ class _Methods:
         loader = trainer.train_dataloader if self.loader is None else self.loader
         group = None
         if trainer.world_size > 1:
-            from torch import distributed
-
             group = distributed.group.WORLD
         if self.monitor is None:
             self.monitor = Monitor(pl_module, loader, layer=self._layer, group=group, **self._options)
@@ -68,48 +99,4 @@ class _Methods:
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         # Where ModelCheckpoint and EarlyStopping look for what they monitor.
-        import torch
-
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
-
-
-_DOCUMENTATION = """Measures the features of a module's last layer at the start and after training epochs.
-
-The numbers go to the trainer's loggers and callback metrics as "nrc/nrc1", "nrc/nrc2" and so on, with the trainer's
-``global_step``; NRC3 is that of each step's own gamma. The whole history, with the paper's replay of gamma and the
-plot, is in `monitor`. The training is not changed by a bit. In several processes the numbers are those of the rows of
-all of them; what a sampler repeats to give every process as many rows counts twice, so give a `loader` of each
-process's own part where that matters.
-
-Parameters
-----------
-loader : iterable of batches, optional
-    What is measured; by default the training data.
-layer : str or torch.nn.Linear, optional
-    The last layer, by its name in the module; by default the module's last ``torch.nn.Linear``.
-every_n_epochs : int
-prefix : str
-    Before every name.
-**options
-    Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
-
-Attributes
-----------
-monitor : nrc_fast.Monitor or None
-    None before the training starts.
-
-Raises
-------
-ImportError
-    Neither lightning nor pytorch-lightning is installed.
-ValueError
-    An option is none.
-
-Examples
---------
->>> from nrc_fast.integrations.lightning import NRCCallback        # doctest: +SKIP
->>> trainer = lightning.Trainer(callbacks=[NRCCallback()])         # doctest: +SKIP
-"""
-
-
-__getattr__ = made_on_use(globals(), "NRCCallback", _Methods, _callback_class, _DOCUMENTATION)

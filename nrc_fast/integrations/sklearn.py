@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nrc_fast.base.libraries import require_library
+from nrc_fast.base.libraries import needs_library
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.integrations.on_use import made_on_use
 from nrc_fast.measurement.assembly import Assembly
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
@@ -19,6 +18,10 @@ from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.runs import gather
 from nrc_fast.reports.features import Report
 
+with needs_library("sklearn", "this needs sklearn"):
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -27,13 +30,53 @@ DTYPES = (np.float64, np.float32, np.float16)
 RTOL = 1e-3  # that of `nrc_fast.measure`
 
 
-def _base_class() -> type:
-    base = require_library("sklearn.base", "sklearn")
-    kinds = (base.ClassNamePrefixFeaturesOutMixin, base.TransformerMixin, base.BaseEstimator)
-    return type("Base", kinds, {})
+class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Neural regression collapse of features as a scikit-learn estimator, and their leading components.
 
+    ``fit(H, Y)`` is `nrc_fast.measure`; ``partial_fit`` adds batches to `nrc_fast.FeatureStatistics`. ``transform``
+    gives the coordinates of rows in the n leading principal components, as ``PCA(n)`` does up to signs, in float64.
+    ``score(H)`` is ``-nrc2(H, components_)``: minus the NRC1 of `H` outside the components that were fitted, which is
+    ``-nrc1_`` for the fitted rows. The larger the more collapsed, at most 0; targets are not used. Rows of float64,
+    float32 and float16 are measured as they are, other numbers as float64.
 
-class _Methods:
+    Parameters
+    ----------
+    n : int, optional
+        Number of components of NRC1. Taken from W, else from the targets, else it must be given.
+    W, b : (n, d) and (n,) arrays, optional
+        Weights and bias of the last layer, for NRC2, NRC3, MSE and R2.
+    convention, precision, nonfinite
+        As in `nrc_fast.measure`. What "skip" leaves out of the fit is NaN in ``transform``.
+
+    Attributes
+    ----------
+    nrc1_, nrc2_, nrc3_, gamma_ : float
+        NaN for what the inputs do not allow.
+    components_ : (n_components_, d) float64 array
+        Orthonormal rows. Fewer than n where the features vary in fewer directions.
+    mean_ : (d,) float64 array
+        What ``transform`` subtracts: the mean of the features, 0 under convention uncentered.
+    explained_variance_ratio_ : (n,) float64 array
+    report_ : nrc_fast.Report
+        Every metric with its bound. After ``partial_fit`` it comes from sums alone: convention id25 is NaN, and values
+        below their bound are only known to be no larger.
+    statistics_ : nrc_fast.FeatureStatistics
+    n_components_, n_samples_seen_, n_features_in_ : int
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed.
+    TypeError, ValueError
+        As `nrc_fast.measure`, when it is fitted.
+
+    Examples
+    --------
+    >>> from nrc_fast.integrations.sklearn import NRCEstimator                # doctest: +SKIP
+    >>> collapse = NRCEstimator(W=W).fit(H, Y)                                # doctest: +SKIP
+    >>> collapse.nrc1_, collapse.transform(H).shape                           # doctest: +SKIP
+    """
+
     # X, not H, throughout: scikit-learn takes every other name for metadata.
 
     statistics_: FeatureStatistics
@@ -82,10 +125,9 @@ class _Methods:
 
     def _rows(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         """Features and targets as arrays of floats; whether they are finite is seen when they are added up."""
-        validation = require_library("sklearn.utils.validation", "sklearn")
-        X = validation.validate_data(self, X, dtype=DTYPES, ensure_all_finite=False, reset=reset)
+        X = validate_data(self, X, dtype=DTYPES, ensure_all_finite=False, reset=reset)
         if y is not None:
-            y = validation.check_array(y, dtype=DTYPES, ensure_2d=False, ensure_all_finite=False, input_name="y")
+            y = check_array(y, dtype=DTYPES, ensure_2d=False, ensure_all_finite=False, input_name="y")
         return X, y
 
     def _begin(self, X: Any, y: Any) -> tuple[FeatureStatistics, Head]:
@@ -103,7 +145,7 @@ class _Methods:
     # ---- what was fitted ----
 
     def _require_fitted(self) -> None:
-        require_library("sklearn.utils.validation", "sklearn").check_is_fitted(self)
+        check_is_fitted(self)
 
     @property
     def report_(self) -> Report:
@@ -189,61 +231,10 @@ class _Methods:
         return -nrc2(self._new_rows(X), self.components_, **options)
 
     def _new_rows(self, X: Any) -> Any:
-        validation = require_library("sklearn.utils.validation", "sklearn")
         finite = self.nonfinite == "raise"
-        return validation.validate_data(self, X, dtype=DTYPES, ensure_all_finite=finite, reset=False)
+        return validate_data(self, X, dtype=DTYPES, ensure_all_finite=finite, reset=False)
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-_DOCUMENTATION = """Neural regression collapse of features as a scikit-learn estimator, and their leading components.
-
-``fit(H, Y)`` is `nrc_fast.measure`; ``partial_fit`` adds batches to `nrc_fast.FeatureStatistics`. ``transform`` gives
-the coordinates of rows in the n leading principal components, as ``PCA(n)`` does up to signs, in float64. ``score(H)``
-is ``-nrc2(H, components_)``: minus the NRC1 of `H` outside the components that were fitted, which is ``-nrc1_`` for the
-fitted rows. The larger the more collapsed, at most 0; targets are not used. Rows of float64, float32 and float16 are
-measured as they are, other numbers as float64.
-
-Parameters
-----------
-n : int, optional
-    Number of components of NRC1. Taken from W, else from the targets, else it must be given.
-W, b : (n, d) and (n,) arrays, optional
-    Weights and bias of the last layer, for NRC2, NRC3, MSE and R2.
-convention, precision, nonfinite
-    As in `nrc_fast.measure`. What "skip" leaves out of the fit is NaN in ``transform``.
-
-Attributes
-----------
-nrc1_, nrc2_, nrc3_, gamma_ : float
-    NaN for what the inputs do not allow.
-components_ : (n_components_, d) float64 array
-    Orthonormal rows. Fewer than n where the features vary in fewer directions.
-mean_ : (d,) float64 array
-    What ``transform`` subtracts: the mean of the features, 0 under convention uncentered.
-explained_variance_ratio_ : (n,) float64 array
-report_ : nrc_fast.Report
-    Every metric with its bound. After ``partial_fit`` it comes from sums alone: convention id25 is NaN, and values
-    below their bound are only known to be no larger.
-statistics_ : nrc_fast.FeatureStatistics
-n_components_, n_samples_seen_, n_features_in_ : int
-
-Raises
-------
-ImportError
-    scikit-learn is not installed.
-TypeError, ValueError
-    As `nrc_fast.measure`, when it is fitted.
-
-Examples
---------
->>> from nrc_fast.integrations.sklearn import NRCEstimator                # doctest: +SKIP
->>> collapse = NRCEstimator(W=W).fit(H, Y)                                # doctest: +SKIP
->>> collapse.nrc1_, collapse.transform(H).shape                           # doctest: +SKIP
-"""
-
-
-__getattr__ = made_on_use(globals(), "NRCEstimator", _Methods, _base_class, _DOCUMENTATION)

@@ -7,15 +7,50 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.libraries import require_library
-from nrc_fast.integrations.on_use import made_on_use
+from nrc_fast.base.libraries import needs_library
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.training.named_layers import head_of
+
+with needs_library("torchmetrics", "this needs torchmetrics"):
+    import torch
+    from torchmetrics import Metric
 
 NAMES = ("nrc1", "nrc2", "nrc3", "gamma", "mse", "r2", "cka", "linear_mse", "effective_rank", "stable_rank")
 
 
-class _Methods:
+class NRC(Metric):
+    """NRC1 to NRC3 and their companions of features that arrive in batches, as a torchmetrics ``Metric``.
+
+    ``update(H, Y)`` adds a batch; ``compute()`` gives a dictionary of float64 tensors with keys nrc1, nrc2, nrc3,
+    gamma, mse, r2, cka, linear_mse, effective_rank and stable_rank. States are float64 sums around a shift; over
+    processes they are gathered and merged exactly, also where processes have other shifts or no rows.
+
+    Parameters
+    ----------
+    d : int
+        Number of features.
+    n_targets : int
+        Number of target outputs.
+    head : torch.nn.Linear or (n, d) tensor, optional
+        The last layer, read when the metric is computed, or its weights. Without it NRC2 and NRC3 are NaN.
+    convention : str
+        One of `nrc_fast.CONVENTIONS`; id25 is NaN, as it needs the mean before the rows.
+    precision, nonfinite
+        As in `nrc_fast.FeatureStatistics`.
+    **options
+        Of ``torchmetrics.Metric``.
+
+    Raises
+    ------
+    ImportError
+        torchmetrics is not installed.
+
+    Examples
+    --------
+    >>> from nrc_fast.integrations.torchmetrics import NRC              # doctest: +SKIP
+    >>> metric = NRC(256, 2, head=model.head)                           # doctest: +SKIP
+    """
+
     # torchmetrics' forward may take the value of a batch from a state of its own.
     full_state_update = True
     is_differentiable = False
@@ -33,8 +68,6 @@ class _Methods:
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        import torch
-
         # A tuple, as a module among the attributes would become a submodule of the metric.
         self._head = (head,)
         self._convention = convention
@@ -45,7 +78,7 @@ class _Methods:
         shifts = {"shift": np.full(d, math.nan), "target_shift": np.full(n_targets, math.nan)}
         for name, array in (empty | shifts).items():
             # Parts have shifts of their own, so that states cannot be added up one by one: they are gathered.
-            self.add_state(name, default=torch.from_numpy(array), dist_reduce_fx=None)  # type: ignore[attr-defined]
+            self.add_state(name, default=torch.from_numpy(array), dist_reduce_fx=None)
 
     def update(self, H: Any, Y: Any = None) -> None:
         """Add a batch of features (B, d) and targets (B, n)."""
@@ -55,8 +88,6 @@ class _Methods:
 
     def compute(self) -> dict[str, Any]:
         """The metrics by name, float64 tensors; NaN for what the inputs do not allow."""
-        import torch
-
         head, bias = self._head[0], None
         if isinstance(head, torch.nn.Module):
             head, bias = head_of(head)
@@ -77,7 +108,7 @@ class _Methods:
 
     def merge_state(self, incoming_state: Any) -> None:
         """Add the rows of another metric of the same kind."""
-        if not isinstance(incoming_state, _Methods):
+        if not isinstance(incoming_state, NRC):
             msg = f"a {type(incoming_state).__name__} cannot be merged; another metric of this kind is expected"
             raise TypeError(msg)
         total = self.statistics
@@ -94,8 +125,6 @@ class _Methods:
         return statistics
 
     def _keep(self, statistics: FeatureStatistics) -> None:
-        import torch
-
         for name, array in statistics.arrays().items():
             # Where the states are, wherever the features lie: processes gather them from there.
             setattr(self, name, torch.from_numpy(array).to(getattr(self, name).device))
@@ -104,41 +133,3 @@ class _Methods:
         """Sums stay float64, whatever the metric is asked to be."""
         del dst_type
         return self
-
-
-_DOCUMENTATION = """NRC1 to NRC3 and their companions of features that arrive in batches, as a torchmetrics ``Metric``.
-
-``update(H, Y)`` adds a batch; ``compute()`` gives a dictionary of float64 tensors with keys nrc1, nrc2, nrc3, gamma,
-mse, r2, cka, linear_mse, effective_rank and stable_rank. States are float64 sums around a shift; over processes they
-are gathered and merged exactly, also where processes have other shifts or no rows.
-
-Parameters
-----------
-d : int
-    Number of features.
-n_targets : int
-    Number of target outputs.
-head : torch.nn.Linear or (n, d) tensor, optional
-    The last layer, read when the metric is computed, or its weights. Without it NRC2 and NRC3 are NaN.
-convention : str
-    One of `nrc_fast.CONVENTIONS`; id25 is NaN, as it needs the mean before the rows.
-precision, nonfinite
-    As in `nrc_fast.FeatureStatistics`.
-**options
-    Of ``torchmetrics.Metric``.
-
-Raises
-------
-ImportError
-    torchmetrics is not installed.
-
-Examples
---------
->>> from nrc_fast.integrations.torchmetrics import NRC              # doctest: +SKIP
->>> metric = NRC(256, 2, head=model.head)                           # doctest: +SKIP
-"""
-
-
-__getattr__ = made_on_use(
-    globals(), "NRC", _Methods, lambda: require_library("torchmetrics", "torchmetrics").Metric, _DOCUMENTATION
-)

@@ -4,12 +4,54 @@ from __future__ import annotations
 
 from typing import Any
 
-from nrc_fast.base.libraries import require_library
-from nrc_fast.integrations.on_use import made_on_use
+from nrc_fast.base.libraries import needs_library
 from nrc_fast.training.monitor import Monitor
 
+with needs_library("transformers", "this needs transformers"):
+    from torch import distributed
+    from transformers import TrainerCallback
 
-class _Methods:
+
+class NRCCallback(TrainerCallback):
+    """Measures the features of a model's last layer after epochs or evaluations of a ``Trainer``.
+
+    The numbers go to the trainer's ``state.log_history`` as "nrc/nrc1", "nrc/nrc2" and so on; NRC3 is that of each
+    step's own gamma. The whole history, with the paper's replay of gamma and the plot, is in `monitor`, whose
+    ``loggers`` send the numbers elsewhere. The training is not changed by a bit. In several processes the numbers are
+    those of the rows of all of them; what a sampler repeats to give every process as many rows counts twice, so give a
+    `loader` of each process's own part where that matters.
+
+    Parameters
+    ----------
+    loader : iterable of batches, optional
+        Mappings with "labels", or what `split` takes; by default the trainer's evaluation data, else its training data.
+    layer : str or torch.nn.Linear, optional
+        The last layer, by its name in the model; by default the model's last ``torch.nn.Linear``.
+    when : {"epoch", "evaluate"}
+    prefix : str
+        Before every name.
+    **options
+        Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name. Models
+        whose head reads whole sequences need ``positions="mean"`` or ``mask="attention_mask"``.
+
+    Attributes
+    ----------
+    monitor : nrc_fast.Monitor or None
+        None before the first measurement.
+
+    Raises
+    ------
+    ImportError
+        transformers is not installed.
+    ValueError
+        An option is none, or there is no data to measure.
+
+    Examples
+    --------
+    >>> from nrc_fast.integrations.transformers import NRCCallback      # doctest: +SKIP
+    >>> trainer = transformers.Trainer(..., callbacks=[NRCCallback()])  # doctest: +SKIP
+    """
+
     def __init__(
         self, loader: Any = None, *, layer: Any = None, when: str = "epoch", prefix: str = "nrc/", **options: Any
     ) -> None:
@@ -55,56 +97,5 @@ class _Methods:
 
 
 def _group() -> Any:
-    from torch import distributed
-
     has_others = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
     return distributed.group.WORLD if has_others else None
-
-
-_DOCUMENTATION = """Measures the features of a model's last layer after epochs or evaluations of a ``Trainer``.
-
-The numbers go to the trainer's ``state.log_history`` as "nrc/nrc1", "nrc/nrc2" and so on; NRC3 is that of each step's
-own gamma. The whole history, with the paper's replay of gamma and the plot, is in `monitor`, whose ``loggers`` send
-the numbers elsewhere. The training is not changed by a bit. In several processes the numbers are those of the rows of
-all of them; what a sampler repeats to give every process as many rows counts twice, so give a `loader` of each
-process's own part where that matters.
-
-Parameters
-----------
-loader : iterable of batches, optional
-    Mappings with "labels", or what `split` takes; by default the trainer's evaluation data, else its training data.
-layer : str or torch.nn.Linear, optional
-    The last layer, by its name in the model; by default the model's last ``torch.nn.Linear``.
-when : {"epoch", "evaluate"}
-prefix : str
-    Before every name.
-**options
-    Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name. Models whose
-    head reads whole sequences need ``positions="mean"`` or ``mask="attention_mask"``.
-
-Attributes
-----------
-monitor : nrc_fast.Monitor or None
-    None before the first measurement.
-
-Raises
-------
-ImportError
-    transformers is not installed.
-ValueError
-    An option is none, or there is no data to measure.
-
-Examples
---------
->>> from nrc_fast.integrations.transformers import NRCCallback      # doctest: +SKIP
->>> trainer = transformers.Trainer(..., callbacks=[NRCCallback()])  # doctest: +SKIP
-"""
-
-
-__getattr__ = made_on_use(
-    globals(),
-    "NRCCallback",
-    _Methods,
-    lambda: require_library("transformers", "transformers").TrainerCallback,
-    _DOCUMENTATION,
-)
