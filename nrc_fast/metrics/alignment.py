@@ -210,7 +210,8 @@ def shape_bounds(
         return math.nan, math.nan
     roots = np.sqrt(eigenvalues)
     error = covariance_error + 4.0 * n * EPSILON * float(eigenvalues.sum())
-    root_error = min(error / (2.0 * roots[-1]) if roots[-1] > 0.0 else math.inf, error**0.5)
+    lowest = float(roots[-1])
+    root_error = min(error / (2.0 * lowest) if lowest > 0.0 else math.inf, error**0.5)
     size = float(np.linalg.norm(roots - gamma**0.5))
     turn = 2.0 * n**0.5 * root_error / size + 4.0 * n * EPSILON if size > 0.0 else math.inf
     nrc3 = min(2.0 * value**0.5 * turn + turn**2, 4.0)

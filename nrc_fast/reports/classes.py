@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from nrc_fast.metrics.classes import VARIANTS
-from nrc_fast.reports.records import NAN, format_value, without_nan
+from nrc_fast.reports.records import StoredResult, format_value, restored_value
 
 __all__ = ["ClassReport"]
 
 
 @dataclass(frozen=True, eq=False)
-class ClassReport:
+class ClassReport(StoredResult):
     """NC1 to NC4, each variant under its own name; all of them but the accuracy are 0 when collapsed.
 
     The attributes are described in `VARIANTS`. What needs weights, or rows that are read again (``nc4`` and
@@ -25,6 +23,8 @@ class ClassReport:
     """
 
     __module__ = "nrc_fast.reports"
+    _described = "report of classes"
+    _may_be_missing = frozenset({"bounds"})
 
     samples: int
     d: int
@@ -51,32 +51,10 @@ class ClassReport:
     bounds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ClassReport:
-        """A report from what `to_dict` gave or `to_json` wrote; null becomes NaN.
-
-        Raises
-        ------
-        ValueError
-            The mapping holds something else.
-        """
-        names = set(cls.__dataclass_fields__) - {"bounds"}
-        if not names <= set(values):
-            msg = f"the mapping holds no report of classes: {', '.join(sorted(names - set(values)))} are missing"
-            raise ValueError(msg)
-        bounds = {name: math.inf if value is None else value for name, value in values.get("bounds", {}).items()}
-        restored: dict[str, Any] = {name: NAN if values[name] is None else values[name] for name in names}
-        return cls(**restored, bounds=bounds)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers by name; NaN stays NaN."""
-        return asdict(self)
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The report as JSON text (NaN and infinite bounds become null), also written to `path` if one is given."""
-        text = json.dumps(without_nan(self.to_dict()), indent=2)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+    def _restored(cls, name: str, value: Any) -> Any:
+        if name == "bounds":
+            return {key: math.inf if bound is None else bound for key, bound in value.items()}
+        return restored_value(value)
 
     def __str__(self) -> str:
         lines = [f"{self.samples:,} samples of {self.n_classes} classes, d = {self.d}", ""]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from nrc_fast.base.linalg import FloatArray
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.plots.features import plot_report
-from nrc_fast.reports.records import NAN, format_value, plain_value, restored_value, without_nan
+from nrc_fast.reports.records import NAN, StoredResult, format_value, restored_value
 
 __all__ = ["Report"]
 
@@ -32,7 +30,7 @@ LABELS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(StoredResult):
     """What was measured.
 
     Attributes
@@ -66,6 +64,8 @@ class Report:
     """
 
     __module__ = "nrc_fast"
+    _described = "report"
+    _may_be_missing = frozenset({"ufm"})
 
     samples: int
     d: int
@@ -93,40 +93,13 @@ class Report:
     notes: tuple[str, ...] = ()
     ufm: Prediction | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and strings; NaN stays NaN."""
-        values: dict[str, Any] = {name: plain_value(getattr(self, name)) for name in self.__dataclass_fields__}
-        values["ufm"] = None if self.ufm is None else self.ufm.to_dict()
-        return values
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The report as JSON text (NaN becomes null), also written to `path` if one is given."""
-        text = json.dumps(without_nan(self.to_dict()), indent=2)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Report:
-        """A report from what `to_dict` gave or `to_json` wrote; null becomes NaN.
-
-        Raises
-        ------
-        ValueError
-            The mapping holds something else.
-        """
-        names = set(cls.__dataclass_fields__)
-        if not names - {"ufm"} <= set(values):
-            msg = f"the mapping holds no report: {', '.join(sorted(names - {'ufm'} - set(values)))} are missing"
-            raise ValueError(msg)
-        restored = {name: restored_value(values[name]) for name in names - {"ufm", "notes"}}
-        prediction = values.get("ufm")
-        ufm = (
-            None
-            if prediction is None
-            else Prediction(**{name: restored_value(part) for name, part in prediction.items()})
-        )
-        return cls(**restored, notes=tuple(values["notes"]), ufm=ufm)
+    def _restored(cls, name: str, value: Any) -> Any:
+        if name == "notes":
+            return tuple(value)
+        if name == "ufm":
+            return None if value is None else Prediction(**restored_value(value))
+        return restored_value(value)
 
     def __str__(self) -> str:
         size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, {self.dtype}"

@@ -18,7 +18,7 @@ from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.plots.histories import plot_history
-from nrc_fast.reports.records import NAN, without_nan
+from nrc_fast.reports.records import NAN, StoredResult
 
 __all__ = ["History", "Record"]
 
@@ -95,7 +95,7 @@ def _nrc1_under(report: Report, convention: str) -> float:
     return report.alternatives.get(convention, {}).get("nrc1", NAN)
 
 
-class History:
+class History(StoredResult):
     """Records of a training, and the shape of W W^T at each of them.
 
     Parameters
@@ -121,6 +121,8 @@ class History:
     """
 
     __module__ = "nrc_fast.reports"
+    _described = "history"
+    _indent = 1
 
     def __init__(self, name: str = "", convention: str = "nrc24") -> None:
         self.name = name
@@ -251,7 +253,10 @@ class History:
     # ---- files ----
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and strings: everything that `load` needs."""
+        """Plain numbers, lists and strings: everything that `load` needs.
+
+        ``records`` hold the NRC3 of each step's own gamma, ``replayed_nrc3`` that of the last.
+        """
         return {
             "kind": KIND,
             "name": self.name,
@@ -263,21 +268,6 @@ class History:
             "target_covariance": self.target_covariance.tolist(),
             "head_grams": [gram.tolist() for gram in self._head_grams],
         }
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The history as JSON text (NaN becomes null), also written to `path` if one is given.
-
-        ``records`` hold the NRC3 of each step's own gamma, ``replayed_nrc3`` that of the last.
-
-        Raises
-        ------
-        OSError
-            The file cannot be written.
-        """
-        text = json.dumps(without_nan(self.to_dict()), indent=1)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
 
     def to_csv(self, path: str | Path, gamma: str | float = "last") -> None:
         """Write a line for each record: step and all scalars, NRC3 for `gamma` as in `records`.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from nrc_fast.reports.plots.layers import plot_layers
-from nrc_fast.reports.records import restored_fields, without_nan
+from nrc_fast.reports.records import StoredResult, restored_value
 
 __all__ = ["COLLAPSED_NOISE", "DeepReport", "LayerCollapse", "first_collapsed"]
 
@@ -18,7 +16,7 @@ COLLAPSED_NOISE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class LayerCollapse:
+class LayerCollapse(StoredResult):
     """The conditions of Deep NRC for the features that one layer is given.
 
     Attributes
@@ -49,6 +47,7 @@ class LayerCollapse:
     """
 
     __module__ = "nrc_fast.reports"
+    _described = "layer"
 
     name: str
     d: int
@@ -93,7 +92,7 @@ def first_collapsed(layers: Sequence[LayerCollapse], threshold: float = COLLAPSE
 
 
 @dataclass(frozen=True, eq=False)
-class DeepReport:
+class DeepReport(StoredResult):
     """Deep NRC of all layers.
 
     Attributes
@@ -116,6 +115,7 @@ class DeepReport:
     """
 
     __module__ = "nrc_fast.reports"
+    _described = "report of layers"
 
     layers: tuple[LayerCollapse, ...]
     samples: int
@@ -153,35 +153,13 @@ class DeepReport:
         lines += ["", f"first collapsed layer: {found} ({rule})" if found else f"no layer is collapsed ({rule})"]
         return "\n".join(lines)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DeepReport:
-        """A report from what `to_dict` gave or `to_json` wrote; null becomes NaN.
-
-        Raises
-        ------
-        ValueError
-            The mapping holds something else.
-        """
-        try:
-            layers = tuple(LayerCollapse(**restored_fields(layer, LayerCollapse)) for layer in values["layers"])
-            return cls(**restored_fields(values, cls) | {"layers": layers})
-        except (KeyError, TypeError, AttributeError) as error:
-            msg = f"the mapping holds no report of layers: {type(error).__name__} {error}"
-            raise ValueError(msg) from error
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and strings."""
-        return asdict(self) | {
-            "layers": [asdict(layer) for layer in self.layers],
-            "first_collapsed": self.first_collapsed,
-        }
+        """The fields as plain numbers, lists and strings by their names, and the first collapsed layer."""
+        return super().to_dict() | {"first_collapsed": self.first_collapsed}
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The report as JSON text (NaN becomes null), also written to `path` if one is given."""
-        text = json.dumps(without_nan(self.to_dict()), indent=2)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+    @classmethod
+    def _restored(cls, name: str, value: Any) -> Any:
+        return tuple(map(LayerCollapse.from_dict, value)) if name == "layers" else restored_value(value)
 
     def plot(self) -> Any:
         """Draw a heat map of layers and metrics; returns the figure. See `nrc_fast.reports.plots.layers.plot_layers`.

@@ -1,17 +1,21 @@
-"""Numbers of reports as text and as JSON: NaN becomes null and comes back."""
+"""Results as text, as dictionaries and as JSON, and back: NaN becomes null, arrays become lists."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
 
-__all__ = ["plain_value", "restored_fields", "restored_value", "without_nan"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["StoredResult", "format_value", "plain_value", "restored_value", "without_nan"]
 
 NAN = float("nan")
 
@@ -26,12 +30,14 @@ def format_value(value: float, bound: float | FloatArray | None, digits: int = 6
 
 
 def plain_value(value: Any) -> Any:
-    """A field of a report as JSON can hold it: arrays and tuples as lists."""
+    """A field of a result as JSON can hold it: arrays and tuples as lists, results as dictionaries."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
         return {key: plain_value(part) for key, part in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [plain_value(part) for part in value]
+    return value.to_dict() if hasattr(value, "to_dict") else value
 
 
 def restored_value(value: Any) -> Any:
@@ -52,12 +58,58 @@ def without_nan(value: Any) -> Any:
     return [without_nan(part) for part in value] if isinstance(value, list) else value
 
 
-def restored_fields(values: Mapping[str, Any], kind: type) -> dict[str, Any]:
-    """What the fields of a class hold, with NaN for None."""
+class StoredResult:
+    """A result that becomes a dictionary and JSON text, and comes back from both.
 
-    def restored(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: restored(part) for name, part in value.items()}
-        return NAN if value is None else value
+    Subclasses are dataclasses. One whose fields hold more than numbers, strings, arrays and mappings of these says how
+    they come back in `_restored`.
+    """
 
-    return {part.name: restored(values[part.name]) for part in fields(kind)}
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    # What error messages call it, the fields that older files may lack, and how far JSON text is indented.
+    _described: ClassVar[str]
+    _may_be_missing: ClassVar[frozenset[str]] = frozenset()
+    _indent: ClassVar[int] = 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain numbers, lists and strings by their names; NaN stays NaN."""
+        return {name: plain_value(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The result as JSON text (NaN and infinite numbers become null), also written to `path` if one is given.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        text = json.dumps(without_nan(self.to_dict()), indent=self._indent)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A result from what `to_dict` gave or `to_json` wrote; null becomes NaN.
+
+        Raises
+        ------
+        ValueError
+            The mapping holds something else.
+        """
+        names = set(cls.__dataclass_fields__)
+        missing = names - cls._may_be_missing - set(values if isinstance(values, Mapping) else ())
+        if missing:
+            msg = f"the mapping holds no {cls._described}: {', '.join(sorted(missing))} are missing"
+            raise ValueError(msg)
+        try:
+            return cls(**{name: cls._restored(name, values[name]) for name in names & set(values)})
+        except (TypeError, ValueError, AttributeError) as error:
+            msg = f"the mapping holds no {cls._described}: {error}"
+            raise ValueError(msg) from error
+
+    @classmethod
+    def _restored(cls, name: str, value: Any) -> Any:
+        """What the field of that name held before `to_dict`."""
+        del name
+        return restored_value(value)
