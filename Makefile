@@ -39,11 +39,13 @@ test-long: $(VENV)/installed
 test-all: test test-long
 
 lint: $(VENV)/installed
-	$(BIN)/pip install --quiet ruff clang-format mypy
+	$(BIN)/pip install --quiet ruff clang-format mypy codespell validate-pyproject
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh')
 	$(BIN)/mypy
+	$(BIN)/codespell $$(git ls-files)
+	$(BIN)/validate-pyproject pyproject.toml
 
 # All rivals, README's table, the page of all rows and the roofline; a quarter of an hour on two cores that do nothing
 # else. BENCH="--suite full" measures every shape.
