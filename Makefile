@@ -42,7 +42,7 @@ lint: $(VENV)/installed
 	$(BIN)/pip install --quiet ruff clang-format mypy codespell validate-pyproject
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.cpp')
 	$(BIN)/mypy
 	$(BIN)/codespell $$(git ls-files)
 	$(BIN)/validate-pyproject pyproject.toml

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.arrays import exact_rotation, mixed_rows
 
 from nrc_fast.base import linalg
 
@@ -121,22 +122,12 @@ def test_row_space_and_inverse_give_the_pseudo_inverse(n: int, d: int, rank: int
     np.testing.assert_allclose(basis.T @ (scale * inverse).T, np.linalg.pinv(weights), rtol=0, atol=tolerance)
 
 
-def exact_rotation(d: int) -> np.ndarray:
-    """An orthogonal matrix of powers of two, so that products with numbers of few digits are exact; d = 4, 16 or 64."""
-    hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2.0
-    rotation = np.eye(1)
-    while len(rotation) < d:
-        rotation = np.kron(rotation, hadamard)
-    assert np.array_equal(rotation @ rotation.T, np.eye(d))
-    return rotation
-
-
 @pytest.mark.parametrize("d", [4, 16, 64])
 @pytest.mark.parametrize("digits", [0, 4, 10, 20, 28])
 def test_the_error_of_a_row_space_holds_its_angle_to_the_exact_one(d: int, digits: int) -> None:
     """Weights whose row space is that of the first three rows of the rotation, with a condition of 2^(1.5 digits)."""
     rotation = exact_rotation(d)
-    mixed = np.array([[1.0, 0.0, 0.0], [1.0, 2.0**-digits, 0.0], [0.0, -1.0, 2.0 ** -(digits // 2)]])
+    mixed = mixed_rows(digits)
     space = linalg.row_space(mixed @ rotation[:3])
     values = np.linalg.svd(mixed, compute_uv=False)
     np.testing.assert_allclose(space.singular_values, values / values[0], rtol=0, atol=4 * d * EPS)

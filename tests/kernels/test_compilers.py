@@ -9,19 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.tools import ROOT, configure_project, require_module, require_tool
 
-ROOT = Path(__file__).parents[2]
+# What every processor compiles: all but the instruction sets of one.
+PORTABLE = [
+    str(path.relative_to(ROOT / "csrc"))
+    for path in sorted((ROOT / "csrc" / "cpu").rglob("*.cpp"))
+    if not path.stem.startswith("avx")
+]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wno-vla", "-Wno-psabi", "-Werror"]
-
-
-def require_tool(name: str) -> str:
-    """The path of a tool; where CI demands all of them (NRC_FAST_CUDA=ON), a missing one fails."""
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("NRC_FAST_CUDA") == "ON":
-            pytest.fail(f"{name} is not on PATH")
-        pytest.skip(f"{name} is not on PATH")
-    return path
 
 
 def checked(command: list[str], **options: object) -> str:
@@ -48,20 +44,16 @@ def test_tiles_stay_in_their_panels_whatever_the_registers(registers: int, tmp_p
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])
 def test_builds_without_a_warning_and_computes_the_same(compiler: str, tmp_path: Path) -> None:
     """The CPU core and the emulated device, every warning an error; the references hold on every instruction set."""
-    pybind11 = pytest.importorskip("pybind11")
     build = tmp_path / "build"
-    definitions = {
+    given = {
         "CMAKE_CXX_COMPILER": require_tool(compiler),
-        "CMAKE_BUILD_TYPE": "Release",
-        "SKBUILD_PROJECT_VERSION": "0.0.0",
         "NRC_FAST_WERROR": "ON",
         "NRC_FAST_CUDA": "OFF",
         "NRC_FAST_CUDA_EMULATION": "ON",
-        "pybind11_DIR": pybind11.get_cmake_dir(),
-        "Python_EXECUTABLE": sys.executable,
     }
+    result = configure_project(build, *(f"-D{name}={value}" for name, value in given.items()))
+    assert result.returncode == 0, result.stderr
     cmake = require_tool("cmake")
-    checked([cmake, "-S", str(ROOT), "-B", str(build), *(f"-D{name}={value}" for name, value in definitions.items())])
     checked([cmake, "--build", str(build)])
     package = tmp_path / "path" / "nrc_fast"
     shutil.copytree(ROOT / "nrc_fast", package, ignore=shutil.ignore_patterns("*.so"))
@@ -76,11 +68,9 @@ def test_builds_without_a_warning_and_computes_the_same(compiler: str, tmp_path:
 
 @pytest.mark.long
 @pytest.mark.parametrize("compiler", ["aarch64-linux-gnu-g++", "clang++ --target=aarch64-linux-gnu"])
-@pytest.mark.parametrize(
-    "source", [path.name for path in sorted((ROOT / "csrc" / "cpu").glob("*.cpp")) if "avx" not in path.name]
-)
+@pytest.mark.parametrize("source", PORTABLE)
 def test_other_processors_compile_without_a_warning(compiler: str, source: str) -> None:
-    pybind11 = pytest.importorskip("pybind11")
+    pybind11 = require_module("pybind11")
     tool, *options = compiler.split()
     # The headers of C++ for that processor come with its compiler.
     require_tool("aarch64-linux-gnu-g++")
@@ -91,5 +81,5 @@ def test_other_processors_compile_without_a_warning(compiler: str, source: str) 
         pybind11.get_include(),
         f"{sys.base_prefix}/include/python3.{sys.version_info.minor}",
     ]
-    path = str(ROOT / "csrc" / "cpu" / source)
+    path = str(ROOT / "csrc" / source)
     checked([require_tool(tool), *options, *(f"-I{include}" for include in includes), "-fsyntax-only", path])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.arrays import exact_rotation, mixed_rows
 
 import nrc_fast as nrc
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_rows, ufm_optimum
@@ -309,12 +310,11 @@ def test_a_head_of_zeros_is_noted() -> None:
 @pytest.mark.parametrize("again", [True, False])
 def test_the_bound_of_nrc2_knows_the_condition_of_the_head(digits: int, again: bool) -> None:
     """Whole numbers turned by a matrix of quarters: features, head and its row space are exact."""
-    hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2.0
-    rotation = np.kron(hadamard, hadamard)
+    rotation = exact_rotation(16)
     rng = np.random.default_rng(digits)
     plain = rng.integers(-(2**20), 2**20, (100, 16)).astype(np.float64)
     plain[:, 3:] = rng.integers(-3, 4, (100, 13))
-    W = np.array([[1.0, 0.0, 0.0], [1.0, 2.0**-digits, 0.0], [0.0, -1.0, 2.0 ** -(digits // 2)]]) @ rotation[:3]
+    W = mixed_rows(digits) @ rotation[:3]
     H = plain @ rotation
     expected = float(np.mean(np.sum(plain[:, 3:] ** 2, axis=1) / np.sum(plain**2, axis=1)))
     report = nrc.measure(H if again else iter([H]), W=W)

@@ -231,3 +231,18 @@ def collapse_tolerance(epsilon: float, vectors: int, share: float) -> float:
     """
     relative = epsilon * (1.0 + vectors**0.5) / share**0.5
     return 2.0 * relative + relative**2
+
+
+def exact_rotation(d: int) -> np.ndarray:
+    """An orthogonal matrix of powers of two, so that products with numbers of few digits are exact; d = 4, 16 or 64."""
+    hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2.0
+    rotation = np.eye(1)
+    while len(rotation) < d:
+        rotation = np.kron(rotation, hadamard)
+    assert np.array_equal(rotation @ rotation.T, np.eye(d))
+    return rotation
+
+
+def mixed_rows(digits: int) -> np.ndarray:
+    """Three rows that span their space, with a condition of about 2^(1.5 digits)."""
+    return np.array([[1.0, 0.0, 0.0], [1.0, 2.0**-digits, 0.0], [0.0, -1.0, 2.0 ** -(digits // 2)]])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.tools import ROOT, configure_project, require_tool
 
-ROOT = Path(__file__).parents[3]
 CHOICE = ROOT / "cmake" / "cuda_architectures.cmake"
 NVCC = shutil.which("nvcc")
 # Stands for the default list, whatever that becomes.
@@ -24,9 +22,15 @@ CUDA_12_4 = "50 52 53 60 61 62 70 72 75 80 86 87 89 90"
 CUDA_13_0 = "75 80 86 87 88 89 90 100 110 103 120 121"
 LATER = "80 86 89 90 100 110 120 130"
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("cmake") and os.environ.get("NRC_FAST_CUDA") != "ON", reason="cmake is not on PATH"
-)
+
+@pytest.fixture(autouse=True)
+def _cmake() -> None:
+    require_tool("cmake")
+
+
+@pytest.fixture
+def _nvcc() -> None:
+    require_tool("nvcc")
 
 
 @dataclass
@@ -149,23 +153,10 @@ def test_what_is_no_architecture(stand_in: Callable[..., Path], architecture: st
 
 def configure(folder: Path, nvcc: Path, *settings: str) -> subprocess.CompletedProcess[str]:
     """Configure the project, its CUDA compiler given so that CMake need not look for one."""
-    pybind11 = pytest.importorskip("pybind11") if os.environ.get("NRC_FAST_CUDA") != "ON" else __import__("pybind11")
-    given = {
-        "SKBUILD_PROJECT_VERSION": "0.1.0",
-        "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_CUDA_COMPILER": str(nvcc),
-        "pybind11_DIR": pybind11.get_cmake_dir(),
-        "Python_EXECUTABLE": sys.executable,
-    }
-    definitions = [f"-D{name}={value}" for name, value in given.items()]
-    command = ["cmake", "-S", str(ROOT), "-B", str(folder), *definitions, *settings]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return configure_project(folder, f"-DCMAKE_CUDA_COMPILER={nvcc}", *settings)
 
 
-needs_nvcc = pytest.mark.skipif(NVCC is None and os.environ.get("NRC_FAST_CUDA") != "ON", reason="nvcc is not on PATH")
-
-
-@needs_nvcc
+@pytest.mark.usefixtures("_nvcc")
 def test_project_with_an_older_nvcc(stand_in: Callable[..., Path], tmp_path: Path) -> None:
     result = configure(tmp_path / "build", stand_in(CUDA_12_4, "90a"), by_default(WANTED))
     assert result.returncode == 0, result.stderr
@@ -179,7 +170,7 @@ def test_project_with_an_older_nvcc(stand_in: Callable[..., Path], tmp_path: Pat
     assert re.search(r'NRC_FAST_CUDA_LEFT_OUT=\\?"100,120\\?"', flags)
 
 
-@needs_nvcc
+@pytest.mark.usefixtures("_nvcc")
 @pytest.mark.parametrize(
     ("listed", "refused", "reason"),
     [

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from support.tools import ROOT, require_tool
 
-ROOT = Path(__file__).parents[3]
 CSRC = ROOT / "csrc"
 KERNELS = sorted(str(path.relative_to(CSRC).with_suffix("")) for path in CSRC.glob("cuda/*/*.cu"))
 
@@ -23,18 +21,13 @@ def default_architectures() -> list[str]:
     return found[1].split(";")
 
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(
-        not shutil.which("nvcc") and os.environ.get("NRC_FAST_CUDA") != "ON", reason="nvcc is not on PATH"
-    ),
-]
+pytestmark = pytest.mark.long
 
 
 def check_resources(kernel: str, architecture: str, target: Path) -> None:
     code = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
     options = ["-std=c++17", "-O3", "-Xptxas=-v,-warn-spills,-warn-lmem-usage", "-Werror=all-warnings", f"-I{CSRC}"]
-    command = ["nvcc", *options, code, "-c", str(CSRC / f"{kernel}.cu"), "-o", str(target)]
+    command = [require_tool("nvcc"), *options, code, "-c", str(CSRC / f"{kernel}.cu"), "-o", str(target)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     report = result.stderr
