@@ -9,7 +9,7 @@ from importlib import metadata
 import numpy as np
 
 from nrc_fast import kernels
-from nrc_fast.kernels.cuda import cards
+from nrc_fast.kernels.devices import cuda_summary
 
 __all__ = ["environment"]
 
@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
         "isa": kernels.current_isa(),
         "isas of this machine": ", ".join(kernels.available_isas()),
         "threads": str(kernels.thread_count()),
-        "cuda": cards.cuda_summary(),
+        "cuda": cuda_summary(),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources import open_table
 
 __all__ = ["one_or_many"]

@@ -10,10 +10,10 @@ import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
 from nrc_fast.base.options import require_precision, require_tolerance
+from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.counts import SHIFT_ROWS
+from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.results import NonFiniteRowsError
-from nrc_fast.kernels.rows import DTYPES
 from nrc_fast.measurement.assembly import Assembly
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head

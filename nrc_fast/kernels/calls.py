@@ -1,32 +1,60 @@
-"""The only door to the passes over rows: each adds over them in one read, where they lie, and returns float64."""
+"""The only door to the passes over rows: arguments are checked, and the backend of the rows makes the pass."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import overload
 
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
 from nrc_fast.base.options import require_precision
-from nrc_fast.kernels.cpu import backend as cpu_backend
-from nrc_fast.kernels.cuda import backend as cuda_backend
-from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.placement import beside
+from nrc_fast.kernels.interface import GramRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ResidualSums, in_range_of_float32
-from nrc_fast.kernels.rows import Rows
 
-__all__ = ["gram", "gram_product", "prediction_error", "residual"]
+__all__ = ["beside", "gram", "gram_product", "prediction_error", "residual"]
 
 
-def _as_float64(array: FloatArray | None, shape: tuple[int, ...], name: str) -> FloatArray | None:
+@overload
+def beside(targets: Rows, features: Rows) -> Rows: ...
+
+
+@overload
+def beside(targets: Rows | None, features: Rows) -> Rows | None: ...
+
+
+def beside(targets: Rows | None, features: Rows) -> Rows | None:
+    """Targets in the memory that the features lie in: those of the host are copied to the device of the features.
+
+    Raises
+    ------
+    RuntimeError
+        The targets lie on a device, and the features elsewhere; tensors on devices are not moved.
+    """
+    if targets is None or targets.backend == features.backend:
+        return targets
+    if targets.backend.is_host:
+        return features.backend.copied(targets)
+    place = features.backend.place_name
+    msg = (
+        f"{features.name} lies on {place} and {targets.name} on {targets.backend.place_name}; put both in one place "
+        f"(.to({place!r})), tensors are never moved behind your back"
+    )
+    raise RuntimeError(msg)
+
+
+def _as_float64(array: FloatArray, shape: tuple[int, ...], name: str) -> FloatArray:
     """The array as the kernels read it: contiguous float64 of the shape that they expect."""
-    if array is None:
-        return None
     contiguous: FloatArray = np.ascontiguousarray(array, dtype=np.float64)
     if contiguous.shape != shape:
         msg = f"{name} has shape {contiguous.shape}; {shape} is expected"
         raise ValueError(msg)
     return contiguous
+
+
+def _optional(array: FloatArray | None, shape: tuple[int, ...], name: str) -> FloatArray | None:
+    return None if array is None else _as_float64(array, shape, name)
 
 
 def gram(
@@ -69,43 +97,28 @@ def gram(
     NonFiniteRowsError
         A row of the features or targets is not finite.
     ValueError
-        The precision is unknown.
+        The precision is unknown, or arrays do not fit the rows.
     """
     require_precision(precision)
     d, n = features.columns, 0 if targets is None else targets.columns
-    shift = _as_float64(shift, (d,), "shift")
-    if targets is not None:
-        target_shift = _as_float64(target_shift, (n,), "target_shift")
-        if targets.count != features.count:
-            msg = f"features and targets differ in their rows: {features.count} and {targets.count}"
-            raise ValueError(msg)
-    start = _as_float64(onto, (d, d), "onto"), _as_float64(unit_onto, (d, d), "unit_onto")
-    sums = _gram_once(features, shift, plain, unit, start, targets, target_shift, target_moments, precision)
+    if targets is not None and targets.count != features.count:
+        msg = f"features and targets differ in their rows: {features.count} and {targets.count}"
+        raise ValueError(msg)
+    request = GramRequest(
+        shift=_optional(shift, (d,), "shift"),
+        plain=plain,
+        unit=unit,
+        onto=_optional(onto, (d, d), "onto"),
+        unit_onto=_optional(unit_onto, (d, d), "unit_onto"),
+        targets=beside(targets, features),
+        target_shift=None if targets is None else _optional(target_shift, (n,), "target_shift"),
+        target_moments=target_moments,
+        precision=precision,
+    )
+    sums = features.backend.gram(features, request)
     if sums.double_precision or sums.rows == 0 or in_range_of_float32(sums):
         return sums
-    return _gram_once(features, shift, plain, unit, start, targets, target_shift, target_moments, "highest")
-
-
-def _gram_once(
-    features: Rows,
-    shift: FloatArray | None,
-    plain: bool,
-    unit: str | None,
-    onto: tuple[FloatArray | None, FloatArray | None],
-    targets: Rows | None,
-    target_shift: FloatArray | None,
-    target_moments: bool,
-    precision: str,
-) -> GramSums:
-    placed = beside(targets, features)
-    if isinstance(features, DeviceRows):
-        assert placed is None or isinstance(placed, DeviceRows)
-        sums = cuda_backend.gram(features, shift, plain, unit, placed, target_shift, target_moments, precision)
-        for name, start in zip(("gram", "unit_gram"), onto, strict=True):
-            if start is not None:
-                setattr(sums, name, getattr(sums, name) + start)
-        return sums
-    return cpu_backend.gram(features, shift, plain, unit, onto, targets, target_shift, target_moments, precision)
+    return features.backend.gram(features, replace(request, precision="highest"))
 
 
 def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
@@ -123,17 +136,19 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
     ------
     NonFiniteRowsError
         A feature is not finite.
+    ValueError
+        A basis or shift does not fit the rows.
     """
-    checked = [_checked(basis, features.columns) for basis in bases]
-    if isinstance(features, DeviceRows):
-        return cuda_backend.residual(features, checked, double_precision=double_precision)
-    return cpu_backend.residual(features, checked, double_precision=double_precision)
-
-
-def _checked(basis: Basis, d: int) -> Basis:
-    vectors = _as_float64(basis.vectors, (len(basis.vectors), d), "basis")
-    assert vectors is not None
-    return Basis(vectors, _as_float64(basis.shift, (d,), "shift"), basis.per_row)
+    d = features.columns
+    checked = [
+        Basis(
+            _as_float64(basis.vectors, (len(basis.vectors), d), "basis"),
+            _optional(basis.shift, (d,), "shift"),
+            basis.per_row,
+        )
+        for basis in bases
+    ]
+    return features.backend.residual(features, checked, double_precision=double_precision)
 
 
 def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -143,14 +158,12 @@ def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> tupl
     ------
     NonFiniteRowsError
         A feature is not finite.
+    ValueError
+        The vectors or the shift do not fit the rows.
     """
-    checked = _as_float64(vectors, (len(vectors), features.columns), "vectors")
-    checked_shift = _as_float64(shift, (features.columns,), "shift")
-    assert checked is not None
-    assert checked_shift is not None
-    if isinstance(features, DeviceRows):
-        return cuda_backend.gram_product(features, checked, checked_shift)
-    return cpu_backend.gram_product(features, checked, checked_shift)
+    d = features.columns
+    checked = _as_float64(vectors, (len(vectors), d), "vectors")
+    return features.backend.gram_product(features, checked, _as_float64(shift, (d,), "shift"))
 
 
 def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
@@ -160,14 +173,10 @@ def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targ
     ------
     NonFiniteRowsError
         A feature is not finite.
+    ValueError
+        The weights or the bias do not fit features and targets.
     """
     outputs = targets.columns
     checked = _as_float64(weights, (outputs, features.columns), "weights")
     checked_bias = _as_float64(bias, (outputs,), "bias")
-    assert checked is not None
-    assert checked_bias is not None
-    if isinstance(features, DeviceRows):
-        placed = beside(targets, features)
-        assert isinstance(placed, DeviceRows)
-        return cuda_backend.prediction_error(features, checked, checked_bias, placed)
-    return cpu_backend.prediction_error(features, checked, checked_bias, targets)
+    return features.backend.prediction_error(features, checked, checked_bias, beside(targets, features))

@@ -1,19 +1,34 @@
-"""What is counted of rows, beside their sums: how many of which kind, and the squares that rounding is relative to."""
+"""What adds up over rows: their sums, counts by kind, and the squares that rounding is relative to."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.rows import DTYPES
+from nrc_fast.kernels.arrays import DTYPES
 
-__all__ = ["COUNTS", "LARGEST_ENERGY", "MAGNITUDES", "SHIFT_ROWS", "SMALLEST_ENERGY", "counted", "magnitudes_of"]
+__all__ = [
+    "ADDITIVE",
+    "COUNTS",
+    "LARGEST_ENERGY",
+    "MAGNITUDES",
+    "SHIFT_ROWS",
+    "SMALLEST_ENERGY",
+    "SumsKind",
+    "counted",
+    "magnitudes_of",
+    "zero_sums",
+]
 
 # Rows whose mean is the shift.
 SHIFT_ROWS = 1024
 # Sums of squares of float64 numbers beyond these limits have over- or underflowed, or their squares will.
 SMALLEST_ENERGY = 1e-150
 LARGEST_ENERGY = 1e150
+# Everything that adds up over rows. The products are lower triangles.
+ADDITIVE = ("counts", "magnitudes", "column_sums", "gram", "unit_gram", "cross", "target_sums", "target_gram")
 # Rows, of each dtype too. "single": rows that were multiplied in float32 by the CPU, "device" and "fast": by a CUDA
 # device with that precision; "tiny": rows of chunks whose squares underflow; "blocks": what kernels add up inside of
 # one of the "parts", the calls of `add_chunk`.
@@ -33,3 +48,45 @@ def magnitudes_of(kind: str, energy: float, target_energy: float) -> FloatArray:
     """Sums of squares of features of one kind, and of targets, as an array that adds up."""
     found = {kind: energy, "targets": target_energy}
     return np.array([found.get(name, 0.0) for name in MAGNITUDES])
+
+
+@dataclass(frozen=True)
+class SumsKind:
+    """Which sums over rows are kept.
+
+    Attributes
+    ----------
+    d, n_targets : int
+        Widths of features and targets.
+    products : bool
+        Whether Gram matrices are kept beside counts and sums.
+    unit_rows : bool
+        Whether the Gram matrix of unit rows is among them.
+    precision : {"high", "highest", "fast"}
+    """
+
+    d: int
+    n_targets: int
+    products: bool
+    unit_rows: bool
+    precision: str
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the sums, by name."""
+        gram = self.d if self.products else 0
+        unit = gram if self.unit_rows else 0
+        return {
+            "column_sums": (self.d,),
+            "gram": (gram, gram),
+            "unit_gram": (unit, unit),
+            "cross": (self.n_targets, self.d),
+            "target_sums": (self.n_targets,),
+            "target_gram": (self.n_targets, self.n_targets),
+        }
+
+
+def zero_sums(kind: SumsKind) -> dict[str, FloatArray]:
+    """The sums over no rows, by the names of `ADDITIVE`."""
+    shapes = {"counts": (len(COUNTS),), "magnitudes": (len(MAGNITUDES),)} | kind.shapes
+    return {name: np.zeros(shapes[name]) for name in ADDITIVE}

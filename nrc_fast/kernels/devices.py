@@ -1,12 +1,26 @@
-"""Which device values lie on or are sent to, and the way of small ones to it and back."""
+"""Which backend values lie in or are sent to, and the way of small ones to it and back."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nrc_fast.kernels.cuda import device
+from nrc_fast.kernels.cpu.backend import CPU
+from nrc_fast.kernels.cuda import cards, device
+from nrc_fast.kernels.cuda.backend import CudaBackend
+from nrc_fast.kernels.interface import Backend
 
-__all__ = ["device_of", "is_on_device", "on_host", "placed_beside", "require_device", "tensor_device"]
+__all__ = [
+    "backend_of",
+    "cuda_summary",
+    "is_on_device",
+    "on_host",
+    "ordered_backend",
+    "placed_beside",
+    "require_device",
+    "tensor_backend",
+]
+
+cuda_summary = cards.cuda_summary
 
 
 def require_device(name: Any) -> None:
@@ -38,19 +52,39 @@ def is_on_device(values: Any) -> bool:
     return bool(getattr(values, "is_cuda", False))
 
 
-def tensor_device(tensor: Any) -> device.CudaDevice:
-    """The device that a tensor lies on.
+def tensor_backend(tensor: Any) -> CudaBackend:
+    """The backend of the device that a tensor lies on.
 
     Raises
     ------
     RuntimeError
         This build or this machine cannot use it.
     """
-    return device.cuda_device(tensor.device.index)
+    return CudaBackend(device.cuda_device(tensor.device.index))
 
 
-def device_of(name: Any, *inputs: Any) -> device.CudaDevice | None:
-    """The CUDA device that is named, or that the first tensor on one lies on; None for the CPU.
+def ordered_backend(name: Any) -> Backend:
+    """The backend of a device that the user names.
+
+    Raises
+    ------
+    RuntimeError
+        It cannot be used.
+
+    Examples
+    --------
+    >>> ordered_backend("cpu")
+    CPU
+    """
+    kind, _, number = str(name).partition(":")
+    if kind == "cuda" and (number.isdecimal() or not number):
+        return CudaBackend(device.cuda_device(int(number) if number else None))
+    require_device(name)
+    return CPU
+
+
+def backend_of(name: Any, *inputs: Any) -> Backend:
+    """The backend of the device that is named; with None, that of the first tensor on one, or of the host.
 
     Raises
     ------
@@ -60,21 +94,20 @@ def device_of(name: Any, *inputs: Any) -> device.CudaDevice | None:
     Examples
     --------
     >>> import numpy as np
-    >>> device_of("cpu") is device_of(None, np.ones(3)) is None
-    True
+    >>> backend_of(None, np.ones(3))
+    CPU
     """
-    if name is None:
-        name = next((values.device for values in inputs if is_on_device(values)), None)
-    kind, _, number = str(name).partition(":")
-    if kind != "cuda" or not (number.isdecimal() or not number):
-        require_device(name)
-        return None
-    return device.cuda_device(int(number) if number else None)
+    if name is not None:
+        return ordered_backend(name)
+    there = next(filter(is_on_device, inputs), None)
+    return CPU if there is None else tensor_backend(there)
 
 
 def placed_beside(tensor: Any, values: Any) -> Any:
     """A tensor, copied to the device that some values lie on where it lies on the host."""
-    return tensor_device(values).move(tensor) if is_on_device(values) and not is_on_device(tensor) else tensor
+    if is_on_device(values) and not is_on_device(tensor):
+        return tensor_backend(values).device.move(tensor)
+    return tensor
 
 
 def on_host(values: Any) -> Any:
@@ -87,4 +120,4 @@ def on_host(values: Any) -> Any:
     >>> on_host(2.0)
     2.0
     """
-    return tensor_device(values).bring(values) if is_on_device(values) else values
+    return tensor_backend(values).device.bring(values) if is_on_device(values) else values

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 import nrc_fast.kernels._cpu as _cpu
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.interface import Rows
 
 __all__ = ["HeldRows"]
 

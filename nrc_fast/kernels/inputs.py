@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import EPSILONS, FloatArray
+from nrc_fast.kernels.arrays import DTYPES
+from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.devices import on_host
-from nrc_fast.kernels.rows import DTYPES, Rows
+from nrc_fast.kernels.interface import Rows
 
 __all__ = ["as_matrix", "as_rows", "checked_tensor", "plain_kind"]
 
@@ -94,7 +96,7 @@ def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) 
     if rest or not array.flags.aligned or not array.dtype.isnative:
         # Fields of records and files of the other byte order: the kernels step in whole elements.
         array = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=True)
-    return Rows(name, array.view(np.uint16) if dtype == "bfloat16" else array, dtype)
+    return HostRows(name, array.view(np.uint16) if dtype == "bfloat16" else array, dtype)
 
 
 def plain_kind(values: Any) -> tuple[Any, Any] | None:
@@ -144,7 +146,7 @@ def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
     tensor, dtype = checked_tensor(tensor, name, vector_is_column)
     torch = _torch()
     array = tensor.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else tensor.numpy()
-    return Rows(name, array, dtype)
+    return HostRows(name, array, dtype)
 
 
 def as_matrix(values: Any, name: str, *, vector_is_column: bool = False) -> tuple[FloatArray, float]:

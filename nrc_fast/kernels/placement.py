@@ -1,21 +1,27 @@
-"""Where rows lie: those of users described in place, and targets brought beside their features."""
+"""Users' arrays and tensors as rows where they lie."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.devices import is_on_device, tensor_device
+from nrc_fast.kernels.devices import is_on_device, tensor_backend
 from nrc_fast.kernels.inputs import as_rows, checked_tensor
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.interface import Rows
 
-__all__ = ["beside", "rows_in_place"]
+__all__ = ["rows_in_place"]
 
 
 def rows_in_place(values: Any, name: str, *, vector_is_column: bool = False) -> Rows:
-    """`as_rows`, and also tensors on a CUDA device: as `DeviceRows`, not copied.
+    """The rows of an array, or of a tensor on the host or on a CUDA device, checked and not copied.
+
+    Parameters
+    ----------
+    values : (N, d) array or tensor
+    name : str
+        How error messages call it.
+    vector_is_column : bool
+        Accept shape (N,) as (N, 1).
 
     Raises
     ------
@@ -26,29 +32,6 @@ def rows_in_place(values: Any, name: str, *, vector_is_column: bool = False) -> 
     """
     if not is_on_device(values):
         return as_rows(values, name, vector_is_column=vector_is_column)
-    device = tensor_device(values)
+    backend = tensor_backend(values)
     tensor, dtype = checked_tensor(values, name, vector_is_column)
-    return DeviceRows(name, tensor, dtype, device)
-
-
-def beside(targets: Rows | None, features: Rows) -> Rows | None:
-    """Targets in the memory that the features lie in: those of the host are copied to the device of the features.
-
-    Raises
-    ------
-    RuntimeError
-        The targets lie on another device; they are not moved.
-    """
-    if targets is None or targets.place == features.place:
-        return targets
-    if isinstance(targets, DeviceRows) or not isinstance(features, DeviceRows):
-        msg = (
-            f"{features.name} lies on {features.place} and {targets.name} on {targets.place}; put both in one place "
-            f"(.to({features.place!r})), tensors are never moved behind your back"
-        )
-        raise RuntimeError(msg)
-    device = features.device
-    bits = targets.loaded().array
-    placed = device.place(bits.view(np.int16) if targets.dtype == "bfloat16" else bits)
-    tensor = placed.view(device.torch.bfloat16) if targets.dtype == "bfloat16" else placed
-    return DeviceRows(targets.name, tensor, targets.dtype, device)
+    return DeviceRows(name, tensor, dtype, backend)

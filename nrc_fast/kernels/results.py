@@ -1,4 +1,4 @@
-"""What passes over rows are asked for and give back, wherever the rows lie."""
+"""What passes over rows give back, wherever the rows lie."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nrc_fast.base.linalg import FloatArray
 
-__all__ = ["Basis", "GramSums", "NonFiniteRowsError", "ResidualSums", "in_range_of_float32"]
+__all__ = ["Basis", "GramSums", "ResidualSums", "in_range_of_float32"]
 
 # Mean squared magnitudes outside of which squares of float32 numbers over- or underflow: float64 is used instead.
 SMALLEST_FLOAT32_ENERGY = 2.0**-80
@@ -52,24 +52,6 @@ class ResidualSums:
     unit: FloatArray
     row_residuals: FloatArray | None = field(default=None, repr=False)
     row_energies: FloatArray | None = field(default=None, repr=False)
-
-
-class NonFiniteRowsError(ValueError):
-    """Rows with NaN or infinite values, and the first of them."""
-
-    def __init__(self, name: str, count: int, first: int, rows: int, where: str | None = None) -> None:
-        super().__init__(
-            f"{name}: {count} of {rows} rows hold NaN or infinite values, the first is {where or f'row {first}'}; "
-            "mend them, or drop them with nonfinite='skip'"
-        )
-        self.name = name
-        self.count = count
-        self.first = first
-        self.rows = rows
-
-    def located(self, where: str) -> NonFiniteRowsError:
-        """The same error, saying where the first row is in the whole of the features."""
-        return NonFiniteRowsError(self.name, self.count, self.first, self.rows, where)
 
 
 def in_range_of_float32(sums: GramSums) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast import kernels
 from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
+from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.components import principal_basis
 from nrc_fast.measurement.head import Head, require_penalties
@@ -109,7 +109,7 @@ class Assembly:
             d=statistics.d,
             n=head.n,
             dtype=statistics.dtype,
-            backend=", ".join(statistics.devices) or f"cpu ({kernels.current_isa()}, {kernels.thread_count()} threads)",
+            backend=", ".join(statistics.devices) or CPU.name,
             convention=self.convention.name,
             nrc1=nrc1_value,
             nrc1_by_k=by_k,

@@ -16,12 +16,10 @@ from nrc_fast.base.options import require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.cpu.machine import block_rows
-from nrc_fast.kernels.cuda.classes import ClassRows
-from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.inputs import as_matrix, as_rows
+from nrc_fast.kernels.errors import NonFiniteRowsError
+from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.kernels.results import NonFiniteRowsError
-from nrc_fast.kernels.rows import Rows
 from nrc_fast.metrics.classes import (
     cdnv,
     cdnv_bound,
@@ -150,41 +148,20 @@ class ClassStatistics:
             rows, classes = rows.take(finite), classes[finite]
         if not len(classes):
             return bad
-        if isinstance(rows, DeviceRows):
-            self._add_on_device(state, rows, classes)
-            return bad
-        values = rows.to_float64()
-        order = np.argsort(classes, kind="stable")
-        values, classes = values[order], classes[order]
-        present, starts = np.unique(classes, return_index=True)
-        counts = np.diff([*starts, len(classes)])
-        new = state["counts"][present] == 0.0
-        means = np.add.reduceat(values, starts, axis=0) / counts[:, np.newaxis]
-        state["shifts"][present[new]] = means[new]
-        values -= state["shifts"][classes]
-        state["counts"][present] += counts
-        state["sums"][present] += np.add.reduceat(values, starts, axis=0)
-        state["energies"][present] += np.add.reduceat(np.einsum("ij,ij->i", values, values), starts)
-        is_double = rows.is_double or self.precision == "highest"
-        factors = values if is_double else values.astype(np.float32)
-        state["reads"] += _reads("double" if is_double else "single", len(values))
-        state["gram"] += calls.gram(as_rows(factors, "H"), precision=self.precision).gram
-        return bad
-
-    def _add_on_device(self, state: dict[str, FloatArray], rows: DeviceRows, classes: Labels) -> None:
-        present, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
-        members = ClassRows(rows, numbers.reshape(-1), counts)
+        present, numbers, row_counts = np.unique(classes, return_inverse=True, return_counts=True)
+        members = rows.backend.class_rows(rows, numbers.reshape(-1), row_counts)
         new = state["counts"][present] == 0.0
         if new.any():
-            state["shifts"][present[new]] = members.means()[new]
+            means = members.sums() / row_counts[:, np.newaxis]
+            state["shifts"][present[new]] = means[new]
         members.subtract(state["shifts"][present])
-        state["counts"][present] += counts
+        state["counts"][present] += row_counts
         state["sums"][present] += members.sums()
         state["energies"][present] += members.energies()
-        is_double = rows.is_double or self.precision == "highest"
-        kind = "double" if is_double else "fast" if self.precision == "fast" else "device"
+        kind = rows.backend.rounding_kind(rows, self.precision)
         state["reads"] += _reads(kind, rows.count)
-        state["gram"] += members.gram(is_double=is_double, precision=self.precision)
+        state["gram"] += calls.gram(members.rows(double=kind == "double"), precision=self.precision).gram
+        return bad
 
     # ---- parts of the rows ----
 

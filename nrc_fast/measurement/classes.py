@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.cuda.classes import decisions_on_device
-from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.measurement import class_statistics
@@ -100,12 +98,7 @@ def _decisions(
         for first in range(0, rows.count, class_statistics.CHUNK_ROWS):
             part = rows.part(first, min(first + class_statistics.CHUNK_ROWS, rows.count))
             # The nearest mean by |h - mu|^2 up to |h|^2 and a factor.
-            heads, offsets = (weights, means), (bias, -halves)
-            if isinstance(part, DeviceRows):
-                chosen, nearest = decisions_on_device(part, mean, heads, offsets)
-            else:
-                values = part.to_float64() - mean
-                chosen, nearest = (np.argmax(values @ h.T + o, axis=1) for h, o in zip(heads, offsets, strict=True))
+            chosen, nearest = part.backend.largest_scores(part, mean, (weights, means), (bias, -halves))
             disagreeing += int(np.count_nonzero(chosen != nearest))
             correct += int(np.count_nonzero(chosen == classes[first : first + class_statistics.CHUNK_ROWS]))
     return disagreeing, correct

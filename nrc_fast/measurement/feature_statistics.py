@@ -97,10 +97,10 @@ class FeatureStatistics(Moments):
             raise ValueError(msg)
         require_nonfinite(nonfinite)
         self.nonfinite = nonfinite
-        self.skips_on_device = nonfinite == "skip"
         self._is_total = False
         self._lock = Lock()
         super().__init__(d, n_targets=n_targets, unit_rows=unit_rows, precision=precision)
+        self.skips_on_device = nonfinite == "skip"
 
     def __repr__(self) -> str:
         # What lies on a device is not waited for.
@@ -140,22 +140,24 @@ class FeatureStatistics(Moments):
         chunk = Chunk(features, targets)
         skips = self.nonfinite == "skip"
         with self._lock:  # batches may come from several threads
-            if features.is_on_device:
+            if not features.backend.is_host:
                 self.add_chunk(chunk)  # and nothing waits
                 return self
             self.check()  # what a device has refused is told before anything is added
-            if skips and not self._has_shift:
+            if skips and not self.has_shift:
                 chunk = chunk.finite()  # the shift comes from rows that are kept
             add_finite(self, chunk, skips=skips)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        on_host = {"_state": self._settled, "_parts": self._no_parts(), "_seen": None}
-        return {name: value for name, value in (self.__dict__ | on_host).items() if name != "_lock"}
+        names = ("d", "n_targets", "unit_rows", "precision", "products", "nonfinite", "skips_on_device", "_is_total")
+        return {name: getattr(self, name) for name in names} | {"arrays": self.arrays()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = state.pop("arrays")
         self.__dict__.update(state)
         self._lock = Lock()
+        self._replace(arrays)
 
     def reset(self) -> FeatureStatistics:
         """Forget all rows; returns itself."""

@@ -11,7 +11,7 @@ import numpy as np
 from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import parse_memory
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels.devices import device_of
+from nrc_fast.kernels.devices import ordered_backend
 from nrc_fast.passes.checkpoint import Checkpoint
 from nrc_fast.passes.chunk_sizes import rows_of_chunk
 from nrc_fast.passes.reading import Reading
@@ -44,7 +44,7 @@ def begin_reading(
     RuntimeError
         The device cannot be used, or is not the one that the features lie on.
     """
-    ordered = device_of(device)
+    ordered = None if device is None else ordered_backend(device)
     if checkpoint is not None:
         require_writable(Path(checkpoint))
     if team is None:
@@ -55,7 +55,7 @@ def begin_reading(
         rereadable, is_double = source.rereadable, source.dtype == "float64"
     else:
         source, rereadable, is_double = _agreed_source(features, targets, team)
-    if device is not None:
+    if ordered is not None:
         source = placed_source(source, ordered)
     rows = rows_of_chunk(source, parse_memory(memory), nonfinite, chunk_rows)
     saved = None

@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, eigh_descending
+from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum
 from nrc_fast.kernels.counts import MAGNITUDES
+from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.machine import block_rows
+from nrc_fast.kernels.interface import Shifts
 from nrc_fast.metrics.rounding import block_rounding
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
@@ -35,7 +37,7 @@ class Moments(ShiftedSums):
         """Empty moments of the same kind that will subtract the mean of these."""
         other = Moments(self.d, n_targets=self.n_targets, unit_rows=self.unit_rows, precision=self.precision)
         shift = self.mean.astype(np.float32).astype(np.float64)
-        other._replace(other._state | {"shift": shift, "target_shift": self._settled["target_shift"]})
+        other._fix_shifts(Shifts(CPU, shift, self._settled["target_shift"]))
         return other
 
     # ---- moments ----
@@ -79,7 +81,7 @@ class Moments(ShiftedSums):
         """
         if centered not in self._spectra:
             matrix = self.covariance if centered else self.second_moment
-            self._spectra[centered] = self._parts.spectrum(matrix) or eigh_descending(matrix)
+            self._spectra[centered] = self._eigh(matrix)
         return self._spectra[centered]
 
     def readable_spectrum(self) -> tuple[FloatArray, FloatArray]:

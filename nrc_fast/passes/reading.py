@@ -13,8 +13,7 @@ from nrc_fast.base.linalg import FloatArray
 from nrc_fast.base.options import require_nonfinite
 from nrc_fast.base.processes import Team
 from nrc_fast.base.progress import Progress
-from nrc_fast.kernels.results import NonFiniteRowsError
-from nrc_fast.kernels.rows import UnreadableRowsError
+from nrc_fast.kernels.errors import NonFiniteRowsError, UnreadableRowsError
 from nrc_fast.passes.ahead import read_ahead
 from nrc_fast.passes.checkpoint import Checkpoint
 from nrc_fast.passes.sums import Sums

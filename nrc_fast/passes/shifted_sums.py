@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,11 @@ from nrc_fast.base.linalg import FloatArray
 from nrc_fast.base.npz import save_arrays
 from nrc_fast.base.options import require_precision
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels import calls
-from nrc_fast.kernels.counts import (
-    COUNTS,
-    LARGEST_ENERGY,
-    MAGNITUDES,
-    SHIFT_ROWS,
-    SMALLEST_ENERGY,
-    counted,
-    magnitudes_of,
-)
-from nrc_fast.kernels.cpu.machine import block_rows
-from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.cuda.sums import DeviceParts, first_mean
-from nrc_fast.kernels.placement import beside
-from nrc_fast.kernels.results import GramSums
-from nrc_fast.kernels.rows import DTYPES, Rows
+from nrc_fast.kernels.arrays import DTYPES
+from nrc_fast.kernels.calls import beside
+from nrc_fast.kernels.counts import ADDITIVE, COUNTS, MAGNITUDES, SMALLEST_ENERGY, SumsKind, counted, zero_sums
+from nrc_fast.kernels.cpu.backend import CPU
+from nrc_fast.kernels.interface import Backend, Rows, RunningSums, Shifts
 from nrc_fast.passes.sums import Sums
 from nrc_fast.sources import Chunk
 
@@ -35,8 +25,14 @@ __all__ = ["FORMAT", "ShiftedSums"]
 
 # Of the files that hold statistics; in those of 1 counts and magnitudes were shorter.
 FORMAT = 2
-# Everything that adds up over rows. The products are lower triangles.
-ADDITIVE = ("counts", "magnitudes", "column_sums", "gram", "unit_gram", "cross", "target_sums", "target_gram")
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The shifts, once rows have fixed them, and sums in the memory of each backend; those of the host come first."""
+
+    shifts: Shifts | None
+    running: dict[Backend, RunningSums]
 
 
 class ShiftedSums(Sums):
@@ -77,57 +73,75 @@ class ShiftedSums(Sums):
         self.unit_rows = unit_rows
         self.precision = precision
         self.products = products
+        self.skips_on_device = False  # whether rows there that are not finite are left out, and no error
         self.clear()
+
+    @property
+    def _kind(self) -> SumsKind:
+        return SumsKind(
+            d=self.d,
+            n_targets=self.n_targets,
+            products=self.products,
+            unit_rows=self.unit_rows,
+            precision=self.precision,
+        )
 
     def clear(self) -> None:
         """Forget all rows."""
-        gram_size = self.d if self.products else 0
-        unit_size = gram_size if self.unit_rows else 0
-        self._replace(
-            {
-                "counts": np.zeros(len(COUNTS)),
-                "magnitudes": np.zeros(len(MAGNITUDES)),
-                "column_sums": np.zeros(self.d),
-                "gram": np.zeros((gram_size, gram_size)),
-                "unit_gram": np.zeros((unit_size, unit_size)),
-                "cross": np.zeros((self.n_targets, self.d)),
-                "target_sums": np.zeros(self.n_targets),
-                "target_gram": np.zeros((self.n_targets, self.n_targets)),
-            }
-        )
+        self._replace(zero_sums(self._kind))
 
-    def _replace(self, state: dict[str, FloatArray], *, keeps_parts: bool = False) -> None:
+    def _replace(self, state: dict[str, FloatArray]) -> None:
+        """Hold a state on the host, and nothing else."""
+        shifts = Shifts(CPU, state["shift"], state["target_shift"]) if "shift" in state else None
+        self._hold(_Held(shifts, {CPU: CPU.running_sums(self._kind, state)}))
+
+    def _replace_on_host(self, state: dict[str, FloatArray]) -> None:
+        """Hold a state on the host in place of the one there, beside what devices hold."""
+        self._hold(_Held(self._held.shifts, self._held.running | {CPU: CPU.running_sums(self._kind, state)}))
+
+    def _hold(self, held: _Held) -> None:
         # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
-        self._state = state
-        if not keeps_parts:
-            self._parts = self._no_parts()
+        self._held = held
         self._changed()
-
-    def _no_parts(self) -> DeviceParts:
-        names = ("d", "n_targets", "products", "unit_rows", "precision")
-        return DeviceParts(**{name: getattr(self, name) for name in names})
 
     def _changed(self) -> None:
         """Forget what was derived from the sums."""
         self._seen: dict[str, FloatArray] | None = None
 
     @property
+    def _on_host(self) -> dict[str, FloatArray]:
+        """What the host has added up, without the shifts."""
+        (state,) = self._held.running[CPU].fetch()
+        return state
+
+    def _host_shifts(self) -> dict[str, FloatArray]:
+        """The shifts by name; waits for a device that alone knows them. Empty where no rows have fixed them."""
+        if self._held.shifts is None:
+            return {}
+        shift, target_shift = self._held.shifts.on(CPU)
+        return {"shift": shift, "target_shift": target_shift}
+
+    @property
     def _settled(self) -> dict[str, FloatArray]:
-        """The state of the host, and what was added up on devices."""
-        if self._parts.is_empty:
-            return self._state
+        """The sums of the host, of devices, and the shifts."""
+        running = self._held.running
+        if len(running) == 1:
+            return self._on_host | self._host_shifts()
         if self._seen is None:
-            self._fetch_shift()
-            state = self._state
-            total = Sums.combined([{name: state[name] for name in ADDITIVE}, *self._parts.fetch()])
-            self._seen = state | total
-            self._parts.check()
+            parts = [part for sums in running.values() for part in sums.fetch()]
+            self._seen = Sums.combined(parts) | self._host_shifts()
+            self.check()
         return self._seen
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Names of the CUDA devices that hold sums."""
-        return self._parts.names
+        """Names of the devices that hold sums."""
+        return tuple(backend.name for backend in self._held.running if not backend.is_host)
+
+    def _eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues and vectors, by the device that holds sums if one does."""
+        backend = next((each for each in self._held.running if not each.is_host), CPU)
+        return backend.eigh(matrix)
 
     def check(self) -> None:
         """Wait for the batches on devices.
@@ -137,56 +151,41 @@ class ShiftedSums(Sums):
         NonFiniteRowsError, ValueError
             Some were not added, and no error has told of it before.
         """
-        self._parts.check()
+        for sums in self._held.running.values():
+            sums.check()
 
     # ---- adding rows ----
 
+    @property
+    def has_shift(self) -> bool:
+        """Whether rows, or a start, have fixed what is subtracted."""
+        return self._held.shifts is not None
+
     def begin(self, chunk: Chunk | None, team: Team | None) -> None:
         """Fix the shift: the mean of the first rows, those of the first process that has any."""
-        is_known = self._has_shift
-        if not is_known and team is None and chunk is not None and isinstance(chunk.features, DeviceRows):
-            if chunk.features.count:
-                self._parts.place_shift(chunk.features, beside(chunk.targets, chunk.features))
-            return
+        is_known = self.has_shift
         if is_known and team is None:
             return
-        shifts = self._shifts()
-        if shifts is None and chunk is not None and chunk.features.count:
-            shifts = np.concatenate(self._first_means(chunk))
+        has_rows = chunk is not None and chunk.features.count > 0
+        found = self._first_means(chunk) if chunk is not None and has_rows and not is_known else self._held.shifts
         if team is not None:
-            shifts = team.first(shifts, self.d + self.n_targets)
-        if shifts is not None and not is_known:
-            self._set_shift(shifts[: self.d].copy(), shifts[self.d :].copy())
+            known = None if found is None else np.concatenate(found.on(CPU))
+            agreed = team.first(known, self.d + self.n_targets)
+            found = None if agreed is None else Shifts(CPU, agreed[: self.d].copy(), agreed[self.d :].copy())
+        if found is not None and not is_known:
+            self._fix_shifts(found)
 
-    @property
-    def _has_shift(self) -> bool:
-        return "shift" in self._state or self._parts.has_shift
+    def _fix_shifts(self, shifts: Shifts) -> None:
+        self._hold(_Held(shifts, self._held.running))
 
-    def _set_shift(self, shift: FloatArray, target_shift: FloatArray) -> None:
-        self._replace(self._state | {"shift": shift, "target_shift": target_shift}, keeps_parts=True)
-
-    def _fetch_shift(self) -> None:
-        """Wait for a device that alone knows the shift."""
-        if self._parts.has_shift:
-            self._set_shift(*self._parts.fetch_shift())
-            self._parts.forget_shift()
-
-    def _shifts(self) -> FloatArray | None:
-        """Those of features and targets."""
-        self._fetch_shift()
-        state = self._state
-        return np.concatenate([state["shift"], state["target_shift"]]) if "shift" in state else None
-
-    def _host_shifts(self) -> tuple[FloatArray, FloatArray]:
-        self._fetch_shift()
-        return self._state["shift"], self._state["target_shift"]
-
-    def _first_means(self, chunk: Chunk) -> tuple[FloatArray, FloatArray]:
-        shift = _first_mean(chunk.features)
-        if not chunk.features.is_double:
-            # Exactly representable where the kernels subtract it in float32.
-            shift = shift.astype(np.float32).astype(np.float64)
-        return shift, np.zeros(0) if chunk.targets is None else _first_mean(chunk.targets)
+    def _first_means(self, chunk: Chunk) -> Shifts:
+        features, targets = chunk.features, beside(chunk.targets, chunk.features)
+        backend = features.backend
+        # Exactly representable where the kernels subtract it in float32.
+        shift = backend.first_mean(features, single=not features.is_double)
+        none = np.zeros(0)
+        target_shift = backend.place(none) if targets is None else backend.first_mean(targets, single=False)
+        return Shifts(backend, shift, target_shift)
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Add the rows of a chunk; when it raises, nothing was added.
@@ -198,50 +197,28 @@ class ShiftedSums(Sums):
         ValueError
             The values are so large that their squares are no float64 numbers. On a device `check` raises both.
         """
-        features, targets = chunk.features, chunk.targets
+        features, targets = chunk.features, beside(chunk.targets, chunk.features)
         self._check_widths(features, targets)
-        placed = beside(targets, features)
-        if not self._has_shift:
-            self.begin(chunk, None)
-        if isinstance(features, DeviceRows) and features.count:
-            self._changed()
-            self._parts.add(features, placed, self._host_shifts, skips=self.skips_on_device)
-            self._changed()
-        if isinstance(features, DeviceRows) or features.count == 0:
+        if features.count == 0:
             if chunk.skipped:
-                counts = self._state["counts"] + counted(skipped=chunk.skipped)
-                self._replace(self._state | {"counts": counts}, keeps_parts=True)
+                self._replace_on_host(
+                    self._on_host | {"counts": self._on_host["counts"] + counted(skipped=chunk.skipped)}
+                )
             return
-        shift, target_shift = self._host_shifts()
-        has_unit_gram = self.unit_rows and self.products
-        sums = calls.gram(
+        self.begin(chunk, None)
+        assert self._held.shifts is not None
+        running = self._held.running
+        if features.backend not in running:
+            running[features.backend] = features.backend.running_sums(self._kind)
+        self._changed()
+        running[features.backend].add(
             features,
-            shift=shift,
-            plain=self.products,
-            unit="raw" if has_unit_gram else None,
-            onto=self._state["gram"] if self.products else None,
-            unit_onto=self._state["unit_gram"] if has_unit_gram else None,
-            targets=targets,
-            target_shift=None if targets is None else target_shift,
-            target_moments=targets is not None,
-            precision=self.precision,
-        )
-        single = not sums.double_precision
-        counts = counted(
+            targets,
+            self._held.shifts,
             skipped=chunk.skipped,
-            rows=sums.rows,
-            zero=sums.zero_rows,
-            blocks=-(-sums.rows // block_rows()),
-            parts=1,
-            single=sums.rows if single else 0,
-            tiny=_tiny_rows(sums.energy, features, shift) if self.products else 0,
-            tiny_targets=0 if targets is None else _tiny_rows(sums.target_energy, targets, target_shift),
-            **{features.dtype: sums.rows},
+            skips_nonfinite=self.skips_on_device,
         )
-        magnitudes = magnitudes_of("single" if single else "double", sums.energy, sums.target_energy)
-        self._add(counts, magnitudes, sums)
-
-    skips_on_device = False  # whether rows on devices that are not finite are left out, and no error
+        self._changed()
 
     def _check_widths(self, features: Rows, targets: Rows | None) -> None:
         n_targets = 0 if targets is None else targets.columns
@@ -251,19 +228,6 @@ class ShiftedSums(Sums):
                 f"these statistics are of {self.d} and {self.n_targets}"
             )
             raise ValueError(msg)
-
-    def _add(self, counts: FloatArray, magnitudes: FloatArray, sums: GramSums) -> None:
-        state = self._state
-        new = {"counts": counts, "magnitudes": magnitudes, "column_sums": sums.column_sums}
-        if sums.target_gram is not None and sums.target_sums is not None:
-            new |= {"cross": sums.cross, "target_gram": sums.target_gram, "target_sums": sums.target_sums}
-        new = {name: np.add(part, state[name], out=part) for name, part in new.items()}
-        # The kernel has added them to those of the rows before.
-        if self.products:
-            new["gram"] = sums.gram
-            if self.unit_rows:
-                new["unit_gram"] = sums.unit_gram
-        self._replace(state | new, keeps_parts=True)
 
     # ---- parts of the rows ----
 
@@ -284,7 +248,7 @@ class ShiftedSums(Sums):
             # What was saved before devices added up has no counts of theirs.
             if name in arrays and arrays[name].ndim == 1 and len(arrays[name]) < len(known):
                 arrays[name] = np.pad(arrays[name], (0, len(known) - len(arrays[name])))
-        shapes = {name: array.shape for name, array in self._state.items() if name in ADDITIVE}
+        shapes = {name: array.shape for name, array in zero_sums(self._kind).items()}
         if "shift" in arrays:
             shapes |= {"shift": (self.d,), "target_shift": (self.n_targets,)}
         for name, shape in shapes.items():
@@ -298,7 +262,7 @@ class ShiftedSums(Sums):
         if arrays["counts"][0] and "shift" not in arrays:
             msg = "the saved shift is nothing; finite values are expected where there are rows"
             raise ValueError(msg)
-        self._replace({name: np.array(arrays[name], dtype=np.float64) for name in shapes})
+        self._replace({name: np.array(arrays[name], dtype=np.float64, order="C") for name in shapes})
 
     def save(self, path: str | Path) -> None:
         """Write the statistics to a .npz file, all or nothing; `FeatureStatistics.load` reads it.
@@ -325,7 +289,8 @@ class ShiftedSums(Sums):
         except ValueError as error:  # the others wait
             failure = error
         team.require_success(failure)
-        common = team.first(self._shifts(), self.d + self.n_targets)
+        known = self._host_shifts()
+        common = team.first(np.concatenate([*known.values()]) if known else None, self.d + self.n_targets)
         if common is None:
             return
         state = self._shifted_to(common[: self.d].copy(), common[self.d :].copy())
@@ -351,15 +316,16 @@ class ShiftedSums(Sums):
             if getattr(self, name) != getattr(other, name):
                 msg = f"parts with {name} = {getattr(self, name)} and {getattr(other, name)} do not add up"
                 raise ValueError(msg)
-        settled = other._settled
+        settled, host = other._settled, self._on_host
         if "shift" not in settled:
-            counts = self._state["counts"] + settled["counts"]
-            self._replace(self._state | {"counts": counts}, keeps_parts=True)
+            self._replace_on_host(host | {"counts": host["counts"] + settled["counts"]})
             return
-        mine = settled if self._shifts() is None else self._state
+        mine = self._host_shifts() or settled
         theirs = other._shifted_to(mine["shift"], mine["target_shift"])
-        added = {name: self._state[name] + theirs[name] for name in ADDITIVE}
-        self._replace(theirs | added, keeps_parts=True)
+        added = {name: host[name] + theirs[name] for name in ADDITIVE}
+        if not self.has_shift:
+            self._fix_shifts(Shifts(CPU, theirs["shift"], theirs["target_shift"]))
+        self._replace_on_host(added)
 
     def _shifted_to(self, shift: FloatArray, target_shift: FloatArray) -> dict[str, FloatArray]:
         """The state as if another shift had been subtracted.
@@ -436,33 +402,3 @@ class ShiftedSums(Sums):
             if self._count(tiny) and float(np.trace(self._settled[gram])) < SMALLEST_ENERGY * self.count:
                 msg = f"{name} is so small that squares leave the range of float64; multiply it by a constant first"
                 raise ValueError(msg)
-
-
-def _tiny_rows(energy: float, rows: Rows, shift: FloatArray) -> int:
-    """Refuse rows whose squares are no float64 numbers; how many there are whose squares vanish."""
-    energy /= rows.count
-    if not energy < LARGEST_ENERGY:
-        msg = f"{rows.name} is so large that squares leave the range of float64; divide it by a constant first"
-        raise ValueError(msg)
-    vanishes = energy < SMALLEST_ENERGY and np.any(rows.part(0, SHIFT_ROWS).to_float64() != shift)
-    return rows.count if vanishes else 0
-
-
-def _first_mean(rows: Rows) -> FloatArray:
-    """Mean of the first rows, of those that are finite."""
-    if isinstance(rows, DeviceRows):
-        return rows.device.fetch(first_mean(rows, SHIFT_ROWS))
-    first: FloatArray = rows.part(0, SHIFT_ROWS).to_float64()
-    is_finite = np.isfinite(first).all(axis=1)
-    if not is_finite.all():
-        first = first[is_finite]
-    if len(first) == 0:
-        return np.zeros(rows.columns)
-    # Taken from the first row on, so that rows that are all equal have exactly zero variance.
-    start = first[0].copy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        first -= start
-        mean: FloatArray = start + first.mean(axis=0)
-    if not np.isfinite(mean).all():
-        return np.zeros(rows.columns)
-    return mean

@@ -7,9 +7,10 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
+from nrc_fast.kernels.calls import beside
 from nrc_fast.kernels.held import HeldRows
-from nrc_fast.kernels.placement import beside, rows_in_place
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.interface import Rows
+from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.sources.source import Chunk, Source
 from nrc_fast.sources.table import ITEM_SIZES
 
@@ -57,7 +58,7 @@ class BatchSource(Source):
         features, targets = self._pair(first, 0)
         self.d = features.columns
         self.dtype = features.dtype
-        self.place = features.place
+        self.backend = features.backend
         self.n_targets = 0 if targets is None else targets.columns
         self._target_dtype = "float64" if targets is None else targets.dtype
         self.count = None
@@ -130,8 +131,9 @@ class BatchSource(Source):
                 f"{self._target_dtype}"
             )
             raise ValueError(msg)
-        if features.place != self.place:
-            msg = f"batch {number} lies on {features.place} and the first on {self.place}; put all in one place"
+        if features.backend != self.backend:
+            places = f"{features.backend.place_name} and the first on {self.backend.place_name}"
+            msg = f"batch {number} lies on {places}; put all in one place"
             raise ValueError(msg)
         if targets is not None and targets.count != features.count:
             msg = f"batch {number} has {features.count} rows of features and {targets.count} of targets"

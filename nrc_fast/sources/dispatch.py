@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.batches import BatchSource
 from nrc_fast.sources.opening import open_pair, open_table
 from nrc_fast.sources.source import Source, TableSource
@@ -130,7 +130,7 @@ def as_table(values: Any, role: str) -> Table:
         msg = f"{role} is a dask array; nrc_fast.integrations.dask.measure takes it, block by block"
         raise TypeError(msg)
     rows = values if isinstance(values, Rows) else rows_in_place(values, role, vector_is_column=role == "Y")
-    if rows.is_on_device:
+    if not rows.backend.is_host:
         return DeviceTable(rows)
     is_mapped = isinstance(values, np.memmap) and values.mode in ("r", "r+", "w+")
     return MappedTable(rows) if is_mapped and np.may_share_memory(rows.array, values) else ArrayTable(rows)

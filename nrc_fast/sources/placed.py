@@ -7,32 +7,30 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from nrc_fast.kernels.cuda.copies import Copies
-from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.interface import Backend
 from nrc_fast.sources.source import Chunk, Source
 
 __all__ = ["PlacedSource", "placed_source"]
 
 
-def placed_source(source: Source, device: CudaDevice | None) -> Source:
-    """A source for computing where the user ordered: on a device, or on the CPU where it is None.
+def placed_source(source: Source, backend: Backend) -> Source:
+    """A source for computing where the user ordered.
 
     Raises
     ------
     RuntimeError
         The rows lie on a device already, and on another one.
     """
-    wanted = "the CPU" if device is None else device.name
-    if source.place == wanted:
+    if source.backend == backend:
         return source
-    if device is None or source.place != "the CPU":
-        order = "cpu" if device is None else device.name
+    if backend.is_host or not source.backend.is_host:
+        order = "cpu" if backend.is_host else backend.place_name
         msg = (
-            f"{source.name} lies on {source.place} and device={order!r} was given; tensors are never moved behind your "
-            f"back: leave device=None, or move it (.to({order!r}))"
+            f"{source.name} lies on {source.backend.place_name} and device={order!r} was given; tensors are never "
+            f"moved behind your back: leave device=None, or move it (.to({order!r}))"
         )
         raise RuntimeError(msg)
-    return PlacedSource(source, device)
+    return PlacedSource(source, backend)
 
 
 class PlacedSource(Source):
@@ -41,40 +39,40 @@ class PlacedSource(Source):
     Parameters
     ----------
     source : Source
-    device : CudaDevice
+    backend : Backend
+        Of the device.
     """
 
-    def __init__(self, source: Source, device: CudaDevice) -> None:
+    def __init__(self, source: Source, backend: Backend) -> None:
         self.source = source
-        self.device = device
-        self.place = device.name
+        self.backend = backend
         self.name, self.d, self.n_targets = source.name, source.d, source.n_targets
         self.dtype, self.count, self.rereadable = source.dtype, source.count, source.rereadable
         self.chunk_bytes = source.chunk_bytes
 
     @property
     def target_row_bytes(self) -> int:
-        """That of the source."""
+        """Bytes of a row of targets; 0 without them."""
         return self.source.target_row_bytes
 
     @property
     def chunk_bytes_per_row(self) -> int:
-        """That of the source, and of pinned memory."""
+        """Memory of the host that a row of a chunk takes: where it is read, and in a pinned buffer."""
         return self.source.chunk_bytes_per_row + self.row_bytes + self.target_row_bytes
 
     @property
     def held_bytes(self) -> int:
-        """That of the source."""
+        """Memory that reading takes beside the chunks."""
         return self.source.held_bytes
 
     @property
     def reads_ahead(self) -> bool:
-        """Always: that is what buffers are for."""
+        """Always true: chunks are read and copied while those before are computed with."""
         return True
 
     def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
         """Chunks of the source, on their way to the device."""
-        with closing(Copies(self.device)) as copies:
+        with closing(self.backend.copies()) as copies:
             for chunk in self.source.chunks(rows, first):
                 features = copies.start(chunk.features)
                 targets = None if chunk.targets is None else copies.start(chunk.targets)
@@ -84,8 +82,8 @@ class PlacedSource(Source):
 
     def share(self, rank: int, size: int) -> Source:
         """Part `rank` of `size` of the source, on the same device."""
-        return PlacedSource(self.source.share(rank, size), self.device)
+        return PlacedSource(self.source.share(rank, size), self.backend)
 
     def fingerprint(self) -> list[Any]:
-        """That of the source."""
+        """What tells the source from another one; where it is computed with does not matter."""
         return self.source.fingerprint()

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.cpu.backend import CPU
+from nrc_fast.kernels.interface import Backend, Rows
 from nrc_fast.sources.table import ITEM_SIZES, Table
 
 __all__ = ["Chunk", "Source", "TableSource"]
@@ -84,7 +85,7 @@ class Source(ABC):
     rereadable: bool
 
     chunk_bytes: int | None = None  # of features, that should be read at a time
-    place = "the CPU"  # where chunks lie
+    backend: Backend = CPU  # in whose memory chunks lie
 
     @property
     def row_bytes(self) -> int:
@@ -174,7 +175,7 @@ class TableSource(Source):
         self.d = features.columns
         self.n_targets = 0 if targets is None else targets.columns
         self.dtype = features.dtype
-        self.chunk_bytes, self.place = features.chunk_bytes, features.place
+        self.chunk_bytes, self.backend = features.chunk_bytes, features.backend
         self._first = first
         self._last = features.count if last is None else last
         self.count: int = self._last - self._first

@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from nrc_fast.kernels.arrays import DTYPES
+from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.memory import open_file, release_pages
-from nrc_fast.kernels.rows import DTYPES, FileRows, Rows, UnreadableRowsError
+from nrc_fast.kernels.cpu.rows import FileRows, HostRows
+from nrc_fast.kernels.errors import UnreadableRowsError
+from nrc_fast.kernels.interface import Backend, Rows
 
 __all__ = [
     "ArrayTable",
@@ -57,7 +61,7 @@ class Table(ABC):
     dtype: str
 
     chunk_bytes: int | None = None  # that should be read at a time
-    place = "the CPU"  # where rows lie
+    backend: Backend = CPU  # in whose memory rows lie
 
     @property
     def row_bytes(self) -> int:
@@ -99,7 +103,7 @@ class Table(ABC):
         """
         loaded = np.empty((last - first, self.columns), storage_dtype(self.dtype))
         self.copy_to(loaded, first, last)
-        return Rows(self.name, loaded, self.dtype)
+        return HostRows(self.name, loaded, self.dtype)
 
     def copy_to(self, target: np.ndarray[Any, Any], first: int, last: int) -> None:
         """Copy rows `first` to `last` into an array.
@@ -169,7 +173,7 @@ class DeviceTable(ArrayTable):
 
     def __init__(self, rows: Rows) -> None:
         super().__init__(rows)
-        self.place = rows.place
+        self.backend = rows.backend
 
     def load(self, first: int, last: int) -> Rows:
         """Rows `first` to `last` in place."""
@@ -342,7 +346,7 @@ class ShardedTable(Table):
         for index, start, stop in spans:
             self.shards[index].copy_to(joined[at : at + stop - start], start, stop)
             at += stop - start
-        return Rows(self.name, joined, self.dtype)
+        return HostRows(self.name, joined, self.dtype)
 
     def release(self, first: int, last: int) -> None:
         """Pass it on to the shards."""

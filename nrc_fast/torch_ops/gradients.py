@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nrc_fast.base.libraries import require_library
+from nrc_fast.kernels.devices import is_on_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +112,7 @@ def _blocks(features: Tensor, shift: Tensor | None) -> Iterator[tuple[slice, Ten
     It is changed in place: a small batch would else spend its time on the pages of new tensors.
     """
     count, d = features.shape
-    step = max((DEVICE_BLOCK_VALUES if features.is_cuda else BLOCK_VALUES) // d, 1)
+    step = max((DEVICE_BLOCK_VALUES if is_on_device(features) else BLOCK_VALUES) // d, 1)
     for first in range(0, count, step):
         part = slice(first, first + step)
         rows = features[part].to(torch.float64, copy=True)

@@ -14,14 +14,11 @@ import numpy as np
 from nrc_fast.base.libraries import require_library
 from nrc_fast.base.linalg import FloatArray, row_space, row_space_and_inverse
 from nrc_fast.base.options import require_precision
-from nrc_fast.kernels import calls
-from nrc_fast.kernels.cuda.launches import launch_gram_with_totals, launch_residual
-from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.devices import is_on_device, tensor_device
-from nrc_fast.kernels.inputs import as_matrix, as_rows
+from nrc_fast.kernels.arrays import PlacedArray
+from nrc_fast.kernels.devices import is_on_device
+from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import Rows
 from nrc_fast.measurement import components
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.runs import gather
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 
 torch = require_library("torch", "torch")
 
-__all__ = ["gram_on_device", "residuals_on_device"]
+__all__: list[str] = []  # they are called as torch.ops.nrc_fast
 
 # Mean squares of rows between which neither they nor their residuals leave the range of float64.
 SMALLEST_ENERGY = 2.0**-900
@@ -73,12 +70,22 @@ def _require_components(features: Tensor, n: int) -> None:
         raise ValueError(msg)
 
 
-def _vector(shift: Tensor | None) -> FloatArray | None:
-    return None if shift is None else as_matrix(shift, "shift", vector_is_column=True)[0][:, 0]
+def _placed_shift(rows: Rows, shift: Tensor | None) -> PlacedArray | None:
+    """The shift in float64, beside the rows."""
+    if shift is None:
+        return None
+    if rows.backend.is_host:
+        return as_matrix(shift, "shift", vector_is_column=True)[0][:, 0]
+    if not is_on_device(shift):
+        place = rows.backend.place_name
+        msg = f"shift lies on the CPU and features on {place}; put both in one place (.to({place!r}))"
+        raise RuntimeError(msg)
+    return shift.detach().double().contiguous()
 
 
-def _tensor(array: FloatArray, like: Tensor) -> Tensor:
-    tensor: Tensor = tensor_device(like).place(array) if is_on_device(like) else torch.from_numpy(array)
+def _tensor(array: PlacedArray) -> Tensor:
+    """An array of either memory as a tensor, without a copy."""
+    tensor: Tensor = torch.as_tensor(array)
     return tensor
 
 
@@ -96,12 +103,10 @@ def _gram(
     _require_shapes(features, shift)
     _require_no_tangents(features, shift)
     require_precision(precision)
-    rows, unit = rows_in_place(features, "features"), "shifted" if unit_rows else None
-    if isinstance(rows, DeviceRows):
-        return gram_on_device(rows, shift, unit_rows=unit_rows, precision=precision)
-    sums = calls.gram(rows, shift=_vector(shift), plain=not unit_rows, unit=unit, precision=precision)
-    lower = sums.unit_gram if unit_rows else sums.gram
-    return _tensor(lower + np.tril(lower, -1).T, features), _tensor(sums.column_sums, features)
+    rows = rows_in_place(features, "features")
+    found = rows.backend.placed_gram(rows, _placed_shift(rows, shift), unit_rows=unit_rows, precision=precision)
+    lower, column_sums = map(_tensor, found)
+    return lower + lower.tril(-1).mT, column_sums
 
 
 def _gram_fake(
@@ -133,34 +138,34 @@ def _residual(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, r
     _require_rows_rule(rows)
     vectors = row_space(as_matrix(basis, "basis")[0]).basis
     matrix = rows_in_place(features, "features")
-    if isinstance(matrix, DeviceRows):
-        return residuals_on_device(matrix, vectors, shift, unit_rows=rows == "unit")
-    offset = _vector(shift)
-    residuals, energies = _row_sums(matrix, Basis(vectors, offset, per_row=True))
+    offset = _placed_shift(matrix, shift)
+    residuals, energies = _row_sums(matrix, vectors, offset)
     if rows == "raw":
-        return _tensor(residuals, features)
+        return residuals
     in_range = (energies > SMALLEST_ENERGY) & (energies < LARGEST_ENERGY)
-    shares = np.divide(residuals, energies, out=np.zeros_like(energies), where=in_range)
-    if not in_range.all():
-        shares[~in_range] = _extreme_shares(matrix.take(~in_range), vectors, offset)
-    return _tensor(shares, features)
+    shares: Tensor = residuals / energies
+    if not bool(in_range.all()):
+        extreme = (~in_range).nonzero()[:, 0]
+        shares[extreme] = _extreme_shares(matrix, features.detach()[extreme].double(), vectors, offset)
+    return shares
 
 
-def _row_sums(rows: Rows, basis: Basis) -> tuple[FloatArray, FloatArray]:
+def _row_sums(rows: Rows, vectors: FloatArray, shift: PlacedArray | None) -> tuple[Tensor, Tensor]:
     """Squared residual and energy of each row."""
-    (sums,) = calls.residual(rows, [basis], double_precision=True)
-    assert sums.row_residuals is not None
-    assert sums.row_energies is not None
-    return sums.row_residuals, sums.row_energies
+    residuals, energies = map(_tensor, rows.backend.placed_residuals(rows, vectors, shift))
+    return residuals, energies
 
 
-def _extreme_shares(rows: Rows, vectors: FloatArray, shift: FloatArray | None) -> FloatArray:
-    """Residuals of unit rows whose squares over- or underflow; 0 for zero rows."""
-    shifted = rows.to_float64() if shift is None else rows.to_float64() - shift
-    peaks = np.abs(shifted).max(axis=1, keepdims=True)
-    scaled = shifted / np.where(peaks > 0.0, peaks, 1.0)
-    residuals, energies = _row_sums(as_rows(scaled, "features"), Basis(vectors, per_row=True))
-    return residuals / np.where(energies > 0.0, energies, 1.0)
+def _extreme_shares(rows: Rows, values: Tensor, vectors: FloatArray, shift: PlacedArray | None) -> Tensor:
+    """Residuals of unit rows whose squares over- or underflow, of these values of some rows; 0 for zero rows."""
+    if shift is not None:
+        values = values - _tensor(shift)
+    peaks = values.abs().amax(dim=1, keepdim=True)
+    scaled = values / torch.where(peaks == 0.0, 1.0, peaks)
+    placed = scaled.numpy() if rows.backend.is_host else scaled
+    residuals, energies = _row_sums(rows.holding(placed, "float64"), vectors, None)
+    shares: Tensor = residuals / torch.where(energies == 0.0, 1.0, energies)
+    return shares
 
 
 def _residual_fake(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, rows: str = "unit") -> Tensor:
@@ -172,7 +177,8 @@ def _residual_fake(features: Tensor, basis: Tensor, shift: Tensor | None = None,
 def _residual_backward(
     grad: Tensor, features: Tensor, basis: Tensor, shift: Tensor | None, rows: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    space, inverse = (_tensor(part, features) for part in row_space_and_inverse(as_matrix(basis, "basis")[0]))
+    place = rows_in_place(features, "features").backend.place
+    space, inverse = (_tensor(place(part)) for part in row_space_and_inverse(as_matrix(basis, "basis")[0]))
     gradients = residual_gradients(grad, features, space, inverse, shift, unit_rows=rows == "unit")
     return gradients[0], gradients[1].to(basis.dtype), gradients[2]
 
@@ -191,7 +197,7 @@ def _principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tens
     found = components.principal_basis(reading, gather(reading), n, centered=centered).vectors
     basis = np.zeros((n, features.shape[1]))
     basis[: len(found)] = found
-    return _tensor(basis, features)
+    return _tensor(reading.source.backend.place(basis))
 
 
 def _principal_basis_fake(features: Tensor, n: int, *, centered: bool = True) -> Tensor:
@@ -284,56 +290,3 @@ _register(
     "principal_basis(Tensor features, int n, *, bool centered=True) -> Tensor",
     *(_principal_basis, _principal_basis_fake, _refuse_gradient_of_components),
 )
-
-
-def _shift_on_device(rows: DeviceRows, shift: Tensor | None) -> Any:
-    if shift is None:
-        return None
-    if not shift.is_cuda:
-        msg = f"shift lies on the CPU and features on {rows.place}; put both in one place (.to({rows.place!r}))"
-        raise RuntimeError(msg)
-    return shift.detach().double().contiguous()
-
-
-def gram_on_device(rows: DeviceRows, shift: Tensor | None, *, unit_rows: bool, precision: str) -> tuple[Tensor, Tensor]:
-    """Gram matrix, symmetric, and column sums; nothing waits. NaN where a row is not finite or too large."""
-    d = rows.columns
-    size = (d, d)
-    shapes: dict[str, tuple[int, ...]] = {"column_sums": (d,), "unit_gram" if unit_rows else "gram": size}
-    sums, refused = launch_gram_with_totals(
-        rows, shapes, shift=_shift_on_device(rows, shift), unit="shifted" if unit_rows else None, precision=precision
-    )
-    column_sums, gram = (torch.where(refused == 0, sums[name], torch.nan) for name in shapes)
-    return gram + gram.tril(-1).mT, column_sums
-
-
-def residuals_on_device(rows: DeviceRows, vectors: FloatArray, shift: Tensor | None, *, unit_rows: bool) -> Tensor:
-    """Squared residuals of rows, or of unit rows, on orthonormal vectors; NaN for a row that is not finite."""
-    offset = _shift_on_device(rows, shift)
-    residuals, energies = _row_sums_on_device(rows, vectors, offset)
-    if not unit_rows:
-        return residuals
-    in_range = (energies > SMALLEST_ENERGY) & (energies < LARGEST_ENERGY)
-    shares: Tensor = residuals / energies
-    if not bool(in_range.all()):
-        extreme = (~in_range).nonzero()[:, 0]
-        shares[extreme] = _extreme_shares_on_device(rows, extreme, vectors, offset)
-    return shares
-
-
-def _row_sums_on_device(rows: DeviceRows, vectors: FloatArray, shift: Any) -> tuple[Tensor, Tensor]:
-    placed = rows.device.place(np.ascontiguousarray(vectors))
-    results = launch_residual(rows, placed, shift, per_row=True, double_precision=True)
-    return results.tensor("residuals"), results.tensor("energies")
-
-
-def _extreme_shares_on_device(rows: DeviceRows, chosen: Any, vectors: FloatArray, shift: Any) -> Tensor:
-    """Residuals of unit rows whose squares over- or underflow; 0 for zero rows."""
-    values = rows.tensor[chosen].double()
-    values = values if shift is None else values - shift
-    peaks = values.abs().amax(dim=1, keepdim=True)
-    scaled = values / torch.where(peaks == 0.0, 1.0, peaks)
-    part = DeviceRows(rows.name, scaled.contiguous(), "float64", rows.device)
-    residuals, energies = _row_sums_on_device(part, vectors, None)
-    shares: Tensor = residuals / torch.where(energies == 0.0, 1.0, energies)
-    return shares

@@ -7,7 +7,7 @@ from typing import Any
 
 from nrc_fast.kernels.held import HeldRows
 from nrc_fast.kernels.inputs import plain_kind
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 
 __all__ = ["GATHERED_BYTES", "GatheredRows", "kind_of_batch"]
@@ -116,7 +116,7 @@ class GatheredRows:
             statistics.nonfinite == "skip"
             and features.columns == statistics.d
             and statistics.n_targets == (0 if targets is None else targets.columns)
-            and all(rows.count == features.count and not rows.is_on_device and not rows.is_double for rows in parts)
+            and all(rows.count == features.count and rows.backend.is_host and not rows.is_double for rows in parts)
             and 2 * features.count <= _room_of(features)
         )
 
@@ -140,8 +140,8 @@ def _fits(held: HeldRows, features: Rows, targets: Rows | None) -> bool:
 
 
 def _is_like(rows: Rows, held: Rows) -> bool:
-    return rows.dtype == held.dtype and rows.columns == held.columns and not rows.is_on_device
+    return rows.dtype == held.dtype and rows.columns == held.columns and rows.backend.is_host
 
 
 def _room_of(features: Rows) -> int:
-    return GATHERED_BYTES // (features.columns * features.array.itemsize)
+    return GATHERED_BYTES // int(features.columns * features.array.itemsize)

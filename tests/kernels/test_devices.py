@@ -10,6 +10,7 @@ import torch
 from support import cuda_core
 
 from nrc_fast.kernels import devices
+from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cuda import cards
 from nrc_fast.kernels.cuda import device as cuda_device
 from nrc_fast.kernels.inputs import as_matrix
@@ -25,28 +26,28 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_names_of_devices() -> None:
     for device in (None, "cpu", torch.device("cpu")):
-        assert devices.device_of(device) is None
+        assert devices.backend_of(device) is CPU
     for device in ("cuda:1234", "cuda:x", "mps", torch.device("meta")):
         with pytest.raises(RuntimeError, match=f"device '{device}' cannot be used"):
-            devices.device_of(device)
+            devices.backend_of(device)
 
 
 def test_torch_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_device, "require_cuda_device", lambda index: None)  # noqa: ARG005
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="sees no CUDA device"):
-        devices.device_of("cuda")
+        devices.backend_of("cuda")
     monkeypatch.setattr(cards, "cuda_core", lambda: None)
     monkeypatch.setattr(cuda_device, "require_cuda_device", cards.require_cuda_device)
     with pytest.raises(RuntimeError, match="no CUDA kernels"):
-        devices.device_of(torch.device("cuda", 0))
+        devices.backend_of(torch.device("cuda", 0))
 
 
 def test_values_are_brought_and_placed_where_they_are_asked_for(emulated: Any) -> None:
     values = np.arange(6.0).reshape(2, 3) / 7.0
     there = emulated.place(values)
     assert devices.is_on_device(there)
-    assert devices.device_of(None, values, there) is emulated
+    assert devices.backend_of(None, values, there).device is emulated
     back = devices.on_host(there)
     assert not devices.is_on_device(back)
     np.testing.assert_array_equal(back.numpy(), values)

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nrc_fast.kernels.calls import gram
+from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.results import GramSums, NonFiniteRowsError
+from nrc_fast.kernels.results import GramSums
 
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16", "ml_dtypes.bfloat16"]
 KINDS = DTYPES[:4]  # each kind of number once

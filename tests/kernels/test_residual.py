@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nrc_fast.kernels.calls import gram_product, prediction_error, residual
+from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.results import Basis, NonFiniteRowsError, ResidualSums
+from nrc_fast.kernels.results import Basis, ResidualSums
 
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16", "ml_dtypes.bfloat16"]
 KINDS = DTYPES[:4]  # each kind of number once

@@ -17,10 +17,11 @@ from nrc_fast.base.linalg import eigh_descending
 from nrc_fast.kernels import calls as kernels_calls
 from nrc_fast.kernels.cuda import spectrum
 from nrc_fast.kernels.cuda.device import CudaDevice
-from nrc_fast.kernels.devices import tensor_device
+from nrc_fast.kernels.devices import tensor_backend
+from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.kernels.results import Basis, NonFiniteRowsError
+from nrc_fast.kernels.results import Basis
 from nrc_fast.testing import reference_nrc1, reference_nrc2
 
 EPSILON = 2.0**-52
@@ -37,7 +38,7 @@ def on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
 def fetches(on: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the elements of every copy from the device to the host."""
     found: list[int] = []
-    kinds = {CudaDevice, type(tensor_device(on(np.zeros((1, 1)))))}
+    kinds = {CudaDevice, type(tensor_backend(on(np.zeros((1, 1)))).device)}
     # All of them before any is replaced: one inherits from the other.
     for kind, fetch in [(kind, kind.fetch) for kind in kinds]:
 
@@ -260,7 +261,7 @@ def test_looking_changes_no_bits(on: Any) -> None:
 
 def test_a_first_batch_inside_a_capture_is_refused(on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     H, _ = draw(10)
-    device = tensor_device(on(H))
+    device = tensor_backend(on(H)).device
     begun = nrc.FeatureStatistics(7).update(on(H))
     monkeypatch.setattr(type(device), "is_capturing", lambda self: True)  # noqa: ARG005
     begun.update(on(H))
@@ -333,7 +334,7 @@ def test_a_row_that_is_not_finite_is_named_as_on_the_cpu(on: Any) -> None:
 def test_large_matrices_are_decomposed_on_the_device(on: Any, centered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     H, _ = draw(16)
     monkeypatch.setattr(spectrum, "LEAST_SIZE", 7)
-    monkeypatch.setattr("nrc_fast.passes.moments.eigh_descending", lambda _: pytest.fail("the host decomposes"))
+    monkeypatch.setattr("nrc_fast.kernels.cuda.spectrum.eigh_descending", lambda _: pytest.fail("the host decomposes"))
     values, vectors = nrc.FeatureStatistics(7).update(on(H)).spectrum(centered=centered)
     monkeypatch.undo()
     expected = nrc.FeatureStatistics(7).update(H).spectrum(centered=centered)

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nrc_fast as nrc
+from nrc_fast.kernels.cpu.sums import HostSums
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_rows
 
 pytestmark = pytest.mark.usefixtures("on_every_device")
@@ -218,7 +219,7 @@ def test_an_interrupt_between_two_updates_finds_whole_sums(monkeypatch: pytest.M
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(statistics, "_replace", interrupt)
+    monkeypatch.setattr(HostSums, "_grow", interrupt)
     with pytest.raises(KeyboardInterrupt):
         statistics.update(H[30:], Y[30:])
     assert {name: array.tobytes() for name, array in statistics.arrays().items()} == before

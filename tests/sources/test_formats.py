@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from nrc_fast.kernels import calls as kernels_calls
 from nrc_fast.kernels import inputs
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.results import Basis
-from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.formats import compressed_npz, parquet_files, zarr_arrays
 from nrc_fast.sources.opening import READERS, open_pair, open_table
 from nrc_fast.sources.stored import natural_order

@@ -47,7 +47,7 @@ def test_a_watched_head_reports_and_nothing_waits(on: Any, monkeypatch: pytest.M
             expected.set_targets(Y[part])
             plain(X[part])
     placed, batches = on(model()), [on(X[:30]), on(X[30:])]
-    kind = type(devices.tensor_device(batches[0]))
+    kind = type(devices.tensor_backend(batches[0]).device)
     with monkeypatch.context() as patched, torch.no_grad(), nrc.watch(placed[2]) as features:
         for name in ("fetch", "bring", "wait"):
             patched.setattr(kind, name, lambda *_: pytest.fail("waits for the device"))

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast.kernels.cpu import descent
+from nrc_fast.kernels.cpu.backend import CPU
+from nrc_fast.kernels.descent import RunningDescent
+from nrc_fast.kernels.interface import DescentState
 from nrc_fast.ufm import descend, minimum
 from nrc_fast.ufm.descent.stability import _blocks, stable_factor
 from nrc_fast.ufm.descent.trajectory import METRICS
@@ -159,7 +161,7 @@ def test_what_decays_never_becomes_subnormal(isa: str) -> None:
     del isa
     Y = start_of(40, 2, 4)[0]
     found = descend(Y, d=8, steps=8000, lambda_W=0.1, lambda_H=0.1, lr=0.2, lr_H=8.0, dtype="float32", record=())
-    decayed = np.abs(found._problems.state.transforms[:, :, :8])
+    decayed = np.abs(found._problems.descent.state.transforms[:, :, :8])
     assert decayed.max() < 1e-35
     if platform.machine() in ("x86_64", "AMD64"):
         assert np.all((decayed == 0.0) | (decayed >= np.finfo(np.float32).tiny))
@@ -574,11 +576,11 @@ def test_inputs_are_left_alone() -> None:
 
 
 def test_the_door_to_the_kernel_checks_its_arrays() -> None:
-    state = descent.DescentState(
+    state = DescentState(
         *(np.zeros((2, 3, 8)), np.zeros((2, 3, 1)), np.zeros((2, 1)), np.zeros((1, 5, 8))),
         *(np.zeros(2, dtype=np.int64), np.zeros((2, 7))),
     )
-    descent.take_steps(state, np.array([1, 1]))
+    RunningDescent(state, CPU).take_steps(np.array([1, 1]))
     for name, wrong in (
         ("weights", np.zeros((2, 3, 2))),
         ("biases", np.zeros((2, 1), dtype=np.float32)),
@@ -589,8 +591,11 @@ def test_the_door_to_the_kernel_checks_its_arrays() -> None:
         right = getattr(state, name)
         setattr(state, name, wrong)
         with pytest.raises(ValueError, match="do not fit together"):
-            descent.take_steps(state, np.array([1, 1]))
+            RunningDescent(state, CPU)
         setattr(state, name, right)
+    for steps in (np.array([1]), np.array([1.0, 1.0])):
+        with pytest.raises(ValueError, match=r"\(2,\) of int64 is expected"):
+            RunningDescent(state, CPU).take_steps(steps)
     state.rates[:, 6] = 0.5
     with pytest.raises(ValueError, match="needs velocities"):
-        descent.take_steps(state, np.array([1, 1]))
+        RunningDescent(state, CPU).take_steps(np.array([1, 1]))

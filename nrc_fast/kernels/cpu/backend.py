@@ -1,21 +1,291 @@
-"""The passes over rows in the memory of the host."""
+"""The backend of the host: passes over rows in its memory, by the compiled kernels of the CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import nrc_fast.kernels._cpu as _cpu
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.linalg import FloatArray, eigh_descending
+from nrc_fast.kernels import calls
+from nrc_fast.kernels.arrays import IntArray
+from nrc_fast.kernels.counts import SumsKind
+from nrc_fast.kernels.cpu import classes, descent, sums
+from nrc_fast.kernels.cpu.machine import current_isa, thread_count
 from nrc_fast.kernels.cpu.memory import address_of, kept_empty, kept_zeros
-from nrc_fast.kernels.results import Basis, GramSums, NonFiniteRowsError, ResidualSums
-from nrc_fast.kernels.rows import Rows, unreadable
+from nrc_fast.kernels.errors import NonFiniteRowsError, unreadable
+from nrc_fast.kernels.interface import DescentState, GramRequest, Rows
+from nrc_fast.kernels.results import Basis, GramSums, ResidualSums
 
-__all__ = ["gram", "gram_product", "prediction_error", "require_good", "residual"]
+__all__ = ["CPU", "HostBackend"]
 
 
-def require_good(counts: _cpu.RowCounts, rows: Rows) -> None:
+class HostBackend:
+    """The `Backend` of the host, of which there is one: `CPU`."""
+
+    is_host = True
+    place_name = "the CPU"
+    library: ModuleType = np
+
+    def __reduce__(self) -> str:
+        return "CPU"  # copied and pickled it is the same
+
+    def __repr__(self) -> str:
+        return "CPU"
+
+    @property
+    def name(self) -> str:
+        """With the instruction set and threads that the kernels use now."""
+        return f"cpu ({current_isa()}, {thread_count()} threads)"
+
+    # ---- passes ----
+
+    def gram(self, features: Rows, request: GramRequest) -> GramSums:
+        """The sums that are asked for, in the precision that is named.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A row of the features or targets is not finite.
+        """
+        d, double_precision = features.columns, features.is_double or request.precision == "highest"
+        targets = request.targets
+        gram = kept_empty(d, d) if request.plain else kept_zeros(0, 0)
+        unit_gram = kept_empty(d, d) if request.unit else kept_zeros(0, 0)
+        column_sums = kept_zeros(d)
+        n = 0 if targets is None else targets.columns
+        cross = kept_zeros(n, d)
+        target_gram, target_sums = (kept_empty(n, n), kept_zeros(n)) if request.target_moments else (None, None)
+        counts = _cpu.gram(
+            features.matrix,
+            gram=address_of(gram),
+            gram_onto=address_of(request.onto if request.plain else None),
+            column_sums=address_of(column_sums),
+            unit_gram=address_of(unit_gram),
+            unit_gram_onto=address_of(request.unit_onto if request.unit else None),
+            shift=address_of(request.shift),
+            unit_rows_are_shifted=request.unit == "shifted",
+            targets=None if targets is None else targets.matrix,
+            target_shift=address_of(request.target_shift),
+            cross=address_of(cross),
+            target_gram=address_of(target_gram),
+            target_sums=address_of(target_sums),
+            double_precision=double_precision,
+        )
+        if targets is not None:
+            _require_good(counts.targets, targets)
+        _require_good(counts.features, features)
+        return GramSums(
+            rows=features.count,
+            gram=gram,
+            column_sums=column_sums,
+            unit_gram=unit_gram,
+            cross=cross,
+            zero_rows=counts.features.zero,
+            double_precision=double_precision,
+            energy=counts.energy,
+            has_finite_sums=counts.has_finite_sums,
+            target_gram=target_gram,
+            target_sums=target_sums,
+            target_energy=counts.target_energy,
+        )
+
+    def residual(self, features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
+        """Residuals on each basis: one read for all of them.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A feature is not finite.
+        """
+        results = []
+        jobs = []
+        for basis in bases:  # they stay alive: the kernels hold addresses only
+            k = len(basis.vectors)
+            per_row = [np.zeros(features.count) if basis.per_row else None for _ in range(2)]
+            found = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), *per_row)
+            results.append(found)
+            jobs.append(
+                _cpu.ResidualJob(
+                    address_of(basis.vectors),
+                    k,
+                    address_of(found.raw),
+                    address_of(found.unit),
+                    shift=address_of(basis.shift),
+                    row_residuals=address_of(found.row_residuals),
+                    row_energies=address_of(found.row_energies),
+                )
+            )
+        counts = _cpu.residual(features.matrix, jobs, double_precision)
+        _require_good(counts, features)
+        return results
+
+    def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A feature is not finite.
+        """
+        image = np.zeros((len(vectors), features.columns))
+        column_sums = np.zeros(features.columns)
+        counts = _cpu.gram_product(
+            features.matrix,
+            shift=address_of(shift),
+            vectors=address_of(vectors),
+            count=len(vectors),
+            image=address_of(image),
+            column_sums=address_of(column_sums),
+        )
+        _require_good(counts, features)
+        return image, column_sums
+
+    def prediction_error(self, features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
+        """``sum (W h + b - y)^2`` of each output.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A feature is not finite.
+        """
+        errors = np.zeros(len(bias))
+        counts = _cpu.prediction_error(
+            features.matrix,
+            weights=address_of(weights),
+            bias=address_of(bias),
+            targets=targets.matrix,
+            errors=address_of(errors),
+        )
+        _require_good(counts, features)
+        return errors
+
+    def placed_gram(
+        self, features: Rows, shift: FloatArray | None, *, unit_rows: bool, precision: str
+    ) -> tuple[FloatArray, FloatArray]:
+        """Gram matrix (lower triangle) of the shifted rows or unit rows, and their column sums.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A row is not finite.
+        """
+        unit = "shifted" if unit_rows else None
+        found = calls.gram(features, shift=shift, plain=not unit_rows, unit=unit, precision=precision)
+        return found.unit_gram if unit_rows else found.gram, found.column_sums
+
+    def placed_residuals(
+        self, features: Rows, vectors: FloatArray, shift: FloatArray | None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Squared residual on orthonormal vectors, and square, of each shifted row in float64.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A row is not finite.
+        """
+        (found,) = calls.residual(features, [Basis(vectors, shift, per_row=True)], double_precision=True)
+        assert found.row_residuals is not None
+        assert found.row_energies is not None
+        return found.row_residuals, found.row_energies
+
+    # ---- sums and classes ----
+
+    def running_sums(self, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> sums.HostSums:
+        """Sums that batches are added to at once."""
+        return sums.HostSums(kind, start)
+
+    def rounding_kind(self, rows: Rows, precision: str) -> str:
+        """How products of rows are rounded."""
+        return "double" if rows.is_double or precision == "highest" else "single"
+
+    def first_mean(self, rows: Rows, *, single: bool) -> FloatArray:
+        """Mean of the first rows of those that are finite, rounded to float32 if `single`; zeros where none is."""
+        return sums.first_mean(rows, single=single)
+
+    def class_rows(self, rows: Rows, numbers: IntArray, counts: IntArray) -> classes.HostClassRows:
+        """Finite rows with the number of their class; every class, of so many rows, has some."""
+        return classes.HostClassRows(rows, numbers, counts)
+
+    def largest_scores(
+        self, rows: Rows, mean: FloatArray, heads: Sequence[FloatArray], offsets: Sequence[FloatArray]
+    ) -> list[IntArray]:
+        """For each head (K, d), the number of the largest of ``(h - mean) W^T + b`` for every row."""
+        return classes.largest_scores(rows, mean, heads, offsets)
+
+    # ---- memory and small matrices ----
+
+    def place(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array itself."""
+        return array
+
+    def fetch(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The array itself."""
+        return array
+
+    def as_float64(self, array: NDArray[Any]) -> FloatArray:
+        """The array in float64, which is not copied if it is."""
+        return np.asarray(array, dtype=np.float64)
+
+    def copied(self, rows: Rows) -> Rows:
+        """Rows in memory: those of a file are read.
+
+        Raises
+        ------
+        OSError
+            They cannot be read.
+        """
+        return rows.loaded()
+
+    def copies(self) -> HostCopies:
+        """Means to bring rows of the host here: they are here."""
+        return HostCopies()
+
+    def eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues, descending, and eigenvectors (columns) of a symmetric matrix."""
+        return eigh_descending(matrix)
+
+    def singular_values(self, matrices: FloatArray) -> FloatArray:
+        """Singular values, descending, of matrices (..., m, n)."""
+        return np.asarray(np.linalg.svd(matrices, compute_uv=False))
+
+    # ---- descent ----
+
+    @property
+    def problems_at_once(self) -> int:
+        """One on each thread."""
+        return thread_count()
+
+    def take_steps(self, state: DescentState, steps: IntArray) -> None:
+        """Take `steps` (P,) steps of every problem of a state, in place."""
+        descent.take_steps(state, steps)
+
+    def wait(self) -> None:
+        """Nothing is under way."""
+
+
+class HostCopies:
+    """`Copies` on the host, where nothing has to be copied but what is in files."""
+
+    def start(self, rows: Rows) -> Rows:
+        """The rows in memory.
+
+        Raises
+        ------
+        OSError
+            They cannot be read.
+        """
+        return rows.loaded()
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+def _require_good(counts: _cpu.RowCounts, rows: Rows) -> None:
     """Raise for rows that could not be read or are not finite."""
     if counts.first_unread >= 0:
         raise unreadable(rows.name, counts.first_unread, counts.read_error)
@@ -23,122 +293,4 @@ def require_good(counts: _cpu.RowCounts, rows: Rows) -> None:
         raise NonFiniteRowsError(rows.name, counts.nonfinite, counts.first_nonfinite, rows.count)
 
 
-def gram(
-    features: Rows,
-    shift: FloatArray | None,
-    plain: bool,
-    unit: str | None,
-    onto: tuple[FloatArray | None, FloatArray | None],
-    targets: Rows | None,
-    target_shift: FloatArray | None,
-    target_moments: bool,
-    precision: str,
-) -> GramSums:
-    """`calls.gram` of rows on the host, computed once, in the precision that is named.
-
-    Raises
-    ------
-    NonFiniteRowsError
-        A row of the features or targets is not finite.
-    """
-    d, double_precision = features.columns, features.is_double or precision == "highest"
-    plain_gram = kept_empty(d, d) if plain else kept_zeros(0, 0)
-    unit_gram = kept_empty(d, d) if unit else kept_zeros(0, 0)
-    column_sums = kept_zeros(d)
-    n = 0 if targets is None else targets.columns
-    cross = kept_zeros(n, d)
-    target_gram, target_sums = (kept_empty(n, n), kept_zeros(n)) if target_moments else (None, None)
-    counts = _cpu.gram(
-        features.matrix,
-        gram=address_of(plain_gram),
-        gram_onto=address_of(onto[0]),
-        column_sums=address_of(column_sums),
-        unit_gram=address_of(unit_gram),
-        unit_gram_onto=address_of(onto[1]),
-        shift=address_of(shift),
-        unit_rows_are_shifted=unit == "shifted",
-        targets=None if targets is None else targets.matrix,
-        target_shift=address_of(target_shift),
-        cross=address_of(cross),
-        target_gram=address_of(target_gram),
-        target_sums=address_of(target_sums),
-        double_precision=double_precision,
-    )
-    if targets is not None:
-        require_good(counts.targets, targets)
-    require_good(counts.features, features)
-    return GramSums(
-        features.count,
-        plain_gram,
-        column_sums,
-        unit_gram,
-        cross,
-        counts.features.zero,
-        double_precision,
-        counts.energy,
-        counts.has_finite_sums,
-        target_gram,
-        target_sums,
-        counts.target_energy,
-    )
-
-
-def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
-    """`calls.residual` of rows on the host: one read for all bases.
-
-    Raises
-    ------
-    NonFiniteRowsError
-        A feature is not finite.
-    """
-    results = []
-    jobs = []
-    for basis in bases:  # they stay alive: the kernels hold addresses only
-        k, vectors, shift = len(basis.vectors), basis.vectors, basis.shift
-        per_row = [np.zeros(features.count) if basis.per_row else None for _ in range(2)]
-        sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), *per_row)
-        results.append(sums)
-        jobs.append(
-            _cpu.ResidualJob(
-                address_of(vectors),
-                k,
-                address_of(sums.raw),
-                address_of(sums.unit),
-                shift=address_of(shift),
-                row_residuals=address_of(sums.row_residuals),
-                row_energies=address_of(sums.row_energies),
-            )
-        )
-    counts = _cpu.residual(features.matrix, jobs, double_precision)
-    require_good(counts, features)
-    return results
-
-
-def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """`calls.gram_product` of rows on the host."""
-    image = np.zeros((len(vectors), features.columns))
-    column_sums = np.zeros(features.columns)
-    counts = _cpu.gram_product(
-        features.matrix,
-        shift=address_of(shift),
-        vectors=address_of(vectors),
-        count=len(vectors),
-        image=address_of(image),
-        column_sums=address_of(column_sums),
-    )
-    require_good(counts, features)
-    return image, column_sums
-
-
-def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
-    """`calls.prediction_error` of rows on the host."""
-    errors = np.zeros(len(bias))
-    counts = _cpu.prediction_error(
-        features.matrix,
-        weights=address_of(weights),
-        bias=address_of(bias),
-        targets=targets.matrix,
-        errors=address_of(errors),
-    )
-    require_good(counts, features)
-    return errors
+CPU = HostBackend()

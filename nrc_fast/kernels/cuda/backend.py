@@ -1,145 +1,287 @@
-"""The passes over rows on a CUDA device: launched on its current stream, their sums brought to the host in one copy."""
+"""The backend of a CUDA device: passes launched on its current stream, by the compiled kernels for CUDA."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.cuda.launches import DeviceResults, launch_gram, launch_residual, placed_with_address
+from nrc_fast.kernels.arrays import IntArray
+from nrc_fast.kernels.counts import SumsKind
+from nrc_fast.kernels.cuda import classes, descent, sums
+from nrc_fast.kernels.cuda.copies import DeviceCopies
+from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.cuda.launches import (
+    Totals,
+    fetch_counted,
+    gram_results,
+    launch_gram,
+    launch_product,
+    launch_residual,
+    placed_or_none,
+)
 from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.results import Basis, GramSums, NonFiniteRowsError, ResidualSums
+from nrc_fast.kernels.cuda.spectrum import checked_eigh
+from nrc_fast.kernels.interface import DescentState, GramRequest, Rows
+from nrc_fast.kernels.results import Basis, GramSums, ResidualSums
 
-__all__ = ["gram", "gram_product", "prediction_error", "residual"]
-
-
-# ---- the Gram pass ----
-
-
-def gram(
-    features: DeviceRows,
-    shift: FloatArray | None,
-    plain: bool,
-    unit: str | None,
-    targets: DeviceRows | None,
-    target_shift: FloatArray | None,
-    target_moments: bool,
-    precision: str,
-) -> GramSums:
-    """`calls.gram` of rows on a device, computed once, in the precision that is named.
-
-    Raises
-    ------
-    NonFiniteRowsError
-        A row of the features or targets is not finite.
-    """
-    (placed, _), (placed_target, _) = (placed_with_address(features.device, array) for array in (shift, target_shift))
-    results = launch_gram(
-        features,
-        shift=placed,
-        plain=plain,
-        unit=unit,
-        targets=targets,
-        target_shift=placed_target,
-        target_moments=target_moments,
-        precision=precision,
-    )
-    try:
-        arrays, zero = results.fetch(features)
-    except NonFiniteRowsError:
-        if targets is not None:
-            _require_finite(targets)  # which of the two it is
-        raise
-    target_gram, target_sums = arrays["target_gram"], arrays["target_sums"]
-    return GramSums(
-        features.count,
-        arrays["gram"],
-        arrays["column_sums"],
-        arrays["unit_gram"],
-        arrays["cross"],
-        zero,
-        features.is_double or precision == "highest",
-        float(np.trace(arrays["gram"])),
-        bool(np.isfinite(arrays["column_sums"]).all()),
-        target_gram if target_moments else None,
-        target_sums if target_moments else None,
-        float(np.trace(target_gram)),
-    )
+__all__ = ["CudaBackend"]
 
 
-def _require_finite(rows: DeviceRows) -> None:
-    bad = np.flatnonzero(~rows.finite_rows())
-    if len(bad):
-        raise NonFiniteRowsError(rows.name, len(bad), int(bad[0]), rows.count)
+@dataclass(frozen=True)
+class CudaBackend:
+    """The `Backend` of a CUDA device; those of one device are equal."""
 
+    device: CudaDevice
 
-# ---- passes that hold rows against a few vectors ----
+    is_host = False
 
+    @property
+    def place_name(self) -> str:
+        """As torch calls the device."""
+        return self.device.name
 
-def residual(features: DeviceRows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
-    """`calls.residual` of rows on a device: one read for each basis.
+    @property
+    def name(self) -> str:
+        """The device and its card."""
+        return f"{self.device.name} ({self.device.core.device_name(self.device.index)})"
 
-    Raises
-    ------
-    NonFiniteRowsError
-        A feature is not finite.
-    """
-    device = features.device
-    launched = [
-        launch_residual(
-            features,
-            device.place(basis.vectors),
-            placed_with_address(device, basis.shift)[0],
-            per_row=basis.per_row,
-            double_precision=double_precision,
+    @property
+    def library(self) -> Any:
+        """The torch that owns the memory."""
+        return self.device.torch
+
+    # ---- passes ----
+
+    def gram(self, features: Rows, request: GramRequest) -> GramSums:
+        """The sums that are asked for, in the precision that is named, in one copy.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A row of the features or targets is not finite.
+        ValueError
+            Their squares leave the range of float64.
+        """
+        rows, targets = _placed(features), None if request.targets is None else _placed(request.targets)
+        d, n = rows.columns, 0 if targets is None else targets.columns
+        k = n if request.target_moments else 0
+        shapes: dict[str, tuple[int, ...]] = {
+            "column_sums": (d,),
+            "gram": (d, d) if request.plain else (0, 0),
+            "unit_gram": (d, d) if request.unit else (0, 0),
+            "cross": (n, d),
+            "target_gram": (k, k),
+            "target_sums": (k,),
+        }
+        results = gram_results(self.device, shapes)
+        launch_gram(
+            results,
+            rows,
+            shift=placed_or_none(self.device, request.shift),
+            targets=targets,
+            target_shift=placed_or_none(self.device, request.target_shift),
+            unit_rows_are_shifted=request.unit == "shifted",
+            precision=request.precision,
         )
-        for basis in bases
-    ]
-    sums = []
-    for basis, results in zip(bases, launched, strict=True):
-        arrays, _ = results.fetch(features)
-        per_row = (arrays["residuals"], arrays["energies"]) if basis.per_row else (None, None)
-        sums.append(ResidualSums(arrays["raw"], arrays["unit"], *per_row))
-    return sums
+        arrays, counts = results.fetch()
+        totals = Totals.of(counts)
+        if totals.refused:
+            for part in (rows, targets):  # which of the two it is
+                if part is not None:
+                    part.require_finite()
+            raise ValueError(sums.too_large(features.name, self.device.name))
+        return _gram_sums(features, request, arrays, totals.zero)
+
+    def residual(self, features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
+        """Residuals on each basis: one read for each.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A feature is not finite.
+        """
+        rows = _placed(features)
+        launched = [
+            launch_residual(
+                rows,
+                self.device.place(basis.vectors),
+                placed_or_none(self.device, basis.shift),
+                per_row=basis.per_row,
+                double_precision=double_precision,
+            )
+            for basis in bases
+        ]
+        found = []
+        for basis, results in zip(bases, launched, strict=True):
+            arrays = fetch_counted(results, rows)
+            per_row = (arrays["residuals"], arrays["energies"]) if basis.per_row else (None, None)
+            found.append(ResidualSums(arrays["raw"], arrays["unit"], *per_row))
+        return found
+
+    def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A feature is not finite.
+        """
+        rows, d = _placed(features), features.columns
+        shapes: dict[str, tuple[int, ...]] = {"image": (len(vectors), d), "column_sums": (d,)}
+        arrays = fetch_counted(launch_product("gram_product", rows, vectors, shapes, {"shift": shift}), rows)
+        return arrays["image"], arrays["column_sums"]
+
+    def prediction_error(self, features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
+        """``sum (W h + b - y)^2`` of each output.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A feature is not finite.
+        """
+        rows = _placed(features)
+        shapes: dict[str, tuple[int, ...]] = {"errors": (len(bias),)}
+        results = launch_product(
+            "prediction_error", rows, weights, shapes, {"bias": bias}, targets=_placed(targets).matrix
+        )
+        return fetch_counted(results, rows)["errors"]
+
+    def placed_gram(self, features: Rows, shift: Any, *, unit_rows: bool, precision: str) -> tuple[Any, Any]:
+        """Gram matrix (lower triangle) of the shifted rows or unit rows, and their column sums, as tensors.
+
+        Nothing waits; NaN where a row is not finite, or where squares leave the range of float64.
+        """
+        d = features.columns
+        name = "unit_gram" if unit_rows else "gram"
+        results = gram_results(self.device, {"column_sums": (d,), name: (d, d)})
+        launch_gram(results, _placed(features), shift=shift, unit_rows_are_shifted=unit_rows, precision=precision)
+        is_refused = Totals.refused_of(results.counts) != 0
+        gram, column_sums = (
+            self.device.torch.where(is_refused, self.device.torch.nan, results.tensor(each))
+            for each in (name, "column_sums")
+        )
+        return gram, column_sums
+
+    def placed_residuals(self, features: Rows, vectors: FloatArray, shift: Any) -> tuple[Any, Any]:
+        """Squared residual on orthonormal vectors, and square, of each shifted row in float64, as tensors.
+
+        Nothing waits; NaN for a row that is not finite.
+        """
+        placed = self.device.place(vectors)
+        results = launch_residual(_placed(features), placed, shift, per_row=True, double_precision=True)
+        return results.tensor("residuals"), results.tensor("energies")
+
+    # ---- sums and classes ----
+
+    def running_sums(self, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> sums.DeviceSums:
+        """Sums that stay on the device; nothing waits for them."""
+        return sums.DeviceSums(self.device, kind, start)
+
+    def rounding_kind(self, rows: Rows, precision: str) -> str:
+        """How products of rows are rounded."""
+        return sums.rounding_kind(rows.dtype, precision)
+
+    def first_mean(self, rows: Rows, *, single: bool) -> Any:
+        """Mean of the first rows of those that are finite, rounded to float32 if `single`; zeros where none is.
+
+        Raises
+        ------
+        RuntimeError
+            A CUDA graph is being captured.
+        """
+        return sums.first_mean(_placed(rows), single=single)
+
+    def class_rows(self, rows: Rows, numbers: IntArray, counts: IntArray) -> classes.DeviceClassRows:
+        """Finite rows with the number of their class; every class, of so many rows, has some."""
+        return classes.DeviceClassRows(_placed(rows), numbers, counts)
+
+    def largest_scores(
+        self, rows: Rows, mean: FloatArray, heads: Sequence[FloatArray], offsets: Sequence[FloatArray]
+    ) -> list[IntArray]:
+        """For each head (K, d), the number of the largest of ``(h - mean) W^T + b`` for every row, on the host."""
+        return classes.largest_scores(_placed(rows), mean, heads, offsets)
+
+    # ---- memory and small matrices ----
+
+    def place(self, array: NDArray[Any]) -> Any:
+        """A copy of an array as a tensor."""
+        return self.device.place(array)
+
+    def fetch(self, array: Any) -> NDArray[Any]:
+        """A copy of a tensor on the host; waits for what was launched before."""
+        return self.device.fetch(array)
+
+    def as_float64(self, array: Any) -> Any:
+        """The tensor in float64, which is not copied if it is."""
+        return array.double()
+
+    def copied(self, rows: Rows) -> DeviceRows:
+        """A copy of rows of the host.
+
+        Raises
+        ------
+        OSError
+            They cannot be read.
+        """
+        bits, torch = rows.loaded().array, self.device.torch
+        is_bfloat16 = rows.dtype == "bfloat16"
+        placed = self.device.place(bits.view(np.int16) if is_bfloat16 else bits)
+        return DeviceRows(rows.name, placed.view(torch.bfloat16) if is_bfloat16 else placed, rows.dtype, self)
+
+    def copies(self) -> DeviceCopies:
+        """Means to bring rows of the host here, chunk by chunk, through pinned buffers."""
+        return DeviceCopies(self)
+
+    def eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues, descending, and eigenvectors (columns) of a symmetric matrix of the host.
+
+        By the device where that is faster; its result is checked, and where it is wrong the host computes it.
+        """
+        return checked_eigh(matrix, self.device)
+
+    def singular_values(self, matrices: Any) -> FloatArray:
+        """Singular values, descending, of matrices on the device (..., m, n), on the host."""
+        return self.device.fetch(self.device.torch.linalg.svdvals(matrices))
+
+    # ---- descent ----
+
+    @property
+    def problems_at_once(self) -> int:
+        """One on each multiprocessor, at least."""
+        return int(self.device.core.multiprocessors(self.device.index))
+
+    def take_steps(self, state: DescentState, steps: IntArray) -> None:
+        """Launch `steps` (P,) steps of every problem of a state on the device."""
+        descent.take_steps(self.device, state, steps)
+
+    def wait(self) -> None:
+        """Wait for what was launched on the current stream."""
+        self.device.wait()
 
 
-def _product(
-    name: str,
-    features: DeviceRows,
-    vectors: FloatArray,
-    shapes: dict[str, tuple[int, ...]],
-    inputs: dict[str, FloatArray],
-    **matrices: Any,
-) -> dict[str, FloatArray]:
-    device = features.device
-    results = DeviceResults(device, shapes)
-    placed, address = placed_with_address(device, vectors)
-    held = [placed]
-    arguments = dict(matrices)
-    for key, array in inputs.items():
-        tensor, arguments[key] = placed_with_address(device, array)
-        held.append(tensor)
-    if features.count:
-        request = device.core.ProductRequest(features.matrix, address, len(vectors), counts=results.counts_address)
-        outputs = {key: results.address(key) for key in shapes}
-        size = device.core.product_workspace(request, device.index)
-        device.launch(name, request, size, **arguments, **outputs)
-    del held
-    return results.fetch(features)[0]
+def _placed(rows: Rows) -> DeviceRows:
+    assert isinstance(rows, DeviceRows)  # as their backend is this one
+    return rows
 
 
-def gram_product(features: DeviceRows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """`calls.gram_product` of rows on a device."""
-    d = features.columns
-    shapes: dict[str, tuple[int, ...]] = {"image": (len(vectors), d), "column_sums": (d,)}
-    arrays = _product("gram_product", features, vectors, shapes, {"shift": shift})
-    return arrays["image"], arrays["column_sums"]
-
-
-def prediction_error(features: DeviceRows, weights: FloatArray, bias: FloatArray, targets: DeviceRows) -> FloatArray:
-    """`calls.prediction_error` of rows on a device."""
-    shapes: dict[str, tuple[int, ...]] = {"errors": (len(bias),)}
-    arrays = _product("prediction_error", features, weights, shapes, {"bias": bias}, targets=targets.matrix)
-    return arrays["errors"]
+def _gram_sums(features: Rows, request: GramRequest, arrays: dict[str, FloatArray], zero_rows: int) -> GramSums:
+    gram, unit_gram, target_gram = arrays["gram"], arrays["unit_gram"], arrays["target_gram"]
+    return GramSums(
+        rows=features.count,
+        gram=gram if request.onto is None else gram + request.onto,
+        column_sums=arrays["column_sums"],
+        unit_gram=unit_gram if request.unit_onto is None else unit_gram + request.unit_onto,
+        cross=arrays["cross"],
+        zero_rows=zero_rows,
+        double_precision=features.is_double or request.precision == "highest",
+        energy=float(np.trace(gram)),
+        has_finite_sums=bool(np.isfinite(arrays["column_sums"]).all()),
+        target_gram=target_gram if request.target_moments else None,
+        target_sums=arrays["target_sums"] if request.target_moments else None,
+        target_energy=float(np.trace(target_gram)),
+    )

@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.kernels.cuda.device import CudaDevice
-from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.cuda.rows import DeviceBackend, DeviceRows
+from nrc_fast.kernels.interface import Rows
 
-__all__ = ["Copies"]
+__all__ = ["DeviceCopies"]
 
 # Pinned buffers: one that is filled while the other is on its way.
 BUFFERS = 2
 
 
-class Copies:
-    """Copies to a device over a ring of pinned buffers, on a stream of their own."""
+class DeviceCopies:
+    """`Copies` to a device over a ring of pinned buffers, on a stream of their own."""
 
-    def __init__(self, device: CudaDevice) -> None:
-        self.device = device
-        self.stream = device.copy_stream()
+    def __init__(self, backend: DeviceBackend) -> None:
+        self.backend, self.device = backend, backend.device
+        self.stream = self.device.copy_stream()
         # Features and targets take turns.
-        self.slots = [_Slot(device) for _ in range(2 * BUFFERS)]
+        self.slots = [_Slot(self.device) for _ in range(2 * BUFFERS)]
         self.turns = cycle(self.slots)
 
     def start(self, rows: Rows) -> DeviceRows:
@@ -39,7 +39,7 @@ class Copies:
         copy, slot.event = device.copy_from(values, self.stream)
         if rows.dtype == "bfloat16":
             copy = copy.view(torch.bfloat16)
-        return DeviceRows(rows.name, copy, rows.dtype, device, partial(device.use_after, copy, slot.event))
+        return DeviceRows(rows.name, copy, rows.dtype, self.backend, partial(device.use_after, copy, slot.event))
 
     def close(self) -> None:
         """Wait for the copies and give the buffers back."""

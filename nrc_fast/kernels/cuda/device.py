@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ ALIGNMENT = 256  # of a workspace
 
 @dataclass(frozen=True)
 class CudaDevice:
-    """Where kernels run and torch allocates.
+    """Where kernels run and torch allocates; those of one device are equal.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class CudaDevice:
     core: Any
     index: int
     memory: Any
-    stream: Callable[[], Any]
+    stream: Callable[[], Any] = field(compare=False)
 
     @property
     def name(self) -> str:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels.arrays import DTYPES, BoolArray
 from nrc_fast.kernels.cuda.device import CudaDevice
-from nrc_fast.kernels.rows import DTYPES, BoolArray, Rows
+from nrc_fast.kernels.interface import Backend, Rows
 
-__all__ = ["DeviceRows"]
+__all__ = ["DeviceBackend", "DeviceRows"]
 
 # Values that are looked at together, so that masks of single values stay small.
 FINITE_VALUES = 1 << 26
+
+
+class DeviceBackend(Backend, Protocol):
+    """A backend of a CUDA device, as far as its rows know it."""
+
+    @property
+    def device(self) -> CudaDevice:
+        """The device."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +33,20 @@ class DeviceRows(Rows):
 
     Attributes
     ----------
-    device : CudaDevice
     ready : callable, optional
         Makes the current stream wait until the rows are there.
     """
 
+    name: str
     array: Any
-    device: CudaDevice
+    dtype: str
+    backend: DeviceBackend
     ready: Callable[[], None] | None = None
 
-    is_on_device = True
-
     @property
-    def place(self) -> str:
-        """Where the rows lie, in words."""
-        return self.device.name
+    def device(self) -> CudaDevice:
+        """Where the rows lie."""
+        return self.backend.device
 
     @property
     def tensor(self) -> Any:
@@ -53,6 +61,26 @@ class DeviceRows(Rows):
         tensor = self.tensor
         return self.device.core.Matrix(tensor.data_ptr(), *tensor.shape, *tensor.stride(), DTYPES[self.dtype])
 
+    def part(self, first: int, last: int) -> DeviceRows:
+        """Rows `first` to `last`, not copied."""
+        return replace(self, array=self.array[first:last])
+
+    def take(self, mask: BoolArray) -> DeviceRows:
+        """A copy of the rows where `mask` is set."""
+        return self.holding(self.tensor[self.device.place(np.flatnonzero(mask))], self.dtype)
+
+    def holding(self, values: Any, dtype: str) -> DeviceRows:
+        """Other values in the same memory, under the same name."""
+        return DeviceRows(self.name, values, dtype, self.backend)
+
+    def buffer(self, name: str, count: int) -> DeviceRows:
+        """Memory for `count` rows of this kind, beside them."""
+        return DeviceRows(name, self.device.empty((count, self.columns), self.array.dtype), self.dtype, self.backend)
+
+    def loaded(self) -> DeviceRows:
+        """The same rows."""
+        return self
+
     def to_float64(self) -> FloatArray:
         """The rows as a new float64 array on the host."""
         values: FloatArray = self.device.fetch(self.tensor.double())
@@ -64,15 +92,6 @@ class DeviceRows(Rows):
         parts = [torch.isfinite(part).all(dim=1) for part in self.tensor.split(step)]
         return np.concatenate([np.zeros(0, np.bool_), *map(self.device.fetch, parts)])
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether no value is NaN or infinite."""
-        return bool(self.finite_rows().all())
-
-    def take(self, mask: BoolArray) -> DeviceRows:
-        """A copy of the rows where `mask` is set."""
-        return replace(self, array=self.tensor[self.device.place(np.flatnonzero(mask))], ready=None)
-
-    def buffer(self, name: str, count: int) -> DeviceRows:
-        """Memory for `count` rows of this kind, beside them."""
-        return DeviceRows(name, self.device.empty((count, self.columns), self.array.dtype), self.dtype, self.device)
+    def copy_to(self, target: Any) -> None:
+        """Copy the rows into a tensor of their shape and dtype."""
+        target[...] = self.tensor

@@ -6,22 +6,27 @@ import warnings
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, in_descending_order
+from nrc_fast.base.linalg import EPSILON, FloatArray, eigh_descending, in_descending_order
 from nrc_fast.kernels.cuda.device import CudaDevice
 
-__all__ = ["LEAST_SIZE", "spectrum_on_device"]
+__all__ = ["LEAST_SIZE", "checked_eigh"]
 
 # Below, the host is as fast as the copies and the launches.
 LEAST_SIZE = 1024
 
 
-def spectrum_on_device(matrix: FloatArray, device: CudaDevice) -> tuple[FloatArray, FloatArray] | None:
-    """Eigenvalues, descending, and eigenvectors of a symmetric matrix, as `linalg.eigh_descending`.
+def checked_eigh(matrix: FloatArray, device: CudaDevice) -> tuple[FloatArray, FloatArray]:
+    """Eigenvalues, descending, and eigenvectors of a symmetric matrix of the host, as `linalg.eigh_descending`.
 
     Solvers on devices have been seen to fail, or to return something else than eigenvectors without a word: what they
-    give must have a residual and a loss of orthogonality of no more than d roundings. Else there is a warning, and None
-    is returned.
+    give must have a residual and a loss of orthogonality of no more than d roundings. Else there is a warning, and the
+    host computes them, as it does with what is smaller than `LEAST_SIZE`.
     """
+    found = _eigh_on_device(matrix, device) if len(matrix) >= LEAST_SIZE else None
+    return eigh_descending(matrix) if found is None else found
+
+
+def _eigh_on_device(matrix: FloatArray, device: CudaDevice) -> tuple[FloatArray, FloatArray] | None:
     torch, d = device.torch, len(matrix)
     placed = device.place(matrix)
     try:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.cpu.rows import HostRows
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.stored import reading
 from nrc_fast.sources.table import Table, storage_dtype
 
@@ -59,7 +60,7 @@ class BlockTable(Table):
             at = first
             while at < last:
                 at = self._fill(at, last, out[at - first :])
-        return Rows(self.name, out, self.dtype)
+        return HostRows(self.name, out, self.dtype)
 
     def _fill(self, first: int, last: int, out: np.ndarray[Any, Any]) -> int:
         """Give the rows up to some border between blocks or to `last`, and return which."""

@@ -9,7 +9,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.cpu.rows import HostRows
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.stored import reading
 from nrc_fast.sources.table import FileStamp, Table, storage_dtype
 
@@ -70,7 +71,7 @@ class CompressedTable(Table):
                 self._close()
         if not self._stored.isnative:
             out.byteswap(inplace=True)
-        return Rows(self.name, out, self.dtype)
+        return HostRows(self.name, out, self.dtype)
 
     def fingerprint(self) -> list[Any]:
         """Path, size, time and member."""

@@ -13,7 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from nrc_fast.kernels.cpu.memory import ReadableFile, open_file
-from nrc_fast.kernels.rows import Rows, UnreadableRowsError
+from nrc_fast.kernels.cpu.rows import HostRows
+from nrc_fast.kernels.errors import UnreadableRowsError
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.formats.compressed_npz import CompressedTable
 from nrc_fast.sources.stored import StoredMatrix, Wanted, pick, reading
 from nrc_fast.sources.table import RawTable, Table, storage_dtype
@@ -152,7 +154,7 @@ class _CopyingTable(Table):
     def _native(self, array: np.ndarray[Any, Any]) -> Rows:
         if not self._stored.isnative:
             array.byteswap(inplace=True)
-        return Rows(self.name, array, self.dtype)
+        return HostRows(self.name, array, self.dtype)
 
 
 class _SwappedTable(_CopyingTable):
@@ -175,14 +177,14 @@ class _ColumnTable(_CopyingTable):
         self.raw.stamp.check()
         columns = np.empty((self.columns, last - first), storage_dtype(self.dtype))
         if columns.size == 0:
-            return Rows(self.name, columns.T, self.dtype)
+            return HostRows(self.name, columns.T, self.dtype)
         file = open_file(self.raw.path)
         for number, column in enumerate(columns):
             start = number * self.count + first
             done = _read_at(file, column, self.raw.offset + start * column.itemsize)
             if done < column.nbytes:
                 raise _unreadable(self.name, first + done // column.itemsize)
-        return Rows(self.name, self._native(columns).array.T, self.dtype)
+        return HostRows(self.name, self._native(columns).array.T, self.dtype)
 
 
 def _read_at(file: ReadableFile, out: np.ndarray[Any, Any], offset: int) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.cpu.rows import HostRows
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.stored import Wanted, import_library, matching, matrix_shape, natural_order, reading, stored_name
 from nrc_fast.sources.table import FileStamp, Table, storage_dtype
 
@@ -185,7 +186,7 @@ class _ColumnsTable(Table):
                 raise
             if self._at == self.count:
                 self._close()
-        return Rows(self.name, out, self.dtype)
+        return HostRows(self.name, out, self.dtype)
 
     def fingerprint(self) -> list[Any]:
         """Path, size, time and columns."""

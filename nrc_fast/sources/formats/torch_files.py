@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
 from nrc_fast.sources.table import FileStamp, MappedTable, Table
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.cpu.descent import DescentState
-from nrc_fast.kernels.cuda.descent import DeviceDescentState
+from nrc_fast.kernels.descent import RunningDescent
+from nrc_fast.kernels.interface import Backend
 from nrc_fast.ufm.descent.stability import stable_factor
 from nrc_fast.ufm.descent.start import DrawnStart, GivenStart
 from nrc_fast.ufm.descent.trajectory import States, epsilon_of, measure_states, relative_gradient
@@ -42,7 +42,7 @@ class Problems:
     has_bias: bool
     moments: TargetMoments
     starts: list[GivenStart | DrawnStart]
-    state: DescentState | DeviceDescentState
+    descent: RunningDescent
     covariance_index: NDArray[np.int64]  # (P,) of the batch of covariances
     lambda_W: FloatArray
     lambda_H: FloatArray
@@ -54,12 +54,12 @@ class Problems:
     diverged: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        count = len(self.state.rates)
+        count = len(self.descent.rates)
         self.steps = np.zeros(count, dtype=np.int64)
         self.converged = np.zeros(count, dtype=bool)
         self.diverged = np.zeros(count, dtype=bool)
-        self._plain = self.state.place(np.stack([start.plain for start in self.starts]))
-        self._centered = self.state.place(np.stack([start.centered for start in self.starts]))
+        self._plain = self.backend.place(np.stack([start.plain for start in self.starts]))
+        self._centered = self.backend.place(np.stack([start.centered for start in self.starts]))
         second = self.moments.covariance.reshape(-1, self.n, self.n)
         if not self.has_bias:
             means = self.moments.mean.reshape(-1, self.n)
@@ -71,10 +71,15 @@ class Problems:
             heads = np.broadcast_to(self.predicted.weights(), (*self.batch, self.n, self.n))
             self._predicted = np.where(self.has_minimum[:, None, None], heads.reshape(-1, self.n, self.n), np.nan)
 
+    @property
+    def backend(self) -> Backend:
+        """Where the states are."""
+        return self.descent.backend
+
     def states(self, chosen: Any) -> States:
         """The states of some problems, in float64."""
-        index = self.state.place(self.state.moment_index[chosen])
-        transforms, weights, biases = self.state.part(chosen)
+        index = self.backend.place(self.descent.moment_index[chosen])
+        transforms, weights, biases = self.descent.part(chosen)
         return States(
             transforms,
             weights,
@@ -86,7 +91,7 @@ class Problems:
             self._predicted[chosen],
             epsilon_of(self.dtype),
             self.has_bias,
-            self.state.place,
+            self.backend,
         )
 
     def in_groups(self, chosen: Any) -> list[Any]:
@@ -121,21 +126,21 @@ def run(
 def _advance(problems: Problems, steps: int, report: Callable[[int], None]) -> None:
     """Steps of all problems that are still under way, in pieces of a fraction of a second."""
     active = ~(problems.converged | problems.diverged)
-    state = problems.state
+    descent = problems.descent
     width = max(int(active.sum()), 1)
     one = 8.0 * problems.n * problems.d * (problems.d + problems.n + 1) * width
-    piece = max(1, int(CALL_OPERATIONS * min(state.workers, width) / one))
+    piece = max(1, int(CALL_OPERATIONS * min(problems.backend.problems_at_once, width) / one))
     for first in range(0, steps, piece):
         count = min(piece, steps - first)
-        state.take_steps(np.where(active, count, 0).astype(np.int64))
-        state.wait()
+        descent.take_steps(np.where(active, count, 0).astype(np.int64))
+        descent.wait()
         problems.steps[active] += count
         report(count)
 
 
 def _look(problems: Problems, tolerance: float) -> None:
     """Set problems aside that have diverged or converged."""
-    finite = problems.state.are_finite()
+    finite = problems.descent.are_finite()
     problems.diverged |= ~finite & ~problems.converged
     if tolerance > 0.0:
         active = np.flatnonzero(~(problems.converged | problems.diverged))
@@ -155,7 +160,7 @@ def divergence_message(problems: Problems, which: int, lr: tuple[float, float, f
     """What went wrong with one problem, and what would not have."""
     steps = int(problems.steps[which])
     text = f"descent diverged within {steps} steps at lr_W = {lr[0]:.6g}, lr_H = {lr[1]:.6g}, lr_b = {lr[2]:.6g}"
-    rates = problems.state.rates[which]
+    rates = problems.descent.rates[which]
     is_known = problems.predicted is not None and bool(problems.has_minimum[which]) and not rates[5] > 0.0
     if not is_known or problems.predicted is None:
         return text + "; lower the learning rates"

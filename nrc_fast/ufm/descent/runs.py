@@ -85,8 +85,8 @@ class Descent:
             raise ValueError(msg)
         which = int(np.ravel_multi_index(index, problems.batch)) if index else 0
         targets = self._targets.to_float64()
-        start = problems.starts[int(problems.state.moment_index[which])]
-        transform = problems.state.transform(which)
+        start = problems.starts[int(problems.descent.moment_index[which])]
+        transform = problems.descent.transform(which)
         d, n = problems.d, problems.n
         rows: FloatArray = start.rows(targets) @ transform[:, :d].T
         rows += targets @ transform[:, d : d + n].T
@@ -217,7 +217,7 @@ def descend(
     >>> bool(run.history["distance"][0, -1] < 1e-9)
     True
     """
-    place = devices.device_of(device, Y, covariance, weights, features)
+    backend = devices.backend_of(device, Y, covariance, weights, features)
     steps = as_integer(steps, "steps")
     if steps < 0:
         msg = f"steps must be at least 0, got {steps}"
@@ -229,9 +229,9 @@ def descend(
         *(Y, covariance, mean, samples, d, lambda_W, lambda_H, lambda_b, lr, lr_W, lr_H, lr_b, momentum),
         *(weights, features, bias, seed, feature_scale, weight_scale, dtype),
     )
-    if place is not None:
+    if not backend.is_host:
         given = tuple(map(on_host, given))
-    request = Request(*given, device=place)
+    request = Request(*given, backend=backend)
     problems = make_problems(request)
     with np.errstate(over="ignore", invalid="ignore"):
         if callable(progress):
@@ -285,14 +285,14 @@ def _counter(progress: Callable[[int, int], None], steps: int) -> Callable[[int]
 
 def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int], Y: Any) -> Descent:
     batch, n, d = problems.batch, problems.n, problems.d
-    rates = problems.state.rates
+    rates = problems.descent.rates
     messages = np.full(len(problems.steps), "", dtype=object)
     for which in np.flatnonzero(problems.diverged):
         lr = (float(rates[which, 0]), float(rates[which, 1]) * problems.samples, float(rates[which, 2]))
         messages[which] = divergence_message(problems, int(which), lr)
     if not batch and messages[0]:
         raise RuntimeError(messages[0])
-    weights, biases = problems.state.heads()
+    weights, biases = problems.descent.heads()
     weights[problems.diverged] = np.nan
     biases[problems.diverged] = np.nan
     ends = (problems.steps, problems.converged, problems.diverged, messages)

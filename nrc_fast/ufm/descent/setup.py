@@ -11,12 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.cpu.descent import DescentState
-from nrc_fast.kernels.cuda.descent import DeviceDescentState
-from nrc_fast.kernels.cuda.device import CudaDevice
-from nrc_fast.kernels.descent_checks import padded_columns
+from nrc_fast.kernels.descent import RunningDescent, padded_columns
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.interface import Backend, DescentState, Rows
 from nrc_fast.ufm.closed_form import minimum
 from nrc_fast.ufm.descent.dynamics import Problems
 from nrc_fast.ufm.descent.start import DrawnStart, GivenStart, as_seeds, draw_start, given_start, start_of_moments
@@ -51,7 +48,7 @@ class Request:
     feature_scale: float
     weight_scale: float | None
     dtype: str
-    device: CudaDevice | None  # None: the CPU
+    backend: Backend
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +102,10 @@ def make_problems(request: Request) -> Problems:
     table = np.ascontiguousarray(np.stack([*rates, *others], axis=-1))
     with np.errstate(over="ignore"):
         state = _initial_state(starts, start_index, weights, biases, table, request.dtype)
-    placed = state if request.device is None else DeviceDescentState(state, request.device)
+    under_way = RunningDescent(state, request.backend)
     predicted, has_minimum = _predicted(moments, named, batch, setting.has_bias)
     return Problems(
-        *(batch, n, width, setting.samples, request.dtype, setting.has_bias, moments, starts, placed),
+        *(batch, n, width, setting.samples, request.dtype, setting.has_bias, moments, starts, under_way),
         *(covariance_index, flat["lambda_W"], flat["lambda_H"], flat["lambda_b"], predicted, has_minimum),
     )
 

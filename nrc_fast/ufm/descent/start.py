@@ -17,7 +17,7 @@ import numpy as np
 
 from nrc_fast.base.linalg import FloatArray, covariance_spectrum
 from nrc_fast.kernels import calls
-from nrc_fast.kernels.rows import Rows
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.ufm.inputs import as_float64
 from nrc_fast.ufm.targets import TargetMoments
 

@@ -7,14 +7,13 @@ the rounding, 1e-30 of the energy, and not to 1e-16 as differences of moments do
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.kernels.arrays import PlacedArray
+from nrc_fast.kernels.interface import Backend
 from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.ufm.geometry import least_distance
 from nrc_fast.ufm.solution import nonzero
@@ -31,28 +30,23 @@ METRICS = (
 class States:
     """States of P problems in float64, and what their metrics depend on; every array has P as its first axis.
 
-    Transforms, weights, biases and the roots of K are numpy arrays or torch tensors on a device; the others are numpy
-    arrays, and `place` brings one of them to where the former are.
+    Transforms, weights, biases and the roots of K lie in the memory of the backend; the others are numpy arrays.
     """
 
-    transforms: Any  # (P, d, D)
-    weights: Any  # (P, n, d)
-    biases: Any  # (P, n)
-    plain: Any  # (P, D, D): C with C^T C = K
-    centered: Any  # (P, D, D): the same of the centred K
+    transforms: PlacedArray  # (P, d, D)
+    weights: PlacedArray  # (P, n, d)
+    biases: PlacedArray  # (P, n)
+    plain: PlacedArray  # (P, D, D): C with C^T C = K
+    centered: PlacedArray  # (P, D, D): the same of the centred K
     penalties: FloatArray  # (P, 3): lambda_W, lambda_H, lambda_b
     covariances: FloatArray  # (P, n, n): of the targets, or their second moment where there is no bias
     predicted: FloatArray  # (P, n, n): weights of the predicted minimum up to a rotation; NaN where there is none
     epsilon: float  # of the weights
     has_bias: bool
-    place: Callable[[FloatArray], Any]
+    backend: Backend
 
 
-def _on_host(array: Any) -> FloatArray:
-    return np.asarray(array if isinstance(array, np.ndarray) else array.cpu().numpy())
-
-
-def _errors(states: States) -> Any:
+def _errors(states: States) -> PlacedArray:
     """E, (P, D, n): rows that stand for the errors of the samples."""
     n, d = states.weights.shape[-2:]
     residual = states.weights @ states.transforms
@@ -61,28 +55,28 @@ def _errors(states: States) -> Any:
     return states.plain @ residual.swapaxes(-1, -2)
 
 
-def _rows(root: Any, states: States) -> Any:
+def _rows(root: PlacedArray, states: States) -> PlacedArray:
     return root @ states.transforms.swapaxes(-1, -2)
 
 
-def _squares(part: Any) -> FloatArray:
+def _squares(part: PlacedArray, states: States) -> FloatArray:
     """Sums over all axes but the first, (P,), on the host."""
-    return _on_host((part**2).sum(axis=tuple(range(1, part.ndim))))
+    return np.asarray(states.backend.fetch((part**2).sum(axis=tuple(range(1, part.ndim)))))
 
 
 def relative_gradient(states: States) -> FloatArray:
     """The largest of the gradients by W, H and b, each relative to the terms that cancel in it, (P,)."""
     errors, rows = _errors(states), _rows(states.plain, states)
     weights, biases = states.weights, states.biases
-    lambda_W, lambda_H, lambda_b = (states.place(part) for part in np.ascontiguousarray(states.penalties.T))
+    lambda_W, lambda_H, lambda_b = (states.backend.place(part) for part in np.ascontiguousarray(states.penalties.T))
     ones = states.plain[..., -1]
     transposed = errors.swapaxes(-1, -2)
     pulls = transposed @ rows, errors @ weights, (transposed @ ones[..., None])[..., 0]
     terms = lambda_W[:, None, None] * weights, lambda_H[:, None, None] * rows, lambda_b[:, None] * biases
-    error, feature, weight = (np.sqrt(_squares(part)) for part in (errors, rows, weights))
+    error, feature, weight = (np.sqrt(_squares(part, states)) for part in (errors, rows, weights))
     scales = error * feature, error * weight, error
     found = [
-        np.sqrt(_squares(pull + term)) / nonzero(scale + np.sqrt(_squares(term)))
+        np.sqrt(_squares(pull + term, states)) / nonzero(scale + np.sqrt(_squares(term, states)))
         for pull, term, scale in zip(pulls, terms, scales, strict=True)
     ]
     return np.asarray(np.max(found if states.has_bias else found[:2], axis=0))
@@ -92,51 +86,46 @@ def measure_states(states: States, names: tuple[str, ...]) -> dict[str, FloatArr
     """The metrics of these names for every problem, (P,) each."""
     values: dict[str, FloatArray] = {}
     lambda_W, lambda_H, lambda_b = states.penalties.T
-    mse, weight = _squares(_errors(states)), _squares(states.weights)
+    mse, weight = _squares(_errors(states), states), _squares(states.weights, states)
     rows = _rows(states.plain, states)
-    feature = _squares(rows)
+    feature = _squares(rows, states)
     values["mse"], values["weight_norm_squared"], values["feature_norm_squared"] = mse, weight, feature
-    values["loss"] = 0.5 * (mse + lambda_W * weight + lambda_H * feature + lambda_b * _squares(states.biases))
+    values["loss"] = 0.5 * (mse + lambda_W * weight + lambda_H * feature + lambda_b * _squares(states.biases, states))
     if "nrc1" in names or "nrc2" in names:
         centered = _rows(states.centered, states)
-        values["nrc1"], values["nrc2"] = _nrc1(centered, states.weights.shape[-2]), _nrc2(centered, states)
+        values["nrc1"], values["nrc2"] = _nrc1(centered, states), _nrc2(centered, states)
     if "nrc3" in names:
         values["nrc3"] = _nrc3(states)
     if "balance" in names:
         heads = states.weights.swapaxes(-1, -2) @ states.weights
         grams = rows.swapaxes(-1, -2) @ rows
-        by_H, by_W = (states.place(part)[:, None, None] for part in (lambda_H, lambda_W))
+        by_H, by_W = (states.backend.place(part)[:, None, None] for part in (lambda_H, lambda_W))
         difference = by_H * grams - by_W * heads
-        values["balance"] = np.sqrt(_squares(difference))
+        values["balance"] = np.sqrt(_squares(difference, states))
     if "distance" in names:
         values["distance"] = _distance(states)
     return {name: values[name] for name in names}
 
 
-def _singular_values(rows: Any) -> FloatArray:
-    if isinstance(rows, np.ndarray):
-        return np.asarray(np.linalg.svd(rows, compute_uv=False))
-    return _on_host(sys.modules["torch"].linalg.svdvals(rows))
-
-
-def _nrc1(centered: Any, n: int) -> FloatArray:
-    energies = _singular_values(centered) ** 2
+def _nrc1(centered: PlacedArray, states: States) -> FloatArray:
+    n = states.weights.shape[-2]
+    energies = states.backend.singular_values(centered) ** 2
     total = energies.sum(axis=-1)
     return np.asarray(energies[..., n:].sum(axis=-1) / np.where(total > 0.0, total, np.nan))
 
 
-def _nrc2(centered: Any, states: States) -> FloatArray:
-    _, sizes, bases = np.linalg.svd(_on_host(states.weights), full_matrices=False)
+def _nrc2(centered: PlacedArray, states: States) -> FloatArray:
+    _, sizes, bases = np.linalg.svd(states.backend.fetch(states.weights), full_matrices=False)
     floor = sizes[..., :1] * max(states.weights.shape[-2:]) * states.epsilon
-    bases = states.place(np.where((sizes > floor)[..., np.newaxis], bases, 0.0))
+    bases = states.backend.place(np.where((sizes > floor)[..., np.newaxis], bases, 0.0))
     outside = centered - (centered @ bases.swapaxes(-1, -2)) @ bases
-    total = _squares(centered)
+    total = _squares(centered, states)
     total = np.where((total > 0.0) & (sizes[..., 0] > 0.0), total, np.nan)
-    return _squares(outside) / total
+    return _squares(outside, states) / total
 
 
 def _nrc3(states: States) -> FloatArray:
-    weights = _on_host(states.weights)
+    weights = states.backend.fetch(states.weights)
     grams = weights @ np.swapaxes(weights, -1, -2)
     gammas = states.penalties[:, 0] * states.penalties[:, 1]
     return np.array(
@@ -148,7 +137,7 @@ def _nrc3(states: States) -> FloatArray:
 
 
 def _distance(states: States) -> FloatArray:
-    triangles = np.linalg.qr(np.swapaxes(_on_host(states.weights), -1, -2), mode="r")
+    triangles = np.linalg.qr(np.swapaxes(states.backend.fetch(states.weights), -1, -2), mode="r")
     known = np.isfinite(states.predicted[:, 0, 0])
     distance = least_distance(np.swapaxes(triangles, -1, -2), np.where(known[:, None, None], states.predicted, 0.0))
     return np.where(known, distance, np.nan)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from nrc_fast.kernels import devices
-from nrc_fast.kernels.cpu.descent import DescentState
-from nrc_fast.kernels.cuda import descent
 from nrc_fast.kernels.cuda import device as cuda_device
-from nrc_fast.kernels.descent_checks import padded_columns
+from nrc_fast.kernels.cuda.backend import CudaBackend
+from nrc_fast.kernels.descent import RunningDescent, padded_columns
+from nrc_fast.kernels.interface import DescentState
 from nrc_fast.ufm import descend
 from nrc_fast.ufm.descent.trajectory import METRICS
 
@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 @pytest.fixture(params=["emulation", "card"])
 def device(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
     backend = cuda_core.BACKENDS[request.param]()
-    return backend.device() if request.param == "emulation" else devices.device_of("cuda:0")
+    return backend.device() if request.param == "emulation" else devices.backend_of("cuda:0").device
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def emulated(cuda_core: Any) -> Any:
 @pytest.fixture
 def descend_on(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`descend` on the device under test."""
-    monkeypatch.setattr(devices, "device_of", lambda *_: device)
+    monkeypatch.setattr(devices, "backend_of", lambda *_: CudaBackend(device))
     return functools.partial(descend, device="cuda")
 
 
@@ -84,7 +84,7 @@ def plain_steps(state: DescentState, steps: Any, dtype: Any) -> Any:
 
 def taken(device: Any, state: DescentState, *counts: Any) -> Any:
     """T, W and b of every problem after calls with these steps, on the host."""
-    placed = descent.DeviceDescentState(state, device)
+    placed = RunningDescent(state, CudaBackend(device))
     for steps in counts:
         placed.take_steps(np.array(steps, dtype=np.int64))
     placed.wait()
@@ -268,15 +268,15 @@ def test_workspace_that_is_too_small(emulated: Any) -> None:
 
 def test_arrays_that_do_not_fit(emulated: Any) -> None:
     state = random_state(2, 3, 1, "float64")
-    placed = descent.DeviceDescentState(state, emulated)
+    placed = RunningDescent(state, CudaBackend(emulated))
     with pytest.raises(ValueError, match="steps has shape"):
         placed.take_steps(np.ones(3, dtype=np.int64))
     state.rates[0, 6] = 0.5
     with pytest.raises(ValueError, match="needs velocities"):
-        descent.DeviceDescentState(state, emulated).take_steps(np.ones(2, dtype=np.int64))
+        RunningDescent(state, CudaBackend(emulated)).take_steps(np.ones(2, dtype=np.int64))
     state.weights = state.weights[:, :, :0]
     with pytest.raises(ValueError, match="do not fit together"):
-        descent.DeviceDescentState(state, emulated)
+        RunningDescent(state, CudaBackend(emulated))
 
 
 class OnCard(torch.Tensor):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Matrices as the kernels see them, in memory or in a file."""
+"""Rows in the memory of the host, in an array or in a file."""
 
 from __future__ import annotations
 
@@ -12,61 +12,38 @@ from numpy.typing import NDArray
 
 import nrc_fast.kernels._cpu as _cpu
 from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels.arrays import DTYPES, BoolArray
+from nrc_fast.kernels.cpu.backend import CPU
+from nrc_fast.kernels.errors import unreadable
+from nrc_fast.kernels.interface import Rows
 
-__all__ = ["FileRows", "Rows", "UnreadableRowsError", "unreadable"]
-
-BoolArray = NDArray[np.bool_]
+__all__ = ["FileRows", "HostRows"]
 
 # Rows that are looked at together, so that masks of single values stay small.
 FINITE_ROWS = 4096
 
-DTYPES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
-
 
 @dataclass(frozen=True)
-class Rows:
-    """A matrix in the memory of an array, N rows of d values, and how error messages call it.
-
-    numpy has no bfloat16: `array` then holds the bits as uint16.
-    """
+class HostRows(Rows):
+    """A matrix in the memory of a numpy array, of any strides."""
 
     name: str
-    array: np.ndarray[Any, Any]
+    array: NDArray[Any]
     dtype: str
 
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return int(self.array.shape[0])
-
-    @property
-    def columns(self) -> int:
-        """Number of values in a row."""
-        return int(self.array.shape[1])
-
-    @property
-    def is_double(self) -> bool:
-        """Whether the rows are float64."""
-        return self.dtype == "float64"
-
-    is_on_device = False  # of CUDA
-
-    @property
-    def place(self) -> str:
-        """Where the rows lie, in words."""
-        return "the CPU"
+    backend = CPU
 
     @property
     def matrix(self) -> _cpu.Matrix:
-        """The matrix as the kernels take it."""
+        """The matrix as the compiled kernels of the CPU take it."""
         return _cpu.matrix_of(self.array, DTYPES[self.dtype])
 
-    def part(self, first: int, last: int) -> Rows:
+    def part(self, first: int, last: int) -> HostRows:
         """Rows `first` to `last`, not copied."""
         return replace(self, array=self.array[first:last])
 
-    def loaded(self) -> Rows:
-        """The same rows in memory."""
+    def loaded(self) -> HostRows:
+        """The same rows."""
         return self
 
     def to_float64(self) -> FloatArray:
@@ -96,27 +73,25 @@ class Rows:
                 return True
         return bool(self.finite_rows().all())
 
-    def copy_to(self, target: np.ndarray[Any, Any]) -> None:
-        """Copy the rows into an array of their shape and storage.
-
-        Raises
-        ------
-        OSError
-            They cannot be read.
-        """
+    def copy_to(self, target: NDArray[Any]) -> None:
+        """Copy the rows into an array of their shape and storage."""
         target[...] = self.array
 
-    def take(self, mask: BoolArray) -> Rows:
+    def take(self, mask: BoolArray) -> HostRows:
         """A copy of the rows where `mask` is set."""
-        return replace(self, array=np.ascontiguousarray(self.array[mask]))
+        return HostRows(self.name, np.ascontiguousarray(self.array[mask]), self.dtype)
 
-    def buffer(self, name: str, count: int) -> Rows:
-        """Memory for `count` rows of this kind, beside them."""
-        return Rows(name, np.empty((count, self.columns), self.array.dtype), self.dtype)
+    def holding(self, values: NDArray[Any], dtype: str) -> HostRows:
+        """Other values in memory, under the same name."""
+        return HostRows(self.name, values, dtype)
+
+    def buffer(self, name: str, count: int) -> HostRows:
+        """Memory for `count` rows of this kind."""
+        return HostRows(name, np.empty((count, self.columns), self.array.dtype), self.dtype)
 
 
 @dataclass(frozen=True)
-class FileRows(Rows):
+class FileRows(HostRows):
     """Rows that lie one after the other in a file, and that the kernels read from it as they go.
 
     They take no memory: `array` has the shape and no elements of its own. Where the file ends early the kernels
@@ -128,7 +103,7 @@ class FileRows(Rows):
 
     @property
     def matrix(self) -> _cpu.Matrix:
-        """The matrix as the kernels take it."""
+        """The matrix as the compiled kernels of the CPU take it."""
         return _cpu.matrix_in_file(self.file.descriptor, self.offset, self.count, self.columns, DTYPES[self.dtype])
 
     def part(self, first: int, last: int) -> FileRows:
@@ -136,7 +111,7 @@ class FileRows(Rows):
         offset = self.offset + first * self.columns * self.array.itemsize
         return replace(self, array=self.array[first:last], offset=offset)
 
-    def loaded(self) -> Rows:
+    def loaded(self) -> HostRows:
         """The same rows, read into memory.
 
         Raises
@@ -146,9 +121,9 @@ class FileRows(Rows):
         """
         values = np.empty(self.array.shape, self.array.dtype)
         self.copy_to(values)
-        return Rows(self.name, values, self.dtype)
+        return HostRows(self.name, values, self.dtype)
 
-    def copy_to(self, target: np.ndarray[Any, Any]) -> None:
+    def copy_to(self, target: NDArray[Any]) -> None:
         """Read the rows into an array whose rows lie one after the other.
 
         Raises
@@ -172,21 +147,6 @@ class FileRows(Rows):
         """Which rows hold neither NaN nor infinite values, (N,)."""
         return self.loaded().finite_rows()
 
-    def take(self, mask: BoolArray) -> Rows:
+    def take(self, mask: BoolArray) -> HostRows:
         """A copy of the rows where `mask` is set."""
         return self.loaded().take(mask)
-
-
-class UnreadableRowsError(OSError):
-    """A row that its file does not give."""
-
-    def __init__(self, message: str, reason: str, row: int) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.row = row
-
-
-def unreadable(name: str, row: int, error_number: int) -> UnreadableRowsError:
-    """The error for a row that cannot be read; error number 0 means that the file ends before it."""
-    reason = os.strerror(error_number) if error_number else "the file ends before it; was it truncated?"
-    return UnreadableRowsError(f"row {row} of {name} cannot be read: {reason}", reason, row)

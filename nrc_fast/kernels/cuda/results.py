@@ -1,0 +1,55 @@
+"""Memory on a CUDA device that a pass writes its results into."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.linalg import FloatArray
+from nrc_fast.kernels.arrays import IntArray
+from nrc_fast.kernels.cuda.device import CudaDevice
+
+__all__ = ["DeviceResults"]
+
+
+class DeviceResults:
+    """Float64 results by name and whole numbers that are counted of the rows, in one piece that one copy fetches.
+
+    All of them start as zeros.
+
+    Parameters
+    ----------
+    device : CudaDevice
+    shapes : dict
+        Of the results, by name.
+    counts : int
+        How many numbers are counted.
+    """
+
+    def __init__(self, device: CudaDevice, shapes: dict[str, tuple[int, ...]], counts: int) -> None:
+        self.device = device
+        self.shapes = shapes
+        ends = np.cumsum([0, *map(math.prod, shapes.values())]).tolist()
+        self._places = dict(zip(shapes, pairwise(ends), strict=True))
+        self._memory = device.zeros(ends[-1] + counts)
+        self.counts = self._memory[ends[-1] :].view(device.torch.int64)
+
+    def tensor(self, name: str) -> Any:
+        """A result on the device."""
+        first, last = self._places[name]
+        return self._memory[first:last].view(self.shapes[name])
+
+    @property
+    def addresses(self) -> dict[str, int]:
+        """Of all results; 0 of those that have no elements."""
+        base = int(self._memory.data_ptr())
+        return {name: base + 8 * first if last > first else 0 for name, (first, last) in self._places.items()}
+
+    def fetch(self) -> tuple[dict[str, FloatArray], IntArray]:
+        """Results and counts on the host; waits for the passes that write them."""
+        memory: FloatArray = self.device.fetch(self._memory)
+        arrays = {name: memory[first:last].reshape(self.shapes[name]) for name, (first, last) in self._places.items()}
+        return arrays, memory[len(memory) - len(self.counts) :].view(np.int64)

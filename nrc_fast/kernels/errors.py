@@ -1,0 +1,40 @@
+"""Errors of rows: values that are not finite, rows that their file does not give."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["NonFiniteRowsError", "UnreadableRowsError", "unreadable"]
+
+
+class NonFiniteRowsError(ValueError):
+    """Rows with NaN or infinite values, and the first of them."""
+
+    def __init__(self, name: str, count: int, first: int, rows: int, where: str | None = None) -> None:
+        super().__init__(
+            f"{name}: {count} of {rows} rows hold NaN or infinite values, the first is {where or f'row {first}'}; "
+            "mend them, or drop them with nonfinite='skip'"
+        )
+        self.name = name
+        self.count = count
+        self.first = first
+        self.rows = rows
+
+    def located(self, where: str) -> NonFiniteRowsError:
+        """The same error, saying where the first row is in the whole of the features."""
+        return NonFiniteRowsError(self.name, self.count, self.first, self.rows, where)
+
+
+class UnreadableRowsError(OSError):
+    """A row that its file does not give."""
+
+    def __init__(self, message: str, reason: str, row: int) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.row = row
+
+
+def unreadable(name: str, row: int, error_number: int) -> UnreadableRowsError:
+    """The error for a row that cannot be read; error number 0 means that the file ends before it."""
+    reason = os.strerror(error_number) if error_number else "the file ends before it; was it truncated?"
+    return UnreadableRowsError(f"row {row} of {name} cannot be read: {reason}", reason, row)
