@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
 
 __all__ = ["needs_library", "require_library"]
 
 
-def require_library(name: str, extra: str, reason: str | None = None) -> Any:
+def require_library(name: str, extra: str, reason: str | None = None) -> ModuleType:
     """Import an optional library.
 
     Parameters

@@ -12,8 +12,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import one_blas_thread
 
 __all__ = [
@@ -29,8 +29,6 @@ __all__ = [
     "row_space_and_inverse",
     "scale_to_unit",
 ]
-
-FloatArray = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
 # Of each dtype that features, weights and targets may have.

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray, StoredArray
 
 __all__ = ["DAMAGED", "arrays_from", "load_arrays", "require_writable", "save_arrays", "written_file"]
 
@@ -22,7 +22,7 @@ COPY_BYTES = 1 << 20
 DAMAGED = (KeyError, ValueError, TypeError, EOFError, AttributeError, NotImplementedError)
 
 
-def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> None:
+def save_arrays(path: Path, header: Mapping[str, object], arrays: Mapping[str, FloatArray]) -> None:
     """Write arrays and a header to a .npz file, all or nothing: readers never see half a file.
 
     Nothing is copied in memory: arrays may be as large as it.
@@ -43,7 +43,7 @@ def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Floa
 
 def written_file(
     path: Path,
-    header: Mapping[str, Any],
+    header: Mapping[str, object],
     arrays: Mapping[str, FloatArray],
     before: BinaryIO | None = None,
     kept: Sequence[str] = (),
@@ -74,7 +74,7 @@ def written_file(
     return file
 
 
-def _write(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, Any]) -> None:
+def _write(archive: zipfile.ZipFile, name: str, array: StoredArray) -> None:
     """An array as `numpy.savez` stores it, straight from its memory."""
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.plots.features import plot_report
+from nrc_fast.reports.plots.panels import Panels
 from nrc_fast.reports.records import NAN, StoredResult, format_value, restored_value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Report"]
 
@@ -132,7 +137,7 @@ class Report(StoredResult):
         text = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
         return [f"  {f'UFM at c = {prediction.c:.4g} predicts':<52}{text}"]
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | Panels | None = None) -> tuple[Figure, Sequence[Axes] | Panels]:
         """Draw NRC1 and the explained variance against the number of components; returns ``(figure, axes)``.
 
         Raises

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nrc_fast.reports.plots.layers import plot_layers
 from nrc_fast.reports.records import StoredResult, restored_value
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["COLLAPSED_NOISE", "DeepReport", "LayerCollapse", "first_collapsed"]
 
@@ -161,7 +164,7 @@ class DeepReport(StoredResult):
     def _restored(cls, name: str, value: Any) -> Any:
         return tuple(map(LayerCollapse.from_dict, value)) if name == "layers" else restored_value(value)
 
-    def plot(self) -> Any:
+    def plot(self) -> Figure:
         """Draw a heat map of layers and metrics; returns the figure. See `nrc_fast.reports.plots.layers.plot_layers`.
 
         Raises

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -194,7 +194,7 @@ def has_wildcards(text: str) -> bool:
     return any(character in text for character in "*?[")
 
 
-def import_library(module: str, extra: str) -> Any:
+def import_library(module: str, extra: str) -> ModuleType:
     """A library that only some formats need.
 
     Raises

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray
 from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.stored import reading
 from nrc_fast.sources.table import Table, storage_dtype
@@ -29,7 +29,7 @@ class BlockTable(Table):
         self.dtype = dtype
         self.block_rows = block_rows
         self._held_first = 0
-        self._held: np.ndarray[Any, Any] | None = None
+        self._held: StoredArray | None = None
         self._lock = Lock()
 
     @property
@@ -38,7 +38,7 @@ class BlockTable(Table):
         return self.block_rows * self.row_bytes
 
     @abstractmethod
-    def _load(self, first: int, last: int, out: np.ndarray[Any, Any]) -> None:
+    def _load(self, first: int, last: int, out: StoredArray) -> None:
         """Decode rows `first` to `last` into `out`."""
 
     @abstractmethod
@@ -61,7 +61,7 @@ class BlockTable(Table):
                 at = self._fill(at, last, out[at - first :])
         return Rows(self.name, out, self.dtype)
 
-    def _fill(self, first: int, last: int, out: np.ndarray[Any, Any]) -> int:
+    def _fill(self, first: int, last: int, out: StoredArray) -> int:
         """Give the rows up to some border between blocks or to `last`, and return which."""
         start = first - first % self.block_rows
         end = min(start + self.block_rows, self.count)
@@ -79,6 +79,6 @@ class BlockTable(Table):
         self._held_first, self._held = start, None if stop == end else held
         return stop
 
-    def _decode(self, first: int, last: int, out: np.ndarray[Any, Any]) -> None:
+    def _decode(self, first: int, last: int, out: StoredArray) -> None:
         with reading(f"rows {first} to {last - 1} of {self.name}"):
             self._load(first, last, out)

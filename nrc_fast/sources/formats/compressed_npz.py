@@ -5,10 +5,12 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray, StoredDtype
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.rows import Rows
 from nrc_fast.sources.stored import reading
 from nrc_fast.sources.table import FileStamp, Table, storage_dtype
@@ -38,7 +40,7 @@ class CompressedTable(Table):
     """
 
     def __init__(
-        self, path: Path, name: str, member: str, header_bytes: int, shape: tuple[int, int], stored: np.dtype[Any]
+        self, path: Path, name: str, member: str, header_bytes: int, shape: tuple[int, int], stored: StoredDtype
     ) -> None:
         self.stamp = FileStamp(path)
         self.name = name
@@ -72,11 +74,11 @@ class CompressedTable(Table):
             out.byteswap(inplace=True)
         return Rows(self.name, out, self.dtype)
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Path, size, time and member."""
         return [*self.stamp.fingerprint(), self._member, self.count, self.columns, self.dtype]
 
-    def _decompress(self, start: int, out: np.ndarray[Any, Any]) -> None:
+    def _decompress(self, start: int, out: StoredArray) -> None:
         if out.size == 0:
             return
         offset = self._header_bytes + start

@@ -8,10 +8,12 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray, StoredDtype
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.memory import ReadableFile, open_file
 from nrc_fast.kernels.rows import Rows, UnreadableRowsError
 from nrc_fast.sources.formats.compressed_npz import CompressedTable
@@ -66,7 +68,7 @@ class _Layout:
 
     shape: tuple[int, ...]
     fortran_order: bool
-    dtype: np.dtype[Any]
+    dtype: StoredDtype
     header_bytes: int
 
     @property
@@ -137,7 +139,7 @@ def _compressed(path: Path, layout: _Layout, member: str) -> Callable[[str, int,
 class _CopyingTable(Table):
     """Rows that lie in a file in an order that the kernels do not read."""
 
-    def __init__(self, raw: RawTable, stored: np.dtype[Any]) -> None:
+    def __init__(self, raw: RawTable, stored: StoredDtype) -> None:
         self.raw = raw
         self.name = raw.name
         self.count = raw.count
@@ -145,11 +147,11 @@ class _CopyingTable(Table):
         self.dtype = raw.dtype
         self._stored = stored
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Path, size, time and place, and the order."""
         return [*self.raw.fingerprint(), type(self).__name__, self._stored.str]
 
-    def _native(self, array: np.ndarray[Any, Any]) -> Rows:
+    def _native(self, array: StoredArray) -> Rows:
         if not self._stored.isnative:
             array.byteswap(inplace=True)
         return Rows(self.name, array, self.dtype)
@@ -185,7 +187,7 @@ class _ColumnTable(_CopyingTable):
         return Rows(self.name, self._native(columns).array.T, self.dtype)
 
 
-def _read_at(file: ReadableFile, out: np.ndarray[Any, Any], offset: int) -> int:
+def _read_at(file: ReadableFile, out: StoredArray, offset: int) -> int:
     buffer = out.data.cast("B")
     done = 0
     while done < len(buffer):
