@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, covariance_spectrum, scale_to_unit
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum, covariance_spectrum, scale_to_unit
 
 __all__ = ["HeadAlignment", "head_gram", "shape_bounds"]
 

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 

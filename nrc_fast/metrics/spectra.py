@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON
 
 __all__ = [
     "effective_rank",

@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, scale_to_unit
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 
 __all__ = [
     "cka_bound",

@@ -7,17 +7,15 @@ singular values of the predictions are those of the targets, soft-thresholded by
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.spectral import shrink
-from nrc_fast.ufm.targets import TargetMoments, target_moments
+from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["interpolating_features", "minimum", "predicted_spectrum", "product_of_penalties"]
 
@@ -84,14 +82,14 @@ def predicted_spectrum(covariance: FloatArray, c: float) -> Prediction:
 
 
 def minimum(
-    Y: Any = None,
+    Y: Targets | None = None,
     *,
-    lambda_W: Any,
-    lambda_H: Any,
-    covariance: Any = None,
-    mean: Any = None,
+    lambda_W: Array,
+    lambda_H: Array,
+    covariance: Array | None = None,
+    mean: Array | None = None,
     bias: bool = True,
-    lambda_b: Any = 0.0,
+    lambda_b: Array = 0.0,
     limit_ratio: float = 1.0,
 ) -> Minimum:
     """Global minimum of the unconstrained feature model, for every c > 0 and any number of penalties at once.
@@ -199,7 +197,7 @@ def product_of_penalties(lambda_W: FloatArray, lambda_H: FloatArray) -> tuple[Fl
     return c, np.where(is_normal, np.sqrt(c), np.sqrt(lambda_W) * np.sqrt(lambda_H))
 
 
-def interpolating_features(Y: Any, W: Any, *, b: Any = None, rest: Any = None) -> FloatArray:
+def interpolating_features(Y: Array, W: Array, *, b: Array | None = None, rest: Array | None = None) -> FloatArray:
     """Features of a minimum without penalties: ``h = W^+ (y - b) + (I - W^+ W) z``, which fit every target.
 
     Every W of full row rank has them, and every z: without penalties nothing need collapse.

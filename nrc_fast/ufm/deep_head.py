@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray, covariance_spectrum
+from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.ufm.inputs import as_integer, as_penalty, broadcast_shape, plain
-from nrc_fast.ufm.targets import TargetMoments, target_moments
+from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["DeepMinimum", "deep"]
 
@@ -58,7 +58,7 @@ class DeepMinimum:
         return int(self.log_penalties.shape[-1]) - 1
 
     @cached_property
-    def penalty_product(self) -> Any:
+    def penalty_product(self) -> Batched:
         """``lambda_H lambda_1 ... lambda_m``, which is c for one layer."""
         return plain(np.exp(self.log_penalties.sum(axis=-1)))
 
@@ -77,7 +77,7 @@ class DeepMinimum:
         return jumps
 
     @cached_property
-    def rank(self) -> Any:
+    def rank(self) -> Batched:
         """How many target directions are kept."""
         return plain(np.count_nonzero(self.error_share < 1.0, axis=-1))
 
@@ -88,12 +88,12 @@ class DeepMinimum:
         return roots
 
     @cached_property
-    def mse(self) -> Any:
+    def mse(self) -> Batched:
         """Mean squared error summed over the outputs, ``sum (sqrt(lambda) - z)^2``."""
         return plain(np.sum(self.target_values * self.error_share**2, axis=-1))
 
     @cached_property
-    def loss(self) -> Any:
+    def loss(self) -> Batched:
         """The least loss there is, penalties included."""
         paid = 0.5 * (self.layers + 1) * self._energy.sum(axis=-1)
         return plain(0.5 * np.asarray(self.mse) + paid)
@@ -144,7 +144,7 @@ class DeepMinimum:
             layers.append(np.asarray(self.directions @ layer) if last else layer)
         return layers
 
-    def features(self, Y: Any, d: int | None = None) -> FloatArray:
+    def features(self, Y: Array, d: int | None = None) -> FloatArray:
         """The features that go with `weights`, (..., M, d).
 
         Raises
@@ -182,12 +182,12 @@ class DeepMinimum:
 
 
 def deep(
-    Y: Any = None,
+    Y: Targets | None = None,
     *,
-    lambda_W: Sequence[Any],
-    lambda_H: Any,
-    covariance: Any = None,
-    mean: Any = None,
+    lambda_W: Sequence[Array],
+    lambda_H: Array,
+    covariance: Array | None = None,
+    mean: Array | None = None,
     bias: bool = True,
 ) -> DeepMinimum:
     """Global minimum of the UFM with m linear layers on free features of width >= n.

@@ -8,16 +8,17 @@ second moment of the targets about the bias ``b = (lambda_H P + lambda_b I)^-1 l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.closed_form import product_of_penalties
 from nrc_fast.ufm.inputs import as_integer, as_number, as_penalty
-from nrc_fast.ufm.targets import TargetMoments, target_moments
+from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["Refinement", "refine"]
 
@@ -54,7 +55,7 @@ class Refinement:
     gradient: float
     iterations: int
 
-    def features(self, Y: Any) -> FloatArray:
+    def features(self, Y: Array) -> FloatArray:
         """``h = W^T (W W^T + lambda_H I)^-1 (y - b)``, the best features for these weights, (M, d).
 
         Raises
@@ -72,12 +73,12 @@ class Refinement:
 
 
 def refine(
-    Y: Any = None,
+    Y: Targets | None = None,
     *,
     lambda_W: float,
     lambda_H: float,
-    covariance: Any = None,
-    mean: Any = None,
+    covariance: Array | None = None,
+    mean: Array | None = None,
     bias: bool = True,
     lambda_b: float = 0.0,
     d: int | None = None,
@@ -203,7 +204,7 @@ class _Profile:
 
 
 def _descend(
-    optimise: Any, profile: _Profile, start: FloatArray, tolerance: float, iterations: int
+    optimise: ModuleType, profile: _Profile, start: FloatArray, tolerance: float, iterations: int
 ) -> tuple[FloatArray, float, int]:
     """The point, the largest entry of its gradient, and the iterations it took."""
 

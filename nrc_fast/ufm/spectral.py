@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray, covariance_spectrum
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.ufm.targets import TargetMoments
 
 __all__ = ["Shrinkage", "shrink"]
