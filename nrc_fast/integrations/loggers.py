@@ -10,9 +10,13 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nrc_fast.base.libraries import require_library
+
+if TYPE_CHECKING:
+    import wandb
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["CsvFile", "JsonLines", "TensorBoard", "WeightsAndBiases"]
 
@@ -107,10 +111,8 @@ class TensorBoard:
         A folder was given and tensorboard is not installed.
     """
 
-    def __init__(self, writer: Any, prefix: str = "nrc/") -> None:
-        if isinstance(writer, (str, Path)):
-            writer = require_library("torch.utils.tensorboard", "monitor").SummaryWriter(str(writer))
-        self.writer = writer
+    def __init__(self, writer: SummaryWriter | str | Path, prefix: str = "nrc/") -> None:
+        self.writer: SummaryWriter = writer if not isinstance(writer, (str, Path)) else _new_writer(writer)
         self.prefix = prefix
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
@@ -122,6 +124,11 @@ class TensorBoard:
     def close(self) -> None:
         """Write out what is waiting and close the writer."""
         self.writer.close()
+
+
+def _new_writer(folder: str | Path) -> SummaryWriter:
+    writer: SummaryWriter = require_library("torch.utils.tensorboard", "monitor").SummaryWriter(str(folder))
+    return writer
 
 
 class WeightsAndBiases:
@@ -138,7 +145,7 @@ class WeightsAndBiases:
         Before every name.
     """
 
-    def __init__(self, run: Any, prefix: str = "nrc/") -> None:
+    def __init__(self, run: wandb.Run, prefix: str = "nrc/") -> None:
         self.run = run
         self.prefix = prefix
         run.define_metric(f"{prefix}step")

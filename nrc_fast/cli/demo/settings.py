@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from nrc_fast.base.arrays import SingleArray
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History, Record
 
@@ -110,9 +110,9 @@ class RunResult:
     history: tuple[Record, ...]
     recorded: History
     report: Report
-    H: Any
-    Y: Any
-    W: Any
-    b: Any
-    head_history: Any
+    H: SingleArray
+    Y: SingleArray
+    W: SingleArray
+    b: SingleArray
+    head_history: SingleArray
     seconds: float
