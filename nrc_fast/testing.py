@@ -141,7 +141,7 @@ def reference_gram(H: ArrayLike, shift: ArrayLike | None = None) -> FloatArray:
 
 
 def reference_residuals(
-    H: ArrayLike, basis: ArrayLike, shift: ArrayLike | None = None, unit: bool = False
+    H: ArrayLike, basis: ArrayLike, shift: ArrayLike | None = None, *, unit: bool = False
 ) -> FloatArray:
     """Squared distance of every row from a subspace, ``|x - U U^T x|^2``, as the explicit difference.
 

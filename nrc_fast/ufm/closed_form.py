@@ -67,7 +67,15 @@ def predicted_spectrum(covariance: FloatArray, c: float) -> Prediction:
     moments = TargetMoments(covariance, np.zeros(len(covariance)))
     shrinkage = shrink(moments, product, np.sqrt(product), np.zeros(()))
     solution = Minimum(
-        moments, shrinkage, np.nan, np.nan, 0.0, float(c), np.sqrt(product), np.ones(()), is_unpenalised=c == 0.0
+        moments=moments,
+        shrinkage=shrinkage,
+        lambda_W=np.nan,
+        lambda_H=np.nan,
+        lambda_b=0.0,
+        c=float(c),
+        root_c=np.sqrt(product),
+        scale=np.ones(()),
+        is_unpenalised=c == 0.0,
     )
     return Prediction(
         c=float(c),
@@ -160,15 +168,15 @@ def minimum(
     is_unpenalised = (weight == 0.0) & (feature == 0.0)
     scale = np.sqrt(np.where(is_unpenalised, ratio, feature)) / np.sqrt(np.where(is_unpenalised, 1.0, weight))
     return Minimum(
-        moments,
-        shrink(moments, c, root_c, bias_penalty if bias else None),
-        plain(weight),
-        plain(feature),
-        plain(bias_penalty) if bias else None,
-        plain(c),
-        root_c,
-        scale,
-        plain(is_unpenalised),
+        moments=moments,
+        shrinkage=shrink(moments, c, root_c, bias_penalty if bias else None),
+        lambda_W=plain(weight),
+        lambda_H=plain(feature),
+        lambda_b=plain(bias_penalty) if bias else None,
+        c=plain(c),
+        root_c=root_c,
+        scale=scale,
+        is_unpenalised=plain(is_unpenalised),
     )
 
 

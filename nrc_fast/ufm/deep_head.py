@@ -259,7 +259,14 @@ def deep(
     values = np.broadcast_to(values, (*batch, moments.n))
     share = _error_share(values, logarithms.sum(axis=-1)[..., np.newaxis], len(penalties) - 1)
     shape = (*batch, moments.n)
-    return DeepMinimum(moments, vectors, values, share, logarithms, np.array(np.broadcast_to(offset, shape), order="C"))
+    return DeepMinimum(
+        moments=moments,
+        directions=vectors,
+        target_values=values,
+        error_share=share,
+        log_penalties=logarithms,
+        bias=np.array(np.broadcast_to(offset, shape), order="C"),
+    )
 
 
 def _error_share(values: FloatArray, log_product: FloatArray, m: int) -> FloatArray:

@@ -291,7 +291,15 @@ def predict(
     if feature_decay is None:
         found = Penalties(found.lambda_W, found.lambda_W)
         note = "no feature_decay was given; lambda_H = lambda_W is assumed"
-    return Forecast(moments, as_number(found.c, "c"), values, vectors, found, decay, note)
+    return Forecast(
+        moments=moments,
+        c=as_number(found.c, "c"),
+        eigenvalues=values,
+        directions=vectors,
+        penalties=found,
+        weight_decay=decay,
+        note=note,
+    )
 
 
 def _column(c: Array) -> FloatArray:

@@ -162,7 +162,16 @@ def refine(
     norms = float(np.trace(gram @ residual @ second @ residual)) / float(feature)  # lambda_H |H|^2/M
     loss = 0.5 * (mse + norms + float(weight) * float(np.sum(weights**2)))
     loss += 0.5 * float(bias_penalty) * float(found_bias @ found_bias)
-    return Refinement(weights, found_bias, gram, loss, mse, float(feature), gradient, used)
+    return Refinement(
+        weights=weights,
+        bias=found_bias,
+        gram=gram,
+        loss=loss,
+        mse=mse,
+        lambda_H=float(feature),
+        gradient=gradient,
+        iterations=used,
+    )
 
 
 class _Profile:

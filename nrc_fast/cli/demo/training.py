@@ -88,13 +88,13 @@ def run(
     inputs, targets = _standardised(observations), _standardised(actions)
     steps, checkpoints = (QUICK_STEPS, QUICK_CHECKPOINTS) if quick else (STEPS, CHECKPOINTS)
     marks = sorted({round(float(step)) for step in np.linspace(0, steps, checkpoints + 1)})
-    print(header(path, about, inputs, actions, steps, SETTINGS), file=out)
+    print(header(path=path, about=about, inputs=inputs, actions=actions, steps=steps, settings=SETTINGS), file=out)
     results = []
     disable = None if progress is None else not progress
     with _one_thread(torch), tqdm.tqdm(total=steps * len(SETTINGS), unit=" steps", disable=disable) as bar:
         for setting in SETTINGS:
             bar.set_description(setting.name)
-            results.append(_train(torch, setting, inputs, targets, marks, bar))
+            results.append(_train(torch=torch, setting=setting, inputs=inputs, targets=targets, marks=marks, bar=bar))
             bar.clear()
             print(f"\n{history_table(results[-1])}", file=out, flush=True)
     print(f"\n{summary_table(results)}\n", file=out)
@@ -191,7 +191,7 @@ def _train(
     model = torch.nn.Sequential(trunk, head)
     monitor = Monitor(model, [(X, Y)], penalties=penalties, name=setting.name)
     heads = []
-    for step in _descend(torch, trunk, head, setting, X, Y, marks, bar):
+    for step in _descend(torch=torch, trunk=trunk, head=head, setting=setting, X=X, Y=Y, marks=marks, bar=bar):
         monitor.evaluate(step)
         heads.append(head.weight.detach().numpy().copy())
     with torch.no_grad():
@@ -229,7 +229,8 @@ def _network(torch: ModuleType, setting: Setting, inputs: int, outputs: int) -> 
             layer.bias.uniform_(-bound, bound, generator=generator)
         hidden[-1].bias += setting.feature_bias
     last = [nn.ReLU()] if setting.relu else []
-    return nn.Sequential(hidden[0], nn.ReLU(), hidden[1], nn.ReLU(), hidden[2], *last), head
+    layers = [hidden[0], nn.ReLU(), hidden[1], nn.ReLU(), hidden[2], *last]
+    return nn.Sequential(*layers), head
 
 
 def _optimizer(torch: ModuleType, setting: Setting, trunk: Module, head: Linear) -> Optimizer:

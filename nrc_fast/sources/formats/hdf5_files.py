@@ -66,10 +66,12 @@ def _stored(stamp: FileStamp, dataset: Dataset) -> StoredMatrix:
 
     def make(name: str, count: int, columns: int) -> Table:
         if offset is not None:
-            return RawTable(stamp.path, name, offset, count, columns, dtype)
-        return _DatasetTable(stamp, key, name, (count, columns), dtype, block_rows)
+            return RawTable(path=stamp.path, name=name, offset=offset, count=count, columns=columns, dtype=dtype)
+        return _DatasetTable(
+            stamp=stamp, key=key, name=name, shape=(count, columns), dtype=dtype, block_rows=block_rows
+        )
 
-    return StoredMatrix(stamp.path, key, shape, dtype, make, hint)
+    return StoredMatrix(path=stamp.path, key=key, shape=shape, dtype=dtype, open=make, hint=hint)
 
 
 def _is_bfloat16(h5py: ModuleType, kind: TypeID) -> bool:

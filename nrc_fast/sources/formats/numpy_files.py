@@ -94,15 +94,19 @@ def _stored(path: Path, key: str | None, layout: _Layout, make: Callable[[str, i
         hint = "Objects are never unpickled; save an array of numbers"
     elif layout.dtype.kind == "V":
         hint = "numpy does not keep bfloat16: save it as float32 (array.astype), or in a .safetensors or .pt file"
-    return StoredMatrix(path, key, layout.shape, layout.dtype.newbyteorder("=").name, make, hint)
+    return StoredMatrix(
+        path=path, key=key, shape=layout.shape, dtype=layout.dtype.newbyteorder("=").name, open=make, hint=hint
+    )
 
 
 def _in_place(path: Path, layout: _Layout, offset: int) -> Callable[[str, int, int], Table]:
     def make(name: str, count: int, columns: int) -> Table:
         dtype = layout.dtype.newbyteorder("=").name
         if layout.fortran_order and len(layout.shape) == 2:
-            return _ColumnTable(RawTable(path, name, offset, count, columns, dtype), layout.dtype)
-        raw = RawTable(path, name, offset, count, columns, dtype)
+            return _ColumnTable(
+                RawTable(path=path, name=name, offset=offset, count=count, columns=columns, dtype=dtype), layout.dtype
+            )
+        raw = RawTable(path=path, name=name, offset=offset, count=count, columns=columns, dtype=dtype)
         return raw if layout.dtype.isnative else _SwappedTable(raw, layout.dtype)
 
     return make
@@ -131,7 +135,14 @@ def _compressed(path: Path, layout: _Layout, member: str) -> Callable[[str, int,
                 "save it with numpy.savez, or in C order (numpy.ascontiguousarray)"
             )
             raise ValueError(msg)
-        return CompressedTable(path, name, member, layout.header_bytes, (count, columns), layout.dtype)
+        return CompressedTable(
+            path=path,
+            name=name,
+            member=member,
+            header_bytes=layout.header_bytes,
+            shape=(count, columns),
+            stored=layout.dtype,
+        )
 
     return make
 

@@ -63,7 +63,9 @@ def open_parquet(path: Path, wanted: Wanted) -> Table:
         kind = schema.field(columns[0]).type
         shape = (sum(sizes), *_list_length(stamp, name, columns[0], kind, sum(sizes)))
     count, width = matrix_shape(name, shape, dtype, wanted.role)
-    return _ColumnsTable(stamp, name, columns, (count, width), dtype, sizes, page_bytes)
+    return _ColumnsTable(
+        stamp=stamp, name=name, fields=columns, shape=(count, width), dtype=dtype, sizes=sizes, page_bytes=page_bytes
+    )
 
 
 def _largest_page(group: RowGroupMetaData | None) -> int:

@@ -75,6 +75,6 @@ def _stored(path: Path, key: str, entry: _Entry, start: int) -> StoredMatrix:
     offset = start + entry["data_offsets"][0]
 
     def make(name: str, count: int, columns: int) -> Table:
-        return RawTable(path, name, offset, count, columns, dtype)
+        return RawTable(path=path, name=name, offset=offset, count=count, columns=columns, dtype=dtype)
 
     return StoredMatrix(path, key, tuple(entry["shape"]), dtype, make)
