@@ -399,7 +399,7 @@ def ufm_optimum(
     lambda_W, lambda_H : float
         Penalties of that loss, positive.
     seed : int
-        Of the rotation R, and of the targets where a covariance is given.
+        Seed of the rotation R, and of the targets where a covariance is given.
 
     Returns
     -------

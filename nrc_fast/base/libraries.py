@@ -16,9 +16,9 @@ def require_library(name: str, extra: str, reason: str | None = None) -> ModuleT
     Parameters
     ----------
     name : str
-        Of the module, with dots.
+        Name of the module, with dots.
     extra : str
-        Of this package that installs it.
+        The extra of this package that installs the library.
     reason : str, optional
         How the message begins; by default "this needs" and the library.
 
@@ -43,7 +43,7 @@ def needs_library(extra: str, reason: str) -> Iterator[None]:
     Parameters
     ----------
     extra : str
-        Of this package that installs it.
+        The extra of this package that installs the library.
     reason : str
         How the message begins, such as "this needs torchmetrics".
 

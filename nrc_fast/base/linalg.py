@@ -87,7 +87,7 @@ def eigh_descending(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def in_descending_order(values: FloatArray, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues that ascend and their vectors, the other way round and with the signs of `eigh_descending`."""
+    """Eigenvalues and eigenvectors that ascend, as LAPACK gives them, put into descending order, with fixed signs."""
     return values[..., ::-1].copy(), _fix_signs(vectors[..., ::-1])
 
 
@@ -109,7 +109,7 @@ def covariance_spectrum(covariance: FloatArray, epsilon: float = EPSILON) -> tup
     values : (..., n) float64 array
         Descending and >= 0.
     vectors : (..., n, n) float64 array
-        As those of `eigh_descending`.
+        Orthonormal columns, in the order of `values`, with the signs that `eigh_descending` fixes.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def row_space(weights: FloatArray) -> RowSpace:
     Parameters
     ----------
     weights : (n, d) float64 array
-        Of any scale, 1e-200 as well as 1e200.
+        W, of any scale, 1e-200 as well as 1e200.
 
     Returns
     -------
@@ -270,8 +270,9 @@ def row_space_and_inverse(weights: FloatArray) -> tuple[FloatArray, FloatArray]:
     Returns
     -------
     basis : (rank, d) float64 array
-        That of `row_space`.
+        Q, the orthonormal rows that `row_space` finds.
     inverse : (n, rank) float64 array
+        C.
 
     Raises
     ------

@@ -48,7 +48,23 @@ def written_file(
     before: BinaryIO | None = None,
     kept: Sequence[str] = (),
 ) -> BinaryIO:
-    """As `save_arrays`, with the arrays of an earlier file whose names have one of the prefixes `kept`; still open."""
+    """Write arrays and a header like `save_arrays`, and return the file, still open.
+
+    Parameters
+    ----------
+    path : Path
+    header : mapping to JSON values
+    arrays : mapping to float64 arrays
+    before : binary file, optional
+        An earlier file of that kind.
+    kept : sequence of str
+        Arrays of the earlier file whose names begin with one of these are taken over.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written, or something else has written to the earlier one.
+    """
     path = require_writable(path)
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -130,7 +146,15 @@ def load_arrays(path: Path, kind: str, newest: int) -> tuple[dict[str, Any], dic
 def arrays_from(
     opened: BinaryIO, path: Path, kind: str, newest: int, prefix: str = ""
 ) -> tuple[dict[str, Any], dict[str, FloatArray]]:
-    """Of an open file, the arrays whose names begin with a prefix."""
+    """Header of an open file that `save_arrays` wrote, and those of its arrays whose names begin with a prefix.
+
+    Raises
+    ------
+    OSError
+        The file is damaged.
+    ValueError
+        It holds something else, or was written by a newer version.
+    """
     opened.seek(0)
     if not zipfile.is_zipfile(opened):
         msg = f"{path} is damaged or was not written by nrc_fast: it is no .npz file"

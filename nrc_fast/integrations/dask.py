@@ -58,7 +58,7 @@ def measure(
     Y : (N, n) or (N,) dask array, optional
         With the same blocks of rows, or it is given them.
     W, b, n, convention, penalties, precision, nonfinite, rtol
-        As in `nrc_fast.measure`.
+        The last layer and what is asked for, see `nrc_fast.measure`.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def measure(
     TypeError
         H or Y is no dask array of floats.
     ValueError, RuntimeError
-        As `nrc_fast.measure`.
+        Rows or options cannot be used, see `nrc_fast.measure`.
 
     Examples
     --------
@@ -100,10 +100,12 @@ def collect(
 
     Parameters
     ----------
-    H, Y
-        As in `measure`.
+    H : (N, d) dask array
+        Features.
+    Y : (N, n) or (N,) dask array, optional
+        Targets.
     unit_rows, precision, nonfinite
-        As in `nrc_fast.FeatureStatistics`.
+        What is added up and how, see `nrc_fast.FeatureStatistics`.
 
     Returns
     -------
@@ -112,7 +114,7 @@ def collect(
     Raises
     ------
     TypeError, ValueError
-        As `measure`.
+        H or Y is no dask array of floats, or a row is not finite.
     """
     blocks = _Blocks(H, Y)
     statistics = FeatureStatistics(

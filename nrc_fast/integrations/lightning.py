@@ -38,9 +38,9 @@ class NRCCallback(Callback):
         The last layer, by its name in the module; by default the module's last ``torch.nn.Linear``.
     every_n_epochs : int
     prefix : str
-        Before every name.
+        What stands before every name.
     **options
-        Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
+        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
 
     Attributes
     ----------

@@ -103,7 +103,7 @@ class TensorBoard:
     writer : torch.utils.tensorboard.SummaryWriter or path
         A writer of one's own, or the folder of a new one.
     prefix : str
-        Before every name.
+        What stands before every name.
 
     Raises
     ------
@@ -142,7 +142,7 @@ class WeightsAndBiases:
     run : wandb.Run
         What ``wandb.init()`` returns.
     prefix : str
-        Before every name.
+        What stands before every name.
     """
 
     def __init__(self, run: wandb.Run, prefix: str = "nrc/") -> None:

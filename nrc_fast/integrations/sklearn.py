@@ -47,7 +47,8 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     W, b : (n, d) and (n,) arrays, optional
         Weights and bias of the last layer, for NRC2, NRC3, MSE and R2.
     convention, precision, nonfinite
-        As in `nrc_fast.measure`. What "skip" leaves out of the fit is NaN in ``transform``.
+        Definition of NRC1 and NRC2, precision of the products, and what becomes of rows that are not finite, see
+        `nrc_fast.measure`. What "skip" leaves out of the fit is NaN in ``transform``.
 
     Attributes
     ----------
@@ -69,7 +70,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     ImportError
         scikit-learn is not installed.
     TypeError, ValueError
-        As `nrc_fast.measure`, when it is fitted.
+        Rows or parameters cannot be used, see `nrc_fast.measure`; when the estimator is fitted.
 
     Examples
     --------
@@ -116,7 +117,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self
 
     def partial_fit(self, X: Array, y: Array | None = None) -> Self:
-        """Add a batch of features, and of targets where the first batch had them."""
+        """Add a batch of features (B, d), and of targets (B,) or (B, n) where the first batch had them."""
         is_first = not hasattr(self, "statistics_")
         X, y = self._rows(X, y, reset=is_first)
         empty, head = self._begin(X, y)

@@ -45,11 +45,12 @@ class NRC(Metric):
     head : torch.nn.Linear or (n, d) tensor, optional
         The last layer, read when the metric is computed, or its weights. Without it NRC2 and NRC3 are NaN.
     convention : str
-        One of `nrc_fast.CONVENTIONS`; id25 is NaN, as it needs the mean before the rows.
+        Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`; id25 is NaN, as it needs the mean before the
+        rows.
     precision, nonfinite
-        As in `nrc_fast.FeatureStatistics`.
+        Precision of the products, and what becomes of rows that are not finite, see `nrc_fast.FeatureStatistics`.
     **options
-        Of ``torchmetrics.Metric``.
+        Options of ``torchmetrics.Metric``.
 
     Raises
     ------
@@ -118,7 +119,13 @@ class NRC(Metric):
         return total
 
     def merge_state(self, incoming_state: object) -> None:
-        """Add the rows of another metric of the same kind."""
+        """Add the rows of another metric of the same kind.
+
+        Raises
+        ------
+        TypeError
+            It is something else.
+        """
         if not isinstance(incoming_state, NRC):
             msg = f"a {type(incoming_state).__name__} cannot be merged; another metric of this kind is expected"
             raise TypeError(msg)

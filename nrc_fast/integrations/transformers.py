@@ -35,10 +35,10 @@ class NRCCallback(TrainerCallback):
         The last layer, by its name in the model; by default the model's last ``torch.nn.Linear``.
     when : {"epoch", "evaluate"}
     prefix : str
-        Before every name.
+        What stands before every name.
     **options
-        Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name. Models
-        whose head reads whole sequences need ``positions="mean"`` or ``mask="attention_mask"``.
+        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
+        Models whose head reads whole sequences need ``positions="mean"`` or ``mask="attention_mask"``.
 
     Attributes
     ----------

@@ -44,14 +44,14 @@ class Report(StoredResult):
         Rows that were measured, features and target dimension.
     dtype, backend, convention : str
     nrc1, nrc2 : float
-        Under `convention`. NRC2 is NaN without weights and for W = 0.
+        Values under the definition `convention`. NRC2 is NaN without weights and for W = 0.
     nrc1_by_k : (d,) float64 array
         Element k - 1 is NRC1 with k components.
     nrc3, gamma : float
         NaN without weights and targets, and for n = 1.
     explained_variance_ratio : (d,) float64 array
     effective_rank, stable_rank : float
-        Of the covariance: exp of the entropy of its spectrum, and sum lambda^2 / lambda_1^2.
+        Ranks of the covariance of the features: exp of the entropy of its spectrum, and sum lambda^2 / lambda_1^2.
     cka, linear_mse, mse, r2 : float
         MSE is summed over the outputs. `mse` and `r2` need weights, bias and targets. The readout of `linear_mse`
         uses the directions of the features whose variance can be told from rounding.
@@ -61,7 +61,7 @@ class Report(StoredResult):
     alternatives : mapping of str to mapping
         NRC1 and NRC2 under other conventions that came from the same reads.
     alternative_bounds : mapping of str to mapping
-        Their bounds.
+        Absolute bounds of the numbers in `alternatives`.
     notes : tuple of str
         What the reader should know before believing the numbers.
     ufm : Prediction or None

@@ -42,7 +42,7 @@ class Record:
         MSE on the measured samples, summed over the outputs.
     r2 : float
     nrc1, nrc2 : float
-        Under the convention of the measurement.
+        Values under the convention of the measurement.
     nrc3 : float
         For the gamma that was asked for: as in the paper that of the last step.
     gamma : float
@@ -107,7 +107,7 @@ class History(StoredResult):
     name : str
         What plots call it.
     convention : str
-        Of NRC1 and NRC2.
+        Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`.
 
     Examples
     --------
@@ -157,7 +157,7 @@ class History(StoredResult):
         W : (n, d) array or tensor
             The weights of that step; only the shape of W W^T is kept.
         covariance : (n, n) array
-            Of the targets, for the replay of NRC3: that which was given last counts.
+            Covariance of the targets, for the replay of NRC3: that which was given last counts.
 
         Raises
         ------
@@ -171,8 +171,11 @@ class History(StoredResult):
 
         Parameters
         ----------
-        step, W, covariance
-            As in `add`.
+        step : int
+        W : (n, d) array or tensor
+            The weights of that step; only the shape of W W^T is kept.
+        covariance : (n, n) array
+            Covariance of the targets, for the replay of NRC3: that which was given last counts.
 
         Raises
         ------
@@ -274,14 +277,20 @@ class History(StoredResult):
         }
 
     def to_csv(self, path: str | Path, gamma: str | float = "last") -> None:
-        """Write a line for each record: step and all scalars, NRC3 for `gamma` as in `records`.
+        """Write a CSV file with a line for each record: the step and all scalars.
+
+        Parameters
+        ----------
+        path : path
+        gamma : {"last", "each"} or float
+            For which gamma NRC3 is written, see `records`.
 
         Raises
         ------
         OSError
             The file cannot be written.
         ValueError
-            As `records`.
+            `gamma` is another text or a negative number.
         """
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer: csv.DictWriter[str] | None = None

@@ -93,12 +93,12 @@ def page(parts: Iterable[tuple[str, Part]], title: str = "Neural regression coll
 
 
 def write_page(path: str | Path, parts: Iterable[tuple[str, Part]], title: str = "Neural regression collapse") -> None:
-    """Write `page` to a file.
+    """Write an HTML page to a file, see `page`.
 
     Raises
     ------
     ImportError
-        As `page`.
+        matplotlib is not installed.
     OSError
         The file cannot be written.
     """

@@ -43,7 +43,7 @@ def plain_value(value: Any) -> Any:
 
 
 def restored_value(value: JSONValue) -> Any:
-    """What `plain_value` was made of: lists as arrays, None as NaN."""
+    """A field of a result from what JSON held of it: lists as arrays, None as NaN, the way back from `plain_value`."""
     if isinstance(value, list):
         return np.array(value, dtype=np.float64)
     if isinstance(value, Mapping):
@@ -52,7 +52,7 @@ def restored_value(value: JSONValue) -> Any:
 
 
 def without_nan(value: JSONValue) -> JSONValue:
-    """The same value with None for numbers that JSON cannot hold."""
+    """A value of plain numbers, lists and dictionaries with None for numbers that JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -120,7 +120,19 @@ def _with_targets(source: Source, targets: Targets | None) -> Source:
 
 
 def as_table(values: Features, role: str) -> Table:
-    """A path, an array or a tensor as a table; `role` is "H" or "Y", and vectors of targets are columns."""
+    """A path, an array or a tensor as a table.
+
+    Parameters
+    ----------
+    values : path or glob pattern, array, tensor or source
+    role : {"H", "Y"}
+        Features are matrices; vectors of targets count as columns.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        The values are not understood, or are only a part of a source.
+    """
     if _is_paths(values):
         return open_table(values, role=role)
     if isinstance(values, TableSource):

@@ -79,7 +79,7 @@ class GatheredRows:
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            As `FeatureStatistics.update`, of this batch.
+            The batch does not fit the statistics, see `nrc_fast.FeatureStatistics.update`.
         """
         with self._lock:
             if self._held is None or not _fits(self._held, features, targets):
@@ -102,7 +102,7 @@ class GatheredRows:
 
     @property
     def statistics(self) -> FeatureStatistics:
-        """Those of all rows that were given."""
+        """The statistics of all rows that were given, those that wait included."""
         self.flush()
         return self._statistics
 

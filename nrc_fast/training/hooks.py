@@ -96,7 +96,7 @@ class Hook(NoHook, ABC):
 
 
 class LayerHook(Hook):
-    """For the first tensor that a layer is given, or None.
+    """A hook of a layer, which hands on the first tensor that the layer is given, or None.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class LayerHook(Hook):
     read : callable
         Is given the tensor of a pass that is due.
     take : callable
-        As in `Hook`, of passes that are due or not.
+        Is given the tensor in every pass of a compiled graph, due or not, detached.
     """
 
     def __init__(
@@ -142,18 +142,19 @@ class LayerHook(Hook):
 
 
 class ArgumentHook(Hook):
-    """For one argument of a module.
+    """A hook of a module, which hands on one of its arguments.
 
     Parameters
     ----------
     name : str
+        The name of the argument.
     parameters : sequence of str
         Names of the module's arguments, in their order.
     called : callable
         Is given the module, its arguments and its keywords in passes that run eagerly, and in compiled graphs where
         the module is called without that argument, or it is no tensor.
     take : callable
-        As in `Hook`.
+        Is given the argument in every pass of a compiled graph, detached.
     """
 
     def __init__(

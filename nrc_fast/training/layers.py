@@ -65,14 +65,14 @@ def measure_layers(
     rank : int, optional
         How many components count as signal; by default the target dimension. Layers with fewer features use these.
     threshold : float
-        Of `first_collapsed`.
+        Noise fraction below which a layer counts as collapsed.
     precision : {"highest", "high", "fast"}
-        As in `nrc_fast.FeatureStatistics`. The rows are read once, so the default is float64 throughout; with float32
-        products the bounds are wider and the readout leaves out directions of little variance.
+        Precision of the products, see `nrc_fast.FeatureStatistics`. The rows are read once, so the default is float64
+        throughout; with float32 products the bounds are wider and the readout leaves out directions of little variance.
     positions, mask
-        As in `nrc_fast.watch`.
+        Which positions count, and as what, see `nrc_fast.watch`.
     split : callable, optional
-        From a batch to what the model is called with, and the targets.
+        Takes a batch and returns what the model is called with, and the targets.
     group : torch.distributed.ProcessGroup, optional
         Every process gives its own samples and gets the report of all; one without samples has the layers in the
         order of their names in the model.
@@ -86,7 +86,8 @@ def measure_layers(
     ImportError
         torch is not installed.
     TypeError, ValueError, RuntimeError
-        As `nrc_fast.watch`; ValueError for a loader without batches or a layer that is not used.
+        The model, its layers or an option cannot be used, see `nrc_fast.watch`; ValueError for a loader without
+        batches or a layer that is not used.
 
     References
     ----------

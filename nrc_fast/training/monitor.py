@@ -48,7 +48,7 @@ class Monitor:
     Parameters
     ----------
     model : torch.nn.Module
-        Also wrapped by DistributedDataParallel or torch.compile.
+        The model, also wrapped by DistributedDataParallel or torch.compile.
     loader : iterable of batches
         Can be iterated again and again: a DataLoader, a list. Batches are pairs of inputs and targets, or mappings
         with "labels" or "targets" (see `nrc_fast.training.evaluation.split_batch`).
@@ -62,12 +62,14 @@ class Monitor:
         and id25 is NaN. "again": nothing is kept and the model is run again for every read that a metric needs.
     gamma : {"last", "each"} or float
         For which gamma `records` and `plot` show NRC3; see `nrc_fast.reports.history.History.records`.
-    convention, penalties
-        As in `nrc_fast.measure`.
+    convention : str
+        Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`.
+    penalties : object with an attribute ``c``, optional
+        Sets the c of the prediction, see `nrc_fast.measure`.
     positions, mask
-        As in `nrc_fast.watch`.
+        Which positions count, and as what, see `nrc_fast.watch`.
     split : callable, optional
-        From a batch to what the model is called with, and the targets.
+        Takes a batch and returns what the model is called with, and the targets.
     loggers : sequence of callables
         Each is called as ``logger(step, values)`` after an evaluation; `nrc_fast.integrations.loggers` has some. NRC3
         of these values is that of the step's own gamma, as the last one is not known yet.
@@ -81,7 +83,7 @@ class Monitor:
     ----------
     history : History
     report : Report or None
-        Of the last evaluation.
+        The report of the last evaluation; None before the first.
 
     Raises
     ------
@@ -172,7 +174,7 @@ class Monitor:
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            As `evaluate`.
+            The model or what the loader gives cannot be measured, see `evaluate`.
         """
         number, self._steps = self._steps, self._steps + 1
         return None if number % self.every else self.evaluate(number)
@@ -188,12 +190,13 @@ class Monitor:
         Returns
         -------
         Record
-            With NRC3 for its own gamma.
+            The numbers of the evaluation, with NRC3 for its own gamma.
 
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            As `nrc_fast.measure` and `nrc_fast.watch`; ValueError for a loader without batches.
+            What the loader or the layer gives cannot be measured, see `nrc_fast.measure` and `nrc_fast.watch`;
+            ValueError for a loader without batches.
         """
         number = self._steps if step is None else step
         with evaluating(self.model, self.loader), self._watch() as head:
@@ -284,7 +287,7 @@ class _FeatureBatches:
         self._targets.update(column)
 
     def target_covariance(self, group: ProcessGroup | None) -> FloatArray:
-        """Of the targets of the first iteration, over all processes of the group."""
+        """Covariance of the targets of the first iteration, over all processes of the group."""
         assert self._targets is not None
         if group is not None:
             self._targets.all_reduce(group)

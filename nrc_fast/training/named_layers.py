@@ -29,7 +29,13 @@ def named_layers(model: Module) -> list[tuple[str, Module]]:
 
 
 def find_layer(torch: ModuleType, model: Module, layer: str | Module) -> tuple[str, Module]:
-    """The name of a layer and its module, from either."""
+    """The name of a layer and its module, from either.
+
+    Raises
+    ------
+    ValueError
+        The layer is not in the model.
+    """
     names = dict(named_layers(model))
     if isinstance(layer, torch.nn.Module):
         for name, module in names.items():

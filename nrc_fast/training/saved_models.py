@@ -198,7 +198,7 @@ def arriving(
     Parameters
     ----------
     patterns : sequence of str
-        As for `matching`.
+        Files, folders and glob patterns, see `matching`.
     seconds : float
         How long to wait between two looks.
     unread : collection of str
@@ -208,7 +208,7 @@ def arriving(
     Yields
     ------
     step, path
-        Of a name without a number the step is one more than the last.
+        The step is the number in the name; where there is none, one more than the last.
 
     Raises
     ------

@@ -34,13 +34,16 @@ class CheckpointSweep:
     data : path
         An .npz file with inputs and targets.
     model : torch.nn.Module, optional
-        Given the weights of each checkpoint. Without it only NRC3 and gamma are known, from the head's weights.
+        The model that is given the weights of each checkpoint. Without it only NRC3 and gamma are known, from the
+        head's weights.
     inputs_key, targets_key : str
         Names in the data.
     batch_rows : int
         Rows that the model is called with. Inputs that are floats are given in the dtype of its parameters.
-    features, convention
-        As in `nrc_fast.Monitor`.
+    features : {"held", "streamed", "again"}
+        What is kept of the features while they are measured, see `nrc_fast.Monitor`.
+    convention : str
+        Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`.
 
     Attributes
     ----------

@@ -105,7 +105,7 @@ def watch(
     layers : sequence of str or torch.nn.Module, optional
         Names as in ``model.named_modules()``, without the prefixes of wrappers.
     every : int
-        Of the forward passes of a layer in the chosen `mode`, read the first and then every so many.
+        The first forward pass of a layer in the chosen `mode` is read, and then one of every so many.
     max_rows : int, optional
         Stop after so many rows of a layer; the last batch is cut.
     positions : {None, "mean", "each"}
@@ -121,7 +121,7 @@ def watch(
     mode : {"any", "train", "eval"}
         Whether only passes of layers in training or in evaluation mode are counted.
     unit_rows, precision
-        As in `nrc_fast.FeatureStatistics`.
+        What is added up, and how precisely, see `nrc_fast.FeatureStatistics`.
     nonfinite : {"skip", "raise"}
         "skip", the default here, counts rows with NaN or infinite values and leaves them out, as a diverging step
         must not stop the training.
@@ -296,6 +296,7 @@ class WatchedLayer(_Closing):
         self._rows_read = 0
         self._is_open = True
         self._evaluation = current_evaluation()
+        # A torch that does not tell which backward pass it is in is taken to be in none.
         self._graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
         hook = LayerHook(self._is_due, self._add_rows_of, self._take)
         if mask.hook is not None:
@@ -406,10 +407,10 @@ class WatchedLayer(_Closing):
         Parameters
         ----------
         W, b : arrays or tensors, optional
-            Those of the watched layer itself, as they are now, where it is a ``torch.nn.Linear``; a layer without
-            bias has zeros.
+            Weights and bias; by default those of the watched layer itself, as they are now, where it is a
+            ``torch.nn.Linear``; a layer without bias has zeros.
         **options
-            As in `nrc_fast.FeatureStatistics.report`.
+            Options of `nrc_fast.FeatureStatistics.report`.
 
         Returns
         -------
@@ -418,7 +419,7 @@ class WatchedLayer(_Closing):
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            As `nrc_fast.FeatureStatistics.report`, and RuntimeError where nothing was read.
+            Weights or options do not fit, see `nrc_fast.FeatureStatistics.report`; RuntimeError where nothing was read.
         """
         statistics = self.statistics
         if W is None and b is None and not self._has_other_outputs(statistics):

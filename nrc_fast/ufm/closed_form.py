@@ -181,7 +181,7 @@ def minimum(
 
 
 def product_of_penalties(lambda_W: FloatArray, lambda_H: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return c and its root, which is a float64 number where c itself over- or underflows.
+    """The product c = lambda_W lambda_H and its root, which is a float64 number where c itself over- or underflows.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def interpolating_features(Y: Array, W: Array, *, b: Array | None = None, rest: 
     ----------
     Y : (M, n) or (M,) array or tensor
     W : (n, d) array or tensor
-        Of rank n.
+        W, of rank n.
     b : (n,) array or tensor, optional
         Bias; 0 if not given.
     rest : (M, d) array or tensor, optional

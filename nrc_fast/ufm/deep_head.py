@@ -35,12 +35,13 @@ class DeepMinimum:
     directions : (..., n, n) float64 array
         U, eigenvectors of the target covariance (of the second moment where there is no bias) in its columns.
     target_values : (..., n) float64 array
-        Their eigenvalues lambda, descending.
+        lambda, the eigenvalues that belong to `directions`, descending.
     error_share : (..., n) float64 array
         ``1 - z/sqrt(lambda)``, what the predictions lose of each direction; 1 where it is dropped.
     log_penalties : (..., m + 1) float64 array
         Logarithms of the penalties, lambda_H last.
     bias : (..., n) float64 array
+        b, the target mean if it is free, 0 if there is none.
     """
 
     __module__ = "nrc_fast.ufm"
@@ -145,7 +146,14 @@ class DeepMinimum:
         return layers
 
     def features(self, Y: Array, d: int | None = None) -> FloatArray:
-        """The features that go with `weights`, (..., M, d).
+        """Features of the minimum that `weights` gives, (..., M, d).
+
+        Parameters
+        ----------
+        Y : (M, n) or (M,) array or tensor
+            The targets whose moments these are, or new ones.
+        d : int, optional
+            Width of the features, at least n; n if not given.
 
         Raises
         ------
@@ -199,7 +207,7 @@ def deep(
     Parameters
     ----------
     Y, covariance, mean
-        As in `minimum`.
+        The targets, or their moments in place of them, see `minimum`.
     lambda_W : sequence of m floats or arrays
         Penalty of each layer, positive, the layer on the features first. One layer is the model of `minimum`.
     lambda_H : float or array

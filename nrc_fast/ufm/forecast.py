@@ -37,9 +37,9 @@ class Forecast:
     c : float
         lambda_W lambda_H of the paper's scaling.
     eigenvalues : (n,) float64 array
-        Of the target covariance, descending: direction j is dropped from ``c = eigenvalues[j]`` on.
+        Eigenvalues of the target covariance, descending: direction j is dropped from ``c = eigenvalues[j]`` on.
     directions : (n, n) float64 array
-        Its eigenvectors, one in each column.
+        Eigenvectors of the target covariance, one in each column.
     penalties : Penalties or None
     weight_decay : float
         NaN where c was given.
@@ -239,14 +239,14 @@ def predict(
     ----------
     Y : (M, n) or (M,) array or tensor, or an object with `target_covariance` and `target_mean`
     covariance, mean
-        In place of Y, as in `minimum`.
+        Moments of the targets in place of Y, see `minimum`.
     weight_decay : float, optional
-        Of the last layer, in the training loss `loss`.
+        Weight decay of the last layer, in the training loss `loss`.
     feature_decay : float, optional
         Penalty of the features in the same loss. If not given, as large a one is assumed as makes lambda_H =
         lambda_W, which the result says: decay of the layers below acts like one, but nobody knows its size.
     loss, samples
-        As in `penalties`.
+        The training loss and what it sums over, see `penalties`.
     c : float, optional
         lambda_W lambda_H itself, in place of the decays.
 

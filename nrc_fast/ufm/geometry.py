@@ -33,7 +33,7 @@ def optimal_gram(covariance: Array, *, lambda_W: Array, lambda_H: Array) -> Floa
     Raises
     ------
     ValueError, TypeError
-        As `minimum`.
+        The covariance or the penalties cannot be used, see `minimum`.
 
     References
     ----------
@@ -98,8 +98,10 @@ def relative_gram_error(G: Array, expected: Array) -> Batched:
 
     Raises
     ------
-    ValueError, TypeError
-        As `bures_wasserstein`.
+    ValueError
+        A Gram is not symmetric positive semidefinite or not finite, or the sizes differ.
+    TypeError
+        What is given is no real array.
 
     References
     ----------
@@ -125,7 +127,7 @@ def aligned_distance(W: Array, expected: Array) -> float:
     ----------
     W : (n, d) array or tensor
     expected : (n, d') array or tensor
-        As from `Minimum.weights`; of the two widths the smaller one is filled up with zeros.
+        Weights as `Minimum.weights` gives them; of the two widths the smaller one is filled up with zeros.
 
     Returns
     -------

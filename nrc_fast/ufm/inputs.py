@@ -60,12 +60,12 @@ def as_float64(values: Array, name: str) -> tuple[FloatArray, float]:
 
 
 def as_penalty(values: Array, name: str, *, positive: bool = False) -> FloatArray:
-    """A penalty or an array of them: finite and not negative.
+    """A penalty or an array of them as float64: finite and not negative.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As `as_float64`, and ValueError for negative values, or zeros where only positive ones make sense.
+        What `as_float64` raises, and ValueError for negative values, or zeros where only positive ones make sense.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def as_number(value: Array, name: str, *, positive: bool = False) -> float:
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As `as_penalty`, and ValueError for an array.
+        What `as_penalty` raises, and ValueError for an array.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def as_number(value: Array, name: str, *, positive: bool = False) -> float:
 
 
 def as_integer(value: SupportsIndex, name: str) -> int:
-    """A whole number.
+    """A whole number of any kind as an int.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def as_integer(value: SupportsIndex, name: str) -> int:
 
 
 def broadcast_shape(**arrays: FloatArray) -> tuple[int, ...]:
-    """The shape that arrays broadcast to, as in numpy.
+    """The shape that arrays broadcast to under the rules of numpy.
 
     Raises
     ------

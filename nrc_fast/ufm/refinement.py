@@ -36,7 +36,7 @@ class Refinement:
     gram : (n, n) float64 array
         ``W W^T``.
     loss, mse : float
-        As in `Minimum`.
+        The loss with all penalties, and the mean squared error summed over the outputs.
     lambda_H : float
     gradient : float
         Largest entry of the gradient by W, in units in which the targets have mean square 1 and both penalties are
@@ -93,18 +93,18 @@ def refine(
     Parameters
     ----------
     Y, covariance, mean, bias
-        As in `minimum`, one problem at a time.
+        The targets or their moments, and whether the model has a bias, see `minimum`; one problem at a time.
     lambda_W, lambda_H, lambda_b : float
         Penalties; the first two positive. The mean of the targets may be any, whatever lambda_b is.
     d : int, optional
         Width of the features, at least n; n if not given.
     seed : int
-        Of the start.
+        Seed of the random start.
     tolerance : float
         Largest `Refinement.gradient` that is accepted, or its rounding where that is more. Near the minimum the loss
         changes with the square of the gradient: below about 1e-8 (the root of eps) a line search sees nothing.
     iterations : int
-        After which to give up.
+        The number of iterations after which to give up.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def refine(
     ImportError
         scipy is not installed.
     ValueError
-        As `minimum`, and for a d below n.
+        Targets or penalties cannot be used, see `minimum`, or d is below n.
     RuntimeError
         The tolerance was not reached.
 

@@ -25,7 +25,7 @@ class Factor(NamedTuple):
     power_of_samples: int = 0
 
     def at(self, n: float, samples: float) -> float:
-        """Its value for these sizes."""
+        """The value of the factor for n outputs and M samples."""
         return float(self.coefficient * n**self.power_of_n * samples**self.power_of_samples)
 
 
@@ -81,8 +81,12 @@ class Penalties:
 
         Parameters
         ----------
-        loss, n, samples
-            As in `penalties`.
+        loss : str
+            The name of a training loss, see `penalties`.
+        n : int, optional
+            Outputs; needed where the loss depends on them.
+        samples : int, optional
+            Samples that the sums of one step run over; needed where the loss depends on them.
 
         Returns
         -------
@@ -92,7 +96,7 @@ class Penalties:
         Raises
         ------
         ValueError
-            As `penalties`.
+            The loss is unknown, or n or `samples` is missing or below 1.
 
         Examples
         --------

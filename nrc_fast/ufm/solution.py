@@ -221,13 +221,15 @@ class Minimum:
         ----------
         Y : (M, n) or (M,) array or tensor
             The targets whose moments these are, or new ones.
-        rotation, d
-            As in `weights`.
+        rotation : (n, d) array or tensor, optional
+            R with orthonormal rows, the one that was given to `weights`. The first n axes if not given.
+        d : int, optional
+            Width of the features, at least n; n if neither it nor a rotation is given.
 
         Raises
         ------
         ValueError
-            As `weights`, and for targets that are not finite or have other than n columns.
+            The rotation or d does not fit, see `weights`, or the targets are not finite or have other than n columns.
         """
         rows = as_rows(Y, "Y", vector_is_column=True)
         if rows.columns != self.n:
@@ -289,7 +291,7 @@ class Minimum:
 
     @property
     def _relative_feature_factors(self) -> FloatArray:
-        """The same over the largest of them: shares and angles do not depend on the scale."""
+        """The feature factors over the largest of them: shares and angles do not depend on the scale."""
         factors = self._feature_factors
         return np.asarray(factors / nonzero(factors.max(axis=-1, keepdims=True)))
 
@@ -312,7 +314,7 @@ def check_rotation(rotation: Array | None, n: int, d: int | None = None) -> Floa
     Raises
     ------
     ValueError
-        As `Minimum.weights`.
+        The rotation has no orthonormal rows, or another shape; d is below n, or not that of the rotation.
 
     Examples
     --------

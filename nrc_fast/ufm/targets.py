@@ -74,9 +74,9 @@ def target_moments(
     Y : (M, n) or (M,) array or tensor, or an object with `target_covariance` and `target_mean`
         The latter are `FeatureStatistics` and the like.
     covariance : (..., n, n) array or tensor
-        In place of Y.
+        Covariance of the targets (1/M), in place of Y.
     mean : (..., n) array or tensor, optional
-        Goes with `covariance`; zeros if not given.
+        Mean of the targets, which goes with `covariance`; zeros if not given.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def target_moments(
         Both or neither of Y and covariance; no samples; values that are not finite; a covariance that is not square,
         symmetric and positive semidefinite; variances that float64 cannot work with.
     TypeError, RuntimeError
-        As for every array: no real numbers, or another device.
+        What is given is no array of real numbers, or lies on a device.
 
     Examples
     --------

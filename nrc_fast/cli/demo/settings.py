@@ -94,7 +94,7 @@ class RunResult:
     recorded : History
         What `history` was taken from, for files.
     report : Report
-        Of the last step; its prediction is that for `c` where `c` is known.
+        The report of the last step; its prediction is that for `c` where `c` is known.
     H, Y, W, b : float32 arrays
         Features (N, 256), standardised targets (N, n), weights (n, 256) and bias (n,) of the head at the last step.
     head_history : (checkpoints, n, 256) float32 array

@@ -41,7 +41,7 @@ def plot_runs(
     Parameters
     ----------
     histories : mapping of str to nrc_fast.reports.history.History
-        By the names of the trainings.
+        The histories, by the names of the trainings.
     gamma : {"last", "each"} or float
         For which gamma NRC3 is shown; see `History.records`.
     predicted : mapping of str to float, optional
@@ -50,7 +50,7 @@ def plot_runs(
     Returns
     -------
     figure
-        Not known to pyplot.
+        The figure, not known to pyplot.
 
     Raises
     ------
@@ -97,14 +97,14 @@ def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
     Parameters
     ----------
     history : nrc_fast.reports.history.History
-        With at least one record.
+        The history, with at least one record.
     gamma : {"last", "each"} or float
         For which gamma NRC3 is shown; see `History.records`.
 
     Returns
     -------
     figure
-        Not known to pyplot.
+        The figure, not known to pyplot.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def plot_layers(report: DrawnLayers) -> Figure:
     Returns
     -------
     figure
-        Not known to pyplot.
+        The figure, not known to pyplot.
 
     Raises
     ------

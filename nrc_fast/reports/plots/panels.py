@@ -115,7 +115,15 @@ def lower_edge(values: FloatArray) -> float:
 
 
 def pair_of_axes(axes: Sequence[Axes] | Panels | None, purpose: str) -> tuple[Figure, Panels]:
-    """The figure and two axes: those that are given, or new ones."""
+    """The figure and two axes: those that are given, or new ones.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        Other than two axes are given; `purpose` says what two are for.
+    """
     if axes is None:
         figure = new_figure((9.0, 3.8))
         return figure, figure.subplots(1, 2)

@@ -31,12 +31,12 @@ class CompressedTable(Table):
     name : str
         How messages call it.
     member : str
-        Its name in the archive.
+        The name of the array's file in the archive.
     header_bytes : int
         What comes before the first row.
     shape : (int, int)
     stored : numpy dtype
-        With its byte order.
+        The dtype as it is stored, with its byte order.
     """
 
     def __init__(
