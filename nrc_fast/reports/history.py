@@ -145,7 +145,7 @@ class History(StoredResult):
         steps = f"steps {self._records[0].step:,} to {self._records[-1].step:,}"
         return f"<History {self.name + ', ' if self.name else ''}{len(self)} records, {steps}, n = {self.n}>"
 
-    def add(self, step: int, report: Report, W: Array, covariance: FloatArray) -> Record:
+    def add(self, step: int, report: Report, W: Array, covariance: Array) -> Record:
         """Add what was measured at a step; returns its record, with NRC3 for its own gamma.
 
         Records are in the order of their steps, whenever they come.
@@ -166,7 +166,7 @@ class History(StoredResult):
         """
         return self._append(Record.of(_whole(step), report), report.n, W, covariance)
 
-    def add_weights(self, step: int, W: Array, covariance: FloatArray) -> Record:
+    def add_weights(self, step: int, W: Array, covariance: Array) -> Record:
         """Add the weights of a step whose features are not known; all but NRC3 and gamma is NaN.
 
         Parameters
@@ -189,7 +189,7 @@ class History(StoredResult):
         found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
         return self._append(Record(step=_whole(step), **found), len(gram), W, covariance)
 
-    def _append(self, record: Record, n: int, W: Array, covariance: FloatArray) -> Record:
+    def _append(self, record: Record, n: int, W: Array, covariance: Array) -> Record:
         if self._records and n != self.n:
             msg = f"the report has n = {n} and this history has n = {self.n}; start another History"
             raise ValueError(msg)
