@@ -22,10 +22,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "reference_gram",
@@ -52,7 +52,7 @@ _CONVENTIONS = {
 }
 
 
-def reference_rows(H: Any) -> FloatArray:
+def reference_rows(H: ArrayLike) -> FloatArray:
     """Copy an array or a torch CPU tensor of any floating dtype to float64, which holds all of them exactly.
 
     Parameters
@@ -114,7 +114,7 @@ def _principal_components(rows: FloatArray) -> FloatArray:
     return np.asarray(directions[kept].T)
 
 
-def reference_gram(H: Any, shift: Any = None) -> FloatArray:
+def reference_gram(H: ArrayLike, shift: ArrayLike | None = None) -> FloatArray:
     """Shifted Gram matrix ``sum_i (h_i - shift)(h_i - shift)^T``.
 
     Parameters
@@ -140,7 +140,9 @@ def reference_gram(H: Any, shift: Any = None) -> FloatArray:
     return gram
 
 
-def reference_residuals(H: Any, basis: Any, shift: Any = None, unit: bool = False) -> FloatArray:
+def reference_residuals(
+    H: ArrayLike, basis: ArrayLike, shift: ArrayLike | None = None, *, unit: bool = False
+) -> FloatArray:
     """Squared distance of every row from a subspace, ``|x - U U^T x|^2``, as the explicit difference.
 
     Parameters
@@ -175,14 +177,14 @@ def reference_residuals(H: Any, basis: Any, shift: Any = None, unit: bool = Fals
 
 
 @overload
-def reference_nrc1(H: Any, n: int, convention: str = "nrc24") -> float: ...
+def reference_nrc1(H: ArrayLike, n: int, convention: str = "nrc24") -> float: ...
 
 
 @overload
-def reference_nrc1(H: Any, n: Sequence[int] | None, convention: str = "nrc24") -> FloatArray: ...
+def reference_nrc1(H: ArrayLike, n: Sequence[int] | None, convention: str = "nrc24") -> FloatArray: ...
 
 
-def reference_nrc1(H: Any, n: int | Sequence[int] | None, convention: str = "nrc24") -> float | FloatArray:
+def reference_nrc1(H: ArrayLike, n: int | Sequence[int] | None, convention: str = "nrc24") -> float | FloatArray:
     """NRC1: mean squared distance of the rows from their first n principal components.
 
     The components are taken from the rows one after the other, so every k costs no more than the largest one.
@@ -233,7 +235,7 @@ def reference_nrc1(H: Any, n: int | Sequence[int] | None, convention: str = "nrc
     return float(by_k[int(numbers[0]) - 1]) if single else by_k[numbers - 1]
 
 
-def reference_nrc2(H: Any, W: Any, convention: str = "nrc24") -> float:
+def reference_nrc2(H: ArrayLike, W: ArrayLike, convention: str = "nrc24") -> float:
     """NRC2: mean squared distance of the rows from the row space of the weights.
 
     The rank of W counts singular values above ``sigma_1 * max(n, d) * eps`` with the eps of float64, whatever the dtype
@@ -273,7 +275,7 @@ def reference_nrc2(H: Any, W: Any, convention: str = "nrc24") -> float:
     return float(np.sum(reference_residuals(rows, directions[:rank].T)) / total)
 
 
-def _nrc3_matrices(W: Any, Y: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _nrc3_matrices(W: ArrayLike, Y: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Head Gram over its norm, root of the target covariance, and the eigenvalues of that root, ascending."""
     weights, centered = reference_rows(W), _centered(reference_rows(Y))
     weights /= np.abs(weights).max() or 1.0
@@ -294,7 +296,7 @@ def _nrc3_at(head: FloatArray, root: FloatArray, largest: float, shift: float) -
     return float(np.sum((head - shifted / norm) ** 2))
 
 
-def reference_nrc3_gamma(W: Any, Y: Any) -> float:
+def reference_nrc3_gamma(W: ArrayLike, Y: ArrayLike) -> float:
     """Search the gamma in [0, lambda_min] with the smallest NRC3: 1001 roots, then golden sections.
 
     It knows nothing of the closed form. NRC3 is flat at its minimum, so gamma itself is found to about
@@ -339,7 +341,7 @@ def reference_nrc3_gamma(W: Any, Y: Any) -> float:
     return float(min(candidates, key=lambda shift: _nrc3_at(head, root, roots[-1], shift)) ** 2)
 
 
-def reference_nrc3(W: Any, Y: Any, gamma: float | None = None) -> float:
+def reference_nrc3(W: ArrayLike, Y: ArrayLike, gamma: float | None = None) -> float:
     """NRC3: squared distance of the normalised head Gram from the normalised shifted root of the covariance.
 
     ``|| W W^T / |W W^T|_F - (Sigma^(1/2) - gamma^(1/2) I) / |Sigma^(1/2) - gamma^(1/2) I|_F ||_F^2`` with
@@ -378,7 +380,7 @@ def _targets_with(covariance: FloatArray, generator: np.random.Generator) -> Flo
 
 
 def ufm_optimum(
-    covariance_or_targets: Any, d: int, lambda_W: float, lambda_H: float, seed: int = 0
+    covariance_or_targets: ArrayLike, d: int, lambda_W: float, lambda_H: float, seed: int = 0
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Draw one global minimum of the unconstrained feature model (UFM).
 
@@ -397,7 +399,7 @@ def ufm_optimum(
     lambda_W, lambda_H : float
         Penalties of that loss, positive.
     seed : int
-        Of the rotation R, and of the targets where a covariance is given.
+        Seed of the rotation R, and of the targets where a covariance is given.
 
     Returns
     -------

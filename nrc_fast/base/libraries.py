@@ -5,20 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
 
 __all__ = ["needs_library", "require_library"]
 
 
-def require_library(name: str, extra: str, reason: str | None = None) -> Any:
+def require_library(name: str, extra: str, reason: str | None = None) -> ModuleType:
     """Import an optional library.
 
     Parameters
     ----------
     name : str
-        Of the module, with dots.
+        Name of the module, with dots.
     extra : str
-        Of this package that installs it.
+        The extra of this package that installs the library.
     reason : str, optional
         How the message begins; by default "this needs" and the library.
 
@@ -43,7 +43,7 @@ def needs_library(extra: str, reason: str) -> Iterator[None]:
     Parameters
     ----------
     extra : str
-        Of this package that installs it.
+        The extra of this package that installs the library.
     reason : str
         How the message begins, such as "this needs torchmetrics".
 

@@ -12,13 +12,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import one_blas_thread
 
 __all__ = [
     "EPSILON",
-    "FloatArray",
     "RowSpace",
     "clipped_spectrum",
     "covariance_spectrum",
@@ -29,8 +28,6 @@ __all__ = [
     "row_space_and_inverse",
     "scale_to_unit",
 ]
-
-FloatArray = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
 # Of each dtype that features, weights and targets may have.
@@ -89,7 +86,7 @@ def eigh_descending(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def in_descending_order(values: FloatArray, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues that ascend and their vectors, the other way round and with the signs of `eigh_descending`."""
+    """Eigenvalues and eigenvectors that ascend, as LAPACK gives them, put into descending order, with fixed signs."""
     return values[..., ::-1].copy(), _fix_signs(vectors[..., ::-1])
 
 
@@ -111,7 +108,7 @@ def covariance_spectrum(covariance: FloatArray, epsilon: float = EPSILON) -> tup
     values : (..., n) float64 array
         Descending and >= 0.
     vectors : (..., n, n) float64 array
-        As those of `eigh_descending`.
+        Orthonormal columns, in the order of `values`, with the signs that `eigh_descending` fixes.
 
     Raises
     ------
@@ -231,7 +228,7 @@ def row_space(weights: FloatArray) -> RowSpace:
     Parameters
     ----------
     weights : (n, d) float64 array
-        Of any scale, 1e-200 as well as 1e200.
+        W, of any scale, 1e-200 as well as 1e200.
 
     Returns
     -------
@@ -272,8 +269,9 @@ def row_space_and_inverse(weights: FloatArray) -> tuple[FloatArray, FloatArray]:
     Returns
     -------
     basis : (rank, d) float64 array
-        That of `row_space`.
+        Q, the orthonormal rows that `row_space` finds.
     inverse : (n, rank) float64 array
+        C.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray, StoredArray
 
 __all__ = ["DAMAGED", "arrays_from", "load_arrays", "require_writable", "save_arrays", "written_file"]
 
@@ -22,7 +22,7 @@ COPY_BYTES = 1 << 20
 DAMAGED = (KeyError, ValueError, TypeError, EOFError, AttributeError, NotImplementedError)
 
 
-def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> None:
+def save_arrays(path: Path, header: Mapping[str, object], arrays: Mapping[str, FloatArray]) -> None:
     """Write arrays and a header to a .npz file, all or nothing: readers never see half a file.
 
     Nothing is copied in memory: arrays may be as large as it.
@@ -43,12 +43,28 @@ def save_arrays(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Floa
 
 def written_file(
     path: Path,
-    header: Mapping[str, Any],
+    header: Mapping[str, object],
     arrays: Mapping[str, FloatArray],
     before: BinaryIO | None = None,
     kept: Sequence[str] = (),
 ) -> BinaryIO:
-    """As `save_arrays`, with the arrays of an earlier file whose names have one of the prefixes `kept`; still open."""
+    """Write arrays and a header like `save_arrays`, and return the file, still open.
+
+    Parameters
+    ----------
+    path : Path
+    header : mapping to JSON values
+    arrays : mapping to float64 arrays
+    before : binary file, optional
+        An earlier file of that kind.
+    kept : sequence of str
+        Arrays of the earlier file whose names begin with one of these are taken over.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written, or something else has written to the earlier one.
+    """
     path = require_writable(path)
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -74,7 +90,7 @@ def written_file(
     return file
 
 
-def _write(archive: zipfile.ZipFile, name: str, array: np.ndarray[Any, Any]) -> None:
+def _write(archive: zipfile.ZipFile, name: str, array: StoredArray) -> None:
     """An array as `numpy.savez` stores it, straight from its memory."""
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
@@ -130,7 +146,15 @@ def load_arrays(path: Path, kind: str, newest: int) -> tuple[dict[str, Any], dic
 def arrays_from(
     opened: BinaryIO, path: Path, kind: str, newest: int, prefix: str = ""
 ) -> tuple[dict[str, Any], dict[str, FloatArray]]:
-    """Of an open file, the arrays whose names begin with a prefix."""
+    """Header of an open file that `save_arrays` wrote, and those of its arrays whose names begin with a prefix.
+
+    Raises
+    ------
+    OSError
+        The file is damaged.
+    ValueError
+        It holds something else, or was written by a newer version.
+    """
     opened.seek(0)
     if not zipfile.is_zipfile(opened):
         msg = f"{path} is damaged or was not written by nrc_fast: it is no .npz file"

@@ -40,7 +40,13 @@ def require_nonfinite(nonfinite: str) -> None:
 
 
 def require_tolerance(rtol: float) -> None:
-    """Check that a relative tolerance is one."""
+    """Check that a relative tolerance is positive and finite.
+
+    Raises
+    ------
+    ValueError
+        It is not.
+    """
     if not 0.0 < rtol < math.inf:
         msg = f"rtol is {rtol!r}; a relative tolerance above 0 is expected, such as 1e-3"
         raise ValueError(msg)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributed import ProcessGroup
 
 __all__ = ["Team"]
 
@@ -29,7 +33,7 @@ class Team:
         torch.distributed is not there or was not initialised: the program does that, not the library.
     """
 
-    def __init__(self, group: Any = None) -> None:
+    def __init__(self, group: ProcessGroup | None = None) -> None:
         from torch import distributed
 
         if not distributed.is_available() or not distributed.is_initialized():
@@ -39,7 +43,9 @@ class Team:
             )
             raise RuntimeError(msg)
         self._distributed = distributed
-        self.group: Any = distributed.group.WORLD if group is None else group
+        chosen = distributed.group.WORLD if group is None else group
+        assert chosen is not None  # once it is initialised there is a default group
+        self.group: ProcessGroup = chosen
         self.rank: int = distributed.get_rank(self.group)
         self.size: int = distributed.get_world_size(self.group)
         if self.rank < 0:
@@ -102,7 +108,7 @@ class Team:
         result: int = self._distributed.get_global_rank(self.group, rank)
         return result
 
-    def _tensor(self, array: FloatArray) -> Any:
+    def _tensor(self, array: FloatArray) -> Tensor:
         import torch
 
         tensor = torch.from_numpy(np.ascontiguousarray(array))

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from nrc_fast.base.processes import Team
-from nrc_fast.cli.inputs import load_matrix, one_or_many
+from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.all_metrics import measure, plan
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.conventions import CONVENTIONS
@@ -23,7 +24,7 @@ from nrc_fast.sources import open_source
 __all__ = ["add_measure", "add_merge"]
 
 
-def add_measure(commands: Any) -> None:
+def add_measure(commands: Commands) -> None:
     """Add ``measure`` to the commands."""
     command = commands.add_parser(
         "measure",
@@ -52,7 +53,7 @@ def add_measure(commands: Any) -> None:
     _add_head(command)
 
 
-def add_merge(commands: Any) -> None:
+def add_merge(commands: Commands) -> None:
     """Add ``merge`` to the commands."""
     command = commands.add_parser("merge", help="add up statistics that were saved with --save-stats")
     command.set_defaults(run=_merge)
@@ -73,7 +74,14 @@ def _add_head(command: argparse.ArgumentParser) -> None:
     command.add_argument("--html", type=Path, help="also write the report with its plot as one HTML page")
 
 
-def _head(options: argparse.Namespace, n_targets: int) -> dict[str, Any]:
+class _Head(TypedDict):
+    W: Rows | None
+    b: Rows | None
+    n: int | None
+    convention: str
+
+
+def _head(options: argparse.Namespace, n_targets: int) -> _Head:
     """Weights, bias, n and convention, as `measure` and `FeatureStatistics.report` take them."""
     if options.weights is None and options.n is None and not n_targets:
         targets = "--targets, " if hasattr(options, "targets") else ""

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from nrc_fast import ufm
-from nrc_fast.cli.inputs import load_matrix, one_or_many
+from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
 from nrc_fast.reports.records import without_nan
 
 __all__ = ["add_ufm"]
 
 
-def add_ufm(commands: Any) -> None:
+def add_ufm(commands: Commands) -> None:
     """Add ``ufm`` to the commands."""
     command = commands.add_parser("ufm", help="what training on stored targets will keep, and the error to expect")
     command.set_defaults(run=_ufm)
@@ -31,8 +30,9 @@ def add_ufm(commands: Any) -> None:
 
 
 def _ufm(options: argparse.Namespace) -> None:
+    targets = load_matrix(one_or_many(options.targets), options.key)
     forecast = ufm.predict(
-        load_matrix(one_or_many(options.targets), options.key),
+        targets,  # type: ignore[arg-type] # rows, which arrays become
         weight_decay=options.weight_decay,
         feature_decay=options.feature_decay,
         loss=options.loss,

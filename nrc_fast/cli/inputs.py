@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+from typing import TypeAlias
+
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources import open_table
 
-__all__ = ["one_or_many"]
+__all__ = ["Commands", "load_matrix", "one_or_many"]
+
+# Where commands add themselves: what `argparse.ArgumentParser.add_subparsers` gives.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def one_or_many(paths: list[str]) -> str | list[str]:

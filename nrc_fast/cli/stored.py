@@ -7,8 +7,9 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nrc_fast.cli.inputs import Commands
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
@@ -16,12 +17,15 @@ from nrc_fast.reports.layers import DeepReport
 from nrc_fast.reports.pages import Part, write_page
 from nrc_fast.reports.plots.histories import plot_runs
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["add_plot", "add_report"]
 
-_KINDS = {"nrc1_by_k": Report, "head_grams": History, "layers": DeepReport, "nc1": ClassReport}
+_KINDS: dict[str, type[Part]] = {"nrc1_by_k": Report, "head_grams": History, "layers": DeepReport, "nc1": ClassReport}
 
 
-def add_plot(commands: Any) -> None:
+def add_plot(commands: Commands) -> None:
     """Add ``plot`` to the commands."""
     command = commands.add_parser("plot", help="draw what --json has printed or to_json written")
     command.set_defaults(run=_plot)
@@ -40,7 +44,7 @@ def _plot(options: argparse.Namespace) -> None:
     _say_path(options.plot, options)
 
 
-def _drawn(stored: Part, options: argparse.Namespace) -> Any:
+def _drawn(stored: Part, options: argparse.Namespace) -> Figure:
     if isinstance(stored, ClassReport):
         msg = f"{options.source} holds a report of classes, which has no plot; nrc-fast report shows its numbers"
         raise TypeError(msg)
@@ -49,7 +53,7 @@ def _drawn(stored: Part, options: argparse.Namespace) -> Any:
     return stored.plot(_gamma(options.gamma)) if isinstance(stored, History) else stored.plot()[0]
 
 
-def _drawn_together(parts: Mapping[str, Part], options: argparse.Namespace) -> Any:
+def _drawn_together(parts: Mapping[str, Part], options: argparse.Namespace) -> Figure:
     runs = {name: part for name, part in parts.items() if isinstance(part, History)}
     if len(runs) < len(parts):
         msg = f"{options.source} holds several reports, of which only histories are drawn together; see nrc-fast report"
@@ -64,7 +68,7 @@ def _gamma(text: str) -> str | float:
         return text  # "last" and "each"; the history says what else is wrong
 
 
-def add_report(commands: Any) -> None:
+def add_report(commands: Commands) -> None:
     """Add ``report`` to the commands."""
     command = commands.add_parser(
         "report", help="one self-contained HTML page of reports, histories, Deep NRC and classes"
@@ -112,7 +116,7 @@ def load_stored(source: str) -> dict[str, Part]:
     return {name: _restored(part, source) for name, part in several.items()}
 
 
-def _kind_of(values: Any) -> Any:
+def _kind_of(values: object) -> type[Part] | None:
     return next((kind for key, kind in _KINDS.items() if isinstance(values, dict) and key in values), None)
 
 

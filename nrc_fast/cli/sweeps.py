@@ -6,8 +6,8 @@ import argparse
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from nrc_fast.cli.inputs import Commands
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.reports.history import History, Record
 from nrc_fast.training.saved_models import arriving, load_model, matching, numbered
@@ -19,7 +19,7 @@ _COLUMNS = ("mse", "r2", "nrc1", "nrc1_id25", "nrc2", "nrc3", "gamma", "explaine
 _TITLE = f"{'step':>10}" + "".join(f"{name.replace('explained_variance', 'variance'):>12}" for name in _COLUMNS)
 
 
-def add_sweep(commands: Any) -> None:
+def add_sweep(commands: Commands) -> None:
     """Add ``sweep`` to the commands."""
     command = commands.add_parser(
         "sweep",

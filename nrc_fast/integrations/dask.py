@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Generator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray, StoredArray
 from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.counts import SHIFT_ROWS
@@ -18,12 +19,16 @@ from nrc_fast.measurement.assembly import Assembly
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
+from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.reading import Reading, add_finite
 from nrc_fast.passes.runs import gather
 from nrc_fast.passes.shifted_sums import ShiftedSums
 from nrc_fast.passes.sums import Sums
 from nrc_fast.reports.features import Report
 from nrc_fast.sources import Chunk, Source
+
+if TYPE_CHECKING:
+    from dask.array import Array as DaskArray
 
 __all__ = ["collect", "measure"]
 
@@ -32,14 +37,14 @@ FAN_IN = 8
 
 
 def measure(
-    H: Any,
-    Y: Any = None,
-    W: Any = None,
-    b: Any = None,
+    H: DaskArray,
+    Y: DaskArray | None = None,
+    W: Array | None = None,
+    b: Array | None = None,
     *,
     n: int | None = None,
     convention: str | Convention = "nrc24",
-    penalties: Any = None,
+    penalties: PenaltyProduct | None = None,
     precision: str = "high",
     nonfinite: str = "raise",
     rtol: float = 1e-3,
@@ -53,7 +58,7 @@ def measure(
     Y : (N, n) or (N,) dask array, optional
         With the same blocks of rows, or it is given them.
     W, b, n, convention, penalties, precision, nonfinite, rtol
-        As in `nrc_fast.measure`.
+        The last layer and what is asked for, see `nrc_fast.measure`.
 
     Returns
     -------
@@ -64,7 +69,7 @@ def measure(
     TypeError
         H or Y is no dask array of floats.
     ValueError, RuntimeError
-        As `nrc_fast.measure`.
+        Rows or options cannot be used, see `nrc_fast.measure`.
 
     Examples
     --------
@@ -84,16 +89,23 @@ def measure(
 
 
 def collect(
-    H: Any, Y: Any = None, *, unit_rows: bool = True, precision: str = "high", nonfinite: str = "raise"
+    H: DaskArray,
+    Y: DaskArray | None = None,
+    *,
+    unit_rows: bool = True,
+    precision: str = "high",
+    nonfinite: str = "raise",
 ) -> FeatureStatistics:
     """`FeatureStatistics` of a dask array, from one pass.
 
     Parameters
     ----------
-    H, Y
-        As in `measure`.
+    H : (N, d) dask array
+        Features.
+    Y : (N, n) or (N,) dask array, optional
+        Targets.
     unit_rows, precision, nonfinite
-        As in `nrc_fast.FeatureStatistics`.
+        What is added up and how, see `nrc_fast.FeatureStatistics`.
 
     Returns
     -------
@@ -102,7 +114,7 @@ def collect(
     Raises
     ------
     TypeError, ValueError
-        As `measure`.
+        H or Y is no dask array of floats, or a row is not finite.
     """
     blocks = _Blocks(H, Y)
     statistics = FeatureStatistics(
@@ -115,7 +127,7 @@ def collect(
 class _Blocks(Source):
     """Blocks of rows of dask arrays."""
 
-    def __init__(self, H: Any, Y: Any) -> None:
+    def __init__(self, H: DaskArray, Y: DaskArray | None) -> None:
         features, targets = _rows_in_blocks(H, "H"), None if Y is None else _rows_in_blocks(Y, "Y")
         if targets is not None and targets.chunks[0] != features.chunks[0]:
             if np.isnan([*targets.chunks[0], *features.chunks[0]]).any() or len(targets) != len(features):
@@ -143,12 +155,12 @@ class _Blocks(Source):
         """Dask holds the blocks."""
         return 0
 
-    def chunks(self, rows: int, first: int = 0) -> Any:
+    def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
         """Blocks go to the workers, not through here."""
         raise NotImplementedError
 
 
-def _rows_in_blocks(array: Any, name: str) -> Any:
+def _rows_in_blocks(array: DaskArray, name: str) -> DaskArray:
     import dask.array
 
     if not isinstance(array, dask.array.Array):
@@ -211,16 +223,18 @@ class _BlockReading(Reading):
                 return
 
 
-def _first_rows(block: Any) -> Any:
+def _first_rows(block: StoredArray | None) -> StoredArray | None:
     return None if block is None else block[:SHIFT_ROWS]
 
 
-def _chunk(features: Any, targets: Any) -> Chunk:
+def _chunk(features: StoredArray, targets: StoredArray | None) -> Chunk:
     rows = as_rows(features, "H")
     return Chunk(rows, None if targets is None else as_rows(targets, "Y", vector_is_column=True))
 
 
-def _sums_of_block(empty: Sums, skips: bool, number: int, features: Any, targets: Any) -> dict[str, FloatArray]:
+def _sums_of_block(
+    empty: Sums, skips: bool, number: int, features: StoredArray, targets: StoredArray | None
+) -> dict[str, FloatArray]:
     sums, chunk = copy.deepcopy(empty), _chunk(features, targets)
     try:
         add_finite(sums, chunk, skips=skips)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import needs_library
 from nrc_fast.training.monitor import Monitor
@@ -15,6 +16,9 @@ with needs_library("lightning", "this needs lightning"):
         from lightning.pytorch.callbacks import Callback
     except ImportError:  # the same under its older name
         from pytorch_lightning.callbacks import Callback
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
 
 
 class NRCCallback(Callback):
@@ -34,9 +38,9 @@ class NRCCallback(Callback):
         The last layer, by its name in the module; by default the module's last ``torch.nn.Linear``.
     every_n_epochs : int
     prefix : str
-        Before every name.
+        What stands before every name.
     **options
-        Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
+        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
 
     Attributes
     ----------
@@ -58,9 +62,9 @@ class NRCCallback(Callback):
 
     def __init__(
         self,
-        loader: Any = None,
+        loader: Iterable[object] | None = None,
         *,
-        layer: Any = None,
+        layer: str | torch.nn.Module | None = None,
         every_n_epochs: int = 1,
         prefix: str = "nrc/",
         **options: Any,
@@ -76,7 +80,7 @@ class NRCCallback(Callback):
         self._layer = layer
         self._options = options
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the monitor, and measure before the first step."""
         loader = trainer.train_dataloader if self.loader is None else self.loader
         group = None
@@ -86,13 +90,13 @@ class NRCCallback(Callback):
             self.monitor = Monitor(pl_module, loader, layer=self._layer, group=group, **self._options)
         self._measure(trainer)
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure after an epoch."""
         del pl_module
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._measure(trainer)
 
-    def _measure(self, trainer: Any) -> None:
+    def _measure(self, trainer: Trainer) -> None:
         assert self.monitor is not None
         record = self.monitor.evaluate(trainer.global_step)
         values = {self.prefix + name: value for name, value in record.scalars().items()}

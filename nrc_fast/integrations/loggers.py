@@ -10,9 +10,13 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nrc_fast.base.libraries import require_library
+
+if TYPE_CHECKING:
+    import wandb
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["CsvFile", "JsonLines", "TensorBoard", "WeightsAndBiases"]
 
@@ -99,7 +103,7 @@ class TensorBoard:
     writer : torch.utils.tensorboard.SummaryWriter or path
         A writer of one's own, or the folder of a new one.
     prefix : str
-        Before every name.
+        What stands before every name.
 
     Raises
     ------
@@ -107,10 +111,8 @@ class TensorBoard:
         A folder was given and tensorboard is not installed.
     """
 
-    def __init__(self, writer: Any, prefix: str = "nrc/") -> None:
-        if isinstance(writer, (str, Path)):
-            writer = require_library("torch.utils.tensorboard", "monitor").SummaryWriter(str(writer))
-        self.writer = writer
+    def __init__(self, writer: SummaryWriter | str | Path, prefix: str = "nrc/") -> None:
+        self.writer: SummaryWriter = writer if not isinstance(writer, (str, Path)) else _new_writer(writer)
         self.prefix = prefix
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
@@ -124,6 +126,11 @@ class TensorBoard:
         self.writer.close()
 
 
+def _new_writer(folder: str | Path) -> SummaryWriter:
+    writer: SummaryWriter = require_library("torch.utils.tensorboard", "monitor").SummaryWriter(str(folder))
+    return writer
+
+
 class WeightsAndBiases:
     """Scalars of a Weights & Biases run, one call of ``log`` for each step; what is NaN is left out.
 
@@ -135,10 +142,10 @@ class WeightsAndBiases:
     run : wandb.Run
         What ``wandb.init()`` returns.
     prefix : str
-        Before every name.
+        What stands before every name.
     """
 
-    def __init__(self, run: Any, prefix: str = "nrc/") -> None:
+    def __init__(self, run: wandb.Run, prefix: str = "nrc/") -> None:
         self.run = run
         self.prefix = prefix
         run.define_metric(f"{prefix}step")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import needs_library
-from nrc_fast.base.linalg import FloatArray
 from nrc_fast.measurement.assembly import Assembly
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
@@ -23,6 +23,7 @@ with needs_library("sklearn", "this needs sklearn"):
     from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 if TYPE_CHECKING:
+    from sklearn.utils import Tags
     from typing_extensions import Self
 
 # What is measured as it is; other numbers become the first of these.
@@ -46,7 +47,8 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     W, b : (n, d) and (n,) arrays, optional
         Weights and bias of the last layer, for NRC2, NRC3, MSE and R2.
     convention, precision, nonfinite
-        As in `nrc_fast.measure`. What "skip" leaves out of the fit is NaN in ``transform``.
+        Definition of NRC1 and NRC2, precision of the products, and what becomes of rows that are not finite, see
+        `nrc_fast.measure`. What "skip" leaves out of the fit is NaN in ``transform``.
 
     Attributes
     ----------
@@ -68,7 +70,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     ImportError
         scikit-learn is not installed.
     TypeError, ValueError
-        As `nrc_fast.measure`, when it is fitted.
+        Rows or parameters cannot be used, see `nrc_fast.measure`; when the estimator is fitted.
 
     Examples
     --------
@@ -87,8 +89,8 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self,
         n: int | None = None,
         *,
-        W: Any = None,
-        b: Any = None,
+        W: Array | None = None,
+        b: Array | None = None,
         convention: str = "nrc24",
         precision: str = "high",
         nonfinite: str = "raise",
@@ -102,7 +104,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     # ---- fitting ----
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Array, y: Array | None = None) -> Self:
         """Measure features (N, d), with targets (N,) or (N, n) where there are any; forgets what was fitted before."""
         X, y = self._rows(X, y, reset=True)
         statistics, head = self._begin(X, y)
@@ -114,8 +116,8 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.statistics_, self._report, self._asked = statistics, report, self._asking(head)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Add a batch of features, and of targets where the first batch had them."""
+    def partial_fit(self, X: Array, y: Array | None = None) -> Self:
+        """Add a batch of features (B, d), and of targets (B,) or (B, n) where the first batch had them."""
         is_first = not hasattr(self, "statistics_")
         X, y = self._rows(X, y, reset=is_first)
         empty, head = self._begin(X, y)
@@ -217,24 +219,24 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     # ---- new rows ----
 
-    def transform(self, X: Any) -> FloatArray:
+    def transform(self, X: Array) -> FloatArray:
         """Coordinates ``(x - mean_) components_^T`` of rows in the leading components, (N, n_components_) float64."""
         self._require_fitted()
         projected: FloatArray = (self._new_rows(X) - self.mean_) @ self.components_.T
         return projected
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Array, y: Array | None = None) -> float:
         """Minus the residual of rows outside the fitted components: of the fitted rows ``-nrc1_``. Larger is better."""
         del y
         self._require_fitted()
         options = {"convention": self._asked["convention"], "nonfinite": self.nonfinite}
         return -nrc2(self._new_rows(X), self.components_, **options)
 
-    def _new_rows(self, X: Any) -> Any:
+    def _new_rows(self, X: Array) -> Any:
         finite = self.nonfinite == "raise"
         return validate_data(self, X, dtype=DTYPES, ensure_all_finite=finite, reset=False)
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import needs_library
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.training.named_layers import head_of
@@ -15,7 +17,16 @@ with needs_library("torchmetrics", "this needs torchmetrics"):
     import torch
     from torchmetrics import Metric
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 NAMES = ("nrc1", "nrc2", "nrc3", "gamma", "mse", "r2", "cka", "linear_mse", "effective_rank", "stable_rank")
+
+
+class _SumOptions(TypedDict):
+    n_targets: int
+    precision: str
+    nonfinite: str
 
 
 class NRC(Metric):
@@ -34,11 +45,12 @@ class NRC(Metric):
     head : torch.nn.Linear or (n, d) tensor, optional
         The last layer, read when the metric is computed, or its weights. Without it NRC2 and NRC3 are NaN.
     convention : str
-        One of `nrc_fast.CONVENTIONS`; id25 is NaN, as it needs the mean before the rows.
+        Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`; id25 is NaN, as it needs the mean before the
+        rows.
     precision, nonfinite
-        As in `nrc_fast.FeatureStatistics`.
+        Precision of the products, and what becomes of rows that are not finite, see `nrc_fast.FeatureStatistics`.
     **options
-        Of ``torchmetrics.Metric``.
+        Options of ``torchmetrics.Metric``.
 
     Raises
     ------
@@ -61,7 +73,7 @@ class NRC(Metric):
         d: int,
         n_targets: int,
         *,
-        head: Any = None,
+        head: torch.nn.Module | Array | None = None,
         convention: str = "nrc24",
         precision: str = "high",
         nonfinite: str = "raise",
@@ -71,22 +83,22 @@ class NRC(Metric):
         # A tuple, as a module among the attributes would become a submodule of the metric.
         self._head = (head,)
         self._convention = convention
-        self._options = {"n_targets": n_targets, "precision": precision, "nonfinite": nonfinite}
+        self._options: _SumOptions = {"n_targets": n_targets, "precision": precision, "nonfinite": nonfinite}
         self._d = d
-        empty = FeatureStatistics(d, **self._options).arrays()  # type: ignore[arg-type]
+        empty = FeatureStatistics(d, **self._options).arrays()
         self._names = (*empty, "shift", "target_shift")
         shifts = {"shift": np.full(d, math.nan), "target_shift": np.full(n_targets, math.nan)}
         for name, array in (empty | shifts).items():
             # Parts have shifts of their own, so that states cannot be added up one by one: they are gathered.
             self.add_state(name, default=torch.from_numpy(array), dist_reduce_fx=None)
 
-    def update(self, H: Any, Y: Any = None) -> None:
+    def update(self, H: Array, Y: Array | None = None) -> None:
         """Add a batch of features (B, d) and targets (B, n)."""
         statistics = self._statistics([getattr(self, name) for name in self._names])
         statistics.update(H, Y)
         self._keep(statistics)
 
-    def compute(self) -> dict[str, Any]:
+    def compute(self) -> dict[str, torch.Tensor]:
         """The metrics by name, float64 tensors; NaN for what the inputs do not allow."""
         head, bias = self._head[0], None
         if isinstance(head, torch.nn.Module):
@@ -106,8 +118,14 @@ class NRC(Metric):
             total += other
         return total
 
-    def merge_state(self, incoming_state: Any) -> None:
-        """Add the rows of another metric of the same kind."""
+    def merge_state(self, incoming_state: object) -> None:
+        """Add the rows of another metric of the same kind.
+
+        Raises
+        ------
+        TypeError
+            It is something else.
+        """
         if not isinstance(incoming_state, NRC):
             msg = f"a {type(incoming_state).__name__} cannot be merged; another metric of this kind is expected"
             raise TypeError(msg)
@@ -116,8 +134,8 @@ class NRC(Metric):
         self._keep(total)
         self._computed, self._update_count = None, getattr(self, "_update_count", 0) + 1
 
-    def _statistics(self, states: list[Any]) -> FeatureStatistics:
-        statistics = FeatureStatistics(self._d, **self._options)  # type: ignore[arg-type]
+    def _statistics(self, states: Sequence[torch.Tensor]) -> FeatureStatistics:
+        statistics = FeatureStatistics(self._d, **self._options)
         arrays = {name: state.cpu().numpy() for name, state in zip(self._names, states, strict=True)}
         if np.isnan(arrays["shift"]).any():
             del arrays["shift"], arrays["target_shift"]
@@ -129,7 +147,7 @@ class NRC(Metric):
             # Where the states are, wherever the features lie: processes gather them from there.
             setattr(self, name, torch.from_numpy(array).to(getattr(self, name).device))
 
-    def set_dtype(self, dst_type: Any) -> Any:
+    def set_dtype(self, dst_type: object) -> Self:
         """Sums stay float64, whatever the metric is asked to be."""
         del dst_type
         return self

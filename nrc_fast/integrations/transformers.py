@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import needs_library
 from nrc_fast.training.monitor import Monitor
@@ -10,6 +11,11 @@ from nrc_fast.training.monitor import Monitor
 with needs_library("transformers", "this needs transformers"):
     from torch import distributed
     from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+    from torch.nn import Module
+    from transformers import TrainerControl, TrainerState, TrainingArguments
 
 
 class NRCCallback(TrainerCallback):
@@ -29,10 +35,10 @@ class NRCCallback(TrainerCallback):
         The last layer, by its name in the model; by default the model's last ``torch.nn.Linear``.
     when : {"epoch", "evaluate"}
     prefix : str
-        Before every name.
+        What stands before every name.
     **options
-        Of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name. Models
-        whose head reads whole sequences need ``positions="mean"`` or ``mask="attention_mask"``.
+        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
+        Models whose head reads whole sequences need ``positions="mean"`` or ``mask="attention_mask"``.
 
     Attributes
     ----------
@@ -53,7 +59,13 @@ class NRCCallback(TrainerCallback):
     """
 
     def __init__(
-        self, loader: Any = None, *, layer: Any = None, when: str = "epoch", prefix: str = "nrc/", **options: Any
+        self,
+        loader: Iterable[object] | None = None,
+        *,
+        layer: str | Module | None = None,
+        when: str = "epoch",
+        prefix: str = "nrc/",
+        **options: Any,
     ) -> None:
         if when not in ("epoch", "evaluate"):
             msg = f"when is {when!r}; 'epoch' or 'evaluate' is expected"
@@ -65,19 +77,19 @@ class NRCCallback(TrainerCallback):
         self._layer = layer
         self._options = options
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any) -> None:
         """Measure after an epoch."""
         del args, control
         if self.when == "epoch":
             self._measure(state, parts)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **parts: Any) -> None:
         """Measure after the trainer's own evaluation."""
         del args, control
         if self.when == "evaluate":
             self._measure(state, parts)
 
-    def _measure(self, state: Any, parts: dict[str, Any]) -> None:
+    def _measure(self, state: TrainerState, parts: Mapping[str, Any]) -> None:
         if self.monitor is None:
             self.monitor = Monitor(
                 parts["model"], self._chosen_loader(parts), layer=self._layer, group=_group(), **self._options
@@ -86,7 +98,7 @@ class NRCCallback(TrainerCallback):
         values = {self.prefix + name: value for name, value in record.scalars().items()}
         state.log_history.append({"step": state.global_step, "epoch": state.epoch} | values)
 
-    def _chosen_loader(self, parts: dict[str, Any]) -> Any:
+    def _chosen_loader(self, parts: Mapping[str, Any]) -> Iterable[object]:
         loader = self.loader
         if loader is None:
             loader = parts.get("eval_dataloader") or parts.get("train_dataloader")
@@ -96,6 +108,6 @@ class NRCCallback(TrainerCallback):
         return loader
 
 
-def _group() -> Any:
+def _group() -> ProcessGroup | None:
     has_others = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
     return distributed.group.WORLD if has_others else None

@@ -8,7 +8,7 @@ from typing import overload
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.options import require_precision
 from nrc_fast.kernels.interface import GramRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ResidualSums, in_range_of_float32

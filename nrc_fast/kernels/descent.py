@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.arrays import BoolArray, IntArray, PlacedArray
+from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray
+from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.interface import Backend, DescentState
 
 __all__ = ["RunningDescent", "padded_columns"]

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILONS, FloatArray
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILONS
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.devices import on_host

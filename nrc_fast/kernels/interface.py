@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.arrays import BoolArray, IntArray, PlacedArray
+from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray
+from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.results import Basis, GramSums, ResidualSums

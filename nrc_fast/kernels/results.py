@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 
 __all__ = ["Basis", "GramSums", "ResidualSums", "in_range_of_float32"]
 

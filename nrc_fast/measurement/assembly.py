@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.components import principal_basis

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.base.options import require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls

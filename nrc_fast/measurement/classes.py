@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.measurement import class_statistics

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, orthonormalize
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.metrics.residuals import PrincipalBasis, angle_bound, refined_angle_bound, resolved_rank
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.linalg import FloatArray
 from nrc_fast.sources import Source, as_source
 
 __all__ = ["IntrinsicDimension", "intrinsic_dimension", "intrinsic_dimension_by_size", "two_nn"]

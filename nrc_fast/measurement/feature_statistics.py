@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.npz import load_arrays
 from nrc_fast.base.options import require_nonfinite, require_tolerance
 from nrc_fast.base.processes import Team

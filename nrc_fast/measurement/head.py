@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, RowSpace, row_space
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, RowSpace, row_space
 from nrc_fast.kernels.inputs import as_matrix
 
 __all__ = ["Head", "component_numbers", "require_penalties", "weights_and_row_space"]

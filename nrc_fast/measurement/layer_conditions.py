@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, scale_to_unit
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics import residuals
 from nrc_fast.metrics.spectra import explained_variance_ratio, stable_rank, stable_rank_bound, tail_bound

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, RowSpace
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, RowSpace
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.components import principal_basis, relative_mean_error, spectrum_of
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows

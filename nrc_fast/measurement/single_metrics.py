@@ -8,7 +8,8 @@ from typing import Any, SupportsFloat, overload
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, scale_to_unit
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.base.options import require_tolerance
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.results import Basis

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum, covariance_spectrum, scale_to_unit
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum, covariance_spectrum, scale_to_unit
 
 __all__ = ["HeadAlignment", "head_gram", "shape_bounds"]
 
@@ -52,7 +53,7 @@ class HeadAlignment:
     Attributes
     ----------
     eigenvalues : (n,) float64 array
-        Of Sigma, descending; what cannot be told from 0 is 0.
+        The eigenvalues of Sigma, descending; what cannot be told from 0 is 0.
     lowest : float
         The smallest eigenvalue of Sigma as it was computed, which rounding may have made negative.
     is_defined : bool
@@ -133,7 +134,7 @@ class HeadAlignment:
         Returns
         -------
         (m,) float64 array
-            As those of `nrc3`.
+            NRC3 for each gamma, in [0, 4]; NaN where `nrc3` is.
 
         Examples
         --------
@@ -199,10 +200,26 @@ class HeadAlignment:
 def shape_bounds(
     value: float, gamma: float, head_gram: FloatArray, covariance: FloatArray, covariance_error: float
 ) -> tuple[float, float]:
-    """Bounds of gamma and of NRC3 there, from the rounding of the target covariance and of W W^T.
+    """Bounds of gamma and of NRC3 for that gamma, from the rounding of the target covariance and of W W^T.
 
     The root of a matrix that is off by e is off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e); it moves
     both ``A = Sigma^(1/2) - gamma^(1/2) I`` and the stationary point of NRC3.
+
+    Parameters
+    ----------
+    value, gamma : float
+        NRC3 and its best gamma.
+    head_gram : (n, n) float64 array
+        W W^T over its Frobenius norm.
+    covariance : (n, n) float64 array
+        Sigma, the covariance of the targets.
+    covariance_error : float
+        Bound of the norm of its error.
+
+    Returns
+    -------
+    float, float
+        Of gamma and of NRC3; NaN where `value` is.
     """
     n = len(covariance)
     eigenvalues, vectors = covariance_spectrum(covariance)

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, scale_to_unit
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 
 __all__ = [
     "VARIANTS",
@@ -61,11 +62,15 @@ def variability_bounds(
     Parameters
     ----------
     values : mapping of str to float
-        What `classes.variability` gave.
-    within, centred, counts : float64 arrays
-        As there.
+        What `variability` gave for the arrays.
+    within : (d, d) float64 array
+        Covariance within the classes (1/N).
+    centred : (K, d) float64 array
+        The centred class means as rows.
+    counts : (K,) float64 array
+        Rows of each class.
     errors : pair of float
-        Of the norm of `within`, and of every row of `centred`.
+        Bounds of the error of the norm of `within`, and of every row of `centred`.
     """
     classes, d = centred.shape
     within_error, all_means = errors[0], errors[1] * classes**0.5
@@ -97,7 +102,17 @@ def variability_bounds(
 
 
 def cdnv_bound(means: FloatArray, variances: FloatArray, variance_errors: FloatArray, mean_error: float) -> float:
-    """Bound of the class-distance normalised variance: mean over pairs, as the value."""
+    """Bound of the class-distance normalised variance `cdnv`: the mean of the bounds of its pairs of classes.
+
+    Parameters
+    ----------
+    means : (K, d) float64 array
+        The class means.
+    variances, variance_errors : (K,) float64 arrays
+        The mean squared distance of each class from its mean, and its error.
+    mean_error : float
+        Bound of the error of every mean.
+    """
     total, classes = 0.0, len(means)
     with np.errstate(divide="ignore", invalid="ignore"):
         for k in range(classes - 1):
@@ -111,7 +126,17 @@ def cdnv_bound(means: FloatArray, variances: FloatArray, variance_errors: FloatA
 
 
 def simplex_bounds(values: dict[str, float], centred: FloatArray, mean_error: float) -> dict[str, float]:
-    """Bounds of NC2 of the class means, every one of which is off by `mean_error`."""
+    """Bounds of NC2 of the class means, by the names of the numbers.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        What `simplex` gave for the means.
+    centred : (K, d) float64 array
+        The centred class means as rows.
+    mean_error : float
+        Bound of the error of every row.
+    """
     classes = len(centred)
     norms, size = np.linalg.norm(centred, axis=1), float(np.linalg.norm(centred))
     shortest = _ratio(mean_error, float(norms.min())) + 4.0 * EPSILON
@@ -131,7 +156,19 @@ def simplex_bounds(values: dict[str, float], centred: FloatArray, mean_error: fl
 def duality_bounds(
     values: dict[str, float], weights: FloatArray, bias: FloatArray, centred: FloatArray, mean: FloatArray, error: float
 ) -> dict[str, float]:
-    """Bounds of NC2 of the weights, NC3 and the bias; the weights are exact, and every mean is off by `error`."""
+    """Bounds of NC2 of the weights, NC3 and the offset of the bias, by the names of the numbers.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        What `duality` gave for the arrays.
+    weights, bias : (K, d) and (K,) float64 arrays
+        Exact.
+    centred, mean : (K, d) and (d,) float64 arrays
+        The centred class means as rows, and the mean of all rows.
+    error : float
+        Bound of the error of every mean.
+    """
     classes, d = weights.shape
     size, head = float(np.linalg.norm(centred)), float(np.linalg.norm(weights))
     rounding = 4.0 * (classes + d) * EPSILON
@@ -151,7 +188,17 @@ def duality_bounds(
 
 
 def variability(within: FloatArray, centred: FloatArray, counts: FloatArray) -> dict[str, float]:
-    """NC1 in its variants."""
+    """NC1 in all variants of `VARIANTS`, by their names: how far rows spread about the means of their classes.
+
+    Parameters
+    ----------
+    within : (d, d) float64 array
+        Covariance within the classes (1/N).
+    centred : (K, d) float64 array
+        The centred class means as rows.
+    counts : (K,) float64 array
+        Rows of each class.
+    """
     classes, total = len(centred), float(counts.sum())
     spread, between = float(np.trace(within)), float(np.sum(centred**2)) / classes
     _, scales, directions = np.linalg.svd(centred, full_matrices=False)
@@ -170,7 +217,15 @@ def variability(within: FloatArray, centred: FloatArray, counts: FloatArray) -> 
 
 
 def cdnv(means: FloatArray, variances: FloatArray) -> float:
-    """Class-distance normalised variance."""
+    """Class-distance normalised variance: mean over pairs of ``(v_k + v_l)/(2 |mu_k - mu_l|^2)``.
+
+    Parameters
+    ----------
+    means : (K, d) float64 array
+        The class means mu.
+    variances : (K,) float64 array
+        The mean squared distance v of each class from its mean.
+    """
     total, classes = 0.0, len(means)
     with np.errstate(divide="ignore", invalid="ignore"):
         for k in range(classes - 1):
@@ -188,7 +243,13 @@ def _etf_distance(gram: FloatArray) -> float:
 
 
 def simplex(centred: FloatArray) -> dict[str, float]:
-    """NC2 of the class means."""
+    """NC2 of the class means in all variants of `VARIANTS`, by their names: how far they are from a simplex.
+
+    Parameters
+    ----------
+    centred : (K, d) float64 array
+        The centred class means as rows.
+    """
     norms = np.linalg.norm(centred, axis=1)
     pairs = np.triu_indices(len(centred), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -205,7 +266,17 @@ def simplex(centred: FloatArray) -> dict[str, float]:
 
 
 def duality(weights: FloatArray, bias: FloatArray, centred: FloatArray, mean: FloatArray) -> dict[str, float]:
-    """NC2 of the weights, NC3 and the bias."""
+    """NC2 of the weights, NC3 and the offset of the bias, by their names in `VARIANTS`.
+
+    Parameters
+    ----------
+    weights : (K, d) float64 array
+    bias : (K,) float64 array
+    centred : (K, d) float64 array
+        The centred class means as rows.
+    mean : (d,) float64 array
+        The mean mu of all rows.
+    """
     scaled, _ = scale_to_unit(weights)
     norms = float(np.linalg.norm(scaled)), float(np.linalg.norm(centred))
     distance = float(np.linalg.norm(scaled / norms[0] - centred / norms[1])) if min(norms) > 0.0 else math.nan

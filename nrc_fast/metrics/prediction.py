@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["Prediction"]
+__all__ = ["PenaltyProduct", "Prediction"]
+
+
+class PenaltyProduct(Protocol):
+    """What knows c = lambda_W lambda_H, such as `nrc_fast.ufm.Penalties`."""
+
+    @property
+    def c(self) -> float:
+        """The product, in the paper's scaling of the loss; NaN where it is not known."""
 
 
 @dataclass(frozen=True, eq=False)

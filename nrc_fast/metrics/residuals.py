@@ -13,7 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 
@@ -35,6 +36,14 @@ def angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
 
     Davis and Kahan: the sine is at most error/gap, the gap being that of exact to computed eigenvalues; without a gap
     it is 1.
+
+    Parameters
+    ----------
+    eigenvalues : (d,) float64 array
+        Descending.
+    k : int
+        How many lead; with all d there is nothing to turn out of, and the angle is 0.
+    matrix_error : float
     """
     if k >= len(eigenvalues):
         return 0.0
@@ -43,9 +52,18 @@ def angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
 
 
 def refined_angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float, exact_error: float) -> float:
-    """The same after one step of subspace iteration whose own matrix is off by `exact_error`.
+    """Largest angle by which k eigenvectors turn that one step of subspace iteration has improved.
+
+    They come from a matrix that is off by `matrix_error` in norm, the step multiplies by one off by `exact_error`.
 
     The step shortens the wrong part of the basis by the ratio of the eigenvalues on either side of the gap.
+
+    Parameters
+    ----------
+    eigenvalues : (d,) float64 array
+        Descending.
+    k : int
+    matrix_error, exact_error : float
     """
     if k >= len(eigenvalues):
         return 0.0
@@ -73,7 +91,10 @@ def residual_bound(value: float, energy: float, angle: float, d: int, count: int
 
 
 def trace_bound(value: float, energy: float, angle: float, floor: float) -> float:
-    """The same for a residual taken from a second moment, which has an absolute floor: the error of that moment."""
+    """Bound of a mean residual taken from a second moment, on a basis off by up to `angle`.
+
+    It has an absolute `floor`, the error of that moment.
+    """
     return min(_mixed_in(value, energy, angle) + floor, max(energy, value))
 
 
@@ -94,7 +115,7 @@ class PrincipalBasis:
         Orthonormal rows; the leading j of them span the leading j components. Fewer than were asked for where the
         features vary in fewer directions.
     eigenvalues : (d,) float64 array
-        Of the covariance, or of the second moment for an uncentered basis; descending.
+        Eigenvalues of the covariance, or of the second moment for an uncentered basis; descending.
     mean : (d,) float64 array
         Mean of the features, as precise as the basis.
     mean_error : float
@@ -126,6 +147,21 @@ def residual_value(convention: Convention, sums: ProjectionSums, k: int, count: 
     """Value of a convention with the leading k vectors, and the mean energy of its rows.
 
     NaN where all rows are zero (or have no variance, where rows are centered); exactly 0 where k = d.
+
+    Parameters
+    ----------
+    convention : Convention
+    sums : ProjectionSums
+        Sums of squared residuals, (K + 1,) each.
+    k : int
+        How many vectors; more than K count as K.
+    count, d : int
+        Rows and columns of the features.
+
+    Raises
+    ------
+    ValueError
+        The squares of the features leave the range of float64.
     """
     by_k = sums.unit if convention.unit_rows else sums.raw
     if not np.isfinite(by_k[0]) or (by_k[0] == 0.0 and sums.unit[0] > 0.0):
@@ -141,7 +177,23 @@ def residual_value(convention: Convention, sums: ProjectionSums, k: int, count: 
 def leading_values(
     convention: Convention, basis: PrincipalBasis, sums: ProjectionSums, count: int, *, double_precision: bool
 ) -> tuple[FloatArray, FloatArray]:
-    """NRC1 for k = 1..len(basis.angles) and its bounds, from the sums on that basis."""
+    """NRC1 for k = 1..K and its bounds, (K,) each, from the sums on a basis with K angles.
+
+    Parameters
+    ----------
+    convention : Convention
+    basis : PrincipalBasis
+    sums : ProjectionSums
+        Sums of squared residuals of `count` rows on that basis.
+    count : int
+    double_precision : bool
+        Whether the residuals were computed in float64.
+
+    Raises
+    ------
+    ValueError
+        The squares of the features leave the range of float64.
+    """
     rank, d = basis.vectors.shape
     values: list[float] = []
     bounds: list[float] = []

@@ -28,7 +28,7 @@ def block_rounding(kind: str, rows: int) -> float:
     kind : {"double", "single", "device", "fast"}
         Products in float64, in float32 on the CPU, and on a CUDA device with that precision.
     rows : int
-        Of a block of the CPU.
+        How many rows a block of the CPU has.
 
     Examples
     --------

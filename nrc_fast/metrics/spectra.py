@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON
 
 __all__ = [
     "effective_rank",
@@ -23,6 +24,16 @@ def share_bounds(eigenvalues: FloatArray, matrix_error: float) -> FloatArray:
     """Bounds of the shares ``lambda_k / sum lambda`` when the matrix is off by `matrix_error` in norm.
 
     Weyl: no eigenvalue is off by more; the trace, a sum of squares, is not either.
+
+    Parameters
+    ----------
+    eigenvalues : (d,) float64 array
+    matrix_error : float
+
+    Returns
+    -------
+    (d,) float64 array
+        At most 1; NaN for zero variance.
     """
     trace = float(eigenvalues.sum())
     if not trace > 0.0:
@@ -77,12 +88,12 @@ def explained_variance_ratio(eigenvalues: FloatArray) -> FloatArray:
     Parameters
     ----------
     eigenvalues : (d,) float64 array
-        Of the covariance of the features. Values that rounding has made negative count as zero.
+        Eigenvalues of the covariance of the features. Values that rounding has made negative count as zero.
 
     Returns
     -------
     (d,) float64 array
-        In the order given; NaN in every place for zero variance.
+        The shares, in the order of the eigenvalues; NaN in every place for zero variance.
 
     References
     ----------
@@ -104,7 +115,7 @@ def effective_rank(eigenvalues: FloatArray) -> float:
     Parameters
     ----------
     eigenvalues : (d,) float64 array
-        Of the covariance of the features.
+        Eigenvalues of the covariance of the features.
 
     Returns
     -------
@@ -132,7 +143,7 @@ def stable_rank(eigenvalues: FloatArray) -> float:
     Parameters
     ----------
     eigenvalues : (d,) float64 array
-        Of the covariance of the features.
+        Eigenvalues of the covariance of the features.
 
     Returns
     -------

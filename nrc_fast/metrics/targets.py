@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, scale_to_unit
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 
 __all__ = [
     "cka_bound",
@@ -78,9 +79,9 @@ def linear_readout_error(
     Parameters
     ----------
     eigenvalues : (d,) float64 array
-        Of the feature covariance.
+        Eigenvalues of the feature covariance.
     eigenvectors : (d, d) float64 array
-        Columns, in the order of `eigenvalues`.
+        Eigenvectors of the feature covariance in the columns, in the order of `eigenvalues`.
     target_covariance : (n, n) float64 array
     cross_covariance : (d, n) float64 array
 
@@ -168,7 +169,15 @@ def r_squared(mse: float, target_covariance: FloatArray) -> float:
 
 
 def cka_bound(value: float, norms: tuple[float, float, float], errors: tuple[float, float, float]) -> float:
-    """Bound of ``|C_hy|^2 / (|C_hh| |C_yy|)`` from the three norms, of C_hh, C_yy and C_hy, and of their errors."""
+    """Bound of linear CKA, ``|C_hy|^2 / (|C_hh| |C_yy|)``, from the rounding of the covariances.
+
+    Parameters
+    ----------
+    value : float
+        The CKA that is bounded.
+    norms, errors : three floats
+        Frobenius norms of C_hh, C_yy and C_hy, and bounds of the norms of their errors.
+    """
     features, targets, both = norms
     if not (features > 0.0 and targets > 0.0):
         return math.nan
@@ -191,14 +200,15 @@ def readout_bound(
     Parameters
     ----------
     value : float
+        The error that is bounded.
     eigenvalues : (d,) float64 array
-        0 for directions that are not read from.
+        Eigenvalues of the feature covariance; 0 for directions that are not read from.
     loadings : (d,) float64 array
         ``|v^T C_hy|``.
     variance : float
-        Of the targets.
+        Variance of the targets.
     errors : pair of float
-        Of the feature covariance and of the cross covariance.
+        Errors of the feature covariance and of the cross covariance.
     """
     kept = eigenvalues > 0.0
     slopes = loadings[kept] / eigenvalues[kept]

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, BinaryIO
 from weakref import finalize
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.npz import arrays_from, written_file
 
 __all__ = ["Checkpoint"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.results import Basis, ResidualSums
 from nrc_fast.passes.sums import Sums

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, clipped_spectrum
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum
 from nrc_fast.kernels.counts import MAGNITUDES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.machine import block_rows

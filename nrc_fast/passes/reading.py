@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from types import FrameType
 
 from nrc_fast import kernels
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.options import require_nonfinite
 from nrc_fast.base.processes import Team
 from nrc_fast.base.progress import Progress

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.passes.explicit_sums import Residuals
 from nrc_fast.passes.moments import Moments
 

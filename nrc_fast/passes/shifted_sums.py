@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.npz import save_arrays
 from nrc_fast.base.options import require_precision
 from nrc_fast.base.processes import Team

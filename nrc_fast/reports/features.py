@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.plots.features import plot_report
+from nrc_fast.reports.plots.panels import Panels
 from nrc_fast.reports.records import NAN, StoredResult, format_value, restored_value
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Report"]
 
@@ -39,14 +44,14 @@ class Report(StoredResult):
         Rows that were measured, features and target dimension.
     dtype, backend, convention : str
     nrc1, nrc2 : float
-        Under `convention`. NRC2 is NaN without weights and for W = 0.
+        Values under the definition `convention`. NRC2 is NaN without weights and for W = 0.
     nrc1_by_k : (d,) float64 array
         Element k - 1 is NRC1 with k components.
     nrc3, gamma : float
         NaN without weights and targets, and for n = 1.
     explained_variance_ratio : (d,) float64 array
     effective_rank, stable_rank : float
-        Of the covariance: exp of the entropy of its spectrum, and sum lambda^2 / lambda_1^2.
+        Ranks of the covariance of the features: exp of the entropy of its spectrum, and sum lambda^2 / lambda_1^2.
     cka, linear_mse, mse, r2 : float
         MSE is summed over the outputs. `mse` and `r2` need weights, bias and targets. The readout of `linear_mse`
         uses the directions of the features whose variance can be told from rounding.
@@ -56,7 +61,7 @@ class Report(StoredResult):
     alternatives : mapping of str to mapping
         NRC1 and NRC2 under other conventions that came from the same reads.
     alternative_bounds : mapping of str to mapping
-        Their bounds.
+        Absolute bounds of the numbers in `alternatives`.
     notes : tuple of str
         What the reader should know before believing the numbers.
     ufm : Prediction or None
@@ -132,7 +137,7 @@ class Report(StoredResult):
         text = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
         return [f"  {f'UFM at c = {prediction.c:.4g} predicts':<52}{text}"]
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | Panels | None = None) -> tuple[Figure, Sequence[Axes] | Panels]:
         """Draw NRC1 and the explained variance against the number of components; returns ``(figure, axes)``.
 
         Raises

@@ -9,16 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray, scale_to_unit
+from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.records import NAN, StoredResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["History", "Record"]
 
@@ -38,7 +42,7 @@ class Record:
         MSE on the measured samples, summed over the outputs.
     r2 : float
     nrc1, nrc2 : float
-        Under the convention of the measurement.
+        Values under the convention of the measurement.
     nrc3 : float
         For the gamma that was asked for: as in the paper that of the last step.
     gamma : float
@@ -103,7 +107,7 @@ class History(StoredResult):
     name : str
         What plots call it.
     convention : str
-        Of NRC1 and NRC2.
+        Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`.
 
     Examples
     --------
@@ -141,7 +145,7 @@ class History(StoredResult):
         steps = f"steps {self._records[0].step:,} to {self._records[-1].step:,}"
         return f"<History {self.name + ', ' if self.name else ''}{len(self)} records, {steps}, n = {self.n}>"
 
-    def add(self, step: int, report: Report, W: Any, covariance: Any) -> Record:
+    def add(self, step: int, report: Report, W: Array, covariance: Array) -> Record:
         """Add what was measured at a step; returns its record, with NRC3 for its own gamma.
 
         Records are in the order of their steps, whenever they come.
@@ -153,7 +157,7 @@ class History(StoredResult):
         W : (n, d) array or tensor
             The weights of that step; only the shape of W W^T is kept.
         covariance : (n, n) array
-            Of the targets, for the replay of NRC3: that which was given last counts.
+            Covariance of the targets, for the replay of NRC3: that which was given last counts.
 
         Raises
         ------
@@ -162,13 +166,16 @@ class History(StoredResult):
         """
         return self._append(Record.of(_whole(step), report), report.n, W, covariance)
 
-    def add_weights(self, step: int, W: Any, covariance: Any) -> Record:
+    def add_weights(self, step: int, W: Array, covariance: Array) -> Record:
         """Add the weights of a step whose features are not known; all but NRC3 and gamma is NaN.
 
         Parameters
         ----------
-        step, W, covariance
-            As in `add`.
+        step : int
+        W : (n, d) array or tensor
+            The weights of that step; only the shape of W W^T is kept.
+        covariance : (n, n) array
+            Covariance of the targets, for the replay of NRC3: that which was given last counts.
 
         Raises
         ------
@@ -182,7 +189,7 @@ class History(StoredResult):
         found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
         return self._append(Record(step=_whole(step), **found), len(gram), W, covariance)
 
-    def _append(self, record: Record, n: int, W: Any, covariance: Any) -> Record:
+    def _append(self, record: Record, n: int, W: Array, covariance: Array) -> Record:
         if self._records and n != self.n:
             msg = f"the report has n = {n} and this history has n = {self.n}; start another History"
             raise ValueError(msg)
@@ -270,14 +277,20 @@ class History(StoredResult):
         }
 
     def to_csv(self, path: str | Path, gamma: str | float = "last") -> None:
-        """Write a line for each record: step and all scalars, NRC3 for `gamma` as in `records`.
+        """Write a CSV file with a line for each record: the step and all scalars.
+
+        Parameters
+        ----------
+        path : path
+        gamma : {"last", "each"} or float
+            For which gamma NRC3 is written, see `records`.
 
         Raises
         ------
         OSError
             The file cannot be written.
         ValueError
-            As `records`.
+            `gamma` is another text or a negative number.
         """
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer: csv.DictWriter[str] | None = None
@@ -307,7 +320,7 @@ class History(StoredResult):
         return cls.from_dict(values, str(path))
 
     @classmethod
-    def from_dict(cls, values: Any, name: str = "the mapping") -> History:
+    def from_dict(cls, values: object, name: str = "the mapping") -> History:
         """A history from what `to_dict` gives.
 
         Raises
@@ -330,7 +343,7 @@ class History(StoredResult):
             history._records.append(Record(explained_variance_ratio=_numbers(shares), **numbers))
         return history
 
-    def plot(self, gamma: str | float = "last") -> Any:
+    def plot(self, gamma: str | float = "last") -> Figure:
         """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.histories.plot_history`.
 
         Raises
@@ -344,7 +357,7 @@ class History(StoredResult):
         return plot_history(self, gamma)
 
 
-def _whole(step: Any) -> int:
+def _whole(step: SupportsIndex) -> int:
     """A step of any library's kind of integer."""
     try:
         return index(step)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nrc_fast.reports.plots.layers import plot_layers
 from nrc_fast.reports.records import StoredResult, restored_value
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["COLLAPSED_NOISE", "DeepReport", "LayerCollapse", "first_collapsed"]
 
@@ -22,7 +25,7 @@ class LayerCollapse(StoredResult):
     Attributes
     ----------
     name : str
-        Of the layer that takes the features as its input.
+        Name of the layer that takes the features as its input.
     d : int
         Number of features; channels of a convolution.
     rank : int
@@ -67,7 +70,7 @@ def first_collapsed(layers: Sequence[LayerCollapse], threshold: float = COLLAPSE
     Parameters
     ----------
     layers : sequence of LayerCollapse
-        In the order in which the data goes through them.
+        The layers in the order in which the data goes through them.
     threshold : float
         The paper prints none; 0.05 is this project's.
 
@@ -98,18 +101,18 @@ class DeepReport(StoredResult):
     Attributes
     ----------
     layers : tuple of LayerCollapse
-        In the order in which the data first went through them.
+        The layers in the order in which the data first went through them.
     samples : int
     n : int
         Target dimension.
     mse : float
-        Of the network itself, summed over the outputs, to compare ``linear_mse`` with; NaN where its outputs do not
+        MSE of the network itself, summed over the outputs, to compare ``linear_mse`` with; NaN where its outputs do not
         have the shape of the targets.
     target_variance : float
         ``tr(Sigma)``, the MSE of the best constant.
     target_stable_rank : float
     threshold : float
-        Of `first_collapsed`.
+        Noise fraction below which a layer counts as collapsed.
     bounds : mapping of str to float
         Absolute bounds of ``mse``, ``target_variance`` and ``target_stable_rank``; every layer has those of its own.
     """
@@ -161,7 +164,7 @@ class DeepReport(StoredResult):
     def _restored(cls, name: str, value: Any) -> Any:
         return tuple(map(LayerCollapse.from_dict, value)) if name == "layers" else restored_value(value)
 
-    def plot(self) -> Any:
+    def plot(self) -> Figure:
         """Draw a heat map of layers and metrics; returns the figure. See `nrc_fast.reports.plots.layers.plot_layers`.
 
         Raises

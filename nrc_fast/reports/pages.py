@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.classes import ClassReport
@@ -16,6 +16,9 @@ from nrc_fast.reports.features import LABELS, Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.records import format_value
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["page", "write_page"]
 
@@ -90,12 +93,12 @@ def page(parts: Iterable[tuple[str, Part]], title: str = "Neural regression coll
 
 
 def write_page(path: str | Path, parts: Iterable[tuple[str, Part]], title: str = "Neural regression collapse") -> None:
-    """Write `page` to a file.
+    """Write an HTML page to a file, see `page`.
 
     Raises
     ------
     ImportError
-        As `page`.
+        matplotlib is not installed.
     OSError
         The file cannot be written.
     """
@@ -203,7 +206,7 @@ def _plus_minus(text: str) -> str:
     return text.replace("  +- ", " \u00b1 ").replace("<= ", "\u2264 ")
 
 
-def _image(figure: Any, description: str) -> str:
+def _image(figure: Figure, description: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import Field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.json_values import JSONValue
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -40,8 +42,8 @@ def plain_value(value: Any) -> Any:
     return value.to_dict() if hasattr(value, "to_dict") else value
 
 
-def restored_value(value: Any) -> Any:
-    """What `plain_value` was made of: lists as arrays, None as NaN."""
+def restored_value(value: JSONValue) -> Any:
+    """A field of a result from what JSON held of it: lists as arrays, None as NaN, the way back from `plain_value`."""
     if isinstance(value, list):
         return np.array(value, dtype=np.float64)
     if isinstance(value, Mapping):
@@ -49,8 +51,8 @@ def restored_value(value: Any) -> Any:
     return NAN if value is None else value
 
 
-def without_nan(value: Any) -> Any:
-    """The same value with None for numbers that JSON cannot hold."""
+def without_nan(value: JSONValue) -> JSONValue:
+    """A value of plain numbers, lists and dictionaries with None for numbers that JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -65,7 +67,7 @@ class StoredResult:
     they come back in `_restored`.
     """
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     # What error messages call it, the fields that older files may lack, and how far JSON text is indented.
     _described: ClassVar[str]
     _may_be_missing: ClassVar[frozenset[str]] = frozenset()
@@ -89,7 +91,7 @@ class StoredResult:
         return text
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, JSONValue]) -> Self:
         """A result from what `to_dict` gave or `to_json` wrote; null becomes NaN.
 
         Raises

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
+from nrc_fast.base.arrays import Array
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.sources.batches import BatchSource
-from nrc_fast.sources.opening import open_pair, open_table
+from nrc_fast.sources.opening import PathOrPaths, open_pair, open_table
 from nrc_fast.sources.source import Source, TableSource
 from nrc_fast.sources.table import ArrayTable, DeviceTable, MappedTable, Table
 
-__all__ = ["as_source", "as_table", "open_source"]
+__all__ = ["Batch", "Features", "Targets", "as_source", "as_table", "open_source"]
+
+# One batch: features, features and targets, or a mapping that holds them under names.
+Batch: TypeAlias = "Array | Sequence[Array] | Mapping[str, Array]"
+# What users may call features, and what targets. Iterables other than sequences are read once.
+Features: TypeAlias = "PathOrPaths | Array | Source | Rows | Iterable[Batch]"
+Targets: TypeAlias = "PathOrPaths | Array | Source | Rows"
 
 
-def open_source(features: Any, targets: Any = None, *, key: str | None = None, target_key: str | None = None) -> Source:
+def open_source(
+    features: Features, targets: Targets | None = None, *, key: str | None = None, target_key: str | None = None
+) -> Source:
     """Features, and targets where there are any, from files, arrays or batches, for `measure` and its like.
 
     Parameters
@@ -67,13 +76,13 @@ def open_source(features: Any, targets: Any = None, *, key: str | None = None, t
     return as_source(features, targets)
 
 
-def _is_paths(values: Any) -> bool:
+def _is_paths(values: object) -> TypeGuard[PathOrPaths]:
     if isinstance(values, (list, tuple)):
         return len(values) > 0 and all(isinstance(value, (str, PathLike)) for value in values)
     return isinstance(values, (str, PathLike))
 
 
-def as_source(features: Any, targets: Any = None) -> Source:
+def as_source(features: Features, targets: Targets | None = None) -> Source:
     """Features, and targets if they are given, as a source.
 
     Parameters
@@ -96,7 +105,7 @@ def as_source(features: Any, targets: Any = None) -> Source:
     return TableSource(table, None if targets is None else as_table(targets, "Y"))
 
 
-def _with_targets(source: Source, targets: Any) -> Source:
+def _with_targets(source: Source, targets: Targets | None) -> Source:
     if targets is None:
         return source
     if source.n_targets:
@@ -110,8 +119,20 @@ def _with_targets(source: Source, targets: Any) -> Source:
     return TableSource(source.features, as_table(targets, "Y"), *source.rows)
 
 
-def as_table(values: Any, role: str) -> Table:
-    """A path, an array or a tensor as a table; `role` is "H" or "Y", and vectors of targets are columns."""
+def as_table(values: Features, role: str) -> Table:
+    """A path, an array or a tensor as a table.
+
+    Parameters
+    ----------
+    values : path or glob pattern, array, tensor or source
+    role : {"H", "Y"}
+        Features are matrices; vectors of targets count as columns.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        The values are not understood, or are only a part of a source.
+    """
     if _is_paths(values):
         return open_table(values, role=role)
     if isinstance(values, TableSource):
@@ -136,7 +157,7 @@ def as_table(values: Any, role: str) -> Table:
     return MappedTable(rows) if is_mapped and np.may_share_memory(rows.array, values) else ArrayTable(rows)
 
 
-def is_batches(values: Any) -> bool:
+def is_batches(values: object) -> TypeGuard[Iterable[Batch]]:
     """Whether an object is an iterable of batches and no array, nor a nested list of numbers."""
     if isinstance(values, (str, bytes, PathLike, Rows, Mapping)) or _is_paths(values) or hasattr(values, "__array__"):
         return False
@@ -144,7 +165,7 @@ def is_batches(values: Any) -> bool:
         return False
     if not isinstance(values, (list, tuple)):
         return True
-    first: Any = values[0] if values else None
+    first = values[0] if values else None
     if isinstance(first, (list, tuple)):
         return len(first) > 0 and len(getattr(first[0], "shape", ())) > 0
     return isinstance(first, Mapping) or len(getattr(first, "shape", ())) == 2

@@ -75,7 +75,7 @@ def open_pair(
     Parameters
     ----------
     path : str, Path or a sequence of them
-        As for `open_table`.
+        A file, a directory of zarr, or a pattern, see `open_table`.
     targets : str, Path or a sequence of them, optional
         Files of the targets; those of the features if only `target_key` is given.
     key, target_key : str, optional
@@ -84,7 +84,7 @@ def open_pair(
     Raises
     ------
     FileNotFoundError, ValueError, TypeError, OSError, ImportError
-        As `open_table`; also ValueError if features and targets in one file differ in their rows.
+        What `open_table` raises; also ValueError if features and targets in one file differ in their rows.
     """
     if targets is not None:
         return _open(path, Wanted(key)), _open(targets, Wanted(target_key, "Y"))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Wanted:
     Attributes
     ----------
     key : str or None
-        Its name, a pattern, or None for the only one.
+        The name of the matrix, a pattern, or None for the only one.
     role : str
         "H" for features, which are matrices, or "Y" for targets, which may be vectors.
     excluded : str or None
@@ -61,7 +61,7 @@ class StoredMatrix:
     ----------
     path : Path
     key : str or None
-        Its name inside the file; None if the file holds nothing else.
+        The name of the array inside the file; None if the file holds nothing else.
     shape : tuple of int
     dtype : str
     open : callable
@@ -83,12 +83,12 @@ class StoredMatrix:
         return self.dtype in ITEM_SIZES and len(self.shape) in ranks
 
     def table(self, role: str) -> Table:
-        """The table of it.
+        """The array as a table.
 
         Raises
         ------
         TypeError, ValueError
-            As `as_rows`, for its dtype and its shape.
+            The dtype or the shape is not that of a float matrix, or of a vector of targets.
         OSError
             The file is damaged.
         """
@@ -104,7 +104,7 @@ def pick(path: Path, stored: Sequence[StoredMatrix], wanted: Wanted) -> Table:
     ValueError
         There is no such key, or no key and more than one matrix.
     TypeError, OSError
-        As `StoredMatrix.table`.
+        What is meant is no float matrix, or the file is damaged, see `StoredMatrix.table`.
     """
     if wanted.key is None:
         return _only(path, stored, wanted).table(wanted.role)
@@ -194,7 +194,7 @@ def has_wildcards(text: str) -> bool:
     return any(character in text for character in "*?[")
 
 
-def import_library(module: str, extra: str) -> Any:
+def import_library(module: str, extra: str) -> ModuleType:
     """A library that only some formats need.
 
     Raises
@@ -208,7 +208,13 @@ def import_library(module: str, extra: str) -> Any:
 
 @contextmanager
 def reading(what: object) -> Iterator[None]:
-    """Whatever a library raises over a damaged file becomes an OSError that names it."""
+    """Turn whatever a library raises over a damaged file into an OSError that names the file.
+
+    Raises
+    ------
+    OSError
+        Something was raised inside, except ImportError and MemoryError, which pass.
+    """
     try:
         yield
     except (ImportError, MemoryError):

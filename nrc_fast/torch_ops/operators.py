@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.linalg import FloatArray, row_space, row_space_and_inverse
+from nrc_fast.base.linalg import row_space, row_space_and_inverse
 from nrc_fast.base.options import require_precision
 from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.devices import is_on_device

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from nrc_fast.base.libraries import require_library
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+
 __all__ = [
     "WRAPPERS",
+    "Split",
     "current_evaluation",
     "evaluating",
     "require_module",
@@ -23,13 +28,16 @@ __all__ = [
     "unwrapped",
 ]
 
+# From a batch, which may be anything, to what the model is called with, and the targets.
+Split: TypeAlias = Callable[[Any], tuple[Any, Any]]
+
 # How batches that are mappings call their targets, in the order in which they are looked for.
 TARGET_KEYS = ("labels", "label", "targets", "target", "y")
 # How torch.compile and FullyShardedDataParallel call what they wrap, in names of modules.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module")
 
 
-def require_module(model: Any) -> None:
+def require_module(model: object) -> None:
     """Check that a model is one of torch.
 
     Raises
@@ -42,7 +50,7 @@ def require_module(model: Any) -> None:
         raise TypeError(msg)
 
 
-def unwrapped(model: Any) -> Any:
+def unwrapped(model: Module) -> Module:
     """The model itself, without what DistributedDataParallel, FullyShardedDataParallel or torch.compile put around it.
 
     A model of one's own that has a submodule called ``module`` is not taken for a wrapper.
@@ -51,18 +59,20 @@ def unwrapped(model: Any) -> Any:
     wrappers: tuple[type, ...] = (torch.nn.DataParallel,)
     if torch.distributed.is_available():
         wrappers += (torch.nn.parallel.DistributedDataParallel,)
+    found: Any = model  # attributes of modules may be anything, for mypy
     while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        elif hasattr(model, "_fsdp_wrapped_module"):
-            model = model._fsdp_wrapped_module
-        elif isinstance(model, wrappers):
-            model = getattr(model, "module")  # noqa: B009 - mypy knows no common base of the wrappers
+        if hasattr(found, "_orig_mod"):
+            found = found._orig_mod
+        elif hasattr(found, "_fsdp_wrapped_module"):
+            found = found._fsdp_wrapped_module
+        elif isinstance(found, wrappers):
+            found = getattr(found, "module")  # noqa: B009 - mypy knows no common base of the wrappers
         else:
-            return model
+            inner: Module = found
+            return inner
 
 
-def runnable(model: Any) -> Any:
+def runnable(model: Module) -> Module:
     """What an evaluation calls: inside DistributedDataParallel, whose forward pass waits for the other processes."""
     torch = require_library("torch", "torch")
     parallel = torch.nn.parallel.DistributedDataParallel if torch.distributed.is_available() else ()
@@ -110,7 +120,7 @@ def split_batch(batch: Any) -> tuple[Any, Any]:
     raise TypeError(msg)
 
 
-def run_model(model: Any, inputs: Any) -> Any:
+def run_model(model: Callable[..., Any], inputs: Any) -> Any:
     """Call a model: with the parts of a mapping as keywords, those of a tuple or list as arguments.
 
     Examples
@@ -132,7 +142,7 @@ def current_evaluation() -> object:
 
 
 @contextmanager
-def evaluating(model: Any, loader: Any = None) -> Iterator[None]:
+def evaluating(model: Module, loader: Iterable[object] | None = None) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module's mode and every random state is as it was.
 
     Watches that were begun outside do not see the forward passes inside.
@@ -178,7 +188,7 @@ def _own_workers(loader: Any) -> Iterator[None]:
         loader._iterator = iterator
 
 
-def _random_states(torch: Any, loader: Any) -> Callable[[], None]:
+def _random_states(torch: ModuleType, loader: object) -> Callable[[], None]:
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 - that of the user
     # Asking for the states of the cards would start a CUDA context where there is none yet.
     cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None

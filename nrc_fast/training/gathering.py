@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 
+from nrc_fast.base.arrays import Array
 from nrc_fast.kernels.held import HeldRows
 from nrc_fast.kernels.inputs import plain_kind
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 
-__all__ = ["GATHERED_BYTES", "GatheredRows", "kind_of_batch"]
+__all__ = ["GATHERED_BYTES", "GatheredRows", "Kind", "kind_of_batch"]
+
+# Shapes and dtypes of the plain tensors of a batch, one after the other.
+Kind: TypeAlias = tuple[Any, ...]
 
 # A call reads and writes sums of d x d numbers, and runs through code, that a training step has pushed out of the
 # cache: for 256 rows of 256 features that takes longer than the products.
@@ -43,10 +47,10 @@ class GatheredRows:
         self.n_targets = statistics.n_targets
         self._statistics = statistics
         self._held: HeldRows | None = None
-        self._kind: tuple[Any, ...] | None = None  # of tensors like those that wait
+        self._kind: Kind | None = None  # of tensors like those that wait
         self._lock = Lock()  # batches may come from several threads
 
-    def add_like(self, kind: tuple[Any, ...] | None, H: Any, Y: Any) -> int | None:
+    def add_like(self, kind: Kind | None, H: Any, Y: Any) -> int | None:
         """Add a batch of tensors of the kind of the last one: its rows; None if it is of another kind, or of none.
 
         It is copied from where it lies: to look at it again, and to describe it, takes longer than to copy it.
@@ -63,7 +67,7 @@ class GatheredRows:
             self._held.append_from(count, addresses)
             return count
 
-    def add(self, features: Rows, targets: Rows | None = None, kind: tuple[Any, ...] | None = None) -> None:
+    def add(self, features: Rows, targets: Rows | None = None, kind: Kind | None = None) -> None:
         """Add a batch, now or with those that follow.
 
         Parameters
@@ -75,7 +79,7 @@ class GatheredRows:
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            As `FeatureStatistics.update`, of this batch.
+            The batch does not fit the statistics, see `nrc_fast.FeatureStatistics.update`.
         """
         with self._lock:
             if self._held is None or not _fits(self._held, features, targets):
@@ -98,7 +102,7 @@ class GatheredRows:
 
     @property
     def statistics(self) -> FeatureStatistics:
-        """Those of all rows that were given."""
+        """The statistics of all rows that were given, those that wait included."""
         self.flush()
         return self._statistics
 
@@ -121,7 +125,7 @@ class GatheredRows:
         )
 
 
-def kind_of_batch(H: Any, Y: Any) -> tuple[Any, ...] | None:
+def kind_of_batch(H: Array, Y: Array | None) -> Kind | None:
     """What plain tensors of features and of targets are like; None where one of them is something else."""
     features = plain_kind(H)
     if features is None or Y is None:

@@ -6,12 +6,21 @@ import functools
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
 
 from nrc_fast.base.libraries import require_library
 
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
 __all__ = ["ArgumentHook", "Hook", "LayerHook"]
+
+# Positional arguments and keywords of a forward pass.
+Arguments: TypeAlias = tuple[object, ...]
+Keywords: TypeAlias = Mapping[str, object]
 
 _NUMBERS = itertools.count()
 _HOOKS: WeakValueDictionary[int, Hook] = WeakValueDictionary()
@@ -20,7 +29,7 @@ _HOOKS: WeakValueDictionary[int, Hook] = WeakValueDictionary()
 class NoHook:
     """What copies of a module have, in memory or in a file: it does nothing."""
 
-    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __call__(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         """Called by the module."""
 
 
@@ -36,7 +45,7 @@ class Hook(NoHook, ABC):
         Is given the tensor in every pass of a compiled graph, detached.
     """
 
-    def __init__(self, take: Callable[[Any], None]) -> None:
+    def __init__(self, take: Callable[[Tensor], None]) -> None:
         torch = require_library("torch", "torch")
         self._is_compiling = torch.compiler.is_compiling
         # Dynamo must neither trace into the kernels nor guard on the counters.
@@ -46,7 +55,7 @@ class Hook(NoHook, ABC):
         self._witness = torch.zeros(1, dtype=torch.int64, device="cpu")
         _HOOKS[self._number] = self
 
-    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __call__(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         """Called by the module."""
         # In every pass, read or not, and by then out of the cache: each call and each import counts.
         if not self._is_compiling():
@@ -68,18 +77,18 @@ class Hook(NoHook, ABC):
         self._witness = other._witness
 
     @abstractmethod
-    def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _run(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         """Called in passes that run eagerly."""
 
     @abstractmethod
-    def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _tensor(self, torch: ModuleType, args: Arguments, kwargs: Keywords) -> Tensor | None:
         """What is handed on, or None."""
 
     @abstractmethod
-    def _go_without(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _go_without(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         """Called in compiled graphs, which break there, where there is no tensor."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> NoHook:
+    def __deepcopy__(self, memo: dict[int, object]) -> NoHook:
         return NoHook()
 
     def __reduce__(self) -> tuple[type[NoHook], tuple[()]]:
@@ -87,7 +96,7 @@ class Hook(NoHook, ABC):
 
 
 class LayerHook(Hook):
-    """For the first tensor that a layer is given, or None.
+    """A hook of a layer, which hands on the first tensor that the layer is given, or None.
 
     Parameters
     ----------
@@ -97,10 +106,12 @@ class LayerHook(Hook):
     read : callable
         Is given the tensor of a pass that is due.
     take : callable
-        As in `Hook`, of passes that are due or not.
+        Is given the tensor in every pass of a compiled graph, due or not, detached.
     """
 
-    def __init__(self, is_due: Callable[[], bool], read: Callable[[Any], None], take: Callable[[Any], None]) -> None:
+    def __init__(
+        self, is_due: Callable[[], bool], read: Callable[[Tensor | None], None], take: Callable[[Tensor | None], None]
+    ) -> None:
         super().__init__(take)
         torch = require_library("torch", "torch")
         self._is_due = is_due
@@ -109,7 +120,7 @@ class LayerHook(Hook):
         self._active_compiler = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", None)
         self._read_unseen = torch.compiler.disable(read)
 
-    def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _run(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         del module
         if self._is_due():
             import torch
@@ -118,48 +129,53 @@ class LayerHook(Hook):
             read = self._read if is_alone else self._read_unseen
             read(self._tensor(torch, args, kwargs))
 
-    def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _tensor(self, torch: ModuleType, args: Arguments, kwargs: Keywords) -> Tensor | None:
         for value in (*args, *kwargs.values()):
             if isinstance(value, torch.Tensor):
-                return value
+                tensor: Tensor = value
+                return tensor
         return None
 
-    def _go_without(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _go_without(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         del module, args, kwargs
         self._take(None)
 
 
 class ArgumentHook(Hook):
-    """For one argument of a module.
+    """A hook of a module, which hands on one of its arguments.
 
     Parameters
     ----------
     name : str
+        The name of the argument.
     parameters : sequence of str
         Names of the module's arguments, in their order.
     called : callable
         Is given the module, its arguments and its keywords in passes that run eagerly, and in compiled graphs where
         the module is called without that argument, or it is no tensor.
     take : callable
-        As in `Hook`.
+        Is given the argument in every pass of a compiled graph, detached.
     """
 
     def __init__(
-        self, name: str, parameters: Sequence[str], called: Callable[..., None], take: Callable[[Any], None]
+        self, name: str, parameters: Sequence[str], called: Callable[..., None], take: Callable[[Tensor], None]
     ) -> None:
         super().__init__(take)
         self._called = require_library("torch", "torch").compiler.disable(called)
         self._name, self._parameters = name, tuple(parameters)
 
-    def _run(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _run(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         self._called(module, args, kwargs)
 
-    def _go_without(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _go_without(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         self._called(module, args, kwargs)
 
-    def _tensor(self, torch: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _tensor(self, torch: ModuleType, args: Arguments, kwargs: Keywords) -> Tensor | None:
         value = (dict(zip(self._parameters, args, strict=False)) | dict(kwargs)).get(self._name)
-        return value if isinstance(value, torch.Tensor) else None
+        if isinstance(value, torch.Tensor):
+            tensor: Tensor = value
+            return tensor
+        return None
 
 
 @functools.cache
@@ -171,7 +187,7 @@ def _register_operator() -> None:
     schema = "(Tensor values, Tensor(a!) witness, int number) -> ()"
 
     @torch.library.custom_op("nrc_fast::watched", mutates_args=("witness",), schema=schema)
-    def watched(values: Any, witness: Any, number: int) -> None:
+    def watched(values: Tensor, witness: Tensor, number: int) -> None:
         del witness
         hook = _HOOKS.get(number)
         if hook is not None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+from nrc_fast.base.arrays import Array
 from nrc_fast.kernels.devices import is_on_device, placed_beside
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 __all__ = ["POSITIONS", "layer_rows"]
 
@@ -13,8 +20,14 @@ POSITIONS = (None, "mean", "each")
 
 
 def layer_rows(
-    layer: Any, values: Any, targets: Any = None, *, positions: str | None = None, mask: Any = None, name: str = "layer"
-) -> tuple[Any, Any]:
+    layer: Module,
+    values: Tensor,
+    targets: Array | None = None,
+    *,
+    positions: str | None = None,
+    mask: Array | None = None,
+    name: str = "layer",
+) -> tuple[Tensor, Tensor | None]:
     """Rows of features, and of targets where they are given, from the tensor that a layer is called with.
 
     Parameters
@@ -112,7 +125,7 @@ CHANNELS = ("in_channels", "num_features", "num_channels")
 WIDTHS = ("in_features", "normalized_shape", "embed_dim", "input_size")
 
 
-def _is_map(layer: Any, values: Any, name: str) -> bool:
+def _is_map(layer: Module, values: Tensor, name: str) -> bool:
     """Whether a layer is given maps; a module that holds layers is asked for the first of them that fits."""
     kinds = _layers_of_maps()
     if isinstance(layer, kinds) or values.ndim < 3:
@@ -133,14 +146,15 @@ def _is_map(layer: Any, values: Any, name: str) -> bool:
     return False
 
 
-def layer_rank(layer: Any) -> int:
+def layer_rank(layer: Module) -> int:
     """Axes of a map without a batch axis that a convolution is given; 0 for other layers."""
-    return len(layer.kernel_size) + 1 if hasattr(layer, "transposed") else 0
+    is_convolution = hasattr(layer, "transposed")
+    return len(layer.kernel_size) + 1 if is_convolution else 0  # type: ignore[arg-type] # a tuple
 
 
-def _checked_mask(torch: Any, mask: Any, values: Any, name: str) -> Any:
+def _checked_mask(torch: ModuleType, mask: Array, values: Tensor, name: str) -> Tensor | None:
     """Which positions count; None where a layer is given one row for each sample, which has no positions."""
-    kept = placed_beside(torch.as_tensor(mask), values)
+    kept: Tensor = placed_beside(torch.as_tensor(mask), values)
     if values.ndim == 2 and kept.numel() == len(values):
         return kept.reshape(-1) != 0
     if values.ndim == 2 and kept.ndim > 1 and len(kept) == len(values):
@@ -154,7 +168,7 @@ def _checked_mask(torch: Any, mask: Any, values: Any, name: str) -> Any:
     return kept != 0
 
 
-def _mean(torch: Any, values: Any, kept: Any) -> Any:
+def _mean(torch: ModuleType, values: Tensor, kept: Tensor | None) -> Tensor:
     """The mean over positions; samples without any that counts are left with zeros."""
     axes = tuple(range(1, values.ndim - 1))
     dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
@@ -165,9 +179,9 @@ def _mean(torch: Any, values: Any, kept: Any) -> Any:
     return values.masked_fill(~kept.unsqueeze(-1), 0.0).sum(dim=axes, dtype=dtype) / counts.to(dtype).unsqueeze(-1)
 
 
-def _target_rows(torch: Any, targets: Any, values: Any, leading: Any, name: str) -> Any:
+def _target_rows(torch: ModuleType, targets: Array, values: Tensor, leading: Sequence[int], name: str) -> Tensor:
     """Targets with one row for each row of features."""
-    Y = targets if isinstance(targets, torch.Tensor) else torch.as_tensor(targets)
+    Y: Tensor = targets if isinstance(targets, torch.Tensor) else torch.as_tensor(targets)
     Y = placed_beside(Y.detach() if Y.requires_grad else Y, values)
     leading = tuple(leading)
     if Y.ndim not in (len(leading), len(leading) + 1) or tuple(Y.shape[: len(leading)]) != leading:

@@ -8,35 +8,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, covariance_spectrum
+from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import EPSILON, covariance_spectrum
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import placed_beside
 from nrc_fast.measurement.layer_conditions import layer_collapse
 from nrc_fast.metrics.spectra import stable_rank, stable_rank_bound
 from nrc_fast.reports.layers import COLLAPSED_NOISE, DeepReport, LayerCollapse
-from nrc_fast.training.evaluation import evaluating, require_module, run_model, runnable, split_batch
+from nrc_fast.training.evaluation import Split, evaluating, require_module, run_model, runnable, split_batch
 from nrc_fast.training.named_layers import named_layers
 from nrc_fast.training.watching import WatchedLayers, watch
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+    from torch.nn import Module
 
 __all__ = ["measure_layers"]
 
 
+class _WatchOptions(TypedDict):
+    positions: str | None
+    mask: str | Callable[[], Array] | None
+    precision: str
+
+
 def measure_layers(
-    model: Any,
-    loader: Iterable[Any],
-    layers: Sequence[Any] | None = None,
+    model: Module,
+    loader: Iterable[object],
+    layers: Sequence[str | Module] | None = None,
     *,
     rank: int | None = None,
     threshold: float = COLLAPSED_NOISE,
     precision: str = "highest",
     positions: str | None = None,
-    mask: Any = None,
-    split: Callable[[Any], tuple[Any, Any]] = split_batch,
-    group: Any = None,
+    mask: str | Callable[[], Array] | None = None,
+    split: Split = split_batch,
+    group: ProcessGroup | None = None,
 ) -> DeepReport:
     """Deep NRC of the features that the layers of a model are given, in one pass over a loader for all of them.
 
@@ -54,14 +65,14 @@ def measure_layers(
     rank : int, optional
         How many components count as signal; by default the target dimension. Layers with fewer features use these.
     threshold : float
-        Of `first_collapsed`.
+        Noise fraction below which a layer counts as collapsed.
     precision : {"highest", "high", "fast"}
-        As in `nrc_fast.FeatureStatistics`. The rows are read once, so the default is float64 throughout; with float32
-        products the bounds are wider and the readout leaves out directions of little variance.
+        Precision of the products, see `nrc_fast.FeatureStatistics`. The rows are read once, so the default is float64
+        throughout; with float32 products the bounds are wider and the readout leaves out directions of little variance.
     positions, mask
-        As in `nrc_fast.watch`.
+        Which positions count, and as what, see `nrc_fast.watch`.
     split : callable, optional
-        From a batch to what the model is called with, and the targets.
+        Takes a batch and returns what the model is called with, and the targets.
     group : torch.distributed.ProcessGroup, optional
         Every process gives its own samples and gets the report of all; one without samples has the layers in the
         order of their names in the model.
@@ -75,7 +86,8 @@ def measure_layers(
     ImportError
         torch is not installed.
     TypeError, ValueError, RuntimeError
-        As `nrc_fast.watch`; ValueError for a loader without batches or a layer that is not used.
+        The model, its layers or an option cannot be used, see `nrc_fast.watch`; ValueError for a loader without
+        batches or a layer that is not used.
 
     References
     ----------
@@ -93,8 +105,8 @@ def measure_layers(
     """
     require_module(model)
     chosen = [name for name, layer in named_layers(model) if _has_weights(layer)] if layers is None else layers
-    options: dict[str, Any] = {"positions": positions, "mask": mask, "precision": precision}
     order: list[str] = []
+    options: _WatchOptions = {"positions": positions, "mask": mask, "precision": precision}
     with evaluating(model, loader), watch(model, chosen, unit_rows=False, nonfinite="raise", **options) as watched:
         for name, layer in watched.items():
             layer.on_first = lambda name=name: order.append(name)
@@ -129,13 +141,13 @@ def measure_layers(
     )
 
 
-def _has_weights(layer: Any) -> bool:
+def _has_weights(layer: Module) -> bool:
     import torch
 
     return isinstance(layer, (torch.nn.Linear, torch.nn.modules.conv._ConvNd))
 
 
-def _run(model: Any, loader: Iterable[Any], watched: WatchedLayers, split: Any) -> FloatArray:
+def _run(model: Module, loader: Iterable[object], watched: WatchedLayers, split: Split) -> FloatArray:
     """The network's squared errors, summed, and the number of samples."""
     import torch
 
@@ -152,7 +164,7 @@ def _run(model: Any, loader: Iterable[Any], watched: WatchedLayers, split: Any) 
     return errors
 
 
-def _sum_over(group: Any, values: FloatArray) -> FloatArray:
+def _sum_over(group: ProcessGroup, values: FloatArray) -> FloatArray:
     Team(group).sum([values])
     return values
 

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.measurement.all_metrics import measure
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History, Record
-from nrc_fast.training.evaluation import evaluating, require_module, run_model, runnable, split_batch
+from nrc_fast.training.evaluation import Split, evaluating, require_module, run_model, runnable, split_batch
 from nrc_fast.training.named_layers import head_of, last_linear
 from nrc_fast.training.watching import WatchedLayer, WatchedLayers, watch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+    from torch.distributed import ProcessGroup
+    from torch.nn import Module
 
 __all__ = ["Monitor"]
 
 FEATURES = ("held", "streamed", "again")
+
+
+class _ReportOptions(TypedDict):
+    convention: str
+    penalties: PenaltyProduct | None
+
+
+class _WatchOptions(TypedDict):
+    positions: str | None
+    mask: str | Callable[[], Array] | None
 
 
 class Monitor:
@@ -31,7 +48,7 @@ class Monitor:
     Parameters
     ----------
     model : torch.nn.Module
-        Also wrapped by DistributedDataParallel or torch.compile.
+        The model, also wrapped by DistributedDataParallel or torch.compile.
     loader : iterable of batches
         Can be iterated again and again: a DataLoader, a list. Batches are pairs of inputs and targets, or mappings
         with "labels" or "targets" (see `nrc_fast.training.evaluation.split_batch`).
@@ -45,12 +62,14 @@ class Monitor:
         and id25 is NaN. "again": nothing is kept and the model is run again for every read that a metric needs.
     gamma : {"last", "each"} or float
         For which gamma `records` and `plot` show NRC3; see `nrc_fast.reports.history.History.records`.
-    convention, penalties
-        As in `nrc_fast.measure`.
+    convention : str
+        Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`.
+    penalties : object with an attribute ``c``, optional
+        Sets the c of the prediction, see `nrc_fast.measure`.
     positions, mask
-        As in `nrc_fast.watch`.
+        Which positions count, and as what, see `nrc_fast.watch`.
     split : callable, optional
-        From a batch to what the model is called with, and the targets.
+        Takes a batch and returns what the model is called with, and the targets.
     loggers : sequence of callables
         Each is called as ``logger(step, values)`` after an evaluation; `nrc_fast.integrations.loggers` has some. NRC3
         of these values is that of the step's own gamma, as the last one is not known yet.
@@ -64,7 +83,7 @@ class Monitor:
     ----------
     history : History
     report : Report or None
-        Of the last evaluation.
+        The report of the last evaluation; None before the first.
 
     Raises
     ------
@@ -100,20 +119,20 @@ class Monitor:
 
     def __init__(
         self,
-        model: Any,
-        loader: Iterable[Any],
+        model: Module,
+        loader: Iterable[object],
         *,
-        layer: Any = None,
+        layer: str | Module | None = None,
         every: int = 1,
         features: str = "held",
         gamma: str | float = "last",
         convention: str = "nrc24",
-        penalties: Any = None,
+        penalties: PenaltyProduct | None = None,
         positions: str | None = None,
-        mask: Any = None,
-        split: Callable[[Any], tuple[Any, Any]] = split_batch,
+        mask: str | Callable[[], Array] | None = None,
+        split: Split = split_batch,
         loggers: Sequence[Callable[[int, dict[str, float]], object]] = (),
-        group: Any = None,
+        group: ProcessGroup | None = None,
         name: str = "",
     ) -> None:
         require_module(model)
@@ -131,8 +150,8 @@ class Monitor:
         self.every, self.features, self.gamma = every, features, gamma
         self.history = History(name, convention)
         self.report: Report | None = None
-        self._options = {"convention": convention, "penalties": penalties}
-        self._watching = {"positions": positions, "mask": mask}
+        self._options: _ReportOptions = {"convention": convention, "penalties": penalties}
+        self._watching: _WatchOptions = {"positions": positions, "mask": mask}
         self._split, self._loggers, self._group = split, loggers, group
         self._steps = 0
         with self._watch() as head:
@@ -155,7 +174,7 @@ class Monitor:
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            As `evaluate`.
+            The model or what the loader gives cannot be measured, see `evaluate`.
         """
         number, self._steps = self._steps, self._steps + 1
         return None if number % self.every else self.evaluate(number)
@@ -171,16 +190,18 @@ class Monitor:
         Returns
         -------
         Record
-            With NRC3 for its own gamma.
+            The numbers of the evaluation, with NRC3 for its own gamma.
 
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            As `nrc_fast.measure` and `nrc_fast.watch`; ValueError for a loader without batches.
+            What the loader or the layer gives cannot be measured, see `nrc_fast.measure` and `nrc_fast.watch`;
+            ValueError for a loader without batches.
         """
         number = self._steps if step is None else step
         with evaluating(self.model, self.loader), self._watch() as head:
             W, b = head_of(head.layer)
+            assert W is not None  # a layer without is refused at the start
             batches = _FeatureBatches(self, head)
             self.report = self._measured(batches, W, b)
             record = self.history.add(number, self.report, W, batches.target_covariance(self._group))
@@ -193,7 +214,7 @@ class Monitor:
         watched: WatchedLayers = watch(self.model, [self.layer], nonfinite="raise", **self._watching)
         return next(iter(watched.values()))
 
-    def _measured(self, batches: _FeatureBatches, W: Any, b: Any) -> Report:
+    def _measured(self, batches: _FeatureBatches, W: Tensor, b: Array | None) -> Report:
         if self.features == "again":
             return measure(batches, W=W, b=b, group=self._group, **self._options)
         if self.features == "held":
@@ -213,7 +234,7 @@ class Monitor:
         """The history, with NRC3 for the gamma that the monitor was made with."""
         return self.history.records(self.gamma)
 
-    def plot(self) -> Any:
+    def plot(self) -> Figure:
         """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.histories.plot_history`.
 
         Raises
@@ -231,12 +252,12 @@ class _FeatureBatches:
 
     def __init__(self, monitor: Monitor, head: WatchedLayer) -> None:
         self._monitor, self._head = monitor, head
-        self._given: list[tuple[Any, Any]] = []
+        self._given: list[tuple[Tensor, Tensor]] = []
         self._targets: FeatureStatistics | None = None
         # Copies: what comes after the layer may overwrite its input, and loaders reuse their memory.
         head.on_rows = lambda H, Y: self._given.append((H.clone(), Y))
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         is_first = self._targets is None
         empty = True
         for number, batch in enumerate(self._monitor.loader):
@@ -259,14 +280,14 @@ class _FeatureBatches:
             msg = "the loader has no batches; there is nothing to measure"
             raise ValueError(msg)
 
-    def _add_targets(self, Y: Any) -> None:
+    def _add_targets(self, Y: Tensor) -> None:
         column = Y[:, None] if Y.ndim == 1 else Y
         if self._targets is None:
             self._targets = FeatureStatistics(int(column.shape[1]), unit_rows=False, precision="highest")
         self._targets.update(column)
 
-    def target_covariance(self, group: Any) -> FloatArray:
-        """Of the targets of the first iteration, over all processes of the group."""
+    def target_covariance(self, group: ProcessGroup | None) -> FloatArray:
+        """Covariance of the targets of the first iteration, over all processes of the group."""
         assert self._targets is not None
         if group is not None:
             self._targets.all_reduce(group)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import require_library
 from nrc_fast.training.evaluation import WRAPPERS, unwrapped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 __all__ = ["find_layer", "head_of", "last_linear", "named_layers"]
 
@@ -17,13 +23,19 @@ def _plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
-def named_layers(model: Any) -> list[tuple[str, Any]]:
+def named_layers(model: Module) -> list[tuple[str, Module]]:
     """The modules of a model by name, as ``named_modules()``, without the prefixes of wrappers."""
     return [(_plain_name(name), module) for name, module in unwrapped(model).named_modules()]
 
 
-def find_layer(torch: Any, model: Any, layer: Any) -> tuple[str, Any]:
-    """The name of a layer and its module, from either."""
+def find_layer(torch: ModuleType, model: Module, layer: str | Module) -> tuple[str, Module]:
+    """The name of a layer and its module, from either.
+
+    Raises
+    ------
+    ValueError
+        The layer is not in the model.
+    """
     names = dict(named_layers(model))
     if isinstance(layer, torch.nn.Module):
         for name, module in names.items():
@@ -39,7 +51,7 @@ def find_layer(torch: Any, model: Any, layer: Any) -> tuple[str, Any]:
     return layer, others[layer]
 
 
-def head_of(layer: Any) -> tuple[Any, Any]:
+def head_of(layer: Module) -> tuple[Tensor | None, Array | None]:
     """Weights and bias of a linear layer, zeros where it has no bias; None and None of any other layer."""
     torch = require_library("torch", "torch")
     if not isinstance(layer, torch.nn.Linear):
@@ -48,7 +60,7 @@ def head_of(layer: Any) -> tuple[Any, Any]:
     return weight.detach(), np.zeros(weight.shape[0]) if bias is None else bias.detach()
 
 
-def last_linear(model: Any) -> str:
+def last_linear(model: Module) -> str:
     """The name of the last ``torch.nn.Linear`` of a model, in the order of ``named_modules()``.
 
     Raises

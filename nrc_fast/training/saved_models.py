@@ -9,9 +9,13 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import require_library
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 __all__ = ["arriving", "load_model", "load_weights", "matching", "numbered", "step_of"]
 
@@ -46,7 +50,7 @@ def step_of(path: str | Path) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def load_weights(path: str | Path) -> dict[str, Any]:
+def load_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, on the CPU, without running code from the file.
 
     Parameters
@@ -92,7 +96,7 @@ def _plain_name(name: str) -> str:
     return name
 
 
-def load_model(address: str) -> Any:
+def load_model(address: str) -> Module:
     """Call the function that builds a model.
 
     Parameters
@@ -130,10 +134,11 @@ def load_model(address: str) -> Any:
     if not callable(getattr(module, name, None)):
         msg = f"{place} has no function {name}"
         raise ValueError(msg)
-    model = getattr(module, name)()
-    if not isinstance(model, require_library("torch", "torch").nn.Module):
-        msg = f"{address} returned a {type(model).__name__}; a torch.nn.Module is expected"
+    built = getattr(module, name)()
+    if not isinstance(built, require_library("torch", "torch").nn.Module):
+        msg = f"{address} returned a {type(built).__name__}; a torch.nn.Module is expected"
         raise TypeError(msg)
+    model: Module = built
     return model
 
 
@@ -193,7 +198,7 @@ def arriving(
     Parameters
     ----------
     patterns : sequence of str
-        As for `matching`.
+        Files, folders and glob patterns, see `matching`.
     seconds : float
         How long to wait between two looks.
     unread : collection of str
@@ -203,7 +208,7 @@ def arriving(
     Yields
     ------
     step, path
-        Of a name without a number the step is one more than the last.
+        The step is the number in the name; where there is none, one more than the last.
 
     Raises
     ------

@@ -6,16 +6,20 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.linalg import FloatArray
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.reports.history import History, Record
 from nrc_fast.training.monitor import Monitor
 from nrc_fast.training.saved_models import load_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 __all__ = ["CheckpointSweep"]
 
@@ -30,13 +34,16 @@ class CheckpointSweep:
     data : path
         An .npz file with inputs and targets.
     model : torch.nn.Module, optional
-        Given the weights of each checkpoint. Without it only NRC3 and gamma are known, from the head's weights.
+        The model that is given the weights of each checkpoint. Without it only NRC3 and gamma are known, from the
+        head's weights.
     inputs_key, targets_key : str
         Names in the data.
     batch_rows : int
         Rows that the model is called with. Inputs that are floats are given in the dtype of its parameters.
-    features, convention
-        As in `nrc_fast.Monitor`.
+    features : {"held", "streamed", "again"}
+        What is kept of the features while they are measured, see `nrc_fast.Monitor`.
+    convention : str
+        Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`.
 
     Attributes
     ----------
@@ -56,7 +63,7 @@ class CheckpointSweep:
         *,
         head: str,
         data: str | Path,
-        model: Any = None,
+        model: Module | None = None,
         inputs_key: str = "inputs",
         targets_key: str = "targets",
         batch_rows: int = 1024,
@@ -99,7 +106,7 @@ class CheckpointSweep:
             raise ValueError(msg) from error
         return self._monitor.evaluate(step)
 
-    def _head_of(self, weights: Mapping[str, Any], path: str | Path) -> Any:
+    def _head_of(self, weights: Mapping[str, Tensor], path: str | Path) -> Tensor:
         name = f"{self._head}.weight"
         if name not in weights:
             listed = ", ".join(key.removesuffix(".weight") for key in weights if key.endswith(".weight"))
@@ -120,7 +127,7 @@ def _covariance(targets: FloatArray) -> FloatArray:
     return statistics.update(column).covariance
 
 
-def _load_data(path: Path, inputs_key: str | None, targets_key: str) -> tuple[Any, Any]:
+def _load_data(path: Path, inputs_key: str | None, targets_key: str) -> tuple[StoredArray | None, StoredArray]:
     if not path.is_file():
         msg = f"{path} is no file; an .npz file with inputs and targets is expected"
         raise FileNotFoundError(msg)
@@ -137,7 +144,7 @@ def _load_data(path: Path, inputs_key: str | None, targets_key: str) -> tuple[An
     return None if inputs_key is None else arrays[0], arrays[-1]
 
 
-def _arrays_of(opened: Any, wanted: list[str], path: Path) -> list[Any]:
+def _arrays_of(opened: IO[bytes], wanted: list[str], path: Path) -> list[StoredArray]:
     try:
         file = np.load(opened, allow_pickle=False)
     except ValueError as error:  # of numpy, about pickles
@@ -154,9 +161,10 @@ def _arrays_of(opened: Any, wanted: list[str], path: Path) -> list[Any]:
         return [_array(file, key, path) for key in wanted]
 
 
-def _array(file: Any, key: str, path: Path) -> Any:
+def _array(file: np.lib.npyio.NpzFile, key: str, path: Path) -> StoredArray:
     try:
-        return file[key]
+        array: StoredArray = file[key]
     except ValueError as error:
         msg = f"{key} in {path} holds something else than numbers"
         raise ValueError(msg) from error
+    return array

@@ -6,10 +6,11 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 import numpy as np
 
+from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import require_library
 from nrc_fast.base.options import require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
@@ -17,12 +18,15 @@ from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.reports.features import Report
 from nrc_fast.training.evaluation import current_evaluation, require_module, unwrapped
-from nrc_fast.training.gathering import GatheredRows, kind_of_batch
-from nrc_fast.training.hooks import ArgumentHook, LayerHook
+from nrc_fast.training.gathering import GatheredRows, Kind, kind_of_batch
+from nrc_fast.training.hooks import ArgumentHook, Arguments, Keywords, LayerHook
 from nrc_fast.training.layer_rows import POSITIONS, layer_rows
 from nrc_fast.training.named_layers import find_layer, head_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributed import ProcessGroup
+    from torch.nn import Module
     from typing_extensions import Self
 
 __all__ = ["WatchedLayer", "WatchedLayers", "watch"]
@@ -30,19 +34,59 @@ __all__ = ["WatchedLayer", "WatchedLayers", "watch"]
 MODES = ("any", "train", "eval")
 
 
+class SumOptions(TypedDict):
+    """What the statistics of a layer are made with, see `nrc_fast.FeatureStatistics`."""
+
+    unit_rows: bool
+    precision: str
+    nonfinite: str
+
+
+@overload
 def watch(
-    model: Any,
-    layers: Sequence[Any] | None = None,
+    model: Module,
+    layers: None = None,
+    *,
+    every: int = ...,
+    max_rows: int | None = ...,
+    positions: str | None = ...,
+    mask: str | Callable[[], Array] | None = ...,
+    mode: str = ...,
+    unit_rows: bool = ...,
+    precision: str = ...,
+    nonfinite: str = ...,
+) -> WatchedLayer: ...
+
+
+@overload
+def watch(
+    model: Module,
+    layers: Sequence[str | Module],
+    *,
+    every: int = ...,
+    max_rows: int | None = ...,
+    positions: str | None = ...,
+    mask: str | Callable[[], Array] | None = ...,
+    mode: str = ...,
+    unit_rows: bool = ...,
+    precision: str = ...,
+    nonfinite: str = ...,
+) -> WatchedLayers: ...
+
+
+def watch(
+    model: Module,
+    layers: Sequence[str | Module] | None = None,
     *,
     every: int = 1,
     max_rows: int | None = None,
     positions: str | None = None,
-    mask: str | Callable[[], Any] | None = None,
+    mask: str | Callable[[], Array] | None = None,
     mode: str = "any",
     unit_rows: bool = True,
     precision: str = "high",
     nonfinite: str = "skip",
-) -> Any:
+) -> WatchedLayer | WatchedLayers:
     """Add up the statistics of what layers are given, from now on until `close` or the end of a ``with`` block.
 
     A forward pre-hook reads the first tensor that the layer is called with, where it lies: no graph is kept, nothing is
@@ -61,7 +105,7 @@ def watch(
     layers : sequence of str or torch.nn.Module, optional
         Names as in ``model.named_modules()``, without the prefixes of wrappers.
     every : int
-        Of the forward passes of a layer in the chosen `mode`, read the first and then every so many.
+        The first forward pass of a layer in the chosen `mode` is read, and then one of every so many.
     max_rows : int, optional
         Stop after so many rows of a layer; the last batch is cut.
     positions : {None, "mean", "each"}
@@ -77,7 +121,7 @@ def watch(
     mode : {"any", "train", "eval"}
         Whether only passes of layers in training or in evaluation mode are counted.
     unit_rows, precision
-        As in `nrc_fast.FeatureStatistics`.
+        What is added up, and how precisely, see `nrc_fast.FeatureStatistics`.
     nonfinite : {"skip", "raise"}
         "skip", the default here, counts rows with NaN or infinite values and leaves them out, as a diverging step
         must not stop the training.
@@ -117,12 +161,16 @@ def watch(
     _check_kinds(layers, mask)
     require_precision(precision)
     require_nonfinite(nonfinite)
-    settings: dict[str, Any] = {"every": every, "max_rows": max_rows, "positions": positions, "mode": mode}
-    settings |= {"unit_rows": unit_rows, "precision": precision, "nonfinite": nonfinite}
+    sums: SumOptions = {"unit_rows": unit_rows, "precision": precision, "nonfinite": nonfinite}
     layer = unwrapped(model)
     named = [(type(layer).__name__, layer)] if layers is None else [find_layer(torch, model, name) for name in layers]
     shared = _Mask(model, mask)
-    watched = {name: WatchedLayer(module, name, mask=shared, **settings) for name, module in named}
+    watched = {
+        name: WatchedLayer(
+            module, name, every=every, max_rows=max_rows, positions=positions, mask=shared, mode=mode, sums=sums
+        )
+        for name, module in named
+    }
     return WatchedLayers(watched, shared) if layers is not None else next(iter(watched.values()))
 
 
@@ -138,7 +186,7 @@ def _check_options(every: int, max_rows: int | None, positions: str | None, mode
         raise ValueError(msg)
 
 
-def _check_kinds(layers: Any, mask: Any) -> None:
+def _check_kinds(layers: object, mask: object) -> None:
     if isinstance(layers, str):
         msg = f"layers is {layers!r}; a list of layers is expected, such as [{layers!r}]"
         raise TypeError(msg)
@@ -150,7 +198,7 @@ def _check_kinds(layers: Any, mask: Any) -> None:
 class _Mask:
     """The mask of the current forward pass."""
 
-    def __init__(self, model: Any, mask: str | Callable[[], Any] | None) -> None:
+    def __init__(self, model: Module, mask: str | Callable[[], Array] | None) -> None:
         self._name = mask if isinstance(mask, str) else None
         self._current: Any = None
         self._function = mask if callable(mask) else None
@@ -163,7 +211,7 @@ class _Mask:
             self.hook = ArgumentHook(self._name, self._parameters, self._remember, self._keep)
             self._handle = unwrapped(model).register_forward_pre_hook(self.hook, with_kwargs=True)
 
-    def _remember(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _remember(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         del module
         if not self._is_open or current_evaluation() is not self._evaluation:
             return
@@ -173,7 +221,7 @@ class _Mask:
             raise ValueError(msg)
         self._current = named[self._name]
 
-    def _keep(self, value: Any) -> None:
+    def _keep(self, value: Tensor) -> None:
         """What a compiled graph calls, which may use the memory of the mask for something else later on."""
         if self._is_open and current_evaluation() is self._evaluation:
             self._current = value.clone()
@@ -182,7 +230,7 @@ class _Mask:
     def is_empty(self) -> bool:
         return self._name is None and self._function is None
 
-    def get(self) -> Any:
+    def get(self) -> Array | None:
         return self._current if self._function is None else self._function()
 
     def close(self) -> None:
@@ -224,7 +272,7 @@ class WatchedLayer(_Closing):
 
     def __init__(
         self,
-        layer: Any,
+        layer: Module,
         name: str,
         *,
         every: int,
@@ -232,22 +280,23 @@ class WatchedLayer(_Closing):
         positions: str | None,
         mask: _Mask,
         mode: str,
-        **statistics: Any,
+        sums: SumOptions,
     ) -> None:
         torch = require_library("torch", "torch")
         self.name = name
         self.layer = layer
         self.passes = 0
-        self.on_rows: Callable[[Any, Any], None] | None = None
+        self.on_rows: Callable[[Tensor, Any], None] | None = None
         self.on_first: Callable[[], None] | None = None
         self._every, self._max_rows, self._positions, self._mode = every, max_rows, positions, mode
-        self._mask, self._options = mask, statistics
+        self._mask, self._options = mask, sums
         self._gathered: GatheredRows | None = None
-        self._targets: Any = None
-        self._targets_now: Any = None  # of the pass that is counted
+        self._targets: Array | None = None
+        self._targets_now: Array | None = None  # of the pass that is counted
         self._rows_read = 0
         self._is_open = True
         self._evaluation = current_evaluation()
+        # A torch that does not tell which backward pass it is in is taken to be in none.
         self._graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
         hook = LayerHook(self._is_due, self._add_rows_of, self._take)
         if mask.hook is not None:
@@ -256,7 +305,7 @@ class WatchedLayer(_Closing):
 
     # ---- in a forward pass ----
 
-    def _take(self, values: Any) -> None:
+    def _take(self, values: Tensor | None) -> None:
         """What a compiled graph calls."""
         if self._is_due():
             self._add_rows_of(values)
@@ -278,7 +327,7 @@ class WatchedLayer(_Closing):
             self.on_first()
         return self._max_rows is None or self._rows_read < self._max_rows
 
-    def _add_rows_of(self, values: Any) -> None:
+    def _add_rows_of(self, values: Tensor | None) -> None:
         targets, self._targets_now = self._targets_now, None
         if values is None:
             msg = f"layer {self.name} was called without a tensor; there are no features to read"
@@ -300,7 +349,7 @@ class WatchedLayer(_Closing):
         else:
             self._add(H, Y, kind if H is given else None)
 
-    def _add(self, H: Any, Y: Any, kind: tuple[Any, ...] | None) -> None:
+    def _add(self, H: Tensor, Y: Tensor | None, kind: Kind | None) -> None:
         if self._gathered is None:
             n_targets = 0 if Y is None else (1 if Y.ndim == 1 else int(Y.shape[1]))
             self._gathered = GatheredRows(FeatureStatistics(int(H.shape[1]), n_targets=n_targets, **self._options))
@@ -320,7 +369,7 @@ class WatchedLayer(_Closing):
         state = "watched" if self._is_open else "closed"
         return f"<WatchedLayer {self.name}, {state}: {self.passes:,} passes, {self._rows_read:,} rows read>"
 
-    def set_targets(self, Y: Any) -> None:
+    def set_targets(self, Y: Array) -> None:
         """Give the targets of the next forward pass, and of that pass only.
 
         Parameters
@@ -352,16 +401,16 @@ class WatchedLayer(_Closing):
         """Rows that were added."""
         return 0 if self._gathered is None else self._gathered.statistics.count
 
-    def report(self, W: Any = None, b: Any = None, **options: Any) -> Report:
+    def report(self, W: Array | None = None, b: Array | None = None, **options: Any) -> Report:
         """Every metric that the statistics allow.
 
         Parameters
         ----------
         W, b : arrays or tensors, optional
-            Those of the watched layer itself, as they are now, where it is a ``torch.nn.Linear``; a layer without
-            bias has zeros.
+            Weights and bias; by default those of the watched layer itself, as they are now, where it is a
+            ``torch.nn.Linear``; a layer without bias has zeros.
         **options
-            As in `nrc_fast.FeatureStatistics.report`.
+            Options of `nrc_fast.FeatureStatistics.report`.
 
         Returns
         -------
@@ -370,7 +419,7 @@ class WatchedLayer(_Closing):
         Raises
         ------
         TypeError, ValueError, RuntimeError
-            As `nrc_fast.FeatureStatistics.report`, and RuntimeError where nothing was read.
+            Weights or options do not fit, see `nrc_fast.FeatureStatistics.report`; RuntimeError where nothing was read.
         """
         statistics = self.statistics
         if W is None and b is None and not self._has_other_outputs(statistics):
@@ -381,7 +430,7 @@ class WatchedLayer(_Closing):
         """Whether the layer is no last layer: it has other outputs than there are targets."""
         return statistics.n_targets > 0 and getattr(self.layer, "out_features", 0) != statistics.n_targets
 
-    def all_reduce(self, group: Any = None) -> WatchedLayer:
+    def all_reduce(self, group: ProcessGroup | None = None) -> WatchedLayer:
         """Add up what the processes of a group have read; a process that has read nothing must call it too.
 
         Raises
@@ -428,7 +477,7 @@ class WatchedLayers(_Closing, Mapping[str, WatchedLayer]):
     def __len__(self) -> int:
         return len(self._layers)
 
-    def set_targets(self, Y: Any) -> None:
+    def set_targets(self, Y: Array) -> None:
         """Give the targets of the next forward pass to every layer."""
         for layer in self.values():
             layer.set_targets(Y)

@@ -7,17 +7,15 @@ singular values of the predictions are those of the targets, soft-thresholded by
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.spectral import shrink
-from nrc_fast.ufm.targets import TargetMoments, target_moments
+from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["interpolating_features", "minimum", "predicted_spectrum", "product_of_penalties"]
 
@@ -69,7 +67,15 @@ def predicted_spectrum(covariance: FloatArray, c: float) -> Prediction:
     moments = TargetMoments(covariance, np.zeros(len(covariance)))
     shrinkage = shrink(moments, product, np.sqrt(product), np.zeros(()))
     solution = Minimum(
-        moments, shrinkage, np.nan, np.nan, 0.0, float(c), np.sqrt(product), np.ones(()), is_unpenalised=c == 0.0
+        moments=moments,
+        shrinkage=shrinkage,
+        lambda_W=np.nan,
+        lambda_H=np.nan,
+        lambda_b=0.0,
+        c=float(c),
+        root_c=np.sqrt(product),
+        scale=np.ones(()),
+        is_unpenalised=c == 0.0,
     )
     return Prediction(
         c=float(c),
@@ -84,14 +90,14 @@ def predicted_spectrum(covariance: FloatArray, c: float) -> Prediction:
 
 
 def minimum(
-    Y: Any = None,
+    Y: Targets | None = None,
     *,
-    lambda_W: Any,
-    lambda_H: Any,
-    covariance: Any = None,
-    mean: Any = None,
+    lambda_W: Array,
+    lambda_H: Array,
+    covariance: Array | None = None,
+    mean: Array | None = None,
     bias: bool = True,
-    lambda_b: Any = 0.0,
+    lambda_b: Array = 0.0,
     limit_ratio: float = 1.0,
 ) -> Minimum:
     """Global minimum of the unconstrained feature model, for every c > 0 and any number of penalties at once.
@@ -162,20 +168,20 @@ def minimum(
     is_unpenalised = (weight == 0.0) & (feature == 0.0)
     scale = np.sqrt(np.where(is_unpenalised, ratio, feature)) / np.sqrt(np.where(is_unpenalised, 1.0, weight))
     return Minimum(
-        moments,
-        shrink(moments, c, root_c, bias_penalty if bias else None),
-        plain(weight),
-        plain(feature),
-        plain(bias_penalty) if bias else None,
-        plain(c),
-        root_c,
-        scale,
-        plain(is_unpenalised),
+        moments=moments,
+        shrinkage=shrink(moments, c, root_c, bias_penalty if bias else None),
+        lambda_W=plain(weight),
+        lambda_H=plain(feature),
+        lambda_b=plain(bias_penalty) if bias else None,
+        c=plain(c),
+        root_c=root_c,
+        scale=scale,
+        is_unpenalised=plain(is_unpenalised),
     )
 
 
 def product_of_penalties(lambda_W: FloatArray, lambda_H: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return c and its root, which is a float64 number where c itself over- or underflows.
+    """The product c = lambda_W lambda_H and its root, which is a float64 number where c itself over- or underflows.
 
     Raises
     ------
@@ -199,7 +205,7 @@ def product_of_penalties(lambda_W: FloatArray, lambda_H: FloatArray) -> tuple[Fl
     return c, np.where(is_normal, np.sqrt(c), np.sqrt(lambda_W) * np.sqrt(lambda_H))
 
 
-def interpolating_features(Y: Any, W: Any, *, b: Any = None, rest: Any = None) -> FloatArray:
+def interpolating_features(Y: Array, W: Array, *, b: Array | None = None, rest: Array | None = None) -> FloatArray:
     """Features of a minimum without penalties: ``h = W^+ (y - b) + (I - W^+ W) z``, which fit every target.
 
     Every W of full row rank has them, and every z: without penalties nothing need collapse.
@@ -208,7 +214,7 @@ def interpolating_features(Y: Any, W: Any, *, b: Any = None, rest: Any = None) -
     ----------
     Y : (M, n) or (M,) array or tensor
     W : (n, d) array or tensor
-        Of rank n.
+        W, of rank n.
     b : (n,) array or tensor, optional
         Bias; 0 if not given.
     rest : (M, d) array or tensor, optional

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray, covariance_spectrum
+from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.ufm.inputs import as_integer, as_penalty, broadcast_shape, plain
-from nrc_fast.ufm.targets import TargetMoments, target_moments
+from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["DeepMinimum", "deep"]
 
@@ -35,12 +35,13 @@ class DeepMinimum:
     directions : (..., n, n) float64 array
         U, eigenvectors of the target covariance (of the second moment where there is no bias) in its columns.
     target_values : (..., n) float64 array
-        Their eigenvalues lambda, descending.
+        lambda, the eigenvalues that belong to `directions`, descending.
     error_share : (..., n) float64 array
         ``1 - z/sqrt(lambda)``, what the predictions lose of each direction; 1 where it is dropped.
     log_penalties : (..., m + 1) float64 array
         Logarithms of the penalties, lambda_H last.
     bias : (..., n) float64 array
+        b, the target mean if it is free, 0 if there is none.
     """
 
     __module__ = "nrc_fast.ufm"
@@ -58,7 +59,7 @@ class DeepMinimum:
         return int(self.log_penalties.shape[-1]) - 1
 
     @cached_property
-    def penalty_product(self) -> Any:
+    def penalty_product(self) -> Batched:
         """``lambda_H lambda_1 ... lambda_m``, which is c for one layer."""
         return plain(np.exp(self.log_penalties.sum(axis=-1)))
 
@@ -77,7 +78,7 @@ class DeepMinimum:
         return jumps
 
     @cached_property
-    def rank(self) -> Any:
+    def rank(self) -> Batched:
         """How many target directions are kept."""
         return plain(np.count_nonzero(self.error_share < 1.0, axis=-1))
 
@@ -88,12 +89,12 @@ class DeepMinimum:
         return roots
 
     @cached_property
-    def mse(self) -> Any:
+    def mse(self) -> Batched:
         """Mean squared error summed over the outputs, ``sum (sqrt(lambda) - z)^2``."""
         return plain(np.sum(self.target_values * self.error_share**2, axis=-1))
 
     @cached_property
-    def loss(self) -> Any:
+    def loss(self) -> Batched:
         """The least loss there is, penalties included."""
         paid = 0.5 * (self.layers + 1) * self._energy.sum(axis=-1)
         return plain(0.5 * np.asarray(self.mse) + paid)
@@ -144,8 +145,15 @@ class DeepMinimum:
             layers.append(np.asarray(self.directions @ layer) if last else layer)
         return layers
 
-    def features(self, Y: Any, d: int | None = None) -> FloatArray:
-        """The features that go with `weights`, (..., M, d).
+    def features(self, Y: Array, d: int | None = None) -> FloatArray:
+        """Features of the minimum that `weights` gives, (..., M, d).
+
+        Parameters
+        ----------
+        Y : (M, n) or (M,) array or tensor
+            The targets whose moments these are, or new ones.
+        d : int, optional
+            Width of the features, at least n; n if not given.
 
         Raises
         ------
@@ -182,12 +190,12 @@ class DeepMinimum:
 
 
 def deep(
-    Y: Any = None,
+    Y: Targets | None = None,
     *,
-    lambda_W: Sequence[Any],
-    lambda_H: Any,
-    covariance: Any = None,
-    mean: Any = None,
+    lambda_W: Sequence[Array],
+    lambda_H: Array,
+    covariance: Array | None = None,
+    mean: Array | None = None,
     bias: bool = True,
 ) -> DeepMinimum:
     """Global minimum of the UFM with m linear layers on free features of width >= n.
@@ -199,7 +207,7 @@ def deep(
     Parameters
     ----------
     Y, covariance, mean
-        As in `minimum`.
+        The targets, or their moments in place of them, see `minimum`.
     lambda_W : sequence of m floats or arrays
         Penalty of each layer, positive, the layer on the features first. One layer is the model of `minimum`.
     lambda_H : float or array
@@ -259,7 +267,14 @@ def deep(
     values = np.broadcast_to(values, (*batch, moments.n))
     share = _error_share(values, logarithms.sum(axis=-1)[..., np.newaxis], len(penalties) - 1)
     shape = (*batch, moments.n)
-    return DeepMinimum(moments, vectors, values, share, logarithms, np.array(np.broadcast_to(offset, shape), order="C"))
+    return DeepMinimum(
+        moments=moments,
+        directions=vectors,
+        target_values=values,
+        error_share=share,
+        log_penalties=logarithms,
+        bias=np.array(np.broadcast_to(offset, shape), order="C"),
+    )
 
 
 def _error_share(values: FloatArray, log_product: FloatArray, m: int) -> FloatArray:

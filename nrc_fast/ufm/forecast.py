@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray, covariance_spectrum, eigh_descending
+from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import covariance_spectrum, eigh_descending
 from nrc_fast.reports.plots.forecasts import plot_forecast
-from nrc_fast.ufm.inputs import as_number, as_penalty, plain
+from nrc_fast.reports.plots.panels import Panels
+from nrc_fast.ufm.inputs import Batched, as_number, as_penalty, plain
 from nrc_fast.ufm.scaling import Penalties, penalties
-from nrc_fast.ufm.targets import TargetMoments, target_moments
+from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Forecast", "predict"]
 
@@ -30,9 +37,9 @@ class Forecast:
     c : float
         lambda_W lambda_H of the paper's scaling.
     eigenvalues : (n,) float64 array
-        Of the target covariance, descending: direction j is dropped from ``c = eigenvalues[j]`` on.
+        Eigenvalues of the target covariance, descending: direction j is dropped from ``c = eigenvalues[j]`` on.
     directions : (n, n) float64 array
-        Its eigenvectors, one in each column.
+        Eigenvectors of the target covariance, one in each column.
     penalties : Penalties or None
     weight_decay : float
         NaN where c was given.
@@ -120,19 +127,19 @@ class Forecast:
 
     # ---- for any c ----
 
-    def rank_at(self, c: Any) -> Any:
+    def rank_at(self, c: Array) -> Batched:
         """`rank` for one c or an array of them."""
         return plain(np.count_nonzero(self.eigenvalues > _column(c), axis=-1))
 
-    def mse_at(self, c: Any) -> Any:
+    def mse_at(self, c: Array) -> Batched:
         """`mse` for one c or an array of them."""
         return plain(np.minimum(self.eigenvalues, _column(c)).sum(axis=-1))
 
-    def single_task_mse_at(self, c: Any) -> Any:
+    def single_task_mse_at(self, c: Array) -> Batched:
         """`single_task_mse` for one c or an array of them."""
         return plain(np.minimum(np.diagonal(self.moments.covariance), _column(c)).sum(axis=-1))
 
-    def standardized_mse_at(self, c: Any) -> Any:
+    def standardized_mse_at(self, c: Array) -> Batched:
         """`standardized_mse` for one c or an array of them.
 
         ``sum_j min(p_j, c) u_j^T D u_j`` with D the variances and U diag(p) U^T the correlations; outputs without
@@ -148,7 +155,7 @@ class Forecast:
         loads = np.sum(vectors**2 * variances[kept, np.newaxis], axis=0)
         return plain((np.minimum(np.maximum(values, 0.0), _column(c)) * loads).sum(axis=-1))
 
-    def whitened_mse_at(self, c: Any) -> Any:
+    def whitened_mse_at(self, c: Array) -> Batched:
         """`whitened_mse` for one c or an array of them: ``min(1, c) tr Sigma``."""
         return plain(np.minimum(1.0, _column(c))[..., 0] * self.variance)
 
@@ -198,7 +205,7 @@ class Forecast:
             f"  below all variances it lowers it iff the average variance of the outputs, {average:.4g}, is below 1"
         )
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, axes: Sequence[Axes] | Panels | None = None) -> tuple[Figure, Sequence[Axes] | Panels]:
         """Draw rank and training MSE against c; returns ``(figure, axes)``.
 
         Raises
@@ -212,15 +219,15 @@ class Forecast:
 
 
 def predict(
-    Y: Any = None,
+    Y: Targets | None = None,
     *,
     weight_decay: float | None = None,
     feature_decay: float | None = None,
     loss: str = "torch_mse",
     samples: int | None = None,
     c: float | None = None,
-    covariance: Any = None,
-    mean: Any = None,
+    covariance: Array | None = None,
+    mean: Array | None = None,
 ) -> Forecast:
     """What training on these targets will keep, and the error to expect, before anything is trained.
 
@@ -232,14 +239,14 @@ def predict(
     ----------
     Y : (M, n) or (M,) array or tensor, or an object with `target_covariance` and `target_mean`
     covariance, mean
-        In place of Y, as in `minimum`.
+        Moments of the targets in place of Y, see `minimum`.
     weight_decay : float, optional
-        Of the last layer, in the training loss `loss`.
+        Weight decay of the last layer, in the training loss `loss`.
     feature_decay : float, optional
         Penalty of the features in the same loss. If not given, as large a one is assumed as makes lambda_H =
         lambda_W, which the result says: decay of the layers below acts like one, but nobody knows its size.
     loss, samples
-        As in `penalties`.
+        The training loss and what it sums over, see `penalties`.
     c : float, optional
         lambda_W lambda_H itself, in place of the decays.
 
@@ -276,6 +283,7 @@ def predict(
         if feature_decay is not None:
             msg = "feature_decay goes with weight_decay, not with c"
             raise ValueError(msg)
+        assert c is not None
         return Forecast(moments, as_number(c, "c"), values, vectors)
     decay = as_number(weight_decay, "weight_decay")
     found = penalties(decay, feature_decay=feature_decay, loss=loss, n=moments.n, samples=samples)
@@ -283,8 +291,16 @@ def predict(
     if feature_decay is None:
         found = Penalties(found.lambda_W, found.lambda_W)
         note = "no feature_decay was given; lambda_H = lambda_W is assumed"
-    return Forecast(moments, as_number(found.c, "c"), values, vectors, found, decay, note)
+    return Forecast(
+        moments=moments,
+        c=as_number(found.c, "c"),
+        eigenvalues=values,
+        directions=vectors,
+        penalties=found,
+        weight_decay=decay,
+        note=note,
+    )
 
 
-def _column(c: Any) -> FloatArray:
+def _column(c: Array) -> FloatArray:
     return as_penalty(c, "c")[..., np.newaxis]

@@ -6,20 +6,19 @@ distances see the scale of a head as well as its shape.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray, covariance_spectrum
+from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.closed_form import minimum
-from nrc_fast.ufm.inputs import plain
+from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.targets import target_moments
 
 __all__ = ["aligned_distance", "bures_wasserstein", "least_distance", "optimal_gram", "relative_gram_error"]
 
 
-def optimal_gram(covariance: Any, *, lambda_W: Any, lambda_H: Any) -> FloatArray:
+def optimal_gram(covariance: Array, *, lambda_W: Array, lambda_H: Array) -> FloatArray:
     """Gram of the optimal head, ``[sqrt(lambda_H/lambda_W) Sigma^(1/2) - lambda_H I]_+``: `minimum(...).gram`.
 
     Parameters
@@ -34,7 +33,7 @@ def optimal_gram(covariance: Any, *, lambda_W: Any, lambda_H: Any) -> FloatArray
     Raises
     ------
     ValueError, TypeError
-        As `minimum`.
+        The covariance or the penalties cannot be used, see `minimum`.
 
     References
     ----------
@@ -48,7 +47,7 @@ def optimal_gram(covariance: Any, *, lambda_W: Any, lambda_H: Any) -> FloatArray
     return minimum(covariance=covariance, lambda_W=lambda_W, lambda_H=lambda_H).gram
 
 
-def bures_wasserstein(G: Any, other: Any) -> Any:
+def bures_wasserstein(G: Array, other: Array) -> Batched:
     """Bures-Wasserstein distance of two Grams: the least ``|W - V|_F`` of weights with these Grams.
 
     Its square is ``tr G + tr G' - 2 tr (G^(1/2) G' G^(1/2))^(1/2)``, which cancels for Grams that are close; here the
@@ -84,7 +83,7 @@ def bures_wasserstein(G: Any, other: Any) -> Any:
     return plain(least_distance(first, second))
 
 
-def relative_gram_error(G: Any, expected: Any) -> Any:
+def relative_gram_error(G: Array, expected: Array) -> Batched:
     """``|G - G'|_F/|G'|_F``: how far a Gram is from the one expected, in scale and in shape.
 
     Parameters
@@ -99,8 +98,10 @@ def relative_gram_error(G: Any, expected: Any) -> Any:
 
     Raises
     ------
-    ValueError, TypeError
-        As `bures_wasserstein`.
+    ValueError
+        A Gram is not symmetric positive semidefinite or not finite, or the sizes differ.
+    TypeError
+        What is given is no real array.
 
     References
     ----------
@@ -119,14 +120,14 @@ def relative_gram_error(G: Any, expected: Any) -> Any:
     return plain(difference / norm)
 
 
-def aligned_distance(W: Any, expected: Any) -> float:
+def aligned_distance(W: Array, expected: Array) -> float:
     """``min over rotations R of |W - W' R|_F``: distance of trained weights from those predicted.
 
     Parameters
     ----------
     W : (n, d) array or tensor
     expected : (n, d') array or tensor
-        As from `Minimum.weights`; of the two widths the smaller one is filled up with zeros.
+        Weights as `Minimum.weights` gives them; of the two widths the smaller one is filled up with zeros.
 
     Returns
     -------
@@ -188,7 +189,7 @@ def _require_same_size(first: FloatArray, second: FloatArray) -> None:
         raise ValueError(msg)
 
 
-def _gram(matrix: Any, name: str) -> FloatArray:
+def _gram(matrix: Array, name: str) -> FloatArray:
     """A matrix that passes the same checks as a covariance."""
     try:
         return target_moments(covariance=matrix).covariance
@@ -197,6 +198,6 @@ def _gram(matrix: Any, name: str) -> FloatArray:
         raise kind(str(error).replace("covariance", name)) from None
 
 
-def _root(matrix: Any, name: str) -> FloatArray:
+def _root(matrix: Array, name: str) -> FloatArray:
     values, vectors = covariance_spectrum(_gram(matrix, name))
     return np.asarray((vectors * np.sqrt(values)[..., np.newaxis, :]) @ np.swapaxes(vectors, -1, -2))

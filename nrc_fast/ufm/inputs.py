@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import operator
 import sys
-from typing import Any
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, EPSILONS, FloatArray
+from nrc_fast.base.arrays import Array, FloatArray, StoredArray
+from nrc_fast.base.linalg import EPSILON, EPSILONS
 
-__all__ = ["as_float64", "as_integer", "as_number", "as_penalty", "broadcast_shape", "plain"]
+__all__ = ["Batched", "as_float64", "as_integer", "as_number", "as_penalty", "broadcast_shape", "plain"]
+
+# One number, or an array with one for each of a batch of problems: which it is, the arguments decide, not their types.
+Batched: TypeAlias = Any
 
 
-def as_float64(values: Any, name: str) -> tuple[FloatArray, float]:
+def as_float64(values: Array, name: str) -> tuple[FloatArray, float]:
     """A number, array or torch CPU tensor of any shape as a float64 array, with the epsilon of its own dtype.
 
     Raises
@@ -36,8 +40,8 @@ def as_float64(values: Any, name: str) -> tuple[FloatArray, float]:
             msg = f"{name} lies on {values.device}; the UFM is computed on the CPU: move it ({name}.cpu())"
             raise RuntimeError(msg)
         dtype = str(values.dtype).removeprefix("torch.")
-        values = values.detach()
-        array = (values.double() if values.is_floating_point() else values).numpy()
+        tensor = values.detach()
+        array = (tensor.double() if tensor.is_floating_point() else tensor).numpy()
     else:
         try:
             array = np.asarray(values)
@@ -55,13 +59,13 @@ def as_float64(values: Any, name: str) -> tuple[FloatArray, float]:
     return result, EPSILONS.get(dtype, EPSILON)
 
 
-def as_penalty(values: Any, name: str, *, positive: bool = False) -> FloatArray:
-    """A penalty or an array of them: finite and not negative.
+def as_penalty(values: Array, name: str, *, positive: bool = False) -> FloatArray:
+    """A penalty or an array of them as float64: finite and not negative.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As `as_float64`, and ValueError for negative values, or zeros where only positive ones make sense.
+        What `as_float64` raises, and ValueError for negative values, or zeros where only positive ones make sense.
 
     Examples
     --------
@@ -76,13 +80,13 @@ def as_penalty(values: Any, name: str, *, positive: bool = False) -> FloatArray:
     return array
 
 
-def as_number(value: Any, name: str, *, positive: bool = False) -> float:
+def as_number(value: Array, name: str, *, positive: bool = False) -> float:
     """One number that is finite and not negative.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As `as_penalty`, and ValueError for an array.
+        What `as_penalty` raises, and ValueError for an array.
 
     Examples
     --------
@@ -96,8 +100,8 @@ def as_number(value: Any, name: str, *, positive: bool = False) -> float:
     return float(array)
 
 
-def as_integer(value: Any, name: str) -> int:
-    """A whole number.
+def as_integer(value: SupportsIndex, name: str) -> int:
+    """A whole number of any kind as an int.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def as_integer(value: Any, name: str) -> int:
 
 
 def broadcast_shape(**arrays: FloatArray) -> tuple[int, ...]:
-    """The shape that arrays broadcast to, as in numpy.
+    """The shape that arrays broadcast to under the rules of numpy.
 
     Raises
     ------
@@ -139,7 +143,7 @@ def broadcast_shape(**arrays: FloatArray) -> tuple[int, ...]:
         raise ValueError(msg) from None
 
 
-def plain(array: Any) -> Any:
+def plain(array: StoredArray) -> Batched:
     """An array without axes as a Python number; others as they are.
 
     Examples

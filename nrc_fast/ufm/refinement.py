@@ -8,16 +8,17 @@ second moment of the targets about the bias ``b = (lambda_H P + lambda_b I)^-1 l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.closed_form import product_of_penalties
 from nrc_fast.ufm.inputs import as_integer, as_number, as_penalty
-from nrc_fast.ufm.targets import TargetMoments, target_moments
+from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["Refinement", "refine"]
 
@@ -35,7 +36,7 @@ class Refinement:
     gram : (n, n) float64 array
         ``W W^T``.
     loss, mse : float
-        As in `Minimum`.
+        The loss with all penalties, and the mean squared error summed over the outputs.
     lambda_H : float
     gradient : float
         Largest entry of the gradient by W, in units in which the targets have mean square 1 and both penalties are
@@ -54,7 +55,7 @@ class Refinement:
     gradient: float
     iterations: int
 
-    def features(self, Y: Any) -> FloatArray:
+    def features(self, Y: Array) -> FloatArray:
         """``h = W^T (W W^T + lambda_H I)^-1 (y - b)``, the best features for these weights, (M, d).
 
         Raises
@@ -72,12 +73,12 @@ class Refinement:
 
 
 def refine(
-    Y: Any = None,
+    Y: Targets | None = None,
     *,
     lambda_W: float,
     lambda_H: float,
-    covariance: Any = None,
-    mean: Any = None,
+    covariance: Array | None = None,
+    mean: Array | None = None,
     bias: bool = True,
     lambda_b: float = 0.0,
     d: int | None = None,
@@ -92,18 +93,18 @@ def refine(
     Parameters
     ----------
     Y, covariance, mean, bias
-        As in `minimum`, one problem at a time.
+        The targets or their moments, and whether the model has a bias, see `minimum`; one problem at a time.
     lambda_W, lambda_H, lambda_b : float
         Penalties; the first two positive. The mean of the targets may be any, whatever lambda_b is.
     d : int, optional
         Width of the features, at least n; n if not given.
     seed : int
-        Of the start.
+        Seed of the random start.
     tolerance : float
         Largest `Refinement.gradient` that is accepted, or its rounding where that is more. Near the minimum the loss
         changes with the square of the gradient: below about 1e-8 (the root of eps) a line search sees nothing.
     iterations : int
-        After which to give up.
+        The number of iterations after which to give up.
 
     Returns
     -------
@@ -114,7 +115,7 @@ def refine(
     ImportError
         scipy is not installed.
     ValueError
-        As `minimum`, and for a d below n.
+        Targets or penalties cannot be used, see `minimum`, or d is below n.
     RuntimeError
         The tolerance was not reached.
 
@@ -161,7 +162,16 @@ def refine(
     norms = float(np.trace(gram @ residual @ second @ residual)) / float(feature)  # lambda_H |H|^2/M
     loss = 0.5 * (mse + norms + float(weight) * float(np.sum(weights**2)))
     loss += 0.5 * float(bias_penalty) * float(found_bias @ found_bias)
-    return Refinement(weights, found_bias, gram, loss, mse, float(feature), gradient, used)
+    return Refinement(
+        weights=weights,
+        bias=found_bias,
+        gram=gram,
+        loss=loss,
+        mse=mse,
+        lambda_H=float(feature),
+        gradient=gradient,
+        iterations=used,
+    )
 
 
 class _Profile:
@@ -203,7 +213,7 @@ class _Profile:
 
 
 def _descend(
-    optimise: Any, profile: _Profile, start: FloatArray, tolerance: float, iterations: int
+    optimise: ModuleType, profile: _Profile, start: FloatArray, tolerance: float, iterations: int
 ) -> tuple[FloatArray, float, int]:
     """The point, the largest entry of its gradient, and the iterations it took."""
 

@@ -7,12 +7,12 @@ otherwise; multiplying the whole loss by a number moves no minimum, so each form
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
-from nrc_fast.ufm.inputs import as_integer, as_penalty, broadcast_shape, plain
+from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
 
 __all__ = ["LOSSES", "Decays", "Penalties", "penalties"]
 
@@ -25,7 +25,7 @@ class Factor(NamedTuple):
     power_of_samples: int = 0
 
     def at(self, n: float, samples: float) -> float:
-        """Its value for these sizes."""
+        """The value of the factor for n outputs and M samples."""
         return float(self.coefficient * n**self.power_of_n * samples**self.power_of_samples)
 
 
@@ -52,8 +52,8 @@ LOSSES = {
 class Decays(NamedTuple):
     """Coefficients of a training loss: of the weights and of the features."""
 
-    weight_decay: Any
-    feature_decay: Any
+    weight_decay: Batched
+    feature_decay: Batched
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +68,11 @@ class Penalties:
 
     __module__ = "nrc_fast.ufm"
 
-    lambda_W: Any
-    lambda_H: Any
+    lambda_W: Batched
+    lambda_H: Batched
 
     @property
-    def c(self) -> Any:
+    def c(self) -> Batched:
         """``lambda_W lambda_H``, all that spectra and errors depend on; NaN where lambda_H is."""
         return self.lambda_W * self.lambda_H
 
@@ -81,8 +81,12 @@ class Penalties:
 
         Parameters
         ----------
-        loss, n, samples
-            As in `penalties`.
+        loss : str
+            The name of a training loss, see `penalties`.
+        n : int, optional
+            Outputs; needed where the loss depends on them.
+        samples : int, optional
+            Samples that the sums of one step run over; needed where the loss depends on them.
 
         Returns
         -------
@@ -92,7 +96,7 @@ class Penalties:
         Raises
         ------
         ValueError
-            As `penalties`.
+            The loss is unknown, or n or `samples` is missing or below 1.
 
         Examples
         --------
@@ -103,16 +107,16 @@ class Penalties:
         return Decays(self.lambda_W / weight_factor, self.lambda_H / feature_factor)
 
     def __str__(self) -> str:
-        def shown(value: Any) -> str:
+        def shown(value: Batched) -> str:
             return f"{value:.6g}" if np.ndim(value) == 0 else f"{np.min(value):.6g} to {np.max(value):.6g}"
 
         return f"lambda_W = {shown(self.lambda_W)}, lambda_H = {shown(self.lambda_H)}, c = {shown(self.c)}"
 
 
 def penalties(
-    weight_decay: Any,
+    weight_decay: Array,
     *,
-    feature_decay: Any = None,
+    feature_decay: Array | None = None,
     loss: str = "torch_mse",
     n: int | None = None,
     samples: int | None = None,

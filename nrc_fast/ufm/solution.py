@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix, as_rows
-from nrc_fast.ufm.inputs import as_integer, plain
+from nrc_fast.ufm.inputs import Batched, as_integer, plain
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -46,13 +45,13 @@ class Minimum:
 
     moments: TargetMoments
     shrinkage: Shrinkage
-    lambda_W: Any
-    lambda_H: Any
-    lambda_b: Any
-    c: Any
+    lambda_W: Batched
+    lambda_H: Batched
+    lambda_b: Batched
+    c: Batched
     root_c: FloatArray
     scale: FloatArray
-    is_unpenalised: Any
+    is_unpenalised: Batched
 
     @property
     def n(self) -> int:
@@ -62,12 +61,12 @@ class Minimum:
     # ---- numbers ----
 
     @cached_property
-    def rank(self) -> Any:
+    def rank(self) -> Batched:
         """Rank of W and of the features: how many target directions are kept."""
-        return plain(np.count_nonzero(self.shrinkage.kept, axis=-1) + self._zeros(dtype=np.int64))
+        return plain(np.count_nonzero(self.shrinkage.kept, axis=-1) + np.zeros(self._batch, dtype=np.int64))
 
     @cached_property
-    def loss(self) -> Any:
+    def loss(self) -> Batched:
         """``mse/2 + lambda_W |W|^2/2 + lambda_H |H|^2/(2M) + lambda_b |b|^2/2``, the least there is."""
         # Weights and features pay the same, sqrt(c) sum a / 2 each, where c is finite.
         with np.errstate(invalid="ignore"):
@@ -76,12 +75,12 @@ class Minimum:
         return plain(0.5 * np.asarray(self.mse) + paid + 0.5 * penalty * np.sum(np.asarray(self.bias) ** 2, axis=-1))
 
     @cached_property
-    def mse(self) -> Any:
+    def mse(self) -> Batched:
         """Mean squared error summed over the outputs; ``sum_j min(lambda_j, c)`` for a free bias."""
-        return plain(self.shrinkage.residual_values.sum(axis=-1) + self._zeros())
+        return plain(self.shrinkage.residual_values.sum(axis=-1) + np.zeros(self._batch))
 
     @cached_property
-    def r2(self) -> Any:
+    def r2(self) -> Batched:
         """``1 - mse/tr Sigma``; NaN for targets without variance."""
         values = self.shrinkage.values
         if not self.shrinkage.is_diagonal:
@@ -90,12 +89,12 @@ class Minimum:
         return plain(1.0 - np.asarray(self.mse) / np.where(variance > 0.0, variance, np.nan))
 
     @cached_property
-    def weight_norm_squared(self) -> Any:
+    def weight_norm_squared(self) -> Batched:
         """``|W|_F^2 = k^2 sum a``."""
         return plain(self.scale * self._kept_sum)
 
     @cached_property
-    def feature_norm_squared(self) -> Any:
+    def feature_norm_squared(self) -> Batched:
         """Mean of ``|h|^2`` over the samples, ``sum a/k^2``."""
         return plain(self._kept_sum / self.scale)
 
@@ -108,7 +107,7 @@ class Minimum:
     @cached_property
     def bias(self) -> FloatArray:
         """b, (..., n): the target mean if it is free, 0 if there is none."""
-        shape = (*self._zeros().shape, self.n)
+        shape = (*self._batch, self.n)
         # In C order, as where there is no batch: older numpy multiplies with other layouts in another order.
         return np.array(np.broadcast_to(self.moments.mean - self.shrinkage.offset, shape), order="C")
 
@@ -162,7 +161,7 @@ class Minimum:
         return np.asarray(relative / np.where(total > 0.0, total, np.nan))
 
     @cached_property
-    def cka(self) -> Any:
+    def cka(self) -> Batched:
         """Linear CKA of features and targets; NaN for rank 0.
 
         ``sum lambda_j a_j / sqrt(sum lambda_j^2 sum a_j^2)`` for a free bias: below 1 unless all that are kept and
@@ -186,7 +185,7 @@ class Minimum:
 
     # ---- weights and features ----
 
-    def weights(self, rotation: Any = None, d: int | None = None) -> FloatArray:
+    def weights(self, rotation: Array | None = None, d: int | None = None) -> FloatArray:
         """``W = k U diag(sqrt(a)) R``, (..., n, d).
 
         Parameters
@@ -213,7 +212,7 @@ class Minimum:
             rotation, self.n, d
         )
 
-    def features(self, Y: Any, rotation: Any = None, d: int | None = None) -> FloatArray:
+    def features(self, Y: Array, rotation: Array | None = None, d: int | None = None) -> FloatArray:
         """``h = R^T diag(sqrt(a)/(a + sqrt(c)))/k U^T (y - b)`` for every target, (..., M, d).
 
         With a free bias ``a + sqrt(c) = sqrt(lambda)`` in every direction that is kept.
@@ -222,13 +221,15 @@ class Minimum:
         ----------
         Y : (M, n) or (M,) array or tensor
             The targets whose moments these are, or new ones.
-        rotation, d
-            As in `weights`.
+        rotation : (n, d) array or tensor, optional
+            R with orthonormal rows, the one that was given to `weights`. The first n axes if not given.
+        d : int, optional
+            Width of the features, at least n; n if neither it nor a rotation is given.
 
         Raises
         ------
         ValueError
-            As `weights`, and for targets that are not finite or have other than n columns.
+            The rotation or d does not fit, see `weights`, or the targets are not finite or have other than n columns.
         """
         rows = as_rows(Y, "Y", vector_is_column=True)
         if rows.columns != self.n:
@@ -265,10 +266,10 @@ class Minimum:
 
     # ---- helpers ----
 
-    def _zeros(self, dtype: Any = np.float64) -> Any:
-        """An array of the batch's shape, which some fields have only along some axes."""
-        shape = np.broadcast_shapes(np.shape(self.scale), self.moments.batch)
-        return np.zeros(shape, dtype=dtype)
+    @property
+    def _batch(self) -> tuple[int, ...]:
+        """The shape of the batch, which some fields have only along some axes."""
+        return np.broadcast_shapes(np.shape(self.scale), self.moments.batch)
 
     @property
     def _kept_sum(self) -> FloatArray:
@@ -290,7 +291,7 @@ class Minimum:
 
     @property
     def _relative_feature_factors(self) -> FloatArray:
-        """The same over the largest of them: shares and angles do not depend on the scale."""
+        """The feature factors over the largest of them: shares and angles do not depend on the scale."""
         factors = self._feature_factors
         return np.asarray(factors / nonzero(factors.max(axis=-1, keepdims=True)))
 
@@ -302,18 +303,18 @@ class Minimum:
         return np.asarray(np.swapaxes(vectors, -1, -2) @ scaled @ vectors)
 
 
-def nonzero(values: Any) -> Any:
+def nonzero(values: FloatArray) -> FloatArray:
     """The divisor that leaves zeros zero."""
     return np.where(values > 0.0, values, 1.0)
 
 
-def check_rotation(rotation: Any, n: int, d: int | None = None) -> FloatArray:
+def check_rotation(rotation: Array | None, n: int, d: int | None = None) -> FloatArray:
     """R with orthonormal rows, (n, d): the one given, or the first n axes of d.
 
     Raises
     ------
     ValueError
-        As `Minimum.weights`.
+        The rotation has no orthonormal rows, or another shape; d is below n, or not that of the rotation.
 
     Examples
     --------

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray, covariance_spectrum
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.ufm.targets import TargetMoments
 
 __all__ = ["Shrinkage", "shrink"]
@@ -82,12 +83,28 @@ def shrink(moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: 
         second = moments.covariance + mean[..., :, np.newaxis] * mean[..., np.newaxis, :]
         values, vectors = covariance_spectrum(second, moments.epsilon)
         kept, residual = _thresholded(values, c, root_c)
-        return Shrinkage(vectors, values, kept, kept, residual, mean, is_diagonal=not mean.any())
+        return Shrinkage(
+            vectors=vectors,
+            values=values,
+            kept=kept,
+            feature_values=kept,
+            residual_values=residual,
+            offset=mean,
+            is_diagonal=not mean.any(),
+        )
     if np.any(lambda_b > 0.0):
         return _with_penalised_bias(moments, c, root_c, lambda_b)
     values, vectors = covariance_spectrum(moments.covariance, moments.epsilon)
     kept, residual = _thresholded(values, c, root_c)
-    return Shrinkage(vectors, values, kept, kept, residual, np.zeros(moments.mean.shape), is_diagonal=True)
+    return Shrinkage(
+        vectors=vectors,
+        values=values,
+        kept=kept,
+        feature_values=kept,
+        residual_values=residual,
+        offset=np.zeros(moments.mean.shape),
+        is_diagonal=True,
+    )
 
 
 def _thresholded(values: FloatArray, c: FloatArray, root_c: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -122,7 +139,15 @@ def _with_penalised_bias(moments: TargetMoments, c: FloatArray, root_c: FloatArr
     with np.errstate(invalid="ignore"):
         spread[..., :1] = np.where(along > 0.0, along * values[..., :1] / (along + root) ** 2, 0.0)
     residual[..., :1] = share**2 * (values[..., :1] + (outside * length) ** 2)
-    return Shrinkage(vectors, values, kept, spread, residual, moments.mean * outside, is_diagonal=True)
+    return Shrinkage(
+        vectors=vectors,
+        values=values,
+        kept=kept,
+        feature_values=spread,
+        residual_values=residual,
+        offset=moments.mean * outside,
+        is_diagonal=True,
+    )
 
 
 def _kept_along_mean(variance: FloatArray, length: FloatArray, root_c: FloatArray, kappa: FloatArray) -> FloatArray:

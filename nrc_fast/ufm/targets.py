@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.ufm.inputs import as_float64
 
-__all__ = ["TargetMoments", "target_moments"]
+__all__ = ["TargetMoments", "Targets", "target_moments"]
 
 # Eigenvalues and their products with penalties stay float64 numbers with all their digits inside these limits.
 SMALLEST_VARIANCE = 1e-280
 LARGEST_VARIANCE = 1e280
+
+
+class MeasuredTargets(Protocol):
+    """What has added up targets: `FeatureStatistics` and the like."""
+
+    @property
+    def target_covariance(self) -> FloatArray:
+        """The population covariance, (n, n)."""
+
+    @property
+    def target_mean(self) -> FloatArray:
+        """The mean, (n,)."""
+
+
+# What functions of the UFM take as targets.
+Targets: TypeAlias = "Array | MeasuredTargets"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +64,9 @@ class TargetMoments:
         return self.covariance.shape[:-2]
 
 
-def target_moments(Y: Any = None, covariance: Any = None, mean: Any = None) -> TargetMoments:
+def target_moments(
+    Y: Targets | None = None, covariance: Array | None = None, mean: Array | None = None
+) -> TargetMoments:
     """Moments of targets from whatever describes them.
 
     Parameters
@@ -55,9 +74,9 @@ def target_moments(Y: Any = None, covariance: Any = None, mean: Any = None) -> T
     Y : (M, n) or (M,) array or tensor, or an object with `target_covariance` and `target_mean`
         The latter are `FeatureStatistics` and the like.
     covariance : (..., n, n) array or tensor
-        In place of Y.
+        Covariance of the targets (1/M), in place of Y.
     mean : (..., n) array or tensor, optional
-        Goes with `covariance`; zeros if not given.
+        Mean of the targets, which goes with `covariance`; zeros if not given.
 
     Returns
     -------
@@ -69,7 +88,7 @@ def target_moments(Y: Any = None, covariance: Any = None, mean: Any = None) -> T
         Both or neither of Y and covariance; no samples; values that are not finite; a covariance that is not square,
         symmetric and positive semidefinite; variances that float64 cannot work with.
     TypeError, RuntimeError
-        As for every array: no real numbers, or another device.
+        What is given is no array of real numbers, or lies on a device.
 
     Examples
     --------
@@ -81,11 +100,12 @@ def target_moments(Y: Any = None, covariance: Any = None, mean: Any = None) -> T
         msg = "give either the targets Y or their covariance="
         raise ValueError(msg)
     if Y is None:
+        assert covariance is not None
         moments = _given_moments(covariance, mean)
     elif mean is not None:
         msg = "mean= goes with covariance=; targets have their own"
         raise ValueError(msg)
-    elif hasattr(Y, "target_covariance") and hasattr(Y, "target_mean"):
+    elif _is_measured(Y):
         moments = _given_moments(Y.target_covariance, Y.target_mean)
     else:
         moments = _measured_moments(Y)
@@ -99,7 +119,11 @@ def target_moments(Y: Any = None, covariance: Any = None, mean: Any = None) -> T
     return moments
 
 
-def _measured_moments(Y: Any) -> TargetMoments:
+def _is_measured(Y: Targets) -> TypeGuard[MeasuredTargets]:
+    return hasattr(Y, "target_covariance") and hasattr(Y, "target_mean")
+
+
+def _measured_moments(Y: Targets) -> TargetMoments:
     """In two reads, the second one of what lies about the mean, found from the first row on.
 
     So values that are all equal have exactly zero variance.
@@ -121,7 +145,7 @@ def _measured_moments(Y: Any) -> TargetMoments:
     return TargetMoments(covariance, mean)
 
 
-def _given_moments(covariance: Any, mean: Any) -> TargetMoments:
+def _given_moments(covariance: Array, mean: Array | None) -> TargetMoments:
     matrix, epsilon = as_float64(covariance, "covariance")
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
         msg = f"covariance has shape {matrix.shape}; (n, n), or (..., n, n) for a batch, is expected"

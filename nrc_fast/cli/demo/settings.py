@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from nrc_fast.base.arrays import SingleArray
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History, Record
 
@@ -94,7 +94,7 @@ class RunResult:
     recorded : History
         What `history` was taken from, for files.
     report : Report
-        Of the last step; its prediction is that for `c` where `c` is known.
+        The report of the last step; its prediction is that for `c` where `c` is known.
     H, Y, W, b : float32 arrays
         Features (N, 256), standardised targets (N, n), weights (n, 256) and bias (n,) of the head at the last step.
     head_history : (checkpoints, n, 256) float32 array
@@ -110,9 +110,9 @@ class RunResult:
     history: tuple[Record, ...]
     recorded: History
     report: Report
-    H: Any
-    Y: Any
-    W: Any
-    b: Any
-    head_history: Any
+    H: SingleArray
+    Y: SingleArray
+    W: SingleArray
+    b: SingleArray
+    head_history: SingleArray
     seconds: float

@@ -6,11 +6,10 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray, SingleArray
 from nrc_fast.cli.demo.settings import BATCH, MOMENTUM, WIDTH, RunResult, Setting
 from nrc_fast.measurement.single_metrics import nrc3
 
@@ -32,7 +31,9 @@ AGREES = 0.1  # relative difference of measured and predicted MSE
 # ---- tables ----
 
 
-def header(path: Path, about: str, inputs: Any, actions: FloatArray, steps: int, settings: Sequence[Setting]) -> str:
+def header(
+    path: Path, about: str, inputs: SingleArray, actions: FloatArray, steps: int, settings: Sequence[Setting]
+) -> str:
     """What is trained on what."""
     n = actions.shape[1]
     source = (

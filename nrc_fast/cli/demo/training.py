@@ -10,17 +10,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, TextIO
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
+from nrc_fast.base.arrays import FloatArray, SingleArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.linalg import FloatArray
 from nrc_fast.cli.demo.settings import BATCH, MOMENTUM, SETTINGS, WIDTH, RunResult, Setting
 from nrc_fast.cli.demo.text import findings, header, history_table, item, summary_table
 from nrc_fast.reports.plots.histories import plot_runs
 from nrc_fast.training.monitor import Monitor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+    from torch.nn import Linear, Module
+    from torch.optim import Optimizer
+    from tqdm import tqdm
 
 __all__ = ["run"]
 
@@ -81,13 +88,13 @@ def run(
     inputs, targets = _standardised(observations), _standardised(actions)
     steps, checkpoints = (QUICK_STEPS, QUICK_CHECKPOINTS) if quick else (STEPS, CHECKPOINTS)
     marks = sorted({round(float(step)) for step in np.linspace(0, steps, checkpoints + 1)})
-    print(header(path, about, inputs, actions, steps, SETTINGS), file=out)
+    print(header(path=path, about=about, inputs=inputs, actions=actions, steps=steps, settings=SETTINGS), file=out)
     results = []
     disable = None if progress is None else not progress
     with _one_thread(torch), tqdm.tqdm(total=steps * len(SETTINGS), unit=" steps", disable=disable) as bar:
         for setting in SETTINGS:
             bar.set_description(setting.name)
-            results.append(_train(torch, setting, inputs, targets, marks, bar))
+            results.append(_train(torch=torch, setting=setting, inputs=inputs, targets=targets, marks=marks, bar=bar))
             bar.clear()
             print(f"\n{history_table(results[-1])}", file=out, flush=True)
     print(f"\n{summary_table(results)}\n", file=out)
@@ -99,11 +106,11 @@ def run(
     return results
 
 
-def _require(name: str) -> Any:
+def _require(name: str) -> ModuleType:
     return require_library(name, "demo", f"the demonstration needs {name}")
 
 
-def _plot(results: Sequence[RunResult]) -> Any:
+def _plot(results: Sequence[RunResult]) -> Figure:
     # Without known penalties the prediction follows from gamma, and is no prediction.
     known = [result for result in results if not math.isnan(result.c)]
     predicted = {result.name: result.report.ufm.mse for result in known if result.report.ufm is not None}
@@ -152,7 +159,7 @@ def _load(path: Path) -> tuple[FloatArray, FloatArray, str]:
     return observations, actions, about
 
 
-def _standardised(rows: FloatArray) -> Any:
+def _standardised(rows: FloatArray) -> SingleArray:
     """Columns with mean 0 and variance 1, as float32; a column that is constant but for rounding becomes 0."""
     deviations = rows - rows.mean(axis=0)
     scale = deviations.std(axis=0)
@@ -164,7 +171,7 @@ def _standardised(rows: FloatArray) -> Any:
 
 
 @contextmanager
-def _one_thread(torch: Any) -> Iterator[None]:
+def _one_thread(torch: ModuleType) -> Iterator[None]:
     """Let torch compute in one thread: for products this small several gain little, and on a busy machine lose all."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -174,7 +181,9 @@ def _one_thread(torch: Any) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _train(torch: Any, setting: Setting, inputs: Any, targets: Any, marks: Sequence[int], bar: Any) -> RunResult:
+def _train(
+    torch: ModuleType, setting: Setting, inputs: SingleArray, targets: SingleArray, marks: Sequence[int], bar: tqdm
+) -> RunResult:
     start = time.perf_counter()
     trunk, head = _network(torch, setting, inputs.shape[1], targets.shape[1])
     X, Y = torch.from_numpy(inputs), torch.from_numpy(targets)
@@ -182,7 +191,7 @@ def _train(torch: Any, setting: Setting, inputs: Any, targets: Any, marks: Seque
     model = torch.nn.Sequential(trunk, head)
     monitor = Monitor(model, [(X, Y)], penalties=penalties, name=setting.name)
     heads = []
-    for step in _descend(torch, trunk, head, setting, X, Y, marks, bar):
+    for step in _descend(torch=torch, trunk=trunk, head=head, setting=setting, X=X, Y=Y, marks=marks, bar=bar):
         monitor.evaluate(step)
         heads.append(head.weight.detach().numpy().copy())
     with torch.no_grad():
@@ -206,7 +215,7 @@ def _train(torch: Any, setting: Setting, inputs: Any, targets: Any, marks: Seque
     )
 
 
-def _network(torch: Any, setting: Setting, inputs: int, outputs: int) -> tuple[Any, Any]:
+def _network(torch: ModuleType, setting: Setting, inputs: int, outputs: int) -> tuple[Module, Linear]:
     """The three hidden layers and the head, with torch's usual initial values but from a generator of their own."""
     nn = torch.nn
     linear = partial(nn.utils.skip_init, nn.Linear, device="cpu", dtype=torch.float32)
@@ -220,13 +229,14 @@ def _network(torch: Any, setting: Setting, inputs: int, outputs: int) -> tuple[A
             layer.bias.uniform_(-bound, bound, generator=generator)
         hidden[-1].bias += setting.feature_bias
     last = [nn.ReLU()] if setting.relu else []
-    return nn.Sequential(hidden[0], nn.ReLU(), hidden[1], nn.ReLU(), hidden[2], *last), head
+    layers = [hidden[0], nn.ReLU(), hidden[1], nn.ReLU(), hidden[2], *last]
+    return nn.Sequential(*layers), head
 
 
-def _optimizer(torch: Any, setting: Setting, trunk: Any, head: Any) -> Any:
-    parameters = [*trunk.parameters(), *head.parameters()]
+def _optimizer(torch: ModuleType, setting: Setting, trunk: Module, head: Linear) -> Optimizer:
+    parameters: list[Tensor] = [*trunk.parameters(), *head.parameters()]
     if setting.feature_penalty > 0.0:
-        decayed = [head.weight]
+        decayed: list[Tensor] = [head.weight]
     elif setting.biases_decay:
         decayed = parameters
     else:
@@ -236,11 +246,19 @@ def _optimizer(torch: Any, setting: Setting, trunk: Any, head: Any) -> Any:
     groups = [{"params": decayed, "weight_decay": setting.weight_decay}]
     if free:
         groups.append({"params": free, "weight_decay": 0.0})
-    return torch.optim.SGD(groups, lr=setting.learning_rate, momentum=MOMENTUM, foreach=True)
+    optimizer: Optimizer = torch.optim.SGD(groups, lr=setting.learning_rate, momentum=MOMENTUM, foreach=True)
+    return optimizer
 
 
 def _descend(
-    torch: Any, trunk: Any, head: Any, setting: Setting, X: Any, Y: Any, marks: Sequence[int], bar: Any
+    torch: ModuleType,
+    trunk: Module,
+    head: Linear,
+    setting: Setting,
+    X: Tensor,
+    Y: Tensor,
+    marks: Sequence[int],
+    bar: tqdm,
 ) -> Iterator[int]:
     """Stochastic gradient descent that stops at every mark.
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nrc_fast.kernels._cpu as _cpu
-from nrc_fast.base.linalg import FloatArray, eigh_descending
+from nrc_fast.base.arrays import FloatArray, IntArray
+from nrc_fast.base.linalg import eigh_descending
 from nrc_fast.kernels import calls
-from nrc_fast.kernels.arrays import IntArray
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.cpu import classes, descent, sums
 from nrc_fast.kernels.cpu.machine import current_isa, thread_count

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.arrays import IntArray
+from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.kernels.interface import Rows
 
 __all__ = ["HostClassRows", "largest_scores"]

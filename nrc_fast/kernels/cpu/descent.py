@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import nrc_fast.kernels._cpu as _cpu
-from nrc_fast.kernels.arrays import IntArray
+from nrc_fast.base.arrays import IntArray
 from nrc_fast.kernels.interface import DescentState
 
 __all__ = ["take_steps"]

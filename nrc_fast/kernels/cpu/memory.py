@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import nrc_fast.kernels._cpu as _cpu
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels.interface import Rows
 
 __all__ = ["ReadableFile", "address_of", "kept_empty", "open_file", "release_pages"]

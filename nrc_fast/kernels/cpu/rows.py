@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nrc_fast.kernels._cpu as _cpu
-from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.arrays import DTYPES, BoolArray
+from nrc_fast.base.arrays import BoolArray, FloatArray
+from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.errors import unreadable
 from nrc_fast.kernels.interface import Rows

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.arrays import IntArray
+from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.cuda import classes, descent, sums
 from nrc_fast.kernels.cuda.copies import DeviceCopies

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.arrays import IntArray
+from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.kernels.cuda.rows import DeviceRows
 
 __all__ = ["DeviceClassRows", "largest_scores"]

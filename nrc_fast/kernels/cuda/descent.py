@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nrc_fast.kernels.arrays import IntArray
+from nrc_fast.base.arrays import IntArray
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.interface import DescentState
 

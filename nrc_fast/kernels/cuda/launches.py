@@ -8,9 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.base.options import PRECISIONS
-from nrc_fast.kernels.arrays import IntArray
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.cuda.results import DeviceResults
 from nrc_fast.kernels.cuda.rows import DeviceRows

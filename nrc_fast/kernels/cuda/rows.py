@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
-from nrc_fast.kernels.arrays import DTYPES, BoolArray
+from nrc_fast.base.arrays import BoolArray, FloatArray
+from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.interface import Backend, Rows
 

@@ -6,7 +6,8 @@ import warnings
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray, eigh_descending, in_descending_order
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, eigh_descending, in_descending_order
 from nrc_fast.kernels.cuda.device import CudaDevice
 
 __all__ = ["LEAST_SIZE", "checked_eigh"]

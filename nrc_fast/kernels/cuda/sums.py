@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels.counts import SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, counted, magnitudes_of, zero_sums
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.cuda.launches import Totals, gram_results, launch_gram

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nrc_fast.reports.plots.panels import BLUE, GREY, lower_edge, pair_of_axes
+from nrc_fast.reports.plots.drawn import DrawnReport
+from nrc_fast.reports.plots.panels import BLUE, GREY, Panels, lower_edge, pair_of_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_report"]
 
@@ -14,7 +20,9 @@ MOST_BARS = 12
 WIDEST_LINEAR = 20  # more components than this go on a logarithmic axis
 
 
-def plot_report(report: Any, axes: Any = None) -> tuple[Any, Any]:
+def plot_report(
+    report: DrawnReport, axes: Sequence[Axes] | Panels | None = None
+) -> tuple[Figure, Sequence[Axes] | Panels]:
     """Draw NRC1 and the explained variance of a report against the number of components.
 
     Left: NRC1 for every number of components, shaded by its bound, pale where it is no larger than that; a value
@@ -54,7 +62,7 @@ def plot_report(report: Any, axes: Any = None) -> tuple[Any, Any]:
     return figure, pair if axes is None else axes
 
 
-def _draw_nrc1_by_k(axes: Any, report: Any) -> None:
+def _draw_nrc1_by_k(axes: Axes, report: DrawnReport) -> None:
     components = np.arange(1, report.d + 1)
     values = np.asarray(report.nrc1_by_k)
     bounds = np.asarray(report.bounds.get("nrc1_by_k", np.zeros(report.d)))
@@ -82,13 +90,13 @@ def _draw_nrc1_by_k(axes: Any, report: Any) -> None:
     axes.legend(fontsize="small")
 
 
-def _draw_explained_variance(axes: Any, report: Any) -> None:
+def _draw_explained_variance(axes: Axes, report: DrawnReport) -> None:
     count = min(report.d, max(MOST_BARS, report.n + 2))
     components = np.arange(1, count + 1)
     colours = [BLUE if k <= report.n else GREY for k in components]
     axes.bar(components, report.explained_variance_ratio[:count], color=colours)
     axes.axvline(report.n + 0.5, color=GREY, linestyle="--", linewidth=1)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg] # a MaxNLocator
     axes.set_xlabel("component")
     axes.set_ylabel("share of the variance")
     total = float(np.sum(report.explained_variance_ratio[: report.n]))

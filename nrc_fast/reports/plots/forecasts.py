@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nrc_fast.reports.plots.panels import BLUE, COLOURS, DASHES, GREY, pair_of_axes
+from nrc_fast.reports.plots.drawn import DrawnForecast
+from nrc_fast.reports.plots.panels import BLUE, GREY, Panels, line_style, pair_of_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_forecast"]
 
 
-def plot_forecast(forecast: Any, axes: Any = None) -> tuple[Any, Any]:
+def plot_forecast(
+    forecast: DrawnForecast, axes: Sequence[Axes] | Panels | None = None
+) -> tuple[Figure, Sequence[Axes] | Panels]:
     """Draw what the UFM predicts from targets alone against c = lambda_W lambda_H.
 
     Left: the rank of features and head, which falls by one at every eigenvalue of the target covariance. Right: the
@@ -52,7 +60,7 @@ def plot_forecast(forecast: Any, axes: Any = None) -> tuple[Any, Any]:
         "whitened targets, mapped back": forecast.whitened_mse_at,
     }
     for k, (label, curve) in enumerate(curves.items()):
-        pair[1].plot(cs, curve(cs), label=label, color=COLOURS[k], linestyle=DASHES[k], linewidth=1.8)
+        pair[1].plot(cs, curve(cs), label=label, **line_style(k))
     pair[1].set_ylabel("training MSE, summed over outputs")
     if forecast.variance > 0.0:
         pair[1].set_yscale("log")

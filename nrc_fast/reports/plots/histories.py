@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nrc_fast.reports.plots.panels import BLUE, COLOURS, DASHES, GREY, draw_line, finish_panel, new_figure, use_log_axis
+from nrc_fast.reports.plots.drawn import DrawnHistory, DrawnRecord
+from nrc_fast.reports.plots.panels import (
+    BLUE,
+    COLOURS,
+    GREY,
+    draw_line,
+    finish_panel,
+    line_style,
+    new_figure,
+    use_log_axis,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_history", "plot_runs"]
 
@@ -16,8 +30,8 @@ ROWS = {"nrc24": "nrc24 (rows as they are)", "id25": "id25 (rows minus their mea
 
 
 def plot_runs(
-    histories: Mapping[str, Any], gamma: str | float = "last", predicted: Mapping[str, float] | None = None
-) -> Any:
+    histories: Mapping[str, DrawnHistory], gamma: str | float = "last", predicted: Mapping[str, float] | None = None
+) -> Figure:
     """Draw the histories of several trainings, a line for each, against the step.
 
     NRC1 under their own convention and under id25, NRC2, NRC3 and the training MSE on logarithmic axes, where a 0 lies
@@ -27,7 +41,7 @@ def plot_runs(
     Parameters
     ----------
     histories : mapping of str to nrc_fast.reports.history.History
-        By the names of the trainings.
+        The histories, by the names of the trainings.
     gamma : {"last", "each"} or float
         For which gamma NRC3 is shown; see `History.records`.
     predicted : mapping of str to float, optional
@@ -36,7 +50,7 @@ def plot_runs(
     Returns
     -------
     figure
-        Not known to pyplot.
+        The figure, not known to pyplot.
 
     Raises
     ------
@@ -74,7 +88,7 @@ def _gamma_name(gamma: str | float) -> str:
     return chosen.get(str(gamma), f"gamma = {gamma}")
 
 
-def plot_history(history: Any, gamma: str | float = "last") -> Any:
+def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
     """Draw a history as the paper does: NRC1 and NRC2, NRC3, MSE and R2, explained variance, NRC3 against gamma.
 
     The sixth panel holds NRC1 under the conventions id25 and variance, which tell a collapse to a plane away from the
@@ -83,14 +97,14 @@ def plot_history(history: Any, gamma: str | float = "last") -> Any:
     Parameters
     ----------
     history : nrc_fast.reports.history.History
-        With at least one record.
+        The history, with at least one record.
     gamma : {"last", "each"} or float
         For which gamma NRC3 is shown; see `History.records`.
 
     Returns
     -------
     figure
-        Not known to pyplot.
+        The figure, not known to pyplot.
 
     Raises
     ------
@@ -106,7 +120,7 @@ def plot_history(history: Any, gamma: str | float = "last") -> Any:
     records = history.records(gamma)
     steps = [record.step for record in records]
 
-    def draw(panel: Any, *curves: tuple[str, str]) -> None:
+    def draw(panel: Axes, *curves: tuple[str, str]) -> None:
         for k, (field, label) in enumerate(curves):
             draw_line(panel, k, steps, [getattr(record, field) for record in records], label)
         finish_panel(panel, "step", log=True)
@@ -126,7 +140,7 @@ def plot_history(history: Any, gamma: str | float = "last") -> Any:
     return figure
 
 
-def _draw_r2(panel: Any, steps: Sequence[int], values: Sequence[float]) -> None:
+def _draw_r2(panel: Axes, steps: Sequence[int], values: Sequence[float]) -> None:
     """R2 on an axis of its own at the right."""
     panel.set_title("MSE and R2", fontsize="medium")
     right = panel.twinx()
@@ -134,10 +148,12 @@ def _draw_r2(panel: Any, steps: Sequence[int], values: Sequence[float]) -> None:
     finite = [value for value in values if np.isfinite(value)]
     right.set_ylim(max(min([*finite, 0.0]), -1.0) - 0.05, 1.05)
     handles = [*panel.get_lines(), *right.get_lines()]
-    panel.legend(handles, [line.get_label() for line in handles], fontsize="small", frameon=False, loc="lower center")
+    panel.legend(
+        handles, [str(line.get_label()) for line in handles], fontsize="small", frameon=False, loc="lower center"
+    )
 
 
-def _draw_shares(panel: Any, steps: Sequence[int], records: Sequence[Any], n: int) -> None:
+def _draw_shares(panel: Axes, steps: Sequence[int], records: Sequence[DrawnRecord], n: int) -> None:
     panel.set_title(f"variance in components; n = {n}", fontsize="medium")
     draw_line(panel, 0, steps, [record.explained_variance for record in records], f"first {n} together")
     count = min(len(record.explained_variance_ratio) for record in records)
@@ -149,7 +165,7 @@ def _draw_shares(panel: Any, steps: Sequence[int], records: Sequence[Any], n: in
     panel.legend(fontsize="small", frameon=False, ncols=2, loc="upper center")
 
 
-def _draw_nrc3_against_gamma(panel: Any, history: Any) -> None:
+def _draw_nrc3_against_gamma(panel: Axes, history: DrawnHistory) -> None:
     panel.set_title("NRC3 of the last step against gamma", fontsize="medium")
     gammas, values = history.nrc3_curve()
     if np.isnan(values).all():
@@ -161,11 +177,10 @@ def _draw_nrc3_against_gamma(panel: Any, history: Any) -> None:
     finish_panel(panel, "gamma, from 0 to the smallest eigenvalue of Sigma", log=False)
 
 
-def _draw_curves(axes: Any, runs: Mapping[str, Sequence[Any]], field: str, title: str) -> None:
+def _draw_curves(axes: Axes, runs: Mapping[str, Sequence[DrawnRecord]], field: str, title: str) -> None:
     for k, (name, records) in enumerate(runs.items()):
         values = [getattr(record, field) for record in records]
         steps = [record.step for record in records]
-        style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.8}
-        axes.plot(steps, values, label=name, **style)
+        axes.plot(steps, values, label=name, **line_style(k))
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.25)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.reports.plots.drawn import DrawnLayers
 from nrc_fast.reports.plots.panels import COLOURS, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_layers"]
 
 
-def plot_layers(report: Any) -> Any:
+def plot_layers(report: DrawnLayers) -> Figure:
     """Draw Deep NRC as a heat map: a row for each metric, a column for each layer.
 
     Dark is collapsed: colours are scaled for each metric by itself, from not at all to completely where the metric has
@@ -27,7 +31,7 @@ def plot_layers(report: Any) -> Any:
     Returns
     -------
     figure
-        Not known to pyplot.
+        The figure, not known to pyplot.
 
     Raises
     ------

@@ -4,32 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.linalg import FloatArray
 
-__all__ = ["draw_line", "finish_panel", "lower_edge", "new_figure", "pair_of_axes", "require_drawable", "use_log_axis"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Panels",
+    "draw_line",
+    "finish_panel",
+    "line_style",
+    "lower_edge",
+    "new_figure",
+    "pair_of_axes",
+    "require_drawable",
+    "use_log_axis",
+]
+
+# Axes of matplotlib, in the order of the panels that they are.
+Panels: TypeAlias = NDArray[np.object_]
 
 # Okabe and Ito: distinct for colour-blind readers; dashes and widths tell the lines apart without colour too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-DASHES = ("-", (0, (4, 2)), "-.", (0, (9, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (2, 1)))
+DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
+    "-",
+    (0, (4, 2)),
+    "-.",
+    (0, (9, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (2, 1)),
+)
 BLUE, GREY = COLOURS[0], "#999999"
 
 LOWEST = 1e-16  # of a logarithmic axis without any positive value
 
 
-def draw_line(panel: Any, k: int, steps: Sequence[int], values: Sequence[float], label: str) -> None:
+class LineStyle(TypedDict, total=False):
+    """Keywords of matplotlib that lines are drawn with."""
+
+    color: str
+    linestyle: str | tuple[int, tuple[int, ...]]
+    linewidth: float
+    marker: str
+
+
+def line_style(k: int) -> LineStyle:
+    """Colour and dashes of the k-th line of a panel."""
+    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.8}
+
+
+def draw_line(panel: Axes, k: int, steps: Sequence[int], values: Sequence[float], label: str) -> None:
     """Draw the k-th line of a panel, as a point where there is one step only."""
-    style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.8}
+    style = line_style(k)
     if len(steps) == 1:
         style |= {"marker": "o", "linestyle": "none"}
     panel.plot(steps, values, label=label, **style)
 
 
-def finish_panel(panel: Any, label: str, *, log: bool) -> None:
+def finish_panel(panel: Axes, label: str, *, log: bool) -> None:
     """Name the axis of steps, add a grid and a legend; with `log` the values are logarithmic."""
     panel.set_xlabel(label)
     panel.grid(alpha=0.25)
@@ -38,7 +77,7 @@ def finish_panel(panel: Any, label: str, *, log: bool) -> None:
         use_log_axis(panel)
 
 
-def use_log_axis(*panels: Any) -> None:
+def use_log_axis(*panels: Axes) -> None:
     """Make the value axes logarithmic with a common lower edge, and put what is not positive on it."""
     lines = [line for panel in panels for line in panel.get_lines()]
     edge = lower_edge(np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in lines]))
@@ -75,8 +114,16 @@ def lower_edge(values: FloatArray) -> float:
     return max(float(positive.min()) / 3.0, np.finfo(np.float64).tiny) if positive.size else LOWEST
 
 
-def pair_of_axes(axes: Any, purpose: str) -> tuple[Any, Any]:
-    """The figure and two axes: those that are given, or new ones."""
+def pair_of_axes(axes: Sequence[Axes] | Panels | None, purpose: str) -> tuple[Figure, Panels]:
+    """The figure and two axes: those that are given, or new ones.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        Other than two axes are given; `purpose` says what two are for.
+    """
     if axes is None:
         figure = new_figure((9.0, 3.8))
         return figure, figure.subplots(1, 2)
@@ -87,10 +134,10 @@ def pair_of_axes(axes: Any, purpose: str) -> tuple[Any, Any]:
     return pair[0].figure, pair
 
 
-def new_figure(size: tuple[float, float]) -> Any:
+def new_figure(size: tuple[float, float]) -> Figure:
     """An empty figure, its size in inches."""
     modules = ("matplotlib.figure", "matplotlib.backends.backend_agg")
     figure_module, agg = (require_library(name, "demo", "plots need matplotlib") for name in modules)
-    figure = figure_module.Figure(figsize=size, dpi=120, layout="constrained")
+    figure: Figure = figure_module.Figure(figsize=size, dpi=120, layout="constrained")
     agg.FigureCanvasAgg(figure)
     return figure

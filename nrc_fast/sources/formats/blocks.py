@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.stored import reading
@@ -30,7 +30,7 @@ class BlockTable(Table):
         self.dtype = dtype
         self.block_rows = block_rows
         self._held_first = 0
-        self._held: np.ndarray[Any, Any] | None = None
+        self._held: StoredArray | None = None
         self._lock = Lock()
 
     @property
@@ -39,7 +39,7 @@ class BlockTable(Table):
         return self.block_rows * self.row_bytes
 
     @abstractmethod
-    def _load(self, first: int, last: int, out: np.ndarray[Any, Any]) -> None:
+    def _load(self, first: int, last: int, out: StoredArray) -> None:
         """Decode rows `first` to `last` into `out`."""
 
     @abstractmethod
@@ -62,7 +62,7 @@ class BlockTable(Table):
                 at = self._fill(at, last, out[at - first :])
         return HostRows(self.name, out, self.dtype)
 
-    def _fill(self, first: int, last: int, out: np.ndarray[Any, Any]) -> int:
+    def _fill(self, first: int, last: int, out: StoredArray) -> int:
         """Give the rows up to some border between blocks or to `last`, and return which."""
         start = first - first % self.block_rows
         end = min(start + self.block_rows, self.count)
@@ -80,6 +80,6 @@ class BlockTable(Table):
         self._held_first, self._held = start, None if stop == end else held
         return stop
 
-    def _decode(self, first: int, last: int, out: np.ndarray[Any, Any]) -> None:
+    def _decode(self, first: int, last: int, out: StoredArray) -> None:
         with reading(f"rows {first} to {last - 1} of {self.name}"):
             self._load(first, last, out)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray, StoredDtype
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.stored import reading
@@ -30,16 +32,16 @@ class CompressedTable(Table):
     name : str
         How messages call it.
     member : str
-        Its name in the archive.
+        The name of the array's file in the archive.
     header_bytes : int
         What comes before the first row.
     shape : (int, int)
     stored : numpy dtype
-        With its byte order.
+        The dtype as it is stored, with its byte order.
     """
 
     def __init__(
-        self, path: Path, name: str, member: str, header_bytes: int, shape: tuple[int, int], stored: np.dtype[Any]
+        self, path: Path, name: str, member: str, header_bytes: int, shape: tuple[int, int], stored: StoredDtype
     ) -> None:
         self.stamp = FileStamp(path)
         self.name = name
@@ -73,11 +75,11 @@ class CompressedTable(Table):
             out.byteswap(inplace=True)
         return HostRows(self.name, out, self.dtype)
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Path, size, time and member."""
         return [*self.stamp.fingerprint(), self._member, self.count, self.columns, self.dtype]
 
-    def _decompress(self, start: int, out: np.ndarray[Any, Any]) -> None:
+    def _decompress(self, start: int, out: StoredArray) -> None:
         if out.size == 0:
             return
         offset = self._header_bytes + start

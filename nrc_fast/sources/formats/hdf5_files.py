@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.sources.formats.blocks import BlockTable
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
 from nrc_fast.sources.table import FileStamp, RawTable, Table
+
+if TYPE_CHECKING:
+    from h5py import Dataset, Group
+    from h5py.h5t import TypeID
 
 __all__ = ["open_hdf5"]
 
@@ -34,9 +41,9 @@ def open_hdf5(path: Path, wanted: Wanted) -> Table:
     h5py = import_library("h5py", "hdf5")
     stamp = FileStamp(path)
     with reading(path), h5py.File(path, "r") as file:
-        datasets: list[Any] = []
+        datasets: list[Dataset] = []
 
-        def collect(_name: str, member: Any) -> None:
+        def collect(_name: str, member: Dataset | Group) -> None:
             if isinstance(member, h5py.Dataset):
                 datasets.append(member)
 
@@ -45,7 +52,7 @@ def open_hdf5(path: Path, wanted: Wanted) -> Table:
     return pick(path, stored, wanted)
 
 
-def _stored(stamp: FileStamp, dataset: Any) -> StoredMatrix:
+def _stored(stamp: FileStamp, dataset: Dataset) -> StoredMatrix:
     h5py = import_library("h5py", "hdf5")
     kind = dataset.id.get_type()
     key = dataset.name.removeprefix("/")
@@ -59,20 +66,22 @@ def _stored(stamp: FileStamp, dataset: Any) -> StoredMatrix:
 
     def make(name: str, count: int, columns: int) -> Table:
         if offset is not None:
-            return RawTable(stamp.path, name, offset, count, columns, dtype)
-        return _DatasetTable(stamp, key, name, (count, columns), dtype, block_rows)
+            return RawTable(path=stamp.path, name=name, offset=offset, count=count, columns=columns, dtype=dtype)
+        return _DatasetTable(
+            stamp=stamp, key=key, name=name, shape=(count, columns), dtype=dtype, block_rows=block_rows
+        )
 
-    return StoredMatrix(stamp.path, key, shape, dtype, make, hint)
+    return StoredMatrix(path=stamp.path, key=key, shape=shape, dtype=dtype, open=make, hint=hint)
 
 
-def _is_bfloat16(h5py: Any, kind: Any) -> bool:
+def _is_bfloat16(h5py: ModuleType, kind: TypeID) -> bool:
     if not isinstance(kind, h5py.h5t.TypeFloatID) or kind.get_size() != 2:
         return False
     fields: tuple[int, ...] = kind.get_fields()
     return fields == BFLOAT16_FIELDS and kind.get_ebias() == BFLOAT16_BIAS
 
 
-def _memory_type(h5py: Any, dtype: str) -> Any:
+def _memory_type(h5py: ModuleType, dtype: str) -> TypeID | None:
     """How rows lie in memory, as HDF5 says it; None for dtypes that are not supported."""
     if dtype in ("float64", "float32", "float16"):
         return h5py.h5t.py_create(np.dtype(dtype))
@@ -94,14 +103,14 @@ class _DatasetTable(BlockTable):
         self.stamp = stamp
         self._key = key
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Path, size, time and key."""
         return [*self.stamp.fingerprint(), self._key, self.count, self.columns, self.dtype]
 
     def _check_unchanged(self, first: int, last: int) -> None:  # noqa: ARG002
         self.stamp.check()
 
-    def _load(self, first: int, last: int, out: np.ndarray[Any, Any]) -> None:
+    def _load(self, first: int, last: int, out: StoredArray) -> None:
         h5py = import_library("h5py", "hdf5")
         with h5py.File(self.stamp.path, "r") as file:
             dataset = file[self._key]

@@ -8,10 +8,12 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray, StoredDtype
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.memory import ReadableFile, open_file
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.errors import UnreadableRowsError
@@ -68,7 +70,7 @@ class _Layout:
 
     shape: tuple[int, ...]
     fortran_order: bool
-    dtype: np.dtype[Any]
+    dtype: StoredDtype
     header_bytes: int
 
     @property
@@ -94,15 +96,19 @@ def _stored(path: Path, key: str | None, layout: _Layout, make: Callable[[str, i
         hint = "Objects are never unpickled; save an array of numbers"
     elif layout.dtype.kind == "V":
         hint = "numpy does not keep bfloat16: save it as float32 (array.astype), or in a .safetensors or .pt file"
-    return StoredMatrix(path, key, layout.shape, layout.dtype.newbyteorder("=").name, make, hint)
+    return StoredMatrix(
+        path=path, key=key, shape=layout.shape, dtype=layout.dtype.newbyteorder("=").name, open=make, hint=hint
+    )
 
 
 def _in_place(path: Path, layout: _Layout, offset: int) -> Callable[[str, int, int], Table]:
     def make(name: str, count: int, columns: int) -> Table:
         dtype = layout.dtype.newbyteorder("=").name
         if layout.fortran_order and len(layout.shape) == 2:
-            return _ColumnTable(RawTable(path, name, offset, count, columns, dtype), layout.dtype)
-        raw = RawTable(path, name, offset, count, columns, dtype)
+            return _ColumnTable(
+                RawTable(path=path, name=name, offset=offset, count=count, columns=columns, dtype=dtype), layout.dtype
+            )
+        raw = RawTable(path=path, name=name, offset=offset, count=count, columns=columns, dtype=dtype)
         return raw if layout.dtype.isnative else _SwappedTable(raw, layout.dtype)
 
     return make
@@ -131,7 +137,14 @@ def _compressed(path: Path, layout: _Layout, member: str) -> Callable[[str, int,
                 "save it with numpy.savez, or in C order (numpy.ascontiguousarray)"
             )
             raise ValueError(msg)
-        return CompressedTable(path, name, member, layout.header_bytes, (count, columns), layout.dtype)
+        return CompressedTable(
+            path=path,
+            name=name,
+            member=member,
+            header_bytes=layout.header_bytes,
+            shape=(count, columns),
+            stored=layout.dtype,
+        )
 
     return make
 
@@ -139,7 +152,7 @@ def _compressed(path: Path, layout: _Layout, member: str) -> Callable[[str, int,
 class _CopyingTable(Table):
     """Rows that lie in a file in an order that the kernels do not read."""
 
-    def __init__(self, raw: RawTable, stored: np.dtype[Any]) -> None:
+    def __init__(self, raw: RawTable, stored: StoredDtype) -> None:
         self.raw = raw
         self.name = raw.name
         self.count = raw.count
@@ -147,11 +160,11 @@ class _CopyingTable(Table):
         self.dtype = raw.dtype
         self._stored = stored
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Path, size, time and place, and the order."""
         return [*self.raw.fingerprint(), type(self).__name__, self._stored.str]
 
-    def _native(self, array: np.ndarray[Any, Any]) -> Rows:
+    def _native(self, array: StoredArray) -> Rows:
         if not self._stored.isnative:
             array.byteswap(inplace=True)
         return HostRows(self.name, array, self.dtype)
@@ -187,7 +200,7 @@ class _ColumnTable(_CopyingTable):
         return HostRows(self.name, self._native(columns).array.T, self.dtype)
 
 
-def _read_at(file: ReadableFile, out: np.ndarray[Any, Any], offset: int) -> int:
+def _read_at(file: ReadableFile, out: StoredArray, offset: int) -> int:
     buffer = out.data.cast("B")
     done = 0
     while done < len(buffer):

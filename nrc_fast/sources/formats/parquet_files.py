@@ -7,14 +7,20 @@ from collections.abc import Generator
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.stored import Wanted, import_library, matching, matrix_shape, natural_order, reading, stored_name
 from nrc_fast.sources.table import FileStamp, Table, storage_dtype
+
+if TYPE_CHECKING:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile, RowGroupMetaData
 
 __all__ = ["open_parquet"]
 
@@ -58,10 +64,12 @@ def open_parquet(path: Path, wanted: Wanted) -> Table:
         kind = schema.field(columns[0]).type
         shape = (sum(sizes), *_list_length(stamp, name, columns[0], kind, sum(sizes)))
     count, width = matrix_shape(name, shape, dtype, wanted.role)
-    return _ColumnsTable(stamp, name, columns, (count, width), dtype, sizes, page_bytes)
+    return _ColumnsTable(
+        stamp=stamp, name=name, fields=columns, shape=(count, width), dtype=dtype, sizes=sizes, page_bytes=page_bytes
+    )
 
 
-def _largest_page(group: Any) -> int:
+def _largest_page(group: RowGroupMetaData | None) -> int:
     """Bytes of a decoded page at most: what a column of a row group takes, or what writers put into one."""
     if group is None:
         return 0
@@ -69,7 +77,7 @@ def _largest_page(group: Any) -> int:
     return min(int(largest), PAGE_BYTES)
 
 
-def _columns(path: Path, schema: Any, wanted: Wanted) -> tuple[list[str], bool]:
+def _columns(path: Path, schema: pyarrow.Schema, wanted: Wanted) -> tuple[list[str], bool]:
     """Names of the columns that are meant, and whether they are columns of the matrix rather than one of lists."""
     names = [name for name in schema.names if wanted.excluded is None or not matching([name], wanted.excluded)]
     if wanted.key is not None:
@@ -90,16 +98,16 @@ def _columns(path: Path, schema: Any, wanted: Wanted) -> tuple[list[str], bool]:
     return sorted(floats, key=natural_order), True
 
 
-def _explained(path: Path, schema: Any, problem: str) -> str:
+def _explained(path: Path, schema: pyarrow.Schema, problem: str) -> str:
     return f"{path} {problem}. Its columns are " + ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
-def _is_list(schema: Any, name: str) -> bool:
+def _is_list(schema: pyarrow.Schema, name: str) -> bool:
     kind = str(schema.field(name).type)
     return kind.startswith(("list<", "large_list<", "fixed_size_list<"))
 
 
-def _common_dtype(path: Path, schema: Any, columns: list[str]) -> str:
+def _common_dtype(path: Path, schema: pyarrow.Schema, columns: list[str]) -> str:
     found: dict[str, str] = {}
     for name in columns:
         kind = schema.field(name).type
@@ -112,7 +120,7 @@ def _common_dtype(path: Path, schema: Any, columns: list[str]) -> str:
     return next(iter(found))
 
 
-def _list_length(stamp: FileStamp, name: str, column: str, kind: Any, count: int) -> tuple[int, ...]:
+def _list_length(stamp: FileStamp, name: str, column: str, kind: pyarrow.DataType, count: int) -> tuple[int, ...]:
     if hasattr(kind, "list_size"):
         return (kind.list_size,)
     if not hasattr(kind, "value_type"):
@@ -128,7 +136,7 @@ def _list_length(stamp: FileStamp, name: str, column: str, kind: Any, count: int
     return (len(first),)
 
 
-def _file(stamp: FileStamp) -> Any:
+def _file(stamp: FileStamp) -> ParquetFile:
     parquet = import_library("pyarrow.parquet", "parquet")
     # Without a buffer whole row groups would be read into memory. Checksums of pages are optional in the format.
     return parquet.ParquetFile(stamp.path, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
@@ -154,7 +162,7 @@ class _ColumnsTable(Table):
         self._fields = fields
         self._page_bytes = page_bytes
         self._starts = [0, *accumulate(sizes)][:-1]
-        self._batches: Generator[np.ndarray[Any, Any], None, None] | None = None
+        self._batches: Generator[StoredArray, None, None] | None = None
         self._held = self._nothing()
         self._at = 0  # row that comes next
         self._lock = Lock()
@@ -188,7 +196,7 @@ class _ColumnsTable(Table):
                 self._close()
         return HostRows(self.name, out, self.dtype)
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Path, size, time and columns."""
         return [*self.stamp.fingerprint(), self._fields, self.count, self.columns, self.dtype]
 
@@ -201,14 +209,14 @@ class _ColumnsTable(Table):
         while self._at < row:
             self._next(row - self._at)
 
-    def _take(self, out: np.ndarray[Any, Any]) -> None:
+    def _take(self, out: StoredArray) -> None:
         done = 0
         while done < len(out):
             part = self._next(len(out) - done)
             out[done : done + len(part)] = part
             done += len(part)
 
-    def _next(self, most: int) -> np.ndarray[Any, Any]:
+    def _next(self, most: int) -> StoredArray:
         """At most so many of the rows that come next."""
         while len(self._held) == 0:
             assert self._batches is not None
@@ -218,7 +226,7 @@ class _ColumnsTable(Table):
         self._at += len(part)
         return part
 
-    def _decoded(self, group: int) -> Generator[np.ndarray[Any, Any], None, None]:
+    def _decoded(self, group: int) -> Generator[StoredArray, None, None]:
         row = self._starts[group]
         with reading(f"row {row} of {self.name}"):
             file = _file(self.stamp)
@@ -247,19 +255,19 @@ class _ColumnsTable(Table):
             self._batches = None
         self._held = self._nothing()
 
-    def _nothing(self) -> np.ndarray[Any, Any]:
+    def _nothing(self) -> StoredArray:
         return np.empty((0, self.columns), storage_dtype(self.dtype))
 
 
-def _matrix(columns: list[Any], width: int) -> np.ndarray[Any, Any]:
+def _matrix(columns: list[pyarrow.Array], width: int) -> StoredArray:
     if not hasattr(columns[0], "flatten"):
         return np.stack([column.to_numpy() for column in columns], axis=1)
     (lists,) = columns
-    matrix: np.ndarray[Any, Any] = lists.flatten().to_numpy().reshape(len(lists), width)
+    matrix: StoredArray = lists.flatten().to_numpy().reshape(len(lists), width)
     return matrix
 
 
-def _first_fault(columns: list[Any], width: int) -> tuple[int, str] | None:
+def _first_fault(columns: list[pyarrow.Array], width: int) -> tuple[int, str] | None:
     """The first row of a batch that is no row of the matrix, and why."""
     null = "is null or holds a null; drop such rows or fill them in"
     faults = [(_first_null(column), null) for column in columns if column.null_count]
@@ -278,5 +286,5 @@ def _first_fault(columns: list[Any], width: int) -> tuple[int, str] | None:
     return min(faults, key=lambda fault: fault[0], default=None)
 
 
-def _first_null(values: Any) -> int:
+def _first_null(values: pyarrow.Array) -> int:
     return int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))

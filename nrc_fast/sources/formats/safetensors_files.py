@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
 from nrc_fast.sources.table import RawTable, Table
@@ -13,6 +13,14 @@ __all__ = ["open_safetensors", "open_safetensors_index"]
 
 LENGTH_BYTES = 8
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+class _Entry(TypedDict):
+    """What the header of a file says of a tensor."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
 
 
 def open_safetensors(path: Path, wanted: Wanted) -> Table:
@@ -62,11 +70,11 @@ def _tensors(path: Path) -> list[StoredMatrix]:
         return [_stored(path, key, entry, start) for key, entry in header.items()]
 
 
-def _stored(path: Path, key: str, entry: dict[str, Any], start: int) -> StoredMatrix:
+def _stored(path: Path, key: str, entry: _Entry, start: int) -> StoredMatrix:
     dtype = DTYPES.get(entry["dtype"], entry["dtype"])
     offset = start + entry["data_offsets"][0]
 
     def make(name: str, count: int, columns: int) -> Table:
-        return RawTable(path, name, offset, count, columns, dtype)
+        return RawTable(path=path, name=name, offset=offset, count=count, columns=columns, dtype=dtype)
 
     return StoredMatrix(path, key, tuple(entry["shape"]), dtype, make)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
 from nrc_fast.sources.table import FileStamp, MappedTable, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["open_torch"]
 
@@ -49,7 +54,7 @@ def open_torch(path: Path, wanted: Wanted) -> Table:
     return pick(path, [_stored(stamp, key, tensor, wanted.role) for key, tensor in tensors], wanted)
 
 
-def _tensors(torch: Any, content: Any, key: str | None) -> Iterator[tuple[str | None, Any]]:
+def _tensors(torch: ModuleType, content: object, key: str | None) -> Iterator[tuple[str | None, Tensor]]:
     if isinstance(content, torch.Tensor):
         yield key, content
     elif isinstance(content, Mapping):
@@ -57,7 +62,7 @@ def _tensors(torch: Any, content: Any, key: str | None) -> Iterator[tuple[str | 
             yield from _tensors(torch, value, str(name) if key is None else f"{key}.{name}")
 
 
-def _stored(stamp: FileStamp, key: str | None, tensor: Any, role: str) -> StoredMatrix:
+def _stored(stamp: FileStamp, key: str | None, tensor: Tensor, role: str) -> StoredMatrix:
     def make(name: str, _count: int, _columns: int) -> Table:
         return _TensorTable(stamp, key, as_rows(tensor, name, vector_is_column=role == "Y"))
 
@@ -88,6 +93,6 @@ class _TensorTable(MappedTable):
         """The row and the file."""
         return f"row {row} of {self.name}"
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Path, size, time and key."""
         return [*self.stamp.fingerprint(), self._key, self.count, self.columns, self.dtype]

@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.sources.formats.blocks import BlockTable
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
 from nrc_fast.sources.table import FileStamp, Table
+
+if TYPE_CHECKING:
+    import zarr
 
 __all__ = ["is_zarr_directory", "open_zarr"]
 
@@ -53,7 +58,7 @@ def open_zarr(path: Path, wanted: Wanted) -> Table:
 
 
 @contextmanager
-def _opened(path: Path, key: str | None = None) -> Iterator[Any]:
+def _opened(path: Path, key: str | None = None) -> Iterator[zarr.Array | zarr.Group]:
     zarr = import_library("zarr", "zarr")
     if int(zarr.__version__.split(".")[0]) < 3:
         msg = f"zarr {zarr.__version__} is too old; 3 or newer is needed: pip install 'nrc-fast[zarr]'"
@@ -68,7 +73,7 @@ def _opened(path: Path, key: str | None = None) -> Iterator[Any]:
         store.close()
 
 
-def _arrays(root: Any) -> Iterator[tuple[str | None, Any]]:
+def _arrays(root: zarr.Array | zarr.Group) -> Iterator[tuple[str | None, zarr.Array]]:
     if hasattr(root, "shape"):
         yield None, root
         return
@@ -77,7 +82,7 @@ def _arrays(root: Any) -> Iterator[tuple[str | None, Any]]:
             yield key, member
 
 
-def _stored(stamp: _Stamp, key: str | None, array: Any) -> StoredMatrix:
+def _stored(stamp: _Stamp, key: str | None, array: zarr.Array) -> StoredMatrix:
     layout = _Layout(key, array.chunks, array.shards or array.chunks, array.metadata.encode_chunk_key)
 
     def make(name: str, count: int, columns: int) -> Table:
@@ -137,7 +142,7 @@ class _DirectoryStamp:
                 msg = f"{self.path / file} is empty; was it truncated?"
                 raise OSError(msg)
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Path, number of files, their bytes and the time of the newest."""
         seen = [status for status in self._seen.values() if status is not None]
         return [str(self.path), len(seen), sum(size for size, _ in seen), max((time for _, time in seen), default=0)]
@@ -181,14 +186,14 @@ class _ArrayTable(BlockTable):
         """Whole chunks, at least one."""
         return max(1, PIECE_BYTES // (self.block_rows * self.row_bytes)) * self.block_rows
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Path, sizes, times and key."""
         return [*self.stamp.fingerprint(), self._layout.key, self.count, self.columns, self.dtype]
 
     def _check_unchanged(self, first: int, last: int) -> None:
         self.stamp.check_files(self._layout.files_of(first, last, self.columns))
 
-    def _load(self, first: int, last: int, out: np.ndarray[Any, Any]) -> None:
+    def _load(self, first: int, last: int, out: StoredArray) -> None:
         # zarr gives arrays of its own: in pieces, so that never all rows are there twice.
         step = self._piece_rows
         with _opened(self.stamp.path, self._layout.key) as array:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels.descent import RunningDescent
 from nrc_fast.kernels.interface import Backend
 from nrc_fast.ufm.descent.stability import stable_factor

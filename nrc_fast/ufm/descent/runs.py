@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.progress import Progress
 from nrc_fast.kernels import devices
 from nrc_fast.kernels.devices import on_host

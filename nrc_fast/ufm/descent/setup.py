@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels.descent import RunningDescent, padded_columns
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.interface import Backend, DescentState, Rows

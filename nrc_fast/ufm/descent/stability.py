@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.ufm.solution import Minimum
 
 __all__ = ["stable_factor"]

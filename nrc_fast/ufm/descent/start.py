@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import FloatArray, covariance_spectrum
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.ufm.inputs import as_float64

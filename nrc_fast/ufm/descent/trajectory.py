@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, FloatArray
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.interface import Backend
 from nrc_fast.metrics.alignment import HeadAlignment
