@@ -120,7 +120,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "measurement/test_single_metrics.py": (
         "measurement/all_metrics.py",
-        "measurement/components.py",
+        "measurement/evidence.py",
         "measurement/head.py",
         "measurement/moment_metrics.py",
         "metrics/conventions.py",

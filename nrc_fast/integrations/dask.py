@@ -15,13 +15,14 @@ from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.counts import SHIFT_ROWS
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.measurement.assembly import Assembly
+from nrc_fast.measurement.assembly import report_of
+from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
+from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading, add_finite
-from nrc_fast.passes.runs import gather
 from nrc_fast.passes.shifted_sums import ShiftedSums
 from nrc_fast.passes.sums import Sums
 from nrc_fast.reports.features import Report
@@ -84,8 +85,8 @@ def measure(
     chosen = resolve_convention(convention)
     reading = _BlockReading(_Blocks(H, Y), nonfinite)
     head = Head(W, b, n, reading.source.d, reading.source.n_targets)
-    statistics = gather(reading, unit_rows=needs_unit_rows(chosen), precision=precision)
-    return Assembly(statistics, head, chosen, rtol=rtol, penalties=penalties, reading=reading).report()
+    evidence = gathered(reading, unit_rows=needs_unit_rows(chosen), precision=precision)
+    return report_of(evidence, head, chosen, rtol=rtol, penalties=penalties)
 
 
 def collect(
@@ -120,8 +121,9 @@ def collect(
     statistics = FeatureStatistics(
         blocks.d, n_targets=blocks.n_targets, unit_rows=unit_rows, precision=precision, nonfinite=nonfinite
     )
-    _BlockReading(blocks, nonfinite).run("statistics", statistics)
-    return statistics
+    moments = Moments(blocks.d, n_targets=blocks.n_targets, unit_rows=unit_rows, precision=precision)
+    _BlockReading(blocks, nonfinite).run("statistics", moments)
+    return statistics.restore(moments.arrays())
 
 
 class _Blocks(Source):

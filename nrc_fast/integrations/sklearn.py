@@ -8,14 +8,14 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import needs_library
-from nrc_fast.measurement.assembly import Assembly
+from nrc_fast.measurement.assembly import report_of
+from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.single_metrics import nrc2
 from nrc_fast.metrics.conventions import resolve_convention
 from nrc_fast.metrics.residuals import resolved_rank
 from nrc_fast.passes.begin import begin_reading
-from nrc_fast.passes.runs import gather
 from nrc_fast.reports.features import Report
 
 with needs_library("sklearn", "this needs sklearn"):
@@ -110,8 +110,9 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         statistics, head = self._begin(X, y)
         reading = begin_reading(X, y, nonfinite=self.nonfinite, progress=False)
         # With unit rows, so that `partial_fit` can go on from here.
-        moments = gather(reading, unit_rows=True, precision=self.precision)
-        report = Assembly(moments, head, resolve_convention(self.convention), rtol=RTOL, reading=reading).report()
+        evidence = gathered(reading, unit_rows=True, precision=self.precision)
+        moments = evidence.moments
+        report = report_of(evidence, head, resolve_convention(self.convention), rtol=RTOL)
         statistics.restore(moments.arrays())
         self.statistics_, self._report, self._asked = statistics, report, self._asking(head)
         return self

@@ -11,12 +11,13 @@ from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.measurement.assembly import Assembly
+from nrc_fast.measurement.assembly import report_of
+from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.plans import Plan, plan_reading
-from nrc_fast.passes.runs import gather
+from nrc_fast.passes.stored_sums import save_sums
 from nrc_fast.reports.features import Report
 
 __all__ = ["measure", "plan"]
@@ -132,10 +133,11 @@ def measure(
     head = Head(W, b, n, source.d, source.n_targets)
     # What is read once gives every convention that it can; else the second read does.
     unit_rows = needs_unit_rows(chosen) or not reading.rereadable or save_statistics is not None
-    statistics = gather(reading, unit_rows=unit_rows, precision=precision)
-    report = Assembly(statistics, head, chosen, rtol=rtol, penalties=penalties, reading=reading).report()
+    evidence = gathered(reading, unit_rows=unit_rows, precision=precision)
+    moments = evidence.moments  # of the precision that was asked for, whatever the report needs
+    report = report_of(evidence, head, chosen, rtol=rtol, penalties=penalties)
     if save_statistics is not None and (team is None or team.rank == 0):
-        statistics.save(save_statistics)
+        save_sums(Path(save_statistics), moments, options={})
     reading.finish()
     return report
 

@@ -11,12 +11,12 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.components import principal_basis
+from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram, shape_bounds
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
-from nrc_fast.metrics.prediction import Prediction
+from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
 from nrc_fast.metrics.residuals import leading_values, residual_bound, residual_value
 from nrc_fast.metrics.spectra import (
     effective_rank,
@@ -35,13 +35,10 @@ from nrc_fast.metrics.targets import (
     readout_bound,
 )
 from nrc_fast.passes.moments import Moments
-from nrc_fast.passes.reading import Reading
-from nrc_fast.passes.rereading import require_same_errors, require_same_rows
-from nrc_fast.passes.runs import careful_residuals, prediction_errors
 from nrc_fast.reports.features import Report
 from nrc_fast.ufm.closed_form import predicted_spectrum
 
-__all__ = ["Assembly"]
+__all__ = ["report_of"]
 
 # When to say that features lie near an affine plane: this share of their energy lies outside the components, and ten
 # times less of their variance.
@@ -49,49 +46,70 @@ AFFINE_ENERGY = 1e-3
 AFFINE_RATIO = 0.1
 
 
-class Assembly:
-    """The steps of a report, in the order in which they read the rows.
+def report_of(
+    evidence: Evidence, head: Head, convention: Convention, *, rtol: float, penalties: PenaltyProduct | None = None
+) -> Report:
+    """Every metric that the evidence allows, each with its bound.
 
     Parameters
     ----------
-    statistics : Moments
-        Of all rows, at least one.
+    evidence : Evidence
     head : Head
     convention : Convention
     rtol : float
+        Where the bound of the MSE exceeds `rtol` of it, the rows are read again if they can be.
     penalties : object with an attribute ``c``, optional
-    reading : Reading, optional
-        Where the rows can be read again.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    TypeError, ValueError
+        The penalties have no single c.
+    OSError, RuntimeError
+        Rows cannot be read again, or have changed.
     """
+    return _Assembly(evidence, head, convention, rtol=rtol, penalties=penalties).report()
+
+
+class _Assembly:
+    """The steps of a report, in the order in which they read the rows."""
 
     def __init__(
         self,
-        statistics: Moments,
+        evidence: Evidence,
         head: Head,
         convention: Convention,
         *,
         rtol: float,
-        penalties: Any = None,
-        reading: Reading | None = None,
+        penalties: PenaltyProduct | None = None,
     ) -> None:
         require_penalties(penalties)
-        self.statistics = statistics
+        self.evidence = evidence
         self.head = head
         self.convention = convention
         self.rtol = rtol
         self.penalties = penalties
-        self.reading = reading if reading is not None and reading.can_read_again else None
         self.bounds: dict[str, float | FloatArray] = {}
         self.alternatives: dict[str, dict[str, float]] = {}
         self.alternative_bounds: dict[str, dict[str, float]] = {}
         self.notes = head.notes()
 
+    @property
+    def _moments(self) -> Moments:
+        return self.evidence.moments
+
     def report(self) -> Report:
         """Everything that is known."""
-        statistics, head = self.statistics, self.head
-        by_k, by_k_bounds, _ = nrc1_by_k(self.reading, statistics, self.convention)
-        if self.reading is not None:
-            nrc2_value, leading = self._explicit_metrics(self.reading)
+        evidence, head = self.evidence, self.head
+        if evidence.can_read_again:
+            evidence.resolve(head.n, centered=self.convention.centered_basis)
+        moments = evidence.moments
+        by_k, by_k_bounds, _ = nrc1_by_k(evidence, self.convention)
+        if evidence.can_read_again:
+            nrc2_value, leading = self._explicit_metrics()
             by_k[: head.n], by_k_bounds[: head.n] = leading
         else:
             nrc2_value = self._moment_metrics(by_k, by_k_bounds)
@@ -103,20 +121,20 @@ class Assembly:
         target_metrics = self._target_metrics()
         self._note_affine_collapse(nrc1_value)
         if math.isnan(spectrum_metrics["stable_rank"]):
-            reason = "All rows are zero" if statistics.zero_rows == statistics.count else "The features do not vary"
+            reason = "All rows are zero" if moments.zero_rows == moments.count else "The features do not vary"
             self.notes.append(f"{reason}: they have no components, and what is relative to their variance is NaN.")
         return Report(
-            samples=statistics.count,
-            d=statistics.d,
+            samples=moments.count,
+            d=moments.d,
             n=head.n,
-            dtype=statistics.dtype,
-            backend=", ".join(statistics.devices) or CPU.name,
+            dtype=moments.dtype,
+            backend=", ".join(moments.devices) or CPU.name,
             convention=self.convention.name,
             nrc1=nrc1_value,
             nrc1_by_k=by_k,
             nrc2=nrc2_value,
-            zero_rows=statistics.zero_rows,
-            skipped_rows=statistics.skipped,
+            zero_rows=moments.zero_rows,
+            skipped_rows=moments.skipped,
             bounds=self.bounds,
             alternatives=self.alternatives,
             alternative_bounds=self.alternative_bounds,
@@ -127,16 +145,15 @@ class Assembly:
 
     # ---- NRC1 and NRC2 ----
 
-    def _explicit_metrics(self, reading: Reading) -> tuple[float, tuple[FloatArray, FloatArray]]:
+    def _explicit_metrics(self) -> tuple[float, tuple[FloatArray, FloatArray]]:
         """NRC2, and NRC1 for k = 1..n, under every convention that one more read gives."""
-        statistics, head = self.statistics, self.head
-        basis = principal_basis(reading, statistics, head.n, centered=self.convention.centered_basis)
+        head, d = self.head, self._moments.d
+        basis = self.evidence.components(head.n, centered=self.convention.centered_basis)
         bases = [Basis(basis.vectors), Basis(basis.vectors, basis.mean)]
         rank = len(head.row_space.basis)
         if rank:
             bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
-        residuals = careful_residuals(reading, bases, collapsed=basis.collapsed)
-        require_same_rows(statistics, residuals)
+        residuals = self.evidence.residuals(bases, collapsed=basis.collapsed)
         nrc2_value, leading = math.nan, (np.zeros(0), np.zeros(0))
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             if convention.centered_basis != self.convention.centered_basis:
@@ -147,13 +164,11 @@ class Assembly:
             )
             found, found_bounds = {"nrc1": float(values[-1])}, {"nrc1": float(errors[-1])}
             if rank:
-                value, energy = residual_value(
-                    convention, residuals.sums[index + 2], rank, residuals.count, statistics.d
-                )
-                angle = EPSILON * statistics.d + head.row_space.error + (basis.mean_error if index else 0.0)
+                value, energy = residual_value(convention, residuals.sums[index + 2], rank, residuals.count, d)
+                angle = EPSILON * d + head.row_space.error + (basis.mean_error if index else 0.0)
                 found["nrc2"] = value
                 found_bounds["nrc2"] = residual_bound(
-                    value, energy, angle, statistics.d, residuals.count, double_precision=residuals.is_double
+                    value, energy, angle, d, residuals.count, double_precision=residuals.is_double
                 )
             if convention == self.convention:
                 nrc2_value, leading = found.get("nrc2", math.nan), (values, errors)
@@ -168,12 +183,10 @@ class Assembly:
         rank = len(self.head.row_space.basis)
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             is_asked_for = convention == self.convention
-            values, errors = (by_k, by_k_bounds) if is_asked_for else nrc1_by_k(None, self.statistics, convention)[:2]
+            values, errors = (by_k, by_k_bounds) if is_asked_for else nrc1_by_k(self.evidence, convention)[:2]
             found, found_bounds = {"nrc1": float(values[self.head.n - 1])}, {"nrc1": float(errors[self.head.n - 1])}
             if rank:
-                found["nrc2"], found_bounds["nrc2"] = subspace_value(
-                    None, self.statistics, convention, self.head.row_space
-                )
+                found["nrc2"], found_bounds["nrc2"] = subspace_value(self.evidence, convention, self.head.row_space)
             if is_asked_for:
                 nrc2_value = found.get("nrc2", math.nan)
                 self.bounds |= found_bounds
@@ -191,7 +204,7 @@ class Assembly:
             self.notes.append(
                 f"{self.convention.name} needs the mean before the rows: NaN for rows that are read once."
             )
-        elif self.convention.unit_rows and not self.statistics.unit_rows:
+        elif self.convention.unit_rows and not self._moments.unit_rows:
             self.notes.append(f"{self.convention.name} needs statistics with unit_rows=True: NaN without them.")
 
     def _note_affine_collapse(self, value: float) -> None:
@@ -199,7 +212,7 @@ class Assembly:
             return
         variance = self.alternatives["variance"]["nrc1"]
         raw = value if self.convention.name == "raw" else self.alternatives["raw"]["nrc1"]
-        energy = self.statistics.energy
+        energy = self._moments.energy
         # A plane through the origin would hold the energy of the rows as well as their variance.
         if raw > AFFINE_ENERGY * energy and variance < AFFINE_RATIO * raw / energy:
             self.notes.append(
@@ -211,8 +224,8 @@ class Assembly:
     # ---- the spectrum, NRC3, errors and what the targets predict ----
 
     def _spectrum_metrics(self) -> dict[str, Any]:
-        eigenvalues = clipped_spectrum(self.statistics.spectrum()[0])
-        error = self.statistics.covariance_error
+        eigenvalues = clipped_spectrum(self._moments.spectrum()[0])
+        error = self._moments.covariance_error
         shares = explained_variance_ratio(eigenvalues)
         effective, stable = effective_rank(eigenvalues), stable_rank(eigenvalues)
         self.bounds["explained_variance_ratio"] = share_bounds(eigenvalues, error)
@@ -221,13 +234,13 @@ class Assembly:
         return {"explained_variance_ratio": shares, "effective_rank": effective, "stable_rank": stable}
 
     def _target_metrics(self) -> dict[str, Any]:
-        statistics = self.statistics
-        if not statistics.n_targets:
+        moments = self._moments
+        if not moments.n_targets:
             return {}
-        sigma = statistics.target_covariance
-        cross = statistics.cross_covariance
+        sigma = moments.target_covariance
+        cross = moments.cross_covariance
         variance = float(np.trace(sigma))
-        values: dict[str, Any] = {"cka": linear_cka(statistics.covariance, sigma, cross)}
+        values: dict[str, Any] = {"cka": linear_cka(moments.covariance, sigma, cross)}
         self.bounds["cka"] = self._cka_bound(values["cka"], sigma, cross)
         values["linear_mse"] = self._readout_error(sigma, cross, variance)
         if self.head.weights is not None:
@@ -236,7 +249,7 @@ class Assembly:
             values["gamma"] = alignment.best_gamma()
             values["nrc3"] = alignment.nrc3(values["gamma"])
             self.bounds["gamma"], self.bounds["nrc3"] = shape_bounds(
-                values["nrc3"], values["gamma"], gram, sigma, statistics.target_error
+                values["nrc3"], values["gamma"], gram, sigma, moments.target_error
             )
         if self.head.bias is not None:
             values["mse"] = self._prediction_error()
@@ -247,49 +260,47 @@ class Assembly:
 
     def _cka_bound(self, value: float, sigma: FloatArray, cross: FloatArray) -> float:
         """Each norm is off by at most sqrt(rank) of the spectral norm of its error."""
-        statistics, root = self.statistics, self.statistics.n_targets**0.5
-        features, targets, both = (float(np.linalg.norm(moment)) for moment in (statistics.covariance, sigma, cross))
+        moments, root = self._moments, self._moments.n_targets**0.5
+        features, targets, both = (float(np.linalg.norm(moment)) for moment in (moments.covariance, sigma, cross))
         errors = (
-            statistics.d**0.5 * statistics.covariance_error,
-            root * statistics.target_error,
-            root * statistics.cross_error,
+            moments.d**0.5 * moments.covariance_error,
+            root * moments.target_error,
+            root * moments.cross_error,
         )
         return cka_bound(value, (features, targets, both), errors)
 
     def _readout_error(self, sigma: FloatArray, cross: FloatArray, variance: float) -> float:
-        statistics = self.statistics
-        eigenvalues, vectors = statistics.readable_spectrum()
+        moments = self._moments
+        eigenvalues, vectors = moments.readable_spectrum()
         value = linear_readout_error(eigenvalues, vectors, sigma, cross)
-        errors = statistics.covariance_error, statistics.cross_error
+        errors = moments.covariance_error, moments.cross_error
         loadings = np.linalg.norm(vectors.T @ cross, axis=1)
         self.bounds["linear_mse"] = readout_bound(value, eigenvalues, loadings, variance, errors)
         return value
 
     def _prediction_error(self) -> float:
-        weights, bias, statistics = self.head.weights, self.head.bias, self.statistics
+        weights, bias, moments = self.head.weights, self.head.bias, self._moments
         assert weights is not None
         assert bias is not None
         value = prediction_error_from_moments(
             weights,
             bias,
-            statistics.mean,
-            statistics.target_mean,
-            statistics.covariance,
-            statistics.target_covariance,
-            statistics.cross_covariance,
+            moments.mean,
+            moments.target_mean,
+            moments.covariance,
+            moments.target_covariance,
+            moments.cross_covariance,
         )
         norm, n = float(np.linalg.norm(weights)), len(weights)
-        size = norm**2 * statistics.energy + float(np.trace(statistics.target_covariance))
-        size += float(bias @ bias + statistics.target_mean @ statistics.target_mean)
-        offset = float(np.linalg.norm(weights @ statistics.mean + bias - statistics.target_mean))
-        bound = norm**2 * statistics.covariance_error + 2.0 * n**0.5 * norm * statistics.cross_error
-        bound += n * statistics.target_error + 8.0 * statistics.d**0.5 * EPSILON * size
-        bound += 2.0 * offset * (norm * statistics.mean_error + statistics.target_mean_error)
-        if self.reading is not None and bound > self.rtol * value:
-            explicit = float(prediction_errors(self.reading, weights, bias).sum()) / statistics.count
-            require_same_errors(explicit, value, 4.0 * bound, size)
-            value = explicit
-            rounding = statistics.d**0.5 * EPSILON * size**0.5
+        size = norm**2 * moments.energy + float(np.trace(moments.target_covariance))
+        size += float(bias @ bias + moments.target_mean @ moments.target_mean)
+        offset = float(np.linalg.norm(weights @ moments.mean + bias - moments.target_mean))
+        bound = norm**2 * moments.covariance_error + 2.0 * n**0.5 * norm * moments.cross_error
+        bound += n * moments.target_error + 8.0 * moments.d**0.5 * EPSILON * size
+        bound += 2.0 * offset * (norm * moments.mean_error + moments.target_mean_error)
+        if self.evidence.can_read_again and bound > self.rtol * value:
+            value = self.evidence.prediction_error(weights, bias, expected=value, tolerance=4.0 * bound, size=size)
+            rounding = moments.d**0.5 * EPSILON * size**0.5
             bound = 2.0 * rounding * value**0.5 + rounding**2
         self.bounds["mse"] = bound
         return value

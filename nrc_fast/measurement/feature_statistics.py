@@ -7,17 +7,19 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.npz import load_arrays
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.options import require_nonfinite, require_tolerance
 from nrc_fast.base.processes import Team
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.measurement.assembly import Assembly
+from nrc_fast.measurement.assembly import report_of
+from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.head import Head
+from nrc_fast.measurement.moments_view import MomentsView
 from nrc_fast.metrics.conventions import Convention, resolve_convention
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import add_finite
-from nrc_fast.passes.shifted_sums import FORMAT, ShiftedSums
+from nrc_fast.passes.stored_sums import load_sums, save_sums
 from nrc_fast.reports.features import Report
 from nrc_fast.sources import Chunk
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FeatureStatistics"]
 
 
-class FeatureStatistics(Moments):
+class FeatureStatistics(MomentsView):
     """Sufficient statistics of features and targets, added up batch by batch.
 
     Counts, shifted sums, Gram, unit-row Gram, cross moments and target moments: what NRC1 for every k, NRC2, NRC3,
@@ -99,15 +101,23 @@ class FeatureStatistics(Moments):
         self.nonfinite = nonfinite
         self._is_total = False
         self._lock = Lock()
-        super().__init__(d, n_targets=n_targets, unit_rows=unit_rows, precision=precision)
-        self.skips_on_device = nonfinite == "skip"
+        moments = Moments(
+            d,
+            n_targets=n_targets,
+            unit_rows=unit_rows,
+            precision=precision,
+            skips_on_device=nonfinite == "skip",
+        )
+        super().__init__(moments)
 
     def __repr__(self) -> str:
         # What lies on a device is not waited for.
         rows = f"rows on {', '.join(self.devices)}" if self.devices else f"{self.count:,} rows"
         return f"<FeatureStatistics d = {self.d}, n_targets = {self.n_targets}: {rows}>"
 
-    def update(self, H: Any, Y: Any = None) -> FeatureStatistics:
+    # ---- adding rows ----
+
+    def update(self, H: Array | Rows, Y: Array | Rows | None = None) -> FeatureStatistics:
         """Add a batch; when it raises, nothing was added.
 
         On a CUDA device values are not looked at before the next `report`, `count` or other look at the sums: a batch
@@ -138,30 +148,20 @@ class FeatureStatistics(Moments):
             msg = f"H has {features.count} rows and Y has {targets.count}; one per sample is expected in both"
             raise ValueError(msg)
         chunk = Chunk(features, targets)
-        skips = self.nonfinite == "skip"
+        skips, moments = self.nonfinite == "skip", self._moments
         with self._lock:  # batches may come from several threads
             if not features.backend.is_host:
-                self.add_chunk(chunk)  # and nothing waits
+                moments.add_chunk(chunk)  # and nothing waits
                 return self
-            self.check()  # what a device has refused is told before anything is added
-            if skips and not self.has_shift:
+            moments.check()  # what a device has refused is told before anything is added
+            if skips and not moments.has_shift:
                 chunk = chunk.finite()  # the shift comes from rows that are kept
-            add_finite(self, chunk, skips=skips)
+            add_finite(moments, chunk, skips=skips)
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("d", "n_targets", "unit_rows", "precision", "products", "nonfinite", "skips_on_device", "_is_total")
-        return {name: getattr(self, name) for name in names} | {"arrays": self.arrays()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = state.pop("arrays")
-        self.__dict__.update(state)
-        self._lock = Lock()
-        self._replace(arrays)
 
     def reset(self) -> FeatureStatistics:
         """Forget all rows; returns itself."""
-        self.clear()
+        self._moments.clear()
         self._is_total = False
         return self
 
@@ -172,7 +172,7 @@ class FeatureStatistics(Moments):
         self.merge(other)
         return self
 
-    def merge(self, other: ShiftedSums) -> FeatureStatistics:  # type: ignore[override]
+    def merge(self, other: object) -> FeatureStatistics:
         """Add the rows of another part, whatever its shift; returns itself.
 
         Raises
@@ -184,7 +184,7 @@ class FeatureStatistics(Moments):
             msg = f"a {type(other).__name__} cannot be merged into statistics"
             raise TypeError(msg)
         with self._lock:
-            super().merge(other)
+            self._moments.merge(other._moments)
         return self
 
     def all_reduce(self, group: Any = None) -> FeatureStatistics:
@@ -211,7 +211,7 @@ class FeatureStatistics(Moments):
             listed = ", ".join(f"process {rank}: {d:.0f}, {n:.0f}, {bool(u)}" for rank, (d, n, u) in enumerate(sizes))
             msg = f"the processes have statistics of different d, n_targets and unit_rows ({listed})"
             raise ValueError(msg)
-        self.reduce(team)
+        self._moments.reduce(team)
         self._is_total = True
         return self
 
@@ -246,14 +246,22 @@ class FeatureStatistics(Moments):
         if self.count == 0:
             msg = "no rows were added; there is nothing to report"
             raise ValueError(msg)
-        self.require_scale()
+        self._moments.require_scale()
         head = Head(W, b, n, self.d, self.n_targets)
-        return Assembly(self, head, resolve_convention(convention), rtol=rtol, penalties=penalties).report()
+        evidence = Evidence(self._moments)
+        return report_of(evidence, head, resolve_convention(convention), rtol=rtol, penalties=penalties)
 
-    # ---- files ----
+    # ---- files and copies ----
 
-    def _options(self) -> dict[str, Any]:
-        return {"nonfinite": self.nonfinite, "is_total": self._is_total}
+    def save(self, path: str | Path) -> None:
+        """Write the statistics to a .npz file, all or nothing; `load` reads it.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        save_sums(Path(path), self._moments, options={"nonfinite": self.nonfinite, "is_total": self._is_total})
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureStatistics:
@@ -266,7 +274,7 @@ class FeatureStatistics(Moments):
         ValueError
             It holds something else, or was written by a newer version.
         """
-        header, arrays = load_arrays(Path(path), "statistics", FORMAT)
+        header, arrays = load_sums(Path(path))
         try:
             return cls._from_file(header, arrays)
         except (KeyError, TypeError, AttributeError) as error:
@@ -283,5 +291,30 @@ class FeatureStatistics(Moments):
             nonfinite=header["options"].get("nonfinite", "raise"),
         )
         statistics._is_total = header["options"].get("is_total", False)
-        statistics.restore(arrays)
-        return statistics
+        return statistics.restore(arrays)
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """Everything that adds up, and the shifts, as float64 arrays by name; not copies."""
+        return self._moments.arrays()
+
+    def restore(self, arrays: dict[str, FloatArray]) -> FeatureStatistics:
+        """Take over what `arrays` gave, in place of all rows; returns itself.
+
+        Raises
+        ------
+        ValueError
+            Something is missing, has another shape or is not finite.
+        """
+        self._moments.restore(arrays)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What lies on a device is brought to the host.
+        names = ("d", "n_targets", "unit_rows", "precision", "nonfinite")
+        return {name: getattr(self, name) for name in names} | {"is_total": self._is_total, "arrays": self.arrays()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays, is_total = state.pop("arrays"), state.pop("is_total")
+        FeatureStatistics.__init__(self, state.pop("d"), **state)
+        self._is_total = is_total
+        self.restore(arrays)

@@ -10,6 +10,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics import residuals
 from nrc_fast.metrics.spectra import explained_variance_ratio, stable_rank, stable_rank_bound, tail_bound
 from nrc_fast.metrics.targets import cka_bound, linear_cka, linear_readout_error, readout_bound
@@ -20,7 +21,7 @@ __all__ = ["layer_collapse"]
 
 
 def layer_collapse(
-    statistics: Moments, weights: Any = None, *, rank: int | None = None, name: str = ""
+    statistics: FeatureStatistics, weights: Any = None, *, rank: int | None = None, name: str = ""
 ) -> LayerCollapse:
     r"""The conditions of Deep NRC from statistics of features and targets.
 
@@ -63,21 +64,21 @@ def layer_collapse(
     if statistics.count == 0 or statistics.n_targets == 0:
         msg = f"the statistics have {statistics.count} rows and {statistics.n_targets} targets; both are needed"
         raise ValueError(msg)
-    d = statistics.d
+    moments, d = statistics.moments, statistics.d
     signal = min(statistics.n_targets, d) if rank is None else rank
     if not 1 <= signal <= d:
         msg = f"rank is {rank}; a number of components between 1 and d = {d} is expected"
         raise ValueError(msg)
-    sigma, cross = statistics.target_covariance, statistics.cross_covariance
-    readable, vectors = statistics.readable_spectrum()
-    eigenvalues = clipped_spectrum(statistics.spectrum()[0])
+    sigma, cross = moments.target_covariance, moments.cross_covariance
+    readable, vectors = moments.readable_spectrum()
+    eigenvalues = clipped_spectrum(moments.spectrum()[0])
     leading = vectors[:, :signal]
-    error = statistics.covariance_error
+    error = moments.covariance_error
     turned = residuals.angle_bound(eigenvalues, signal, error)
     # A sum of what lies outside, not 1 minus what lies inside: it keeps its digits near collapse.
     shares = explained_variance_ratio(eigenvalues)
     values = {
-        "noise_fraction": float(np.sum(shares[signal:])) if shares[0] == shares[0] else math.nan,
+        "noise_fraction": float(np.sum(shares[signal:])) if not math.isnan(shares[0]) else math.nan,
         "signal_alignment": linear_cka(np.diag(eigenvalues[:signal]), sigma, leading.T @ cross),
         "linear_mse": linear_readout_error(readable, vectors, sigma, cross),
         "feature_stable_rank": stable_rank(eigenvalues),
@@ -85,27 +86,25 @@ def layer_collapse(
     loadings, variance = np.linalg.norm(vectors.T @ cross, axis=1), float(np.trace(sigma))
     found = {
         "noise_fraction": tail_bound(eigenvalues, signal, error),
-        "signal_alignment": _signal_bound(values["signal_alignment"], statistics, signal, turned),
-        "linear_mse": readout_bound(
-            values["linear_mse"], readable, loadings, variance, (error, statistics.cross_error)
-        ),
+        "signal_alignment": _signal_bound(values["signal_alignment"], moments, signal, turned),
+        "linear_mse": readout_bound(values["linear_mse"], readable, loadings, variance, (error, moments.cross_error)),
         "feature_stable_rank": stable_rank_bound(values["feature_stable_rank"], eigenvalues, error),
     }
     of_weights, bounds_of_weights = _weight_conditions(weights, leading, turned)
     return LayerCollapse(name=name, d=d, rank=signal, **values, **of_weights, bounds=found | bounds_of_weights)
 
 
-def _signal_bound(value: float, statistics: Moments, signal: int, turned: float) -> float:
+def _signal_bound(value: float, moments: Moments, signal: int, turned: float) -> float:
     """Turned components change what the projected features share with the targets."""
-    sigma, cross = statistics.target_covariance, statistics.cross_covariance
-    eigenvalues, vectors = statistics.spectrum()
+    sigma, cross = moments.target_covariance, moments.cross_covariance
+    eigenvalues, vectors = moments.spectrum()
     own, targets, both = eigenvalues[:signal], sigma, vectors[:, :signal].T @ cross
     norms = tuple(float(np.linalg.norm(part)) for part in (own, targets, both))
-    root = statistics.n_targets**0.5
+    root = moments.n_targets**0.5
     errors = (
-        signal**0.5 * statistics.covariance_error,
-        root * statistics.target_error,
-        turned * float(np.linalg.norm(cross)) + root * statistics.cross_error,
+        signal**0.5 * moments.covariance_error,
+        root * moments.target_error,
+        turned * float(np.linalg.norm(cross)) + root * moments.cross_error,
     )
     return cka_bound(value, norms, errors)  # type: ignore[arg-type]
 

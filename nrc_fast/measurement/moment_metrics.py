@@ -9,31 +9,28 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, RowSpace
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.components import principal_basis, relative_mean_error, spectrum_of
+from nrc_fast.measurement.evidence import Evidence, gathered
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows
 from nrc_fast.metrics.residuals import angle_bound, leading_values, resolved_rank, trace_bound
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
-from nrc_fast.passes.rereading import require_same_rows
-from nrc_fast.passes.runs import centered_unit_gram, gather, residual_pass
 
 __all__ = ["careful_nrc1_by_k", "nrc1_by_k", "subspace_value"]
 
 
-def nrc1_by_k(
-    reading: Reading | None, statistics: Moments, convention: Convention
-) -> tuple[FloatArray, FloatArray, float]:
+def nrc1_by_k(evidence: Evidence, convention: Convention) -> tuple[FloatArray, FloatArray, float]:
     """NRC1 for k = 1..d from one eigendecomposition, its bounds, and the mean energy of the rows.
 
     The residual with k components is the sum over j > k of ``v_j^T S v_j``, S the second moment of the rows that
     are projected: positive terms, so that nothing cancels, but each with an absolute floor. NaN where the rows
     would have to be read again for S and cannot be.
     """
-    d = statistics.d
-    rows = _second_moment_of_rows(reading, statistics, convention)
+    moments = evidence.moments
+    d = moments.d
+    rows = evidence.second_moment_of_rows(convention)
     if rows is None:
         return np.full(d, np.nan), np.full(d, np.nan), math.nan
-    eigenvalues, vectors, matrix_error = spectrum_of(reading, statistics, centered=convention.centered_basis)
+    eigenvalues, vectors, matrix_error = evidence.spectrum(centered=convention.centered_basis)
     parts = np.maximum(np.einsum("ij,ij->j", vectors, rows @ vectors), 0.0)
     energy = float(parts.sum())
     if not energy > 0.0:
@@ -45,9 +42,9 @@ def nrc1_by_k(
     rank = resolved_rank(eigenvalues)
     values[rank:-1] = remaining[rank] if rank < d else 0.0
     angles = [angle_bound(eigenvalues, k, matrix_error) for k in range(1, d + 1)]
-    floor = _floor(statistics, convention, energy)
+    floor = _floor(moments, convention, energy)
     if convention.centered_rows and convention.unit_rows:
-        turned = relative_mean_error(statistics, statistics.variance)
+        turned = evidence.relative_mean_error
         angles = [angle + turned for angle in angles]
     bounds = np.array([trace_bound(v, energy, a, floor) for v, a in zip(values, angles, strict=True)])
     # More components only take away: beyond the rank the truth lies between 0 and what is left at the rank.
@@ -59,69 +56,53 @@ def nrc1_by_k(
 def careful_nrc1_by_k(
     reading: Reading, convention: Convention, *, precision: str, rtol: float
 ) -> tuple[FloatArray, FloatArray]:
-    """The same, read again where the bounds are too wide: first the moments in float64, then explicitly."""
-    unit_rows = needs_unit_rows(convention)
-    statistics = gather(reading, unit_rows=unit_rows, precision=precision)
-    values, bounds, energy = nrc1_by_k(reading, statistics, convention)
-    if not reading.can_read_again:
+    """NRC1 for k = 1..d and its bounds; where these are too wide, moments are read again in float64, then the rows."""
+    evidence = gathered(reading, unit_rows=needs_unit_rows(convention), precision=precision)
+    values, bounds, energy = nrc1_by_k(evidence, convention)
+    if not evidence.can_read_again:
         return values, bounds
-    if (bounds > rtol * values).any() and not statistics.is_double:
-        statistics = gather(reading, unit_rows=unit_rows, precision="highest")
-        values, bounds, energy = nrc1_by_k(reading, statistics, convention)
-    near = _floor(statistics, convention, energy) > rtol * values
+    if (bounds > rtol * values).any() and not evidence.moments.is_double:
+        evidence.require_double()
+        values, bounds, energy = nrc1_by_k(evidence, convention)
+    near = _floor(evidence.moments, convention, energy) > rtol * values
     near[-1] = False  # 0 by definition
     if not near.any():
         return values, bounds
     k = int(np.flatnonzero(near)[-1]) + 1
-    basis = principal_basis(reading, statistics, k, centered=convention.centered_basis)
+    basis = evidence.components(k, centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
-    explicit = residual_pass(reading, [Basis(basis.vectors, shift)], double_precision=True)
-    require_same_rows(statistics, explicit)
+    explicit = evidence.residuals([Basis(basis.vectors, shift)], collapsed=True)
     values[:k], bounds[:k] = leading_values(convention, basis, explicit.sums[0], explicit.count, double_precision=True)
     return values, bounds
 
 
-def subspace_value(
-    reading: Reading | None, statistics: Moments, convention: Convention, space: RowSpace
-) -> tuple[float, float]:
+def subspace_value(evidence: Evidence, convention: Convention, space: RowSpace) -> tuple[float, float]:
     """NRC2 and its bound from the second moment S of the rows that are projected.
 
     ``tr(P S)`` with ``P = I - Q^T Q``, Q the orthonormal rows of the row space; the floor is that of S.
     """
-    rows = _second_moment_of_rows(reading, statistics, convention)
+    rows = evidence.second_moment_of_rows(convention)
     if rows is None:
         return math.nan, math.nan
     energy = float(np.trace(rows))
     if not energy > 0.0:
         return math.nan, math.nan
-    basis = space.basis
+    basis, moments = space.basis, evidence.moments
     rest = rows - basis.T @ (basis @ rows)
     rest -= (rest @ basis.T) @ basis
-    value = max(float(np.trace(rest)), 0.0) if len(basis) < statistics.d else 0.0
+    value = max(float(np.trace(rest)), 0.0) if len(basis) < moments.d else 0.0
     if convention.relative:
         value, energy = value / energy, 1.0
-    return value, trace_bound(
-        value, energy, EPSILON * statistics.d + space.error, _floor(statistics, convention, energy)
-    )
+    angle = EPSILON * moments.d + space.error
+    return value, trace_bound(value, energy, angle, _floor(moments, convention, energy))
 
 
-def _floor(statistics: Moments, convention: Convention, energy: float) -> float:
+def _floor(moments: Moments, convention: Convention, energy: float) -> float:
     """Error of the second moment of the rows that a convention projects, in units where their energy is `energy`."""
     if convention.unit_rows:
-        return 3.0 * statistics.relative_error * energy
-    error, total = statistics.covariance_error, statistics.variance
+        return 3.0 * moments.relative_error * energy
+    error, total = moments.covariance_error, moments.variance
     if not convention.centered_rows:
-        offset = float(statistics.mean @ statistics.mean)
-        error, total = error + 2.0 * statistics.d**0.5 * EPSILON * offset, total + offset
+        offset = float(moments.mean @ moments.mean)
+        error, total = error + 2.0 * moments.d**0.5 * EPSILON * offset, total + offset
     return error / total * energy if convention.relative and total > 0.0 else error
-
-
-def _second_moment_of_rows(reading: Reading | None, statistics: Moments, convention: Convention) -> FloatArray | None:
-    if not convention.unit_rows:
-        return statistics.covariance if convention.centered_rows else statistics.second_moment
-    if not convention.centered_rows:
-        return statistics.unit_second_moment if statistics.unit_rows else None
-    if reading is None or not reading.can_read_again:
-        return None
-    precision = "highest" if statistics.is_double else statistics.precision
-    return centered_unit_gram(reading, statistics, precision) / statistics.count

@@ -13,7 +13,7 @@ from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.base.options import require_tolerance
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.components import principal_basis
+from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.head import component_numbers, weights_and_row_space
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k, subspace_value
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
@@ -21,8 +21,8 @@ from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_co
 from nrc_fast.metrics.residuals import residual_value
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.reading import Reading
-from nrc_fast.passes.rereading import require_same_mean, require_same_rows
-from nrc_fast.passes.runs import careful_residuals, gather, mean_of
+from nrc_fast.passes.rereading import require_same_mean
+from nrc_fast.passes.runs import careful_residuals, mean_of
 from nrc_fast.sources import TableSource, as_table
 
 __all__ = ["nrc1", "nrc2", "nrc3", "nrc3_curve", "nrc3_gamma"]
@@ -143,13 +143,12 @@ def nrc1(
 
 
 def _explicit_nrc1(reading: Reading, numbers: Sequence[int], convention: Convention, precision: str) -> FloatArray:
-    statistics = gather(reading, precision=precision)
-    basis = principal_basis(reading, statistics, max(numbers), centered=convention.centered_basis)
+    evidence = gathered(reading, precision=precision)
+    basis = evidence.components(max(numbers), centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
-    residuals = careful_residuals(reading, [Basis(basis.vectors, shift)], collapsed=basis.collapsed)
-    require_same_rows(statistics, residuals)
-    (sums,), count = residuals.sums, residuals.count
-    return np.array([residual_value(convention, sums, k, count, statistics.d)[0] for k in numbers])
+    residuals = evidence.residuals([Basis(basis.vectors, shift)], collapsed=basis.collapsed)
+    (sums,), count, d = residuals.sums, residuals.count, reading.source.d
+    return np.array([residual_value(convention, sums, k, count, d)[0] for k in numbers])
 
 
 # ---- NRC2 ----
@@ -207,8 +206,7 @@ def nrc2(
     if len(basis) == 0:
         return math.nan
     if not reading.rereadable:
-        statistics = gather(reading, unit_rows=needs_unit_rows(chosen))
-        return subspace_value(reading, statistics, chosen, space)[0]
+        return subspace_value(gathered(reading, unit_rows=needs_unit_rows(chosen)), chosen, space)[0]
     bases = [Basis(basis)]
     if chosen.centered_rows:
         mean = mean_of(reading).mean
@@ -346,7 +344,7 @@ def _alignment(W: Any, Y: Any, covariance: Any) -> HeadAlignment:
     if targets.source.d != n:
         msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
         raise ValueError(msg)
-    return HeadAlignment(head, gather(targets, precision="highest").covariance)
+    return HeadAlignment(head, gathered(targets, precision="highest").moments.covariance)
 
 
 def _aligned_with(covariance: Any, head: FloatArray) -> HeadAlignment:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.npz import save_arrays
 from nrc_fast.base.options import require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.arrays import DTYPES
@@ -21,10 +18,7 @@ from nrc_fast.kernels.interface import Backend, Rows, RunningSums, Shifts
 from nrc_fast.passes.sums import Sums
 from nrc_fast.sources import Chunk
 
-__all__ = ["FORMAT", "ShiftedSums"]
-
-# Of the files that hold statistics; in those of 1 counts and magnitudes were shorter.
-FORMAT = 2
+__all__ = ["ShiftedSums"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,8 @@ class ShiftedSums(Sums):
     precision : {"high", "highest", "fast"}
     products : bool
         Without them only counts and sums are added, which is all that means need.
+    skips_on_device : bool
+        Whether rows on a device that are not finite are left out there, where nothing waits for an error.
     """
 
     sees_targets = True
@@ -66,6 +62,7 @@ class ShiftedSums(Sums):
         unit_rows: bool = False,
         precision: str = "high",
         products: bool = True,
+        skips_on_device: bool = False,
     ) -> None:
         require_precision(precision)
         self.d = d
@@ -73,7 +70,7 @@ class ShiftedSums(Sums):
         self.unit_rows = unit_rows
         self.precision = precision
         self.products = products
-        self.skips_on_device = False  # whether rows there that are not finite are left out, and no error
+        self.skips_on_device = skips_on_device
         self.clear()
 
     @property
@@ -263,23 +260,6 @@ class ShiftedSums(Sums):
             msg = "the saved shift is nothing; finite values are expected where there are rows"
             raise ValueError(msg)
         self._replace({name: np.array(arrays[name], dtype=np.float64, order="C") for name in shapes})
-
-    def save(self, path: str | Path) -> None:
-        """Write the statistics to a .npz file, all or nothing; `FeatureStatistics.load` reads it.
-
-        Raises
-        ------
-        OSError
-            The file cannot be written.
-        """
-        names = ("d", "n_targets", "unit_rows", "precision")
-        header = {"kind": "statistics", "format": FORMAT} | {name: getattr(self, name) for name in names}
-        header["options"] = self._options()
-        save_arrays(Path(path), header, self.arrays())
-
-    def _options(self) -> dict[str, Any]:
-        """What a subclass saves besides."""
-        return {}
 
     def reduce(self, team: Team) -> None:
         """Add up the parts of all processes; parts with other shifts are brought to that of the first."""

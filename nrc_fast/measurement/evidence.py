@@ -1,0 +1,188 @@
+"""What a reading tells of features: their moments, components and residuals, read again where that is needed.
+
+Features that can be read again are read twice, and three times when they are collapsed: then a basis from a Gram with
+float32 blocks is first refined by one step of subspace iteration in float64, and the residual is float64 too. Where
+float32 blocks leave too little, the moments are read once more in float64, and serve everything that comes after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, orthonormalize
+from nrc_fast.kernels.results import Basis
+from nrc_fast.metrics.conventions import Convention
+from nrc_fast.metrics.residuals import PrincipalBasis, angle_bound, refined_angle_bound, resolved_rank
+from nrc_fast.passes.explicit_sums import Residuals
+from nrc_fast.passes.moments import Moments
+from nrc_fast.passes.reading import Reading
+from nrc_fast.passes.rereading import require_same_errors, require_same_rows
+from nrc_fast.passes.runs import careful_residuals, centered_unit_gram, gather, gram_product, prediction_errors
+
+__all__ = ["Evidence", "gathered"]
+
+# Below this share of the variance outside the basis, features count as collapsed and float32 does not suffice.
+COLLAPSED = 1e-4
+# Eigenvalues up to this multiple of the error of their matrix cannot be told from it.
+UNRESOLVED = 4.0
+
+
+class Evidence:
+    """Moments of features and, where their rows can be read again, components and residuals.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of all rows, at least one.
+    reading : Reading, optional
+        Of these rows. One that cannot read them again is not asked.
+
+    Attributes
+    ----------
+    moments : Moments
+        In float64 from the first time on that float32 blocks did not suffice.
+    """
+
+    def __init__(self, moments: Moments, reading: Reading | None = None) -> None:
+        self.moments = moments
+        self._reading = reading if reading is not None and reading.can_read_again else None
+
+    @property
+    def can_read_again(self) -> bool:
+        """Whether there are rows to read again; `components` and `residuals` need them."""
+        return self._reading is not None
+
+    @property
+    def _rows(self) -> Reading:
+        assert self._reading is not None
+        return self._reading
+
+    # ---- moments ----
+
+    def require_double(self) -> None:
+        """Read the moments again in float64, unless they are."""
+        if not self.moments.is_double:
+            self.moments = gather(self._rows, unit_rows=self.moments.unit_rows, precision="highest")
+
+    def resolve(self, k: int, *, centered: bool) -> None:
+        """Read the moments again in float64 if the k-th component cannot be told from rounding."""
+        eigenvalues, _, error = self.spectrum(centered=centered)
+        if eigenvalues[0] > 0.0 and eigenvalues[k - 1] <= UNRESOLVED * error:
+            self.require_double()
+
+    def spectrum(self, *, centered: bool) -> tuple[FloatArray, FloatArray, float]:
+        """Eigenvalues and vectors of the covariance, or of the second moment, and the bound of that matrix's error."""
+        values, vectors = self.moments.spectrum(centered=centered)
+        if self._reading is not None:
+            self._reading.same(values, vectors)
+        return values, vectors, self.moments.covariance_error + EPSILON * float(values.sum())
+
+    def second_moment_of_rows(self, convention: Convention) -> FloatArray | None:
+        """Second moment of the rows that a convention projects; None where they would have to be read again for it."""
+        moments = self.moments
+        if not convention.unit_rows:
+            return moments.covariance if convention.centered_rows else moments.second_moment
+        if not convention.centered_rows:
+            return moments.unit_second_moment if moments.unit_rows else None
+        if self._reading is None:
+            return None
+        precision = "highest" if moments.is_double else moments.precision
+        return centered_unit_gram(self._reading, moments, precision) / moments.count
+
+    @property
+    def relative_mean_error(self) -> float:
+        """Bound of the error of the mean, relative to the spread of the features."""
+        variance = self.moments.variance
+        return self.moments.mean_error / variance**0.5 if variance > 0.0 else 0.0
+
+    # ---- what is read again ----
+
+    def components(self, k: int, *, centered: bool) -> PrincipalBasis:
+        """The leading k components.
+
+        The moments are read again in float64 if the last component cannot be told from rounding; and the rows once,
+        for a step of subspace iteration, if the features are collapsed.
+        """
+        self.resolve(k, centered=centered)
+        moments = self.moments
+        eigenvalues, eigenvectors, error = self.spectrum(centered=centered)
+        total = max(float(eigenvalues.sum()), 0.0)
+        outside = float(np.maximum(eigenvalues[k:], 0.0).sum())
+        collapsed = k < moments.d and outside <= COLLAPSED * total
+        rank = min(k, resolved_rank(eigenvalues))
+        vectors = np.ascontiguousarray(eigenvectors[:, :rank].T)
+        if not collapsed or moments.is_double or rank == 0:
+            angles = np.array([angle_bound(eigenvalues, j, error) for j in range(1, k + 1)])
+            mean, mean_error = moments.mean, moments.mean_error / total**0.5 if total > 0.0 else 0.0
+        else:
+            vectors, mean = self._refined(vectors, centered=centered)
+            exact = 2.0 * EPSILON * moments.d**0.5 * total
+            angles = np.array([refined_angle_bound(eigenvalues, j, error, exact) for j in range(1, k + 1)])
+            mean_error = EPSILON + _rounding_of_mean(mean, total)
+        return PrincipalBasis(
+            vectors=vectors,
+            eigenvalues=eigenvalues,
+            mean=mean,
+            mean_error=mean_error,
+            angles=angles,
+            collapsed=collapsed,
+        )
+
+    def _refined(self, vectors: FloatArray, *, centered: bool) -> tuple[FloatArray, FloatArray]:
+        """V <- qr(X^T (X V)) in float64, and the mean in float64: one read."""
+        moments = self.moments
+        shift = moments.mean if centered else np.zeros(moments.d)
+        image, column_sums = gram_product(self._rows, vectors, shift)
+        offset = column_sums / moments.count
+        if centered:
+            # The rows were shifted by a mean that float32 blocks had left a little off.
+            image = image - moments.count * np.outer(vectors @ offset, offset)
+        refined = np.ascontiguousarray(orthonormalize(image.T).T)
+        self._rows.same(refined)
+        return refined, shift + offset
+
+    def residuals(self, bases: Sequence[Basis], *, collapsed: bool) -> Residuals:
+        """Explicit residuals on several bases: in float32 where that is faster and suffices, else in float64.
+
+        Raises
+        ------
+        RuntimeError
+            The rows are no longer those of the moments.
+        """
+        residuals = careful_residuals(self._rows, bases, collapsed=collapsed)
+        require_same_rows(self.moments, residuals)
+        return residuals
+
+    def prediction_error(
+        self, weights: FloatArray, bias: FloatArray, *, expected: float, tolerance: float, size: float
+    ) -> float:
+        """Mean of ``|W h + b - y|^2``, explicitly: one read.
+
+        Raises
+        ------
+        RuntimeError
+            It is not the one that the moments give, up to the tolerance and the rounding of what cancels (`size`): the
+            rows have changed.
+        """
+        explicit = float(prediction_errors(self._rows, weights, bias).sum()) / self.moments.count
+        require_same_errors(explicit, expected, tolerance, size)
+        return explicit
+
+
+def gathered(reading: Reading, *, unit_rows: bool = False, precision: str = "high") -> Evidence:
+    """Evidence from a first read of the rows.
+
+    Raises
+    ------
+    ValueError, OSError, RuntimeError
+        Rows are not finite, cannot be read, or there are none.
+    """
+    return Evidence(gather(reading, unit_rows=unit_rows, precision=precision), reading)
+
+
+def _rounding_of_mean(mean: FloatArray, variance: float) -> float:
+    """Rounding of the mean to a float64 number, relative to the spread of the features."""
+    return EPSILON * float(np.linalg.norm(mean)) / variance**0.5 if variance > 0.0 else 0.0
