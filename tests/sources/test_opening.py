@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from support.formats import write
+from support.streams import draw
 from support.tables import COLUMNS, any_bits, assert_table, normal
 
+import nrc_fast as nrc
 from nrc_fast.sources.opening import READERS, open_pair, open_table
 
 
@@ -82,3 +84,19 @@ def test_readers_import_nothing_before_use(run_alone: Callable[..., Any]) -> Non
     )
     result = run_alone(code)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_files_that_are_listed_twice_or_are_no_files_are_refused(tmp_path: Path) -> None:
+    import os
+
+    H, _, _ = draw(22, 30, 4, 2)
+    np.save(tmp_path / "H.npy", H)
+    with pytest.raises(ValueError, match=r"H\.npy is listed more than once"):
+        nrc.open([tmp_path / "H.npy", str(tmp_path / "*.npy")])
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(ValueError, match=r"pipe\.npy is no regular file"):
+        nrc.open(tmp_path / "pipe.npy")
+    with pytest.raises(TypeError, match="in which nothing has a name"):
+        nrc.open([H[:10], H[10:]], key="h")
+    np.save(tmp_path / "I.npy", np.zeros((0, 4), np.float32))  # an empty shard has no say in the dtype
+    assert nrc.measure([tmp_path / "I.npy", tmp_path / "H.npy"], n=1).dtype == "float64"

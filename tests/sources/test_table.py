@@ -1,4 +1,4 @@
-"""Tables of shards, and of files that change or end too soon."""
+"""Tables of files, maps and shards: the bits of the array, and errors where files change or end too soon."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 from support.formats import KINDS, WAYS, files_of, truncate, write
+from support.streams import draw, shards
 from support.tables import COLUMNS, SIZES, any_bits, assert_table, normal
 
-from nrc_fast.kernels import calls as kernels_calls
+import nrc_fast as nrc
+from nrc_fast import kernels
+from nrc_fast.kernels import calls
+from nrc_fast.kernels.cpu import machine
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import Basis
 from nrc_fast.sources.opening import open_table
 from nrc_fast.sources.table import RawTable, ShardedTable
+
+DTYPES = ["float64", "float32", "float16", "torch.bfloat16"]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -74,11 +81,102 @@ def test_kernels_name_the_row_where_the_file_ends(name: str, tmp_path: Path) -> 
     assert isinstance(table, RawTable)
     rows = table.read(10, 97)
     truncate(path, table.offset + 40 * table.row_bytes + 3)
-    calls: list[Callable[[], Any]] = [
-        lambda: kernels_calls.gram(rows),
-        lambda: kernels_calls.residual(rows, [Basis(np.eye(2, COLUMNS))], double_precision=True),
+    runs: list[Callable[[], Any]] = [
+        lambda: calls.gram(rows),
+        lambda: calls.residual(rows, [Basis(np.eye(2, COLUMNS))], double_precision=True),
         rows.loaded,
     ]
-    for call in calls:
+    for call in runs:
         with pytest.raises(OSError, match=r"row 30 of .*features"):
             call()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [1, 7, 97, 300])
+def test_kernels_read_files_to_the_same_bits(arrays: Any, isa: str, tmp_path: Path, dtype: str, d: int) -> None:
+    """Rows in a file and the same rows in memory: every kernel, from any offset."""
+    del isa
+    features = as_rows(arrays.normal((1001, d), dtype, seed=3), "H")
+    path = tmp_path / "rows.bin"
+    path.write_bytes(b"x" * 13 + features.array.tobytes())
+    stored = nrc.sources.table.RawTable(path, "rows.bin", 13, 1001, d, features.dtype)
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((d, min(d, 5))))[0].T
+    shift = np.full(d, 0.25)
+    for first, last in ((0, 1001), (1, 1001), (255, 700), (1000, 1001), (17, 17)):
+        memory, file = features.part(first, last), stored.read(first, last)
+        assert file.loaded().array.tobytes() == memory.array.tobytes()
+        results = []
+        for rows in (memory, file):
+            sums = calls.gram(rows, shift=shift, unit="raw")
+            (rest,) = calls.residual(rows, [Basis(basis, shift)], double_precision=True)
+            image, column_sums = calls.gram_product(rows, basis, shift)
+            results.append([sums.gram, sums.unit_gram, sums.column_sums, rest.raw, rest.unit, image, column_sums])
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(*results, strict=True))
+
+
+def test_wide_rows_share_their_tiles_in_files_too(arrays: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond 64 MiB of tiles all threads work on one block: another way to read it."""
+    monkeypatch.setattr(machine, "MOST_THREADS", 8)
+    before = kernels.thread_count()
+    kernels.set_thread_count(8)
+    try:
+        features = as_rows(arrays.normal((600, 1500), "float32", seed=0), "H")
+        (tmp_path / "wide.bin").write_bytes(features.array.tobytes())
+        stored = nrc.sources.table.RawTable(tmp_path / "wide.bin", "wide", 0, 600, 1500, "float32").read(0, 600)
+        assert calls.gram(stored).gram.tobytes() == calls.gram(features).gram.tobytes()
+    finally:
+        kernels.set_thread_count(before)
+
+
+def test_a_file_that_ends_early_is_an_error_that_names_the_row(tmp_path: Path) -> None:
+    H, _, _ = draw(0, 5000, 16, 2)
+    path = tmp_path / "H.npy"
+    np.save(path, H)
+    table = nrc.sources.opening.open_table(path)
+    rows = table.read(0, 5000)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 16 * 8 * 700 - 3)
+    for run in (
+        lambda: calls.gram(rows),
+        lambda: calls.residual(rows, [Basis(np.eye(2, 16))], double_precision=True),
+        lambda: calls.gram_product(rows, np.eye(2, 16), np.zeros(16)),
+        rows.loaded,
+    ):
+        with pytest.raises(OSError, match=r"row 4299 of .*H\.npy cannot be read: the file ends before it"):
+            run()
+    with pytest.raises(OSError, match="has changed since it was opened"):
+        table.read(0, 10)
+
+
+def test_shards_of_other_widths_or_dtypes_are_named(tmp_path: Path) -> None:
+    H, _, _ = draw(10, 60, 6, 2)
+    pattern = shards(tmp_path, "H", H, [20, 40])
+    np.save(tmp_path / "H_1.npy", H[20:40, :5])
+    with pytest.raises(ValueError, match=r"H_1\.npy has 5 columns of float64; .*H_0\.npy and all before it have 6"):
+        nrc.measure(pattern, n=2)
+    np.save(tmp_path / "H_1.npy", H[20:40].astype(np.float32))
+    with pytest.raises(ValueError, match=r"H_1\.npy has 6 columns of float32"):
+        nrc.measure(pattern, n=2)
+
+
+def test_a_shard_that_changes_between_two_passes_is_named(tmp_path: Path) -> None:
+    H, _, _ = draw(12, 60, 6, 2)
+    pattern = shards(tmp_path, "H", H, [20, 40])
+    source = nrc.open(pattern)
+    nrc.measure(source, n=2)
+    np.save(tmp_path / "H_1.npy", H[20:39])
+    with pytest.raises(OSError, match=r"H_1\.npy has changed since it was opened"):
+        nrc.measure(source, n=2)
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "w+", "c"])
+def test_maps_that_are_released_are_those_that_files_hold(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "H.bin"
+    H, _, _ = draw(20, 5000, 64, 2)
+    H.tofile(path)
+    mapped = np.memmap(path, np.float64, mode, shape=H.shape)
+    if mode != "r":
+        mapped[:] = 2 * H  # of a private map these are the only copy
+    wanted = mapped.copy()
+    nrc.measure(mapped, n=2, chunk_rows=500)
+    assert np.array_equal(mapped, wanted)
