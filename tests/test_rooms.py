@@ -118,7 +118,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "kernels/test_inputs.py": ("kernels/rows.py",),
     "kernels/test_isa.py": ("kernels/cpu/machine.py",),
     "kernels/test_threads.py": ("kernels/cpu/memory.py",),
-    "measurement/test_class_statistics.py": ("measurement/classes.py", "metrics/classes.py", "reports/classes.py"),
+    "measurement/test_class_statistics.py": ("measurement/classes.py", "reports/classes.py"),
     "measurement/test_device_statistics.py": (
         "kernels/cuda/classes.py",
         "kernels/cuda/copies.py",
@@ -139,10 +139,8 @@ COVERED: dict[str, tuple[str, ...]] = {
         "measurement/head.py",
         "measurement/moment_metrics.py",
         "metrics/conventions.py",
-        "metrics/residuals.py",
         "metrics/rounding.py",
     ),
-    "metrics/test_targets.py": ("metrics/spectra.py",),
     "passes/test_checkpoint.py": ("base/npz.py",),
     "passes/test_reading.py": (
         "passes/begin.py",
@@ -157,7 +155,6 @@ COVERED: dict[str, tuple[str, ...]] = {
         "reports/plots/layers.py",
         "reports/plots/panels.py",
     ),
-    "sources/test_formats.py": ("base/libraries.py",),
     "torch_ops/test_losses.py": ("torch_ops/gradients.py",),
     "torch_ops/test_operators.py": ("torch_ops/functions.py",),
     "training/test_gathering.py": ("kernels/held.py",),
