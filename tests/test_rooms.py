@@ -93,15 +93,8 @@ COVERED: dict[str, tuple[str, ...]] = {
         "cli/health.py",
         "cli/inputs.py",
     ),
-    "cli/test_commands.py": (
-        "cli/selftest.py",
-        "cli/stored.py",
-        "cli/sweeps.py",
-        "reports/pages.py",
-        "training/saved_models.py",
-        "training/sweep.py",
-    ),
     "cli/test_demo.py": ("cli/demo/settings.py", "cli/demo/text.py", "cli/demo/training.py"),
+    "cli/test_sweeps.py": ("training/sweep.py",),
     "integrations/test_trainings.py": (
         "integrations/lightning.py",
         "integrations/torchmetrics.py",
@@ -136,7 +129,6 @@ COVERED: dict[str, tuple[str, ...]] = {
     "measurement/test_single_metrics.py": (
         "measurement/all_metrics.py",
         "measurement/components.py",
-        "measurement/head.py",
         "measurement/moment_metrics.py",
         "metrics/conventions.py",
         "metrics/rounding.py",
@@ -152,14 +144,12 @@ COVERED: dict[str, tuple[str, ...]] = {
         "reports/plots/features.py",
         "reports/plots/forecasts.py",
         "reports/plots/histories.py",
-        "reports/plots/layers.py",
         "reports/plots/panels.py",
     ),
     "torch_ops/test_losses.py": ("torch_ops/gradients.py",),
     "torch_ops/test_operators.py": ("torch_ops/functions.py",),
     "training/test_gathering.py": ("kernels/held.py",),
-    "training/test_layers.py": ("measurement/layer_conditions.py", "reports/layers.py"),
-    "training/test_monitor.py": ("integrations/loggers.py", "reports/history.py"),
+    "training/test_layers.py": ("measurement/layer_conditions.py",),
     "training/test_watching.py": ("training/hooks.py", "training/named_layers.py"),
     "ufm/test_closed_form.py": ("metrics/prediction.py",),
     "ufm/test_descent.py": (
@@ -170,7 +160,6 @@ COVERED: dict[str, tuple[str, ...]] = {
         "ufm/descent/start.py",
         "ufm/descent/trajectory.py",
     ),
-    "ufm/test_forecast.py": ("cli/forecasts.py",),
     "ufm/test_minimum.py": ("ufm/solution.py", "ufm/spectral.py", "ufm/targets.py"),
 }
 
