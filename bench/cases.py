@@ -70,7 +70,7 @@ def select(
     shapes: Sequence[tuple[int, int]] | None = None,
     dtypes: Sequence[str] | None = None,
     layouts: Sequence[str] | None = None,
-    components: Sequence[int] | None = None,
+    components: Sequence[int | None] | None = None,
 ) -> list[Case]:
     """The cases of a suite that match, or, where shapes are given, every combination of what is given.
 

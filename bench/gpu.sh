@@ -35,8 +35,8 @@ step tests "${pytest[@]}" tests/kernels/cuda/test_gram.py tests/kernels/cuda/tes
   tests/kernels/cuda/test_products.py \
   tests/kernels/cuda/test_descent.py tests/torch_ops/test_operators.py tests/kernels/cuda/test_cards.py -k "not emulat"
 few="card and (test_every_layout or test_collapsed or results_are_added or not_finite)"
-step metrics "${pytest[@]}" tests/measurement/test_single_metrics.py tests/measurement/test_feature_statistics.py \
-  tests/measurement/test_device_statistics.py \
+step metrics "${pytest[@]}" tests/measurement/test_single_metrics.py tests/measurement/test_head.py \
+  tests/measurement/test_feature_statistics.py tests/measurement/test_device_statistics.py \
   tests/torch_ops/test_device.py tests/training/test_watching_device.py -k card
 step memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "${pytest[@]}" tests/kernels/cuda/test_gram.py \
   tests/kernels/cuda/test_residual.py tests/kernels/cuda/test_products.py -k "$few"

@@ -150,7 +150,7 @@ def time_all(problem: Problem, settings: Settings) -> list[dict[str, Any]]:
     first, taken = _first_calls(problem, settings), {}
     for name, facts in first.items():
         taken[name] = [] if "not run" in facts else [facts.pop("seconds")] * (facts["runs"] == 0)
-    calls = {contender.name: contender.call for contender in problem.contenders}
+    calls = {contender.name: contender.call for contender in problem.contenders if contender.call is not None}
     for turn in range(settings.runs):
         names = [name for name, facts in first.items() if facts.get("runs", 0) > turn]
         for name in [*names[turn % max(len(names), 1) :], *names[: turn % max(len(names), 1)]]:

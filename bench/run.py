@@ -46,9 +46,10 @@ def main() -> int:
     limits = measure_limits(threads, isa)
     print(f"limits of {threads} threads, {isa}: {json.dumps(limits)}", flush=True)
     command = " ".join(["python", "bench/run.py", *sys.argv[1:]])
-    record = {"command": command, "machine": describe(threads), "limits": limits, "rows": []}
+    rows: list[dict[str, Any]] = []
+    record = {"command": command, "machine": describe(threads), "limits": limits, "rows": rows}
     for row in _measured(routines, options, limits, f"--threads {threads} --isa {isa}"):
-        record["rows"].append(row)
+        rows.append(row)
         print(line(row), flush=True)
         if options.out is not None:  # after every row: what was measured is not lost
             write(record, options.out)
@@ -57,7 +58,7 @@ def main() -> int:
     print(f"limits at the end: {json.dumps(record['limits at the end'])}")
     if options.out is not None:
         write(record, options.out)
-    failed = [row for row in record["rows"] if _fails(row)]
+    failed = [row for row in rows if _fails(row)]
     for row in failed:
         print(f"FAILED: {line(row)}; {row['allowed error']:.1e} is allowed", file=sys.stderr)
     return 1 if failed else 0
@@ -144,7 +145,7 @@ def _special_rows(routine: ModuleType, name: str, options: argparse.Namespace, h
 
 
 def _fails(row: dict[str, Any]) -> bool:
-    return row.get("check", "ok") != "ok" and row["contender"].startswith("nrc_fast")
+    return row.get("check", "ok") != "ok" and str(row["contender"]).startswith("nrc_fast")
 
 
 def write(record: dict[str, Any], path: Path) -> None:

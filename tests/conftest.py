@@ -46,6 +46,14 @@ def peer_b() -> Any:
     return peers.half_collapsed()
 
 
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 256 rows, so that a few thousand rows are many."""
+    from nrc_fast.passes import chunk_sizes
+
+    monkeypatch.setattr(chunk_sizes, "CHUNK_BYTES", 1)
+
+
 # ---- the compiled kernels ----
 
 

@@ -16,6 +16,7 @@ mean final distance of fingertip and target is not below 2 cm, nothing is writte
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -35,7 +36,7 @@ MAX_MEAN_DISTANCE = 0.02  # m
 
 def wrap(angle: np.ndarray) -> np.ndarray:
     """Return the same angle in [-pi, pi)."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
+    return np.asarray((angle + np.pi) % (2 * np.pi) - np.pi)
 
 
 def joint_goals(target: np.ndarray) -> np.ndarray:
@@ -57,10 +58,10 @@ def expert(observation: np.ndarray) -> np.ndarray:
     # Only the shoulder turns freely; the elbow must not take the short way through its limit.
     errors[:, 0] = wrap(errors[:, 0])
     error = errors[np.argmin(np.sum(errors**2, axis=1))]
-    return np.clip(GAIN_P * error - GAIN_D * velocities, -1.0, 1.0)
+    return np.asarray(np.clip(GAIN_P * error - GAIN_D * velocities, -1.0, 1.0))
 
 
-def record(episodes: int, seed: int) -> dict[str, np.ndarray]:
+def record(episodes: int, seed: int) -> dict[str, Any]:
     """Return the arrays of the file; episode e is reset with seed + e."""
     observations = np.empty((episodes, STEPS, 10), dtype=np.float32)
     actions = np.empty((episodes, STEPS, 2), dtype=np.float32)
@@ -93,7 +94,7 @@ def about(episodes: int, seed: int) -> str:
     )
 
 
-def report(arrays: dict[str, np.ndarray]) -> None:
+def report(arrays: dict[str, Any]) -> None:
     """Print how close the fingertip got and how the actions spread."""
     distance, actions = 1000 * arrays["final_distance"], arrays["actions"]
     covariance = np.cov(actions, rowvar=False)

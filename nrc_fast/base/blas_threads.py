@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["one_blas_thread"]
-
-# As builds of OpenBLAS call what tells and what sets their number of threads.
-NAMES = (
-    "scipy_openblas_{}_num_threads64_",
-    "scipy_openblas_{}_num_threads",
-    "openblas_{}_num_threads64_",
-    "openblas_{}_num_threads",
-)
 
 
 class _Hold:
@@ -64,17 +57,29 @@ def one_blas_thread() -> Iterator[None]:
                 choose(_HOLD.before)
 
 
+# Finding the libraries costs milliseconds. numpy's is there from the start, and stays.
 @functools.cache
 def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """What tells and what sets the threads of the OpenBLAS that numpy is linked to; None where there is none."""
-    try:
-        # Names are looked for in the libraries that this one needs, too.
-        library = ctypes.CDLL(np.linalg._umath_linalg.__file__)
-    except (AttributeError, OSError):
+    """What tells and what sets the threads of numpy's OpenBLAS; None where numpy has another BLAS."""
+    found = {
+        controller.filepath: controller
+        for controller in ThreadpoolController().select(internal_api="openblas").lib_controllers
+    }
+    path = _of_numpy(list(found), Path(np.__file__).resolve().parent)
+    if path is None:
         return None
-    for name in NAMES:
-        try:
-            return getattr(library, name.format("get")), getattr(library, name.format("set"))
-        except AttributeError:
-            continue
-    return None
+    # The library's own functions: a controller's `set_num_threads` does nothing but in the thread that called it first.
+    library, names = found[path].dynlib, found[path].check_symbols
+    name = next(name for name in names if hasattr(library, name))
+    return getattr(library, name), getattr(library, name.replace("_get_", "_set_"))
+
+
+def _of_numpy(paths: list[str], numpy: Path) -> str | None:
+    """The library that numpy uses, of those that are loaded: scipy and torch bring their own.
+
+    A wheel has it in its folder or in `numpy.libs` beside it; otherwise it is the environment's, in no package's.
+    """
+    for path in paths:
+        if Path(path).is_relative_to(numpy) or Path(path).parent == numpy.with_name("numpy.libs"):
+            return path
+    return next((path for path in paths if not {"site-packages", "dist-packages"} & set(Path(path).parts)), None)

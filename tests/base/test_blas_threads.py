@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import ThreadpoolController
 
 from nrc_fast.base import blas_threads, linalg
 from nrc_fast.base.blas_threads import one_blas_thread
@@ -28,7 +30,7 @@ def threads() -> Iterator[Any]:
 
 
 def test_this_numpy_is_known() -> None:
-    """Wheels of numpy bring an OpenBLAS; a new name for its functions must not go unseen."""
+    """Wheels of numpy bring an OpenBLAS; a new place of it or a new name for its functions must not go unseen."""
     configuration = np.show_config(mode="dicts")
     name = configuration["Build Dependencies"]["blas"]["name"]  # type: ignore[index, call-overload]
     assert (blas_threads._openblas() is not None) == ("openblas" in name)
@@ -61,6 +63,59 @@ def test_the_last_of_several_gives_them_back(threads: Any) -> None:
         counts = [count for found in pool.map(hold, range(4)) for count in found]
     assert counts == [1] * 800
     assert threads() == 2
+
+
+def test_the_last_of_them_may_be_another_thread_than_the_first(threads: Any) -> None:
+    first = one_blas_thread()
+    first.__enter__()
+    inside, leave = Barrier(2), Barrier(2)
+
+    def hold() -> None:
+        with one_blas_thread():
+            inside.wait()
+            leave.wait()
+
+    other = Thread(target=hold)
+    other.start()
+    inside.wait()
+    first.__exit__(None, None, None)
+    assert threads() == 1
+    leave.wait()
+    other.join()
+    assert threads() == 2
+
+
+def test_scipys_openblas_keeps_its_threads(threads: Any) -> None:
+    pytest.importorskip("scipy.linalg")
+    found = ThreadpoolController().select(internal_api="openblas").lib_controllers
+    others = [controller for controller in found if "scipy.libs" in controller.filepath]
+    if not others:
+        pytest.skip("scipy has no OpenBLAS of its own")
+    with ThreadpoolController().limit(limits=2, user_api="blas"), one_blas_thread():
+        assert threads() == 1
+        assert [controller.get_num_threads() for controller in others] == [2]
+
+
+SITE = "/env/lib/python3.11/site-packages"
+OWN = f"{SITE}/numpy.libs/libscipy_openblas64_-32a4b2a6.so"
+MAC = f"{SITE}/numpy/.dylibs/libscipy_openblas64_.dylib"
+OTHERS = [f"{SITE}/scipy.libs/libscipy_openblas-6cdc3b4a.so", f"{SITE}/torch/lib/libopenblas.so.0"]
+CONDA = "/env/lib/libopenblasp-r0.3.30.so"
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        ([*OTHERS, OWN], OWN),
+        ([MAC, *OTHERS], MAC),
+        ([CONDA, *OTHERS, OWN], OWN),
+        ([OTHERS[0], CONDA, OTHERS[1]], CONDA),
+        (OTHERS, None),  # numpy has MKL or Accelerate
+        ([], None),
+    ],
+)
+def test_the_library_is_numpys(paths: list[str], expected: str | None) -> None:
+    assert blas_threads._of_numpy(paths, Path(SITE) / "numpy") == expected
 
 
 @pytest.mark.parametrize(("width", "expected"), [(1, 1), (linalg.NARROW, 1), (linalg.NARROW + 1, 2)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import sys
@@ -13,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.commands import measured
 
 import nrc_fast as nrc
+from nrc_fast.cli import main
 from nrc_fast.cli.demo import training
 from nrc_fast.cli.demo.settings import RunResult, Setting
 from nrc_fast.cli.demo.text import finding, findings
+from nrc_fast.cli.stored import load_stored
 from nrc_fast.reports.history import Record
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3
 
@@ -374,3 +378,43 @@ def test_one_action_has_no_nrc3(tmp_path: Path, few_steps: None, monkeypatch: py
     results = training.run(quick=True, data=tmp_path / "one.npz", plot=tmp_path / "one.png", out=io.StringIO())
     assert all(math.isnan(record.nrc3) for result in results for record in result.history)
     assert all(isinstance(record, Record) for result in results for record in result.history)
+
+
+def test_demo_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("tqdm")
+    Figure = pytest.importorskip("matplotlib.figure").Figure
+    from nrc_fast.cli.demo import training as demo_training
+
+    monkeypatch.setattr(demo_training, "QUICK_STEPS", 4)
+    monkeypatch.setattr(demo_training, "QUICK_CHECKPOINTS", 1)
+    monkeypatch.setattr(demo_training, "SETTINGS", demo_training.SETTINGS[:2])
+    assert main(["demo", "--quick", "--json", "--plot", str(tmp_path / "demo.png")]) == 0
+    captured = capsys.readouterr()
+    histories = json.loads(captured.out)
+    assert list(histories) == [setting.name for setting in demo_training.SETTINGS]
+    for values in histories.values():
+        assert [record["step"] for record in values["records"]] == [0, 4]
+    assert "at the end of" in captured.err
+    # plot and report read all of them.
+    (tmp_path / "demo.json").write_text(captured.out)
+    loaded = load_stored(str(tmp_path / "demo.json"))
+    assert {name: json.loads(history.to_json()) for name, history in loaded.items()} == histories
+    drawn: list[Any] = []
+    monkeypatch.setattr("nrc_fast.cli.stored.plot_runs", lambda *given: drawn.append(given) or Figure())
+    options = ["-o", str(tmp_path / "all.png"), "--gamma", "each"]
+    assert main(["plot", str(tmp_path / "demo.json"), *options]) == 0
+    ((runs, gamma),) = drawn
+    assert gamma == "each"
+    assert {name: json.loads(history.to_json()) for name, history in runs.items()} == histories
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["report", str(tmp_path / "demo.json"), "-o", str(tmp_path / "demo.html")]) == 0
+    headings = re.findall("<h2>(.*?)</h2>", (tmp_path / "demo.html").read_text())
+    assert headings == list(histories)
+    # Only histories are drawn together.
+    mixed = {"history": histories[demo_training.SETTINGS[0].name], "report": json.loads(measured().to_json())}
+    (tmp_path / "mixed.json").write_text(json.dumps(mixed))
+    assert main(["plot", str(tmp_path / "mixed.json")]) == 1
+    assert "only histories are drawn together" in capsys.readouterr().err
+    (tmp_path / "mixed.json").write_text(json.dumps(mixed | {"other": 1}))
+    assert main(["report", str(tmp_path / "mixed.json")]) == 1
+    assert "holds no report" in capsys.readouterr().err

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +9,7 @@ import pytest
 
 import nrc_fast as nrc
 from nrc_fast.measurement.layer_conditions import layer_collapse
-from nrc_fast.reports.layers import DeepReport, LayerCollapse, first_collapsed
+from nrc_fast.reports.layers import LayerCollapse
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -177,67 +174,6 @@ def test_all_layers_in_one_pass() -> None:
     assert report.samples == 90
     assert model.training
     assert not any(module._forward_pre_hooks for module in model.modules())
-
-
-def test_first_collapsed_layer_follows_its_rule() -> None:
-    def layers(*noise: float) -> list[LayerCollapse]:
-        return [LayerCollapse(f"fc{k}", 8, 2, value, 1.0, 1.0, 0.0, 2.0, 2.0) for k, value in enumerate(noise)]
-
-    assert first_collapsed(layers(0.5, 0.04, 0.01)) == "fc1"
-    assert first_collapsed(layers(0.01, 0.5, 0.01)) == "fc2"
-    assert first_collapsed(layers(0.01, 0.02)) == "fc0"
-    assert first_collapsed(layers(0.01, 0.05)) is None
-    assert first_collapsed(layers(0.01, 0.05), threshold=0.1) == "fc0"
-    assert first_collapsed(layers(0.01, float("nan"))) is None
-
-
-def test_report_as_text_json_and_plot(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2, bias=False))
-    with torch.no_grad():
-        model[2].weight.zero_()
-    report = nrc.measure_layers(model, [(draw(50, 4), draw(50, 2, seed=2))], threshold=0.9)
-    stored = json.loads(report.to_json(tmp_path / "deep.json"))
-    loaded = DeepReport.from_dict(stored)
-    assert str(loaded) == str(report)
-    assert loaded.to_json() == report.to_json()
-    assert asdict(loaded.layers[0]) == asdict(report.layers[0])
-    # As the other reports: they can be keys, and one is equal to itself alone.
-    assert {report: 1, report.layers[0]: 2}[report] == 1
-    assert report.layers[0] in set(report.layers)
-    assert loaded != report
-    assert loaded.layers[0] != report.layers[0]
-    for broken in ({}, {"layers": 1}, stored | {"layers": [{}]}):
-        with pytest.raises(ValueError, match="holds no report of layers"):
-            DeepReport.from_dict(broken)
-    errors = float((model(draw(50, 4)) - draw(50, 2, seed=2)).detach().double().square().sum(dim=1).mean())
-    assert abs(report.mse - errors) <= report.bounds["mse"] < 1e-13
-    assert 0.0 < report.bounds["target_variance"] < 1e-5
-    assert stored["layers"][1]["weight_alignment"] is None
-    assert stored["layers"][0]["noise_fraction"] == report.layers[0].noise_fraction
-    assert stored["first_collapsed"] == report.first_collapsed == "0"
-    assert f"{report.layers[0].noise_fraction:.2e}" in str(report)
-    assert "first collapsed layer: 0" in str(report)
-    figure = report.plot()
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert len(texts) == 12
-    assert texts[0] == f"{report.layers[0].noise_fraction:.4g}"
-    assert texts.count("-") == 2
-    (image,) = figure.axes[0].get_images()
-    assert float(image.get_array()[0, 0]) == pytest.approx(1.0 - report.layers[0].noise_fraction)
-    figure.savefig(tmp_path / "deep.png")
-
-
-@pytest.mark.parametrize("name", ["fc", "backbone.layer4.1.conv2.projection"])
-def test_title_of_the_heat_map_is_not_cut(name: str) -> None:
-    Text = pytest.importorskip("matplotlib.text").Text
-    layers = tuple(LayerCollapse(name, 8, 2, 0.01, 0.9, 0.9, 0.1, 2.0, 2.0) for _ in range(2))
-    figure = DeepReport(layers, 10, 2, 0.1, 1.0, 1.5).plot()
-    figure.canvas.draw()
-    (title,) = (text for text in figure.findobj(Text) if "first collapsed" in text.get_text())
-    assert name in title.get_text()
-    place = title.get_window_extent()
-    assert figure.bbox.x0 <= place.x0 < place.x1 <= figure.bbox.x1
 
 
 def test_what_does_not_fit_is_said() -> None:

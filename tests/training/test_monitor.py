@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,71 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from support import processes
+from support.monitored import Run, network, samples
 
 import nrc_fast as nrc
-from nrc_fast.integrations import loggers
 from nrc_fast.reports.history import History, Record
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3, reference_nrc3_gamma
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
-
-
-def draw(*shape: int, seed: int = 1) -> Any:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def samples(n: int = 3) -> tuple[Any, Any]:
-    X = draw(96, 5)
-    return X, torch.tanh(X[:, :n] + 0.2 * draw(96, n, seed=2)) * torch.tensor([1.0, 2.0, 0.5])[:n]
-
-
-def network(n: int = 3) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Linear(5, 12),
-            nn.BatchNorm1d(12),
-            nn.ReLU(),
-            nn.Dropout(0.2),
-            nn.Linear(12, 9),
-            nn.Tanh(),
-            nn.Linear(9, n),
-        )
-
-
-class Run:
-    """A training that keeps what a monitor should have seen."""
-
-    def __init__(self, *, monitored: bool = True, steps: int = 21, n: int = 3, **options: Any) -> None:
-        torch.manual_seed(7)
-        random.seed(7)
-        np.random.seed(7)  # noqa: NPY002 - that of the user
-        self.model = network(n)
-        X, Y = samples(n)
-        self.Y = Y.numpy()
-        data = torch.utils.data.TensorDataset(X, Y)
-        loader = torch.utils.data.DataLoader(data, batch_size=40, shuffle=True)
-        self.monitor = nrc.Monitor(self.model, loader, every=10, **options) if monitored else None
-        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
-        self.seen: list[tuple[Any, Any, Any]] = []
-        for step in range(steps):
-            if self.monitor is not None and self.monitor.step() is not None:
-                self.seen.append(self._state(X))
-            optimizer.zero_grad()
-            nn.functional.mse_loss(self.model(X), Y).backward()
-            optimizer.step()
-            del step
-        parameters = [part for parameter in self.model.parameters() for part in (parameter, parameter.grad)]
-        drawn = [torch.rand(3), torch.tensor([random.random(), np.random.rand()])]  # noqa: NPY002
-        self.end = [*parameters, *self.model.buffers(), *drawn]
-
-    def _state(self, X: Any) -> tuple[Any, Any, Any]:
-        with torch.no_grad():
-            self.model.eval()
-            H = self.model[:-1](X)
-            self.model.train()
-        return H.double().numpy(), self.model[-1].weight.detach().clone(), self.model[-1].bias.detach().double().numpy()
 
 
 @pytest.fixture(scope="module")
@@ -217,103 +158,7 @@ def test_processes_share_the_samples(tmp_path: Path) -> None:
         assert noise == pytest.approx(reference_nrc1(H, 2, "variance"), rel=1e-9)
 
 
-# ---- files, loggers, plots ----
-
-
-def test_history_survives_its_file(run: Run, tmp_path: Path) -> None:
-    history = run.monitor.history
-    history.to_json(tmp_path / "history.json")
-    loaded = History.load(tmp_path / "history.json")
-    for gamma in ("last", "each", 0.01):
-        assert loaded.records(gamma) == history.records(gamma)
-    np.testing.assert_array_equal(loaded.nrc3_curve()[1], history.nrc3_curve()[1])
-    stored = json.loads((tmp_path / "history.json").read_text())
-    assert stored["replayed_nrc3"] == [record.nrc3 for record in history.records("last")]
-    history.to_csv(tmp_path / "history.csv")
-    with (tmp_path / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["nrc3"]) for row in rows] == [record.nrc3 for record in history.records("last")]
-    assert [int(row["step"]) for row in rows] == [0, 10, 20]
-
-
-def test_other_files_are_no_history(tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text("[1]")
-    with pytest.raises(ValueError, match="holds no history"):
-        History.load(tmp_path / "other.json")
-    (tmp_path / "other.json").write_text("{")
-    with pytest.raises(ValueError, match="no JSON"):
-        History.load(tmp_path / "other.json")
-
-
-def test_loggers_get_every_record(tmp_path: Path) -> None:
-    sent = [loggers.CsvFile(tmp_path / "run.csv"), loggers.JsonLines(tmp_path / "run.jsonl")]
-    run = Run(loggers=sent, n=1)
-    expected = run.monitor.history.records("each")
-    with (tmp_path / "run.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
-    assert [int(row["step"]) for row in rows] == [line["step"] for line in lines] == [0, 10, 20]
-    for record, row, line in zip(expected, rows, lines, strict=True):
-        for name, value in record.scalars().items():
-            np.testing.assert_equal(float(row[name]), value)
-            assert line[name] == (None if np.isnan(value) else value)
-    with pytest.raises(ValueError, match="step 30 has values other"):
-        sent[0](30, {"other": 1.0})
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # protobuf and numpy, inside tensorboard
-def test_tensorboard_holds_the_numbers(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    logger = loggers.TensorBoard(tmp_path)
-    run = Run(loggers=[logger])
-    logger.close()
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    for name in ("nrc1", "nrc2", "nrc3", "mse"):
-        stored = events.Scalars(f"nrc/{name}")
-        assert [event.step for event in stored] == [0, 10, 20]
-        values = [getattr(record, name) for record in run.monitor.history.records("each")]
-        assert [event.value for event in stored] == pytest.approx(values, rel=1e-6)
-
-
-class WandbRun:
-    """Records what the adaptor calls, with the signatures of wandb.Run."""
-
-    def __init__(self) -> None:
-        self.logged: list[dict[str, float]] = []
-        self.metrics: list[tuple[str, str | None]] = []
-
-    def define_metric(self, name: str, step_metric: str | None = None) -> None:
-        self.metrics.append((name, step_metric))
-
-    def log(self, data: dict[str, float]) -> None:
-        self.logged.append(data)
-
-
-def test_wandb_gets_the_numbers() -> None:
-    target = WandbRun()
-    run = Run(loggers=[loggers.WeightsAndBiases(target)], n=1)
-    assert target.metrics == [("nrc/step", None), ("nrc/*", "nrc/step")]
-    assert [values["nrc/step"] for values in target.logged] == [0, 10, 20]
-    for record, values in zip(run.monitor.history.records("each"), target.logged, strict=True):
-        assert values["nrc/nrc1"] == record.nrc1
-        assert "nrc/nrc3" not in values
-
-
-@pytest.mark.filterwarnings("ignore")  # wandb's own, of several kinds
-def test_wandb_itself_takes_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wandb = pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    target = wandb.init(project="nrc", dir=tmp_path, mode="offline")
-    run = Run(loggers=[loggers.WeightsAndBiases(target)])
-    last = run.monitor.history.records("each")[-1]
-    summary = dict(target.summary)
-    target.finish()
-    assert summary["nrc/step"] == 20
-    for name in ("nrc1", "nrc2", "nrc3", "mse"):
-        assert summary[f"nrc/{name}"] == getattr(last, name)
+# ---- the plot ----
 
 
 def test_panels_hold_the_history(run: Run, tmp_path: Path) -> None:

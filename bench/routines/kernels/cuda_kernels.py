@@ -19,7 +19,7 @@ def median_ms(calls: dict[str, Callable[[], Any]], runs: int) -> dict[str, tuple
     times: dict[str, list[float]] = {name: [] for name in calls}
     for run in range(runs + 2):
         for name, call in calls.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             start.record()
             call()
             end.record()
@@ -39,6 +39,7 @@ class Ours:
 
         cards.require_cuda_device(H.device.index)
         self.core: Any = cards.cuda_core()
+        assert self.core is not None
         self.torch = torch
         self.H = H
         n, d = H.shape

@@ -102,7 +102,7 @@ def _rows(folder: Path, count: int, d: int, dtype: str, runs: int) -> Iterator[d
     copy, whole, copies = write(folder, count, d, dtype)
     H = np.load(copy)
     truth = reference_nrc1(H, COMPONENTS)
-    facts = {"routine": "stream", "rows": len(H), "d": d, "dtype": dtype}
+    facts: dict[str, Any] = {"routine": "stream", "rows": len(H), "d": d, "dtype": dtype}
     everybody = contenders(H, copy)
     calls = {one.name: one.call for one in everybody if one.call is not None}
     taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in calls}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from cases import Case
 from features import random_features
@@ -18,7 +21,7 @@ def problem(case: Case) -> Problem:
 
     H = random_features(case)
     plain, both = nrc_fast.FeatureStatistics(case.d, unit_rows=False), nrc_fast.FeatureStatistics(case.d)
-    sums = {"gram": np.zeros((case.d, case.d)), "sum": np.zeros(case.d), "count": 0}
+    sums: dict[str, Any] = {"gram": np.zeros((case.d, case.d)), "sum": np.zeros(case.d), "count": 0}
     reference = centered_gram(H, column_means(H)) / case.rows
 
     def by_hand() -> None:
@@ -30,13 +33,13 @@ def problem(case: Case) -> Problem:
         mean = sums["sum"] / sums["count"]
         return np.asarray(sums["gram"] / sums["count"] - np.outer(mean, mean))
 
-    def intel(library: object) -> object:
-        fitted = library.IncrementalEmpiricalCovariance(copy=False)  # type: ignore[attr-defined]
+    def intel(library: Any) -> Callable[[], Any]:
+        fitted = library.IncrementalEmpiricalCovariance(copy=False)
         return lambda: fitted.partial_fit(H)
 
-    def error(result: object) -> float:
+    def error(result: Any) -> float:
         found = covariance() if result is None else getattr(result, "covariance_", None)
-        found = result.covariance if found is None else found  # type: ignore[attr-defined]
+        found = result.covariance if found is None else found
         return float(np.linalg.norm(found - reference) / np.linalg.norm(reference))
 
     return Problem(

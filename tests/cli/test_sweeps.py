@@ -1,81 +1,27 @@
-"""sweep, plot, report and selftest on the command line: the library's numbers, exit codes, pages that stand alone."""
+"""sweep on the command line: every checkpoint gets the numbers of the references, and errors name the file."""
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import json
-import re
 import sys
 import time
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.commands import MODEL, Stored, sweep
 
-import nrc_fast as nrc
 from nrc_fast.cli import main
-from nrc_fast.cli.stored import load_stored
-from nrc_fast.reports.classes import ClassReport
-from nrc_fast.reports.features import Report
-from nrc_fast.reports.history import History
-from nrc_fast.reports.layers import DeepReport
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3, reference_nrc3_gamma
 
 torch = pytest.importorskip("torch")
-nn = torch.nn
-
-MODEL = """
-import torch
-
-def build():
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh())
-    model.add_module("fc", torch.nn.Linear(8, 2))
-    return model
-"""
-
-
-class Stored:
-    """Three checkpoints of one network, the data, and what is in them."""
-
-    def __init__(self, folder: Path) -> None:
-        rng = np.random.default_rng(0)
-        self.folder = folder
-        self.X = rng.standard_normal((300, 4)).astype(np.float32)
-        self.Y = (self.X[:, :2] + 0.1 * rng.standard_normal((300, 2))).astype(np.float32)
-        np.savez(folder / "data.npz", inputs=self.X, targets=self.Y)
-        (folder / "network.py").write_text(MODEL)
-        self.models = {}
-        for step, nested in ((100, None), (2, "state_dict"), (30, "model")):
-            model = nn.Sequential(nn.Linear(4, 8), nn.Tanh())
-            model.add_module("fc", nn.Linear(8, 2))
-            state = {f"module.{name}": value for name, value in model.state_dict().items()}
-            torch.save(state if nested is None else {nested: state, "epoch": step}, folder / f"step_{step}.pt")
-            self.models[step] = model
-        self.options = ["--head", "fc", "--data", str(folder / "data.npz")]
-
-    def features(self, step: int) -> np.ndarray:
-        with torch.no_grad():
-            return np.asarray(self.models[step][:-1](torch.from_numpy(self.X)).double().numpy())
 
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Stored:
     return Stored(tmp_path)
-
-
-def sweep(stored: Stored, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
-    pattern = str(stored.folder / "*.pt")
-    assert main(["sweep", pattern, *stored.options, *more, "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
-
-
-# ---- sweep ----
 
 
 @pytest.mark.parametrize("features", ["held", "streamed"])
@@ -194,25 +140,6 @@ def test_sweep_says_what_is_wrong(stored: Stored, capsys: pytest.CaptureFixture[
     assert "does not fit the model" in fails(str(tmp_path / "other.pt"), *stored.options, "--model", model)
     torch.save({"fc.weight": torch.ones(3, 8)}, tmp_path / "wide.pt")
     assert "has 3 outputs and the targets have 2" in fails(str(tmp_path / "wide.pt"), *stored.options)
-
-
-@pytest.mark.parametrize(
-    ("path", "step"),
-    [
-        ("epoch=3-val_loss=0.42.ckpt", 3),
-        ("epoch=3-step=400-v1.ckpt", 400),
-        ("loss-0.25.pt", None),
-        ("global_step_7/mp_rank_00_states.pt", 7),
-        ("out/checkpoint-500/model.safetensors", 500),
-        ("checkpoint-500/epoch2.pt", 2),
-        ("iter_0007.pt", 7),
-        ("resnet-12.pt", 12),
-    ],
-)
-def test_steps_are_read_from_names(path: str, step: int | None) -> None:
-    from nrc_fast.training.saved_models import step_of
-
-    assert step_of(path) == step
 
 
 def test_sweep_of_the_folders_of_a_trainer(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -351,229 +278,3 @@ def test_sweep_names_damaged_data(stored: Stored, capsys: pytest.CaptureFixture[
         assert f"batch_rows is {rows}" in capsys.readouterr().err
     assert main(["sweep", str(stored.folder), *stored.options, "--model", "absent.py:build"]) == 1
     assert "absent.py is no file" in capsys.readouterr().err
-
-
-# ---- stored reports ----
-
-
-def measured() -> Report:
-    rng = np.random.default_rng(0)
-    W = rng.standard_normal((2, 6))
-    return nrc.measure(rng.standard_normal((200, 6)), rng.standard_normal((200, 2)), W, np.zeros(2))
-
-
-def test_reports_survive_their_files(tmp_path: Path) -> None:
-    report = measured()
-    report.to_json(tmp_path / "report.json")
-    (loaded,) = load_stored(str(tmp_path / "report.json")).values()
-    assert isinstance(loaded, Report)
-    assert str(loaded) == str(report)
-    assert loaded.to_json() == report.to_json()
-    without = nrc.measure(np.eye(6), n=2)
-    assert Report.from_dict(json.loads(without.to_json())).to_json() == without.to_json()
-    with pytest.raises(ValueError, match="samples, skipped_rows, stable_rank, zero_rows are missing"):
-        Report.from_dict({"nrc1_by_k": []})
-
-
-def test_plot_of_a_report_and_of_a_history(
-    stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measured().to_json(tmp_path / "report.json")
-    assert main(["plot", str(tmp_path / "report.json"), "-o", str(tmp_path / "report.png")]) == 0
-    assert "written to" in capsys.readouterr().out
-    history = sweep(stored, capsys)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(history)))
-    assert main(["plot", "-", "-o", str(tmp_path / "history.png"), "--gamma", "0.01", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"output": str(tmp_path / "history.png")}
-    for name in ("report", "history"):
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    (tmp_path / "other.json").write_text("{}")
-    assert main(["plot", str(tmp_path / "other.json")]) == 1
-    assert "holds no report" in capsys.readouterr().err
-    (tmp_path / "other.json").write_text("{")
-    assert main(["report", str(tmp_path / "other.json")]) == 1
-    assert "is no JSON" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["plot", "report"])
-def test_damaged_files_are_named(
-    stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
-) -> None:
-    history = sweep(stored, capsys)
-    broken = {
-        "records": json.dumps({name: part for name, part in history.items() if name != "records"}),
-        "names": json.dumps(history).replace('"mse"', '"mean"'),
-        "n": json.dumps(history | {"n": "two"}),
-        "report": json.dumps(json.loads(measured().to_json()) | {"ufm": {"c": 1}}),
-        "bytes": "\x89PNG",
-        "layers": '{"layers": [{"name": "fc"}]}',
-        "classes": '{"nc1": 0.5}',
-    }
-    for name, text in broken.items():
-        path = tmp_path / f"{name}.json"
-        path.write_bytes(text.encode("latin-1"))
-        assert main([command, str(path), "-o", str(tmp_path / "out.png")]) == 1
-        captured = capsys.readouterr()
-        assert f"{name}.json " in captured.err
-        assert captured.err.count("\n") == 1
-        assert not (tmp_path / "out.png").exists()
-    (tmp_path / "history.json").write_text(json.dumps(history))
-    assert main(["plot", str(tmp_path / "history.json"), "--gamma", "first"]) == 1
-    assert "gamma is 'first'; 'last', 'each' or a number" in capsys.readouterr().err
-
-
-def layers_and_classes() -> tuple[DeepReport, ClassReport]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
-        X = torch.randn(90, 4)
-    labels = np.arange(90) % 3
-    return nrc.measure_layers(model, [(X, X[:, :2])]), nrc.measure_classes(X + torch.eye(4)[labels], labels)
-
-
-def test_layers_and_classes_are_shown_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    layers, classes = layers_and_classes()
-    layers.to_json(tmp_path / "layers.json")
-    classes.to_json(tmp_path / "classes.json")
-    sources = [str(tmp_path / "layers.json"), str(tmp_path / "classes.json")]
-    assert main(["report", *sources, "-o", str(tmp_path / "page.html")]) == 0
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    page = Page(text)
-    assert not page.open
-    assert len(page.images) == 1
-    assert "No layer is collapsed" in text
-    for layer in layers.layers:
-        assert layer.name in page.cells
-        assert f"{layer.noise_fraction:.4g} \u00b1 {layer.bounds['noise_fraction']:.1e}" in page.cells
-    assert f"{classes.nc1:.6g} \u00b1 {classes.bounds['nc1']:.1e}" in page.cells
-    assert "nc4" not in page.cells
-    assert main(["plot", sources[0], "-o", str(tmp_path / "layers.png")]) == 0
-    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
-    capsys.readouterr()
-    assert main(["plot", sources[1], "-o", str(tmp_path / "classes.png")]) == 1
-    assert "has no plot; nrc-fast report shows its numbers" in capsys.readouterr().err
-
-
-class Page(HTMLParser):
-    """Cells, images and unclosed tags of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.cells: list[str] = []
-        self.images: list[str] = []
-        self.links: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.links += [str(values[name]) for name in ("href", "src") if name in values and tag != "img"]
-        if tag == "img":
-            assert values["alt"]
-            self.images.append(str(values["src"]))
-        elif tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in ("td", "th"):
-            self.cells.append(data)
-
-
-def test_page_stands_alone_and_holds_the_numbers(
-    stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    report = measured()
-    report.to_json(tmp_path / "report.json")
-    model = f"{stored.folder / 'network.py'}:build"
-    (tmp_path / "history.json").write_text(json.dumps(sweep(stored, capsys, "--model", model)))
-    sources = [str(tmp_path / "report.json"), str(tmp_path / "history.json")]
-    assert main(["report", *sources, "-o", str(tmp_path / "page.html"), "--title", "a < b"]) == 0
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    page = Page(text)
-    assert not page.open
-    assert not page.links
-    assert "http" not in text
-    assert "<title>a &lt; b</title>" in text
-    assert len(page.images) == 2
-    for image in page.images:
-        assert image.startswith("data:image/png;base64,")
-        assert base64.b64decode(image.partition(",")[2]).startswith(b"\x89PNG")
-    assert any(cell.startswith(f"{report.nrc1:.6g}") for cell in page.cells)
-    (history,) = load_stored(sources[1]).values()
-    assert isinstance(history, History)
-    for record in history.records():
-        assert str(record.step) in page.cells
-        assert f"{record.nrc3:.4g}" in page.cells
-
-
-def test_measure_writes_a_page(stored: Stored, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    np.save(tmp_path / "features.npy", stored.features(2))
-    assert main(["measure", str(tmp_path / "features.npy"), "-n", "2", "--html", str(tmp_path / "page.html")]) == 0
-    shown = re.search(r"NRC1 .*?([0-9.]+)  \+-", capsys.readouterr().out)
-    assert shown is not None
-    assert any(cell.startswith(shown[1]) for cell in Page((tmp_path / "page.html").read_text()).cells)
-
-
-# ---- selftest and demo ----
-
-
-def test_selftest_passes_and_notices_a_wrong_kernel(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from nrc_fast import kernels
-    from nrc_fast.cli import selftest
-
-    isa = kernels.current_isa()
-    assert main(["selftest", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["passed"]
-    assert {check["isa"] for check in found["checks"]} == set(kernels.available_isas())
-    assert kernels.current_isa() == isa
-    monkeypatch.setattr(selftest, "nrc2", lambda H, W: nrc.nrc2(H, W) * (1.0 + 1e-4))
-    assert main(["selftest"]) == 1
-    captured = capsys.readouterr()
-    assert "FAILED" in captured.out
-    assert "checks failed" in captured.err
-
-
-def test_demo_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("tqdm")
-    Figure = pytest.importorskip("matplotlib.figure").Figure
-    from nrc_fast.cli.demo import training as demo_training
-
-    monkeypatch.setattr(demo_training, "QUICK_STEPS", 4)
-    monkeypatch.setattr(demo_training, "QUICK_CHECKPOINTS", 1)
-    monkeypatch.setattr(demo_training, "SETTINGS", demo_training.SETTINGS[:2])
-    assert main(["demo", "--quick", "--json", "--plot", str(tmp_path / "demo.png")]) == 0
-    captured = capsys.readouterr()
-    histories = json.loads(captured.out)
-    assert list(histories) == [setting.name for setting in demo_training.SETTINGS]
-    for values in histories.values():
-        assert [record["step"] for record in values["records"]] == [0, 4]
-    assert "at the end of" in captured.err
-    # plot and report read all of them.
-    (tmp_path / "demo.json").write_text(captured.out)
-    loaded = load_stored(str(tmp_path / "demo.json"))
-    assert {name: json.loads(history.to_json()) for name, history in loaded.items()} == histories
-    drawn: list[Any] = []
-    monkeypatch.setattr("nrc_fast.cli.stored.plot_runs", lambda *given: drawn.append(given) or Figure())
-    options = ["-o", str(tmp_path / "all.png"), "--gamma", "each"]
-    assert main(["plot", str(tmp_path / "demo.json"), *options]) == 0
-    ((runs, gamma),) = drawn
-    assert gamma == "each"
-    assert {name: json.loads(history.to_json()) for name, history in runs.items()} == histories
-    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
-    assert main(["report", str(tmp_path / "demo.json"), "-o", str(tmp_path / "demo.html")]) == 0
-    headings = re.findall("<h2>(.*?)</h2>", (tmp_path / "demo.html").read_text())
-    assert headings == list(histories)
-    # Only histories are drawn together.
-    mixed = {"history": histories[demo_training.SETTINGS[0].name], "report": json.loads(measured().to_json())}
-    (tmp_path / "mixed.json").write_text(json.dumps(mixed))
-    assert main(["plot", str(tmp_path / "mixed.json")]) == 1
-    assert "only histories are drawn together" in capsys.readouterr().err
-    (tmp_path / "mixed.json").write_text(json.dumps(mixed | {"other": 1}))
-    assert main(["report", str(tmp_path / "mixed.json")]) == 1
-    assert "holds no report" in capsys.readouterr().err

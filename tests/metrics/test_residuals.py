@@ -1,0 +1,171 @@
+"""Residuals on a basis: values of the definitions, and bounds that cover what a turned basis does."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nrc_fast.metrics.conventions import CONVENTIONS
+from nrc_fast.metrics.residuals import (
+    PrincipalBasis,
+    angle_bound,
+    leading_values,
+    refined_angle_bound,
+    residual_bound,
+    residual_value,
+    resolved_rank,
+    trace_bound,
+)
+from nrc_fast.testing import reference_nrc1
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+def features(rows: int = 200, d: int = 6) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    return (rng.standard_normal((rows, d)) * 0.5 ** np.arange(d)) @ rotation + 0.3
+
+
+def left_over(rows: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Sums of squares of what is left of the rows with the leading k = 0, 1, ... vectors."""
+    rest = [rows - rows @ basis[:k].T @ basis[:k] for k in range(len(basis) + 1)]
+    return np.array([np.sum(part**2) for part in rest])
+
+
+def sums_of(H: np.ndarray, basis: np.ndarray, *, centered: bool) -> Any:
+    rows = H - H.mean(axis=0) if centered else H
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return SimpleNamespace(raw=left_over(rows, basis), unit=left_over(units, basis))
+
+
+def components(H: np.ndarray, *, centered: bool) -> tuple[np.ndarray, np.ndarray]:
+    rows = H - H.mean(axis=0) if centered else H
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    return values[::-1].copy(), vectors[:, ::-1].T.copy()
+
+
+def largest_angle(one: np.ndarray, other: np.ndarray) -> float:
+    """The sine of the largest angle between the spans of orthonormal rows."""
+    return float(np.linalg.norm(one - one @ other.T @ other, 2))
+
+
+# ---- angles ----
+
+
+def test_angle_of_two_directions_that_an_error_mixes() -> None:
+    """Of diag(1, 0) + e (01 + 10) the eigenvectors are turned by half the angle whose tangent is 2 e."""
+    for error in (1e-8, 1e-3, 0.2):
+        turned = math.sin(math.atan(2.0 * error) / 2.0)
+        bound = angle_bound(np.array([1.0, 0.0]), 1, error)
+        assert turned * (1.0 - EPS) <= bound <= 1.5 * turned
+        assert bound == pytest.approx(error / (1.0 - error), rel=4 * EPS)
+    assert angle_bound(np.array([1.0, 0.9]), 1, 0.05) == 1.0  # the error is as large as what is left of the gap
+    assert angle_bound(np.array([1.0, 0.9]), 2, 0.05) == 0.0  # all directions
+    assert angle_bound(np.array([1.0, 1.0]), 1, 0.0) == 1.0
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e-6, 1e-3])
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_angle_bounds_cover_a_matrix_that_is_off_by_as_much(size: float, k: int) -> None:
+    rng = np.random.default_rng(k)
+    for _ in range(20):
+        rotation = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+        eigenvalues = 0.3 ** np.arange(6)
+        matrix = (rotation * eigenvalues) @ rotation.T
+        error = rng.standard_normal((6, 6))
+        error = size * (error + error.T) / np.linalg.norm(error + error.T, 2)
+        values, vectors = np.linalg.eigh(matrix + error)
+        basis, exact = vectors[:, ::-1].T[:k], rotation.T[:k]
+        turned = largest_angle(basis, exact)
+        assert turned <= angle_bound(values[::-1], k, size) + 16 * EPS / eigenvalues[k - 1]
+        # One step with the matrix itself brings the basis closer, by the ratio of the eigenvalues at the gap.
+        refined = largest_angle(np.linalg.qr(matrix @ basis.T)[0].T, exact)
+        bound = refined_angle_bound(values[::-1], k, size, 16 * EPS)
+        assert refined <= bound + 16 * EPS / eigenvalues[k - 1]
+        assert bound <= angle_bound(values[::-1], k, size) + 16 * EPS / eigenvalues[k - 1]
+
+
+# ---- values ----
+
+
+@pytest.mark.parametrize("name", list(CONVENTIONS))
+def test_values_are_those_of_the_definitions(name: str) -> None:
+    H, convention = features(), CONVENTIONS[name]
+    count, d = H.shape
+    eigenvalues, vectors = components(H, centered=convention.centered_basis)
+    sums = sums_of(H, vectors[:4], centered=convention.centered_rows)
+    wanted = reference_nrc1(H, [1, 2, 3, 4], name)
+    for k in range(1, 5):
+        assert residual_value(convention, sums, k, count, d)[0] == pytest.approx(wanted[k - 1], rel=1e-12)
+    assert residual_value(convention, sums, d, count, d)[0] == 0.0
+    basis = PrincipalBasis(vectors[:4], eigenvalues, H.mean(axis=0), 0.0, np.zeros(4), collapsed=False)
+    values, bounds = leading_values(convention, basis, sums, count, double_precision=True)
+    assert np.all(np.abs(values - wanted) <= bounds)
+    assert np.all(bounds <= 1e-12 * np.sqrt(wanted))
+
+
+@pytest.mark.parametrize("name", list(CONVENTIONS))
+def test_energy_of_the_rows(name: str) -> None:
+    H, convention = features(), CONVENTIONS[name]
+    sums = sums_of(H, components(H, centered=True)[1][:1], centered=convention.centered_rows)
+    energy = residual_value(convention, sums, 1, *H.shape)[1]
+    rows = H - H.mean(axis=0) if convention.centered_rows else H
+    expected = 1.0 if convention.unit_rows or convention.relative else float(np.mean(np.sum(rows**2, axis=1)))
+    assert energy == pytest.approx(expected, rel=1e-13)
+
+
+def test_rows_without_energy_and_out_of_range() -> None:
+    nothing = SimpleNamespace(raw=np.zeros(2), unit=np.zeros(2))
+    assert math.isnan(residual_value(CONVENTIONS["raw"], nothing, 1, 5, 3)[0])
+    lost = SimpleNamespace(raw=np.zeros(2), unit=np.array([5.0, 1.0]))  # squares below the smallest float64
+    assert residual_value(CONVENTIONS["nrc24"], lost, 1, 5, 3) == (0.2, 1.0)
+    with pytest.raises(ValueError, match="leave the range of float64"):
+        residual_value(CONVENTIONS["variance"], lost, 1, 5, 3)
+
+
+def test_components_beyond_the_rank_lie_between_nothing_and_what_is_left_there() -> None:
+    H = features()
+    eigenvalues, vectors = components(H, centered=True)
+    basis = PrincipalBasis(vectors[:2], eigenvalues, H.mean(axis=0), 0.0, np.zeros(6), collapsed=False)
+    values, bounds = leading_values(
+        CONVENTIONS["variance"], basis, sums_of(H, vectors[:2], centered=True), len(H), double_precision=True
+    )
+    exact = reference_nrc1(H, None, "variance")
+    assert np.all(np.abs(values - exact) <= bounds + 1e-14)
+    assert values[2:5].tolist() == [values[1]] * 3
+    assert values[5] == bounds[5] == 0.0
+
+
+def test_rank_counts_what_can_be_told_from_rounding() -> None:
+    assert resolved_rank(np.array([1.0, 4.1 * EPS, 3.9 * EPS, 0.0])) == 2
+    assert resolved_rank(np.array([1e-300, 1e-310, 0.0])) == 2
+    assert resolved_rank(np.zeros(3)) == 0
+
+
+# ---- bounds of residuals ----
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-12, 1e-6, 1e-2, 0.3])
+@pytest.mark.parametrize("noise", [1.0, 1e-4])
+def test_bounds_cover_a_basis_that_is_turned(angle: float, noise: float) -> None:
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((500, 8)) * np.where(np.arange(8) < 3, 1.0, noise)
+    exact, energy = float(np.mean(np.sum(rows[:, 3:] ** 2, axis=1))), float(np.mean(np.sum(rows**2, axis=1)))
+    worst = 0.0
+    for _ in range(20):
+        mixed = np.linalg.qr(rng.standard_normal((3, 3)))[0] @ np.eye(3, 8)
+        others = np.linalg.qr(rng.standard_normal((5, 3)))[0].T @ np.eye(8)[3:]
+        basis = math.cos(math.asin(angle)) * mixed + angle * others
+        assert largest_angle(basis, np.eye(3, 8)) == pytest.approx(angle, abs=8 * EPS)
+        value = float(left_over(rows, basis)[-1]) / len(rows)
+        bound = residual_bound(value, energy, angle, 8, len(rows), double_precision=True)
+        assert abs(value - exact) <= bound
+        assert abs(value - exact) <= trace_bound(value, energy, angle, 0.0) + 16 * EPS * energy
+        worst = max(worst, abs(value - exact) / bound)
+    if angle == 0.3 and noise < 1.0:
+        assert worst > 0.2  # and is worth reading

@@ -1,0 +1,57 @@
+"""The plan is what is done, and making it reads nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.streams import draw, generated
+
+import nrc_fast as nrc
+
+CONVENTIONS = list(nrc.CONVENTIONS)
+
+
+def test_the_plan_is_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((2, 16))
+    spread, collapsed = draw(14, 3000, 16, 2)[0], rng.standard_normal((3000, 2)) @ W
+    Y = rng.standard_normal((3000, 2))
+    done: list[str] = []
+    run = nrc.passes.reading.Reading.run
+
+    def noted(self: Any, title: str, sums: Any) -> None:
+        done.append(title)
+        run(self, title, sums)
+
+    monkeypatch.setattr(nrc.passes.reading.Reading, "run", noted)
+    for H in (spread, spread.astype(np.float32), collapsed.astype(np.float32)):
+        for convention in CONVENTIONS:
+            for given in ({}, {"Y": Y, "b": np.zeros(2)}):
+                done.clear()
+                plan = nrc.plan(H, W=W, convention=convention, **given)
+                nrc.measure(H, W=W, convention=convention, **given)
+                certain = [title for title, when in plan.passes if when == "always"]
+                assert [title for title in done if title in certain or title not in dict(plan.passes)][: len(certain)]
+                assert set(certain) <= set(done) <= {title for title, _ in plan.passes}
+                assert len(done) <= len(plan.passes)
+    np.save(tmp_path / "H.npy", spread)
+    plan = nrc.plan(tmp_path / "H.npy", n=2)
+    assert (plan.rows, plan.bytes_per_pass) == (3000, spread.nbytes)
+    assert "rows 3,000, 375.0 KiB in a pass" in str(plan)
+    done.clear()
+    plan = nrc.plan(nrc.open(generated(spread, None, 100)), n=2)
+    assert [title for title, _ in plan.passes] == ["statistics"]
+    assert plan.rows is None
+    assert "rows unknown" in str(plan)
+
+
+def test_looking_at_a_generator_takes_nothing_from_it() -> None:
+    H, _, _ = draw(23, 300, 4, 2)
+    with pytest.raises(TypeError, match="open it"):
+        nrc.plan(generated(H, None, 50), n=1)
+    source = nrc.open(generated(H, None, 50))
+    nrc.plan(source, n=1)
+    assert nrc.measure(source, n=1).samples == 300

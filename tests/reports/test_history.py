@@ -1,0 +1,43 @@
+"""Histories go to files and come back; nrc3 is replayed with the gamma that is asked for."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.monitored import Run
+
+from nrc_fast.reports.history import History
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return Run()
+
+
+def test_history_survives_its_file(run: Run, tmp_path: Path) -> None:
+    history = run.monitor.history
+    history.to_json(tmp_path / "history.json")
+    loaded = History.load(tmp_path / "history.json")
+    for gamma in ("last", "each", 0.01):
+        assert loaded.records(gamma) == history.records(gamma)
+    np.testing.assert_array_equal(loaded.nrc3_curve()[1], history.nrc3_curve()[1])
+    stored = json.loads((tmp_path / "history.json").read_text())
+    assert stored["replayed_nrc3"] == [record.nrc3 for record in history.records("last")]
+    history.to_csv(tmp_path / "history.csv")
+    with (tmp_path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["nrc3"]) for row in rows] == [record.nrc3 for record in history.records("last")]
+    assert [int(row["step"]) for row in rows] == [0, 10, 20]
+
+
+def test_other_files_are_no_history(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("[1]")
+    with pytest.raises(ValueError, match="holds no history"):
+        History.load(tmp_path / "other.json")
+    (tmp_path / "other.json").write_text("{")
+    with pytest.raises(ValueError, match="no JSON"):
+        History.load(tmp_path / "other.json")
