@@ -84,7 +84,7 @@ def measure(
     require_precision(precision)
     chosen = resolve_convention(convention)
     reading = _BlockReading(_Blocks(H, Y), nonfinite)
-    head = Head(W, b, n, reading.source.d, reading.source.n_targets)
+    head = Head(W, b, n, d=reading.source.d, n_targets=reading.source.n_targets)
     evidence = gathered(reading, unit_rows=needs_unit_rows(chosen), precision=precision)
     return report_of(evidence, head, chosen, rtol=rtol, penalties=penalties)
 

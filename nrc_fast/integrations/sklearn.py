@@ -136,7 +136,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _begin(self, X: Any, y: Any) -> tuple[FeatureStatistics, Head]:
         """Statistics without rows; that the parameters fit the rows is checked before any is added."""
         n_targets = 0 if y is None else (1 if y.ndim == 1 else y.shape[1])
-        head = Head(self.W, self.b, self.n, X.shape[1], n_targets)
+        head = Head(self.W, self.b, self.n, d=X.shape[1], n_targets=n_targets)
         resolve_convention(self.convention)
         empty = FeatureStatistics(X.shape[1], n_targets=n_targets, precision=self.precision, nonfinite=self.nonfinite)
         return empty, head

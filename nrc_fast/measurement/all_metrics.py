@@ -5,33 +5,41 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from nrc_fast.base.arrays import Array
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.assembly import report_of
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
+from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.plans import Plan, plan_reading
 from nrc_fast.passes.stored_sums import save_sums
 from nrc_fast.reports.features import Report
+from nrc_fast.sources import Features, Targets
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["measure", "plan"]
 
 
 def measure(
-    H: Any,
-    Y: Any = None,
-    W: Any = None,
-    b: Any = None,
+    H: Features,
+    Y: Targets | None = None,
+    W: Array | Rows | None = None,
+    b: Array | Rows | None = None,
     *,
     n: int | None = None,
     convention: str | Convention = "nrc24",
-    penalties: Any = None,
+    penalties: PenaltyProduct | None = None,
     device: str | None = None,
     precision: str = "high",
     nonfinite: str = "raise",
@@ -42,7 +50,7 @@ def measure(
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 60.0,
     save_statistics: str | Path | None = None,
-    group: Any = None,
+    group: ProcessGroup | None = None,
 ) -> Report:
     """Every metric that the inputs allow, each with a bound of its error.
 
@@ -113,7 +121,7 @@ def measure(
     team = None if group is None else Team(group)
     if save_statistics is not None:
         require_writable(Path(save_statistics))
-    identity: dict[str, Any] = {"precision": precision, "convention": chosen.name, "rtol": rtol, "n": n}
+    identity: dict[str, JSONValue] = {"precision": precision, "convention": chosen.name, "rtol": rtol, "n": n}
     if checkpoint is not None:
         identity |= {"unit rows": save_statistics is not None, "W": _checksum(W, "W"), "b": _checksum(b, "b")}
     reading = begin_reading(
@@ -130,7 +138,7 @@ def measure(
         identity=identity,
     )
     source = reading.source
-    head = Head(W, b, n, source.d, source.n_targets)
+    head = Head(W, b, n, d=source.d, n_targets=source.n_targets)
     # What is read once gives every convention that it can; else the second read does.
     unit_rows = needs_unit_rows(chosen) or not reading.rereadable or save_statistics is not None
     evidence = gathered(reading, unit_rows=unit_rows, precision=precision)
@@ -142,15 +150,15 @@ def measure(
     return report
 
 
-def _checksum(values: Any, name: str) -> int | None:
+def _checksum(values: Array | Rows | None, name: str) -> int | None:
     return None if values is None else zlib.crc32(as_matrix(values, name, vector_is_column=True)[0].tobytes())
 
 
 def plan(
-    H: Any,
-    Y: Any = None,
-    W: Any = None,
-    b: Any = None,
+    H: Features,
+    Y: Targets | None = None,
+    W: Array | Rows | None = None,
+    b: Array | Rows | None = None,
     *,
     n: int | None = None,
     convention: str | Convention = "nrc24",
@@ -191,7 +199,7 @@ def plan(
         )
         raise TypeError(msg)
     reading = begin_reading(H, Y, nonfinite=nonfinite, memory=memory, chunk_rows=chunk_rows)
-    head = Head(W, b, n, reading.source.d, reading.source.n_targets)
+    head = Head(W, b, n, d=reading.source.d, n_targets=reading.source.n_targets)
     return plan_reading(
         reading, chosen, k=head.n, precision=precision, nonfinite=nonfinite, has_bias=head.bias is not None
     )

@@ -6,12 +6,12 @@ Published code disagrees here as well; every variant has a name of its own, see
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.base.options import require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
@@ -33,6 +33,9 @@ from nrc_fast.metrics.classes import (
 )
 from nrc_fast.metrics.rounding import block_rounding
 from nrc_fast.reports.classes import ClassReport
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["ClassStatistics", "as_labels", "weights_and_bias"]
 
@@ -107,7 +110,7 @@ class ClassStatistics:
 
     # ---- adding rows ----
 
-    def update(self, H: Any, labels: Any) -> ClassStatistics:
+    def update(self, H: Array, labels: Array) -> ClassStatistics:
         """Add a batch; when it raises, nothing was added.
 
         Parameters
@@ -166,7 +169,7 @@ class ClassStatistics:
 
     # ---- parts of the rows ----
 
-    def merge(self, other: Any) -> ClassStatistics:
+    def merge(self, other: object) -> ClassStatistics:
         """Add the rows of another part; returns itself.
 
         Raises
@@ -192,7 +195,7 @@ class ClassStatistics:
         """Merge in place."""
         return self.merge(other)
 
-    def all_reduce(self, group: Any = None) -> ClassStatistics:
+    def all_reduce(self, group: ProcessGroup | None = None) -> ClassStatistics:
         """Add up the parts of all processes of a group; every process must call. Returns itself.
 
         Raises
@@ -291,7 +294,7 @@ class ClassStatistics:
 
     # ---- metrics ----
 
-    def report(self, W: Any = None, b: Any = None) -> ClassReport:
+    def report(self, W: Array | None = None, b: Array | None = None) -> ClassReport:
         """NC1, NC2, and with weights NC3; ``nc4`` and ``accuracy`` need the rows again (`measure_classes`).
 
         Parameters
@@ -344,7 +347,7 @@ class ClassStatistics:
         }
 
 
-def as_labels(labels: Any, n_classes: int | None) -> Labels:
+def as_labels(labels: Array, n_classes: int | None) -> Labels:
     """Labels as an array of integers, checked against the number of classes."""
     detached = labels.detach().cpu() if hasattr(labels, "detach") else labels
     array = np.asarray(detached)
@@ -358,7 +361,7 @@ def as_labels(labels: Any, n_classes: int | None) -> Labels:
     return array.astype(np.int64)
 
 
-def weights_and_bias(W: Any, b: Any, n_classes: int, d: int) -> tuple[FloatArray, FloatArray]:
+def weights_and_bias(W: Array, b: Array | None, n_classes: int, d: int) -> tuple[FloatArray, FloatArray]:
     """The head of a classifier in float64, checked against the classes and features."""
     weights, _ = as_matrix(W, "W")
     bias = np.zeros(n_classes) if b is None else as_matrix(b, "b", vector_is_column=True)[0].ravel()

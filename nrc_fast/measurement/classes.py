@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.measurement import class_statistics
@@ -18,7 +18,12 @@ __all__ = ["measure_classes"]
 
 
 def measure_classes(
-    H: Any, labels: Any = None, W: Any = None, b: Any = None, *, n_classes: int | None = None
+    H: Array | Iterable[tuple[Array, Array]],
+    labels: Array | None = None,
+    W: Array | None = None,
+    b: Array | None = None,
+    *,
+    n_classes: int | None = None,
 ) -> ClassReport:
     """NC1 to NC4 of features with labels.
 
@@ -77,15 +82,15 @@ def measure_classes(
     return ClassReport(**(report.to_dict() | shares))
 
 
-def _batches(H: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
+def _batches(H: Array | Iterable[tuple[Array, Array]], labels: Array | None) -> Iterator[tuple[Array, Array]]:
     if labels is not None:
-        yield H, labels
+        yield cast("Array", H), labels
     else:
-        yield from H
+        yield from cast("Iterable[tuple[Array, Array]]", H)
 
 
 def _decisions(
-    batches: Iterator[tuple[Any, Any]], statistics: ClassStatistics, weights: FloatArray, bias: FloatArray
+    batches: Iterator[tuple[Array, Array]], statistics: ClassStatistics, weights: FloatArray, bias: FloatArray
 ) -> tuple[int, int]:
     """Rows where head and nearest mean disagree, and rows that the head gets right."""
     mean = statistics.mean

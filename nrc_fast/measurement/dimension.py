@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.sources import Source, as_source
+from nrc_fast.sources import Features, Source, as_source
 
 __all__ = ["IntrinsicDimension", "intrinsic_dimension", "intrinsic_dimension_by_size", "two_nn"]
 
@@ -50,7 +49,7 @@ class IntrinsicDimension:
         return f"intrinsic dimension {self.value:.3f}{spread}, {self.rows:,} rows each"
 
 
-def two_nn(rows: Any) -> tuple[float, int]:
+def two_nn(rows: Array) -> tuple[float, int]:
     r"""Intrinsic dimension by the ratio of the distances to the second and first neighbour.
 
     With ``mu_i = r_2/r_1`` sorted and ``F(mu_(i)) = i/M``, the slope of the line through the origin that fits the
@@ -109,7 +108,7 @@ def two_nn(rows: Any) -> tuple[float, int]:
 
 
 def intrinsic_dimension(
-    H: Any, *, rows: int | None = None, repeats: int = REPEATS, seed: int = 0
+    H: Features, *, rows: int | None = None, repeats: int = REPEATS, seed: int = 0
 ) -> IntrinsicDimension:
     """Intrinsic dimension of features, targets or predictions, by 2-NN on subsamples.
 
@@ -153,7 +152,7 @@ def intrinsic_dimension(
 
 
 def intrinsic_dimension_by_size(
-    H: Any, sizes: Sequence[int], *, repeats: int = REPEATS, seed: int = 0
+    H: Features, sizes: Sequence[int], *, repeats: int = REPEATS, seed: int = 0
 ) -> list[IntrinsicDimension]:
     """Block analysis: the intrinsic dimension against the size of the subsamples, to see whether it levels off.
 
@@ -179,7 +178,7 @@ def intrinsic_dimension_by_size(
     return [_estimates(source, count, size, repeats, generator) for size in sizes]
 
 
-def _counted(H: Any) -> tuple[Source, int]:
+def _counted(H: Features) -> tuple[Source, int]:
     require_library("sklearn.neighbors", "dimension")
     source = as_source(H)
     if source.count is None:

@@ -17,6 +17,7 @@ from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.moments_view import MomentsView
 from nrc_fast.metrics.conventions import Convention, resolve_convention
+from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import add_finite
 from nrc_fast.passes.stored_sums import load_sums, save_sums
@@ -24,6 +25,7 @@ from nrc_fast.reports.features import Report
 from nrc_fast.sources import Chunk
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
     from typing_extensions import Self
 
 __all__ = ["FeatureStatistics"]
@@ -187,7 +189,7 @@ class FeatureStatistics(MomentsView):
             self._moments.merge(other._moments)
         return self
 
-    def all_reduce(self, group: Any = None) -> FeatureStatistics:
+    def all_reduce(self, group: ProcessGroup | None = None) -> FeatureStatistics:
         """Add up the parts of all processes of a group, so that each holds the whole; returns itself.
 
         Parameters
@@ -217,12 +219,12 @@ class FeatureStatistics(MomentsView):
 
     def report(
         self,
-        W: Any = None,
-        b: Any = None,
+        W: Array | Rows | None = None,
+        b: Array | Rows | None = None,
         *,
         n: int | None = None,
         convention: str | Convention = "nrc24",
-        penalties: Any = None,
+        penalties: PenaltyProduct | None = None,
         rtol: float = 1e-3,
     ) -> Report:
         """Every metric that the statistics allow, each with its bound.
@@ -247,7 +249,7 @@ class FeatureStatistics(MomentsView):
             msg = "no rows were added; there is nothing to report"
             raise ValueError(msg)
         self._moments.require_scale()
-        head = Head(W, b, n, self.d, self.n_targets)
+        head = Head(W, b, n, d=self.d, n_targets=self.n_targets)
         evidence = Evidence(self._moments)
         return report_of(evidence, head, resolve_convention(convention), rtol=rtol, penalties=penalties)
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON, RowSpace, row_space
 from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.kernels.interface import Rows
+from nrc_fast.metrics.prediction import PenaltyProduct
 
 __all__ = ["Head", "component_numbers", "require_penalties", "weights_and_row_space"]
 
 
-def require_penalties(penalties: Any) -> None:
+def require_penalties(penalties: PenaltyProduct | None) -> None:
     """Check that an object says what c is.
 
     Raises
@@ -47,7 +48,9 @@ class Head:
         They do not fit together, or n is not known.
     """
 
-    def __init__(self, W: Any, b: Any, n: int | None, d: int, n_targets: int) -> None:
+    def __init__(
+        self, W: Array | Rows | None, b: Array | Rows | None, n: int | None, *, d: int, n_targets: int
+    ) -> None:
         self.weights: FloatArray | None = None
         self.row_space = RowSpace(np.zeros((0, d)), np.zeros(0), 0.0)
         self.epsilon = EPSILON
@@ -91,7 +94,7 @@ class Head:
             raise ValueError(msg)
         return component_numbers(next(iter(known.values())), d)[0]
 
-    def _check_bias(self, b: Any) -> FloatArray | None:
+    def _check_bias(self, b: Array | Rows | None) -> FloatArray | None:
         if b is None:
             return None
         if self.weights is None:
@@ -116,7 +119,7 @@ def component_numbers(n: int | Sequence[int], d: int) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def weights_and_row_space(W: Any, d: int) -> tuple[FloatArray, RowSpace, float]:
+def weights_and_row_space(W: Array | Rows, d: int) -> tuple[FloatArray, RowSpace, float]:
     """W in float64, its row space, and the machine epsilon of the dtype in which W is stored."""
     weights, epsilon = as_matrix(W, "W")
     if weights.shape[1] != d:

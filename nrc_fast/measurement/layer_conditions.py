@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
@@ -17,11 +17,18 @@ from nrc_fast.metrics.targets import cka_bound, linear_cka, linear_readout_error
 from nrc_fast.passes.moments import Moments
 from nrc_fast.reports.layers import LayerCollapse
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = ["layer_collapse"]
 
 
 def layer_collapse(
-    statistics: FeatureStatistics, weights: Any = None, *, rank: int | None = None, name: str = ""
+    statistics: FeatureStatistics,
+    weights: StoredArray | Tensor | None = None,
+    *,
+    rank: int | None = None,
+    name: str = "",
 ) -> LayerCollapse:
     r"""The conditions of Deep NRC from statistics of features and targets.
 
@@ -109,7 +116,9 @@ def _signal_bound(value: float, moments: Moments, signal: int, turned: float) ->
     return cka_bound(value, norms, errors)  # type: ignore[arg-type]
 
 
-def _weight_conditions(weights: Any, leading: FloatArray, turned: float) -> tuple[dict[str, float], dict[str, float]]:
+def _weight_conditions(
+    weights: StoredArray | Tensor | None, leading: FloatArray, turned: float
+) -> tuple[dict[str, float], dict[str, float]]:
     """Alignment of the weights with the features' leading components, the weights' stable rank, and their bounds."""
     names = ("weight_alignment", "weight_stable_rank")
     if weights is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, SupportsFloat, overload
+from typing import SupportsFloat, overload
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.base.options import require_tolerance
 from nrc_fast.kernels.inputs import as_matrix
@@ -23,7 +23,7 @@ from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_mean
 from nrc_fast.passes.runs import careful_residuals, mean_of
-from nrc_fast.sources import TableSource, as_table
+from nrc_fast.sources import Features, TableSource, Targets, as_table
 
 __all__ = ["nrc1", "nrc2", "nrc3", "nrc3_curve", "nrc3_gamma"]
 
@@ -32,7 +32,7 @@ __all__ = ["nrc1", "nrc2", "nrc3", "nrc3_curve", "nrc3_gamma"]
 
 @overload
 def nrc1(
-    H: Any,
+    H: Features,
     n: int,
     *,
     convention: str | Convention = ...,
@@ -47,7 +47,7 @@ def nrc1(
 
 @overload
 def nrc1(
-    H: Any,
+    H: Features,
     n: Sequence[int] | None,
     *,
     convention: str | Convention = ...,
@@ -61,7 +61,7 @@ def nrc1(
 
 
 def nrc1(
-    H: Any,
+    H: Features,
     n: int | Sequence[int] | None,
     *,
     convention: str | Convention = "nrc24",
@@ -155,8 +155,8 @@ def _explicit_nrc1(reading: Reading, numbers: Sequence[int], convention: Convent
 
 
 def nrc2(
-    H: Any,
-    W: Any,
+    H: Features,
+    W: Array,
     *,
     convention: str | Convention = "nrc24",
     device: str | None = None,
@@ -224,7 +224,7 @@ def nrc2(
 # ---- NRC3 ----
 
 
-def nrc3(W: Any, Y: Any = None, *, gamma: float | None = None, covariance: Any = None) -> float:
+def nrc3(W: Array, Y: Targets | None = None, *, gamma: float | None = None, covariance: Array | None = None) -> float:
     r"""NRC3: distance of the shape of W W^T from the one that theory predicts.
 
     ``|| W W^T/|W W^T| - A/|A| ||_F^2`` with ``A = Sigma^(1/2) - gamma^(1/2) I``, Sigma the covariance of the targets
@@ -267,7 +267,7 @@ def nrc3(W: Any, Y: Any = None, *, gamma: float | None = None, covariance: Any =
     return alignment.nrc3(*_check_gammas([gamma], alignment))
 
 
-def nrc3_gamma(W: Any, Y: Any = None, *, covariance: Any = None) -> float:
+def nrc3_gamma(W: Array, Y: Targets | None = None, *, covariance: Array | None = None) -> float:
     """The gamma in [0, lambda_min] that NRC3 is smallest at, in closed form.
 
     At an exact minimum of the unconstrained feature model it is lambda_W lambda_H.
@@ -298,7 +298,7 @@ def nrc3_gamma(W: Any, Y: Any = None, *, covariance: Any = None) -> float:
     return _alignment(W, Y, covariance).best_gamma()
 
 
-def nrc3_curve(W: Any, Y: Any, gammas: Any, *, covariance: Any = None) -> FloatArray:
+def nrc3_curve(W: Array, Y: Targets | None, gammas: Array, *, covariance: Array | None = None) -> FloatArray:
     """NRC3 for many gammas.
 
     Parameters
@@ -328,10 +328,10 @@ def nrc3_curve(W: Any, Y: Any, gammas: Any, *, covariance: Any = None) -> FloatA
     if not isinstance(gammas, Iterable):
         msg = f"gammas is {gammas!r}; a sequence of numbers is expected (nrc3 takes a single one)"
         raise TypeError(msg)
-    return alignment.nrc3_curve(np.array(_check_gammas(gammas, alignment)))
+    return alignment.nrc3_curve(np.array(_check_gammas(gammas, alignment), dtype=np.float64))
 
 
-def _alignment(W: Any, Y: Any, covariance: Any) -> HeadAlignment:
+def _alignment(W: Array, Y: Targets | None, covariance: Array | None) -> HeadAlignment:
     weights, _ = as_matrix(W, "W")
     n = weights.shape[0]
     if (Y is None) == (covariance is None):
@@ -340,6 +340,7 @@ def _alignment(W: Any, Y: Any, covariance: Any) -> HeadAlignment:
     head = head_gram(scale_to_unit(weights)[0])
     if covariance is not None:
         return _aligned_with(covariance, head)
+    assert Y is not None  # as one of them is given
     targets = begin_reading(TableSource(as_table(Y, "Y")))
     if targets.source.d != n:
         msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
@@ -347,7 +348,7 @@ def _alignment(W: Any, Y: Any, covariance: Any) -> HeadAlignment:
     return HeadAlignment(head, gathered(targets, precision="highest").moments.covariance)
 
 
-def _aligned_with(covariance: Any, head: FloatArray) -> HeadAlignment:
+def _aligned_with(covariance: Array, head: FloatArray) -> HeadAlignment:
     sigma, epsilon = as_matrix(covariance, "covariance")
     n = len(head)
     if sigma.shape != (n, n):
@@ -364,7 +365,7 @@ def _aligned_with(covariance: Any, head: FloatArray) -> HeadAlignment:
     return alignment
 
 
-def _check_gammas(gammas: Iterable[Any], alignment: HeadAlignment) -> list[float]:
+def _check_gammas(gammas: Iterable[object], alignment: HeadAlignment) -> list[float]:
     largest = max(alignment.lowest, 0.0)
     # lambda_min itself is known to a few units of the largest eigenvalue.
     slack = 8 * len(alignment.eigenvalues) * EPSILON * float(alignment.eigenvalues[0])

@@ -1,0 +1,167 @@
+"""What a reading tells: its moments are read in float64 at most once, and then serve everything that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nrc_fast as nrc
+from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.evidence import Evidence, gathered
+from nrc_fast.metrics.conventions import CONVENTIONS
+from nrc_fast.passes.begin import begin_reading
+from nrc_fast.passes.reading import Reading
+from nrc_fast.testing import reference_nrc1, reference_residuals
+
+EPSILON = 2.0**-52
+
+
+@pytest.fixture
+def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Titles of the passes that were made."""
+    found: list[str] = []
+    run = Reading.run
+
+    def recorded(self: Reading, title: str, sums: Any) -> None:
+        found.append(title)
+        run(self, title, sums)
+
+    monkeypatch.setattr(Reading, "run", recorded)
+    return found
+
+
+def plane(rows: int = 400, d: int = 9, dtype: type = np.float32) -> Any:
+    """Rows in a plane up to the rounding of float32: a third component is lost in float32 blocks."""
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal((rows, 2)) @ rng.standard_normal((2, d)) + 2.0).astype(dtype)
+
+
+def spread(rows: int = 300, d: int = 6) -> Any:
+    return np.random.default_rng(1).standard_normal((rows, d)) * 0.8 ** np.arange(d) + 1.5
+
+
+# ---- precision is raised once ----
+
+
+def test_moments_are_read_in_float64_once(titles: list[str]) -> None:
+    H = plane()
+    evidence = gathered(begin_reading(H))
+    assert not evidence.moments.is_double
+    evidence.components(2, centered=True)
+    assert titles == ["statistics", "refinement"]
+    first = evidence.components(3, centered=True)
+    assert evidence.moments.is_double
+    assert titles == ["statistics", "refinement", "statistics"]
+    second = evidence.components(4, centered=True)
+    evidence.require_double()
+    assert titles == ["statistics", "refinement", "statistics"]
+    np.testing.assert_array_equal(first.eigenvalues, second.eigenvalues)
+    rows = H.astype(np.float64)
+    exact = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
+    assert np.abs(first.eigenvalues - exact).max() <= 64 * EPSILON * exact[0]
+
+
+@pytest.mark.parametrize("convention", ["nrc24", "id25", "variance"])
+def test_what_was_read_in_float64_serves_every_metric(titles: list[str], convention: str) -> None:
+    H = plane()
+    Y = H[:, :3].astype(np.float64) @ np.diag([1.0, 2.0, 0.5])
+    report = nrc.measure(H, Y, n=3, convention=convention)
+    assert titles[:2] == ["statistics", "statistics"]
+    assert titles.count("statistics") == 2
+    # Bounds of float64 sums; those of float32 blocks are about 1e-5.
+    assert max(report.bounds["explained_variance_ratio"]) <= 1e-12
+    assert report.bounds["cka"] <= 1e-12
+    assert report.bounds["nrc1_by_k"][0] <= 1e-12
+    shares = np.linalg.eigvalsh(np.cov(H.T.astype(np.float64), bias=True))[::-1]
+    assert np.abs(report.explained_variance_ratio - shares / shares.sum()).max() <= 64 * EPSILON
+    assert abs(report.nrc1_by_k[0] - reference_nrc1(H, 1, convention)) <= report.bounds["nrc1_by_k"][0] + 64 * EPSILON
+
+
+def test_saved_statistics_are_of_the_precision_that_was_asked_for(tmp_path: Path, titles: list[str]) -> None:
+    H = plane()
+    nrc.measure(H, n=3, save_statistics=tmp_path / "saved.npz")
+    assert titles.count("statistics") == 2
+    saved, plain = nrc.FeatureStatistics.load(tmp_path / "saved.npz"), nrc.FeatureStatistics(9).update(H)
+    assert saved.precision == "high"
+    assert {name: a.tobytes() for name, a in saved.arrays().items()} == {
+        name: a.tobytes() for name, a in plain.arrays().items()
+    }
+
+
+# ---- components and residuals ----
+
+
+@pytest.mark.parametrize("centered", [True, False])
+def test_components_of_features_that_are_not_collapsed(titles: list[str], centered: bool) -> None:
+    H = spread()
+    basis = gathered(begin_reading(H)).components(3, centered=centered)
+    x = H - H.mean(axis=0) if centered else H
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    assert titles == ["statistics"]
+    assert np.abs(basis.eigenvalues - values[::-1]).max() <= 64 * EPSILON * values[-1]
+    cosines = np.abs(np.sum(basis.vectors * vectors[:, ::-1].T[:3], axis=1))
+    assert np.abs(cosines - 1.0).max() <= 1e-12
+    assert np.abs(basis.mean - H.mean(axis=0)).max() <= 8 * EPSILON
+    assert not basis.collapsed
+
+
+def test_residuals_are_those_of_the_rows() -> None:
+    H = spread()
+    evidence = gathered(begin_reading(H))
+    basis = evidence.components(2, centered=True)
+    found = evidence.residuals([Basis(basis.vectors, basis.mean)], collapsed=False)
+    expected = reference_residuals(H, basis.vectors.T, shift=basis.mean, unit=False).sum()
+    assert found.sums[0].raw[-1] == pytest.approx(expected, rel=64 * EPSILON)
+    assert found.count == 300
+
+
+def test_rows_that_have_changed_are_refused() -> None:
+    H = spread()
+    evidence = gathered(begin_reading(H))
+    basis = evidence.components(2, centered=True)
+    H *= 1.01
+    with pytest.raises(RuntimeError, match="gave other features when it was read again"):
+        evidence.residuals([Basis(basis.vectors)], collapsed=False)
+
+
+def test_errors_of_predictions() -> None:
+    H = spread()
+    rng = np.random.default_rng(2)
+    W, b, Y = rng.standard_normal((2, 6)), rng.standard_normal(2), rng.standard_normal((300, 2))
+    expected = float(np.mean(np.sum((H @ W.T + b - Y) ** 2, axis=1)))
+    evidence = gathered(begin_reading(H, Y))
+    found = evidence.prediction_error(W, b, expected=expected, tolerance=1e-9, size=1.0)
+    assert found == pytest.approx(expected, rel=64 * EPSILON)
+    with pytest.raises(RuntimeError, match="the error of the predictions changed"):
+        evidence.prediction_error(W, b, expected=1.1 * expected, tolerance=1e-9, size=1.0)
+
+
+# ---- second moments ----
+
+
+@pytest.mark.parametrize("name", sorted(CONVENTIONS))
+def test_second_moments_of_the_rows_of_a_convention(name: str) -> None:
+    H, convention = spread(), CONVENTIONS[name]
+    x = H - H.mean(axis=0) if convention.centered_rows else H
+    x = x / np.linalg.norm(x, axis=1, keepdims=True) if convention.unit_rows else x
+    expected = x.T @ x / len(x)
+    found = gathered(begin_reading(H), unit_rows=True).second_moment_of_rows(convention)
+    assert found is not None
+    assert np.abs(found - expected).max() <= 64 * EPSILON * np.trace(expected)
+
+
+def test_rows_that_are_read_once_give_what_their_sums_give() -> None:
+    H = spread()
+    batches = (H[first : first + 100] for first in range(0, 300, 100))
+    once = gathered(begin_reading(batches), unit_rows=True)
+    alone = Evidence(once.moments)
+    for evidence in (once, alone):
+        assert not evidence.can_read_again
+        assert evidence.second_moment_of_rows(CONVENTIONS["id25"]) is None
+        unit = H / np.linalg.norm(H, axis=1, keepdims=True)
+        found = evidence.second_moment_of_rows(CONVENTIONS["nrc24"])
+        assert found is not None
+        assert np.abs(found - unit.T @ unit / 300).max() <= 64 * EPSILON
