@@ -8,12 +8,13 @@ True
 
 from nrc_fast import ufm as ufm
 from nrc_fast.base.version import __version__ as __version__
+from nrc_fast.measurement.alignment import nrc3, nrc3_curve, nrc3_gamma
 from nrc_fast.measurement.all_metrics import measure, plan
 from nrc_fast.measurement.class_statistics import ClassStatistics
 from nrc_fast.measurement.classes import measure_classes
 from nrc_fast.measurement.dimension import intrinsic_dimension
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
-from nrc_fast.measurement.single_metrics import nrc1, nrc2, nrc3, nrc3_curve, nrc3_gamma
+from nrc_fast.measurement.single_metrics import nrc1, nrc2
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.passes.plans import Plan
 from nrc_fast.reports.features import Report

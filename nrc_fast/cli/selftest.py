@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nrc_fast import kernels
-from nrc_fast.measurement.single_metrics import nrc1, nrc2, nrc3
+from nrc_fast.measurement.alignment import nrc3
+from nrc_fast.measurement.single_metrics import nrc1, nrc2
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3, ufm_optimum
 
 __all__ = ["Check", "run_selftest"]

@@ -130,7 +130,7 @@ class Rows(ABC):
 # ---- what passes are asked for ----
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class GramRequest:
     """What a Gram pass adds up; `calls.gram` says what each of these means."""
 

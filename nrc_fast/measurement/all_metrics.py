@@ -57,7 +57,8 @@ def measure(
     Parameters
     ----------
     H : (N, d) array or tensor, path, source, or iterable of batches
-        Features, as in `nrc1`. Batches and sources of `nrc_fast.open` may hold the targets too.
+        Features, a row for each sample, of any strides and of float64, float32, float16 or bfloat16; paths, patterns
+        and sources are those of `nrc_fast.open`. Not changed. Batches and sources may hold the targets too.
     Y : (N, n) or (N,) array or tensor, or path, optional
         Targets.
     W : (n, d) array or tensor, optional
@@ -66,8 +67,15 @@ def measure(
         Its bias; ``mse`` and ``r2`` need it. Give zeros for a layer without bias.
     n : int, optional
         Number of components of NRC1. Taken from W, else from Y, else it must be given.
-    convention, device, precision, nonfinite
-        As in `nrc1`.
+    convention : str or Convention
+        Definition of NRC1 and NRC2, see `nrc_fast.CONVENTIONS`; the others are among the report's alternatives.
+    device : str, optional
+        None follows the input; a name such as "cuda" copies what lies on the host there chunk by chunk.
+    precision : {"high", "highest", "fast"}
+        "highest" computes in float64 throughout; "high" multiplies other rows in float32 blocks that are added up in
+        float64, and reads again in float64 where that is too little; "fast" allows bfloat16 products on a device.
+    nonfinite : {"raise", "skip"}
+        What to do with rows that hold NaN or infinite values.
     penalties : object with an attribute ``c``, optional
         Sets the c = lambda_W lambda_H of the prediction, see `nrc_fast.ufm.penalties`; without it, and where its c
         is NaN because no penalty on the features is known, c is the measured gamma.
@@ -76,8 +84,10 @@ def measure(
         always come from a read of their own; ``nrc1_by_k`` does up to n, and beyond stays within its bounds
         (``nrc1(H, None)`` reads again for these too). What can be read only once is not: its values come from the
         statistics, and their bounds say how far down they can be trusted.
-    memory, progress
-        As in `nrc1`.
+    memory : str or int, optional
+        What may be used beyond what the process holds, such as "2GiB"; features in memory are not counted.
+    progress : bool, optional
+        Show a bar; by default only on a terminal and with tqdm installed.
     chunk_rows : int, optional
         Rows that are read and added at a time; by default about 64 MiB of them. The same chunks give the same bits,
         whatever the files.
@@ -97,9 +107,11 @@ def measure(
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError
-        As `nrc1`; ValueError for arrays that do not fit together or a checkpoint of another measurement;
-        RuntimeError if rows that are read again have changed.
+    TypeError, ValueError
+        H is no float matrix, has no or not finite rows, arrays do not fit together, an option is unknown, or the
+        checkpoint is of another measurement.
+    RuntimeError
+        The device cannot be used, or rows that are read again have changed.
     OSError
         A file is missing, truncated or damaged; the message says where.
 
@@ -172,7 +184,7 @@ def plan(
     Parameters
     ----------
     H, Y, W, b, n, convention, precision, nonfinite, memory, chunk_rows
-        As in `measure`. Of batches the first is asked for.
+        What `measure` is to be called with. Of batches the first is asked for.
 
     Returns
     -------
@@ -181,8 +193,10 @@ def plan(
 
     Raises
     ------
-    TypeError, ValueError, OSError
-        As `measure`.
+    TypeError, ValueError
+        The arguments do not fit together, or H gives its rows once.
+    OSError
+        A file is missing or damaged.
 
     Examples
     --------

@@ -64,8 +64,9 @@ class ClassStatistics:
     n_classes : int
         K; labels are 0..K-1.
     precision : {"high", "highest", "fast"}
-        As in `nrc_fast.FeatureStatistics`.
+        "highest" computes in float64 throughout; else products of rows that are not float64 are float32.
     nonfinite : {"raise", "skip"}
+        What to do with rows that hold NaN or infinite values.
 
     Raises
     ------

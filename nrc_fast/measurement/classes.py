@@ -46,7 +46,8 @@ def measure_classes(
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As `ClassStatistics.update`; ValueError where K is not known or a class has no rows.
+        The features are no finite float matrix or lie on a device that cannot be used, the labels do not fit, K is not
+        known, or a class has no rows.
 
     Examples
     --------

@@ -158,10 +158,13 @@ def intrinsic_dimension_by_size(
 
     Parameters
     ----------
-    H, repeats, seed
-        As in `intrinsic_dimension`.
+    H : (N, d) array or tensor, path or source
+        Only the rows of the subsamples are held.
     sizes : sequence of int
         Rows of the subsamples.
+    repeats : int
+        Subsamples of each size.
+    seed : int
 
     Returns
     -------
@@ -170,8 +173,10 @@ def intrinsic_dimension_by_size(
 
     Raises
     ------
-    ImportError, TypeError, ValueError
-        As `intrinsic_dimension`.
+    ImportError
+        scikit-learn is not installed.
+    TypeError, ValueError
+        H is no float matrix, a size or `repeats` is none, or the number of rows of H is not known before they are read.
     """
     source, count = _counted(H)
     generator = np.random.default_rng(seed)

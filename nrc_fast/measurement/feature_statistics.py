@@ -231,8 +231,18 @@ class FeatureStatistics(MomentsView):
 
         Parameters
         ----------
-        W, b, n, convention, penalties, rtol
-            As in `nrc_fast.measure`.
+        W : (n, d) array or tensor, optional
+            Weights of the last layer.
+        b : (n,) array or tensor, optional
+            Its bias; ``mse`` and ``r2`` need it.
+        n : int, optional
+            Number of components of NRC1. Taken from W, else from the targets, else it must be given.
+        convention : str or Convention
+            Definition of NRC1 and NRC2, see `nrc_fast.CONVENTIONS`.
+        penalties : object with an attribute ``c``, optional
+            Sets the c = lambda_W lambda_H of the prediction; else it is the measured gamma.
+        rtol : float
+            Has no effect here, where rows cannot be read again; checked as in every report.
 
         Returns
         -------
@@ -242,7 +252,7 @@ class FeatureStatistics(MomentsView):
         Raises
         ------
         TypeError, ValueError
-            As `nrc_fast.measure`, and ValueError without rows.
+            There are no rows, or the weights do not fit them.
         """
         require_tolerance(rtol)
         if self.count == 0:

@@ -26,8 +26,8 @@ class Moments(ShiftedSums):
 
     Parameters
     ----------
-    d, n_targets, unit_rows, precision, products
-        As in `ShiftedSums`.
+    d, n_targets, unit_rows, precision, products, skips_on_device
+        What is summed, and how: see `ShiftedSums`.
     """
 
     def _changed(self) -> None:

@@ -66,7 +66,7 @@ def require_same_mean(mean: FloatArray, residuals: Residuals) -> None:
     Raises
     ------
     RuntimeError
-        As `require_same_rows`.
+        Their mean or energy has changed: a loader augments at random, or dropout is on.
     """
     about, plain = (float(sums.raw[0]) / residuals.count for sums in (residuals.sums[0], residuals.sums[-1]))
     rounding = SAME_ENERGY if residuals.is_double else SAME_ENERGY_SINGLE
@@ -79,7 +79,7 @@ def require_same_errors(found: float, expected: float, tolerance: float, size: f
     Raises
     ------
     RuntimeError
-        As `require_same_rows`: features or targets are others, or they are paired in another way.
+        They have changed: features or targets are others, or they are paired in another way.
     """
     if math.isfinite(found) and abs(found - expected) > tolerance + SAME_ENERGY * size:
         msg = (

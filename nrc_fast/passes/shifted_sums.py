@@ -102,8 +102,9 @@ class ShiftedSums(Sums):
         self._changed()
 
     def _changed(self) -> None:
-        """Forget what was derived from the sums."""
-        self._seen: dict[str, FloatArray] | None = None
+        """Forget what was derived from the sums, even what another thread is deriving just now."""
+        self._unchanged = object()
+        self._seen: tuple[object, dict[str, FloatArray]] | None = None
 
     @property
     def _on_host(self) -> dict[str, FloatArray]:
@@ -121,14 +122,14 @@ class ShiftedSums(Sums):
     @property
     def _settled(self) -> dict[str, FloatArray]:
         """The sums of the host, of devices, and the shifts."""
-        running = self._held.running
-        if len(running) == 1:
-            return self._on_host | self._host_shifts()
-        if self._seen is None:
-            parts = [part for sums in running.values() for part in sums.fetch()]
-            self._seen = Sums.combined(parts) | self._host_shifts()
-            self.check()
-        return self._seen
+        state, seen = self._unchanged, self._seen
+        if seen is not None and seen[0] is state:
+            return seen[1]
+        parts = [part for sums in self._held.running.values() for part in sums.fetch()]
+        settled = (Sums.combined(parts) if len(parts) > 1 else parts[0]) | self._host_shifts()
+        self._seen = state, settled
+        self.check()
+        return settled
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -207,15 +208,16 @@ class ShiftedSums(Sums):
         running = self._held.running
         if features.backend not in running:
             running[features.backend] = features.backend.running_sums(self._kind)
-        self._changed()
-        running[features.backend].add(
-            features,
-            targets,
-            self._held.shifts,
-            skipped=chunk.skipped,
-            skips_nonfinite=self.skips_on_device,
-        )
-        self._changed()
+        try:
+            running[features.backend].add(
+                features,
+                targets,
+                self._held.shifts,
+                skipped=chunk.skipped,
+                skips_nonfinite=self.skips_on_device,
+            )
+        finally:  # an interrupt may come when the rows are in
+            self._changed()
 
     def _check_widths(self, features: Rows, targets: Rows | None) -> None:
         n_targets = 0 if targets is None else targets.columns
@@ -361,7 +363,7 @@ class ShiftedSums(Sums):
 
     @property
     def dtype(self) -> str:
-        """That of the features; "mixed" for several, empty without rows."""
+        """Dtype of the features; "mixed" for several, empty without rows."""
         found = [dtype for dtype in DTYPES if self._count(dtype)]
         return found[0] if len(found) == 1 else "mixed" if found else ""
 

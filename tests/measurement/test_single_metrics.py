@@ -399,23 +399,6 @@ def test_float32_rows_of_any_size(factor: float) -> None:
         assert nrc.nrc1(H, 2, convention=convention) == pytest.approx(reference, rel=1e-6)
 
 
-@given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-30, 1e30))
-@pytest.mark.host
-def test_nrc3_does_not_depend_on_the_scale_of_the_weights(seed: int, scale: float) -> None:
-    rng = np.random.default_rng(seed)
-    W, Y = rng.standard_normal((3, 8)), rng.standard_normal((50, 3))
-    assert nrc.nrc3(scale * W, Y) == pytest.approx(nrc.nrc3(W, Y), rel=1e-9)
-
-
-def test_nrc3_of_a_covariance_and_its_curve(peer: Any) -> None:
-    covariance = np.cov(peer.targets.T, bias=True)
-    gammas = np.linspace(0.0, np.linalg.eigvalsh(covariance)[0], 7)
-    curve = nrc.nrc3_curve(peer.weights, peer.targets, gammas)
-    assert curve == pytest.approx([nrc.nrc3(peer.weights, peer.targets, gamma=g) for g in gammas], rel=1e-12)
-    assert nrc.nrc3(peer.weights, covariance=covariance) == pytest.approx(nrc.nrc3(peer.weights, peer.targets))
-    assert nrc.nrc3(peer.weights, peer.targets) <= curve.min() + EPSILON
-
-
 # ---- rows that are not finite ----
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, SingleArray
 from nrc_fast.cli.demo.settings import BATCH, MOMENTUM, WIDTH, RunResult, Setting
-from nrc_fast.measurement.single_metrics import nrc3
+from nrc_fast.measurement.alignment import nrc3
 
 __all__ = ["finding", "findings", "header", "history_table", "item", "summary_table"]
 
