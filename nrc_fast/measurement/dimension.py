@@ -65,7 +65,8 @@ def two_nn(rows: Array) -> tuple[float, int]:
     dimension : float
         NaN for fewer than 3 different rows.
     duplicates : int
-        Rows whose nearest neighbour has distance 0; mu is not defined for them and they are left out. (The paper's
+        Rows that are copies of another one. They are left out before neighbours are searched: a row whose two nearest
+        neighbours are copies of each other would have mu = 1, and one that is a copy itself no mu at all. (The paper's
         code adds 1e-6 to both distances instead.)
 
     Raises
@@ -86,9 +87,11 @@ def two_nn(rows: Array) -> tuple[float, int]:
     (True, 0)
     """
     neighbors = require_library("sklearn.neighbors", "dimension")
-    X = np.array(rows, dtype=np.float64)
+    given = np.array(rows, dtype=np.float64)
+    X = _distinct(given)
+    duplicates = len(given) - len(X)
     if len(X) < 3:
-        return math.nan, 0
+        return math.nan, duplicates
     X -= X.mean(axis=0)
     scale = float(np.abs(X).max())
     X /= scale if scale > 0.0 else 1.0
@@ -96,15 +99,22 @@ def two_nn(rows: Array) -> tuple[float, int]:
     # Distances from products of rows cancel where neighbours are close: they are taken again, as differences.
     distances = np.sort(np.linalg.norm(X[found] - X[:, np.newaxis], axis=2), axis=1)
     first, second = distances[:, 1], distances[:, 2]
-    distinct = first > 0.0
-    count = int(np.count_nonzero(distinct))
-    duplicates = len(X) - count
+    apart = first > 0.0  # rows may differ by less than the rounding of the centred ones
+    count = int(np.count_nonzero(apart))
+    duplicates += len(X) - count
     if count < 3:
         return math.nan, duplicates
-    logs = np.log(np.sort(second[distinct] / first[distinct]))[:-1]
+    logs = np.log(np.sort(second[apart] / first[apart]))[:-1]
     heights = -np.log1p(-np.arange(1, count) / count)
     energy = float(logs @ logs)
     return (float(logs @ heights) / energy if energy > 0.0 else math.nan), duplicates
+
+
+def _distinct(rows: FloatArray) -> FloatArray:
+    """The rows without copies, in their order."""
+    values = np.ascontiguousarray(rows + 0.0)  # -0 is 0
+    bits = values.view(np.dtype((np.void, values.itemsize * values.shape[1]))).ravel()
+    return values[np.sort(np.unique(bits, return_index=True)[1])]
 
 
 def intrinsic_dimension(

@@ -55,11 +55,41 @@ def test_estimate_does_not_depend_on_scale_or_repeated_rows() -> None:
     value, _ = two_nn(X)
     for scale in (1e-200, 1e200):
         assert two_nn(scale * X)[0] == pytest.approx(value, rel=1e-9)
-    doubled, duplicates = two_nn(np.concatenate([X, X[:7]]))
-    assert duplicates == 14
-    assert doubled == pytest.approx(value, rel=0.1)
-    assert np.isnan(two_nn(np.ones((50, 3)))[0])
     assert np.isnan(two_nn(X[:2])[0])
+
+
+@pytest.mark.parametrize("order", ["appended", "beside", "shuffled"])
+@pytest.mark.parametrize(("share", "copies"), [(0.02, 1), (0.5, 1), (1.0, 1), (1.0, 4)])
+def test_copies_of_rows_change_nothing(share: float, copies: int, order: str) -> None:
+    rng = np.random.default_rng(6)
+    X = rng.standard_normal((400, 3)) @ rng.standard_normal((3, 9))
+    X[::7, 2] = 0.0
+    repeats = 1 + copies * (np.arange(400) < share * 400)
+    rows = np.repeat(np.arange(400), repeats)
+    if order == "appended":
+        rows = np.concatenate([np.arange(400), *[np.flatnonzero(repeats > 1)] * copies])
+    elif order == "shuffled":
+        rows = rng.permutation(rows)
+    value, duplicates = two_nn(X[rows])
+    assert duplicates == len(rows) - 400
+    assert value == pytest.approx(two_nn(X)[0], rel=1e-12)
+    # All subsamples are all rows: their copies are counted in each.
+    found = intrinsic_dimension(X[rows], rows=len(rows))
+    assert (found.value, found.duplicates) == (pytest.approx(value, rel=1e-12), duplicates)
+
+
+def test_zeros_of_either_sign_are_the_same() -> None:
+    X = np.random.default_rng(7).standard_normal((60, 4))
+    X[:, 1] = 0.0
+    other = X.copy()
+    other[:, 1] = -0.0
+    assert two_nn(np.concatenate([X, other[:20]]))[1] == 20
+
+
+def test_rows_that_are_all_alike_have_no_dimension() -> None:
+    value, duplicates = two_nn(np.ones((50, 3)))
+    assert np.isnan(value)
+    assert duplicates == 49
 
 
 def test_files_and_tensors_give_what_arrays_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
