@@ -38,7 +38,7 @@ def require_device(name: Device | None) -> None:
     Raises
     ------
     RuntimeError
-        It names something else.
+        The name is that of something else.
     """
     if name is None or str(name).split(":")[0] == "cpu":
         return

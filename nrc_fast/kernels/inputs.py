@@ -98,7 +98,7 @@ def _check_dtype(dtype: str, name: str) -> None:
     Raises
     ------
     TypeError
-        They do not.
+        The dtype is none of `arrays.DTYPES`.
     """
     if dtype not in DTYPES:
         advice = "Convert it, for example to float32"

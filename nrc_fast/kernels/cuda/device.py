@@ -30,10 +30,11 @@ class CudaDevice:
     Attributes
     ----------
     core : module
-        Compiled kernels.
+        The compiled kernels.
     index : int
-        Of the device, as the kernels count.
+        Number of the device, as the kernels count.
     memory : torch.device
+        How torch names the device.
     stream : callable
         Gives the stream to launch on, with `cuda_stream` and `synchronize`: the caller's current one of this device.
     """
