@@ -15,7 +15,7 @@ __all__ = ["environment"]
 
 
 def environment() -> dict[str, str]:
-    """Versions, instruction sets and threads, as text.
+    """Versions, compiler, instruction sets, threads and CUDA devices by what they are called, as text.
 
     Examples
     --------
@@ -39,6 +39,7 @@ def environment() -> dict[str, str]:
 
 
 def _version(package: str) -> str:
+    """Version of an installed package, or that it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -45,7 +45,13 @@ def beside(targets: Rows | None, features: Rows) -> Rows | None:
 
 
 def _as_float64(array: FloatArray, shape: tuple[int, ...], name: str) -> FloatArray:
-    """The array as the kernels read it: contiguous float64 of the shape that they expect."""
+    """The array as the kernels read it: contiguous float64 of the shape that they expect.
+
+    Raises
+    ------
+    ValueError
+        It has another shape.
+    """
     contiguous: FloatArray = np.ascontiguousarray(array, dtype=np.float64)
     if contiguous.shape != shape:
         msg = f"{name} has shape {contiguous.shape}; {shape} is expected"

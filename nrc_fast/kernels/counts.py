@@ -73,7 +73,7 @@ class SumsKind:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the sums, by name."""
+        """Shapes of the sums, by their names in `ADDITIVE`."""
         gram = self.d if self.products else 0
         unit = gram if self.unit_rows else 0
         return {

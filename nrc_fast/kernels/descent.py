@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray
+from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray, StoredDtype
 from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.interface import Backend, DescentState
 
 __all__ = ["RunningDescent", "padded_columns"]
 
 
-def padded_columns(columns: int, dtype: np.dtype[Any]) -> int:
+def padded_columns(columns: int, dtype: StoredDtype) -> int:
     """Elements of a row that is padded to whole 64 bytes."""
     width = 64 // dtype.itemsize
     return -(-columns // width) * width
@@ -27,20 +25,21 @@ class RunningDescent:
     Parameters
     ----------
     state : DescentState
-        Of the host. Its own arrays change where the backend is that of the host; a device copies them.
+        With its arrays on the host. They change where the backend is that of the host; a device copies them.
     backend : Backend
+        In whose memory the steps are taken.
 
     Attributes
     ----------
     state : DescentState
-        In the memory of the backend.
+        With its arrays in the memory of the backend.
     rates, moment_index : arrays
-        As in the state, on the host.
+        Those of the state, on the host.
 
     Raises
     ------
     ValueError
-        The arrays do not fit together.
+        Shapes or dtypes of the arrays do not fit together, rows are not padded, or arrays are not contiguous.
     """
 
     def __init__(self, state: DescentState, backend: Backend) -> None:
@@ -81,7 +80,7 @@ class RunningDescent:
         rows = isfinite(state.weights).all(-1).all(-1) & isfinite(state.biases).all(-1)
         return np.asarray(self.backend.fetch(rows & isfinite(state.transforms.sum((1, 2)))))
 
-    def part(self, chosen: NDArray[Any]) -> tuple[PlacedArray, PlacedArray, PlacedArray]:
+    def part(self, chosen: IntArray) -> tuple[PlacedArray, PlacedArray, PlacedArray]:
         """T (P', d, D), W (P', n, d) and b (P', n) of some problems in float64, in the memory of the backend."""
         index, state = self.backend.place(np.asarray(chosen)), self.state
         used = sum(state.weights.shape[1:]) + 1
@@ -100,7 +99,13 @@ class RunningDescent:
 
 
 def _require_fit(state: DescentState) -> None:
-    """Check that the arrays of a state on the host fit together."""
+    """Check that the arrays of a state on the host fit together.
+
+    Raises
+    ------
+    ValueError
+        Their shapes or dtypes do not, rows are not padded, or arrays are not contiguous.
+    """
     problems, d, stride = state.transforms.shape
     n = state.weights.shape[-1]
     dtype = state.transforms.dtype

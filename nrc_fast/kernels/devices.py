@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, TypeVar, cast
 
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cuda import cards, device
 from nrc_fast.kernels.cuda.backend import CudaBackend
 from nrc_fast.kernels.interface import Backend
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = [
+    "Device",
     "backend_of",
     "cuda_summary",
     "is_on_device",
@@ -20,16 +24,21 @@ __all__ = [
     "tensor_backend",
 ]
 
+# How users name a device: "cpu", "cuda", "cuda:1", or as torch does.
+Device: TypeAlias = "str | torch.device"
+
+Value = TypeVar("Value")
+
 cuda_summary = cards.cuda_summary
 
 
-def require_device(name: Any) -> None:
+def require_device(name: Device | None) -> None:
     """Check that a name is that of the CPU, or None, which follows the input.
 
     Raises
     ------
     RuntimeError
-        It names something else.
+        The name is that of something else.
     """
     if name is None or str(name).split(":")[0] == "cpu":
         return
@@ -40,7 +49,7 @@ def require_device(name: Any) -> None:
     raise RuntimeError(msg)
 
 
-def is_on_device(values: Any) -> bool:
+def is_on_device(values: object) -> TypeGuard[torch.Tensor]:
     """Whether something is a tensor on a CUDA device.
 
     Examples
@@ -52,24 +61,24 @@ def is_on_device(values: Any) -> bool:
     return bool(getattr(values, "is_cuda", False))
 
 
-def tensor_backend(tensor: Any) -> CudaBackend:
-    """The backend of the device that a tensor lies on.
+def tensor_backend(tensor: torch.Tensor) -> CudaBackend:
+    """The backend of the CUDA device that a tensor lies on.
 
     Raises
     ------
     RuntimeError
-        This build or this machine cannot use it.
+        This build or this machine cannot use the device.
     """
     return CudaBackend(device.cuda_device(tensor.device.index))
 
 
-def ordered_backend(name: Any) -> Backend:
+def ordered_backend(name: Device) -> Backend:
     """The backend of a device that the user names.
 
     Raises
     ------
     RuntimeError
-        It cannot be used.
+        There are no kernels for it, or this build or this machine cannot use it.
 
     Examples
     --------
@@ -83,7 +92,7 @@ def ordered_backend(name: Any) -> Backend:
     return CPU
 
 
-def backend_of(name: Any, *inputs: Any) -> Backend:
+def backend_of(name: Device | None, *inputs: object) -> Backend:
     """The backend of the device that is named; with None, that of the first tensor on one, or of the host.
 
     Raises
@@ -103,14 +112,14 @@ def backend_of(name: Any, *inputs: Any) -> Backend:
     return CPU if there is None else tensor_backend(there)
 
 
-def placed_beside(tensor: Any, values: Any) -> Any:
-    """A tensor, copied to the device that some values lie on where it lies on the host."""
+def placed_beside(tensor: torch.Tensor, values: object) -> torch.Tensor:
+    """A tensor where some values lie: a copy on their device if they have one and it lies on the host, else itself."""
     if is_on_device(values) and not is_on_device(tensor):
         return tensor_backend(values).device.move(tensor)
     return tensor
 
 
-def on_host(values: Any) -> Any:
+def on_host(values: Value) -> Value:
     """A tensor on a CUDA device as one in the memory of the host; anything else as it is.
 
     For what is small and worked on by the host, such as weights.
@@ -120,4 +129,4 @@ def on_host(values: Any) -> Any:
     >>> on_host(2.0)
     2.0
     """
-    return tensor_backend(values).device.bring(values) if is_on_device(values) else values
+    return cast("Value", tensor_backend(values).device.bring(values)) if is_on_device(values) else values

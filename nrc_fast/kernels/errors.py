@@ -8,7 +8,21 @@ __all__ = ["NonFiniteRowsError", "UnreadableRowsError", "unreadable"]
 
 
 class NonFiniteRowsError(ValueError):
-    """Rows with NaN or infinite values, and the first of them."""
+    """An error for rows with NaN or infinite values, and the first of them.
+
+    Parameters
+    ----------
+    name : str
+        How messages call the features or targets.
+    count : int
+        How many rows are not finite.
+    first : int
+        Number of the first of them.
+    rows : int
+        How many rows there are.
+    where : str, optional
+        Where the first is, in words; its number if None.
+    """
 
     def __init__(self, name: str, count: int, first: int, rows: int, where: str | None = None) -> None:
         super().__init__(
@@ -21,12 +35,21 @@ class NonFiniteRowsError(ValueError):
         self.rows = rows
 
     def located(self, where: str) -> NonFiniteRowsError:
-        """The same error, saying where the first row is in the whole of the features."""
+        """An error about these rows that says where the first is in the whole of the features."""
         return NonFiniteRowsError(self.name, self.count, self.first, self.rows, where)
 
 
 class UnreadableRowsError(OSError):
-    """A row that its file does not give."""
+    """An error for a row that its file does not give.
+
+    Parameters
+    ----------
+    message : str
+    reason : str
+        What the system says.
+    row : int
+        Number of the row.
+    """
 
     def __init__(self, message: str, reason: str, row: int) -> None:
         super().__init__(message)

@@ -17,16 +17,16 @@ class HeldRows:
     Parameters
     ----------
     features, targets : Rows
-        Of the kind that is to be held; the targets may be None. They are not copied yet.
+        Some of the kind that is to be held; the targets may be None. They are not copied yet.
     room : int
-        Rows that there is memory for.
+        How many rows there is to be memory for.
     name : str
         How error messages call the rows.
 
     Attributes
     ----------
     count : int
-        Rows that were copied.
+        How many rows were copied.
 
     Examples
     --------

@@ -7,35 +7,42 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray, StoredArray
 from nrc_fast.base.linalg import EPSILONS
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.devices import on_host
 from nrc_fast.kernels.interface import Rows
 
-__all__ = ["as_matrix", "as_rows", "checked_tensor", "plain_kind"]
+if TYPE_CHECKING:
+    from torch import Size, Tensor, dtype
+
+__all__ = ["TensorKind", "as_matrix", "as_rows", "checked_tensor", "plain_kind"]
+
+# Shape and dtype of a tensor.
+TensorKind: TypeAlias = "tuple[Size, dtype]"
 
 # Of arrays that need no second look: numpy takes longer to spell the name than all other checks together.
 NATIVE_DTYPES = {np.dtype(name).str: name for name in ("float64", "float32", "float16")}
 
 
-def _torch() -> Any:
+def _torch() -> ModuleType | None:
     """Torch if somebody else has imported it; we never do."""
     return sys.modules.get("torch")
 
 
-def as_rows(values: Any, name: str, *, vector_is_column: bool = False) -> Rows:
+def as_rows(values: object, name: str, *, vector_is_column: bool = False) -> Rows:
     """Check a user's array and describe it to the kernels, without copying it.
 
     Parameters
     ----------
     values : (N, d) numpy array, torch tensor or anything that `numpy.asarray` turns into a float matrix
-        float64, float32, float16 or bfloat16, with any strides.
+        float64, float32, float16 or bfloat16, with any strides. `Rows` are given back as they are.
     name : str
         How error messages call it.
     vector_is_column : bool
@@ -54,7 +61,7 @@ def as_rows(values: Any, name: str, *, vector_is_column: bool = False) -> Rows:
         return values
     torch = _torch()
     if torch is not None and isinstance(values, torch.Tensor):
-        return _tensor_rows(values, name, vector_is_column)
+        return _tensor_rows(values, name, vector_is_column=vector_is_column)
     if isinstance(values, np.ma.MaskedArray):
         msg = f"{name} is a masked array; give the rows that count (numpy.ma.compress_rows)"
         raise TypeError(msg)
@@ -63,11 +70,17 @@ def as_rows(values: Any, name: str, *, vector_is_column: bool = False) -> Rows:
     except (ValueError, TypeError) as error:
         msg = f"{name} is a {type(values).__name__} that numpy cannot read as an array: {error}"
         raise TypeError(msg) from error
-    return _array_rows(array, name, vector_is_column)
+    return _array_rows(array, name, vector_is_column=vector_is_column)
 
 
-def _check_shape(shape: Sequence[int], name: str, vector_is_column: bool) -> bool:
-    """Whether the array is a vector to be read as a column; raises on any other shape than a matrix."""
+def _check_shape(shape: Sequence[int], name: str, *, vector_is_column: bool) -> bool:
+    """Whether an array is a vector to be read as a column.
+
+    Raises
+    ------
+    ValueError
+        It is neither such a vector nor a matrix, or a matrix without columns.
+    """
     if len(shape) == 1 and vector_is_column:
         return True
     if len(shape) != 2:
@@ -80,6 +93,13 @@ def _check_shape(shape: Sequence[int], name: str, vector_is_column: bool) -> boo
 
 
 def _check_dtype(dtype: str, name: str) -> None:
+    """Check that the kernels know a dtype.
+
+    Raises
+    ------
+    TypeError
+        The dtype is none of `arrays.DTYPES`.
+    """
     if dtype not in DTYPES:
         advice = "Convert it, for example to float32"
         if dtype == "object":
@@ -88,10 +108,10 @@ def _check_dtype(dtype: str, name: str) -> None:
         raise TypeError(msg)
 
 
-def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) -> Rows:
+def _array_rows(array: StoredArray, name: str, *, vector_is_column: bool) -> Rows:
     dtype = NATIVE_DTYPES.get(array.dtype.str) or array.dtype.newbyteorder("=").name
     _check_dtype(dtype, name)
-    if _check_shape(array.shape, name, vector_is_column):
+    if _check_shape(array.shape, name, vector_is_column=vector_is_column):
         array = array[:, np.newaxis]
     rest = (array.strides[0] | array.strides[1]) & (array.itemsize - 1)
     if rest or not array.flags.aligned or not array.dtype.isnative:
@@ -100,32 +120,37 @@ def _array_rows(array: np.ndarray[Any, Any], name: str, vector_is_column: bool) 
     return HostRows(name, array.view(np.uint16) if dtype == "bfloat16" else array, dtype)
 
 
-def plain_kind(values: Any) -> tuple[Any, Any] | None:
-    """Shape and dtype of a tensor on the host, with or without a graph, whose values lie one after the other.
+def plain_kind(values: object) -> TensorKind | None:
+    """The kind of a tensor on the host, with or without a graph, whose values lie one after the other.
 
     None for all else. What holds for one tensor of a kind, holds for all of them.
     """
     torch = _torch()
-    if torch is None or type(values) is not torch.Tensor or not values.is_cpu or values.layout is not torch.strided:
+    if torch is None or type(values) is not torch.Tensor:
         return None
-    return (values.shape, values.dtype) if values.is_contiguous() and not values.is_neg() else None
+    tensor = cast("Tensor", values)
+    if not tensor.is_cpu or tensor.layout is not torch.strided or not tensor.is_contiguous() or tensor.is_neg():
+        return None
+    return tensor.shape, tensor.dtype
 
 
-def checked_tensor(tensor: Any, name: str, vector_is_column: bool) -> tuple[Any, str]:
+def checked_tensor(tensor: Tensor, name: str, *, vector_is_column: bool) -> tuple[Tensor, str]:
     """A tensor as a matrix without a graph, wherever it lies, and the name of its dtype.
 
     Raises
     ------
-    TypeError, ValueError
-        As `as_rows`.
+    TypeError
+        The tensor is not dense, has no memory of its own, or has a dtype that the kernels do not know.
+    ValueError
+        The number of dimensions is wrong, or there are no columns.
     """
-    torch = _torch()
+    torch = sys.modules["torch"]
     if tensor.layout is not torch.strided:
         msg = f"{name} is a tensor of layout {tensor.layout}; give a dense one (tensor.to_dense())"
         raise TypeError(msg)
     dtype = str(tensor.dtype).removeprefix("torch.")
     _check_dtype(dtype, name)
-    is_vector = _check_shape(tensor.shape, name, vector_is_column)
+    is_vector = _check_shape(tensor.shape, name, vector_is_column=vector_is_column)
     if tensor.is_meta or (tensor.numel() > 0 and tensor.data_ptr() == 0):
         msg = f"{name} is a {type(tensor).__name__} without memory of its own; give a materialised one (tensor.clone())"
         raise TypeError(msg)
@@ -137,20 +162,20 @@ def checked_tensor(tensor: Any, name: str, vector_is_column: bool) -> tuple[Any,
     return tensor[:, None] if is_vector else tensor, dtype
 
 
-def _tensor_rows(tensor: Any, name: str, vector_is_column: bool) -> Rows:
-    if not tensor.is_cpu and tensor.layout is _torch().strided:
+def _tensor_rows(tensor: Tensor, name: str, *, vector_is_column: bool) -> Rows:
+    torch = sys.modules["torch"]
+    if not tensor.is_cpu and tensor.layout is torch.strided:
         msg = (
             f"{name} lies on {tensor.device}, and nrc_fast has no kernels for it there; "
             f"move it to the CPU ({name}.cpu()), it is never moved behind your back"
         )
         raise RuntimeError(msg)
-    tensor, dtype = checked_tensor(tensor, name, vector_is_column)
-    torch = _torch()
+    tensor, dtype = checked_tensor(tensor, name, vector_is_column=vector_is_column)
     array = tensor.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else tensor.numpy()
     return HostRows(name, array, dtype)
 
 
-def as_matrix(values: Any, name: str, *, vector_is_column: bool = False) -> tuple[FloatArray, float]:
+def as_matrix(values: Array | Rows, name: str, *, vector_is_column: bool = False) -> tuple[FloatArray, float]:
     """A small matrix (weights) as a float64 copy on the host, with the machine epsilon of its own dtype.
 
     What is small is worked on by the host, wherever it lies.
@@ -158,7 +183,7 @@ def as_matrix(values: Any, name: str, *, vector_is_column: bool = False) -> tupl
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As `as_rows`, and ValueError for values that are not finite.
+        What `as_rows` raises, and ValueError for values that are not finite.
     """
     rows = as_rows(on_host(values), name, vector_is_column=vector_is_column)
     matrix = rows.to_float64()

@@ -9,11 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
-from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray
+from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray, StoredArray
 from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.errors import NonFiniteRowsError
@@ -68,7 +67,7 @@ class Rows(ABC):
 
     @property
     @abstractmethod
-    def matrix(self) -> Any:
+    def matrix(self) -> Any:  # of a compiled module, which may not be built
         """The matrix as the compiled kernels of its backend take it."""
 
     @abstractmethod
@@ -89,7 +88,13 @@ class Rows(ABC):
 
     @abstractmethod
     def loaded(self) -> Rows:
-        """The same rows in memory, if they lie in a file."""
+        """These rows in memory: they are read if they lie in a file.
+
+        Raises
+        ------
+        OSError
+            They lie in a file that ends early or cannot be read.
+        """
 
     @abstractmethod
     def to_float64(self) -> FloatArray:
@@ -105,12 +110,12 @@ class Rows(ABC):
         return bool(self.finite_rows().all())
 
     def require_finite(self) -> None:
-        """Raise for rows that are not finite.
+        """Check that all rows are finite.
 
         Raises
         ------
         NonFiniteRowsError
-            There are some.
+            Some are; the error counts them and names the first.
         """
         finite = self.finite_rows()
         if not finite.all():
@@ -123,7 +128,7 @@ class Rows(ABC):
         Raises
         ------
         OSError
-            They cannot be read.
+            They lie in a file that ends early or cannot be read.
         """
 
 
@@ -200,7 +205,7 @@ class RunningSums(Protocol):
         features, targets : Rows
             In the memory of the backend.
         shifts : Shifts
-            The same with every call.
+            What is subtracted from the rows; one object for all batches.
         skipped : int
             Rows that were left out of the batch before.
         skips_nonfinite : bool
@@ -222,8 +227,10 @@ class RunningSums(Protocol):
 
         Raises
         ------
-        NonFiniteRowsError, ValueError
-            As `add`: of batches that were not added, and that no error has told of before.
+        NonFiniteRowsError
+            A batch was not added because of a row that is not finite, and no error has told of it before.
+        ValueError
+            A batch was not added because its squares leave the range of float64, and no error has told of it before.
         """
 
     def fetch(self) -> list[dict[str, FloatArray]]:
@@ -258,7 +265,7 @@ class Copies(Protocol):
         Raises
         ------
         OSError
-            The rows cannot be read.
+            The rows lie in a file that ends early or cannot be read.
         """
 
     def close(self) -> None:
@@ -286,7 +293,7 @@ class Backend(Protocol):
         """For reports: with the instruction set and threads, or the card."""
 
     @property
-    def library(self) -> Any:
+    def library(self) -> ModuleType:
         """Whose functions take the arrays of this memory: numpy or torch."""
 
     # ---- passes ----
@@ -340,10 +347,10 @@ class Backend(Protocol):
 
     # ---- memory and small matrices ----
 
-    def place(self, array: NDArray[Any]) -> PlacedArray:
+    def place(self, array: StoredArray) -> PlacedArray:
         """An array of the host in this memory."""
 
-    def fetch(self, array: PlacedArray) -> NDArray[Any]:
+    def fetch(self, array: PlacedArray) -> StoredArray:
         """An array of this memory on the host; waits for what computes it."""
 
     def as_float64(self, array: PlacedArray) -> PlacedArray:

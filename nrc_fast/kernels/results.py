@@ -37,7 +37,15 @@ class GramSums:
 
 @dataclass
 class Basis:
-    """Orthonormal rows (k, d) to project on, and the shift of the rows that are projected."""
+    """Orthonormal rows to project on, and the shift of the rows that are projected.
+
+    Attributes
+    ----------
+    vectors : (k, d) float64 array
+    shift : (d,) float64 array, optional
+    per_row : bool
+        Whether residuals and squares of single rows are wanted beside the sums.
+    """
 
     vectors: FloatArray
     shift: FloatArray | None = None
@@ -46,7 +54,15 @@ class Basis:
 
 @dataclass
 class ResidualSums:
-    """Sums over rows of the squared residual with the leading j = 0..k vectors, of x and of x/||x||."""
+    """Sums over rows of the squared residual with the leading j = 0..k vectors, of x and of x/||x||.
+
+    Attributes
+    ----------
+    raw, unit : (k + 1,) float64 arrays
+        Of x, and of x/||x||.
+    row_residuals, row_energies : (N,) float64 arrays, optional
+        Squared residual with all vectors, and square, of every row x.
+    """
 
     raw: FloatArray
     unit: FloatArray

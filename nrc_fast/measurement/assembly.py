@@ -283,13 +283,13 @@ class _Assembly:
         assert weights is not None
         assert bias is not None
         value = prediction_error_from_moments(
-            weights,
-            bias,
-            moments.mean,
-            moments.target_mean,
-            moments.covariance,
-            moments.target_covariance,
-            moments.cross_covariance,
+            weights=weights,
+            bias=bias,
+            feature_mean=moments.mean,
+            target_mean=moments.target_mean,
+            feature_covariance=moments.covariance,
+            target_covariance=moments.target_covariance,
+            cross_covariance=moments.cross_covariance,
         )
         norm, n = float(np.linalg.norm(weights)), len(weights)
         size = norm**2 * moments.energy + float(np.trace(moments.target_covariance))

@@ -5,22 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator
 from queue import Empty, Full, Queue
-from typing import Any
+from typing import TypeAlias
 
 from nrc_fast.sources import Chunk
 
 __all__ = ["read_ahead"]
+
+# What the thread gives: a chunk, the error that ends its work, or None at the end.
+Item: TypeAlias = "Chunk | BaseException | None"
 
 # Chunks that are read and wait, besides the one that is computed with and the one that is being read.
 AHEAD = 1
 
 
 def read_ahead(chunks: Iterator[Chunk]) -> Generator[Chunk, None, None]:
-    """The same chunks, read on a thread of their own."""
-    queue: Queue[Any] = Queue(AHEAD)
+    """Chunks in their order, read on a thread of their own; what reading them raises comes in their place."""
+    queue: Queue[Item] = Queue(AHEAD)
     stopped = threading.Event()
 
-    def put(item: Any) -> bool:
+    def put(item: Item) -> bool:
         while not stopped.is_set():
             try:
                 queue.put(item, timeout=0.1)
@@ -52,7 +55,14 @@ def read_ahead(chunks: Iterator[Chunk]) -> Generator[Chunk, None, None]:
         thread.join()
 
 
-def _next(queue: Queue[Any], thread: threading.Thread) -> Any:
+def _next(queue: Queue[Item], thread: threading.Thread) -> Item:
+    """What the thread gives next.
+
+    Raises
+    ------
+    RuntimeError
+        The thread has ended without a word.
+    """
     while True:
         try:
             return queue.get(timeout=1.0)

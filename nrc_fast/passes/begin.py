@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import parse_memory
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels.devices import ordered_backend
+from nrc_fast.kernels.devices import Device, ordered_backend
 from nrc_fast.passes.checkpoint import Checkpoint
 from nrc_fast.passes.chunk_sizes import rows_of_chunk
 from nrc_fast.passes.reading import Reading
 from nrc_fast.sources import NoBatchesError, Source, as_source
+from nrc_fast.sources.dispatch import Features, Targets
 from nrc_fast.sources.placed import placed_source
 
 __all__ = ["begin_reading"]
 
 
 def begin_reading(
-    features: Any,
-    targets: Any = None,
+    features: Features,
+    targets: Targets | None = None,
     *,
-    device: Any = None,
+    device: Device | None = None,
     nonfinite: str = "raise",
     memory: str | int | None = None,
     chunk_rows: int | None = None,
@@ -33,14 +34,35 @@ def begin_reading(
     team: Team | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 60.0,
-    identity: Mapping[str, Any] | None = None,
+    identity: Mapping[str, JSONValue] | None = None,
 ) -> Reading:
     """What users give as features and targets, ready for passes.
+
+    Parameters
+    ----------
+    features : Source, path or glob pattern, array, tensor, or iterable of batches
+    targets : path or glob pattern, array or tensor, optional
+    device : str or torch.device, optional
+        Where to compute; where the features lie if None.
+    nonfinite : {"raise", "skip"}
+    memory : str or int, optional
+        What chunks and sums may take, such as "2GiB".
+    chunk_rows : int, optional
+    progress : bool, optional
+        Whether a bar is shown; if None, where the standard error is a terminal.
+    team : Team, optional
+        Other processes that hold the other rows.
+    checkpoint : path, optional
+        File that the passes are kept in.
+    checkpoint_every : float
+        Seconds between two writes of it.
+    identity : mapping to JSON values, optional
+        What is measured, besides the source; goes into the checkpoint.
 
     Raises
     ------
     TypeError, ValueError, OSError
-        It is not understood, has no rows, or does not fit the memory or the checkpoint.
+        What is given is not understood, has no rows, or does not fit the memory or the checkpoint.
     RuntimeError
         The device cannot be used, or is not the one that the features lie on.
     """
@@ -61,7 +83,12 @@ def begin_reading(
     saved = None
     if checkpoint is not None:
         place = [0, 1] if team is None else [team.rank, team.size]
-        known = {"source": source.fingerprint(), "chunk rows": rows, "nonfinite": nonfinite, "process": place}
+        known: dict[str, JSONValue] = {
+            "source": source.fingerprint(),
+            "chunk rows": rows,
+            "nonfinite": nonfinite,
+            "process": place,
+        }
         path = Path(checkpoint)
         if team is not None and team.size > 1:
             path = path.with_name(f"{path.stem}.{team.rank}{path.suffix}")
@@ -71,10 +98,15 @@ def begin_reading(
     return reading
 
 
-def _agreed_source(features: Any, targets: Any, team: Team) -> tuple[Source, bool, bool]:
+def _agreed_source(features: Features, targets: Targets | None, team: Team) -> tuple[Source, bool, bool]:
     """The source of this process, whether those of all can be read again, and whether all are float64.
 
     Every process enters, whatever became of its own source; what one raises, all raise.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        What is given is not understood, no process has rows, or they differ in their numbers of features and targets.
     """
     source, failure = None, None
     try:

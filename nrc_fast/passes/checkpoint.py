@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from weakref import finalize
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.npz import arrays_from, written_file
 
 __all__ = ["Checkpoint"]
@@ -46,14 +47,14 @@ class Checkpoint:
     Raises
     ------
     OSError
-        The file is damaged.
+        The file is damaged or cannot be read.
     ValueError
         It is of another measurement, or `seconds` is negative.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], seconds: float) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, JSONValue], seconds: float) -> None:
         self.path = path
-        self._identity = json.loads(json.dumps(identity))
+        self._identity: dict[str, JSONValue] = json.loads(json.dumps(identity))
         if not seconds >= 0.0:
             msg = f"a checkpoint is to be written every {seconds} seconds; a time from 0 on is expected"
             raise ValueError(msg)
@@ -90,7 +91,15 @@ class Checkpoint:
         self._passes = [_Pass(**entry) for entry in header["passes"]]
 
     def resume(self, number: int, title: str) -> tuple[int, bool, dict[str, FloatArray]] | None:
-        """Chunks done, whether that was all, and sums of pass `number`; None if it was not begun."""
+        """Chunks done, whether that was all, and sums of pass `number`; None if it was not begun.
+
+        Raises
+        ------
+        ValueError
+            The file has another pass in this place.
+        OSError
+            The file is damaged or cannot be read.
+        """
         if number >= len(self._passes) or self._file is None:
             return None
         saved = self._passes[number]
@@ -112,7 +121,27 @@ class Checkpoint:
         is_finished: bool,
         now: bool,
     ) -> None:
-        """Note how far pass `number` has got, and write the file if it is time or `now` is set; then ask for arrays."""
+        """Note how far a pass has got, and write the file if it is time.
+
+        Parameters
+        ----------
+        number : int
+            Which pass of the measurement.
+        title : str
+        chunks : int
+            How many are done.
+        arrays : callable
+            Gives the sums; asked only when the file is written.
+        is_finished : bool
+            Whether the pass is done; then it is time.
+        now : bool
+            Whether it is time in any case.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
         if not (now or is_finished or monotonic() - self._last_write >= self._seconds):
             return
         self._passes[number:] = [_Pass(title, chunks, is_finished)]

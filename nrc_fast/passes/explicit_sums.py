@@ -16,7 +16,15 @@ __all__ = ["CenteredUnitGram", "GramProduct", "PredictionErrors", "Residuals"]
 
 
 class GramProduct(Sums):
-    """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``."""
+    """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``.
+
+    Parameters
+    ----------
+    vectors : (k, d) float64 array
+        V.
+    shift : (d,) float64 array
+        s.
+    """
 
     def __init__(self, vectors: FloatArray, shift: FloatArray) -> None:
         self.vectors = vectors
@@ -39,7 +47,13 @@ class GramProduct(Sums):
 
 
 class CenteredUnitGram(Sums):
-    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, the lower triangle, and ``sum (h - mean)``."""
+    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, the lower triangle, and ``sum (h - mean)``.
+
+    Parameters
+    ----------
+    mean : (d,) float64 array
+    precision : {"high", "highest", "fast"}
+    """
 
     def __init__(self, mean: FloatArray, precision: str) -> None:
         self.mean = mean
@@ -94,7 +108,7 @@ class Residuals(Sums):
         return int(self._count[0])
 
     def add_chunk(self, chunk: Chunk) -> None:
-        """Add the residuals of a chunk."""
+        """Add the residuals of a chunk; when it raises, nothing was added."""
         parts = calls.residual(chunk.features, self.bases, double_precision=self.is_double)
         pairs = zip(self.sums, parts, strict=True)
         self.sums, self._count = (
@@ -103,7 +117,7 @@ class Residuals(Sums):
         )
 
     def arrays(self) -> dict[str, FloatArray]:
-        """The state."""
+        """The state: everything that `restore` needs."""
         arrays = {"count": self._count}
         for index, sums in enumerate(self.sums):
             arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit}
@@ -116,7 +130,15 @@ class Residuals(Sums):
 
 
 class PredictionErrors(Sums):
-    """``sum (W h + b - y)^2`` for each output."""
+    """``sum (W h + b - y)^2`` for each output.
+
+    Parameters
+    ----------
+    weights : (n, d) float64 array
+        W.
+    bias : (n,) float64 array
+        b.
+    """
 
     def __init__(self, weights: FloatArray, bias: FloatArray) -> None:
         self.weights = weights

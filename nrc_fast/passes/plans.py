@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.options import format_bytes
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.passes.chunk_sizes import bytes_per_row, fixed_bytes
@@ -50,8 +50,8 @@ class Plan:
         lines += [f"pass {number}: {title} ({when})" for number, (title, when) in enumerate(self.passes, start=1)]
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The same as numbers, lists and strings."""
+    def to_dict(self) -> dict[str, JSONValue]:
+        """The fields by name, as numbers, lists and strings."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
             "passes": [list(entry) for entry in self.passes]
         }
@@ -60,7 +60,19 @@ class Plan:
 def plan_reading(
     reading: Reading, convention: Convention, *, k: int, precision: str, nonfinite: str, has_bias: bool
 ) -> Plan:
-    """The plan of a measurement with k components."""
+    """The plan of a measurement with k components.
+
+    Parameters
+    ----------
+    reading : Reading
+    convention : Convention
+    k : int
+        Number of components.
+    precision : {"high", "highest", "fast"}
+    nonfinite : {"raise", "skip"}
+    has_bias : bool
+        Whether the head has a bias.
+    """
     source = reading.source
     passes = [("statistics", "always")]
     if reading.rereadable:

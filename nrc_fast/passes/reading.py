@@ -34,7 +34,7 @@ class Reading:
         Other processes that hold the other rows. Every pass ends with the sums over all of them.
     checkpoint : Checkpoint, optional
     progress : bool, optional
-        As in `Progress`.
+        Whether a bar is shown; if None, where the standard error is a terminal.
 
     Attributes
     ----------
@@ -210,7 +210,7 @@ class Reading:
 
 
 def _located(error: NonFiniteRowsError | UnreadableRowsError, chunk: Chunk) -> Exception:
-    """The same error, saying where the row is."""
+    """What to raise for a row of a chunk: an error that says where the row is in the source."""
     if isinstance(error, UnreadableRowsError):
         where = f"row {error.row}" if chunk.locate is None else chunk.locate(error.row)
         return OSError(f"{where} cannot be read: {error.reason}")
@@ -220,7 +220,15 @@ def _located(error: NonFiniteRowsError | UnreadableRowsError, chunk: Chunk) -> E
 
 
 def add_finite(sums: Sums, chunk: Chunk, *, skips: bool) -> None:
-    """Add a chunk, without the rows that are not finite if they are to be skipped."""
+    """Add a chunk, without the rows that are not finite if they are to be skipped.
+
+    Raises
+    ------
+    NonFiniteRowsError
+        A row is not finite, and rows are not to be skipped.
+    UnreadableRowsError
+        The file of the rows ends early or cannot be read.
+    """
     if not skips:
         sums.add_chunk(chunk)
         sums.check()

@@ -47,7 +47,22 @@ def _tolerance(moments: Moments, offset: FloatArray, directions: int, rounding: 
 
 
 def require_same(found: FloatArray, expected: FloatArray, scale: float, tolerance: FloatArray) -> None:
-    """Raise where what a second read gave differs by more than the tolerance."""
+    """Check that what a second read gave is what the first says.
+
+    Parameters
+    ----------
+    found, expected : float64 arrays
+        Energies that the second read gave, and those that the first expects.
+    scale : float
+        What the message gives the largest change in units of.
+    tolerance : float64 array
+        How much each may differ.
+
+    Raises
+    ------
+    RuntimeError
+        One differs by more.
+    """
     with np.errstate(invalid="ignore"):
         change = np.where(np.isfinite(found), np.abs(found - expected), 0.0)
     if (change > tolerance).any():
@@ -66,7 +81,7 @@ def require_same_mean(mean: FloatArray, residuals: Residuals) -> None:
     Raises
     ------
     RuntimeError
-        Their mean or energy has changed: a loader augments at random, or dropout is on.
+        The two do not agree up to rounding: a loader augments at random, or dropout is on.
     """
     about, plain = (float(sums.raw[0]) / residuals.count for sums in (residuals.sums[0], residuals.sums[-1]))
     rounding = SAME_ENERGY if residuals.is_double else SAME_ENERGY_SINGLE
@@ -79,7 +94,7 @@ def require_same_errors(found: float, expected: float, tolerance: float, size: f
     Raises
     ------
     RuntimeError
-        They have changed: features or targets are others, or they are paired in another way.
+        They do not agree up to rounding: features or targets are others, or they are paired in another way.
     """
     if math.isfinite(found) and abs(found - expected) > tolerance + SAME_ENERGY * size:
         msg = (

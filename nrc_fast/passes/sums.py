@@ -28,10 +28,24 @@ class Sums(ABC):
 
     @abstractmethod
     def add_chunk(self, chunk: Chunk) -> None:
-        """Add the rows of a chunk; when it raises, nothing was added."""
+        """Add the rows of a chunk; when it raises, nothing was added.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A row is not finite.
+        UnreadableRowsError
+            The file of the rows ends early or cannot be read.
+        """
 
     def check(self) -> None:  # noqa: B027 - most are done when `add_chunk` returns
-        """Wait for what was added, and raise what is wrong with it."""
+        """Wait for what was added.
+
+        Raises
+        ------
+        NonFiniteRowsError, ValueError
+            What was wrong with a chunk, where `add_chunk` did not wait to see it.
+        """
 
     @abstractmethod
     def arrays(self) -> dict[str, FloatArray]:

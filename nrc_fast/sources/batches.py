@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import TypeAlias
 
+from nrc_fast.base.arrays import Array
 from nrc_fast.kernels.calls import beside
 from nrc_fast.kernels.held import HeldRows
 from nrc_fast.kernels.interface import Rows
@@ -14,7 +15,10 @@ from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.sources.source import Chunk, Source
 from nrc_fast.sources.table import ITEM_SIZES
 
-__all__ = ["BatchSource", "NoBatchesError"]
+__all__ = ["Batch", "BatchSource", "NoBatchesError"]
+
+# One batch: features, features and targets, or a mapping that holds them under names.
+Batch: TypeAlias = "Array | Sequence[Array] | Mapping[str, Array]"
 
 
 class NoBatchesError(ValueError):
@@ -36,13 +40,15 @@ class BatchSource(Source):
 
     Raises
     ------
+    NoBatchesError
+        There is no first batch.
     ValueError
-        The first batch is missing or is none.
+        The first batch has other parts than features and targets, or they are no matrices.
     TypeError
-        What a batch holds is no float matrix.
+        What it holds are no arrays of floating-point numbers, or `key` is missing or of no use.
     """
 
-    def __init__(self, batches: Iterable[Any], *, key: str | None = None, target_key: str | None = None) -> None:
+    def __init__(self, batches: Iterable[Batch], *, key: str | None = None, target_key: str | None = None) -> None:
         self.name = f"{type(batches).__name__} of batches"
         self._batches = batches
         self._keys = (key, target_key)
@@ -54,7 +60,7 @@ class BatchSource(Source):
             msg = f"{self.name} is empty: no samples to measure"
             raise NoBatchesError(msg) from None
         # Starting an iterator may be expensive (workers of a DataLoader): the one just started serves the first pass.
-        self._started: Iterator[Any] | None = chain([first], iterator)
+        self._started: Iterator[Batch] | None = chain([first], iterator)
         features, targets = self._pair(first, 0)
         self.d = features.columns
         self.dtype = features.dtype
@@ -70,11 +76,19 @@ class BatchSource(Source):
 
     @property
     def chunk_bytes_per_row(self) -> int:
-        """Rows are copied together."""
+        """Memory that a row takes: that of a copy, as small batches are copied together."""
         return self.row_bytes + self.target_row_bytes
 
     def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
-        """Chunks of `rows` rows; those before number `first` are read and dropped."""
+        """Chunks of `rows` rows; those before number `first` are read and dropped.
+
+        Raises
+        ------
+        RuntimeError
+            The batches were read already, and come from an iterator.
+        TypeError, ValueError
+            A batch is none, or is unlike the first.
+        """
         yield from islice(_Joiner(self, rows).chunks(self._pairs()), first, None)
 
     def _pairs(self) -> Iterator[tuple[Rows, Rows | None]]:
@@ -90,14 +104,23 @@ class BatchSource(Source):
             self._check(features, targets, number)
             yield features, targets
 
-    def _pair(self, batch: Any, number: int) -> tuple[Rows, Rows | None]:
+    def _pair(self, batch: Batch, number: int) -> tuple[Rows, Rows | None]:
         features, targets = self._unpack(batch, number)
         rows = rows_in_place(features, f"H of batch {number}")
         if targets is None:
             return rows, None
         return rows, beside(rows_in_place(targets, f"Y of batch {number}", vector_is_column=True), rows)
 
-    def _unpack(self, batch: Any, number: int) -> tuple[Any, Any]:
+    def _unpack(self, batch: Batch, number: int) -> tuple[object, object]:
+        """Features and targets of a batch, None where there are none.
+
+        Raises
+        ------
+        TypeError
+            It is a mapping and there is no key, or it is none and there is one.
+        ValueError
+            The mapping does not hold the keys, or there are more parts than features and targets.
+        """
         key, target_key = self._keys
         if isinstance(batch, Mapping):
             if key is None:
@@ -121,6 +144,13 @@ class BatchSource(Source):
         return batch, None
 
     def _check(self, features: Rows, targets: Rows | None, number: int) -> None:
+        """Check that a batch is like the first.
+
+        Raises
+        ------
+        ValueError
+            Its widths, dtypes or memory are others, or features and targets differ in their rows.
+        """
         n_targets = 0 if targets is None else targets.columns
         target_dtype = self._target_dtype if targets is None else targets.dtype
         found = (features.columns, features.dtype, n_targets, target_dtype)
@@ -163,7 +193,7 @@ class _Joiner:
                     yield self._chunk(part)
                     continue
                 if self.held is None:
-                    self.held = HeldRows(*part, self.rows, self.source.name)
+                    self.held = HeldRows(*part, room=self.rows, name=self.source.name)
                 self.held.append(*part)
                 if self.held.count == self.rows:
                     yield self._chunk(self.held.part())
@@ -172,7 +202,7 @@ class _Joiner:
 
     def _chunk(self, part: tuple[Rows, Rows | None]) -> Chunk:
         place = partial(_place, self.origins)
-        chunk = Chunk(*part, self.first, place, place)
+        chunk = Chunk(*part, first=self.first, locate=place, locate_targets=place)
         self.first += part[0].count
         self.held, self.origins = None, []
         return chunk

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import TypeAlias, TypeGuard
 
@@ -11,15 +11,13 @@ import numpy as np
 from nrc_fast.base.arrays import Array
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.sources.batches import BatchSource
+from nrc_fast.sources.batches import Batch, BatchSource
 from nrc_fast.sources.opening import PathOrPaths, open_pair, open_table
 from nrc_fast.sources.source import Source, TableSource
 from nrc_fast.sources.table import ArrayTable, DeviceTable, MappedTable, Table
 
-__all__ = ["Batch", "Features", "Targets", "as_source", "as_table", "open_source"]
+__all__ = ["Features", "Targets", "as_source", "as_table", "open_source"]
 
-# One batch: features, features and targets, or a mapping that holds them under names.
-Batch: TypeAlias = "Array | Sequence[Array] | Mapping[str, Array]"
 # What users may call features, and what targets. Iterables other than sequences are read once.
 Features: TypeAlias = "PathOrPaths | Array | Source | Rows | Iterable[Batch]"
 Targets: TypeAlias = "PathOrPaths | Array | Source | Rows"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
 
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.interface import Backend
 from nrc_fast.sources.source import Chunk, Source
 
@@ -14,12 +14,17 @@ __all__ = ["PlacedSource", "placed_source"]
 
 
 def placed_source(source: Source, backend: Backend) -> Source:
-    """A source for computing where the user ordered.
+    """A source whose chunks lie in the memory of the backend that the user ordered.
+
+    Parameters
+    ----------
+    source : Source
+    backend : Backend
 
     Raises
     ------
     RuntimeError
-        The rows lie on a device already, and on another one.
+        The rows lie on a device, and the backend is another one or that of the host.
     """
     if source.backend == backend:
         return source
@@ -40,7 +45,7 @@ class PlacedSource(Source):
     ----------
     source : Source
     backend : Backend
-        Of the device.
+        The backend of the device.
     """
 
     def __init__(self, source: Source, backend: Backend) -> None:
@@ -84,6 +89,6 @@ class PlacedSource(Source):
         """Part `rank` of `size` of the source, on the same device."""
         return PlacedSource(self.source.share(rank, size), self.backend)
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """What tells the source from another one; where it is computed with does not matter."""
         return self.source.fingerprint()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Backend, Rows
 from nrc_fast.sources.table import ITEM_SIZES, Table
@@ -68,11 +68,11 @@ class Source(ABC):
     d, n_targets : int
         Widths; `n_targets` is 0 without targets.
     dtype : str
-        Of the features.
+        The dtype of the features.
     count : int or None
         Number of rows; None where only reading tells.
     rereadable : bool
-        Whether the same rows can be read again.
+        Whether its rows can be read again.
     """
 
     __module__ = "nrc_fast"
@@ -114,7 +114,13 @@ class Source(ABC):
 
     @abstractmethod
     def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
-        """Chunks of `rows` rows, the last one shorter, from chunk number `first` on."""
+        """Chunks of `rows` rows, the last one shorter, from chunk number `first` on.
+
+        Raises
+        ------
+        OSError
+            Rows cannot be read; the message names the file.
+        """
 
     def release(self, chunk: Chunk) -> None:  # noqa: B027 - nothing to give back by default
         """A chunk is no longer needed."""
@@ -125,18 +131,18 @@ class Source(ABC):
         Raises
         ------
         TypeError
-            The source cannot be divided.
+            The source cannot be divided: what it reads is no table.
         """
         msg = f"{self.name} cannot be shared out over {size} processes; give each process its own part ({rank=})"
         raise TypeError(msg)
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """What tells the source from another or a changed one; goes through JSON unchanged.
 
         Raises
         ------
         TypeError
-            The source cannot be recognised later.
+            The source cannot be recognised later: it consists neither of arrays nor of files.
         """
         msg = f"{self.name} cannot be recognised in a later run; checkpoints need arrays or files"
         raise TypeError(msg)
@@ -188,13 +194,13 @@ class TableSource(Source):
 
     @property
     def chunk_bytes_per_row(self) -> int:
-        """Of both tables; targets in files are always loaded."""
+        """Memory that a row of features and targets takes; targets in files are always loaded."""
         targets = 0 if self.targets is None or not self.targets.reads else self.targets.row_bytes
         return self.features.chunk_bytes_per_row + targets
 
     @property
     def held_bytes(self) -> int:
-        """Of both tables."""
+        """Memory that reading features and targets takes beside the chunks."""
         return sum(table.held_bytes for table in (self.features, self.targets) if table is not None)
 
     @property
@@ -210,9 +216,9 @@ class TableSource(Source):
             yield Chunk(
                 self.features.read(start, stop),
                 targets,
-                start - self._first,
-                _locator(self.features, start),
-                None if self.targets is None else _locator(self.targets, start),
+                first=start - self._first,
+                locate=_locator(self.features, start),
+                locate_targets=None if self.targets is None else _locator(self.targets, start),
             )
 
     def release(self, chunk: Chunk) -> None:
@@ -238,7 +244,7 @@ class TableSource(Source):
         first, last = (self._first + total * part // size for part in (rank, rank + 1))
         return TableSource(self.features, self.targets, first, last)
 
-    def fingerprint(self) -> list[Any]:
-        """Those of the tables, and the range of rows."""
+    def fingerprint(self) -> list[JSONValue]:
+        """Fingerprints of the tables, and the range of rows."""
         targets = None if self.targets is None else self.targets.fingerprint()
         return [self.features.fingerprint(), targets, self._first, self._last]

@@ -9,10 +9,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from nrc_fast.base.arrays import StoredArray, StoredDtype
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.memory import open_file, release_pages
@@ -35,7 +36,7 @@ __all__ = [
 FAULT_AROUND_BYTES = 64 << 10
 
 
-def storage_dtype(dtype: str) -> np.dtype[Any]:
+def storage_dtype(dtype: str) -> StoredDtype:
     """The dtype of the array that holds rows of a dtype: bfloat16 are kept as their bits."""
     return np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
 
@@ -99,19 +100,19 @@ class Table(ABC):
         Raises
         ------
         OSError
-            As `read`.
+            They cannot be read; the message names the file and the row.
         """
         loaded = np.empty((last - first, self.columns), storage_dtype(self.dtype))
         self.copy_to(loaded, first, last)
         return HostRows(self.name, loaded, self.dtype)
 
-    def copy_to(self, target: np.ndarray[Any, Any], first: int, last: int) -> None:
+    def copy_to(self, target: StoredArray, first: int, last: int) -> None:
         """Copy rows `first` to `last` into an array.
 
         Raises
         ------
         OSError
-            As `read`.
+            They cannot be read; the message names the file and the row.
         """
         try:
             self.read(first, last).copy_to(target)
@@ -127,7 +128,7 @@ class Table(ABC):
         return f"row {row} of {self.name}"
 
     @abstractmethod
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """What tells this table from another or a changed one; goes through JSON unchanged."""
 
 
@@ -143,12 +144,12 @@ class ArrayTable(Table):
 
     @property
     def chunk_bytes_per_row(self) -> int:
-        """Nothing: they are used in place."""
+        """Memory that a row takes: none, as rows are used in place."""
         return 0
 
     @property
     def reads(self) -> bool:
-        """Nothing is read."""
+        """Whether there is something to be read: never."""
         return False
 
     def read(self, first: int, last: int) -> Rows:
@@ -156,10 +157,10 @@ class ArrayTable(Table):
         return self.rows.part(first, last)
 
     def locate(self, row: int) -> str:
-        """Its number."""
+        """The number of a row, in words."""
         return f"row {row}"
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Shape, dtype, and a checksum of the first and the last rows."""
         ends = (self.rows.array[:16], self.rows.array[-16:])
         return [self.name, self.count, self.columns, self.dtype, *(zlib.crc32(end.tobytes()) for end in ends)]
@@ -179,17 +180,12 @@ class DeviceTable(ArrayTable):
         """Rows `first` to `last` in place."""
         return self.read(first, last)
 
-    def fingerprint(self) -> list[Any]:
+    def fingerprint(self) -> list[JSONValue]:
         """Shape, dtype, and a checksum of the first and the last rows."""
         last = max(self.count - 16, 0)
         ends = (self.rows.part(0, 16), self.rows.part(last, self.count))
-        return [
-            self.name,
-            self.count,
-            self.columns,
-            self.dtype,
-            *(zlib.crc32(end.to_float64().tobytes()) for end in ends),
-        ]
+        checksums = [zlib.crc32(end.to_float64().tobytes()) for end in ends]
+        return [self.name, self.count, self.columns, self.dtype, *checksums]
 
 
 class MappedTable(ArrayTable):
@@ -197,13 +193,13 @@ class MappedTable(ArrayTable):
 
     @property
     def chunk_bytes_per_row(self) -> int:
-        """The pages that a row lies in."""
+        """Memory that a row takes: the pages that it lies in."""
         row_stride, column_stride = map(abs, self.rows.array.strides)
         return max(self.row_bytes, row_stride) if row_stride >= column_stride else self.row_bytes
 
     @property
     def held_bytes(self) -> int:
-        """Columns that lie apart each begin and end within pages, which the system maps some more around."""
+        """Memory of pages around the rows: columns that lie apart begin and end within some, and more are mapped."""
         row_stride, column_stride = map(abs, self.rows.array.strides)
         return 0 if row_stride >= column_stride else 2 * FAULT_AROUND_BYTES * self.columns
 
@@ -230,13 +226,19 @@ class FileStamp:
         self._seen = self._look()
 
     def check(self) -> None:
-        """Raise OSError if the file has changed since it was opened."""
+        """Check that the file has not changed since it was opened.
+
+        Raises
+        ------
+        OSError
+            Its size or time differs, or it is gone.
+        """
         if self._look() != self._seen:
             msg = f"{self.path} has changed since it was opened (its size or time differ); start again"
             raise OSError(msg)
 
-    def fingerprint(self) -> list[Any]:
-        """Path, size and time."""
+    def fingerprint(self) -> list[JSONValue]:
+        """Path, size and time of the file when it was opened."""
         return [str(self.path), *self._seen]
 
     def _look(self) -> tuple[int, int]:
@@ -253,7 +255,7 @@ class RawTable(Table):
     name : str
         The path, and the key inside the file if it holds several matrices.
     offset : int
-        Of the first row, in bytes.
+        Where the first row begins, in bytes.
     count, columns : int
     dtype : str
 
@@ -279,11 +281,17 @@ class RawTable(Table):
 
     @property
     def chunk_bytes_per_row(self) -> int:
-        """Nothing: a few hundred rows at a time pass through the cache."""
+        """Memory that a row takes: none, as a few hundred rows at a time pass through the cache."""
         return 0
 
     def read(self, first: int, last: int) -> Rows:
-        """Rows `first` to `last`; the system is told to fetch them."""
+        """Rows `first` to `last`, which the kernels read; the system is told to fetch them.
+
+        Raises
+        ------
+        OSError
+            The file is gone, cannot be opened, or has changed since it was opened first.
+        """
         self.stamp.check()
         offset = self.offset + first * self.row_bytes
         file = open_file(self.path)
@@ -292,13 +300,19 @@ class RawTable(Table):
         shape = np.broadcast_to(np.empty((), storage_dtype(self.dtype)), (last - first, self.columns))
         return FileRows(self.name, shape, self.dtype, file, offset)
 
-    def fingerprint(self) -> list[Any]:
-        """Path, size, time and place."""
+    def fingerprint(self) -> list[JSONValue]:
+        """Path, size and time of the file, and where the rows lie in it."""
         return [*self.stamp.fingerprint(), self.offset, self.count, self.columns, self.dtype]
 
 
 class ShardedTable(Table):
     """Tables one after the other.
+
+    Parameters
+    ----------
+    name : str
+        How messages call them together.
+    shards : sequence of Table
 
     Raises
     ------
@@ -327,16 +341,22 @@ class ShardedTable(Table):
 
     @property
     def chunk_bytes_per_row(self) -> int:
-        """Chunks that lie in several shards are copied together."""
+        """Memory that a row takes: that of a copy, as chunks that lie in several shards are copied together."""
         return self.row_bytes if len(self.shards) > 1 else self.shards[0].chunk_bytes_per_row
 
     @property
     def held_bytes(self) -> int:
-        """That of the largest: they are read one after the other, and those that were read give it back."""
+        """Memory that reading takes beside the rows: that of the shard that takes most, as each gives it back."""
         return max(shard.held_bytes for shard in self.shards)
 
     def read(self, first: int, last: int) -> Rows:
-        """Rows `first` to `last`: in place if they lie in one shard, else copied together."""
+        """Rows `first` to `last`: in place if they lie in one shard, else copied together.
+
+        Raises
+        ------
+        OSError
+            They cannot be read; the message names the file and the row.
+        """
         spans = self._spans(first, last)
         if len(spans) == 1:
             index, start, stop = spans[0]
@@ -349,17 +369,17 @@ class ShardedTable(Table):
         return HostRows(self.name, joined, self.dtype)
 
     def release(self, first: int, last: int) -> None:
-        """Pass it on to the shards."""
+        """Tell the shards that rows `first` to `last` are no longer needed."""
         for index, *span in self._spans(first, last):
             self.shards[index].release(*span)
 
     def locate(self, row: int) -> str:
-        """The row within its shard."""
+        """Where a row is within its shard, in words."""
         index = bisect_right(self._ends, row)
         return self.shards[index].locate(row - self._start(index))
 
-    def fingerprint(self) -> list[Any]:
-        """Those of all shards."""
+    def fingerprint(self) -> list[JSONValue]:
+        """Fingerprints of all shards."""
         return [shard.fingerprint() for shard in self.shards]
 
     def _start(self, index: int) -> int:

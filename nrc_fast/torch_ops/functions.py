@@ -1,7 +1,7 @@
 """Torch operators with gradients, and NRC1 and NRC2 as loss terms.
 
 Importing this module registers ``torch.ops.nrc_fast.gram``, ``.residual`` and ``.principal_basis``; the functions below
-are the same with defaults. They work under torch.compile, also with ``fullgraph=True``. Autocast changes nothing: rows
+call them, with defaults. They work under torch.compile, also with ``fullgraph=True``. Autocast changes nothing: rows
 are read in the dtype that they have, results are float64, and the gradient of a tensor has the tensor's dtype. Tensors
 on a CUDA device are computed with there; where the CPU raises because a row is not finite, results are NaN, as nothing
 waits for the device. Only `residual` and `principal_basis` do, whose small matrices are decomposed on the host.
@@ -44,7 +44,7 @@ def gram(
         s, of any floating dtype.
     unit_rows : bool
     precision : {"high", "highest", "fast"}
-        As in `nrc_fast.nrc1`; gradients are computed in float64.
+        Of the sums, as `nrc_fast.nrc1` explains it; gradients are computed in float64.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tenso
     Parameters
     ----------
     features : (N, d) tensor
-        As in `residual`, N >= 1.
+        Rows of float64, float32, float16 or bfloat16, with any strides; N >= 1.
     n : int
         Number of components, 1 to d.
     centered : bool
@@ -151,8 +151,10 @@ def principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tenso
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError
-        As `residual`, and ValueError for an n that is not in 1..d.
+    TypeError, ValueError
+        Of shapes, dtypes or values that are not as above, or not finite; of an n that is not in 1..d.
+    RuntimeError
+        The tensor lies on a device that this build cannot compute on.
 
     Examples
     --------
@@ -178,7 +180,7 @@ def nrc1_loss(H: Tensor, basis: Tensor, *, convention: str | Convention = "nrc24
     Parameters
     ----------
     H : (N, d) tensor
-        Features, as in `residual`.
+        Features of float64, float32, float16 or bfloat16, with any strides.
     basis : (k, d) tensor
         Usually of `principal_basis`, with ``centered=False`` under the convention ``uncentered``.
     convention : str or Convention
@@ -191,8 +193,10 @@ def nrc1_loss(H: Tensor, basis: Tensor, *, convention: str | Convention = "nrc24
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError
-        As `residual`, and ValueError for an unknown convention.
+    TypeError, ValueError
+        Of shapes, dtypes or values that are not as above, or not finite; of an unknown convention.
+    RuntimeError
+        The tensors lie on a device that this build cannot compute on.
 
     References
     ----------
@@ -216,22 +220,24 @@ def nrc2_loss(H: Tensor, W: Tensor, *, convention: str | Convention = "nrc24") -
     Parameters
     ----------
     H : (N, d) tensor
-        Features, as in `residual`.
+        Features of float64, float32, float16 or bfloat16, with any strides.
     W : (n, d) tensor
         As ``torch.nn.Linear.weight``; any rank. The gradient is that of changes that keep the rank.
     convention : str or Convention
-        As in `nrc1_loss`.
+        Those with centered rows take the mean of H, and its gradient.
 
     Returns
     -------
     float64 tensor without dimensions
-        As `nrc1_loss`. For W = 0, where `nrc_fast.nrc2` is NaN, nothing is captured: the value is the energy of the
-        rows, and the gradient of W is 0.
+        NaN for no rows. Zero rows have residual 0; where all are, it is 0, or NaN under ``variance``. For W = 0, where
+        `nrc_fast.nrc2` is NaN, nothing is captured: the value is the energy of the rows, and the gradient of W is 0.
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError
-        As `nrc1_loss`.
+    TypeError, ValueError
+        Of shapes, dtypes or values that are not as above, or not finite; of an unknown convention.
+    RuntimeError
+        The tensors lie on a device that this build cannot compute on.
 
     References
     ----------

@@ -72,8 +72,9 @@ def residual_gradients(
         g.
     features : (N, d) tensor
     space : (r, d) float64 tensor
-        Q, and in `inverse` (k, r) C, of `linalg.row_space_and_inverse`.
+        Q of `linalg.row_space_and_inverse`: an orthonormal basis of the rows of the basis B.
     inverse : (k, r) float64 tensor
+        C of `linalg.row_space_and_inverse`, with ``(B^+)^T = C Q``.
     shift : (d,) tensor, optional
     unit_rows : bool
 
@@ -107,9 +108,9 @@ def _outputs(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(features: Tensor, shift: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-    """Which rows, and a copy of these about the shift in float64.
+    """Which rows, and a copy of these about the shift in float64, block by block.
 
-    It is changed in place: a small batch would else spend its time on the pages of new tensors.
+    The copy may be changed in place: a small batch would else spend its time on the pages of new tensors.
     """
     count, d = features.shape
     step = max((DEVICE_BLOCK_VALUES if is_on_device(features) else BLOCK_VALUES) // d, 1)

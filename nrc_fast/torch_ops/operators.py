@@ -7,7 +7,8 @@ because a row is not finite, results are NaN: an error would have to wait for th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 
@@ -39,6 +40,13 @@ LARGEST_ENERGY = 2.0**900
 
 
 def _require_shapes(features: Tensor, shift: Tensor | None, basis: Tensor | None = None) -> None:
+    """Check that features are a matrix, and that shift and basis fit it.
+
+    Raises
+    ------
+    ValueError
+        Features have another number of axes or no columns, or a width differs.
+    """
     if features.dim() != 2 or features.shape[1] == 0:
         msg = f"features has shape {tuple(features.shape)}; a matrix with one row per sample is expected"
         raise ValueError(msg)
@@ -51,7 +59,13 @@ def _require_shapes(features: Tensor, shift: Tensor | None, basis: Tensor | None
 
 
 def _require_no_tangents(*tensors: Tensor | None) -> None:
-    """Forward-mode derivatives would be lost without a word: torch gives kernels the dual tensors."""
+    """Check that forward mode is off: its derivatives would be lost without a word, as kernels get the dual tensors.
+
+    Raises
+    ------
+    NotImplementedError
+        A tensor carries a tangent.
+    """
     unpack = torch.autograd.forward_ad.unpack_dual
     if any(tensor is not None and unpack(tensor).tangent is not None for tensor in tensors):
         msg = "nrc_fast operators have no forward-mode derivatives; use reverse mode (backward, torch.autograd.grad)"
@@ -59,19 +73,39 @@ def _require_no_tangents(*tensors: Tensor | None) -> None:
 
 
 def _require_rows_rule(rows: str) -> None:
+    """Check which rows are meant.
+
+    Raises
+    ------
+    ValueError
+        Neither unit rows nor raw ones.
+    """
     if rows not in ("unit", "raw"):
         msg = f"rows is {rows!r}; 'unit' or 'raw' is expected"
         raise ValueError(msg)
 
 
 def _require_components(features: Tensor, n: int) -> None:
+    """Check a number of components.
+
+    Raises
+    ------
+    ValueError
+        It is not in 1..d.
+    """
     if not 1 <= n <= features.shape[1]:
         msg = f"n is {n}; it must lie between 1 and d = {features.shape[1]}, the number of features"
         raise ValueError(msg)
 
 
 def _placed_shift(rows: Rows, shift: Tensor | None) -> PlacedArray | None:
-    """The shift in float64, beside the rows."""
+    """The shift in float64, in the memory of the rows.
+
+    Raises
+    ------
+    RuntimeError
+        It lies on the CPU, and the rows on a device.
+    """
     if shift is None:
         return None
     if rows.backend.is_host:
@@ -210,43 +244,78 @@ def _principal_basis_fake(features: Tensor, n: int, *, centered: bool = True) ->
 # ---- gradients ----
 
 
-def _save_gram(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: Any) -> None:
+class _GramOptions(TypedDict):
+    unit_rows: bool
+    precision: str
+
+
+class _GramContext(Protocol):
+    """What torch keeps for the gradients of `gram`."""
+
+    unit_rows: bool
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, Tensor | None]: ...
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None: ...
+
+
+class _ResidualOptions(TypedDict):
+    rows: str
+
+
+class _ResidualContext(Protocol):
+    """What torch keeps for the gradients of `residual`."""
+
+    rows: str
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, Tensor, Tensor | None]: ...
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None: ...
+
+
+def _save_gram(
+    ctx: _GramContext, inputs: tuple[Tensor | None, ...], keyword_only_inputs: _GramOptions, output: object
+) -> None:
     del output
     ctx.save_for_backward(*inputs)
     ctx.unit_rows = keyword_only_inputs["unit_rows"]
 
 
-def _differentiate_gram(ctx: Any, grad_gram: Tensor, grad_sums: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate_gram(ctx: _GramContext, grad_gram: Tensor, grad_sums: Tensor) -> tuple[Tensor | None, ...]:
     features, shift = ctx.saved_tensors
     grad_features, grad_shift = torch.ops.nrc_fast.gram_backward(grad_gram, grad_sums, features, shift, ctx.unit_rows)
     return grad_features, None if shift is None else grad_shift.to(shift.dtype)
 
 
-def _save_residual(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: Any) -> None:
+def _save_residual(
+    ctx: _ResidualContext, inputs: tuple[Tensor | None, ...], keyword_only_inputs: _ResidualOptions, output: object
+) -> None:
     del output
     ctx.save_for_backward(*inputs)
     ctx.rows = keyword_only_inputs["rows"]
 
 
-def _differentiate_residual(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate_residual(ctx: _ResidualContext, grad: Tensor) -> tuple[Tensor | None, ...]:
     features, basis, shift = ctx.saved_tensors
     gradients = torch.ops.nrc_fast.residual_backward(grad, features, basis, shift, ctx.rows)
     return gradients[0], gradients[1], None if shift is None else gradients[2].to(shift.dtype)
 
 
-def _refuse_second_derivatives(ctx: Any, *grads: Tensor) -> None:
+def _refuse_second_derivatives(ctx: object, *grads: Tensor) -> None:
     del ctx, grads
     msg = "gradients of nrc_fast operators cannot be differentiated again; leave create_graph=False"
     raise NotImplementedError(msg)
 
 
-def _refuse_gradient_of_components(ctx: Any, *grads: Tensor) -> None:
+def _refuse_gradient_of_components(ctx: object, *grads: Tensor) -> None:
     del ctx, grads
     msg = "principal components have no gradient here; give features.detach() to nrc_fast::principal_basis"
     raise NotImplementedError(msg)
 
 
-def _refuse_transforms(*arguments: Any, **options: Any) -> None:
+def _refuse_transforms(*arguments: object, **options: object) -> None:
     del arguments, options
     msg = "nrc_fast operators have no rules for torch.vmap and torch.func; use a loop, or backward, instead"
     raise NotImplementedError(msg)
@@ -257,8 +326,29 @@ def _refuse_transforms(*arguments: Any, **options: Any) -> None:
 _library = torch.library.Library("nrc_fast", "DEF")
 
 
-def _register(schema: str, kernel: Any, fake: Any, differentiate: Any, save: Any = None) -> None:
-    """Define an operator; `torch.library.custom_op` would double the cost of a call."""
+def _register(
+    schema: str,
+    *,
+    kernel: Callable[..., object],
+    fake: Callable[..., object],
+    differentiate: Callable[..., object],
+    save: Callable[..., None] | None = None,
+) -> None:
+    """Define an operator; `torch.library.custom_op` would double the cost of a call.
+
+    Parameters
+    ----------
+    schema : str
+        Name, arguments and results, as torch writes them.
+    kernel : callable
+        Computes the results.
+    fake : callable
+        Gives results of the right shapes and dtypes without values, for torch.compile.
+    differentiate : callable
+        Turns gradients of the results into those of the arguments.
+    save : callable, optional
+        Keeps what `differentiate` needs.
+    """
     name = schema.partition("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     _library.impl(name, kernel, "CompositeExplicitAutograd")
@@ -270,23 +360,35 @@ def _register(schema: str, kernel: Any, fake: Any, differentiate: Any, save: Any
 
 _register(
     'gram(Tensor features, Tensor? shift=None, *, bool unit_rows=False, str precision="high") -> (Tensor, Tensor)',
-    *(_gram, _gram_fake, _differentiate_gram, _save_gram),
+    kernel=_gram,
+    fake=_gram_fake,
+    differentiate=_differentiate_gram,
+    save=_save_gram,
 )
 _register(
     "gram_backward(Tensor grad_gram, Tensor grad_sums, Tensor features, Tensor? shift, bool unit_rows)"
     " -> (Tensor, Tensor)",
-    *(_gram_backward, _gram_backward_fake, _refuse_second_derivatives),
+    kernel=_gram_backward,
+    fake=_gram_backward_fake,
+    differentiate=_refuse_second_derivatives,
 )
 _register(
     'residual(Tensor features, Tensor basis, Tensor? shift=None, *, str rows="unit") -> Tensor',
-    *(_residual, _residual_fake, _differentiate_residual, _save_residual),
+    kernel=_residual,
+    fake=_residual_fake,
+    differentiate=_differentiate_residual,
+    save=_save_residual,
 )
 _register(
     "residual_backward(Tensor grad, Tensor features, Tensor basis, Tensor? shift, str rows)"
     " -> (Tensor, Tensor, Tensor)",
-    *(_residual_backward, _residual_backward_fake, _refuse_second_derivatives),
+    kernel=_residual_backward,
+    fake=_residual_backward_fake,
+    differentiate=_refuse_second_derivatives,
 )
 _register(
     "principal_basis(Tensor features, int n, *, bool centered=True) -> Tensor",
-    *(_principal_basis, _principal_basis_fake, _refuse_gradient_of_components),
+    kernel=_principal_basis,
+    fake=_principal_basis_fake,
+    differentiate=_refuse_gradient_of_components,
 )

@@ -13,7 +13,7 @@ from nrc_fast.kernels import calls
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.ufm.inputs import as_float64
 
-__all__ = ["TargetMoments", "Targets", "target_moments"]
+__all__ = ["TargetMoments", "Targets", "is_measured", "target_moments"]
 
 # Eigenvalues and their products with penalties stay float64 numbers with all their digits inside these limits.
 SMALLEST_VARIANCE = 1e-280
@@ -105,7 +105,7 @@ def target_moments(
     elif mean is not None:
         msg = "mean= goes with covariance=; targets have their own"
         raise ValueError(msg)
-    elif _is_measured(Y):
+    elif is_measured(Y):
         moments = _given_moments(Y.target_covariance, Y.target_mean)
     else:
         moments = _measured_moments(Y)
@@ -119,7 +119,8 @@ def target_moments(
     return moments
 
 
-def _is_measured(Y: Targets) -> TypeGuard[MeasuredTargets]:
+def is_measured(Y: Targets) -> TypeGuard[MeasuredTargets]:
+    """Whether targets are what has added them up, and not the targets themselves."""
     return hasattr(Y, "target_covariance") and hasattr(Y, "target_mean")
 
 

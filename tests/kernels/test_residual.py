@@ -636,7 +636,7 @@ def test_repeated_calls_give_the_same_bits(
 @every_isa
 @pytest.mark.parametrize("dtype", ["float32", "float16", "torch.bfloat16"])
 def test_double_precision_is_that_of_the_same_rows_in_float64(arrays: Any, dtype: str) -> None:
-    features, vectors, shift, reference = case(arrays, dtype, True, 257, 33, 4)
+    features, vectors, shift, reference = case(arrays, dtype, double_precision=True, count=257, width=33, k=4)
     wide = arrays.reference_rows(features)
     sums = residual_on(wide, vectors, shift)
     reference.check(sums)

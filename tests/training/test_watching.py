@@ -223,7 +223,7 @@ def test_tensors_given_by_keyword_are_read() -> None:
 # ---- no trace ----
 
 
-def train(model: Any, watched: bool, *, steps: int = 30) -> list[Any]:
+def train(model: Any, *, watched: bool, steps: int = 30) -> list[Any]:
     """Parameters, gradients and random numbers after a training with dropout."""
     torch.manual_seed(5)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
@@ -241,7 +241,7 @@ def train(model: Any, watched: bool, *, steps: int = 30) -> list[Any]:
 
 
 def test_training_is_the_same_to_the_bit() -> None:
-    plain, watched = train(network(), False), train(network(), True)
+    plain, watched = train(network(), watched=False), train(network(), watched=True)
     assert all(torch.equal(first, second) for first, second in zip(plain, watched, strict=True))
 
 

@@ -462,7 +462,8 @@ def test_blocks_are_the_whole_hessian(reference: Any, n: int, d: int, c: float) 
     shrinkage = closed.shrinkage
     singular = (np.sqrt(shrinkage.kept * closed.scale), np.sqrt(shrinkage.kept / closed.scale))
     found = []
-    for block, kinds in _blocks(*singular, np.sqrt(shrinkage.residual_values), lambda_W, c / lambda_W, d, True):
+    errors = np.sqrt(shrinkage.residual_values)
+    for block, kinds in _blocks(*singular, errors, lambda_W=lambda_W, lambda_H=c / lambda_W, width=d, has_bias=True):
         steps = np.sqrt([(0.2, 0.7, 1.9)[kind] for kind in kinds])
         found.extend(np.linalg.eigvalsh(block * np.outer(steps, steps)))
     # Differences of gradients of size 1 over 1e-3, from a minimum that is exact to the same digits.

@@ -116,13 +116,13 @@ def _rows(count: int, d: int, dtype: str, runs: int) -> list[dict[str, object]]:
         calls[f"gram {precision}"], results[f"gram {precision}"] = ours.gram(code)
     calls["residual"], residual = ours.residual(basis)
 
-    def with_torch(tf32: bool) -> Any:
+    def with_torch(*, tf32: bool) -> Any:
         torch.backends.cuda.matmul.allow_tf32 = tf32
         return torch.mm(H.T, H)
 
-    calls["torch.mm"] = lambda: with_torch(False)
+    calls["torch.mm"] = lambda: with_torch(tf32=False)
     if dtype == "float32":
-        calls["torch.mm tf32"] = lambda: with_torch(True)
+        calls["torch.mm tf32"] = lambda: with_torch(tf32=True)
     times = median_ms(calls, runs)
     table = []
     for name, (median, spread) in times.items():

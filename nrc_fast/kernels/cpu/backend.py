@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import nrc_fast.kernels._cpu as _cpu
-from nrc_fast.base.arrays import FloatArray, IntArray
+from nrc_fast.base.arrays import FloatArray, IntArray, StoredArray
 from nrc_fast.base.linalg import eigh_descending
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.counts import SumsKind
@@ -120,7 +118,7 @@ class HostBackend:
                     row_energies=address_of(found.row_energies),
                 )
             )
-        counts = _cpu.residual(features.matrix, jobs, double_precision)
+        counts = _cpu.residual(features.matrix, jobs, double_precision=double_precision)
         _require_good(counts, features)
         return results
 
@@ -219,15 +217,15 @@ class HostBackend:
 
     # ---- memory and small matrices ----
 
-    def place(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The array itself."""
+    def place(self, array: StoredArray) -> StoredArray:
+        """The array itself, which lies here already."""
         return array
 
-    def fetch(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The array itself."""
+    def fetch(self, array: StoredArray) -> StoredArray:
+        """The array itself, which lies on the host already."""
         return array
 
-    def as_float64(self, array: NDArray[Any]) -> FloatArray:
+    def as_float64(self, array: StoredArray) -> FloatArray:
         """The array in float64, which is not copied if it is."""
         return np.asarray(array, dtype=np.float64)
 
@@ -237,12 +235,12 @@ class HostBackend:
         Raises
         ------
         OSError
-            They cannot be read.
+            Their file ends early or cannot be read.
         """
         return rows.loaded()
 
     def copies(self) -> HostCopies:
-        """Means to bring rows of the host here: they are here."""
+        """Means to bring rows of the host here, which reads those that lie in files."""
         return HostCopies()
 
     def eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -257,7 +255,7 @@ class HostBackend:
 
     @property
     def problems_at_once(self) -> int:
-        """One on each thread."""
+        """How many problems of descent are under way at once: one on each thread."""
         return thread_count()
 
     def take_steps(self, state: DescentState, steps: IntArray) -> None:
@@ -265,28 +263,36 @@ class HostBackend:
         descent.take_steps(state, steps)
 
     def wait(self) -> None:
-        """Nothing is under way."""
+        """Return at once: on the host nothing is under way."""
 
 
 class HostCopies:
     """`Copies` on the host, where nothing has to be copied but what is in files."""
 
     def start(self, rows: Rows) -> Rows:
-        """The rows in memory.
+        """The rows in memory: those of a file are read.
 
         Raises
         ------
         OSError
-            They cannot be read.
+            Their file ends early or cannot be read.
         """
         return rows.loaded()
 
     def close(self) -> None:
-        """Nothing is under way."""
+        """Return at once: on the host nothing is under way."""
 
 
 def _require_good(counts: _cpu.RowCounts, rows: Rows) -> None:
-    """Raise for rows that could not be read or are not finite."""
+    """Check that a pass could read all rows and found all finite.
+
+    Raises
+    ------
+    UnreadableRowsError
+        The file of the rows ends early or cannot be read.
+    NonFiniteRowsError
+        A row is not finite.
+    """
     if counts.first_unread >= 0:
         raise unreadable(rows.name, counts.first_unread, counts.read_error)
     if counts.nonfinite:

@@ -26,13 +26,13 @@ def kept_zeros(*shape: int) -> FloatArray:
 
 
 def kept_empty(*shape: int) -> FloatArray:
-    """The same for results that are written in any case."""
+    """An array without content, in memory that is kept when it goes; for results that are written in any case."""
     count = math.prod(shape)
     return np.empty(shape) if count < LEAST_KEPT else _kept(count, zeros=False).reshape(shape)
 
 
 def _kept(count: int, *, zeros: bool) -> FloatArray:
-    return np.frombuffer(memoryview(_cpu.Memory(count, zeros)))
+    return np.frombuffer(memoryview(_cpu.Memory(count, zeros=zeros)))
 
 
 def address_of(array: FloatArray | None) -> int:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import nrc_fast.kernels._cpu as _cpu
-from nrc_fast.base.arrays import BoolArray, FloatArray
+from nrc_fast.base.arrays import BoolArray, FloatArray, StoredArray
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.errors import unreadable
@@ -28,7 +26,7 @@ class HostRows(Rows):
     """A matrix in the memory of a numpy array, of any strides."""
 
     name: str
-    array: NDArray[Any]
+    array: StoredArray
     dtype: str
 
     backend = CPU
@@ -43,7 +41,7 @@ class HostRows(Rows):
         return replace(self, array=self.array[first:last])
 
     def loaded(self) -> HostRows:
-        """The same rows."""
+        """These rows, which lie in memory already."""
         return self
 
     def to_float64(self) -> FloatArray:
@@ -73,7 +71,7 @@ class HostRows(Rows):
                 return True
         return bool(self.finite_rows().all())
 
-    def copy_to(self, target: NDArray[Any]) -> None:
+    def copy_to(self, target: StoredArray) -> None:
         """Copy the rows into an array of their shape and storage."""
         target[...] = self.array
 
@@ -81,7 +79,7 @@ class HostRows(Rows):
         """A copy of the rows where `mask` is set."""
         return HostRows(self.name, np.ascontiguousarray(self.array[mask]), self.dtype)
 
-    def holding(self, values: NDArray[Any], dtype: str) -> HostRows:
+    def holding(self, values: StoredArray, dtype: str) -> HostRows:
         """Other values in memory, under the same name."""
         return HostRows(self.name, values, dtype)
 
@@ -98,7 +96,7 @@ class FileRows(HostRows):
     report an error; a mapped file would kill the process.
     """
 
-    file: Any  # held so that its descriptor stays open
+    file: _cpu.ReadableFile  # held so that its descriptor stays open
     offset: int
 
     @property
@@ -112,7 +110,7 @@ class FileRows(HostRows):
         return replace(self, array=self.array[first:last], offset=offset)
 
     def loaded(self) -> HostRows:
-        """The same rows, read into memory.
+        """These rows, read into memory.
 
         Raises
         ------
@@ -123,7 +121,7 @@ class FileRows(HostRows):
         self.copy_to(values)
         return HostRows(self.name, values, self.dtype)
 
-    def copy_to(self, target: NDArray[Any]) -> None:
+    def copy_to(self, target: StoredArray) -> None:
         """Read the rows into an array whose rows lie one after the other.
 
         Raises

@@ -96,7 +96,7 @@ class HostSums:
         self._state = state | new
 
     def check(self) -> None:
-        """Nothing is under way."""
+        """Return at once: batches are added, or refused, when they come."""
 
     def fetch(self) -> list[dict[str, FloatArray]]:
         """The sums, in one part; not a copy."""
@@ -104,7 +104,13 @@ class HostSums:
 
 
 def _tiny_rows(energy: float, rows: Rows, shift: FloatArray) -> int:
-    """Refuse rows whose squares are no float64 numbers; how many there are whose squares vanish."""
+    """How many rows of a batch have squares that vanish: all or none.
+
+    Raises
+    ------
+    ValueError
+        The squares of the rows leave the range of float64.
+    """
     energy /= rows.count
     if not energy < LARGEST_ENERGY:
         msg = f"{rows.name} is so large that squares leave the range of float64; divide it by a constant first"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nrc_fast.base.arrays import FloatArray, IntArray
+from nrc_fast.base.arrays import FloatArray, IntArray, StoredArray
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.cuda import classes, descent, sums
 from nrc_fast.kernels.cuda.copies import DeviceCopies
@@ -27,6 +27,9 @@ from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.cuda.spectrum import checked_eigh
 from nrc_fast.kernels.interface import DescentState, GramRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ResidualSums
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["CudaBackend"]
 
@@ -50,7 +53,7 @@ class CudaBackend:
         return f"{self.device.name} ({self.device.core.device_name(self.device.index)})"
 
     @property
-    def library(self) -> Any:
+    def library(self) -> ModuleType:
         """The torch that owns the memory."""
         return self.device.torch
 
@@ -150,7 +153,9 @@ class CudaBackend:
         )
         return fetch_counted(results, rows)["errors"]
 
-    def placed_gram(self, features: Rows, shift: Any, *, unit_rows: bool, precision: str) -> tuple[Any, Any]:
+    def placed_gram(
+        self, features: Rows, shift: Tensor | None, *, unit_rows: bool, precision: str
+    ) -> tuple[Tensor, Tensor]:
         """Gram matrix (lower triangle) of the shifted rows or unit rows, and their column sums, as tensors.
 
         Nothing waits; NaN where a row is not finite, or where squares leave the range of float64.
@@ -166,7 +171,7 @@ class CudaBackend:
         )
         return gram, column_sums
 
-    def placed_residuals(self, features: Rows, vectors: FloatArray, shift: Any) -> tuple[Any, Any]:
+    def placed_residuals(self, features: Rows, vectors: FloatArray, shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """Squared residual on orthonormal vectors, and square, of each shifted row in float64, as tensors.
 
         Nothing waits; NaN for a row that is not finite.
@@ -185,7 +190,7 @@ class CudaBackend:
         """How products of rows are rounded."""
         return sums.rounding_kind(rows.dtype, precision)
 
-    def first_mean(self, rows: Rows, *, single: bool) -> Any:
+    def first_mean(self, rows: Rows, *, single: bool) -> Tensor:
         """Mean of the first rows of those that are finite, rounded to float32 if `single`; zeros where none is.
 
         Raises
@@ -207,15 +212,15 @@ class CudaBackend:
 
     # ---- memory and small matrices ----
 
-    def place(self, array: NDArray[Any]) -> Any:
+    def place(self, array: StoredArray) -> Tensor:
         """A copy of an array as a tensor."""
         return self.device.place(array)
 
-    def fetch(self, array: Any) -> NDArray[Any]:
+    def fetch(self, array: Tensor) -> StoredArray:
         """A copy of a tensor on the host; waits for what was launched before."""
         return self.device.fetch(array)
 
-    def as_float64(self, array: Any) -> Any:
+    def as_float64(self, array: Tensor) -> Tensor:
         """The tensor in float64, which is not copied if it is."""
         return array.double()
 
@@ -225,7 +230,7 @@ class CudaBackend:
         Raises
         ------
         OSError
-            They cannot be read.
+            They lie in a file that ends early or cannot be read.
         """
         bits, torch = rows.loaded().array, self.device.torch
         is_bfloat16 = rows.dtype == "bfloat16"
@@ -243,7 +248,7 @@ class CudaBackend:
         """
         return checked_eigh(matrix, self.device)
 
-    def singular_values(self, matrices: Any) -> FloatArray:
+    def singular_values(self, matrices: Tensor) -> FloatArray:
         """Singular values, descending, of matrices on the device (..., m, n), on the host."""
         return self.device.fetch(self.device.torch.linalg.svdvals(matrices))
 
@@ -251,7 +256,7 @@ class CudaBackend:
 
     @property
     def problems_at_once(self) -> int:
-        """One on each multiprocessor, at least."""
+        """How many problems of descent are under way at once, at least: one on each multiprocessor."""
         return int(self.device.core.multiprocessors(self.device.index))
 
     def take_steps(self, state: DescentState, steps: IntArray) -> None:

@@ -67,7 +67,7 @@ def require_capability(
     Raises
     ------
     RuntimeError
-        It cannot.
+        Neither machine code nor PTX of these architectures runs on a card of its compute capability.
     """
     if runs_on(capability, architectures, ptx):
         return

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.kernels.cuda.rows import DeviceRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["DeviceClassRows", "largest_scores"]
 
@@ -27,7 +30,7 @@ class DeviceClassRows:
 
     def __init__(self, rows: DeviceRows, numbers: IntArray, counts: IntArray) -> None:
         self._origin, self._device = rows, rows.device
-        self._values: Any = rows.tensor.double()
+        self._values: Tensor = rows.tensor.double()
         self._numbers = self._device.place(numbers)
         members = np.zeros((len(counts), len(numbers)))
         members[numbers, np.arange(len(numbers))] = 1.0
@@ -39,13 +42,11 @@ class DeviceClassRows:
 
     def sums(self) -> FloatArray:
         """Sum of each class, (P, d), on the host."""
-        found: FloatArray = self._device.fetch(self._members @ self._values)
-        return found
+        return self._device.fetch(self._members @ self._values)
 
     def energies(self) -> FloatArray:
         """Sum of squares of each class, (P,), on the host."""
-        found: FloatArray = self._device.fetch(self._members @ self._values.square().sum(dim=1))
-        return found
+        return self._device.fetch(self._members @ self._values.square().sum(dim=1))
 
     def rows(self, *, double: bool) -> DeviceRows:
         """The rows as they are now, in float64 or in float32."""
@@ -59,7 +60,7 @@ def largest_scores(
 ) -> list[IntArray]:
     """For each head (K, d), the number of the largest of ``(h - mean) W^T + b`` for every row, on the host."""
     device = rows.device
-    values: Any = rows.tensor.double() - device.place(mean)
+    values = rows.tensor.double() - device.place(mean)
     scores = [
         values @ device.place(head).mT + device.place(offset) for head, offset in zip(heads, offsets, strict=True)
     ]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import cycle
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.cuda.rows import DeviceBackend, DeviceRows
 from nrc_fast.kernels.interface import Rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.cuda import Event
 
 __all__ = ["DeviceCopies"]
 
@@ -29,7 +33,13 @@ class DeviceCopies:
         self.turns = cycle(self.slots)
 
     def start(self, rows: Rows) -> DeviceRows:
-        """Rows in a buffer and from there on their way; raises what reading them does."""
+        """A copy of rows that is on its way from a buffer; what is launched with it waits for it.
+
+        Raises
+        ------
+        OSError
+            The rows lie in a file that ends early or cannot be read.
+        """
         device, torch = self.device, self.device.torch
         slot = next(self.turns)
         pinned = slot.memory(rows.array.dtype.itemsize * rows.count * rows.columns)
@@ -52,11 +62,11 @@ class _Slot:
 
     def __init__(self, device: CudaDevice) -> None:
         self.device = device
-        self.event: Any = None
-        self._memory: Any = None
+        self.event: Event | None = None
+        self._memory: Tensor | None = None
 
-    def memory(self, size: int) -> Any:
-        """So many bytes, once nothing reads them any more."""
+    def memory(self, size: int) -> Tensor:
+        """So many bytes of the buffer, once nothing reads them any more."""
         if self._memory is not None and len(self._memory) < size:
             self.close()
         if self.event is not None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nrc_fast.base.arrays import StoredArray
 from nrc_fast.base.libraries import require_library
 from nrc_fast.kernels.cuda.cards import cuda_core, require_cuda_device
+
+if TYPE_CHECKING:
+    from torch import Tensor, device, dtype
+    from torch.cuda import Event, Stream
 
 __all__ = ["CudaDevice", "cuda_device"]
 
@@ -25,18 +30,19 @@ class CudaDevice:
     Attributes
     ----------
     core : module
-        Compiled kernels.
+        The compiled kernels.
     index : int
-        Of the device, as the kernels count.
+        Number of the device, as the kernels count.
     memory : torch.device
+        How torch names the device.
     stream : callable
         Gives the stream to launch on, with `cuda_stream` and `synchronize`: the caller's current one of this device.
     """
 
-    core: Any
+    core: ModuleType
     index: int
-    memory: Any
-    stream: Callable[[], Any] = field(compare=False)
+    memory: device
+    stream: Callable[[], Stream] = field(compare=False)
 
     @property
     def name(self) -> str:
@@ -44,48 +50,50 @@ class CudaDevice:
         return f"cuda:{self.index}"
 
     @property
-    def torch(self) -> Any:
+    def torch(self) -> ModuleType:
         """The torch that owns the memory."""
         return require_library("torch", "torch")
 
     # ---- memory ----
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    def empty(self, shape: tuple[int, ...], dtype: dtype) -> Tensor:
         """Memory without content, a tensor of a torch dtype."""
-        return self.torch.empty(shape, dtype=dtype, device=self.memory)
+        tensor: Tensor = self.torch.empty(shape, dtype=dtype, device=self.memory)
+        return tensor
 
-    def zeros(self, *shape: int) -> Any:
+    def zeros(self, *shape: int) -> Tensor:
         """Zeros, a float64 tensor; they are written on the current stream."""
         return self.empty(shape, self.torch.float64).zero_()
 
-    def place(self, array: NDArray[Any]) -> Any:
+    def place(self, array: StoredArray) -> Tensor:
         """A copy of an array in the memory of the device."""
-        return self.torch.from_numpy(np.ascontiguousarray(array)).to(self.memory, copy=True)
+        tensor: Tensor = self.torch.from_numpy(np.ascontiguousarray(array)).to(self.memory, copy=True)
+        return tensor
 
-    def move(self, tensor: Any) -> Any:
+    def move(self, tensor: Tensor) -> Tensor:
         """A copy of a tensor of the host in the memory of the device; one that lies there as it is."""
         return tensor.to(self.memory)
 
-    def bring(self, tensor: Any) -> Any:
+    def bring(self, tensor: Tensor) -> Tensor:
         """A copy of a tensor on the host; waits for what was launched before."""
         return tensor.detach().cpu()
 
-    def fetch(self, tensor: Any) -> NDArray[Any]:
-        """The same as an array."""
+    def fetch(self, tensor: Tensor) -> StoredArray:
+        """A copy of a tensor on the host, as an array; waits for what was launched before."""
         return np.asarray(self.bring(tensor).numpy())
 
     # ---- copies that nothing waits for ----
 
-    def pinned(self, size: int) -> Any:
+    def pinned(self, size: int) -> Tensor:
         """Bytes of the host that copies to the device can go on from by themselves, a uint8 tensor.
 
         They are whole pages of their own, where torch's pinned memory takes the next power of two. `unpin` them.
         """
-        tensor = self.torch.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=self.torch.uint8)
+        tensor: Tensor = self.torch.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=self.torch.uint8)
         self._runtime("cudaHostRegister", tensor.data_ptr(), max(size, 1), 0)
         return tensor
 
-    def unpin(self, tensor: Any) -> None:
+    def unpin(self, tensor: Tensor) -> None:
         """Make pinned memory ordinary again; no copy from it may be under way."""
         self._runtime("cudaHostUnregister", tensor.data_ptr())
 
@@ -94,28 +102,29 @@ class CudaDevice:
         with cuda.device(self.memory):
             cuda.check_error(int(getattr(cuda.cudart(), name)(*arguments)))
 
-    def copy_stream(self) -> Any:
+    def copy_stream(self) -> Stream:
         """A new stream for copies beside the computation."""
-        return self.torch.cuda.Stream(self.memory)
+        stream: Stream = self.torch.cuda.Stream(self.memory)
+        return stream
 
-    def copy_from(self, pinned: Any, stream: Any) -> tuple[Any, Any]:
+    def copy_from(self, pinned: Tensor, stream: Stream) -> tuple[Tensor, Event]:
         """Start to copy a pinned tensor on a stream: the copy, and an event that comes when it is there."""
         with self.torch.cuda.stream(stream):
             copy = self.empty(tuple(pinned.shape), pinned.dtype)
             copy.copy_(pinned, non_blocking=True)
-            event = self.torch.cuda.Event()
+            event: Event = self.torch.cuda.Event()
             event.record(stream)
         return copy, event
 
-    def use_after(self, copy: Any, event: Any) -> None:
-        """Make the current stream wait for such a copy, and its memory for what the current stream does with it."""
+    def use_after(self, copy: Tensor, event: Event) -> None:
+        """Make the current stream wait for a copy of `copy_from`, and the memory of the copy for the current stream."""
         stream = self.stream()
         stream.wait_event(event)
         copy.record_stream(stream)
 
     # ---- launches ----
 
-    def launch(self, name: str, request: Any, workspace: int, **arguments: int) -> None:
+    def launch(self, name: str, request: object, workspace: int, **arguments: object) -> None:
         """Launch a pass on the current stream, with a workspace of so many bytes from torch's allocator.
 
         The workspace goes back to the allocator at once: what is allocated from it next is used on the same stream,
@@ -148,7 +157,7 @@ def cuda_device(index: int | None) -> CudaDevice:
     Raises
     ------
     RuntimeError
-        This build, this machine or this torch cannot use it.
+        This build has no kernels for it, the machine has no such device, or torch is missing or sees none.
     """
     require_cuda_device(index or 0)
     try:
@@ -163,4 +172,6 @@ def cuda_device(index: int | None) -> CudaDevice:
     if index is None:
         index = int(torch.cuda.current_device())
         require_cuda_device(index)
-    return CudaDevice(cuda_core(), index, torch.device("cuda", index), lambda: torch.cuda.current_stream(index))
+    core = cuda_core()
+    assert core is not None  # as a device could be required
+    return CudaDevice(core, index, torch.device("cuda", index), lambda: torch.cuda.current_stream(index))

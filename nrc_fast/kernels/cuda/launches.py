@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-
-from nrc_fast.base.arrays import FloatArray, IntArray
+from nrc_fast.base.arrays import FloatArray, IntArray, StoredArray
 from nrc_fast.base.options import PRECISIONS
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.cuda.results import DeviceResults
 from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.errors import NonFiniteRowsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "Totals",
@@ -53,17 +54,17 @@ class Totals:
         return cls(*counts.tolist())
 
     @staticmethod
-    def refused_of(counts: Any) -> Any:
+    def refused_of(counts: Tensor) -> Tensor:
         """The number of refused batches among counts that are still on the device."""
         return counts[[field.name for field in fields(Totals)].index("refused")]
 
 
-def placed_or_none(device: CudaDevice, array: NDArray[Any] | None) -> Any:
+def placed_or_none(device: CudaDevice, array: StoredArray | None) -> Tensor | None:
     """A small array on the device; None where it has no elements. Must be held until the launch."""
     return None if array is None or array.size == 0 else device.place(array)
 
 
-def _address(tensor: Any) -> int:
+def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else int(tensor.data_ptr())
 
 
@@ -79,9 +80,9 @@ def launch_gram(
     results: DeviceResults,
     features: DeviceRows,
     *,
-    shift: Any = None,
+    shift: Tensor | None = None,
     targets: DeviceRows | None = None,
-    target_shift: Any = None,
+    target_shift: Tensor | None = None,
     unit_rows_are_shifted: bool = False,
     precision: str = "high",
     skips_nonfinite: bool = False,
@@ -118,7 +119,7 @@ def _counted_results(device: CudaDevice, shapes: dict[str, tuple[int, ...]]) -> 
 
 
 def launch_residual(
-    features: DeviceRows, vectors: Any, shift: Any, *, per_row: bool, double_precision: bool
+    features: DeviceRows, vectors: Tensor, shift: Tensor | None, *, per_row: bool, double_precision: bool
 ) -> DeviceResults:
     """A residual pass on one basis: "raw" and "unit" sums, "residuals" and "energies" of rows.
 
@@ -158,7 +159,7 @@ def launch_product(
     vectors: FloatArray,
     shapes: dict[str, tuple[int, ...]],
     inputs: Mapping[str, FloatArray],
-    **matrices: Any,
+    **matrices: object,
 ) -> DeviceResults:
     """The pass of this name with vectors of the host, into results of these shapes."""
     device = features.device
@@ -175,7 +176,7 @@ def launch_product(
 
 
 def fetch_counted(results: DeviceResults, rows: DeviceRows) -> dict[str, FloatArray]:
-    """The results of such a pass on the host.
+    """The results of `launch_residual` or `launch_product` on the host; waits for them.
 
     Raises
     ------

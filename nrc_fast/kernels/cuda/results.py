@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.kernels.cuda.device import CudaDevice
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["DeviceResults"]
 
@@ -23,7 +26,7 @@ class DeviceResults:
     ----------
     device : CudaDevice
     shapes : dict
-        Of the results, by name.
+        Shapes of the results, by name.
     counts : int
         How many numbers are counted.
     """
@@ -36,14 +39,14 @@ class DeviceResults:
         self._memory = device.zeros(ends[-1] + counts)
         self.counts = self._memory[ends[-1] :].view(device.torch.int64)
 
-    def tensor(self, name: str) -> Any:
+    def tensor(self, name: str) -> Tensor:
         """A result on the device."""
         first, last = self._places[name]
         return self._memory[first:last].view(self.shapes[name])
 
     @property
     def addresses(self) -> dict[str, int]:
-        """Of all results; 0 of those that have no elements."""
+        """Where all results begin, by name; 0 for those that have no elements."""
         base = int(self._memory.data_ptr())
         return {name: base + 8 * first if last > first else 0 for name, (first, last) in self._places.items()}
 

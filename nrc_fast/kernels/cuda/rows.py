@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from nrc_fast.base.arrays import BoolArray, FloatArray
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.interface import Backend, Rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["DeviceBackend", "DeviceRows"]
 
@@ -38,7 +41,7 @@ class DeviceRows(Rows):
     """
 
     name: str
-    array: Any
+    array: Tensor
     dtype: str
     backend: DeviceBackend
     ready: Callable[[], None] | None = None
@@ -49,17 +52,18 @@ class DeviceRows(Rows):
         return self.backend.device
 
     @property
-    def tensor(self) -> Any:
+    def tensor(self) -> Tensor:
         """The tensor, for what is launched on the current stream: that waits until the rows are there."""
         if self.ready is not None:
             self.ready()
         return self.array
 
     @property
-    def matrix(self) -> Any:
+    def matrix(self) -> object:
         """The matrix as the kernels of its device take it; they may be launched on the current stream at once."""
         tensor = self.tensor
-        return self.device.core.Matrix(tensor.data_ptr(), *tensor.shape, *tensor.stride(), DTYPES[self.dtype])
+        matrix: object = self.device.core.Matrix(tensor.data_ptr(), *tensor.shape, *tensor.stride(), DTYPES[self.dtype])
+        return matrix
 
     def part(self, first: int, last: int) -> DeviceRows:
         """Rows `first` to `last`, not copied."""
@@ -69,7 +73,7 @@ class DeviceRows(Rows):
         """A copy of the rows where `mask` is set."""
         return self.holding(self.tensor[self.device.place(np.flatnonzero(mask))], self.dtype)
 
-    def holding(self, values: Any, dtype: str) -> DeviceRows:
+    def holding(self, values: Tensor, dtype: str) -> DeviceRows:
         """Other values in the same memory, under the same name."""
         return DeviceRows(self.name, values, dtype, self.backend)
 
@@ -78,20 +82,19 @@ class DeviceRows(Rows):
         return DeviceRows(name, self.device.empty((count, self.columns), self.array.dtype), self.dtype, self.backend)
 
     def loaded(self) -> DeviceRows:
-        """The same rows."""
+        """These rows, which lie in memory already."""
         return self
 
     def to_float64(self) -> FloatArray:
         """The rows as a new float64 array on the host."""
-        values: FloatArray = self.device.fetch(self.tensor.double())
-        return values
+        return self.device.fetch(self.tensor.double())
 
     def finite_rows(self) -> BoolArray:
         """Which rows hold neither NaN nor infinite values, (N,), on the host."""
         torch, step = self.device.torch, max(FINITE_VALUES // self.columns, 1)
-        parts = [torch.isfinite(part).all(dim=1) for part in self.tensor.split(step)]
+        parts = [torch.isfinite(part).all(dim=1) for part in torch.split(self.tensor, step)]
         return np.concatenate([np.zeros(0, np.bool_), *map(self.device.fetch, parts)])
 
-    def copy_to(self, target: Any) -> None:
+    def copy_to(self, target: Tensor) -> None:
         """Copy the rows into a tensor of their shape and dtype."""
         target[...] = self.tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from nrc_fast.kernels.cuda.launches import Totals, gram_results, launch_gram
 from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.interface import Rows, Shifts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["DeviceSums", "first_mean", "rounding_kind"]
 
@@ -61,8 +64,10 @@ class DeviceSums:
 
         Raises
         ------
-        NonFiniteRowsError, ValueError
-            Some were refused, and no error has told of it before.
+        NonFiniteRowsError
+            A batch was refused for rows that are not finite, and no error has told of it before.
+        ValueError
+            A batch was refused whose squares leave the range of float64, and no error has told of it before.
         """
         for part in self._parts.values():
             part.check()
@@ -78,7 +83,7 @@ class DeviceSums:
 class _Part:
     """Sums over rows of one dtype about shifts, float64 tensors (d,) and (n_targets,)."""
 
-    def __init__(self, device: CudaDevice, kind: SumsKind, dtype: str, shifts: tuple[Any, Any]) -> None:
+    def __init__(self, device: CudaDevice, kind: SumsKind, dtype: str, shifts: tuple[Tensor, Tensor]) -> None:
         self.device, self.kind, self.dtype = device, kind, dtype
         self.shift, self.target_shift = shifts
         self._results = gram_results(device, kind.shapes)
@@ -115,7 +120,15 @@ class _Part:
         return {"counts": counted(**counts), "magnitudes": magnitudes_of(kind, energy, target_energy)}
 
     def check(self) -> None:
-        """Tell of refused batches, once."""
+        """Wait for the batches, and tell of refused ones once.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            The last refused batch has rows that are not finite.
+        ValueError
+            Its squares leave the range of float64.
+        """
         totals = Totals.of(self.device.fetch(self._results.counts))
         if totals.refused == self._reported:
             return
@@ -141,7 +154,7 @@ def too_large(name: str, where: str) -> str:
     return f"{name} is so large in {where} that squares leave the range of float64; divide it by a constant first"
 
 
-def first_mean(rows: DeviceRows, *, single: bool) -> Any:
+def first_mean(rows: DeviceRows, *, single: bool) -> Tensor:
     """Mean of the first rows of those that are finite, rounded to float32 if `single`, as a float64 tensor.
 
     Nothing waits. Zeros where no row is finite.
@@ -153,14 +166,15 @@ def first_mean(rows: DeviceRows, *, single: bool) -> Any:
     """
     require_no_capture(rows)
     torch = rows.device.torch
-    first: Any = rows.tensor[:SHIFT_ROWS].double()
+    first = rows.tensor[:SHIFT_ROWS].double()
     keep = torch.isfinite(first).all(dim=1)
     # From one of the rows on, so that rows that are all equal have exactly zero variance.
     origin = first.index_select(0, keep.to(torch.int8).argmax().reshape(1))[0]
     distances = torch.where(keep[:, None], first - origin, 0.0).sum(dim=0)
     mean = origin + distances / keep.sum().clamp(min=1)
     mean = mean.float().double() if single else mean
-    return torch.where(torch.isfinite(mean).all(), mean, 0.0).contiguous()
+    found: Tensor = torch.where(torch.isfinite(mean).all(), mean, 0.0).contiguous()
+    return found
 
 
 def require_no_capture(features: DeviceRows) -> None:

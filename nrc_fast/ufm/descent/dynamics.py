@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray
 from nrc_fast.kernels.descent import RunningDescent
 from nrc_fast.kernels.interface import Backend
 from nrc_fast.ufm.descent.stability import stable_factor
@@ -43,15 +41,15 @@ class Problems:
     moments: TargetMoments
     starts: list[GivenStart | DrawnStart]
     descent: RunningDescent
-    covariance_index: NDArray[np.int64]  # (P,) of the batch of covariances
+    covariance_index: IntArray  # (P,) of the batch of covariances
     lambda_W: FloatArray
     lambda_H: FloatArray
     lambda_b: FloatArray
     predicted: Minimum | None
-    has_minimum: NDArray[np.bool_]  # (P,)
-    steps: NDArray[np.int64] = field(init=False)  # taken so far, (P,)
-    converged: NDArray[np.bool_] = field(init=False)
-    diverged: NDArray[np.bool_] = field(init=False)
+    has_minimum: BoolArray  # (P,)
+    steps: IntArray = field(init=False)  # taken so far, (P,)
+    converged: BoolArray = field(init=False)
+    diverged: BoolArray = field(init=False)
 
     def __post_init__(self) -> None:
         count = len(self.descent.rates)
@@ -76,26 +74,26 @@ class Problems:
         """Where the states are."""
         return self.descent.backend
 
-    def states(self, chosen: Any) -> States:
-        """The states of some problems, in float64."""
+    def states(self, chosen: IntArray) -> States:
+        """The states of the problems with these numbers, in float64."""
         index = self.backend.place(self.descent.moment_index[chosen])
         transforms, weights, biases = self.descent.part(chosen)
         return States(
-            transforms,
-            weights,
-            biases,
-            self._plain[index],
-            self._centered[index],
-            np.stack([self.lambda_W[chosen], self.lambda_H[chosen], self.lambda_b[chosen]], axis=-1),
-            self._covariances[self.covariance_index[chosen]],
-            self._predicted[chosen],
-            epsilon_of(self.dtype),
-            self.has_bias,
-            self.backend,
+            transforms=transforms,
+            weights=weights,
+            biases=biases,
+            plain=self._plain[index],
+            centered=self._centered[index],
+            penalties=np.stack([self.lambda_W[chosen], self.lambda_H[chosen], self.lambda_b[chosen]], axis=-1),
+            covariances=self._covariances[self.covariance_index[chosen]],
+            predicted=self._predicted[chosen],
+            epsilon=epsilon_of(self.dtype),
+            has_bias=self.has_bias,
+            backend=self.backend,
         )
 
-    def in_groups(self, chosen: Any) -> list[Any]:
-        """Indices of problems in groups whose states fit into a moderate piece of memory."""
+    def in_groups(self, chosen: IntArray) -> list[IntArray]:
+        """Numbers of problems in groups whose states fit into a moderate piece of memory."""
         size = max(1, GROUP_ELEMENTS // (self.d + self.n + 1) ** 2)
         return [chosen[first : first + size] for first in range(0, len(chosen), size)]
 
@@ -106,12 +104,33 @@ class Problems:
 def run(
     problems: Problems,
     steps: int,
+    *,
     record: tuple[str, ...],
     at: Sequence[int],
     tolerance: float,
     report: Callable[[int], None],
 ) -> dict[str, FloatArray]:
-    """Take the steps, and return what was recorded, each (P, number of records)."""
+    """Take the steps, and return what was recorded.
+
+    Parameters
+    ----------
+    problems : Problems
+        Their states change in place.
+    steps : int
+    record : tuple of str
+        Names of the metrics, of `trajectory.METRICS`.
+    at : sequence of int
+        The steps at which they are recorded, ascending.
+    tolerance : float
+        Relative gradient at which a problem stops; 0 for never.
+    report : callable
+        Called with the number of steps that were taken since the last call.
+
+    Returns
+    -------
+    dict of str to (P, r) float64 arrays
+        One column for each of the r steps of `at`.
+    """
     history = {name: np.full((len(problems.steps), len(at)), np.nan) for name in record}
     marks = sorted({*at, *range(0, steps, CHECK_STEPS), steps})
     column = {step: k for k, step in enumerate(at)}
@@ -157,7 +176,16 @@ def _record(problems: Problems, history: dict[str, FloatArray], column: int) -> 
 
 
 def divergence_message(problems: Problems, which: int, lr: tuple[float, float, float]) -> str:
-    """What went wrong with one problem, and what would not have."""
+    """What went wrong with one problem, and which learning rates are stable at its minimum where that is known.
+
+    Parameters
+    ----------
+    problems : Problems
+    which : int
+        Number of the problem.
+    lr : (weights, features, bias)
+        Its learning rates, as the user gave them.
+    """
     steps = int(problems.steps[which])
     text = f"descent diverged within {steps} steps at lr_W = {lr[0]:.6g}, lr_H = {lr[1]:.6g}, lr_b = {lr[2]:.6g}"
     rates = problems.descent.rates[which]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray, IntArray
 from nrc_fast.base.progress import Progress
-from nrc_fast.kernels import devices
-from nrc_fast.kernels.devices import on_host
-from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.devices import Device, backend_of
+from nrc_fast.kernels.samples import Reader, sample_reader
 from nrc_fast.ufm.descent.dynamics import Problems, divergence_message, run
 from nrc_fast.ufm.descent.setup import Request, make_problems
+from nrc_fast.ufm.descent.start import StartFeatures
 from nrc_fast.ufm.descent.trajectory import METRICS
-from nrc_fast.ufm.inputs import as_integer, as_number, plain
+from nrc_fast.ufm.inputs import Batched, as_integer, as_number, plain
 from nrc_fast.ufm.solution import Minimum
+from nrc_fast.ufm.targets import Targets, is_measured
 
 __all__ = ["Descent", "descend"]
 
@@ -48,15 +48,15 @@ class Descent:
 
     weights: FloatArray
     bias: FloatArray
-    steps: Any
-    converged: Any
-    diverged: Any
-    errors: Any
-    recorded_steps: Any
+    steps: Batched
+    converged: Batched
+    diverged: Batched
+    errors: Batched
+    recorded_steps: IntArray
     history: dict[str, FloatArray]
     predicted: Minimum | None
     _problems: Problems
-    _targets: Any
+    _targets: Reader | None
 
     def features(self, index: tuple[int, ...] = ()) -> FloatArray:
         """The features H_t = Z T_t^T of one problem, (M, d).
@@ -84,7 +84,7 @@ class Descent:
             msg = f"index is {index}; one problem of a batch of shape {problems.batch} is expected"
             raise ValueError(msg)
         which = int(np.ravel_multi_index(index, problems.batch)) if index else 0
-        targets = self._targets.to_float64()
+        targets = self._targets()
         start = problems.starts[int(problems.descent.moment_index[which])]
         transform = problems.descent.transform(which)
         d, n = problems.d, problems.n
@@ -105,32 +105,32 @@ class Descent:
 
 
 def descend(
-    Y: Any = None,
+    Y: Targets | None = None,
     *,
     steps: int,
-    lambda_W: Any,
-    lambda_H: Any,
-    lr: Any = None,
-    lr_W: Any = None,
-    lr_H: Any = None,
-    lr_b: Any = None,
-    momentum: Any = 0.0,
-    lambda_b: Any = 0.0,
+    lambda_W: Array,
+    lambda_H: Array,
+    lr: Array | None = None,
+    lr_W: Array | None = None,
+    lr_H: Array | None = None,
+    lr_b: Array | None = None,
+    momentum: Array = 0.0,
+    lambda_b: Array = 0.0,
     d: int | None = None,
-    weights: Any = None,
-    features: Any = None,
-    bias: Any = None,
-    seed: Any = 0,
+    weights: Array | None = None,
+    features: StartFeatures | None = None,
+    bias: Array | bool | None = None,
+    seed: Array = 0,
     feature_scale: float = 1.0,
     weight_scale: float | None = None,
-    covariance: Any = None,
-    mean: Any = None,
+    covariance: Array | None = None,
+    mean: Array | None = None,
     samples: int | None = None,
     record: str | Sequence[str] = ("loss", "mse"),
     at: int | Sequence[int] | None = None,
     tolerance: float = 0.0,
     dtype: str = "float64",
-    device: Any = None,
+    device: Device | None = None,
     progress: bool | Callable[[int, int], None] | None = None,
 ) -> Descent:
     r"""Full-batch gradient descent on the UFM, exactly, at a cost that does not depend on the number of samples.
@@ -217,7 +217,7 @@ def descend(
     >>> bool(run.history["distance"][0, -1] < 1e-9)
     True
     """
-    backend = devices.backend_of(device, Y, covariance, weights, features)
+    backend = backend_of(device, Y, covariance, weights, features)
     steps = as_integer(steps, "steps")
     if steps < 0:
         msg = f"steps must be at least 0, got {steps}"
@@ -225,24 +225,54 @@ def descend(
     tolerance = as_number(tolerance, "tolerance")
     names = _metric_names(record)
     marks = _record_steps(at, steps)
-    given = (
-        *(Y, covariance, mean, samples, d, lambda_W, lambda_H, lambda_b, lr, lr_W, lr_H, lr_b, momentum),
-        *(weights, features, bias, seed, feature_scale, weight_scale, dtype),
+    request = Request(
+        Y=Y,
+        covariance=covariance,
+        mean=mean,
+        samples=samples,
+        d=d,
+        lambda_W=lambda_W,
+        lambda_H=lambda_H,
+        lambda_b=lambda_b,
+        lr=lr,
+        lr_W=lr_W,
+        lr_H=lr_H,
+        lr_b=lr_b,
+        momentum=momentum,
+        weights=weights,
+        features=features,
+        bias=bias,
+        seed=seed,
+        feature_scale=feature_scale,
+        weight_scale=weight_scale,
+        dtype=dtype,
+        backend=backend,
     )
     if not backend.is_host:
-        given = tuple(map(on_host, given))
-    request = Request(*given, backend=backend)
+        request = request.on_host()
     problems = make_problems(request)
     with np.errstate(over="ignore", invalid="ignore"):
         if callable(progress):
-            history = run(problems, steps, names, marks, tolerance, _counter(progress, steps))
+            report = _counter(progress, steps)
+            history = run(problems, steps, record=names, at=marks, tolerance=tolerance, report=report)
         else:
             with Progress("descent", steps, progress, " steps") as bar:
-                history = run(problems, steps, names, marks, tolerance, bar.advance)
-    return _result(problems, history, marks, None if Y is None or hasattr(Y, "target_covariance") else request.Y)
+                history = run(problems, steps, record=names, at=marks, tolerance=tolerance, report=bar.advance)
+    is_given = request.Y is not None and not is_measured(request.Y)
+    targets = sample_reader(request.Y, "Y", vector_is_column=True) if is_given else None
+    return _result(problems, history, marks, targets)
 
 
-def _metric_names(record: Any) -> tuple[str, ...]:
+def _metric_names(record: object) -> tuple[str, ...]:
+    """The metrics to record.
+
+    Raises
+    ------
+    TypeError
+        They are no names.
+    ValueError
+        One is none of `METRICS`.
+    """
     if not isinstance(record, Iterable):
         msg = f"record is {record!r}; the name of a metric, or a sequence of names, is expected"
         raise TypeError(msg)
@@ -255,6 +285,15 @@ def _metric_names(record: Any) -> tuple[str, ...]:
 
 
 def _record_steps(at: int | Sequence[int] | None, steps: int) -> list[int]:
+    """The steps to record at, ascending.
+
+    Raises
+    ------
+    TypeError
+        They are no whole numbers.
+    ValueError
+        One is not between 0 and the number of steps, or they are to come every less than one step.
+    """
     if at is None:
         marks = {0, steps}
     elif isinstance(at, Iterable):
@@ -272,7 +311,7 @@ def _record_steps(at: int | Sequence[int] | None, steps: int) -> list[int]:
 
 
 def _counter(progress: Callable[[int, int], None], steps: int) -> Callable[[int], None]:
-    """Tell a user's function of the steps done and to do."""
+    """A function of new steps that tells a user's function of the steps done and to do."""
     done = 0
 
     def advance(count: int) -> None:
@@ -283,7 +322,7 @@ def _counter(progress: Callable[[int, int], None], steps: int) -> Callable[[int]
     return advance
 
 
-def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int], Y: Any) -> Descent:
+def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int], targets: Reader | None) -> Descent:
     batch, n, d = problems.batch, problems.n, problems.d
     rates = problems.descent.rates
     messages = np.full(len(problems.steps), "", dtype=object)
@@ -298,15 +337,15 @@ def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int]
     ends = (problems.steps, problems.converged, problems.diverged, messages)
     steps, converged, diverged, errors = (plain(part.reshape(batch)) for part in ends)
     return Descent(
-        weights.reshape(*batch, n, d),
-        biases.reshape(*batch, n),
-        steps,
-        converged,
-        diverged,
-        errors,
-        np.array(marks),
-        {name: values.reshape(*batch, len(marks)) for name, values in history.items()},
-        problems.predicted,
-        problems,
-        None if Y is None else as_rows(Y, "Y", vector_is_column=True),
+        weights=weights.reshape(*batch, n, d),
+        bias=biases.reshape(*batch, n),
+        steps=steps,
+        converged=converged,
+        diverged=diverged,
+        errors=errors,
+        recorded_steps=np.array(marks),
+        history={name: values.reshape(*batch, len(marks)) for name, values in history.items()},
+        predicted=problems.predicted,
+        _problems=problems,
+        _targets=targets,
     )

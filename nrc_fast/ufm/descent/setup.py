@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import Array, BoolArray, FloatArray, IntArray
 from nrc_fast.kernels.descent import RunningDescent, padded_columns
-from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.interface import Backend, DescentState, Rows
+from nrc_fast.kernels.devices import on_host
+from nrc_fast.kernels.interface import Backend, DescentState
+from nrc_fast.kernels.samples import sample_count
 from nrc_fast.ufm.closed_form import minimum
 from nrc_fast.ufm.descent.dynamics import Problems
-from nrc_fast.ufm.descent.start import DrawnStart, GivenStart, as_seeds, draw_start, given_start, start_of_moments
+from nrc_fast.ufm.descent.start import (
+    DrawnStart,
+    GivenStart,
+    StartFeatures,
+    as_seeds,
+    draw_start,
+    given_start,
+    has_moments,
+    start_of_moments,
+)
 from nrc_fast.ufm.inputs import as_float64, as_integer, as_number, as_penalty, broadcast_shape
 from nrc_fast.ufm.solution import Minimum
-from nrc_fast.ufm.targets import TargetMoments, target_moments
+from nrc_fast.ufm.targets import TargetMoments, Targets, is_measured, target_moments
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Request", "make_problems"]
 
@@ -28,27 +40,32 @@ __all__ = ["Request", "make_problems"]
 class Request:
     """What the user gave, under the names of `descend`."""
 
-    Y: Any
-    covariance: Any
-    mean: Any
+    Y: Targets | None
+    covariance: Array | None
+    mean: Array | None
     samples: int | None
     d: int | None
-    lambda_W: Any
-    lambda_H: Any
-    lambda_b: Any
-    lr: Any
-    lr_W: Any
-    lr_H: Any
-    lr_b: Any
-    momentum: Any
-    weights: Any
-    features: Any
-    bias: Any
-    seed: Any
+    lambda_W: Array
+    lambda_H: Array
+    lambda_b: Array
+    lr: Array | None
+    lr_W: Array | None
+    lr_H: Array | None
+    lr_b: Array | None
+    momentum: Array
+    weights: Array | None
+    features: StartFeatures | None
+    bias: Array | bool | None
+    seed: Array
     feature_scale: float
     weight_scale: float | None
     dtype: str
     backend: Backend
+
+    def on_host(self) -> Request:
+        """The request with copies on the host in place of tensors on devices."""
+        given = [field.name for field in fields(self) if field.name != "backend"]
+        return replace(self, **{name: on_host(getattr(self, name)) for name in given})
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +86,12 @@ def make_problems(request: Request) -> Problems:
 
     Raises
     ------
-    ValueError, TypeError, RuntimeError
-        As `descend`.
+    ValueError
+        Shapes do not fit together, a number is out of range, or one is missing.
+    TypeError
+        What is given is no real number or array.
+    RuntimeError
+        The device cannot be used.
     """
     if request.dtype not in ("float64", "float32"):
         msg = f"dtype is {request.dtype!r}; 'float64' or 'float32' is expected"
@@ -101,12 +122,25 @@ def make_problems(request: Request) -> Problems:
     others = (flat[name] for name in ("lambda_W", "lambda_H", "lambda_b", "momentum"))
     table = np.ascontiguousarray(np.stack([*rates, *others], axis=-1))
     with np.errstate(over="ignore"):
-        state = _initial_state(starts, start_index, weights, biases, table, request.dtype)
+        state = _initial_state(starts, start_index, weights, biases, rates=table, dtype=request.dtype)
     under_way = RunningDescent(state, request.backend)
-    predicted, has_minimum = _predicted(moments, named, batch, setting.has_bias)
+    predicted, has_minimum = _predicted(moments, named, batch, has_bias=setting.has_bias)
     return Problems(
-        *(batch, n, width, setting.samples, request.dtype, setting.has_bias, moments, starts, under_way),
-        *(covariance_index, flat["lambda_W"], flat["lambda_H"], flat["lambda_b"], predicted, has_minimum),
+        batch=batch,
+        n=n,
+        d=width,
+        samples=setting.samples,
+        dtype=request.dtype,
+        has_bias=setting.has_bias,
+        moments=moments,
+        starts=starts,
+        descent=under_way,
+        covariance_index=covariance_index,
+        lambda_W=flat["lambda_W"],
+        lambda_H=flat["lambda_H"],
+        lambda_b=flat["lambda_b"],
+        predicted=predicted,
+        has_minimum=has_minimum,
     )
 
 
@@ -115,11 +149,8 @@ def make_problems(request: Request) -> Problems:
 
 def _setting(request: Request) -> _Setting:
     moments = target_moments(request.Y, request.covariance, request.mean)
-    targets = None
-    if request.Y is not None and not hasattr(request.Y, "target_covariance"):
-        targets = as_rows(request.Y, "Y", vector_is_column=True)
-    samples = _sample_count(targets, getattr(request.Y, "count", None), request.samples)
-    start = _given_features(request.features, targets, moments)
+    samples = _samples(request)
+    start = _given_features(request, moments)
     width = _width(request, moments.n, start)
     weights = None if request.weights is None else as_float64(request.weights, "weights")[0]
     if weights is not None and (weights.ndim < 2 or weights.shape[-2:] != (moments.n, width)):
@@ -131,38 +162,72 @@ def _setting(request: Request) -> _Setting:
     if bias.shape[-1:] != (moments.n,):
         msg = f"bias has shape {bias.shape}; ({moments.n},), with leading batch axes, is expected"
         raise ValueError(msg)
-    return _Setting(moments, samples, width, start, weights, bias, request.bias is not False)
+    return _Setting(
+        moments=moments,
+        samples=samples,
+        width=width,
+        start=start,
+        weights=weights,
+        bias=bias,
+        has_bias=request.bias is not False,
+    )
 
 
-def _sample_count(targets: Rows | None, counted: Any, samples: int | None) -> int:
-    if targets is None:
+def _samples(request: Request) -> int:
+    """M, the number of samples.
+
+    Raises
+    ------
+    ValueError
+        It is not known, below 1, or not that of the targets.
+    """
+    Y, samples = request.Y, request.samples
+    if Y is None or is_measured(Y):
+        counted = getattr(Y, "count", None)
         if samples is None and isinstance(counted, int):
             samples = counted  # statistics know of how many rows they are
         if samples is None or as_integer(samples, "samples") < 1:
             msg = "samples= is needed where only moments of the targets are given: the gradient by H is over M"
             raise ValueError(msg)
         return samples
-    if samples is not None and samples != targets.count:
-        msg = f"samples is {samples}, and Y has {targets.count} rows; leave it out"
+    count = sample_count(Y, "Y", vector_is_column=True)
+    if samples is not None and samples != count:
+        msg = f"samples is {samples}, and Y has {count} rows; leave it out"
         raise ValueError(msg)
-    return targets.count
+    return count
 
 
-def _given_features(features: Any, targets: Rows | None, moments: TargetMoments) -> GivenStart | None:
+def _given_features(request: Request, moments: TargetMoments) -> GivenStart | None:
+    """The start from features that were given; None where they are to be drawn.
+
+    Raises
+    ------
+    ValueError
+        There are no targets that they belong to, or they do not fit these.
+    """
+    features, Y = request.features, request.Y
     if features is None:
         return None
-    if all(hasattr(features, name) for name in ("mean", "covariance", "cross_covariance")):
+    if has_moments(features):
         return start_of_moments(features, moments)
-    if targets is None:
+    if Y is None or is_measured(Y):
         msg = "features were given without the targets Y that they belong to"
         raise ValueError(msg)
-    return given_start(as_rows(features, "features"), targets, moments)
+    return given_start(features, Y, moments)
 
 
 def _width(request: Request, n: int, start: GivenStart | None) -> int:
+    """d, the width of the features.
+
+    Raises
+    ------
+    ValueError
+        It is not known, differs between what was given, or is smaller than n.
+    """
+    shape = np.shape(cast("ArrayLike", request.weights))  # numpy knows that of a tensor too
     sizes = {
         "d": None if request.d is None else as_integer(request.d, "d"),
-        "the columns of weights": int(np.shape(request.weights)[-1]) if np.ndim(request.weights) else None,
+        "the columns of weights": int(shape[-1]) if shape else None,
         "the columns of features": None if start is None else len(start.moments) - n - 1,
     }
     known = {name: size for name, size in sizes.items() if size is not None}
@@ -181,7 +246,14 @@ def _width(request: Request, n: int, start: GivenStart | None) -> int:
 
 
 def _named_numbers(request: Request) -> dict[str, FloatArray]:
-    """Penalties, learning rates and momentum by name, checked."""
+    """Penalties, learning rates and momentum by name, checked.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError
+        What `as_penalty` raises, and ValueError for learning rates that are missing, a penalty of a bias that is left
+        out, and momentum from 1 on.
+    """
     named = {name: as_penalty(getattr(request, name), name) for name in ("lambda_W", "lambda_H", "lambda_b")}
     for name in ("lr_W", "lr_H", "lr_b"):
         chosen = request.lr if getattr(request, name) is None else getattr(request, name)
@@ -203,8 +275,8 @@ def _named_numbers(request: Request) -> dict[str, FloatArray]:
 
 
 def _starts(
-    setting: _Setting, request: Request, covariance_index: NDArray[np.int64], seeds: NDArray[np.int64]
-) -> tuple[list[GivenStart | DrawnStart], NDArray[np.int64], FloatArray]:
+    setting: _Setting, request: Request, covariance_index: IntArray, seeds: IntArray
+) -> tuple[list[GivenStart | DrawnStart], IntArray, FloatArray]:
     """Starts, which of them each problem has, and weights that were drawn, (P, n, d)."""
     moments, n, width = setting.moments, setting.moments.n, setting.width
     if setting.start is not None and setting.weights is not None:
@@ -229,13 +301,20 @@ def _starts(
 
 def _initial_state(
     starts: Sequence[GivenStart | DrawnStart],
-    start_index: NDArray[np.int64],
+    start_index: IntArray,
     weights: FloatArray,
     biases: FloatArray,
-    table: FloatArray,
+    *,
+    rates: FloatArray,
     dtype: str,
 ) -> DescentState:
-    """T = [I 0 0], the weights transposed, everything padded."""
+    """States of all problems with T = [I 0 0], the weights transposed, everything padded.
+
+    Raises
+    ------
+    ValueError
+        Moments of the features and targets leave the range of the dtype.
+    """
     kind = np.dtype(dtype)
     count, n, d = weights.shape
     used = d + n + 1
@@ -253,15 +332,22 @@ def _initial_state(
     heads = np.ascontiguousarray(np.swapaxes(weights, -1, -2).astype(kind))
     offsets = np.array(biases, dtype=kind, order="C")
     velocities = None
-    if np.any(table[:, -1] > 0.0):
+    if np.any(rates[:, -1] > 0.0):
         velocities = (np.zeros_like(transforms), np.zeros_like(heads), np.zeros_like(offsets))
-    index = np.ascontiguousarray(start_index, dtype=np.int64)
-    return DescentState(transforms, heads, offsets, moments, index, table, velocities)
+    return DescentState(
+        transforms=transforms,
+        weights=heads,
+        biases=offsets,
+        moments=moments,
+        moment_index=np.ascontiguousarray(start_index, dtype=np.int64),
+        rates=rates,
+        velocities=velocities,
+    )
 
 
 def _predicted(
-    moments: TargetMoments, named: dict[str, FloatArray], batch: tuple[int, ...], has_bias: bool
-) -> tuple[Minimum | None, Any]:
+    moments: TargetMoments, named: dict[str, FloatArray], batch: tuple[int, ...], *, has_bias: bool
+) -> tuple[Minimum | None, BoolArray]:
     """The minimum in closed form, and for which problems of the flattened batch there is one."""
     weight, feature = (np.broadcast_to(named[name], batch) for name in ("lambda_W", "lambda_H"))
     known = (weight > 0.0) == (feature > 0.0)

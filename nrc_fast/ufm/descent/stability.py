@@ -54,7 +54,15 @@ def stable_factor(
         for part in (found.lambda_W, found.lambda_H)
     )
     has_bias = found.lambda_b is not None
-    blocks = _blocks(np.sqrt(kept * ratio), np.sqrt(kept / ratio), np.sqrt(errors), lambda_W, lambda_H, width, has_bias)
+    blocks = _blocks(
+        np.sqrt(kept * ratio),
+        np.sqrt(kept / ratio),
+        np.sqrt(errors),
+        lambda_W=lambda_W,
+        lambda_H=lambda_H,
+        width=width,
+        has_bias=has_bias,
+    )
     largest = 0.0
     for block, kinds in blocks:
         steps = np.sqrt([rates[kind] for kind in kinds])
@@ -63,11 +71,20 @@ def stable_factor(
 
 
 def _blocks(
-    p: FloatArray, f: FloatArray, e: FloatArray, lambda_W: float, lambda_H: float, width: int, has_bias: bool
+    p: FloatArray, f: FloatArray, e: FloatArray, *, lambda_W: float, lambda_H: float, width: int, has_bias: bool
 ) -> Iterator[tuple[FloatArray, tuple[int, ...]]]:
     """Blocks of the Hessian and which learning rates their variables have (0: W, 1: H, 2: b).
 
-    p, f and e are the singular values of weights, features and errors.
+    Parameters
+    ----------
+    p, f, e : (n,) float64 arrays
+        Singular values of weights, features and errors.
+    lambda_W, lambda_H : float
+        Penalties.
+    width : int
+        d, of the features.
+    has_bias : bool
+        Whether the model has a bias, which is not penalised.
     """
     n = len(p)
     if width > n:

@@ -11,18 +11,46 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import Array, FloatArray, IntArray
 from nrc_fast.base.linalg import covariance_spectrum
-from nrc_fast.kernels import calls
-from nrc_fast.kernels.interface import Rows
+from nrc_fast.kernels.samples import Reader, joint_moments, sample_reader
 from nrc_fast.ufm.inputs import as_float64
-from nrc_fast.ufm.targets import TargetMoments
+from nrc_fast.ufm.targets import TargetMoments, Targets
 
-__all__ = ["DrawnStart", "GivenStart", "as_seeds", "draw_start", "given_start", "start_of_moments"]
+__all__ = [
+    "DrawnStart",
+    "GivenStart",
+    "StartFeatures",
+    "as_seeds",
+    "draw_start",
+    "given_start",
+    "has_moments",
+    "start_of_moments",
+]
+
+
+class MeasuredFeatures(Protocol):
+    """What has added up features: `FeatureStatistics` and the like."""
+
+    @property
+    def mean(self) -> FloatArray:
+        """The mean, (d,)."""
+
+    @property
+    def covariance(self) -> FloatArray:
+        """The population covariance, (d, d)."""
+
+    @property
+    def cross_covariance(self) -> FloatArray:
+        """The population covariance with the targets, (d, n)."""
+
+
+# Features that a descent may start from.
+StartFeatures: TypeAlias = "Array | MeasuredFeatures"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +59,8 @@ class GivenStart:
 
     moments: FloatArray  # K = Z^T Z/M, (D, D) with D = d + n + 1
     plain: FloatArray  # C with C^T C = K, (D, D)
-    centered: FloatArray  # the same of the centred K
-    features: Rows | None  # None: only their moments
+    centered: FloatArray  # C with C^T C the centred K, (D, D)
+    features: Reader | None  # None: only their moments
 
     def rows(self, targets: FloatArray) -> FloatArray:
         """H0, (M, d).
@@ -40,22 +68,22 @@ class GivenStart:
         Raises
         ------
         ValueError
-            They are not known.
+            Only their moments were given.
         """
         del targets
         if self.features is None:
             msg = "descent started from moments of the features; to have features give them, or let them be drawn"
             raise ValueError(msg)
-        return self.features.to_float64()
+        return self.features()
 
 
 @dataclass(frozen=True, eq=False)
 class DrawnStart:
     """Gaussian features, known by their part along 1 and the targets and by a root of the Gram of the rest."""
 
-    moments: FloatArray
-    plain: FloatArray
-    centered: FloatArray
+    moments: FloatArray  # K = Z^T Z/M, (D, D) with D = d + n + 1
+    plain: FloatArray  # C with C^T C = K, (D, D)
+    centered: FloatArray  # C with C^T C the centred K, (D, D)
     along: FloatArray  # (1 + rank, d)
     root: FloatArray  # (min(M - 1 - rank, d), d)
     directions: FloatArray  # (n, rank), of the targets
@@ -75,25 +103,27 @@ class DrawnStart:
         return np.asarray(span @ self.along + basis @ self.root)
 
 
-def given_start(features: Rows, targets: Rows, moments: TargetMoments) -> GivenStart:
-    """Moments of features that the user gave, in one read.
+def has_moments(features: StartFeatures) -> TypeGuard[MeasuredFeatures]:
+    """Whether features are what has added them up, and not the features themselves."""
+    return all(hasattr(features, name) for name in ("mean", "covariance", "cross_covariance"))
+
+
+def given_start(features: StartFeatures, targets: Targets, moments: TargetMoments) -> GivenStart:
+    """A start from features that the user gave, and the targets that they belong to.
 
     Raises
     ------
     ValueError
-        Rows are not finite, or are not as many as the targets.
+        Features or targets are not finite, are no matrices, or differ in their number of rows.
+    TypeError, RuntimeError
+        The features are no array of floating-point numbers, or lie on a device.
     """
-    if features.count != targets.count:
-        msg = f"features has {features.count} rows and Y has {targets.count}; one for each sample is expected"
-        raise ValueError(msg)
-    # In two reads, the second one of what lies about the mean.
-    mean = calls.gram(features, plain=False, precision="highest").column_sums / features.count
-    sums = calls.gram(features, shift=mean, targets=targets, target_shift=moments.mean, precision="highest")
-    covariance = (np.tril(sums.gram) + np.tril(sums.gram, -1).T) / features.count
-    return _from_moments(covariance, sums.cross.T / features.count, mean, moments, features)
+    found = joint_moments(features, targets, moments.mean)
+    reader = sample_reader(features, "features")
+    return _from_moments(found.covariance, found.cross_covariance, found.mean, moments, reader)
 
 
-def start_of_moments(statistics: Any, moments: TargetMoments) -> GivenStart:
+def start_of_moments(statistics: MeasuredFeatures, moments: TargetMoments) -> GivenStart:
     """A start from the moments of features: `mean`, `covariance` and `cross_covariance`.
 
     Raises
@@ -125,9 +155,9 @@ def start_of_moments(statistics: Any, moments: TargetMoments) -> GivenStart:
 
 
 def _from_moments(
-    covariance: FloatArray, cross: FloatArray, mean: FloatArray, moments: TargetMoments, features: Rows | None
+    covariance: FloatArray, cross: FloatArray, mean: FloatArray, moments: TargetMoments, features: Reader | None
 ) -> GivenStart:
-    """K and its roots from the covariance of the features, (d, d), and theirs with the targets, (d, n)."""
+    """A start from the covariance of the features, (d, d), theirs with the targets, (d, n), and their mean, (d,)."""
     joint = np.block([[covariance, cross], [cross.T, moments.covariance]])
     used = len(joint) + 1
     centered: FloatArray = np.zeros((used, used))
@@ -167,7 +197,17 @@ def draw_start(seed: int, moments: TargetMoments, samples: int, d: int, scale: f
     plain[1 + rank : 1 + rank + len(root), :d] = root / math.sqrt(samples)
     centered = plain.copy()
     centered[0] = 0.0
-    return DrawnStart(plain.T @ plain, plain, centered, along, root, vectors, values, seed), weights
+    start = DrawnStart(
+        moments=plain.T @ plain,
+        plain=plain,
+        centered=centered,
+        along=along,
+        root=root,
+        directions=vectors,
+        values=values,
+        seed=seed,
+    )
+    return start, weights
 
 
 def _wishart_root(rng: np.random.Generator, freedom: int, d: int) -> FloatArray:
@@ -180,13 +220,15 @@ def _wishart_root(rng: np.random.Generator, freedom: int, d: int) -> FloatArray:
     return np.asarray(root)
 
 
-def as_seeds(seed: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+def as_seeds(seed: Array) -> IntArray:
     """Seeds as an array of integers.
 
     Raises
     ------
-    TypeError, ValueError
-        They are no integers, or negative.
+    TypeError
+        They are no integers.
+    ValueError
+        One is negative.
 
     Examples
     --------

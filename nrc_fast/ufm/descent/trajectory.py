@@ -38,7 +38,7 @@ class States:
     weights: PlacedArray  # (P, n, d)
     biases: PlacedArray  # (P, n)
     plain: PlacedArray  # (P, D, D): C with C^T C = K
-    centered: PlacedArray  # (P, D, D): the same of the centred K
+    centered: PlacedArray  # (P, D, D): C with C^T C the centred K
     penalties: FloatArray  # (P, 3): lambda_W, lambda_H, lambda_b
     covariances: FloatArray  # (P, n, n): of the targets, or their second moment where there is no bias
     predicted: FloatArray  # (P, n, n): weights of the predicted minimum up to a rotation; NaN where there is none
