@@ -11,6 +11,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
@@ -27,6 +28,7 @@ from nrc_fast.metrics.spectra import (
     stable_rank_bound,
 )
 from nrc_fast.metrics.targets import (
+    chance_alignment,
     cka_bound,
     linear_cka,
     linear_readout_error,
@@ -34,6 +36,7 @@ from nrc_fast.metrics.targets import (
     r_squared,
     readout_bound,
 )
+from nrc_fast.passes.explicit_sums import Pairing
 from nrc_fast.passes.moments import Moments
 from nrc_fast.reports.features import Report
 from nrc_fast.ufm.closed_form import predicted_spectrum
@@ -44,6 +47,8 @@ __all__ = ["report_of"]
 # times less of their variance.
 AFFINE_ENERGY = 1e-3
 AFFINE_RATIO = 0.1
+# When to say that CKA is chance: independent features and targets would have this share of it.
+CHANCE = 0.1
 
 
 def report_of(
@@ -96,6 +101,8 @@ class _Assembly:
         self.alternatives: dict[str, dict[str, float]] = {}
         self.alternative_bounds: dict[str, dict[str, float]] = {}
         self.notes = head.notes()
+        self.paired: FloatArray = np.full(3, math.nan)
+        self.is_paired_in_double = True
 
     @property
     def _moments(self) -> Moments:
@@ -153,7 +160,8 @@ class _Assembly:
         rank = len(head.row_space.basis)
         if rank:
             bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
-        residuals = self.evidence.residuals(bases, collapsed=basis.collapsed)
+        residuals = self.evidence.residuals(bases, collapsed=basis.collapsed, pairing=self._pairing(basis=1))
+        self.paired, self.is_paired_in_double = residuals.paired, residuals.is_double
         nrc2_value, leading = math.nan, (np.zeros(0), np.zeros(0))
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             if convention.centered_basis != self.convention.centered_basis:
@@ -242,6 +250,8 @@ class _Assembly:
         variance = float(np.trace(sigma))
         values: dict[str, Any] = {"cka": linear_cka(moments.covariance, sigma, cross)}
         self.bounds["cka"] = self._cka_bound(values["cka"], sigma, cross)
+        if not math.isnan(values["cka"]):
+            values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
         values["linear_mse"] = self._readout_error(sigma, cross, variance)
         if self.head.weights is not None:
             gram = head_gram(scale_to_unit(self.head.weights)[0])
@@ -268,6 +278,28 @@ class _Assembly:
             root * moments.cross_error,
         )
         return cka_bound(value, (features, targets, both), errors)
+
+    def _pairing(self, *, basis: int) -> Pairing | None:
+        moments = self._moments
+        if not moments.n_targets:
+            return None
+        variances = moments.variance, float(np.trace(moments.target_covariance))
+        return Pairing(basis, moments.target_mean, variances) if min(variances) > 0.0 else None
+
+    def _debiased_cka(self, plain: float, sigma: FloatArray) -> float:
+        value, self.bounds["cka_debiased"] = debiased_alignment(
+            self._moments, self.paired, double_precision=self.is_paired_in_double
+        )
+        moments = self._moments
+        by_chance = chance_alignment(moments.covariance, sigma, moments.count)
+        if by_chance > CHANCE * plain:
+            is_known = not math.isnan(value)
+            instead = "cka_debiased is free of that" if is_known else "rows that are read again have cka_debiased"
+            self.notes.append(
+                f"With {moments.count:,} samples of {moments.d} features, CKA of independent features and targets "
+                f"would be about {by_chance:.2g}; {instead}."
+            )
+        return value
 
     def _readout_error(self, sigma: FloatArray, cross: FloatArray, variance: float) -> float:
         moments = self._moments

@@ -16,7 +16,7 @@ from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.kernels.results import Basis
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.residuals import PrincipalBasis, angle_bound, refined_angle_bound, resolved_rank
-from nrc_fast.passes.explicit_sums import Residuals
+from nrc_fast.passes.explicit_sums import Pairing, Residuals
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_errors, require_same_rows
@@ -144,15 +144,17 @@ class Evidence:
         self._rows.same(refined)
         return refined, shift + offset
 
-    def residuals(self, bases: Sequence[Basis], *, collapsed: bool) -> Residuals:
+    def residuals(self, bases: Sequence[Basis], *, collapsed: bool, pairing: Pairing | None = None) -> Residuals:
         """Explicit residuals on several bases: in float32 where that is faster and suffices, else in float64.
+
+        With a pairing the same read gives products of the squares of rows and of their targets.
 
         Raises
         ------
         RuntimeError
             The rows are no longer those of the moments.
         """
-        residuals = careful_residuals(self._rows, bases, collapsed=collapsed)
+        residuals = careful_residuals(self._rows, bases, collapsed=collapsed, pairing=pairing)
         require_same_rows(self.moments, residuals)
         return residuals
 

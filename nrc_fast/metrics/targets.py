@@ -10,6 +10,7 @@ raises ``numpy.linalg.LinAlgError`` where they do not converge, which non-finite
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +18,11 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 
 __all__ = [
+    "PairedEnergies",
+    "chance_alignment",
     "cka_bound",
+    "debiased_cka",
+    "debiased_cka_bound",
     "linear_cka",
     "linear_readout_error",
     "prediction_error_from_moments",
@@ -62,6 +67,114 @@ def linear_cka(feature_covariance: FloatArray, target_covariance: FloatArray, cr
     exponent = 2 * moments[2][1] - moments[0][1] - moments[1][1]
     alignment = math.ldexp(cross**2 / (features * targets), exponent)
     return min(alignment, 1.0)  # the bound is Cauchy-Schwarz; rounding passes it by an ulp
+
+
+@dataclass(frozen=True)
+class PairedEnergies:
+    """Sums over rows of products of squares, ``a_i = |h_i - mean_h|^2 / v_h`` and ``b_i = |y_i - mean_y|^2 / v_y``.
+
+    v_h and v_y are the variances, the traces of the covariances, so that numbers of any size are near 1.
+    """
+
+    features: float  # sum a_i^2
+    targets: float  # sum b_i^2
+    both: float  # sum a_i b_i
+
+
+def debiased_cka(alignments: tuple[float, float, float], energies: PairedEnergies, count: int) -> float:
+    """Linear CKA from unbiased estimates of the three alignments (HSIC), for few samples.
+
+    Plain CKA of independent features and targets is not 0: each row is aligned with itself. Without these N terms,
+    ``HSIC = (t - p + N^2/((N-1)(N-2)) - 2 p/(N-2)) / (N (N-3))`` with ``t = N^2 |C|_F^2 / (v v')`` of the covariance C
+    and p the sum of products of squares, is unbiased; it does not depend on what is subtracted from the rows.
+
+    Parameters
+    ----------
+    alignments : three floats
+        ``|C_hh|_F^2 / v_h^2``, ``|C_yy|_F^2 / v_y^2`` and ``|C_hy|_F^2 / (v_h v_y)``.
+    energies : PairedEnergies
+    count : int
+        N.
+
+    Returns
+    -------
+    float
+        At most about 1, and negative where features and targets agree less than by chance; NaN below 4 samples, and
+        where the estimate of a variance is not positive.
+
+    References
+    ----------
+    Song et al., "Feature selection via dependence maximization", JMLR 2012, theorem 2; Nguyen et al., arXiv 2010.15327.
+
+    Examples
+    --------
+    >>> H = np.array([[1.0], [-1.0], [2.0], [-2.0], [3.0], [-3.0]])
+    >>> a = H[:, 0] ** 2 / np.mean(H**2)
+    >>> same = PairedEnergies(a @ a, a @ a, a @ a)
+    >>> debiased_cka((1.0, 1.0, 1.0), same, 6)
+    1.0
+    """
+    own, theirs, both = _unbiased(alignments, energies, count)
+    return both / math.sqrt(own * theirs) if own > 0.0 and theirs > 0.0 else math.nan
+
+
+def _unbiased(alignments: tuple[float, float, float], energies: PairedEnergies, count: int) -> tuple[float, ...]:
+    """The three unbiased alignments up to the factor N (N - 3); NaN below 4 samples."""
+    if count < 4:
+        return (math.nan,) * 3
+    shared = count**2 / ((count - 1) * (count - 2))
+    squares = energies.features, energies.targets, energies.both
+    return tuple(
+        count**2 * alignment - square + shared - 2.0 * square / (count - 2)
+        for alignment, square in zip(alignments, squares, strict=True)
+    )
+
+
+def debiased_cka_bound(
+    value: float,
+    alignments: tuple[float, float, float],
+    energies: PairedEnergies,
+    count: int,
+    *,
+    errors: tuple[float, float, float],
+    rounding: float,
+) -> float:
+    """Bound of the debiased CKA from the errors of its alignments and of the products of squares.
+
+    Parameters
+    ----------
+    value, alignments, energies, count
+        What `debiased_cka` was given, and gave.
+    errors : three floats
+        Bounds of the errors of the alignments.
+    rounding : float
+        Bound of the error of every sum of products of squares, relative to the root of the first two sums.
+    """
+    own, theirs, both = _unbiased(alignments, energies, count)
+    if not (own > 0.0 and theirs > 0.0):
+        return math.nan
+    sizes = energies.features, energies.targets, math.sqrt(energies.features * energies.targets)
+    # Also of the subtractions themselves.
+    off = [
+        count**2 * (error + 4.0 * EPSILON * alignment) + 3.0 * (rounding + 4.0 * EPSILON) * size
+        for error, alignment, size in zip(errors, alignments, sizes, strict=True)
+    ]
+    if off[0] >= own or off[1] >= theirs:
+        return math.inf
+    smallest = math.sqrt((own - off[0]) * (theirs - off[1]))
+    return (abs(both) + off[2]) / smallest - abs(value) + 8.0 * EPSILON
+
+
+def chance_alignment(feature_covariance: FloatArray, target_covariance: FloatArray, count: int) -> float:
+    """What linear CKA of independent features and targets is on average, about: ``v_h v_y / (N |C_hh|_F |C_yy|_F)``.
+
+    Examples
+    --------
+    >>> chance_alignment(np.eye(100), np.eye(4), 1000)
+    0.02
+    """
+    own, theirs = (float(np.trace(c)) / float(np.linalg.norm(c)) for c in (feature_covariance, target_covariance))
+    return own * theirs / count
 
 
 def linear_readout_error(

@@ -19,6 +19,8 @@ SEGMENT_ROWS = 4096
 SQUARE_ARRAYS = 8
 # Tiles that threads have for themselves (gram.cpp) and the blocks that they pack.
 WORKSPACE_BYTES = 80 << 20
+# float64 numbers for each row: squares of features and targets, scaled ones, and what is left of both by a basis.
+ROW_SQUARES = 6
 # Stacks of threads, small objects, and what allocators keep.
 OVERHEAD_BYTES = 4 << 20
 
@@ -37,7 +39,8 @@ def bytes_per_row(source: Source, nonfinite: str) -> int:
     alive = AHEAD + 3 if source.reads_ahead else 1
     # Rows that are not finite are taken out of a copy in memory.
     copies = 2 * source.row_bytes if nonfinite == "skip" else 0
-    return alive * source.chunk_bytes_per_row + copies
+    squares = ROW_SQUARES * 8 if source.n_targets else 0
+    return alive * source.chunk_bytes_per_row + copies + squares
 
 
 def rows_of_chunk(source: Source, memory: int | None, nonfinite: str, wanted: int | None) -> int:

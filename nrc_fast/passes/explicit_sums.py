@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from nrc_fast.kernels.results import Basis, ResidualSums
 from nrc_fast.passes.sums import Sums
 from nrc_fast.sources import Chunk
 
-__all__ = ["CenteredUnitGram", "GramProduct", "PredictionErrors", "Residuals"]
+__all__ = ["CenteredUnitGram", "GramProduct", "Pairing", "PredictionErrors", "Residuals"]
 
 
 class GramProduct(Sums):
@@ -85,8 +86,35 @@ class CenteredUnitGram(Sums):
         self.gram, self.column_sums = arrays["gram"], arrays["column_sums"]
 
 
+@dataclass(frozen=True)
+class Pairing:
+    """Which squares of rows are multiplied: ``a_i = |h_i - s|^2 / v`` and ``b_i = |y_i - t|^2 / w``.
+
+    Attributes
+    ----------
+    basis : int
+        Number of the basis whose shift is s.
+    target_mean : (n,) float64 array
+        t.
+    scales : two floats
+        v and w, the variances of features and targets.
+    """
+
+    basis: int
+    target_mean: FloatArray
+    scales: tuple[float, float]
+
+
 class Residuals(Sums):
     """Sums of the explicit residuals on several bases.
+
+    Parameters
+    ----------
+    bases : sequence of Basis
+    double_precision : bool
+        Whether they are computed in float64.
+    pairing : Pairing, optional
+        For products of the squares of rows and of their targets.
 
     Attributes
     ----------
@@ -94,12 +122,18 @@ class Residuals(Sums):
         One for each basis.
     is_double : bool
         Whether they were computed in float64.
+    paired : (3,) float64 array
+        ``sum a_i^2``, ``sum b_i^2`` and ``sum a_i b_i`` of the pairing; NaN without one.
     """
 
-    def __init__(self, bases: Sequence[Basis], *, double_precision: bool) -> None:
-        self.bases = bases
+    def __init__(self, bases: Sequence[Basis], *, double_precision: bool, pairing: Pairing | None = None) -> None:
+        self.bases = list(bases)
         self.is_double = double_precision
         self.sums = [ResidualSums(*(np.zeros(len(basis.vectors) + 1) for _ in range(2))) for basis in bases]
+        self.paired: FloatArray = np.full(3, np.nan) if pairing is None else np.zeros(3)
+        self._pairing = pairing
+        if pairing is not None:
+            self.bases[pairing.basis] = replace(self.bases[pairing.basis], per_row=True)
         self._count = np.zeros(1)
 
     @property
@@ -108,24 +142,36 @@ class Residuals(Sums):
         return int(self._count[0])
 
     def add_chunk(self, chunk: Chunk) -> None:
-        """Add the residuals of a chunk; when it raises, nothing was added."""
+        """Add the residuals of a chunk."""
         parts = calls.residual(chunk.features, self.bases, double_precision=self.is_double)
         pairs = zip(self.sums, parts, strict=True)
-        self.sums, self._count = (
+        self.sums, self.paired, self._count = (
             [ResidualSums(total.raw + part.raw, total.unit + part.unit) for total, part in pairs],
+            self.paired + self._products(chunk, parts),
             self._count + chunk.features.count,
         )
 
+    def _products(self, chunk: Chunk, parts: Sequence[ResidualSums]) -> FloatArray:
+        pairing = self._pairing
+        if pairing is None or chunk.targets is None:
+            return np.full(3, np.nan)
+        about = Basis(np.zeros((0, len(pairing.target_mean))), pairing.target_mean, per_row=True)
+        (of_targets,) = calls.residual(chunk.targets, [about], double_precision=True)
+        squares = parts[pairing.basis].row_energies, of_targets.row_energies
+        features, targets = (np.asarray(square) / scale for square, scale in zip(squares, pairing.scales, strict=True))
+        return np.array([features @ features, targets @ targets, features @ targets])
+
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""
-        arrays = {"count": self._count}
+        arrays = {"count": self._count, "paired": self.paired}
         for index, sums in enumerate(self.sums):
             arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit}
         return arrays
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
-        """Take over a state."""
+        """Take over a state; one of an earlier version has no products of squares."""
         self._count = arrays["count"]
+        self.paired = arrays.get("paired", np.full(3, np.nan))
         self.sums = [ResidualSums(arrays[f"raw {i}"], arrays[f"unit {i}"]) for i in range(len(self.bases))]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels.results import Basis, ResidualSums
-from nrc_fast.passes.explicit_sums import CenteredUnitGram, GramProduct, PredictionErrors, Residuals
+from nrc_fast.passes.explicit_sums import CenteredUnitGram, GramProduct, Pairing, PredictionErrors, Residuals
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import SAME_ENERGY, SAME_ENERGY_SINGLE, require_same
@@ -98,22 +98,26 @@ def centered_unit_gram(reading: Reading, moments: Moments, precision: str) -> Fl
     return full
 
 
-def residual_pass(reading: Reading, bases: Sequence[Basis], *, double_precision: bool) -> Residuals:
-    """Explicit residuals on several bases: one read of the source."""
-    totals = Residuals(bases, double_precision=double_precision)
+def residual_pass(
+    reading: Reading, bases: Sequence[Basis], *, double_precision: bool, pairing: Pairing | None = None
+) -> Residuals:
+    """Explicit residuals on several bases, and products of squares where they are asked for: one read of the source."""
+    totals = Residuals(bases, double_precision=double_precision, pairing=pairing)
     reading.run("residuals", totals)
     return totals
 
 
-def careful_residuals(reading: Reading, bases: Sequence[Basis], *, collapsed: bool) -> Residuals:
+def careful_residuals(
+    reading: Reading, bases: Sequence[Basis], *, collapsed: bool, pairing: Pairing | None = None
+) -> Residuals:
     """Residuals in float32 where that is faster and suffices, else in float64."""
     widest = max(basis.vectors.shape[0] for basis in bases)
     if reading.is_double or collapsed or widest <= ALWAYS_DOUBLE_VECTORS:
-        return residual_pass(reading, bases, double_precision=True)
-    totals = residual_pass(reading, bases, double_precision=False)
+        return residual_pass(reading, bases, double_precision=True, pairing=pairing)
+    totals = residual_pass(reading, bases, double_precision=False, pairing=pairing)
     if all(_is_safe_in_float32(part) for part in totals.sums):
         return totals
-    return residual_pass(reading, bases, double_precision=True)
+    return residual_pass(reading, bases, double_precision=True, pairing=pairing)
 
 
 def _is_safe_in_float32(sums: ResidualSums) -> bool:

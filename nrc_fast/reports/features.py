@@ -29,6 +29,7 @@ LABELS = {
     "r2": "R2",
     "linear_mse": "MSE of the best affine readout",
     "cka": "linear CKA of features and targets",
+    "cka_debiased": "the same, debiased for the number of samples",
     "effective_rank": "effective rank of the features",
     "stable_rank": "stable rank of the features",
 }
@@ -52,6 +53,10 @@ class Report(StoredResult):
     explained_variance_ratio : (d,) float64 array
     effective_rank, stable_rank : float
         Ranks of the covariance of the features: exp of the entropy of its spectrum, and sum lambda^2 / lambda_1^2.
+    cka_debiased : float
+        Linear CKA without the alignment of each row with itself, which few samples have by chance (Song et al., JMLR
+        2012); negative where there is less than chance. It needs the rows again: NaN for rows that are read once, and
+        below 4 samples.
     cka, linear_mse, mse, r2 : float
         MSE is summed over the outputs. `mse` and `r2` need weights, bias and targets. The readout of `linear_mse`
         uses the directions of the features whose variance can be told from rounding.
@@ -97,6 +102,7 @@ class Report(StoredResult):
     alternative_bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ufm: Prediction | None = None
+    cka_debiased: float = NAN
 
     @classmethod
     def _restored(cls, name: str, value: Any) -> Any:
