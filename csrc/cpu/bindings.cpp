@@ -27,7 +27,7 @@ T* pointer(Address address) {
 Matrix make_matrix(Address data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
                    std::int64_t column_stride, int dtype) {
   if (rows < 0 || columns < 0) throw std::invalid_argument("a matrix has no negative size");
-  return {pointer<const char>(data), rows, columns, row_stride, column_stride, dtype_from_code(dtype)};
+  return {{pointer<const void>(data), rows, columns, row_stride, column_stride, dtype_from_code(dtype)}};
 }
 
 Matrix matrix_in_file(int file, std::int64_t offset, std::int64_t rows, std::int64_t columns, int dtype) {
@@ -111,8 +111,8 @@ void require_same_rows(const Matrix& features, const Matrix& targets) {
 
 // What the rows of a Gram pass were like, the sums of their squares, and whether the column sums are finite.
 struct GramCounts {
-  RowCounts features;
-  RowCounts targets;
+  ReadCounts features;
+  ReadCounts targets;
   double energy = 0.0;
   double target_energy = 0.0;
   bool has_finite_sums = true;
@@ -165,7 +165,7 @@ GramCounts gram_of(const Matrix& features, Address gram_address, Address gram_on
   return counts;
 }
 
-RowCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
+ReadCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
   const py::gil_scoped_release released;
   return residual(features, jobs, double_precision);
 }
@@ -178,15 +178,15 @@ ResidualJob make_job(Address basis, std::int64_t vectors, Address raw_sums, Addr
           pointer<double>(row_energies)};
 }
 
-RowCounts gram_product_of(const Matrix& features, Address shift, Address vectors, std::int64_t count, Address image,
-                          Address column_sums) {
+ReadCounts gram_product_of(const Matrix& features, Address shift, Address vectors, std::int64_t count, Address image,
+                           Address column_sums) {
   const py::gil_scoped_release released;
   return gram_product(features, pointer<const double>(shift), pointer<const double>(vectors), count,
                       pointer<double>(image), pointer<double>(column_sums));
 }
 
-RowCounts prediction_error_of(const Matrix& features, Address weights, Address bias, const Matrix& targets,
-                              Address errors) {
+ReadCounts prediction_error_of(const Matrix& features, Address weights, Address bias, const Matrix& targets,
+                               Address errors) {
   require_same_rows(features, targets);
   const py::gil_scoped_release released;
   return prediction_error(features, pointer<const double>(weights), pointer<const double>(bias), targets,
@@ -250,12 +250,12 @@ PYBIND11_MODULE(_cpu, module) {
       .def(py::init<std::int64_t, bool>(), py::arg("count"), py::arg("zeros"))
       .def_buffer(&Memory::info);
 
-  py::class_<RowCounts>(module, "RowCounts", "What the rows of one pass were like.")
-      .def_readonly("zero", &RowCounts::zero)
-      .def_readonly("nonfinite", &RowCounts::nonfinite)
-      .def_readonly("first_nonfinite", &RowCounts::first_nonfinite)
-      .def_readonly("first_unread", &RowCounts::first_unread)
-      .def_readonly("read_error", &RowCounts::read_error);
+  py::class_<ReadCounts>(module, "RowCounts", "What the rows of one pass were like.")
+      .def_readonly("zero", &ReadCounts::zero)
+      .def_readonly("nonfinite", &ReadCounts::nonfinite)
+      .def_readonly("first_nonfinite", &ReadCounts::first_nonfinite)
+      .def_readonly("first_unread", &ReadCounts::first_unread)
+      .def_readonly("read_error", &ReadCounts::read_error);
 
   py::class_<GramCounts>(module, "GramCounts", "What the rows of a Gram pass were like, and the sums of their squares.")
       .def_readonly("features", &GramCounts::features)

@@ -29,7 +29,7 @@ Stream stream_of(Address address) {
   return reinterpret_cast<Stream>(address);  // NOLINT: torch's number of a stream is its address
 }
 
-DeviceRows make_rows(Address data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
+MatrixView make_rows(Address data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
                      std::int64_t column_stride, int dtype) {
   if (rows < 0 || columns < 0) throw std::invalid_argument("a matrix has no negative size");
   return {pointer<const void>(data), rows, columns, row_stride, column_stride, dtype_from_code(dtype)};
@@ -52,8 +52,8 @@ void launch(Request& request, Address workspace, std::int64_t workspace_bytes, i
   run(device_limits(device));
 }
 
-GramRequest make_gram_request(const DeviceRows& features, Address gram, Address column_sums, Address unit_gram,
-                              Address shift, bool unit_rows_are_shifted, const DeviceRows* targets,
+GramRequest make_gram_request(const MatrixView& features, Address gram, Address column_sums, Address unit_gram,
+                              Address shift, bool unit_rows_are_shifted, const MatrixView* targets,
                               Address target_shift, Address cross, Address target_gram, Address target_sums,
                               int precision, std::int64_t rows_at_once, Address counts, Address totals,
                               bool skips_nonfinite) {
@@ -73,7 +73,7 @@ GramRequest make_gram_request(const DeviceRows& features, Address gram, Address 
   request.skips_nonfinite = skips_nonfinite;
   request.precision = precision_from_code(precision);
   request.rows_at_once = rows_at_once;
-  request.counts = pointer<DeviceCounts>(counts);
+  request.counts = pointer<RowCounts>(counts);
   return request;
 }
 
@@ -82,7 +82,7 @@ void gram_of(GramRequest request, Address workspace, std::int64_t workspace_byte
          [&](const auto& limits) { gram(request, limits, stream_of(stream)); });
 }
 
-ResidualRequest make_residual_request(const DeviceRows& features, Address basis, std::int64_t vectors, Address raw_sums,
+ResidualRequest make_residual_request(const MatrixView& features, Address basis, std::int64_t vectors, Address raw_sums,
                                       Address unit_sums, Address shift, Address row_residuals, Address row_energies,
                                       bool double_precision, Address counts) {
   if (vectors < 0) throw std::invalid_argument("a basis has no negative number of vectors");
@@ -96,7 +96,7 @@ ResidualRequest make_residual_request(const DeviceRows& features, Address basis,
   request.row_residuals = pointer<double>(row_residuals);
   request.row_energies = pointer<double>(row_energies);
   request.double_precision = double_precision;
-  request.counts = pointer<DeviceCounts>(counts);
+  request.counts = pointer<RowCounts>(counts);
   return request;
 }
 
@@ -105,7 +105,7 @@ void residual_of(ResidualRequest request, Address workspace, std::int64_t worksp
          [&](const auto& limits) { residual(request, limits, stream_of(stream)); });
 }
 
-ProductRequest make_product_request(const DeviceRows& features, Address vectors, std::int64_t count,
+ProductRequest make_product_request(const MatrixView& features, Address vectors, std::int64_t count,
                                     std::int64_t rows_at_once, Address counts) {
   if (count < 0) throw std::invalid_argument("there is no negative number of vectors");
   ProductRequest request;
@@ -113,7 +113,7 @@ ProductRequest make_product_request(const DeviceRows& features, Address vectors,
   request.vectors = pointer<const double>(vectors);
   request.count = count;
   request.rows_at_once = rows_at_once;
-  request.counts = pointer<DeviceCounts>(counts);
+  request.counts = pointer<RowCounts>(counts);
   return request;
 }
 
@@ -125,7 +125,7 @@ void gram_product_of(ProductRequest request, Address shift, Address image, Addre
   });
 }
 
-void prediction_error_of(ProductRequest request, Address bias, const DeviceRows& targets, Address errors,
+void prediction_error_of(ProductRequest request, Address bias, const MatrixView& targets, Address errors,
                          Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
   launch(request, workspace, workspace_bytes, device, [&](const auto& limits) {
     prediction_error(request, pointer<const double>(bias), targets, pointer<double>(errors), limits, stream_of(stream));
@@ -192,7 +192,7 @@ std::pair<int, int> device_capability(int device) {
 
 // Classes are local to the module: the emulation has the same ones.
 void bind_kernels(py::module_& module) {
-  py::class_<DeviceRows>(module, "Matrix", "A strided matrix in device memory that the caller keeps alive.",
+  py::class_<MatrixView>(module, "Matrix", "A strided matrix in device memory that the caller keeps alive.",
                          py::module_local())
       .def(py::init(&make_rows), py::arg("data"), py::arg("rows"), py::arg("columns"), py::arg("row_stride"),
            py::arg("column_stride"), py::arg("dtype"));

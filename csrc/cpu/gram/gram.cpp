@@ -29,7 +29,7 @@ struct Geometry {
       : kernels(request.double_precision || request.features.dtype == DType::float64 ? table.gram_float64()
                                                                                      : table.gram_float32()),
         columns(request.features.columns),
-        panels(round_up(columns, kernels.panel_width) / kernels.panel_width),
+        panels(ceiling(columns, kernels.panel_width)),
         padded(round_up(columns, kernels.panel_step)),
         tile_size(kernels.panel_width * kernels.panel_width),
         order(panels, group_panels()),
@@ -56,7 +56,7 @@ struct Geometry {
   }
 
   std::int64_t blocks_together(std::int64_t rows) const {
-    const std::int64_t needed = round_up(rows, gram_block_rows) / gram_block_rows;
+    const std::int64_t needed = ceiling(rows, gram_block_rows);
     return tile_bytes() <= cached_tile_bytes ? 1 : std::clamp<std::int64_t>(needed, 1, most_blocks);
   }
 };
@@ -84,7 +84,7 @@ struct Workspace {
   RowReader reader;
   Buffer targets;
   Buffer cross;
-  RowCounts counts;
+  ReadCounts counts;
   double energy = 0.0;  // of tiles that were written one after the other
 };
 
@@ -97,7 +97,7 @@ struct Batch {
   bool is_first;  // of those of its workspace
 
   // No rows at all are one empty block.
-  std::int64_t blocks() const { return std::max<std::int64_t>(round_up(count, gram_block_rows) / gram_block_rows, 1); }
+  std::int64_t blocks() const { return std::max<std::int64_t>(ceiling(count, gram_block_rows), 1); }
   Range block(std::int64_t index) const {
     return {index * gram_block_rows, std::min((index + 1) * gram_block_rows, count)};
   }
@@ -169,14 +169,14 @@ class GramPass {
     const Matrix& features = request_.features;
     if (!needs_gathering(features)) return {features.row(first), features.row_stride};
     char* const target = space.reader.buffer();
-    std::vector<RowCounts> counts(static_cast<std::size_t>(parts));
+    std::vector<ReadCounts> counts(static_cast<std::size_t>(parts));
     parallel_for(parts, [&](int p) {
       if (!features.is_in_file()) return gather(features, first, count, share(g_.columns, parts, p), target);
       const Range rows = share(count, parts, p);
       read_rows(features, first + rows.first, rows.last - rows.first, target + rows.first * features.row_bytes(),
                 counts[static_cast<std::size_t>(p)]);
     });
-    for (const RowCounts& part : counts) merge(space.counts, part);
+    for (const ReadCounts& part : counts) merge(space.counts, part);
     return {target, g_.columns};
   }
 
@@ -187,8 +187,7 @@ class GramPass {
     if (count <= 0 || needs_gathering(features) || features.row_stride != features.columns) return {};
     if (count * features.row_bytes() > most_bytes_ahead) return {};
     const std::int64_t tiles = g_.order.size();
-    return {features.row(rows.first), features.row(rows.first + count),
-            (count * features.row_bytes() + tiles - 1) / tiles};
+    return {features.row(rows.first), features.row(rows.first + count), ceiling(count * features.row_bytes(), tiles)};
   }
 
   void process(Workspace& space, const Batch& batch, int parts) const {
@@ -244,7 +243,7 @@ class GramPass {
   // What is known of rows one by one: zero rows, norms, and their targets as float64. After packing: the rows are
   // in the cache by then.
   void inspect(Workspace& space, const Batch& batch, int parts) const {
-    std::vector<RowCounts> counts(static_cast<std::size_t>(parts));
+    std::vector<ReadCounts> counts(static_cast<std::size_t>(parts));
     const auto dtype = static_cast<int>(request_.features.dtype);
     parallel_for(parts, [&](int p) {
       const Range rows = share(batch.count, parts, p);
@@ -261,7 +260,7 @@ class GramPass {
                        space.targets.as<double>() + rows.first * request_.targets.columns);
       }
     });
-    for (const RowCounts& part : counts) merge(space.counts, part);
+    for (const ReadCounts& part : counts) merge(space.counts, part);
   }
 
   // Tiles that are written at once are of one part; their trace.
@@ -322,7 +321,7 @@ class GramPass {
     const auto dtype = static_cast<int>(request_.features.dtype);
     const std::int64_t n = request_.cross != nullptr ? request_.targets.columns : 0;
     for (std::int64_t r = rows.first; r < rows.last; ++r) {
-      RowCounts row;
+      ReadCounts row;
       rows_.count[dtype]({source_row(batch, r), batch.source.row_stride, 1, g_.columns, batch.first + r, true, &row});
       bool finite = row.nonfinite == 0;
       for (std::int64_t t = 0; t < n; ++t) finite = finite && std::isfinite(space.targets.as<double>()[r * n + t]);

@@ -1,7 +1,8 @@
 // The Gram pass on the CPU: sums over rows, in one read.
 #pragma once
 
-#include "common/matrix.h"
+#include "cpu/machine/matrix.h"
+#include "cpu/machine/row_counts.h"
 
 namespace nrc_fast {
 
@@ -34,7 +35,7 @@ struct GramRequest {
 
 // What the rows were like, and the trace of the Gram that was asked for, without what it was put onto.
 struct GramTotals {
-  RowCounts counts;
+  ReadCounts counts;
   double energy = 0.0;
 };
 

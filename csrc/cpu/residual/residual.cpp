@@ -73,7 +73,7 @@ struct Workspace {
   Buffer residuals;
   Buffer raw_weights;
   Buffer unit_weights;
-  RowCounts counts;
+  ReadCounts counts;
 };
 
 struct RowGroup {
@@ -171,7 +171,7 @@ class ResidualPass {
     }
   }
 
-  RowCounts run() {
+  ReadCounts run() {
     double operations = 0.0;
     for (const ResidualJob& job : jobs_) {
       operations += static_cast<double>(features_.rows) * static_cast<double>(features_.columns) *
@@ -190,7 +190,7 @@ class ResidualPass {
       const auto index = static_cast<std::size_t>(p);
       run_rows(share(features_.rows, parts, p), spaces[index], segments[index], sums[index]);
     });
-    RowCounts counts;
+    ReadCounts counts;
     for (const Workspace& space : spaces) merge(counts, space.counts);
     if (are_usable(counts)) add_results(sums);
     return counts;
@@ -308,8 +308,8 @@ void complete_coefficients(const RowGroup& group, const Workspace& space, std::i
 }
 
 // A float64 pass whose every thread adds to its own copy of `size` results.
-RowCounts summed_pass(const ResidualKernels& kernels, const Matrix& features, const Basis& basis, std::int64_t size,
-                      double* results, const std::function<void(const RowGroup&, Workspace&, double*)>& visit) {
+ReadCounts summed_pass(const ResidualKernels& kernels, const Matrix& features, const Basis& basis, std::int64_t size,
+                       double* results, const std::function<void(const RowGroup&, Workspace&, double*)>& visit) {
   const double operations = static_cast<double>(features.rows) * static_cast<double>(features.columns) *
                             static_cast<double>(4 * basis.vector_count);
   const int parts = parts_for(operations, features.rows, thread_count());
@@ -337,7 +337,7 @@ RowCounts summed_pass(const ResidualKernels& kernels, const Matrix& features, co
       for (std::int64_t i = 0; i < size; ++i) totals[i] += segment[i];
     }
   });
-  RowCounts counts;
+  ReadCounts counts;
   for (const Workspace& space : spaces) merge(counts, space.counts);
   for (std::size_t p = 0; are_usable(counts) && p < sums.size(); ++p) {
     for (std::int64_t i = 0; i < size; ++i) results[i] += sums[p].as<double>()[i];
@@ -347,13 +347,13 @@ RowCounts summed_pass(const ResidualKernels& kernels, const Matrix& features, co
 
 }  // namespace
 
-RowCounts residual(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
+ReadCounts residual(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
   if (features.rows == 0 || features.columns == 0 || jobs.empty()) return {};
   return ResidualPass(current_kernels(), features, jobs, double_precision).run();
 }
 
-RowCounts gram_product(const Matrix& features, const double* shift, const double* vectors, std::int64_t count,
-                       double* image, double* column_sums) {
+ReadCounts gram_product(const Matrix& features, const double* shift, const double* vectors, std::int64_t count,
+                        double* image, double* column_sums) {
   if (features.rows == 0 || features.columns == 0) return {};
   // One vector more, whose coefficients are 1: its image is the sum of the rows.
   std::vector<double> extended(vectors, vectors + count * features.columns);
@@ -361,13 +361,13 @@ RowCounts gram_product(const Matrix& features, const double* shift, const double
   const ResidualKernels& kernels = current_kernels().residual_float64();
   const Basis basis(kernels, extended.data(), count + 1, features.columns, shift);
   std::vector<double> padded(static_cast<std::size_t>((count + 1) * basis.padded));
-  const RowCounts counts = summed_pass(kernels, features, basis, (count + 1) * basis.padded, padded.data(),
-                                       [&](const RowGroup& group, Workspace& space, double* sums) {
-                                         complete_coefficients(group, space, basis.vector_count);
-                                         BasisArguments arguments = basis_arguments(basis, group, space);
-                                         arguments.image = sums;
-                                         kernels.image(arguments);
-                                       });
+  const ReadCounts counts = summed_pass(kernels, features, basis, (count + 1) * basis.padded, padded.data(),
+                                        [&](const RowGroup& group, Workspace& space, double* sums) {
+                                          complete_coefficients(group, space, basis.vector_count);
+                                          BasisArguments arguments = basis_arguments(basis, group, space);
+                                          arguments.image = sums;
+                                          kernels.image(arguments);
+                                        });
   for (std::int64_t k = 0; k <= count; ++k) {
     double* const target = k < count ? image + k * features.columns : column_sums;
     for (std::int64_t c = 0; c < features.columns; ++c) {
@@ -377,8 +377,8 @@ RowCounts gram_product(const Matrix& features, const double* shift, const double
   return counts;
 }
 
-RowCounts prediction_error(const Matrix& features, const double* weights, const double* bias, const Matrix& targets,
-                           double* errors) {
+ReadCounts prediction_error(const Matrix& features, const double* weights, const double* bias, const Matrix& targets,
+                            double* errors) {
   if (features.rows == 0 || features.columns == 0) return {};
   const std::int64_t outputs = targets.columns;
   const ResidualKernels& kernels = current_kernels().residual_float64();

@@ -4,7 +4,8 @@
 
 #include <vector>
 
-#include "common/matrix.h"
+#include "cpu/machine/matrix.h"
+#include "cpu/machine/row_counts.h"
 
 namespace nrc_fast {
 
@@ -25,15 +26,15 @@ struct ResidualJob {
 
 // The residual is the expanded form ||x||^2 - ||c||^2, c = U x, or where that cancels the norm of x - U^T c.
 // Leading parts follow without cancellation, by adding squares of the trailing coefficients.
-RowCounts residual(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision);
+ReadCounts residual(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision);
 
 // In float64, with x = h - shift and V of count x d:
 //   image (count x d) += sum over rows of (V x) x^T, V times the shifted Gram, and column_sums (d) += sum of x.
-RowCounts gram_product(const Matrix& features, const double* shift, const double* vectors, std::int64_t count,
-                       double* image, double* column_sums);
+ReadCounts gram_product(const Matrix& features, const double* shift, const double* vectors, std::int64_t count,
+                        double* image, double* column_sums);
 
 // errors (n) += sum over rows of (W h + b - y)^2, in float64.
-RowCounts prediction_error(const Matrix& features, const double* weights, const double* bias, const Matrix& targets,
-                           double* errors);
+ReadCounts prediction_error(const Matrix& features, const double* weights, const double* bias, const Matrix& targets,
+                            double* errors);
 
 }  // namespace nrc_fast

@@ -41,8 +41,7 @@ DescentPlan plan_of(const DescentRequest& request, const DeviceLimits& device) {
   // All warps have as many patches of columns.
   const std::int64_t rounds = ceiling(patches, most_descent_threads(request.double_precision) / warp_lanes);
   arguments.threads = static_cast<int>(ceiling(patches, rounds)) * warp_lanes;
-  arguments.scratch_elements =
-      ceiling(scratch_elements(request.d, request.n, arguments.stride), workspace_alignment) * workspace_alignment;
+  arguments.scratch_elements = round_up(scratch_elements(request.d, request.n, arguments.stride), workspace_alignment);
 
   const auto has_room = [&](std::int64_t elements) {
     const bool fits = plan.shared_bytes + elements * size <= device.shared_memory_per_block;

@@ -17,20 +17,20 @@ enum class Precision : int { high = 0, highest = 1, fast = 2 };
 // whose squares leave the range of float32 lose nothing, those that leave that of float64 are refused too, and
 // `skips_nonfinite` leaves out single rows. The workspace need not be cleared.
 struct GramRequest {
-  DeviceRows features;
+  MatrixView features;
   const double* shift = nullptr;
   double* gram = nullptr;
   double* column_sums = nullptr;
   double* unit_gram = nullptr;
   bool unit_rows_are_shifted = false;
-  DeviceRows targets;
+  MatrixView targets;
   const double* target_shift = nullptr;
   double* cross = nullptr;
   double* target_gram = nullptr;
   double* target_sums = nullptr;
   Precision precision = Precision::high;
   std::int64_t rows_at_once = 0;  // whose planes are in memory; 0: as many as fill it well
-  DeviceCounts* counts = nullptr;
+  RowCounts* counts = nullptr;
   DeviceTotals* totals = nullptr;
   bool skips_nonfinite = false;
   char* workspace = nullptr;
@@ -45,7 +45,7 @@ struct GramChoice {
   GramMethod method;
   bool needs_planes;  // of 16 bits, written before
 };
-GramChoice choose_gram(const DeviceRows& rows, bool is_scaled, bool is_shifted, Precision precision,
+GramChoice choose_gram(const MatrixView& rows, bool is_scaled, bool is_shifted, Precision precision,
                        Capability capability);
 
 }  // namespace nrc_fast::cuda

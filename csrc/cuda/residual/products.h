@@ -9,11 +9,11 @@ namespace nrc_fast::cuda {
 
 // What both passes have in common. No sum changes when a row is not finite; the workspace need not be cleared.
 struct ProductRequest {
-  DeviceRows features;
+  MatrixView features;
   const double* vectors = nullptr;  // count x columns
   std::int64_t count = 0;
   std::int64_t rows_at_once = 0;  // whose coefficients are in memory; 0: as many as fill it well
-  DeviceCounts* counts = nullptr;
+  RowCounts* counts = nullptr;
   char* workspace = nullptr;
   std::int64_t workspace_bytes = 0;
 };
@@ -25,7 +25,7 @@ void gram_product(const ProductRequest& request, const double* shift, double* im
                   const DeviceLimits& device, Stream stream);
 
 // errors (count) += sum over rows of (W h + b - y)^2, W the vectors.
-void prediction_error(const ProductRequest& request, const double* bias, const DeviceRows& targets, double* errors,
+void prediction_error(const ProductRequest& request, const double* bias, const MatrixView& targets, double* errors,
                       const DeviceLimits& device, Stream stream);
 
 }  // namespace nrc_fast::cuda

@@ -24,7 +24,7 @@ struct SumArguments {
   double* sums;
   std::int64_t blocks;
   std::int64_t vectors;
-  const DeviceCounts* counts;
+  const RowCounts* counts;
   double* raw_sums;
   double* unit_sums;
 };
@@ -75,7 +75,7 @@ Pieces pieces_of(const ResidualRequest& request, const DeviceLimits& device, cha
   pieces.blocks = tiles < filling ? tiles : filling;
   pieces.partial = workspace.take<double>(pieces.blocks * (2 * request.vectors + 2));
   pieces.sums = workspace.take<double>(2 * request.vectors + 2);
-  const std::int64_t padded_vectors = ceiling(request.vectors, group_vectors) * group_vectors;
+  const std::int64_t padded_vectors = round_up(request.vectors, group_vectors);
   pieces.coefficients = workspace.take<char>(pieces.blocks * padded_vectors * tile_rows * (is_double(request) ? 8 : 4));
   pieces.bytes = workspace.used();
   return pieces;

@@ -11,7 +11,7 @@ namespace nrc_fast::cuda {
 // changes when a row is not finite. Rows that are not float64 are computed in float32 unless `double_precision`; of
 // float64 rows, squares must stay in range. The workspace need not be cleared.
 struct ResidualRequest {
-  DeviceRows features;
+  MatrixView features;
   const double* basis = nullptr;
   std::int64_t vectors = 0;
   const double* shift = nullptr;
@@ -20,7 +20,7 @@ struct ResidualRequest {
   double* row_residuals = nullptr;
   double* row_energies = nullptr;
   bool double_precision = false;
-  DeviceCounts* counts = nullptr;
+  RowCounts* counts = nullptr;
   char* workspace = nullptr;
   std::int64_t workspace_bytes = 0;
 };
