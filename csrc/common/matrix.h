@@ -2,19 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <stdexcept>
-#include <string>
 
 #include "common/dtype.h"
 
 namespace nrc_fast {
-
-inline DType dtype_from_code(int code) {
-  if (code < 0 || code >= dtype_count) {
-    throw std::invalid_argument("dtype code " + std::to_string(code) + " is not one of 0..3");
-  }
-  return static_cast<DType>(code);
-}
 
 inline std::int64_t size_of(DType dtype) {
   switch (dtype) {

@@ -95,7 +95,7 @@ inline void gather(const Matrix& matrix, std::int64_t first, std::int64_t count,
 }
 
 template <class Stored, class Convert>
-void convert_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, const double* shift, double* values,
+void convert_rows(const MatrixView& matrix, std::int64_t first, std::int64_t count, const double* shift, double* values,
                   const Convert& convert) {
   const std::int64_t step = matrix.column_stride * static_cast<std::int64_t>(sizeof(Stored));
   for (std::int64_t r = 0; r < count; ++r, values += matrix.columns) {
@@ -104,8 +104,8 @@ void convert_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, 
   }
 }
 
-// `count` rows of a matrix in memory as float64, less the shift: for the few columns that targets have.
-inline void load_as_double(const Matrix& matrix, std::int64_t first, std::int64_t count, const double* shift,
+// `count` rows as float64, less the shift: for the few columns that targets have.
+inline void load_as_double(const MatrixView& matrix, std::int64_t first, std::int64_t count, const double* shift,
                            double* values) {
   switch (matrix.dtype) {
     case DType::float64:

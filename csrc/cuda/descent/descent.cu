@@ -1,6 +1,4 @@
 // Gradient descent on the unconstrained feature model: one block for each problem, and what lies in its shared memory.
-#include <stdexcept>
-
 #include "cuda/descent/descent.h"
 #include "cuda/descent/kernel.h"
 #include "cuda/machine/rows.h"
@@ -30,7 +28,7 @@ struct DescentPlan {
 
 // How sums are formed depends on the sizes of one problem only: not on the batch, nor on where the state lies.
 DescentPlan plan_of(const DescentRequest& request, const DeviceLimits& device) {
-  const std::int64_t size = request.double_precision ? 8 : 4;
+  const std::int64_t size = request.element_size();
   const std::int64_t used = request.d + request.n + 1;
   DescentPlan plan{};
   DescentArguments& arguments = plan.arguments;
@@ -67,13 +65,6 @@ DescentPlan plan_of(const DescentRequest& request, const DeviceLimits& device) {
   return plan;
 }
 
-void check(const DescentRequest& request) {
-  const std::int64_t size = request.double_precision ? 8 : 4;
-  if (request.d < 1 || request.n < 1 || request.stride < request.d + request.n + 1 || request.stride * size % 64 != 0) {
-    throw std::invalid_argument("a state of descent has d, n >= 1 and rows of whole 64 bytes");
-  }
-}
-
 template <class T>
 void launch_descent(const DescentPlan& plan, Stream stream) {
   const Grid grid{static_cast<unsigned>(plan.blocks)};
@@ -83,13 +74,13 @@ void launch_descent(const DescentPlan& plan, Stream stream) {
 
 }  // namespace
 
-std::int64_t descent_workspace(const DescentRequest& request, const DeviceLimits& device) {
-  check(request);
-  return plan_of(request, device).workspace_bytes;
+std::int64_t descent_workspace(const DescentBatch& batch, const DeviceLimits& device) {
+  require_padded_states(batch);
+  return plan_of(DescentRequest{batch}, device).workspace_bytes;
 }
 
 void descent(const DescentRequest& request, const DeviceLimits& device, Stream stream) {
-  check(request);
+  require_padded_states(request);
   if (request.problems <= 0) return;
   const DescentPlan plan = plan_of(request, device);
   if (plan.workspace_bytes > 0) {

@@ -195,9 +195,7 @@ void gram(const GramRequest& request, const DeviceLimits& device, Stream stream)
   if (request.features.rows == 0 || request.features.columns == 0) return;
   require(request.counts != nullptr || request.totals != nullptr, "a Gram pass needs memory for its counts");
   require(request.totals != nullptr || !request.skips_nonfinite, "rows are skipped where totals count them");
-  const bool uses_targets =
-      request.cross != nullptr || request.target_gram != nullptr || request.target_sums != nullptr;
-  require(!uses_targets || request.targets.rows == request.features.rows, "features and targets differ in their rows");
+  if (request.uses_targets()) require_same_rows(request.features, request.targets);
   require_workspace(request.workspace, request.workspace_bytes, gram_workspace(request, device), "gram");
   GramPass(request, device, request.workspace, stream).run();
 }

@@ -158,8 +158,7 @@ std::int64_t product_workspace(const ProductRequest& request, const DeviceLimits
   return is_empty(request) ? 0 : pieces_of(request, device, nullptr).bytes;
 }
 
-void gram_product(const ProductRequest& request, const double* shift, double* image, double* column_sums,
-                  const DeviceLimits& device, Stream stream) {
+void gram_product(const ProductRequest& request, const GramProduct& sums, const DeviceLimits& device, Stream stream) {
   if (is_empty(request)) return;
   const Pieces pieces = checked_pieces(request, device);
   row_norms({request.features, {}, nullptr, nullptr, request.counts}, stream);
@@ -167,19 +166,19 @@ void gram_product(const ProductRequest& request, const double* shift, double* im
   for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
     const std::int64_t left = request.features.rows - first;
     const MatrixView rows = part_of(request.features, first, left < at_once ? left : at_once);
-    write_coefficients(request, rows, shift, pieces.coefficients, stream);
+    write_coefficients(request, rows, sums.shift, pieces.coefficients, stream);
     // The image is the cross moments of the coefficients with the rows.
     const MatrixView coefficients{pieces.coefficients, rows.rows, request.count, request.count, 1, DType::float64};
-    add_column_sums(
-        {rows, shift, coefficients, nullptr, column_sums, image, pieces.partial, pieces.parts, request.counts}, stream);
+    add_column_sums({rows, sums.shift, coefficients, nullptr, sums.column_sums, sums.image, pieces.partial,
+                     pieces.parts, request.counts},
+                    stream);
   }
 }
 
-void prediction_error(const ProductRequest& request, const double* bias, const MatrixView& targets, double* errors,
-                      const DeviceLimits& device, Stream stream) {
-  if (targets.rows != request.features.rows || targets.columns != request.count) {
-    throw std::invalid_argument("targets must have the rows of the features and a column for each output");
-  }
+void prediction_error(const ProductRequest& request, const PredictionError& sums, const DeviceLimits& device,
+                      Stream stream) {
+  const MatrixView& targets = sums.targets;
+  require_target_columns(request.features, targets, request.count);
   if (is_empty(request) || request.count == 0) return;
   const Pieces pieces = checked_pieces(request, device);
   row_norms({request.features, targets, nullptr, nullptr, request.counts}, stream);
@@ -188,8 +187,8 @@ void prediction_error(const ProductRequest& request, const double* bias, const M
     const std::int64_t left = request.features.rows - first;
     const std::int64_t count = left < at_once ? left : at_once;
     write_coefficients(request, part_of(request.features, first, count), nullptr, pieces.coefficients, stream);
-    add_errors({pieces.coefficients, bias, part_of(targets, first, count), pieces.partial, error_parts(count),
-                request.counts, errors},
+    add_errors({pieces.coefficients, sums.bias, part_of(targets, first, count), pieces.partial, error_parts(count),
+                request.counts, sums.errors},
                stream);
   }
 }

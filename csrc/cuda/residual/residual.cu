@@ -100,8 +100,7 @@ void residual(const ResidualRequest& request, const DeviceLimits& device, Stream
   require_workspace(request.workspace, request.workspace_bytes, residual_workspace(request, device), "residual");
   const Pieces pieces = pieces_of(request, device, request.workspace);
   fill_zero(pieces.partial, pieces.blocks * (2 * request.vectors + 2) * 8, stream);
-  // Below this share of the energy the expanded form loses more than three decimal digits (float64) or two bits.
-  const double least_expanded = is_double(request) ? 1e-3 : 0.25;
+  const double least_expanded = is_double(request) ? least_expanded_in_float64 : least_expanded_in_float32;
   const ResidualArguments arguments{request.features,      request.basis,        request.vectors, request.shift,
                                     request.row_residuals, request.row_energies, request.counts,  pieces.partial,
                                     pieces.coefficients,   least_expanded};
