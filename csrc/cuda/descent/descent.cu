@@ -1,4 +1,5 @@
 // Gradient descent on the unconstrained feature model: one block for each problem, and what lies in its shared memory.
+#include "cuda/descent/arguments.h"
 #include "cuda/descent/descent.h"
 #include "cuda/descent/kernel.h"
 #include "cuda/machine/rows.h"
