@@ -160,6 +160,7 @@ PYBIND11_MODULE(_cpu, module) {
   using namespace nrc_fast;
   module.doc() = "Compiled kernels of nrc_fast for the CPU. Private: use nrc_fast.kernels.";
 
+  // NOLINTNEXTLINE: the module keeps the class
   py::class_<Matrix>(module, "Matrix", "A strided matrix in memory that the caller keeps alive, or in a file.");
   module.def("matrix_of", &matrix_of, py::arg("array"), py::arg("dtype"));
   module.def("address_of", &address_of, py::arg("array"));

@@ -37,6 +37,7 @@ void descent(const DescentBatch& batch) {
   const std::int64_t state = batch.d * batch.stride * size;
   const std::int64_t head = batch.d * batch.n * size;
   std::vector<Buffer> scratch;
+  scratch.reserve(static_cast<std::size_t>(parts));
   for (int p = 0; p < parts; ++p) {
     scratch.emplace_back((3 * batch.n * batch.stride + 2 * kernels.rows * batch.n) * size);
   }

@@ -49,10 +49,10 @@ class GramPass {
     // A single block of rows needs no memory for its tiles.
     is_direct_ = parts == 1 && features.rows <= gram_block_rows;
     const bool is_private = parts == 1 || parts * g_.tile_bytes() <= private_tile_bytes;
+    const int space_count = is_private ? parts : 1;
     std::vector<GramWorkspace> spaces;
-    for (int p = 0; p < (is_private ? parts : 1); ++p) {
-      spaces.emplace_back(g_, request_, is_direct_ ? 1 : g_.order.size());
-    }
+    spaces.reserve(static_cast<std::size_t>(space_count));
+    for (int p = 0; p < space_count; ++p) spaces.emplace_back(g_, request_, is_direct_ ? 1 : g_.order.size());
     if (is_private) {
       parallel_for(parts,
                    [&](int p) { run_rows(spaces[static_cast<std::size_t>(p)], share(features.rows, parts, p)); });

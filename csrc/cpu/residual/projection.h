@@ -110,7 +110,7 @@ inline BasisArguments basis_arguments(const Basis& basis, const RowGroup& group,
 
 // Loads the rows of a group and computes their coefficients.
 inline void project_group(const ResidualKernels& kernels, const Matrix& features, const Basis& basis,
-                          const RowGroup& group, ProjectionSpace& space) {
+                          const RowGroup& group, const ProjectionSpace& space) {
   const BasisArguments arguments = basis_arguments(basis, group, space);
   kernels.load[static_cast<int>(features.dtype)](
       {group.rows, group.row_stride, group.count, features.columns, basis.padded, basis.is_shifted,
