@@ -72,11 +72,8 @@ void gram_of(GramRequest request, Address workspace, std::int64_t workspace_byte
 ResidualRequest make_residual_request(const MatrixView& features, Address basis, std::int64_t vectors, Address raw_sums,
                                       Address unit_sums, Address shift, Address row_residuals, Address row_energies,
                                       bool double_precision, Address counts) {
-  ResidualRequest request{make_residual_job(basis, vectors, raw_sums, unit_sums, shift, row_residuals, row_energies)};
-  request.features = features;
-  request.double_precision = double_precision;
-  request.counts = pointer<RowCounts>(counts);
-  return request;
+  return {make_residual_job(basis, vectors, raw_sums, unit_sums, shift, row_residuals, row_energies), features,
+          double_precision, pointer<RowCounts>(counts)};
 }
 
 void residual_of(ResidualRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
