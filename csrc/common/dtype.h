@@ -18,14 +18,11 @@ struct BFloat16 {
   std::uint16_t bits;
 };
 
-// What the rows of one pass were like. `first_nonfinite` is the smallest index, -1 when all rows are finite;
-// `first_unread` is that of a row that its file does not give, with the error number (0: the file ends before it).
+// What the rows of one pass were like. `first_nonfinite` is the smallest index, -1 when all rows are finite.
 struct RowCounts {
   std::int64_t zero = 0;
   std::int64_t nonfinite = 0;
   std::int64_t first_nonfinite = -1;
-  std::int64_t first_unread = -1;
-  int read_error = 0;
 };
 
 }  // namespace nrc_fast

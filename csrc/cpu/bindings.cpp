@@ -2,14 +2,15 @@
 // nrc_fast/kernels/calls.py.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/addresses.h"
 #include "cpu/descent/descent.h"
 #include "cpu/gram/gram.h"
 #include "cpu/machine/buffer.h"
 #include "cpu/machine/isa.h"
 #include "cpu/machine/thread_pool.h"
+#include "cpu/residual/products.h"
 #include "cpu/residual/residual.h"
 
 namespace py = pybind11;
@@ -17,25 +18,9 @@ namespace py = pybind11;
 namespace nrc_fast {
 namespace {
 
-using Address = std::uintptr_t;
-
-template <class T>
-T* pointer(Address address) {
-  return reinterpret_cast<T*>(address);  // NOLINT: Python holds the memory
-}
-
-Matrix make_matrix(Address data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
-                   std::int64_t column_stride, int dtype) {
-  if (rows < 0 || columns < 0) throw std::invalid_argument("a matrix has no negative size");
-  return {pointer<const char>(data), rows, columns, row_stride, column_stride, dtype_from_code(dtype)};
-}
-
 Matrix matrix_in_file(int file, std::int64_t offset, std::int64_t rows, std::int64_t columns, int dtype) {
   if (file < 0 || offset < 0) throw std::invalid_argument("a matrix in a file needs a descriptor and an offset");
-  Matrix matrix = make_matrix(0, rows, columns, columns, 1, dtype);
-  matrix.file = file;
-  matrix.offset = offset;
-  return matrix;
+  return {make_view(0, rows, columns, columns, 1, dtype), file, offset};
 }
 
 // What an array of Python's says about its memory.
@@ -57,9 +42,11 @@ class ArrayView {
 
 Address address_of(const py::object& array) { return ArrayView(array).address(); }
 
-void copy(Address target, Address source, std::int64_t size) {
+void copy_past_cache_of(Address target, Address source, std::int64_t size) {
   copy_past_cache(pointer<char>(target), pointer<char>(source), static_cast<std::size_t>(size));
 }
+
+void release_pages_of(Address address, std::int64_t size) { release_pages(pointer<char>(address), size); }
 
 Matrix matrix_of(const py::object& array, int dtype) {
   const ArrayView view(array);
@@ -67,8 +54,8 @@ Matrix matrix_of(const py::object& array, int dtype) {
   if (buffer.ndim != 2 || buffer.itemsize != size_of(dtype_from_code(dtype))) {
     throw std::invalid_argument("a matrix has two axes and elements of its dtype");
   }
-  return make_matrix(view.address(), buffer.shape[0], buffer.shape[1], buffer.strides[0] / buffer.itemsize,
-                     buffer.strides[1] / buffer.itemsize, dtype);
+  return {make_view(view.address(), buffer.shape[0], buffer.shape[1], buffer.strides[0] / buffer.itemsize,
+                    buffer.strides[1] / buffer.itemsize, dtype)};
 }
 
 // A descriptor that is closed with the object.
@@ -96,32 +83,9 @@ class Memory {
   std::int64_t count_;
 };
 
-// Gives back the pages of a mapped file that lie wholly in a range; they are read again when they are needed.
-void release_pages(Address address, std::int64_t size) {
-  const auto page = static_cast<Address>(sysconf(_SC_PAGESIZE));
-  const Address first = (address + page - 1) / page * page;
-  const Address last = (address + static_cast<Address>(size)) / page * page;
-  if (first < last) madvise(pointer<void>(first), last - first, MADV_DONTNEED);
-}
-
-void require_same_rows(const Matrix& features, const Matrix& targets) {
-  if (features.rows != targets.rows) throw std::invalid_argument("features and targets differ in their rows");
+const MatrixView& in_memory(const Matrix& targets) {
   if (targets.is_in_file()) throw std::invalid_argument("targets must be in memory");
-}
-
-// What the rows of a Gram pass were like, the sums of their squares, and whether the column sums are finite.
-struct GramCounts {
-  RowCounts features;
-  RowCounts targets;
-  double energy = 0.0;
-  double target_energy = 0.0;
-  bool has_finite_sums = true;
-};
-
-bool is_finite(const double* values, std::int64_t count) {
-  double zero = 0.0;
-  for (std::int64_t i = 0; values != nullptr && i < count; ++i) zero += 0.0 * values[i];
-  return zero == 0.0;
+  return targets;
 }
 
 GramCounts gram_of(const Matrix& features, Address gram_address, Address gram_onto, Address column_sums,
@@ -139,80 +103,42 @@ GramCounts gram_of(const Matrix& features, Address gram_address, Address gram_on
   request.unit_rows_are_shifted = unit_rows_are_shifted;
   request.double_precision = double_precision;
   if (targets != nullptr) {
-    require_same_rows(features, *targets);
-    request.targets = *targets;
+    request.targets = in_memory(*targets);
     request.target_shift = pointer<const double>(target_shift);
     request.cross = pointer<double>(cross);
+    request.target_gram = pointer<double>(target_gram);
+    request.target_sums = pointer<double>(target_sums);
   }
   const py::gil_scoped_release released;
-  GramCounts counts;
-  if (target_gram != 0 && targets != nullptr) {
-    GramRequest own;
-    own.features = *targets;
-    own.shift = pointer<const double>(target_shift);
-    own.gram = pointer<double>(target_gram);
-    own.column_sums = pointer<double>(target_sums);
-    own.double_precision = true;
-    const GramTotals totals = gram(own);
-    counts.targets = totals.counts;
-    counts.target_energy = totals.energy;
-    if (!are_usable(counts.targets)) return counts;
-  }
-  const GramTotals totals = gram(request);
-  counts.features = totals.counts;
-  counts.energy = totals.energy;
-  counts.has_finite_sums = is_finite(request.column_sums, features.columns);
-  return counts;
+  return gram(request);
 }
 
-RowCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
+ReadCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
   const py::gil_scoped_release released;
   return residual(features, jobs, double_precision);
 }
 
-ResidualJob make_job(Address basis, std::int64_t vectors, Address raw_sums, Address unit_sums, Address shift,
-                     Address row_residuals, Address row_energies) {
-  return {pointer<const double>(basis), vectors,
-          pointer<const double>(shift), pointer<double>(raw_sums),
-          pointer<double>(unit_sums),   pointer<double>(row_residuals),
-          pointer<double>(row_energies)};
+ReadCounts gram_product_of(const Matrix& features, Address shift, Address vectors, std::int64_t count, Address image,
+                           Address column_sums) {
+  const py::gil_scoped_release released;
+  return gram_product({features, pointer<const double>(vectors), count},
+                      {pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums)});
 }
 
-RowCounts gram_product_of(const Matrix& features, Address shift, Address vectors, std::int64_t count, Address image,
-                          Address column_sums) {
+ReadCounts prediction_error_of(const Matrix& features, Address weights, Address bias, const Matrix& targets,
+                               Address errors) {
+  const PredictionError sums{pointer<const double>(bias), in_memory(targets), pointer<double>(errors)};
   const py::gil_scoped_release released;
-  return gram_product(features, pointer<const double>(shift), pointer<const double>(vectors), count,
-                      pointer<double>(image), pointer<double>(column_sums));
-}
-
-RowCounts prediction_error_of(const Matrix& features, Address weights, Address bias, const Matrix& targets,
-                              Address errors) {
-  require_same_rows(features, targets);
-  const py::gil_scoped_release released;
-  return prediction_error(features, pointer<const double>(weights), pointer<const double>(bias), targets,
-                          pointer<double>(errors));
+  return prediction_error({features, pointer<const double>(weights), targets.columns}, sums);
 }
 
 void descent_of(std::int64_t problems, std::int64_t d, std::int64_t n, std::int64_t stride, Address transforms,
                 Address weights, Address biases, Address transform_velocities, Address weight_velocities,
                 Address bias_velocities, Address moments, Address moment_index, Address rates, Address steps,
                 bool double_precision) {
-  DescentBatch batch;
-  batch.double_precision = double_precision;
-  batch.problems = problems;
-  batch.d = d;
-  batch.n = n;
-  batch.stride = stride;
-  batch.transforms = pointer<void>(transforms);
-  batch.weights = pointer<void>(weights);
-  batch.biases = pointer<void>(biases);
-  batch.transform_velocities = pointer<void>(transform_velocities);
-  batch.weight_velocities = pointer<void>(weight_velocities);
-  batch.bias_velocities = pointer<void>(bias_velocities);
-  batch.moments = pointer<const void>(moments);
-  batch.moment_index = pointer<const std::int64_t>(moment_index);
-  batch.rates = pointer<const double>(rates);
-  batch.steps = pointer<const std::int64_t>(steps);
+  const DescentBatch batch =
+      make_descent_batch(problems, d, n, stride, transforms, weights, biases, transform_velocities, weight_velocities,
+                         bias_velocities, moments, moment_index, rates, steps, double_precision);
   const py::gil_scoped_release released;
   descent(batch);
 }
@@ -234,10 +160,11 @@ PYBIND11_MODULE(_cpu, module) {
   using namespace nrc_fast;
   module.doc() = "Compiled kernels of nrc_fast for the CPU. Private: use nrc_fast.kernels.";
 
+  // NOLINTNEXTLINE: the module keeps the class
   py::class_<Matrix>(module, "Matrix", "A strided matrix in memory that the caller keeps alive, or in a file.");
   module.def("matrix_of", &matrix_of, py::arg("array"), py::arg("dtype"));
   module.def("address_of", &address_of, py::arg("array"));
-  module.def("copy_past_cache", &copy, py::arg("target"), py::arg("source"), py::arg("size"));
+  module.def("copy_past_cache", &copy_past_cache_of, py::arg("target"), py::arg("source"), py::arg("size"));
   module.def("matrix_in_file", &matrix_in_file, py::arg("file"), py::arg("offset"), py::arg("rows"), py::arg("columns"),
              py::arg("dtype"));
 
@@ -250,12 +177,12 @@ PYBIND11_MODULE(_cpu, module) {
       .def(py::init<std::int64_t, bool>(), py::arg("count"), py::arg("zeros"))
       .def_buffer(&Memory::info);
 
-  py::class_<RowCounts>(module, "RowCounts", "What the rows of one pass were like.")
-      .def_readonly("zero", &RowCounts::zero)
-      .def_readonly("nonfinite", &RowCounts::nonfinite)
-      .def_readonly("first_nonfinite", &RowCounts::first_nonfinite)
-      .def_readonly("first_unread", &RowCounts::first_unread)
-      .def_readonly("read_error", &RowCounts::read_error);
+  py::class_<ReadCounts>(module, "RowCounts", "What the rows of one pass were like.")
+      .def_readonly("zero", &ReadCounts::zero)
+      .def_readonly("nonfinite", &ReadCounts::nonfinite)
+      .def_readonly("first_nonfinite", &ReadCounts::first_nonfinite)
+      .def_readonly("first_unread", &ReadCounts::first_unread)
+      .def_readonly("read_error", &ReadCounts::read_error);
 
   py::class_<GramCounts>(module, "GramCounts", "What the rows of a Gram pass were like, and the sums of their squares.")
       .def_readonly("features", &GramCounts::features)
@@ -265,8 +192,8 @@ PYBIND11_MODULE(_cpu, module) {
       .def_readonly("has_finite_sums", &GramCounts::has_finite_sums);
 
   py::class_<ResidualJob>(module, "ResidualJob", "One basis of a residual pass, and where its sums go.")
-      .def(py::init(&make_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"), py::arg("unit_sums"),
-           py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0);
+      .def(py::init(&make_residual_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"),
+           py::arg("unit_sums"), py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0);
 
   module.def("gram", &gram_of, py::arg("features"), py::kw_only(), py::arg("gram") = 0, py::arg("gram_onto") = 0,
              py::arg("column_sums") = 0, py::arg("unit_gram") = 0, py::arg("unit_gram_onto") = 0, py::arg("shift") = 0,
@@ -286,7 +213,7 @@ PYBIND11_MODULE(_cpu, module) {
 
   module.def("kept_bytes", &kept_bytes);
   module.def("release_memory", &release_memory);
-  module.def("release_pages", &release_pages, py::arg("address"), py::arg("size"));
+  module.def("release_pages", &release_pages_of, py::arg("address"), py::arg("size"));
   module.def("thread_count", &thread_count);
   module.def("set_thread_count", &set_thread_count, py::arg("count"));
   module.def("least_work", &least_work);

@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "common/matrix.h"
+#include "common/addresses.h"
 #include "cuda/descent/descent.h"
 #include "cuda/gram/gram.h"
 #include "cuda/machine/runtime.h"
@@ -18,21 +18,8 @@ namespace py = pybind11;
 namespace nrc_fast::cuda {
 namespace {
 
-using Address = std::uintptr_t;
-
-template <class T>
-T* pointer(Address address) {
-  return reinterpret_cast<T*>(address);  // NOLINT: Python holds the memory
-}
-
 Stream stream_of(Address address) {
   return reinterpret_cast<Stream>(address);  // NOLINT: torch's number of a stream is its address
-}
-
-DeviceRows make_rows(Address data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
-                     std::int64_t column_stride, int dtype) {
-  if (rows < 0 || columns < 0) throw std::invalid_argument("a matrix has no negative size");
-  return {pointer<const void>(data), rows, columns, row_stride, column_stride, dtype_from_code(dtype)};
 }
 
 Precision precision_from_code(int code) {
@@ -52,8 +39,8 @@ void launch(Request& request, Address workspace, std::int64_t workspace_bytes, i
   run(device_limits(device));
 }
 
-GramRequest make_gram_request(const DeviceRows& features, Address gram, Address column_sums, Address unit_gram,
-                              Address shift, bool unit_rows_are_shifted, const DeviceRows* targets,
+GramRequest make_gram_request(const MatrixView& features, Address gram, Address column_sums, Address unit_gram,
+                              Address shift, bool unit_rows_are_shifted, const MatrixView* targets,
                               Address target_shift, Address cross, Address target_gram, Address target_sums,
                               int precision, std::int64_t rows_at_once, Address counts, Address totals,
                               bool skips_nonfinite) {
@@ -73,7 +60,7 @@ GramRequest make_gram_request(const DeviceRows& features, Address gram, Address 
   request.skips_nonfinite = skips_nonfinite;
   request.precision = precision_from_code(precision);
   request.rows_at_once = rows_at_once;
-  request.counts = pointer<DeviceCounts>(counts);
+  request.counts = pointer<RowCounts>(counts);
   return request;
 }
 
@@ -82,22 +69,11 @@ void gram_of(GramRequest request, Address workspace, std::int64_t workspace_byte
          [&](const auto& limits) { gram(request, limits, stream_of(stream)); });
 }
 
-ResidualRequest make_residual_request(const DeviceRows& features, Address basis, std::int64_t vectors, Address raw_sums,
+ResidualRequest make_residual_request(const MatrixView& features, Address basis, std::int64_t vectors, Address raw_sums,
                                       Address unit_sums, Address shift, Address row_residuals, Address row_energies,
                                       bool double_precision, Address counts) {
-  if (vectors < 0) throw std::invalid_argument("a basis has no negative number of vectors");
-  ResidualRequest request;
-  request.features = features;
-  request.basis = pointer<const double>(basis);
-  request.vectors = vectors;
-  request.shift = pointer<const double>(shift);
-  request.raw_sums = pointer<double>(raw_sums);
-  request.unit_sums = pointer<double>(unit_sums);
-  request.row_residuals = pointer<double>(row_residuals);
-  request.row_energies = pointer<double>(row_energies);
-  request.double_precision = double_precision;
-  request.counts = pointer<DeviceCounts>(counts);
-  return request;
+  return {make_residual_job(basis, vectors, raw_sums, unit_sums, shift, row_residuals, row_energies), features,
+          double_precision, pointer<RowCounts>(counts)};
 }
 
 void residual_of(ResidualRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
@@ -105,7 +81,7 @@ void residual_of(ResidualRequest request, Address workspace, std::int64_t worksp
          [&](const auto& limits) { residual(request, limits, stream_of(stream)); });
 }
 
-ProductRequest make_product_request(const DeviceRows& features, Address vectors, std::int64_t count,
+ProductRequest make_product_request(const MatrixView& features, Address vectors, std::int64_t count,
                                     std::int64_t rows_at_once, Address counts) {
   if (count < 0) throw std::invalid_argument("there is no negative number of vectors");
   ProductRequest request;
@@ -113,49 +89,27 @@ ProductRequest make_product_request(const DeviceRows& features, Address vectors,
   request.vectors = pointer<const double>(vectors);
   request.count = count;
   request.rows_at_once = rows_at_once;
-  request.counts = pointer<DeviceCounts>(counts);
+  request.counts = pointer<RowCounts>(counts);
   return request;
 }
 
 void gram_product_of(ProductRequest request, Address shift, Address image, Address column_sums, Address workspace,
                      std::int64_t workspace_bytes, int device, Address stream) {
-  launch(request, workspace, workspace_bytes, device, [&](const auto& limits) {
-    gram_product(request, pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums), limits,
-                 stream_of(stream));
-  });
+  const GramProduct sums{pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums)};
+  launch(request, workspace, workspace_bytes, device,
+         [&](const auto& limits) { gram_product(request, sums, limits, stream_of(stream)); });
 }
 
-void prediction_error_of(ProductRequest request, Address bias, const DeviceRows& targets, Address errors,
+void prediction_error_of(ProductRequest request, Address bias, const MatrixView& targets, Address errors,
                          Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
-  launch(request, workspace, workspace_bytes, device, [&](const auto& limits) {
-    prediction_error(request, pointer<const double>(bias), targets, pointer<double>(errors), limits, stream_of(stream));
-  });
+  const PredictionError sums{pointer<const double>(bias), targets, pointer<double>(errors)};
+  launch(request, workspace, workspace_bytes, device,
+         [&](const auto& limits) { prediction_error(request, sums, limits, stream_of(stream)); });
 }
 
-DescentRequest make_descent_request(std::int64_t problems, std::int64_t d, std::int64_t n, std::int64_t stride,
-                                    Address transforms, Address weights, Address biases, Address transform_velocities,
-                                    Address weight_velocities, Address bias_velocities, Address moments,
-                                    Address moment_index, Address rates, Address steps, bool double_precision) {
-  DescentRequest request;
-  request.double_precision = double_precision;
-  request.problems = problems;
-  request.d = d;
-  request.n = n;
-  request.stride = stride;
-  request.transforms = pointer<void>(transforms);
-  request.weights = pointer<void>(weights);
-  request.biases = pointer<void>(biases);
-  request.transform_velocities = pointer<void>(transform_velocities);
-  request.weight_velocities = pointer<void>(weight_velocities);
-  request.bias_velocities = pointer<void>(bias_velocities);
-  request.moments = pointer<const void>(moments);
-  request.moment_index = pointer<const std::int64_t>(moment_index);
-  request.rates = pointer<const double>(rates);
-  request.steps = pointer<const std::int64_t>(steps);
-  return request;
-}
-
-void descent_of(DescentRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
+void descent_of(const DescentBatch& batch, Address workspace, std::int64_t workspace_bytes, int device,
+                Address stream) {
+  DescentRequest request{batch};
   launch(request, workspace, workspace_bytes, device,
          [&](const auto& limits) { descent(request, limits, stream_of(stream)); });
 }
@@ -192,9 +146,9 @@ std::pair<int, int> device_capability(int device) {
 
 // Classes are local to the module: the emulation has the same ones.
 void bind_kernels(py::module_& module) {
-  py::class_<DeviceRows>(module, "Matrix", "A strided matrix in device memory that the caller keeps alive.",
+  py::class_<MatrixView>(module, "Matrix", "A strided matrix in device memory that the caller keeps alive.",
                          py::module_local())
-      .def(py::init(&make_rows), py::arg("data"), py::arg("rows"), py::arg("columns"), py::arg("row_stride"),
+      .def(py::init(&make_view), py::arg("data"), py::arg("rows"), py::arg("columns"), py::arg("row_stride"),
            py::arg("column_stride"), py::arg("dtype"));
   py::class_<GramRequest>(module, "GramRequest", "What a Gram pass adds to which arrays in device memory.",
                           py::module_local())
@@ -240,16 +194,16 @@ void bind_kernels(py::module_& module) {
              py::arg("targets"), py::arg("errors"), py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"),
              py::arg("stream"));
 
-  py::class_<DescentRequest>(module, "DescentRequest", "States of gradient descent, and how many steps each takes.",
-                             py::module_local())
-      .def(py::init(&make_descent_request), py::kw_only(), py::arg("problems"), py::arg("d"), py::arg("n"),
+  py::class_<DescentBatch>(module, "DescentRequest", "States of gradient descent, and how many steps each takes.",
+                           py::module_local())
+      .def(py::init(&make_descent_batch), py::kw_only(), py::arg("problems"), py::arg("d"), py::arg("n"),
            py::arg("stride"), py::arg("transforms"), py::arg("weights"), py::arg("biases"),
            py::arg("transform_velocities"), py::arg("weight_velocities"), py::arg("bias_velocities"),
            py::arg("moments"), py::arg("moment_index"), py::arg("rates"), py::arg("steps"),
            py::arg("double_precision"));
   module.def(
       "descent_workspace",
-      [](const DescentRequest& request, int device) { return descent_workspace(request, device_limits(device)); },
+      [](const DescentBatch& batch, int device) { return descent_workspace(batch, device_limits(device)); },
       py::arg("request"), py::arg("device"));
   module.def("descent", &descent_of, py::arg("request"), py::kw_only(), py::arg("workspace"),
              py::arg("workspace_bytes"), py::arg("device"), py::arg("stream"));

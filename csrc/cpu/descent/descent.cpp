@@ -10,10 +10,8 @@
 namespace nrc_fast {
 namespace {
 
-void check(const DescentBatch& batch, std::int64_t element_size) {
-  if (batch.d < 1 || batch.n < 1 || batch.stride < batch.d + batch.n + 1 || batch.stride * element_size % 64 != 0) {
-    throw std::invalid_argument("a state of descent has d, n >= 1 and rows of whole 64 bytes");
-  }
+void check(const DescentBatch& batch) {
+  require_padded_states(batch);
   for (std::int64_t p = 0; p < batch.problems; ++p) {
     if (batch.steps[p] > 0 && batch.rates[p * descent_rate_count + descent_rate_count - 1] != 0.0 &&
         batch.transform_velocities == nullptr) {
@@ -29,7 +27,7 @@ void* at(void* base, std::int64_t bytes) { return base == nullptr ? nullptr : st
 void descent(const DescentBatch& batch) {
   const KernelTable& table = current_kernels();
   const DescentKernels& kernels = batch.double_precision ? table.descent_float64() : table.descent_float32();
-  check(batch, kernels.element_size);
+  check(batch);
   std::int64_t all_steps = 0;
   for (std::int64_t p = 0; p < batch.problems; ++p) all_steps += batch.steps[p];
   const double operations = 8.0 * static_cast<double>(all_steps) * static_cast<double>(batch.n) *
@@ -39,6 +37,7 @@ void descent(const DescentBatch& batch) {
   const std::int64_t state = batch.d * batch.stride * size;
   const std::int64_t head = batch.d * batch.n * size;
   std::vector<Buffer> scratch;
+  scratch.reserve(static_cast<std::size_t>(parts));
   for (int p = 0; p < parts; ++p) {
     scratch.emplace_back((3 * batch.n * batch.stride + 2 * kernels.rows * batch.n) * size);
   }

@@ -1,11 +1,11 @@
 #include "cpu/gram/gram.h"
 
 #include <cmath>
+#include <vector>
 
-#include "cpu/gram/order.h"
+#include "cpu/gram/geometry.h"
 #include "cpu/gram/output.h"
 #include "cpu/machine/isa.h"
-#include "cpu/machine/rows.h"
 #include "cpu/machine/thread_pool.h"
 
 namespace nrc_fast {
@@ -14,93 +14,13 @@ namespace {
 // Private tiles for every thread up to this size in all; beyond it the threads share one set.
 constexpr std::int64_t private_tile_bytes = std::int64_t{64} << 20;
 
-// What a group of tiles and its panels may take of a core's own cache.
-constexpr std::int64_t group_bytes = 768 << 10;
-
-// Tiles beyond this size go to memory and back for every batch of rows; a batch is then of more than one block.
-constexpr std::int64_t cached_tile_bytes = 8 << 20;
-constexpr std::int64_t most_blocks = 2;
-
 // Rows that are fetched ahead must not push out what is computed with.
 constexpr std::int64_t most_bytes_ahead = 1 << 20;
 
-struct Geometry {
-  Geometry(const KernelTable& table, const GramRequest& request)
-      : kernels(request.double_precision || request.features.dtype == DType::float64 ? table.gram_float64()
-                                                                                     : table.gram_float32()),
-        columns(request.features.columns),
-        panels(round_up(columns, kernels.panel_width) / kernels.panel_width),
-        padded(round_up(columns, kernels.panel_step)),
-        tile_size(kernels.panel_width * kernels.panel_width),
-        order(panels, group_panels()),
-        blocks(blocks_together(request.features.rows)) {}
-
-  std::int64_t tile_bytes() const { return order.size() * tile_size * 8; }
-  std::int64_t packed_block_bytes() const { return gram_block_rows * padded * kernels.element_size; }
-  std::int64_t most_rows() const { return blocks * gram_block_rows; }
-
-  const GramKernels& kernels;
-  std::int64_t columns;
-  std::int64_t panels;
-  std::int64_t padded;
-  std::int64_t tile_size;
-  TileOrder order;
-  std::int64_t blocks;  // blocks of rows that are packed before the tiles are filled
-
- private:
-  std::int64_t group_panels() const {
-    const std::int64_t panel_bytes = gram_block_rows * kernels.panel_width * kernels.element_size;
-    std::int64_t count = 1;
-    while (2 * (count + 1) * panel_bytes + (count + 1) * (count + 1) * tile_size * 8 <= group_bytes) ++count;
-    return count;
-  }
-
-  std::int64_t blocks_together(std::int64_t rows) const {
-    const std::int64_t needed = round_up(rows, gram_block_rows) / gram_block_rows;
-    return tile_bytes() <= cached_tile_bytes ? 1 : std::clamp<std::int64_t>(needed, 1, most_blocks);
-  }
-};
-
-// Scratch and sums of the rows that are packed together.
-struct Workspace {
-  // `tiles` of each Gram: all of them, or one after the other if there is a single block of rows.
-  Workspace(const Geometry& g, const GramRequest& request, std::int64_t tile_count)
-      : packed(g.blocks * g.packed_block_bytes(), Contents::anything),
-        block_sums(g.blocks * g.padded * g.kernels.element_size),
-        column_sums(g.padded * 8),
-        tiles(request.gram != nullptr ? tile_count * g.tile_size * 8 : 0, Contents::anything),
-        unit_tiles(request.unit_gram != nullptr ? tile_count * g.tile_size * 8 : 0, Contents::anything),
-        norms(request.unit_gram != nullptr ? g.most_rows() * 8 : 0),
-        reader(request.features, g.most_rows()),
-        targets(request.cross != nullptr ? g.most_rows() * request.targets.columns * 8 : 0),
-        cross(request.cross != nullptr ? request.targets.columns * g.padded * 8 : 0) {}
-
-  Buffer packed;
-  Buffer block_sums;
-  Buffer column_sums;
-  Buffer tiles;
-  Buffer unit_tiles;
-  Buffer norms;
-  RowReader reader;
-  Buffer targets;
-  Buffer cross;
-  RowCounts counts;
-  double energy = 0.0;  // of tiles that were written one after the other
-};
-
-// Rows that are packed together: one or more blocks of gram_block_rows.
-struct Batch {
-  std::int64_t first;
-  std::int64_t count;
-  RowBlock source;
-  RowsAhead ahead;
-  bool is_first;  // of those of its workspace
-
-  // No rows at all are one empty block.
-  std::int64_t blocks() const { return std::max<std::int64_t>(round_up(count, gram_block_rows) / gram_block_rows, 1); }
-  Range block(std::int64_t index) const {
-    return {index * gram_block_rows, std::min((index + 1) * gram_block_rows, count)};
-  }
+// What the rows were like, and the trace of the Gram.
+struct GramTotals {
+  ReadCounts counts;
+  double energy = 0.0;
 };
 
 class GramPass {
@@ -129,10 +49,10 @@ class GramPass {
     // A single block of rows needs no memory for its tiles.
     is_direct_ = parts == 1 && features.rows <= gram_block_rows;
     const bool is_private = parts == 1 || parts * g_.tile_bytes() <= private_tile_bytes;
-    std::vector<Workspace> spaces;
-    for (int p = 0; p < (is_private ? parts : 1); ++p) {
-      spaces.emplace_back(g_, request_, is_direct_ ? 1 : g_.order.size());
-    }
+    const int space_count = is_private ? parts : 1;
+    std::vector<GramWorkspace> spaces;
+    spaces.reserve(static_cast<std::size_t>(space_count));
+    for (int p = 0; p < space_count; ++p) spaces.emplace_back(g_, request_, is_direct_ ? 1 : g_.order.size());
     if (is_private) {
       parallel_for(parts,
                    [&](int p) { run_rows(spaces[static_cast<std::size_t>(p)], share(features.rows, parts, p)); });
@@ -140,7 +60,7 @@ class GramPass {
       run_shared(spaces[0], parts);
     }
     GramTotals totals;
-    for (const Workspace& space : spaces) merge(totals.counts, space.counts);
+    for (const GramWorkspace& space : spaces) merge(totals.counts, space.counts);
     if (!are_usable(totals.counts)) return totals;
     add_sums(spaces);
     totals.energy = is_direct_ ? spaces[0].energy : write_grams(spaces, parts);
@@ -148,7 +68,7 @@ class GramPass {
   }
 
  private:
-  void run_rows(Workspace& space, Range rows) const {
+  void run_rows(GramWorkspace& space, Range rows) const {
     // And one empty batch.
     for (std::int64_t first = rows.first; first == rows.first || first < rows.last; first += g_.most_rows()) {
       const std::int64_t count = std::min(g_.most_rows(), rows.last - first);
@@ -158,25 +78,25 @@ class GramPass {
   }
 
   // All threads work on the same rows: they pack different panels of them and then fill different tiles.
-  void run_shared(Workspace& space, int parts) const {
+  void run_shared(GramWorkspace& space, int parts) const {
     for (std::int64_t first = 0; first < request_.features.rows; first += g_.most_rows()) {
       const std::int64_t count = std::min(g_.most_rows(), request_.features.rows - first);
       process(space, {first, count, gather_shared(space, first, count, parts), {}, first == 0}, parts);
     }
   }
 
-  RowBlock gather_shared(Workspace& space, std::int64_t first, std::int64_t count, int parts) const {
+  RowBlock gather_shared(GramWorkspace& space, std::int64_t first, std::int64_t count, int parts) const {
     const Matrix& features = request_.features;
     if (!needs_gathering(features)) return {features.row(first), features.row_stride};
     char* const target = space.reader.buffer();
-    std::vector<RowCounts> counts(static_cast<std::size_t>(parts));
+    std::vector<ReadCounts> counts(static_cast<std::size_t>(parts));
     parallel_for(parts, [&](int p) {
       if (!features.is_in_file()) return gather(features, first, count, share(g_.columns, parts, p), target);
       const Range rows = share(count, parts, p);
       read_rows(features, first + rows.first, rows.last - rows.first, target + rows.first * features.row_bytes(),
                 counts[static_cast<std::size_t>(p)]);
     });
-    for (const RowCounts& part : counts) merge(space.counts, part);
+    for (const ReadCounts& part : counts) merge(space.counts, part);
     return {target, g_.columns};
   }
 
@@ -187,11 +107,10 @@ class GramPass {
     if (count <= 0 || needs_gathering(features) || features.row_stride != features.columns) return {};
     if (count * features.row_bytes() > most_bytes_ahead) return {};
     const std::int64_t tiles = g_.order.size();
-    return {features.row(rows.first), features.row(rows.first + count),
-            (count * features.row_bytes() + tiles - 1) / tiles};
+    return {features.row(rows.first), features.row(rows.first + count), ceiling(count * features.row_bytes(), tiles)};
   }
 
-  void process(Workspace& space, const Batch& batch, int parts) const {
+  void process(GramWorkspace& space, const RowBatch& batch, int parts) const {
     // Unit rows alone are packed once, with the norms that were taken before; else those in the cache are used again.
     const bool is_unit_only = request_.gram == nullptr && request_.cross == nullptr && request_.unit_gram != nullptr;
     if (is_unit_only) inspect(space, batch, parts);
@@ -210,23 +129,23 @@ class GramPass {
     fill_tiles(space, batch, parts, space.unit_tiles, unit_output_, batch.ahead);
   }
 
-  char* packed_block(const Workspace& space, std::int64_t block) const {
+  char* packed_block(const GramWorkspace& space, std::int64_t block) const {
     return space.packed.as<char>() + block * g_.packed_block_bytes();
   }
-  char* block_sums(const Workspace& space, std::int64_t block) const {
+  char* block_sums(const GramWorkspace& space, std::int64_t block) const {
     return space.block_sums.as<char>() + block * g_.padded * g_.kernels.element_size;
   }
-  double block_sum(const Workspace& space, std::int64_t block, std::int64_t column) const {
+  double block_sum(const GramWorkspace& space, std::int64_t block, std::int64_t column) const {
     const char* const sums = block_sums(space, block) + column * g_.kernels.element_size;
     return g_.kernels.element_size == 8 ? read_as<double>(sums) : static_cast<double>(read_as<float>(sums));
   }
-  const char* source_row(const Batch& batch, std::int64_t row) const {
+  const char* source_row(const RowBatch& batch, std::int64_t row) const {
     return static_cast<const char*>(batch.source.rows) +
            row * batch.source.row_stride * size_of(request_.features.dtype);
   }
 
   // Leaves the sums of the columns of each block beside it.
-  void pack(const Workspace& space, const Batch& batch, int parts, const double* norms) const {
+  void pack(const GramWorkspace& space, const RowBatch& batch, int parts, const double* norms) const {
     std::memset(space.block_sums.get(), 0,
                 static_cast<std::size_t>(batch.blocks() * g_.padded * g_.kernels.element_size));
     parallel_for(parts, [&](int p) {
@@ -243,8 +162,8 @@ class GramPass {
 
   // What is known of rows one by one: zero rows, norms, and their targets as float64. After packing: the rows are
   // in the cache by then.
-  void inspect(Workspace& space, const Batch& batch, int parts) const {
-    std::vector<RowCounts> counts(static_cast<std::size_t>(parts));
+  void inspect(GramWorkspace& space, const RowBatch& batch, int parts) const {
+    std::vector<ReadCounts> counts(static_cast<std::size_t>(parts));
     const auto dtype = static_cast<int>(request_.features.dtype);
     parallel_for(parts, [&](int p) {
       const Range rows = share(batch.count, parts, p);
@@ -261,11 +180,11 @@ class GramPass {
                        space.targets.as<double>() + rows.first * request_.targets.columns);
       }
     });
-    for (const RowCounts& part : counts) merge(space.counts, part);
+    for (const ReadCounts& part : counts) merge(space.counts, part);
   }
 
   // Tiles that are written at once are of one part; their trace.
-  double fill_tiles(const Workspace& space, const Batch& batch, int parts, const Buffer& tiles,
+  double fill_tiles(const GramWorkspace& space, const RowBatch& batch, int parts, const Buffer& tiles,
                     const GramOutput& output, const RowsAhead& rows_ahead) const {
     double trace = 0.0;
     parallel_for(parts, [&](int p) {
@@ -285,15 +204,15 @@ class GramPass {
     return trace;
   }
 
-  void add_products(const Workspace& space, const Batch& batch, std::int64_t block, const TilePair& pair, double* tile,
-                    RowsAhead& ahead) const {
+  void add_products(const GramWorkspace& space, const RowBatch& batch, std::int64_t block, const TilePair& pair,
+                    double* tile, RowsAhead& ahead) const {
     const Range rows = batch.block(block);
     g_.kernels.tile({packed_block(space, block), rows.last - rows.first, g_.columns, pair.left, pair.right, tile,
                      batch.is_first && block == 0},
                     ahead);
   }
 
-  void fill_cross(const Workspace& space, const Batch& batch, int parts) const {
+  void fill_cross(const GramWorkspace& space, const RowBatch& batch, int parts) const {
     parallel_for(parts, [&](int p) {
       const Range panels = share(g_.panels, parts, p);
       for (std::int64_t b = 0; b < batch.blocks(); ++b) {
@@ -307,7 +226,7 @@ class GramPass {
 
   // A non-finite value leaves its trace in the sum of its column, so that the check costs nothing per row.
   // Large finite values may do the same; count_nonfinite tells them apart.
-  bool has_finite_sums(const Workspace& space, const Batch& batch, std::int64_t block) const {
+  bool has_finite_sums(const GramWorkspace& space, const RowBatch& batch, std::int64_t block) const {
     double trace = 0.0;
     for (std::int64_t c = 0; c < g_.columns; ++c) trace += 0.0 * block_sum(space, block, c);
     if (request_.cross != nullptr) {
@@ -318,11 +237,11 @@ class GramPass {
     return trace == 0.0;
   }
 
-  void count_nonfinite(Workspace& space, const Batch& batch, Range rows) const {
+  void count_nonfinite(GramWorkspace& space, const RowBatch& batch, Range rows) const {
     const auto dtype = static_cast<int>(request_.features.dtype);
     const std::int64_t n = request_.cross != nullptr ? request_.targets.columns : 0;
     for (std::int64_t r = rows.first; r < rows.last; ++r) {
-      RowCounts row;
+      ReadCounts row;
       rows_.count[dtype]({source_row(batch, r), batch.source.row_stride, 1, g_.columns, batch.first + r, true, &row});
       bool finite = row.nonfinite == 0;
       for (std::int64_t t = 0; t < n; ++t) finite = finite && std::isfinite(space.targets.as<double>()[r * n + t]);
@@ -330,12 +249,12 @@ class GramPass {
     }
   }
 
-  void add_block_sums(const Workspace& space, std::int64_t block) const {
+  void add_block_sums(const GramWorkspace& space, std::int64_t block) const {
     for (std::int64_t c = 0; c < g_.columns; ++c) space.column_sums.as<double>()[c] += block_sum(space, block, c);
   }
 
-  void add_sums(const std::vector<Workspace>& spaces) const {
-    for (const Workspace& space : spaces) {
+  void add_sums(const std::vector<GramWorkspace>& spaces) const {
+    for (const GramWorkspace& space : spaces) {
       for (std::int64_t c = 0; request_.column_sums != nullptr && c < g_.columns; ++c) {
         request_.column_sums[c] += space.column_sums.as<double>()[c];
       }
@@ -348,10 +267,10 @@ class GramPass {
   }
 
   // Adds up the tiles of all parts; the trace of the Gram.
-  double write_grams(const std::vector<Workspace>& spaces, int parts) const {
+  double write_grams(const std::vector<GramWorkspace>& spaces, int parts) const {
     double trace = 0.0;
     for (std::int64_t i = 0; output_.is_wanted() && i < g_.order.size(); ++i) {
-      for (const Workspace& space : spaces) {
+      for (const GramWorkspace& space : spaces) {
         trace += output_.trace(g_.order[i], space.tiles.as<double>() + i * g_.tile_size);
       }
     }
@@ -361,14 +280,14 @@ class GramPass {
       std::vector<const double*>& own = tiles[static_cast<std::size_t>(p)];
       const Range pairs = share(g_.order.size(), parts, p);
       for (std::int64_t i = pairs.first; i < pairs.last; ++i) {
-        if (output_.is_wanted()) write_tile(output_, spaces, &Workspace::tiles, i, own);
-        if (unit_output_.is_wanted()) write_tile(unit_output_, spaces, &Workspace::unit_tiles, i, own);
+        if (output_.is_wanted()) write_tile(output_, spaces, &GramWorkspace::tiles, i, own);
+        if (unit_output_.is_wanted()) write_tile(unit_output_, spaces, &GramWorkspace::unit_tiles, i, own);
       }
     });
     return trace;
   }
 
-  void write_tile(const GramOutput& output, const std::vector<Workspace>& spaces, Buffer Workspace::* buffer,
+  void write_tile(const GramOutput& output, const std::vector<GramWorkspace>& spaces, Buffer GramWorkspace::* buffer,
                   std::int64_t index, std::vector<const double*>& tiles) const {
     for (std::size_t t = 0; t < spaces.size(); ++t) {
       tiles[t] = (spaces[t].*buffer).as<double>() + index * g_.tile_size;
@@ -378,7 +297,7 @@ class GramPass {
 
   const GramRequest& request_;
   const RowKernels& rows_;
-  Geometry g_;
+  GramGeometry g_;
   Shift shift_;
   GramOutput output_;
   GramOutput unit_output_;
@@ -387,11 +306,43 @@ class GramPass {
   Buffer target_shift_;
 };
 
-}  // namespace
-
-GramTotals gram(const GramRequest& request) {
+GramTotals sums_of(const GramRequest& request) {
   if (request.features.columns == 0) return {};
   return GramPass(current_kernels(), request).run();
+}
+
+GramRequest request_of_targets(const GramRequest& request) {
+  GramRequest own;
+  own.features = {request.targets};
+  own.shift = request.target_shift;
+  own.gram = request.target_gram;
+  own.column_sums = request.target_sums;
+  own.double_precision = true;
+  return own;
+}
+
+bool are_finite(const double* values, std::int64_t count) {
+  double zero = 0.0;
+  for (std::int64_t i = 0; values != nullptr && i < count; ++i) zero += 0.0 * values[i];
+  return zero == 0.0;
+}
+
+}  // namespace
+
+GramCounts gram(const GramRequest& request) {
+  if (request.uses_targets()) require_same_rows(request.features, request.targets);
+  GramCounts counts;
+  if (request.has_target_moments()) {
+    const GramTotals totals = sums_of(request_of_targets(request));
+    counts.targets = totals.counts;
+    counts.target_energy = totals.energy;
+    if (!are_usable(counts.targets)) return counts;
+  }
+  const GramTotals totals = sums_of(request);
+  counts.features = totals.counts;
+  counts.energy = totals.energy;
+  counts.has_finite_sums = are_finite(request.column_sums, request.features.columns);
+  return counts;
 }
 
 }  // namespace nrc_fast

@@ -1,6 +1,7 @@
 #include "cpu/machine/buffer.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -8,6 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+
+#include "common/arithmetic.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -120,6 +123,14 @@ Buffer::Buffer(std::int64_t bytes, Contents contents) {
 
 void Buffer::Release::operator()(void* memory) const {
   if (!is_kept(size) || !store.keep({memory, size})) std::free(memory);
+}
+
+void release_pages(char* memory, std::int64_t size) {
+  const auto page = static_cast<std::int64_t>(sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<std::intptr_t>(memory);
+  const std::int64_t first = round_up(address, page) - address;
+  const std::int64_t last = (address + size) / page * page - address;
+  if (first < last) madvise(memory + first, static_cast<std::size_t>(last - first), MADV_DONTNEED);
 }
 
 void copy_past_cache(char* target, const char* source, std::size_t size) {

@@ -36,6 +36,9 @@ std::int64_t kept_bytes();
 void release_memory();
 constexpr std::int64_t most_kept_bytes = std::int64_t{64} << 20;
 
+// Gives back the pages of a mapped file that lie wholly in a range; they are read again when they are needed.
+void release_pages(char* memory, std::int64_t size);
+
 // Copies what is not needed soon, and leaves the cache to what is.
 void copy_past_cache(char* target, const char* source, std::size_t size);
 

@@ -146,7 +146,7 @@ struct ResidualKernels {
   void (*square_sums)(const SquareArguments&);
 };
 
-// One problem of gradient descent on the unconstrained feature model; csrc/cpu/descent/descent.h says what the arrays
+// One problem of gradient descent on the unconstrained feature model; csrc/common/requests.h says what the arrays
 // are. `scratch` holds 3 n stride + 2 rows n elements.
 struct DescentArguments {
   std::int64_t d;

@@ -10,13 +10,13 @@
 #include <cstring>
 #include <vector>
 
-#include "common/matrix.h"
+#include "common/arithmetic.h"
 #include "cpu/machine/buffer.h"
+#include "cpu/machine/matrix.h"
+#include "cpu/machine/row_counts.h"
 #include "cpu/machine/thread_pool.h"
 
 namespace nrc_fast {
-
-inline std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
 struct Range {
   std::int64_t first;
@@ -65,7 +65,7 @@ inline bool needs_gathering(const Matrix& matrix) {
 }
 
 // Reads whole rows from a file; what cannot be read is zero and noted.
-inline void read_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, char* target, RowCounts& counts) {
+inline void read_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, char* target, ReadCounts& counts) {
   const std::int64_t bytes = count * matrix.row_bytes();
   const std::int64_t offset = matrix.offset + first * matrix.row_bytes();
   std::int64_t done = 0;
@@ -74,7 +74,7 @@ inline void read_rows(const Matrix& matrix, std::int64_t first, std::int64_t cou
     if (part < 0 && errno == EINTR) continue;
     if (part <= 0) {
       std::memset(target + done, 0, static_cast<std::size_t>(bytes - done));
-      RowCounts failure;
+      ReadCounts failure;
       failure.first_unread = first + done / matrix.row_bytes();
       failure.read_error = part < 0 ? errno : 0;
       return merge(counts, failure);
@@ -95,7 +95,7 @@ inline void gather(const Matrix& matrix, std::int64_t first, std::int64_t count,
 }
 
 template <class Stored, class Convert>
-void convert_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, const double* shift, double* values,
+void convert_rows(const MatrixView& matrix, std::int64_t first, std::int64_t count, const double* shift, double* values,
                   const Convert& convert) {
   const std::int64_t step = matrix.column_stride * static_cast<std::int64_t>(sizeof(Stored));
   for (std::int64_t r = 0; r < count; ++r, values += matrix.columns) {
@@ -104,8 +104,8 @@ void convert_rows(const Matrix& matrix, std::int64_t first, std::int64_t count, 
   }
 }
 
-// `count` rows of a matrix in memory as float64, less the shift: for the few columns that targets have.
-inline void load_as_double(const Matrix& matrix, std::int64_t first, std::int64_t count, const double* shift,
+// `count` rows as float64, less the shift: for the few columns that targets have.
+inline void load_as_double(const MatrixView& matrix, std::int64_t first, std::int64_t count, const double* shift,
                            double* values) {
   switch (matrix.dtype) {
     case DType::float64:
@@ -131,7 +131,7 @@ class RowReader {
   }
 
   // `count` rows from `first` on, at most `most_rows`. Rows up to `last` may be read with them.
-  RowBlock rows(const Matrix& matrix, std::int64_t first, std::int64_t count, std::int64_t last, RowCounts& counts) {
+  RowBlock rows(const Matrix& matrix, std::int64_t first, std::int64_t count, std::int64_t last, ReadCounts& counts) {
     if (!needs_gathering(matrix)) return {matrix.row(first), matrix.row_stride};
     if (!matrix.is_in_file()) {
       gather(matrix, first, count, {0, matrix.columns}, buffer_.get());
@@ -164,8 +164,9 @@ struct Shift {
       if (element_size == 8) {
         high.as<double>()[c] = values[c];
       } else {
-        high.as<float>()[c] = static_cast<float>(values[c]);
-        low.as<float>()[c] = static_cast<float>(values[c] - static_cast<double>(high.as<float>()[c]));
+        const HighAndLow<float> parts = high_and_low<float>(values[c]);
+        high.as<float>()[c] = parts.high;
+        low.as<float>()[c] = parts.low;
       }
     }
   }

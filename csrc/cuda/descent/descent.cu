@@ -1,6 +1,5 @@
 // Gradient descent on the unconstrained feature model: one block for each problem, and what lies in its shared memory.
-#include <stdexcept>
-
+#include "cuda/descent/arguments.h"
 #include "cuda/descent/descent.h"
 #include "cuda/descent/kernel.h"
 #include "cuda/machine/rows.h"
@@ -30,7 +29,7 @@ struct DescentPlan {
 
 // How sums are formed depends on the sizes of one problem only: not on the batch, nor on where the state lies.
 DescentPlan plan_of(const DescentRequest& request, const DeviceLimits& device) {
-  const std::int64_t size = request.double_precision ? 8 : 4;
+  const std::int64_t size = request.element_size();
   const std::int64_t used = request.d + request.n + 1;
   DescentPlan plan{};
   DescentArguments& arguments = plan.arguments;
@@ -41,8 +40,7 @@ DescentPlan plan_of(const DescentRequest& request, const DeviceLimits& device) {
   // All warps have as many patches of columns.
   const std::int64_t rounds = ceiling(patches, most_descent_threads(request.double_precision) / warp_lanes);
   arguments.threads = static_cast<int>(ceiling(patches, rounds)) * warp_lanes;
-  arguments.scratch_elements =
-      ceiling(scratch_elements(request.d, request.n, arguments.stride), workspace_alignment) * workspace_alignment;
+  arguments.scratch_elements = round_up(scratch_elements(request.d, request.n, arguments.stride), workspace_alignment);
 
   const auto has_room = [&](std::int64_t elements) {
     const bool fits = plan.shared_bytes + elements * size <= device.shared_memory_per_block;
@@ -68,13 +66,6 @@ DescentPlan plan_of(const DescentRequest& request, const DeviceLimits& device) {
   return plan;
 }
 
-void check(const DescentRequest& request) {
-  const std::int64_t size = request.double_precision ? 8 : 4;
-  if (request.d < 1 || request.n < 1 || request.stride < request.d + request.n + 1 || request.stride * size % 64 != 0) {
-    throw std::invalid_argument("a state of descent has d, n >= 1 and rows of whole 64 bytes");
-  }
-}
-
 template <class T>
 void launch_descent(const DescentPlan& plan, Stream stream) {
   const Grid grid{static_cast<unsigned>(plan.blocks)};
@@ -84,13 +75,13 @@ void launch_descent(const DescentPlan& plan, Stream stream) {
 
 }  // namespace
 
-std::int64_t descent_workspace(const DescentRequest& request, const DeviceLimits& device) {
-  check(request);
-  return plan_of(request, device).workspace_bytes;
+std::int64_t descent_workspace(const DescentBatch& batch, const DeviceLimits& device) {
+  require_padded_states(batch);
+  return plan_of(DescentRequest{batch}, device).workspace_bytes;
 }
 
 void descent(const DescentRequest& request, const DeviceLimits& device, Stream stream) {
-  check(request);
+  require_padded_states(request);
   if (request.problems <= 0) return;
   const DescentPlan plan = plan_of(request, device);
   if (plan.workspace_bytes > 0) {

@@ -12,38 +12,14 @@
 // memory are read from L2, at a third of that speed or less. Subnormal numbers cost nothing on a device, and stay.
 #pragma once
 
-#include "cuda/descent/descent.h"
+#include "cuda/descent/arguments.h"
 #include "cuda/machine/fragments.h"
 
 namespace nrc_fast::cuda {
 
-constexpr int patch_rows = 4;
-constexpr int patch_columns = warp_lanes / patch_rows;
 constexpr int rows_in_flight = 4;  // of each lane: loads that are under way together
 constexpr int most_outputs = 4;    // whose sums a lane holds
 constexpr int product_rows = 2;    // of each lane, in products along rows
-// Of a block, so that no register is spilled.
-constexpr int most_descent_threads(bool double_precision) { return double_precision ? 512 : 576; }
-
-struct DescentArguments {
-  DescentRequest request;
-  std::int64_t stride;  // of Q and P
-  // During the steps: that of shared memory, or that of the caller's.
-  std::int64_t transform_stride;
-  std::int64_t velocity_stride;
-  std::int64_t moment_stride;
-  std::int64_t scratch_elements;
-  int threads;
-  bool scratch_is_shared;
-  bool transforms_are_shared;
-  bool velocities_are_shared;
-  bool moments_are_shared;
-};
-
-// Elements of Q, P, W, the W before the step, b and the velocities of W and b.
-inline std::int64_t scratch_elements(std::int64_t d, std::int64_t n, std::int64_t stride) {
-  return 2 * n * stride + 3 * d * n + 2 * n;
-}
 
 // `is_resident`: everything lies in shared memory, which the compiler then knows. What can be had from the arguments is
 // asked for every time: they lie in constant memory, and registers are short.

@@ -76,7 +76,7 @@ std::pair<int, int> element_of_tile(int size, int thread, int index) {
 
 std::pair<int, bool> gram_choice(int dtype, bool is_copyable, bool is_scaled, bool is_shifted, int precision,
                                  int capability) {
-  DeviceRows rows;
+  MatrixView rows;
   rows.dtype = static_cast<DType>(dtype);
   rows.columns = 16;
   rows.row_stride = is_copyable ? 16 : 17;

@@ -20,7 +20,7 @@ struct DirectGramArguments {
 };
 
 template <class Row, class Value>
-NRC_FAST_DEVICE void read_side(const ScaledRows& features, std::int64_t column, const ColumnShift<Value>& shift,
+NRC_FAST_DEVICE void read_side(const ScaledRows& features, std::int64_t column, const HighAndLow<Value>& shift,
                                std::int64_t block, Value (&values)[loads]) {
 #pragma unroll
   for (int i = 0; i < loads; ++i) {
@@ -151,8 +151,9 @@ gram_direct_kernel(DirectGramArguments arguments) {
     const bool is_diagonal = tile.row == tile.column;
     const std::int64_t columns[2] = {tile.row * size + thread_index() % size,
                                      tile.column * size + thread_index() % size};
-    const ColumnShift<Value> shifts[2] = {{arguments.features.shift, columns[0], arguments.features.rows.columns},
-                                          {arguments.features.shift, columns[1], arguments.features.rows.columns}};
+    const HighAndLow<Value> shifts[2] = {
+        column_shift<Value>(arguments.features.shift, columns[0], arguments.features.rows.columns),
+        column_shift<Value>(arguments.features.shift, columns[1], arguments.features.rows.columns)};
     read_side<Row>(arguments.features, columns[0], shifts[0], segment.first_block, next[0]);
     if (!is_diagonal) read_side<Row>(arguments.features, columns[1], shifts[1], segment.first_block, next[1]);
     int stage = 0;

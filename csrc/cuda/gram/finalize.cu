@@ -9,7 +9,7 @@ constexpr int finalize_threads = 256;
 struct FinalizeArguments {
   WorkPlan plan;
   const double* slabs;
-  const DeviceCounts* counts;
+  const RowCounts* counts;
   const double* factor;
   double* gram;
   std::int64_t columns;
@@ -80,7 +80,7 @@ SlabOrder slab_order(GramMethod method) {
 }
 
 void finalize_gram(GramMethod method, std::int64_t columns, std::int64_t workers, const double* slabs,
-                   const DeviceCounts* counts, const double* factor, double* gram, Stream stream) {
+                   const RowCounts* counts, const double* factor, double* gram, Stream stream) {
   const FinalizeArguments arguments{plan_for(method, 0, columns, workers), slabs, counts, factor, gram, columns};
   if (slab_order(method) == SlabOrder::row_major) {
     return launch_finalize<64, SlabOrder::row_major>(arguments, stream);

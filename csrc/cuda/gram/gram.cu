@@ -21,17 +21,17 @@ bool has_half_rate_tensor_cores(Capability capability) {
 
 int plane_count(GramMethod method) { return method == GramMethod::tensor_split ? 3 : 1; }
 
-std::int64_t plane_row_stride(const DeviceRows& rows) { return ceiling(rows.columns, chunk_columns) * chunk_columns; }
+std::int64_t plane_row_stride(const MatrixView& rows) { return round_up(rows.columns, chunk_columns); }
 
 // Rows whose planes are in memory at once: whole folds, and the same whatever the number of rows.
-std::int64_t plane_rows(const DeviceRows& rows, GramMethod method, std::int64_t wanted) {
+std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t wanted) {
   const std::int64_t row_bytes = plane_row_stride(rows) * 2 * plane_count(method);
   const std::int64_t most = plane_bytes_at_once / row_bytes / 8192 * 8192;
   const std::int64_t at_once = wanted > 0 ? wanted : (most < 8192 ? 8192 : most);
   return rows.rows < at_once ? rows.rows : at_once;
 }
 
-bool can_be_copied(const DeviceRows& rows) {
+bool can_be_copied(const MatrixView& rows) {
   const bool unit_stride = rows.column_stride == 1 || rows.columns == 1;
   return unit_stride && rows.row_stride % chunk_columns == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
 }
@@ -48,12 +48,12 @@ class GramPass {
       : request_(request), device_(device), workspace_(workspace), runs_(workspace != nullptr), stream_(stream) {}
 
   std::int64_t run() {
-    const DeviceRows& rows = request_.features;
+    const MatrixView& rows = request_.features;
     double* const inverse_norms = request_.unit_gram == nullptr ? nullptr : workspace_.take<double>(rows.rows);
     const double* const unit_shift = request_.unit_rows_are_shifted ? request_.shift : nullptr;
     inspect(unit_shift, inverse_norms);
-    const DeviceRows& targets = request_.targets;
-    DeviceRows crossed = targets;
+    const MatrixView& targets = request_.targets;
+    MatrixView crossed = targets;
     if (request_.cross == nullptr) crossed.columns = 0;
     if (request_.column_sums != nullptr || request_.cross != nullptr) {
       sum_columns(rows, request_.shift, crossed, request_.column_sums, request_.cross);
@@ -89,7 +89,7 @@ class GramPass {
     settle_findings(findings_, request_.totals, request_.features.rows, request_.skips_nonfinite, stream_);
   }
 
-  void sum_columns(const DeviceRows& rows, const double* shift, const DeviceRows& targets, double* sums,
+  void sum_columns(const MatrixView& rows, const double* shift, const MatrixView& targets, double* sums,
                    double* cross) {
     const std::int64_t parts = column_sum_parts(rows.rows, rows.columns, device_.multiprocessors);
     double* const partial = workspace_.take<double>(parts * (1 + targets.columns) * rows.columns);
@@ -103,7 +103,7 @@ class GramPass {
   void add_gram(ScaledRows scaled, Precision precision, double* gram) {
     if (gram == nullptr) return;
     const Workspace before = workspace_;
-    const DeviceRows& rows = scaled.rows;
+    const MatrixView& rows = scaled.rows;
     const bool has_totals = request_.totals != nullptr;
     const bool is_scaled = gram == request_.unit_gram || has_totals;
     const GramChoice choice = choose_gram(rows, is_scaled, scaled.shift != nullptr, precision, device_.capability);
@@ -133,7 +133,7 @@ class GramPass {
   }
 
   void add_by_planes(GramMethod method, const ScaledRows& scaled, std::int64_t workers, double* slabs, bool is_scaled) {
-    const DeviceRows& rows = scaled.rows;
+    const MatrixView& rows = scaled.rows;
     const std::int64_t stride = plane_row_stride(rows);
     const std::int64_t at_once = plane_rows(rows, method, request_.rows_at_once);
     std::uint16_t* const planes = workspace_.take<std::uint16_t>(at_once * stride * plane_count(method));
@@ -157,7 +157,7 @@ class GramPass {
   Workspace workspace_;
   bool runs_;
   Stream stream_;
-  const DeviceCounts* guard_ = nullptr;
+  const RowCounts* guard_ = nullptr;
   Findings* findings_ = nullptr;
   double* kept_ = nullptr;
   std::int64_t most_used_ = 0;
@@ -169,7 +169,7 @@ void require(bool condition, const char* message) {
 
 }  // namespace
 
-GramChoice choose_gram(const DeviceRows& rows, bool is_scaled, bool is_shifted, Precision precision,
+GramChoice choose_gram(const MatrixView& rows, bool is_scaled, bool is_shifted, Precision precision,
                        Capability capability) {
   if (rows.dtype == DType::float64 || precision == Precision::highest) {
     return {capability.major >= 8 ? GramMethod::tensor_float64 : GramMethod::float64, false};
@@ -195,9 +195,7 @@ void gram(const GramRequest& request, const DeviceLimits& device, Stream stream)
   if (request.features.rows == 0 || request.features.columns == 0) return;
   require(request.counts != nullptr || request.totals != nullptr, "a Gram pass needs memory for its counts");
   require(request.totals != nullptr || !request.skips_nonfinite, "rows are skipped where totals count them");
-  const bool uses_targets =
-      request.cross != nullptr || request.target_gram != nullptr || request.target_sums != nullptr;
-  require(!uses_targets || request.targets.rows == request.features.rows, "features and targets differ in their rows");
+  if (request.uses_targets()) require_same_rows(request.features, request.targets);
   require_workspace(request.workspace, request.workspace_bytes, gram_workspace(request, device), "gram");
   GramPass(request, device, request.workspace, stream).run();
 }

@@ -1,6 +1,7 @@
-// The Gram pass on a CUDA device: the sums of csrc/cpu/gram/gram.h, in device memory, without waiting for the device.
+// The Gram pass on a CUDA device, in device memory, without waiting for the device.
 #pragma once
 
+#include "common/requests.h"
 #include "cuda/gram/slabs.h"
 #include "cuda/machine/runtime.h"
 
@@ -10,27 +11,14 @@ namespace nrc_fast::cuda {
 // 16 bits as they are. "highest" and float64 rows: float64.
 enum class Precision : int { high = 0, highest = 1, fast = 2 };
 
-// Pointers are to device memory and may be null where csrc/cpu/gram/gram.h says so, and where they are for
-//   target_gram  n x n, lower triangle   sum (y - t)(y - t)^T, in float64 whatever the precision
-//   target_sums  n                       sum (y - t)
-// Nothing but the counts changes when a row is not finite. With totals, which then take the place of the counts, rows
-// whose squares leave the range of float32 lose nothing, those that leave that of float64 are refused too, and
-// `skips_nonfinite` leaves out single rows. The workspace need not be cleared.
-struct GramRequest {
-  DeviceRows features;
-  const double* shift = nullptr;
-  double* gram = nullptr;
-  double* column_sums = nullptr;
-  double* unit_gram = nullptr;
-  bool unit_rows_are_shifted = false;
-  DeviceRows targets;
-  const double* target_shift = nullptr;
-  double* cross = nullptr;
-  double* target_gram = nullptr;
-  double* target_sums = nullptr;
+// All sums are added to. Nothing but the counts, which are added to as well, changes when a row is not finite. With
+// totals, which then take the place of the counts, rows whose squares leave the range of float32 lose nothing, those
+// that leave that of float64 are refused too, and `skips_nonfinite` leaves out single rows. The workspace need not be
+// cleared.
+struct GramRequest : GramFields<MatrixView> {
   Precision precision = Precision::high;
   std::int64_t rows_at_once = 0;  // whose planes are in memory; 0: as many as fill it well
-  DeviceCounts* counts = nullptr;
+  RowCounts* counts = nullptr;
   DeviceTotals* totals = nullptr;
   bool skips_nonfinite = false;
   char* workspace = nullptr;
@@ -45,7 +33,7 @@ struct GramChoice {
   GramMethod method;
   bool needs_planes;  // of 16 bits, written before
 };
-GramChoice choose_gram(const DeviceRows& rows, bool is_scaled, bool is_shifted, Precision precision,
+GramChoice choose_gram(const MatrixView& rows, bool is_scaled, bool is_shifted, Precision precision,
                        Capability capability);
 
 }  // namespace nrc_fast::cuda

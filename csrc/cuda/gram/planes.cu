@@ -31,7 +31,7 @@ template <class Row, PlaneContent content>
 NRC_FAST_GLOBAL(plane_threads, 2)
 planes_kernel(PlaneArguments arguments) {
   constexpr int parts = content == PlaneContent::split ? 3 : 1;
-  const DeviceRows& rows = arguments.source.rows;
+  const MatrixView& rows = arguments.source.rows;
   const std::int64_t row_chunks = arguments.row_stride / chunk_columns;
   const std::int64_t step = grid_size() * plane_threads;
   for (std::int64_t index = block_index() * plane_threads + thread_index(); index < rows.rows * row_chunks;

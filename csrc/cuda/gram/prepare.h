@@ -7,20 +7,20 @@ namespace nrc_fast::cuda {
 
 // What a pass whose totals are wanted finds out about its rows before it adds anything.
 struct Findings {
-  DeviceCounts counts;
+  RowCounts counts;
   std::int64_t below;  // 2047 minus the biased exponent of the largest |h - shift|; -1 where all are 0
   std::int64_t target_below;
-  DeviceCounts guard;     // not finite: nothing is to be added
+  RowCounts guard;        // not finite: nothing is to be added
   double scale;           // a power of two that brings the largest |h - shift| to between 1 and 2
   double inverse_square;  // 1 / scale^2
 };
 
 struct RowNormTask {
-  DeviceRows features;
-  DeviceRows targets;                  // may have no columns
+  MatrixView features;
+  MatrixView targets;                  // may have no columns
   const double* norm_shift = nullptr;  // of the rows whose norms are wanted
   double* inverse_norms = nullptr;     // 1 / ||h - norm_shift||, 0 for a row that is 0; null if they are not wanted
-  DeviceCounts* counts = nullptr;
+  RowCounts* counts = nullptr;
   // For the findings, null where they are not wanted.
   const double* shift = nullptr;
   const double* target_shift = nullptr;
@@ -42,15 +42,15 @@ std::int64_t column_sum_parts(std::int64_t rows, std::int64_t columns, std::int6
 // column_sums (null or d) += sum (h - s), cross (n x d) += sum (y - t)(h - s)^T, unless a row is not finite.
 // `partial` holds column_sum_parts x (1 + n) x d numbers.
 struct ColumnSumTask {
-  DeviceRows features;
+  MatrixView features;
   const double* shift;
-  DeviceRows targets;
+  MatrixView targets;
   const double* target_shift;
   double* column_sums;
   double* cross;
   double* partial;
   std::int64_t parts;
-  const DeviceCounts* counts;
+  const RowCounts* counts;
   const double* kept = nullptr;  // rows where it is 0 are left out
 };
 void add_column_sums(const ColumnSumTask& task, Stream stream);

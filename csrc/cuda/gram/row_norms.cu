@@ -42,7 +42,7 @@ NRC_FAST_DEVICE double normal_scale(double largest) {
 NRC_FAST_DEVICE double magnitude(double value) { return value < 0.0 ? -value : value; }
 
 template <class Row>
-NRC_FAST_DEVICE double difference(const DeviceRows& rows, const double* shift, std::int64_t row, std::int64_t column) {
+NRC_FAST_DEVICE double difference(const MatrixView& rows, const double* shift, std::int64_t row, std::int64_t column) {
   const double value = as_double(stored_value<Row>(rows, row, column));
   return shift == nullptr ? value : value - shift[column];
 }
@@ -126,7 +126,7 @@ struct SettleArguments {
 NRC_FAST_GLOBAL(warp_lanes, 1)
 begin_findings_kernel(SettleArguments arguments) {
   if (thread_index() != 0) return;
-  *arguments.findings = {{0, 0, -1}, -1, -1, {0, 0, -1}, 1.0, 1.0};
+  *arguments.findings = {{}, -1, -1, {}, 1.0, 1.0};
 }
 
 NRC_FAST_DEVICE std::int64_t exponent_of(std::int64_t below) { return below < 0 ? 0 : 2047 - below; }
@@ -168,7 +168,7 @@ settle_findings_kernel(SettleArguments arguments) {
   totals.zero += findings.counts.zero;
   totals.skipped += findings.counts.nonfinite;
   totals.added += added > 0 ? 1 : 0;
-  totals.blocks += (added + total_block_rows - 1) / total_block_rows;
+  totals.blocks += ceiling(added, total_block_rows);
   totals.exponent = larger(totals.exponent, exponent);
   totals.target_exponent = larger(totals.target_exponent, target_exponent);
 }

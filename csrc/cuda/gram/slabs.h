@@ -45,7 +45,7 @@ void add_tensor_gram(GramMethod method, const Planes& planes, std::int64_t worke
 // x = (h - shift) * scale * common, where not null; scale is of the row, and x = 0 where it is 0, whatever is in the
 // row.
 struct ScaledRows {
-  DeviceRows rows;
+  MatrixView rows;
   const double* shift;
   const double* scale;
   const double* common = nullptr;
@@ -62,6 +62,6 @@ void add_direct_gram(GramMethod method, const ScaledRows& rows, std::int64_t wor
 
 // gram (columns x columns, lower triangle) += factor (null: 1) times the slabs, unless a row was not finite.
 void finalize_gram(GramMethod method, std::int64_t columns, std::int64_t workers, const double* slabs,
-                   const DeviceCounts* counts, const double* factor, double* gram, Stream stream);
+                   const RowCounts* counts, const double* factor, double* gram, Stream stream);
 
 }  // namespace nrc_fast::cuda

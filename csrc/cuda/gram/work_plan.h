@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "cuda/machine/portable.h"
+#include "common/portable.h"
 
 namespace nrc_fast {
 

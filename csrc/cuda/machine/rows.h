@@ -1,38 +1,11 @@
 // Rows in device memory as the kernels read them, one value at a time.
 #pragma once
 
-#include "common/dtype.h"
+#include "common/arithmetic.h"
+#include "common/matrix.h"
 #include "cuda/machine/device.h"
 
 namespace nrc_fast::cuda {
-
-struct DeviceRows {
-  const void* data = nullptr;
-  std::int64_t rows = 0;
-  std::int64_t columns = 0;
-  std::int64_t row_stride = 0;  // both in elements; negative or zero is legal
-  std::int64_t column_stride = 1;
-  DType dtype = DType::float64;
-};
-
-template <DType>
-struct RowType;
-template <>
-struct RowType<DType::float64> {
-  using type = double;
-};
-template <>
-struct RowType<DType::float32> {
-  using type = float;
-};
-template <>
-struct RowType<DType::float16> {
-  using type = Float16;
-};
-template <>
-struct RowType<DType::bfloat16> {
-  using type = BFloat16;
-};
 
 NRC_FAST_DEVICE double as_double(double value) { return value; }
 NRC_FAST_DEVICE double as_double(float value) { return static_cast<double>(value); }
@@ -63,7 +36,7 @@ NRC_FAST_DEVICE Value as(Row row) {
 }
 
 template <class Row>
-NRC_FAST_DEVICE Row stored_value(const DeviceRows& rows, std::int64_t row, std::int64_t column) {
+NRC_FAST_DEVICE Row stored_value(const MatrixView& rows, std::int64_t row, std::int64_t column) {
   return static_cast<const Row*>(rows.data)[row * rows.row_stride + column * rows.column_stride];
 }
 
@@ -75,18 +48,12 @@ NRC_FAST_DEVICE std::uint16_t nearest_bfloat16(float value) {
   return static_cast<std::uint16_t>((parts.bits + 0x7fffu + (parts.bits >> 16 & 1u)) >> 16);
 }
 
-// The shift of one column as a sum of two numbers of the type that is computed with.
+// The shift of one column; null, and columns beyond the last: zero.
 template <class Value>
-struct ColumnShift {
-  Value high;
-  Value low;
-
-  NRC_FAST_DEVICE ColumnShift(const double* shift, std::int64_t column, std::int64_t columns) : high(0), low(0) {
-    if (shift == nullptr || column >= columns) return;
-    high = static_cast<Value>(shift[column]);
-    if constexpr (sizeof(Value) == 4) low = static_cast<Value>(shift[column] - static_cast<double>(high));
-  }
-};
+NRC_FAST_DEVICE HighAndLow<Value> column_shift(const double* shift, std::int64_t column, std::int64_t columns) {
+  if (shift == nullptr || column >= columns) return {0, 0};
+  return high_and_low<Value>(shift[column]);
+}
 
 NRC_FAST_DEVICE bool is_finite(double value) { return value - value == 0.0; }
 
@@ -104,13 +71,6 @@ void with_row_type(DType dtype, const Use& use) {
       return use(BFloat16{});
   }
 }
-
-// What a pass has found in its rows; lies in device memory and is added to. `first_nonfinite` starts as -1.
-struct DeviceCounts {
-  std::int64_t zero;
-  std::int64_t nonfinite;
-  std::int64_t first_nonfinite;
-};
 
 // What many passes into the same sums have found, each pass one batch; lies in device memory and starts as zeros.
 struct DeviceTotals {
@@ -133,14 +93,11 @@ struct DeviceTotals {
 // Rows of the blocks that totals count: as many as float32 sums grow over at most before they are folded.
 constexpr std::int64_t total_block_rows = 512;
 
-NRC_FAST_DEVICE bool are_usable(const DeviceCounts* counts) { return counts == nullptr || counts->nonfinite == 0; }
+NRC_FAST_DEVICE bool are_usable(const RowCounts* counts) { return counts == nullptr || counts->nonfinite == 0; }
 
-inline std::int64_t ceiling(std::int64_t value, std::int64_t step) { return (value + step - 1) / step; }
-
-inline DeviceRows part_of(const DeviceRows& rows, std::int64_t first, std::int64_t count) {
-  DeviceRows part = rows;
-  const std::int64_t size = rows.dtype == DType::float64 ? 8 : (rows.dtype == DType::float32 ? 4 : 2);
-  part.data = static_cast<const char*>(rows.data) + first * rows.row_stride * size;
+inline MatrixView part_of(const MatrixView& rows, std::int64_t first, std::int64_t count) {
+  MatrixView part = rows;
+  part.data = rows.row(first);
   part.rows = count;
   return part;
 }

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/arithmetic.h"
+
 namespace nrc_fast::cuda {
 
 constexpr std::int64_t workspace_alignment = 256;
@@ -18,7 +20,7 @@ class Workspace {
   T* take(std::int64_t count) {
     char* const piece = memory_ == nullptr ? nullptr : memory_ + used_;
     const std::int64_t bytes = count * static_cast<std::int64_t>(sizeof(T));
-    used_ += (bytes + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
+    used_ += round_up(bytes, workspace_alignment);
     return static_cast<T*>(static_cast<void*>(piece));
   }
   std::int64_t used() const { return used_; }

@@ -24,13 +24,13 @@ constexpr int padded_vectors = group_vectors + 1;
 constexpr int fold_steps = 8;
 
 struct ResidualArguments {
-  DeviceRows features;
+  MatrixView features;
   const double* basis;
   std::int64_t vectors;
   const double* shift;
   double* row_residuals;
   double* row_energies;
-  DeviceCounts* counts;
+  RowCounts* counts;
   double* partial;     // for each block: squares of each vector's coefficients, raw and unit, and the residuals
   void* coefficients;  // for each block: vectors, rounded up to groups, x tile_rows
   double least_expanded;
@@ -55,10 +55,6 @@ struct RowFlags {
   unsigned filled = 0;
   unsigned bad = 0;
 };
-
-NRC_FAST_DEVICE std::int64_t rounded_vectors(std::int64_t vectors) {
-  return (vectors + group_vectors - 1) / group_vectors * group_vectors;
-}
 
 template <class Row, class Value>
 class ResidualTile {
@@ -85,7 +81,7 @@ class ResidualTile {
   NRC_FAST_DEVICE static int vector_of_thread() { return thread_index() % lanes_across * 4; }
   NRC_FAST_DEVICE Value* block_coefficients() const {
     return static_cast<Value*>(arguments_.coefficients) +
-           block_index_again() * rounded_vectors(arguments_.vectors) * tile_rows;
+           block_index_again() * round_up(arguments_.vectors, group_vectors) * tile_rows;
   }
   NRC_FAST_DEVICE double* block_partial() const {
     return arguments_.partial + block_index_again() * (2 * arguments_.vectors + 2);
@@ -94,7 +90,7 @@ class ResidualTile {
   // Rows of one step, shifted: a warp reads one row at a time, and writes it down a column of shared memory.
   NRC_FAST_DEVICE void read_rows(std::int64_t first_column, Value (&values)[row_loads], RowFlags& flags) const {
     const std::int64_t column = first_column + thread_index() % step_columns;
-    const ColumnShift<Value> shift(arguments_.shift, column, arguments_.features.columns);
+    const HighAndLow<Value> shift = column_shift<Value>(arguments_.shift, column, arguments_.features.columns);
 #pragma unroll
     for (int i = 0; i < row_loads; ++i) {
       const std::int64_t row = first_row_ + i * residual_warps + thread_index() / warp_lanes;

@@ -15,7 +15,7 @@ constexpr int vectors_at_once = 4;
 constexpr std::int64_t coefficient_bytes_at_once = std::int64_t{64} << 20;
 
 struct CoefficientArguments {
-  DeviceRows features;
+  MatrixView features;
   const double* shift;
   const double* vectors;
   std::int64_t count;
@@ -54,10 +54,10 @@ coefficients_kernel(CoefficientArguments arguments) {
 struct ErrorArguments {
   const double* coefficients;
   const double* bias;
-  DeviceRows targets;
+  MatrixView targets;
   double* partial;  // parts x count
   std::int64_t parts;
-  const DeviceCounts* counts;
+  const RowCounts* counts;
   double* errors;
 };
 
@@ -131,7 +131,7 @@ Pieces checked_pieces(const ProductRequest& request, const DeviceLimits& device)
   return pieces_of(request, device, request.workspace);
 }
 
-void write_coefficients(const ProductRequest& request, const DeviceRows& rows, const double* shift,
+void write_coefficients(const ProductRequest& request, const MatrixView& rows, const double* shift,
                         double* coefficients, Stream stream) {
   const CoefficientArguments arguments{rows, shift, request.vectors, request.count, coefficients};
   const std::int64_t blocks = ceiling(rows.rows, rows_at_once);
@@ -158,28 +158,27 @@ std::int64_t product_workspace(const ProductRequest& request, const DeviceLimits
   return is_empty(request) ? 0 : pieces_of(request, device, nullptr).bytes;
 }
 
-void gram_product(const ProductRequest& request, const double* shift, double* image, double* column_sums,
-                  const DeviceLimits& device, Stream stream) {
+void gram_product(const ProductRequest& request, const GramProduct& sums, const DeviceLimits& device, Stream stream) {
   if (is_empty(request)) return;
   const Pieces pieces = checked_pieces(request, device);
   row_norms({request.features, {}, nullptr, nullptr, request.counts}, stream);
   const std::int64_t at_once = rows_in_memory(request);
   for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
     const std::int64_t left = request.features.rows - first;
-    const DeviceRows rows = part_of(request.features, first, left < at_once ? left : at_once);
-    write_coefficients(request, rows, shift, pieces.coefficients, stream);
+    const MatrixView rows = part_of(request.features, first, left < at_once ? left : at_once);
+    write_coefficients(request, rows, sums.shift, pieces.coefficients, stream);
     // The image is the cross moments of the coefficients with the rows.
-    const DeviceRows coefficients{pieces.coefficients, rows.rows, request.count, request.count, 1, DType::float64};
-    add_column_sums(
-        {rows, shift, coefficients, nullptr, column_sums, image, pieces.partial, pieces.parts, request.counts}, stream);
+    const MatrixView coefficients{pieces.coefficients, rows.rows, request.count, request.count, 1, DType::float64};
+    add_column_sums({rows, sums.shift, coefficients, nullptr, sums.column_sums, sums.image, pieces.partial,
+                     pieces.parts, request.counts},
+                    stream);
   }
 }
 
-void prediction_error(const ProductRequest& request, const double* bias, const DeviceRows& targets, double* errors,
-                      const DeviceLimits& device, Stream stream) {
-  if (targets.rows != request.features.rows || targets.columns != request.count) {
-    throw std::invalid_argument("targets must have the rows of the features and a column for each output");
-  }
+void prediction_error(const ProductRequest& request, const PredictionError& sums, const DeviceLimits& device,
+                      Stream stream) {
+  const MatrixView& targets = sums.targets;
+  require_target_columns(request.features, targets, request.count);
   if (is_empty(request) || request.count == 0) return;
   const Pieces pieces = checked_pieces(request, device);
   row_norms({request.features, targets, nullptr, nullptr, request.counts}, stream);
@@ -188,8 +187,8 @@ void prediction_error(const ProductRequest& request, const double* bias, const D
     const std::int64_t left = request.features.rows - first;
     const std::int64_t count = left < at_once ? left : at_once;
     write_coefficients(request, part_of(request.features, first, count), nullptr, pieces.coefficients, stream);
-    add_errors({pieces.coefficients, bias, part_of(targets, first, count), pieces.partial, error_parts(count),
-                request.counts, errors},
+    add_errors({pieces.coefficients, sums.bias, part_of(targets, first, count), pieces.partial, error_parts(count),
+                request.counts, sums.errors},
                stream);
   }
 }

@@ -24,7 +24,7 @@ struct SumArguments {
   double* sums;
   std::int64_t blocks;
   std::int64_t vectors;
-  const DeviceCounts* counts;
+  const RowCounts* counts;
   double* raw_sums;
   double* unit_sums;
 };
@@ -75,7 +75,7 @@ Pieces pieces_of(const ResidualRequest& request, const DeviceLimits& device, cha
   pieces.blocks = tiles < filling ? tiles : filling;
   pieces.partial = workspace.take<double>(pieces.blocks * (2 * request.vectors + 2));
   pieces.sums = workspace.take<double>(2 * request.vectors + 2);
-  const std::int64_t padded_vectors = ceiling(request.vectors, group_vectors) * group_vectors;
+  const std::int64_t padded_vectors = round_up(request.vectors, group_vectors);
   pieces.coefficients = workspace.take<char>(pieces.blocks * padded_vectors * tile_rows * (is_double(request) ? 8 : 4));
   pieces.bytes = workspace.used();
   return pieces;
@@ -100,8 +100,7 @@ void residual(const ResidualRequest& request, const DeviceLimits& device, Stream
   require_workspace(request.workspace, request.workspace_bytes, residual_workspace(request, device), "residual");
   const Pieces pieces = pieces_of(request, device, request.workspace);
   fill_zero(pieces.partial, pieces.blocks * (2 * request.vectors + 2) * 8, stream);
-  // Below this share of the energy the expanded form loses more than three decimal digits (float64) or two bits.
-  const double least_expanded = is_double(request) ? 1e-3 : 0.25;
+  const double least_expanded = is_double(request) ? least_expanded_in_float64 : least_expanded_in_float32;
   const ResidualArguments arguments{request.features,      request.basis,        request.vectors, request.shift,
                                     request.row_residuals, request.row_energies, request.counts,  pieces.partial,
                                     pieces.coefficients,   least_expanded};

@@ -1,0 +1,17 @@
+// Products of rows with a few vectors in float64 on the CPU, and what is summed of them: one step of subspace
+// iteration, and the error of a linear prediction.
+#pragma once
+
+#include "common/requests.h"
+#include "cpu/machine/matrix.h"
+#include "cpu/machine/row_counts.h"
+
+namespace nrc_fast {
+
+using ProductRequest = ProductFields<Matrix>;
+
+// No sum changes when a row is not finite.
+ReadCounts gram_product(const ProductRequest& request, const GramProduct& sums);
+ReadCounts prediction_error(const ProductRequest& request, const PredictionError& sums);
+
+}  // namespace nrc_fast
