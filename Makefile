@@ -39,10 +39,11 @@ test-long: $(VENV)/installed
 test-all: test test-long
 
 lint: $(VENV)/installed
-	$(BIN)/pip install --quiet ruff clang-format mypy codespell validate-pyproject
+	$(BIN)/pip install --quiet ruff clang-format clang-tidy mypy codespell validate-pyproject
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.cpp')
+	$(BIN)/clang-tidy --quiet -p $(VENV)/build $$(git ls-files 'csrc/cpu/*.cpp')
 	$(BIN)/mypy
 	$(BIN)/codespell $$(git ls-files)
 	$(BIN)/validate-pyproject pyproject.toml
