@@ -66,7 +66,8 @@ def measure(
     b : (n,) array or tensor, optional
         Its bias; ``mse`` and ``r2`` need it. Give zeros for a layer without bias.
     n : int, optional
-        Number of components of NRC1. Taken from W, else from Y, else it must be given.
+        Number of components of NRC1. Taken from W, else from Y, else it must be given. With more outputs than features
+        all components are taken, which leaves nothing: NRC1 is 0, and so is NRC2 where W has rank d.
     convention : str or Convention
         Definition of NRC1 and NRC2, see `nrc_fast.CONVENTIONS`; the others are among the report's alternatives.
     device : str, optional
@@ -215,5 +216,5 @@ def plan(
     reading = begin_reading(H, Y, nonfinite=nonfinite, memory=memory, chunk_rows=chunk_rows)
     head = Head(W, b, n, d=reading.source.d, n_targets=reading.source.n_targets)
     return plan_reading(
-        reading, chosen, k=head.n, precision=precision, nonfinite=nonfinite, has_bias=head.bias is not None
+        reading, chosen, k=head.components, precision=precision, nonfinite=nonfinite, has_bias=head.bias is not None
     )

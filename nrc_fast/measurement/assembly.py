@@ -112,18 +112,18 @@ class _Assembly:
         """Everything that is known."""
         evidence, head = self.evidence, self.head
         if evidence.can_read_again:
-            evidence.resolve(head.n, centered=self.convention.centered_basis)
+            evidence.resolve(head.components, centered=self.convention.centered_basis)
         moments = evidence.moments
         by_k, by_k_bounds, _ = nrc1_by_k(evidence, self.convention)
         if evidence.can_read_again:
             nrc2_value, leading = self._explicit_metrics()
-            by_k[: head.n], by_k_bounds[: head.n] = leading
+            by_k[: head.components], by_k_bounds[: head.components] = leading
         else:
             nrc2_value = self._moment_metrics(by_k, by_k_bounds)
         # No component adds to the residual, but values from different reads have floors of their own.
         by_k = np.minimum.accumulate(by_k)
-        nrc1_value = float(by_k[head.n - 1])
-        self.bounds |= {"nrc1": float(by_k_bounds[head.n - 1]), "nrc1_by_k": by_k_bounds}
+        nrc1_value = float(by_k[head.components - 1])
+        self.bounds |= {"nrc1": float(by_k_bounds[head.components - 1]), "nrc1_by_k": by_k_bounds}
         spectrum_metrics = self._spectrum_metrics()
         target_metrics = self._target_metrics()
         self._note_affine_collapse(nrc1_value)
@@ -155,7 +155,7 @@ class _Assembly:
     def _explicit_metrics(self) -> tuple[float, tuple[FloatArray, FloatArray]]:
         """NRC2, and NRC1 for k = 1..n, under every convention that one more read gives."""
         head, d = self.head, self._moments.d
-        basis = self.evidence.components(head.n, centered=self.convention.centered_basis)
+        basis = self.evidence.components(head.components, centered=self.convention.centered_basis)
         bases = [Basis(basis.vectors), Basis(basis.vectors, basis.mean)]
         rank = len(head.row_space.basis)
         if rank:
@@ -192,7 +192,8 @@ class _Assembly:
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             is_asked_for = convention == self.convention
             values, errors = (by_k, by_k_bounds) if is_asked_for else nrc1_by_k(self.evidence, convention)[:2]
-            found, found_bounds = {"nrc1": float(values[self.head.n - 1])}, {"nrc1": float(errors[self.head.n - 1])}
+            last = self.head.components - 1
+            found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
             if rank:
                 found["nrc2"], found_bounds["nrc2"] = subspace_value(self.evidence, convention, self.head.row_space)
             if is_asked_for:
@@ -225,8 +226,8 @@ class _Assembly:
         if raw > AFFINE_ENERGY * energy and variance < AFFINE_RATIO * raw / energy:
             self.notes.append(
                 f"NRC1 under {self.convention.name} is {value:.3g} although only {variance:.1e} of the variance lies "
-                f"outside the first {self.head.n} components: the features lie near an affine plane that does not "
-                "hold the origin. Conventions id25 and variance measure the collapse to such a plane."
+                f"outside the first {self.head.components} components: the features lie near an affine plane that does "
+                "not hold the origin. Conventions id25 and variance measure the collapse to such a plane."
             )
 
     # ---- the spectrum, NRC3, errors and what the targets predict ----
@@ -345,4 +346,4 @@ class _Assembly:
                 self.notes.append("the penalties leave c open (no feature_decay): the UFM is shown at c = gamma")
         if math.isnan(c) or not float(np.trace(sigma)) > 0.0:
             return None
-        return predicted_spectrum(sigma, c)
+        return predicted_spectrum(sigma, c, d=self._moments.d)

@@ -42,6 +42,15 @@ class Head:
     d, n_targets : int
         Widths of features and targets; 0 without targets.
 
+    Attributes
+    ----------
+    weights, bias : float64 arrays or None
+    row_space : RowSpace
+    n : int
+        The target dimension, which may be larger than d.
+    components : int
+        How many components NRC1 has: n, or d where there are fewer features than targets.
+
     Raises
     ------
     TypeError, ValueError
@@ -57,10 +66,23 @@ class Head:
         if W is not None:
             self.weights, self.row_space, self.epsilon = weights_and_row_space(W, d)
         self.n = self._target_dimension(n, d, n_targets)
+        self.components = min(self.n, d)
         self.bias = self._check_bias(b)
 
     def notes(self) -> list[str]:
-        """What the stored numbers of W leave open about its row space, in sentences."""
+        """What the sizes leave to be measured, and the stored numbers of W open about its row space, in sentences."""
+        return self._notes_of_sizes() + self._notes_of_weights()
+
+    def _notes_of_sizes(self) -> list[str]:
+        if self.n <= self.components:
+            return []
+        note = (
+            f"There are more outputs ({self.n}) than features ({self.components}): their components and the rows of a "
+            "W of full rank span everything, so that NRC1 and NRC2 are 0 whatever the features are."
+        )
+        return [note]
+
+    def _notes_of_weights(self) -> list[str]:
         if self.weights is None:
             return []
         values = self.row_space.singular_values
@@ -92,7 +114,11 @@ class Head:
             listed = ", ".join(f"{name}: {size}" for name, size in known.items())
             msg = f"the target dimension differs ({listed})"
             raise ValueError(msg)
-        return component_numbers(next(iter(known.values())), d)[0]
+        size = component_numbers(next(iter(known.values())), max(known.values()))[0]
+        if known.keys() == {"n"} and size > d:
+            msg = f"n is {size}; it must lie between 1 and d = {d}, the number of features"
+            raise ValueError(msg)
+        return size
 
     def _check_bias(self, b: Array | Rows | None) -> FloatArray | None:
         if b is None:

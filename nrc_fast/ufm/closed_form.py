@@ -14,7 +14,7 @@ from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.solution import Minimum
-from nrc_fast.ufm.spectral import shrink
+from nrc_fast.ufm.spectral import shrink, within_width
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["interpolating_features", "minimum", "predicted_spectrum", "product_of_penalties"]
@@ -23,7 +23,7 @@ __all__ = ["interpolating_features", "minimum", "predicted_spectrum", "product_o
 SMALLEST_PRODUCT, LARGEST_PRODUCT = 1e-290, 1e290
 
 
-def predicted_spectrum(covariance: FloatArray, c: float) -> Prediction:
+def predicted_spectrum(covariance: FloatArray, c: float, *, d: int | None = None) -> Prediction:
     """Spectra and errors at the global minimum of the UFM.
 
     Theorem 4.1 of the paper as printed truncates columns where lambda_n < c < lambda_1, which is right only
@@ -36,6 +36,8 @@ def predicted_spectrum(covariance: FloatArray, c: float) -> Prediction:
         Sigma, the covariance of the targets (1/N); eigenvalues that cannot be told from 0 are 0.
     c : float
         lambda_W lambda_H, >= 0; infinity is fine.
+    d : int, optional
+        Number of features. Fewer than n have room for the leading d directions of the targets only.
 
     Returns
     -------
@@ -66,6 +68,8 @@ def predicted_spectrum(covariance: FloatArray, c: float) -> Prediction:
     product = np.asarray(c, dtype=np.float64)
     moments = TargetMoments(covariance, np.zeros(len(covariance)))
     shrinkage = shrink(moments, product, np.sqrt(product), np.zeros(()))
+    if d is not None:
+        shrinkage = within_width(shrinkage, d)
     solution = Minimum(
         moments=moments,
         shrinkage=shrinkage,

@@ -8,7 +8,7 @@ keeps of the targets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["Shrinkage", "shrink"]
+__all__ = ["Shrinkage", "shrink", "within_width"]
 
 BISECTIONS = 128
 
@@ -111,6 +111,25 @@ def _thresholded(values: FloatArray, c: FloatArray, root_c: FloatArray) -> tuple
     """What is kept and what is left by soft thresholding: Lemma D.1 of the paper, eigenvalue by eigenvalue."""
     kept = np.maximum(np.sqrt(values) - root_c[..., np.newaxis], 0.0)
     return kept, np.minimum(values, c[..., np.newaxis])
+
+
+def within_width(shrinkage: Shrinkage, d: int) -> Shrinkage:
+    """What is kept by features of width d: the leading d directions, as thresholding every singular value is best.
+
+    Examples
+    --------
+    >>> moments = TargetMoments(np.diag([4.0, 1.0]), np.zeros(2))
+    >>> narrow = within_width(shrink(moments, np.array(0.25), np.array(0.5), np.array(0.0)), 1)
+    >>> narrow.kept.tolist(), narrow.residual_values.tolist()
+    ([1.5, 0.0], [0.25, 1.0])
+    """
+    is_inside = np.arange(shrinkage.values.shape[-1]) < d
+    return replace(
+        shrinkage,
+        kept=np.where(is_inside, shrinkage.kept, 0.0),
+        feature_values=np.where(is_inside, shrinkage.feature_values, 0.0),
+        residual_values=np.where(is_inside, shrinkage.residual_values, shrinkage.values),
+    )
 
 
 # ---- a penalised bias ----

@@ -84,24 +84,30 @@ def _draw_nrc1_by_k(axes: Axes, report: DrawnReport) -> None:
     axes.set_ylim(bottom=edge)
     if report.d > WIDEST_LINEAR:
         axes.set_xscale("log")
-    axes.axvline(report.n, color=GREY, linestyle="--", linewidth=1, label=f"n = {report.n}")
+    axes.axvline(_shown(report), color=GREY, linestyle="--", linewidth=1, label=f"n = {report.n}")
     axes.set_xlabel("number of components")
     axes.set_ylabel(f"NRC1 ({report.convention})")
     axes.legend(fontsize="small")
 
 
 def _draw_explained_variance(axes: Axes, report: DrawnReport) -> None:
-    count = min(report.d, max(MOST_BARS, report.n + 2))
+    shown = _shown(report)
+    count = min(report.d, max(MOST_BARS, shown + 2))
     components = np.arange(1, count + 1)
-    colours = [BLUE if k <= report.n else GREY for k in components]
+    colours = [BLUE if k <= shown else GREY for k in components]
     axes.bar(components, report.explained_variance_ratio[:count], color=colours)
-    axes.axvline(report.n + 0.5, color=GREY, linestyle="--", linewidth=1)
+    axes.axvline(shown + 0.5, color=GREY, linestyle="--", linewidth=1)
     axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg] # a MaxNLocator
     axes.set_xlabel("component")
     axes.set_ylabel("share of the variance")
-    total = float(np.sum(report.explained_variance_ratio[: report.n]))
-    plural = "s" if report.n > 1 else ""
-    axes.set_title(f"first {report.n} component{plural}: {_percent(total)} of the variance", fontsize="medium")
+    total = float(np.sum(report.explained_variance_ratio[:shown]))
+    plural = "s" if shown > 1 else ""
+    axes.set_title(f"first {shown} component{plural}: {_percent(total)} of the variance", fontsize="medium")
+
+
+def _shown(report: DrawnReport) -> int:
+    """Components that NRC1 is of: n, or all where there are fewer features."""
+    return min(report.n, report.d)
 
 
 def _percent(share: float) -> str:
