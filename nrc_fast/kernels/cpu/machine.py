@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ if find_spec("nrc_fast.kernels._cpu") is None:
     raise ImportError(_msg)
 
 import nrc_fast.kernels._cpu as _cpu
+from nrc_fast.kernels.cpu.quota import processor_quota
 
 __all__ = [
     "available_isas",
@@ -51,7 +53,10 @@ def set_isa(name: str) -> None:
 
 
 def thread_count() -> int:
-    """Threads that the kernels use: NRC_FAST_NUM_THREADS, else OMP_NUM_THREADS, else the processors allowed."""
+    """Threads that the kernels use: NRC_FAST_NUM_THREADS, else OMP_NUM_THREADS, else the processors allowed.
+
+    The processors allowed are those of the affinity, and no more than the quota of the container is worth.
+    """
     return _cpu.thread_count()
 
 
@@ -89,6 +94,10 @@ def _read_environment() -> None:
         if variable == "NRC_FAST_NUM_THREADS":
             msg = f"environment variable {variable} is {text!r}; a number of threads from 1 on is expected"
             raise ValueError(msg)
+    quota = processor_quota()
+    if quota is not None:
+        # More threads than that would stand still for the rest of every period.
+        set_thread_count(min(thread_count(), max(math.ceil(quota), 1)))
 
 
 _read_environment()
