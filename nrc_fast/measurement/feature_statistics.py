@@ -103,6 +103,7 @@ class FeatureStatistics(MomentsView):
         self.nonfinite = nonfinite
         self._is_total = False
         self._lock = Lock()
+        self._snapshot: Moments | None = None
         moments = Moments(
             d,
             n_targets=n_targets,
@@ -116,6 +117,20 @@ class FeatureStatistics(MomentsView):
         # What lies on a device is not waited for.
         rows = f"rows on {', '.join(self.devices)}" if self.devices else f"{self.count:,} rows"
         return f"<FeatureStatistics d = {self.d}, n_targets = {self.n_targets}: {rows}>"
+
+    @property
+    def moments(self) -> Moments:
+        """Means, covariances and bounds of their errors as they are now; what is added later does not change them.
+
+        Kept, with its spectrum, until rows are added: looks at one state share their work.
+        """
+        with self._lock:
+            return self._frozen()
+
+    def _frozen(self) -> Moments:
+        if self._snapshot is None or not self._snapshot.is_of(self._moments):
+            self._snapshot = self._moments.snapshot()
+        return self._snapshot
 
     # ---- adding rows ----
 
@@ -163,8 +178,9 @@ class FeatureStatistics(MomentsView):
 
     def reset(self) -> FeatureStatistics:
         """Forget all rows; returns itself."""
-        self._moments.clear()
-        self._is_total = False
+        with self._lock:
+            self._moments.clear()
+            self._is_total = False
         return self
 
     def __iadd__(self, other: object) -> Self:
@@ -185,8 +201,9 @@ class FeatureStatistics(MomentsView):
         if not isinstance(other, FeatureStatistics):
             msg = f"a {type(other).__name__} cannot be merged into statistics"
             raise TypeError(msg)
+        theirs = other.moments  # before the lock: it may be this very object, or merge this one at the same time
         with self._lock:
-            self._moments.merge(other._moments)
+            self._moments.merge(theirs)
         return self
 
     def all_reduce(self, group: ProcessGroup | None = None) -> FeatureStatistics:
@@ -213,8 +230,9 @@ class FeatureStatistics(MomentsView):
             listed = ", ".join(f"process {rank}: {d:.0f}, {n:.0f}, {bool(u)}" for rank, (d, n, u) in enumerate(sizes))
             msg = f"the processes have statistics of different d, n_targets and unit_rows ({listed})"
             raise ValueError(msg)
-        self._moments.reduce(team)
-        self._is_total = True
+        with self._lock:
+            self._moments.reduce(team)
+            self._is_total = True
         return self
 
     def report(
@@ -255,12 +273,13 @@ class FeatureStatistics(MomentsView):
             There are no rows, or the weights do not fit them.
         """
         require_tolerance(rtol)
-        if self.count == 0:
+        moments = self.moments
+        if moments.count == 0:
             msg = "no rows were added; there is nothing to report"
             raise ValueError(msg)
-        self._moments.require_scale()
+        moments.require_scale()
         head = Head(W, b, n, d=self.d, n_targets=self.n_targets)
-        evidence = Evidence(self._moments)
+        evidence = Evidence(moments)
         return report_of(evidence, head, resolve_convention(convention), rtol=rtol, penalties=penalties)
 
     # ---- files and copies ----
@@ -273,7 +292,7 @@ class FeatureStatistics(MomentsView):
         OSError
             The file cannot be written.
         """
-        save_sums(Path(path), self._moments, options={"nonfinite": self.nonfinite, "is_total": self._is_total})
+        save_sums(Path(path), self.moments, options={"nonfinite": self.nonfinite, "is_total": self._is_total})
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureStatistics:
@@ -307,7 +326,7 @@ class FeatureStatistics(MomentsView):
 
     def arrays(self) -> dict[str, FloatArray]:
         """Everything that adds up, and the shifts, as float64 arrays by name; not copies."""
-        return self._moments.arrays()
+        return self.moments.arrays()
 
     def restore(self, arrays: dict[str, FloatArray]) -> FeatureStatistics:
         """Take over what `arrays` gave, in place of all rows; returns itself.
@@ -317,7 +336,8 @@ class FeatureStatistics(MomentsView):
         ValueError
             Something is missing, has another shape or is not finite.
         """
-        self._moments.restore(arrays)
+        with self._lock:
+            self._moments.restore(arrays)
         return self
 
     def __getstate__(self) -> dict[str, Any]:

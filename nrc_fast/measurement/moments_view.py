@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.passes.moments import Moments
 
 __all__ = ["MomentsView"]
 
 
-class MomentsView:
-    """Moments as read-only properties.
+class MomentsView(ABC):
+    """Moments as read-only properties, each of them of one state.
 
     Parameters
     ----------
     moments : Moments
+        That may grow.
     """
 
     def __init__(self, moments: Moments) -> None:
         self._moments = moments
 
     @property
+    @abstractmethod
     def moments(self) -> Moments:
-        """Means, covariances and bounds of their errors, to be looked at and not changed."""
-        return self._moments
+        """Means, covariances and bounds of their errors as they are now; what is added later does not change them."""
 
     @property
     def d(self) -> int:
@@ -47,22 +50,22 @@ class MomentsView:
     @property
     def count(self) -> int:
         """Rows that were added."""
-        return self._moments.count
+        return self.moments.count
 
     @property
     def zero_rows(self) -> int:
         """Rows that are all zeros."""
-        return self._moments.zero_rows
+        return self.moments.zero_rows
 
     @property
     def skipped(self) -> int:
         """Rows that were left out because they were not finite."""
-        return self._moments.skipped
+        return self.moments.skipped
 
     @property
     def dtype(self) -> str:
         """Dtype of the features; "mixed" for several, empty without rows."""
-        return self._moments.dtype
+        return self.moments.dtype
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -74,17 +77,17 @@ class MomentsView:
     @property
     def mean(self) -> FloatArray:
         """Mean of the features, (d,)."""
-        return self._moments.mean
+        return self.moments.mean
 
     @property
     def covariance(self) -> FloatArray:
         """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``."""
-        return self._moments.covariance
+        return self.moments.covariance
 
     @property
     def second_moment(self) -> FloatArray:
         """``(1/N) sum h h^T``, (d, d)."""
-        return self._moments.second_moment
+        return self.moments.second_moment
 
     @property
     def unit_second_moment(self) -> FloatArray:
@@ -95,74 +98,74 @@ class MomentsView:
         ValueError
             The statistics were made with unit_rows=False.
         """
-        return self._moments.unit_second_moment
+        return self.moments.unit_second_moment
 
     @property
     def target_mean(self) -> FloatArray:
         """Mean of the targets, (n_targets,)."""
-        return self._moments.target_mean
+        return self.moments.target_mean
 
     @property
     def target_covariance(self) -> FloatArray:
         """Population covariance of the targets, (n_targets, n_targets)."""
-        return self._moments.target_covariance
+        return self.moments.target_covariance
 
     @property
     def cross_covariance(self) -> FloatArray:
         """``(1/N) sum (h - mean_h)(y - mean_y)^T``, (d, n_targets)."""
-        return self._moments.cross_covariance
+        return self.moments.cross_covariance
 
     def spectrum(self, *, centered: bool = True) -> tuple[FloatArray, FloatArray]:
         """Eigenvalues, descending, and eigenvectors (columns) of `covariance`, or of `second_moment`."""
-        return self._moments.spectrum(centered=centered)
+        return self.moments.spectrum(centered=centered)
 
     def readable_spectrum(self) -> tuple[FloatArray, FloatArray]:
         """Spectrum of `covariance`, with 0 for eigenvalues that cannot be told from rounding."""
-        return self._moments.readable_spectrum()
+        return self.moments.readable_spectrum()
 
     @property
     def variance(self) -> float:
         """Trace of `covariance`: the mean of |h - mean|^2."""
-        return self._moments.variance
+        return self.moments.variance
 
     @property
     def energy(self) -> float:
         """Trace of `second_moment`: the mean of |h|^2."""
-        return self._moments.energy
+        return self.moments.energy
 
     # ---- accuracy ----
 
     @property
     def is_double(self) -> bool:
         """Whether all products were taken in float64."""
-        return self._moments.is_double
+        return self.moments.is_double
 
     @property
     def mean_error(self) -> float:
         """Bound of the norm of the error of `mean`."""
-        return self._moments.mean_error
+        return self.moments.mean_error
 
     @property
     def covariance_error(self) -> float:
         """Bound of the spectral norm of the error of `covariance`."""
-        return self._moments.covariance_error
+        return self.moments.covariance_error
 
     @property
     def relative_error(self) -> float:
         """Bound of the error of `unit_second_moment`, relative to its trace."""
-        return self._moments.relative_error
+        return self.moments.relative_error
 
     @property
     def target_mean_error(self) -> float:
         """Bound of the norm of the error of `target_mean`."""
-        return self._moments.target_mean_error
+        return self.moments.target_mean_error
 
     @property
     def target_error(self) -> float:
         """Bound of the norm of the error of `target_covariance`."""
-        return self._moments.target_error
+        return self.moments.target_error
 
     @property
     def cross_error(self) -> float:
         """Bound of the norm of the error of `cross_covariance`."""
-        return self._moments.cross_error
+        return self.moments.cross_error

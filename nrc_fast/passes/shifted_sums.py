@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,18 +17,26 @@ from nrc_fast.kernels.calls import beside
 from nrc_fast.kernels.counts import ADDITIVE, COUNTS, MAGNITUDES, SMALLEST_ENERGY, SumsKind, counted, zero_sums
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Backend, Rows, RunningSums, Shifts
+from nrc_fast.passes.shifting import shifted
 from nrc_fast.passes.sums import Sums
 from nrc_fast.sources import Chunk
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ShiftedSums"]
 
 
 @dataclass(frozen=True)
 class _Held:
-    """The shifts, once rows have fixed them, and sums in the memory of each backend; those of the host come first."""
+    """The shifts, once rows have fixed them, and sums in the memory of each backend; those of the host come first.
+
+    The devices are those that the sums came from, wherever they are now.
+    """
 
     shifts: Shifts | None
     running: dict[Backend, RunningSums]
+    devices: tuple[Backend, ...] = ()
 
 
 class ShiftedSums(Sums):
@@ -94,7 +104,7 @@ class ShiftedSums(Sums):
 
     def _replace_on_host(self, state: dict[str, FloatArray]) -> None:
         """Hold a state on the host in place of the one there, beside what devices hold."""
-        self._hold(_Held(self._held.shifts, self._held.running | {CPU: CPU.running_sums(self._kind, state)}))
+        self._hold(replace(self._held, running=self._held.running | {CPU: CPU.running_sums(self._kind, state)}))
 
     def _hold(self, held: _Held) -> None:
         # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
@@ -134,12 +144,31 @@ class ShiftedSums(Sums):
     @property
     def devices(self) -> tuple[str, ...]:
         """Names of the devices that hold sums."""
-        return tuple(backend.name for backend in self._held.running if not backend.is_host)
+        return tuple(backend.name for backend in self._held.devices)
 
     def _eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Eigenvalues and vectors, by the device that holds sums if one does."""
-        backend = next((each for each in self._held.running if not each.is_host), CPU)
-        return backend.eigh(matrix)
+        return (*self._held.devices, CPU)[0].eigh(matrix)
+
+    def snapshot(self) -> Self:
+        """The sums as they are now, in an object of their own that no further row changes; nothing is copied.
+
+        Raises
+        ------
+        NonFiniteRowsError, ValueError
+            Some batches on devices were not added, and no error has told of it before.
+        """
+        other, settled = copy(self), self._settled
+        other._replace(settled)
+        other._hold(replace(other._held, devices=self._held.devices))
+        other._origin = self._unchanged
+        return other
+
+    _origin: object = None
+
+    def is_of(self, other: ShiftedSums) -> bool:
+        """Whether this is a snapshot of the other sums as they still are."""
+        return self._origin is other._unchanged
 
     def check(self) -> None:
         """Wait for the batches on devices.
@@ -174,7 +203,7 @@ class ShiftedSums(Sums):
             self._fix_shifts(found)
 
     def _fix_shifts(self, shifts: Shifts) -> None:
-        self._hold(_Held(shifts, self._held.running))
+        self._hold(replace(self._held, shifts=shifts))
 
     def _first_means(self, chunk: Chunk) -> Shifts:
         features, targets = chunk.features, beside(chunk.targets, chunk.features)
@@ -205,11 +234,12 @@ class ShiftedSums(Sums):
             return
         self.begin(chunk, None)
         assert self._held.shifts is not None
-        running = self._held.running
-        if features.backend not in running:
-            running[features.backend] = features.backend.running_sums(self._kind)
+        backend = features.backend
+        if backend not in self._held.running:
+            running = self._held.running | {backend: backend.running_sums(self._kind)}
+            self._hold(replace(self._held, running=running, devices=(*self._held.devices, backend)))
         try:
-            running[features.backend].add(
+            self._held.running[backend].add(
                 features,
                 targets,
                 self._held.shifts,
@@ -310,36 +340,8 @@ class ShiftedSums(Sums):
         self._replace_on_host(added)
 
     def _shifted_to(self, shift: FloatArray, target_shift: FloatArray) -> dict[str, FloatArray]:
-        """The state as if another shift had been subtracted.
-
-        With ``delta = s - s'``: ``sum (h - s')(h - s')^T = G + r delta^T + delta r^T + N delta delta^T``,
-        r = sum (h - s), and so on.
-        """
-        state = self._settled
-        if "shift" not in state:
-            return state | {"shift": shift, "target_shift": target_shift}
-        delta, target_delta = state["shift"] - shift, state["target_shift"] - target_shift
-        sums, target_sums = state["column_sums"], state["target_sums"]
-        count = float(state["counts"][0])
-        moved = {"shift": shift, "target_shift": target_shift}
-        if delta.any():
-            half = sums + 0.5 * count * delta
-            if self.products:
-                moved["gram"] = state["gram"] + np.tril(np.outer(half, delta) + np.outer(delta, half))
-            moved["column_sums"] = sums + count * delta
-        if target_delta.any():
-            half = target_sums + 0.5 * count * target_delta
-            moved["target_gram"] = state["target_gram"] + np.tril(
-                np.outer(half, target_delta) + np.outer(target_delta, half)
-            )
-            moved["target_sums"] = target_sums + count * target_delta
-        moved["cross"] = (
-            state["cross"]
-            + np.outer(target_delta, sums)
-            + np.outer(target_sums, delta)
-            + count * np.outer(target_delta, delta)
-        )
-        return state | moved
+        """The state as if another shift had been subtracted."""
+        return shifted(self._settled, shift, target_shift, products=self.products)
 
     # ---- counts ----
 

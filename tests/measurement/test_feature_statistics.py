@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
+import threading
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -223,6 +225,57 @@ def test_an_interrupt_between_two_updates_finds_whole_sums(monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         statistics.update(H[30:], Y[30:])
     assert {name: array.tobytes() for name, array in statistics.arrays().items()} == before
+
+
+def test_a_look_is_at_one_state() -> None:
+    H, Y, W = draw(7, 90, 4, 2)
+    statistics = collected(H[:30], Y[:30], [])
+    seen = statistics.moments
+    assert statistics.moments is seen
+    before = {name: getattr(seen, name) for name in ("covariance", "mean", "cross_covariance")}
+    values, _ = seen.spectrum()
+    statistics.update(H[30:], Y[30:])
+    assert seen.count == 30
+    assert statistics.count == 90
+    for name, array in before.items():
+        np.testing.assert_array_equal(getattr(seen, name), array)
+    np.testing.assert_array_equal(seen.spectrum()[0], values)
+    whole = collected(H, Y, [30])
+    assert statistics.report(W).to_dict() == whole.report(W).to_dict()
+    statistics += statistics
+    assert statistics.count == 180
+    np.testing.assert_allclose(statistics.covariance, whole.covariance, atol=1e-12)
+
+
+@pytest.mark.host
+def test_reports_beside_updates_are_of_one_state() -> None:
+    rng = np.random.default_rng(8)
+    batches = [rng.standard_normal((16, 12)) * (1.0 + 3.0 * rng.random(12) ** 2) * (1 + k) for k in range(40)]
+    statistics, expected = nrc.FeatureStatistics(12), {}
+    for batch in batches:
+        report = statistics.update(batch).report(n=3)
+        expected[report.samples] = report.to_dict()
+    growing, found = nrc.FeatureStatistics(12).update(batches[0]), []
+    is_done = threading.Event()
+
+    def look() -> None:
+        while not is_done.is_set():
+            found.append(growing.report(n=3).to_dict())
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        for batch in batches[1:]:
+            growing.update(batch)
+        is_done.set()
+        watcher.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert found
+    assert all(report == expected[report["samples"]] for report in found)
+    assert growing.report(n=3).to_dict() == expected[16 * 40]
 
 
 # ---- reports ----

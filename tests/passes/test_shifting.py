@@ -1,0 +1,51 @@
+"""Sums about another shift, against sums of the rows about it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nrc_fast.passes.shifting import shifted
+
+EPSILON = 2.0**-52
+
+
+def sums_about(H: np.ndarray, Y: np.ndarray, shift: np.ndarray, target_shift: np.ndarray) -> dict[str, np.ndarray]:
+    x, y = (H - shift).astype(np.longdouble), (Y - target_shift).astype(np.longdouble)
+    exact = {
+        "column_sums": x.sum(axis=0),
+        "gram": np.tril(x.T @ x),
+        "cross": y.T @ x,
+        "target_sums": y.sum(axis=0),
+        "target_gram": np.tril(y.T @ y),
+        "counts": np.array([len(H), 0.0]),
+        "shift": shift,
+        "target_shift": target_shift,
+    }
+    return {name: np.asarray(array, dtype=np.float64) for name, array in exact.items()}
+
+
+@pytest.mark.parametrize(("rows", "d", "n"), [(1, 1, 1), (7, 3, 2), (50, 5, 1), (33, 4, 0)])
+@pytest.mark.parametrize("moves", ["both", "features", "targets", "nothing"])
+def test_sums_about_another_shift(rows: int, d: int, n: int, moves: str) -> None:
+    rng = np.random.default_rng(rows)
+    H, Y = rng.standard_normal((rows, d)) + 2.0, rng.standard_normal((rows, n)) - 1.0
+    shift, target_shift = np.full(d, 2.0), np.full(n, -1.0)
+    other = shift + (rng.standard_normal(d) if moves in ("both", "features") else 0.0)
+    target_other = target_shift + (rng.standard_normal(n) if moves in ("both", "targets") else 0.0)
+    start = sums_about(H, Y, shift, target_shift)
+    before = {name: array.copy() for name, array in start.items()}
+    found, expected = shifted(start, other, target_other, products=True), sums_about(H, Y, other, target_other)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert np.abs(found[name] - array).max(initial=0.0) <= 64 * EPSILON * rows * max(
+            np.abs(array).max(initial=1.0), 1.0
+        )
+    for name, array in before.items():
+        np.testing.assert_array_equal(start[name], array)
+
+
+def test_a_state_without_rows_takes_the_shifts_over() -> None:
+    found = shifted({"counts": np.zeros(2)}, np.ones(3), np.zeros(1), products=True)
+    assert set(found) == {"counts", "shift", "target_shift"}
+    np.testing.assert_array_equal(found["shift"], np.ones(3))
