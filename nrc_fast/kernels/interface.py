@@ -115,7 +115,7 @@ class Rows(ABC):
         Raises
         ------
         NonFiniteRowsError
-            Some are; the error counts them and names the first.
+            Some are not; the error counts them and names the first.
         """
         finite = self.finite_rows()
         if not finite.all():
@@ -194,6 +194,10 @@ class DescentState:
 
 class RunningSums(Protocol):
     """Sums over rows about a shift that grow batch by batch, where the rows lie."""
+
+    @property
+    def grows_unseen(self) -> bool:
+        """Whether batches may come that no call tells of: a CUDA graph that holds an `add` is replayed."""
 
     def add(self, features: Rows, targets: Rows | None, shifts: Shifts, *, skipped: int, skips_nonfinite: bool) -> None:
         """Add a batch of at least one row; when it raises, nothing was added.

@@ -49,6 +49,7 @@ AFFINE_ENERGY = 1e-3
 AFFINE_RATIO = 0.1
 # When to say that CKA is chance: independent features and targets would have this share of it.
 CHANCE = 0.1
+LEAST_DEBIASED = 4  # samples
 
 
 def report_of(
@@ -288,19 +289,34 @@ class _Assembly:
         return Pairing(basis, moments.target_mean, variances) if min(variances) > 0.0 else None
 
     def _debiased_cka(self, plain: float, sigma: FloatArray) -> float:
-        value, self.bounds["cka_debiased"] = debiased_alignment(
-            self._moments, self.paired, double_precision=self.is_paired_in_double
-        )
+        value, bound = debiased_alignment(self._moments, self.paired, double_precision=self.is_paired_in_double)
+        evidence = self.evidence
+        # Without products of squares the read of an earlier version went on, and is not made again for them.
+        is_paired = bool(np.isfinite(self.paired).all())
+        can_be_better = evidence.can_read_again and not self._moments.is_double and is_paired
+        if not math.isfinite(bound) and can_be_better and self._moments.count >= LEAST_DEBIASED:
+            # Features with outliers, of which float32 blocks leave too little once the outliers are taken off.
+            evidence.require_double()
+            value, bound = self._paired_again()
+        self.bounds["cka_debiased"] = bound
         moments = self._moments
         by_chance = chance_alignment(moments.covariance, sigma, moments.count)
         if by_chance > CHANCE * plain:
-            is_known = not math.isnan(value)
-            instead = "cka_debiased is free of that" if is_known else "rows that are read again have cka_debiased"
+            if math.isfinite(bound):
+                instead = "; cka_debiased is free of that"
+            else:
+                instead = "" if evidence.can_read_again else "; rows that are read again have cka_debiased"
             self.notes.append(
                 f"With {moments.count:,} samples of {moments.d} features, CKA of independent features and targets "
-                f"would be about {by_chance:.2g}; {instead}."
+                f"would be about {by_chance:.2g}{instead}."
             )
         return value
+
+    def _paired_again(self) -> tuple[float, float]:
+        none = np.zeros((0, self._moments.d))
+        pairing = self._pairing(basis=0)
+        residuals = self.evidence.residuals([Basis(none, self._moments.mean)], collapsed=True, pairing=pairing)
+        return debiased_alignment(self._moments, residuals.paired, double_precision=True)
 
     def _readout_error(self, sigma: FloatArray, cross: FloatArray, variance: float) -> float:
         moments = self._moments

@@ -162,7 +162,11 @@ class ClassStatistics:
         members.subtract(state["shifts"][present])
         state["counts"][present] += row_counts
         state["sums"][present] += members.sums()
-        state["energies"][present] += members.energies()
+        energies = members.energies()
+        if not np.isfinite(energies).all():
+            msg = f"{rows.name} is so large that squares leave the range of float64; divide it by a constant first"
+            raise ValueError(msg)
+        state["energies"][present] += energies
         kind = rows.backend.rounding_kind(rows, self.precision)
         state["reads"] += _reads(kind, rows.count)
         state["gram"] += calls.gram(members.rows(double=kind == "double"), precision=self.precision).gram

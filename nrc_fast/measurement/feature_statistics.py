@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import index
 from pathlib import Path
 from threading import Lock
@@ -124,13 +126,20 @@ class FeatureStatistics(MomentsView):
 
         Kept, with its spectrum, until rows are added: looks at one state share their work.
         """
-        with self._lock:
-            return self._frozen()
+        # No lock: a handler of signals may look while this thread adds rows.
+        snapshot = self._snapshot
+        if snapshot is None or not snapshot.is_of(self._moments):
+            snapshot = self._snapshot = self._moments.snapshot()
+        return snapshot
 
-    def _frozen(self) -> Moments:
-        if self._snapshot is None or not self._snapshot.is_of(self._moments):
-            self._snapshot = self._moments.snapshot()
-        return self._snapshot
+    @contextmanager
+    def _changing(self) -> Iterator[Moments]:
+        """One thread at a time may change the moments; a snapshot and its spectrum go, as they are not small."""
+        with self._lock:
+            try:
+                yield self._moments
+            finally:
+                self._snapshot = None
 
     # ---- adding rows ----
 
@@ -165,8 +174,8 @@ class FeatureStatistics(MomentsView):
             msg = f"H has {features.count} rows and Y has {targets.count}; one per sample is expected in both"
             raise ValueError(msg)
         chunk = Chunk(features, targets)
-        skips, moments = self.nonfinite == "skip", self._moments
-        with self._lock:  # batches may come from several threads
+        skips = self.nonfinite == "skip"
+        with self._changing() as moments:  # batches may come from several threads
             if not features.backend.is_host:
                 moments.add_chunk(chunk)  # and nothing waits
                 return self
@@ -176,10 +185,21 @@ class FeatureStatistics(MomentsView):
             add_finite(moments, chunk, skips=skips)
         return self
 
+    def check(self) -> FeatureStatistics:
+        """Wait for the batches on devices; returns itself.
+
+        Raises
+        ------
+        NonFiniteRowsError, ValueError
+            Some were not added, and no error has told of it before.
+        """
+        self._moments.check()
+        return self
+
     def reset(self) -> FeatureStatistics:
         """Forget all rows; returns itself."""
-        with self._lock:
-            self._moments.clear()
+        with self._changing() as moments:
+            moments.clear()
             self._is_total = False
         return self
 
@@ -201,9 +221,9 @@ class FeatureStatistics(MomentsView):
         if not isinstance(other, FeatureStatistics):
             msg = f"a {type(other).__name__} cannot be merged into statistics"
             raise TypeError(msg)
-        theirs = other.moments  # before the lock: it may be this very object, or merge this one at the same time
-        with self._lock:
-            self._moments.merge(theirs)
+        theirs = other.moments  # before: it may be this very object
+        with self._changing() as moments:
+            moments.merge(theirs)
         return self
 
     def all_reduce(self, group: ProcessGroup | None = None) -> FeatureStatistics:
@@ -230,8 +250,8 @@ class FeatureStatistics(MomentsView):
             listed = ", ".join(f"process {rank}: {d:.0f}, {n:.0f}, {bool(u)}" for rank, (d, n, u) in enumerate(sizes))
             msg = f"the processes have statistics of different d, n_targets and unit_rows ({listed})"
             raise ValueError(msg)
-        with self._lock:
-            self._moments.reduce(team)
+        with self._changing() as moments:
+            moments.reduce(team)
             self._is_total = True
         return self
 
@@ -336,8 +356,8 @@ class FeatureStatistics(MomentsView):
         ValueError
             Something is missing, has another shape or is not finite.
         """
-        with self._lock:
-            self._moments.restore(arrays)
+        with self._changing() as moments:
+            moments.restore(arrays)
         return self
 
     def __getstate__(self) -> dict[str, Any]:

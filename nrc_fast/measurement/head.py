@@ -76,9 +76,12 @@ class Head:
     def _notes_of_sizes(self) -> list[str]:
         if self.n <= self.components:
             return []
+        has_full_rank = len(self.row_space.basis) == self.components
+        spanned = "components and the rows of W span" if has_full_rank else "components span"
+        values = "NRC1 and NRC2 are" if has_full_rank else "NRC1 is"
         note = (
-            f"There are more outputs ({self.n}) than features ({self.components}): their components and the rows of a "
-            "W of full rank span everything, so that NRC1 and NRC2 are 0 whatever the features are."
+            f"There are more outputs ({self.n}) than features ({self.components}): their {spanned} everything, so that "
+            f"{values} 0 whatever the features are."
         )
         return [note]
 
@@ -102,7 +105,7 @@ class Head:
 
     def _target_dimension(self, n: int | None, d: int, n_targets: int) -> int:
         sizes = {
-            "n": n,
+            "n": None if n is None else _whole_numbers(n)[0],
             "the rows of W": None if self.weights is None else self.weights.shape[0],
             "the columns of Y": n_targets or None,
         }
@@ -114,10 +117,10 @@ class Head:
             listed = ", ".join(f"{name}: {size}" for name, size in known.items())
             msg = f"the target dimension differs ({listed})"
             raise ValueError(msg)
-        size = component_numbers(next(iter(known.values())), max(known.values()))[0]
-        if known.keys() == {"n"} and size > d:
-            msg = f"n is {size}; it must lie between 1 and d = {d}, the number of features"
-            raise ValueError(msg)
+        size = next(iter(known.values()))
+        # More outputs than features there may well be, but no more components.
+        if size < 1 or (size > d and set(known) == {"n"}):
+            raise ValueError(_outside(size, d))
         return size
 
     def _check_bias(self, b: Array | Rows | None) -> FloatArray | None:
@@ -135,14 +138,22 @@ class Head:
 
 def component_numbers(n: int | Sequence[int], d: int) -> list[int]:
     """One or several numbers of components, each checked to lie in 1..d."""
+    numbers = _whole_numbers(n)
+    if min(numbers) < 1 or max(numbers) > d:
+        raise ValueError(_outside(n, d))
+    return numbers
+
+
+def _whole_numbers(n: int | Sequence[int]) -> list[int]:
     numbers = np.atleast_1d(np.asarray(n))
     if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
         msg = f"n is {n!r}; a whole number of components, a sequence of them or None is expected"
         raise TypeError(msg)
-    if numbers.min() < 1 or numbers.max() > d:
-        msg = f"n is {n!r}; it must lie between 1 and d = {d}, the number of features"
-        raise ValueError(msg)
     return [int(number) for number in numbers]
+
+
+def _outside(n: int | Sequence[int], d: int) -> str:
+    return f"n is {n!r}; it must lie between 1 and d = {d}, the number of features"
 
 
 def weights_and_row_space(W: Array | Rows, d: int) -> tuple[FloatArray, RowSpace, float]:

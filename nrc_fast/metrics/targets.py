@@ -115,7 +115,7 @@ def debiased_cka(alignments: tuple[float, float, float], energies: PairedEnergie
     1.0
     """
     own, theirs, both = _unbiased(alignments, energies, count)
-    return both / math.sqrt(own * theirs) if own > 0.0 and theirs > 0.0 else math.nan
+    return float(both / math.sqrt(own * theirs)) if own > 0.0 and theirs > 0.0 else math.nan
 
 
 def _unbiased(alignments: tuple[float, float, float], energies: PairedEnergies, count: int) -> tuple[float, ...]:
@@ -162,7 +162,7 @@ def debiased_cka_bound(
     if off[0] >= own or off[1] >= theirs:
         return math.inf
     smallest = math.sqrt((own - off[0]) * (theirs - off[1]))
-    return (abs(both) + off[2]) / smallest - abs(value) + 8.0 * EPSILON
+    return float((abs(both) + off[2]) / smallest - abs(value)) + 8.0 * EPSILON
 
 
 def chance_alignment(feature_covariance: FloatArray, target_covariance: FloatArray, count: int) -> float:

@@ -135,6 +135,8 @@ class ShiftedSums(Sums):
         state, seen = self._unchanged, self._seen
         if seen is not None and seen[0] is state:
             return seen[1]
+        if any(sums.grows_unseen for sums in self._held.running.values()):
+            state = object()  # what is seen now holds for this look only
         parts = [part for sums in self._held.running.values() for part in sums.fetch()]
         settled = (Sums.combined(parts) if len(parts) > 1 else parts[0]) | self._host_shifts()
         self._seen = state, settled
@@ -158,17 +160,18 @@ class ShiftedSums(Sums):
         NonFiniteRowsError, ValueError
             Some batches on devices were not added, and no error has told of it before.
         """
-        other, settled = copy(self), self._settled
+        origin, held, settled = self._unchanged, self._held, self._settled
+        other = copy(self)
         other._replace(settled)
-        other._hold(replace(other._held, devices=self._held.devices))
-        other._origin = self._unchanged
+        other._hold(replace(other._held, devices=held.devices))
+        other._origin = None if any(sums.grows_unseen for sums in held.running.values()) else origin
         return other
 
     _origin: object = None
 
     def is_of(self, other: ShiftedSums) -> bool:
         """Whether this is a snapshot of the other sums as they still are."""
-        return self._origin is other._unchanged
+        return self._origin is not None and self._origin is other._unchanged
 
     def check(self) -> None:
         """Wait for the batches on devices.
@@ -233,19 +236,14 @@ class ShiftedSums(Sums):
                 )
             return
         self.begin(chunk, None)
-        assert self._held.shifts is not None
-        backend = features.backend
-        if backend not in self._held.running:
-            running = self._held.running | {backend: backend.running_sums(self._kind)}
-            self._hold(replace(self._held, running=running, devices=(*self._held.devices, backend)))
+        backend, held = features.backend, self._held
+        assert held.shifts is not None
+        sums = held.running.get(backend) or backend.running_sums(self._kind)
         try:
-            self._held.running[backend].add(
-                features,
-                targets,
-                self._held.shifts,
-                skipped=chunk.skipped,
-                skips_nonfinite=self.skips_on_device,
-            )
+            sums.add(features, targets, held.shifts, skipped=chunk.skipped, skips_nonfinite=self.skips_on_device)
+            if backend not in held.running:  # once its first batch was taken
+                running = held.running | {backend: sums}
+                self._hold(replace(held, running=running, devices=(*held.devices, backend)))
         finally:  # an interrupt may come when the rows are in
             self._changed()
 

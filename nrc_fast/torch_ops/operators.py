@@ -17,7 +17,7 @@ from nrc_fast.base.libraries import require_library
 from nrc_fast.base.linalg import row_space, row_space_and_inverse
 from nrc_fast.base.options import require_precision
 from nrc_fast.kernels.arrays import PlacedArray
-from nrc_fast.kernels.devices import is_on_device
+from nrc_fast.kernels.devices import backend_of
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
@@ -104,15 +104,16 @@ def _placed_shift(rows: Rows, shift: Tensor | None) -> PlacedArray | None:
     Raises
     ------
     RuntimeError
-        It lies on the CPU, and the rows on a device.
+        It lies elsewhere, and the rows on a device.
     """
     if shift is None:
         return None
     if rows.backend.is_host:
         return as_matrix(shift, "shift", vector_is_column=True)[0][:, 0]
-    if not is_on_device(shift):
+    there = backend_of(None, shift)
+    if there != rows.backend:
         place = rows.backend.place_name
-        msg = f"shift lies on the CPU and features on {place}; put both in one place (.to({place!r}))"
+        msg = f"shift lies on {there.place_name} and features on {place}; put both in one place (.to({place!r}))"
         raise RuntimeError(msg)
     return shift.detach().double().contiguous()
 

@@ -68,6 +68,19 @@ def test_rows_that_are_not_float64(dtype: type, n: int) -> None:
     assert report.bounds["cka_debiased"] <= 0.05
 
 
+@pytest.mark.parametrize("rows", [6, 20, 200])
+def test_an_outlier_is_read_again_in_float64(rows: int) -> None:
+    """What is left without the rows themselves is 1e-8 of it, which float32 blocks lose."""
+    H, Y = draw(5, rows, 16, 1)
+    H[-1] *= 1e4
+    Y[-1] *= 1e4
+    H = H.astype(np.float32)
+    report = nrc.measure(H, Y)
+    expected = by_kernels(H.astype(np.float64), Y)
+    assert report.bounds["cka_debiased"] <= 1e-3
+    assert abs(report.cka_debiased - expected) <= report.bounds["cka_debiased"]
+
+
 @pytest.mark.parametrize("scale", [1e-60, 1e60])
 def test_units_do_not_matter(scale: float) -> None:
     H, Y = draw(2, 60, 5, 2, shared=0.3)

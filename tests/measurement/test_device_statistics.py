@@ -265,10 +265,38 @@ def test_a_first_batch_inside_a_capture_is_refused(on: Any, monkeypatch: pytest.
     begun = nrc.FeatureStatistics(7).update(on(H))
     monkeypatch.setattr(type(device), "is_capturing", lambda self: True)  # noqa: ARG005
     begun.update(on(H))
-    for statistics, rows in ((nrc.FeatureStatistics(7), H), (begun, H.astype(np.float32))):
+    on_host = nrc.FeatureStatistics(7).update(H)
+    for statistics, rows in ((nrc.FeatureStatistics(7), H), (begun, H.astype(np.float32)), (on_host, H)):
         with pytest.raises(RuntimeError, match="Call update once before the capture"):
             statistics.update(on(rows))
     assert begun.count == 180
+    assert on_host.devices == ()
+    assert on_host.report(n=1).backend.startswith("cpu")
+
+
+def test_batches_of_a_replayed_graph_are_seen_at_every_look(on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay launches what `update` launched, and calls nothing here."""
+    H, _ = draw(10)
+    launched: list[Any] = []
+    device = tensor_backend(on(H)).device
+    statistics = nrc.FeatureStatistics(7).update(on(H))
+    launch = type(device).launch
+
+    def recorded(self: Any, *arguments: Any, **options: Any) -> None:
+        launched.append((arguments, options))
+        launch(self, *arguments, **options)
+
+    with monkeypatch.context() as capture:
+        capture.setattr(type(device), "is_capturing", lambda self: True)  # noqa: ARG005
+        capture.setattr(type(device), "launch", recorded)
+        rows = on(H)
+        statistics.update(rows)
+    for replays in range(3):
+        assert statistics.count == 180 + 90 * replays
+        variance = float(np.trace(statistics.covariance))
+        assert variance == pytest.approx(float(np.trace(np.cov(H.T, bias=True))), rel=1e-12)
+        ((arguments, options),) = launched
+        launch(device, *arguments, **options)
 
 
 # ---- device= ----

@@ -47,6 +47,9 @@ def test_a_head_of_low_rank_leaves_something() -> None:
     report = nrc.measure(H, Y, W)
     assert report.nrc2 == pytest.approx(reference_nrc2(H, W), rel=1e-10)
     assert report.nrc2 > 0.1
+    (note,) = (note for note in report.notes if "more outputs (9) than features (6)" in note)
+    assert "NRC1 is 0" in note
+    assert "NRC2" not in note
 
 
 def test_the_width_of_the_features_limits_the_forecast() -> None:
@@ -71,6 +74,12 @@ def test_a_number_of_components_alone_must_fit() -> None:
         nrc.measure(H, n=6)
     with pytest.raises(ValueError, match="n is 6"):
         nrc.nrc1(H, 6)
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=f"n is {wrong}; it must lie between 1 and d = 4"):
+            nrc.measure(H, n=wrong)
+    for kind in ([2.0], 1.5, "2"):
+        with pytest.raises(TypeError, match="a whole number of components"):
+            nrc.measure(H, n=kind)  # type: ignore[arg-type]
 
 
 def test_an_autoencoder_is_monitored() -> None:

@@ -158,9 +158,10 @@ def test_updates_are_captured_in_a_graph_and_replayed_on_a_card() -> None:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         statistics.update(H)
-    for batch in batches[1:]:
+    for seen, batch in enumerate(batches[1:], start=1):
         H.copy_(batch)
         graph.replay()
+        assert statistics.count == 50 * (1 + seen)
     expected = nrc.FeatureStatistics(6)
     for batch in batches:
         expected.update(batch)

@@ -35,6 +35,8 @@ class HostSums:
         Sums by the names of `counts.ADDITIVE`, contiguous; they are not changed.
     """
 
+    grows_unseen = False
+
     def __init__(self, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> None:
         self.kind = kind
         self._state = zero_sums(kind) if start is None else {name: start[name] for name in ADDITIVE}

@@ -96,7 +96,8 @@ class CudaBackend:
             for part in (rows, targets):  # which of the two it is
                 if part is not None:
                     part.require_finite()
-            raise ValueError(sums.too_large(features.name, self.device.name))
+            name = targets.name if targets is not None and totals.refused_by_targets else rows.name
+            raise ValueError(sums.too_large(name, self.device.name))
         return _gram_sums(features, request, arrays, totals.zero)
 
     def residual(self, features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
@@ -277,9 +278,9 @@ def _gram_sums(features: Rows, request: GramRequest, arrays: dict[str, FloatArra
     gram, unit_gram, target_gram = arrays["gram"], arrays["unit_gram"], arrays["target_gram"]
     return GramSums(
         rows=features.count,
-        gram=gram if request.onto is None else gram + request.onto,
+        gram=gram if request.onto is None or not request.plain else gram + request.onto,
         column_sums=arrays["column_sums"],
-        unit_gram=unit_gram if request.unit_onto is None else unit_gram + request.unit_onto,
+        unit_gram=unit_gram if request.unit_onto is None or not request.unit else unit_gram + request.unit_onto,
         cross=arrays["cross"],
         zero_rows=zero_rows,
         double_precision=features.is_double or request.precision == "highest",

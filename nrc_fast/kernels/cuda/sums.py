@@ -36,6 +36,7 @@ class DeviceSums:
         self.device, self.kind = device, kind
         self._start = None if start is None else dict(start)
         self._skipped = 0
+        self.grows_unseen = False
         self._parts: dict[str, _Part] = {}
 
     def add(
@@ -56,6 +57,7 @@ class DeviceSums:
             part = self._parts[features.dtype] = _Part(
                 self.device, self.kind, features.dtype, shifts.on(features.backend)
             )
+        self.grows_unseen = self.grows_unseen or self.device.is_capturing()
         part.add(features, targets, skips_nonfinite=skips_nonfinite)
         self._skipped += skipped
 

@@ -33,7 +33,7 @@ def emulated(cuda_core: Any) -> Any:
 @pytest.fixture
 def descend_on(device: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`descend` on the device under test."""
-    monkeypatch.setattr(devices, "backend_of", lambda *_: CudaBackend(device))
+    monkeypatch.setattr("nrc_fast.ufm.descent.runs.backend_of", lambda *_: CudaBackend(device))
     return functools.partial(descend, device="cuda")
 
 
