@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Report"]
 
+# Of CKA, from which on its debiased value has a line of its own.
+VISIBLE_CHANCE = 0.005
 
 LABELS = {
     "nrc1": "NRC1  features outside their first n components",
@@ -120,7 +122,8 @@ class Report(StoredResult):
         lines.append("")
         for name, label in LABELS.items():
             value = getattr(self, name)
-            if not math.isnan(value):
+            is_shown = name != "cka_debiased" or abs(value - self.cka) > VISIBLE_CHANCE
+            if is_shown and not math.isnan(value):
                 lines.append(f"  {label:<52}{format_value(value, self.bounds.get(name))}")
         shares = ", ".join(f"{share:.4f}" for share in self.explained_variance_ratio[: self.n + 2])
         lines.append(f"  {'explained variance of the first components':<52}{shares}")

@@ -123,3 +123,12 @@ def test_where_there_is_none() -> None:
     assert np.isnan(nrc.measure(H, np.ones((80, 2))).cka_debiased)
     assert np.isnan(nrc.measure(H[:3], Y[:3]).cka_debiased)
     assert np.isnan(nrc.measure(H, n=2).cka_debiased)
+
+
+@pytest.mark.parametrize(("rows", "is_shown"), [(24, True), (20_000, False)])
+@pytest.mark.host
+def test_a_line_of_its_own_where_it_differs(rows: int, *, is_shown: bool) -> None:
+    report = nrc.measure(*draw(6, rows, 12, 3, shared=0.5))
+    assert (abs(report.cka - report.cka_debiased) > 0.005) == is_shown
+    line = f"{'the same, debiased for the number of samples':<52}{report.cka_debiased:.4g}"[:54]
+    assert (line in str(report)) == is_shown
