@@ -166,10 +166,11 @@ class Shifts:
 
     def on(self, backend: Backend) -> tuple[PlacedArray, PlacedArray]:
         """Both in the memory of a backend; copied, and waited for, the first time that another one asks."""
-        if backend not in self._placed:
+        placed = self._placed.get(backend)
+        if placed is None:
             features, targets = map(self._origin.fetch, self._placed[self._origin])
-            self._placed[backend] = backend.place(features), backend.place(targets)
-        return self._placed[backend]
+            placed = self._placed[backend] = backend.place(features), backend.place(targets)
+        return placed
 
 
 @dataclass

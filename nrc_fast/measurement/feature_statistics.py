@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import index
 from pathlib import Path
 from threading import Lock
@@ -132,15 +130,6 @@ class FeatureStatistics(MomentsView):
             snapshot = self._snapshot = self._moments.snapshot()
         return snapshot
 
-    @contextmanager
-    def _changing(self) -> Iterator[Moments]:
-        """One thread at a time may change the moments; a snapshot and its spectrum go, as they are not small."""
-        with self._lock:
-            try:
-                yield self._moments
-            finally:
-                self._snapshot = None
-
     # ---- adding rows ----
 
     def update(self, H: Array | Rows, Y: Array | Rows | None = None) -> FeatureStatistics:
@@ -175,7 +164,9 @@ class FeatureStatistics(MomentsView):
             raise ValueError(msg)
         chunk = Chunk(features, targets)
         skips = self.nonfinite == "skip"
-        with self._changing() as moments:  # batches may come from several threads
+        moments = self._moments
+        with self._lock:  # batches may come from several threads
+            self._snapshot = None  # it is not small
             if not features.backend.is_host:
                 moments.add_chunk(chunk)  # and nothing waits
                 return self
@@ -198,8 +189,9 @@ class FeatureStatistics(MomentsView):
 
     def reset(self) -> FeatureStatistics:
         """Forget all rows; returns itself."""
-        with self._changing() as moments:
-            moments.clear()
+        with self._lock:
+            self._snapshot = None
+            self._moments.clear()
             self._is_total = False
         return self
 
@@ -222,8 +214,9 @@ class FeatureStatistics(MomentsView):
             msg = f"a {type(other).__name__} cannot be merged into statistics"
             raise TypeError(msg)
         theirs = other.moments  # before: it may be this very object
-        with self._changing() as moments:
-            moments.merge(theirs)
+        with self._lock:
+            self._snapshot = None
+            self._moments.merge(theirs)
         return self
 
     def all_reduce(self, group: ProcessGroup | None = None) -> FeatureStatistics:
@@ -250,8 +243,9 @@ class FeatureStatistics(MomentsView):
             listed = ", ".join(f"process {rank}: {d:.0f}, {n:.0f}, {bool(u)}" for rank, (d, n, u) in enumerate(sizes))
             msg = f"the processes have statistics of different d, n_targets and unit_rows ({listed})"
             raise ValueError(msg)
-        with self._changing() as moments:
-            moments.reduce(team)
+        with self._lock:
+            self._snapshot = None
+            self._moments.reduce(team)
             self._is_total = True
         return self
 
@@ -356,8 +350,9 @@ class FeatureStatistics(MomentsView):
         ValueError
             Something is missing, has another shape or is not finite.
         """
-        with self._changing() as moments:
-            moments.restore(arrays)
+        with self._lock:
+            self._snapshot = None
+            self._moments.restore(arrays)
         return self
 
     def __getstate__(self) -> dict[str, Any]:

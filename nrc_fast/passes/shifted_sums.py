@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ShiftedSums"]
 
 
-@dataclass(frozen=True)
-class _Held:
+class _Held(NamedTuple):
     """The shifts, once rows have fixed them, and sums in the memory of each backend; those of the host come first.
 
     The devices are those that the sums came from, wherever they are now.
@@ -104,7 +102,7 @@ class ShiftedSums(Sums):
 
     def _replace_on_host(self, state: dict[str, FloatArray]) -> None:
         """Hold a state on the host in place of the one there, beside what devices hold."""
-        self._hold(replace(self._held, running=self._held.running | {CPU: CPU.running_sums(self._kind, state)}))
+        self._hold(self._held._replace(running=self._held.running | {CPU: CPU.running_sums(self._kind, state)}))
 
     def _hold(self, held: _Held) -> None:
         # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
@@ -163,7 +161,7 @@ class ShiftedSums(Sums):
         origin, held, settled = self._unchanged, self._held, self._settled
         other = copy(self)
         other._replace(settled)
-        other._hold(replace(other._held, devices=held.devices))
+        other._hold(other._held._replace(devices=held.devices))
         other._origin = None if any(sums.grows_unseen for sums in held.running.values()) else origin
         return other
 
@@ -181,8 +179,9 @@ class ShiftedSums(Sums):
         NonFiniteRowsError, ValueError
             Some were not added, and no error has told of it before.
         """
-        for sums in self._held.running.values():
-            sums.check()
+        if self._held.devices:  # the host has nothing under way
+            for sums in self._held.running.values():
+                sums.check()
 
     # ---- adding rows ----
 
@@ -206,7 +205,7 @@ class ShiftedSums(Sums):
             self._fix_shifts(found)
 
     def _fix_shifts(self, shifts: Shifts) -> None:
-        self._hold(replace(self._held, shifts=shifts))
+        self._hold(self._held._replace(shifts=shifts))
 
     def _first_means(self, chunk: Chunk) -> Shifts:
         features, targets = chunk.features, beside(chunk.targets, chunk.features)
@@ -235,7 +234,8 @@ class ShiftedSums(Sums):
                     self._on_host | {"counts": self._on_host["counts"] + counted(skipped=chunk.skipped)}
                 )
             return
-        self.begin(chunk, None)
+        if self._held.shifts is None:
+            self.begin(chunk, None)
         backend, held = features.backend, self._held
         assert held.shifts is not None
         sums = held.running.get(backend) or backend.running_sums(self._kind)
@@ -243,7 +243,7 @@ class ShiftedSums(Sums):
             sums.add(features, targets, held.shifts, skipped=chunk.skipped, skips_nonfinite=self.skips_on_device)
             if backend not in held.running:  # once its first batch was taken
                 running = held.running | {backend: sums}
-                self._hold(replace(held, running=running, devices=(*held.devices, backend)))
+                self._hold(held._replace(running=running, devices=(*held.devices, backend)))
         finally:  # an interrupt may come when the rows are in
             self._changed()
 
