@@ -53,6 +53,8 @@ class Table(ABC):
     count, columns : int
     dtype : str
         float64, float32, float16 or bfloat16.
+    column_names : tuple of str or None
+        What the columns are called, where they have names.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Table(ABC):
 
     chunk_bytes: int | None = None  # that should be read at a time
     backend: Backend = CPU  # in whose memory rows lie
+    column_names: tuple[str, ...] | None = None
+    is_given: bool = False  # as an array, not in files
 
     @property
     def row_bytes(self) -> int:
@@ -133,6 +137,8 @@ class Table(ABC):
 
 class ArrayTable(Table):
     """Rows in memory."""
+
+    is_given = True
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -300,11 +306,19 @@ class RawTable(Table):
 class ShardedTable(Table):
     """Tables one after the other.
 
+    Attributes
+    ----------
+    shards : sequence of Table
+    listed : tuple of str
+        The files that somebody has listed one by one; empty where a pattern stands for them.
+
     Raises
     ------
     ValueError
         There are none, or their widths or dtypes differ; the message names the first that does.
     """
+
+    listed: tuple[str, ...] = ()
 
     def __init__(self, name: str, shards: Sequence[Table]) -> None:
         if not shards:
@@ -319,6 +333,7 @@ class ShardedTable(Table):
                 )
                 raise ValueError(msg)
         self.shards = shards
+        self.column_names = first.column_names
         self.name = name
         self.columns = first.columns
         self.dtype = first.dtype
