@@ -19,13 +19,14 @@ ARROW_FLOATS = {"double": "float64", "float": "float32", "halffloat": "float16"}
 def frame_array(values: Any, name: str) -> StoredArray | None:
     """The numbers of a data frame, (N, d), or of one column, (N,); None for everything else.
 
-    The columns become floats of the widest dtype among them, and missing values NaN. Columns that numpy keeps as
-    floats of one dtype are not copied.
+    The columns become floats of the widest dtype among them, and missing values NaN. Columns that pandas keeps as
+    floats of one dtype of numpy are not copied.
 
     Parameters
     ----------
     values : object
         A frame of pandas, polars, pyarrow, narwhals or whatever has the methods of one of them; nothing is imported.
+        Of everything else that has a method `to_numpy`, what that gives.
     name : str
         How error messages call it.
 
@@ -52,7 +53,7 @@ def frame_array(values: Any, name: str) -> StoredArray | None:
         raise TypeError(msg)
     columns = _columns(values)
     if columns is None:
-        return None
+        return np.asarray(values.to_numpy()) if hasattr(values, "to_numpy") else None
     if not columns:
         msg = f"{name} is a {type(values).__name__} without columns; one for each feature is expected"
         raise TypeError(msg)
@@ -120,7 +121,9 @@ def _checked_dtype(column: Any, name: str) -> StoredDtype:
 
 def _floats(column: Any, dtype: StoredDtype) -> StoredArray:
     """The values of a column, NaN where they are missing."""
-    if hasattr(column, "iloc") and not isinstance(_dtype(column), np.dtype):
-        values: StoredArray = column.to_numpy(dtype=dtype, na_value=np.nan)
-        return values
-    return np.asarray(column).astype(dtype, copy=False)
+    if not hasattr(column, "iloc"):
+        return np.asarray(column).astype(dtype, copy=False)
+    if isinstance(_dtype(column), np.dtype):
+        return np.asarray(column.to_numpy(), dtype)
+    values: StoredArray = column.to_numpy(dtype=dtype, na_value=np.nan)
+    return values

@@ -164,7 +164,7 @@ def is_batches(values: object) -> TypeGuard[Iterable[Batch]]:
     """Whether an object is an iterable of batches and no array, nor a nested list of numbers."""
     if isinstance(values, (str, bytes, PathLike, Rows, Mapping)) or _is_paths(values) or hasattr(values, "__array__"):
         return False
-    if hasattr(values, "shape") or not isinstance(values, Iterable):
+    if hasattr(values, "shape") or hasattr(values, "to_numpy") or not isinstance(values, Iterable):
         return False
     if not isinstance(values, (list, tuple)):
         return True

@@ -22,7 +22,7 @@ class Column:
     """A column of a library whose dtypes numpy does not know, as the extension types of pandas are."""
 
     values: Any
-    dtype: str
+    dtype: Any
     name: str = "a"
     iloc: None = None
     missing: list[int] = field(default_factory=list)
@@ -127,6 +127,48 @@ def test_frames_that_are_not_computed_yet() -> None:
 
     with pytest.raises(TypeError, match=r"H is a LazyFrame, which is not computed yet; give what it collects"):
         nrc.nrc1(LazyFrame(), 2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_whatever_has_to_numpy(dtype: str) -> None:
+    """Frames of libraries that are not known, that do not let numpy convert them, and whose iterator gives names."""
+
+    class Other:
+        def __init__(self, array: Any) -> None:
+            self.array = array
+
+        def __iter__(self) -> Any:
+            return iter(NAMES)
+
+        def to_numpy(self) -> Any:
+            return self.array
+
+    array = H.astype(dtype)
+    assert as_rows(Other(array), "H").array is array
+    found = nrc.measure(Other(array), Other(array[:, 0]))
+    assert (found.dtype, found.nrc1) == (dtype, nrc.measure(array, array[:, 0]).nrc1)
+    with pytest.raises(TypeError, match="H has dtype int64; float64, float32"):
+        as_rows(Other(H.astype(np.int64)), "H")
+
+
+def test_frames_that_numpy_must_not_convert() -> None:
+    """As those on a device do, whose columns numpy knows the dtypes of."""
+
+    class Part(Column):
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+            pytest.fail("converted")
+
+        def to_numpy(self, dtype: Any = None, na_value: Any = None) -> Any:
+            assert dtype is None
+            assert na_value is None
+            return self.values
+
+    whole = np.round(H)
+    kinds = [np.dtype(kind) for kind in ("float32", "int64", "float64", "float32")]
+    columns: list[Column] = [Part(whole[:, place].astype(kind), kind, NAMES[place]) for place, kind in enumerate(kinds)]
+    rows = as_rows(Frame(columns), "H")
+    assert rows.dtype == "float64"
+    np.testing.assert_array_equal(rows.array, whole)
 
 
 def arrow_columns(array: Any) -> dict[str, Any]:
