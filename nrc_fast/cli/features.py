@@ -34,7 +34,9 @@ def add_measure(commands: Commands) -> None:
     )
     command.set_defaults(run=_measure)
     command.add_argument(
-        "features", nargs="+", help="features (N, d): files, or a quoted glob pattern, in natural order"
+        "features",
+        nargs="+",
+        help="features (N, d): files in that order, or a quoted glob pattern, in natural order",
     )
     command.add_argument("--targets", nargs="+", help="targets (N, n): files or a glob pattern")
     command.add_argument("--key", help="name of the features inside the files")
@@ -63,8 +65,8 @@ def add_merge(commands: Commands) -> None:
 
 
 def _add_head(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--weights", help="weights of the last layer, (n, d)")
-    command.add_argument("--weights-key", help="their name inside the file")
+    command.add_argument("--weights", help="weights of the last layer, (n, d): a file, also a checkpoint (.ckpt)")
+    command.add_argument("--weights-key", help="their name inside the file, such as state_dict.fc.weight")
     command.add_argument("--bias", help="bias of the last layer, (n,)")
     command.add_argument("--bias-key", help="its name inside the file")
     command.add_argument("-n", type=int, help="number of components, where neither targets nor weights are given")
@@ -90,10 +92,8 @@ def _head(options: argparse.Namespace, n_targets: int) -> _Head:
     if options.bias is not None and options.weights is None:
         msg = "--bias was given without --weights; the prediction W h + b needs both"
         raise ValueError(msg)
-    weights, bias = (
-        None if path is None else load_matrix(path, key)
-        for path, key in ((options.weights, options.weights_key), (options.bias, options.bias_key))
-    )
+    weights = None if options.weights is None else load_matrix(options.weights, options.weights_key, role="H")
+    bias = None if options.bias is None else load_matrix(options.bias, options.bias_key)
     return {"W": weights, "b": bias, "n": options.n, "convention": options.convention}
 
 

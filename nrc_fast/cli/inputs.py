@@ -19,13 +19,22 @@ def one_or_many(paths: list[str]) -> str | list[str]:
     return paths[0] if len(paths) == 1 else paths
 
 
-def load_matrix(path: str | list[str], key: str | None) -> Rows:
+def load_matrix(path: str | list[str], key: str | None, *, role: str = "Y") -> Rows:
     """Read weights, a bias or targets, in the dtype that they have, from files of any kind that holds features.
+
+    Parameters
+    ----------
+    path : path or list of paths
+        Files, checkpoints of a training (.ckpt, .pth, pytorch_model.bin) too.
+    key : str or None
+        Its name inside the file; not needed for the only one that fits.
+    role : {"Y", "H"}
+        "H" for what is a matrix; "Y" for what may be a vector, which is a column.
 
     Raises
     ------
     OSError, ValueError, TypeError
         The file is missing or damaged, or holds no such matrix.
     """
-    table = open_table(path, key=key, role="Y")
+    table = open_table(path, key=key, role=role)
     return table.load(0, table.count)

@@ -1,6 +1,7 @@
 """What users' arrays and tensors become: rows that the kernels can read, checked here.
 
-Nothing is copied, except rows that are not aligned to whole elements or lie in the other byte order.
+Nothing is copied, except rows that are not aligned to whole elements or lie in the other byte order, and data frames
+whose columns numpy does not keep as floats of one dtype.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from nrc_fast.base.linalg import EPSILONS
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.devices import on_host
+from nrc_fast.kernels.frames import frame_array
 from nrc_fast.kernels.interface import Rows
 
 if TYPE_CHECKING:
@@ -41,8 +43,9 @@ def as_rows(values: object, name: str, *, vector_is_column: bool = False) -> Row
 
     Parameters
     ----------
-    values : (N, d) numpy array, torch tensor or anything that `numpy.asarray` turns into a float matrix
-        float64, float32, float16 or bfloat16, with any strides. `Rows` are given back as they are.
+    values : (N, d) numpy array, torch tensor, data frame or anything that `numpy.asarray` turns into a float matrix
+        float64, float32, float16 or bfloat16, with any strides. `Rows` are given back as they are; of data frames see
+        `frames.frame_array`.
     name : str
         How error messages call it.
     vector_is_column : bool
@@ -65,8 +68,9 @@ def as_rows(values: object, name: str, *, vector_is_column: bool = False) -> Row
     if isinstance(values, np.ma.MaskedArray):
         msg = f"{name} is a masked array; give the rows that count (numpy.ma.compress_rows)"
         raise TypeError(msg)
+    frame = frame_array(values, name)
     try:
-        array = np.asarray(values)
+        array = np.asarray(values) if frame is None else frame
     except (ValueError, TypeError) as error:
         msg = f"{name} is a {type(values).__name__} that numpy cannot read as an array: {error}"
         raise TypeError(msg) from error

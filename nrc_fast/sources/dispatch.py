@@ -31,12 +31,15 @@ def open_source(
     Parameters
     ----------
     features : path, glob pattern, list of paths, array, tensor, or iterable of batches
-        Files: .npy, .npz, .pt, .pth, .safetensors (and .safetensors.index.json), .h5, .hdf5, .zarr, .parquet. A
-        pattern such as "features/*.npy" stands for its files in natural order (h_2 before h_10). Batches: features,
+        Files: .npy, .npz, .pt, .pth, .ckpt, .safetensors (and .safetensors.index.json), .h5, .hdf5, .zarr, .parquet.
+        A pattern such as "features/*.npy" stands for its files in natural order (h_2 before h_10); a list for its
+        files as they are listed, which must be natural order where the targets are in one piece. Batches: features,
         pairs of features and targets, or mappings; an iterator is read once, anything else for every pass.
     targets : the same kinds, except batches, optional
     key : str, optional
-        Name of the features inside files or batches; not needed where there is only one matrix.
+        Name of the features inside files or batches; not needed where there is only one matrix. A pattern names
+        several, one after the other in natural order; columns of parquet files lie side by side, in the file's order.
+        Inside of .pt files keys and places are joined by dots: "model.features", "0", "batches.*.h".
     target_key : str, optional
         Name of the targets, in the files of the features unless `targets` is given.
 
@@ -159,7 +162,7 @@ def is_batches(values: object) -> TypeGuard[Iterable[Batch]]:
     """Whether an object is an iterable of batches and no array, nor a nested list of numbers."""
     if isinstance(values, (str, bytes, PathLike, Rows, Mapping)) or _is_paths(values) or hasattr(values, "__array__"):
         return False
-    if hasattr(values, "shape") or not isinstance(values, Iterable):
+    if hasattr(values, "shape") or hasattr(values, "to_numpy") or not isinstance(values, Iterable):
         return False
     if not isinstance(values, (list, tuple)):
         return True

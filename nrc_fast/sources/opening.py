@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TypeAlias
@@ -14,8 +15,9 @@ from nrc_fast.sources.formats.parquet_files import open_parquet
 from nrc_fast.sources.formats.safetensors_files import open_safetensors, open_safetensors_index
 from nrc_fast.sources.formats.torch_files import open_torch
 from nrc_fast.sources.formats.zarr_arrays import is_zarr_directory, open_zarr
+from nrc_fast.sources.shards import ShardedTable
 from nrc_fast.sources.stored import Wanted, has_wildcards, natural_order
-from nrc_fast.sources.table import ShardedTable, Table
+from nrc_fast.sources.table import Table
 
 __all__ = ["PathOrPaths", "open_pair", "open_table"]
 
@@ -29,6 +31,9 @@ READERS: dict[str, Callable[[Path, Wanted], Table]] = {
     ".npz": open_npz,
     ".pt": open_torch,
     ".pth": open_torch,
+    ".pth.tar": open_torch,
+    ".ckpt": open_torch,
+    ".bin": open_torch,
     ".h5": open_hdf5,
     ".hdf5": open_hdf5,
     ".parquet": open_parquet,
@@ -43,12 +48,14 @@ def open_table(path: PathOrPaths, *, key: str | None = None, role: str = "H") ->
     Parameters
     ----------
     path : str, Path or a sequence of them
-        A file (.npy, .npz, .pt, .pth, .safetensors, .safetensors.index.json, .h5, .hdf5, .parquet, .zarr.zip), a
-        directory of zarr, or a pattern such as 'features/*.safetensors'. ``**`` stands for any number of directories.
-        Files that match a pattern follow one another in natural order (h_2 before h_10), those of a sequence as given.
+        A file (.npy, .npz, .pt, .pth, .ckpt, .safetensors, .safetensors.index.json, .h5, .hdf5, .parquet, .zarr.zip,
+        and .bin and .pth.tar of torch), a directory of zarr, or a pattern such as 'features/*.safetensors'. ``**``
+        stands for any number of directories. Files that match a pattern follow one another in natural order (h_2
+        before h_10), those of a sequence as given.
     key : str, optional
         Which array of a file; not needed if it is the only one that fits. A pattern means all that match, in natural
-        order: one after the other, except for the columns of parquet files, which lie side by side.
+        order: one after the other, except for the columns of parquet files, which lie side by side in the order of the
+        file; files after the first one are read by the names of its columns.
     role : {"H", "Y"}
         Features are matrices; vectors of targets count as columns.
 
@@ -107,10 +114,13 @@ def _open(path: PathOrPaths, wanted: Wanted) -> Table:
         raise ValueError(msg)
     if not isinstance(path, (str, PathLike)):
         name = f"{len(path)} files"
-        tables = [table for part in path for table in _open_all(part, wanted)]
+        files = [file for part in path for file in _files(part)]
+        tables = _open_all(files, wanted)
         _require_distinct([table.name for table in tables])
-        return ShardedTable(name if len(path) != 1 else str(path[0]), tables)
-    tables = _open_all(path, wanted)
+        table = ShardedTable(name if len(path) != 1 else str(path[0]), tables)
+        table.listed = tuple(map(str, files))
+        return table
+    tables = _open_all(_files(path), wanted)
     return tables[0] if len(tables) == 1 else ShardedTable(fspath(path), tables)
 
 
@@ -121,16 +131,26 @@ def _require_distinct(names: Sequence[str]) -> None:
         raise ValueError(msg)
 
 
-def _open_all(path: str | PathLike[str], wanted: Wanted) -> list[Table]:
+def _open_all(files: Sequence[Path], wanted: Wanted) -> list[Table]:
+    """The tables of files, in which columns have the order of the first file that names them."""
+    tables: list[Table] = []
+    for file in files:
+        names = (table.column_names for table in tables)
+        common = next((columns for columns in names if columns is not None), None)
+        tables.append(_open_one(file, replace(wanted, columns=common)))
+    return tables
+
+
+def _files(path: str | PathLike[str]) -> list[Path]:
     text = fspath(path)
     if Path(text).exists() or not has_wildcards(text):
-        return [_open_one(Path(text), wanted)]
+        return [Path(text)]
     found = sorted(glob.glob(text, recursive=True), key=natural_order)  # noqa: PTH207  Path.glob takes no absolute one
     paths = _without_inner_files([Path(match) for match in found])
     if not paths:
         msg = f"no file matches {text!r}"
         raise FileNotFoundError(msg)
-    return [_open_one(match, wanted) for match in paths]
+    return paths
 
 
 def _without_inner_files(paths: list[Path]) -> list[Path]:

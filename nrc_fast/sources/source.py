@@ -11,6 +11,7 @@ import numpy as np
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Backend, Rows
+from nrc_fast.sources.pairing import require_one_order
 from nrc_fast.sources.table import ITEM_SIZES, Table
 
 __all__ = ["Chunk", "Source", "TableSource"]
@@ -165,7 +166,7 @@ class TableSource(Source):
     Raises
     ------
     ValueError
-        The tables differ in their number of rows.
+        The tables differ in their number of rows, or in the order of their files.
     """
 
     def __init__(self, features: Table, targets: Table | None = None, first: int = 0, last: int | None = None) -> None:
@@ -175,6 +176,8 @@ class TableSource(Source):
                 "one per sample is expected in both"
             )
             raise ValueError(msg)
+        if targets is not None:
+            require_one_order(features, targets)
         self.features = features
         self.targets = targets
         self.name = features.name

@@ -16,7 +16,8 @@ import numpy as np
 
 from nrc_fast.base.libraries import require_library
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.sources.table import ITEM_SIZES, ShardedTable, Table
+from nrc_fast.sources.shards import ShardedTable
+from nrc_fast.sources.table import ITEM_SIZES, Table
 
 __all__ = [
     "StoredMatrix",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 MOST_LISTED = 20
+MOST_SIMILAR = 3
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,14 @@ class Wanted:
         "H" for features, which are matrices, or "Y" for targets, which may be vectors.
     excluded : str or None
         Name or pattern of what is not meant, where there is no key.
+    columns : tuple of str or None
+        Names of the columns, and their order, that the files before this one have; None for the first file.
     """
 
     key: str | None = None
     role: str = "H"
     excluded: str | None = None
+    columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,10 @@ class StoredMatrix:
         Makes the table of it, given its name, count and columns.
     hint : str
         What to do about a dtype that is not supported.
+    identity : object
+        What other names of the same array share with it; None where an array has one name only.
+    fault : OSError or TypeError, optional
+        Why it cannot be opened, such as a link to a file that is missing. It is raised by those who ask for it.
     """
 
     path: Path
@@ -76,9 +85,13 @@ class StoredMatrix:
     dtype: str
     open: Callable[[str, int, int], Table]
     hint: str = ""
+    identity: object = None
+    fault: OSError | TypeError | None = None
 
     def fits(self, role: str) -> bool:
         """Whether it could be the features or the targets."""
+        if isinstance(self.fault, OSError):
+            return True  # nobody knows what is missing
         ranks = (1, 2) if role == "Y" else (2,)
         return self.dtype in ITEM_SIZES and len(self.shape) in ranks
 
@@ -90,8 +103,10 @@ class StoredMatrix:
         TypeError, ValueError
             The dtype or the shape is not that of a float matrix, or of a vector of targets.
         OSError
-            The file is damaged.
+            The file is damaged, or a part of it is missing.
         """
+        if self.fault is not None:
+            raise self.fault
         name = stored_name(self.path, self.key)
         return self.open(name, *matrix_shape(name, self.shape, self.dtype, role, self.hint))
 
@@ -99,10 +114,12 @@ class StoredMatrix:
 def pick(path: Path, stored: Sequence[StoredMatrix], wanted: Wanted) -> Table:
     """The table of what is meant among the arrays of a file; one after the other if the key is a pattern.
 
+    An array that has several names counts once.
+
     Raises
     ------
     ValueError
-        There is no such key, or no key and more than one matrix.
+        There is no such key, two arrays have it, or there is no key and more than one matrix.
     TypeError, OSError
         What is meant is no float matrix, or the file is damaged, see `StoredMatrix.table`.
     """
@@ -114,16 +131,38 @@ def pick(path: Path, stored: Sequence[StoredMatrix], wanted: Wanted) -> Table:
         raise ValueError(msg)
     found = matching(by_key, wanted.key)
     if not found:
-        msg = f"{path} has no {wanted.key!r}; it holds {_listing(stored)}"
+        msg = f"{path} has no {wanted.key!r}{_similar(by_key, wanted.key)}; it holds {_listing(stored)}"
         raise ValueError(msg)
-    tables = [by_key[key].table(wanted.role) for key in found]
+    for key in found:
+        if sum(matrix.key == key for matrix in stored) > 1:
+            msg = f"{path} holds two arrays that are called {key!r}; save it with names that differ"
+            raise ValueError(msg)
+    tables = [matrix.table(wanted.role) for matrix in _distinct([by_key[key] for key in found])]
     return tables[0] if len(tables) == 1 else ShardedTable(stored_name(path, wanted.key), tables)
+
+
+def _similar(keys: Iterable[str], wanted: str) -> str:
+    """Names that end with what was asked for, as those inside of dicts and groups do."""
+    ends = [key for key in keys if key.endswith((f".{wanted}", f"/{wanted}"))]
+    return f" (is {' or '.join(repr(key) for key in ends[:MOST_SIMILAR])} meant?)" if ends else ""
+
+
+def _distinct(stored: Sequence[StoredMatrix]) -> list[StoredMatrix]:
+    """Each array under the first of its names."""
+    seen: set[object] = set()
+    kept = []
+    for matrix in stored:
+        if matrix.identity is None or matrix.identity not in seen:
+            kept.append(matrix)
+        seen.add(matrix.identity)
+    return kept
 
 
 def _only(path: Path, stored: Sequence[StoredMatrix], wanted: Wanted) -> StoredMatrix:
     keys = [matrix.key for matrix in stored if matrix.key is not None]
     excluded = set() if wanted.excluded is None else set(matching(keys, wanted.excluded))
-    rest = [matrix for matrix in stored if matrix.key not in excluded]
+    left_out = {matrix.identity for matrix in stored if matrix.key in excluded} - {None}
+    rest = _distinct([matrix for matrix in stored if matrix.key not in excluded and matrix.identity not in left_out])
     fitting = [matrix for matrix in rest if matrix.fits(wanted.role)]
     for candidates in (fitting, rest):
         # What is alone and does not fit has an error of its own, which says why.
@@ -131,17 +170,21 @@ def _only(path: Path, stored: Sequence[StoredMatrix], wanted: Wanted) -> StoredM
             return candidates[0]
     kind = "float matrices" if wanted.role == "H" else "float arrays of targets"
     # Targets and weights have keys with names of their own.
-    naming = "name one with key=" if wanted.role == "H" else "name one by its key"
+    naming = "name one by its key" + (", or several by a pattern" if wanted.role == "H" else "")
     advice = naming if fitting else "one is expected"
     msg = f"{path} holds {len(fitting)} {kind}; {advice}. It holds {_listing(stored)}"
     raise ValueError(msg)
 
 
 def _listing(stored: Sequence[StoredMatrix]) -> str:
-    texts = [f"{matrix.key or 'an array'} {matrix.shape} {matrix.dtype}" for matrix in stored[:MOST_LISTED]]
+    texts = [f"{matrix.key or 'an array'} {_kind(matrix)}" for matrix in stored[:MOST_LISTED]]
     if len(stored) > MOST_LISTED:
         texts.append(f"and {len(stored) - MOST_LISTED} more")
     return ", ".join(texts) or "no arrays"
+
+
+def _kind(matrix: StoredMatrix) -> str:
+    return matrix.dtype if isinstance(matrix.fault, OSError) else f"{matrix.shape} {matrix.dtype}"
 
 
 def matrix_shape(name: str, shape: Sequence[int], dtype: str, role: str, hint: str = "") -> tuple[int, int]:

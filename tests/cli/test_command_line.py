@@ -305,3 +305,48 @@ def test_the_device_of_the_command_line_is_an_order(
     assert main([*options_of(stored), "--device", "cuda"]) == 1
     assert "device 'cuda:977' cannot be used" in capsys.readouterr().err
     assert main([*options_of(stored), "--device", "cpu"]) == 0
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "pytorch_model.bin", "model.pth"])
+def test_weights_come_from_checkpoints(
+    name: str, stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch")
+    arrays = {key: np.load(path) for key, path in stored.items()}
+    head = {f"fc.{key}": torch.from_numpy(arrays[key]) for key in ("weights", "bias")}
+    path = str(tmp_path / name)
+    wanted = nrc.measure(*(arrays[key] for key in ("features", "targets", "weights", "bias")))
+    measure = ["measure", str(stored["features"]), "--targets", str(stored["targets"]), "--json", "--weights", path]
+    torch.save({"epoch": 3, "state_dict": head}, path)
+    keys = ["--weights-key", "state_dict.fc.weights", "--bias", path, "--bias-key", "state_dict.fc.bias"]
+    for options in (keys, keys[2:]):  # the only matrix needs no name
+        assert main([*measure, *options]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        for number in ("nrc2", "nrc3", "mse"):
+            assert printed[number] == pytest.approx(getattr(wanted, number), rel=1e-12)
+    assert main([*measure, "--weights-key", "fc.weights"]) == 1
+    assert "has no 'fc.weights' (is 'state_dict.fc.weights' meant?)" in capsys.readouterr().err
+    torch.save({"state_dict": head, "optimizer": [{"exp_avg": torch.zeros(2, 8)}]}, path)
+    assert main(measure) == 1
+    assert "holds 2 float matrices; name one by its key, or several by a pattern. It" in capsys.readouterr().err
+
+
+def test_files_in_the_order_of_the_shell_are_refused_beside_one_file_of_targets(
+    stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    H, Y, W, b = (np.load(stored[name]).astype(float) for name in ("features", "targets", "weights", "bias"))
+    for number in range(12):
+        for name, array in (("h", H), ("y", Y)):
+            np.save(tmp_path / f"{name}_{number}.npy", array[25 * number : 25 * number + 25])
+    by_shell = {name: sorted(str(path) for path in tmp_path.glob(f"{name}_*.npy")) for name in "hy"}
+    head = ["--weights", str(stored["weights"]), "--bias", str(stored["bias"]), "--json"]
+    assert main(["measure", *by_shell["h"], "--targets", str(stored["targets"]), *head]) == 1
+    captured = capsys.readouterr()
+    assert "12 files are listed in the order ..., h_1.npy, h_10.npy, h_11.npy, h_2.npy, ..., and " in captured.err
+    assert "natural order: ..., h_1.npy, h_2.npy, h_3.npy, h_4.npy, .... Rows would get" in captured.err
+    assert captured.out == ""
+    wanted = nrc.measure(H, Y, W, b).mse
+    pattern = str(tmp_path / "h_*.npy")
+    for features, targets in (([pattern], [str(stored["targets"])]), (by_shell["h"], by_shell["y"])):
+        assert main(["measure", *features, "--targets", *targets, *head]) == 0
+        assert json.loads(capsys.readouterr().out)["mse"] == pytest.approx(wanted, rel=1e-12)

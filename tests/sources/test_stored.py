@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from support.formats import KINDS, WAYS, write
 from support.tables import COLUMNS, assert_table, normal
 
+from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.sources.opening import open_table
-from nrc_fast.sources.stored import natural_order
+from nrc_fast.sources.stored import StoredMatrix, Wanted, natural_order, pick
+from nrc_fast.sources.table import ArrayTable, Table
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20))
@@ -31,7 +34,7 @@ def test_any_names_can_be_ordered(names: list[str]) -> None:
 def test_keys(name: str, tmp_path: Path) -> None:
     array = normal((9, COLUMNS), "float32")
     path = write(tmp_path, name, array, y=array)
-    with pytest.raises(ValueError, match=r"features.* name .*key=.*h.*y"):
+    with pytest.raises(ValueError, match=r"features.* name one by its key.*h.*y"):
         open_table(path)
     with pytest.raises(ValueError, match=r"features.* has no .*'z'.*h"):
         open_table(path, key="z")
@@ -89,3 +92,46 @@ def test_missing_library(name: str, library: str, extra: str, tmp_path: Path, mo
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"{library}, which cannot be imported: pip install 'nrc-fast\[{extra}\]'"):
         open_table(path)
+
+
+def in_memory(key: str, array: Any, **facts: Any) -> StoredMatrix:
+    def make(name: str, _count: int, _columns: int) -> Table:
+        return ArrayTable(as_rows(array, name))
+
+    return StoredMatrix(Path("f.h5"), key, array.shape, array.dtype.name, make, **facts)
+
+
+def test_an_array_with_several_names_counts_once() -> None:
+    first, second = normal((9, COLUMNS), "float32"), normal((4, COLUMNS), "float32", 1)
+    stored = [in_memory(key, array, identity=id(array)) for key, array in (("a", first), ("b", second), ("c", first))]
+    for pattern, wanted in (("*", [first, second]), ("[bc]", [second, first]), ("c", [first]), ("[ac]", [first])):
+        table = pick(Path("f.h5"), stored, Wanted(pattern))
+        np.testing.assert_array_equal(table.load(0, table.count).array, np.concatenate(wanted))
+    # What is left out is left out under all its names.
+    np.testing.assert_array_equal(pick(Path("f.h5"), stored, Wanted(excluded="b")).load(0, 9).array, first)
+    np.testing.assert_array_equal(pick(Path("f.h5"), stored, Wanted(excluded="c")).load(0, 4).array, second)
+    with pytest.raises(ValueError, match="holds 2 float matrices; name one by its key, or several by a pattern"):
+        pick(Path("f.h5"), stored, Wanted())
+
+
+def test_what_cannot_be_opened_is_an_error_for_those_who_mean_it() -> None:
+    array = normal((9, COLUMNS), "float32")
+    stored = [in_memory("part_1", array), in_memory("part_2", array[:0], fault=OSError("part_2 is missing"))]
+    assert pick(Path("f.h5"), stored, Wanted("part_1")).count == 9
+    for key in ("part_2", "part_*"):
+        with pytest.raises(OSError, match="part_2 is missing"):
+            pick(Path("f.h5"), stored, Wanted(key))
+    with pytest.raises(ValueError, match="holds 2 float matrices"):
+        pick(Path("f.h5"), stored, Wanted())
+
+
+def test_keys_that_are_not_there_or_there_twice() -> None:
+    array = normal((9, COLUMNS), "float32")
+    stored = [in_memory(key, array) for key in ("model.fc.weight", "old/fc.weight", "a", "a")]
+    with pytest.raises(ValueError, match=r"no 'weight' \(is 'model\.fc\.weight' or 'old/fc\.weight' meant\?\); it"):
+        pick(Path("f.h5"), stored, Wanted("weight"))
+    with pytest.raises(ValueError, match=r"f\.h5 has no 'eight'; it holds"):
+        pick(Path("f.h5"), stored, Wanted("eight"))
+    for key in ("a", "*"):
+        with pytest.raises(ValueError, match="two arrays that are called 'a'"):
+            pick(Path("f.h5"), stored, Wanted(key))

@@ -21,7 +21,8 @@ from nrc_fast.kernels.cpu import machine
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import Basis
 from nrc_fast.sources.opening import open_table
-from nrc_fast.sources.table import RawTable, ShardedTable
+from nrc_fast.sources.shards import ShardedTable
+from nrc_fast.sources.table import RawTable
 
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16"]
 

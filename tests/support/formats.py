@@ -139,9 +139,9 @@ def write_parquet(path: Path, arrays: dict[str, Any], kind: str = "fixed", row_g
             offsets = np.arange(len(array) + 1, dtype=np.int32) * array.shape[1]
             columns[key] = arrow.ListArray.from_arrays(offsets, values)
         else:
-            # Out of order, and enough of them that names must be sorted as numbers.
+            # The names say nothing about the order.
             order = np.random.default_rng(0).permutation(array.shape[1])
-            columns |= {f"{key}_{number + 8}": arrow.array(np.ascontiguousarray(array[:, number])) for number in order}
+            columns |= {f"{key}_{name + 8}": np.ascontiguousarray(array[:, place]) for place, name in enumerate(order)}
     table = arrow.table(columns)
     parquet.write_table(table, path, row_group_size=row_group_size, data_page_size=64, write_page_checksum=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from pathlib import Path
 from typing import Any
@@ -475,9 +476,13 @@ def test_wrapped_models_answer_to_their_own_names(tmp_path: Path) -> None:
         with nrc.watch(wrapped, layers=["head"]) as watched:
             wrapped(X).sum().backward()
         watched["head"].all_reduce()
+        statistics = watched["head"].statistics
     finally:
+        # DistributedDataParallel is full of cycles, and must go before its group.
+        del wrapped, watched
+        gc.collect()
         distributed.destroy_process_group()
-    close_to(watched["head"].statistics, features_of(model, X))
+    close_to(statistics, features_of(model, X))
 
 
 def test_sharded_heads_are_watched_and_their_weights_gathered(tmp_path: Path) -> None:

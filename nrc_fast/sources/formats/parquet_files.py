@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from bisect import bisect_right
 from collections.abc import Generator
 from itertools import accumulate
@@ -15,7 +17,7 @@ from nrc_fast.base.arrays import StoredArray
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.interface import Rows
-from nrc_fast.sources.stored import Wanted, import_library, matching, matrix_shape, natural_order, reading, stored_name
+from nrc_fast.sources.stored import Wanted, import_library, matching, matrix_shape, reading, stored_name
 from nrc_fast.sources.table import FileStamp, Table, storage_dtype
 
 if TYPE_CHECKING:
@@ -37,14 +39,16 @@ PAGES, BATCHES = 3, 5
 def open_parquet(path: Path, wanted: Wanted) -> Table:
     """A column of lists that have one length, or columns of numbers side by side.
 
-    The key is the name of a column, or a pattern: the columns that match it in natural order. Without a key it is the
-    only column of lists, else all float columns. Pages are decoded in order, with bounded memory; a read elsewhere
-    starts at the first row of a row group. bfloat16 is unknown to parquet.
+    The key is the name of a column, or a pattern: the columns that match it, in the order of the file. Without a key it
+    is the only column of lists, else all float columns, in the order of the file. Files after the first one are read by
+    the names of its columns. The index of a pandas frame is a column only where the key is its whole name. Pages are
+    decoded in order, with bounded memory; a read elsewhere starts at the first row of a row group. bfloat16 is unknown
+    to parquet.
 
     Raises
     ------
     TypeError, ValueError
-        The columns are missing or ambiguous, or hold other things than floats.
+        The columns are missing or ambiguous, hold other things than floats, or are not those of the files before.
     OSError
         The file is missing, damaged or truncated.
     """
@@ -56,12 +60,13 @@ def open_parquet(path: Path, wanted: Wanted) -> Table:
         sizes = [group.num_rows for group in groups]
         page_bytes = _largest_page(max(groups, key=lambda group: group.num_rows, default=None))
     columns, is_side_by_side = _columns(path, schema, wanted)
+    columns = _in_common_order(path, schema, columns, wanted.columns)
     name = stored_name(path, wanted.key or (None if is_side_by_side else columns[0]))
     dtype = _common_dtype(path, schema, columns)
     if is_side_by_side:
         shape: tuple[int, ...] = (sum(sizes), len(columns))
     else:
-        kind = schema.field(columns[0]).type
+        kind = _type(schema, columns[0])
         shape = (sum(sizes), *_list_length(stamp, name, columns[0], kind, sum(sizes)))
     count, width = matrix_shape(name, shape, dtype, wanted.role)
     return _ColumnsTable(
@@ -79,43 +84,88 @@ def _largest_page(group: RowGroupMetaData | None) -> int:
 
 def _columns(path: Path, schema: pyarrow.Schema, wanted: Wanted) -> tuple[list[str], bool]:
     """Names of the columns that are meant, and whether they are columns of the matrix rather than one of lists."""
-    names = [name for name in schema.names if wanted.excluded is None or not matching([name], wanted.excluded)]
+    index = _index_names(path, schema)
+    names = [name for name in schema.names if name not in index]
     if wanted.key is not None:
-        found = matching(schema.names, wanted.key)
+        found = _matching_columns(schema, names, wanted.key)
         lists = [name for name in found if _is_list(schema, name)]
         if not found or (lists and len(found) > 1):
             problem = f"has no column {wanted.key!r}" if not found else f"has lists in {', '.join(lists)}; name one"
             raise ValueError(_explained(path, schema, problem))
         # A pattern means a matrix, even if it is one column wide.
         return found, not lists and (found != [wanted.key])
+    if wanted.excluded is not None:
+        left_out = _matching_columns(schema, names, wanted.excluded)
+        names = [name for name in names if name not in left_out]
     lists = [name for name in names if _is_list(schema, name)]
     if len(lists) == 1:
         return lists, False
-    floats = [name for name in names if str(schema.field(name).type) in ARROW_DTYPES]
+    floats = [name for name in names if str(_type(schema, name)) in ARROW_DTYPES]
     if lists or not floats:
-        problem = f"has {len(lists)} columns of lists; name one with key=" if lists else "has no column of floats"
+        problem = f"has {len(lists)} columns of lists; name one by its key" if lists else "has no column of floats"
         raise ValueError(_explained(path, schema, problem))
-    return sorted(floats, key=natural_order), True
+    return floats, True
+
+
+def _matching_columns(schema: pyarrow.Schema, names: list[str], pattern: str) -> list[str]:
+    """The column of that very name, an index too; else the columns that match, in the order of the file."""
+    if pattern in schema.names:
+        return [pattern]
+    found = set(matching(names, pattern))
+    return [name for name in names if name in found]
+
+
+def _index_names(path: Path, schema: pyarrow.Schema) -> set[str]:
+    """Columns that hold the index of a pandas frame: those of its metadata, and those with a name that it gives them.
+
+    Other writers drop the metadata and keep the columns. A range as an index has no column.
+    """
+    found = {name for name in schema.names if re.fullmatch(r"__index_level_\d+__", name)}
+    with reading(path):
+        metadata = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        return found | {name for name in metadata.get("index_columns", []) if isinstance(name, str)}
+
+
+def _in_common_order(
+    path: Path, schema: pyarrow.Schema, columns: list[str], common: tuple[str, ...] | None
+) -> list[str]:
+    """The columns in the order of the files before, which must have the same."""
+    for name in columns:
+        if schema.names.count(name) > 1:
+            raise ValueError(_explained(path, schema, f"has two columns that are called {name!r}; rename one"))
+    if common is None or columns == list(common):
+        return columns
+    missing, more = [name for name in common if name not in columns], [name for name in columns if name not in common]
+    if missing or more:
+        texts = [f"has no column {name!r}, which they have" for name in missing[:1]]
+        texts += [f"has a column {name!r}, which they have not" for name in more[:1]]
+        problem = f"does not fit the files before it: it {' and '.join(texts)}. Name what all have by a key"
+        raise ValueError(_explained(path, schema, problem))
+    return list(common)
 
 
 def _explained(path: Path, schema: pyarrow.Schema, problem: str) -> str:
     return f"{path} {problem}. Its columns are " + ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
+def _type(schema: pyarrow.Schema, name: str) -> pyarrow.DataType:
+    return schema.types[schema.names.index(name)]
+
+
 def _is_list(schema: pyarrow.Schema, name: str) -> bool:
-    kind = str(schema.field(name).type)
+    kind = str(_type(schema, name))
     return kind.startswith(("list<", "large_list<", "fixed_size_list<"))
 
 
 def _common_dtype(path: Path, schema: pyarrow.Schema, columns: list[str]) -> str:
     found: dict[str, str] = {}
     for name in columns:
-        kind = schema.field(name).type
+        kind = _type(schema, name)
         text = str(kind.value_type if _is_list(schema, name) else kind)
         found.setdefault(ARROW_DTYPES.get(text, text), name)
     if len(found) > 1:
         texts = ", ".join(f"{name} is {dtype}" for dtype, name in found.items())
-        msg = f"the columns of {path} differ in their dtypes: {texts}; name those that belong together with key="
+        msg = f"the columns of {path} differ in their dtypes: {texts}; name those that belong together by a key"
         raise TypeError(msg)
     return next(iter(found))
 
@@ -160,6 +210,7 @@ class _ColumnsTable(Table):
         self.count, self.columns = shape
         self.dtype = dtype
         self._fields = fields
+        self.column_names = tuple(fields)
         self._page_bytes = page_bytes
         self._starts = [0, *accumulate(sizes)][:-1]
         self._batches: Generator[StoredArray, None, None] | None = None

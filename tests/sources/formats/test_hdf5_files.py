@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from support.formats import write_hdf5
-from support.tables import COLUMNS, DTYPES, SIZES, any_bits, assert_table
+from support.tables import COLUMNS, DTYPES, SIZES, any_bits, assert_table, normal
 
-from nrc_fast.sources.opening import open_table
+from nrc_fast.sources.opening import open_pair, open_table
 
 
 @pytest.mark.parametrize("chunks", [(1, 5), (7, 2), (64, 3), (97, 5)])
@@ -37,3 +39,85 @@ def test_hdf5_datasets_that_lie_elsewhere(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "view.h5", "w") as file:
         file.create_virtual_dataset("h", layout)
     assert_table(open_table(tmp_path / "view.h5"), array, [7])
+
+
+ROWS = normal((40, COLUMNS), "float64")
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Path:
+    """A file whose datasets have links of all kinds, to itself and to the shards beside it."""
+    h5py = pytest.importorskip("h5py")
+    for number in range(4):
+        options = {"chunks": (3, 2), "compression": "gzip"} if number % 2 else {}
+        with h5py.File(tmp_path / f"s{number}.h5", "w") as file:
+            file.create_dataset("g/h", data=ROWS[10 * number : 10 * number + 10], **options)
+    with h5py.File(tmp_path / "master.h5", "w") as file:
+        file["data/h"] = ROWS
+        file["data/y"] = ROWS[:, 0]
+        file["hard"] = file["data/h"]
+        file["soft"], file["folder"], file["up"] = (h5py.SoftLink(path) for path in ("/data/h", "data", "/"))
+        file["data/target"] = h5py.SoftLink("y")
+        file["whole"] = h5py.ExternalLink("s3.h5", "/")
+        file["back"] = h5py.ExternalLink("master.h5", "/data")
+        for number in range(4):
+            file[f"part_{number}"] = h5py.ExternalLink(f"s{number}.h5", "g/h")
+    return tmp_path / "master.h5"
+
+
+@pytest.mark.parametrize(
+    ("key", "rows"),
+    [
+        *((key, ROWS) for key in ("data/h", "/data/h", "hard", "soft", "folder/h", "up/data/h", "back/h", "part_*")),
+        *((key, ROWS) for key in ("[hs]*t", "h*", "*a/h")),  # several names of one dataset
+        *(("part_0", ROWS[:10]), ("part_3", ROWS[30:]), ("whole/g/h", ROWS[30:]), ("part_[12]", ROWS[10:30])),
+        ("whole/*", ROWS[30:]),
+    ],
+)
+def test_links_lead_where_h5py_finds_them(key: str, rows: Any, linked: Path) -> None:
+    assert_table(open_table(linked, key=key), rows, [7])
+
+
+def test_a_dataset_with_several_names_is_one(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["h"], file["y"] = ROWS, ROWS[:, :2]
+        file["again"], file["label"] = h5py.SoftLink("/h"), h5py.SoftLink("/y")
+        file["up"] = h5py.SoftLink("/")
+    features, targets = open_pair(tmp_path / "f.h5", target_key="label")
+    assert targets is not None
+    assert_table(features, ROWS, [7])
+    assert_table(targets, ROWS[:, :2].copy(), [7])
+
+
+def test_files_behind_links_are_watched(linked: Path) -> None:
+    for number, kind in enumerate(("contiguous", "chunked")):
+        table = open_table(linked, key=f"part_{number}")
+        assert table.read(0, 5).count == 5, kind
+        with (linked.parent / f"s{number}.h5").open("ab") as file:
+            file.write(b"more")
+        with pytest.raises(OSError, match=rf"s{number}\.h5 has changed"):
+            table.read(0, 5)
+
+
+def test_links_to_nothing_are_errors_for_those_who_follow_them(linked: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    (linked.parent / "s2.h5").unlink()
+    with h5py.File(linked.parent / "s1.h5", "w") as file:
+        file["other"] = 1
+    with h5py.File(linked, "r+") as file:
+        file["gone"], file["loop"] = h5py.SoftLink("/no/where"), h5py.SoftLink("/loop")
+    for key, words in (
+        ("part_2", r"master\.h5\[part_2\] is a link to g/h in s2\.h5, which cannot be opened: .*can't open file"),
+        ("part_1", r"master\.h5\[part_1\] is a link to g/h in s1\.h5, which cannot be opened"),
+        ("part_*", r"master\.h5\[part_1\] is a link"),
+        ("gone", r"master\.h5\[gone\] is a link to /no/where, which cannot be opened"),
+        ("loop", r"master\.h5\[loop\] is a link to /loop, which cannot be opened"),
+    ):
+        with pytest.raises(OSError, match=words):
+            open_table(linked, key=key)
+    np.testing.assert_array_equal(open_table(linked, key="soft").load(0, 40).array, ROWS)
+    with pytest.raises(ValueError, match=r"holds \d+ float matrices; name one by its key.*gone \(a link to nothing\)"):
+        open_table(linked)
+    with pytest.raises(ValueError, match=r"has no 'h' \(is 'back/h' or 'data/h' or"):
+        open_table(linked, key="h")
