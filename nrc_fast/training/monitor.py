@@ -42,8 +42,9 @@ class Monitor:
     """Measures the features of a model's last layer on a loader, every so many training steps.
 
     The model is put in evaluation mode without gradients, run over the loader, and left as it was: modes, weights,
-    gradients, and the random states of torch, numpy, Python and the loader do not change, so a training with a monitor
-    ends with the same bits as one without.
+    buffers, attributes of modules, gradients, and the random states of torch, numpy, Python, the loader and its data do
+    not change, so a training with a monitor ends with the same bits as one without. An evaluation holds the weights
+    twice.
 
     Parameters
     ----------
