@@ -135,6 +135,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "torch_ops/test_operators.py": ("torch_ops/functions.py",),
     "training/test_gathering.py": ("kernels/held.py",),
     "training/test_layers.py": ("measurement/layer_conditions.py",),
+    "training/test_monitor.py": ("training/head_batches.py",),
     "training/test_watching.py": ("training/hooks.py", "training/named_layers.py"),
     "ufm/test_closed_form.py": ("metrics/prediction.py",),
     "ufm/test_descent.py": (

@@ -11,7 +11,7 @@ import numpy as np
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import needs_library
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
-from nrc_fast.training.named_layers import head_of
+from nrc_fast.training.heads import head_of
 
 with needs_library("torchmetrics", "this needs torchmetrics"):
     import torch

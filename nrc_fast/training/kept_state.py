@@ -21,22 +21,20 @@ __all__ = ["Generators", "KeptState", "restore_modes"]
 Modes: TypeAlias = list[tuple["Module", bool]]
 
 # Objects of these libraries are not looked into: a trainer that a module knows holds all of a training.
-FOREIGN = frozenset(
-    [
-        "_thread",
-        "accelerate",
-        "asyncio",
-        "concurrent",
-        "lightning",
-        "logging",
-        "multiprocessing",
-        "nrc_fast",
-        "pytorch_lightning",
-        "threading",
-        "torch",
-        "transformers",
-        "weakref",
-    ]
+FOREIGN = (
+    "_thread",
+    "accelerate",
+    "asyncio",
+    "concurrent",
+    "lightning",
+    "logging",
+    "multiprocessing",
+    "nrc_fast",
+    "pytorch_lightning",
+    "threading",
+    "torch",
+    "transformers",
+    "weakref",
 )
 SHARDED = ("FSDPModule", "FullyShardedDataParallel")
 

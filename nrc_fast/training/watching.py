@@ -19,9 +19,10 @@ from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.reports.features import Report
 from nrc_fast.training.evaluation import current_evaluation, require_module, unwrapped
 from nrc_fast.training.gathering import GatheredRows, Kind, kind_of_batch
+from nrc_fast.training.heads import head_of
 from nrc_fast.training.hooks import ArgumentHook, Arguments, Keywords, LayerHook
 from nrc_fast.training.layer_rows import POSITIONS, layer_rows
-from nrc_fast.training.named_layers import find_layer, head_of
+from nrc_fast.training.named_layers import find_layer
 
 if TYPE_CHECKING:
     from torch import Tensor
