@@ -12,7 +12,7 @@ from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import placed_beside
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.training.evaluation import Split
-from nrc_fast.training.watching import WatchedLayer
+from nrc_fast.training.watched_layers import WatchedLayer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,7 +20,8 @@ from nrc_fast.training.evaluation import Split, evaluating, require_module, run_
 from nrc_fast.training.head_batches import HeadBatches
 from nrc_fast.training.heads import UsedHead, choose_head, is_head, last_linear
 from nrc_fast.training.kept_state import KeptState
-from nrc_fast.training.watching import WatchedLayer, WatchedLayers, watch
+from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
+from nrc_fast.training.watching import watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
