@@ -44,7 +44,6 @@ VARIADIC = {"max", "min", "os.path.join", "print", "zip"}
 # Modules that may be longer.
 LONG: set[str] = {
     "testing.py",
-    "training/watching.py",
 }
 
 
@@ -123,8 +122,15 @@ COVERED: dict[str, tuple[str, ...]] = {
     "torch_ops/test_losses.py": ("torch_ops/gradients.py",),
     "torch_ops/test_operators.py": ("torch_ops/functions.py",),
     "training/test_gathering.py": ("kernels/held.py",),
+    "training/test_layer_rows.py": ("training/layer_axes.py",),
     "training/test_layers.py": ("measurement/layer_conditions.py",),
-    "training/test_watching.py": ("training/hooks.py", "training/named_layers.py"),
+    "training/test_monitor.py": ("training/head_batches.py",),
+    "training/test_watching.py": (
+        "training/hooks.py",
+        "training/named_layers.py",
+        "training/pass_mask.py",
+        "training/watched_layers.py",
+    ),
     "ufm/test_closed_form.py": ("metrics/prediction.py",),
     "ufm/test_descent.py": (
         "kernels/samples.py",

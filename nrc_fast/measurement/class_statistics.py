@@ -6,7 +6,7 @@ Published code disagrees here as well; every variant has a name of its own, see
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ from nrc_fast.reports.classes import ClassReport
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-__all__ = ["ClassStatistics", "as_labels", "weights_and_bias"]
+__all__ = ["ClassStatistics", "Labels", "as_labels", "weights_and_bias"]
 
 Labels = NDArray[np.int64]
 
@@ -111,7 +111,7 @@ class ClassStatistics:
 
     # ---- adding rows ----
 
-    def update(self, H: Array, labels: Array) -> ClassStatistics:
+    def update(self, H: Array | Rows, labels: Array) -> ClassStatistics:
         """Add a batch; when it raises, nothing was added.
 
         Parameters
@@ -132,7 +132,8 @@ class ClassStatistics:
             The features are no float matrix or lie on a device that cannot be used, the labels are no integers in
             0..K-1, or they do not fit.
         """
-        rows, classes = rows_in_place(H, "H"), as_labels(labels, self.n_classes)
+        rows = H if isinstance(H, Rows) else rows_in_place(H, "H")
+        classes = as_labels(labels, self.n_classes)
         if rows.columns != self.d or len(classes) != rows.count:
             msg = f"H is ({rows.count}, {rows.columns}) and there are {len(classes)} labels; (B, {self.d}) and B fit"
             raise ValueError(msg)
@@ -325,7 +326,7 @@ class ClassStatistics:
         """
         mean, centred = self.mean, self.centred_means
         within = self.within_covariance
-        values = variability(within, centred, self._state["counts"])
+        values: dict[str, Any] = variability(within, centred, self._state["counts"])
         variances, counts = self.class_variances, self._state["counts"]
         with np.errstate(divide="ignore", invalid="ignore"):
             unbiased = variances * counts / (counts - 1.0)
@@ -338,7 +339,9 @@ class ClassStatistics:
             head = weights_and_bias(W, b, self.n_classes, self.d)
             values |= duality(*head, centred, mean)
             bounds |= duality_bounds(values, *head, centred, mean, error)
-        return ClassReport(samples=self.count, d=self.d, n_classes=self.n_classes, **values, bounds=bounds)
+        return ClassReport(
+            samples=self.count, d=self.d, n_classes=self.n_classes, skipped_rows=self.skipped, **values, bounds=bounds
+        )
 
     def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
         """Variances are sums of float64 squares around a shift near the mean."""

@@ -20,11 +20,12 @@ class ClassReport(StoredResult):
     The attributes are described in `VARIANTS`. What needs weights, or rows that are read again (``nc4`` and
     ``accuracy``), is NaN without them. ``bounds`` maps names to absolute bounds, of first order in the errors of the
     moments and infinite where these are too large for that; ``nc4`` and ``accuracy`` are counts and have none.
+    ``skipped_rows`` were left out as not finite.
     """
 
     __module__ = "nrc_fast.reports"
     _described = "report of classes"
-    _may_be_missing = frozenset({"bounds"})
+    _may_be_missing = frozenset({"bounds", "skipped_rows"})
 
     samples: int
     d: int
@@ -48,6 +49,7 @@ class ClassReport(StoredResult):
     bias_offset: float = math.nan
     nc4: float = math.nan
     accuracy: float = math.nan
+    skipped_rows: int = 0
     bounds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -57,7 +59,8 @@ class ClassReport(StoredResult):
         return restored_value(value)
 
     def __str__(self) -> str:
-        lines = [f"{self.samples:,} samples of {self.n_classes} classes, d = {self.d}", ""]
+        skipped = f", {self.skipped_rows:,} rows skipped as not finite" if self.skipped_rows else ""
+        lines = [f"{self.samples:,} samples of {self.n_classes} classes, d = {self.d}{skipped}", ""]
         lines += [
             f"  {name:<16}{format_value(getattr(self, name), self.bounds.get(name)):<24}{about}"
             for name, about in VARIANTS.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -145,7 +146,7 @@ class History(StoredResult):
         steps = f"steps {self._records[0].step:,} to {self._records[-1].step:,}"
         return f"<History {self.name + ', ' if self.name else ''}{len(self)} records, {steps}, n = {self.n}>"
 
-    def add(self, step: int, report: Report, W: Array, covariance: Array) -> Record:
+    def add(self, step: int, report: Report, W: Array | None, covariance: Array) -> Record:
         """Add what was measured at a step; returns its record, with NRC3 for its own gamma.
 
         Records are in the order of their steps, whenever they come.
@@ -154,17 +155,19 @@ class History(StoredResult):
         ----------
         step : int
         report : Report
-        W : (n, d) array or tensor
-            The weights of that step; only the shape of W W^T is kept.
+        W : (n, d) array or tensor, or None
+            The weights of that step; only the shape of W W^T is kept. None where they are not finite: NRC3 of that
+            step is NaN for every gamma.
         covariance : (n, n) array
-            Covariance of the targets, for the replay of NRC3: that which was given last counts.
+            Covariance of the targets, for the replay of NRC3: the last that is finite counts.
 
         Raises
         ------
         TypeError, ValueError
             The step is no whole number, or the report has another n than those before.
         """
-        return self._append(Record.of(_whole(step), report), report.n, W, covariance)
+        gram = np.full((report.n, report.n), NAN) if W is None else _gram_of(W)
+        return self._append(Record.of(_whole(step), report), report.n, gram, covariance)
 
     def add_weights(self, step: int, W: Array, covariance: Array) -> Record:
         """Add the weights of a step whose features are not known; all but NRC3 and gamma is NaN.
@@ -182,22 +185,23 @@ class History(StoredResult):
         TypeError, ValueError
             The step is no whole number, or W is no float matrix or has another number of rows than those before.
         """
-        gram = head_gram(scale_to_unit(as_matrix(W, "W")[0])[0])
+        gram = _gram_of(W)
         alignment = HeadAlignment(gram, np.array(covariance, dtype=np.float64))
         gamma = alignment.best_gamma()
         unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
         found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
-        return self._append(Record(step=_whole(step), **found), len(gram), W, covariance)
+        return self._append(Record(step=_whole(step), **found), len(gram), gram, covariance)
 
-    def _append(self, record: Record, n: int, W: Array, covariance: Array) -> Record:
+    def _append(self, record: Record, n: int, gram: FloatArray, covariance: Array) -> Record:
         if self._records and n != self.n:
             msg = f"the report has n = {n} and this history has n = {self.n}; start another History"
             raise ValueError(msg)
         self.n = n
-        self.target_covariance = np.array(covariance, dtype=np.float64)
-        weights, _ = as_matrix(W, "W")
+        sigma = np.array(covariance, dtype=np.float64)
+        if np.isfinite(sigma).all() or not self._records:
+            self.target_covariance = sigma
         place = bisect_right([known.step for known in self._records], record.step)
-        self._head_grams.insert(place, head_gram(scale_to_unit(weights)[0]))
+        self._head_grams.insert(place, gram)
         self._records.insert(place, record)
         return record
 
@@ -207,9 +211,9 @@ class History(StoredResult):
         Parameters
         ----------
         gamma : {"last", "each"} or float
-            "last": the gamma that is best for the last W, replayed over the history, which is the paper's protocol
-            (the early part of the curve uses a gamma from the future). "each": at every step the best of that step.
-            A number: that one, such as lambda_W lambda_H where the features are penalised.
+            "last": the gamma that is best for the last W that is finite, replayed over the history, which is the
+            paper's protocol (the early part of the curve uses a gamma from the future). "each": at every step the best
+            of that step. A number: that one, such as lambda_W lambda_H where the features are penalised.
 
         Raises
         ------
@@ -223,24 +227,24 @@ class History(StoredResult):
         if gamma == "each" or not self._records:
             return tuple(self._records)
         if gamma == "last":
-            value = self._records[-1].gamma
+            value = next((record.gamma for record in reversed(self._records) if not math.isnan(record.gamma)), NAN)
         elif isinstance(gamma, str) or not gamma >= 0.0:
             msg = f"gamma is {gamma!r}; 'last', 'each' or a number from 0 on is expected"
             raise ValueError(msg)
         else:
             value = float(gamma)
         return tuple(
-            replace(record, nrc3=HeadAlignment(gram, self.target_covariance).nrc3(value))
+            replace(record, nrc3=NAN if self._is_unknown(gram) else self._alignment(gram).nrc3(value))
             for record, gram in zip(self._records, self._head_grams, strict=True)
         )
 
     def nrc3_curve(self, points: int = 200) -> tuple[FloatArray, FloatArray]:
-        """NRC3 of the last W against gamma.
+        """NRC3 of the last W that is finite against gamma.
 
         Returns
         -------
         gammas, values : (points,) float64 arrays
-            Over [0, lambda_min]; the values are NaN for n = 1.
+            Over [0, lambda_min]; the values are NaN for n = 1, and both where no W is finite.
 
         Raises
         ------
@@ -248,9 +252,18 @@ class History(StoredResult):
             Nothing was measured yet.
         """
         self._require_records()
-        alignment = HeadAlignment(self._head_grams[-1], self.target_covariance)
+        gram = next((gram for gram in reversed(self._head_grams) if not self._is_unknown(gram)), None)
+        if gram is None:
+            return np.full(points, NAN), np.full(points, NAN)
+        alignment = self._alignment(gram)
         gammas = np.linspace(0.0, float(alignment.eigenvalues[-1]), points)
         return gammas, alignment.nrc3_curve(gammas)
+
+    def _is_unknown(self, gram: FloatArray) -> bool:
+        return not (np.isfinite(gram).all() and np.isfinite(self.target_covariance).all())
+
+    def _alignment(self, gram: FloatArray) -> HeadAlignment:
+        return HeadAlignment(gram, self.target_covariance)
 
     def _require_records(self) -> None:
         if not self._records:
@@ -355,6 +368,10 @@ class History(StoredResult):
         """
         self._require_records()
         return plot_history(self, gamma)
+
+
+def _gram_of(W: Array) -> FloatArray:
+    return head_gram(scale_to_unit(as_matrix(W, "W")[0])[0])
 
 
 def _whole(step: SupportsIndex) -> int:

@@ -115,10 +115,13 @@ class DeepReport(StoredResult):
         Noise fraction below which a layer counts as collapsed.
     bounds : mapping of str to float
         Absolute bounds of ``mse``, ``target_variance`` and ``target_stable_rank``; every layer has those of its own.
+    notes : tuple of str
+        What the reader should know before believing the numbers, such as layers that were left out.
     """
 
     __module__ = "nrc_fast.reports"
     _described = "report of layers"
+    _may_be_missing = frozenset({"notes"})
 
     layers: tuple[LayerCollapse, ...]
     samples: int
@@ -128,6 +131,7 @@ class DeepReport(StoredResult):
     target_stable_rank: float
     threshold: float = COLLAPSED_NOISE
     bounds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def first_collapsed(self) -> str | None:
@@ -154,6 +158,7 @@ class DeepReport(StoredResult):
         found = self.first_collapsed
         rule = f"noise below {self.threshold:g} here and in all later layers"
         lines += ["", f"first collapsed layer: {found} ({rule})" if found else f"no layer is collapsed ({rule})"]
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,7 +167,9 @@ class DeepReport(StoredResult):
 
     @classmethod
     def _restored(cls, name: str, value: Any) -> Any:
-        return tuple(map(LayerCollapse.from_dict, value)) if name == "layers" else restored_value(value)
+        if name == "layers":
+            return tuple(map(LayerCollapse.from_dict, value))
+        return tuple(value) if name == "notes" else restored_value(value)
 
     def plot(self) -> Figure:
         """Draw a heat map of layers and metrics; returns the figure. See `nrc_fast.reports.plots.layers.plot_layers`.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from nrc_fast.base.libraries import require_library
+from nrc_fast.training.kept_state import Generators, KeptState, restore_modes
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WRAPPERS",
     "Split",
+    "beside_model",
     "current_evaluation",
     "evaluating",
     "require_module",
@@ -133,6 +135,35 @@ def run_model(model: Callable[..., Any], inputs: Any) -> Any:
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
+def beside_model(model: Module, values: Any) -> Any:
+    """Inputs with their tensors of the host copied to the device of the model, inside of containers too.
+
+    A model on several devices, or without parameters, takes care of them itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Linear(2, 1, device="meta")
+    >>> beside_model(model, {"x": torch.ones(3, 2), "n": 3})["x"].device
+    device(type='meta')
+    """
+    devices = {parameter.device for parameter in model.parameters()}
+    if len(devices) != 1 or next(iter(devices)).type == "cpu":
+        return values
+    return _moved(values, next(iter(devices)))
+
+
+def _moved(values: Any, device: Any) -> Any:
+    if hasattr(values, "is_cpu"):  # a tensor
+        return values.to(device) if values.is_cpu else values
+    if isinstance(values, Mapping):
+        return {key: _moved(value, device) for key, value in values.items()}
+    if isinstance(values, (tuple, list)):
+        parts = [_moved(value, device) for value in values]
+        return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
+    return values
+
+
 _EVALUATION: ContextVar[object] = ContextVar("evaluation", default=None)
 
 
@@ -143,33 +174,53 @@ def current_evaluation() -> object:
 
 @contextmanager
 def evaluating(model: Module, loader: Iterable[object] | None = None) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module's mode and every random state is as it was.
+    """Evaluation mode without gradients; afterwards the model and every random state are as they were.
 
-    Watches that were begun outside do not see the forward passes inside.
+    Modes are changed and put back by the modules' own `train`, as parts may act on it. Weights, buffers and attributes
+    that the passes change are put back too, to the bit: the weights are held twice for so long. Watches that were
+    begun outside do not see the forward passes inside.
 
     Parameters
     ----------
     model : torch.nn.Module
     loader : iterable, optional
         Iterating a DataLoader draws from torch's random state or from the loader's own ``generator``, even where
-        nothing is shuffled: both are put back, and so are those of numpy and of Python's random. The workers of one
-        with ``persistent_workers`` are left to the loop that they work for.
+        nothing is shuffled: both are put back, and so are those of numpy and of Python's random, and the generators
+        that sampler and data hold. The workers of one with ``persistent_workers`` are left to the loop that they work
+        for.
+
+    Raises
+    ------
+    ValueError
+        The model has parameters that only its first pass makes: an evaluation would draw them.
     """
     torch = require_library("torch", "torch")
+    _require_parameters(model)
     modes = [(module, module.training) for module in model.modules()]
-    restore = _random_states(torch, loader)
+    restore_random = _random_states(torch, loader)
+    state = KeptState(model)
     # A compiled model does not see hooks that were added after its first call.
     set_stance = getattr(torch.compiler, "set_stance", None)
-    model.eval()
     token = _EVALUATION.set(object())
     try:
         with _own_workers(loader), torch.no_grad(), nullcontext() if set_stance is None else set_stance("force_eager"):
+            if any(training for _, training in modes):
+                model.eval()
             yield
     finally:
         _EVALUATION.reset(token)
-        for module, training in modes:
-            module.training = training
-        restore()
+        try:
+            restore_modes(model, modes)
+        finally:
+            state.restore()
+            restore_random()
+
+
+def _require_parameters(model: Module) -> None:
+    lazy = next((name for name, part in model.named_parameters() if hasattr(part, "materialize")), None)
+    if lazy is not None:
+        msg = f"parameter {lazy} of the model is made by its first pass; run the model on a batch before it is measured"
+        raise ValueError(msg)
 
 
 @contextmanager
@@ -192,12 +243,7 @@ def _random_states(torch: ModuleType, loader: object) -> Callable[[], None]:
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 - that of the user
     # Asking for the states of the cards would start a CUDA context where there is none yet.
     cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    owners = (loader, getattr(loader, "sampler", None))
-    generators = [
-        (generator, generator.get_state())
-        for generator in (getattr(owner, "generator", None) for owner in owners)
-        if isinstance(generator, torch.Generator)
-    ]
+    generators = Generators(loader)
 
     def restore() -> None:
         torch.set_rng_state(states[0])
@@ -205,7 +251,6 @@ def _random_states(torch: ModuleType, loader: object) -> Callable[[], None]:
             torch.cuda.set_rng_state_all(cards)
         np.random.set_state(states[1])  # noqa: NPY002
         random.setstate(states[2])
-        for generator, state in generators:
-            generator.set_state(state)
+        generators.restore()
 
     return restore

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
 
 from nrc_fast.base.libraries import require_library
+from nrc_fast.training.given_features import GivenFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-__all__ = ["ArgumentHook", "Hook", "LayerHook"]
+__all__ = ["ArgumentHook", "Hook", "LayerHook", "PassHook"]
 
 # Positional arguments and keywords of a forward pass.
 Arguments: TypeAlias = tuple[object, ...]
@@ -31,6 +32,31 @@ class NoHook:
 
     def __call__(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         """Called by the module."""
+
+
+class PassHook(NoHook):
+    """A hook that only tells that a module begins or ends a pass; compiled graphs do without.
+
+    Parameters
+    ----------
+    tell : callable
+    """
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._is_compiling = require_library("torch", "torch").compiler.is_compiling
+
+    def __call__(self, module: Module, args: object, rest: object = None) -> None:
+        """Called by the module."""
+        del module, args, rest
+        if not self._is_compiling():
+            self._tell()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> NoHook:
+        return NoHook()
+
+    def __reduce__(self) -> tuple[type[NoHook], tuple[()]]:
+        return NoHook, ()
 
 
 class Hook(NoHook, ABC):
@@ -96,24 +122,31 @@ class Hook(NoHook, ABC):
 
 
 class LayerHook(Hook):
-    """A hook of a layer, which hands on the first tensor that the layer is given, or None.
+    """A hook of a layer, which hands on the features that the layer is given, or None.
 
     Parameters
     ----------
+    given : GivenFeatures
+        Finds the features in what the layer is called with.
     is_due : callable
         Called in every pass that runs eagerly: whether `read` is to be. It stays out of compilers' way by being
         short, as to be called behind their back takes as long as all the rest.
     read : callable
-        Is given the tensor of a pass that is due.
+        Is given the arguments and keywords of a pass that is due.
     take : callable
         Is given the tensor in every pass of a compiled graph, due or not, detached.
     """
 
     def __init__(
-        self, is_due: Callable[[], bool], read: Callable[[Tensor | None], None], take: Callable[[Tensor | None], None]
+        self,
+        given: GivenFeatures,
+        is_due: Callable[[], bool],
+        read: Callable[[Arguments, Keywords], None],
+        take: Callable[[Tensor | None], None],
     ) -> None:
         super().__init__(take)
         torch = require_library("torch", "torch")
+        self._given = given
         self._is_due = is_due
         self._read = read
         # Where no compiler looks at frames there is none to be kept out. A torch that does not tell may have one.
@@ -123,18 +156,13 @@ class LayerHook(Hook):
     def _run(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         del module
         if self._is_due():
-            import torch
-
             is_alone = self._active_compiler is not None and self._active_compiler() is None
             read = self._read if is_alone else self._read_unseen
-            read(self._tensor(torch, args, kwargs))
+            read(args, kwargs)
 
     def _tensor(self, torch: ModuleType, args: Arguments, kwargs: Keywords) -> Tensor | None:
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, torch.Tensor):
-                tensor: Tensor = value
-                return tensor
-        return None
+        found = self._given.find(args, kwargs)
+        return found if isinstance(found, torch.Tensor) else None
 
     def _go_without(self, module: Module, args: Arguments, kwargs: Keywords) -> None:
         del module, args, kwargs

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nrc_fast.base.arrays import Array
 from nrc_fast.kernels.devices import is_on_device, placed_beside
+from nrc_fast.training.given_features import UnreadableError
+from nrc_fast.training.layer_axes import Surroundings, layer_rank
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+    from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["POSITIONS", "layer_rows"]
+__all__ = ["POSITIONS", "layer_rows", "padded"]
 
-POSITIONS = (None, "mean", "each")
+POSITIONS = (None, "mean", "each", "last")
 
 
 def layer_rows(
@@ -26,6 +30,7 @@ def layer_rows(
     *,
     positions: str | None = None,
     mask: Array | None = None,
+    surroundings: Surroundings | None = None,
     name: str = "layer",
 ) -> tuple[Tensor, Tensor | None]:
     """Rows of features, and of targets where they are given, from the tensor that a layer is called with.
@@ -34,16 +39,19 @@ def layer_rows(
     ----------
     layer : torch.nn.Module
         Convolutions, poolings and norms over channels are given maps (B, C, ...), all other layers (B, ..., d); a
-        module that holds layers, what suits the first of them that fits.
+        module that holds layers, what suits the first of them that fits, and one that does not say, what its
+        neighbours say. Sequences are (T, B, d) for layers with ``batch_first=False``.
     values : tensor
         Detached. (d,) is one sample.
     targets : tensor or array, optional
         (B,) or (B, n), a row for each sample; (B, ..., n) where each position is a row. Targets and masks of the host
         are copied to the device of the values.
-    positions : {None, "mean", "each"}
-        None: the mean for maps, each for sequences.
+    positions : {None, "mean", "each", "last"}
+        None: the mean for maps, each for sequences. "last": of sequences, the last position that counts.
     mask : (B, ...) tensor, optional
         Nonzero at the positions that count. For values (N, d) it selects rows where it has N numbers.
+    surroundings : Surroundings, optional
+        The layer's place in its model.
     name : str
         How errors call the layer.
 
@@ -81,75 +89,50 @@ def layer_rows(
     if values.ndim == 0:
         msg = f"layer {name} is given a single number; (B, d), (B, C, ...) or (B, ..., d) is expected"
         raise ValueError(msg)
+    place = Surroundings(layer) if surroundings is None else surroundings
     if values.ndim == 1:
         values = values[None]
-    is_map = _is_map(layer, values, name)
-    if is_map and values.ndim == layer_rank(layer):
-        values = values[None]  # a map without a batch axis
+    is_map = place.is_map(values, name)
     if is_map:
+        if positions == "last":
+            msg = (
+                f"layer {name} is given maps {tuple(values.shape)}, which have no last position; give positions='mean'"
+            )
+            raise UnreadableError(msg)
+        values = values[None] if values.ndim == layer_rank(layer) else values  # a map without a batch axis
         values = values.movedim(1, -1)
+    else:
+        if values.ndim == 2 and positions in ("mean", "last") and place.is_sequence_layer:
+            values = values[:, None] if place.is_time_first else values[None]  # a sequence without a batch axis
+        # Alone, each position is a row in whatever order.
+        is_ordered = positions in ("mean", "last") or mask is not None or targets is not None
+        if is_ordered and values.ndim == 3 and _is_time_first(place, values, targets, positions):
+            values = values.transpose(0, 1)
     each = positions == "each" or (positions is None and not is_map)
     kept = None if mask is None else _checked_mask(torch, mask, values, name)
     if values.ndim == 2 or each:
         Y = None if targets is None else _target_rows(torch, targets, values, values.shape[:-1], name)
         H = values if values.ndim == 2 else values.reshape(-1, values.shape[-1])
         return (H, Y) if kept is None else (H[kept.reshape(-1)], None if Y is None else Y[kept.reshape(-1)])
-    H = _mean(torch, values, kept)
+    H = _last(torch, values, kept) if positions == "last" else _mean(torch, values, kept)
     return H, None if targets is None else _target_rows(torch, targets, values, values.shape[:1], name)
 
 
-@functools.cache
-def _layers_of_maps() -> tuple[type, ...]:
+def padded(given: PackedSequence, *, time_first: bool = False) -> tuple[Tensor, Tensor]:
+    """A packed sequence as (B, T, d) or (T, B, d) in the order of its samples, and which steps are there, (B, T)."""
     import torch
 
-    modules = torch.nn.modules
-    return (
-        modules.conv._ConvNd,
-        modules.batchnorm._NormBase,
-        torch.nn.GroupNorm,
-        modules.pooling._MaxPoolNd,
-        modules.pooling._AvgPoolNd,
-        modules.pooling._AdaptiveAvgPoolNd,
-        modules.pooling._AdaptiveMaxPoolNd,
-        torch.nn.Dropout2d,
-        torch.nn.Dropout3d,
-        torch.nn.LocalResponseNorm,
-        torch.nn.PixelShuffle,
-        torch.nn.PixelUnshuffle,
-        torch.nn.Upsample,
-    )
+    values, lengths = torch.nn.utils.rnn.pad_packed_sequence(given, batch_first=not time_first)
+    steps = torch.arange(int(lengths.max()))
+    return values, (steps[None] < lengths[:, None]).to(values.device)
 
 
-# How layers call the number of channels of their maps, and the width of their rows.
-CHANNELS = ("in_channels", "num_features", "num_channels")
-WIDTHS = ("in_features", "normalized_shape", "embed_dim", "input_size")
-
-
-def _is_map(layer: Module, values: Tensor, name: str) -> bool:
-    """Whether a layer is given maps; a module that holds layers is asked for the first of them that fits."""
-    kinds = _layers_of_maps()
-    if isinstance(layer, kinds) or values.ndim < 3:
-        return isinstance(layer, kinds)
-    for part in layer.modules():
-        sizes = CHANNELS if isinstance(part, kinds) else WIDTHS
-        size = next((getattr(part, size) for size in sizes if hasattr(part, size)), None)
-        if isinstance(size, (tuple, list)):
-            size = size[-1]
-        if size == values.shape[1 if isinstance(part, kinds) else -1]:
-            return isinstance(part, kinds)
-    if values.ndim > 3:
-        msg = (
-            f"layer {name}, a {type(layer).__name__}, is given {tuple(values.shape)}, of which the second axis or the "
-            "last may hold the features; watch a convolution, norm or linear layer beside it"
-        )
-        raise ValueError(msg)
-    return False
-
-
-def layer_rank(layer: Module) -> int:
-    """Axes of a map without a batch axis that a convolution is given; 0 for other layers."""
-    is_convolution = hasattr(layer, "transposed")
-    return len(layer.kernel_size) + 1 if is_convolution else 0  # type: ignore[arg-type] # a tuple
+def _is_time_first(place: Surroundings, values: Tensor, targets: Array | None, positions: str | None) -> bool:
+    """Whether sequences are (T, B, d): the layer says so or, where none says, as many targets as B do."""
+    if place.is_time_first is not None:
+        return place.is_time_first
+    samples = np.shape(targets)[:1] if targets is not None and positions in ("mean", "last") else ()
+    return samples == (values.shape[1],) != (values.shape[0],)
 
 
 def _checked_mask(torch: ModuleType, mask: Array, values: Tensor, name: str) -> Tensor | None:
@@ -159,6 +142,8 @@ def _checked_mask(torch: ModuleType, mask: Array, values: Tensor, name: str) -> 
         return kept.reshape(-1) != 0
     if values.ndim == 2 and kept.ndim > 1 and len(kept) == len(values):
         return None
+    if kept.ndim == 2 and tuple(kept.shape) == tuple(values.shape[1::-1]) != tuple(values.shape[:-1]):
+        kept = kept.T  # (T, B), as the layer's own values
     if tuple(kept.shape) != tuple(values.shape[:-1]):
         msg = (
             f"the mask of layer {name} has shape {tuple(kept.shape)}; {tuple(values.shape[:-1])}, one for each "
@@ -179,11 +164,24 @@ def _mean(torch: ModuleType, values: Tensor, kept: Tensor | None) -> Tensor:
     return values.masked_fill(~kept.unsqueeze(-1), 0.0).sum(dim=axes, dtype=dtype) / counts.to(dtype).unsqueeze(-1)
 
 
+def _last(torch: ModuleType, values: Tensor, kept: Tensor | None) -> Tensor:
+    """The last position that counts; the first of samples without any, as decoders take it."""
+    values = values.reshape(len(values), -1, values.shape[-1])
+    if kept is None:
+        return values[:, -1]
+    kept = kept.reshape(len(values), -1)
+    steps = torch.arange(kept.shape[1], device=kept.device)
+    last = (kept * steps).argmax(dim=1)
+    return values[torch.arange(len(values), device=values.device), last]
+
+
 def _target_rows(torch: ModuleType, targets: Array, values: Tensor, leading: Sequence[int], name: str) -> Tensor:
     """Targets with one row for each row of features."""
     Y: Tensor = targets if isinstance(targets, torch.Tensor) else torch.as_tensor(targets)
     Y = placed_beside(Y.detach() if Y.requires_grad else Y, values)
     leading = tuple(leading)
+    if len(leading) == 2 and tuple(Y.shape[:2]) == leading[::-1] != leading:
+        Y = Y.transpose(0, 1)
     if Y.ndim not in (len(leading), len(leading) + 1) or tuple(Y.shape[: len(leading)]) != leading:
         msg = (
             f"the targets have shape {tuple(Y.shape)} and layer {name} has rows of shape {leading}; a target for each "

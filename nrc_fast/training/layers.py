@@ -19,9 +19,19 @@ from nrc_fast.kernels.devices import placed_beside
 from nrc_fast.measurement.layer_conditions import layer_collapse
 from nrc_fast.metrics.spectra import stable_rank, stable_rank_bound
 from nrc_fast.reports.layers import COLLAPSED_NOISE, DeepReport, LayerCollapse
-from nrc_fast.training.evaluation import Split, evaluating, require_module, run_model, runnable, split_batch
+from nrc_fast.training.evaluation import (
+    Split,
+    beside_model,
+    evaluating,
+    require_module,
+    run_model,
+    runnable,
+    split_batch,
+)
+from nrc_fast.training.given_features import FeatureChoice
 from nrc_fast.training.named_layers import named_layers
-from nrc_fast.training.watching import WatchedLayers, watch
+from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
+from nrc_fast.training.watching import watch
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -33,6 +43,7 @@ __all__ = ["measure_layers"]
 class _WatchOptions(TypedDict):
     positions: str | None
     mask: str | Callable[[], Array] | None
+    features: FeatureChoice
     precision: str
 
 
@@ -46,6 +57,7 @@ def measure_layers(
     precision: str = "highest",
     positions: str | None = None,
     mask: str | Callable[[], Array] | None = None,
+    features: FeatureChoice = None,
     split: Split = split_batch,
     group: ProcessGroup | None = None,
 ) -> DeepReport:
@@ -61,7 +73,8 @@ def measure_layers(
     loader : iterable of batches
         Pairs of inputs and targets, or mappings; see `nrc_fast.training.evaluation.split_batch`.
     layers : sequence of str or torch.nn.Module, optional
-        By default every ``torch.nn.Linear`` and convolution.
+        By default every ``torch.nn.Linear`` and convolution; those that are not called are left out, and a note of the
+        report names them.
     rank : int, optional
         How many components count as signal; by default the target dimension. Layers with fewer features use these.
     threshold : float
@@ -69,8 +82,8 @@ def measure_layers(
     precision : {"highest", "high", "fast"}
         Precision of the products, see `nrc_fast.FeatureStatistics`. The rows are read once, so the default is float64
         throughout; with float32 products the bounds are wider and the readout leaves out directions of little variance.
-    positions, mask
-        Which positions count, and as what, see `nrc_fast.watch`.
+    positions, mask, features
+        Which positions count, and as what, and what of the arguments of a layer are its features, see `nrc_fast.watch`.
     split : callable, optional
         Takes a batch and returns what the model is called with, and the targets.
     group : torch.distributed.ProcessGroup, optional
@@ -106,7 +119,7 @@ def measure_layers(
     require_module(model)
     chosen = [name for name, layer in named_layers(model) if _has_weights(layer)] if layers is None else layers
     order: list[str] = []
-    options: _WatchOptions = {"positions": positions, "mask": mask, "precision": precision}
+    options: _WatchOptions = {"positions": positions, "mask": mask, "features": features, "precision": precision}
     with evaluating(model, loader), watch(model, chosen, unit_rows=False, nonfinite="raise", **options) as watched:
         for name, layer in watched.items():
             layer.on_first = lambda name=name: order.append(name)
@@ -116,10 +129,11 @@ def measure_layers(
     if errors[1] == 0:
         msg = "the loader has no samples; there is nothing to measure"
         raise ValueError(msg)
-    for layer in watched.values():
-        if group is not None:
-            layer.all_reduce(group)
-    order += [name for name in watched if name not in order]
+    called = list(watched)
+    if group is not None or layers is None:
+        called = [name for name, layer in watched.items() if _is_called(layer, group) or layers is not None]
+    called = called or list(watched)  # which says what is wrong
+    order = [name for name in order if name in called] + [name for name in called if name not in order]
     found = tuple(_collapse_of(name, watched, rank) for name in order)
     statistics, mse = watched[order[0]].statistics, float(errors[0] / errors[1])
     n, sigma = statistics.n_targets, statistics.target_covariance
@@ -138,7 +152,31 @@ def measure_layers(
             "target_variance": n * statistics.target_error,
             "target_stable_rank": stable_rank_bound(rank_of_targets, spectrum, statistics.target_error),
         },
+        notes=_notes(watched, called),
     )
+
+
+def _is_called(layer: WatchedLayer, group: ProcessGroup | None) -> bool:
+    """Whether a layer was given rows, in any process of the group: theirs are added to its own."""
+    if group is None:
+        return layer.is_read
+    return layer.all_reduce_if_read(group)
+
+
+def _notes(watched: WatchedLayers, called: Sequence[str]) -> tuple[str, ...]:
+    notes = []
+    absent = [name for name in watched if name not in called]
+    if absent:
+        notes.append(
+            f"Layers that were given nothing are left out ({', '.join(absent)}): the model does not call them in "
+            "evaluation, or computes with their weights itself."
+        )
+    notes += [
+        f"{layer.left_out:,} of {layer.passes:,} calls of {name} could not be read and are left out."
+        for name, layer in watched.items()
+        if layer.left_out and name in called
+    ]
+    return tuple(notes)
 
 
 def _has_weights(layer: Module) -> bool:
@@ -155,7 +193,7 @@ def _run(model: Module, loader: Iterable[object], watched: WatchedLayers, split:
     for batch in loader:
         inputs, targets = split(batch)
         watched.set_targets(targets)
-        outputs = run_model(runnable(model), inputs)
+        outputs = run_model(runnable(model), beside_model(model, inputs))
         Y = torch.as_tensor(targets)
         matches = isinstance(outputs, torch.Tensor) and outputs.shape == Y.shape
         expected = placed_beside(Y, outputs)

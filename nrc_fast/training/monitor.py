@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.arrays import Array
+from nrc_fast.base.options import require_nonfinite
+from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.measurement.all_metrics import measure
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History, Record
-from nrc_fast.training.evaluation import Split, evaluating, require_module, run_model, runnable, split_batch
-from nrc_fast.training.named_layers import head_of, last_linear
-from nrc_fast.training.watching import WatchedLayer, WatchedLayers, watch
+from nrc_fast.training.evaluation import (
+    Split,
+    beside_model,
+    evaluating,
+    require_module,
+    run_model,
+    runnable,
+    split_batch,
+)
+from nrc_fast.training.head_batches import HeadBatches
+from nrc_fast.training.heads import UsedHead, choose_head, is_head, last_linear
+from nrc_fast.training.kept_state import KeptState
+from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
+from nrc_fast.training.watching import watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,17 +48,13 @@ class _ReportOptions(TypedDict):
     penalties: PenaltyProduct | None
 
 
-class _WatchOptions(TypedDict):
-    positions: str | None
-    mask: str | Callable[[], Array] | None
-
-
 class Monitor:
     """Measures the features of a model's last layer on a loader, every so many training steps.
 
     The model is put in evaluation mode without gradients, run over the loader, and left as it was: modes, weights,
-    gradients, and the random states of torch, numpy, Python and the loader do not change, so a training with a monitor
-    ends with the same bits as one without.
+    buffers, attributes of modules, gradients, and the random states of torch, numpy, Python, the loader and its data do
+    not change, so a training with a monitor ends with the same bits as one without. An evaluation holds the weights
+    twice.
 
     Parameters
     ----------
@@ -53,7 +64,10 @@ class Monitor:
         Can be iterated again and again: a DataLoader, a list. Batches are pairs of inputs and targets, or mappings
         with "labels" or "targets" (see `nrc_fast.training.evaluation.split_batch`).
     layer : str or torch.nn.Linear, optional
-        The last layer, whose inputs are the features; by default the last ``torch.nn.Linear`` of the model.
+        The last layer, whose inputs are the features, or an adapter around it, whose weights are taken as merged. By
+        default, of the linear layers with an output for each target, the one whose output is the model's, which the
+        first evaluation finds out; where there are several, a note of the report names them. Its weights are those that
+        it was called with.
     every : int
         `step` evaluates at step 0 and then every so many.
     features : {"held", "streamed", "again"}
@@ -68,8 +82,14 @@ class Monitor:
         Sets the c of the prediction, see `nrc_fast.measure`.
     positions, mask
         Which positions count, and as what, see `nrc_fast.watch`.
+    nonfinite : {"skip", "raise"}
+        "skip", the default here, counts samples with NaN or infinite values and leaves them out; where all are, or the
+        weights, the record holds NaN and the report says so: a training that diverges is not ended by being watched.
     split : callable, optional
-        Takes a batch and returns what the model is called with, and the targets.
+        Takes a batch and returns what the model is called with, and the targets. What lies on the host is copied to the
+        device of the model.
+    context : callable, optional
+        Returns a context manager in which the model is called, such as that of ``torch.autocast`` with its arguments.
     loggers : sequence of callables
         Each is called as ``logger(step, values)`` after an evaluation; `nrc_fast.integrations.loggers` has some. NRC3
         of these values is that of the step's own gamma, as the last one is not known yet.
@@ -130,12 +150,15 @@ class Monitor:
         penalties: PenaltyProduct | None = None,
         positions: str | None = None,
         mask: str | Callable[[], Array] | None = None,
+        nonfinite: str = "skip",
         split: Split = split_batch,
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
         loggers: Sequence[Callable[[int, dict[str, float]], object]] = (),
         group: ProcessGroup | None = None,
         name: str = "",
     ) -> None:
         require_module(model)
+        require_nonfinite(nonfinite)
         if features not in FEATURES:
             msg = f"features is {features!r}; {', '.join(map(repr, FEATURES))} are known"
             raise ValueError(msg)
@@ -151,11 +174,14 @@ class Monitor:
         self.history = History(name, convention)
         self.report: Report | None = None
         self._options: _ReportOptions = {"convention": convention, "penalties": penalties}
-        self._watching: _WatchOptions = {"positions": positions, "mask": mask}
-        self._split, self._loggers, self._group = split, loggers, group
+        self._positions, self._mask, self._nonfinite = positions, mask, nonfinite
+        self._split, self._context = split, context
+        self._loggers, self._group = loggers, group
         self._steps = 0
+        self._is_chosen = layer is not None
+        self._notes: tuple[str, ...] = ()
         with self._watch() as head:
-            if head_of(head.layer)[0] is None:
+            if not is_head(head.layer):
                 msg = f"layer {head.name} is a {type(head.layer).__name__}; a torch.nn.Linear is expected"
                 raise TypeError(msg)
 
@@ -196,39 +222,81 @@ class Monitor:
         ------
         TypeError, ValueError, RuntimeError
             What the loader or the layer gives cannot be measured, see `nrc_fast.measure` and `nrc_fast.watch`;
-            ValueError for a loader without batches.
+            ValueError for a loader without batches, and for a layer that returns something else than W h + b.
         """
         number = self._steps if step is None else step
-        with evaluating(self.model, self.loader), self._watch() as head:
-            W, b = head_of(head.layer)
-            assert W is not None  # a layer without is refused at the start
-            batches = _FeatureBatches(self, head)
-            self.report = self._measured(batches, W, b)
-            record = self.history.add(number, self.report, W, batches.target_covariance(self._group))
+        with evaluating(self.model, self.loader):
+            self._choose_layer()
+            with self._watch() as head, UsedHead(head.name, head.layer) as used:
+                batches = HeadBatches(self.loader, self._split, self._run, head=head, nonfinite=self._nonfinite)
+                self.report = self._measured(batches, used)
+                covariance = batches.target_covariance(self._group)
+        record = self.history.add(number, self.report, used.finite()[0], covariance)
         for logger in self._loggers:
             logger(number, record.scalars())
         return record
 
+    def _run(self, inputs: object) -> object:
+        with self._context():
+            return run_model(runnable(self.model), beside_model(self.model, inputs))
+
     def _watch(self) -> WatchedLayer:
         # A watch of its own for every evaluation: training passes are not slowed down.
-        watched: WatchedLayers = watch(self.model, [self.layer], nonfinite="raise", **self._watching)
+        watched: WatchedLayers = watch(
+            self.model, [self.layer], nonfinite="raise", positions=self._positions, mask=self._mask
+        )
         return next(iter(watched.values()))
 
-    def _measured(self, batches: _FeatureBatches, W: Tensor, b: Array | None) -> Report:
+    def _choose_layer(self) -> None:
+        """Where no layer was named: the one whose output is the model's, from the first batch."""
+        if self._is_chosen:
+            return
+        first = next(iter(self.loader), None)
+        if first is None:
+            return
+        inputs, targets = self._split(first)
+        state = KeptState(self.model)
+        self.layer, self._notes = choose_head(self.model, targets, lambda: self._run(inputs))
+        state.restore()
+        self._is_chosen = True
+
+    def _measured(self, batches: HeadBatches, used: UsedHead) -> Report:
+        """The report of an evaluation; one of NaN where no row is finite and such rows are to be left out."""
+        try:
+            report = self._report_of(batches, used)
+        except ValueError:
+            rows, finite = batches.counts(self._group)
+            if self._nonfinite == "raise" or finite or not rows:
+                raise
+            report = _unknown_report(batches, rows, self._options["convention"])
+        return replace(report, notes=(*report.notes, *self._notes, *_notes_on_nonfinite(report, used)))
+
+    def _report_of(self, batches: HeadBatches, used: UsedHead) -> Report:
         if self.features == "again":
-            return measure(batches, W=W, b=b, group=self._group, **self._options)
+            batches.look()
+            W, b = self._weights_of(used)
+            return measure(batches, W=W, b=b, group=self._group, nonfinite=self._nonfinite, **self._options)
         if self.features == "held":
             import torch
 
             parts = list(batches)
             H, Y = (torch.cat(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True))
-            return measure(H, Y, W, b, group=self._group, **self._options)
-        statistics = FeatureStatistics(W.shape[1], n_targets=W.shape[0])
+            W, b = self._weights_of(used)
+            return measure(H, Y, W, b, group=self._group, nonfinite=self._nonfinite, **self._options)
+        statistics: FeatureStatistics | None = None
         for H, Y in batches:
+            if statistics is None:
+                n, d = batches.n_and_d
+                statistics = FeatureStatistics(d, n_targets=n, nonfinite=self._nonfinite)
             statistics.update(H, Y)
+        assert statistics is not None  # a loader without batches is an error
         if self._group is not None:
             statistics.all_reduce(self._group)
-        return statistics.report(W, b, **self._options)
+        return statistics.report(*self._weights_of(used), **self._options)
+
+    def _weights_of(self, used: UsedHead) -> tuple[Tensor | None, Tensor | None]:
+        """Weights and bias for a report: where rows that are not finite are left out, so are such weights."""
+        return (used.weights, used.bias) if self._nonfinite == "raise" else used.finite()
 
     def records(self) -> tuple[Record, ...]:
         """The history, with NRC3 for the gamma that the monitor was made with."""
@@ -247,49 +315,35 @@ class Monitor:
         return self.history.plot(self.gamma)
 
 
-class _FeatureBatches:
-    """Pairs of features and targets, from running the model over the loader; again for every iteration."""
+def _unknown_report(batches: HeadBatches, rows: int, convention: str) -> Report:
+    """What is known of features of which no row is finite."""
+    n, d = batches.n_and_d
+    return Report(
+        samples=0,
+        d=d,
+        n=n,
+        dtype=batches.dtype_name,
+        backend=CPU.name,
+        convention=convention,
+        nrc1=np.nan,
+        nrc1_by_k=np.full(d, np.nan),
+        explained_variance_ratio=np.full(d, np.nan),
+        effective_rank=np.nan,
+        stable_rank=np.nan,
+        skipped_rows=rows,
+    )
 
-    def __init__(self, monitor: Monitor, head: WatchedLayer) -> None:
-        self._monitor, self._head = monitor, head
-        self._given: list[tuple[Tensor, Tensor]] = []
-        self._targets: FeatureStatistics | None = None
-        # Copies: what comes after the layer may overwrite its input, and loaders reuse their memory.
-        head.on_rows = lambda H, Y: self._given.append((H.clone(), Y))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        is_first = self._targets is None
-        empty = True
-        for number, batch in enumerate(self._monitor.loader):
-            empty = False
-            inputs, targets = self._monitor._split(batch)
-            self._given.clear()
-            self._head.set_targets(targets)
-            run_model(runnable(self._monitor.model), inputs)
-            if len(self._given) != 1:
-                msg = (
-                    f"layer {self._head.name} was called {len(self._given)} times for batch {number}; a layer that is "
-                    "called once, with the features of the batch, is expected"
-                )
-                raise ValueError(msg)
-            H, Y = self._given[0]
-            if is_first:
-                self._add_targets(Y)
-            yield H, Y
-        if empty:
-            msg = "the loader has no batches; there is nothing to measure"
-            raise ValueError(msg)
-
-    def _add_targets(self, Y: Tensor) -> None:
-        column = Y[:, None] if Y.ndim == 1 else Y
-        if self._targets is None:
-            self._targets = FeatureStatistics(int(column.shape[1]), unit_rows=False, precision="highest")
-        self._targets.update(column)
-
-    def target_covariance(self, group: ProcessGroup | None) -> FloatArray:
-        """Covariance of the targets of the first iteration, over all processes of the group."""
-        assert self._targets is not None
-        if group is not None:
-            self._targets.all_reduce(group)
-        covariance: FloatArray = np.atleast_2d(self._targets.covariance)
-        return covariance
+def _notes_on_nonfinite(report: Report, used: UsedHead) -> list[str]:
+    notes = []
+    if report.skipped_rows:
+        rows = report.samples + report.skipped_rows
+        notes.append(
+            f"{report.skipped_rows:,} of {rows:,} samples have features or targets that are NaN or infinite: they are "
+            "left out, and the numbers are those of the others. Has the training diverged?"
+        )
+    weights, bias = used.finite()
+    if weights is None or bias is None:
+        name, lost = ("W", "NRC2, NRC3 and the MSE") if weights is None else ("b", "the MSE")
+        notes.append(f"{name} holds values that are NaN or infinite: {lost} are NaN. Has the training diverged?")
+    return notes

@@ -1,21 +1,16 @@
-"""The layers of a model by name, and its head."""
+"""The layers of a model by name."""
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nrc_fast.base.arrays import Array
-from nrc_fast.base.libraries import require_library
 from nrc_fast.training.evaluation import WRAPPERS, unwrapped
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module
 
-__all__ = ["find_layer", "head_of", "last_linear", "named_layers"]
+__all__ = ["find_layer", "named_layers"]
 
 
 def _plain_name(name: str) -> str:
@@ -49,28 +44,3 @@ def find_layer(torch: ModuleType, model: Module, layer: str | Module) -> tuple[s
         msg = f"the model has no layer {layer!r}; it has {', '.join(name for name in names if name)}"
         raise ValueError(msg)
     return layer, others[layer]
-
-
-def head_of(layer: Module) -> tuple[Tensor | None, Array | None]:
-    """Weights and bias of a linear layer, zeros where it has no bias; None and None of any other layer."""
-    torch = require_library("torch", "torch")
-    if not isinstance(layer, torch.nn.Linear):
-        return None, None
-    weight, bias = (part.full_tensor() if hasattr(part, "full_tensor") else part for part in (layer.weight, layer.bias))
-    return weight.detach(), np.zeros(weight.shape[0]) if bias is None else bias.detach()
-
-
-def last_linear(model: Module) -> str:
-    """The name of the last ``torch.nn.Linear`` of a model, in the order of ``named_modules()``.
-
-    Raises
-    ------
-    ValueError
-        There is none.
-    """
-    torch = require_library("torch", "torch")
-    names = [name for name, module in named_layers(model) if isinstance(module, torch.nn.Linear)]
-    if not names:
-        msg = f"{type(model).__name__} has no torch.nn.Linear; name the layer whose features are wanted (layer=)"
-        raise ValueError(msg)
-    return names[-1]

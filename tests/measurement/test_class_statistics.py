@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support import processes
 
+import nrc_fast as nrc
 from nrc_fast.measurement.class_statistics import ClassStatistics
 from nrc_fast.measurement.classes import measure_classes
 from nrc_fast.metrics.classes import VARIANTS
@@ -91,7 +92,9 @@ def test_numbers_of_other_packages() -> None:
 
 
 def test_every_variant_is_described() -> None:
-    assert set(VARIANTS) | {"samples", "d", "n_classes", "bounds"} == set(ClassReport.__dataclass_fields__)
+    assert set(VARIANTS) | {"samples", "d", "n_classes", "skipped_rows", "bounds"} == set(
+        ClassReport.__dataclass_fields__
+    )
 
 
 @pytest.mark.parametrize("shares", [(100, 100, 100), (3, 70, 400)], ids=str)
@@ -253,3 +256,47 @@ def test_what_does_not_fit_is_said() -> None:
     for options in ({"d": 0, "n_classes": 2}, {"d": 2, "n_classes": 1}, {"d": 2, "n_classes": 2, "nonfinite": "keep"}):
         with pytest.raises(ValueError, match=r"(is|are) expected"):
             ClassStatistics(**options)
+
+
+# ---- files and sources, and rows that are not finite ----
+
+
+@pytest.mark.parametrize("kind", ["path", "pattern", "source", "batches", "tensor"])
+def test_features_in_files_and_sources(kind: str, tmp_path: Path) -> None:
+    H, labels, W, b = labelled()
+    np.save(tmp_path / "H_1.npy", H[:70])
+    np.save(tmp_path / "H_2.npy", H[70:])
+    np.save(tmp_path / "whole.npy", H)
+    given = {
+        "path": tmp_path / "whole.npy",
+        "pattern": str(tmp_path / "H_*.npy"),
+        "source": nrc.open([tmp_path / "H_1.npy", tmp_path / "H_2.npy"]),
+        "batches": [H[:30], H[30:]],
+        "tensor": pytest.importorskip("torch").from_numpy(H),
+    }[kind]
+    found = measure_classes(given, labels, W, b)
+    for name, value in by_definition(H, labels, W, b).items():
+        assert getattr(found, name) == pytest.approx(value, rel=1e-9), name
+    with pytest.raises(ValueError, match="there are 199 labels; one for each row is expected"):
+        measure_classes(given, labels[:199], W, b)
+
+
+@pytest.mark.parametrize("kind", ["array", "path", "pairs"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_rows_that_are_not_finite_are_left_out_of_all_numbers(kind: str, value: float, tmp_path: Path) -> None:
+    H, labels, W, b = labelled()
+    bad = H.copy()
+    bad[[7, 130], 3] = value
+    np.save(tmp_path / "bad.npy", bad)
+    pairs = [(bad[:90], labels[:90]), (bad[90:], labels[90:])]
+    given: Any = {"array": bad, "path": tmp_path / "bad.npy", "pairs": pairs}[kind]
+    known = None if kind == "pairs" else labels
+    found = measure_classes(given, known, W, b, nonfinite="skip")
+    kept = np.isfinite(bad).all(axis=1)
+    for name, expected in by_definition(H[kept], labels[kept], W, b).items():
+        assert getattr(found, name) == pytest.approx(expected, rel=1e-9), name
+    assert (found.samples, found.skipped_rows) == (198, 2)
+    assert "198 samples of 4 classes, d = 8, 2 rows skipped as not finite" in str(found)
+    assert ClassReport.from_dict(found.to_dict()).skipped_rows == 2
+    with pytest.raises(ValueError, match=r"the first is .*row 7"):
+        measure_classes(given, known, W, b)

@@ -176,6 +176,36 @@ def test_all_layers_in_one_pass() -> None:
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+class Auxiliary(nn.Module):
+    """A head for the training only, and attention, whose projection is no call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.auxiliary, self.head = nn.Linear(8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: Any) -> Any:
+        h = self.inner(x).tanh()
+        h = self.attention(h, h, h, need_weights=False)[0].mean(dim=1)
+        return (self.head(h), self.auxiliary(h)) if self.training else self.head(h)
+
+
+def test_layers_that_are_not_called_are_left_out_with_a_note() -> None:
+    model, batch = Auxiliary(), (draw(60, 5, 4), draw(60, 2, seed=2))
+    report = nrc.measure_layers(model, [batch], positions="mean")
+    assert [layer.name for layer in report.layers] == ["inner", "head"]
+    (note,) = report.notes
+    assert "are left out (attention.out_proj, auxiliary)" in note
+    assert f"note: {note}" in str(report)
+    assert nrc.reports.DeepReport.from_dict(report.to_dict()).notes == report.notes
+    alone = nrc.measure_layers(model, [batch], ["inner", "head"], positions="mean")
+    assert alone.layers[1].noise_fraction == report.layers[1].noise_fraction
+    assert alone.notes == ()
+    with pytest.raises(RuntimeError, match="layer auxiliary was given nothing"):
+        nrc.measure_layers(model, [batch], ["inner", "auxiliary"], positions="mean")
+
+
 def test_what_does_not_fit_is_said() -> None:
     statistics = nrc.FeatureStatistics(4, n_targets=2).update(draw(9, 4), draw(9, 2))
     with pytest.raises(ValueError, match="0 targets; both are needed"):

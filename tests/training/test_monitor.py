@@ -158,6 +158,96 @@ def test_processes_share_the_samples(tmp_path: Path) -> None:
         assert noise == pytest.approx(reference_nrc1(H, 2, "variance"), rel=1e-9)
 
 
+# ---- trainings that diverge ----
+
+
+@pytest.mark.parametrize("features", ["held", "streamed", "again"])
+def test_features_that_are_not_finite_are_a_record_of_nan(features: str) -> None:
+    model, (X, Y) = network().eval(), samples()
+    monitor = nrc.Monitor(model, [(X[:40], Y[:40]), (X[40:], Y[40:])], features=features)
+    monitor.step()
+    with torch.no_grad():
+        model[0].weight.fill_(np.nan)
+    monitor.step()
+    first, last = monitor.records()
+    assert all(np.isnan(number) for name, number in last.scalars().items() if name not in ("gamma", "nrc3"))
+    assert (monitor.report.samples, monitor.report.skipped_rows) == (0, len(X))
+    assert "96 of 96 samples have features or targets that are NaN" in monitor.report.notes[0]
+    assert first.nrc3 == pytest.approx(monitor.history.records("each")[0].nrc3, rel=1e-12)
+
+
+@pytest.mark.parametrize("features", ["held", "streamed", "again"])
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_weights_that_are_not_finite_leave_what_is_known_of_features(name: str, features: str) -> None:
+    model, (X, Y) = network().eval(), samples()
+    monitor = nrc.Monitor(model, [(X, Y)], features=features)
+    before = monitor.step()
+    with torch.no_grad():
+        getattr(model[-1], name)[0] = np.nan
+    after = monitor.step()
+    H = model[:-1](X).detach()
+    assert after.nrc1 == before.nrc1 == pytest.approx(reference_nrc1(H, 3), rel=1e-4)
+    assert np.isnan(after.mse)
+    if name == "weight":
+        assert np.isnan([after.nrc2, after.nrc3, after.gamma]).all()
+    else:
+        assert (after.nrc2, after.nrc3) == (before.nrc2, before.nrc3)
+    assert "that are NaN or infinite" in monitor.report.notes[-1]
+    # The replay uses the last gamma that there is.
+    assert monitor.records()[0].nrc3 == pytest.approx(before.nrc3, rel=1e-12)
+    assert np.isfinite(monitor.history.nrc3_curve()[1]).all()
+    stored = History.from_dict(json.loads(monitor.history.to_json()))
+    np.testing.assert_equal([r.scalars() for r in stored.records()], [r.scalars() for r in monitor.records()])
+    monitor.plot()
+
+
+@pytest.mark.parametrize("features", ["held", "streamed", "again"])
+@pytest.mark.parametrize("large", [np.nan, np.inf, 1e200])
+def test_samples_that_are_not_finite_are_left_out_and_counted(large: float, features: str) -> None:
+    class Diverging(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(5, 3, dtype=torch.float64)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(torch.where(x[:, :1] > 1.0, torch.tensor(large, dtype=x.dtype), x))
+
+    model, (X, Y) = Diverging(), samples()
+    X, Y = X.double(), Y.double()
+    kept = X[:, 0] <= 1.0
+    record = (monitor := nrc.Monitor(model, [(X[:50], Y[:50]), (X[50:], Y[50:])], features=features)).evaluate()
+    expected = nrc.Monitor(model, [(X[kept], Y[kept])], features=features).evaluate()
+    assert record.nrc1 == pytest.approx(expected.nrc1, rel=1e-9)
+    assert record.mse == pytest.approx(expected.mse, rel=1e-9)
+    assert monitor.report.skipped_rows == int((~kept).sum()) > 0
+    assert f"{int((~kept).sum())} of 96 samples" in monitor.report.notes[-1]
+    raising = nrc.Monitor(model, [(X, Y)], features=features, nonfinite="raise")
+    with pytest.raises(ValueError, match=r"NaN or infinite|range of float64"):
+        raising.evaluate()
+
+
+def test_a_training_that_diverges_goes_on_to_the_same_bits() -> None:
+    def train(*, monitored: bool) -> list[Any]:
+        model, (X, Y) = network(), samples()
+        monitor = nrc.Monitor(model, [(X, Y)], every=5) if monitored else None
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e6)
+        for _ in range(31):
+            if monitor is not None:
+                monitor.step()
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(X), Y).backward()
+            optimizer.step()
+        if monitor is not None:
+            assert [record.step for record in monitor.records()] == list(range(0, 31, 5))
+            assert np.isnan(monitor.records()[-1].mse)
+        return [parameter.view(torch.int32) for parameter in model.parameters()]
+
+    torch.manual_seed(1)
+    plain = train(monitored=False)
+    torch.manual_seed(1)
+    assert all(torch.equal(one, other) for one, other in zip(plain, train(monitored=True), strict=True))
+
+
 # ---- the plot ----
 
 
@@ -191,6 +281,7 @@ def test_what_does_not_fit_is_said() -> None:
     model, pair = network(), samples()
     for options, message in [
         ({"every": 0}, "every is 0"),
+        ({"nonfinite": "keep"}, "nonfinite is 'keep'"),
         ({"features": "kept"}, "features is 'kept'"),
         ({"layer": "99"}, "no layer '99'"),
     ]:
