@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import needs_library
+from nrc_fast.training.evaluation import Split, split_batch
 from nrc_fast.training.monitor import Monitor
 
 with needs_library("lightning", "this needs lightning"):
@@ -25,10 +27,11 @@ class NRCCallback(Callback):
     """Measures the features of a module's last layer at the start and after training epochs.
 
     The numbers go to the trainer's loggers and callback metrics as "nrc/nrc1", "nrc/nrc2" and so on, with the trainer's
-    ``global_step``; NRC3 is that of each step's own gamma. The whole history, with the paper's replay of gamma and the
-    plot, is in `monitor`. The training is not changed by a bit. In several processes the numbers are those of the rows
-    of all of them; what a sampler repeats to give every process as many rows counts twice, so give a `loader` of each
-    process's own part where that matters.
+    ``global_step``; NRC3 is that of each step's own gamma. Batches reach the module as in its own training: through its
+    precision plugin and its hooks before, at and after their transfer to the device, and ``forward`` runs in the
+    plugin's context. The whole history, with the paper's replay of gamma and the plot, is in `monitor`. The training is
+    not changed by a bit. In several processes the numbers are those of the rows of all of them; what a sampler repeats
+    to give every process as many rows counts twice, so give a `loader` of each process's own part where that matters.
 
     Parameters
     ----------
@@ -40,7 +43,8 @@ class NRCCallback(Callback):
     prefix : str
         What stands before every name.
     **options
-        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, split, loggers, name.
+        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, nonfinite, split,
+        loggers, name. `split` is given batches after their transfer.
 
     Attributes
     ----------
@@ -87,7 +91,9 @@ class NRCCallback(Callback):
         if trainer.world_size > 1:
             group = distributed.group.WORLD
         if self.monitor is None:
-            self.monitor = Monitor(pl_module, loader, layer=self._layer, group=group, **self._options)
+            feeding = _Feeding(trainer, self._options.get("split", split_batch))
+            options = self._options | {"split": feeding.split, "context": feeding.context}
+            self.monitor = Monitor(pl_module, loader, layer=self._layer, group=group, **options)
         self._measure(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -104,3 +110,22 @@ class NRCCallback(Callback):
             logger.log_metrics(values, step=trainer.global_step)
         # Where ModelCheckpoint and EarlyStopping look for what they monitor.
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+
+
+class _Feeding:
+    """How a trainer gives batches to its module."""
+
+    def __init__(self, trainer: Trainer, split: Split) -> None:
+        self._trainer, self._split = trainer, split
+
+    def split(self, batch: object) -> tuple[object, object]:
+        """Inputs and targets of a batch of the loader, as the module's steps are given them."""
+        trainer = self._trainer
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
+        return self._split(trainer.strategy.batch_to_device(batch, dataloader_idx=0))
+
+    def context(self) -> AbstractContextManager[object]:
+        """What the module's steps run in: autocast, or another default dtype."""
+        context: AbstractContextManager[object] = self._trainer.precision_plugin.forward_context()
+        return context

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -146,6 +146,16 @@ class NRC(Metric):
         for name, array in statistics.arrays().items():
             # Where the states are, wherever the features lie: processes gather them from there.
             setattr(self, name, torch.from_numpy(array).to(getattr(self, name).device))
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], *arguments: Any, **options: Any) -> Self:
+        """Sums go to other devices with a module that holds the metric, but stay float64 where it is cast."""
+
+        def move(state: torch.Tensor) -> torch.Tensor:
+            moved = fn(state)
+            return moved if moved.dtype == state.dtype else state.to(moved.device)
+
+        applied: Self = super()._apply(move, *arguments, **options)
+        return applied
 
     def set_dtype(self, dst_type: object) -> Self:
         """Sums stay float64, whatever the metric is asked to be."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WRAPPERS",
     "Split",
+    "beside_model",
     "current_evaluation",
     "evaluating",
     "require_module",
@@ -132,6 +133,35 @@ def run_model(model: Callable[..., Any], inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def beside_model(model: Module, values: Any) -> Any:
+    """Inputs with their tensors of the host copied to the device of the model, inside of containers too.
+
+    A model on several devices, or without parameters, takes care of them itself.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Linear(2, 1, device="meta")
+    >>> beside_model(model, {"x": torch.ones(3, 2), "n": 3})["x"].device
+    device(type='meta')
+    """
+    devices = {parameter.device for parameter in model.parameters()}
+    if len(devices) != 1 or next(iter(devices)).type == "cpu":
+        return values
+    return _moved(values, next(iter(devices)))
+
+
+def _moved(values: Any, device: Any) -> Any:
+    if hasattr(values, "is_cpu"):  # a tensor
+        return values.to(device) if values.device.type == "cpu" else values
+    if isinstance(values, Mapping):
+        return {key: _moved(value, device) for key, value in values.items()}
+    if isinstance(values, (tuple, list)):
+        parts = [_moved(value, device) for value in values]
+        return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
+    return values
 
 
 _EVALUATION: ContextVar[object] = ContextVar("evaluation", default=None)

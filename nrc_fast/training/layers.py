@@ -19,7 +19,15 @@ from nrc_fast.kernels.devices import placed_beside
 from nrc_fast.measurement.layer_conditions import layer_collapse
 from nrc_fast.metrics.spectra import stable_rank, stable_rank_bound
 from nrc_fast.reports.layers import COLLAPSED_NOISE, DeepReport, LayerCollapse
-from nrc_fast.training.evaluation import Split, evaluating, require_module, run_model, runnable, split_batch
+from nrc_fast.training.evaluation import (
+    Split,
+    beside_model,
+    evaluating,
+    require_module,
+    run_model,
+    runnable,
+    split_batch,
+)
 from nrc_fast.training.given_features import FeatureChoice
 from nrc_fast.training.named_layers import named_layers
 from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
@@ -185,7 +193,7 @@ def _run(model: Module, loader: Iterable[object], watched: WatchedLayers, split:
     for batch in loader:
         inputs, targets = split(batch)
         watched.set_targets(targets)
-        outputs = run_model(runnable(model), inputs)
+        outputs = run_model(runnable(model), beside_model(model, inputs))
         Y = torch.as_tensor(targets)
         matches = isinstance(outputs, torch.Tensor) and outputs.shape == Y.shape
         expected = placed_beside(Y, outputs)

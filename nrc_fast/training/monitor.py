@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
@@ -16,7 +17,15 @@ from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History, Record
-from nrc_fast.training.evaluation import Split, evaluating, require_module, run_model, runnable, split_batch
+from nrc_fast.training.evaluation import (
+    Split,
+    beside_model,
+    evaluating,
+    require_module,
+    run_model,
+    runnable,
+    split_batch,
+)
 from nrc_fast.training.head_batches import HeadBatches
 from nrc_fast.training.heads import UsedHead, choose_head, is_head, last_linear
 from nrc_fast.training.kept_state import KeptState
@@ -77,7 +86,10 @@ class Monitor:
         "skip", the default here, counts samples with NaN or infinite values and leaves them out; where all are, or the
         weights, the record holds NaN and the report says so: a training that diverges is not ended by being watched.
     split : callable, optional
-        Takes a batch and returns what the model is called with, and the targets.
+        Takes a batch and returns what the model is called with, and the targets. What lies on the host is copied to the
+        device of the model.
+    context : callable, optional
+        Returns a context manager in which the model is called, such as that of ``torch.autocast`` with its arguments.
     loggers : sequence of callables
         Each is called as ``logger(step, values)`` after an evaluation; `nrc_fast.integrations.loggers` has some. NRC3
         of these values is that of the step's own gamma, as the last one is not known yet.
@@ -140,6 +152,7 @@ class Monitor:
         mask: str | Callable[[], Array] | None = None,
         nonfinite: str = "skip",
         split: Split = split_batch,
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
         loggers: Sequence[Callable[[int, dict[str, float]], object]] = (),
         group: ProcessGroup | None = None,
         name: str = "",
@@ -162,7 +175,8 @@ class Monitor:
         self.report: Report | None = None
         self._options: _ReportOptions = {"convention": convention, "penalties": penalties}
         self._positions, self._mask, self._nonfinite = positions, mask, nonfinite
-        self._split, self._loggers, self._group = split, loggers, group
+        self._split, self._context = split, context
+        self._loggers, self._group = loggers, group
         self._steps = 0
         self._is_chosen = layer is not None
         self._notes: tuple[str, ...] = ()
@@ -223,7 +237,8 @@ class Monitor:
         return record
 
     def _run(self, inputs: object) -> object:
-        return run_model(runnable(self.model), inputs)
+        with self._context():
+            return run_model(runnable(self.model), beside_model(self.model, inputs))
 
     def _watch(self) -> WatchedLayer:
         # A watch of its own for every evaluation: training passes are not slowed down.

@@ -73,7 +73,126 @@ def test_lightning_callback(tmp_path: Path, trainers: Any) -> None:
         NRCCallback(every_n_epochs=0)
 
 
+class Normalising:
+    """Hooks of a module that change what the loader gives, and remember in which order they ran."""
+
+    calls: tuple[str, ...] = ()
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        del dataloader_idx
+        self.calls = (*self.calls, "before")
+        return batch[0] + 1.0, batch[1]
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        del dataloader_idx
+        self.calls = (*self.calls, "transfer")
+        return batch[0].to(device) * 3.0, batch[1].to(device)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        del dataloader_idx
+        self.calls = (*self.calls, "after")
+        return batch[0] / 7.0, 0.5 * batch[1]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true", "bf16-mixed"])
+@pytest.mark.parametrize("normalises", [False, True])
+def test_lightning_batches_are_those_of_the_trainer(
+    precision: str, normalises: bool, tmp_path: Path, trainers: Any
+) -> None:
+    pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    hooks = (Normalising,) if normalises else ()
+    _, plain = trainers.fit_with_lightning(tmp_path / "plain", hooks=hooks, precision=precision)
+    callback = NRCCallback(every_n_epochs=4)
+    _, module = trainers.fit_with_lightning(tmp_path / "watched", callback, hooks=hooks, precision=precision)
+    for first, second in zip(plain.parameters(), module.parameters(), strict=True):
+        assert torch.equal(first, second)
+    X, Y = trainers.samples()
+    if normalises:
+        assert set(zip(module.calls[::3], module.calls[1::3], module.calls[2::3], strict=True)) == {
+            ("before", "transfer", "after")
+        }
+        X, Y = (X + 1.0) * 3.0 / 7.0, 0.5 * Y
+    dtype = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(precision, torch.float32)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+        module.eval()
+        H, errors = module.trunk(X.to(dtype)), module(X.to(dtype)).double() - Y.to(dtype).double()
+    record = callback.monitor.history.records("each")[-1]
+    # The trainer gives 40 samples at a time, which 16-bit sums round in another order.
+    coarse = "bf16" in precision
+    assert record.mse == pytest.approx(float((errors**2).sum(dim=1).mean()), rel=2e-2 if coarse else 1e-5)
+    assert record.nrc1 == pytest.approx(reference_nrc1(H.double().numpy(), 2), rel=2e-2 if coarse else 1e-5)
+
+
+def test_lightning_splits_what_was_transferred(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    X, Y = trainers.samples()
+    loader = [{"given": (X, Y)}]
+
+    class Mapped(Normalising):
+        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            given = batch["given"] if isinstance(batch, dict) else batch
+            return super().on_before_batch_transfer(given, dataloader_idx)
+
+    callback = NRCCallback(loader, split=lambda batch: (batch[0], 2.0 * batch[1]))
+    _, module = trainers.fit_with_lightning(tmp_path, callback, hooks=(Mapped,))
+    with torch.no_grad():
+        errors = module.eval()((X + 1.0) * 3.0 / 7.0).double() - Y.double()
+    assert callback.monitor.records()[-1].mse == pytest.approx(float((errors**2).sum(dim=1).mean()), rel=1e-5)
+
+
+def test_a_diverging_lightning_training_goes_on(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    class Diverging:
+        def on_train_epoch_start(self) -> None:
+            with torch.no_grad():
+                self.trunk[0].weight.fill_(torch.nan)  # type: ignore[attr-defined]
+
+    callback = NRCCallback()
+    trainer, _ = trainers.fit_with_lightning(tmp_path, callback, hooks=(Diverging,))
+    records = callback.monitor.records()
+    assert trainer.current_epoch == 4
+    assert [bool(torch.tensor(record.nrc1).isnan()) for record in records] == [False, True, True, True, True]
+
+
 # ---- transformers ----
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("features", ["held", "streamed", "again"])
+def test_decoders_are_measured_at_their_last_token(side: str, features: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {"n_layer": 1, "n_head": 2, "n_embd": 16, "vocab_size": 50, "n_positions": 16, "num_labels": 2}
+        ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+        config = transformers.GPT2Config(**sizes, **ends, problem_type="regression")
+        model = transformers.GPT2ForSequenceClassification(config).eval()
+        ids = torch.randint(2, 50, (40, 10))
+    mask = (torch.arange(10) < 4 + torch.arange(40)[:, None] % 6).long()
+    mask = mask.flip(1) if side == "left" else mask
+    ids, Y = ids * mask, torch.randn(40, 2, generator=torch.Generator().manual_seed(2))
+    loader = [
+        {"input_ids": ids[part], "attention_mask": mask[part], "labels": Y[part]} for part in (slice(25), slice(25, 40))
+    ]
+    given: list[Any] = []
+    handle = model.score.register_forward_hook(lambda _, args, output: given.append((args[0], output)))
+    with torch.no_grad():
+        logits = model(input_ids=ids, attention_mask=mask).logits
+    handle.remove()
+    where = (given[0][1] == logits[:, None]).all(dim=-1).float().argmax(dim=1)
+    H = given[0][0][range(40), where]
+    monitor = nrc.Monitor(model, loader, positions="last", mask="attention_mask", features=features)
+    record = monitor.evaluate()
+    tolerance = 1e-4 if features == "streamed" else 1e-5
+    assert record.mse == pytest.approx(float(((logits - Y).double() ** 2).sum(dim=1).mean()), rel=1e-5)
+    assert record.nrc1 == pytest.approx(reference_nrc1(H.double().numpy(), 2), rel=tolerance)
+    assert record.nrc2 == pytest.approx(reference_nrc2(H.double().numpy(), model.score.weight.detach()), rel=tolerance)
 
 
 def test_transformers_callback(tmp_path: Path, trainers: Any) -> None:
@@ -143,6 +262,41 @@ def test_torchmetrics_metric(trainers: Any) -> None:
     assert float(metric.compute()["nrc1"]) == pytest.approx(float(values["nrc1"]), rel=1e-6)  # float32 products
     with pytest.raises(TypeError, match="cannot be merged"):
         metric.merge_state({})
+
+
+CASTS = {
+    "to": lambda module: module.to(torch.bfloat16),
+    "half": lambda module: module.half(),
+    "bfloat16": lambda module: module.bfloat16(),
+    "float": lambda module: module.float(),
+    "to another": lambda module: module.to(torch.zeros(1, dtype=torch.float16)),
+    "double": lambda module: module.double(),
+}
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+@pytest.mark.parametrize("cast", CASTS)
+def test_torchmetrics_sums_stay_float64_where_their_module_is_cast(cast: str, when: str, trainers: Any) -> None:
+    pytest.importorskip("torchmetrics")
+    from nrc_fast.integrations.torchmetrics import NRC
+
+    H = trainers.draw(600, 6) + 1000.0
+    Y = H[:, :2] - 1000.0
+    expected = nrc.FeatureStatistics(6, n_targets=2).update(H[:300], Y[:300]).update(H[300:], Y[300:]).report()
+    module = nn.Module()
+    module.inner = nn.ModuleDict({"metric": NRC(6, 2)})
+    metric = module.inner["metric"]
+    for _ in range(2):  # and again from what a reset leaves
+        for place, part in (("before", None), ("between", slice(300)), ("after", slice(300, 600))):
+            if part is not None:
+                metric.update(H[part], Y[part])
+            if place == when:
+                CASTS[cast](module)
+        values = metric.compute()
+        for name in ("nrc1", "linear_mse", "cka"):
+            assert float(values[name]) == getattr(expected, name), name
+        assert all(getattr(metric, name).dtype == torch.float64 for name in metric._defaults if name != "reads")
+        metric.reset()
 
 
 def test_torchmetrics_metric_follows_its_head_through_a_training(trainers: Any) -> None:

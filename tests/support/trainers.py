@@ -22,11 +22,11 @@ def samples() -> tuple[Any, Any]:
     return X, torch.tanh(X[:, :2] + 0.2 * draw(120, 2, seed=2))
 
 
-def fit_with_lightning(folder: Path, *callbacks: Any, **options: Any) -> tuple[Any, Any]:
-    """A trainer of Lightning after four epochs, and its module."""
+def fit_with_lightning(folder: Path, *callbacks: Any, hooks: tuple[type, ...] = (), **options: Any) -> tuple[Any, Any]:
+    """A trainer of Lightning after four epochs, and its module, which has hooks of other classes too."""
     lightning = importlib.import_module("lightning")
 
-    class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
+    class Module(*hooks, lightning.LightningModule):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__()
             self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import nrc_fast as nrc
+from nrc_fast.training.evaluation import beside_model
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -71,3 +72,28 @@ def test_watches_of_the_training_do_not_see_evaluations(mask: str | None) -> Non
     assert watched["head"].passes == 4
     assert watched["head"].count == 4 * len(X)
     assert len(monitor.records()) == 2
+
+
+def test_inputs_of_the_host_go_to_the_device_of_the_model() -> None:
+    model, x = nn.Linear(5, 2, device="meta"), samples()[0]
+    moved = beside_model(model, {"x": x, "more": (x, [x.double(), None]), "n": 3})
+    places = [moved["x"], moved["more"][0], moved["more"][1][0]]
+    assert [part.device.type for part in places] == ["meta"] * 3
+    assert (places[2].dtype, moved["n"], moved["more"][1][1]) == (torch.float64, 3, None)
+    assert beside_model(nn.Linear(5, 2), x) is x
+    assert beside_model(nn.Sequential(model, nn.Linear(2, 2)), x) is x  # on several devices
+
+
+def test_the_context_is_that_of_every_pass() -> None:
+    X, Y = samples()
+    model = network().eval()
+
+    def half() -> Any:
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+
+    with torch.no_grad(), half():
+        H, errors = model[:-1](X), model(X).double() - Y
+    monitor = nrc.Monitor(model, [(X, Y)], context=half)
+    record = monitor.evaluate()
+    assert monitor.report.dtype == "bfloat16" == str(H.dtype).removeprefix("torch.")
+    assert record.mse == pytest.approx(float((errors**2).sum(dim=1).mean()), rel=1e-2)
