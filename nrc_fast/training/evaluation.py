@@ -155,7 +155,7 @@ def beside_model(model: Module, values: Any) -> Any:
 
 def _moved(values: Any, device: Any) -> Any:
     if hasattr(values, "is_cpu"):  # a tensor
-        return values.to(device) if values.is_cpu else values
+        return values.to(device) if values.device.type == "cpu" else values
     if isinstance(values, Mapping):
         return {key: _moved(value, device) for key, value in values.items()}
     if isinstance(values, (tuple, list)):
