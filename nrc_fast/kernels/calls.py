@@ -13,7 +13,7 @@ from nrc_fast.base.options import require_precision
 from nrc_fast.kernels.interface import GramRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ResidualSums, in_range_of_float32
 
-__all__ = ["beside", "gram", "gram_product", "prediction_error", "residual"]
+__all__ = ["beside", "checked_gram", "gram", "gram_product", "prediction_error", "residual"]
 
 
 @overload
@@ -121,6 +121,17 @@ def gram(
         target_moments=target_moments,
         precision=precision,
     )
+    return checked_gram(features, request)
+
+
+def checked_gram(features: Rows, request: GramRequest) -> GramSums:
+    """The sums of `gram` where the request is known to fit the rows, as that of sums that grow is.
+
+    Raises
+    ------
+    NonFiniteRowsError
+        A row of the features or targets is not finite.
+    """
     sums = features.backend.gram(features, request)
     if sums.double_precision or sums.rows == 0 or in_range_of_float32(sums):
         return sums

@@ -12,8 +12,10 @@ from nrc_fast.kernels.arrays import DTYPES
 __all__ = [
     "ADDITIVE",
     "COUNTS",
+    "COUNT_PLACES",
     "LARGEST_ENERGY",
     "MAGNITUDES",
+    "MAGNITUDE_PLACES",
     "SHIFT_ROWS",
     "SMALLEST_ENERGY",
     "SumsKind",
@@ -37,11 +39,17 @@ COUNTS = ("rows", "zero", "skipped", "single", "tiny", "tiny_targets", "blocks",
 # features whose products are float32, of targets, and of features on devices. Rounding is relative to these, whatever
 # shift comes later.
 MAGNITUDES = ("double", "single", "targets", "device", "fast")
+# Where each of them stands: a search takes longer, and small batches are counted often.
+COUNT_PLACES = {name: place for place, name in enumerate(COUNTS)}
+MAGNITUDE_PLACES = {name: place for place, name in enumerate(MAGNITUDES)}
 
 
 def counted(**counts: int) -> FloatArray:
     """Counts as an array that adds up, those that are not given being 0."""
-    return np.array([counts.get(name, 0) for name in COUNTS], dtype=np.float64)
+    values = [0] * len(COUNTS)
+    for name, count in counts.items():
+        values[COUNT_PLACES[name]] = count
+    return np.array(values, dtype=np.float64)
 
 
 def magnitudes_of(kind: str, energy: float, target_energy: float) -> FloatArray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum
-from nrc_fast.kernels.counts import MAGNITUDES
+from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.interface import Shifts
@@ -128,7 +128,7 @@ class Moments(ShiftedSums):
         return block_rounding(kind, block_rows()) + EPSILON / 2 * (blocks / parts + parts)
 
     def _magnitude(self, name: str) -> float:
-        return float(self._settled["magnitudes"][MAGNITUDES.index(name)])
+        return float(self._settled["magnitudes"][MAGNITUDE_PLACES[name]])
 
     @property
     def relative_error(self) -> float:

@@ -13,7 +13,16 @@ from nrc_fast.base.options import require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.calls import beside
-from nrc_fast.kernels.counts import ADDITIVE, COUNTS, MAGNITUDES, SMALLEST_ENERGY, SumsKind, counted, zero_sums
+from nrc_fast.kernels.counts import (
+    ADDITIVE,
+    COUNT_PLACES,
+    COUNTS,
+    MAGNITUDES,
+    SMALLEST_ENERGY,
+    SumsKind,
+    counted,
+    zero_sums,
+)
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Backend, Rows, RunningSums, Shifts
 from nrc_fast.passes.shifting import shifted
@@ -344,7 +353,7 @@ class ShiftedSums(Sums):
     # ---- counts ----
 
     def _count(self, name: str) -> int:
-        return int(self._settled["counts"][COUNTS.index(name)])
+        return int(self._settled["counts"][COUNT_PLACES[name]])
 
     @property
     def count(self) -> int:

@@ -19,7 +19,7 @@ from nrc_fast.kernels.counts import (
     zero_sums,
 )
 from nrc_fast.kernels.cpu.machine import block_rows
-from nrc_fast.kernels.interface import Rows, Shifts
+from nrc_fast.kernels.interface import GramRequest, Rows, Shifts
 from nrc_fast.kernels.results import GramSums
 
 __all__ = ["HostSums", "first_mean"]
@@ -56,8 +56,7 @@ class HostSums:
         del skips_nonfinite
         shift, target_shift = shifts.on(features.backend)
         products, has_unit_gram = self.kind.products, self.kind.products and self.kind.unit_rows
-        sums = calls.gram(
-            features,
+        request = GramRequest(
             shift=shift,
             plain=products,
             unit="raw" if has_unit_gram else None,
@@ -68,6 +67,7 @@ class HostSums:
             target_moments=targets is not None,
             precision=self.kind.precision,
         )
+        sums = calls.checked_gram(features, request)
         single = not sums.double_precision
         counts = counted(
             skipped=skipped,
