@@ -36,7 +36,7 @@ def add_measure(commands: Commands) -> None:
     command.add_argument(
         "features",
         nargs="+",
-        help="features (N, d): files in that order, or a quoted glob pattern, in natural order",
+        help="features (N, d): files or a glob pattern, quoted or not, in natural order (h_2 before h_10)",
     )
     command.add_argument("--targets", nargs="+", help="targets (N, n): files or a glob pattern")
     command.add_argument("--key", help="name of the features inside the files")

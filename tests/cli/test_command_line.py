@@ -331,7 +331,7 @@ def test_weights_come_from_checkpoints(
     assert "holds 2 float matrices; name one by its key, or several by a pattern. It" in capsys.readouterr().err
 
 
-def test_files_in_the_order_of_the_shell_are_refused_beside_one_file_of_targets(
+def test_files_in_the_order_of_a_shell_are_those_of_the_pattern(
     stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     H, Y, W, b = (np.load(stored[name]).astype(float) for name in ("features", "targets", "weights", "bias"))
@@ -340,13 +340,27 @@ def test_files_in_the_order_of_the_shell_are_refused_beside_one_file_of_targets(
             np.save(tmp_path / f"{name}_{number}.npy", array[25 * number : 25 * number + 25])
     by_shell = {name: sorted(str(path) for path in tmp_path.glob(f"{name}_*.npy")) for name in "hy"}
     head = ["--weights", str(stored["weights"]), "--bias", str(stored["bias"]), "--json"]
-    assert main(["measure", *by_shell["h"], "--targets", str(stored["targets"]), *head]) == 1
-    captured = capsys.readouterr()
-    assert "12 files are listed in the order ..., h_1.npy, h_10.npy, h_11.npy, h_2.npy, ..., and " in captured.err
-    assert "natural order: ..., h_1.npy, h_2.npy, h_3.npy, h_4.npy, .... Rows would get" in captured.err
-    assert captured.out == ""
     wanted = nrc.measure(H, Y, W, b).mse
-    pattern = str(tmp_path / "h_*.npy")
-    for features, targets in (([pattern], [str(stored["targets"])]), (by_shell["h"], by_shell["y"])):
+    one = [str(stored["targets"])]
+    for features, targets in (([str(tmp_path / "h_*.npy")], one), (by_shell["h"], one), (by_shell["h"], by_shell["y"])):
         assert main(["measure", *features, "--targets", *targets, *head]) == 0
-        assert json.loads(capsys.readouterr().out)["mse"] == pytest.approx(wanted, rel=1e-12)
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["mse"] == pytest.approx(wanted, rel=1e-12)
+        said = (
+            "(... h_1.npy, h_10.npy, h_11.npy, h_2.npy ...) and are taken in natural order (... h_1.npy, h_2.npy, h_3"
+        )
+        assert (said in captured.err) == (len(features) > 1)
+
+
+def test_files_in_an_order_of_their_own_are_refused_beside_one_file_of_targets(
+    stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    H = np.load(stored["features"])
+    for number in range(12):
+        np.save(tmp_path / f"h_{number}.npy", H[25 * number : 25 * number + 25])
+    backward = [str(tmp_path / f"h_{number}.npy") for number in range(11, -1, -1)]
+    assert main(["measure", *backward, "--targets", str(stored["targets"]), "--json"]) == 1
+    captured = capsys.readouterr()
+    assert "12 files are listed in the order h_11.npy, h_10.npy, h_9.npy, h_8.npy, ..., and " in captured.err
+    assert "natural order: h_0.npy, h_1.npy, h_2.npy, h_3.npy, .... Rows would get" in captured.err
+    assert captured.out == ""
