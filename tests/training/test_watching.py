@@ -276,13 +276,13 @@ def test_rows_are_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     from nrc_fast.kernels import calls as kernels_calls
 
     seen = []
-    original = kernels_calls.gram
+    original = kernels_calls.checked_gram
 
-    def gram(rows: Any, **options: Any) -> Any:
+    def checked_gram(rows: Any, request: Any) -> Any:
         seen.append(rows.array)
-        return original(rows, **options)
+        return original(rows, request)
 
-    monkeypatch.setattr(kernels_calls, "gram", gram)
+    monkeypatch.setattr(kernels_calls, "checked_gram", checked_gram)
     layer, X = nn.Linear(512, 2), draw(2048, 512)
     with nrc.watch(layer):
         layer(X)
