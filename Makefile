@@ -43,7 +43,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.cpp')
-	$(BIN)/clang-tidy --quiet -p $(VENV)/build $$(git ls-files 'csrc/cpu/*.cpp')
+	# The build's own compiler may know warnings that clang does not.
+	$(BIN)/clang-tidy --quiet --extra-arg=-Wno-unknown-warning-option -p $(VENV)/build $$(git ls-files 'csrc/cpu/*.cpp')
 	$(BIN)/mypy
 	$(BIN)/codespell $$(git ls-files)
 	$(BIN)/validate-pyproject pyproject.toml
