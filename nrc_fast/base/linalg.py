@@ -22,6 +22,7 @@ __all__ = [
     "clipped_spectrum",
     "covariance_spectrum",
     "eigh_descending",
+    "from_lower",
     "orthonormalize",
     "positive_sqrt",
     "row_space",
@@ -88,6 +89,18 @@ def eigh_descending(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 def in_descending_order(values: FloatArray, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Eigenvalues and eigenvectors that ascend, as LAPACK gives them, put into descending order, with fixed signs."""
     return values[..., ::-1].copy(), _fix_signs(vectors[..., ::-1])
+
+
+def from_lower(lower: FloatArray) -> FloatArray:
+    """The symmetric matrix of a lower triangle, above whose diagonal there are zeros.
+
+    Examples
+    --------
+    >>> from_lower(np.array([[1.0, 0.0], [2.0, 3.0]])).tolist()
+    [[1.0, 2.0], [2.0, 3.0]]
+    """
+    symmetric: FloatArray = lower + np.tril(lower, -1).T
+    return symmetric
 
 
 def covariance_spectrum(covariance: FloatArray, epsilon: float = EPSILON) -> tuple[FloatArray, FloatArray]:

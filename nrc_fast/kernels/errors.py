@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["NonFiniteRowsError", "UnreadableRowsError", "unreadable"]
+__all__ = ["NonFiniteRowsError", "UnreadableRowsError", "too_large", "unreadable"]
 
 
 class NonFiniteRowsError(ValueError):
@@ -61,3 +61,11 @@ def unreadable(name: str, row: int, error_number: int) -> UnreadableRowsError:
     """The error for a row that cannot be read; error number 0 means that the file ends before it."""
     reason = os.strerror(error_number) if error_number else "the file ends before it; was it truncated?"
     return UnreadableRowsError(f"row {row} of {name} cannot be read: {reason}", reason, row)
+
+
+def too_large(name: str, where: str = "") -> ValueError:
+    """The error for rows whose squares are no float64 numbers, saying where they are if that is not all of them."""
+    place = f" in {where}" if where else ""
+    return ValueError(
+        f"{name} is so large{place} that squares leave the range of float64; divide it by a constant first"
+    )

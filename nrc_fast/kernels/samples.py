@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import from_lower
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.inputs import as_rows
 
@@ -100,6 +99,7 @@ def joint_moments(features: object, targets: object, target_mean: FloatArray) ->
 
     Examples
     --------
+    >>> import numpy as np
     >>> found = joint_moments([[1.0], [3.0]], [0.0, 2.0], np.ones(1))
     >>> found.mean.tolist(), found.covariance.tolist(), found.cross_covariance.tolist()
     ([2.0], [[1.0]], [[1.0]])
@@ -110,5 +110,5 @@ def joint_moments(features: object, targets: object, target_mean: FloatArray) ->
         raise ValueError(msg)
     mean = calls.gram(rows, plain=False, precision="highest").column_sums / rows.count
     sums = calls.gram(rows, shift=mean, targets=target_rows, target_shift=target_mean, precision="highest")
-    covariance = (np.tril(sums.gram) + np.tril(sums.gram, -1).T) / rows.count
+    covariance = from_lower(sums.gram) / rows.count
     return JointMoments(mean, covariance, sums.cross.T / rows.count)

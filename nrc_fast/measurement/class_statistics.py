@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.linalg import EPSILON, from_lower
 from nrc_fast.base.options import require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.cpu.machine import block_rows
-from nrc_fast.kernels.errors import NonFiniteRowsError
+from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
@@ -165,8 +165,7 @@ class ClassStatistics:
         state["sums"][present] += members.sums()
         energies = members.energies()
         if not np.isfinite(energies).all():
-            msg = f"{rows.name} is so large that squares leave the range of float64; divide it by a constant first"
-            raise ValueError(msg)
+            raise too_large(rows.name)
         state["energies"][present] += energies
         kind = rows.backend.rounding_kind(rows, self.precision)
         state["reads"] += _reads(kind, rows.count)
@@ -264,8 +263,7 @@ class ClassStatistics:
     def within_covariance(self) -> FloatArray:
         """S_W = (1/N) sum (h - mu_k)(h - mu_k)^T, (d, d)."""
         offsets, shares = self._offsets(), self._state["counts"] / self.count
-        lower = self._state["gram"]
-        gram = lower + np.tril(lower, -1).T
+        gram = from_lower(self._state["gram"])
         covariance: FloatArray = gram / self.count - (offsets.T * shares) @ offsets
         return covariance
 

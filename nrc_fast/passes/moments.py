@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, clipped_spectrum
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum, from_lower
 from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.machine import block_rows
@@ -58,7 +58,7 @@ class Moments(ShiftedSums):
     def covariance(self) -> FloatArray:
         """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``."""
         offset = self.mean_offset
-        return _symmetric(self._settled["gram"]) / self.count - np.outer(offset, offset)
+        return from_lower(self._settled["gram"]) / self.count - np.outer(offset, offset)
 
     @property
     def variance(self) -> float:
@@ -97,7 +97,7 @@ class Moments(ShiftedSums):
         if not self.unit_rows:
             msg = "these statistics were made without unit_rows=True"
             raise ValueError(msg)
-        return _symmetric(self._settled["unit_gram"]) / self.count
+        return from_lower(self._settled["unit_gram"]) / self.count
 
     @property
     def target_mean(self) -> FloatArray:
@@ -108,7 +108,7 @@ class Moments(ShiftedSums):
     def target_covariance(self) -> FloatArray:
         """Population covariance of the targets, (n, n)."""
         offset = self._settled["target_sums"] / self.count
-        return _symmetric(self._settled["target_gram"]) / self.count - np.outer(offset, offset)
+        return from_lower(self._settled["target_gram"]) / self.count - np.outer(offset, offset)
 
     @property
     def cross_covariance(self) -> FloatArray:
@@ -178,9 +178,3 @@ class Moments(ShiftedSums):
         targets = self._magnitude("targets")
         error = sum(self._rounding(kind) * math.sqrt(self._magnitude(kind) * targets) for kind in KINDS)
         return 3.0 * error / self.count
-
-
-def _symmetric(lower: FloatArray) -> FloatArray:
-    strict = np.tril(lower, -1)
-    full: FloatArray = lower + strict.T
-    return full

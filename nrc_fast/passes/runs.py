@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import from_lower
 from nrc_fast.kernels.results import Basis, ResidualSums
 from nrc_fast.passes.explicit_sums import CenteredUnitGram, GramProduct, Pairing, PredictionErrors, Residuals
 from nrc_fast.passes.moments import Moments
@@ -94,8 +95,7 @@ def centered_unit_gram(reading: Reading, moments: Moments, precision: str) -> Fl
     offset, energy = total.column_sums / moments.count, moments.energy
     tolerance = 4.0 * moments.mean_error + rounding * math.sqrt(energy)
     require_same(offset, np.zeros(len(offset)), math.sqrt(energy), np.array(tolerance))
-    full: FloatArray = total.gram + np.tril(total.gram, -1).T
-    return full
+    return from_lower(total.gram)
 
 
 def residual_pass(

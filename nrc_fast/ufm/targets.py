@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, TypeGuard
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.linalg import EPSILON, from_lower
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.ufm.inputs import as_float64
@@ -136,7 +136,7 @@ def _measured_moments(Y: Targets) -> TargetMoments:
     first = rows.part(0, 1).to_float64()[0]
     mean = first + calls.gram(rows, shift=first, plain=False, precision="highest").column_sums / rows.count
     lower = calls.gram(rows, shift=mean, precision="highest").gram / rows.count
-    covariance = np.tril(lower) + np.tril(lower, -1).T
+    covariance = from_lower(lower)
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         msg = "the squares of the targets leave the range of float64; rescale them"
         raise ValueError(msg)

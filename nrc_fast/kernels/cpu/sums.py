@@ -19,6 +19,7 @@ from nrc_fast.kernels.counts import (
     zero_sums,
 )
 from nrc_fast.kernels.cpu.machine import block_rows
+from nrc_fast.kernels.errors import too_large
 from nrc_fast.kernels.interface import GramRequest, Rows, Shifts
 from nrc_fast.kernels.results import GramSums
 
@@ -115,8 +116,7 @@ def _tiny_rows(energy: float, rows: Rows, shift: FloatArray) -> int:
     """
     energy /= rows.count
     if not energy < LARGEST_ENERGY:
-        msg = f"{rows.name} is so large that squares leave the range of float64; divide it by a constant first"
-        raise ValueError(msg)
+        raise too_large(rows.name)
     vanishes = energy < SMALLEST_ENERGY and np.any(rows.part(0, SHIFT_ROWS).to_float64() != shift)
     return rows.count if vanishes else 0
 

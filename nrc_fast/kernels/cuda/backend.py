@@ -25,6 +25,7 @@ from nrc_fast.kernels.cuda.launches import (
 )
 from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.cuda.spectrum import checked_eigh
+from nrc_fast.kernels.errors import too_large
 from nrc_fast.kernels.interface import DescentState, GramRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ResidualSums
 
@@ -97,7 +98,7 @@ class CudaBackend:
                 if part is not None:
                     part.require_finite()
             name = targets.name if targets is not None and totals.refused_by_targets else rows.name
-            raise ValueError(sums.too_large(name, self.device.name))
+            raise too_large(name, self.device.name)
         return _gram_sums(features, request, arrays, totals.zero)
 
     def residual(self, features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:

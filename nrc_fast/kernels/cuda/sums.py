@@ -12,7 +12,7 @@ from nrc_fast.kernels.counts import SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, count
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.cuda.launches import Totals, gram_results, launch_gram
 from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.errors import NonFiniteRowsError
+from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
 from nrc_fast.kernels.interface import Rows, Shifts
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class _Part:
             name, row = "H or Y", totals.refused_first
             place = f"row {row} in {where}, which was not added"
             raise NonFiniteRowsError(name, totals.refused_nonfinite, row, totals.refused_rows, place)
-        raise ValueError(too_large("Y" if totals.refused_by_targets else "H", where))
+        raise too_large("Y" if totals.refused_by_targets else "H", where)
 
 
 def rounding_kind(dtype: str, precision: str) -> str:
@@ -149,11 +149,6 @@ def rounding_kind(dtype: str, precision: str) -> str:
     if dtype == "float64" or precision == "highest":
         return "double"
     return "fast" if precision == "fast" else "device"
-
-
-def too_large(name: str, where: str) -> str:
-    """Why a batch was refused whose squares are no float64 numbers."""
-    return f"{name} is so large in {where} that squares leave the range of float64; divide it by a constant first"
 
 
 def first_mean(rows: DeviceRows, *, single: bool) -> Tensor:
