@@ -107,7 +107,6 @@ COVERED: dict[str, tuple[str, ...]] = {
     "passes/test_checkpoint.py": ("base/npz.py",),
     "passes/test_reading.py": (
         "passes/begin.py",
-        "passes/explicit_sums.py",
         "passes/runs.py",
         "passes/sums.py",
     ),

@@ -66,12 +66,13 @@ struct ProductFields {
   std::int64_t count = 0;
 };
 
-// image (count x d) += sum over rows of (V x) x^T with x = h - shift, V times the shifted Gram, and column_sums (d) +=
-// sum of x.
+// image (count x d) += sum over rows of (V x) x^T with x = h - shift, V times the shifted Gram, column_sums (d) += sum
+// of x, and energy (one number) += sum of ||x||^2.
 struct GramProduct {
   const double* shift = nullptr;
   double* image = nullptr;
   double* column_sums = nullptr;
+  double* energy = nullptr;
 };
 
 // errors (count) += sum over rows of (V h + bias - y)^2; targets have a column for each vector.

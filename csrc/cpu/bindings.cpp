@@ -119,10 +119,11 @@ ReadCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& j
 }
 
 ReadCounts gram_product_of(const Matrix& features, Address shift, Address vectors, std::int64_t count, Address image,
-                           Address column_sums) {
+                           Address column_sums, Address energy) {
+  const GramProduct sums{pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums),
+                         pointer<double>(energy)};
   const py::gil_scoped_release released;
-  return gram_product({features, pointer<const double>(vectors), count},
-                      {pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums)});
+  return gram_product({features, pointer<const double>(vectors), count}, sums);
 }
 
 ReadCounts prediction_error_of(const Matrix& features, Address weights, Address bias, const Matrix& targets,
@@ -202,7 +203,7 @@ PYBIND11_MODULE(_cpu, module) {
              py::arg("double_precision") = false);
   module.def("residual", &residual_of, py::arg("features"), py::arg("jobs"), py::arg("double_precision") = false);
   module.def("gram_product", &gram_product_of, py::arg("features"), py::kw_only(), py::arg("shift"), py::arg("vectors"),
-             py::arg("count"), py::arg("image"), py::arg("column_sums"));
+             py::arg("count"), py::arg("image"), py::arg("column_sums"), py::arg("energy"));
   module.def("prediction_error", &prediction_error_of, py::arg("features"), py::kw_only(), py::arg("weights"),
              py::arg("bias"), py::arg("targets"), py::arg("errors"));
 

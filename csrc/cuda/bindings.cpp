@@ -93,9 +93,10 @@ ProductRequest make_product_request(const MatrixView& features, Address vectors,
   return request;
 }
 
-void gram_product_of(ProductRequest request, Address shift, Address image, Address column_sums, Address workspace,
-                     std::int64_t workspace_bytes, int device, Address stream) {
-  const GramProduct sums{pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums)};
+void gram_product_of(ProductRequest request, Address shift, Address image, Address column_sums, Address energy,
+                     Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
+  const GramProduct sums{pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums),
+                         pointer<double>(energy)};
   launch(request, workspace, workspace_bytes, device,
          [&](const auto& limits) { gram_product(request, sums, limits, stream_of(stream)); });
 }
@@ -188,8 +189,8 @@ void bind_kernels(py::module_& module) {
       [](const ProductRequest& request, int device) { return product_workspace(request, device_limits(device)); },
       py::arg("request"), py::arg("device"));
   module.def("gram_product", &gram_product_of, py::arg("request"), py::kw_only(), py::arg("shift"), py::arg("image"),
-             py::arg("column_sums"), py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"),
-             py::arg("stream"));
+             py::arg("column_sums"), py::arg("energy"), py::arg("workspace"), py::arg("workspace_bytes"),
+             py::arg("device"), py::arg("stream"));
   module.def("prediction_error", &prediction_error_of, py::arg("request"), py::kw_only(), py::arg("bias"),
              py::arg("targets"), py::arg("errors"), py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"),
              py::arg("stream"));

@@ -60,6 +60,7 @@ def gram_product(
     shift: int,
     image: int,
     column_sums: int,
+    energy: int,
     workspace: int,
     workspace_bytes: int,
     device: int,

@@ -11,7 +11,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.options import require_precision
 from nrc_fast.kernels.interface import GramRequest, Rows
-from nrc_fast.kernels.results import Basis, GramSums, ResidualSums, in_range_of_float32
+from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums, in_range_of_float32
 
 __all__ = ["beside", "checked_gram", "gram", "gram_product", "prediction_error", "residual"]
 
@@ -168,8 +168,8 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
     return features.backend.residual(features, checked, double_precision=double_precision)
 
 
-def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``V sum (h - s)(h - s)^T`` (k, d) and ``sum (h - s)`` (d,) in float64, without forming the Gram.
+def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
+    """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2`` in float64, without forming the Gram.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray, StoredArray
 from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.errors import NonFiniteRowsError
-from nrc_fast.kernels.results import Basis, GramSums, ResidualSums
+from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
 
 __all__ = [
     "Backend",
@@ -309,8 +309,8 @@ class Backend(Protocol):
     def residual(self, features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
         """Residuals on each basis."""
 
-    def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``."""
+    def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
+        """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2``."""
 
     def prediction_error(self, features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
         """``sum (W h + b - y)^2`` of each output; the targets lie beside the features."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["Basis", "GramSums", "ResidualSums", "in_range_of_float32"]
+__all__ = ["Basis", "GramSums", "ProductSums", "ResidualSums", "in_range_of_float32"]
 
 # Mean squared magnitudes outside of which squares of float32 numbers over- or underflow: float64 is used instead.
 SMALLEST_FLOAT32_ENERGY = 2.0**-80
@@ -68,6 +68,25 @@ class ResidualSums:
     unit: FloatArray
     row_residuals: FloatArray | None = field(default=None, repr=False)
     row_energies: FloatArray | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ProductSums:
+    """What a product of the rows with k vectors V adds up about a shift s, in float64.
+
+    Attributes
+    ----------
+    image : (k, d) float64 array
+        ``V sum (h - s)(h - s)^T``.
+    column_sums : (d,) float64 array
+        ``sum (h - s)``.
+    energy : float
+        ``sum |h - s|^2``, the trace of the Gram that V is multiplied with.
+    """
+
+    image: FloatArray
+    column_sums: FloatArray
+    energy: float
 
 
 def in_range_of_float32(sums: GramSums) -> bool:

@@ -135,8 +135,8 @@ class Evidence:
         """V <- qr(X^T (X V)) in float64, and the mean in float64: one read."""
         moments = self.moments
         shift = moments.mean if centered else np.zeros(moments.d)
-        image, column_sums = gram_product(self._rows, vectors, shift)
-        offset = column_sums / moments.count
+        product = gram_product(self._rows, vectors, shift)
+        image, offset = product.image, product.column_sums / moments.count
         if centered:
             # The rows were shifted by a mean that float32 blocks had left a little off.
             image = image - moments.count * np.outer(vectors @ offset, offset)

@@ -16,8 +16,11 @@ from nrc_fast.sources import Chunk
 __all__ = ["CenteredUnitGram", "GramProduct", "Pairing", "PredictionErrors", "Residuals"]
 
 
+EARLIER_STATE = "the checkpoint was written by an earlier version in the middle of this pass; remove it to start anew"
+
+
 class GramProduct(Sums):
-    """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``.
+    """Products of the rows about a shift with a few vectors, and the squares of these rows.
 
     Parameters
     ----------
@@ -25,6 +28,15 @@ class GramProduct(Sums):
         V.
     shift : (d,) float64 array
         s.
+
+    Attributes
+    ----------
+    image : (k, d) float64 array
+        ``V sum (h - s)(h - s)^T``.
+    column_sums : (d,) float64 array
+        ``sum (h - s)``.
+    energy : (1,) float64 array
+        ``sum |h - s|^2``.
     """
 
     def __init__(self, vectors: FloatArray, shift: FloatArray) -> None:
@@ -32,19 +44,45 @@ class GramProduct(Sums):
         self.shift = shift
         self.image = np.zeros_like(vectors)
         self.column_sums = np.zeros(len(shift))
+        self.energy = np.zeros(1)
+        self._count = np.zeros(1)
+
+    @property
+    def count(self) -> int:
+        """Rows that were added."""
+        return int(self._count[0])
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Add the rows of a chunk; when it raises, nothing was added."""
-        image, column_sums = calls.gram_product(chunk.features, self.vectors, self.shift)
-        self.image, self.column_sums = self.image + image, self.column_sums + column_sums
+        sums = calls.gram_product(chunk.features, self.vectors, self.shift)
+        self.image, self.column_sums, self.energy, self._count = (
+            self.image + sums.image,
+            self.column_sums + sums.column_sums,
+            self.energy + sums.energy,
+            self._count + chunk.features.count,
+        )
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""
-        return {"image": self.image, "column_sums": self.column_sums}
+        return {
+            "image": self.image,
+            "column_sums": self.column_sums,
+            "energy": self.energy,
+            "count": self._count,
+        }
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
-        """Take over a state."""
+        """Take over a state.
+
+        Raises
+        ------
+        ValueError
+            An earlier version wrote it, without energy and number of the rows.
+        """
+        if "energy" not in arrays:
+            raise ValueError(EARLIER_STATE)
         self.image, self.column_sums = arrays["image"], arrays["column_sums"]
+        self.energy, self._count = arrays["energy"], arrays["count"]
 
 
 class CenteredUnitGram(Sums):
@@ -81,8 +119,7 @@ class CenteredUnitGram(Sums):
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state."""
         if "column_sums" not in arrays:
-            msg = "the checkpoint was written by an earlier version in the middle of this pass; remove it to start anew"
-            raise ValueError(msg)
+            raise ValueError(EARLIER_STATE)
         self.gram, self.column_sums = arrays["gram"], arrays["column_sums"]
 
 

@@ -74,11 +74,11 @@ def mean_of(reading: Reading) -> Moments:
     return moments
 
 
-def gram_product(reading: Reading, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``V sum (h - s)(h - s)^T`` and ``sum (h - s)`` in float64: one read."""
+def gram_product(reading: Reading, vectors: FloatArray, shift: FloatArray) -> GramProduct:
+    """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2`` in float64: one read."""
     product = GramProduct(vectors, shift)
     reading.run("refinement", product)
-    return product.image, product.column_sums
+    return product
 
 
 def centered_unit_gram(reading: Reading, moments: Moments, precision: str) -> FloatArray:

@@ -209,14 +209,17 @@ def test_products_and_prediction_errors(backend: Backend) -> None:
     H, Y = draw(6, 70, 9, n=3)
     rng = np.random.default_rng(7)
     vectors, shift = rng.standard_normal((2, 9)), H.mean(axis=0)
-    image, sums = calls.gram_product(on(backend, H), vectors, shift)
+    found = calls.gram_product(on(backend, H), vectors, shift)
     x = (H - shift).astype(np.longdouble)
-    assert np.abs(image - vectors @ x.T @ x).max() <= 64 * EPSILON * np.abs(vectors).max() * float(np.sum(x * x))
-    assert np.abs(sums - x.sum(axis=0)).max() <= 64 * EPSILON * float(np.abs(x).sum(axis=0).max())
+    assert np.abs(found.image - vectors @ x.T @ x).max() <= 64 * EPSILON * np.abs(vectors).max() * float(np.sum(x * x))
+    assert np.abs(found.column_sums - x.sum(axis=0)).max() <= 64 * EPSILON * float(np.abs(x).sum(axis=0).max())
+    assert found.energy == pytest.approx(float(np.sum(x * x)), rel=64 * EPSILON)
+    without_vectors = calls.gram_product(on(backend, H), vectors[:0], shift)
+    assert without_vectors.energy == pytest.approx(found.energy, rel=64 * EPSILON)
     weights, bias = rng.standard_normal((3, 9)), rng.standard_normal(3)
-    found = calls.prediction_error(on(backend, H), weights, bias, on(backend, Y, "Y"))
+    squares = calls.prediction_error(on(backend, H), weights, bias, on(backend, Y, "Y"))
     errors = H.astype(np.longdouble) @ weights.T + bias - Y
-    assert np.abs(found / (errors**2).sum(axis=0) - 1.0).max() <= 64 * EPSILON
+    assert np.abs(squares / (errors**2).sum(axis=0) - 1.0).max() <= 64 * EPSILON
 
 
 @pytest.mark.parametrize("unit_rows", [False, True])
@@ -244,9 +247,10 @@ def test_passes_over_no_rows(backend: Backend) -> None:
     assert (found.rows, found.zero_rows, found.energy) == (0, 0, 0.0)
     (residuals,) = calls.residual(rows, [Basis(arrays.orthonormal(2, 4, 0))], double_precision=True)
     assert not residuals.raw.any()
-    image, column_sums = calls.gram_product(rows, np.ones((1, 4)), np.zeros(4))
-    assert not image.any()
-    assert not column_sums.any()
+    product = calls.gram_product(rows, np.ones((1, 4)), np.zeros(4))
+    assert not product.image.any()
+    assert not product.column_sums.any()
+    assert product.energy == 0.0
     assert not calls.prediction_error(rows, np.ones((2, 4)), np.ones(2), targets).any()
 
 

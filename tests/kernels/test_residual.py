@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from nrc_fast.kernels.calls import gram_product, prediction_error, residual
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.results import Basis, ResidualSums
+from nrc_fast.kernels.results import Basis, ProductSums, ResidualSums
 
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16", "ml_dtypes.bfloat16"]
 KINDS = DTYPES[:4]  # each kind of number once
@@ -433,13 +434,21 @@ def test_layouts_of_tensors(arrays: Any, dtype: str) -> None:
 def check_product(arrays: Any, features: Any, vectors: Any, shift: Any) -> None:
     x = arrays.reference_rows(features).astype(np.longdouble) - shift
     wide = x.astype(np.float64)
-    image, sums = gram_product(as_rows(features, "H"), vectors, shift)
+    found = gram_product(as_rows(features, "H"), vectors, shift)
     # Coefficients are sums over the columns, images over the rows, with three roundings for each product.
     rounding = EPS64 * (3.0 + len(x) ** 0.5 + x.shape[1] ** 0.5)
     magnitude = (np.abs(vectors) @ np.abs(wide).T) @ np.abs(wide)
     exact = (vectors.astype(np.longdouble) @ x.T) @ x
-    arrays.expected(exact, magnitude, (vectors @ wide.T) @ wide, rounding).check(image, "image")
-    arrays.expected(x.sum(axis=0), np.abs(wide).sum(axis=0), wide.sum(axis=0), rounding).check(sums, "sums")
+    arrays.expected(exact, magnitude, (vectors @ wide.T) @ wide, rounding).check(found.image, "image")
+    arrays.expected(x.sum(axis=0), np.abs(wide).sum(axis=0), wide.sum(axis=0), rounding).check(
+        found.column_sums, "sums"
+    )
+    energy = np.sum(wide**2, keepdims=True)
+    arrays.expected(np.sum(x**2, keepdims=True), energy, energy, rounding).check(np.array([[found.energy]]), "energy")
+
+
+def product_bits(sums: ProductSums) -> list[bytes]:
+    return [np.asarray(part).tobytes() for part in vars(sums).values()]
 
 
 def check_errors(arrays: Any, features: Any, weights: Any, bias: Any, targets: Any) -> None:
@@ -487,9 +496,10 @@ def test_gram_product_of_integers_is_exact(set_threads: SetThreads) -> None:
     x = values - shift
     for threads in (1, 2, 3):
         set_threads(threads)
-        image, sums = gram_product(as_rows(values, "H"), vectors, shift)
-        np.testing.assert_array_equal(image, vectors @ x.T @ x)
-        np.testing.assert_array_equal(sums, x.sum(axis=0))
+        found = gram_product(as_rows(values, "H"), vectors, shift)
+        np.testing.assert_array_equal(found.image, vectors @ x.T @ x)
+        np.testing.assert_array_equal(found.column_sums, x.sum(axis=0))
+        assert found.energy == np.sum(x * x)
 
 
 @every_isa
@@ -498,16 +508,17 @@ def test_gram_product_of_rows_whose_squares_leave_the_range(arrays: Any, power: 
     vectors = np.random.default_rng(0).standard_normal((4, 21))
     features = arrays.normal((70, 21), "float64", seed=0)
     features[1::2] = 0.0  # only scaled rows count for the sums
-    plain_image, plain_sums = gram_product(as_rows(features, "H"), vectors, np.zeros(21))
+    plain = gram_product(as_rows(features, "H"), vectors, np.zeros(21))
     check_product(arrays, features, vectors, np.zeros(21))
     features = np.ldexp(features, power)
     features[3] = np.ldexp(1.0, -540)  # all but nothing, in the same group
-    image, sums = gram_product(as_rows(features, "H"), vectors, np.zeros(21))
-    image, sums = np.ldexp(image, -power), np.ldexp(sums, -power)
+    found = gram_product(as_rows(features, "H"), vectors, np.zeros(21))
+    image, sums = np.ldexp(found.image, -power), np.ldexp(found.column_sums, -power)
     rounding = EPS64 * (3.0 + 70**0.5 + 21**0.5)
     magnitude = (np.abs(vectors) @ np.abs(features).T) @ np.abs(np.ldexp(features, -power))
-    arrays.Expected(plain_image, np.ldexp(magnitude, -power), 2 * rounding).check(np.ldexp(image, -power), "image")
-    arrays.Expected(plain_sums, np.abs(np.ldexp(features, -power)).sum(axis=0), 2 * rounding).check(sums, "sums")
+    arrays.Expected(plain.image, np.ldexp(magnitude, -power), 2 * rounding).check(np.ldexp(image, -power), "image")
+    arrays.Expected(plain.column_sums, np.abs(np.ldexp(features, -power)).sum(axis=0), 2 * rounding).check(sums, "sums")
+    assert math.ldexp(found.energy, -2 * power) == pytest.approx(plain.energy, rel=2 * rounding)
 
 
 @every_isa
@@ -567,9 +578,10 @@ def test_sums_over_many_equal_rows_do_not_drift(set_threads: SetThreads, threads
     sums = residual(features, [Basis(basis)], double_precision=True)[0]
     assert sums.raw[[0, 2]] / count == pytest.approx([energy, rest], rel=tolerance)
     assert sums.unit[[0, 2]] / count == pytest.approx([1.0, rest / energy], rel=tolerance)
-    image, column_sums = gram_product(features, basis, np.zeros(3))
-    assert column_sums / count == pytest.approx(row[0], rel=tolerance)
-    assert image / count == pytest.approx(row[:, :2].T @ row, rel=tolerance)
+    product = gram_product(features, basis, np.zeros(3))
+    assert product.column_sums / count == pytest.approx(row[0], rel=tolerance)
+    assert product.image / count == pytest.approx(row[:, :2].T @ row, rel=tolerance)
+    assert product.energy / count == pytest.approx(energy, rel=tolerance)
     errors = prediction_error(features, np.eye(3)[2:], np.zeros(1), targets)
     assert errors / count == pytest.approx(rest, rel=tolerance)
 
@@ -630,7 +642,7 @@ def test_repeated_calls_give_the_same_bits(
         again = residual_on(features, vectors, shift, double_precision=double_precision)
         assert bits(again) == bits(first)
         repeated = gram_product(as_rows(features, "H"), vectors, shift)
-        assert [array.tobytes() for array in repeated] == [array.tobytes() for array in product]
+        assert product_bits(repeated) == product_bits(product)
 
 
 @every_isa
@@ -644,11 +656,15 @@ def test_double_precision_is_that_of_the_same_rows_in_float64(arrays: Any, dtype
     # Rows that are float64 are computed in float64 in any case.
     assert bits(residual_on(wide, vectors, shift, double_precision=False)) == bits(sums)
     weights, bias, targets = np.eye(2, 33), np.ones(2), as_rows(np.ones((257, 2)), "Y")
-    for found, wanted in [
-        (gram_product(as_rows(array, "H"), vectors, shift) for array in (features, wide)),
-        ([prediction_error(as_rows(array, "H"), weights, bias, targets)] for array in (features, wide)),
-    ]:
-        assert [array.tobytes() for array in found] == [array.tobytes() for array in wanted]
+    products, errors = zip(
+        *(
+            (gram_product(rows, vectors, shift), prediction_error(rows, weights, bias, targets))
+            for rows in (as_rows(features, "H"), as_rows(wide, "H"))
+        ),
+        strict=True,
+    )
+    assert product_bits(products[0]) == product_bits(products[1])
+    assert errors[0].tobytes() == errors[1].tobytes()
 
 
 # ---- laws ----

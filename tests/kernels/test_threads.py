@@ -90,10 +90,10 @@ def test_any_number_of_threads_gives_the_right_sums(arrays: Any, set_threads: Se
         arrays.residual_reference(features, vectors, double_precision=double_precision).check(sums)
     x = features.astype(np.float64)
     tolerance = 2.0**-52 * (3.0 + 5000**0.5 + 50**0.5)
-    image, column_sums = gram_product(rows, vectors, np.zeros(50))
+    product = gram_product(rows, vectors, np.zeros(50))
     scale = np.abs(vectors) @ np.abs(x).T @ np.abs(x)
-    assert np.all(np.abs(image - (vectors @ x.T) @ x) <= tolerance * scale)
-    assert np.all(np.abs(column_sums - x.sum(axis=0)) <= tolerance * np.abs(x).sum(axis=0))
+    assert np.all(np.abs(product.image - (vectors @ x.T) @ x) <= tolerance * scale)
+    assert np.all(np.abs(product.column_sums - x.sum(axis=0)) <= tolerance * np.abs(x).sum(axis=0))
     errors = prediction_error(rows, vectors, np.zeros(3), y)
     wanted = np.sum((x @ vectors.T - targets) ** 2, axis=0)
     scale = np.sum((np.abs(x) @ np.abs(vectors).T + np.abs(targets)) ** 2, axis=0)
@@ -108,7 +108,7 @@ def test_python_threads_get_the_bits_that_they_get_alone(arrays: Any, set_thread
     def compute(rows: Any) -> list[bytes]:
         sums = gram(rows, unit="raw")
         rest = residual(rows, [Basis(vectors)], double_precision=True)[0]
-        image, _ = gram_product(rows, vectors, np.zeros(40))
+        image = gram_product(rows, vectors, np.zeros(40)).image
         return [array.tobytes() for array in (sums.gram, sums.unit_gram, sums.column_sums, rest.raw, rest.unit, image)]
 
     alone = [compute(rows) for rows in features]
@@ -264,7 +264,7 @@ def test_changing_the_instruction_set_during_calls_is_safe() -> None:
     # Basis and scratch of one call are laid out for one instruction set, whatever is chosen meanwhile.
     features = as_rows(np.random.default_rng(0).standard_normal((20_000, 33)), "H")
     vectors = np.eye(33)[:3]
-    expected = calls.gram_product(features, vectors, np.zeros(33))[0]
+    expected = calls.gram_product(features, vectors, np.zeros(33)).image
     stop = threading.Event()
 
     def switch() -> None:
@@ -275,7 +275,7 @@ def test_changing_the_instruction_set_during_calls_is_safe() -> None:
     switcher = threading.Thread(target=switch)
     switcher.start()
     try:
-        found = [calls.gram_product(features, vectors, np.zeros(33))[0] for _ in range(200)]
+        found = [calls.gram_product(features, vectors, np.zeros(33)).image for _ in range(200)]
     finally:
         stop.set()
         switcher.join()

@@ -389,7 +389,7 @@ def _product(
     memory, address = backend.workspace(size)
     kept = {key: place_rows(backend, v) if isinstance(v, Stored) else backend.place(v) for key, v in inputs.items()}
     arguments = {key: v.matrix if isinstance(v, Placed) else backend.address(v) for key, v in kept.items()}
-    names = ("image", "column_sums") if name == "gram_product" else ("errors",)
+    names = ("image", "column_sums", "energy") if name == "gram_product" else ("errors",)
     arguments |= {key: backend.address(array) for key, array in zip(names, placed, strict=True)}
     getattr(backend.core, name)(
         request, **arguments, workspace=address, workspace_bytes=size, device=0, stream=backend.stream()
@@ -403,7 +403,7 @@ def gram_product(
     backend: Any, rows: Stored, vectors: FloatArray, shift: FloatArray, start: float = 0.0, rows_at_once: int = 0
 ) -> Any:
     d = rows.values.shape[1]
-    results = [np.full((len(vectors), d), start), np.full(d, start)]
+    results = [np.full((len(vectors), d), start), np.full(d, start), np.full(1, start)]
     return _product(backend, rows, vectors, "gram_product", results, rows_at_once, shift=shift)
 
 

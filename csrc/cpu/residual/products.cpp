@@ -24,6 +24,16 @@ void complete_coefficients(const RowGroup& group, const ProjectionSpace& space, 
   }
 }
 
+double energy_of(const RowGroup& group, const ProjectionSpace& space) {
+  double sum = 0.0;
+  for (std::int64_t r = 0; r < group.count; ++r) {
+    const double energy = space.energies.as<double>()[r];
+    const int exponent = space.exponents.as<int>()[r];
+    sum += exponent == 0 ? energy : std::ldexp(energy, 2 * exponent);
+  }
+  return sum;
+}
+
 void add_squared_errors(const RowGroup& group, const ProjectionSpace& space, const PredictionError& sums,
                         double* errors) {
   const std::int64_t outputs = sums.targets.columns;
@@ -87,13 +97,16 @@ ReadCounts gram_product(const ProductRequest& request, const GramProduct& sums) 
   extended.resize(static_cast<std::size_t>((count + 1) * features.columns));
   const ResidualKernels& kernels = current_kernels().residual_float64();
   const Basis basis(kernels, extended.data(), count + 1, features.columns, sums.shift);
-  std::vector<double> padded(static_cast<std::size_t>((count + 1) * basis.padded));
-  const ReadCounts counts = summed_pass(kernels, features, basis, (count + 1) * basis.padded, padded.data(),
+  // Behind the images, the energy.
+  const std::int64_t images = (count + 1) * basis.padded;
+  std::vector<double> padded(static_cast<std::size_t>(images + 1));
+  const ReadCounts counts = summed_pass(kernels, features, basis, images + 1, padded.data(),
                                         [&](const RowGroup& group, ProjectionSpace& space, double* image) {
                                           complete_coefficients(group, space, basis.vector_count);
                                           BasisArguments arguments = basis_arguments(basis, group, space);
                                           arguments.image = image;
                                           kernels.image(arguments);
+                                          image[images] += energy_of(group, space);
                                         });
   for (std::int64_t k = 0; k <= count; ++k) {
     double* const target = k < count ? sums.image + k * features.columns : sums.column_sums;
@@ -101,6 +114,7 @@ ReadCounts gram_product(const ProductRequest& request, const GramProduct& sums) 
       target[c] += padded[static_cast<std::size_t>(k * basis.padded + c)];
     }
   }
+  *sums.energy += padded.back();
   return counts;
 }
 

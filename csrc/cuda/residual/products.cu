@@ -20,7 +20,14 @@ struct CoefficientArguments {
   const double* vectors;
   std::int64_t count;
   double* coefficients;  // rows x count
+  double* energies;      // of the rows; null where they are not wanted
 };
+
+NRC_FAST_DEVICE double warp_sum(double value) {
+#pragma unroll
+  for (int mask = warp_lanes / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
+  return value;
+}
 
 template <class Row>
 NRC_FAST_GLOBAL(product_threads, 2)
@@ -30,12 +37,15 @@ coefficients_kernel(CoefficientArguments arguments) {
   const std::int64_t step = grid_size() * rows_at_once;
   for (std::int64_t row = block_index() * rows_at_once + thread_index() / warp_lanes; row < arguments.features.rows;
        row += step) {
-    for (std::int64_t first = 0; first < arguments.count; first += vectors_at_once) {
+    double energy = 0.0;
+    // Once where there are no vectors: for the energy.
+    for (std::int64_t first = 0; first == 0 || first < arguments.count; first += vectors_at_once) {
       const std::int64_t left = arguments.count - first;
       double sums[vectors_at_once] = {0.0, 0.0, 0.0, 0.0};
       for (std::int64_t c = lane; c < columns; c += warp_lanes) {
         double value = as_double(stored_value<Row>(arguments.features, row, c));
         if (arguments.shift != nullptr) value -= arguments.shift[c];
+        if (first == 0) energy += value * value;
 #pragma unroll
         for (int v = 0; v < vectors_at_once; ++v) {
           if (v < left) sums[v] += value * arguments.vectors[(first + v) * columns + c];
@@ -43,11 +53,12 @@ coefficients_kernel(CoefficientArguments arguments) {
       }
 #pragma unroll
       for (int v = 0; v < vectors_at_once; ++v) {
-#pragma unroll
-        for (int mask = warp_lanes / 2; mask > 0; mask /= 2) sums[v] += shuffle_xor(sums[v], mask);
-        if (lane == 0 && v < left) arguments.coefficients[row * arguments.count + first + v] = sums[v];
+        const double sum = warp_sum(sums[v]);
+        if (lane == 0 && v < left) arguments.coefficients[row * arguments.count + first + v] = sum;
       }
     }
+    energy = warp_sum(energy);
+    if (lane == 0 && arguments.energies != nullptr) arguments.energies[row] = energy;
   }
 }
 
@@ -105,8 +116,10 @@ std::int64_t error_parts(std::int64_t rows) {
 
 struct Pieces {
   double* coefficients;
+  double* energies;
   double* partial;
   std::int64_t parts;
+  std::int64_t energy_parts;
   std::int64_t bytes;
 };
 
@@ -115,8 +128,11 @@ Pieces pieces_of(const ProductRequest& request, const DeviceLimits& device, char
   Workspace workspace(memory);
   Pieces pieces{};
   pieces.coefficients = workspace.take<double>(rows * request.count);
+  pieces.energies = workspace.take<double>(rows);
   pieces.parts = column_sum_parts(rows, request.features.columns, device.multiprocessors);
-  const std::int64_t of_sums = pieces.parts * (1 + request.count) * request.features.columns;
+  pieces.energy_parts = column_sum_parts(rows, 1, device.multiprocessors);
+  const std::int64_t of_images = pieces.parts * (1 + request.count) * request.features.columns;
+  const std::int64_t of_sums = of_images > pieces.energy_parts ? of_images : pieces.energy_parts;
   const std::int64_t of_errors = error_parts(rows) * request.count;
   pieces.partial = workspace.take<double>(of_sums > of_errors ? of_sums : of_errors);
   pieces.bytes = workspace.used();
@@ -131,12 +147,10 @@ Pieces checked_pieces(const ProductRequest& request, const DeviceLimits& device)
   return pieces_of(request, device, request.workspace);
 }
 
-void write_coefficients(const ProductRequest& request, const MatrixView& rows, const double* shift,
-                        double* coefficients, Stream stream) {
-  const CoefficientArguments arguments{rows, shift, request.vectors, request.count, coefficients};
-  const std::int64_t blocks = ceiling(rows.rows, rows_at_once);
+void write_coefficients(const CoefficientArguments& arguments, Stream stream) {
+  const std::int64_t blocks = ceiling(arguments.features.rows, rows_at_once);
   const Grid grid{static_cast<unsigned>(blocks < 65536 ? blocks : 65536)};
-  with_row_type(rows.dtype, [&](auto row) {
+  with_row_type(arguments.features.dtype, [&](auto row) {
     launch(coefficients_kernel<decltype(row)>, "coefficients", grid, product_threads, 0, stream, arguments);
   });
 }
@@ -166,12 +180,17 @@ void gram_product(const ProductRequest& request, const GramProduct& sums, const 
   for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
     const std::int64_t left = request.features.rows - first;
     const MatrixView rows = part_of(request.features, first, left < at_once ? left : at_once);
-    write_coefficients(request, rows, sums.shift, pieces.coefficients, stream);
-    // The image is the cross moments of the coefficients with the rows.
+    write_coefficients({rows, sums.shift, request.vectors, request.count, pieces.coefficients, pieces.energies},
+                       stream);
+    // The image is the cross moments of the coefficients with the rows, the energy a sum of one column.
     const MatrixView coefficients{pieces.coefficients, rows.rows, request.count, request.count, 1, DType::float64};
     add_column_sums({rows, sums.shift, coefficients, nullptr, sums.column_sums, sums.image, pieces.partial,
                      pieces.parts, request.counts},
                     stream);
+    const MatrixView energies{pieces.energies, rows.rows, 1, 1, 1, DType::float64};
+    add_column_sums(
+        {energies, nullptr, {}, nullptr, sums.energy, nullptr, pieces.partial, pieces.energy_parts, request.counts},
+        stream);
   }
 }
 
@@ -186,7 +205,9 @@ void prediction_error(const ProductRequest& request, const PredictionError& sums
   for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
     const std::int64_t left = request.features.rows - first;
     const std::int64_t count = left < at_once ? left : at_once;
-    write_coefficients(request, part_of(request.features, first, count), nullptr, pieces.coefficients, stream);
+    write_coefficients({part_of(request.features, first, count), nullptr, request.vectors, request.count,
+                        pieces.coefficients, nullptr},
+                       stream);
     add_errors({pieces.coefficients, sums.bias, part_of(targets, first, count), pieces.partial, error_parts(count),
                 request.counts, sums.errors},
                stream);

@@ -17,7 +17,7 @@ from nrc_fast.kernels.cpu.machine import current_isa, thread_count
 from nrc_fast.kernels.cpu.memory import address_of, kept_empty, kept_zeros
 from nrc_fast.kernels.errors import NonFiniteRowsError, unreadable
 from nrc_fast.kernels.interface import DescentState, GramRequest, Rows
-from nrc_fast.kernels.results import Basis, GramSums, ResidualSums
+from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
 
 __all__ = ["CPU", "HostBackend"]
 
@@ -122,8 +122,8 @@ class HostBackend:
         _require_good(counts, features)
         return results
 
-    def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``.
+    def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
+        """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2``.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class HostBackend:
             A feature is not finite.
         """
         image = np.zeros((len(vectors), features.columns))
-        column_sums = np.zeros(features.columns)
+        column_sums, energy = np.zeros(features.columns), np.zeros(1)
         counts = _cpu.gram_product(
             features.matrix,
             shift=address_of(shift),
@@ -139,9 +139,10 @@ class HostBackend:
             count=len(vectors),
             image=address_of(image),
             column_sums=address_of(column_sums),
+            energy=address_of(energy),
         )
         _require_good(counts, features)
-        return image, column_sums
+        return ProductSums(image, column_sums, float(energy[0]))
 
     def prediction_error(self, features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
         """``sum (W h + b - y)^2`` of each output.

@@ -27,7 +27,7 @@ from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.cuda.spectrum import checked_eigh
 from nrc_fast.kernels.errors import too_large
 from nrc_fast.kernels.interface import DescentState, GramRequest, Rows
-from nrc_fast.kernels.results import Basis, GramSums, ResidualSums
+from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,8 +127,8 @@ class CudaBackend:
             found.append(ResidualSums(arrays["raw"], arrays["unit"], *per_row))
         return found
 
-    def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """``V sum (h - s)(h - s)^T`` and ``sum (h - s)``.
+    def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
+        """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2``.
 
         Raises
         ------
@@ -136,9 +136,9 @@ class CudaBackend:
             A feature is not finite.
         """
         rows, d = _placed(features), features.columns
-        shapes: dict[str, tuple[int, ...]] = {"image": (len(vectors), d), "column_sums": (d,)}
+        shapes: dict[str, tuple[int, ...]] = {"image": (len(vectors), d), "column_sums": (d,), "energy": (1,)}
         arrays = fetch_counted(launch_product("gram_product", rows, vectors, shapes, {"shift": shift}), rows)
-        return arrays["image"], arrays["column_sums"]
+        return ProductSums(arrays["image"], arrays["column_sums"], float(arrays["energy"][0]))
 
     def prediction_error(self, features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
         """``sum (W h + b - y)^2`` of each output.

@@ -32,11 +32,12 @@ def test_gram_product(backend: Any, cuda_core: Any, n: int, d: int, k: int, dtyp
     rows = cuda_core.stored(values(n, d), dtype, layout)
     vectors = values(k, d)
     shift = np.linspace(0.0, 1.0, d)
-    (image, column_sums), counts = cuda_core.gram_product(backend, rows, vectors, shift, start=1.0)
+    (image, column_sums, energy), counts = cuda_core.gram_product(backend, rows, vectors, shift, start=1.0)
     shifted = rows.values - shift
     magnitude = (np.abs(vectors) @ np.abs(shifted).T) @ np.abs(shifted) + 1.0
     assert close(image, (vectors @ shifted.T) @ shifted + 1.0, magnitude)
     assert close(column_sums, shifted.sum(axis=0) + 1.0, np.abs(shifted).sum(axis=0) + 1.0)
+    assert close(energy, np.sum(shifted**2) + 1.0, np.sum(shifted**2) + 1.0)
     assert counts == (0, 0, -1)
 
 
@@ -59,10 +60,11 @@ def test_rows_that_are_not_finite_add_nothing(backend: Any, cuda_core: Any) -> N
     features[11, 3] = np.nan
     targets[7, 1] = np.inf
     rows = cuda_core.stored(features, "float32")
-    (image, column_sums), counts = cuda_core.gram_product(backend, rows, values(2, 9), np.zeros(9), start=3.0)
+    (image, column_sums, energy), counts = cuda_core.gram_product(backend, rows, values(2, 9), np.zeros(9), start=3.0)
     assert counts == (0, 1, 11)
     assert (image == 3.0).all()
     assert (column_sums == 3.0).all()
+    assert energy == 3.0
     (errors,), counts = cuda_core.prediction_error(
         backend, rows, values(2, 9), np.zeros(2), cuda_core.stored(targets, "float64"), start=3.0
     )

@@ -1,0 +1,62 @@
+"""Sums of the passes that hold rows against a few vectors: over chunks, and from a state that was kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.passes.begin import begin_reading
+from nrc_fast.passes.explicit_sums import GramProduct
+from nrc_fast.passes.runs import gram_product
+from nrc_fast.sources import Chunk
+
+EPSILON = 2.0**-52
+
+
+def chunk(rows: Any) -> Chunk:
+    return Chunk(as_rows(rows, "H"), None)
+
+
+def draw() -> tuple[Any, Any, Any]:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((300, 7)) + 5.0, rng.standard_normal((2, 7)), np.full(7, 4.0)
+
+
+def test_products_of_all_chunks_add_up() -> None:
+    H, vectors, shift = draw()
+    product = GramProduct(vectors, shift)
+    for part in (H[:100], H[100:100], H[100:]):
+        product.add_chunk(chunk(part))
+    x = H - shift
+    magnitude = (np.abs(vectors) @ np.abs(x).T) @ np.abs(x)
+    assert np.all(np.abs(product.image - (vectors @ x.T) @ x) <= 64 * EPSILON * magnitude)
+    assert np.all(np.abs(product.column_sums - x.sum(axis=0)) <= 64 * EPSILON * np.abs(x).sum(axis=0))
+    assert product.energy == pytest.approx([np.sum(x * x)], rel=64 * EPSILON)
+    assert product.count == 300
+    whole = gram_product(begin_reading(H), vectors, shift)
+    np.testing.assert_allclose(whole.image, product.image, rtol=0, atol=64 * EPSILON * magnitude.max())
+    assert whole.count == 300
+
+
+def test_products_go_on_from_a_state() -> None:
+    H, vectors, shift = draw()
+    first, rest = (GramProduct(vectors, shift) for _ in range(2))
+    first.add_chunk(chunk(H[:120]))
+    rest.restore(first.arrays())
+    for sums in (first, rest):
+        sums.add_chunk(chunk(H[120:]))
+    for name, array in first.arrays().items():
+        np.testing.assert_array_equal(rest.arrays()[name], array)
+    assert rest.count == 300
+
+
+def test_a_state_of_an_earlier_version_is_refused() -> None:
+    H, vectors, shift = draw()
+    product = GramProduct(vectors, shift)
+    product.add_chunk(chunk(H))
+    earlier = {name: product.arrays()[name] for name in ("image", "column_sums")}
+    with pytest.raises(ValueError, match="an earlier version in the middle of this pass; remove it"):
+        GramProduct(vectors, shift).restore(earlier)
