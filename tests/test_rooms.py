@@ -92,6 +92,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "measurement/test_feature_statistics.py": (
         "measurement/moments_view.py",
+        "measurement/spectrum_metrics.py",
         "passes/stored_sums.py",
         "kernels/counts.py",
         "measurement/assembly.py",
@@ -100,6 +101,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "measurement/test_single_metrics.py": (
         "measurement/all_metrics.py",
+        "measurement/extent.py",
         "measurement/moment_metrics.py",
         "metrics/conventions.py",
         "metrics/rounding.py",

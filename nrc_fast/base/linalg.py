@@ -22,12 +22,15 @@ __all__ = [
     "clipped_spectrum",
     "covariance_spectrum",
     "eigh_descending",
+    "fix_signs",
     "from_lower",
     "orthonormalize",
     "positive_sqrt",
     "row_space",
     "row_space_and_inverse",
     "scale_to_unit",
+    "scaled_norm",
+    "solve_with_factor",
 ]
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -37,12 +40,20 @@ EPSILONS = {"float64": EPSILON, "float32": 2.0**-23, "float16": 2.0**-10, "bfloa
 # Widths up to which two threads gain less in a decomposition (2 of 15 ms) than they cost what comes after it (12 ms).
 NARROW = 384
 
+# Columns of a triangle that are mirrored at a time, so that both sides stay in the cache.
+MIRRORED_COLUMNS = 128
+
+# Columns of a triangular factor that are solved for at a time.
+FACTOR_BLOCK = 128
+# Powers of two up to which squares of numbers, and sums of them, are float64 numbers by far.
+SAFE_EXPONENT = 200
+
 # Entries that tie for the largest one in exact arithmetic, as in (1, -1)/sqrt(2), come back a few roundings
 # apart, in an order that depends on the LAPACK build. sqrt(eps) is far above such roundings.
 _TIE = EPSILON**0.5
 
 
-def _fix_signs(columns: FloatArray) -> FloatArray:
+def fix_signs(columns: FloatArray) -> FloatArray:
     """Flip columns so that the largest entry of each is positive; the first one decides where several tie."""
     magnitudes = np.abs(columns)
     deciding = np.argmax(magnitudes >= (1.0 - _TIE) * magnitudes.max(axis=-2, keepdims=True), axis=-2, keepdims=True)
@@ -88,18 +99,23 @@ def eigh_descending(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def in_descending_order(values: FloatArray, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Eigenvalues and eigenvectors that ascend, as LAPACK gives them, put into descending order, with fixed signs."""
-    return values[..., ::-1].copy(), _fix_signs(vectors[..., ::-1])
+    return values[..., ::-1].copy(), fix_signs(vectors[..., ::-1])
 
 
 def from_lower(lower: FloatArray) -> FloatArray:
-    """The symmetric matrix of a lower triangle, above whose diagonal there are zeros.
+    """The symmetric matrix of a lower triangle, whatever lies above its diagonal.
 
     Examples
     --------
     >>> from_lower(np.array([[1.0, 0.0], [2.0, 3.0]])).tolist()
     [[1.0, 2.0], [2.0, 3.0]]
     """
-    symmetric: FloatArray = lower + np.tril(lower, -1).T
+    symmetric: FloatArray = lower.copy()
+    for first in range(0, len(lower), MIRRORED_COLUMNS):
+        last = min(first + MIRRORED_COLUMNS, len(lower))
+        symmetric[first:last, last:] = lower[last:, first:last].T
+        square = symmetric[first:last, first:last]
+        square[:] = np.tril(square) + np.tril(square, -1).T
     return symmetric
 
 
@@ -210,6 +226,50 @@ def scale_to_unit(array: FloatArray) -> tuple[FloatArray, int]:
     return scaled, exponent
 
 
+def scaled_norm(array: FloatArray) -> tuple[float, int]:
+    """Frobenius norm as a number of moderate size and a power of two, ``norm * 2.0**exponent``, for any scale.
+
+    Examples
+    --------
+    >>> scaled_norm(np.array([3.0, 4.0]))
+    (5.0, 0)
+    >>> scaled_norm(np.array([3e200, 4e200]))[1] > 600
+    True
+    """
+    largest = max(float(array.max(initial=0.0)), -float(array.min(initial=0.0)))
+    if 2.0**-SAFE_EXPONENT < largest < 2.0**SAFE_EXPONENT:
+        return float(np.linalg.norm(array)), 0
+    scaled, exponent = scale_to_unit(array)
+    return float(np.linalg.norm(scaled)), exponent
+
+
+def solve_with_factor(factor: FloatArray, right: FloatArray) -> FloatArray:
+    """Solution X of ``L L^T X = B`` for a lower triangular factor L.
+
+    Parameters
+    ----------
+    factor : (d, d) float64 array
+        L, as `numpy.linalg.cholesky` gives it.
+    right : (d, n) float64 array
+        B.
+
+    Examples
+    --------
+    >>> factor = np.linalg.cholesky(np.array([[4.0, 2.0], [2.0, 5.0]]))
+    >>> solve_with_factor(factor, np.array([[8.0], [9.0]])).round(12).tolist()
+    [[1.375], [1.25]]
+    """
+    solution: FloatArray = right.copy()
+    blocks = [slice(first, first + FACTOR_BLOCK) for first in range(0, len(factor), FACTOR_BLOCK)]
+    for block in blocks:
+        solution[block] -= factor[block, : block.start] @ solution[: block.start]
+        solution[block] = np.linalg.solve(factor[block, block], solution[block])
+    for block in reversed(blocks):
+        solution[block] -= factor[block.stop :, block].T @ solution[block.stop :]
+        solution[block] = np.linalg.solve(factor[block, block].T, solution[block])
+    return solution
+
+
 @dataclass(frozen=True)
 class RowSpace:
     """The row space of a matrix of weights W, as float64 finds it.
@@ -262,7 +322,7 @@ def row_space(weights: FloatArray) -> RowSpace:
     _, singular_values, rows = np.linalg.svd(scaled, full_matrices=False)
     rounding = max(weights.shape) * EPSILON
     counts = singular_values > np.max(singular_values, initial=0.0) * rounding
-    basis: FloatArray = _fix_signs(rows[counts].T).T
+    basis: FloatArray = fix_signs(rows[counts].T).T
     relative = singular_values[counts] / np.max(singular_values[counts], initial=0.0)
     # A basis of all d directions misses none, whatever its angle.
     error = 0.0 if len(basis) in (0, weights.shape[1]) else min(rounding / float(relative[-1]), 1.0)

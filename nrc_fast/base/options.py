@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["PRECISIONS", "parse_memory", "require_nonfinite", "require_precision", "require_tolerance"]
+__all__ = [
+    "PRECISIONS",
+    "parse_memory",
+    "require_choice",
+    "require_nonfinite",
+    "require_precision",
+    "require_tolerance",
+]
 
 # In the order of their codes in the CUDA kernels.
 PRECISIONS = ("high", "highest", "fast")
@@ -36,6 +43,19 @@ def require_nonfinite(nonfinite: str) -> None:
     """
     if nonfinite not in ("raise", "skip"):
         msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
+        raise ValueError(msg)
+
+
+def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Check that an option is one of some names.
+
+    Raises
+    ------
+    ValueError
+        It is none of them.
+    """
+    if value not in choices:
+        msg = f"{name} is {value!r}; {' or '.join(map(repr, choices))} is expected"
         raise ValueError(msg)
 
 

@@ -15,8 +15,9 @@ from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.counts import SHIFT_ROWS
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.measurement.assembly import report_of
+from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
@@ -49,6 +50,8 @@ def measure(
     precision: str = "high",
     nonfinite: str = "raise",
     rtol: float = 1e-3,
+    by_k: str = "leading",
+    spectrum: str = "auto",
 ) -> Report:
     """`nrc_fast.measure` of a dask array: every pass is a graph that dask carries out.
 
@@ -58,7 +61,7 @@ def measure(
         Blocks of rows are measured where dask puts them; only sums travel.
     Y : (N, n) or (N,) dask array, optional
         With the same blocks of rows, or it is given them.
-    W, b, n, convention, penalties, precision, nonfinite, rtol
+    W, b, n, convention, penalties, precision, nonfinite, rtol, by_k, spectrum
         The last layer and what is asked for, see `nrc_fast.measure`.
 
     Returns
@@ -85,8 +88,10 @@ def measure(
     chosen = resolve_convention(convention)
     reading = _BlockReading(_Blocks(H, Y), nonfinite)
     head = Head(W, b, n, d=reading.source.d, n_targets=reading.source.n_targets)
-    evidence = gathered(reading, unit_rows=needs_unit_rows(chosen), precision=precision)
-    return report_of(evidence, head, chosen, rtol=rtol, penalties=penalties)
+    extent = extent_of(by_k, spectrum)
+    unit_rows = extent.all_k and needs_unit_rows(chosen)
+    evidence = gathered(reading, unit_rows=unit_rows, precision=precision)
+    return report_of(evidence, head, Wishes(chosen, rtol, extent, penalties))
 
 
 def collect(

@@ -8,7 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import needs_library
-from nrc_fast.measurement.assembly import report_of
+from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
@@ -112,7 +112,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         # With unit rows, so that `partial_fit` can go on from here.
         evidence = gathered(reading, unit_rows=True, precision=self.precision)
         moments = evidence.moments
-        report = report_of(evidence, head, resolve_convention(self.convention), rtol=RTOL)
+        report = report_of(evidence, head, Wishes(resolve_convention(self.convention), RTOL))
         statistics.restore(moments.arrays())
         self.statistics_, self._report, self._asked = statistics, report, self._asking(head)
         return self
@@ -181,8 +181,10 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def components_(self) -> FloatArray:
         """The leading components, (n_components_, d)."""
-        eigenvalues, vectors, n = *self._spectrum(), self.report_.n
-        return np.ascontiguousarray(vectors[:, : min(n, resolved_rank(eigenvalues))].T)
+        self._require_fitted()
+        n = min(self.report_.n, self.statistics_.d)
+        pairs = self.statistics_.moments.leading(n, centered=self._is_centered())
+        return np.ascontiguousarray(pairs.vectors[: min(n, resolved_rank(pairs.values, pairs.d))])
 
     @property
     def mean_(self) -> FloatArray:
@@ -210,10 +212,6 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
-
-    def _spectrum(self) -> tuple[FloatArray, FloatArray]:
-        self._require_fitted()
-        return self.statistics_.spectrum(centered=self._is_centered())
 
     def _is_centered(self) -> bool:
         return resolve_convention(self._asked["convention"]).centered_basis

@@ -14,8 +14,9 @@ from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
-from nrc_fast.measurement.assembly import report_of
+from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
@@ -44,6 +45,8 @@ def measure(
     precision: str = "high",
     nonfinite: str = "raise",
     rtol: float = 1e-3,
+    by_k: str = "leading",
+    spectrum: str = "auto",
     memory: str | int | None = None,
     chunk_rows: int | None = None,
     progress: bool | None = None,
@@ -82,9 +85,15 @@ def measure(
         is NaN because no penalty on the features is known, c is the measured gamma.
     rtol : float
         Where the bound of the MSE from the statistics exceeds `rtol` of it, the rows are read again. NRC1 and NRC2
-        always come from a read of their own; ``nrc1_by_k`` does up to n, and beyond stays within its bounds
-        (``nrc1(H, None)`` reads again for these too). What can be read only once is not: its values come from the
-        statistics, and their bounds say how far down they can be trusted.
+        always come from a read of their own, NRC1 for each of the leading components. What can be read only once is
+        not: its values come from the statistics, and their bounds say how far down they can be trusted.
+    by_k : {"leading", "all"}
+        How far ``nrc1_by_k`` goes: up to max(16, 2n + 2) components, or to all d, which takes a second Gram matrix
+        under conventions of unit rows and stays within its bounds beyond the leading ones (``nrc1(H, None)`` reads
+        again for these too).
+    spectrum : {"auto", "full"}
+        How many eigenvalues of the covariance are found: all up to 1,024 features, and the leading ones beyond;
+        "full" is all of them at any width, for the effective rank and every share of the variance.
     memory : str or int, optional
         What may be used beyond what the process holds, such as "2GiB"; features in memory are not counted.
     progress : bool, optional
@@ -130,11 +139,12 @@ def measure(
     require_tolerance(rtol)
     require_precision(precision)
     require_penalties(penalties)
-    chosen = resolve_convention(convention)
+    chosen, extent = resolve_convention(convention), extent_of(by_k, spectrum)
     team = None if group is None else Team(group)
     if save_statistics is not None:
         require_writable(Path(save_statistics))
     identity: dict[str, JSONValue] = {"precision": precision, "convention": chosen.name, "rtol": rtol, "n": n}
+    identity |= {"by_k": by_k, "spectrum": spectrum}
     if checkpoint is not None:
         identity |= {"unit rows": save_statistics is not None, "W": _checksum(W, "W"), "b": _checksum(b, "b")}
     reading = begin_reading(
@@ -152,11 +162,11 @@ def measure(
     )
     source = reading.source
     head = Head(W, b, n, d=source.d, n_targets=source.n_targets)
-    # What is read once gives every convention that it can; else the second read does.
-    unit_rows = needs_unit_rows(chosen) or not reading.rereadable or save_statistics is not None
+    # What is read once gives every convention that it can; else the second read does, but not for every k.
+    unit_rows = not reading.rereadable or save_statistics is not None or (extent.all_k and needs_unit_rows(chosen))
     evidence = gathered(reading, unit_rows=unit_rows, precision=precision)
     moments = evidence.moments  # of the precision that was asked for, whatever the report needs
-    report = report_of(evidence, head, chosen, rtol=rtol, penalties=penalties)
+    report = report_of(evidence, head, Wishes(chosen, rtol, extent, penalties))
     if save_statistics is not None and (team is None or team.rank == 0):
         save_sums(Path(save_statistics), moments, options={})
     reading.finish()
@@ -177,6 +187,7 @@ def plan(
     convention: str | Convention = "nrc24",
     precision: str = "high",
     nonfinite: str = "raise",
+    by_k: str = "leading",
     memory: str | int | None = None,
     chunk_rows: int | None = None,
 ) -> Plan:
@@ -184,7 +195,7 @@ def plan(
 
     Parameters
     ----------
-    H, Y, W, b, n, convention, precision, nonfinite, memory, chunk_rows
+    H, Y, W, b, n, convention, precision, nonfinite, by_k, memory, chunk_rows
         What `measure` is to be called with. Of batches the first is asked for.
 
     Returns
@@ -206,7 +217,7 @@ def plan(
     ['statistics', 'residuals']
     """
     require_precision(precision)
-    chosen = resolve_convention(convention)
+    chosen, extent = resolve_convention(convention), extent_of(by_k, "auto")
     if isinstance(H, Iterator):
         msg = (
             f"H is a {type(H).__name__}, which gives its rows once, and looking at it would take the first away; "
@@ -216,5 +227,11 @@ def plan(
     reading = begin_reading(H, Y, nonfinite=nonfinite, memory=memory, chunk_rows=chunk_rows)
     head = Head(W, b, n, d=reading.source.d, n_targets=reading.source.n_targets)
     return plan_reading(
-        reading, chosen, k=head.components, precision=precision, nonfinite=nonfinite, has_bias=head.bias is not None
+        reading,
+        chosen,
+        k=head.components,
+        vectors=extent.components(head.components, reading.source.d),
+        all_k=extent.all_k,
+        precision=precision,
+        has_bias=head.bias is not None,
     )

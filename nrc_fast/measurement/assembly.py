@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
+from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
+from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram, shape_bounds
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
 from nrc_fast.metrics.residuals import leading_values, residual_bound, residual_value
-from nrc_fast.metrics.spectra import (
-    effective_rank,
-    effective_rank_bound,
-    explained_variance_ratio,
-    share_bounds,
-    stable_rank,
-    stable_rank_bound,
-)
 from nrc_fast.metrics.targets import (
     chance_alignment,
     cka_bound,
     linear_cka,
-    linear_readout_error,
     prediction_error_from_moments,
     r_squared,
-    readout_bound,
 )
 from nrc_fast.passes.explicit_sums import Pairing
 from nrc_fast.passes.moments import Moments
 from nrc_fast.reports.features import Report
 from nrc_fast.ufm.closed_form import predicted_spectrum
 
-__all__ = ["report_of"]
+__all__ = ["Wishes", "report_of"]
 
 # When to say that features lie near an affine plane: this share of their energy lies outside the components, and ten
 # times less of their variance.
@@ -52,19 +45,33 @@ CHANCE = 0.1
 LEAST_DEBIASED = 4  # samples
 
 
-def report_of(
-    evidence: Evidence, head: Head, convention: Convention, *, rtol: float, penalties: PenaltyProduct | None = None
-) -> Report:
+@dataclass(frozen=True)
+class Wishes:
+    """What a report is to tell, and how.
+
+    Attributes
+    ----------
+    convention : Convention
+    rtol : float
+        Where the bound of the MSE exceeds `rtol` of it, the rows are read again if they can be.
+    extent : Extent
+    penalties : object with an attribute ``c``, optional
+    """
+
+    convention: Convention
+    rtol: float
+    extent: Extent = Extent()  # noqa: RUF009 - frozen
+    penalties: PenaltyProduct | None = None
+
+
+def report_of(evidence: Evidence, head: Head, wishes: Wishes) -> Report:
     """Every metric that the evidence allows, each with its bound.
 
     Parameters
     ----------
     evidence : Evidence
     head : Head
-    convention : Convention
-    rtol : float
-        Where the bound of the MSE exceeds `rtol` of it, the rows are read again if they can be.
-    penalties : object with an attribute ``c``, optional
+    wishes : Wishes
 
     Returns
     -------
@@ -77,27 +84,20 @@ def report_of(
     OSError, RuntimeError
         Rows cannot be read again, or have changed.
     """
-    return _Assembly(evidence, head, convention, rtol=rtol, penalties=penalties).report()
+    return _Assembly(evidence, head, wishes).report()
 
 
 class _Assembly:
     """The steps of a report, in the order in which they read the rows."""
 
-    def __init__(
-        self,
-        evidence: Evidence,
-        head: Head,
-        convention: Convention,
-        *,
-        rtol: float,
-        penalties: PenaltyProduct | None = None,
-    ) -> None:
-        require_penalties(penalties)
+    def __init__(self, evidence: Evidence, head: Head, wishes: Wishes) -> None:
+        require_penalties(wishes.penalties)
         self.evidence = evidence
         self.head = head
-        self.convention = convention
-        self.rtol = rtol
-        self.penalties = penalties
+        self.convention = wishes.convention
+        self.rtol = wishes.rtol
+        self.extent = wishes.extent
+        self.penalties = wishes.penalties
         self.bounds: dict[str, float | FloatArray] = {}
         self.alternatives: dict[str, dict[str, float]] = {}
         self.alternative_bounds: dict[str, dict[str, float]] = {}
@@ -109,26 +109,32 @@ class _Assembly:
     def _moments(self) -> Moments:
         return self.evidence.moments
 
+    @property
+    def _found(self) -> int:
+        """How many components are found."""
+        return self.extent.components(self.head.components, self._moments.d)
+
     def report(self) -> Report:
         """Everything that is known."""
         evidence, head = self.evidence, self.head
         if evidence.can_read_again:
             evidence.resolve(head.components, centered=self.convention.centered_basis)
         moments = evidence.moments
-        by_k, by_k_bounds, _ = nrc1_by_k(evidence, self.convention)
         if evidence.can_read_again:
-            nrc2_value, leading = self._explicit_metrics()
-            by_k[: head.components], by_k_bounds[: head.components] = leading
+            nrc2_value, by_k, by_k_bounds = self._explicit_metrics()
+            by_k, by_k_bounds = self._with_all_k(by_k, by_k_bounds)
         else:
+            numbers = self.extent.numbers(head.components, moments.d)
+            by_k, by_k_bounds, _ = nrc1_by_k(evidence, self.convention, numbers)
             nrc2_value = self._moment_metrics(by_k, by_k_bounds)
         # No component adds to the residual, but values from different reads have floors of their own.
         by_k = np.minimum.accumulate(by_k)
         nrc1_value = float(by_k[head.components - 1])
         self.bounds |= {"nrc1": float(by_k_bounds[head.components - 1]), "nrc1_by_k": by_k_bounds}
-        spectrum_metrics = self._spectrum_metrics()
+        spectrum = self._spectrum_metrics()
         target_metrics = self._target_metrics()
         self._note_affine_collapse(nrc1_value)
-        if math.isnan(spectrum_metrics["stable_rank"]):
+        if math.isnan(spectrum["stable_rank"]):
             reason = "All rows are zero" if moments.zero_rows == moments.count else "The features do not vary"
             self.notes.append(f"{reason}: they have no components, and what is relative to their variance is NaN.")
         return Report(
@@ -147,31 +153,35 @@ class _Assembly:
             alternatives=self.alternatives,
             alternative_bounds=self.alternative_bounds,
             notes=tuple(self.notes),
-            **spectrum_metrics,
+            **spectrum,
             **target_metrics,
         )
 
     # ---- NRC1 and NRC2 ----
 
-    def _explicit_metrics(self) -> tuple[float, tuple[FloatArray, FloatArray]]:
-        """NRC2, and NRC1 for k = 1..n, under every convention that one more read gives."""
+    def _explicit_metrics(self) -> tuple[float, FloatArray, FloatArray]:
+        """NRC2, NRC1 for the leading k and its bounds, and both under every convention that one more read gives."""
         head, d = self.head, self._moments.d
-        basis = self.evidence.components(head.components, centered=self.convention.centered_basis)
-        bases = [Basis(basis.vectors), Basis(basis.vectors, basis.mean)]
+        basis = self.evidence.components(self._found, centered=self.convention.centered_basis)
+        few = basis.leading(head.components)
+        rows = [few, few]  # as they are, and about their mean
+        rows[int(self.convention.centered_rows)] = basis
+        bases = [Basis(rows[0].vectors), Basis(rows[1].vectors, basis.mean)]
         rank = len(head.row_space.basis)
         if rank:
             bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
         residuals = self.evidence.residuals(bases, collapsed=basis.collapsed, pairing=self._pairing(basis=1))
         self.paired, self.is_paired_in_double = residuals.paired, residuals.is_double
-        nrc2_value, leading = math.nan, (np.zeros(0), np.zeros(0))
+        nrc2_value, by_k, by_k_bounds = math.nan, np.zeros(0), np.zeros(0)
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             if convention.centered_basis != self.convention.centered_basis:
                 continue
             index = int(convention.centered_rows)
             values, errors = leading_values(
-                convention, basis, residuals.sums[index], residuals.count, double_precision=residuals.is_double
+                convention, rows[index], residuals.sums[index], residuals.count, double_precision=residuals.is_double
             )
-            found, found_bounds = {"nrc1": float(values[-1])}, {"nrc1": float(errors[-1])}
+            last = head.components - 1
+            found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
             if rank:
                 value, energy = residual_value(convention, residuals.sums[index + 2], rank, residuals.count, d)
                 angle = EPSILON * d + head.row_space.error + (basis.mean_error if index else 0.0)
@@ -180,11 +190,19 @@ class _Assembly:
                     value, energy, angle, d, residuals.count, double_precision=residuals.is_double
                 )
             if convention == self.convention:
-                nrc2_value, leading = found.get("nrc2", math.nan), (values, errors)
+                nrc2_value, by_k, by_k_bounds = found.get("nrc2", math.nan), values, errors
                 self.bounds |= found_bounds
             else:
                 self.alternatives[convention.name], self.alternative_bounds[convention.name] = found, found_bounds
-        return nrc2_value, leading
+        return nrc2_value, by_k, by_k_bounds
+
+    def _with_all_k(self, by_k: FloatArray, bounds: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Explicit values for the leading k, and those of the moments beyond, where all are wanted."""
+        if not self.extent.all_k:
+            return by_k, bounds
+        values, errors, _ = nrc1_by_k(self.evidence, self.convention, self._moments.d)
+        values[: len(by_k)], errors[: len(by_k)] = by_k, bounds
+        return values, errors
 
     def _moment_metrics(self, by_k: FloatArray, by_k_bounds: FloatArray) -> float:
         """NRC1 and NRC2 under every convention that moments give; NRC2 under the one that was asked for."""
@@ -192,8 +210,11 @@ class _Assembly:
         rank = len(self.head.row_space.basis)
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             is_asked_for = convention == self.convention
-            values, errors = (by_k, by_k_bounds) if is_asked_for else nrc1_by_k(self.evidence, convention)[:2]
             last = self.head.components - 1
+            if is_asked_for:
+                values, errors = by_k, by_k_bounds
+            else:
+                values, errors, _ = nrc1_by_k(self.evidence, convention, last + 1)
             found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
             if rank:
                 found["nrc2"], found_bounds["nrc2"] = subspace_value(self.evidence, convention, self.head.row_space)
@@ -234,14 +255,18 @@ class _Assembly:
     # ---- the spectrum, NRC3, errors and what the targets predict ----
 
     def _spectrum_metrics(self) -> dict[str, Any]:
-        eigenvalues = clipped_spectrum(self._moments.spectrum()[0])
-        error = self._moments.covariance_error
-        shares = explained_variance_ratio(eigenvalues)
-        effective, stable = effective_rank(eigenvalues), stable_rank(eigenvalues)
-        self.bounds["explained_variance_ratio"] = share_bounds(eigenvalues, error)
-        self.bounds["effective_rank"] = effective_rank_bound(effective, eigenvalues, error)
-        self.bounds["stable_rank"] = stable_rank_bound(stable, eigenvalues, error)
-        return {"explained_variance_ratio": shares, "effective_rank": effective, "stable_rank": stable}
+        moments = self._moments
+        if self.extent.has_whole_spectrum(moments.d):
+            values, bounds = spectrum_metrics(moments)
+        else:
+            values, bounds = leading_spectrum_metrics(self.evidence, self._found)
+            if not math.isnan(values["stable_rank"]):
+                self.notes.append(
+                    f"The effective rank and shares beyond {self._found} components need all {moments.d:,} "
+                    "eigenvalues: spectrum='full' finds them."
+                )
+        self.bounds |= bounds
+        return values
 
     def _target_metrics(self) -> dict[str, Any]:
         moments = self._moments
@@ -250,11 +275,12 @@ class _Assembly:
         sigma = moments.target_covariance
         cross = moments.cross_covariance
         variance = float(np.trace(sigma))
+        whole = self.extent.has_whole_spectrum(moments.d)
         values: dict[str, Any] = {"cka": linear_cka(moments.covariance, sigma, cross)}
         self.bounds["cka"] = self._cka_bound(values["cka"], sigma, cross)
         if not math.isnan(values["cka"]):
             values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
-        values["linear_mse"] = self._readout_error(sigma, cross, variance)
+        values["linear_mse"], self.bounds["linear_mse"] = readout_metric(moments, whole_spectrum=whole)
         if self.head.weights is not None:
             gram = head_gram(scale_to_unit(self.head.weights)[0])
             alignment = HeadAlignment(gram, sigma)
@@ -317,15 +343,6 @@ class _Assembly:
         pairing = self._pairing(basis=0)
         residuals = self.evidence.residuals([Basis(none, self._moments.mean)], collapsed=True, pairing=pairing)
         return debiased_alignment(self._moments, residuals.paired, double_precision=True)
-
-    def _readout_error(self, sigma: FloatArray, cross: FloatArray, variance: float) -> float:
-        moments = self._moments
-        eigenvalues, vectors = moments.readable_spectrum()
-        value = linear_readout_error(eigenvalues, vectors, sigma, cross)
-        errors = moments.covariance_error, moments.cross_error
-        loadings = np.linalg.norm(vectors.T @ cross, axis=1)
-        self.bounds["linear_mse"] = readout_bound(value, eigenvalues, loadings, variance, errors)
-        return value
 
     def _prediction_error(self) -> float:
         weights, bias, moments = self.head.weights, self.head.bias, self._moments

@@ -1,8 +1,10 @@
 """What a reading tells of features: their moments, components and residuals, read again where that is needed.
 
-Features that can be read again are read twice, and three times when they are collapsed: then a basis from a Gram with
-float32 blocks is first refined by one step of subspace iteration in float64, and the residual is float64 too. Where
-float32 blocks leave too little, the moments are read once more in float64, and serve everything that comes after.
+Moments are summed when they are first asked for. Leading components alone may come without them, from products of the
+rows with a few vectors; `passes.component_costs` says when. From moments, features that can be read again are read
+twice, and three times when they are collapsed: then a basis from a Gram with float32 blocks is first refined by one
+step of subspace iteration in float64, and the residual is float64 too. Where float32 blocks leave too little, the
+moments are read once more in float64, and serve everything that comes after.
 """
 
 from __future__ import annotations
@@ -12,10 +14,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.row_components import RowComponents, row_components
 from nrc_fast.metrics.conventions import Convention
-from nrc_fast.metrics.residuals import PrincipalBasis, angle_bound, refined_angle_bound, resolved_rank
+from nrc_fast.metrics.residuals import (
+    PrincipalBasis,
+    leading_angle_bound,
+    refined_leading_angle_bound,
+    resolved_rank,
+)
+from nrc_fast.passes.component_costs import component_costs
 from nrc_fast.passes.explicit_sums import Pairing, Residuals
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
@@ -35,20 +45,41 @@ class Evidence:
 
     Parameters
     ----------
-    moments : Moments
-        Of all rows, at least one.
+    moments : Moments, optional
+        Of all rows, at least one; summed when they are first asked for, if not given.
     reading : Reading, optional
-        Of these rows. One that cannot read them again is not asked.
-
-    Attributes
-    ----------
-    moments : Moments
-        In float64 from the first time on that float32 blocks did not suffice.
+        Of these rows. Beside moments, one that cannot read them again is not asked.
+    unit_rows : bool
+        Whether moments that are not given are to have the Gram of the unit rows.
+    precision : {"high", "highest", "fast"}
+        Of moments that are not given.
     """
 
-    def __init__(self, moments: Moments, reading: Reading | None = None) -> None:
-        self.moments = moments
+    def __init__(
+        self,
+        moments: Moments | None = None,
+        reading: Reading | None = None,
+        *,
+        unit_rows: bool = False,
+        precision: str = "high",
+    ) -> None:
+        self._moments = moments
         self._reading = reading if reading is not None and reading.can_read_again else None
+        self._unit_rows = unit_rows
+        self._precision = precision
+        self._found: RowComponents | None = None
+
+    @property
+    def moments(self) -> Moments:
+        """Of all rows; in float64 from the first time on that float32 blocks did not suffice."""
+        if self._moments is None:
+            self._moments = gather(self._rows, unit_rows=self._unit_rows, precision=self._precision)
+            self._forget_rows_read_once()
+        return self._moments
+
+    def _forget_rows_read_once(self) -> None:
+        if self._reading is not None and not self._reading.can_read_again:
+            self._reading = None
 
     @property
     def can_read_again(self) -> bool:
@@ -65,13 +96,21 @@ class Evidence:
     def require_double(self) -> None:
         """Read the moments again in float64, unless they are."""
         if not self.moments.is_double:
-            self.moments = gather(self._rows, unit_rows=self.moments.unit_rows, precision="highest")
+            self._moments = gather(self._rows, unit_rows=self.moments.unit_rows, precision="highest")
 
     def resolve(self, k: int, *, centered: bool) -> None:
         """Read the moments again in float64 if the k-th component cannot be told from rounding."""
-        eigenvalues, _, error = self.spectrum(centered=centered)
-        if eigenvalues[0] > 0.0 and eigenvalues[k - 1] <= UNRESOLVED * error:
+        values = self.leading(k, centered=centered)[0].values
+        is_resolved = len(values) < k or values[k - 1] > UNRESOLVED * self.moments.covariance_error
+        if values.size and values[0] > 0.0 and not is_resolved:
             self.require_double()
+
+    def leading(self, k: int, *, centered: bool) -> tuple[LeadingPairs, float]:
+        """Leading pairs of the covariance, or of the second moment, and the bound of that matrix's error."""
+        pairs = self.moments.leading(k, centered=centered)
+        if self._reading is not None:
+            self._reading.same(pairs.values, pairs.vectors, pairs.distances)
+        return pairs, self.moments.covariance_error + EPSILON * pairs.trace
 
     def spectrum(self, *, centered: bool) -> tuple[FloatArray, FloatArray, float]:
         """Eigenvalues and vectors of the covariance, or of the second moment, and the bound of that matrix's error."""
@@ -100,42 +139,53 @@ class Evidence:
 
     # ---- what is read again ----
 
-    def components(self, k: int, *, centered: bool) -> PrincipalBasis:
+    def components(self, k: int, *, centered: bool, numbers: Sequence[int] = ()) -> PrincipalBasis:
         """The leading k components.
 
-        The moments are read again in float64 if the last component cannot be told from rounding; and the rows once,
-        for a step of subspace iteration, if the features are collapsed.
+        Without moments, the rows are multiplied with some vectors until those of each number that is wanted (k if
+        none is named) span what they should, where that is likely to cost less than moments. From moments, these are
+        read again in float64 if the last component cannot be told from rounding; and the rows once, for a step of
+        subspace iteration, if the features are collapsed.
         """
+        if self._moments is None and self._reading is not None:
+            self._found = self._components_of_rows([k, *numbers] if not numbers else list(numbers), centered=centered)
+            if self._found is not None:
+                return _basis_of_rows(self._found, k)
+        return self._components_of_moments(k, centered=centered)
+
+    def _components_of_rows(self, numbers: Sequence[int], *, centered: bool) -> RowComponents | None:
+        reading = self._rows
+        costs = component_costs(reading.source, max(numbers), reading.memory)
+        if not costs.prefers_rows:
+            return None
+        is_double = reading.is_double or self._precision == "highest"
+        return row_components(reading, numbers, costs, centered=centered, double_precision=is_double)
+
+    def _components_of_moments(self, k: int, *, centered: bool) -> PrincipalBasis:
         self.resolve(k, centered=centered)
         moments = self.moments
-        eigenvalues, eigenvectors, error = self.spectrum(centered=centered)
-        total = max(float(eigenvalues.sum()), 0.0)
-        outside = float(np.maximum(eigenvalues[k:], 0.0).sum())
-        collapsed = k < moments.d and outside <= COLLAPSED * total
-        rank = min(k, resolved_rank(eigenvalues))
-        vectors = np.ascontiguousarray(eigenvectors[:, :rank].T)
+        pairs, error = self.leading(k, centered=centered)
+        total, d = pairs.trace, moments.d
+        collapsed = k < d and pairs.outside(k) <= COLLAPSED * total
+        rank = min(k, resolved_rank(pairs.values, d))
+        vectors = np.ascontiguousarray(pairs.vectors[:rank])
         if not collapsed or moments.is_double or rank == 0:
-            angles = np.array([angle_bound(eigenvalues, j, error) for j in range(1, k + 1)])
+            angles = [leading_angle_bound(pairs, j, error) for j in range(1, k + 1)]
             mean, mean_error = moments.mean, moments.mean_error / total**0.5 if total > 0.0 else 0.0
         else:
             vectors, mean = self._refined(vectors, centered=centered)
-            exact = 2.0 * EPSILON * moments.d**0.5 * total
-            angles = np.array([refined_angle_bound(eigenvalues, j, error, exact) for j in range(1, k + 1)])
+            exact = 2.0 * EPSILON * d**0.5 * total
+            angles = [refined_leading_angle_bound(pairs, j, error, exact) for j in range(1, k + 1)]
             mean_error = EPSILON + _rounding_of_mean(mean, total)
         return PrincipalBasis(
-            vectors=vectors,
-            eigenvalues=eigenvalues,
-            mean=mean,
-            mean_error=mean_error,
-            angles=angles,
-            collapsed=collapsed,
+            vectors=vectors, mean=mean, mean_error=mean_error, angles=np.array(angles), collapsed=collapsed
         )
 
     def _refined(self, vectors: FloatArray, *, centered: bool) -> tuple[FloatArray, FloatArray]:
         """V <- qr(X^T (X V)) in float64, and the mean in float64: one read."""
         moments = self.moments
         shift = moments.mean if centered else np.zeros(moments.d)
-        product = gram_product(self._rows, vectors, shift)
+        product = gram_product(self._rows, vectors, shift, title="refinement")
         image, offset = product.image, product.column_sums / moments.count
         if centered:
             # The rows were shifted by a mean that float32 blocks had left a little off.
@@ -155,7 +205,7 @@ class Evidence:
             The rows are no longer those of the moments.
         """
         residuals = careful_residuals(self._rows, bases, collapsed=collapsed, pairing=pairing)
-        require_same_rows(self.moments, residuals)
+        require_same_rows(self._found or self.moments, residuals)
         return residuals
 
     def prediction_error(
@@ -183,6 +233,19 @@ def gathered(reading: Reading, *, unit_rows: bool = False, precision: str = "hig
         Rows are not finite, cannot be read, or there are none.
     """
     return Evidence(gather(reading, unit_rows=unit_rows, precision=precision), reading)
+
+
+def _basis_of_rows(found: RowComponents, k: int) -> PrincipalBasis:
+    pairs = found.pairs
+    rank = min(k, resolved_rank(pairs.values, pairs.d))
+    error, total = found.covariance_error, pairs.trace
+    return PrincipalBasis(
+        vectors=np.ascontiguousarray(pairs.vectors[:rank]),
+        mean=found.mean,
+        mean_error=EPSILON + _rounding_of_mean(found.mean, total),
+        angles=np.array([leading_angle_bound(pairs, j, error) for j in range(1, k + 1)]),
+        collapsed=pairs.outside(k) <= COLLAPSED * total,
+    )
 
 
 def _rounding_of_mean(mean: FloatArray, variance: float) -> float:

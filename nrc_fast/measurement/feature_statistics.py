@@ -12,8 +12,9 @@ from nrc_fast.base.options import require_nonfinite, require_tolerance
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.measurement.assembly import report_of
+from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import Evidence
+from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.moments_view import MomentsView
 from nrc_fast.metrics.conventions import Convention, resolve_convention
@@ -258,6 +259,8 @@ class FeatureStatistics(MomentsView):
         convention: str | Convention = "nrc24",
         penalties: PenaltyProduct | None = None,
         rtol: float = 1e-3,
+        by_k: str = "leading",
+        spectrum: str = "auto",
     ) -> Report:
         """Every metric that the statistics allow, each with its bound.
 
@@ -275,6 +278,10 @@ class FeatureStatistics(MomentsView):
             Sets the c = lambda_W lambda_H of the prediction; else it is the measured gamma.
         rtol : float
             Has no effect here, where rows cannot be read again; checked as in every report.
+        by_k : {"leading", "all"}
+            How far ``nrc1_by_k`` goes: up to max(16, 2n + 2) components, or to all d.
+        spectrum : {"auto", "full"}
+            How many eigenvalues are found: all up to 1,024 features and the leading ones beyond, or all at any width.
 
         Returns
         -------
@@ -294,7 +301,8 @@ class FeatureStatistics(MomentsView):
         moments.require_scale()
         head = Head(W, b, n, d=self.d, n_targets=self.n_targets)
         evidence = Evidence(moments)
-        return report_of(evidence, head, resolve_convention(convention), rtol=rtol, penalties=penalties)
+        wishes = Wishes(resolve_convention(convention), rtol, extent_of(by_k, spectrum), penalties)
+        return report_of(evidence, head, wishes)
 
     # ---- files and copies ----
 

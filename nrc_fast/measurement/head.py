@@ -12,7 +12,7 @@ from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.metrics.prediction import PenaltyProduct
 
-__all__ = ["Head", "component_numbers", "require_penalties", "weights_and_row_space"]
+__all__ = ["Head", "component_numbers", "require_penalties", "weights_and_row_space", "whole_numbers"]
 
 
 def require_penalties(penalties: PenaltyProduct | None) -> None:
@@ -105,7 +105,7 @@ class Head:
 
     def _target_dimension(self, n: int | None, d: int, n_targets: int) -> int:
         sizes = {
-            "n": None if n is None else _whole_numbers(n)[0],
+            "n": None if n is None else whole_numbers(n)[0],
             "the rows of W": None if self.weights is None else self.weights.shape[0],
             "the columns of Y": n_targets or None,
         }
@@ -138,13 +138,20 @@ class Head:
 
 def component_numbers(n: int | Sequence[int], d: int) -> list[int]:
     """One or several numbers of components, each checked to lie in 1..d."""
-    numbers = _whole_numbers(n)
+    numbers = whole_numbers(n)
     if min(numbers) < 1 or max(numbers) > d:
         raise ValueError(_outside(n, d))
     return numbers
 
 
-def _whole_numbers(n: int | Sequence[int]) -> list[int]:
+def whole_numbers(n: int | Sequence[int]) -> list[int]:
+    """One or several numbers of components as a list.
+
+    Raises
+    ------
+    TypeError
+        They are no whole numbers.
+    """
     numbers = np.atleast_1d(np.asarray(n))
     if numbers.ndim != 1 or numbers.size == 0 or numbers.dtype.kind not in "iu":
         msg = f"n is {n!r}; a whole number of components, a sequence of them or None is expected"

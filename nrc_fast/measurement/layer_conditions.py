@@ -12,8 +12,9 @@ from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics import residuals
+from nrc_fast.metrics.readouts import linear_readout_error, readout_bound
 from nrc_fast.metrics.spectra import explained_variance_ratio, stable_rank, stable_rank_bound, tail_bound
-from nrc_fast.metrics.targets import cka_bound, linear_cka, linear_readout_error, readout_bound
+from nrc_fast.metrics.targets import cka_bound, linear_cka
 from nrc_fast.passes.moments import Moments
 from nrc_fast.reports.layers import LayerCollapse
 
@@ -95,7 +96,7 @@ def layer_collapse(
         "noise_fraction": tail_bound(eigenvalues, signal, error),
         "signal_alignment": _signal_bound(values["signal_alignment"], moments, signal, turned),
         "linear_mse": readout_bound(values["linear_mse"], readable, loadings, variance, (error, moments.cross_error)),
-        "feature_stable_rank": stable_rank_bound(values["feature_stable_rank"], eigenvalues, error),
+        "feature_stable_rank": stable_rank_bound(values["feature_stable_rank"], float(eigenvalues[0]), d, error),
     }
     of_weights, bounds_of_weights = _weight_conditions(weights, leading, turned)
     return LayerCollapse(name=name, d=d, rank=signal, **values, **of_weights, bounds=found | bounds_of_weights)
@@ -142,5 +143,5 @@ def _weight_conditions(
     rounding = max(matrix.shape) * EPSILON * float(values[0])
     scales = np.append(values, np.zeros(d - len(values)))
     angle = turned + residuals.angle_bound(scales, used.shape[1], rounding) + 4.0 * signal * EPSILON
-    limits = min(angle, 1.0), stable_rank_bound(found[1], values, rounding)
+    limits = min(angle, 1.0), stable_rank_bound(found[1], float(values[0]), len(values), rounding)
     return dict(zip(names, found, strict=True)), dict(zip(names, limits, strict=True))

@@ -11,37 +11,40 @@ from nrc_fast.base.linalg import EPSILON, RowSpace
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows
-from nrc_fast.metrics.residuals import angle_bound, leading_values, resolved_rank, trace_bound
+from nrc_fast.metrics.residuals import leading_angle_bound, leading_values, resolved_rank, trace_bound
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 
 __all__ = ["careful_nrc1_by_k", "nrc1_by_k", "subspace_value"]
 
 
-def nrc1_by_k(evidence: Evidence, convention: Convention) -> tuple[FloatArray, FloatArray, float]:
-    """NRC1 for k = 1..d from one eigendecomposition, its bounds, and the mean energy of the rows.
+def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[FloatArray, FloatArray, float]:
+    """NRC1 for k = 1..count from the second moment S of the projected rows, its bounds, and the rows' mean energy.
 
-    The residual with k components is the sum over j > k of ``v_j^T S v_j``, S the second moment of the rows that
-    are projected: positive terms, so that nothing cancels, but each with an absolute floor. NaN where the rows
-    would have to be read again for S and cannot be.
+    The residual with k components is the sum over j > k of ``v_j^T S v_j``, and what S has outside all that were
+    found: positive terms, so that nothing cancels, but each with an absolute floor. NaN where the rows would have to be
+    read again for S and cannot be.
     """
     moments = evidence.moments
     d = moments.d
     rows = evidence.second_moment_of_rows(convention)
     if rows is None:
-        return np.full(d, np.nan), np.full(d, np.nan), math.nan
-    eigenvalues, vectors, matrix_error = evidence.spectrum(centered=convention.centered_basis)
-    parts = np.maximum(np.einsum("ij,ij->j", vectors, rows @ vectors), 0.0)
-    energy = float(parts.sum())
+        return np.full(count, np.nan), np.full(count, np.nan), math.nan
+    pairs, matrix_error = evidence.leading(count, centered=convention.centered_basis)
+    vectors = pairs.vectors[:count]
+    parts = np.maximum(np.einsum("ij,ij->i", vectors @ rows, vectors), 0.0)
+    outside = _trace_outside(rows, vectors)
+    energy = float(parts.sum()) + outside
     if not energy > 0.0:
-        return np.full(d, np.nan), np.full(d, np.nan), 0.0
+        return np.full(count, np.nan), np.full(count, np.nan), 0.0
     if convention.relative:
-        parts, energy = parts / energy, 1.0
-    remaining = np.cumsum(parts[::-1])[::-1]
-    values = np.append(remaining[1:], 0.0)
-    rank = resolved_rank(eigenvalues)
-    values[rank:-1] = remaining[rank] if rank < d else 0.0
-    angles = [angle_bound(eigenvalues, k, matrix_error) for k in range(1, d + 1)]
+        parts, outside, energy = parts / energy, outside / energy, 1.0
+    remaining = np.cumsum(np.append(outside, parts[::-1]))[::-1]  # with 0, 1, ... components
+    values = np.full(count, remaining[-1])
+    values[: len(parts)] = remaining[1:]
+    rank = min(resolved_rank(pairs.values, d), count)
+    values[rank:] = remaining[rank]
+    angles = [leading_angle_bound(pairs, k, matrix_error) for k in range(1, count + 1)]
     floor = _floor(moments, convention, energy)
     if convention.centered_rows and convention.unit_rows:
         turned = evidence.relative_mean_error
@@ -49,23 +52,36 @@ def nrc1_by_k(evidence: Evidence, convention: Convention) -> tuple[FloatArray, F
     bounds = np.array([trace_bound(v, energy, a, floor) for v, a in zip(values, angles, strict=True)])
     # More components only take away: beyond the rank the truth lies between 0 and what is left at the rank.
     bounds[rank:] = values[rank - 1] + bounds[rank - 1] if rank > 0 else energy
-    bounds[-1] = 0.0
+    if count == d:
+        values[-1] = bounds[-1] = 0.0
     return values, bounds, energy
 
 
+def _trace_outside(rows: FloatArray, vectors: FloatArray) -> float:
+    """Trace of the part of a second moment that lies outside the span of orthonormal vectors."""
+    if len(vectors) == len(rows):
+        return 0.0
+    rest = rows - vectors.T @ (vectors @ rows)
+    rest -= (rest @ vectors.T) @ vectors
+    return max(float(np.trace(rest)), 0.0)
+
+
 def careful_nrc1_by_k(
-    reading: Reading, convention: Convention, *, precision: str, rtol: float
+    reading: Reading, convention: Convention, count: int, *, precision: str, rtol: float
 ) -> tuple[FloatArray, FloatArray]:
-    """NRC1 for k = 1..d and its bounds; where these are too wide, moments are read again in float64, then the rows."""
+    """NRC1 for k = 1..count and its bounds.
+
+    Where these are too wide, moments are read again in float64, then the rows, if they can be.
+    """
     evidence = gathered(reading, unit_rows=needs_unit_rows(convention), precision=precision)
-    values, bounds, energy = nrc1_by_k(evidence, convention)
+    values, bounds, energy = nrc1_by_k(evidence, convention, count)
     if not evidence.can_read_again:
         return values, bounds
     if (bounds > rtol * values).any() and not evidence.moments.is_double:
         evidence.require_double()
-        values, bounds, energy = nrc1_by_k(evidence, convention)
+        values, bounds, energy = nrc1_by_k(evidence, convention, count)
     near = _floor(evidence.moments, convention, energy) > rtol * values
-    near[-1] = False  # 0 by definition
+    near[-1] = near[-1] and count < reading.source.d  # else 0 by definition
     if not near.any():
         return values, bounds
     k = int(np.flatnonzero(near)[-1]) + 1
@@ -88,9 +104,7 @@ def subspace_value(evidence: Evidence, convention: Convention, space: RowSpace) 
     if not energy > 0.0:
         return math.nan, math.nan
     basis, moments = space.basis, evidence.moments
-    rest = rows - basis.T @ (basis @ rows)
-    rest -= (rest @ basis.T) @ basis
-    value = max(float(np.trace(rest)), 0.0) if len(basis) < moments.d else 0.0
+    value = _trace_outside(rows, basis)
     if convention.relative:
         value, energy = value / energy, 1.0
     angle = EPSILON * moments.d + space.error

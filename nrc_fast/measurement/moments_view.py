@@ -82,7 +82,8 @@ class MomentsView(ABC):
     @property
     def covariance(self) -> FloatArray:
         """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``."""
-        return self.moments.covariance
+        copied: FloatArray = self.moments.covariance.copy()
+        return copied
 
     @property
     def second_moment(self) -> FloatArray:

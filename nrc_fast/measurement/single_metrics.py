@@ -11,15 +11,15 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.options import require_tolerance
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.evidence import gathered
-from nrc_fast.measurement.head import component_numbers, weights_and_row_space
+from nrc_fast.measurement.evidence import Evidence, gathered
+from nrc_fast.measurement.head import component_numbers, weights_and_row_space, whole_numbers
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k, subspace_value
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.residuals import residual_value
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_mean
-from nrc_fast.passes.runs import careful_residuals, mean_of
+from nrc_fast.passes.runs import careful_residuals, mean_of, require_rows
 from nrc_fast.sources import Features
 
 __all__ = ["nrc1", "nrc2"]
@@ -126,22 +126,22 @@ def nrc1(
     """
     require_tolerance(rtol)
     chosen = resolve_convention(convention)
-    reading = begin_reading(H, device=device, nonfinite=nonfinite, memory=memory, progress=progress)
-    d = reading.source.d
+    most = None if n is None else max(whole_numbers(n))
+    reading = begin_reading(H, device=device, nonfinite=nonfinite, memory=memory, progress=progress, components=most)
     if n is None:
-        return careful_nrc1_by_k(reading, chosen, precision=precision, rtol=rtol)[0]
-    numbers = component_numbers(n, d)
+        return careful_nrc1_by_k(reading, chosen, reading.source.d, precision=precision, rtol=rtol)[0]
+    numbers = component_numbers(n, reading.source.d)
     if reading.rereadable:
         values = _explicit_nrc1(reading, numbers, chosen, precision)
     else:
-        by_k, _ = careful_nrc1_by_k(reading, chosen, precision=precision, rtol=rtol)
+        by_k, _ = careful_nrc1_by_k(reading, chosen, max(numbers), precision=precision, rtol=rtol)
         values = by_k[np.array(numbers) - 1]
     return float(values[0]) if np.ndim(n) == 0 else values
 
 
 def _explicit_nrc1(reading: Reading, numbers: Sequence[int], convention: Convention, precision: str) -> FloatArray:
-    evidence = gathered(reading, precision=precision)
-    basis = evidence.components(max(numbers), centered=convention.centered_basis)
+    evidence = Evidence(reading=reading, precision=precision)
+    basis = evidence.components(max(numbers), centered=convention.centered_basis, numbers=numbers)
     shift = basis.mean if convention.centered_rows else None
     residuals = evidence.residuals([Basis(basis.vectors, shift)], collapsed=basis.collapsed)
     (sums,), count, d = residuals.sums, residuals.count, reading.source.d
@@ -221,9 +221,7 @@ def nrc2(
         mean = mean_of(reading).mean
         bases = [Basis(basis, mean), Basis(np.zeros((0, len(mean))))]
     residuals = careful_residuals(reading, bases, collapsed=False)
-    if residuals.count == 0:
-        msg = f"{reading.source.name}: all rows hold NaN or infinite values; nothing is left to measure"
-        raise ValueError(msg)
+    require_rows(reading, residuals.count)
     value, _ = residual_value(chosen, residuals.sums[0], len(basis), residuals.count, reading.source.d)
     if chosen.centered_rows:
         require_same_mean(mean, residuals)

@@ -8,12 +8,13 @@ the projection, and of the sums.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
@@ -22,8 +23,10 @@ __all__ = [
     "PrincipalBasis",
     "ProjectionSums",
     "angle_bound",
+    "leading_angle_bound",
     "leading_values",
     "refined_angle_bound",
+    "refined_leading_angle_bound",
     "residual_bound",
     "residual_value",
     "resolved_rank",
@@ -74,6 +77,38 @@ def refined_angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float, ex
     return min(1.0, angle_bound(eigenvalues, k, matrix_error) * ratio + exact)
 
 
+def leading_angle_bound(pairs: LeadingPairs, k: int, matrix_error: float) -> float:
+    """Largest angle between the leading k vectors that were found and those of the exact matrix.
+
+    What was found is exact for a matrix that is off by the distances of the pairs too; see `angle_bound`. 1 for pairs
+    that were not found.
+
+    Parameters
+    ----------
+    pairs : LeadingPairs
+    k : int
+    matrix_error : float
+        How far the matrix is off in norm.
+    """
+    ends = _around_gap(pairs, k)
+    return float(k < pairs.d) if ends is None else angle_bound(ends, 1, matrix_error + pairs.distance(k))
+
+
+def refined_leading_angle_bound(pairs: LeadingPairs, k: int, matrix_error: float, exact_error: float) -> float:
+    """The same after one step of subspace iteration; see `refined_angle_bound`."""
+    ends = _around_gap(pairs, k)
+    if ends is None:
+        return float(k < pairs.d)
+    return refined_angle_bound(ends, 1, matrix_error + pairs.distance(k), exact_error)
+
+
+def _around_gap(pairs: LeadingPairs, k: int) -> FloatArray | None:
+    """Eigenvalue k and the next, at most; None where one of them is missing."""
+    if k >= pairs.d or k > len(pairs.values):
+        return None
+    return np.array([pairs.values[k - 1], pairs.next_value(k)])
+
+
 def _mixed_in(value: float, energy: float, angle: float) -> float:
     """What a basis turned by `angle` may add to, or take from, a mean residual."""
     return 2.0 * angle * math.sqrt(max(value, 0.0)) * math.sqrt(energy) + angle * angle * energy
@@ -114,8 +149,6 @@ class PrincipalBasis:
     vectors : (r, d) float64 array
         Orthonormal rows; the leading j of them span the leading j components. Fewer than were asked for where the
         features vary in fewer directions.
-    eigenvalues : (d,) float64 array
-        Eigenvalues of the covariance, or of the second moment for an uncentered basis; descending.
     mean : (d,) float64 array
         Mean of the features, as precise as the basis.
     mean_error : float
@@ -127,20 +160,23 @@ class PrincipalBasis:
     """
 
     vectors: FloatArray
-    eigenvalues: FloatArray
     mean: FloatArray
     mean_error: float
     angles: FloatArray
     collapsed: bool
 
+    def leading(self, k: int) -> PrincipalBasis:
+        """The leading k of these components."""
+        return replace(self, vectors=self.vectors[:k], angles=self.angles[:k])
 
-def resolved_rank(eigenvalues: FloatArray) -> int:
-    """How many components there are: eigenvalues that can be told from the rounding of the largest.
+
+def resolved_rank(eigenvalues: FloatArray, d: int) -> int:
+    """How many components d features have: leading eigenvalues that can be told from the rounding of the largest.
 
     Directions beyond are arbitrary. NRC1 with more components than these is, by definition, NRC1 with all of these
     (and 0 for k = d).
     """
-    return int(np.count_nonzero(eigenvalues > len(eigenvalues) * EPSILON * max(float(eigenvalues[0]), 0.0)))
+    return int(np.count_nonzero(eigenvalues > d * EPSILON * np.max(eigenvalues, initial=0.0)))
 
 
 def residual_value(convention: Convention, sums: ProjectionSums, k: int, count: int, d: int) -> tuple[float, float]:

@@ -16,26 +16,29 @@ __all__ = [
     "share_bounds",
     "stable_rank",
     "stable_rank_bound",
+    "stable_rank_from_norm",
     "tail_bound",
 ]
 
 
-def share_bounds(eigenvalues: FloatArray, matrix_error: float) -> FloatArray:
+def share_bounds(eigenvalues: FloatArray, matrix_error: float, *, trace: float | None = None) -> FloatArray:
     """Bounds of the shares ``lambda_k / sum lambda`` when the matrix is off by `matrix_error` in norm.
 
     Weyl: no eigenvalue is off by more; the trace, a sum of squares, is not either.
 
     Parameters
     ----------
-    eigenvalues : (d,) float64 array
+    eigenvalues : (m,) float64 array
     matrix_error : float
+    trace : float, optional
+        Of the matrix; the sum of the eigenvalues where these are all.
 
     Returns
     -------
-    (d,) float64 array
+    (m,) float64 array
         At most 1; NaN for zero variance.
     """
-    trace = float(eigenvalues.sum())
+    trace = float(eigenvalues.sum()) if trace is None else trace
     if not trace > 0.0:
         return np.full(len(eigenvalues), math.nan)
     shares: FloatArray = np.minimum(matrix_error / trace * (1.0 + eigenvalues / trace), 1.0)
@@ -53,12 +56,22 @@ def tail_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
     return min((1.0 + k + share) * matrix_error / trace + 4.0 * EPSILON * share, 1.0)
 
 
-def stable_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: float) -> float:
-    """Bound of ``sum lambda^2 / lambda_1^2``: the Frobenius norm of the error is at most sqrt(d) of its norm."""
-    largest = float(eigenvalues[0])
+def stable_rank_bound(value: float, largest: float, d: int, matrix_error: float) -> float:
+    """Bound of ``sum lambda^2 / lambda_1^2``: the Frobenius norm of the error is at most sqrt(d) of its norm.
+
+    Parameters
+    ----------
+    value : float
+        The stable rank that is bounded.
+    largest : float
+        The largest eigenvalue.
+    d : int
+        How many there are.
+    matrix_error : float
+        How far the matrix is off in norm.
+    """
     if not largest > matrix_error:
         return math.nan
-    d = len(eigenvalues)
     relative = 2.0 * math.sqrt(d / value) * matrix_error / largest + 2.0 * matrix_error / (largest - matrix_error)
     return min(value * relative, float(d))
 
@@ -82,17 +95,19 @@ def _relative_to_largest(eigenvalues: FloatArray) -> FloatArray:
     return np.maximum(eigenvalues, 0.0) / (largest if largest > 0.0 else math.nan)
 
 
-def explained_variance_ratio(eigenvalues: FloatArray) -> FloatArray:
+def explained_variance_ratio(eigenvalues: FloatArray, *, trace: float | None = None) -> FloatArray:
     """Share of the variance in each principal component, ``lambda_k / sum lambda``.
 
     Parameters
     ----------
-    eigenvalues : (d,) float64 array
+    eigenvalues : (m,) float64 array
         Eigenvalues of the covariance of the features. Values that rounding has made negative count as zero.
+    trace : float, optional
+        Of the covariance; the sum of the eigenvalues where these are all.
 
     Returns
     -------
-    (d,) float64 array
+    (m,) float64 array
         The shares, in the order of the eigenvalues; NaN in every place for zero variance.
 
     References
@@ -104,6 +119,8 @@ def explained_variance_ratio(eigenvalues: FloatArray) -> FloatArray:
     >>> explained_variance_ratio(np.array([6.0, 2.0, 0.0])).tolist()
     [0.75, 0.25, 0.0]
     """
+    if trace is not None:
+        return np.maximum(eigenvalues, 0.0) / (trace if trace > 0.0 else math.nan)
     relative = _relative_to_largest(eigenvalues)
     shares: FloatArray = relative / relative.sum()
     return shares
@@ -160,3 +177,14 @@ def stable_rank(eigenvalues: FloatArray) -> float:
     1.25
     """
     return float(np.sum(_relative_to_largest(eigenvalues) ** 2))
+
+
+def stable_rank_from_norm(norm: float, largest: float) -> float:
+    """Stable rank of a covariance C without its spectrum, ``|C|_F^2 / lambda_1^2``; NaN for zero variance.
+
+    Examples
+    --------
+    >>> stable_rank_from_norm(5.0**0.5, 2.0)
+    1.25
+    """
+    return (norm / largest) ** 2 if largest > 0.0 else math.nan

@@ -1,4 +1,4 @@
-"""What features say of targets: linear CKA, readouts and errors of predictions, each with its bound.
+"""What features say of targets: linear CKA and errors of predictions, each with its bound.
 
 Covariances are population moments (1/N). With features h in R^d and targets y in R^n the feature covariance
 is (d, d), the target covariance (n, n), and the cross covariance ``(1/N) sum (h - mean_h)(y - mean_y)^T`` is
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, scaled_norm
 
 __all__ = [
     "PairedEnergies",
@@ -24,10 +24,8 @@ __all__ = [
     "debiased_cka",
     "debiased_cka_bound",
     "linear_cka",
-    "linear_readout_error",
     "prediction_error_from_moments",
     "r_squared",
-    "readout_bound",
 ]
 
 
@@ -60,8 +58,8 @@ def linear_cka(feature_covariance: FloatArray, target_covariance: FloatArray, cr
     >>> round(linear_cka(covariance, covariance, covariance), 12)
     1.0
     """
-    moments = [scale_to_unit(moment) for moment in (feature_covariance, target_covariance, cross_covariance)]
-    features, targets, cross = (float(np.linalg.norm(scaled)) for scaled, _ in moments)
+    moments = [scaled_norm(moment) for moment in (feature_covariance, target_covariance, cross_covariance)]
+    features, targets, cross = (norm for norm, _ in moments)
     if features == 0.0 or targets == 0.0:
         return math.nan
     exponent = 2 * moments[2][1] - moments[0][1] - moments[1][1]
@@ -177,46 +175,6 @@ def chance_alignment(feature_covariance: FloatArray, target_covariance: FloatArr
     return own * theirs / count
 
 
-def linear_readout_error(
-    eigenvalues: FloatArray,
-    eigenvectors: FloatArray,
-    target_covariance: FloatArray,
-    cross_covariance: FloatArray,
-) -> float:
-    """Least mean squared error of an affine readout of the targets, summed over the outputs.
-
-    ``min over A, a of (1/N) sum |A h + a - y|^2 = tr C_yy - sum_j |v_j^T C_hy|^2 / lambda_j``, over the
-    eigenpairs of the feature covariance with ``lambda_j > d * eps * lambda_1``. It is a difference of
-    moments: what is below about ``d * eps * tr C_yy`` is noise.
-
-    Parameters
-    ----------
-    eigenvalues : (d,) float64 array
-        Eigenvalues of the feature covariance.
-    eigenvectors : (d, d) float64 array
-        Eigenvectors of the feature covariance in the columns, in the order of `eigenvalues`.
-    target_covariance : (n, n) float64 array
-    cross_covariance : (d, n) float64 array
-
-    Returns
-    -------
-    float
-        Never negative.
-
-    References
-    ----------
-    arXiv 2603.23805, NRC4, with an intercept.
-
-    Examples
-    --------
-    >>> round(linear_readout_error(np.array([4.0, 1.0]), np.eye(2), np.eye(1), np.array([[1.0], [0.5]])), 12)
-    0.5
-    """
-    kept = eigenvalues > len(eigenvalues) * EPSILON * np.max(eigenvalues)
-    explained = (eigenvectors[:, kept].T @ cross_covariance) / np.sqrt(eigenvalues[kept])[:, np.newaxis]
-    return max(float(np.trace(target_covariance) - np.sum(explained**2)), 0.0)
-
-
 def prediction_error_from_moments(
     weights: FloatArray,
     bias: FloatArray,
@@ -297,35 +255,3 @@ def cka_bound(value: float, norms: tuple[float, float, float], errors: tuple[flo
     own = errors[0] / features + errors[1] / targets
     bound = value * own + (2.0 * both + errors[2]) * errors[2] / (features * targets) + 8.0 * EPSILON
     return min(bound, 1.0)
-
-
-def readout_bound(
-    value: float,
-    eigenvalues: FloatArray,
-    loadings: FloatArray,
-    variance: float,
-    errors: tuple[float, float],
-) -> float:
-    """Bound of the least error of a linear readout.
-
-    Every direction explains ``|v^T C_hy|^2 / lambda`` of the variance, and all three are a little off.
-
-    Parameters
-    ----------
-    value : float
-        The error that is bounded.
-    eigenvalues : (d,) float64 array
-        Eigenvalues of the feature covariance; 0 for directions that are not read from.
-    loadings : (d,) float64 array
-        ``|v^T C_hy|``.
-    variance : float
-        Variance of the targets.
-    errors : pair of float
-        Errors of the feature covariance and of the cross covariance.
-    """
-    kept = eigenvalues > 0.0
-    slopes = loadings[kept] / eigenvalues[kept]
-    total = float((slopes**2 * errors[0] + 2.0 * slopes * errors[1]).sum())
-    bound = min(total + 4.0 * len(eigenvalues) * EPSILON * variance, variance)
-    # What the other directions could explain is not known: the truth may be anywhere below the value.
-    return bound if kept.all() else max(bound, value)

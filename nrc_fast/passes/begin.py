@@ -35,6 +35,7 @@ def begin_reading(
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 60.0,
     identity: Mapping[str, JSONValue] | None = None,
+    components: int | None = None,
 ) -> Reading:
     """What users give as features and targets, ready for passes.
 
@@ -58,6 +59,8 @@ def begin_reading(
         Seconds between two writes of it.
     identity : mapping to JSON values, optional
         What is measured, besides the source; goes into the checkpoint.
+    components : int, optional
+        How many leading components are wanted, if nothing else of the moments is: their memory may not be needed.
 
     Raises
     ------
@@ -79,7 +82,8 @@ def begin_reading(
         source, rereadable, is_double = _agreed_source(features, targets, team)
     if ordered is not None:
         source = placed_source(source, ordered)
-    rows = rows_of_chunk(source, parse_memory(memory), nonfinite, chunk_rows)
+    limit = parse_memory(memory)
+    rows = rows_of_chunk(source, limit, nonfinite, chunk_rows, components=components)
     saved = None
     if checkpoint is not None:
         place = [0, 1] if team is None else [team.rank, team.size]
@@ -93,7 +97,7 @@ def begin_reading(
         if team is not None and team.size > 1:
             path = path.with_name(f"{path.stem}.{team.rank}{path.suffix}")
         saved = Checkpoint(path, known | dict(identity or {}), checkpoint_every)
-    reading = Reading(source, rows, nonfinite=nonfinite, team=team, checkpoint=saved, progress=progress)
+    reading = Reading(source, rows, nonfinite=nonfinite, team=team, checkpoint=saved, progress=progress, memory=limit)
     reading.rereadable, reading.is_double = rereadable, is_double
     return reading
 

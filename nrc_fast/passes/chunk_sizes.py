@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nrc_fast import kernels
 from nrc_fast.passes.ahead import AHEAD
+from nrc_fast.passes.component_costs import component_costs, krylov_bytes, square_bytes
 from nrc_fast.sources import Source
 
 __all__ = ["rows_of_chunk"]
@@ -14,9 +15,8 @@ MOST_CHUNK_BYTES = 1 << 30
 # Kernels work on blocks of 256 rows and add up segments of 4096.
 BLOCK_ROWS = 256
 SEGMENT_ROWS = 4096
-# float64 arrays of d x d that are alive at the same time: sums (2), those of a chunk (2), the tiles of the threads
-# that share them (2), and, when rows are no longer read, covariances, eigenvectors and workspaces of LAPACK.
-SQUARE_ARRAYS = 8
+# Rows that a product with few vectors holds in float64.
+PRODUCT_ROWS = 64
 # Tiles that threads have for themselves (gram.cpp) and the blocks that they pack.
 WORKSPACE_BYTES = 80 << 20
 # float64 numbers for each row: squares of features and targets, scaled ones, and what is left of both by a basis.
@@ -25,12 +25,31 @@ ROW_SQUARES = 6
 OVERHEAD_BYTES = 4 << 20
 
 
-def fixed_bytes(source: Source) -> int:
-    """Memory of sums and workspaces, whatever the number of rows."""
-    square = 8 * source.d * source.d
-    tiles = kernels.thread_count() * square
-    blocks = kernels.thread_count() * 8 * 2 * BLOCK_ROWS * source.d
-    return SQUARE_ARRAYS * square + min(tiles, WORKSPACE_BYTES) + blocks + source.held_bytes + OVERHEAD_BYTES
+def fixed_bytes(source: Source, memory: int | None = None, components: int | None = None) -> int:
+    """Memory of sums and workspaces, whatever the number of rows.
+
+    Parameters
+    ----------
+    source : Source
+    memory : int, optional
+        Bytes that may be used.
+    components : int, optional
+        How many leading components are wanted, if nothing else of the moments is.
+    """
+    row_bytes = kernels.thread_count() * 8 * source.d
+    if _needs_squares(source, memory, components):
+        tiles = kernels.thread_count() * 8 * source.d * source.d
+        sums = square_bytes(source.d) + min(tiles, WORKSPACE_BYTES) + 2 * BLOCK_ROWS * row_bytes
+    else:
+        assert components is not None
+        sums = krylov_bytes(source.d, components) + PRODUCT_ROWS * row_bytes
+    return sums + source.held_bytes + OVERHEAD_BYTES
+
+
+def _needs_squares(source: Source, memory: int | None, components: int | None) -> bool:
+    if components is None or not source.rereadable:
+        return True
+    return not component_costs(source, components, memory).prefers_rows
 
 
 def bytes_per_row(source: Source, nonfinite: str) -> int:
@@ -43,8 +62,21 @@ def bytes_per_row(source: Source, nonfinite: str) -> int:
     return alive * source.chunk_bytes_per_row + copies + squares
 
 
-def rows_of_chunk(source: Source, memory: int | None, nonfinite: str, wanted: int | None) -> int:
+def rows_of_chunk(
+    source: Source, memory: int | None, nonfinite: str, wanted: int | None, *, components: int | None = None
+) -> int:
     """Rows of a chunk: many enough that adding up d x d sums costs little beside them, within the memory.
+
+    Parameters
+    ----------
+    source : Source
+    memory : int or None
+        Bytes that may be used.
+    nonfinite : {"raise", "skip"}
+    wanted : int or None
+        Rows that a chunk must have.
+    components : int, optional
+        How many leading components are wanted, if nothing else of the moments is.
 
     Raises
     ------
@@ -57,12 +89,13 @@ def rows_of_chunk(source: Source, memory: int | None, nonfinite: str, wanted: in
     # At least four times as many rows as columns, whatever they weigh.
     rows = wanted or max((source.chunk_bytes or CHUNK_BYTES) // source.row_bytes, 4 * source.d, BLOCK_ROWS)
     per_row = bytes_per_row(source, nonfinite)
-    limit = MOST_CHUNK_BYTES if memory is None else memory - fixed_bytes(source)
+    fixed = fixed_bytes(source, memory, components)
+    limit = MOST_CHUNK_BYTES if memory is None else memory - fixed
     if per_row and rows * per_row > limit:
         rows = limit // per_row
     least_rows = wanted or BLOCK_ROWS
     if memory is not None and (limit <= 0 or rows < least_rows):
-        least = fixed_bytes(source) + least_rows * per_row
+        least = fixed + least_rows * per_row
         msg = f"memory is {memory / 2**20:.1f} MiB; {source.d} features need at least {-(-least // 2**20)} MiB"
         raise ValueError(msg)
     if wanted is not None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.leading import EXTRA_VECTORS, LeadingPairs, leading_pairs
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, from_lower
 from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
@@ -19,6 +20,10 @@ __all__ = ["Moments"]
 
 # How features are multiplied, of the magnitudes.
 KINDS = ("double", "single", "device", "fast")
+# Features for each vector of a block from which on leading pairs are found without decomposing the whole matrix.
+LEAST_FEATURES = 12
+# Leading pairs need not be closer than this share of the error of their matrix.
+SHARE_OF_ERROR = 1 / 8
 
 
 class Moments(ShiftedSums):
@@ -33,6 +38,8 @@ class Moments(ShiftedSums):
     def _changed(self) -> None:
         super()._changed()
         self._spectra: dict[bool, tuple[FloatArray, FloatArray]] = {}
+        self._leading: dict[bool, LeadingPairs] = {}
+        self._covariance: tuple[dict[str, FloatArray], FloatArray] | None = None
 
     def recentered(self) -> Moments:
         """Empty moments of the same kind that will subtract the mean of these."""
@@ -56,14 +63,29 @@ class Moments(ShiftedSums):
 
     @property
     def covariance(self) -> FloatArray:
-        """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``."""
-        offset = self.mean_offset
-        return from_lower(self._settled["gram"]) / self.count - np.outer(offset, offset)
+        """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``; not to be written to.
+
+        Kept until more rows come: at a large d it takes as long as reading some hundred megabytes.
+        """
+        settled, kept = self._settled, self._covariance
+        if kept is not None and kept[0] is settled:
+            return kept[1]
+        covariance, offset = from_lower(settled["gram"]), settled["column_sums"] / self.count
+        covariance /= self.count
+        covariance -= np.outer(offset, offset)
+        covariance.flags.writeable = False
+        self._covariance = settled, covariance
+        return covariance
 
     @property
     def variance(self) -> float:
         """Trace of `covariance`: the mean of |h - mean|^2."""
         return float(np.sum(np.diagonal(self._settled["gram"]) / self.count - self.mean_offset**2))
+
+    def variances_along(self, vectors: FloatArray) -> FloatArray:
+        """Variance along each of some unit vectors (k, d)."""
+        along: FloatArray = np.sum(vectors * (vectors @ self.covariance), axis=1)
+        return along
 
     @property
     def energy(self) -> float:
@@ -84,6 +106,27 @@ class Moments(ShiftedSums):
             matrix = self.covariance if centered else self.second_moment
             self._spectra[centered] = self._eigh(matrix)
         return self._spectra[centered]
+
+    def leading(self, k: int, *, centered: bool = True) -> LeadingPairs:
+        """The leading k eigenpairs of `covariance`, or of `second_moment`, and one more where there is one.
+
+        All of them where these are known, or where the whole matrix costs no more. Else each pair is closer to one of
+        the matrix than that is to the features.
+        """
+        found = self._leading.get(centered)
+        if centered in self._spectra or self.d < LEAST_FEATURES * (k + EXTRA_VECTORS):
+            return self._whole(centered=centered)
+        if found is None or len(found.values) < k:
+            matrix = self.covariance if centered else self.second_moment
+            tolerance = SHARE_OF_ERROR * self.covariance_error
+            found = leading_pairs(matrix, k, tolerance=tolerance, trace=self.variance if centered else self.energy)
+            found = self._whole(centered=centered) if found is None else found
+            self._leading[centered] = found
+        return found
+
+    def _whole(self, *, centered: bool) -> LeadingPairs:
+        values, vectors = self.spectrum(centered=centered)
+        return LeadingPairs(values, vectors.T, np.zeros(self.d), float(values.sum()))
 
     def readable_spectrum(self) -> tuple[FloatArray, FloatArray]:
         """The spectrum of `covariance`, with 0 for eigenvalues that cannot be told from rounding."""

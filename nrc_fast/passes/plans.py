@@ -8,6 +8,7 @@ from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.options import format_bytes
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.passes.chunk_sizes import bytes_per_row, fixed_bytes
+from nrc_fast.passes.component_costs import component_costs
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.runs import ALWAYS_DOUBLE_VECTORS
 
@@ -29,6 +30,8 @@ class Plan:
         What each pass is for, and when it is made.
     memory : int
         Bytes beyond what the process holds already, at most. Pages of the system's file cache are not counted.
+    components : str
+        Which way `nrc_fast.nrc1` finds the components alone, and what both ways cost by estimate.
     """
 
     __module__ = "nrc_fast"
@@ -39,6 +42,7 @@ class Plan:
     bytes_per_pass: int | None
     passes: tuple[tuple[str, str], ...]
     memory: int
+    components: str = ""
 
     def __str__(self) -> str:
         rows = "unknown" if self.rows is None else f"{self.rows:,}"
@@ -48,7 +52,7 @@ class Plan:
             f"memory: up to {format_bytes(self.memory)} beyond what the process holds",
         ]
         lines += [f"pass {number}: {title} ({when})" for number, (title, when) in enumerate(self.passes, start=1)]
-        return "\n".join(lines)
+        return "\n".join([*lines, self.components])
 
     def to_dict(self) -> dict[str, JSONValue]:
         """The fields by name, as numbers, lists and strings."""
@@ -58,7 +62,14 @@ class Plan:
 
 
 def plan_reading(
-    reading: Reading, convention: Convention, *, k: int, precision: str, nonfinite: str, has_bias: bool
+    reading: Reading,
+    convention: Convention,
+    *,
+    k: int,
+    vectors: int,
+    all_k: bool,
+    precision: str,
+    has_bias: bool,
 ) -> Plan:
     """The plan of a measurement with k components.
 
@@ -68,8 +79,11 @@ def plan_reading(
     convention : Convention
     k : int
         Number of components.
+    vectors : int
+        How many leading components NRC1 is told for.
+    all_k : bool
+        Whether NRC1 is told for every number of components.
     precision : {"high", "highest", "fast"}
-    nonfinite : {"raise", "skip"}
     has_bias : bool
         Whether the head has a bias.
     """
@@ -77,14 +91,14 @@ def plan_reading(
     passes = [("statistics", "always")]
     if reading.rereadable:
         is_double = reading.is_double or precision == "highest"
-        if convention.unit_rows and convention.centered_rows:
+        if all_k and convention.unit_rows and convention.centered_rows:
             passes.append(("centered unit rows", "always"))
         if not is_double:
             passes.append(("statistics", "again, if the first rows lie far from the others"))
             passes.append(("statistics", "in float64, if a component cannot be told from rounding"))
             passes.append(("refinement", "if the features are collapsed"))
         passes.append(("residuals", "always"))
-        if not reading.is_double and k > ALWAYS_DOUBLE_VECTORS:
+        if not reading.is_double and vectors > ALWAYS_DOUBLE_VECTORS:
             passes.append(("residuals", "in float64, if float32 loses digits"))
         if has_bias and source.n_targets:
             passes.append(("prediction errors", "if the bound of the MSE asks for it"))
@@ -96,5 +110,19 @@ def plan_reading(
         chunk_rows=reading.chunk_rows,
         bytes_per_pass=None if source.count is None else source.count * row_bytes,
         passes=tuple(passes),
-        memory=fixed_bytes(source) + rows * bytes_per_row(source, nonfinite),
+        memory=fixed_bytes(source) + rows * bytes_per_row(source, "skip" if reading.skips else "raise"),
+        components=_ways(reading, k),
     )
+
+
+def _ways(reading: Reading, k: int) -> str:
+    """In words, which way leads to k components alone; `measure` sums the Gram for its other metrics in any case."""
+    if not reading.rereadable:
+        return f"{k} components alone (nrc1): from the Gram, as rows are read once"
+    costs = component_costs(reading.source, k, reading.memory)
+    by_rows = f"block Krylov on the rows, {costs.rows:.1e} multiply-adds for a typical spectrum"
+    by_gram = f"Gram and partial decomposition, {costs.gram:.1e}"
+    if not costs.gram_fits:
+        return f"{k} components alone (nrc1): {by_rows}; the Gram does not fit the memory"
+    ways = (by_rows, by_gram) if costs.prefers_rows else (by_gram, by_rows)
+    return f"{k} components alone (nrc1): {'; not '.join(ways)} (estimated)"

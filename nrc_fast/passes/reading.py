@@ -35,6 +35,8 @@ class Reading:
     checkpoint : Checkpoint, optional
     progress : bool, optional
         Whether a bar is shown; if None, where the standard error is a terminal.
+    memory : int, optional
+        Bytes that may be used, which `chunk_rows` is made for.
 
     Attributes
     ----------
@@ -52,8 +54,10 @@ class Reading:
         team: Team | None = None,
         checkpoint: Checkpoint | None = None,
         progress: bool | None = None,
+        memory: int | None = None,
     ) -> None:
         require_nonfinite(nonfinite)
+        self.memory = memory
         self.source = source
         self.rereadable = source.rereadable
         self.is_double = source.dtype == "float64"

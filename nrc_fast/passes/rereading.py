@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.passes.explicit_sums import Residuals
-from nrc_fast.passes.moments import Moments
 
-__all__ = ["require_same", "require_same_errors", "require_same_mean", "require_same_rows"]
+__all__ = ["FirstRead", "require_same", "require_same_errors", "require_same_mean", "require_same_rows"]
 
 # Two reads of the same rows agree in their energy to this, far above the rounding of sums and far below the change
 # that noise of any use makes.
@@ -18,7 +18,30 @@ SAME_ENERGY = 1e-10
 SAME_ENERGY_SINGLE = 1e-5
 
 
-def require_same_rows(moments: Moments, residuals: Residuals) -> None:
+class FirstRead(Protocol):
+    """What a first read tells of the features."""
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean of the features, (d,)."""
+
+    @property
+    def mean_error(self) -> float:
+        """Bound of the norm of the error of `mean`."""
+
+    @property
+    def variance(self) -> float:
+        """Mean of |h - mean|^2."""
+
+    @property
+    def covariance_error(self) -> float:
+        """Bound of the spectral norm of the error of the covariance that `variances_along` is of."""
+
+    def variances_along(self, vectors: FloatArray) -> FloatArray:
+        """Variance of the features along each of some unit vectors, (k,)."""
+
+
+def require_same_rows(first: FirstRead, residuals: Residuals) -> None:
     """Check that a second read gave the same features: their energies in the leading j directions of every basis.
 
     Other rows, and the same ones with their columns in another order, have other energies; the order of the rows does
@@ -30,20 +53,19 @@ def require_same_rows(moments: Moments, residuals: Residuals) -> None:
         They do not agree up to rounding: a loader augments at random, or dropout is on.
     """
     rounding = SAME_ENERGY if residuals.is_double else SAME_ENERGY_SINGLE
-    covariance = moments.covariance
     for basis, sums in zip(residuals.bases, residuals.sums, strict=True):
-        offset = moments.mean if basis.shift is None else moments.mean - basis.shift
-        along = np.sum(basis.vectors * (basis.vectors @ covariance), axis=1) + (basis.vectors @ offset) ** 2
-        energy = moments.variance + float(offset @ offset)
+        offset = first.mean if basis.shift is None else first.mean - basis.shift
+        along = first.variances_along(basis.vectors) + (basis.vectors @ offset) ** 2
+        energy = first.variance + float(offset @ offset)
         expected = energy - np.append(0.0, np.cumsum(along))
-        require_same(sums.raw / residuals.count, expected, energy, _tolerance(moments, offset, len(along), rounding))
+        require_same(sums.raw / residuals.count, expected, energy, _tolerance(first, offset, len(along), rounding))
 
 
-def _tolerance(moments: Moments, offset: FloatArray, directions: int, rounding: float) -> FloatArray:
+def _tolerance(first: FirstRead, offset: FloatArray, directions: int, rounding: float) -> FloatArray:
     """How far energies without the leading 0, 1, ... directions may be off for rounding of either read."""
-    of_mean = 2.0 * float(np.linalg.norm(offset)) * moments.mean_error
-    energy = moments.variance + float(offset @ offset)
-    return np.asarray((4.0 + np.arange(directions + 1)) * (moments.covariance_error + of_mean) + rounding * energy)
+    of_mean = 2.0 * float(np.linalg.norm(offset)) * first.mean_error
+    energy = first.variance + float(offset @ offset)
+    return np.asarray((4.0 + np.arange(directions + 1)) * (first.covariance_error + of_mean) + rounding * energy)
 
 
 def require_same(found: FloatArray, expected: FloatArray, scale: float, tolerance: FloatArray) -> None:

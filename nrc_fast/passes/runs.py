@@ -31,8 +31,8 @@ __all__ = [
 FAR_SHIFT = 16.0
 # A float32 residual below this share of the energy has lost digits to its floor of about 1e-14.
 FLOAT32_RESIDUAL_FLOOR = 1e-6
-# Up to this many vectors a float64 residual costs no more than reading the rows.
-ALWAYS_DOUBLE_VECTORS = 8
+# Up to this many vectors a float64 residual costs little beside the Gram.
+ALWAYS_DOUBLE_VECTORS = 16
 
 
 def gather(reading: Reading, *, unit_rows: bool = False, precision: str = "high") -> Moments:
@@ -44,7 +44,7 @@ def gather(reading: Reading, *, unit_rows: bool = False, precision: str = "high"
     source = reading.source
     moments = Moments(source.d, n_targets=source.n_targets, unit_rows=unit_rows, precision=precision)
     reading.run("statistics", moments)
-    require_rows(reading, moments)
+    require_rows(reading, moments.count)
     moments.require_scale()
     if not moments.is_double and reading.can_read_again and moments.mean_square > FAR_SHIFT * moments.variance:
         moments = moments.recentered()
@@ -52,16 +52,17 @@ def gather(reading: Reading, *, unit_rows: bool = False, precision: str = "high"
     return moments
 
 
-def require_rows(reading: Reading, moments: Moments) -> None:
-    """Check that there are rows.
+def require_rows(reading: Reading, count: int) -> None:
+    """Check that a pass has found rows.
 
     Raises
     ------
     ValueError
         All were skipped, or there were none.
     """
-    if moments.count == 0:
-        reason = f"all {moments.skipped} rows hold NaN or infinite values" if moments.skipped else "there are no rows"
+    if count == 0:
+        known = "all rows" if reading.source.count is None else f"all {reading.source.count} rows"
+        reason = f"{known} hold NaN or infinite values" if reading.skips else "there are no rows"
         msg = f"{reading.source.name}: {reason}; nothing is left to measure"
         raise ValueError(msg)
 
@@ -70,14 +71,14 @@ def mean_of(reading: Reading) -> Moments:
     """Mean and number of the features, summed in float64: one read."""
     moments = Moments(reading.source.d, n_targets=reading.source.n_targets, precision="highest", products=False)
     reading.run("mean", moments)
-    require_rows(reading, moments)
+    require_rows(reading, moments.count)
     return moments
 
 
-def gram_product(reading: Reading, vectors: FloatArray, shift: FloatArray) -> GramProduct:
+def gram_product(reading: Reading, vectors: FloatArray, shift: FloatArray, *, title: str) -> GramProduct:
     """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2`` in float64: one read."""
     product = GramProduct(vectors, shift)
-    reading.run("refinement", product)
+    reading.run(title, product)
     return product
 
 

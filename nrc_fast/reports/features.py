@@ -48,13 +48,15 @@ class Report(StoredResult):
     dtype, backend, convention : str
     nrc1, nrc2 : float
         Values under the definition `convention`. NRC2 is NaN without weights and for W = 0.
-    nrc1_by_k : (d,) float64 array
-        Element k - 1 is NRC1 with k components.
+    nrc1_by_k : (K,) float64 array
+        Element k - 1 is NRC1 with k components, up to max(16, 2n + 2) of them, or all d where these were asked for.
     nrc3, gamma : float
         NaN without weights and targets, and for n = 1.
-    explained_variance_ratio : (d,) float64 array
+    explained_variance_ratio : (m,) float64 array
+        Of all components up to 1,024 features, and where the whole spectrum was asked for; else of the leading ones.
     effective_rank, stable_rank : float
-        Ranks of the covariance of the features: exp of the entropy of its spectrum, and sum lambda^2 / lambda_1^2.
+        Ranks of the covariance of the features: exp of the entropy of its spectrum, NaN without the whole of it, and
+        sum lambda^2 / lambda_1^2.
     cka_debiased : float
         Linear CKA without the alignment of each row with itself, which few samples have by chance (Song et al., JMLR
         2012); negative where there is less than chance. It needs the rows again: NaN for rows that are read once, and

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.interface import Backend
 from nrc_fast.sources.source import Chunk, Source
@@ -84,6 +85,10 @@ class PlacedSource(Source):
                 self.source.release(chunk)
                 yield replace(chunk, features=features, targets=targets)
                 del features, targets
+
+    def sample(self, count: int) -> FloatArray:
+        """Rows of the source, which need not be copied to the device for it."""
+        return self.source.sample(count)
 
     def share(self, rank: int, size: int) -> Source:
         """Part `rank` of `size` of the source, on the same device."""

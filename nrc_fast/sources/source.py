@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Backend, Rows
@@ -15,6 +17,9 @@ from nrc_fast.sources.pairing import require_one_order
 from nrc_fast.sources.table import ITEM_SIZES, Table
 
 __all__ = ["Chunk", "Source", "TableSource"]
+
+# Rows of a sample that are taken together where a table decodes many to give one.
+NEIGHBOURS = 8
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,18 @@ class Source(ABC):
             Rows cannot be read; the message names the file.
         """
 
+    def sample(self, count: int) -> FloatArray:
+        """Up to `count` finite rows of the features in float64: the first ones, where others cannot be reached.
+
+        Raises
+        ------
+        OSError
+            Rows cannot be read; the message names the file.
+        """
+        with closing(self.chunks(count)) as chunks:
+            first = next(chunks, None)
+        return np.empty((0, self.d)) if first is None else first.finite().features.to_float64()
+
     def release(self, chunk: Chunk) -> None:  # noqa: B027 - nothing to give back by default
         """A chunk is no longer needed."""
 
@@ -223,6 +240,15 @@ class TableSource(Source):
                 locate=_locator(self.features, start),
                 locate_targets=None if self.targets is None else _locator(self.targets, start),
             )
+
+    def sample(self, count: int) -> FloatArray:
+        """Up to `count` finite rows of the features in float64, spread over all of them."""
+        together = 1 if self.features.chunk_bytes is None else min(NEIGHBOURS, self.count)
+        places = np.linspace(self._first, self._last - together, max(count // together, 1)).astype(np.int64)
+        parts = [self.features.load(int(place), int(place) + together) for place in np.unique(places)]
+        rows = np.concatenate([part.take(part.finite_rows()).to_float64() for part in parts])
+        self.features.release(self._first, self._last)
+        return rows
 
     def release(self, chunk: Chunk) -> None:
         """Give back the pages of mapped files."""

@@ -21,7 +21,7 @@ from nrc_fast.kernels.devices import backend_of
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.torch_ops.gradients import gram_gradients, residual_gradients
 
@@ -229,7 +229,7 @@ def _principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tens
     _require_shapes(features, None)
     _require_components(features, n)
     reading = begin_reading(features, progress=False)
-    found = gathered(reading).components(n, centered=centered).vectors
+    found = Evidence(reading=reading).components(n, centered=centered).vectors
     basis = np.zeros((n, features.shape[1]))
     basis[: len(found)] = found
     return _tensor(reading.source.backend.place(basis))

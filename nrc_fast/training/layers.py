@@ -150,7 +150,9 @@ def measure_layers(
         bounds={
             "mse": (4.0 + (n * statistics.count) ** 0.5) * EPSILON * mse,
             "target_variance": n * statistics.target_error,
-            "target_stable_rank": stable_rank_bound(rank_of_targets, spectrum, statistics.target_error),
+            "target_stable_rank": stable_rank_bound(
+                rank_of_targets, float(spectrum[0]), len(spectrum), statistics.target_error
+            ),
         },
         notes=_notes(watched, called),
     )

@@ -97,13 +97,13 @@ def test_angle_bounds_cover_a_matrix_that_is_off_by_as_much(size: float, k: int)
 def test_values_are_those_of_the_definitions(name: str) -> None:
     H, convention = features(), CONVENTIONS[name]
     count, d = H.shape
-    eigenvalues, vectors = components(H, centered=convention.centered_basis)
+    _, vectors = components(H, centered=convention.centered_basis)
     sums = sums_of(H, vectors[:4], centered=convention.centered_rows)
     wanted = reference_nrc1(H, [1, 2, 3, 4], name)
     for k in range(1, 5):
         assert residual_value(convention, sums, k, count, d)[0] == pytest.approx(wanted[k - 1], rel=1e-12)
     assert residual_value(convention, sums, d, count, d)[0] == 0.0
-    basis = PrincipalBasis(vectors[:4], eigenvalues, H.mean(axis=0), 0.0, np.zeros(4), collapsed=False)
+    basis = PrincipalBasis(vectors[:4], H.mean(axis=0), 0.0, np.zeros(4), collapsed=False)
     values, bounds = leading_values(convention, basis, sums, count, double_precision=True)
     assert np.all(np.abs(values - wanted) <= bounds)
     assert np.all(bounds <= 1e-12 * np.sqrt(wanted))
@@ -130,8 +130,8 @@ def test_rows_without_energy_and_out_of_range() -> None:
 
 def test_components_beyond_the_rank_lie_between_nothing_and_what_is_left_there() -> None:
     H = features()
-    eigenvalues, vectors = components(H, centered=True)
-    basis = PrincipalBasis(vectors[:2], eigenvalues, H.mean(axis=0), 0.0, np.zeros(6), collapsed=False)
+    _, vectors = components(H, centered=True)
+    basis = PrincipalBasis(vectors[:2], H.mean(axis=0), 0.0, np.zeros(6), collapsed=False)
     values, bounds = leading_values(
         CONVENTIONS["variance"], basis, sums_of(H, vectors[:2], centered=True), len(H), double_precision=True
     )
@@ -142,9 +142,9 @@ def test_components_beyond_the_rank_lie_between_nothing_and_what_is_left_there()
 
 
 def test_rank_counts_what_can_be_told_from_rounding() -> None:
-    assert resolved_rank(np.array([1.0, 4.1 * EPS, 3.9 * EPS, 0.0])) == 2
-    assert resolved_rank(np.array([1e-300, 1e-310, 0.0])) == 2
-    assert resolved_rank(np.zeros(3)) == 0
+    assert resolved_rank(np.array([1.0, 4.1 * EPS, 3.9 * EPS, 0.0]), 4) == 2
+    assert resolved_rank(np.array([1e-300, 1e-310, 0.0]), 3) == 2
+    assert resolved_rank(np.zeros(3), 3) == 0
 
 
 # ---- bounds of residuals ----

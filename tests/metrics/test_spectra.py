@@ -65,7 +65,7 @@ def test_bounds_cover_a_matrix_that_is_off_by_as_much(d: int, size: float, kind:
         for k in range(1, d + 1):
             assert abs(found[k:].sum() - shares[k:].sum()) <= tail_bound(computed, k, size) + rounding
         value, wanted = stable_rank(computed), float(np.sum((exact / exact[0]) ** 2))
-        assert abs(value - wanted) <= stable_rank_bound(value, computed, size) + rounding
+        assert abs(value - wanted) <= stable_rank_bound(value, float(computed[0]), len(computed), size) + rounding
         value, wanted = effective_rank(computed), float(np.exp(-np.sum(shares * np.log(shares))))
         assert abs(value - wanted) <= effective_rank_bound(value, computed, size) + rounding
 
@@ -82,6 +82,6 @@ def test_bounds_without_variance_say_nothing() -> None:
     zeros = np.zeros(3)
     assert np.isnan(share_bounds(zeros, 0.1)).all()
     assert math.isnan(tail_bound(zeros, 1, 0.1))
-    assert math.isnan(stable_rank_bound(1.0, zeros, 0.1))
+    assert math.isnan(stable_rank_bound(1.0, 0.0, 3, 0.1))
     assert math.isnan(effective_rank_bound(1.0, zeros, 0.1))
     assert effective_rank_bound(2.0, np.ones(3), 1.0) == 3.0

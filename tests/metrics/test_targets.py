@@ -8,7 +8,7 @@ import pytest
 
 from nrc_fast.base import linalg
 from nrc_fast.metrics.spectra import explained_variance_ratio, stable_rank
-from nrc_fast.metrics.targets import linear_cka, linear_readout_error, prediction_error_from_moments, r_squared
+from nrc_fast.metrics.targets import linear_cka, prediction_error_from_moments, r_squared
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -56,44 +56,6 @@ def test_cka_is_nan_without_variance_and_one_for_a_rotation() -> None:
     rotated = linear_cka(covariance, covariance, turned)
     assert rotated == pytest.approx(1.0, rel=20 * EPS)
     assert rotated <= 1.0
-
-
-@pytest.mark.parametrize("rank", [16, 5])
-def test_readout_error_is_that_of_least_squares(peer: Any, rank: int) -> None:
-    rng = np.random.default_rng(4)
-    features = peer.features if rank == 16 else peer.features[:, :rank] @ rng.standard_normal((rank, 16))
-    with_intercept = np.column_stack([features, np.ones(len(features))])
-    solution = np.linalg.lstsq(with_intercept, peer.targets, rcond=None)[0]
-    expected = np.mean(np.sum((with_intercept @ solution - peer.targets) ** 2, axis=1))
-    covariance, targets, cross = moments(features, peer.targets)
-    error = linear_readout_error(*linalg.eigh_descending(covariance), targets, cross)
-    # The explained part divides by lambda: relative error d eps times the condition of the kept spectrum.
-    kept = np.linalg.eigvalsh(covariance)[-rank:]
-    tolerance = 4 * 16 * EPS * kept[-1] / kept[0] * np.trace(targets)
-    assert error == pytest.approx(expected, rel=0, abs=tolerance)
-
-
-def test_readout_error_of_targets_that_are_linear_in_the_features_is_rounding_and_not_negative() -> None:
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        features = rng.standard_normal((50, 6))
-        targets = features @ rng.standard_normal((6, 3)) + [1.0, 2.0, 3.0]
-        covariance, target_covariance, cross = moments(features, targets)
-        error = linear_readout_error(*linalg.eigh_descending(covariance), target_covariance, cross)
-        assert 0.0 <= error < 50 * EPS * np.trace(target_covariance)
-
-
-def test_readout_takes_nothing_from_directions_of_rounding() -> None:
-    # 1e-17 cannot be told from 0 beside 1; divided by it, (1e-10)^2 would explain 0.001 of the variance.
-    cross = np.array([[0.5], [1e-10]])
-    assert linear_readout_error(np.array([1.0, 1e-17]), np.eye(2), np.eye(1), cross) == 0.75
-    kept = linear_readout_error(np.array([1.0, 8 * EPS]), np.eye(2), np.eye(1), cross)
-    assert 0.75 - kept == pytest.approx(1e-20 / (8 * EPS), abs=EPS)
-
-
-def test_readout_of_features_without_variance_is_the_mean() -> None:
-    targets = np.diag([1.0, 2.0])
-    assert linear_readout_error(np.zeros(4), np.eye(4), targets, np.zeros((4, 2))) == 3.0
 
 
 def test_prediction_error_is_that_of_the_rows(peer: Any) -> None:

@@ -25,9 +25,9 @@ def plot_report(
 ) -> tuple[Figure, Sequence[Axes] | Panels]:
     """Draw NRC1 and the explained variance of a report against the number of components.
 
-    Left: NRC1 for every number of components, shaded by its bound, pale where it is no larger than that; a value
-    that is 0 stands on the lower edge as a triangle. Right: the share of the variance in each of the leading
-    components. Dashed: n, the target dimension.
+    Left: NRC1 for every number of components that the report has, shaded by its bound, pale where it is no larger than
+    that; a value that is 0 stands on the lower edge as a triangle. Right: the share of the variance in each of the
+    leading components. Dashed: n, the target dimension.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def plot_report(
 
 
 def _draw_nrc1_by_k(axes: Axes, report: DrawnReport) -> None:
-    components = np.arange(1, report.d + 1)
     values = np.asarray(report.nrc1_by_k)
-    bounds = np.asarray(report.bounds.get("nrc1_by_k", np.zeros(report.d)))
+    components = np.arange(1, len(values) + 1)
+    bounds = np.asarray(report.bounds.get("nrc1_by_k", np.zeros(len(values))))
     known = values > bounds
     # NRC1 falls with the number of components: what bounds one from above bounds all larger ones, and so from below.
     highest = np.minimum.accumulate(np.where(np.isnan(values + bounds), np.inf, values + bounds))
@@ -82,7 +82,7 @@ def _draw_nrc1_by_k(axes: Axes, report: DrawnReport) -> None:
         axes.plot(components[zero], np.full(zero.sum(), edge), "v", color=BLUE, clip_on=False, label="NRC1 = 0")
     axes.set_yscale("log")
     axes.set_ylim(bottom=edge)
-    if report.d > WIDEST_LINEAR:
+    if len(values) > WIDEST_LINEAR:
         axes.set_xscale("log")
     axes.axvline(_shown(report), color=GREY, linestyle="--", linewidth=1, label=f"n = {report.n}")
     axes.set_xlabel("number of components")
@@ -92,7 +92,7 @@ def _draw_nrc1_by_k(axes: Axes, report: DrawnReport) -> None:
 
 def _draw_explained_variance(axes: Axes, report: DrawnReport) -> None:
     shown = _shown(report)
-    count = min(report.d, max(MOST_BARS, shown + 2))
+    count = min(len(report.explained_variance_ratio), max(MOST_BARS, shown + 2))
     components = np.arange(1, count + 1)
     colours = [BLUE if k <= shown else GREY for k in components]
     axes.bar(components, report.explained_variance_ratio[:count], color=colours)

@@ -1,0 +1,85 @@
+"""What the covariance alone tells: shares of the variance, ranks, the least error of a readout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum
+from nrc_fast.measurement.evidence import UNRESOLVED, Evidence
+from nrc_fast.metrics.readouts import (
+    linear_readout_error,
+    readout_bound,
+    regularized_readout_bound,
+    regularized_readout_error,
+)
+from nrc_fast.metrics.residuals import resolved_rank
+from nrc_fast.metrics.spectra import (
+    effective_rank,
+    effective_rank_bound,
+    explained_variance_ratio,
+    share_bounds,
+    stable_rank,
+    stable_rank_bound,
+    stable_rank_from_norm,
+)
+from nrc_fast.passes.moments import Moments
+
+__all__ = ["leading_spectrum_metrics", "readout_metric", "spectrum_metrics"]
+
+Found = tuple[dict[str, Any], dict[str, Any]]  # values and bounds by name
+
+
+def spectrum_metrics(moments: Moments) -> Found:
+    """Shares of all components, effective and stable rank, with their bounds."""
+    eigenvalues = clipped_spectrum(moments.spectrum()[0])
+    error, shares = moments.covariance_error, explained_variance_ratio(eigenvalues)
+    effective, stable = effective_rank(eigenvalues), stable_rank(eigenvalues)
+    values = {"explained_variance_ratio": shares, "effective_rank": effective, "stable_rank": stable}
+    bounds = {
+        "explained_variance_ratio": share_bounds(eigenvalues, error),
+        "effective_rank": effective_rank_bound(effective, eigenvalues, error),
+        "stable_rank": stable_rank_bound(stable, float(eigenvalues[0]), moments.d, error),
+    }
+    return values, bounds
+
+
+def leading_spectrum_metrics(evidence: Evidence, count: int) -> Found:
+    """Shares of the leading components and the stable rank, with their bounds; the effective rank is left out."""
+    moments = evidence.moments
+    pairs, error = evidence.leading(count, centered=True)
+    eigenvalues = np.zeros(count)
+    rank = min(resolved_rank(pairs.values, pairs.d), count)
+    eigenvalues[:rank] = pairs.values[:rank]
+    largest = float(eigenvalues[0])
+    off = error + pairs.distance(count)
+    stable = stable_rank_from_norm(float(np.linalg.norm(moments.covariance)), largest)
+    values = {
+        "explained_variance_ratio": explained_variance_ratio(eigenvalues, trace=pairs.trace),
+        "effective_rank": math.nan,
+        "stable_rank": stable,
+    }
+    bounds = {
+        "explained_variance_ratio": share_bounds(eigenvalues, off, trace=pairs.trace),
+        "stable_rank": stable_rank_bound(stable, largest, moments.d, off),
+    }
+    return values, bounds
+
+
+def readout_metric(moments: Moments, *, whole_spectrum: bool) -> tuple[float, float]:
+    """Least error of an affine readout from the directions that can be told from rounding, and its bound."""
+    sigma, cross = moments.target_covariance, moments.cross_covariance
+    variance, errors = float(np.trace(sigma)), (moments.covariance_error, moments.cross_error)
+    if whole_spectrum:
+        eigenvalues, vectors = moments.readable_spectrum()
+        value = linear_readout_error(eigenvalues, vectors, sigma, cross)
+        loadings = np.linalg.norm(vectors.T @ cross, axis=1)
+        return value, readout_bound(value, eigenvalues, loadings, variance, errors)
+    # The factor is of a matrix that is off by roundings of its size besides.
+    floor = max(UNRESOLVED * errors[0], 4.0 * moments.d * EPSILON * moments.variance)
+    if not floor > 0.0:
+        return variance, 0.0
+    value, slope = regularized_readout_error(moments.covariance, sigma, cross, floor)
+    return value, regularized_readout_bound(value, slope, variance, moments.d, floor=floor, errors=errors)

@@ -1,0 +1,159 @@
+"""The least error of an affine readout of the targets from the features, with its bound.
+
+Covariances are population moments (1/N): features (d, d), targets (n, n), and the cross covariance (d, n).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, solve_with_factor
+
+__all__ = [
+    "linear_readout_error",
+    "readout_bound",
+    "regularized_readout_bound",
+    "regularized_readout_error",
+]
+
+# Each takes the share floor/(lambda + floor) from what the solves before have left of a direction.
+REGULARIZED_SOLVES = 4
+
+
+def linear_readout_error(
+    eigenvalues: FloatArray,
+    eigenvectors: FloatArray,
+    target_covariance: FloatArray,
+    cross_covariance: FloatArray,
+) -> float:
+    """Least mean squared error of an affine readout of the targets, summed over the outputs.
+
+    ``min over A, a of (1/N) sum |A h + a - y|^2 = tr C_yy - sum_j |v_j^T C_hy|^2 / lambda_j``, over the
+    eigenpairs of the feature covariance with ``lambda_j > d * eps * lambda_1``. It is a difference of
+    moments: what is below about ``d * eps * tr C_yy`` is noise.
+
+    Parameters
+    ----------
+    eigenvalues : (d,) float64 array
+        Eigenvalues of the feature covariance.
+    eigenvectors : (d, d) float64 array
+        Eigenvectors of the feature covariance in the columns, in the order of `eigenvalues`.
+    target_covariance : (n, n) float64 array
+    cross_covariance : (d, n) float64 array
+
+    Returns
+    -------
+    float
+        Never negative.
+
+    References
+    ----------
+    arXiv 2603.23805, NRC4, with an intercept.
+
+    Examples
+    --------
+    >>> round(linear_readout_error(np.array([4.0, 1.0]), np.eye(2), np.eye(1), np.array([[1.0], [0.5]])), 12)
+    0.5
+    """
+    kept = eigenvalues > len(eigenvalues) * EPSILON * np.max(eigenvalues)
+    explained = (eigenvectors[:, kept].T @ cross_covariance) / np.sqrt(eigenvalues[kept])[:, np.newaxis]
+    return max(float(np.trace(target_covariance) - np.sum(explained**2)), 0.0)
+
+
+def readout_bound(
+    value: float,
+    eigenvalues: FloatArray,
+    loadings: FloatArray,
+    variance: float,
+    errors: tuple[float, float],
+) -> float:
+    """Bound of the least error of a linear readout.
+
+    Every direction explains ``|v^T C_hy|^2 / lambda`` of the variance, and all three are a little off.
+
+    Parameters
+    ----------
+    value : float
+        The error that is bounded.
+    eigenvalues : (d,) float64 array
+        Eigenvalues of the feature covariance; 0 for directions that are not read from.
+    loadings : (d,) float64 array
+        ``|v^T C_hy|``.
+    variance : float
+        Variance of the targets.
+    errors : pair of float
+        Errors of the feature covariance and of the cross covariance.
+    """
+    kept = eigenvalues > 0.0
+    slopes = loadings[kept] / eigenvalues[kept]
+    total = float((slopes**2 * errors[0] + 2.0 * slopes * errors[1]).sum())
+    bound = min(total + 4.0 * len(eigenvalues) * EPSILON * variance, variance)
+    # What the other directions could explain is not known: the truth may be anywhere below the value.
+    return bound if kept.all() else max(bound, value)
+
+
+def regularized_readout_error(
+    feature_covariance: FloatArray, target_covariance: FloatArray, cross_covariance: FloatArray, floor: float
+) -> tuple[float, float]:
+    """Least error of an affine readout as `linear_readout_error` gives it, without a spectrum, and the readout's norm.
+
+    Directions whose variance is far below a floor count for nothing, and those far above it in full: with
+    ``(1 - (floor/(lambda + floor))^4) / lambda`` in place of ``1/lambda``, which four solves with one Cholesky factor
+    of ``C + floor I`` give (iterated Tikhonov regularisation).
+
+    Parameters
+    ----------
+    feature_covariance : (d, d) float64 array
+        Both triangles filled.
+    target_covariance : (n, n) float64 array
+    cross_covariance : (d, n) float64 array
+    floor : float
+        Variance that cannot be told from rounding.
+
+    Returns
+    -------
+    error : float
+        Never negative.
+    slope : float
+        Frobenius norm of the readout.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If ``C + floor I`` is not positive definite: the floor is too low.
+
+    Examples
+    --------
+    >>> error, slope = regularized_readout_error(np.diag([4.0, 1.0]), np.eye(1), np.array([[1.0], [0.5]]), 1e-9)
+    >>> round(error, 12), round(slope**2, 8)
+    (0.5, 0.3125)
+    """
+    raised = feature_covariance.copy()
+    raised.flat[:: len(raised) + 1] += floor
+    factor = np.linalg.cholesky(raised)
+    readout = np.zeros_like(cross_covariance)
+    for _ in range(REGULARIZED_SOLVES):
+        readout += solve_with_factor(factor, cross_covariance - feature_covariance @ readout)
+    explained = float(np.sum(cross_covariance * readout))
+    return max(float(np.trace(target_covariance)) - explained, 0.0), float(np.linalg.norm(readout))
+
+
+def regularized_readout_bound(
+    value: float, slope: float, variance: float, d: int, *, floor: float, errors: tuple[float, float]
+) -> float:
+    """Bound of an error that `regularized_readout_error` gave: the truth may be anywhere below it.
+
+    Parameters
+    ----------
+    value, slope
+        What it gave.
+    variance : float
+        Variance of the targets.
+    d : int
+    floor : float
+    errors : pair of float
+        Errors of the feature covariance and of the cross covariance.
+    """
+    total = slope**2 * (errors[0] + floor) + 2.0 * slope * errors[1] + 4.0 * d * EPSILON * variance
+    return max(min(total, variance), value)

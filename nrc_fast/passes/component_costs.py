@@ -1,0 +1,100 @@
+"""What the two ways to leading components cost, as estimated before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nrc_fast.base.leading import EXTRA_VECTORS
+from nrc_fast.sources import Source
+
+__all__ = ["MOST_READS", "ComponentCosts", "component_costs", "krylov_bytes", "square_bytes"]
+
+# In float32 multiply-adds: one in float64; reading a byte of memory, and of what is stored; the shares of the peak that
+# the Gram and the product with few vectors reach. Of two cores with AVX-512, as bench/routines/kernels measures.
+FLOAT64 = 2.0
+MEMORY_BYTE = 5.0
+STORED_BYTE = 50.0
+GRAM_EFFICIENCY = 0.7
+PRODUCT_EFFICIENCY = 0.6
+# What spectra as those of trained networks need: reads of the rows, and products with a matrix that is known.
+TYPICAL_READS = 6
+TYPICAL_PRODUCTS = 10
+# Times that a matrix of d x d goes through memory besides: sums of chunks, the covariance, workspaces.
+MATRIX_COPIES = 10
+# Reads after which what was found has to do, where a matrix of d x d cannot be held.
+MOST_READS = 40
+# Arrays of all vectors that were multiplied: these, their images, and a copy as one more block comes.
+KRYLOV_ARRAYS = 3
+# float64 arrays of d x d that are alive at the same time: sums (2), those of a chunk (2), the tiles of the threads
+# that share them (2), and, when rows are no longer read, covariances, eigenvectors and workspaces of LAPACK.
+SQUARE_ARRAYS = 8
+# What these may take where the user has set no limit.
+MOST_SQUARE_BYTES = 12 << 30
+# Rows of a source that does not know how many it has.
+UNKNOWN_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class ComponentCosts:
+    """Estimated work of both ways to k leading components, in float32 multiply-adds.
+
+    Attributes
+    ----------
+    product : float
+        One read of block Krylov iteration: products of the rows with k + 7 vectors in float64.
+    gram : float
+        The Gram matrix, and the leading part of its decomposition.
+    gram_fits : bool
+        Whether matrices of d x d may be held.
+    """
+
+    product: float
+    gram: float
+    gram_fits: bool
+
+    @property
+    def rows(self) -> float:
+        """The way without a matrix, for a spectrum like those of trained networks."""
+        return TYPICAL_READS * self.product
+
+    @property
+    def prefers_rows(self) -> bool:
+        """Whether the way without a matrix is begun with."""
+        return not self.gram_fits or self.rows < self.gram
+
+    def is_worth(self, reads: float) -> bool:
+        """Whether so many more reads of the rows cost less than to begin anew with the Gram."""
+        return not self.gram_fits or reads * self.product <= self.gram
+
+
+def component_costs(source: Source, k: int, memory: int | None = None) -> ComponentCosts:
+    """The costs of k components of a source.
+
+    Parameters
+    ----------
+    source : Source
+    k : int
+    memory : int, optional
+        Bytes that may be used.
+    """
+    d, vectors = source.d, k + EXTRA_VECTORS
+    count = UNKNOWN_ROWS if source.count is None else source.count
+    byte = STORED_BYTE if source.reads_ahead else MEMORY_BYTE
+    is_double = source.dtype == "float64"
+    read = count * source.row_bytes * byte
+    product = max(count * d * 2.0 * vectors * FLOAT64 / PRODUCT_EFFICIENCY, read)
+    multiplied = count * d * (d / 2.0) * (FLOAT64 if is_double else 1.0) / GRAM_EFFICIENCY
+    matrix = TYPICAL_PRODUCTS * max(8.0 * MEMORY_BYTE, vectors * FLOAT64) + MATRIX_COPIES * 8.0 * MEMORY_BYTE
+    # Rows that are not float64 need one more read, in which float32 blocks are made good.
+    gram = max(multiplied, read) + d * d * matrix + (0.0 if is_double else product)
+    return ComponentCosts(product, gram, square_bytes(d) <= (MOST_SQUARE_BYTES if memory is None else memory))
+
+
+def square_bytes(d: int) -> int:
+    """Memory of moments and their decomposition."""
+    return SQUARE_ARRAYS * 8 * d * d
+
+
+def krylov_bytes(d: int, k: int) -> int:
+    """Memory of block Krylov iteration for k components, at most."""
+    return KRYLOV_ARRAYS * 8 * d * min(MOST_READS * (k + EXTRA_VECTORS), d)
