@@ -42,7 +42,7 @@ lint: $(VENV)/installed
 	$(BIN)/pip install --quiet ruff clang-format clang-tidy mypy codespell validate-pyproject pybind11
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.cpp' 'bench/*.c')
 	# The build's own compiler may know warnings that clang does not, and its pybind11 was in an environment that is gone.
 	$(BIN)/clang-tidy --quiet --extra-arg=-Wno-unknown-warning-option \
 	  --extra-arg=-isystem"$$($(BIN)/python -c 'import pybind11; print(pybind11.get_include())')" \
@@ -51,8 +51,8 @@ lint: $(VENV)/installed
 	$(BIN)/codespell $$(git ls-files)
 	$(BIN)/validate-pyproject pyproject.toml
 
-# All rivals, README's table, the page of all rows and the roofline; a quarter of an hour on two cores that do nothing
-# else. BENCH="--suite full" measures every shape.
+# All rivals, README's table, the page of all rows and the roofline, on a machine that does nothing else.
+# BENCH="--suite full" measures every shape.
 BENCH ?= --suite short
 bench: $(VENV)/rivals
 	$(BIN)/python bench/run.py --routine all $(BENCH) --refcheck --out bench/results/cpu.json

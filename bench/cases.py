@@ -1,4 +1,4 @@
-"""What a routine measures once: a shape, a dtype, a layout and a number of vectors; and the command that repeats it."""
+"""What a routine measures once: shape, dtype, layout, number of vectors and kind of features; and what repeats it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-__all__ = ["DTYPES", "LAYOUTS", "Case", "parse_shape", "select"]
+__all__ = ["DTYPES", "KINDS", "LAYOUTS", "Case", "parse_shape", "select"]
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 LAYOUTS = ("contiguous", "strided")
+KINDS = ("layer", "collapsed", "power")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class Case:
         "strided": a slice of a wider array, whose rows begin on no boundary.
     k : int or None
         Components, vectors or targets; None where the routine has none.
+    kind : str
+        "layer": of a leaky ReLU layer. "collapsed": three strong directions, little else. "power": a covariance whose
+        eigenvalues fall as j^-1/2.
     """
 
     rows: int
@@ -33,11 +37,14 @@ class Case:
     dtype: str = "float32"
     layout: str = "contiguous"
     k: int | None = None
+    kind: str = "layer"
 
     def facts(self) -> dict[str, Any]:
         """The columns of a result that say what was measured."""
         facts = {"rows": self.rows, "d": self.d, "dtype": self.dtype, "layout": self.layout}
-        return facts if self.k is None else facts | {"k": self.k}
+        if self.k is not None:
+            facts["k"] = self.k
+        return facts if self.kind == KINDS[0] else facts | {"kind": self.kind}
 
     def options(self) -> str:
         """The options of `bench/run.py` that choose this case.
@@ -46,7 +53,9 @@ class Case:
         '--shape 1000x64 --dtype float32 --layout contiguous --components 3'
         """
         text = f"--shape {self.rows}x{self.d} --dtype {self.dtype} --layout {self.layout}"
-        return text if self.k is None else f"{text} --components {self.k}"
+        if self.k is not None:
+            text += f" --components {self.k}"
+        return text if self.kind == KINDS[0] else f"{text} --kind {self.kind}"
 
 
 def parse_shape(text: str) -> tuple[int, int]:
@@ -71,6 +80,7 @@ def select(
     dtypes: Sequence[str] | None = None,
     layouts: Sequence[str] | None = None,
     components: Sequence[int | None] | None = None,
+    kinds: Sequence[str] | None = None,
 ) -> list[Case]:
     """The cases of a suite that match, or, where shapes are given, every combination of what is given.
 
@@ -78,7 +88,7 @@ def select(
     ----------
     suite : sequence of Case
         What is not given beside shapes is taken from its first case.
-    shapes, dtypes, layouts, components : sequences, optional
+    shapes, dtypes, layouts, components, kinds : sequences, optional
 
     Examples
     --------
@@ -86,7 +96,7 @@ def select(
     >>> select(suite, dtypes=["float64"]) == suite[1:]
     True
     >>> select(suite, shapes=[(10, 2)], dtypes=["float16"])
-    [Case(rows=10, d=2, dtype='float16', layout='contiguous', k=None)]
+    [Case(rows=10, d=2, dtype='float16', layout='contiguous', k=None, kind='layer')]
     """
     first = suite[0]
     if first.k is None:
@@ -98,10 +108,11 @@ def select(
             if (dtypes is None or case.dtype in dtypes)
             and (layouts is None or case.layout in layouts)
             and (components is None or case.k in components)
+            and (kinds is None or case.kind in kinds)
         ]
-    combinations = product(shapes, dtypes or [first.dtype], layouts or [first.layout], components or [first.k])
+    given = (dtypes or [first.dtype], layouts or [first.layout], components or [first.k], kinds or [first.kind])
     return [
-        replace(first, rows=rows, d=d, dtype=dtype, layout=layout, k=k)
-        for (rows, d), dtype, layout, k in combinations
+        replace(first, rows=rows, d=d, dtype=dtype, layout=layout, k=k, kind=kind)
+        for (rows, d), dtype, layout, k, kind in product(shapes, *given)
         if k is None or k <= d
     ]

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Contender", "Pass", "Problem", "Settings", "measure", "time_all"]
+from limits import Pass, share_of_limit
+
+__all__ = ["OURS", "Contender", "Problem", "Settings", "measure", "taking_part", "time_all"]
 
 # Shorter calls are repeated until this many seconds have passed, and the mean counts as one run.
 LEAST_SECONDS = 5e-3
@@ -43,19 +45,6 @@ class Contender:
     absent: str = ""
     flops: float = 0.0
     passes: Sequence[Pass] | None = None
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One read of the features: what must be computed and read at least, and the dtype of the arithmetic."""
-
-    flops: float
-    bytes_read: float
-    arithmetic: str = "float32"
-
-    def least_seconds(self, limits: Mapping[str, float]) -> tuple[float, float]:
-        """At the machine's peak rate of arithmetic, and at its bandwidth."""
-        return self.flops / limits[f"{self.arithmetic} flops"], self.bytes_read / limits["read bytes"]
 
 
 @dataclass
@@ -129,20 +118,25 @@ class Settings:
 
 def measure(problem: Problem, settings: Settings, limits: Mapping[str, float]) -> list[dict[str, Any]]:
     """A row for each contender, with its share of the machine's limit; those that were not run say why."""
-    kept = [contender for contender in problem.contenders if settings.keeps(contender)]
+    problem.contenders = taking_part(problem.contenders, settings, limits)
+    rows = time_all(problem, settings)
+    passes = {contender.name: contender.passes or problem.passes for contender in problem.contenders}
+    rows = [row | share_of_limit(row, passes[row["contender"]], limits) for row in rows]
+    if not settings.refcheck:
+        return rows
+    plain = 0.0 if problem.plain is None else problem.error(problem.plain())
+    return [row | _checked(row, 2.0 * plain + problem.tiny) for row in rows]
+
+
+def taking_part(contenders: Sequence[Contender], settings: Settings, limits: Mapping[str, float]) -> list[Contender]:
+    """Those that are asked for; who cannot be done within the limit of one run says so instead of a call."""
+    kept = [contender for contender in contenders if settings.keeps(contender)]
     for contender in kept:
         expected = contender.flops / limits["float32 flops"]
         if contender.call is not None and expected > settings.limit:
             contender.absent = f"{expected:.0f} s at the machine's peak, the limit is {settings.limit:.0f} s"
             contender.call = None
-    problem.contenders = kept
-    rows = time_all(problem, settings)
-    passes = {contender.name: contender.passes or problem.passes for contender in kept}
-    rows = [row | _share_of_limit(row, passes[row["contender"]], limits) for row in rows]
-    if not settings.refcheck:
-        return rows
-    plain = 0.0 if problem.plain is None else problem.error(problem.plain())
-    return [row | _checked(row, 2.0 * plain + problem.tiny) for row in rows]
+    return kept
 
 
 def time_all(problem: Problem, settings: Settings) -> list[dict[str, Any]]:
@@ -206,21 +200,6 @@ def _times(times: list[float], ours: float) -> dict[str, Any]:
         return {}
     median = statistics.median(times)
     return {"seconds": median, "fastest": min(times), "slowest": max(times), "times ours": median / ours}
-
-
-def _share_of_limit(row: dict[str, Any], passes: Sequence[Pass], limits: Mapping[str, float]) -> dict[str, Any]:
-    """What part of its time the machine's limits explain: for each pass the larger of the two, one after the other."""
-    if not passes or "seconds" not in row:
-        return {}
-    bounds = [one.least_seconds(limits) for one in passes]
-    least = sum(max(bound) for bound in bounds)
-    kinds = dict.fromkeys("arithmetic" if arithmetic >= memory else "memory" for arithmetic, memory in bounds)
-    return {
-        "flops": sum(one.flops for one in passes),
-        "bytes read": sum(one.bytes_read for one in passes),
-        "limit": ", then ".join(kinds),
-        "share of limit": least / row["seconds"],
-    }
 
 
 def _checked(row: dict[str, Any], allowed: float) -> dict[str, Any]:

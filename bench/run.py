@@ -8,22 +8,21 @@ python bench/run.py --routine gram --shape 400000x256 --dtype float32 --rivals t
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cases import DTYPES, LAYOUTS, Case, parse_shape, select
-from machine import INSTRUCTIONS, describe, hold_equal
+from cases import DTYPES, KINDS, LAYOUTS, Case, parse_shape, select
+from machine import INSTRUCTIONS, hold_equal
+from record import Record
 from report import line
 
 ROUTINES = (
     *("gram", "fused", "residual", "nrc1", "measure", "all_k", "nrc3", "nrc3_gamma", "cka", "descend", "update"),
-    *("scaling", "memory", "stream", "watch"),
+    *("scaling", "busy", "memory", "stream", "watch"),
 )
 # Routines of a card, which "all" stands for with --device cuda.
 ON_A_CARD = ("cuda_kernels",)
@@ -37,28 +36,17 @@ def main() -> int:
         threads = hold_equal(options.threads, options.isa)
     except ValueError as failure:
         parser.error(str(failure))
-    from probes import measure_limits
-
     from nrc_fast import kernels
 
     _set_torch_threads(threads)
     isa = kernels.current_isa()
-    limits = measure_limits(threads, isa)
-    print(f"limits of {threads} threads, {isa}: {json.dumps(limits)}", flush=True)
-    command = " ".join(["python", "bench/run.py", *sys.argv[1:]])
-    rows: list[dict[str, Any]] = []
-    record = {"command": command, "machine": describe(threads), "limits": limits, "rows": rows}
-    for row in _measured(routines, options, limits, f"--threads {threads} --isa {isa}"):
-        rows.append(row)
-        print(line(row), flush=True)
-        if options.out is not None:  # after every row: what was measured is not lost
-            write(record, options.out)
-    # As at the beginning, unless the machine had other work, and the figures are to be doubted.
-    record["limits at the end"] = measure_limits(threads, isa)
-    print(f"limits at the end: {json.dumps(record['limits at the end'])}")
-    if options.out is not None:
-        write(record, options.out)
-    failed = [row for row in rows if _fails(row)]
+    record = Record(" ".join(["python", "bench/run.py", *sys.argv[1:]]), threads, isa, options.out)
+    for name in routines:
+        record.probe()  # at moments spread over the run: the limit is the best of them
+        for row in _measured(name, options, record.limits, f"--threads {threads} --isa {isa}"):
+            record.add(row)
+    record.probe()
+    failed = [row for row in record.rows if _fails(row)]
     for row in failed:
         print(f"FAILED: {line(row)}; {row['allowed error']:.1e} is allowed", file=sys.stderr)
     return 1 if failed else 0
@@ -72,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shape", nargs="+", type=parse_shape, help="rows x features, such as 400000x256")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)
     parser.add_argument("--layout", nargs="+", choices=LAYOUTS)
+    parser.add_argument("--kind", nargs="+", choices=KINDS, help="of features")
     parser.add_argument("--components", nargs="+", type=int, help="components, vectors or targets")
     parser.add_argument("--rivals", nargs="+", default=["all"], help="all, none, or parts of their names")
     parser.add_argument("--refcheck", action="store_true", help="fail where our error is more than it may be")
@@ -107,22 +96,23 @@ def _set_torch_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _measured(
-    routines: tuple[str, ...], options: argparse.Namespace, limits: dict[str, float], held: str
-) -> Iterator[dict[str, Any]]:
+def _measured(name: str, options: argparse.Namespace, limits: dict[str, float], held: str) -> Iterator[dict[str, Any]]:
+    """The rows of a routine."""
     from harness import Settings, measure
 
     rivals = {"all": None, "none": []}.get(options.rivals[0], options.rivals)
     settings = Settings(options.runs, options.seconds, options.limit, rivals, options.refcheck)
-    for name in routines:
-        routine = load(name)
-        if hasattr(routine, "rows"):
-            yield from _special_rows(routine, name, options, held)
-            continue
-        for case in _cases(routine, options):
-            command = f"python bench/run.py --routine {name} {case.options()} {held}"
-            for row in measure(routine.problem(case), settings, limits):
-                yield row | {"command": command}
+    routine = load(name)
+    if hasattr(routine, "rows"):
+        yield from _special_rows(routine, name, options, held)
+        return
+    for case in _cases(routine, options):
+        command = f"python bench/run.py --routine {name} {case.options()} {held}"
+        # What does more than to time the contenders of a problem measures by itself.
+        own = getattr(routine, "measured", None)
+        rows = measure(routine.problem(case), settings, limits) if own is None else own(case, settings, limits)
+        for row in rows:
+            yield row | {"command": command}
 
 
 def _cases(routine: ModuleType, options: argparse.Namespace) -> list[Case]:
@@ -132,6 +122,7 @@ def _cases(routine: ModuleType, options: argparse.Namespace) -> list[Case]:
         dtypes=options.dtype,
         layouts=options.layout,
         components=options.components,
+        kinds=options.kind,
     )
 
 
@@ -146,19 +137,6 @@ def _special_rows(routine: ModuleType, name: str, options: argparse.Namespace, h
 
 def _fails(row: dict[str, Any]) -> bool:
     return row.get("check", "ok") != "ok" and str(row["contender"]).startswith("nrc_fast")
-
-
-def write(record: dict[str, Any], path: Path) -> None:
-    """As JSON, or the rows alone as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix != ".csv":
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        return
-    names = list(dict.fromkeys(name for row in record["rows"] for name in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(record["rows"])
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from cases import DTYPES, Case
 from features import as_wide, item_size, random_features
-from harness import Contender, Pass, Problem
+from harness import Contender, Problem
+from limits import Pass
 from references import unit_residual
-from rivals import contender, plain_nrc1
+from rivals import contender, plain_nrc1, torch_rows
 
 SHAPES = [
     *((1_000_000, 16), (1_000_000, 64), (640_000, 100), (500_000, 128), (400_000, 256), (200_000, 512)),
@@ -83,7 +84,7 @@ def _rivals(H: Any, basis: np.ndarray) -> list[Contender]:
         vectors = torch.from_numpy(basis)
 
         def residual() -> float:
-            unit = torch.nn.functional.normalize(rows_of(torch))
+            unit = torch.nn.functional.normalize(torch_rows(torch, H))
             rest = unit - (unit @ vectors.T) @ vectors
             return float((rest * rest).sum(1).mean(dtype=torch.float64))
 
@@ -93,7 +94,7 @@ def _rivals(H: Any, basis: np.ndarray) -> list[Contender]:
         vectors = torch.from_numpy(basis)
 
         def residual() -> float:
-            rows = rows_of(torch)
+            rows = torch_rows(torch, H)
             squares = (rows * rows).sum(1)
             return float((1.0 - ((rows @ vectors.T) ** 2).sum(1) / squares).mean(dtype=torch.float64))
 
@@ -104,7 +105,7 @@ def _rivals(H: Any, basis: np.ndarray) -> list[Contender]:
         projector = vectors.T @ vectors
 
         def residual() -> float:
-            unit = torch.nn.functional.normalize(rows_of(torch))
+            unit = torch.nn.functional.normalize(torch_rows(torch, H))
             return float(torch.norm(unit @ projector - unit).double() ** 2 / len(unit))
 
         return residual

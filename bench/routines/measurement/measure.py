@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 from cases import Case
 from features import as_wide, item_size, random_features, random_head, wide_chunks
-from harness import Contender, Pass, Problem
+from harness import Contender, Problem
+from limits import Pass
 from references import centered_gram, column_means, unit_residual
-from rivals import authors_nrc1, contender, gamma_grid, plain_nrc1
+from rivals import authors_nrc1, contender, gamma_grid, plain_nrc1, torch_rows
 
+WIDE = [Case(20_000, 4096, k=3, kind=kind) for kind in ("power", "collapsed")]
 SUITES = {
-    "short": [Case(400_000, 256, k=3)],
-    "full": [Case(400_000, 256, k=3), Case(1_000_000, 64, k=3), Case(100_000, 1024, k=16)],
+    "short": [Case(400_000, 256, k=3), WIDE[0]],
+    "full": [Case(400_000, 256, k=3), Case(1_000_000, 64, k=3), Case(100_000, 1024, k=16), *WIDE],
 }
+# What the report cannot do without, timed beside it.
+ONE_GRAM = "nrc_fast kernels, one Gram"
+GRAM_AND_RESIDUAL = "nrc_fast kernels, Gram, then residuals on both bases"
 
 
 def problem(case: Case) -> Problem:
@@ -23,44 +28,66 @@ def problem(case: Case) -> Problem:
 
     H, k = random_features(case), case.k or 1
     W, b, Y = random_head(H, k)
-    truth = _in_float64(H, W, b, Y)
+    truth, bases = _in_float64(H, W, b, Y)
 
     def ours() -> dict[str, float]:
         report = nrc_fast.measure(H, Y, W, b)
-        return {name: float(getattr(report, name)) for name in truth}
+        return {name: float(getattr(report, name)) for name in truth if name != "energy"}
 
     def error(found: dict[str, float]) -> float:
         return max(abs(value / truth[name] - 1.0) for name, value in found.items())
 
-    size, arithmetic = float(case.rows) * case.d * item_size(H), "float64" if case.dtype == "float64" else "float32"
-    projector = 2.0 * case.rows * case.d**2
+    values, arithmetic = float(case.rows) * case.d, "float64" if case.dtype == "float64" else "float32"
+    size = values * item_size(H)
+    residual = Pass(values * 2 * (2 * k + 1), size, arithmetic)
     return Problem(
         name="measure",
         contenders=[
             Contender("nrc_fast.measure(H, Y, W, b)", ours),
+            *_kernels(H, bases, [Pass(values * (case.d + 1), size, arithmetic), residual]),
             Contender("numpy, the same metrics", lambda: with_numpy(as_wide(H), W, b, Y)),
             contender("torch, the same metrics", "torch", lambda torch: lambda: with_torch(torch, H, W, b, Y)),
             contender(
                 "code of arXiv 2409.04180, written anew: NRC1 to NRC3 only",
                 "sklearn.decomposition",
                 lambda library: lambda: as_the_authors(library, as_wide(H), W, Y),
-                flops=projector * (k + 1),
+                flops=2.0 * values * case.d * (k + 1),
             ),
         ],
         error=error,
         facts=case.facts(),
-        passes=[
-            Pass(float(case.rows) * case.d * (case.d + 1 + 2 * k), size, arithmetic),
-            Pass(float(case.rows) * case.d * 2 * (2 * k + 1), size, arithmetic),
-        ],
+        passes=[Pass(values * (case.d + 1 + 2 * k), size, arithmetic), residual],
         # Without the grid, which would allow anything.
         plain=lambda: {name: value for name, value in with_numpy(as_wide(H), W, b, Y).items() if name != "nrc3"},
         tiny=1e-12,
     )
 
 
-def _in_float64(H: Any, W: np.ndarray, b: np.ndarray, Y: np.ndarray) -> dict[str, float]:
-    """From the definitions, some rows at a time."""
+def _kernels(H: Any, bases: list[np.ndarray], passes: list[Pass]) -> list[Contender]:
+    """The two reads alone: their sum of squares, and NRC1 and NRC2 on bases that are known."""
+    from nrc_fast.kernels import calls
+    from nrc_fast.kernels.inputs import as_rows
+    from nrc_fast.kernels.results import Basis
+
+    ours = as_rows(H, "H")
+
+    def one_gram() -> dict[str, float]:
+        return {"energy": float(np.trace(calls.gram(ours).gram))}
+
+    def gram_and_residual() -> dict[str, float]:
+        found = one_gram()
+        sums = calls.residual(ours, [Basis(basis) for basis in bases], double_precision=True)
+        nrc1, nrc2 = (float(one.unit[-1]) / len(H) for one in sums)
+        return found | {"nrc1": nrc1, "nrc2": nrc2}
+
+    return [
+        Contender(ONE_GRAM, one_gram, passes=passes[:1]),
+        Contender(GRAM_AND_RESIDUAL, gram_and_residual, passes=passes),
+    ]
+
+
+def _in_float64(H: Any, W: np.ndarray, b: np.ndarray, Y: np.ndarray) -> tuple[dict[str, float], list[np.ndarray]]:
+    """From the definitions, some rows at a time; and the bases (n, d) of NRC1 and NRC2."""
     from nrc_fast.testing import reference_nrc3
 
     head, targets = W.astype(np.float64), Y.astype(np.float64)
@@ -71,14 +98,17 @@ def _in_float64(H: Any, W: np.ndarray, b: np.ndarray, Y: np.ndarray) -> dict[str
         cross += (part - means).T @ (rows - target_means)
         squares += float(np.sum((part @ head.T + b - rows) ** 2))
     sigma = (targets - target_means).T @ (targets - target_means)
-    return {
-        "nrc1": unit_residual(H, np.linalg.eigh(total)[1][:, -len(W) :].T),
-        "nrc2": unit_residual(H, np.linalg.qr(head.T)[0].T),
+    bases = [np.linalg.eigh(total)[1][:, -len(W) :].T, np.linalg.qr(head.T)[0].T]
+    values = {
+        "energy": float(np.trace(total) + len(targets) * (means @ means)),
+        "nrc1": unit_residual(H, bases[0]),
+        "nrc2": unit_residual(H, bases[1]),
         "nrc3": reference_nrc3(W, Y),
         "cka": float(np.linalg.norm(cross) ** 2 / (np.linalg.norm(total) * np.linalg.norm(sigma))),
         "mse": squares / len(targets),
         "r2": 1.0 - squares / float(np.trace(sigma)),
     }
+    return values, [np.ascontiguousarray(basis) for basis in bases]
 
 
 def with_numpy(H: np.ndarray, W: np.ndarray, b: np.ndarray, Y: np.ndarray) -> dict[str, float]:
@@ -99,8 +129,7 @@ def with_numpy(H: np.ndarray, W: np.ndarray, b: np.ndarray, Y: np.ndarray) -> di
 
 def with_torch(torch: Any, H: Any, W: np.ndarray, b: np.ndarray, Y: np.ndarray) -> dict[str, float]:
     """The same with torch."""
-    rows = H if isinstance(H, torch.Tensor) else torch.from_numpy(H)
-    rows = rows if rows.dtype.itemsize >= 4 else rows.float()
+    rows = torch_rows(torch, H)
     head, bias, targets = torch.from_numpy(W), torch.from_numpy(b), torch.from_numpy(Y)
     errors = rows @ head.T + bias - targets
     centered, deviations = rows - rows.mean(0), targets - targets.mean(0)
