@@ -101,7 +101,6 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "measurement/test_single_metrics.py": (
         "measurement/all_metrics.py",
-        "measurement/extent.py",
         "measurement/moment_metrics.py",
         "metrics/conventions.py",
         "metrics/rounding.py",

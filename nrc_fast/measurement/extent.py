@@ -39,7 +39,7 @@ class Extent:
         return d if self.all_k else self.components(n, d)
 
     def has_whole_spectrum(self, d: int) -> bool:
-        """Whether every eigenvalue of d features is told."""
+        """Whether every eigenvalue of d features is found."""
         return self.whole_spectrum or d <= WHOLE_SPECTRUM
 
 

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, StoredArray
+from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.measurement.spectrum_metrics import readout_metric
 from nrc_fast.metrics import residuals
-from nrc_fast.metrics.readouts import linear_readout_error, readout_bound
-from nrc_fast.metrics.spectra import explained_variance_ratio, stable_rank, stable_rank_bound, tail_bound
+from nrc_fast.metrics.spectra import (
+    explained_variance_ratio,
+    stable_rank,
+    stable_rank_bound,
+    stable_rank_from_norm,
+    tail_bound,
+)
 from nrc_fast.metrics.targets import cka_bound, linear_cka
 from nrc_fast.passes.moments import Moments
 from nrc_fast.reports.layers import LayerCollapse
@@ -77,40 +85,50 @@ def layer_collapse(
     if not 1 <= signal <= d:
         msg = f"rank is {rank}; a number of components between 1 and d = {d} is expected"
         raise ValueError(msg)
-    sigma, cross = moments.target_covariance, moments.cross_covariance
-    readable, vectors = moments.readable_spectrum()
-    eigenvalues = clipped_spectrum(moments.spectrum()[0])
-    leading = vectors[:, :signal]
-    error = moments.covariance_error
-    turned = residuals.angle_bound(eigenvalues, signal, error)
-    # A sum of what lies outside, not 1 minus what lies inside: it keeps its digits near collapse.
+    whole = Extent().has_whole_spectrum(d)
+    if whole:
+        moments.spectrum()  # of which the leading pairs are then a part
+    pairs, error = moments.leading(signal), moments.covariance_error
+    leading, turned = pairs.vectors[:signal].T, residuals.leading_angle_bound(pairs, signal, error)
+    error += pairs.distance(signal)
+    eigenvalues = _signal_and_noise(pairs, signal)
+    # What lies outside, not 1 minus what lies inside: it keeps its digits near collapse.
     shares = explained_variance_ratio(eigenvalues)
+    sigma, cross = moments.target_covariance, moments.cross_covariance
+    aligned = linear_cka(np.diag(eigenvalues[:signal]), sigma, leading.T @ cross)
+    linear_mse, readout_bound = readout_metric(moments, whole_spectrum=whole)
+    rank_of_features = stable_rank_from_norm(float(np.linalg.norm(moments.covariance)), float(eigenvalues[0]))
     values = {
         "noise_fraction": float(np.sum(shares[signal:])) if not math.isnan(shares[0]) else math.nan,
-        "signal_alignment": linear_cka(np.diag(eigenvalues[:signal]), sigma, leading.T @ cross),
-        "linear_mse": linear_readout_error(readable, vectors, sigma, cross),
-        "feature_stable_rank": stable_rank(eigenvalues),
+        "signal_alignment": aligned,
+        "linear_mse": linear_mse,
+        "feature_stable_rank": rank_of_features,
     }
-    loadings, variance = np.linalg.norm(vectors.T @ cross, axis=1), float(np.trace(sigma))
     found = {
         "noise_fraction": tail_bound(eigenvalues, signal, error),
-        "signal_alignment": _signal_bound(values["signal_alignment"], moments, signal, turned),
-        "linear_mse": readout_bound(values["linear_mse"], readable, loadings, variance, (error, moments.cross_error)),
-        "feature_stable_rank": stable_rank_bound(values["feature_stable_rank"], float(eigenvalues[0]), d, error),
+        "signal_alignment": _signal_bound(aligned, moments, (eigenvalues[:signal], leading), turned),
+        "linear_mse": readout_bound,
+        "feature_stable_rank": stable_rank_bound(rank_of_features, float(eigenvalues[0]), d, error),
     }
     of_weights, bounds_of_weights = _weight_conditions(weights, leading, turned)
     return LayerCollapse(name=name, d=d, rank=signal, **values, **of_weights, bounds=found | bounds_of_weights)
 
 
-def _signal_bound(value: float, moments: Moments, signal: int, turned: float) -> float:
+def _signal_and_noise(pairs: LeadingPairs, signal: int) -> FloatArray:
+    """Eigenvalues of the signal, and the sum of all others behind them where there are any."""
+    values = clipped_spectrum(pairs.values) if pairs.is_whole else np.maximum(pairs.values, 0.0)
+    noise = float(values[signal:].sum()) if pairs.is_whole else pairs.outside(signal)
+    return np.append(values[:signal], [noise] if signal < pairs.d else [])
+
+
+def _signal_bound(value: float, moments: Moments, signal: tuple[FloatArray, FloatArray], turned: float) -> float:
     """Turned components change what the projected features share with the targets."""
     sigma, cross = moments.target_covariance, moments.cross_covariance
-    eigenvalues, vectors = moments.spectrum()
-    own, targets, both = eigenvalues[:signal], sigma, vectors[:, :signal].T @ cross
+    own, targets, both = signal[0], sigma, signal[1].T @ cross
     norms = tuple(float(np.linalg.norm(part)) for part in (own, targets, both))
     root = moments.n_targets**0.5
     errors = (
-        signal**0.5 * moments.covariance_error,
+        len(own) ** 0.5 * moments.covariance_error,
         root * moments.target_error,
         turned * float(np.linalg.norm(cross)) + root * moments.cross_error,
     )

@@ -109,7 +109,7 @@ def test_one_feature_can_be_drawn() -> None:
 
 
 def test_wide_features_have_a_logarithmic_number_of_components() -> None:
-    wide = nrc.measure(np.random.default_rng(1).standard_normal((100, 40)), n=3)
+    wide = nrc.measure(np.random.default_rng(1).standard_normal((100, 40)), n=3, by_k="all")
     _, (left, right) = plot_report(wide)
     assert left.get_xscale() == "log"
     assert len(right.patches) == 12
