@@ -1,8 +1,15 @@
 // nrc_fast.kernels._cpu: pointers, sizes and strides in, numbers out. Checks of what users give are in
 // nrc_fast/kernels/calls.py.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <unistd.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
 
 #include "common/addresses.h"
 #include "cpu/descent/descent.h"
@@ -40,7 +47,12 @@ class ArrayView {
   Py_buffer view_;
 };
 
-Address address_of(const py::object& array) { return ArrayView(array).address(); }
+// 0 for None, and where there are no elements.
+Address address_of(const py::object& array) {
+  if (array.is_none()) return 0;
+  const ArrayView view(array);
+  return view.get().len == 0 ? 0 : view.address();
+}
 
 void copy_past_cache_of(Address target, Address source, std::int64_t size) {
   copy_past_cache(pointer<char>(target), pointer<char>(source), static_cast<std::size_t>(size));
@@ -71,27 +83,34 @@ class ReadableFile {
   int descriptor_;
 };
 
-// Memory for an array of float64 numbers.
-class Memory {
- public:
-  Memory(std::int64_t count, bool zeros)
-      : buffer_(count * 8, zeros ? Contents::zeros : Contents::anything), count_(count) {}
-  py::buffer_info info() const { return {buffer_.as<double>(), count_}; }
-
- private:
-  Buffer buffer_;
-  std::int64_t count_;
-};
+// An array of float64 numbers without content, whose memory is kept for the next one when it goes.
+py::array_t<double> kept_empty(std::int64_t rows, std::int64_t columns) {
+  auto buffer = std::make_unique<Buffer>(rows * columns * 8, Contents::anything);
+  const double* const numbers = buffer->as<double>();
+  const py::capsule owner(buffer.release(), [](void* kept) { delete static_cast<Buffer*>(kept); });
+  return py::array_t<double>({rows, columns}, numbers, owner);
+}
 
 const MatrixView& in_memory(const Matrix& targets) {
   if (targets.is_in_file()) throw std::invalid_argument("targets must be in memory");
   return targets;
 }
 
-GramCounts gram_of(const Matrix& features, Address gram_address, Address gram_onto, Address column_sums,
-                   Address unit_gram, Address unit_gram_onto, Address shift, bool unit_rows_are_shifted,
-                   const Matrix* targets, Address target_shift, Address cross, Address target_gram, Address target_sums,
-                   bool double_precision) {
+template <std::size_t count>
+std::array<Address, count> addresses_of(const py::tuple& arrays) {
+  if (arrays.size() != count) throw std::invalid_argument("expected " + std::to_string(count) + " arrays");
+  std::array<Address, count> addresses{};
+  for (std::size_t i = 0; i < count; ++i) addresses[i] = address_of(arrays[i]);
+  return addresses;
+}
+
+// In pairs and in the order of the sums: pybind11 takes a microsecond to read names of arguments.
+GramCounts gram_of(const std::pair<Matrix, const Matrix*>& rows, const py::tuple& shifts, const py::tuple& sums,
+                   const py::tuple& onto, const std::pair<bool, bool>& options) {
+  const auto [features, targets] = rows;
+  const auto [shift, target_shift] = addresses_of<2>(shifts);
+  const auto [gram_address, unit_gram, column_sums, cross, target_gram, target_sums] = addresses_of<6>(sums);
+  const auto [gram_onto, unit_gram_onto] = addresses_of<2>(onto);
   GramRequest request;
   request.features = features;
   request.shift = pointer<const double>(shift);
@@ -100,8 +119,7 @@ GramCounts gram_of(const Matrix& features, Address gram_address, Address gram_on
   request.column_sums = pointer<double>(column_sums);
   request.unit_gram = pointer<double>(unit_gram);
   request.unit_gram_onto = pointer<const double>(unit_gram_onto);
-  request.unit_rows_are_shifted = unit_rows_are_shifted;
-  request.double_precision = double_precision;
+  std::tie(request.unit_rows_are_shifted, request.double_precision) = options;
   if (targets != nullptr) {
     request.targets = in_memory(*targets);
     request.target_shift = pointer<const double>(target_shift);
@@ -173,10 +191,7 @@ PYBIND11_MODULE(_cpu, module) {
       .def(py::init<int>(), py::arg("descriptor"))
       .def_property_readonly("descriptor", &ReadableFile::descriptor);
 
-  py::class_<Memory>(module, "Memory", "For an array of float64 numbers; kept for the next one when it goes.",
-                     py::buffer_protocol())
-      .def(py::init<std::int64_t, bool>(), py::arg("count"), py::arg("zeros"))
-      .def_buffer(&Memory::info);
+  module.def("kept_empty", &kept_empty, py::arg("rows"), py::arg("columns"));
 
   py::class_<ReadCounts>(module, "RowCounts", "What the rows of one pass were like.")
       .def_readonly("zero", &ReadCounts::zero)
@@ -186,6 +201,8 @@ PYBIND11_MODULE(_cpu, module) {
       .def_readonly("read_error", &ReadCounts::read_error);
 
   py::class_<GramCounts>(module, "GramCounts", "What the rows of a Gram pass were like, and the sums of their squares.")
+      .def_property_readonly("are_usable", &GramCounts::are_usable)
+      .def_property_readonly("zero_rows", [](const GramCounts& counts) { return counts.features.zero; })
       .def_readonly("features", &GramCounts::features)
       .def_readonly("targets", &GramCounts::targets)
       .def_readonly("energy", &GramCounts::energy)
@@ -196,11 +213,8 @@ PYBIND11_MODULE(_cpu, module) {
       .def(py::init(&make_residual_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"),
            py::arg("unit_sums"), py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0);
 
-  module.def("gram", &gram_of, py::arg("features"), py::kw_only(), py::arg("gram") = 0, py::arg("gram_onto") = 0,
-             py::arg("column_sums") = 0, py::arg("unit_gram") = 0, py::arg("unit_gram_onto") = 0, py::arg("shift") = 0,
-             py::arg("unit_rows_are_shifted") = false, py::arg("targets") = nullptr, py::arg("target_shift") = 0,
-             py::arg("cross") = 0, py::arg("target_gram") = 0, py::arg("target_sums") = 0,
-             py::arg("double_precision") = false);
+  module.def("gram", &gram_of, py::arg("rows"), py::arg("shifts"), py::arg("sums"), py::arg("onto"),
+             py::arg("options"));
   module.def("residual", &residual_of, py::arg("features"), py::arg("jobs"), py::arg("double_precision") = false);
   module.def("gram_product", &gram_product_of, py::arg("features"), py::kw_only(), py::arg("shift"), py::arg("vectors"),
              py::arg("count"), py::arg("image"), py::arg("column_sums"), py::arg("energy"));

@@ -1,14 +1,17 @@
 from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Optional: TypeAlias = NDArray[np.float64] | None
 
 class Matrix: ...
 
 def matrix_of(array: object, dtype: int) -> Matrix: ...
-def address_of(array: object) -> int: ...
+def address_of(array: object | None) -> int: ...
 def copy_past_cache(target: int, source: int, size: int) -> None: ...
-
-class Memory:
-    def __init__(self, count: int, zeros: bool) -> None: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+def kept_empty(rows: int, columns: int) -> NDArray[np.float64]: ...
 
 class ReadableFile:
     def __init__(self, descriptor: int) -> None: ...
@@ -28,6 +31,10 @@ class RowCounts:
     def read_error(self) -> int: ...
 
 class GramCounts:
+    @property
+    def are_usable(self) -> bool: ...
+    @property
+    def zero_rows(self) -> int: ...
     @property
     def features(self) -> RowCounts: ...
     @property
@@ -52,21 +59,11 @@ class ResidualJob:
     ) -> None: ...
 
 def gram(
-    features: Matrix,
-    *,
-    gram: int = 0,
-    gram_onto: int = 0,
-    column_sums: int = 0,
-    unit_gram: int = 0,
-    unit_gram_onto: int = 0,
-    shift: int = 0,
-    unit_rows_are_shifted: bool = False,
-    targets: Matrix | None = None,
-    target_shift: int = 0,
-    cross: int = 0,
-    target_gram: int = 0,
-    target_sums: int = 0,
-    double_precision: bool = False,
+    rows: tuple[Matrix, Matrix | None],
+    shifts: tuple[Optional, Optional],
+    sums: tuple[Optional, Optional, Optional, Optional, Optional, Optional],
+    onto: tuple[Optional, Optional],
+    options: tuple[bool, bool],
 ) -> GramCounts: ...
 def residual(features: Matrix, jobs: Sequence[ResidualJob], double_precision: bool = False) -> RowCounts: ...
 def gram_product(

@@ -39,23 +39,22 @@ COUNTS = ("rows", "zero", "skipped", "single", "tiny", "tiny_targets", "blocks",
 # features whose products are float32, of targets, and of features on devices. Rounding is relative to these, whatever
 # shift comes later.
 MAGNITUDES = ("double", "single", "targets", "device", "fast")
-# Where each of them stands: a search takes longer, and small batches are counted often.
+# Where each of them stands.
 COUNT_PLACES = {name: place for place, name in enumerate(COUNTS)}
 MAGNITUDE_PLACES = {name: place for place, name in enumerate(MAGNITUDES)}
 
 
-def counted(**counts: int) -> FloatArray:
+def counted(**counts: float) -> FloatArray:
     """Counts as an array that adds up, those that are not given being 0."""
-    values = [0] * len(COUNTS)
+    values = [0.0] * len(COUNTS)
     for name, count in counts.items():
         values[COUNT_PLACES[name]] = count
     return np.array(values, dtype=np.float64)
 
 
-def magnitudes_of(kind: str, energy: float, target_energy: float) -> FloatArray:
-    """Sums of squares of features of one kind, and of targets, as an array that adds up."""
-    found = {kind: energy, "targets": target_energy}
-    return np.array([found.get(name, 0.0) for name in MAGNITUDES])
+def magnitudes_of(**energies: float) -> FloatArray:
+    """Sums of squares as an array that adds up, those that are not given being 0."""
+    return np.array([energies.get(name, 0.0) for name in MAGNITUDES])
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ __all__ = ["TensorKind", "as_matrix", "as_rows", "checked_tensor", "plain_kind"]
 TensorKind: TypeAlias = "tuple[Size, dtype]"
 
 # Of arrays that need no second look: numpy takes longer to spell the name than all other checks together.
-NATIVE_DTYPES = {np.dtype(name).str: name for name in ("float64", "float32", "float16")}
+NATIVE_DTYPES = {np.dtype(name): name for name in ("float64", "float32", "float16")}
 
 
 def _torch() -> ModuleType | None:
@@ -60,6 +60,8 @@ def as_rows(values: object, name: str, *, vector_is_column: bool = False) -> Row
     RuntimeError
         The array lies on a device that this build cannot compute on.
     """
+    if type(values) is np.ndarray:  # nothing else has to be asked, which takes a small batch microseconds
+        return _array_rows(values, name, vector_is_column=vector_is_column)
     if isinstance(values, Rows):
         return values
     torch = _torch()
@@ -113,7 +115,7 @@ def _check_dtype(dtype: str, name: str) -> None:
 
 
 def _array_rows(array: StoredArray, name: str, *, vector_is_column: bool) -> Rows:
-    dtype = NATIVE_DTYPES.get(array.dtype.str) or array.dtype.newbyteorder("=").name
+    dtype = NATIVE_DTYPES.get(array.dtype) or array.dtype.newbyteorder("=").name
     _check_dtype(dtype, name)
     if _check_shape(array.shape, name, vector_is_column=vector_is_column):
         array = array[:, np.newaxis]

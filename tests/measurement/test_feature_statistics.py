@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nrc_fast as nrc
+from nrc_fast.kernels.counts import COUNT_PLACES
 from nrc_fast.kernels.cpu.sums import HostSums
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_rows
 
@@ -82,6 +83,28 @@ def test_batches_of_every_size_add_up(dtype: str) -> None:
     stored = torch.from_numpy(H).to(torch.bfloat16) if dtype == "bfloat16" else H.astype(dtype)
     statistics = collected(stored, Y, list(np.cumsum(SIZES)[:-1]))
     assert_moments(statistics, stored, Y)
+
+
+@pytest.mark.host
+@pytest.mark.usefixtures("isa")
+@pytest.mark.parametrize("d", [1, 16, 64, 97])
+@pytest.mark.parametrize("n", [0, 3])
+def test_batches_of_every_size_add_up_with_every_instruction_set(d: int, n: int) -> None:
+    H, Y, _ = draw(1, sum(SIZES) + 1000, d, 3)
+    H, Y = H.astype(np.float32), Y[:, :n]
+    H[5] = 0.0
+    statistics = nrc.FeatureStatistics(d, n_targets=n)
+    ends = [*np.cumsum(SIZES), len(H)]
+    for first, last in zip([0, *ends[:-1]], ends, strict=True):
+        statistics.update(H[first:last], Y[first:last] if n else None)
+    assert (statistics.count, statistics.zero_rows, statistics.dtype) == (len(H), 1, "float32")
+    assert statistics.arrays()["counts"][COUNT_PLACES["parts"]] == np.count_nonzero(SIZES) + 1
+    if n:
+        assert_moments(statistics, H, Y)
+        return
+    alone = collected(H, np.zeros((len(H), 1)), list(map(int, ends[:-1])))
+    assert np.array_equal(statistics.covariance, alone.covariance)
+    assert np.array_equal(statistics.unit_second_moment, alone.unit_second_moment)
 
 
 @pytest.mark.host

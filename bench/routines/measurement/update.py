@@ -15,30 +15,45 @@ from rivals import contender
 SUITES = {name: [Case(256, 64), Case(256, 256), Case(1024, 64)] for name in ("short", "full")}
 
 
+class ByHand:
+    """What a user writes without any library."""
+
+    def __init__(self, d: int, *, unit_rows: bool) -> None:
+        self.gram, self.unit_gram, self.sums = np.zeros((d, d)), np.zeros((d, d)), np.zeros(d)
+        self.count, self.unit_rows = 0, unit_rows
+
+    def update(self, H: np.ndarray) -> ByHand:
+        """Add a batch."""
+        self.gram += H.T @ H
+        if self.unit_rows:
+            U = H / np.linalg.norm(H, axis=1, keepdims=True)
+            self.unit_gram += U.T @ U
+        self.sums += H.sum(axis=0)
+        self.count += len(H)
+        return self
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Of the batches."""
+        mean = self.sums / self.count
+        return np.asarray(self.gram / self.count - np.outer(mean, mean))
+
+
 def problem(case: Case) -> Problem:
     """The same batch again and again; the covariance of the batch is what must come out."""
     import nrc_fast
 
     H = random_features(case)
     plain, both = nrc_fast.FeatureStatistics(case.d, unit_rows=False), nrc_fast.FeatureStatistics(case.d)
-    sums: dict[str, Any] = {"gram": np.zeros((case.d, case.d)), "sum": np.zeros(case.d), "count": 0}
+    hand, hand_both = ByHand(case.d, unit_rows=False), ByHand(case.d, unit_rows=True)
     reference = centered_gram(H, column_means(H)) / case.rows
-
-    def by_hand() -> None:
-        sums["gram"] += H.T @ H
-        sums["sum"] += H.sum(axis=0)
-        sums["count"] += len(H)
-
-    def covariance() -> np.ndarray:
-        mean = sums["sum"] / sums["count"]
-        return np.asarray(sums["gram"] / sums["count"] - np.outer(mean, mean))
 
     def intel(library: Any) -> Callable[[], Any]:
         fitted = library.IncrementalEmpiricalCovariance(copy=False)
         return lambda: fitted.partial_fit(H)
 
     def error(result: Any) -> float:
-        found = covariance() if result is None else getattr(result, "covariance_", None)
+        found = getattr(result, "covariance_", None)
         found = result.covariance if found is None else found
         return float(np.linalg.norm(found - reference) / np.linalg.norm(reference))
 
@@ -47,10 +62,11 @@ def problem(case: Case) -> Problem:
         contenders=[
             Contender("nrc_fast update", lambda: both.update(H)),
             Contender("nrc_fast update, unit_rows=False", lambda: plain.update(H)),
-            Contender("numpy H.T @ H and sums", by_hand),
+            Contender("numpy H.T @ H and sums", lambda: hand.update(H)),
+            Contender("numpy H.T @ H, U.T @ U of unit rows and sums", lambda: hand_both.update(H)),
             contender("scikit-learn-intelex IncrementalEmpiricalCovariance.partial_fit", "sklearnex.covariance", intel),
         ],
         error=error,
         facts=case.facts(),
-        plain=by_hand,
+        plain=lambda: hand.update(H),
     )

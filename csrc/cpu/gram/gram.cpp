@@ -254,14 +254,17 @@ class GramPass {
   }
 
   void add_sums(const std::vector<GramWorkspace>& spaces) const {
+    if (request_.column_sums != nullptr) add_rows(spaces, &GramWorkspace::column_sums, 1, request_.column_sums);
+    if (request_.cross != nullptr) add_rows(spaces, &GramWorkspace::cross, request_.targets.columns, request_.cross);
+  }
+
+  void add_rows(const std::vector<GramWorkspace>& spaces, Buffer GramWorkspace::* buffer, std::int64_t rows,
+                double* target) const {
+    std::fill_n(target, rows * g_.columns, 0.0);
     for (const GramWorkspace& space : spaces) {
-      for (std::int64_t c = 0; request_.column_sums != nullptr && c < g_.columns; ++c) {
-        request_.column_sums[c] += space.column_sums.as<double>()[c];
-      }
-      for (std::int64_t t = 0; request_.cross != nullptr && t < request_.targets.columns; ++t) {
-        for (std::int64_t c = 0; c < g_.columns; ++c) {
-          request_.cross[t * g_.columns + c] += space.cross.as<double>()[t * g_.padded + c];
-        }
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const double* const source = (space.*buffer).as<double>() + r * g_.padded;
+        for (std::int64_t c = 0; c < g_.columns; ++c) target[r * g_.columns + c] += source[c];
       }
     }
   }

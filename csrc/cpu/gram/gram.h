@@ -7,9 +7,8 @@
 
 namespace nrc_fast {
 
-// The Gram matrices are written, each onto what it is put onto: null, for zeros, or a matrix of its own, so that the
-// sum of many calls needs no pass of additions, and whoever is interrupted still has the old one. The other sums are
-// added to.
+// All sums are written, the Gram matrices onto what they are put onto: null, for zeros, or a matrix of its own, so that
+// the sum of many calls needs no pass of additions, and whoever is interrupted still has the old one.
 // float64 rows are computed in float64; other rows in float32 blocks of a few hundred rows added up in float64, or in
 // float64 throughout if `double_precision`.
 // Nothing is written when a row is not finite, but for the targets' own sums if it is one of the features: the counts
@@ -28,6 +27,9 @@ struct GramCounts {
   double energy = 0.0;
   double target_energy = 0.0;
   bool has_finite_sums = true;
+
+  // Whether all rows could be read and are finite.
+  bool are_usable() const { return nrc_fast::are_usable(features) && nrc_fast::are_usable(targets); }
 };
 
 GramCounts gram(const GramRequest& request);

@@ -26,9 +26,14 @@ class GramOutput {
       const std::int64_t offset = (i - left.first) * width_;
       const std::int64_t start = i * columns_ + right.first;
       const std::int64_t count = std::min(right.last, i + 1) - right.first;
-      copy(tiles[0] + offset, count, gram_ + start);
-      for (std::size_t t = 1; t < parts; ++t) add(tiles[t] + offset, count, gram_ + start);
-      if (onto_ != nullptr) add(onto_ + start, count, gram_ + start);
+      const double* sum = tiles[0] + offset;
+      const auto add = [&](const double* other) {
+        put_sum(sum, other, count, gram_ + start);
+        sum = gram_ + start;
+      };
+      for (std::size_t t = 1; t < parts; ++t) add(tiles[t] + offset);
+      if (onto_ != nullptr) add(onto_ + start);
+      if (sum != gram_ + start) copy(sum, count, gram_ + start);
     }
     for (std::int64_t i = right.first; i < right.last; ++i) {
       const std::int64_t first = std::max(left.first, i + 1);
@@ -50,8 +55,8 @@ class GramOutput {
  private:
   Range columns_of(std::int64_t panel) const { return {panel * width_, std::min((panel + 1) * width_, columns_)}; }
 
-  static void add(const double* source, std::int64_t count, double* target) {
-    for (std::int64_t i = 0; i < count; ++i) target[i] += source[i];
+  static void put_sum(const double* first, const double* second, std::int64_t count, double* target) {
+    for (std::int64_t i = 0; i < count; ++i) target[i] = first[i] + second[i];
   }
 
   // Zeros if there is nothing to copy.

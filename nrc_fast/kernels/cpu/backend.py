@@ -14,7 +14,7 @@ from nrc_fast.kernels import calls
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.cpu import classes, descent, sums
 from nrc_fast.kernels.cpu.machine import current_isa, thread_count
-from nrc_fast.kernels.cpu.memory import address_of, kept_empty, kept_zeros
+from nrc_fast.kernels.cpu.memory import address_of, kept_empty
 from nrc_fast.kernels.errors import NonFiniteRowsError, unreadable
 from nrc_fast.kernels.interface import DescentState, GramRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
@@ -50,40 +50,31 @@ class HostBackend:
         NonFiniteRowsError
             A row of the features or targets is not finite.
         """
-        d, double_precision = features.columns, features.is_double or request.precision == "highest"
-        targets = request.targets
-        gram = kept_empty(d, d) if request.plain else kept_zeros(0, 0)
-        unit_gram = kept_empty(d, d) if request.unit else kept_zeros(0, 0)
-        column_sums = kept_zeros(d)
+        d, targets = features.columns, request.targets
         n = 0 if targets is None else targets.columns
-        cross = kept_zeros(n, d)
-        target_gram, target_sums = (kept_empty(n, n), kept_zeros(n)) if request.target_moments else (None, None)
+        double_precision = features.is_double or request.precision == "highest"
+        gram = kept_empty(d, d) if request.plain else np.empty((0, 0))
+        unit_gram = kept_empty(d, d) if request.unit else np.empty((0, 0))
+        column_sums, cross = np.empty(d), kept_empty(n, d)
+        target_gram, target_sums = (kept_empty(n, n), np.empty(n)) if request.target_moments else (None, None)
         counts = _cpu.gram(
-            features.matrix,
-            gram=address_of(gram),
-            gram_onto=address_of(request.onto if request.plain else None),
-            column_sums=address_of(column_sums),
-            unit_gram=address_of(unit_gram),
-            unit_gram_onto=address_of(request.unit_onto if request.unit else None),
-            shift=address_of(request.shift),
-            unit_rows_are_shifted=request.unit == "shifted",
-            targets=None if targets is None else targets.matrix,
-            target_shift=address_of(request.target_shift),
-            cross=address_of(cross),
-            target_gram=address_of(target_gram),
-            target_sums=address_of(target_sums),
-            double_precision=double_precision,
+            (features.matrix, None if targets is None else targets.matrix),
+            (request.shift, request.target_shift),
+            (gram, unit_gram, column_sums, cross, target_gram, target_sums),
+            (request.onto if request.plain else None, request.unit_onto if request.unit else None),
+            (request.unit == "shifted", double_precision),
         )
-        if targets is not None:
-            _require_good(counts.targets, targets)
-        _require_good(counts.features, features)
+        if not counts.are_usable:
+            if targets is not None:
+                _require_good(counts.targets, targets)
+            _require_good(counts.features, features)
         return GramSums(
             rows=features.count,
             gram=gram,
             column_sums=column_sums,
             unit_gram=unit_gram,
             cross=cross,
-            zero_rows=counts.features.zero,
+            zero_rows=counts.zero_rows,
             double_precision=double_precision,
             energy=counts.energy,
             has_finite_sums=counts.has_finite_sums,

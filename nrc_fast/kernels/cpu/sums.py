@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.counts import (
-    ADDITIVE,
+    COUNTS,
     LARGEST_ENERGY,
+    MAGNITUDES,
     SHIFT_ROWS,
     SMALLEST_ENERGY,
     SumsKind,
@@ -24,6 +26,14 @@ from nrc_fast.kernels.interface import GramRequest, Rows, Shifts
 from nrc_fast.kernels.results import GramSums
 
 __all__ = ["HostSums", "first_mean"]
+
+
+class _State(NamedTuple):
+    """Sums over rows. Counts and magnitudes are plain numbers, which small batches add to much faster than numpy."""
+
+    arrays: dict[str, FloatArray]
+    counts: dict[str, float]
+    magnitudes: dict[str, float]
 
 
 class HostSums:
@@ -40,7 +50,12 @@ class HostSums:
 
     def __init__(self, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> None:
         self.kind = kind
-        self._state = zero_sums(kind) if start is None else {name: start[name] for name in ADDITIVE}
+        state = zero_sums(kind) if start is None else start
+        self._state = _State(
+            {name: state[name] for name in kind.shapes},
+            dict(zip(COUNTS, state["counts"].tolist(), strict=True)),
+            dict(zip(MAGNITUDES, state["magnitudes"].tolist(), strict=True)),
+        )
 
     def add(
         self, features: Rows, targets: Rows | None, shifts: Shifts, *, skipped: int = 0, skips_nonfinite: bool = False
@@ -56,54 +71,58 @@ class HostSums:
         """
         del skips_nonfinite
         shift, target_shift = shifts.on(features.backend)
-        products, has_unit_gram = self.kind.products, self.kind.products and self.kind.unit_rows
+        arrays, kind = self._state.arrays, self.kind
+        has_unit_gram = kind.products and kind.unit_rows
         request = GramRequest(
             shift=shift,
-            plain=products,
+            plain=kind.products,
             unit="raw" if has_unit_gram else None,
-            onto=self._state["gram"] if products else None,
-            unit_onto=self._state["unit_gram"] if has_unit_gram else None,
-            targets=targets,
-            target_shift=None if targets is None else target_shift,
-            target_moments=targets is not None,
-            precision=self.kind.precision,
+            onto=arrays["gram"] if kind.products else None,
+            unit_onto=arrays["unit_gram"] if has_unit_gram else None,
+            precision=kind.precision,
         )
+        if targets is not None:
+            request.targets, request.target_shift, request.target_moments = targets, target_shift, True
         sums = calls.checked_gram(features, request)
-        single = not sums.double_precision
-        counts = counted(
-            skipped=skipped,
-            rows=sums.rows,
-            zero=sums.zero_rows,
-            blocks=-(-sums.rows // block_rows()),
-            parts=1,
-            single=sums.rows if single else 0,
-            tiny=_tiny_rows(sums.energy, features, shift) if products else 0,
-            tiny_targets=0 if targets is None else _tiny_rows(sums.target_energy, targets, target_shift),
-            **{features.dtype: sums.rows},
-        )
-        magnitudes = magnitudes_of("single" if single else "double", sums.energy, sums.target_energy)
-        self._grow(counts, magnitudes, sums)
+        counts = {"rows": sums.rows, "zero": sums.zero_rows, "skipped": skipped, features.dtype: sums.rows}
+        counts |= {"blocks": -(-sums.rows // block_rows()), "parts": 1}
+        if not sums.double_precision:
+            counts["single"] = sums.rows
+        if kind.products:
+            counts["tiny"] = _tiny_rows(sums.energy, features, shift)
+        if targets is not None:
+            counts["tiny_targets"] = _tiny_rows(sums.target_energy, targets, target_shift)
+        self._grow(counts, sums)
 
-    def _grow(self, counts: FloatArray, magnitudes: FloatArray, sums: GramSums) -> None:
-        state = self._state
-        new = {"counts": counts, "magnitudes": magnitudes, "column_sums": sums.column_sums}
-        if sums.target_gram is not None and sums.target_sums is not None:
-            new |= {"cross": sums.cross, "target_gram": sums.target_gram, "target_sums": sums.target_sums}
-        new = {name: np.add(part, state[name], out=part) for name, part in new.items()}
+    def _grow(self, counts: dict[str, int], sums: GramSums) -> None:
+        arrays, old_counts, old_magnitudes = self._state
+        energies = {"double" if sums.double_precision else "single": sums.energy, "targets": sums.target_energy}
         # The kernel has added them to those of the rows before.
-        if self.kind.products:
-            new["gram"] = sums.gram
-            if self.kind.unit_rows:
-                new["unit_gram"] = sums.unit_gram
+        new = {"gram": sums.gram, "unit_gram": sums.unit_gram} if self.kind.products else {}
+        new["column_sums"] = arrays["column_sums"] + sums.column_sums
+        if sums.target_gram is not None and sums.target_sums is not None:
+            new["cross"] = np.add(arrays["cross"], sums.cross, out=sums.cross)
+            new["target_gram"] = np.add(arrays["target_gram"], sums.target_gram, out=sums.target_gram)
+            new["target_sums"] = arrays["target_sums"] + sums.target_sums
         # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
-        self._state = state | new
+        self._state = _State(arrays | new, _added(old_counts, counts), _added(old_magnitudes, energies))
 
     def check(self) -> None:
         """Return at once: batches are added, or refused, when they come."""
 
     def fetch(self) -> list[dict[str, FloatArray]]:
         """The sums, in one part; not a copy."""
-        return [self._state]
+        state = self._state
+        return [
+            {"counts": counted(**state.counts), "magnitudes": magnitudes_of(**state.magnitudes)} | state.arrays,
+        ]
+
+
+def _added(numbers: dict[str, float], others: Mapping[str, float]) -> dict[str, float]:
+    total = numbers.copy()
+    for name, other in others.items():
+        total[name] += other
+    return total
 
 
 def _tiny_rows(energy: float, rows: Rows, shift: FloatArray) -> int:

@@ -119,7 +119,7 @@ class _Part:
             counts["tiny"] = totals.rows
         if target_energy < limit and totals.target_exponent:
             counts["tiny_targets"] = totals.rows
-        return {"counts": counted(**counts), "magnitudes": magnitudes_of(kind, energy, target_energy)}
+        return {"counts": counted(**counts), "magnitudes": magnitudes_of(**{kind: energy, "targets": target_energy})}
 
     def check(self) -> None:
         """Wait for the batches, and tell of refused ones once.
