@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["one_blas_thread"]
+__all__ = ["few_blas_threads", "one_blas_thread"]
+
+# Widths up to which two threads gain less in a decomposition (2 of 15 ms) than they cost what comes after it (12 ms).
+NARROW = 384
 
 
 class _Hold:
@@ -55,6 +58,17 @@ def one_blas_thread() -> Iterator[None]:
             _HOLD.holders -= 1
             if _HOLD.holders == 0:
                 choose(_HOLD.before)
+
+
+def few_blas_threads(width: int) -> AbstractContextManager[None]:
+    """One thread for matrices that are so narrow, and all that there are for others.
+
+    Examples
+    --------
+    >>> with few_blas_threads(16):
+    ...     square = np.eye(16) @ np.eye(16)
+    """
+    return one_blas_thread() if width <= NARROW else nullcontext()
 
 
 # Finding the libraries costs milliseconds. numpy's is there from the start, and stays.

@@ -8,13 +8,12 @@ result depends on the units of the data.
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.blas_threads import one_blas_thread
+from nrc_fast.base.blas_threads import few_blas_threads, one_blas_thread
 
 __all__ = [
     "EPSILON",
@@ -36,9 +35,6 @@ __all__ = [
 EPSILON = float(np.finfo(np.float64).eps)
 # Of each dtype that features, weights and targets may have.
 EPSILONS = {"float64": EPSILON, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-
-# Widths up to which two threads gain less in a decomposition (2 of 15 ms) than they cost what comes after it (12 ms).
-NARROW = 384
 
 # Columns of a triangle that are mirrored at a time, so that both sides stay in the cache.
 MIRRORED_COLUMNS = 128
@@ -93,7 +89,7 @@ def eigh_descending(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
     >>> bool(np.all(vectors[0] > 0))
     True
     """
-    with one_blas_thread() if matrix.shape[-1] <= NARROW else nullcontext():
+    with few_blas_threads(matrix.shape[-1]):
         return in_descending_order(*np.linalg.eigh(matrix, UPLO="L"))
 
 
@@ -261,12 +257,13 @@ def solve_with_factor(factor: FloatArray, right: FloatArray) -> FloatArray:
     """
     solution: FloatArray = right.copy()
     blocks = [slice(first, first + FACTOR_BLOCK) for first in range(0, len(factor), FACTOR_BLOCK)]
-    for block in blocks:
-        solution[block] -= factor[block, : block.start] @ solution[: block.start]
-        solution[block] = np.linalg.solve(factor[block, block], solution[block])
-    for block in reversed(blocks):
-        solution[block] -= factor[block.stop :, block].T @ solution[block.stop :]
-        solution[block] = np.linalg.solve(factor[block, block].T, solution[block])
+    with one_blas_thread():  # each step is small
+        for block in blocks:
+            solution[block] -= factor[block, : block.start] @ solution[: block.start]
+            solution[block] = np.linalg.solve(factor[block, block], solution[block])
+        for block in reversed(blocks):
+            solution[block] -= factor[block.stop :, block].T @ solution[block.stop :]
+            solution[block] = np.linalg.solve(factor[block, block].T, solution[block])
     return solution
 
 

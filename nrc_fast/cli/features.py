@@ -71,6 +71,12 @@ def _add_head(command: argparse.ArgumentParser) -> None:
     command.add_argument("--bias-key", help="its name inside the file")
     command.add_argument("-n", type=int, help="number of components, where neither targets nor weights are given")
     command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
+    command.add_argument(
+        "--by-k", default="leading", choices=["leading", "all"], help="NRC1 for which k; default: leading"
+    )
+    command.add_argument(
+        "--spectrum", default="auto", choices=["auto", "full"], help="full: all eigenvalues at any width"
+    )
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     command.add_argument("--plot", type=Path, help="also draw the report to this file")
     command.add_argument("--html", type=Path, help="also write the report with its plot as one HTML page")
@@ -81,10 +87,11 @@ class _Head(TypedDict):
     b: Rows | None
     n: int | None
     convention: str
+    by_k: str
 
 
 def _head(options: argparse.Namespace, n_targets: int) -> _Head:
-    """Weights, bias, n and convention, as `measure` and `FeatureStatistics.report` take them."""
+    """Weights, bias, n, convention and numbers of components, as `measure` and `FeatureStatistics.report` take them."""
     if options.weights is None and options.n is None and not n_targets:
         targets = "--targets, " if hasattr(options, "targets") else ""
         msg = f"n is not known: give {targets}--weights or -n, the number of target dimensions"
@@ -94,7 +101,7 @@ def _head(options: argparse.Namespace, n_targets: int) -> _Head:
         raise ValueError(msg)
     weights = None if options.weights is None else load_matrix(options.weights, options.weights_key, role="H")
     bias = None if options.bias is None else load_matrix(options.bias, options.bias_key)
-    return {"W": weights, "b": bias, "n": options.n, "convention": options.convention}
+    return {"W": weights, "b": bias, "n": options.n, "convention": options.convention, "by_k": options.by_k}
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -120,6 +127,7 @@ def _measure(options: argparse.Namespace) -> None:
             source,
             **head,
             **reading,
+            spectrum=options.spectrum,
             device=_device(options.device),
             progress=None if speaks and not options.no_progress else False,
             checkpoint=options.checkpoint,
@@ -151,7 +159,7 @@ def _merge(options: argparse.Namespace) -> None:
         text = f"{len(options.parts)} parts, {total.count:,} rows of {total.d} features"
         print(json.dumps(facts) if options.json else text)
         return
-    _show(total.report(**_head(options, total.n_targets)), options)
+    _show(total.report(**_head(options, total.n_targets), spectrum=options.spectrum), options)
 
 
 def _show(report: Report, options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import EPSILON, RowSpace
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
@@ -32,8 +33,9 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
         return np.full(count, np.nan), np.full(count, np.nan), math.nan
     pairs, matrix_error = evidence.leading(count, centered=convention.centered_basis)
     vectors = pairs.vectors[:count]
-    parts = np.maximum(np.einsum("ij,ij->i", vectors @ rows, vectors), 0.0)
-    outside = _trace_outside(rows, vectors)
+    with few_blas_threads(d):
+        parts = np.maximum(np.einsum("ij,ij->i", vectors @ rows, vectors), 0.0)
+        outside = _trace_outside(rows, vectors)
     energy = float(parts.sum()) + outside
     if not energy > 0.0:
         return np.full(count, np.nan), np.full(count, np.nan), 0.0

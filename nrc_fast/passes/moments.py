@@ -83,7 +83,7 @@ class Moments(ShiftedSums):
         return float(np.sum(np.diagonal(self._settled["gram"]) / self.count - self.mean_offset**2))
 
     def variances_along(self, vectors: FloatArray) -> FloatArray:
-        """Variance along each of some unit vectors (k, d)."""
+        """Variances along some unit vectors (k, d)."""
         along: FloatArray = np.sum(vectors * (vectors @ self.covariance), axis=1)
         return along
 
