@@ -20,7 +20,7 @@ from nrc_fast import testing
 
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
-TIMED = ["gram", "fused", "residual", "nrc1", "measure", "all_k", "nrc3", "nrc3_gamma", "cka", "update"]
+TIMED = ["gram", "fused", "residual", "gram_product", "nrc1", "measure", "all_k", "nrc3", "nrc3_gamma", "cka", "update"]
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
 
 
