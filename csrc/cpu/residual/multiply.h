@@ -108,7 +108,7 @@ void load_and_multiply(const ProductArguments& task, std::int64_t first, double*
     ahead[r] = rows_fetched_ahead * task.row_stride +
                (next < task.row_count ? 0 : task.ahead - task.row_count * task.row_stride);
   }
-  Native<double> sums[rows][units > 0 ? units : 1] = {};
+  Native<double> sums[rows][units > 0 ? units : 1] = {};  // NOLINT: constant only where there are no units
   const auto add = [&](std::int64_t c, const Native<double>(&loaded)[rows]) __attribute__((always_inline)) {
     Native<double> values[rows];
     const auto shift = load<Native<double>>(task.shift + c);
