@@ -9,6 +9,7 @@ from features import wide_chunks
 
 __all__ = [
     "centered_gram",
+    "centered_product",
     "column_means",
     "gram",
     "leading_components",
@@ -45,6 +46,15 @@ def centered_gram(H: Any, means: np.ndarray | None = None) -> np.ndarray:
     for _, part in wide_chunks(H):
         centered = part - means
         total += centered.T @ centered
+    return total
+
+
+def centered_product(H: Any, vectors: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """``V sum (h - s)(h - s)^T`` for vectors V (k, d) and a shift s."""
+    total = np.zeros(vectors.shape)
+    for _, part in wide_chunks(H):
+        centered = part - shift
+        total += (centered @ vectors.T).T @ centered
     return total
 
 

@@ -21,8 +21,8 @@ from record import Record
 from report import line
 
 ROUTINES = (
-    *("gram", "fused", "residual", "nrc1", "measure", "all_k", "nrc3", "nrc3_gamma", "cka", "descend", "update"),
-    *("scaling", "busy", "memory", "stream", "watch"),
+    *("gram", "fused", "residual", "gram_product", "nrc1", "measure", "all_k", "nrc3", "nrc3_gamma", "cka", "descend"),
+    *("update", "scaling", "busy", "memory", "stream", "watch"),
 )
 # Routines of a card, which "all" stands for with --device cuda.
 ON_A_CARD = ("cuda_kernels",)

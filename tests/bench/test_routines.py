@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.benches import EPSILON, bench
 
-TIMED = ["gram", "fused", "residual", "nrc1", "measure", "all_k", "nrc3", "nrc3_gamma", "cka", "update"]
+TIMED = ["gram", "fused", "residual", "gram_product", "nrc1", "measure", "all_k", "nrc3", "nrc3_gamma", "cka", "update"]
 
 
 def dtypes_of(name: str) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import products
 
 from nrc_fast.kernels.calls import gram_product, prediction_error, residual
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.results import Basis, ProductSums, ResidualSums
+from nrc_fast.kernels.results import Basis, ResidualSums
 
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16", "ml_dtypes.bfloat16"]
 KINDS = DTYPES[:4]  # each kind of number once
@@ -399,7 +399,7 @@ def test_layouts(arrays: Any, set_threads: SetThreads, dtype: str, layout: str) 
         atol = 4 * epsilon * width**0.5 * wanted.row_energies.max()
         np.testing.assert_allclose(sums.row_residuals, wanted.row_residuals, rtol=0, atol=atol)
         np.testing.assert_allclose(sums.raw, wanted.raw, rtol=0, atol=len(copy) * atol)
-    check_product(arrays, features, vectors, shift)
+    products.check(features, vectors, shift)
     check_errors(arrays, features, vectors, bias, targets)
     np.testing.assert_allclose(
         prediction_error(rows, vectors, bias, y),
@@ -425,30 +425,10 @@ def test_layouts_of_tensors(arrays: Any, dtype: str) -> None:
         for double_precision in (False, True):
             reference = arrays.residual_reference(features, vectors, shift=shift, double_precision=double_precision)
             reference.check(residual_on(features, vectors, shift, double_precision=double_precision), name)
-        check_product(arrays, features, vectors, shift)
+        products.check(features, vectors, shift)
 
 
-# ---- one step of subspace iteration, and the error of a prediction ----
-
-
-def check_product(arrays: Any, features: Any, vectors: Any, shift: Any) -> None:
-    x = arrays.reference_rows(features).astype(np.longdouble) - shift
-    wide = x.astype(np.float64)
-    found = gram_product(as_rows(features, "H"), vectors, shift)
-    # Coefficients are sums over the columns, images over the rows, with three roundings for each product.
-    rounding = EPS64 * (3.0 + len(x) ** 0.5 + x.shape[1] ** 0.5)
-    magnitude = (np.abs(vectors) @ np.abs(wide).T) @ np.abs(wide)
-    exact = (vectors.astype(np.longdouble) @ x.T) @ x
-    arrays.expected(exact, magnitude, (vectors @ wide.T) @ wide, rounding).check(found.image, "image")
-    arrays.expected(x.sum(axis=0), np.abs(wide).sum(axis=0), wide.sum(axis=0), rounding).check(
-        found.column_sums, "sums"
-    )
-    energy = np.sum(wide**2, keepdims=True)
-    arrays.expected(np.sum(x**2, keepdims=True), energy, energy, rounding).check(np.array([[found.energy]]), "energy")
-
-
-def product_bits(sums: ProductSums) -> list[bytes]:
-    return [np.asarray(part).tobytes() for part in vars(sums).values()]
+# ---- the error of a prediction ----
 
 
 def check_errors(arrays: Any, features: Any, weights: Any, bias: Any, targets: Any) -> None:
@@ -460,65 +440,6 @@ def check_errors(arrays: Any, features: Any, weights: Any, bias: Any, targets: A
     rounding = EPS64 * (4.0 + len(x) ** 0.5 + x.shape[1] ** 0.5)
     found = prediction_error(as_rows(features, "H"), weights, bias, as_rows(targets, "Y"))
     arrays.expected(exact, np.sum(terms**2, axis=0), plain, rounding).check(found, "errors")
-
-
-@every_isa
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [1, 2, 7, 16, 33, 97])
-def test_gram_product_of_every_size(arrays: Any, set_threads: SetThreads, dtype: str, width: int) -> None:
-    rng = np.random.default_rng(width)
-    shift = rng.standard_normal(width)
-    for i, k in enumerate((0, 1, 2, 3, 4, 5, 8, 17)):
-        for count in (COUNTS[i], 257):
-            features = arrays.normal((count, width), dtype, seed=count, mean=1.0)
-            vectors = rng.standard_normal((k, width))  # need not be orthonormal
-            for threads in (1, 3):
-                set_threads(threads)
-                check_product(arrays, features, vectors, shift)
-
-
-@every_isa
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_gram_product_of_many_rows(arrays: Any, set_threads: SetThreads, dtype: str) -> None:
-    features = arrays.normal((5000, 40), dtype, seed=0, mean=100.0)
-    vectors = np.random.default_rng(0).standard_normal((3, 40))
-    for threads in (1, 2, 3):
-        set_threads(threads)
-        check_product(arrays, features, vectors, np.full(40, 100.1))
-
-
-@every_isa
-def test_gram_product_of_integers_is_exact(set_threads: SetThreads) -> None:
-    rng = np.random.default_rng(0)
-    values = rng.integers(-8, 9, (1000, 53)).astype(np.float32)
-    vectors = rng.integers(-8, 9, (6, 53)).astype(np.float64)
-    shift = rng.integers(-8, 9, 53).astype(np.float64)
-    x = values - shift
-    for threads in (1, 2, 3):
-        set_threads(threads)
-        found = gram_product(as_rows(values, "H"), vectors, shift)
-        np.testing.assert_array_equal(found.image, vectors @ x.T @ x)
-        np.testing.assert_array_equal(found.column_sums, x.sum(axis=0))
-        assert found.energy == np.sum(x * x)
-
-
-@every_isa
-@pytest.mark.parametrize("power", [-400, -470, 470, 500])
-def test_gram_product_of_rows_whose_squares_leave_the_range(arrays: Any, power: int) -> None:
-    vectors = np.random.default_rng(0).standard_normal((4, 21))
-    features = arrays.normal((70, 21), "float64", seed=0)
-    features[1::2] = 0.0  # only scaled rows count for the sums
-    plain = gram_product(as_rows(features, "H"), vectors, np.zeros(21))
-    check_product(arrays, features, vectors, np.zeros(21))
-    features = np.ldexp(features, power)
-    features[3] = np.ldexp(1.0, -540)  # all but nothing, in the same group
-    found = gram_product(as_rows(features, "H"), vectors, np.zeros(21))
-    image, sums = np.ldexp(found.image, -power), np.ldexp(found.column_sums, -power)
-    rounding = EPS64 * (3.0 + 70**0.5 + 21**0.5)
-    magnitude = (np.abs(vectors) @ np.abs(features).T) @ np.abs(np.ldexp(features, -power))
-    arrays.Expected(plain.image, np.ldexp(magnitude, -power), 2 * rounding).check(np.ldexp(image, -power), "image")
-    arrays.Expected(plain.column_sums, np.abs(np.ldexp(features, -power)).sum(axis=0), 2 * rounding).check(sums, "sums")
-    assert math.ldexp(found.energy, -2 * power) == pytest.approx(plain.energy, rel=2 * rounding)
 
 
 @every_isa
@@ -642,7 +563,7 @@ def test_repeated_calls_give_the_same_bits(
         again = residual_on(features, vectors, shift, double_precision=double_precision)
         assert bits(again) == bits(first)
         repeated = gram_product(as_rows(features, "H"), vectors, shift)
-        assert product_bits(repeated) == product_bits(product)
+        assert products.bits(repeated) == products.bits(product)
 
 
 @every_isa
@@ -656,14 +577,14 @@ def test_double_precision_is_that_of_the_same_rows_in_float64(arrays: Any, dtype
     # Rows that are float64 are computed in float64 in any case.
     assert bits(residual_on(wide, vectors, shift, double_precision=False)) == bits(sums)
     weights, bias, targets = np.eye(2, 33), np.ones(2), as_rows(np.ones((257, 2)), "Y")
-    products, errors = zip(
+    found, errors = zip(
         *(
             (gram_product(rows, vectors, shift), prediction_error(rows, weights, bias, targets))
             for rows in (as_rows(features, "H"), as_rows(wide, "H"))
         ),
         strict=True,
     )
-    assert product_bits(products[0]) == product_bits(products[1])
+    assert products.bits(found[0]) == products.bits(found[1])
     assert errors[0].tobytes() == errors[1].tobytes()
 
 

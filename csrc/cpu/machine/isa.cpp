@@ -16,6 +16,7 @@ namespace nrc_fast {
   const GramKernels& gram_float64();         \
   const ResidualKernels& residual_float32(); \
   const ResidualKernels& residual_float64(); \
+  const ProductKernels& product_kernels();   \
   const DescentKernels& descent_float32();   \
   const DescentKernels& descent_float64();   \
   }
@@ -27,6 +28,7 @@ namespace nrc_fast {
    isa::gram_float64,                  \
    isa::residual_float32,              \
    isa::residual_float64,              \
+   isa::product_kernels,               \
    isa::descent_float32,               \
    isa::descent_float64}
 

@@ -120,7 +120,6 @@ struct BasisArguments {
   std::int64_t vector_count;
   void* coefficients;
   double* residuals;  // of the explicit kernel: squared norms of x - U^T c
-  double* image;      // of the image kernel: [vector][padded column], += sum over rows of c x^T
 };
 
 // captured[row] = sum of squared coefficients; sums[vector] += weight of the row times the squared coefficient.
@@ -142,8 +141,35 @@ struct ResidualKernels {
   void (*load[dtype_count])(const LoadArguments&, const BasisArguments&);
   void (*project)(const BasisArguments&);
   void (*explicit_residual)(const BasisArguments&);
-  void (*image)(const BasisArguments&);
   void (*square_sums)(const SquareArguments&);
+};
+
+// Rows and columns of a block that is multiplied with a few vectors in float64, and the stride of its loaded rows,
+// which keeps columns of all rows apart in the cache.
+constexpr std::int64_t product_rows = 32;
+constexpr std::int64_t product_columns = 256;
+constexpr std::int64_t product_stride = product_columns + 8;
+
+// Units are the row x itself and the vectors behind it. The arrays of a block hold `product_columns` columns, zeros
+// behind the last one, and `loaded` and `coefficients` hold `product_rows` rows.
+struct ProductArguments {
+  const void* rows;  // at the first column of the block
+  std::int64_t row_stride;
+  std::int64_t row_count;
+  std::int64_t columns;
+  std::int64_t ahead;  // how many elements behind `rows` the rows of the next block are
+  const double* shift;
+  double* loaded;         // [row][column], x = h - shift
+  bool keeps_rows;        // from the coefficients to the image
+  const double* vectors;  // [vector][column]
+  std::int64_t vector_count;
+  double* coefficients;  // [row][unit]: += what the columns of the block give; what the image is multiplied with
+  double* image;         // [unit][column]: += sum over rows of coefficient times x
+};
+
+struct ProductKernels {
+  void (*multiply[dtype_count])(const ProductArguments&);
+  void (*add_image[dtype_count])(const ProductArguments&);
 };
 
 // One problem of gradient descent on the unconstrained feature model; csrc/common/requests.h says what the arrays
@@ -178,6 +204,7 @@ struct KernelTable {
   const GramKernels& (*gram_float64)();
   const ResidualKernels& (*residual_float32)();
   const ResidualKernels& (*residual_float64)();
+  const ProductKernels& (*products)();
   const DescentKernels& (*descent_float32)();
   const DescentKernels& (*descent_float64)();
 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/residual/load.h"
+#include "cpu/residual/multiply.h"
 #include "cpu/residual/project.h"
 
 namespace nrc_fast::NRC_FAST_ISA {
@@ -56,43 +57,6 @@ void explicit_residual(const BasisArguments& task) {
   constexpr int rows = explicit_rows_together;
   for (; row + rows <= task.row_count; row += rows) explicit_rows<T, rows>(task, row);
   for (; row < task.row_count; ++row) explicit_rows<T, 1>(task, row);
-}
-
-template <int vectors>
-NRC_FAST_INLINE void image_tile(const BasisArguments& task, std::int64_t vector, std::int64_t column) {
-  constexpr int N = lanes<double>;
-  constexpr int columns = 2;
-  const double* loaded = static_cast<const double*>(task.loaded) + column;
-  const double* coefficients = static_cast<const double*>(task.coefficients) + vector;
-  Native<double> sums[vectors][columns] = {};
-  for (std::int64_t r = 0; r < task.row_count; ++r) {
-    Native<double> values[columns];
-#pragma GCC unroll 2
-    for (int v = 0; v < columns; ++v) values[v] = load<Native<double>>(loaded + v * N);
-#pragma GCC unroll 4
-    for (int k = 0; k < vectors; ++k) {
-#pragma GCC unroll 2
-      for (int v = 0; v < columns; ++v) sums[k][v] += coefficients[k] * values[v];
-    }
-    loaded += task.padded_columns;
-    coefficients += task.vector_count;
-  }
-#pragma GCC unroll 4
-  for (int k = 0; k < vectors; ++k) {
-#pragma GCC unroll 2
-    for (int v = 0; v < columns; ++v) {
-      double* const target = task.image + (vector + k) * task.padded_columns + column + v * N;
-      store(target, load<Native<double>>(target) + sums[k][v]);
-    }
-  }
-}
-
-inline void image(const BasisArguments& task) {
-  for (std::int64_t column = 0; column < task.padded_columns; column += 2 * lanes<double>) {
-    std::int64_t vector = 0;
-    for (; vector + 4 <= task.vector_count; vector += 4) image_tile<4>(task, vector, column);
-    for (; vector < task.vector_count; ++vector) image_tile<1>(task, vector, column);
-  }
 }
 
 // With so few vectors that their sums stay in registers.
@@ -171,7 +135,6 @@ constexpr ResidualKernels residual_kernels_of() {
   kernels.load[static_cast<int>(DType::bfloat16)] = load_block<T, BFloat16>;
   kernels.project = project<T>;
   kernels.explicit_residual = explicit_residual<T>;
-  if constexpr (is_same<T, double>) kernels.image = image;
   kernels.square_sums = square_sums<T>;
   return kernels;
 }

@@ -81,11 +81,11 @@ struct RowGroup {
 };
 
 // Walks rows first..last in groups that fit the scratch.
-template <class Visit>
-void for_each_group(const Matrix& features, Range rows, ProjectionSpace& space, const Visit& visit) {
+template <class Space, class Visit>
+void for_each_group(const Matrix& features, Range rows, Space& space, const Visit& visit) {
   const bool gathers = needs_gathering(features);
   // Whole groups, so that the groups, and with them the bits, do not depend on where the rows lie.
-  const std::int64_t whole_groups = ProjectionSpace::gathered_rows / space.row_capacity * space.row_capacity;
+  const std::int64_t whole_groups = Space::gathered_rows / space.row_capacity * space.row_capacity;
   const std::int64_t step = gathers ? whole_groups : std::max<std::int64_t>(rows.last - rows.first, 1);
   for (std::int64_t first = rows.first; first < rows.last; first += step) {
     const std::int64_t count = std::min(step, rows.last - first);
@@ -98,14 +98,9 @@ void for_each_group(const Matrix& features, Range rows, ProjectionSpace& space, 
 }
 
 inline BasisArguments basis_arguments(const Basis& basis, const RowGroup& group, const ProjectionSpace& space) {
-  return {space.loaded.get(),
-          group.count,
-          basis.padded,
-          basis.values.get(),
-          basis.vector_count,
-          space.coefficients.get(),
-          space.residuals.as<double>(),
-          nullptr};
+  return {space.loaded.get(),          group.count,        basis.padded,
+          basis.values.get(),          basis.vector_count, space.coefficients.get(),
+          space.residuals.as<double>()};
 }
 
 // Loads the rows of a group and computes their coefficients.
