@@ -16,7 +16,7 @@ from pathlib import Path
 __all__ = ["measure_limits"]
 
 # -march of the instruction sets that NRC_FAST_ISA names.
-ARCHITECTURES = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}
+ARCHITECTURES = {"avx512bf16": "x86-64-v4", "avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}
 
 SOURCE = r"""
 #define _GNU_SOURCE
@@ -114,7 +114,7 @@ def measure_limits(threads: int, isa: str = "native", compiler: str = "cc") -> d
     ----------
     threads : int
     isa : str
-        "avx512", "avx2" or "baseline"; anything else is what this processor has.
+        "avx512bf16", "avx512", "avx2" or "baseline"; anything else is what this processor has.
     compiler : str
 
     Raises

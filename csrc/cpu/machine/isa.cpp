@@ -7,6 +7,8 @@
 #include <cpuid.h>
 #endif
 
+#include "cpu/gram/check_pairs.h"
+
 namespace nrc_fast {
 
 #define NRC_FAST_DECLARE(isa)                \
@@ -19,21 +21,32 @@ namespace nrc_fast {
   const DescentKernels& descent_float32();   \
   const DescentKernels& descent_float64();   \
   }
-#define NRC_FAST_ENTRY(isa, supported) \
-  {#isa,                               \
-   supported,                          \
-   isa::row_kernels,                   \
-   isa::gram_float32,                  \
-   isa::gram_float64,                  \
-   isa::residual_float32,              \
-   isa::residual_float64,              \
-   isa::descent_float32,               \
-   isa::descent_float64}
+#define NRC_FAST_ENTRY(name, isa, supported, gram_pairs) \
+  {name,                                                 \
+   supported,                                            \
+   isa::row_kernels,                                     \
+   isa::gram_float32,                                    \
+   isa::gram_float64,                                    \
+   isa::residual_float32,                                \
+   isa::residual_float64,                                \
+   isa::descent_float32,                                 \
+   isa::descent_float64,                                 \
+   gram_pairs}
 
 NRC_FAST_DECLARE(baseline)
 #if defined(NRC_FAST_X86)
 NRC_FAST_DECLARE(avx2)
 NRC_FAST_DECLARE(avx512)
+#endif
+#if defined(NRC_FAST_AVX512BF16)
+namespace avx512bf16 {
+const PairKernels& gram_pairs();
+}
+#endif
+#if defined(NRC_FAST_BFLOAT16_EMULATION)
+namespace avx512bf16_emulated {
+const PairKernels& gram_pairs();
+}
 #endif
 
 namespace {
@@ -57,14 +70,46 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+// Whether the processor says so: the registers are those of AVX-512. No compiler's name for it is the same everywhere.
+bool says_avx512bf16() {
+  constexpr unsigned int bit = 1U << 5;
+  unsigned int eax = 0;
+  unsigned int ebx = 0;
+  unsigned int ecx = 0;
+  unsigned int edx = 0;
+  return has_avx512() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & bit) != 0;
+}
+#endif
+
+#if defined(NRC_FAST_AVX512BF16)
+// And multiplies right, which is checked once.
+bool has_avx512bf16() {
+  static const bool is_right = says_avx512bf16() && pairs_are_right(avx512bf16::gram_pairs(), avx512::gram_float32());
+  return is_right;
+}
+#endif
+
+#if defined(NRC_FAST_BFLOAT16_EMULATION)
+bool has_emulated_avx512bf16() {
+  static const bool is_right =
+      has_avx512() && pairs_are_right(avx512bf16_emulated::gram_pairs(), avx512::gram_float32());
+  return is_right;
+}
 #endif
 
 const KernelTable tables[] = {
-#if defined(NRC_FAST_X86)
-    NRC_FAST_ENTRY(avx512, has_avx512),
-    NRC_FAST_ENTRY(avx2, has_avx2),
+#if defined(NRC_FAST_AVX512BF16)
+    NRC_FAST_ENTRY("avx512bf16", avx512, has_avx512bf16, avx512bf16::gram_pairs),
 #endif
-    NRC_FAST_ENTRY(baseline, always),
+#if defined(NRC_FAST_X86)
+    NRC_FAST_ENTRY("avx512", avx512, has_avx512, nullptr),
+    NRC_FAST_ENTRY("avx2", avx2, has_avx2, nullptr),
+#endif
+#if defined(NRC_FAST_BFLOAT16_EMULATION)
+    NRC_FAST_ENTRY("avx512bf16-emulated", avx512, has_emulated_avx512bf16, avx512bf16_emulated::gram_pairs),
+#endif
+    NRC_FAST_ENTRY("baseline", baseline, always, nullptr),
 };
 
 const KernelTable* best_table() {
