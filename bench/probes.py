@@ -16,7 +16,9 @@ from pathlib import Path
 __all__ = ["measure_limits"]
 
 # -march of the instruction sets that NRC_FAST_ISA names.
-ARCHITECTURES = {"avx512bf16": "x86-64-v4", "avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}
+# The limits are those of float32 and float64: of AVX-512 where only products of bfloat16 are faster.
+ARCHITECTURES = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}
+ARCHITECTURES |= dict.fromkeys(("amx", "avx512bf16"), ARCHITECTURES["avx512"])
 
 SOURCE = r"""
 #define _GNU_SOURCE
@@ -114,7 +116,7 @@ def measure_limits(threads: int, isa: str = "native", compiler: str = "cc") -> d
     ----------
     threads : int
     isa : str
-        "avx512bf16", "avx512", "avx2" or "baseline"; anything else is what this processor has.
+        A name of `ARCHITECTURES`; anything else is what this processor has.
     compiler : str
 
     Raises

@@ -1,4 +1,4 @@
-"""Grams of bfloat16 rows by pairs of them, on the emulated instruction, and the machine code for the real one."""
+"""Grams of bfloat16 rows by pairs of them, on emulated instructions, and the machine code for the real ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import GramSums
 from nrc_fast.testing import reference_rows
 
-EMULATED = "avx512bf16-emulated"
+EMULATED = ["avx512bf16-emulated", "amx-emulated"]
 DTYPE = "torch.bfloat16"
 BLOCK = 256
 FLAGS = ["-O3", "-std=gnu++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-Wno-psabi"]
@@ -35,16 +35,16 @@ FloatArray = NDArray[np.float64]
 SetThreads = Callable[[int], None]
 
 
-@pytest.fixture
-def paired() -> Iterator[None]:
-    """The emulated instruction in use for one test."""
-    if EMULATED not in kernels.available_isas():
+@pytest.fixture(params=EMULATED)
+def paired(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An emulated instruction, in use for one test."""
+    if request.param not in kernels.available_isas():
         message = "needs AVX-512 and a build with NRC_FAST_BFLOAT16_EMULATION=ON"
-        built = EMULATED in kernels.build_config()["isas"]  # type: ignore[operator]
+        built = request.param in kernels.build_config()["isas"]  # type: ignore[operator]
         pytest.fail(message) if must_be_complete() and not built else pytest.skip(message)
     before = kernels.current_isa()
-    kernels.set_isa(EMULATED)
-    yield
+    kernels.set_isa(request.param)
+    yield request.param
     kernels.set_isa(before)
 
 
@@ -108,26 +108,32 @@ def compiled(source: str, target: Path, *flags: str, tool: str) -> Path:
     return target
 
 
-@pytest.mark.usefixtures("paired")
-def test_the_emulated_instruction_is_as_defined_and_wrong_kernels_are_not_offered(tmp_path: Path) -> None:
+def test_emulated_instructions_are_as_defined_and_wrong_kernels_are_not_offered(paired: str, tmp_path: Path) -> None:
     tool = compiler()
+    flags = ["-O1", *(["-DNRC_FAST_TEST_TILES"] if paired == "amx-emulated" else [])]
     sources = ["tests/kernels/bfloat16_pairs.cpp", "csrc/cpu/gram/check_pairs.cpp", "csrc/cpu/machine/buffer.cpp"]
-    objects = [str(compiled(source, tmp_path / f"{i}.o", "-O1", tool=tool)) for i, source in enumerate(sources)]
+    objects = [str(compiled(source, tmp_path / f"{i}.o", *flags, tool=tool)) for i, source in enumerate(sources)]
     program = tmp_path / "pairs"
     subprocess.run([tool, *objects, "-o", str(program)], check=True)
     said = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout
     assert said == "0 wrong products; right: 1; wrong: 0 0 0 0\n"
 
 
-@pytest.mark.parametrize("tool", ["c++", pytest.param("clang++", marks=pytest.mark.long)])
-def test_products_of_the_real_instruction_stay_in_registers(tool: str, tmp_path: Path) -> None:
-    compiler()
+def disassembled(target: Path) -> str:
     if not shutil.which("objdump"):
         pytest.skip("needs objdump")
-    target = compiled("csrc/cpu/gram/avx512bf16.cpp", tmp_path / "pairs.o", "-mavx512bf16", tool=require_tool(tool))
     command = ["objdump", "-d", "-C", "--no-show-raw-insn", str(target)]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    functions = re.split(r"\n\n(?=[0-9a-f]+ <)", listed)
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+TOOLS = pytest.mark.parametrize("tool", ["c++", pytest.param("clang++", marks=pytest.mark.long)])
+
+
+@TOOLS
+def test_products_of_pairs_stay_in_registers(tool: str, tmp_path: Path) -> None:
+    compiler()
+    target = compiled("csrc/cpu/gram/avx512bf16.cpp", tmp_path / "pairs.o", "-mavx512bf16", tool=require_tool(tool))
+    functions = re.split(r"\n\n(?=[0-9a-f]+ <)", disassembled(target))
     (tile,) = (text for text in functions if "gram_tile" in text.partition("\n")[0])
     products = re.findall(r"vdpbf16ps .*", tile)
     # Strips of 8 rows and 1, 2 or 3 vectors, written out for an even and an odd number of rows.
@@ -140,9 +146,26 @@ def test_products_of_the_real_instruction_stay_in_registers(tool: str, tmp_path:
     between = [line for i, line in enumerate(lines) if near[i] and near[i + 8]]
     assert len(between) > len(products)
     assert [line for line in between if on_stack.search(line)] == []
-    others = compiled("csrc/cpu/gram/avx512bf16_emulated.cpp", tmp_path / "emulated.o", tool=require_tool(tool))
-    listed = subprocess.run([*command[:-1], str(others)], check=True, capture_output=True, text=True).stdout
-    assert "vdpbf16ps" not in listed
+
+
+@TOOLS
+def test_products_of_tiles_stay_in_registers(tool: str, tmp_path: Path) -> None:
+    compiler()
+    flags = ["-mamx-tile", "-mamx-bf16"]
+    listed = disassembled(compiled("csrc/cpu/gram/amx.cpp", tmp_path / "tiles.o", *flags, tool=require_tool(tool)))
+    (loop,) = re.findall(r"tilezero %tmm2\n(.*?)tilestored", listed, re.DOTALL)
+    steps = re.findall(r"(?:tile|tdp)\w+ .*tmm\d", loop)
+    # The left factor, then each right one and its products: nothing is stored before the last rows.
+    assert re.findall(r"tdpbf16ps (\S+)", loop) == ["%tmm4,%tmm3,%tmm0", "%tmm5,%tmm3,%tmm1", "%tmm6,%tmm3,%tmm2"]
+    assert [step.split()[0] for step in steps] == ["tileloadd", *["tileloadd", "tdpbf16ps"] * 3]
+    assert len(re.findall(r"ldtilecfg", listed)) == 1
+    assert len(re.findall(r"tilerelease", listed)) >= 1
+
+
+@pytest.mark.parametrize("source", ["avx512bf16_emulated", "amx_emulated"])
+def test_emulated_kernels_have_no_instruction_of_the_real_ones(source: str, tmp_path: Path) -> None:
+    listed = disassembled(compiled(f"csrc/cpu/gram/{source}.cpp", tmp_path / "emulated.o", tool=compiler()))
+    assert not re.search(r"bf16ps|\btile(?:load|zero|release)", listed)
 
 
 # ---- sums ----

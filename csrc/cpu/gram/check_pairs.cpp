@@ -56,7 +56,7 @@ class Check {
         block_(padded_),
         packed_(check_rows * padded_ * plain.element_size, Contents::anything),
         sums_(padded_ * plain.element_size),
-        pairs_packed_((check_rows + 1) / 2 * padded_ * 4, Contents::anything),
+        pairs_packed_(round_up(check_rows, pairs.row_step) * padded_ * pairs.element_size, Contents::anything),
         offsets_(2 * padded_ * 8, Contents::anything),
         paired_tile_(tile_bytes()),
         plain_tile_(tile_bytes()) {}

@@ -33,7 +33,9 @@ struct GramGeometry {
 
   std::int64_t tile_bytes() const { return order.size() * tile_size * 8; }
   std::int64_t packed_block_bytes() const { return gram_block_rows * padded * kernels.element_size; }
-  std::int64_t pair_block_bytes() const { return pairs != nullptr ? packed_block_bytes() / 2 : 0; }
+  std::int64_t pair_block_bytes() const {
+    return pairs != nullptr ? round_up(gram_block_rows, pairs->row_step) * padded * pairs->element_size : 0;
+  }
   std::int64_t most_rows() const { return blocks * gram_block_rows; }
 
   const GramKernels& kernels;

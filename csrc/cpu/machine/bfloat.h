@@ -1,6 +1,6 @@
 // Pairs of bfloat16 numbers, and the one instruction that multiplies them: VDPBF16PS of AVX512_BF16, or the same
 // computed step by step, so that the tests run the kernels on processors without it. Included by the translation units
-// for it only.
+// for pairs only.
 #pragma once
 
 #include "cpu/machine/simd.h"
@@ -36,7 +36,7 @@ NRC_FAST_INLINE Native<float> dot_pairs(Native<float> sum, Native<Pair> left, Na
   return fused_step(fused_step(sum, left & 0xffff0000u, right & 0xffff0000u), left << 16, right << 16);
 }
 
-#else
+#elif defined(__AVX512BF16__)
 
 NRC_FAST_INLINE Native<float> dot_pairs(Native<float> sum, Native<Pair> left, Native<Pair> right) {
   return reinterpret<Native<float>>(

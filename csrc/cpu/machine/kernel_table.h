@@ -115,7 +115,9 @@ struct GramKernels {
 // Of the processors that multiply pairs of bfloat16 numbers: panels and tiles are those of float32. `pack` says whether
 // the pairs serve as well as the float32 block, which is used where they do not.
 struct PairKernels {
-  std::int64_t least_columns;  // of rows that are worth being packed twice
+  std::int64_t least_columns;  // of rows that are packed twice
+  std::int64_t row_step;       // rows are padded with zeros to whole steps
+  std::int64_t element_size;   // of all that `pack` writes for a row and a column
   bool (*pack)(const PairArguments&);
   void (*tile)(const PairTileArguments&, RowsAhead&);
 };
