@@ -16,6 +16,7 @@ CUDA_SETTINGS = --config-settings=cmake.define.NRC_FAST_CUDA='$(NRC_FAST_CUDA)' 
                 --config-settings=cmake.define.NRC_FAST_CUDA_DEFAULT_ARCHS='$(NRC_FAST_CUDA_DEFAULT_ARCHS)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_ARCHS='$(NRC_FAST_CUDA_ARCHS)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION=ON \
+                --config-settings=cmake.define.NRC_FAST_BFLOAT16_EMULATION=ON \
                 --config-settings=cmake.define.NRC_FAST_WERROR='$(NRC_FAST_WERROR)'
 # Each environment has a build of its own, which knows what it has compiled.
 BUILD_FOLDER = --config-settings=build-dir=$(VENV)/build

@@ -17,6 +17,8 @@ THREAD_VARIABLES = (
 # What keeps the libraries of the rivals to the instructions that we are told to use. oneDAL and numpy's own loops
 # choose theirs by themselves.
 INSTRUCTIONS = {
+    "amx": {},
+    "avx512bf16": {},
     "avx512": {},
     "avx2": {
         "OPENBLAS_CORETYPE": "Haswell",
@@ -42,7 +44,7 @@ def hold_equal(threads: int | None, isa: str | None) -> int:
     threads : int or None
         The process is pinned to as many of the processors that it may use; all of them if not given.
     isa : str or None
-        "avx512", "avx2" or "baseline"; what each library chooses if not given.
+        A name of `INSTRUCTIONS`; what each library chooses if not given.
 
     Returns
     -------

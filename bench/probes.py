@@ -19,7 +19,9 @@ from pathlib import Path
 __all__ = ["measure_limits"]
 
 # -march of the instruction sets that NRC_FAST_ISA names.
+# The limits are those of float32 and float64: of AVX-512 where only products of bfloat16 are faster.
 ARCHITECTURES = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}
+ARCHITECTURES |= dict.fromkeys(("amx", "avx512bf16"), ARCHITECTURES["avx512"])
 SOURCE = Path(__file__).with_name("probe.c")
 
 
@@ -53,7 +55,7 @@ def measure_limits(threads: int, isa: str = "native", compiler: str = "cc") -> d
     ----------
     threads : int
     isa : str
-        "avx512", "avx2" or "baseline"; anything else is what this processor has.
+        A name of `ARCHITECTURES`; anything else is what this processor has.
     compiler : str
 
     Raises

@@ -113,8 +113,14 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
     """Leave most of each large grid on the emulated device to `make test-all`.
 
     What stays is every m-th diagonal of the grid, m at most 4: all values of each parameter, and where three of them
-    have m values or more, all pairs. The CPU keeps the whole grid.
+    have m values or more, all pairs. The CPU keeps the whole grid, of emulated instructions that of bfloat16 rows: the
+    rest is what AVX-512 computes.
     """
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        is_emulated = str(parameters.get("isa", "")).endswith("-emulated")
+        if is_emulated and "bfloat16" not in str(parameters.get("dtype", "bfloat16")):
+            item.add_marker(pytest.mark.long)
     grids: dict[tuple[Path, str], list[Any]] = defaultdict(list)
     for item in items:
         callspec = getattr(item, "callspec", None)

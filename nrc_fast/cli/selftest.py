@@ -42,7 +42,7 @@ class Check:
 
     def __str__(self) -> str:
         verdict = "ok" if self.passed else "FAILED"
-        return f"{verdict:<8}{self.isa:<10}{self.name:<28}error {self.error:.1e} <= {self.allowed:.0e}"
+        return f"{verdict:<8}{self.isa:<20}{self.name:<28}error {self.error:.1e} <= {self.allowed:.0e}"
 
 
 def run_selftest() -> list[Check]:

@@ -21,7 +21,9 @@ FAST_ROUNDING = 2.0**-8 + TENSOR_CORE_ROUNDING
 def block_rounding(kind: str, rows: int) -> float:
     """Relative error of a sum of squares over a block of rows, before it is added to others in float64.
 
-    Statistical, sqrt(rows) units, but not where tensor cores truncate.
+    Statistical, sqrt(rows) units, but not where tensor cores truncate. Roundings of either sign give a third of that:
+    it holds for bfloat16 rows too, which the CPU may multiply about a point about which their squares add up to twice
+    as much.
 
     Parameters
     ----------

@@ -50,6 +50,7 @@ def test_builds_without_a_warning_and_computes_the_same(compiler: str, tmp_path:
         "NRC_FAST_WERROR": "ON",
         "NRC_FAST_CUDA": "OFF",
         "NRC_FAST_CUDA_EMULATION": "ON",
+        "NRC_FAST_BFLOAT16_EMULATION": "ON",
     }
     result = configure_project(build, *(f"-D{name}={value}" for name, value in given.items()))
     assert result.returncode == 0, result.stderr

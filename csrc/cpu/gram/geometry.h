@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "cpu/gram/gram.h"
 #include "cpu/gram/order.h"
@@ -22,6 +23,7 @@ struct GramGeometry {
   GramGeometry(const KernelTable& table, const GramRequest& request)
       : kernels(request.double_precision || request.features.dtype == DType::float64 ? table.gram_float64()
                                                                                      : table.gram_float32()),
+        pairs(pair_kernels(table, request)),
         columns(request.features.columns),
         panels(ceiling(columns, kernels.panel_width)),
         padded(round_up(columns, kernels.panel_step)),
@@ -31,9 +33,13 @@ struct GramGeometry {
 
   std::int64_t tile_bytes() const { return order.size() * tile_size * 8; }
   std::int64_t packed_block_bytes() const { return gram_block_rows * padded * kernels.element_size; }
+  std::int64_t pair_block_bytes() const {
+    return pairs != nullptr ? round_up(gram_block_rows, pairs->row_step) * padded * pairs->element_size : 0;
+  }
   std::int64_t most_rows() const { return blocks * gram_block_rows; }
 
   const GramKernels& kernels;
+  const PairKernels* pairs;  // null: everything is multiplied by the others
   std::int64_t columns;
   std::int64_t panels;
   std::int64_t padded;
@@ -42,6 +48,13 @@ struct GramGeometry {
   std::int64_t blocks;  // blocks of rows that are packed before the tiles are filled
 
  private:
+  static const PairKernels* pair_kernels(const KernelTable& table, const GramRequest& request) {
+    const bool is_asked_for = request.gram != nullptr && !request.double_precision;
+    if (!is_asked_for || request.features.dtype != DType::bfloat16 || table.gram_pairs == nullptr) return nullptr;
+    const PairKernels& kernels = table.gram_pairs();
+    return request.features.columns >= kernels.least_columns ? &kernels : nullptr;
+  }
+
   std::int64_t group_panels() const {
     const std::int64_t panel_bytes = gram_block_rows * kernels.panel_width * kernels.element_size;
     std::int64_t count = 1;
@@ -61,6 +74,9 @@ struct GramWorkspace {
   GramWorkspace(const GramGeometry& g, const GramRequest& request, std::int64_t tile_count)
       : packed(g.blocks * g.packed_block_bytes(), Contents::anything),
         block_sums(g.blocks * g.padded * g.kernels.element_size),
+        pairs(g.blocks * g.pair_block_bytes(), Contents::anything),
+        pair_sums(g.pairs != nullptr ? g.blocks * 2 * g.padded * 8 : 0, Contents::anything),
+        is_paired(static_cast<std::size_t>(g.blocks)),
         column_sums(g.padded * 8),
         tiles(request.gram != nullptr ? tile_count * g.tile_size * 8 : 0, Contents::anything),
         unit_tiles(request.unit_gram != nullptr ? tile_count * g.tile_size * 8 : 0, Contents::anything),
@@ -71,6 +87,9 @@ struct GramWorkspace {
 
   Buffer packed;
   Buffer block_sums;
+  Buffer pairs;
+  Buffer pair_sums;             // of each block: offsets and half sums
+  std::vector<bool> is_paired;  // of each block, until it is packed anew
   Buffer column_sums;
   Buffer tiles;
   Buffer unit_tiles;

@@ -1,5 +1,6 @@
 #include "cpu/gram/gram.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -122,6 +123,7 @@ class GramPass {
     }
     if (is_direct_ && !are_usable(space.counts)) return;
     const RowsAhead ahead = unit_output_.is_wanted() ? RowsAhead{} : batch.ahead;
+    if (g_.pairs != nullptr) pack_pairs(space, batch, parts);
     if (output_.is_wanted()) space.energy = fill_tiles(space, batch, parts, space.tiles, output_, ahead);
     if (request_.cross != nullptr) fill_cross(space, batch, parts);
     if (!unit_output_.is_wanted()) return;
@@ -131,6 +133,12 @@ class GramPass {
 
   char* packed_block(const GramWorkspace& space, std::int64_t block) const {
     return space.packed.as<char>() + block * g_.packed_block_bytes();
+  }
+  char* pair_block(const GramWorkspace& space, std::int64_t block) const {
+    return space.pairs.as<char>() + block * g_.pair_block_bytes();
+  }
+  double* offsets(const GramWorkspace& space, std::int64_t block) const {
+    return space.pair_sums.as<double>() + block * 2 * g_.padded;
   }
   char* block_sums(const GramWorkspace& space, std::int64_t block) const {
     return space.block_sums.as<char>() + block * g_.padded * g_.kernels.element_size;
@@ -144,20 +152,52 @@ class GramPass {
            row * batch.source.row_stride * size_of(request_.features.dtype);
   }
 
+  PackArguments pack_arguments(const GramWorkspace& space, const RowBatch& batch, std::int64_t block,
+                               const Range& panels, const double* norms) const {
+    const Range rows = batch.block(block);
+    return {source_row(batch, rows.first),
+            batch.source.row_stride,
+            rows.last - rows.first,
+            g_.columns,
+            panels.first,
+            panels.last,
+            shift_.high.get(),
+            shift_.low.get(),
+            norms == nullptr ? nullptr : norms + rows.first,
+            request_.unit_rows_are_shifted,
+            unit_shift_.as<double>(),
+            packed_block(space, block),
+            block_sums(space, block)};
+  }
+
   // Leaves the sums of the columns of each block beside it.
-  void pack(const GramWorkspace& space, const RowBatch& batch, int parts, const double* norms) const {
+  void pack(GramWorkspace& space, const RowBatch& batch, int parts, const double* norms) const {
+    std::fill(space.is_paired.begin(), space.is_paired.end(), false);
     std::memset(space.block_sums.get(), 0,
                 static_cast<std::size_t>(batch.blocks() * g_.padded * g_.kernels.element_size));
     parallel_for(parts, [&](int p) {
       const Range panels = share(g_.panels, parts, p);
       for (std::int64_t b = 0; b < batch.blocks(); ++b) {
-        const Range rows = batch.block(b);
-        g_.kernels.pack[static_cast<int>(request_.features.dtype)](
-            {source_row(batch, rows.first), batch.source.row_stride, rows.last - rows.first, g_.columns, panels.first,
-             panels.last, shift_.high.get(), shift_.low.get(), norms == nullptr ? nullptr : norms + rows.first,
-             request_.unit_rows_are_shifted, unit_shift_.as<double>(), packed_block(space, b), block_sums(space, b)});
+        g_.kernels.pack[static_cast<int>(request_.features.dtype)](pack_arguments(space, batch, b, panels, norms));
       }
     });
+  }
+
+  // Blocks of which all columns are good as pairs are multiplied as such.
+  void pack_pairs(GramWorkspace& space, const RowBatch& batch, int parts) const {
+    std::vector<char> are_good(static_cast<std::size_t>(parts * batch.blocks()));
+    parallel_for(parts, [&](int p) {
+      const Range panels = share(g_.panels, parts, p);
+      for (std::int64_t b = 0; b < batch.blocks(); ++b) {
+        const bool is_good = g_.pairs->pack({pack_arguments(space, batch, b, panels, nullptr), pair_block(space, b),
+                                             offsets(space, b), offsets(space, b) + g_.padded});
+        are_good[static_cast<std::size_t>(b * parts + p)] = static_cast<char>(is_good);
+      }
+    });
+    for (std::int64_t b = 0; b < batch.blocks(); ++b) {
+      const auto first = are_good.begin() + b * parts;
+      space.is_paired[static_cast<std::size_t>(b)] = std::find(first, first + parts, 0) == first + parts;
+    }
   }
 
   // What is known of rows one by one: zero rows, norms, and their targets as float64. After packing: the rows are
@@ -206,10 +246,20 @@ class GramPass {
 
   void add_products(const GramWorkspace& space, const RowBatch& batch, std::int64_t block, const TilePair& pair,
                     double* tile, RowsAhead& ahead) const {
-    const Range rows = batch.block(block);
-    g_.kernels.tile({packed_block(space, block), rows.last - rows.first, g_.columns, pair.left, pair.right, tile,
-                     batch.is_first && block == 0},
-                    ahead);
+    const Range range = batch.block(block);
+    const std::int64_t rows = range.last - range.first;
+    const bool is_first = batch.is_first && block == 0;
+    if (!space.is_paired[static_cast<std::size_t>(block)]) {
+      const char* const packed = packed_block(space, block);
+      g_.kernels.tile({packed, rows, g_.columns, pair.left, pair.right, tile, is_first}, ahead);
+      return;
+    }
+    const double* const rest = request_.shift != nullptr ? offsets(space, block) : nullptr;
+    const char* const pairs = pair_block(space, block);
+    g_.pairs->tile({{pairs, ceiling(rows, 2), g_.columns, pair.left, pair.right, tile, is_first},
+                    rest,
+                    rest != nullptr ? rest + g_.padded : nullptr},
+                   ahead);
   }
 
   void fill_cross(const GramWorkspace& space, const RowBatch& batch, int parts) const {

@@ -7,6 +7,13 @@ namespace nrc_fast::NRC_FAST_ISA {
 
 constexpr std::int64_t line_bytes = 64;
 
+// How elements of a panel are multiplied, and what their products are added up in.
+template <class T>
+struct Products {
+  using Sum = T;
+  static NRC_FAST_INLINE Native<T> added(Native<T> sum, T left, Native<T> right) { return sum + left * right; }
+};
+
 // tile[r][c] += sum over rows k of left[k][r] * right[k][c], in registers, then added to float64, or put in place of
 // what was there. The products leave the memory idle: with every two rows something is fetched, first of the rows that
 // come next, at last of the tile.
@@ -17,7 +24,7 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
   constexpr int width = panel_width<T>;
   // Few sums would wait for one another: then every other row has its own.
   constexpr int sets = rows * vectors < 8 ? 2 : 1;
-  Native<T> sums[sets][rows][vectors] = {};
+  Native<typename Products<T>::Sum> sums[sets][rows][vectors] = {};
   const auto add_row = [&](int set) __attribute__((always_inline)) {
     Native<T> values[vectors];
 #pragma GCC unroll 3
@@ -29,7 +36,7 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
       for (int v = 0; v < vectors; ++v) {
-        sums[set][r][v] += left[r] * values[v];
+        sums[set][r][v] = Products<T>::added(sums[set][r][v], left[r], values[v]);
         keep_in_register(sums[set][r][v]);
       }
     }

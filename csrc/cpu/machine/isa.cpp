@@ -6,6 +6,12 @@
 #if defined(NRC_FAST_X86)
 #include <cpuid.h>
 #endif
+#if defined(NRC_FAST_AMX)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include "cpu/gram/check_pairs.h"
 
 namespace nrc_fast {
 
@@ -20,22 +26,42 @@ namespace nrc_fast {
   const DescentKernels& descent_float32();   \
   const DescentKernels& descent_float64();   \
   }
-#define NRC_FAST_ENTRY(isa, supported) \
-  {#isa,                               \
-   supported,                          \
-   isa::row_kernels,                   \
-   isa::gram_float32,                  \
-   isa::gram_float64,                  \
-   isa::residual_float32,              \
-   isa::residual_float64,              \
-   isa::product_kernels,               \
-   isa::descent_float32,               \
-   isa::descent_float64}
+#define NRC_FAST_ENTRY(name, isa, supported, gram_pairs) \
+  {name,                                                 \
+   supported,                                            \
+   isa::row_kernels,                                     \
+   isa::gram_float32,                                    \
+   isa::gram_float64,                                    \
+   isa::residual_float32,                                \
+   isa::residual_float64,                                \
+   isa::product_kernels,                                 \
+   isa::descent_float32,                                 \
+   isa::descent_float64,                                 \
+   gram_pairs}
 
 NRC_FAST_DECLARE(baseline)
 #if defined(NRC_FAST_X86)
 NRC_FAST_DECLARE(avx2)
 NRC_FAST_DECLARE(avx512)
+#endif
+
+// Of bfloat16 pairs there is a Gram kernel; the rest of such a processor is that of AVX-512.
+#define NRC_FAST_DECLARE_PAIRS(isa) \
+  namespace isa {                   \
+  const PairKernels& gram_pairs();  \
+  }
+#define NRC_FAST_PAIR_ENTRY(name, isa, is_there) \
+  NRC_FAST_ENTRY(name, avx512, (are_offered<isa::gram_pairs, is_there>), isa::gram_pairs)
+
+#if defined(NRC_FAST_AMX)
+NRC_FAST_DECLARE_PAIRS(amx)
+#endif
+#if defined(NRC_FAST_AVX512BF16)
+NRC_FAST_DECLARE_PAIRS(avx512bf16)
+#endif
+#if defined(NRC_FAST_BFLOAT16_EMULATION)
+NRC_FAST_DECLARE_PAIRS(amx_emulated)
+NRC_FAST_DECLARE_PAIRS(avx512bf16_emulated)
 #endif
 
 namespace {
@@ -59,14 +85,70 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+struct CpuLeaf {
+  unsigned int eax = 0;
+  unsigned int ebx = 0;
+  unsigned int ecx = 0;
+  unsigned int edx = 0;
+
+  CpuLeaf(unsigned int leaf, unsigned int part) { __get_cpuid_count(leaf, part, &eax, &ebx, &ecx, &edx); }
+};
+
+bool has_bit(unsigned int bits, int place) { return (bits >> place & 1U) != 0; }
+
+// Kernels of pairs that nobody may have run on such a processor yet: once they have multiplied right there.
+template <const PairKernels& (*pairs)(), bool (*is_there)()>
+bool are_offered() {
+  static const bool is_right = is_there() && pairs_are_right(pairs(), avx512::gram_float32());
+  return is_right;
+}
+#endif
+
+#if defined(NRC_FAST_AVX512BF16)
+// Not every compiler's __builtin_cpu_supports knows it by name. The registers are those of AVX-512.
+bool has_avx512bf16() { return has_avx512() && has_bit(CpuLeaf(7, 1).eax, 5); }
+#endif
+
+#if defined(NRC_FAST_AMX)
+// Whether the system saves the tiles of threads: what XGETBV says.
+bool saves_tiles() {
+  if (!has_bit(CpuLeaf(1, 0).ecx, 27)) return false;
+  unsigned int low = 0;   // NOLINT: assembly writes it
+  unsigned int high = 0;  // NOLINT: and this
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return has_bit(low, 17) && has_bit(low, 18);
+}
+
+// Linux gives tiles to a process that asks for them, with all its threads and children.
+bool may_use_tiles() {
+  constexpr int request_permission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr int tile_data = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+bool has_amx() {
+  const unsigned int said = CpuLeaf(7, 0).edx;
+  return has_avx512() && has_bit(said, 22) && has_bit(said, 24) && saves_tiles() && may_use_tiles();
+}
 #endif
 
 const KernelTable tables[] = {
-#if defined(NRC_FAST_X86)
-    NRC_FAST_ENTRY(avx512, has_avx512),
-    NRC_FAST_ENTRY(avx2, has_avx2),
+#if defined(NRC_FAST_AMX)
+    NRC_FAST_PAIR_ENTRY("amx", amx, has_amx),
 #endif
-    NRC_FAST_ENTRY(baseline, always),
+#if defined(NRC_FAST_AVX512BF16)
+    NRC_FAST_PAIR_ENTRY("avx512bf16", avx512bf16, has_avx512bf16),
+#endif
+#if defined(NRC_FAST_X86)
+    NRC_FAST_ENTRY("avx512", avx512, has_avx512, nullptr),
+    NRC_FAST_ENTRY("avx2", avx2, has_avx2, nullptr),
+#endif
+#if defined(NRC_FAST_BFLOAT16_EMULATION)
+    NRC_FAST_PAIR_ENTRY("amx-emulated", amx_emulated, has_avx512),
+    NRC_FAST_PAIR_ENTRY("avx512bf16-emulated", avx512bf16_emulated, has_avx512),
+#endif
+    NRC_FAST_ENTRY("baseline", baseline, always, nullptr),
 };
 
 const KernelTable* best_table() {

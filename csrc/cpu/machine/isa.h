@@ -9,7 +9,7 @@
 namespace nrc_fast {
 
 std::vector<std::string> built_isas();      // best first
-std::vector<std::string> supported_isas();  // those that this machine can run, best first
+std::vector<std::string> supported_isas();  // those that this machine runs, and runs right, best first
 const KernelTable& current_kernels();
 void choose_isa(const std::string& name);  // throws std::invalid_argument when unknown or not supported
 

@@ -48,6 +48,22 @@ struct TileArguments {
   bool is_first;
 };
 
+// A block of bfloat16 rows that `pack` has packed in float32, to be packed as pairs of rows too. What these leave of
+// the shift, and the sums that undo it, are of the length of the column sums.
+struct PairArguments {
+  PackArguments block;
+  void* pairs;
+  double* offsets;
+  double* half_sums;
+};
+
+// The rows of `products` are pairs. Offsets are null where all are zero.
+struct PairTileArguments {
+  TileArguments products;
+  const double* offsets;
+  const double* half_sums;
+};
+
 // `shift` is null, or padded with zeros to a whole vector.
 struct NormArguments {
   const void* rows;
@@ -94,6 +110,16 @@ struct GramKernels {
   void (*pack[dtype_count])(const PackArguments&);
   void (*tile)(const TileArguments&, RowsAhead&);
   void (*cross)(const CrossArguments&);
+};
+
+// Of the processors that multiply pairs of bfloat16 numbers: panels and tiles are those of float32. `pack` says whether
+// the pairs serve as well as the float32 block, which is used where they do not.
+struct PairKernels {
+  std::int64_t least_columns;  // of rows that are packed twice
+  std::int64_t row_step;       // rows are padded with zeros to whole steps
+  std::int64_t element_size;   // of all that `pack` writes for a row and a column
+  bool (*pack)(const PairArguments&);
+  void (*tile)(const PairTileArguments&, RowsAhead&);
 };
 
 // A block of rows against a basis. `loaded` is [row][padded column], `basis` is [vector][padded column] and
@@ -207,6 +233,7 @@ struct KernelTable {
   const ProductKernels& (*products)();
   const DescentKernels& (*descent_float32)();
   const DescentKernels& (*descent_float64)();
+  const PairKernels& (*gram_pairs)();  // null: there are none
 };
 
 }  // namespace nrc_fast

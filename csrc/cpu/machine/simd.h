@@ -156,6 +156,15 @@ NRC_FAST_INLINE Native<double> widen(Vector<float, lanes<double>> value) {
 
 NRC_FAST_INLINE Native<double> widen(Native<double> value) { return value; }
 
+#if defined(__AVX512F__)
+// The first or the second half.
+NRC_FAST_INLINE Native<double> widened_half(Native<float> value, int half) {
+  const auto whole = reinterpret<__m512>(value);
+  const __m256 part = half == 0 ? _mm512_castps512_ps256(whole) : _mm512_extractf32x8_ps(whole, 1);
+  return reinterpret<Native<double>>(_mm512_cvtps_pd(part));
+}
+#endif
+
 // Adds a vector to float64 numbers, or stores it there. Not by way of memory: an accumulator whose address is taken
 // leaves its register.
 template <bool adds>
@@ -166,10 +175,8 @@ NRC_FAST_INLINE void put_widened(double* target, Native<double> value) {
 template <bool adds>
 NRC_FAST_INLINE void put_widened(double* target, Native<float> value) {
 #if defined(__AVX512F__)
-  const auto whole = reinterpret<__m512>(value);
-  put_widened<adds>(target, reinterpret<Native<double>>(_mm512_cvtps_pd(_mm512_castps512_ps256(whole))));
-  put_widened<adds>(target + lanes<double>,
-                    reinterpret<Native<double>>(_mm512_cvtps_pd(_mm512_extractf32x8_ps(whole, 1))));
+  put_widened<adds>(target, widened_half(value, 0));
+  put_widened<adds>(target + lanes<double>, widened_half(value, 1));
 #elif defined(__AVX2__)
   const auto whole = reinterpret<__m256>(value);
   put_widened<adds>(target, reinterpret<Native<double>>(_mm256_cvtps_pd(_mm256_castps256_ps128(whole))));

@@ -1,0 +1,2 @@
+#define NRC_FAST_ISA amx
+#include "cpu/gram/amx_kernel.h"
