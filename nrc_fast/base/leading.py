@@ -62,6 +62,11 @@ class LeadingPairs:
         """The leading k of these pairs."""
         return LeadingPairs(self.values[:k], self.vectors[:k], self.distances[:k], self.trace)
 
+    def scaled(self, exponent: int) -> LeadingPairs:
+        """The pairs of the matrix times ``2.0**exponent``."""
+        values, distances = np.ldexp(self.values, exponent), np.ldexp(self.distances, exponent)
+        return LeadingPairs(values, self.vectors, distances, math.ldexp(self.trace, exponent))
+
     def distance(self, k: int) -> float:
         """Norm of a change of C that would make the span of the leading k vectors invariant, at most."""
         scaled, exponent = scale_to_unit(self.distances[:k])
@@ -161,8 +166,10 @@ class BlockKrylov:
         vectors: FloatArray = fix_signs((coordinates @ self._basis).T).T
         coordinates = vectors @ self._basis.T  # with the signs that were chosen
         left = coordinates @ self._images - values[:, np.newaxis] * vectors
-        values, distances = (np.ldexp(part, self._exponent or 0) for part in (values, np.linalg.norm(left, axis=1)))
-        return LeadingPairs(values, np.ascontiguousarray(vectors), distances, trace)
+        exponent = self._exponent or 0
+        distances = np.linalg.norm(left, axis=1)
+        found = LeadingPairs(values, np.ascontiguousarray(vectors), distances, math.ldexp(trace, -exponent))
+        return found.scaled(exponent)
 
 
 def _orthonormal_rows(rows: FloatArray, floor: float) -> FloatArray:

@@ -17,6 +17,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.few_row_components import few_row_components, has_few_rows
 from nrc_fast.measurement.row_components import RowComponents, row_components
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.residuals import (
@@ -159,7 +160,10 @@ class Evidence:
         if not costs.prefers_rows:
             return None
         is_double = reading.is_double or self._precision == "highest"
-        return row_components(reading, numbers, costs, centered=centered, double_precision=is_double)
+        found = row_components(reading, numbers, costs, centered=centered, double_precision=is_double)
+        if found is None and has_few_rows(reading):
+            found = few_row_components(reading, max(numbers), centered=centered)
+        return found
 
     def _components_of_moments(self, k: int, *, centered: bool) -> PrincipalBasis:
         self.resolve(k, centered=centered)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nrc_fast.base.leading import EXTRA_VECTORS
 from nrc_fast.sources import Source
 
-__all__ = ["MOST_READS", "ComponentCosts", "component_costs", "krylov_bytes", "square_bytes"]
+__all__ = ["MOST_READS", "MOST_SQUARE_BYTES", "ComponentCosts", "component_costs", "krylov_bytes", "square_bytes"]
 
 # In float32 multiply-adds: one in float64; reading a byte of memory, and of what is stored; the shares of the peak that
 # the Gram and the product with few vectors reach. Of two cores with AVX-512, as bench/routines/kernels measures.
