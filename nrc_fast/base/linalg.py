@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.blas_threads import few_blas_threads, one_blas_thread
+from nrc_fast.base.blas_threads import few_blas_threads
 
 __all__ = [
     "EPSILON",
@@ -29,7 +29,6 @@ __all__ = [
     "row_space_and_inverse",
     "scale_to_unit",
     "scaled_norm",
-    "solve_with_factor",
 ]
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -39,8 +38,6 @@ EPSILONS = {"float64": EPSILON, "float32": 2.0**-23, "float16": 2.0**-10, "bfloa
 # Columns of a triangle that are mirrored at a time, so that both sides stay in the cache.
 MIRRORED_COLUMNS = 128
 
-# Columns of a triangular factor that are solved for at a time.
-FACTOR_BLOCK = 128
 # Powers of two up to which squares of numbers, and sums of them, are float64 numbers by far.
 SAFE_EXPONENT = 200
 
@@ -237,34 +234,6 @@ def scaled_norm(array: FloatArray) -> tuple[float, int]:
         return float(np.linalg.norm(array)), 0
     scaled, exponent = scale_to_unit(array)
     return float(np.linalg.norm(scaled)), exponent
-
-
-def solve_with_factor(factor: FloatArray, right: FloatArray) -> FloatArray:
-    """Solution X of ``L L^T X = B`` for a lower triangular factor L.
-
-    Parameters
-    ----------
-    factor : (d, d) float64 array
-        L, as `numpy.linalg.cholesky` gives it.
-    right : (d, n) float64 array
-        B.
-
-    Examples
-    --------
-    >>> factor = np.linalg.cholesky(np.array([[4.0, 2.0], [2.0, 5.0]]))
-    >>> solve_with_factor(factor, np.array([[8.0], [9.0]])).round(12).tolist()
-    [[1.375], [1.25]]
-    """
-    solution: FloatArray = right.copy()
-    blocks = [slice(first, first + FACTOR_BLOCK) for first in range(0, len(factor), FACTOR_BLOCK)]
-    with one_blas_thread():  # each step is small
-        for block in blocks:
-            solution[block] -= factor[block, : block.start] @ solution[: block.start]
-            solution[block] = np.linalg.solve(factor[block, block], solution[block])
-        for block in reversed(blocks):
-            solution[block] -= factor[block.stop :, block].T @ solution[block.stop :]
-            solution[block] = np.linalg.solve(factor[block, block].T, solution[block])
-    return solution
 
 
 @dataclass(frozen=True)

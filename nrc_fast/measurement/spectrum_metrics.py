@@ -29,6 +29,9 @@ from nrc_fast.passes.moments import Moments
 
 __all__ = ["leading_spectrum_metrics", "readout_metric", "spectrum_metrics"]
 
+# Variances of which a factor in float32 neither over- nor underflows.
+SMALLEST_SINGLE, LARGEST_SINGLE = 1e-20, 1e20
+
 Found = tuple[dict[str, Any], dict[str, Any]]  # values and bounds by name
 
 
@@ -81,5 +84,8 @@ def readout_metric(moments: Moments, *, whole_spectrum: bool) -> tuple[float, fl
     floor = max(UNRESOLVED * errors[0], 4.0 * moments.d * EPSILON * moments.variance)
     if not floor > 0.0:
         return variance, 0.0
-    value, slope = regularized_readout_error(moments.covariance, sigma, cross, floor)
+    # The floor of float32 blocks is far above the rounding of a float32 factor.
+    in_range = SMALLEST_SINGLE < moments.variance < LARGEST_SINGLE
+    single = in_range and not moments.is_double
+    value, slope = regularized_readout_error(moments.covariance, sigma, cross, floor, single_precision=single)
     return value, regularized_readout_bound(value, slope, variance, moments.d, floor=floor, errors=errors)

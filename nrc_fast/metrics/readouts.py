@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, solve_with_factor
+from nrc_fast.base.arrays import FloatArray, StoredArray
+from nrc_fast.base.factors import factored, solve_with_factor
+from nrc_fast.base.linalg import EPSILON
 
 __all__ = [
     "linear_readout_error",
@@ -94,7 +95,12 @@ def readout_bound(
 
 
 def regularized_readout_error(
-    feature_covariance: FloatArray, target_covariance: FloatArray, cross_covariance: FloatArray, floor: float
+    feature_covariance: FloatArray,
+    target_covariance: FloatArray,
+    cross_covariance: FloatArray,
+    floor: float,
+    *,
+    single_precision: bool = False,
 ) -> tuple[float, float]:
     """Least error of an affine readout as `linear_readout_error` gives it, without a spectrum, and the readout's norm.
 
@@ -110,6 +116,8 @@ def regularized_readout_error(
     cross_covariance : (d, n) float64 array
     floor : float
         Variance that cannot be told from rounding.
+    single_precision : bool
+        Factor in float32, for a floor far above the rounding of that: each solve makes good what the factor is off by.
 
     Returns
     -------
@@ -129,14 +137,24 @@ def regularized_readout_error(
     >>> round(error, 12), round(slope**2, 8)
     (0.5, 0.3125)
     """
-    raised = feature_covariance.copy()
-    raised.flat[:: len(raised) + 1] += floor
-    factor = np.linalg.cholesky(raised)
+    factor = _raised_factor(feature_covariance, floor, single_precision=single_precision)
     readout = np.zeros_like(cross_covariance)
     for _ in range(REGULARIZED_SOLVES):
         readout += solve_with_factor(factor, cross_covariance - feature_covariance @ readout)
     explained = float(np.sum(cross_covariance * readout))
     return max(float(np.trace(target_covariance)) - explained, 0.0), float(np.linalg.norm(readout))
+
+
+def _raised_factor(covariance: FloatArray, floor: float, *, single_precision: bool) -> StoredArray:
+    """Lower Cholesky factor of ``C + floor I``: in float32 if that is asked for, and does."""
+    raised = covariance.astype(np.float32 if single_precision else np.float64)
+    raised.flat[:: len(raised) + 1] += floor
+    try:
+        return factored(raised)
+    except np.linalg.LinAlgError:
+        if not single_precision:
+            raise
+        return _raised_factor(covariance, floor, single_precision=False)
 
 
 def regularized_readout_bound(

@@ -23,7 +23,7 @@ KINDS = ("double", "single", "device", "fast")
 # Features for each vector of a block from which on leading pairs are found without decomposing the whole matrix.
 LEAST_FEATURES = 12
 # Leading pairs need not be closer than this share of the error of their matrix.
-SHARE_OF_ERROR = 1 / 8
+SHARE_OF_ERROR = 1 / 2
 
 
 class Moments(ShiftedSums):
