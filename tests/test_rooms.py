@@ -106,6 +106,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "metrics/rounding.py",
     ),
     "passes/test_checkpoint.py": ("base/npz.py",),
+    "passes/test_component_costs.py": ("passes/memory_needs.py",),
     "passes/test_reading.py": (
         "passes/begin.py",
         "passes/runs.py",

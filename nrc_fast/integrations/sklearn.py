@@ -184,7 +184,8 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._require_fitted()
         n = min(self.report_.n, self.statistics_.d)
         pairs = self.statistics_.moments.leading(n, centered=self._is_centered())
-        return np.ascontiguousarray(pairs.vectors[: min(n, resolved_rank(pairs.values, pairs.d))])
+        components: FloatArray = pairs.vectors[: min(n, resolved_rank(pairs.values, pairs.d))].copy()
+        return components
 
     @property
     def mean_(self) -> FloatArray:

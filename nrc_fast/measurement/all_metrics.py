@@ -16,7 +16,7 @@ from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
-from nrc_fast.measurement.extent import extent_of
+from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
@@ -144,7 +144,8 @@ def measure(
     if save_statistics is not None:
         require_writable(Path(save_statistics))
     identity: dict[str, JSONValue] = {"precision": precision, "convention": chosen.name, "rtol": rtol, "n": n}
-    identity |= {"by_k": by_k, "spectrum": spectrum}
+    if extent != Extent():  # or checkpoints from before there was a choice would be others
+        identity |= {"by_k": by_k, "spectrum": spectrum}
     if checkpoint is not None:
         identity |= {"unit rows": save_statistics is not None, "W": _checksum(W, "W"), "b": _checksum(b, "b")}
     reading = begin_reading(
@@ -188,6 +189,7 @@ def plan(
     precision: str = "high",
     nonfinite: str = "raise",
     by_k: str = "leading",
+    spectrum: str = "auto",
     memory: str | int | None = None,
     chunk_rows: int | None = None,
 ) -> Plan:
@@ -195,7 +197,7 @@ def plan(
 
     Parameters
     ----------
-    H, Y, W, b, n, convention, precision, nonfinite, by_k, memory, chunk_rows
+    H, Y, W, b, n, convention, precision, nonfinite, by_k, spectrum, memory, chunk_rows
         What `measure` is to be called with. Of batches the first is asked for.
 
     Returns
@@ -217,7 +219,7 @@ def plan(
     ['statistics', 'residuals']
     """
     require_precision(precision)
-    chosen, extent = resolve_convention(convention), extent_of(by_k, "auto")
+    chosen, extent = resolve_convention(convention), extent_of(by_k, spectrum)
     if isinstance(H, Iterator):
         msg = (
             f"H is a {type(H).__name__}, which gives its rows once, and looking at it would take the first away; "

@@ -92,6 +92,7 @@ class _Assembly:
 
     def __init__(self, evidence: Evidence, head: Head, wishes: Wishes) -> None:
         require_penalties(wishes.penalties)
+        evidence.needs_whole_spectrum = wishes.extent.has_whole_spectrum(evidence.moments.d)
         self.evidence = evidence
         self.head = head
         self.convention = wishes.convention
@@ -118,7 +119,7 @@ class _Assembly:
         """Everything that is known."""
         evidence, head = self.evidence, self.head
         if evidence.can_read_again:
-            evidence.resolve(head.components, centered=self.convention.centered_basis)
+            evidence.resolve(head.components, self._found, centered=self.convention.centered_basis)
         moments = evidence.moments
         if evidence.can_read_again:
             nrc2_value, by_k, by_k_bounds = self._explicit_metrics()
@@ -162,7 +163,8 @@ class _Assembly:
     def _explicit_metrics(self) -> tuple[float, FloatArray, FloatArray]:
         """NRC2, NRC1 for the leading k and its bounds, and both under every convention that one more read gives."""
         head, d = self.head, self._moments.d
-        basis = self.evidence.components(self._found, centered=self.convention.centered_basis)
+        numbers = [head.components]
+        basis = self.evidence.components(self._found, centered=self.convention.centered_basis, numbers=numbers)
         few = basis.leading(head.components)
         rows = [few, few]  # as they are, and about their mean
         rows[int(self.convention.centered_rows)] = basis

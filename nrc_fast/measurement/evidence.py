@@ -54,6 +54,12 @@ class Evidence:
         Whether moments that are not given are to have the Gram of the unit rows.
     precision : {"high", "highest", "fast"}
         Of moments that are not given.
+
+    Attributes
+    ----------
+    needs_whole_spectrum : bool
+        Whether every eigenvector is wanted anyway, so that components are taken from them; to be set before the first
+        question.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class Evidence:
         self._unit_rows = unit_rows
         self._precision = precision
         self._found: RowComponents | None = None
+        self.needs_whole_spectrum = False
 
     @property
     def moments(self) -> Moments:
@@ -99,16 +106,16 @@ class Evidence:
         if not self.moments.is_double:
             self._moments = gather(self._rows, unit_rows=self.moments.unit_rows, precision="highest")
 
-    def resolve(self, k: int, *, centered: bool) -> None:
-        """Read the moments again in float64 if the k-th component cannot be told from rounding."""
-        values = self.leading(k, centered=centered)[0].values
+    def resolve(self, k: int, found: int, *, centered: bool) -> None:
+        """Read the moments again in float64 if the k-th of the components found cannot be told from rounding."""
+        values = self.leading(found, centered=centered)[0].values
         is_resolved = len(values) < k or values[k - 1] > UNRESOLVED * self.moments.covariance_error
         if values.size and values[0] > 0.0 and not is_resolved:
             self.require_double()
 
     def leading(self, k: int, *, centered: bool) -> tuple[LeadingPairs, float]:
         """Leading pairs of the covariance, or of the second moment, and the bound of that matrix's error."""
-        pairs = self.moments.leading(k, centered=centered)
+        pairs = self.moments.leading(k, centered=centered, whole=self.needs_whole_spectrum)
         if self._reading is not None:
             self._reading.same(pairs.values, pairs.vectors, pairs.distances)
         return pairs, self.moments.covariance_error + EPSILON * pairs.trace
@@ -141,21 +148,24 @@ class Evidence:
     # ---- what is read again ----
 
     def components(self, k: int, *, centered: bool, numbers: Sequence[int] = ()) -> PrincipalBasis:
-        """The leading k components.
+        """The leading k components, for some numbers of them that matter, k if none is named.
 
-        Without moments, the rows are multiplied with some vectors until those of each number that is wanted (k if
-        none is named) span what they should, where that is likely to cost less than moments. From moments, these are
-        read again in float64 if the last component cannot be told from rounding; and the rows once, for a step of
-        subspace iteration, if the features are collapsed.
+        Without moments, the rows are multiplied with some vectors until those of each such number span what they
+        should, where that is likely to cost less than moments. From moments, these are read again in float64 if the
+        last component that matters cannot be told from rounding; and the rows once, for a step of subspace iteration,
+        if the features are collapsed.
         """
+        numbers = list(numbers) or [k]
         if self._moments is None and self._reading is not None:
-            self._found = self._components_of_rows([k, *numbers] if not numbers else list(numbers), centered=centered)
+            self._found = self._components_of_rows(numbers, centered=centered)
             if self._found is not None:
                 return _basis_of_rows(self._found, k)
-        return self._components_of_moments(k, centered=centered)
+        return self._components_of_moments(k, max(numbers), centered=centered)
 
     def _components_of_rows(self, numbers: Sequence[int], *, centered: bool) -> RowComponents | None:
         reading = self._rows
+        if reading.team is not None or not reading.rereadable:
+            return None
         costs = component_costs(reading.source, max(numbers), reading.memory)
         if not costs.prefers_rows:
             return None
@@ -165,12 +175,12 @@ class Evidence:
             found = few_row_components(reading, max(numbers), centered=centered)
         return found
 
-    def _components_of_moments(self, k: int, *, centered: bool) -> PrincipalBasis:
-        self.resolve(k, centered=centered)
+    def _components_of_moments(self, k: int, last: int, *, centered: bool) -> PrincipalBasis:
+        self.resolve(last, k, centered=centered)
         moments = self.moments
         pairs, error = self.leading(k, centered=centered)
         total, d = pairs.trace, moments.d
-        collapsed = k < d and pairs.outside(k) <= COLLAPSED * total
+        collapsed = last < d and pairs.outside(last) <= COLLAPSED * total
         rank = min(k, resolved_rank(pairs.values, d))
         vectors = np.ascontiguousarray(pairs.vectors[:rank])
         if not collapsed or moments.is_double or rank == 0:

@@ -20,7 +20,7 @@ __all__ = ["few_row_components", "has_few_rows"]
 # Features for each row from which on the N x N matrix is the smaller work.
 LEAST_FEATURES_PER_ROW = 2
 # float64 arrays of N x d that are alive at the same time.
-ROW_ARRAYS = 3
+ROW_ARRAYS = 5
 
 
 def has_few_rows(reading: Reading) -> bool:
@@ -58,7 +58,7 @@ def few_row_components(reading: Reading, count: int, *, centered: bool) -> RowCo
     about = rows - mean
     matrix = about if centered else rows
     pairs = _pairs(matrix, count + 1)
-    variance = float(np.sum(about * about)) / len(rows)
+    variance = float(np.vdot(about, about)) / len(rows)
     error = PRODUCT_ROUNDINGS * EPSILON * pairs.trace
     pairs = pairs.part(int(np.count_nonzero(pairs.values > error)))
     mean_error = PRODUCT_ROUNDINGS * EPSILON * math.sqrt(variance) + EPSILON * float(np.linalg.norm(mean))
@@ -81,7 +81,7 @@ def _pairs(rows: FloatArray, count: int) -> LeadingPairs:
     images = (vectors @ rows.T) @ rows / total
     found = np.einsum("ij,ij->i", images, vectors)
     distances = np.linalg.norm(images - found[:, np.newaxis] * vectors, axis=1)
-    return LeadingPairs(found, vectors, distances, float(np.sum(rows * rows)) / total)
+    return LeadingPairs(found, vectors, distances, float(np.vdot(rows, rows)) / total)
 
 
 class _KeptRows(Sums):
@@ -101,7 +101,8 @@ class _KeptRows(Sums):
 
     def rows(self) -> FloatArray:
         """All of them, (N, d)."""
-        return np.concatenate(self._parts)
+        self._parts = [np.concatenate(self._parts)]
+        return self._parts[0]
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""

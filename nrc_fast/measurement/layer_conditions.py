@@ -86,9 +86,7 @@ def layer_collapse(
         msg = f"rank is {rank}; a number of components between 1 and d = {d} is expected"
         raise ValueError(msg)
     whole = Extent().has_whole_spectrum(d)
-    if whole:
-        moments.spectrum()  # of which the leading pairs are then a part
-    pairs, error = moments.leading(signal), moments.covariance_error
+    pairs, error = moments.leading(signal, whole=whole), moments.covariance_error
     leading, turned = pairs.vectors[:signal].T, residuals.leading_angle_bound(pairs, signal, error)
     error += pairs.distance(signal)
     eigenvalues = _signal_and_noise(pairs, signal)

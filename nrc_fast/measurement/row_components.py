@@ -15,8 +15,9 @@ from nrc_fast.base.linalg import EPSILON
 from nrc_fast.kernels.counts import SMALLEST_ENERGY
 from nrc_fast.kernels.errors import too_large
 from nrc_fast.metrics.residuals import leading_angle_bound, resolved_rank
-from nrc_fast.passes.component_costs import MOST_READS, ComponentCosts
+from nrc_fast.passes.component_costs import ComponentCosts
 from nrc_fast.passes.explicit_sums import GramProduct
+from nrc_fast.passes.memory_needs import MOST_READS
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import SAME_ENERGY, require_same
 from nrc_fast.passes.runs import gram_product, require_rows
@@ -74,7 +75,7 @@ def row_components(
     Parameters
     ----------
     reading : Reading
-        That can read its rows again and again.
+        That can read its rows again and again, all of them in this process.
     numbers : sequence of int
         Numbers of components whose span is wanted.
     costs : ComponentCosts
@@ -107,13 +108,15 @@ def row_components(
         with one_blas_thread():  # the others would wait actively beside the kernels of the next read
             krylov.add(image)
             pairs = krylov.pairs(count + 1, trace=rows.trace)
-        reading.same(krylov.block)
         left = _reads_left(pairs, numbers, close, before)
         if left == 0.0 or not len(krylov.block):
             break
         if reads >= SETTLED_READS and not costs.is_worth(left):
             return None
         before = pairs
+    else:
+        if costs.gram_fits:
+            return None
     return rows.components(pairs)
 
 
@@ -145,16 +148,13 @@ class _RowsAsMatrix:
         self._is_centered = centered
         sample = reading.source.sample(SAMPLE_ROWS)
         self._shift: FloatArray = sample.mean(axis=0) if len(sample) else np.zeros(reading.source.d)
-        reading.same(self._shift)
         self._sample = sample - self._shift
         self._first: GramProduct | None = None
 
     def start(self, count: int) -> FloatArray:
-        """Vectors whose products are wanted first; the same on all processes."""
+        """Vectors whose products are wanted first."""
         mean = () if self._is_centered else (self._shift[np.newaxis],)
-        block = start_block(np.concatenate([self._sample, *mean]), count)
-        self._reading.same(block)
-        return block
+        return start_block(np.concatenate([self._sample, *mean]), count)
 
     def image(self, block: FloatArray) -> FloatArray | None:
         """The products of vectors (b, d) with the matrix; None where squares leave the range of float64."""
@@ -203,7 +203,6 @@ class _RowsAsMatrix:
 
     def components(self, pairs: LeadingPairs) -> RowComponents:
         """Pairs of the matrix that are more than its rounding, with what the reads tell besides."""
-        self._reading.same(pairs.values, pairs.vectors, pairs.distances)
         mean = self._mean
         square = float(self._read.energy[0]) / self._read.count
         error = PRODUCT_ROUNDINGS * EPSILON * (square if self._is_centered else square + float(mean @ mean))

@@ -10,6 +10,7 @@ import numpy as np
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum
 from nrc_fast.measurement.evidence import UNRESOLVED, Evidence
 from nrc_fast.metrics.readouts import (
+    exceeds,
     linear_readout_error,
     readout_bound,
     regularized_readout_bound,
@@ -88,4 +89,8 @@ def readout_metric(moments: Moments, *, whole_spectrum: bool) -> tuple[float, fl
     in_range = SMALLEST_SINGLE < moments.variance < LARGEST_SINGLE
     single = in_range and not moments.is_double
     value, slope = regularized_readout_error(moments.covariance, sigma, cross, floor, single_precision=single)
-    return value, regularized_readout_bound(value, slope, variance, moments.d, floor=floor, errors=errors)
+    is_resolved = exceeds(moments.covariance, floor, single_precision=single)
+    bound = regularized_readout_bound(
+        value, slope, variance, moments.d, floor=floor, errors=errors, is_resolved=is_resolved
+    )
+    return value, bound

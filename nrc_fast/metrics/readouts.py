@@ -12,6 +12,7 @@ from nrc_fast.base.factors import factored, solve_with_factor
 from nrc_fast.base.linalg import EPSILON
 
 __all__ = [
+    "exceeds",
     "linear_readout_error",
     "readout_bound",
     "regularized_readout_bound",
@@ -158,9 +159,9 @@ def _raised_factor(covariance: FloatArray, floor: float, *, single_precision: bo
 
 
 def regularized_readout_bound(
-    value: float, slope: float, variance: float, d: int, *, floor: float, errors: tuple[float, float]
+    value: float, slope: float, variance: float, d: int, *, floor: float, errors: tuple[float, float], is_resolved: bool
 ) -> float:
-    """Bound of an error that `regularized_readout_error` gave: the truth may be anywhere below it.
+    """Bound of an error that `regularized_readout_error` gave.
 
     Parameters
     ----------
@@ -172,6 +173,27 @@ def regularized_readout_bound(
     floor : float
     errors : pair of float
         Errors of the feature covariance and of the cross covariance.
+    is_resolved : bool
+        Whether every direction has more variance than the floor; else what others could explain is not known, and the
+        truth may be anywhere below the value.
     """
     total = slope**2 * (errors[0] + floor) + 2.0 * slope * errors[1] + 4.0 * d * EPSILON * variance
-    return max(min(total, variance), value)
+    bound = min(total, variance)
+    return bound if is_resolved else max(bound, value)
+
+
+def exceeds(covariance: FloatArray, floor: float, *, single_precision: bool = False) -> bool:
+    """Whether every direction has more variance than a floor: ``C - floor I`` has a Cholesky factor.
+
+    Examples
+    --------
+    >>> exceeds(np.diag([2.0, 1.0]), 0.5), exceeds(np.diag([2.0, 1.0]), 1.5)
+    (True, False)
+    """
+    lowered = covariance.astype(np.float32 if single_precision else np.float64)
+    lowered.flat[:: len(lowered) + 1] -= floor
+    try:
+        factored(lowered)
+    except np.linalg.LinAlgError:
+        return False
+    return True

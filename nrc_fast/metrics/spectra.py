@@ -184,7 +184,7 @@ def stable_rank_from_norm(norm: float, largest: float) -> float:
 
     Examples
     --------
-    >>> stable_rank_from_norm(5.0**0.5, 2.0)
-    1.25
+    >>> stable_rank_from_norm(5.0, 4.0)
+    1.5625
     """
     return (norm / largest) ** 2 if largest > 0.0 else math.nan

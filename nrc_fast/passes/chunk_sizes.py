@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nrc_fast import kernels
 from nrc_fast.passes.ahead import AHEAD
-from nrc_fast.passes.component_costs import component_costs, krylov_bytes, square_bytes
+from nrc_fast.passes.component_costs import component_costs
+from nrc_fast.passes.memory_needs import BLOCK_ROWS, gram_memory, krylov_memory
 from nrc_fast.sources import Source
 
 __all__ = ["rows_of_chunk"]
@@ -12,17 +12,10 @@ __all__ = ["rows_of_chunk"]
 CHUNK_BYTES = 64 << 20
 # What chunks may take together where the user has set no limit.
 MOST_CHUNK_BYTES = 1 << 30
-# Kernels work on blocks of 256 rows and add up segments of 4096.
-BLOCK_ROWS = 256
+# Kernels add up segments of 4096 rows.
 SEGMENT_ROWS = 4096
-# Rows that a product with few vectors holds in float64.
-PRODUCT_ROWS = 64
-# Tiles that threads have for themselves (gram.cpp) and the blocks that they pack.
-WORKSPACE_BYTES = 80 << 20
 # float64 numbers for each row: squares of features and targets, scaled ones, and what is left of both by a basis.
 ROW_SQUARES = 6
-# Stacks of threads, small objects, and what allocators keep.
-OVERHEAD_BYTES = 4 << 20
 
 
 def fixed_bytes(source: Source, memory: int | None = None, components: int | None = None) -> int:
@@ -36,20 +29,11 @@ def fixed_bytes(source: Source, memory: int | None = None, components: int | Non
     components : int, optional
         How many leading components are wanted, if nothing else of the moments is.
     """
-    row_bytes = kernels.thread_count() * 8 * source.d
-    if _needs_squares(source, memory, components):
-        tiles = kernels.thread_count() * 8 * source.d * source.d
-        sums = square_bytes(source.d) + min(tiles, WORKSPACE_BYTES) + 2 * BLOCK_ROWS * row_bytes
-    else:
-        assert components is not None
-        sums = krylov_bytes(source.d, components) + PRODUCT_ROWS * row_bytes
-    return sums + source.held_bytes + OVERHEAD_BYTES
-
-
-def _needs_squares(source: Source, memory: int | None, components: int | None) -> bool:
     if components is None or not source.rereadable:
-        return True
-    return not component_costs(source, components, memory).prefers_rows
+        return gram_memory(source)
+    # Where the Gram fits, it may be gone over to.
+    fits = component_costs(source, components, memory).gram_fits
+    return gram_memory(source) if fits else krylov_memory(source, components)
 
 
 def bytes_per_row(source: Source, nonfinite: str) -> int:
@@ -86,9 +70,10 @@ def rows_of_chunk(
     if wanted is not None and wanted < 1:
         msg = f"chunk_rows is {wanted}; at least one row is expected"
         raise ValueError(msg)
-    # At least four times as many rows as columns, whatever they weigh.
-    rows = wanted or max((source.chunk_bytes or CHUNK_BYTES) // source.row_bytes, 4 * source.d, BLOCK_ROWS)
     per_row = bytes_per_row(source, nonfinite)
+    # Several times as many rows as columns, whatever they weigh, and many more where they stay in place.
+    many = (4 if source.chunk_bytes_per_row else 16) * source.d
+    rows = wanted or max((source.chunk_bytes or CHUNK_BYTES) // source.row_bytes, many, BLOCK_ROWS)
     fixed = fixed_bytes(source, memory, components)
     limit = MOST_CHUNK_BYTES if memory is None else memory - fixed
     if per_row and rows * per_row > limit:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nrc_fast.base.leading import EXTRA_VECTORS
+from nrc_fast.base.leading import EXTRA_VECTORS, LEAST_FEATURES
+from nrc_fast.passes.memory_needs import BLOCK_ROWS, gram_memory
 from nrc_fast.sources import Source
 
-__all__ = ["MOST_READS", "MOST_SQUARE_BYTES", "ComponentCosts", "component_costs", "krylov_bytes", "square_bytes"]
+__all__ = ["MOST_SQUARE_BYTES", "ComponentCosts", "component_costs"]
 
 # In float32 multiply-adds: one in float64; reading a byte of memory, and of what is stored; the shares of the peak that
 # the Gram and the product with few vectors reach. Of two cores with AVX-512, as bench/routines/kernels measures.
@@ -21,15 +22,10 @@ TYPICAL_READS = 6
 TYPICAL_PRODUCTS = 10
 # Times that a matrix of d x d goes through memory besides: sums of chunks, the covariance, workspaces.
 MATRIX_COPIES = 10
-# Reads after which what was found has to do, where a matrix of d x d cannot be held.
-MOST_READS = 40
-# Arrays of all vectors that were multiplied: these, their images, and a copy as one more block comes.
-KRYLOV_ARRAYS = 3
-# float64 arrays of d x d that are alive at the same time: sums (2), those of a chunk (2), the tiles of the threads
-# that share them (2), and, when rows are no longer read, covariances, eigenvectors and workspaces of LAPACK.
-SQUARE_ARRAYS = 8
-# What these may take where the user has set no limit.
+# What matrices of d x d may take where the user has set no limit.
 MOST_SQUARE_BYTES = 12 << 30
+# Chunks that are alive at the same time, at most.
+CHUNKS_ALIVE = 8
 # Rows of a source that does not know how many it has.
 UNKNOWN_ROWS = 100_000
 
@@ -46,11 +42,17 @@ class ComponentCosts:
         The Gram matrix, and the leading part of its decomposition.
     gram_fits : bool
         Whether matrices of d x d may be held.
+    is_wide : bool
+        Whether there are so many features that leading pairs cost less than all.
+    is_stored : bool
+        Whether rows lie somewhere. What makes them anew, such as a loader, may take any time for each read.
     """
 
     product: float
     gram: float
     gram_fits: bool
+    is_wide: bool
+    is_stored: bool
 
     @property
     def rows(self) -> float:
@@ -60,7 +62,7 @@ class ComponentCosts:
     @property
     def prefers_rows(self) -> bool:
         """Whether the way without a matrix is begun with."""
-        return not self.gram_fits or self.rows < self.gram
+        return not self.gram_fits or (self.is_wide and self.is_stored and self.rows < self.gram)
 
     def is_worth(self, reads: float) -> bool:
         """Whether so many more reads of the rows cost less than to begin anew with the Gram."""
@@ -87,14 +89,11 @@ def component_costs(source: Source, k: int, memory: int | None = None) -> Compon
     matrix = TYPICAL_PRODUCTS * max(8.0 * MEMORY_BYTE, vectors * FLOAT64) + MATRIX_COPIES * 8.0 * MEMORY_BYTE
     # Rows that are not float64 need one more read, in which float32 blocks are made good.
     gram = max(multiplied, read) + d * d * matrix + (0.0 if is_double else product)
-    return ComponentCosts(product, gram, square_bytes(d) <= (MOST_SQUARE_BYTES if memory is None else memory))
-
-
-def square_bytes(d: int) -> int:
-    """Memory of moments and their decomposition."""
-    return SQUARE_ARRAYS * 8 * d * d
-
-
-def krylov_bytes(d: int, k: int) -> int:
-    """Memory of block Krylov iteration for k components, at most."""
-    return KRYLOV_ARRAYS * 8 * d * min(MOST_READS * (k + EXTRA_VECTORS), d)
+    few_rows = CHUNKS_ALIVE * BLOCK_ROWS * source.chunk_bytes_per_row
+    return ComponentCosts(
+        product=product,
+        gram=gram,
+        gram_fits=gram_memory(source) + few_rows <= (MOST_SQUARE_BYTES if memory is None else memory),
+        is_wide=d >= LEAST_FEATURES * vectors,
+        is_stored=source.is_stored,
+    )

@@ -10,13 +10,10 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.results import Basis, ResidualSums
-from nrc_fast.passes.sums import Sums
+from nrc_fast.passes.sums import EarlierStateError, Sums
 from nrc_fast.sources import Chunk
 
 __all__ = ["CenteredUnitGram", "GramProduct", "Pairing", "PredictionErrors", "Residuals"]
-
-
-EARLIER_STATE = "the checkpoint was written by an earlier version in the middle of this pass; remove it to start anew"
 
 
 class GramProduct(Sums):
@@ -76,11 +73,11 @@ class GramProduct(Sums):
 
         Raises
         ------
-        ValueError
-            An earlier version wrote it, without energy and number of the rows.
+        EarlierStateError
+            It lacks energy and number of the rows.
         """
         if "energy" not in arrays:
-            raise ValueError(EARLIER_STATE)
+            raise EarlierStateError
         self.image, self.column_sums = arrays["image"], arrays["column_sums"]
         self.energy, self._count = arrays["energy"], arrays["count"]
 
@@ -117,9 +114,15 @@ class CenteredUnitGram(Sums):
         return {"gram": self.gram, "column_sums": self.column_sums}
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
-        """Take over a state."""
+        """Take over a state.
+
+        Raises
+        ------
+        EarlierStateError
+            It lacks the sums of the columns.
+        """
         if "column_sums" not in arrays:
-            raise ValueError(EARLIER_STATE)
+            raise EarlierStateError
         self.gram, self.column_sums = arrays["gram"], arrays["column_sums"]
 
 
@@ -206,7 +209,15 @@ class Residuals(Sums):
         return arrays
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
-        """Take over a state; one of an earlier version has no products of squares."""
+        """Take over a state; one of an earlier version has no products of squares.
+
+        Raises
+        ------
+        EarlierStateError
+            It is of fewer vectors.
+        """
+        if any(len(arrays[f"raw {i}"]) != len(basis.vectors) + 1 for i, basis in enumerate(self.bases)):
+            raise EarlierStateError
         self._count = arrays["count"]
         self.paired = arrays.get("paired", np.full(3, np.nan))
         self.sums = [ResidualSums(arrays[f"raw {i}"], arrays[f"unit {i}"]) for i in range(len(self.bases))]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.leading import EXTRA_VECTORS, LeadingPairs, leading_pairs
+from nrc_fast.base.leading import EXTRA_VECTORS, LEAST_FEATURES, LeadingPairs, leading_pairs
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, from_lower
 from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
@@ -20,10 +20,8 @@ __all__ = ["Moments"]
 
 # How features are multiplied, of the magnitudes.
 KINDS = ("double", "single", "device", "fast")
-# Features for each vector of a block from which on leading pairs are found without decomposing the whole matrix.
-LEAST_FEATURES = 12
-# Leading pairs need not be closer than this share of the error of their matrix.
-SHARE_OF_ERROR = 1 / 2
+# Leading pairs need not be closer than this share of the bound of their matrix's error, which is itself far below it.
+SHARE_OF_ERROR = 2.0**-10
 
 
 class Moments(ShiftedSums):
@@ -38,7 +36,7 @@ class Moments(ShiftedSums):
     def _changed(self) -> None:
         super()._changed()
         self._spectra: dict[bool, tuple[FloatArray, FloatArray]] = {}
-        self._leading: dict[bool, LeadingPairs] = {}
+        self._leading: dict[tuple[bool, int], LeadingPairs] = {}
         self._covariance: tuple[dict[str, FloatArray], FloatArray] | None = None
 
     def recentered(self) -> Moments:
@@ -107,22 +105,20 @@ class Moments(ShiftedSums):
             self._spectra[centered] = self._eigh(matrix)
         return self._spectra[centered]
 
-    def leading(self, k: int, *, centered: bool = True) -> LeadingPairs:
+    def leading(self, k: int, *, centered: bool = True, whole: bool = False) -> LeadingPairs:
         """The leading k eigenpairs of `covariance`, or of `second_moment`, and one more where there is one.
 
-        All of them where these are known, or where the whole matrix costs no more. Else each pair is closer to one of
-        the matrix than that is to the features.
+        All of them if the whole spectrum is wanted anyway, or costs no more. Else each pair is closer to one of the
+        matrix than that is to the features. What was asked for before changes no bit.
         """
-        found = self._leading.get(centered)
-        if centered in self._spectra or self.d < LEAST_FEATURES * (k + EXTRA_VECTORS):
+        if whole or self.d < LEAST_FEATURES * (k + EXTRA_VECTORS):
             return self._whole(centered=centered)
-        if found is None or len(found.values) < k:
+        if (centered, k) not in self._leading:
             matrix = self.covariance if centered else self.second_moment
             tolerance = SHARE_OF_ERROR * self.covariance_error
             found = leading_pairs(matrix, k, tolerance=tolerance, trace=self.variance if centered else self.energy)
-            found = self._whole(centered=centered) if found is None else found
-            self._leading[centered] = found
-        return found
+            self._leading[centered, k] = self._whole(centered=centered) if found is None else found
+        return self._leading[centered, k]
 
     def _whole(self, *, centered: bool) -> LeadingPairs:
         values, vectors = self.spectrum(centered=centered)

@@ -52,7 +52,7 @@ class Plan:
             f"memory: up to {format_bytes(self.memory)} beyond what the process holds",
         ]
         lines += [f"pass {number}: {title} ({when})" for number, (title, when) in enumerate(self.passes, start=1)]
-        return "\n".join([*lines, self.components])
+        return "\n".join([*lines, *filter(None, [self.components])])
 
     def to_dict(self) -> dict[str, JSONValue]:
         """The fields by name, as numbers, lists and strings."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 
 from nrc_fast import kernels
@@ -16,7 +16,7 @@ from nrc_fast.base.progress import Progress
 from nrc_fast.kernels.errors import NonFiniteRowsError, UnreadableRowsError
 from nrc_fast.passes.ahead import read_ahead
 from nrc_fast.passes.checkpoint import Checkpoint
-from nrc_fast.passes.sums import Sums
+from nrc_fast.passes.sums import EarlierStateError, Sums
 from nrc_fast.sources import Chunk, Source
 
 __all__ = ["Reading"]
@@ -107,9 +107,10 @@ class Reading:
         saved = None if self._checkpoint is None else self._checkpoint.resume(number, title)
         done, is_finished = 0, False
         if saved is not None and (saved[0] or saved[1]):
-            done, is_finished, arrays = saved
-            sums.restore(arrays)
-            self._begin(sums, None)
+            with suppress(EarlierStateError):
+                sums.restore(saved[2])
+                done, is_finished = saved[:2]
+                self._begin(sums, None)
         if not is_finished:
             self._read(number, title, sums, done)
 

@@ -285,6 +285,8 @@ class ShiftedSums(Sums):
             if name in arrays and arrays[name].ndim == 1 and len(arrays[name]) < len(known):
                 arrays[name] = np.pad(arrays[name], (0, len(known) - len(arrays[name])))
         shapes = {name: array.shape for name, array in zero_sums(self._kind).items()}
+        if not self.unit_rows and "unit_gram" in arrays and arrays["unit_gram"].shape == (self.d, self.d):
+            arrays["unit_gram"] = np.zeros(shapes["unit_gram"])  # of a version that needed it
         if "shift" in arrays:
             shapes |= {"shift": (self.d,), "target_shift": (self.n_targets,)}
         for name, shape in shapes.items():

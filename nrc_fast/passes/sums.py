@@ -9,7 +9,14 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.processes import Team
 from nrc_fast.sources import Chunk
 
-__all__ = ["Sums"]
+__all__ = ["EarlierStateError", "Sums"]
+
+
+class EarlierStateError(ValueError):
+    """An error for a state of an earlier version, which added up other things."""
+
+    def __init__(self) -> None:
+        super().__init__("the state was saved by an earlier version in the middle of a pass; this pass starts anew")
 
 
 class Sums(ABC):
@@ -53,7 +60,13 @@ class Sums(ABC):
 
     @abstractmethod
     def restore(self, arrays: dict[str, FloatArray]) -> None:
-        """Take over a state."""
+        """Take over a state.
+
+        Raises
+        ------
+        EarlierStateError
+            An earlier version wrote it, and the pass must start anew.
+        """
 
     def reduce(self, team: Team) -> None:
         """Add up the parts of all processes."""

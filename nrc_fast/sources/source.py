@@ -91,6 +91,7 @@ class Source(ABC):
     rereadable: bool
 
     chunk_bytes: int | None = None  # of features, that should be read at a time
+    is_stored: bool = False  # whether rows lie somewhere, or are made anew at every reading
     backend: Backend = CPU  # in whose memory chunks lie
 
     @property
@@ -206,6 +207,7 @@ class TableSource(Source):
         self._last = features.count if last is None else last
         self.count: int = self._last - self._first
         self.rereadable = True
+        self.is_stored = True
 
     @property
     def target_row_bytes(self) -> int:

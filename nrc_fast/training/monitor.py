@@ -13,6 +13,7 @@ from nrc_fast.base.arrays import Array
 from nrc_fast.base.options import require_nonfinite
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.measurement.all_metrics import measure
+from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
@@ -326,7 +327,7 @@ def _unknown_report(batches: HeadBatches, rows: int, convention: str) -> Report:
         backend=CPU.name,
         convention=convention,
         nrc1=np.nan,
-        nrc1_by_k=np.full(d, np.nan),
+        nrc1_by_k=np.full(Extent().components(min(n, d), d), np.nan),
         explained_variance_ratio=np.full(d, np.nan),
         effective_rank=np.nan,
         stable_rank=np.nan,

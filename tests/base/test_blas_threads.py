@@ -118,7 +118,7 @@ def test_the_library_is_numpys(paths: list[str], expected: str | None) -> None:
     assert blas_threads._of_numpy(paths, Path(SITE) / "numpy") == expected
 
 
-@pytest.mark.parametrize(("width", "expected"), [(1, 1), (linalg.NARROW, 1), (linalg.NARROW + 1, 2)])
+@pytest.mark.parametrize(("width", "expected"), [(1, 1), (blas_threads.NARROW, 1), (blas_threads.NARROW + 1, 2)])
 def test_narrow_matrices_are_decomposed_by_one_thread(
     width: int, expected: int, threads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

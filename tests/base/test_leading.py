@@ -67,7 +67,6 @@ def test_nothing_is_found_in_zeros() -> None:
     found = leading_pairs(np.zeros((200, 200)), 3, tolerance=0.0, trace=0.0)
     assert found is not None
     assert found.values.tolist() == found.distances.tolist() == [0.0] * 4
-    assert not found.is_certain(1)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 5, 7, 15, 16, 17, 33])
@@ -107,17 +106,11 @@ def test_a_start_is_the_same_for_equal_rows_and_does_not_see_their_size() -> Non
     assert start_block(rows, 60).shape == (50, 50)
 
 
-def test_what_a_trace_leaves_makes_certain() -> None:
+def test_what_a_trace_leaves_bounds_the_next_value() -> None:
     vectors, values = np.eye(4)[:2], np.array([3.0, 1.0])
     collapsed = LeadingPairs(values, vectors, np.array([1e-9, 1e-3]), trace=4.5)
     assert collapsed.outside(1) == 1.5
     assert collapsed.next_value(1) == 1.001  # what was found lies closer
     assert collapsed.next_value(2) == pytest.approx(0.5, rel=8 * EPS)
-    assert collapsed.is_certain(1)
-    assert collapsed.is_certain(2)
-    flat = LeadingPairs(values, vectors, np.zeros(2), trace=40.0)
-    assert not flat.is_certain(1)
-    assert not flat.is_certain(3)
     whole = LeadingPairs(values, np.eye(2), np.zeros(2), trace=4.0)
-    assert whole.is_certain(2)
     assert whole.next_value(1) == 1.0

@@ -119,3 +119,23 @@ def test_options() -> None:
         nrc.measure(H, n=1, by_k="every")
     with pytest.raises(ValueError, match="spectrum is 'whole'; 'auto' or 'full' is expected"):
         nrc.measure(H, n=1, spectrum="whole")
+
+
+def test_what_was_asked_before_changes_no_bit(rows: Any) -> None:
+    H, Y, W, b = rows
+    asked, fresh = (nrc.FeatureStatistics(D, n_targets=3).update(H, Y) for _ in range(2))
+    for k in (3, 20):
+        asked.moments.leading(k)
+    assert len(asked.moments.leading(4).values) == 5
+    asked.spectrum()
+    assert asked.report(W, b).to_json() == fresh.report(W, b).to_json()
+    found, wanted = layer_collapse(asked, W, rank=4), layer_collapse(fresh, W, rank=4)
+    assert found == wanted
+    assert found.bounds["signal_alignment"] < 1e-9
+
+
+def test_the_bound_of_a_readout_is_worth_reading_where_all_directions_are_known(rows: Any, report: Report) -> None:
+    assert report.bounds["linear_mse"] < 1e-6 * report.linear_mse
+    low = rows[0].copy()
+    low[:, 500:] = low[:, :600]  # of rank 500, so that what half of the directions could explain is not known
+    assert nrc.measure(low, rows[1]).bounds["linear_mse"] >= nrc.measure(low, rows[1]).linear_mse

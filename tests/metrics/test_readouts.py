@@ -91,7 +91,9 @@ def test_the_bound_holds_what_directions_below_the_floor_could_explain(peer: Any
     error = 1e-10
     value, slope = regularized_readout_error(covariance, targets, cross, 4 * error)
     variance = float(np.trace(targets))
-    bound = regularized_readout_bound(value, slope, variance, 16, floor=4 * error, errors=(error, error))
+    bound = regularized_readout_bound(
+        value, slope, variance, 16, floor=4 * error, errors=(error, error), is_resolved=False
+    )
     exact = linear_readout_error(*linalg.eigh_descending(covariance), targets, cross)
     assert abs(value - exact) <= bound
     assert bound <= variance

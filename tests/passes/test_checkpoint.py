@@ -33,7 +33,7 @@ def stored(tmp_path: Path) -> tuple[str, str]:
 
 
 def run(stored: tuple[str, str], **options: Any) -> str:
-    return nrc.measure(*stored, W, np.zeros(2), convention="id25", chunk_rows=300, **options).to_json()
+    return nrc.measure(*stored, W, np.zeros(2), convention="id25", by_k="all", chunk_rows=300, **options).to_json()
 
 
 class StopError(Exception):
@@ -97,7 +97,7 @@ def slow(self, sums, chunk):
 Reading._add = slow
 features, targets, state = sys.argv[1:]
 W = np.random.default_rng(5).standard_normal((2, 16))
-report = nrc.measure(features, targets, W, np.zeros(2), convention="id25", chunk_rows=300, checkpoint=state,
+report = nrc.measure(features, targets, W, np.zeros(2), convention="id25", by_k="all", chunk_rows=300, checkpoint=state,
                      checkpoint_every=0.1)
 print(report.to_json())
 """

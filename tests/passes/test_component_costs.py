@@ -11,6 +11,7 @@ from nrc_fast.passes import component_costs as module
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.chunk_sizes import fixed_bytes
 from nrc_fast.passes.component_costs import component_costs
+from nrc_fast.passes.memory_needs import gram_memory
 
 
 def costs_of(H: Any, k: int, memory: int | None = None) -> module.ComponentCosts:
@@ -37,6 +38,8 @@ def test_narrow_features_take_the_gram_and_wide_ones_the_rows() -> None:
     assert not costs_of(wide(400_000, 256), 3).prefers_rows
     assert costs_of(wide(20_000, 4096), 3).prefers_rows
     assert not costs_of(wide(20_000, 4096), 400).prefers_rows  # many components
+    assert not costs_of(wide(2, 119), 3).prefers_rows  # all eigenvectors of so few cost nothing
+    assert costs_of(wide(2, 120), 3).prefers_rows
     assert costs_of(wide(1000, 100_000), 400).prefers_rows  # no matrix fits
 
 
@@ -47,12 +50,20 @@ def test_reading_from_disk_is_dear(tmp_path: Path) -> None:
     assert stored.product > costs_of(wide(100, 700), 3).product
 
 
+def test_batches_that_are_made_anew_are_read_as_seldom_as_can_be() -> None:
+    batches = [np.zeros((500, 4096), np.float32)] * 40
+    assert not component_costs(begin_reading(batches).source, 3).prefers_rows
+    assert costs_of(wide(20_000, 4096), 3).prefers_rows
+
+
 def test_a_limit_of_memory_rules_out_the_gram() -> None:
-    found = costs_of(wide(400_000, 256), 3, memory=8 * 8 * 256**2 - 1)
+    least = gram_memory(begin_reading(wide(400_000, 256)).source)
+    assert least > 8 * 8 * 256**2
+    found = costs_of(wide(400_000, 256), 3, memory=least - 1)
     assert not found.gram_fits
     assert found.prefers_rows
     assert found.is_worth(1e9)
-    allowed = costs_of(wide(400_000, 256), 3, memory=8 * 8 * 256**2)
+    allowed = costs_of(wide(400_000, 256), 3, memory=least)
     assert allowed.gram_fits
     assert allowed.is_worth(1.0)
     assert not allowed.is_worth(1e9)
@@ -60,8 +71,9 @@ def test_a_limit_of_memory_rules_out_the_gram() -> None:
 
 def test_memory_is_planned_for_the_way_that_is_taken() -> None:
     source = begin_reading(wide(1000, 4000)).source
-    squares, rows = fixed_bytes(source), fixed_bytes(source, components=3)
-    assert squares - rows > 7 * 8 * 4000**2
+    assert fixed_bytes(source, components=3) == fixed_bytes(source) == gram_memory(source)  # which may be gone over to
+    rows = fixed_bytes(source, memory=200 << 20, components=3)
+    assert gram_memory(source) - rows > 7 * 8 * 4000**2
     with pytest.raises(ValueError, match="need at least"):
         begin_reading(wide(1000, 4000), memory="200MiB")
     assert begin_reading(wide(1000, 4000), memory="200MiB", components=3).memory == 200 << 20

@@ -36,7 +36,7 @@ def test_products_of_all_chunks_add_up() -> None:
     assert np.all(np.abs(product.column_sums - x.sum(axis=0)) <= 64 * EPSILON * np.abs(x).sum(axis=0))
     assert product.energy == pytest.approx([np.sum(x * x)], rel=64 * EPSILON)
     assert product.count == 300
-    whole = gram_product(begin_reading(H), vectors, shift)
+    whole = gram_product(begin_reading(H), vectors, shift, title="products")
     np.testing.assert_allclose(whole.image, product.image, rtol=0, atol=64 * EPSILON * magnitude.max())
     assert whole.count == 300
 
@@ -58,5 +58,5 @@ def test_a_state_of_an_earlier_version_is_refused() -> None:
     product = GramProduct(vectors, shift)
     product.add_chunk(chunk(H))
     earlier = {name: product.arrays()[name] for name in ("image", "column_sums")}
-    with pytest.raises(ValueError, match="an earlier version in the middle of this pass; remove it"):
+    with pytest.raises(ValueError, match="an earlier version in the middle of a pass; this pass starts anew"):
         GramProduct(vectors, shift).restore(earlier)

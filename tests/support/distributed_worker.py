@@ -144,7 +144,7 @@ def grouped(H: Any, Y: Any, W: Any) -> dict[str, Any]:
 def checkpointed(H: Any, Y: Any, W: Any, **options: Any) -> dict[str, Any]:
     H = H.astype(np.float32)
     report = nrc.measure(
-        H, Y, W, convention="id25", chunk_rows=64, group=dist.group.WORLD, checkpoint_every=0.0, **options
+        H, Y, W, convention="id25", by_k="all", chunk_rows=64, group=dist.group.WORLD, checkpoint_every=0.0, **options
     )
     return report.to_dict()
 
