@@ -205,10 +205,10 @@ def leading_pairs(matrix: FloatArray, count: int, *, tolerance: float, trace: fl
     d = len(matrix)
     most = int(MOST_DIMENSIONS * d)
     rows = matrix[np.linspace(0, d - 1, min(STARTING_ROWS, d)).astype(np.intp)]
-    krylov = BlockKrylov(start_block(rows, count + EXTRA_VECTORS))
     looked_at = 0
-    # More threads gain little where memory is the limit, and wait actively for one another beside other work.
+    # More threads gain little where memory is the limit, and wait actively for one another and beside what comes next.
     with one_blas_thread():
+        krylov = BlockKrylov(start_block(rows, count + EXTRA_VECTORS))
         while len(krylov.block) and krylov.dimensions + len(krylov.block) <= most:
             krylov.add(krylov.block @ matrix)
             # Looking costs as much as some products once there are many dimensions.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
@@ -84,7 +85,9 @@ def report_of(evidence: Evidence, head: Head, wishes: Wishes) -> Report:
     OSError, RuntimeError
         Rows cannot be read again, or have changed.
     """
-    return _Assembly(evidence, head, wishes).report()
+    # Threads of numpy would wait actively beside the passes that come after small products.
+    with few_blas_threads(evidence.moments.d):
+        return _Assembly(evidence, head, wishes).report()
 
 
 class _Assembly:

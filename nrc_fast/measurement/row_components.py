@@ -28,7 +28,7 @@ __all__ = ["RowComponents", "row_components"]
 SAMPLE_ROWS = 64
 # Angle, relative to what lies outside the components, up to which these are sought: far below the rounding of rows
 # that are not float64, and near the rounding of those that are.
-CLOSE = 1e-7
+CLOSE = 2.0**-22
 CLOSE_DOUBLE = 1e-12
 # From this read on it is estimated how many are left.
 SETTLED_READS = 3
@@ -99,14 +99,15 @@ def row_components(
     rows = _RowsAsMatrix(reading, centered=centered)
     close = CLOSE_DOUBLE if double_precision else CLOSE
     count = max(numbers)
-    krylov = BlockKrylov(rows.start(count + EXTRA_VECTORS))
+    with one_blas_thread():  # the others would wait actively beside the kernels of the next read
+        krylov = BlockKrylov(rows.start(count + EXTRA_VECTORS))
     before: LeadingPairs | None = None
     for reads in range(1, MOST_READS + 1):
-        image = rows.image(krylov.block)
-        if image is None:
+        product = rows.product(krylov.block)
+        if product is None:
             return None
-        with one_blas_thread():  # the others would wait actively beside the kernels of the next read
-            krylov.add(image)
+        with one_blas_thread():
+            krylov.add(rows.image(krylov.block, product))
             pairs = krylov.pairs(count + 1, trace=rows.trace)
         left = _reads_left(pairs, numbers, close, before)
         if left == 0.0 or not len(krylov.block):
@@ -156,8 +157,8 @@ class _RowsAsMatrix:
         mean = () if self._is_centered else (self._shift[np.newaxis],)
         return start_block(np.concatenate([self._sample, *mean]), count)
 
-    def image(self, block: FloatArray) -> FloatArray | None:
-        """The products of vectors (b, d) with the matrix; None where squares leave the range of float64."""
+    def product(self, block: FloatArray) -> GramProduct | None:
+        """The products of vectors (b, d) with the rows, one read; None where squares leave the range of float64."""
         product = gram_product(self._reading, block, self._shift, title="components")
         require_rows(self._reading, product.count)
         energy = float(product.energy[0])
@@ -166,8 +167,12 @@ class _RowsAsMatrix:
         if energy < SMALLEST_ENERGY * product.count and self._sample.any():
             return None
         self._require_same(product)
+        return product
+
+    def image(self, block: FloatArray, product: GramProduct) -> FloatArray:
+        """The products of vectors with the matrix, from those with the rows."""
         offset = self._offset
-        image = product.image / product.count - np.outer(block @ offset, offset)
+        image: FloatArray = product.image / product.count - np.outer(block @ offset, offset)
         return image if self._is_centered else image + np.outer(block @ self._mean, self._mean)
 
     def _require_same(self, product: GramProduct) -> None:

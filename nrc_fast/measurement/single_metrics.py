@@ -105,9 +105,9 @@ def nrc1(
     -----
     Leading components come from the Gram matrix, or, where that costs more, from block Krylov iteration: each read
     multiplies the rows with n + 7 vectors in float64 until the angle to the exact components, bounded by what the
-    products leave (Davis and Kahan), is below 1e-7 of the share outside, or 1e-12 for float64 rows, or until the Gram
-    costs less; where that does not fit the memory, after 40 reads at most. That no component was missed the trace shows
-    for collapsed features, and else it is very probable. `plan` says which way is begun with, and why.
+    products leave (Davis and Kahan), is below 2^-22 of the root of the share outside (1e-12 for float64 rows), or until
+    the Gram costs less; where that does not fit the memory, after 40 reads at most. That no component was missed the
+    trace shows for collapsed features, and else it is very probable. `plan` says which way is begun with, and why.
 
     Returns
     -------
