@@ -9,7 +9,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, eigh_descending, fix_signs, orthonormalize, scale_to_unit
-from nrc_fast.measurement.row_components import PRODUCT_ROUNDINGS, RowComponents
+from nrc_fast.measurement.row_components import RowComponents
 from nrc_fast.passes.component_costs import MOST_SQUARE_BYTES
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.sums import Sums
@@ -56,18 +56,13 @@ def few_row_components(reading: Reading, count: int, *, centered: bool) -> RowCo
     mean = rows.mean(axis=0)
     mean += (rows - mean).mean(axis=0)  # what rounding has left of a large mean
     about = rows - mean
-    matrix = about if centered else rows
-    pairs = _pairs(matrix, count + 1)
-    variance = float(np.vdot(about, about)) / len(rows)
-    error = PRODUCT_ROUNDINGS * EPSILON * pairs.trace
-    pairs = pairs.part(int(np.count_nonzero(pairs.values > error)))
-    mean_error = PRODUCT_ROUNDINGS * EPSILON * math.sqrt(variance) + EPSILON * float(np.linalg.norm(mean))
-    return RowComponents(
-        pairs=pairs.scaled(2 * exponent),
-        mean=np.ldexp(mean, exponent),
-        variance=math.ldexp(variance, 2 * exponent),
-        covariance_error=math.ldexp(error, 2 * exponent),
-        mean_error=math.ldexp(mean_error, exponent),
+    pairs = _pairs(about if centered else rows, count + 1)
+    variance = math.ldexp(float(np.vdot(about, about)) / len(rows), 2 * exponent)
+    return RowComponents.found(
+        pairs.scaled(2 * exponent),
+        np.ldexp(mean, exponent),
+        variance=variance,
+        square=variance,
         is_centered=centered,
     )
 

@@ -61,6 +61,30 @@ class RowComponents:
     mean_error: float
     is_centered: bool
 
+    @classmethod
+    def found(
+        cls, pairs: LeadingPairs, mean: FloatArray, *, variance: float, square: float, is_centered: bool
+    ) -> RowComponents:
+        """Those of the pairs that are more than rounding, with the bounds of its errors.
+
+        Parameters
+        ----------
+        pairs, mean, variance, is_centered
+            As found.
+        square : float
+            Mean of ``|h - s|^2`` with the shift s that was subtracted, which rounding is relative to.
+        """
+        rounding = PRODUCT_ROUNDINGS * EPSILON
+        error = rounding * (square if is_centered else square + float(mean @ mean))
+        return cls(
+            pairs=pairs.part(int(np.count_nonzero(pairs.values > error))),
+            mean=mean,
+            variance=variance,
+            covariance_error=error,
+            mean_error=rounding * math.sqrt(square) + EPSILON * float(np.linalg.norm(mean)),
+            is_centered=is_centered,
+        )
+
     def variances_along(self, vectors: FloatArray) -> FloatArray:
         """Variances of the rows along the leading vectors, the only ones along which they are known."""
         values = self.pairs.values[: len(vectors)]
@@ -207,17 +231,8 @@ class _RowsAsMatrix:
         return self._variance if self._is_centered else self._variance + float(self._mean @ self._mean)
 
     def components(self, pairs: LeadingPairs) -> RowComponents:
-        """Pairs of the matrix that are more than its rounding, with what the reads tell besides."""
-        mean = self._mean
+        """Pairs of the matrix with what the reads tell besides."""
         square = float(self._read.energy[0]) / self._read.count
-        error = PRODUCT_ROUNDINGS * EPSILON * (square if self._is_centered else square + float(mean @ mean))
-        pairs = pairs.part(int(np.count_nonzero(pairs.values > error)))
-        mean_error = PRODUCT_ROUNDINGS * EPSILON * math.sqrt(square) + EPSILON * float(np.linalg.norm(mean))
-        return RowComponents(
-            pairs=pairs,
-            mean=mean,
-            variance=self._variance,
-            covariance_error=error,
-            mean_error=mean_error,
-            is_centered=self._is_centered,
+        return RowComponents.found(
+            pairs, self._mean, variance=self._variance, square=square, is_centered=self._is_centered
         )
