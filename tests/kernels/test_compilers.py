@@ -15,7 +15,7 @@ from support.tools import ROOT, configure_project, require_module, require_tool
 PORTABLE = [
     str(path.relative_to(ROOT / "csrc"))
     for path in sorted((ROOT / "csrc" / "cpu").rglob("*.cpp"))
-    if not path.stem.startswith("avx")
+    if not path.stem.startswith(("avx", "amx"))
 ]
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wno-vla", "-Wno-psabi", "-Werror"]
 

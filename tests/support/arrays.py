@@ -172,7 +172,8 @@ def leading_residuals(rows: FloatArray, basis: FloatArray) -> FloatArray:
     rest = rows
     residuals = [np.sum(rest * rest, axis=1)]
     for vector in basis.astype(rows.dtype):
-        rest = rest - np.outer(rest @ vector, vector)
+        with np.errstate(invalid="ignore"):  # BLAS may also multiply what lies beside the numbers
+            rest = rest - np.outer(rest @ vector, vector)
         residuals.append(np.sum(rest * rest, axis=1))
     return np.stack(residuals, axis=1)
 
