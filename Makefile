@@ -62,6 +62,7 @@ bench: $(VENV)/rivals
 # The same files from results that are there.
 bench-report: $(VENV)/rivals
 	$(BIN)/python bench/report.py --readme README.md --page bench/results/cpu.md --plot bench/results/roofline.png
+	$(BIN)/python bench/report.py bench/results/cpu_wide.json --page bench/results/cpu_wide.md
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)

@@ -13,22 +13,22 @@ from support.benches import ROOT, bench
 
 def test_readme_says_what_the_result_file_says() -> None:
     report = bench("report")
-    record = json.loads(report.RESULTS.read_text(encoding="utf-8"))
+    paths = report.RESULTS, report.LATER
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert report.replace_table(readme, record) == readme, "run: python bench/report.py --readme README.md"
-    assert report.page(record) == report.RESULTS.with_suffix(".md").read_text(encoding="utf-8"), (
-        "run: python bench/report.py --page bench/results/cpu.md"
-    )
+    assert report.replace_table(readme, *records) == readme, "run: make bench-report"
+    for path, record in zip(paths, records, strict=True):
+        assert report.page(record) == path.with_suffix(".md").read_text(encoding="utf-8"), "run: make bench-report"
     # The numbers, read from the table again.
     table = readme.split(report.START)[1].split(report.END)[0]
     lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert lines
-    shown = [
-        (title, report.picked(record["rows"], routine, facts), part) for routine, facts, title, part in report.WORK
-    ]
-    shown = [one for one in shown if any(one[2] in row["contender"] for row in one[1][1:])]
+    shown = []
+    for routine, facts, title, part in report.WORK:
+        found = [report.picked(record["rows"], routine, facts) for record in records]
+        shown += [(title, rows) for rows in found if any(part in row["contender"] for row in rows[1:])][:1]
     assert len(lines) == len(shown)
-    for line, (work, rows, _) in zip(lines, shown, strict=True):
+    for line, (work, rows) in zip(lines, shown, strict=True):
         _, title, ours, error, _, rival, theirs, their_error, _ = (cell.strip() for cell in line.split("|"))
         assert title == work
         found = next(row for row in rows if row["contender"] == rival)
