@@ -120,13 +120,6 @@ class Evidence:
             self._reading.same(pairs.values, pairs.vectors, pairs.distances)
         return pairs, self.moments.covariance_error + EPSILON * pairs.trace
 
-    def spectrum(self, *, centered: bool) -> tuple[FloatArray, FloatArray, float]:
-        """Eigenvalues and vectors of the covariance, or of the second moment, and the bound of that matrix's error."""
-        values, vectors = self.moments.spectrum(centered=centered)
-        if self._reading is not None:
-            self._reading.same(values, vectors)
-        return values, vectors, self.moments.covariance_error + EPSILON * float(values.sum())
-
     def second_moment_of_rows(self, convention: Convention) -> FloatArray | None:
         """Second moment of the rows that a convention projects; None where they would have to be read again for it."""
         moments = self.moments

@@ -53,13 +53,13 @@ def test_moments_are_read_in_float64_once(titles: list[str]) -> None:
     evidence.components(2, centered=True)
     assert titles == ["statistics", "refinement"]
     evidence.components(3, centered=True)
-    first = evidence.spectrum(centered=True)[0]
+    first = evidence.moments.spectrum(centered=True)[0]
     assert evidence.moments.is_double
     assert titles == ["statistics", "refinement", "statistics"]
     evidence.components(4, centered=True)
     evidence.require_double()
     assert titles == ["statistics", "refinement", "statistics"]
-    np.testing.assert_array_equal(first, evidence.spectrum(centered=True)[0])
+    np.testing.assert_array_equal(first, evidence.moments.spectrum(centered=True)[0])
     rows = H.astype(np.float64)
     exact = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
     assert np.abs(first - exact).max() <= 64 * EPSILON * exact[0]
@@ -103,7 +103,7 @@ def test_components_of_features_that_are_not_collapsed(titles: list[str], center
     x = H - H.mean(axis=0) if centered else H
     values, vectors = np.linalg.eigh(x.T @ x / len(x))
     assert titles == ["statistics"]
-    assert np.abs(evidence.spectrum(centered=centered)[0] - values[::-1]).max() <= 64 * EPSILON * values[-1]
+    assert np.abs(evidence.moments.spectrum(centered=centered)[0] - values[::-1]).max() <= 64 * EPSILON * values[-1]
     cosines = np.abs(np.sum(basis.vectors * vectors[:, ::-1].T[:3], axis=1))
     assert np.abs(cosines - 1.0).max() <= 1e-12
     assert np.abs(basis.mean - H.mean(axis=0)).max() <= 8 * EPSILON
