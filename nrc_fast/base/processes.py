@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 __all__ = ["Team"]
+
+Result = TypeVar("Result")
 
 
 class Team:
@@ -85,6 +87,22 @@ class Team:
             msg = f"process {ranks} of the group has failed; its own message says why"
             raise RuntimeError(msg)
 
+    def together(self, work: Callable[[], Result]) -> Result:
+        """What a piece of work gives, if it succeeds in every process.
+
+        Raises
+        ------
+        RuntimeError
+            It has failed in another one; here its own error is raised.
+        """
+        results, failure = [], None
+        try:
+            results = [work()]
+        except Exception as error:  # the others wait in the next call
+            failure = error
+        self.require_success(failure)
+        return results[0]
+
     def gather(self, values: Sequence[float]) -> FloatArray:
         """The numbers of every process, a row for each."""
         table = np.zeros((self.size, len(values)))
@@ -103,6 +121,23 @@ class Team:
         chosen = np.zeros(size) if values is None else values.copy()
         self.broadcast([chosen], root=int(holders[0]))
         return chosen
+
+    def of_first(self, array: FloatArray) -> FloatArray:
+        """The array of the first process, whose shape may differ from those of the others in all but its dimensions."""
+        shape = np.array(array.shape, dtype=np.float64)
+        self.broadcast([shape])
+        chosen = array.copy() if self.rank == 0 else np.empty(shape.astype(np.int64))
+        self.broadcast([chosen])
+        return chosen
+
+    def concatenated(self, rows: FloatArray) -> FloatArray:
+        """The rows of all processes, those of the first one first; all have as many columns."""
+        counts = self.gather([float(len(rows))])[:, 0].astype(np.int64)
+        first = int(counts[: self.rank].sum())
+        total = np.zeros((int(counts.sum()), rows.shape[1]))
+        total[first : first + len(rows)] = rows
+        self.sum([total])
+        return total
 
     def _global(self, rank: int) -> int:
         result: int = self._distributed.get_global_rank(self.group, rank)

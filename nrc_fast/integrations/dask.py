@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+import math
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
+from nrc_fast.measurement.single_metrics import nrc1_of_reading
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.moments import Moments
@@ -32,10 +34,59 @@ from nrc_fast.sources import Chunk, Source
 if TYPE_CHECKING:
     from dask.array import Array as DaskArray
 
-__all__ = ["collect", "measure"]
+__all__ = ["collect", "measure", "nrc1"]
 
 # How many partial sums are combined at a time.
 FAN_IN = 8
+# Layers of the graph of blocks that only have to be fetched: what dask begins with, and how it takes blocks of it.
+STORED_LAYERS = 2
+
+
+def nrc1(
+    H: DaskArray,
+    n: int | Sequence[int] | None,
+    *,
+    convention: str | Convention = "nrc24",
+    precision: str = "high",
+    nonfinite: str = "raise",
+    rtol: float = 1e-3,
+) -> float | FloatArray:
+    """`nrc_fast.nrc1` of a dask array: leading components by block Krylov iteration, or from the Gram.
+
+    Blocks that have to be computed make every pass as dear as the first, so that the way with more passes is only gone
+    where the d x d Gram does not fit: ``H.persist()`` keeps them.
+
+    Parameters
+    ----------
+    H : (N, d) dask array
+        Blocks of rows are read where dask puts them; what travels is n + 7 vectors of d numbers for each block, or the
+        Gram.
+    n, convention, precision, nonfinite, rtol
+        What is asked for, see `nrc_fast.nrc1`.
+
+    Returns
+    -------
+    float or float64 array
+        A float for an int, else one element for each number of components.
+
+    Raises
+    ------
+    TypeError
+        H is no dask array of floats.
+    ValueError, RuntimeError
+        Rows or options cannot be used, see `nrc_fast.nrc1`.
+
+    Examples
+    --------
+    >>> import numpy as np, dask.array as da
+    >>> H = np.array([[2.0, 1.0], [-2.0, 1.0]])
+    >>> round(nrc1(da.from_array(H, chunks=(1, 2)), 1), 12)
+    0.2
+    """
+    require_tolerance(rtol)
+    require_precision(precision)
+    chosen = resolve_convention(convention)
+    return nrc1_of_reading(_BlockReading(_Blocks(H, None), nonfinite), n, chosen, precision=precision, rtol=rtol)
 
 
 def measure(
@@ -147,8 +198,9 @@ class _Blocks(Source):
         self.d = int(features.shape[1])
         self.n_targets = 0 if targets is None else int(targets.shape[1])
         self.dtype = features.dtype.name
-        self.count = None
+        self.count = None if math.isnan(sum(features.chunks[0])) else len(features)
         self.rereadable = True
+        self.is_stored = len(features.dask.layers) <= STORED_LAYERS
         self.features = features.to_delayed().ravel()
         self.targets = [None] * len(self.features) if targets is None else targets.to_delayed().ravel()
 
@@ -165,6 +217,16 @@ class _Blocks(Source):
     def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
         """Blocks go to the workers, not through here."""
         raise NotImplementedError
+
+    def sample(self, count: int) -> FloatArray:
+        """The first finite rows of blocks that are spread over all of them."""
+        from dask.base import compute
+        from dask.delayed import delayed
+
+        places = np.unique(np.linspace(0, len(self.features) - 1, count).astype(np.int64))
+        first_rows = delayed(_first_rows)
+        blocks = compute(*[first_rows(self.features[place], -(-count // len(places))) for place in places])
+        return np.concatenate([_chunk(block, None).finite().features.to_float64() for block in blocks])
 
 
 def _rows_in_blocks(array: DaskArray, name: str) -> DaskArray:
@@ -222,7 +284,7 @@ class _BlockReading(Reading):
 
         first_rows = delayed(_first_rows)
         for pair in zip(self.source.features, self.source.targets, strict=True):
-            chunk = _chunk(*compute(*map(first_rows, pair)))
+            chunk = _chunk(*compute(*[first_rows(block, SHIFT_ROWS) for block in pair]))
             if self.skips:
                 chunk = chunk.finite()
             if chunk.features.count:
@@ -230,8 +292,8 @@ class _BlockReading(Reading):
                 return
 
 
-def _first_rows(block: StoredArray | None) -> StoredArray | None:
-    return None if block is None else block[:SHIFT_ROWS]
+def _first_rows(block: StoredArray | None, count: int) -> StoredArray | None:
+    return None if block is None else block[:count]
 
 
 def _chunk(features: StoredArray, targets: StoredArray | None) -> Chunk:

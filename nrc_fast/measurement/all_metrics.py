@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +11,11 @@ from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.extent import Extent, extent_of
-from nrc_fast.measurement.head import Head, require_penalties
+from nrc_fast.measurement.head import Head, checksum, require_penalties
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.begin import begin_reading
@@ -147,7 +145,7 @@ def measure(
     if extent != Extent():  # or checkpoints from before there was a choice would be others
         identity |= {"by_k": by_k, "spectrum": spectrum}
     if checkpoint is not None:
-        identity |= {"unit rows": save_statistics is not None, "W": _checksum(W, "W"), "b": _checksum(b, "b")}
+        identity |= {"unit rows": save_statistics is not None, "W": checksum(W, "W"), "b": checksum(b, "b")}
     reading = begin_reading(
         H,
         Y,
@@ -172,10 +170,6 @@ def measure(
         save_sums(Path(save_statistics), moments, options={})
     reading.finish()
     return report
-
-
-def _checksum(values: Array | Rows | None, name: str) -> int | None:
-    return None if values is None else zlib.crc32(as_matrix(values, name, vector_is_column=True)[0].tobytes())
 
 
 def plan(

@@ -157,9 +157,9 @@ class Evidence:
 
     def _components_of_rows(self, numbers: Sequence[int], *, centered: bool) -> RowComponents | None:
         reading = self._rows
-        if reading.team is not None or not reading.rereadable:
+        if not reading.rereadable:
             return None
-        costs = component_costs(reading.source, max(numbers), reading.memory)
+        costs = component_costs(reading.source, max(numbers), reading.memory).agreed(reading.team)
         if not costs.prefers_rows:
             return None
         is_double = reading.is_double or self._precision == "highest"

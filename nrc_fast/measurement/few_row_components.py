@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -106,3 +107,8 @@ class _KeptRows(Sums):
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state."""
         self._parts = [arrays["rows"]]
+
+    @staticmethod
+    def combined(states: Sequence[dict[str, FloatArray]]) -> dict[str, FloatArray]:
+        """The rows of several states, in their order."""
+        return {"rows": np.concatenate([state["rows"] for state in states])}

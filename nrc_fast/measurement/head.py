@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.metrics.prediction import PenaltyProduct
 
-__all__ = ["Head", "component_numbers", "require_penalties", "weights_and_row_space", "whole_numbers"]
+__all__ = ["Head", "checksum", "component_numbers", "require_penalties", "weights_and_row_space", "whole_numbers"]
 
 
 def require_penalties(penalties: PenaltyProduct | None) -> None:
@@ -134,6 +135,11 @@ class Head:
             msg = f"b has {bias.shape[0]} values; one for each of the {self.n} rows of W is expected"
             raise ValueError(msg)
         return bias[:, 0]
+
+
+def checksum(values: Array | Rows | None, name: str) -> int | None:
+    """What tells weights or a bias from others, in a checkpoint."""
+    return None if values is None else zlib.crc32(as_matrix(values, name, vector_is_column=True)[0].tobytes())
 
 
 def component_numbers(n: int | Sequence[int], d: int) -> list[int]:

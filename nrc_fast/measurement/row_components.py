@@ -99,10 +99,11 @@ def row_components(
     Parameters
     ----------
     reading : Reading
-        That can read its rows again and again, all of them in this process.
+        That can read its rows again and again.
     numbers : sequence of int
         Numbers of components whose span is wanted.
     costs : ComponentCosts
+        That all processes agree on.
     centered : bool
         Whether components are those of the covariance, or of the second moment.
     double_precision : bool
@@ -125,6 +126,7 @@ def row_components(
     count = max(numbers)
     with one_blas_thread():  # the others would wait actively beside the kernels of the next read
         krylov = BlockKrylov(rows.start(count + EXTRA_VECTORS))
+    krylov.block = reading.of_first(krylov.block)
     before: LeadingPairs | None = None
     for reads in range(1, MOST_READS + 1):
         product = rows.product(krylov.block)
@@ -133,6 +135,8 @@ def row_components(
         with one_blas_thread():
             krylov.add(rows.image(krylov.block, product))
             pairs = krylov.pairs(count + 1, trace=rows.trace)
+        krylov.block = reading.of_first(krylov.block)
+        pairs = _of_first(reading, pairs)
         left = _reads_left(pairs, numbers, close, before)
         if left == 0.0 or not len(krylov.block):
             break
@@ -143,6 +147,12 @@ def row_components(
         if costs.gram_fits:
             return None
     return rows.components(pairs)
+
+
+def _of_first(reading: Reading, pairs: LeadingPairs) -> LeadingPairs:
+    """The pairs that every process goes on with: the first's, as those of other processors have other roundings."""
+    values, vectors, distances = map(reading.of_first, (pairs.values, pairs.vectors, pairs.distances))
+    return LeadingPairs(values, vectors, distances, pairs.trace)
 
 
 def _reads_left(pairs: LeadingPairs, numbers: Sequence[int], close: float, before: LeadingPairs | None) -> float:
@@ -171,7 +181,7 @@ class _RowsAsMatrix:
     def __init__(self, reading: Reading, *, centered: bool) -> None:
         self._reading = reading
         self._is_centered = centered
-        sample = reading.source.sample(SAMPLE_ROWS)
+        sample = reading.sample(SAMPLE_ROWS)
         self._shift: FloatArray = sample.mean(axis=0) if len(sample) else np.zeros(reading.source.d)
         self._sample = sample - self._shift
         self._first: GramProduct | None = None

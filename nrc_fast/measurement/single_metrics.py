@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import overload
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import RowSpace
 from nrc_fast.base.options import require_tolerance
+from nrc_fast.base.processes import Team
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
-from nrc_fast.measurement.head import component_numbers, weights_and_row_space, whole_numbers
+from nrc_fast.measurement.head import checksum, component_numbers, weights_and_row_space, whole_numbers
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k, subspace_value
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.residuals import residual_value
@@ -22,7 +25,10 @@ from nrc_fast.passes.rereading import require_same_mean
 from nrc_fast.passes.runs import careful_residuals, mean_of, require_rows
 from nrc_fast.sources import Features
 
-__all__ = ["nrc1", "nrc2"]
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+__all__ = ["nrc1", "nrc1_of_reading", "nrc2"]
 
 # ---- NRC1 ----
 
@@ -39,6 +45,9 @@ def nrc1(
     rtol: float = ...,
     memory: str | int | None = ...,
     progress: bool | None = ...,
+    group: ProcessGroup | None = ...,
+    checkpoint: str | Path | None = ...,
+    checkpoint_every: float = ...,
 ) -> float: ...
 
 
@@ -54,6 +63,9 @@ def nrc1(
     rtol: float = ...,
     memory: str | int | None = ...,
     progress: bool | None = ...,
+    group: ProcessGroup | None = ...,
+    checkpoint: str | Path | None = ...,
+    checkpoint_every: float = ...,
 ) -> FloatArray: ...
 
 
@@ -68,6 +80,9 @@ def nrc1(
     rtol: float = 1e-3,
     memory: str | int | None = None,
     progress: bool | None = None,
+    group: ProcessGroup | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 60.0,
 ) -> float | FloatArray:
     r"""NRC1: how much of the features lies outside their first n principal components.
 
@@ -100,6 +115,13 @@ def nrc1(
         What may be used beyond what the process holds, such as "2GiB"; features in memory are not counted.
     progress : bool, optional
         Show a bar; by default only on a terminal and with tqdm installed.
+    group : torch.distributed.ProcessGroup, optional
+        Every process of the group gives its own rows, and gets the value of all.
+    checkpoint : path, optional
+        A file that is written every `checkpoint_every` seconds, and at Ctrl-C, from which the same call goes on; see
+        `measure`.
+    checkpoint_every : float
+        Seconds between two writes of it.
 
     Notes
     -----
@@ -117,9 +139,12 @@ def nrc1(
     Raises
     ------
     TypeError, ValueError
-        H is no float matrix, has no or not finite rows, n is not in 1..d, or an option is unknown.
+        H is no float matrix, has no or not finite rows, n is not in 1..d, an option is unknown, or the checkpoint is
+        of another measurement.
     RuntimeError
-        The device cannot be used.
+        The device or the group cannot be used, or rows that are read again have changed.
+    OSError
+        A file is missing, truncated or damaged; the message says where.
 
     References
     ----------
@@ -134,16 +159,51 @@ def nrc1(
     """
     require_tolerance(rtol)
     chosen = resolve_convention(convention)
-    most = None if n is None else max(whole_numbers(n))
-    reading = begin_reading(H, device=device, nonfinite=nonfinite, memory=memory, progress=progress, components=most)
+    wanted = None if n is None else whole_numbers(n)
+    reading = begin_reading(
+        H,
+        device=device,
+        nonfinite=nonfinite,
+        memory=memory,
+        progress=progress,
+        team=None if group is None else Team(group),
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        identity={"metric": "nrc1", "convention": chosen.name, "precision": precision, "rtol": rtol, "n": wanted},
+        components=None if wanted is None else max(wanted),
+    )
+    value = nrc1_of_reading(reading, n, chosen, precision=precision, rtol=rtol)
+    reading.finish()
+    return value
+
+
+def nrc1_of_reading(
+    reading: Reading, n: int | Sequence[int] | None, convention: Convention, *, precision: str, rtol: float
+) -> float | FloatArray:
+    """NRC1 as `nrc1` gives it, of features that are read in whatever way.
+
+    Parameters
+    ----------
+    reading : Reading
+    n : int, sequence of ints, or None
+    convention : Convention
+    precision : {"high", "highest", "fast"}
+    rtol : float
+
+    Raises
+    ------
+    TypeError, ValueError, OSError, RuntimeError
+        n is not in 1..d, or rows cannot be read.
+    """
+    d = reading.source.d
     if n is None:
-        return careful_nrc1_by_k(reading, chosen, reading.source.d, precision=precision, rtol=rtol)[0]
-    numbers = component_numbers(n, reading.source.d)
+        return careful_nrc1_by_k(reading, convention, d, precision=precision, rtol=rtol)[0]
+    numbers = component_numbers(n, d)
     if reading.rereadable:
-        values = _explicit_nrc1(reading, numbers, chosen, precision)
+        values = _explicit_nrc1(reading, numbers, convention, precision)
     else:
-        by_k, _ = careful_nrc1_by_k(reading, chosen, max(numbers), precision=precision, rtol=rtol)
-        values = by_k[np.array(numbers) - 1]
+        by_k, _ = careful_nrc1_by_k(reading, convention, max(numbers), precision=precision, rtol=rtol)
+        values = np.array([by_k[number - 1] for number in numbers])
     return float(values[0]) if np.ndim(n) == 0 else values
 
 
@@ -168,6 +228,9 @@ def nrc2(
     nonfinite: str = "raise",
     memory: str | int | None = None,
     progress: bool | None = None,
+    group: ProcessGroup | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 60.0,
 ) -> float:
     r"""NRC2: how much of the features lies outside the row space of the last layer's weights.
 
@@ -193,6 +256,13 @@ def nrc2(
         What may be used beyond what the process holds, such as "2GiB".
     progress : bool, optional
         Show a bar; by default only on a terminal and with tqdm installed.
+    group : torch.distributed.ProcessGroup, optional
+        Every process of the group gives its own rows, and gets the value of all.
+    checkpoint : path, optional
+        A file that is written every `checkpoint_every` seconds, and at Ctrl-C, from which the same call goes on; see
+        `measure`.
+    checkpoint_every : float
+        Seconds between two writes of it.
 
     Returns
     -------
@@ -202,9 +272,12 @@ def nrc2(
     Raises
     ------
     TypeError, ValueError
-        H is no float matrix, has no or not finite rows, W does not fit it, or an option is unknown.
+        H is no float matrix, has no or not finite rows, W does not fit it, an option is unknown, or the checkpoint is
+        of another measurement.
     RuntimeError
-        The device cannot be used.
+        The device or the group cannot be used, or rows that are read again have changed.
+    OSError
+        A file is missing, truncated or damaged; the message says where.
 
     References
     ----------
@@ -217,13 +290,27 @@ def nrc2(
     0.64
     """
     chosen = resolve_convention(convention)
-    reading = begin_reading(H, device=device, nonfinite=nonfinite, memory=memory, progress=progress)
+    reading = begin_reading(
+        H,
+        device=device,
+        nonfinite=nonfinite,
+        memory=memory,
+        progress=progress,
+        team=None if group is None else Team(group),
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        identity={"metric": "nrc2", "convention": chosen.name, "W": None if checkpoint is None else checksum(W, "W")},
+    )
     _, space, _ = weights_and_row_space(W, reading.source.d)
-    basis = space.basis
-    if len(basis) == 0:
-        return math.nan
+    value = math.nan if len(space.basis) == 0 else _nrc2_of(reading, space, chosen)
+    reading.finish()
+    return value
+
+
+def _nrc2_of(reading: Reading, space: RowSpace, chosen: Convention) -> float:
     if not reading.rereadable:
         return subspace_value(gathered(reading, unit_rows=needs_unit_rows(chosen)), chosen, space)[0]
+    basis = space.basis
     bases = [Basis(basis)]
     if chosen.centered_rows:
         mean = mean_of(reading).mean

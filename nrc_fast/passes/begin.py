@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import parse_memory
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import Device, ordered_backend
+from nrc_fast.kernels.interface import Backend
 from nrc_fast.passes.checkpoint import Checkpoint
 from nrc_fast.passes.chunk_sizes import rows_of_chunk
 from nrc_fast.passes.reading import Reading
@@ -20,6 +22,8 @@ from nrc_fast.sources.dispatch import Features, Targets
 from nrc_fast.sources.placed import placed_source
 
 __all__ = ["begin_reading"]
+
+Result = TypeVar("Result")
 
 
 def begin_reading(
@@ -69,9 +73,9 @@ def begin_reading(
     RuntimeError
         The device cannot be used, or is not the one that the features lie on.
     """
-    ordered = None if device is None else ordered_backend(device)
-    if checkpoint is not None:
-        require_writable(Path(checkpoint))
+    together = _alone if team is None else team.together
+    path = None if checkpoint is None else Path(checkpoint)
+    ordered = together(lambda: _prepared(device, path))
     if team is None:
         source = as_source(features, targets)
         if source.count == 0:
@@ -80,26 +84,43 @@ def begin_reading(
         rereadable, is_double = source.rereadable, source.dtype == "float64"
     else:
         source, rereadable, is_double = _agreed_source(features, targets, team)
-    if ordered is not None:
-        source = placed_source(source, ordered)
-    limit = parse_memory(memory)
-    rows = rows_of_chunk(source, limit, nonfinite, chunk_rows, components=components)
-    saved = None
-    if checkpoint is not None:
-        place = [0, 1] if team is None else [team.rank, team.size]
-        known: dict[str, JSONValue] = {
-            "source": source.fingerprint(),
-            "chunk rows": rows,
-            "nonfinite": nonfinite,
-            "process": place,
-        }
-        path = Path(checkpoint)
-        if team is not None and team.size > 1:
-            path = path.with_name(f"{path.stem}.{team.rank}{path.suffix}")
-        saved = Checkpoint(path, known | dict(identity or {}), checkpoint_every)
-    reading = Reading(source, rows, nonfinite=nonfinite, team=team, checkpoint=saved, progress=progress, memory=limit)
+
+    def begun() -> Reading:
+        placed = source if ordered is None else placed_source(source, ordered)
+        limit = parse_memory(memory)
+        rows = rows_of_chunk(placed, limit, nonfinite, chunk_rows, components=components)
+        saved = None
+        if path is not None:
+            facts: dict[str, JSONValue] = {"chunk rows": rows, "nonfinite": nonfinite}
+            saved = _checkpoint_of(placed, path, checkpoint_every, team, facts | dict(identity or {}))
+        return Reading(placed, rows, nonfinite=nonfinite, team=team, checkpoint=saved, progress=progress, memory=limit)
+
+    reading = together(begun)
     reading.rereadable, reading.is_double = rereadable, is_double
     return reading
+
+
+def _alone(work: Callable[[], Result]) -> Result:
+    return work()
+
+
+def _prepared(device: Device | None, checkpoint: Path | None) -> Backend | None:
+    """The device that was ordered; what can be seen to fail now fails before anything is read."""
+    ordered = None if device is None else ordered_backend(device)
+    if checkpoint is not None:
+        require_writable(checkpoint)
+    return ordered
+
+
+def _checkpoint_of(
+    source: Source, path: Path, seconds: float, team: Team | None, facts: Mapping[str, JSONValue]
+) -> Checkpoint:
+    """The checkpoint of this process's part."""
+    place = [0, 1] if team is None else [team.rank, team.size]
+    known: dict[str, JSONValue] = {"source": source.fingerprint(), "process": place}
+    if team is not None and team.size > 1:
+        path = path.with_name(f"{path.stem}.{team.rank}{path.suffix}")
+    return Checkpoint(path, known | dict(facts), seconds)
 
 
 def _agreed_source(features: Features, targets: Targets | None, team: Team) -> tuple[Source, bool, bool]:

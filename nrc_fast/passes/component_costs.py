@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from nrc_fast.base.leading import EXTRA_VECTORS, LEAST_FEATURES
+from nrc_fast.base.processes import Team
 from nrc_fast.passes.memory_needs import BLOCK_ROWS, gram_memory
 from nrc_fast.sources import Source
 
@@ -67,6 +68,18 @@ class ComponentCosts:
     def is_worth(self, reads: float) -> bool:
         """Whether so many more reads of the rows cost less than to begin anew with the Gram."""
         return not self.gram_fits or reads * self.product <= self.gram
+
+    def agreed(self, team: Team | None) -> ComponentCosts:
+        """The costs of a group of processes, each of which has estimated those of its own rows.
+
+        All wait for the slowest, and go the way on which none lacks memory.
+        """
+        if team is None:
+            return self
+        table = team.gather(astuple(self))
+        product, gram = (float(column.max()) for column in table.T[:2])
+        gram_fits, is_wide, is_stored = (bool(column.all()) for column in table.T[2:])
+        return ComponentCosts(product, gram, gram_fits=gram_fits, is_wide=is_wide, is_stored=is_stored)
 
 
 def component_costs(source: Source, k: int, memory: int | None = None) -> ComponentCosts:

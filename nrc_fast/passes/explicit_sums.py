@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.results import Basis, ResidualSums
-from nrc_fast.passes.sums import EarlierStateError, Sums
+from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk
 
 __all__ = ["CenteredUnitGram", "GramProduct", "Pairing", "PredictionErrors", "Residuals"]
@@ -61,25 +62,34 @@ class GramProduct(Sums):
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""
-        return {
-            "image": self.image,
-            "column_sums": self.column_sums,
-            "energy": self.energy,
-            "count": self._count,
-        }
+        return self._sums() | {"vectors": self.vectors, "shift": self.shift}
+
+    def _sums(self) -> dict[str, FloatArray]:
+        return {"image": self.image, "column_sums": self.column_sums, "energy": self.energy, "count": self._count}
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state.
 
         Raises
         ------
-        EarlierStateError
-            It lacks energy and number of the rows.
+        OtherStateError
+            It is of other vectors, as those of another machine are in their last bits, or of an earlier version.
         """
-        if "energy" not in arrays:
-            raise EarlierStateError
+        if not all(np.array_equal(arrays.get(name, np.empty(0)), getattr(self, name)) for name in ("vectors", "shift")):
+            raise OtherStateError
         self.image, self.column_sums = arrays["image"], arrays["column_sums"]
         self.energy, self._count = arrays["energy"], arrays["count"]
+
+    def reduce(self, team: Team) -> None:
+        """Add up the parts of all processes; their vectors are the same."""
+        sums = self._sums()
+        team.sum(list(sums.values()))
+        self.restore(self.arrays() | sums)
+
+    @staticmethod
+    def combined(states: Sequence[dict[str, FloatArray]]) -> dict[str, FloatArray]:
+        """The state for the rows of several, in their order."""
+        return Sums.combined(states) | {name: states[0][name] for name in ("vectors", "shift")}
 
 
 class CenteredUnitGram(Sums):
@@ -118,11 +128,11 @@ class CenteredUnitGram(Sums):
 
         Raises
         ------
-        EarlierStateError
+        OtherStateError
             It lacks the sums of the columns.
         """
         if "column_sums" not in arrays:
-            raise EarlierStateError
+            raise OtherStateError
         self.gram, self.column_sums = arrays["gram"], arrays["column_sums"]
 
 
@@ -213,11 +223,11 @@ class Residuals(Sums):
 
         Raises
         ------
-        EarlierStateError
+        OtherStateError
             It is of fewer vectors.
         """
         if any(len(arrays[f"raw {i}"]) != len(basis.vectors) + 1 for i, basis in enumerate(self.bases)):
-            raise EarlierStateError
+            raise OtherStateError
         self._count = arrays["count"]
         self.paired = arrays.get("paired", np.full(3, np.nan))
         self.sums = [ResidualSums(arrays[f"raw {i}"], arrays[f"unit {i}"]) for i in range(len(self.bases))]

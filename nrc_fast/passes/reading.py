@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from types import FrameType
 
+import numpy as np
+
 from nrc_fast import kernels
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.options import require_nonfinite
@@ -16,7 +18,7 @@ from nrc_fast.base.progress import Progress
 from nrc_fast.kernels.errors import NonFiniteRowsError, UnreadableRowsError
 from nrc_fast.passes.ahead import read_ahead
 from nrc_fast.passes.checkpoint import Checkpoint
-from nrc_fast.passes.sums import EarlierStateError, Sums
+from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk, Source
 
 __all__ = ["Reading"]
@@ -107,7 +109,7 @@ class Reading:
         saved = None if self._checkpoint is None else self._checkpoint.resume(number, title)
         done, is_finished = 0, False
         if saved is not None and (saved[0] or saved[1]):
-            with suppress(EarlierStateError):
+            with suppress(OtherStateError):
                 sums.restore(saved[2])
                 done, is_finished = saved[:2]
                 self._begin(sums, None)
@@ -207,6 +209,25 @@ class Reading:
             self._checkpoint.remove()
 
     # ---- what all processes agree on ----
+
+    def sample(self, count: int) -> FloatArray:
+        """About `count` finite rows of all processes, in float64.
+
+        Raises
+        ------
+        OSError, RuntimeError
+            Rows cannot be read, or those of another process.
+        """
+        if self.team is None:
+            return self.source.sample(count)
+        share = -(-count // self.team.size)
+        none = np.empty((0, self.source.d))
+        rows = self.team.together(lambda: none if self.source.count == 0 else self.source.sample(share))
+        return self.team.concatenated(rows)
+
+    def of_first(self, array: FloatArray) -> FloatArray:
+        """An array that every process has computed, as the first has it."""
+        return array if self.team is None else self.team.of_first(array)
 
     def same(self, *arrays: FloatArray) -> None:
         """Replace arrays that every process has computed by those of the first: roundings may differ."""

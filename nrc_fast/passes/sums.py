@@ -9,14 +9,14 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.processes import Team
 from nrc_fast.sources import Chunk
 
-__all__ = ["EarlierStateError", "Sums"]
+__all__ = ["OtherStateError", "Sums"]
 
 
-class EarlierStateError(ValueError):
-    """An error for a state of an earlier version, which added up other things."""
+class OtherStateError(ValueError):
+    """An error for a state in which other things were added up: by an earlier version, or with other vectors."""
 
     def __init__(self) -> None:
-        super().__init__("the state was saved by an earlier version in the middle of a pass; this pass starts anew")
+        super().__init__("the state is of other sums than those of this pass, which starts anew")
 
 
 class Sums(ABC):
@@ -64,8 +64,8 @@ class Sums(ABC):
 
         Raises
         ------
-        EarlierStateError
-            An earlier version wrote it, and the pass must start anew.
+        OtherStateError
+            It is of other sums, and the pass must start anew.
         """
 
     def reduce(self, team: Team) -> None:

@@ -149,7 +149,7 @@ def as_table(values: Features, role: str) -> Table:
         msg = f"{role} is a {type(values).__name__} of batches; give features and targets in the same batches"
         raise TypeError(msg)
     if type(values).__module__.partition(".")[0] == "dask":
-        msg = f"{role} is a dask array; nrc_fast.integrations.dask.measure takes it, block by block"
+        msg = f"{role} is a dask array; nrc_fast.integrations.dask takes it, block by block"
         raise TypeError(msg)
     rows = values if isinstance(values, Rows) else rows_in_place(values, role, vector_is_column=role == "Y")
     if not rows.backend.is_host:

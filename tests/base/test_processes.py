@@ -13,6 +13,8 @@ import pytest
 from support.processes import draw, run
 
 import nrc_fast as nrc
+from nrc_fast.base.leading import EXTRA_VECTORS
+from nrc_fast.measurement.row_components import SAMPLE_ROWS
 from nrc_fast.testing import reference_nrc1, reference_nrc2
 
 
@@ -56,6 +58,37 @@ def test_collapsed_features_on_two_processes(tmp_path: Path) -> None:
     assert results[0]["float32"]["nrc2"] == pytest.approx(reference_nrc2(stored, W, "nrc24"), rel=1e-9)
 
 
+@pytest.mark.parametrize("cuts", [[200], [1, 2], [0, 300]], ids=str)
+def test_single_metrics_of_all_processes(tmp_path: Path, cuts: list[int]) -> None:
+    rng = np.random.default_rng(2)
+    W = rng.standard_normal((3, 100))
+    Y = rng.standard_normal((420, 3)) * [3.0, 2.0, 1.0]
+    H = Y @ W + 0.1 * rng.standard_normal((420, 100)) + 2.0
+    results = run(tmp_path / "run", "single", H, Y, W, cuts)
+    assert all(result == results[0] for result in results)
+    found = results[0]["found"]
+    for convention in nrc.CONVENTIONS:
+        assert found[convention] == pytest.approx(reference_nrc2(H, W, convention), rel=1e-12)
+        for dtype in ("float64", "float32"):
+            expected = reference_nrc1(H.astype(dtype), [1, 3], convention)
+            for way in ("rows", "gram"):
+                close = 1e-11 if dtype == "float64" else 1e-9 if way == "rows" else 1e-6
+                assert found[f"{way} {convention} {dtype}"] == pytest.approx(expected, rel=close)
+    vectors = 3 + EXTRA_VECTORS
+    assert results[0]["largest"]["rows"] <= max(vectors, SAMPLE_ROWS + len(cuts)) * 100 < 100**2
+    assert results[0]["largest"]["gram"] >= 100**2
+
+
+def test_wide_features_of_processes_are_not_summed_to_a_matrix(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    Y, W = rng.standard_normal((900, 3)), rng.standard_normal((3, 1500))
+    H = Y @ W + 0.01 * rng.standard_normal((900, 1500))
+    results = run(tmp_path / "run", "chosen", H, Y, W, [500])
+    assert set(results[0]["passes"]) == {"components", "residuals"}
+    assert results[0] == results[1]
+    assert results[0]["nrc1"] == pytest.approx(reference_nrc1(H, 3), rel=1e-10)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes find that nothing happens to."""
@@ -86,6 +119,9 @@ def test_what_goes_wrong_on_one_process_ends_on_all(tmp_path: Path) -> None:
         ),
         ("not finite in the last chunk", "rows hold NaN or infinite values, the first is row 499;"),
         ("kind", "TypeError: H has dtype int64"),
+        ("sampled", "the first is row 5;"),
+        ("sampled late", "the first is row 499;"),
+        ("no folder for one", "OSError: missing/state.npz cannot be written"),
         ("missing file", "FileNotFoundError: there is no file missing.npy"),
     ):
         assert words in second[name]

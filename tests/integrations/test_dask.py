@@ -12,6 +12,8 @@ import pytest
 
 import nrc_fast as nrc
 from nrc_fast.integrations import dask as nrc_dask
+from nrc_fast.passes import component_costs
+from nrc_fast.passes.sums import Sums
 from nrc_fast.testing import reference_nrc1, reference_nrc2
 
 
@@ -48,6 +50,48 @@ def test_collapsed_float32_blocks_are_refined() -> None:
     H = (rng.standard_normal((1000, 2)) @ W + 1e-5 * rng.standard_normal((1000, 10))).astype(np.float32)
     report = nrc_dask.measure(da.from_array(H, chunks=(128, 10)), W=W)
     assert report.nrc1 == pytest.approx(reference_nrc1(H, 2, "nrc24"), rel=1e-9)
+
+
+@pytest.mark.parametrize("convention", list(nrc.CONVENTIONS))
+@pytest.mark.parametrize("by_rows", [True, False], ids=["rows", "gram"])
+def test_nrc1_alone(convention: str, by_rows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if by_rows:
+        monkeypatch.setattr(component_costs, "MOST_SQUARE_BYTES", 0)
+    H, _, _ = draw()
+    blocks = da.from_array(H, chunks=(70, 3))
+    for n in (2, [1, 3], None):
+        expected = reference_nrc1(H, range(1, 11) if n is None else n, convention)
+        assert nrc_dask.nrc1(blocks, n, convention=convention) == pytest.approx(expected, rel=1e-10, abs=1e-14)
+    bad = H.copy()
+    bad[[0, 75]] = np.nan
+    kept = nrc_dask.nrc1(da.from_array(bad, chunks=(70, 10)), 2, convention=convention, nonfinite="skip")
+    expected = reference_nrc1(np.delete(H, [0, 75], axis=0), 2, convention)
+    assert kept == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("rows", [900, 300], ids=["many", "few"])
+def test_wide_blocks_are_multiplied_with_few_vectors(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    H = rng.standard_normal((rows, 3)) @ rng.standard_normal((3, 1200)) + 0.01 * rng.standard_normal((rows, 1200))
+    blocks, titles, before = da.from_array(H, chunks=(200, 1200)), [], nrc_dask._BlockReading.run
+
+    def run(self: nrc_dask._BlockReading, title: str, sums: Sums) -> None:
+        titles.append(title)
+        before(self, title, sums)
+
+    monkeypatch.setattr(nrc_dask._BlockReading, "run", run)
+    expected = reference_nrc1(H, 3)
+    assert nrc_dask.nrc1(blocks, 3) == pytest.approx(expected, rel=1e-10)
+    assert set(titles) == {"components", "residuals"}
+    titles.clear()
+    white = rng.standard_normal((rows, 1200))
+    assert nrc_dask.nrc1(da.from_array(white, chunks=(70, 1200)), 3) == pytest.approx(
+        reference_nrc1(white, 3), rel=1e-10
+    )
+    assert ("rows" in titles) == (rows == 300)
+    titles.clear()
+    assert nrc_dask.nrc1(blocks * 2.0 + 1.0 - 1.0, 3) == pytest.approx(reference_nrc1(2.0 * H, 3), rel=1e-10)
+    assert "statistics" in titles  # blocks that are computed for every pass are read as seldom as can be
 
 
 def test_statistics_merge_with_others() -> None:
@@ -112,5 +156,5 @@ def test_what_is_no_dask_array_is_refused() -> None:
     ):
         with pytest.raises(error, match=words):
             nrc_dask.measure(*arguments, n=2)
-    with pytest.raises(TypeError, match=r"nrc_fast\.integrations\.dask\.measure takes it"):
+    with pytest.raises(TypeError, match=r"nrc_fast\.integrations\.dask takes it"):
         nrc.measure(blocks, n=2)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
+from nrc_fast.passes import chunk_sizes, component_costs
 from nrc_fast.passes.checkpoint import Checkpoint
 from nrc_fast.passes.reading import Reading
 
@@ -271,3 +272,38 @@ def test_arrays_have_checkpoints_too(tmp_path: Path) -> None:
     assert nrc.measure(H, n=2, chunk_rows=100, checkpoint=path).to_json() == wanted
     patched.undo()
     assert read == []
+
+
+@pytest.mark.parametrize("stop", [0, 3, 9, 17])
+@pytest.mark.parametrize("by_rows", [True, False], ids=["rows", "gram"])
+def test_single_metrics_go_on_to_the_same_bits(
+    stored: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, by_rows: bool
+) -> None:
+    monkeypatch.setattr(chunk_sizes, "CHUNK_BYTES", 40_000)
+    if by_rows:
+        monkeypatch.setattr(component_costs, "MOST_SQUARE_BYTES", 0)
+    path, record = tmp_path / "state.npz", Reading._record
+
+    def metrics(**options: Any) -> list[float]:
+        found = [nrc.nrc1(stored[0], 2, **options), nrc.nrc1(stored[0], [1, 3], convention="id25", **options)]
+        return [*np.hstack(found), nrc.nrc2(stored[0], W, convention="variance", **options)]
+
+    wanted = metrics()
+    chunks = 0
+
+    def stopping(self: Reading, *arguments: Any, **options: Any) -> None:
+        nonlocal chunks
+        record(self, *arguments, **options)
+        chunks += 1
+        if chunks == stop:
+            raise StopError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reading, "_record", stopping)
+        if stop:
+            with pytest.raises(StopError):
+                metrics(checkpoint=path, checkpoint_every=0.0)
+            with pytest.raises(ValueError, match=r"state\.npz is the checkpoint of another measurement: .*metric"):
+                nrc.nrc2(stored[0], 2.0 * W, checkpoint=path)
+    assert metrics(checkpoint=path, checkpoint_every=0.0) == wanted
+    assert not path.exists()

@@ -11,6 +11,7 @@ from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.explicit_sums import GramProduct
 from nrc_fast.passes.runs import gram_product
+from nrc_fast.passes.sums import OtherStateError
 from nrc_fast.sources import Chunk
 
 EPSILON = 2.0**-52
@@ -58,5 +59,29 @@ def test_a_state_of_an_earlier_version_is_refused() -> None:
     product = GramProduct(vectors, shift)
     product.add_chunk(chunk(H))
     earlier = {name: product.arrays()[name] for name in ("image", "column_sums")}
-    with pytest.raises(ValueError, match="an earlier version in the middle of a pass; this pass starts anew"):
+    with pytest.raises(OtherStateError):
         GramProduct(vectors, shift).restore(earlier)
+
+
+def test_a_state_of_other_vectors_is_refused() -> None:
+    H, vectors, shift = draw()
+    product = GramProduct(vectors, shift)
+    product.add_chunk(chunk(H))
+    turned = vectors.copy()
+    turned[0, 0] = np.nextafter(turned[0, 0], np.inf)  # as another processor rounds it
+    for others in ((turned, shift), (vectors, shift + 1.0), (vectors[:-1], shift)):
+        with pytest.raises(OtherStateError):
+            GramProduct(*others).restore(product.arrays())
+
+
+def test_states_of_blocks_are_combined() -> None:
+    H, vectors, shift = draw()
+    blocks = [GramProduct(vectors, shift) for _ in range(3)]
+    for product, rows in zip(blocks, np.split(H, [50, 51]), strict=True):
+        product.add_chunk(chunk(rows))
+    total = GramProduct(vectors, shift)
+    total.restore(GramProduct.combined([product.arrays() for product in blocks]))
+    expected = vectors @ (H - shift).T @ (H - shift)
+    magnitude = np.abs(vectors) @ np.abs(H - shift).T @ np.abs(H - shift)
+    np.testing.assert_allclose(total.image, expected, rtol=0, atol=64 * EPSILON * magnitude.max())
+    assert total.count == 300

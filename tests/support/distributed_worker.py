@@ -14,6 +14,8 @@ import pytest
 import torch.distributed as dist
 
 import nrc_fast as nrc
+from nrc_fast.base.processes import Team
+from nrc_fast.passes import component_costs
 from nrc_fast.passes.reading import Reading
 
 
@@ -49,6 +51,38 @@ def measured(H: Any, Y: Any, W: Any) -> dict[str, Any]:
         for convention in nrc.CONVENTIONS
     }
     return reports | {"float32": nrc.measure(H.astype(np.float32), Y, W, chunk_rows=64, group=group).to_dict()}
+
+
+def single(H: Any, _: Any, W: Any) -> dict[str, Any]:
+    """NRC1 by either way, and NRC2; and how many numbers were added up over the processes at once, at most."""
+    group, found, largest = dist.group.WORLD, {}, {}
+    before = Team.sum
+
+    def counted(self: Team, arrays: Any) -> None:
+        largest[way] = max(largest.get(way, 0), *(array.size for array in arrays))
+        before(self, arrays)
+
+    Team.sum = counted  # type: ignore[method-assign]
+    for way, most in (("rows", 0), ("gram", component_costs.MOST_SQUARE_BYTES)):
+        component_costs.MOST_SQUARE_BYTES = most
+        for convention in nrc.CONVENTIONS:
+            for dtype in ("float64", "float32"):
+                value = nrc.nrc1(H.astype(dtype), [1, 3], convention=convention, group=group)
+                found[f"{way} {convention} {dtype}"] = value.tolist()
+    found |= {convention: nrc.nrc2(H, W, convention=convention, group=group) for convention in nrc.CONVENTIONS}
+    return {"found": found, "largest": largest}
+
+
+def chosen(H: Any, _: Any, __: Any) -> dict[str, Any]:
+    """NRC1, and the passes that were made for it."""
+    titles, before = [], Reading.run
+
+    def run(self: Reading, title: str, sums: Any) -> None:
+        titles.append(title)
+        before(self, title, sums)
+
+    Reading.run = run  # type: ignore[method-assign]
+    return {"nrc1": nrc.nrc1(H, 3, group=dist.group.WORLD), "passes": titles}
 
 
 def classes(H: Any, Y: Any, W: Any) -> dict[str, Any]:
@@ -194,6 +228,12 @@ def failing(H: Any, Y: Any, W: Any) -> dict[str, Any]:
     if rank == 1:
         late[-1] = np.nan
     attempt("not finite in the last chunk", late)
+    for name, part in (("sampled late", late), ("sampled", bad)):
+        try:
+            nrc.nrc1(part, 2, group=group)
+        except (ValueError, RuntimeError) as error:
+            said[name] = f"{type(error).__name__}: {error}"
+    attempt("no folder for one", H, checkpoint="missing/state.npz" if rank == 1 else "state.npz")
     attempt("widths", H[:, :8] if rank == 1 else H)
     attempt("kind", H.astype(int) if rank == 1 else H)
     attempt("missing file", "missing.npy" if rank == 1 else H)
