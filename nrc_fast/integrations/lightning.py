@@ -43,8 +43,8 @@ class NRCCallback(Callback):
     prefix : str
         What stands before every name.
     **options
-        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, nonfinite, split,
-        loggers, name. `split` is given batches after their transfer.
+        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, by_k, spectrum, positions, mask,
+        nonfinite, split, loggers, name. `split` is given batches after their transfer.
 
     Attributes
     ----------

@@ -10,6 +10,7 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import needs_library
 from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.single_metrics import nrc2
@@ -49,6 +50,8 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     convention, precision, nonfinite
         Definition of NRC1 and NRC2, precision of the products, and what becomes of rows that are not finite, see
         `nrc_fast.measure`. What "skip" leaves out of the fit is NaN in ``transform``.
+    by_k, spectrum : str
+        How far `Report.nrc1_by_k` and the eigenvalues of the covariance go, see `nrc_fast.measure`.
 
     Attributes
     ----------
@@ -94,6 +97,8 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         convention: str = "nrc24",
         precision: str = "high",
         nonfinite: str = "raise",
+        by_k: str = "leading",
+        spectrum: str = "auto",
     ) -> None:
         self.n = n
         self.W = W
@@ -101,6 +106,8 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.convention = convention
         self.precision = precision
         self.nonfinite = nonfinite
+        self.by_k = by_k
+        self.spectrum = spectrum
 
     # ---- fitting ----
 
@@ -112,7 +119,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         # With unit rows, so that `partial_fit` can go on from here.
         evidence = gathered(reading, unit_rows=True, precision=self.precision)
         moments = evidence.moments
-        report = report_of(evidence, head, Wishes(resolve_convention(self.convention), RTOL))
+        report = report_of(evidence, head, Wishes(resolve_convention(self.convention), RTOL, self._extent()))
         statistics.restore(moments.arrays())
         self.statistics_, self._report, self._asked = statistics, report, self._asking(head)
         return self
@@ -138,12 +145,17 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         n_targets = 0 if y is None else (1 if y.ndim == 1 else y.shape[1])
         head = Head(self.W, self.b, self.n, d=X.shape[1], n_targets=n_targets)
         resolve_convention(self.convention)
+        self._extent()
         empty = FeatureStatistics(X.shape[1], n_targets=n_targets, precision=self.precision, nonfinite=self.nonfinite)
         return empty, head
 
     def _asking(self, head: Head) -> dict[str, Any]:
         """What the report of the fitted rows is asked for, whatever the parameters become before the next fit."""
-        return {"W": self.W, "b": self.b, "n": head.n, "convention": self.convention}
+        chosen = {name: getattr(self, name) for name in ("W", "b", "convention", "by_k", "spectrum")}
+        return chosen | {"n": head.n}
+
+    def _extent(self) -> Extent:
+        return extent_of(self.by_k, self.spectrum)
 
     # ---- what was fitted ----
 

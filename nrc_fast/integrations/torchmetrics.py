@@ -10,6 +10,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import needs_library
+from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.training.heads import head_of
 
@@ -27,6 +28,11 @@ class _SumOptions(TypedDict):
     n_targets: int
     precision: str
     nonfinite: str
+
+
+class _ReportOptions(TypedDict):
+    convention: str
+    spectrum: str
 
 
 class NRC(Metric):
@@ -47,6 +53,8 @@ class NRC(Metric):
     convention : str
         Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`; id25 is NaN, as it needs the mean before the
         rows.
+    spectrum : {"auto", "full"}
+        "full" is the effective rank beyond 1,024 features too, which is NaN there by default.
     precision, nonfinite
         Precision of the products, and what becomes of rows that are not finite, see `nrc_fast.FeatureStatistics`.
     **options
@@ -75,6 +83,7 @@ class NRC(Metric):
         *,
         head: torch.nn.Module | Array | None = None,
         convention: str = "nrc24",
+        spectrum: str = "auto",
         precision: str = "high",
         nonfinite: str = "raise",
         **options: Any,
@@ -82,7 +91,8 @@ class NRC(Metric):
         super().__init__(**options)
         # A tuple, as a module among the attributes would become a submodule of the metric.
         self._head = (head,)
-        self._convention = convention
+        extent_of("leading", spectrum)
+        self._asked: _ReportOptions = {"convention": convention, "spectrum": spectrum}
         self._options: _SumOptions = {"n_targets": n_targets, "precision": precision, "nonfinite": nonfinite}
         self._d = d
         empty = FeatureStatistics(d, **self._options).arrays()
@@ -104,7 +114,7 @@ class NRC(Metric):
         if isinstance(head, torch.nn.Module):
             head, bias = head_of(head)
         statistics = self.statistics
-        report = statistics.report(head, bias, convention=self._convention, n=statistics.n_targets or None)
+        report = statistics.report(head, bias, n=statistics.n_targets or None, **self._asked)
         return {name: torch.tensor(getattr(report, name), dtype=torch.float64) for name in NAMES}
 
     @property

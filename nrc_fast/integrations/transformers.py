@@ -37,10 +37,11 @@ class NRCCallback(TrainerCallback):
     prefix : str
         What stands before every name.
     **options
-        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, positions, mask, nonfinite, split,
-        context, loggers, name. Models whose head scores every token need to be told what becomes of the scores:
-        ``positions="last", mask="attention_mask"`` for decoders, which predict from the last token that is no padding
-        (GPT-2, Llama, ``...ForSequenceClassification``), ``positions="mean"`` for those that take a mean over tokens.
+        Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, by_k, spectrum, positions, mask,
+        nonfinite, split, context, loggers, name. Models whose head scores every token need to be told what becomes of
+        the scores: ``positions="last", mask="attention_mask"`` for decoders, which predict from the last token that is
+        no padding (GPT-2, Llama, ``...ForSequenceClassification``), ``positions="mean"`` for those that take a mean
+        over tokens.
 
     Attributes
     ----------

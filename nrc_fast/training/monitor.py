@@ -13,7 +13,7 @@ from nrc_fast.base.arrays import Array
 from nrc_fast.base.options import require_nonfinite
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.measurement.all_metrics import measure
-from nrc_fast.measurement.extent import Extent
+from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
@@ -47,6 +47,8 @@ FEATURES = ("held", "streamed", "again")
 class _ReportOptions(TypedDict):
     convention: str
     penalties: PenaltyProduct | None
+    by_k: str
+    spectrum: str
 
 
 class Monitor:
@@ -81,6 +83,8 @@ class Monitor:
         Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`.
     penalties : object with an attribute ``c``, optional
         Sets the c of the prediction, see `nrc_fast.measure`.
+    by_k, spectrum : str
+        How far `Report.nrc1_by_k` and the eigenvalues of the covariance go, see `nrc_fast.measure`.
     positions, mask
         Which positions count, and as what, see `nrc_fast.watch`.
     nonfinite : {"skip", "raise"}
@@ -149,6 +153,8 @@ class Monitor:
         gamma: str | float = "last",
         convention: str = "nrc24",
         penalties: PenaltyProduct | None = None,
+        by_k: str = "leading",
+        spectrum: str = "auto",
         positions: str | None = None,
         mask: str | Callable[[], Array] | None = None,
         nonfinite: str = "skip",
@@ -160,6 +166,7 @@ class Monitor:
     ) -> None:
         require_module(model)
         require_nonfinite(nonfinite)
+        self._extent = extent_of(by_k, spectrum)
         if features not in FEATURES:
             msg = f"features is {features!r}; {', '.join(map(repr, FEATURES))} are known"
             raise ValueError(msg)
@@ -174,7 +181,12 @@ class Monitor:
         self.every, self.features, self.gamma = every, features, gamma
         self.history = History(name, convention)
         self.report: Report | None = None
-        self._options: _ReportOptions = {"convention": convention, "penalties": penalties}
+        self._options: _ReportOptions = {
+            "convention": convention,
+            "penalties": penalties,
+            "by_k": by_k,
+            "spectrum": spectrum,
+        }
         self._positions, self._mask, self._nonfinite = positions, mask, nonfinite
         self._split, self._context = split, context
         self._loggers, self._group = loggers, group
@@ -269,7 +281,7 @@ class Monitor:
             rows, finite = batches.counts(self._group)
             if self._nonfinite == "raise" or finite or not rows:
                 raise
-            report = _unknown_report(batches, rows, self._options["convention"])
+            report = _unknown_report(batches, rows, self._options["convention"], self._extent)
         return replace(report, notes=(*report.notes, *self._notes, *_notes_on_nonfinite(report, used)))
 
     def _report_of(self, batches: HeadBatches, used: UsedHead) -> Report:
@@ -316,7 +328,7 @@ class Monitor:
         return self.history.plot(self.gamma)
 
 
-def _unknown_report(batches: HeadBatches, rows: int, convention: str) -> Report:
+def _unknown_report(batches: HeadBatches, rows: int, convention: str, extent: Extent) -> Report:
     """What is known of features of which no row is finite."""
     n, d = batches.n_and_d
     return Report(
@@ -327,7 +339,7 @@ def _unknown_report(batches: HeadBatches, rows: int, convention: str) -> Report:
         backend=CPU.name,
         convention=convention,
         nrc1=np.nan,
-        nrc1_by_k=np.full(Extent().components(min(n, d), d), np.nan),
+        nrc1_by_k=np.full(extent.numbers(min(n, d), d), np.nan),
         explained_variance_ratio=np.full(d, np.nan),
         effective_rank=np.nan,
         stable_rank=np.nan,

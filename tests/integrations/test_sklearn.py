@@ -184,3 +184,15 @@ def test_what_does_not_fit(rows: Any) -> None:
     with pytest.raises(ValueError, match=r"targets"):
         fitted.partial_fit(H)
     assert fitted.n_samples_seen_ == 400
+
+
+def test_all_that_is_asked_for_of_wide_features() -> None:
+    H = np.random.default_rng(0).standard_normal((40, 1030)) * np.linspace(1.0, 3.0, 1030)
+    whole = nrc.measure(H, n=2, by_k="all", spectrum="full")
+    asked = NRCEstimator(2, by_k="all", spectrum="full")
+    for fitted in (asked.fit(H), base.clone(asked).partial_fit(H[:30]).partial_fit(H[30:])):
+        assert fitted.report_.effective_rank == pytest.approx(whole.effective_rank, rel=1e-9)
+        np.testing.assert_allclose(fitted.report_.nrc1_by_k, reference_nrc1(H, range(1, 1031)), rtol=0, atol=1e-12)
+    assert np.isnan(NRCEstimator(2).fit(H).report_.effective_rank)
+    with pytest.raises(ValueError, match="spectrum is 'whole'"):
+        NRCEstimator(2, spectrum="whole").fit(H)

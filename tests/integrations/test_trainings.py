@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from support import processes
 
@@ -272,6 +273,23 @@ CASTS = {
     "to another": lambda module: module.to(torch.zeros(1, dtype=torch.float16)),
     "double": lambda module: module.double(),
 }
+
+
+def test_the_whole_spectrum_of_a_metric() -> None:
+    pytest.importorskip("torchmetrics")
+    from nrc_fast.integrations.torchmetrics import NRC
+
+    H = np.random.default_rng(0).standard_normal((40, 1030))
+    metric = NRC(1030, 1, spectrum="full")
+    metric.update(H, H[:, 0])
+    centered = H - H.mean(axis=0)
+    shares = np.linalg.eigvalsh(centered @ centered.T)[1:]
+    shares /= shares.sum()
+    assert metric.compute()["effective_rank"].item() == pytest.approx(
+        np.exp(-np.sum(shares * np.log(shares))), rel=1e-9
+    )
+    with pytest.raises(ValueError, match="spectrum is 'all'"):
+        NRC(4, 1, spectrum="all")
 
 
 @pytest.mark.parametrize("when", ["before", "between", "after"])

@@ -91,6 +91,28 @@ def test_monitor_of_another_convention(run: Run) -> None:
     assert monitor.report.ufm.c == 0.01
 
 
+@pytest.mark.parametrize("features", ["held", "streamed", "again"])
+def test_the_whole_spectrum_of_wide_features(features: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 1030), torch.nn.Tanh(), torch.nn.Linear(1030, 2)).double()
+    X, Y = torch.randn(60, 3).double(), torch.randn(60, 2).double()
+    H = model[:2](X).detach().numpy()
+    shares = np.linalg.eigvalsh(np.cov(H.T, bias=True))
+    shares = shares[shares > 0.0] / shares[shares > 0.0].sum()
+    asked, plain = (
+        nrc.Monitor(model, [(X, Y)], features=features, **options)
+        for options in ({"spectrum": "full", "by_k": "all"}, {})
+    )
+    asked.evaluate()
+    plain.evaluate()
+    report = asked.report
+    assert report.effective_rank == pytest.approx(np.exp(-np.sum(shares * np.log(shares))), rel=1e-6)
+    assert len(report.nrc1_by_k) == 1030
+    np.testing.assert_allclose(report.nrc1_by_k[:20], reference_nrc1(H, range(1, 21)), rtol=0, atol=1e-12)
+    assert np.isnan(plain.report.effective_rank)
+    with pytest.raises(ValueError, match="by_k is 'each'"):
+        nrc.Monitor(model, [(X, Y)], by_k="each")
+
+
 def test_one_target_has_no_nrc3() -> None:
     run = Run(n=1)
     assert all(np.isnan(record.nrc3) for record in run.monitor.records())
