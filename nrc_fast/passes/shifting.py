@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.kernels.counts import magnitudes_of
 
 __all__ = ["shifted"]
 
@@ -15,7 +16,8 @@ def shifted(
     """The sums of a state, by the names of `kernels.counts.ADDITIVE`, as if other shifts had been subtracted.
 
     With ``delta = s - s'``: ``sum (h - s')(h - s')^T = G + r delta^T + delta r^T + N delta delta^T``,
-    r = sum (h - s), and so on. A state without shifts, which has no rows, takes them over.
+    r = sum (h - s), and so on, whose magnitude is one more that rounding is relative to. A state without shifts, which
+    has no rows, takes them over.
 
     Parameters
     ----------
@@ -30,7 +32,9 @@ def shifted(
     delta, target_delta = state["shift"] - shift, state["target_shift"] - target_shift
     sums, target_sums = state["column_sums"], state["target_sums"]
     count = float(state["counts"][0])
+    undone = {"double": _undone(sums, delta, count), "targets": _undone(target_sums, target_delta, count)}
     moved = {"shift": shift, "target_shift": target_shift}
+    moved["magnitudes"] = state["magnitudes"] + magnitudes_of(**undone)
     if delta.any():
         half = sums + 0.5 * count * delta
         if products:
@@ -48,3 +52,9 @@ def shifted(
         + count * np.outer(target_delta, delta)
     )
     return state | moved
+
+
+def _undone(sums: FloatArray, delta: FloatArray, count: float) -> float:
+    """Trace of what a change of the shift adds to a sum of squares, if nothing in it cancelled."""
+    size = float(np.linalg.norm(delta))
+    return size * (2.0 * float(np.linalg.norm(sums)) + count * size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nrc_fast.kernels.counts import magnitudes_of
 from nrc_fast.passes.shifting import shifted
 
 EPSILON = 2.0**-52
@@ -19,6 +20,7 @@ def sums_about(H: np.ndarray, Y: np.ndarray, shift: np.ndarray, target_shift: np
         "target_sums": y.sum(axis=0),
         "target_gram": np.tril(y.T @ y),
         "counts": np.array([len(H), 0.0]),
+        "magnitudes": magnitudes_of(double=float((x * x).sum()), targets=float((y * y).sum())),
         "shift": shift,
         "target_shift": target_shift,
     }
@@ -37,7 +39,15 @@ def test_sums_about_another_shift(rows: int, d: int, n: int, moves: str) -> None
     before = {name: array.copy() for name, array in start.items()}
     found, expected = shifted(start, other, target_other, products=True), sums_about(H, Y, other, target_other)
     assert found.keys() == expected.keys()
-    for name, array in expected.items():
+    # Rounding is relative to all that was ever added up.
+    steps, target_steps = np.linalg.norm(other - shift), np.linalg.norm(target_other - target_shift)
+    lengths = [
+        2.0 * np.linalg.norm(start[name]) + rows * step
+        for name, step in (("column_sums", steps), ("target_sums", target_steps))
+    ]
+    grown = start["magnitudes"] + magnitudes_of(double=steps * lengths[0], targets=target_steps * lengths[1])
+    np.testing.assert_allclose(found["magnitudes"], grown, rtol=1e-14)
+    for name, array in (expected | {"magnitudes": grown}).items():
         assert np.abs(found[name] - array).max(initial=0.0) <= 64 * EPSILON * rows * max(
             np.abs(array).max(initial=1.0), 1.0
         )
