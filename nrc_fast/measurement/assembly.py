@@ -29,6 +29,7 @@ from nrc_fast.metrics.targets import (
     linear_cka,
     prediction_error_from_moments,
     r_squared,
+    r_squared_bound,
 )
 from nrc_fast.passes.explicit_sums import Pairing
 from nrc_fast.passes.moments import Moments
@@ -297,7 +298,12 @@ class _Assembly:
         if self.head.bias is not None:
             values["mse"] = self._prediction_error()
             values["r2"] = r_squared(values["mse"], sigma)
-            self.bounds["r2"] = float(self.bounds["mse"]) / variance if variance > 0.0 else math.nan
+            self.bounds["r2"] = r_squared_bound(
+                values["mse"],
+                variance,
+                mse_bound=float(self.bounds["mse"]),
+                variance_error=moments.target_error,
+            )
         values["ufm"] = self._prediction(sigma, values.get("gamma", math.nan))
         return values
 

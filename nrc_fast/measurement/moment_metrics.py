@@ -12,7 +12,7 @@ from nrc_fast.base.linalg import EPSILON, RowSpace
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows
-from nrc_fast.metrics.residuals import leading_angle_bound, leading_values, resolved_rank, trace_bound
+from nrc_fast.metrics.residuals import leading_angle_bound, leading_values, resolved_rank, trace_bound, trace_outside
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 
@@ -35,7 +35,7 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     vectors = pairs.vectors[:count]
     with few_blas_threads(d):
         parts = np.maximum(np.einsum("ij,ij->i", vectors @ rows, vectors), 0.0)
-        outside = _trace_outside(rows, vectors)
+        outside = trace_outside(rows, vectors)
     energy = float(parts.sum()) + outside
     if not energy > 0.0:
         return np.full(count, np.nan), np.full(count, np.nan), 0.0
@@ -57,15 +57,6 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     if count == d:
         values[-1] = bounds[-1] = 0.0
     return values, bounds, energy
-
-
-def _trace_outside(rows: FloatArray, vectors: FloatArray) -> float:
-    """Trace of the part of a second moment that lies outside the span of orthonormal vectors."""
-    if len(vectors) == len(rows):
-        return 0.0
-    rest = rows - vectors.T @ (vectors @ rows)
-    rest -= (rest @ vectors.T) @ vectors
-    return max(float(np.trace(rest)), 0.0)
 
 
 def careful_nrc1_by_k(
@@ -106,7 +97,7 @@ def subspace_value(evidence: Evidence, convention: Convention, space: RowSpace) 
     if not energy > 0.0:
         return math.nan, math.nan
     basis, moments = space.basis, evidence.moments
-    value = _trace_outside(rows, basis)
+    value = trace_outside(rows, basis)
     if convention.relative:
         value, energy = value / energy, 1.0
     angle = EPSILON * moments.d + space.error

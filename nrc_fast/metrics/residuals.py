@@ -31,6 +31,7 @@ __all__ = [
     "residual_value",
     "resolved_rank",
     "trace_bound",
+    "trace_outside",
 ]
 
 
@@ -131,6 +132,23 @@ def trace_bound(value: float, energy: float, angle: float, floor: float) -> floa
     It has an absolute `floor`, the error of that moment.
     """
     return min(_mixed_in(value, energy, angle) + floor, max(energy, value))
+
+
+def trace_outside(matrix: FloatArray, vectors: FloatArray) -> float:
+    """Trace of the part of a positive semidefinite matrix (d, d) that lies outside the span of orthonormal rows (k, d).
+
+    Of what is left of the matrix, not 1 minus what is inside: it keeps its digits near collapse.
+
+    Examples
+    --------
+    >>> trace_outside(np.diag([1.0, 1e-20]), np.array([[1.0, 0.0]]))
+    1e-20
+    """
+    if len(vectors) == len(matrix):
+        return 0.0
+    rest = matrix - vectors.T @ (vectors @ matrix)
+    rest -= (rest @ vectors.T) @ vectors
+    return max(float(np.trace(rest)), 0.0)
 
 
 class ProjectionSums(Protocol):

@@ -6,7 +6,7 @@ import math
 
 from nrc_fast.base.linalg import EPSILON
 
-__all__ = ["FAST_ROUNDING", "SINGLE_EPSILON", "TENSOR_CORE_ROUNDING", "block_rounding"]
+__all__ = ["FAST_ROUNDING", "SINGLE_EPSILON", "TENSOR_CORE_ROUNDING", "block_rounding", "decomposition_rounding"]
 
 # Unit roundoff of float32.
 SINGLE_EPSILON = 2.0**-24
@@ -44,3 +44,16 @@ def block_rounding(kind: str, rows: int) -> float:
         "device": TENSOR_CORE_ROUNDING,
         "fast": FAST_ROUNDING,
     }[kind]
+
+
+def decomposition_rounding(d: int) -> float:
+    """How far LAPACK's eigenvalues of a d x d matrix are off, relative to the largest.
+
+    What it finds is exact for a matrix that is off by some roundings; statistical, they grow like the root of d.
+
+    Examples
+    --------
+    >>> decomposition_rounding(4) == 4 * EPSILON
+    True
+    """
+    return EPSILON * (2.0 + math.sqrt(d))

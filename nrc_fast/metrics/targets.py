@@ -26,6 +26,7 @@ __all__ = [
     "linear_cka",
     "prediction_error_from_moments",
     "r_squared",
+    "r_squared_bound",
 ]
 
 
@@ -237,6 +238,34 @@ def r_squared(mse: float, target_covariance: FloatArray) -> float:
     """
     variance = float(np.trace(target_covariance))
     return 1.0 - mse / variance if variance > 0.0 else math.nan
+
+
+def r_squared_bound(mse: float, variance: float, *, mse_bound: float, variance_error: float) -> float:
+    """Bound of ``1 - mse / variance`` from those of both, and from the roundings of the quotient and the difference.
+
+    Parameters
+    ----------
+    mse, variance : float
+        Of the targets, as `r_squared` was given them.
+    mse_bound, variance_error : float
+        Bounds of their errors.
+
+    Returns
+    -------
+    float
+        NaN for targets without variance; infinite where nothing of the variance is known.
+
+    Examples
+    --------
+    >>> r_squared_bound(0.5, 2.0, mse_bound=0.1, variance_error=0.0) >= 0.05
+    True
+    """
+    if not variance > 0.0:
+        return math.nan
+    if not variance > variance_error:
+        return math.inf
+    share = mse / variance
+    return (mse_bound + share * variance_error) / (variance - variance_error) + EPSILON * (1.0 + share)
 
 
 def cka_bound(value: float, norms: tuple[float, float, float], errors: tuple[float, float, float]) -> float:
