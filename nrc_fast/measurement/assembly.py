@@ -19,6 +19,7 @@ from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
+from nrc_fast.measurement.undefined import LEAST_DEBIASED, notes_of_features, notes_of_targets
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram, shape_bounds
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
@@ -44,7 +45,6 @@ AFFINE_ENERGY = 1e-3
 AFFINE_RATIO = 0.1
 # When to say that CKA is chance: independent features and targets would have this share of it.
 CHANCE = 0.1
-LEAST_DEBIASED = 4  # samples
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,15 @@ class _Assembly:
             by_k, by_k_bounds, _ = nrc1_by_k(evidence, self.convention, numbers)
             nrc2_value = self._moment_metrics(by_k, by_k_bounds)
         # No component adds to the residual, but values from different reads have floors of their own.
-        by_k = np.minimum.accumulate(by_k)
+        lowest = np.minimum.accumulate(by_k)
+        by_k, by_k_bounds = lowest, by_k_bounds + (by_k - lowest)
         nrc1_value = float(by_k[head.components - 1])
         self.bounds |= {"nrc1": float(by_k_bounds[head.components - 1]), "nrc1_by_k": by_k_bounds}
         spectrum = self._spectrum_metrics()
         target_metrics = self._target_metrics()
         self._note_affine_collapse(nrc1_value)
-        if math.isnan(spectrum["stable_rank"]):
-            reason = "All rows are zero" if moments.zero_rows == moments.count else "The features do not vary"
-            self.notes.append(f"{reason}: they have no components, and what is relative to their variance is NaN.")
+        all_zero = moments.zero_rows == moments.count
+        self.notes += notes_of_features(spectrum["stable_rank"], all_zero=all_zero)
         return Report(
             samples=moments.count,
             d=moments.d,
@@ -282,6 +282,8 @@ class _Assembly:
         cross = moments.cross_covariance
         variance = float(np.trace(sigma))
         whole = self.extent.has_whole_spectrum(moments.d)
+        has_head = self.head.weights is not None
+        self.notes += notes_of_targets(variance, n=self.head.n, count=moments.count, has_head=has_head)
         values: dict[str, Any] = {"cka": linear_cka(moments.covariance, sigma, cross)}
         self.bounds["cka"] = self._cka_bound(values["cka"], sigma, cross)
         if not math.isnan(values["cka"]):

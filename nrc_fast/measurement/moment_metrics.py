@@ -11,7 +11,7 @@ from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import EPSILON, RowSpace
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
-from nrc_fast.metrics.conventions import Convention, needs_unit_rows
+from nrc_fast.metrics.conventions import Convention, in_range, needs_unit_rows
 from nrc_fast.metrics.residuals import leading_angle_bound, leading_values, resolved_rank, trace_bound, trace_outside
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
@@ -46,6 +46,7 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     values[: len(parts)] = remaining[1:]
     rank = min(resolved_rank(pairs.values, d), count)
     values[rank:] = remaining[rank]
+    values = in_range(convention, values)
     angles = [leading_angle_bound(pairs, k, matrix_error) for k in range(1, count + 1)]
     floor = _floor(moments, convention, energy)
     if convention.centered_rows and convention.unit_rows:
@@ -101,7 +102,7 @@ def subspace_value(evidence: Evidence, convention: Convention, space: RowSpace) 
     if convention.relative:
         value, energy = value / energy, 1.0
     angle = EPSILON * moments.d + space.error
-    return value, trace_bound(value, energy, angle, _floor(moments, convention, energy))
+    return float(in_range(convention, np.array(value))), trace_bound(value, energy, angle, _floor(moments, convention, energy))
 
 
 def _floor(moments: Moments, convention: Convention, energy: float) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.metrics.conventions import Convention
+from nrc_fast.metrics.conventions import Convention, in_range
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 
 __all__ = [
@@ -224,8 +224,8 @@ def residual_value(convention: Convention, sums: ProjectionSums, k: int, count: 
     if not by_k[0] > 0.0:
         return float("nan"), 0.0
     scale = float(by_k[0]) if convention.relative else float(count)
-    value = 0.0 if k >= d else float(by_k[min(k, len(by_k) - 1)]) / scale
-    return value, float(by_k[0]) / scale
+    value = 0.0 if k >= d else by_k[min(k, len(by_k) - 1)] / scale
+    return float(in_range(convention, value)), float(by_k[0]) / scale
 
 
 def leading_values(

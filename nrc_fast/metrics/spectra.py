@@ -132,7 +132,7 @@ def explained_variance_ratio(eigenvalues: FloatArray, *, trace: float | None = N
     [0.75, 0.25, 0.0]
     """
     if trace is not None:
-        return np.maximum(eigenvalues, 0.0) / (trace if trace > 0.0 else math.nan)
+        return np.clip(eigenvalues / (trace if trace > 0.0 else math.nan), 0.0, 1.0)
     relative = _relative_to_largest(eigenvalues)
     shares: FloatArray = relative / relative.sum()
     return shares
@@ -163,7 +163,8 @@ def effective_rank(eigenvalues: FloatArray) -> float:
     """
     shares = explained_variance_ratio(eigenvalues)
     positive = shares[shares != 0.0]  # x log x tends to 0; NaN stays in
-    return float(np.exp(-np.sum(positive * np.log(positive))))
+    rank = float(np.exp(-np.sum(positive * np.log(positive))))
+    return float(np.clip(rank, 1.0, len(eigenvalues)))
 
 
 def stable_rank(eigenvalues: FloatArray) -> float:
@@ -199,4 +200,4 @@ def stable_rank_from_norm(norm: float, largest: float) -> float:
     >>> stable_rank_from_norm(5.0, 4.0)
     1.5625
     """
-    return (norm / largest) ** 2 if largest > 0.0 else math.nan
+    return max((norm / largest) ** 2, 1.0) if largest > 0.0 else math.nan
