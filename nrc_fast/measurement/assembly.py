@@ -19,8 +19,8 @@ from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
-from nrc_fast.measurement.undefined import LEAST_DEBIASED, notes_of_features, notes_of_targets
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram, shape_bounds
+from nrc_fast.measurement.undefined import LEAST_DEBIASED, notes_of_features, notes_of_gamma, notes_of_targets
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
 from nrc_fast.metrics.residuals import leading_values, residual_bound, residual_value
@@ -290,13 +290,7 @@ class _Assembly:
             values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
         values["linear_mse"], self.bounds["linear_mse"] = readout_metric(moments, whole_spectrum=whole)
         if self.head.weights is not None:
-            gram = head_gram(scale_to_unit(self.head.weights)[0])
-            alignment = HeadAlignment(gram, sigma)
-            values["gamma"] = alignment.best_gamma()
-            values["nrc3"] = alignment.nrc3(values["gamma"])
-            self.bounds["gamma"], self.bounds["nrc3"] = shape_bounds(
-                values["nrc3"], values["gamma"], gram, sigma, moments.target_error
-            )
+            values |= self._shape_metrics(HeadAlignment(head_gram(scale_to_unit(self.head.weights)[0]), sigma))
         if self.head.bias is not None:
             values["mse"] = self._prediction_error()
             values["r2"] = r_squared(values["mse"], sigma)
@@ -308,6 +302,14 @@ class _Assembly:
             )
         values["ufm"] = self._prediction(sigma, values.get("gamma", math.nan))
         return values
+
+    def _shape_metrics(self, alignment: HeadAlignment) -> dict[str, float]:
+        moments = self._moments
+        gamma = alignment.best_gamma()
+        found = alignment.bounds(gamma, moments.target_error, features=moments.d)
+        self.bounds["gamma"], self.bounds["nrc3"] = found
+        self.notes += notes_of_gamma(alignment, gamma, found[0], covariance_error=moments.target_error)
+        return {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
 
     def _cka_bound(self, value: float, sigma: FloatArray, cross: FloatArray) -> float:
         """Each norm is off by at most sqrt(rank) of the spectral norm of its error."""

@@ -8,11 +8,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.reports.layers import LayerCollapse
 
-__all__ = ["LEAST_DEBIASED", "notes_of_classes", "notes_of_features", "notes_of_layers", "notes_of_targets"]
+__all__ = [
+    "LEAST_DEBIASED",
+    "notes_of_classes",
+    "notes_of_features",
+    "notes_of_gamma",
+    "notes_of_layers",
+    "notes_of_targets",
+]
 
 LEAST_DEBIASED = 4  # samples
+EQUAL = 1e-14  # relative difference of eigenvalues that are equal up to the rounding of a decomposition
 OF_WEIGHTS = ("nc2_etf_weights", "nc3", "nc3_squared", "nc3_etf")
 
 
@@ -42,6 +51,25 @@ def notes_of_targets(variance: float, *, n: int, count: int, has_head: bool) -> 
     if n == 1 and has_head:
         notes.append("There is one target, so that W W^T and Sigma are numbers without a shape: NRC3 and gamma are NaN.")
     return notes
+
+
+def notes_of_gamma(alignment: HeadAlignment, gamma: float, bound: float, *, covariance_error: float) -> list[str]:
+    """Why gamma may be any number of its interval, where its bound says so."""
+    if math.isnan(gamma):
+        return []
+    largest, smallest = float(alignment.eigenvalues[0]), float(alignment.eigenvalues[-1])
+    if not (gamma - bound <= 0.0 and gamma + bound >= smallest > 0.0):
+        return []
+    is_isotropic = largest - smallest <= 2.0 * covariance_error + EQUAL * largest
+    reason = (
+        "is a multiple of the identity within its error"
+        if is_isotropic
+        else "is too near a multiple of the identity for the shape of W W^T to tell"
+    )
+    return [
+        "Gamma is not determined, and may be any number from 0 to the smallest eigenvalue of the targets' covariance: "
+        f"that {reason}."
+    ]
 
 
 def notes_of_layers(layers: Sequence[LayerCollapse], mse: float, *, target_variance: float) -> list[str]:
