@@ -17,18 +17,18 @@ from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
-from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
+from nrc_fast.measurement.moment_metrics import nrc1_by_k, prediction_error_of_moments, subspace_value
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
 from nrc_fast.measurement.undefined import LEAST_DEBIASED, notes_of_features, notes_of_gamma, notes_of_targets
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
-from nrc_fast.metrics.residuals import leading_values, residual_bound, residual_value
+from nrc_fast.metrics.residuals import centring_turn, leading_values, residual_bound, residual_value
 from nrc_fast.metrics.targets import (
     chance_alignment,
     cka_bound,
+    explicit_error_bound,
     linear_cka,
-    prediction_error_from_moments,
     r_squared,
     r_squared_bound,
 )
@@ -176,7 +176,10 @@ class _Assembly:
         rank = len(head.row_space.basis)
         if rank:
             bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
-        residuals = self.evidence.residuals(bases, collapsed=basis.collapsed, pairing=self._pairing(basis=1))
+        residuals = self.evidence.residuals(
+            bases, collapsed=basis.collapsed, pairing=self._pairing(basis=1), shift_error=basis.shift_error
+        )
+        turned = float(residuals.turned[0]) / residuals.count
         self.paired, self.is_paired_in_double = residuals.paired, residuals.is_double
         nrc2_value, by_k, by_k_bounds = math.nan, np.zeros(0), np.zeros(0)
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
@@ -184,13 +187,19 @@ class _Assembly:
                 continue
             index = int(convention.centered_rows)
             values, errors = leading_values(
-                convention, rows[index], residuals.sums[index], residuals.count, double_precision=residuals.is_double
+                convention,
+                rows[index],
+                residuals.sums[index],
+                residuals.count,
+                double_precision=residuals.is_double,
+                turned=turned,
             )
             last = head.components - 1
             found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
             if rank:
                 value, energy = residual_value(convention, residuals.sums[index + 2], rank, residuals.count, d)
-                angle = EPSILON * d + head.row_space.error + (basis.mean_error if index else 0.0)
+                angle = EPSILON * d + head.row_space.error
+                angle += centring_turn(convention, basis.mean_error, turned, energy)
                 found["nrc2"] = value
                 found_bounds["nrc2"] = residual_bound(
                     value, energy, angle, d, residuals.count, double_precision=residuals.is_double
@@ -363,26 +372,10 @@ class _Assembly:
         weights, bias, moments = self.head.weights, self.head.bias, self._moments
         assert weights is not None
         assert bias is not None
-        value = prediction_error_from_moments(
-            weights=weights,
-            bias=bias,
-            feature_mean=moments.mean,
-            target_mean=moments.target_mean,
-            feature_covariance=moments.covariance,
-            target_covariance=moments.target_covariance,
-            cross_covariance=moments.cross_covariance,
-        )
-        norm, n = float(np.linalg.norm(weights)), len(weights)
-        size = norm**2 * moments.energy + float(np.trace(moments.target_covariance))
-        size += float(bias @ bias + moments.target_mean @ moments.target_mean)
-        offset = float(np.linalg.norm(weights @ moments.mean + bias - moments.target_mean))
-        bound = norm**2 * moments.covariance_error + 2.0 * n**0.5 * norm * moments.cross_error
-        bound += n * moments.target_error + 8.0 * moments.d**0.5 * EPSILON * size
-        bound += 2.0 * offset * (norm * moments.mean_error + moments.target_mean_error)
+        value, bound, size = prediction_error_of_moments(moments, weights, bias)
         if self.evidence.can_read_again and bound > self.rtol * value:
             value = self.evidence.prediction_error(weights, bias, expected=value, tolerance=4.0 * bound, size=size)
-            rounding = moments.d**0.5 * EPSILON * size**0.5
-            bound = 2.0 * rounding * value**0.5 + rounding**2
+            bound = explicit_error_bound(value, size, d=moments.d, count=moments.count)
         self.bounds["mse"] = bound
         return value
 

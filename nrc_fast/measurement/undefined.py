@@ -49,7 +49,7 @@ def notes_of_targets(variance: float, *, n: int, count: int, has_head: bool) -> 
     elif count < LEAST_DEBIASED:
         notes.append(f"The debiased CKA is NaN: it needs {LEAST_DEBIASED} samples.")
     if n == 1 and has_head:
-        notes.append("There is one target, so that W W^T and Sigma are numbers without a shape: NRC3 and gamma are NaN.")
+        notes.append("One target: W W^T and Sigma are numbers without a shape, and NRC3 and gamma are NaN.")
     return notes
 
 
@@ -66,10 +66,8 @@ def notes_of_gamma(alignment: HeadAlignment, gamma: float, bound: float, *, cova
         if is_isotropic
         else "is too near a multiple of the identity for the shape of W W^T to tell"
     )
-    return [
-        "Gamma is not determined, and may be any number from 0 to the smallest eigenvalue of the targets' covariance: "
-        f"that {reason}."
-    ]
+    note = "Gamma is not determined, and may be any number from 0 to the smallest eigenvalue of the targets' covariance"
+    return [f"{note}: that {reason}."]
 
 
 def notes_of_layers(layers: Sequence[LayerCollapse], mse: float, *, target_variance: float) -> list[str]:

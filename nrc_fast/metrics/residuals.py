@@ -23,6 +23,7 @@ __all__ = [
     "PrincipalBasis",
     "ProjectionSums",
     "angle_bound",
+    "centring_turn",
     "leading_angle_bound",
     "leading_values",
     "refined_angle_bound",
@@ -175,6 +176,8 @@ class PrincipalBasis:
         Bound of the angle of the leading j = 1..k components to the exact ones.
     collapsed : bool
         Whether next to nothing of the variance is outside, so that the residual must be float64.
+    spread : float
+        Root of the variance of the features.
     """
 
     vectors: FloatArray
@@ -182,6 +185,12 @@ class PrincipalBasis:
     mean_error: float
     angles: FloatArray
     collapsed: bool
+    spread: float = 0.0
+
+    @property
+    def shift_error(self) -> float:
+        """Bound of the norm of the error of the mean."""
+        return self.mean_error * self.spread
 
     def leading(self, k: int) -> PrincipalBasis:
         """The leading k of these components."""
@@ -228,8 +237,34 @@ def residual_value(convention: Convention, sums: ProjectionSums, k: int, count: 
     return float(in_range(convention, value)), float(by_k[0]) / scale
 
 
+def centring_turn(convention: Convention, mean_error: float, turned: float, energy: float) -> float:
+    """Angle by which the error of the mean may turn the rows of a convention, in their mean square; 0 about the origin.
+
+    Parameters
+    ----------
+    convention : Convention
+    mean_error : float
+        Bound of the error of the mean, relative to the spread of the features.
+    turned : float
+        Mean square of the angles of single rows, which count where rows are divided by their norm.
+    energy : float
+        Mean energy of the rows that are projected.
+    """
+    if not convention.centered_rows:
+        return 0.0
+    if not convention.unit_rows:
+        return mean_error
+    return math.sqrt(turned / energy) if energy > 0.0 else 1.0
+
+
 def leading_values(
-    convention: Convention, basis: PrincipalBasis, sums: ProjectionSums, count: int, *, double_precision: bool
+    convention: Convention,
+    basis: PrincipalBasis,
+    sums: ProjectionSums,
+    count: int,
+    *,
+    double_precision: bool,
+    turned: float = 0.0,
 ) -> tuple[FloatArray, FloatArray]:
     """NRC1 for k = 1..K and its bounds, (K,) each, from the sums on a basis with K angles.
 
@@ -242,6 +277,8 @@ def leading_values(
     count : int
     double_precision : bool
         Whether the residuals were computed in float64.
+    turned : float
+        Mean square of the angles by which the error of the mean turns rows about it.
 
     Raises
     ------
@@ -251,9 +288,9 @@ def leading_values(
     rank, d = basis.vectors.shape
     values: list[float] = []
     bounds: list[float] = []
-    for k, turned in enumerate(basis.angles, start=1):
+    for k, turn in enumerate(basis.angles, start=1):
         value, energy = residual_value(convention, sums, k, count, d)
-        angle = float(turned) + (basis.mean_error if convention.centered_rows else 0.0)
+        angle = float(turn) + centring_turn(convention, basis.mean_error, turned, energy)
         bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision)
         if k > rank:
             # More components only take away: the truth lies between 0 and what is left at the rank.

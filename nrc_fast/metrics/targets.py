@@ -23,6 +23,7 @@ __all__ = [
     "cka_bound",
     "debiased_cka",
     "debiased_cka_bound",
+    "explicit_error_bound",
     "linear_cka",
     "prediction_error_from_moments",
     "r_squared",
@@ -215,6 +216,23 @@ def prediction_error_from_moments(
     offset = weights @ feature_mean + bias - target_mean
     explained = np.sum((weights @ feature_covariance) * weights) - 2.0 * np.sum(weights * cross_covariance.T)
     return max(float(explained + np.trace(target_covariance)), 0.0) + float(offset @ offset)
+
+
+def explicit_error_bound(value: float, size: float, *, d: int, count: int) -> float:
+    """Bound of the mean of ``|W h + b - y|^2`` taken row by row in float64.
+
+    Each error is rounded in proportion to what cancels in it, and the sum over `count` rows in proportion to itself.
+
+    Parameters
+    ----------
+    value : float
+        The mean that is bounded.
+    size : float
+        Mean square of what cancels.
+    d, count : int
+    """
+    rounding = d**0.5 * EPSILON * size**0.5
+    return 2.0 * rounding * value**0.5 + rounding**2 + (d + 4.0 * count**0.5) * EPSILON * value
 
 
 def r_squared(mse: float, target_covariance: FloatArray) -> float:

@@ -190,9 +190,7 @@ def _rotations(rotated: Pairs, first: NDArray[np.intp], second: NDArray[np.intp]
     return cosine[:, np.newaxis], (cosine * Pairs(tangent))[:, np.newaxis]
 
 
-def _turned(
-    matrix: Pairs, first: NDArray[np.intp], second: NDArray[np.intp], rotations: tuple[Pairs, Pairs]
-) -> Pairs:
+def _turned(matrix: Pairs, first: NDArray[np.intp], second: NDArray[np.intp], rotations: tuple[Pairs, Pairs]) -> Pairs:
     cosine, sine = rotations
     upper = cosine * matrix[first] - sine * matrix[second]
     lower = sine * matrix[first] + cosine * matrix[second]

@@ -11,10 +11,10 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 from numpy.typing import NDArray
-from support.double_double import DIGITS, Pairs, eigenpairs, row_space, stacked
 
 from nrc_fast import CONVENTIONS
 from nrc_fast.testing import reference_rows
+from support.double_double import DIGITS, Pairs, eigenpairs, row_space, stacked
 
 FloatArray = NDArray[np.float64]
 
@@ -110,9 +110,7 @@ class ExactNumbers:
         if name == "nrc24":
             self.numbers["nrc1_by_k"] = list(found)
 
-    def _turned(
-        self, value: Decimal, energy: Decimal, eigenvalues: Pairs, k: int
-    ) -> tuple[Decimal, Decimal]:
+    def _turned(self, value: Decimal, energy: Decimal, eigenvalues: Pairs, k: int) -> tuple[Decimal, Decimal]:
         """What a residual may be with components that are known to the digits of these matrices."""
         if k >= self.d:
             return Decimal(0), Decimal(0)
@@ -137,7 +135,9 @@ class ExactNumbers:
         squares = [(part * part).sum(1) for part in (self.centred, self.targets)]
         count = self.count
         own, theirs, both = (
-            count**2 * norm - paired + (first * second) * Decimal(count**2) / ((count - 1) * (count - 2))
+            count**2 * norm
+            - paired
+            + (first * second) * Decimal(count**2) / ((count - 1) * (count - 2))
             - 2 * paired / (count - 2)
             for norm, paired, first, second in (
                 (norms[0], _dot(squares[0], squares[0]), self._trace(squares[0]), self._trace(squares[0])),
@@ -161,7 +161,9 @@ class ExactNumbers:
                 left -= _energy(loadings[index]) / value
             else:
                 unresolved = True
-        slack = Decimal("1e-24") * variance * values[0] / max(values[-1], Decimal("1e-26") * values[0]) * ROUNDING * 10**24
+        slack = (
+            Decimal("1e-24") * variance * values[0] / max(values[-1], Decimal("1e-26") * values[0]) * ROUNDING * 10**24
+        )
         low = Decimal(0) if unresolved else left - slack
         self.numbers["linear_mse"] = Interval(low, left + slack)
         bias = Pairs(np.broadcast_to(self.bias.high, targets.shape))

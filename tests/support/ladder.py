@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from support.arrays import store
-from support.exact_numbers import ExactNumbers, Interval
 
 from nrc_fast import Report
+from support.arrays import store
+from support.exact_numbers import ExactNumbers, Interval
 
 FloatArray = NDArray[np.float64]
 LARGEST = {"float16": 3e4}
