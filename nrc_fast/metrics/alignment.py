@@ -273,7 +273,7 @@ class HeadAlignment:
         if math.isnan(value):
             return math.nan
         above, below = (self._turn(end, covariance_error) + self._gram_rounding(features) for end in (gamma, highest))
-        upper, lower = (2.0 * value**0.5 * turn + turn**2 for turn in (above, below))
+        upper, lower = (2.0 * math.sqrt(value) * turn + turn**2 for turn in (above, below))
         return min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
 
     def _turn(self, gamma: float, covariance_error: float) -> float:

@@ -233,7 +233,7 @@ def residual_value(convention: Convention, sums: ProjectionSums, k: int, count: 
     if not by_k[0] > 0.0:
         return float("nan"), 0.0
     scale = float(by_k[0]) if convention.relative else float(count)
-    value = 0.0 if k >= d else by_k[min(k, len(by_k) - 1)] / scale
+    value = np.array(0.0 if k >= d else by_k[min(k, len(by_k) - 1)] / scale)
     return float(in_range(convention, value)), float(by_k[0]) / scale
 
 

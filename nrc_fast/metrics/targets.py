@@ -231,8 +231,8 @@ def explicit_error_bound(value: float, size: float, *, d: int, count: int) -> fl
         Mean square of what cancels.
     d, count : int
     """
-    rounding = d**0.5 * EPSILON * size**0.5
-    return 2.0 * rounding * value**0.5 + rounding**2 + (d + 4.0 * count**0.5) * EPSILON * value
+    rounding = EPSILON * math.sqrt(d * size)
+    return 2.0 * rounding * math.sqrt(value) + rounding**2 + (d + 4.0 * math.sqrt(count)) * EPSILON * value
 
 
 def r_squared(mse: float, target_covariance: FloatArray) -> float:

@@ -161,9 +161,8 @@ class ExactNumbers:
                 left -= _energy(loadings[index]) / value
             else:
                 unresolved = True
-        slack = (
-            Decimal("1e-24") * variance * values[0] / max(values[-1], Decimal("1e-26") * values[0]) * ROUNDING * 10**24
-        )
+        condition = values[0] / max(values[-1], Decimal("1e-26") * values[0])
+        slack = ROUNDING * variance * condition
         low = Decimal(0) if unresolved else left - slack
         self.numbers["linear_mse"] = Interval(low, left + slack)
         bias = Pairs(np.broadcast_to(self.bias.high, targets.shape))
