@@ -41,6 +41,9 @@ MIRRORED_COLUMNS = 128
 # Powers of two up to which squares of numbers, and sums of them, are float64 numbers by far.
 SAFE_EXPONENT = 200
 
+# Singular values of a matrix of lower rank come out as zero up to this many roundings of the largest.
+ROUNDED_ZERO = 4.0
+
 # Entries that tie for the largest one in exact arithmetic, as in (1, -1)/sqrt(2), come back a few roundings
 # apart, in an order that depends on the LAPACK build. sqrt(eps) is far above such roundings.
 _TIE = EPSILON**0.5
@@ -247,7 +250,8 @@ class RowSpace:
     singular_values : (rank,) float64 array
         The singular values of W that count, largest first, relative to the largest.
     error : float
-        Bound of the sine of the angle between this row space and that of W in exact arithmetic; at most 1.
+        Bound of the sine of the angle between this row space and that of W in exact arithmetic; at most 1, which it is
+        where a singular value that counts as zero is too large to be the rounding of one.
     """
 
     basis: FloatArray
@@ -292,6 +296,8 @@ def row_space(weights: FloatArray) -> RowSpace:
     relative = singular_values[counts] / np.max(singular_values[counts], initial=0.0)
     # A basis of all d directions misses none, whatever its angle.
     error = 0.0 if len(basis) in (0, weights.shape[1]) else min(rounding / float(relative[-1]), 1.0)
+    if (singular_values[~counts] > ROUNDED_ZERO * EPSILON * np.max(singular_values, initial=0.0)).any():
+        error = 1.0
     return RowSpace(basis, relative, error)
 
 

@@ -17,18 +17,20 @@ from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
-from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
+from nrc_fast.measurement.moment_metrics import nrc1_by_k, prediction_error_of_moments, subspace_value
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram, shape_bounds
+from nrc_fast.measurement.undefined import LEAST_DEBIASED, notes_of_features, notes_of_gamma, notes_of_targets
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
-from nrc_fast.metrics.residuals import leading_values, residual_bound, residual_value
+from nrc_fast.metrics.residuals import centring_turn, leading_values, residual_bound, residual_value
 from nrc_fast.metrics.targets import (
     chance_alignment,
     cka_bound,
+    explicit_error_bound,
     linear_cka,
-    prediction_error_from_moments,
     r_squared,
+    r_squared_bound,
 )
 from nrc_fast.passes.explicit_sums import Pairing
 from nrc_fast.passes.moments import Moments
@@ -43,7 +45,6 @@ AFFINE_ENERGY = 1e-3
 AFFINE_RATIO = 0.1
 # When to say that CKA is chance: independent features and targets would have this share of it.
 CHANCE = 0.1
-LEAST_DEBIASED = 4  # samples
 
 
 @dataclass(frozen=True)
@@ -132,15 +133,15 @@ class _Assembly:
             by_k, by_k_bounds, _ = nrc1_by_k(evidence, self.convention, numbers)
             nrc2_value = self._moment_metrics(by_k, by_k_bounds)
         # No component adds to the residual, but values from different reads have floors of their own.
-        by_k = np.minimum.accumulate(by_k)
+        lowest = np.minimum.accumulate(by_k)
+        by_k, by_k_bounds = lowest, by_k_bounds + (by_k - lowest)
         nrc1_value = float(by_k[head.components - 1])
         self.bounds |= {"nrc1": float(by_k_bounds[head.components - 1]), "nrc1_by_k": by_k_bounds}
         spectrum = self._spectrum_metrics()
         target_metrics = self._target_metrics()
         self._note_affine_collapse(nrc1_value)
-        if math.isnan(spectrum["stable_rank"]):
-            reason = "All rows are zero" if moments.zero_rows == moments.count else "The features do not vary"
-            self.notes.append(f"{reason}: they have no components, and what is relative to their variance is NaN.")
+        all_zero = moments.zero_rows == moments.count
+        self.notes += notes_of_features(spectrum["stable_rank"], all_zero=all_zero)
         return Report(
             samples=moments.count,
             d=moments.d,
@@ -175,7 +176,10 @@ class _Assembly:
         rank = len(head.row_space.basis)
         if rank:
             bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
-        residuals = self.evidence.residuals(bases, collapsed=basis.collapsed, pairing=self._pairing(basis=1))
+        residuals = self.evidence.residuals(
+            bases, collapsed=basis.collapsed, pairing=self._pairing(basis=1), shift_error=basis.shift_error
+        )
+        turned = float(residuals.turned[0]) / residuals.count
         self.paired, self.is_paired_in_double = residuals.paired, residuals.is_double
         nrc2_value, by_k, by_k_bounds = math.nan, np.zeros(0), np.zeros(0)
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
@@ -183,13 +187,19 @@ class _Assembly:
                 continue
             index = int(convention.centered_rows)
             values, errors = leading_values(
-                convention, rows[index], residuals.sums[index], residuals.count, double_precision=residuals.is_double
+                convention,
+                rows[index],
+                residuals.sums[index],
+                residuals.count,
+                double_precision=residuals.is_double,
+                turned=turned,
             )
             last = head.components - 1
             found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
             if rank:
                 value, energy = residual_value(convention, residuals.sums[index + 2], rank, residuals.count, d)
-                angle = EPSILON * d + head.row_space.error + (basis.mean_error if index else 0.0)
+                angle = EPSILON * d + head.row_space.error
+                angle += centring_turn(convention, basis.mean_error, turned, energy)
                 found["nrc2"] = value
                 found_bounds["nrc2"] = residual_bound(
                     value, energy, angle, d, residuals.count, double_precision=residuals.is_double
@@ -281,25 +291,34 @@ class _Assembly:
         cross = moments.cross_covariance
         variance = float(np.trace(sigma))
         whole = self.extent.has_whole_spectrum(moments.d)
+        has_head = self.head.weights is not None
+        self.notes += notes_of_targets(variance, n=self.head.n, count=moments.count, has_head=has_head)
         values: dict[str, Any] = {"cka": linear_cka(moments.covariance, sigma, cross)}
         self.bounds["cka"] = self._cka_bound(values["cka"], sigma, cross)
         if not math.isnan(values["cka"]):
             values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
         values["linear_mse"], self.bounds["linear_mse"] = readout_metric(moments, whole_spectrum=whole)
         if self.head.weights is not None:
-            gram = head_gram(scale_to_unit(self.head.weights)[0])
-            alignment = HeadAlignment(gram, sigma)
-            values["gamma"] = alignment.best_gamma()
-            values["nrc3"] = alignment.nrc3(values["gamma"])
-            self.bounds["gamma"], self.bounds["nrc3"] = shape_bounds(
-                values["nrc3"], values["gamma"], gram, sigma, moments.target_error
-            )
+            values |= self._shape_metrics(HeadAlignment(head_gram(scale_to_unit(self.head.weights)[0]), sigma))
         if self.head.bias is not None:
             values["mse"] = self._prediction_error()
             values["r2"] = r_squared(values["mse"], sigma)
-            self.bounds["r2"] = float(self.bounds["mse"]) / variance if variance > 0.0 else math.nan
+            self.bounds["r2"] = r_squared_bound(
+                values["mse"],
+                variance,
+                mse_bound=float(self.bounds["mse"]),
+                variance_error=moments.target_error,
+            )
         values["ufm"] = self._prediction(sigma, values.get("gamma", math.nan))
         return values
+
+    def _shape_metrics(self, alignment: HeadAlignment) -> dict[str, float]:
+        moments = self._moments
+        gamma = alignment.best_gamma()
+        found = alignment.bounds(gamma, moments.target_error, features=moments.d)
+        self.bounds["gamma"], self.bounds["nrc3"] = found
+        self.notes += notes_of_gamma(alignment, gamma, found[0], covariance_error=moments.target_error)
+        return {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
 
     def _cka_bound(self, value: float, sigma: FloatArray, cross: FloatArray) -> float:
         """Each norm is off by at most sqrt(rank) of the spectral norm of its error."""
@@ -353,26 +372,10 @@ class _Assembly:
         weights, bias, moments = self.head.weights, self.head.bias, self._moments
         assert weights is not None
         assert bias is not None
-        value = prediction_error_from_moments(
-            weights=weights,
-            bias=bias,
-            feature_mean=moments.mean,
-            target_mean=moments.target_mean,
-            feature_covariance=moments.covariance,
-            target_covariance=moments.target_covariance,
-            cross_covariance=moments.cross_covariance,
-        )
-        norm, n = float(np.linalg.norm(weights)), len(weights)
-        size = norm**2 * moments.energy + float(np.trace(moments.target_covariance))
-        size += float(bias @ bias + moments.target_mean @ moments.target_mean)
-        offset = float(np.linalg.norm(weights @ moments.mean + bias - moments.target_mean))
-        bound = norm**2 * moments.covariance_error + 2.0 * n**0.5 * norm * moments.cross_error
-        bound += n * moments.target_error + 8.0 * moments.d**0.5 * EPSILON * size
-        bound += 2.0 * offset * (norm * moments.mean_error + moments.target_mean_error)
+        value, bound, size = prediction_error_of_moments(moments, weights, bias)
         if self.evidence.can_read_again and bound > self.rtol * value:
             value = self.evidence.prediction_error(weights, bias, expected=value, tolerance=4.0 * bound, size=size)
-            rounding = moments.d**0.5 * EPSILON * size**0.5
-            bound = 2.0 * rounding * value**0.5 + rounding**2
+            bound = explicit_error_bound(value, size, d=moments.d, count=moments.count)
         self.bounds["mse"] = bound
         return value
 

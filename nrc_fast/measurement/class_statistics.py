@@ -21,6 +21,7 @@ from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
+from nrc_fast.measurement.undefined import notes_of_classes
 from nrc_fast.metrics.classes import (
     cdnv,
     cdnv_bound,
@@ -337,9 +338,9 @@ class ClassStatistics:
             head = weights_and_bias(W, b, self.n_classes, self.d)
             values |= duality(*head, centred, mean)
             bounds |= duality_bounds(values, *head, centred, mean, error)
-        return ClassReport(
-            samples=self.count, d=self.d, n_classes=self.n_classes, skipped_rows=self.skipped, **values, bounds=bounds
-        )
+        notes = notes_of_classes(values, counts=counts, centred=centred, weights=None if W is None else head[0])
+        sizes = {"samples": self.count, "d": self.d, "n_classes": self.n_classes, "skipped_rows": self.skipped}
+        return ClassReport(**sizes, **values, bounds=bounds, notes=tuple(notes))
 
     def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
         """Variances are sums of float64 squares around a shift near the mean."""
@@ -347,9 +348,10 @@ class ClassStatistics:
         errors = 3.0 * self._rounding("double") * self._state["energies"] / counts
         with np.errstate(divide="ignore", invalid="ignore"):
             factors = counts / (counts - 1.0)
+            unbiased = variances * factors, errors * factors
         return {
             "cdnv": cdnv_bound(centred, variances, errors, self.mean_error),
-            "cdnv_unbiased": cdnv_bound(centred, variances * factors, errors * factors, self.mean_error),
+            "cdnv_unbiased": cdnv_bound(centred, *unbiased, self.mean_error),
         }
 
 

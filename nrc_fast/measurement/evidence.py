@@ -60,6 +60,9 @@ class Evidence:
     needs_whole_spectrum : bool
         Whether every eigenvector is wanted anyway, so that components are taken from them; to be set before the first
         question.
+    turn_of_unit_rows : float
+        Root mean square of the angles by which the error of the mean turns rows about it, once their second moment was
+        asked for.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Evidence:
         self._unit_rows = unit_rows
         self._precision = precision
         self._found: RowComponents | None = None
+        self.turn_of_unit_rows = 0.0
         self.needs_whole_spectrum = False
 
     @property
@@ -130,13 +134,9 @@ class Evidence:
         if self._reading is None:
             return None
         precision = "highest" if moments.is_double else moments.precision
-        return centered_unit_gram(self._reading, moments, precision) / moments.count
-
-    @property
-    def relative_mean_error(self) -> float:
-        """Bound of the error of the mean, relative to the spread of the features."""
-        variance = self.moments.variance
-        return self.moments.mean_error / variance**0.5 if variance > 0.0 else 0.0
+        gram, turned = centered_unit_gram(self._reading, moments, precision)
+        self.turn_of_unit_rows = (turned / moments.count) ** 0.5
+        return gram / moments.count
 
     # ---- what is read again ----
 
@@ -185,7 +185,12 @@ class Evidence:
             angles = [refined_leading_angle_bound(pairs, j, error, exact) for j in range(1, k + 1)]
             mean_error = EPSILON + _rounding_of_mean(mean, total)
         return PrincipalBasis(
-            vectors=vectors, mean=mean, mean_error=mean_error, angles=np.array(angles), collapsed=collapsed
+            vectors=vectors,
+            mean=mean,
+            mean_error=mean_error,
+            angles=np.array(angles),
+            collapsed=collapsed,
+            spread=max(moments.variance, 0.0) ** 0.5,
         )
 
     def _refined(self, vectors: FloatArray, *, centered: bool) -> tuple[FloatArray, FloatArray]:
@@ -201,17 +206,25 @@ class Evidence:
         self._rows.same(refined)
         return refined, shift + offset
 
-    def residuals(self, bases: Sequence[Basis], *, collapsed: bool, pairing: Pairing | None = None) -> Residuals:
+    def residuals(
+        self,
+        bases: Sequence[Basis],
+        *,
+        collapsed: bool,
+        pairing: Pairing | None = None,
+        shift_error: float = 0.0,
+    ) -> Residuals:
         """Explicit residuals on several bases: in float32 where that is faster and suffices, else in float64.
 
-        With a pairing the same read gives products of the squares of rows and of their targets.
+        With a pairing the same read gives products of the squares of rows and of their targets; with the error of the
+        shifts how far that turns the rows.
 
         Raises
         ------
         RuntimeError
             The rows are no longer those of the moments.
         """
-        residuals = careful_residuals(self._rows, bases, collapsed=collapsed, pairing=pairing)
+        residuals = careful_residuals(self._rows, bases, collapsed=collapsed, pairing=pairing, shift_error=shift_error)
         require_same_rows(self._found or self.moments, residuals)
         return residuals
 
@@ -252,6 +265,7 @@ def _basis_of_rows(found: RowComponents, k: int) -> PrincipalBasis:
         mean_error=EPSILON + _rounding_of_mean(found.mean, total),
         angles=np.array([leading_angle_bound(pairs, j, error) for j in range(1, k + 1)]),
         collapsed=pairs.outside(k) <= COLLAPSED * total,
+        spread=total**0.5,
     )
 
 

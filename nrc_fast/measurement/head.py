@@ -91,7 +91,7 @@ class Head:
             return []
         values = self.row_space.singular_values
         if not values.size:
-            return ["W is zero: it has no row space and no shape, and NRC2 and NRC3 are NaN."]
+            return ["W is zero: it has no row space and no shape, and NRC2, NRC3 and gamma are NaN."]
         # To round each number of W by half a unit moves no singular value by more than this.
         rounding = self.epsilon / 2.0 * float(np.linalg.norm(values))
         faint = int(np.count_nonzero(values <= rounding))

@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.leading import LeadingPairs
-from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
@@ -89,7 +89,7 @@ def layer_collapse(
     pairs, error = moments.leading(signal, whole=whole), moments.covariance_error
     leading, turned = pairs.vectors[:signal].T, residuals.leading_angle_bound(pairs, signal, error)
     error += pairs.distance(signal)
-    eigenvalues = _signal_and_noise(pairs, signal)
+    eigenvalues = _signal_and_noise(pairs, moments.covariance, signal)
     # What lies outside, not 1 minus what lies inside: it keeps its digits near collapse.
     shares = explained_variance_ratio(eigenvalues)
     sigma, cross = moments.target_covariance, moments.cross_covariance
@@ -112,11 +112,10 @@ def layer_collapse(
     return LayerCollapse(name=name, d=d, rank=signal, **values, **of_weights, bounds=found | bounds_of_weights)
 
 
-def _signal_and_noise(pairs: LeadingPairs, signal: int) -> FloatArray:
+def _signal_and_noise(pairs: LeadingPairs, covariance: FloatArray, signal: int) -> FloatArray:
     """Eigenvalues of the signal, and the sum of all others behind them where there are any."""
-    values = clipped_spectrum(pairs.values) if pairs.is_whole else np.maximum(pairs.values, 0.0)
-    noise = float(values[signal:].sum()) if pairs.is_whole else pairs.outside(signal)
-    return np.append(values[:signal], [noise] if signal < pairs.d else [])
+    values, vectors = np.maximum(pairs.values[:signal], 0.0), pairs.vectors[:signal]
+    return np.append(values, [residuals.trace_outside(covariance, vectors)] if signal < pairs.d else [])
 
 
 def _signal_bound(value: float, moments: Moments, signal: tuple[FloatArray, FloatArray], turned: float) -> float:

@@ -1,4 +1,4 @@
-"""NRC1 for every k and NRC2 from the moments of the features, without reading rows against a basis."""
+"""NRC1 for every k, NRC2 and the error of a head from moments, without reading rows against anything."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import EPSILON, RowSpace
+from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
-from nrc_fast.metrics.conventions import Convention, needs_unit_rows
-from nrc_fast.metrics.residuals import leading_angle_bound, leading_values, resolved_rank, trace_bound
+from nrc_fast.metrics.conventions import Convention, in_range, needs_unit_rows
+from nrc_fast.metrics.residuals import (
+    centring_turn,
+    leading_angle_bound,
+    leading_values,
+    resolved_rank,
+    trace_bound,
+    trace_outside,
+)
+from nrc_fast.metrics.rounding import one_sided_excess
+from nrc_fast.metrics.targets import prediction_error_from_moments
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 
-__all__ = ["careful_nrc1_by_k", "nrc1_by_k", "subspace_value"]
+__all__ = ["careful_nrc1_by_k", "nrc1_by_k", "prediction_error_of_moments", "subspace_value"]
 
 
 def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[FloatArray, FloatArray, float]:
@@ -35,7 +45,7 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     vectors = pairs.vectors[:count]
     with few_blas_threads(d):
         parts = np.maximum(np.einsum("ij,ij->i", vectors @ rows, vectors), 0.0)
-        outside = _trace_outside(rows, vectors)
+        outside = trace_outside(rows, vectors)
     energy = float(parts.sum()) + outside
     if not energy > 0.0:
         return np.full(count, np.nan), np.full(count, np.nan), 0.0
@@ -46,26 +56,17 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     values[: len(parts)] = remaining[1:]
     rank = min(resolved_rank(pairs.values, d), count)
     values[rank:] = remaining[rank]
+    values = in_range(convention, values)
     angles = [leading_angle_bound(pairs, k, matrix_error) for k in range(1, count + 1)]
     floor = _floor(moments, convention, energy)
-    if convention.centered_rows and convention.unit_rows:
-        turned = evidence.relative_mean_error
-        angles = [angle + turned for angle in angles]
+    turn = centring_turn(convention, 0.0, evidence.turn_of_unit_rows**2, energy)
+    angles = [angle + turn for angle in angles]
     bounds = np.array([trace_bound(v, energy, a, floor) for v, a in zip(values, angles, strict=True)])
     # More components only take away: beyond the rank the truth lies between 0 and what is left at the rank.
     bounds[rank:] = values[rank - 1] + bounds[rank - 1] if rank > 0 else energy
     if count == d:
         values[-1] = bounds[-1] = 0.0
     return values, bounds, energy
-
-
-def _trace_outside(rows: FloatArray, vectors: FloatArray) -> float:
-    """Trace of the part of a second moment that lies outside the span of orthonormal vectors."""
-    if len(vectors) == len(rows):
-        return 0.0
-    rest = rows - vectors.T @ (vectors @ rows)
-    rest -= (rest @ vectors.T) @ vectors
-    return max(float(np.trace(rest)), 0.0)
 
 
 def careful_nrc1_by_k(
@@ -89,8 +90,11 @@ def careful_nrc1_by_k(
     k = int(np.flatnonzero(near)[-1]) + 1
     basis = evidence.components(k, centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
-    explicit = evidence.residuals([Basis(basis.vectors, shift)], collapsed=True)
-    values[:k], bounds[:k] = leading_values(convention, basis, explicit.sums[0], explicit.count, double_precision=True)
+    explicit = evidence.residuals([Basis(basis.vectors, shift)], collapsed=True, shift_error=basis.shift_error)
+    turned = float(explicit.turned[0]) / explicit.count
+    values[:k], bounds[:k] = leading_values(
+        convention, basis, explicit.sums[0], explicit.count, double_precision=True, turned=turned
+    )
     return values, bounds
 
 
@@ -106,11 +110,39 @@ def subspace_value(evidence: Evidence, convention: Convention, space: RowSpace) 
     if not energy > 0.0:
         return math.nan, math.nan
     basis, moments = space.basis, evidence.moments
-    value = _trace_outside(rows, basis)
+    value = trace_outside(rows, basis)
     if convention.relative:
         value, energy = value / energy, 1.0
     angle = EPSILON * moments.d + space.error
-    return value, trace_bound(value, energy, angle, _floor(moments, convention, energy))
+    bound = trace_bound(value, energy, angle, _floor(moments, convention, energy))
+    return float(in_range(convention, np.array(value))), bound
+
+
+def prediction_error_of_moments(moments: Moments, weights: FloatArray, bias: FloatArray) -> tuple[float, float, float]:
+    """Mean of ``|W h + b - y|^2`` from moments, its bound, and the size of what cancels in it.
+
+    Each term is a sum of few squares or products, whose roundings need not cancel: where features have two values only,
+    every block of rows rounds the same way. The bound holds the worst case, not the statistical one.
+    """
+    value = prediction_error_from_moments(
+        weights=weights,
+        bias=bias,
+        feature_mean=moments.mean,
+        target_mean=moments.target_mean,
+        feature_covariance=moments.covariance,
+        target_covariance=moments.target_covariance,
+        cross_covariance=moments.cross_covariance,
+    )
+    norm, n = float(np.linalg.norm(weights)), len(weights)
+    size = norm**2 * moments.energy + float(np.trace(moments.target_covariance))
+    size += float(bias @ bias + moments.target_mean @ moments.target_mean)
+    offset = float(np.linalg.norm(weights @ moments.mean + bias - moments.target_mean))
+    bound = norm**2 * moments.covariance_error + 2.0 * n**0.5 * norm * moments.cross_error + n * moments.target_error
+    # The errors of the moments are three times the statistical one.
+    bound *= max(one_sided_excess(block_rows()) / 3.0, 1.0)
+    bound += 8.0 * moments.d**0.5 * EPSILON * size
+    bound += 2.0 * offset * (norm * moments.mean_error + moments.target_mean_error)
+    return value, bound, size
 
 
 def _floor(moments: Moments, convention: Convention, energy: float) -> float:

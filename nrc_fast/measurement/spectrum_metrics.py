@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nrc_fast.base.linalg import EPSILON, clipped_spectrum
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.measurement.evidence import UNRESOLVED, Evidence
 from nrc_fast.metrics.readouts import (
     exceeds,
@@ -38,12 +38,13 @@ Found = tuple[dict[str, Any], dict[str, Any]]  # values and bounds by name
 
 def spectrum_metrics(moments: Moments) -> Found:
     """Shares of all components, effective and stable rank, with their bounds."""
-    eigenvalues = clipped_spectrum(moments.spectrum()[0])
-    error, shares = moments.covariance_error, explained_variance_ratio(eigenvalues)
+    # None is set to 0 for being small: many small ones add up. The trace knows nothing of their roundings.
+    eigenvalues, trace = np.maximum(moments.spectrum()[0], 0.0), moments.variance
+    error, shares = moments.covariance_error, explained_variance_ratio(eigenvalues, trace=trace)
     effective, stable = effective_rank(eigenvalues), stable_rank(eigenvalues)
     values = {"explained_variance_ratio": shares, "effective_rank": effective, "stable_rank": stable}
     bounds = {
-        "explained_variance_ratio": share_bounds(eigenvalues, error),
+        "explained_variance_ratio": share_bounds(eigenvalues, error, trace=trace),
         "effective_rank": effective_rank_bound(effective, eigenvalues, error),
         "stable_rank": stable_rank_bound(stable, float(eigenvalues[0]), moments.d, error),
     }

@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, clipped_spectrum, covariance_spectrum, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 
-__all__ = ["HeadAlignment", "head_gram", "shape_bounds"]
+__all__ = ["HeadAlignment", "head_gram"]
 
 
 def head_gram(weights: FloatArray) -> FloatArray:
@@ -192,55 +192,110 @@ class HeadAlignment:
             return 0.0  # the stationary point is a minimum below 0 or, for p <= 0, a maximum above the interval
         return min((mean_root - distance / p) ** 2 * largest, smallest)
 
+    def gamma_range(self, covariance_error: float, *, features: int) -> tuple[float, float]:
+        """The smallest and largest gamma that may be the best one of exact targets and the exact W W^T.
+
+        `best_gamma` rises with ``tau`` and p, and falls with t and q: it is taken at either end of what each of them
+        may be. Sigma that is off by e in norm has a root off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e).
+
+        Parameters
+        ----------
+        covariance_error : float
+            Bound of the norm of the error of Sigma.
+        features : int
+            The width d of W.
+
+        Returns
+        -------
+        float, float
+            NaN where `best_gamma` is. 0 and about lambda_min where Sigma is a multiple of the identity within its
+            error: then the targets do not determine gamma.
+
+        Examples
+        --------
+        >>> alignment = HeadAlignment(np.diag([3.0, 1.0]), np.eye(2))
+        >>> lowest, highest = alignment.gamma_range(1e-15, features=8)
+        >>> lowest, round(highest, 12)
+        (0.0, 1.0)
+        """
+        if not self.is_defined:
+            return math.nan, math.nan
+        n, root_error = len(self.eigenvalues), self._root_error(covariance_error)
+        turned, slack = self._gram_rounding(features), n**0.5 * root_error
+        mean_root, mean_share = float(self._roots.mean()), float(self._diagonal.mean())
+        size = float(np.linalg.norm(self._roots - mean_root))
+        p = float((self._diagonal - mean_share) @ (self._roots - mean_root))
+        traceless = math.sqrt(self._outside + float(np.sum((self._diagonal - mean_share) ** 2)))
+        p_error, ends = traceless * slack + turned * (size + slack), []
+        for sign in (-1.0, 1.0):
+            spread = max(size - sign * slack, 0.0) ** 2
+            overlap = p + sign * p_error
+            share = max(mean_share - sign * turned, 0.0)
+            root = mean_root + sign * root_error - (share * spread / overlap if overlap > 0.0 else math.inf)
+            largest = float(self._roots[-1]) + sign * root_error
+            ends.append(max(min(root, largest), 0.0) ** 2)
+        return ends[0], ends[1]
+
+    def bounds(self, gamma: float, covariance_error: float, *, features: int) -> tuple[float, float]:
+        """Bounds of the best gamma, and of NRC3 for it.
+
+        NRC3 is at most what it is for that gamma with A and W W^T a little off, and at least what is left of it where
+        ``A = Sigma^(1/2) - gamma^(1/2) I`` may be turned most, at the upper end of `gamma_range`.
+
+        Parameters
+        ----------
+        gamma : float
+            What `best_gamma` gave.
+        covariance_error : float
+            Bound of the norm of the error of Sigma.
+        features : int
+            The width d of W.
+
+        Returns
+        -------
+        float, float
+            NaN where `best_gamma` is.
+        """
+        if not self.is_defined:
+            return math.nan, math.nan
+        lowest, highest = self.gamma_range(covariance_error, features=features)
+        rounding = 8.0 * EPSILON * gamma
+        return max(highest - gamma, gamma - lowest) + rounding, self._range_of_nrc3(
+            gamma, max(highest, gamma), covariance_error, features=features
+        )
+
+    def nrc3_bound(self, gamma: float, covariance_error: float, *, features: int) -> float:
+        """Bound of NRC3 for a gamma that is given, from the errors of Sigma and of W W^T; NaN where NRC3 is."""
+        return self._range_of_nrc3(gamma, gamma, covariance_error, features=features)
+
+    def _range_of_nrc3(self, gamma: float, highest: float, covariance_error: float, *, features: int) -> float:
+        value = self.nrc3(gamma)
+        if math.isnan(value):
+            return math.nan
+        above, below = (self._turn(end, covariance_error) + self._gram_rounding(features) for end in (gamma, highest))
+        upper, lower = (2.0 * math.sqrt(value) * turn + turn**2 for turn in (above, below))
+        return min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
+
+    def _turn(self, gamma: float, covariance_error: float) -> float:
+        """Bound of the change of A/|A| from the error of Sigma, twice where gamma may not exceed its lambda_min."""
+        root, error = math.sqrt(gamma), self._root_error(covariance_error)
+        size = float(np.linalg.norm(self._roots - root))
+        off = 2.0 * error if root > self._roots[-1] - error else error
+        rounding = 4.0 * EPSILON * float(self._roots[0])
+        return min(2.0 * len(self._roots) ** 0.5 * (off + rounding) / size, 2.0) if size > 0.0 else 2.0
+
+    def _root_error(self, covariance_error: float) -> float:
+        """Bound of the norm of the error of Sigma^(1/2), with the rounding of the decomposition."""
+        error = covariance_error + 2.0 * len(self._roots) * EPSILON * float(self.eigenvalues[0])
+        smallest = float(self.eigenvalues[-1])
+        roots = math.sqrt(smallest) + math.sqrt(max(smallest - error, 0.0))
+        return min(error / roots if roots > 0.0 else math.inf, math.sqrt(error)) + EPSILON * float(self._roots[0])
+
+    def _gram_rounding(self, features: int) -> float:
+        """Bound of the rounding of W W^T and of its rotation, relative to its Frobenius norm."""
+        n = len(self._roots)
+        return EPSILON * (4.0 * n + 2.0 * math.sqrt(n * features))
+
     def _equality_tolerance(self) -> float:
         """Relative spread of n equal eigenvalues: n eps from forming the matrix, n eps from eigh, both ways."""
         return 4 * len(self.eigenvalues) * EPSILON
-
-
-def shape_bounds(
-    value: float, gamma: float, head_gram: FloatArray, covariance: FloatArray, covariance_error: float
-) -> tuple[float, float]:
-    """Bounds of gamma and of NRC3 for that gamma, from the rounding of the target covariance and of W W^T.
-
-    The root of a matrix that is off by e is off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e); it moves
-    both ``A = Sigma^(1/2) - gamma^(1/2) I`` and the stationary point of NRC3.
-
-    Parameters
-    ----------
-    value, gamma : float
-        NRC3 and its best gamma.
-    head_gram : (n, n) float64 array
-        W W^T over its Frobenius norm.
-    covariance : (n, n) float64 array
-        Sigma, the covariance of the targets.
-    covariance_error : float
-        Bound of the norm of its error.
-
-    Returns
-    -------
-    float, float
-        Of gamma and of NRC3; NaN where `value` is.
-    """
-    n = len(covariance)
-    eigenvalues, vectors = covariance_spectrum(covariance)
-    if math.isnan(value):
-        return math.nan, math.nan
-    roots = np.sqrt(eigenvalues)
-    error = covariance_error + 4.0 * n * EPSILON * float(eigenvalues.sum())
-    lowest = float(roots[-1])
-    root_error = min(error / (2.0 * lowest) if lowest > 0.0 else math.inf, error**0.5)
-    size = float(np.linalg.norm(roots - gamma**0.5))
-    turn = 2.0 * n**0.5 * root_error / size + 4.0 * n * EPSILON if size > 0.0 else math.inf
-    nrc3 = min(2.0 * value**0.5 * turn + turn**2, 4.0)
-    spread = roots - roots.mean()
-    diagonal = np.einsum("ij,ik,kj->j", vectors, head_gram, vectors)
-    centered = diagonal - diagonal.mean()
-    overlap, energy = float(centered @ spread), float(spread @ spread)
-    largest = float(eigenvalues[-1])
-    if overlap <= 0.0:
-        return min(2.0 * (gamma * largest) ** 0.5, largest), nrc3
-    slack = root_error * n**0.5 + 4.0 * n * EPSILON * float(roots.sum())
-    gram_norm = float(np.linalg.norm(head_gram))
-    relative = 2.0 * slack / energy**0.5 + (gram_norm * slack + 4.0 * n * EPSILON * gram_norm * energy**0.5) / overlap
-    shift = slack + float(diagonal.mean()) * energy / overlap * relative
-    return min(2.0 * gamma**0.5 * shift + shift**2, largest), nrc3

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONVENTIONS", "Convention", "needs_unit_rows", "resolve_convention"]
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+
+__all__ = ["CONVENTIONS", "Convention", "in_range", "needs_unit_rows", "resolve_convention"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,18 @@ def resolve_convention(convention: str | Convention) -> Convention:
 def needs_unit_rows(convention: Convention) -> bool:
     """Whether the moments of a convention are those of rows divided by their norm."""
     return convention.unit_rows and not convention.centered_rows
+
+
+def in_range(convention: Convention, values: FloatArray) -> FloatArray:
+    """Values of NRC1 or NRC2 of a convention, in the range that its definition gives them; NaN stays NaN.
+
+    Residuals of unit rows, and shares of the energy, lie in [0, 1], which rounding passes by its own size. The truth
+    lies there too, so that a bound of the value before holds for the one in the range.
+
+    Examples
+    --------
+    >>> in_range(CONVENTIONS["nrc24"], np.array([1.0 + 1e-15, 0.5])).tolist()
+    [1.0, 0.5]
+    """
+    largest = 1.0 if convention.unit_rows or convention.relative else np.inf
+    return np.clip(values, 0.0, largest)

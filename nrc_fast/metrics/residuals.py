@@ -16,13 +16,14 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.metrics.conventions import Convention
+from nrc_fast.metrics.conventions import Convention, in_range
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 
 __all__ = [
     "PrincipalBasis",
     "ProjectionSums",
     "angle_bound",
+    "centring_turn",
     "leading_angle_bound",
     "leading_values",
     "refined_angle_bound",
@@ -31,6 +32,7 @@ __all__ = [
     "residual_value",
     "resolved_rank",
     "trace_bound",
+    "trace_outside",
 ]
 
 
@@ -133,6 +135,23 @@ def trace_bound(value: float, energy: float, angle: float, floor: float) -> floa
     return min(_mixed_in(value, energy, angle) + floor, max(energy, value))
 
 
+def trace_outside(matrix: FloatArray, vectors: FloatArray) -> float:
+    """Trace of the part of a positive semidefinite matrix (d, d) that lies outside the span of orthonormal rows (k, d).
+
+    Of what is left of the matrix, not 1 minus what is inside: it keeps its digits near collapse.
+
+    Examples
+    --------
+    >>> trace_outside(np.diag([1.0, 1e-20]), np.array([[1.0, 0.0]]))
+    1e-20
+    """
+    if len(vectors) == len(matrix):
+        return 0.0
+    rest = matrix - vectors.T @ (vectors @ matrix)
+    rest -= (rest @ vectors.T) @ vectors
+    return max(float(np.trace(rest)), 0.0)
+
+
 class ProjectionSums(Protocol):
     """Sums over rows of what is left of them with the leading k = 0, 1, ... vectors of a basis, (K + 1,) each."""
 
@@ -157,6 +176,8 @@ class PrincipalBasis:
         Bound of the angle of the leading j = 1..k components to the exact ones.
     collapsed : bool
         Whether next to nothing of the variance is outside, so that the residual must be float64.
+    spread : float
+        Root of the variance of the features.
     """
 
     vectors: FloatArray
@@ -164,6 +185,12 @@ class PrincipalBasis:
     mean_error: float
     angles: FloatArray
     collapsed: bool
+    spread: float = 0.0
+
+    @property
+    def shift_error(self) -> float:
+        """Bound of the norm of the error of the mean."""
+        return self.mean_error * self.spread
 
     def leading(self, k: int) -> PrincipalBasis:
         """The leading k of these components."""
@@ -206,12 +233,38 @@ def residual_value(convention: Convention, sums: ProjectionSums, k: int, count: 
     if not by_k[0] > 0.0:
         return float("nan"), 0.0
     scale = float(by_k[0]) if convention.relative else float(count)
-    value = 0.0 if k >= d else float(by_k[min(k, len(by_k) - 1)]) / scale
-    return value, float(by_k[0]) / scale
+    value = np.array(0.0 if k >= d else by_k[min(k, len(by_k) - 1)] / scale)
+    return float(in_range(convention, value)), float(by_k[0]) / scale
+
+
+def centring_turn(convention: Convention, mean_error: float, turned: float, energy: float) -> float:
+    """Angle by which the error of the mean may turn the rows of a convention, in their mean square; 0 about the origin.
+
+    Parameters
+    ----------
+    convention : Convention
+    mean_error : float
+        Bound of the error of the mean, relative to the spread of the features.
+    turned : float
+        Mean square of the angles of single rows, which count where rows are divided by their norm.
+    energy : float
+        Mean energy of the rows that are projected.
+    """
+    if not convention.centered_rows:
+        return 0.0
+    if not convention.unit_rows:
+        return mean_error
+    return math.sqrt(turned / energy) if energy > 0.0 else 1.0
 
 
 def leading_values(
-    convention: Convention, basis: PrincipalBasis, sums: ProjectionSums, count: int, *, double_precision: bool
+    convention: Convention,
+    basis: PrincipalBasis,
+    sums: ProjectionSums,
+    count: int,
+    *,
+    double_precision: bool,
+    turned: float = 0.0,
 ) -> tuple[FloatArray, FloatArray]:
     """NRC1 for k = 1..K and its bounds, (K,) each, from the sums on a basis with K angles.
 
@@ -224,6 +277,8 @@ def leading_values(
     count : int
     double_precision : bool
         Whether the residuals were computed in float64.
+    turned : float
+        Mean square of the angles by which the error of the mean turns rows about it.
 
     Raises
     ------
@@ -233,9 +288,9 @@ def leading_values(
     rank, d = basis.vectors.shape
     values: list[float] = []
     bounds: list[float] = []
-    for k, turned in enumerate(basis.angles, start=1):
+    for k, turn in enumerate(basis.angles, start=1):
         value, energy = residual_value(convention, sums, k, count, d)
-        angle = float(turned) + (basis.mean_error if convention.centered_rows else 0.0)
+        angle = float(turn) + centring_turn(convention, basis.mean_error, turned, energy)
         bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision)
         if k > rank:
             # More components only take away: the truth lies between 0 and what is left at the rank.

@@ -6,7 +6,14 @@ import math
 
 from nrc_fast.base.linalg import EPSILON
 
-__all__ = ["FAST_ROUNDING", "SINGLE_EPSILON", "TENSOR_CORE_ROUNDING", "block_rounding"]
+__all__ = [
+    "FAST_ROUNDING",
+    "SINGLE_EPSILON",
+    "TENSOR_CORE_ROUNDING",
+    "block_rounding",
+    "decomposition_rounding",
+    "one_sided_excess",
+]
 
 # Unit roundoff of float32.
 SINGLE_EPSILON = 2.0**-24
@@ -44,3 +51,27 @@ def block_rounding(kind: str, rows: int) -> float:
         "device": TENSOR_CORE_ROUNDING,
         "fast": FAST_ROUNDING,
     }[kind]
+
+
+def one_sided_excess(rows: int) -> float:
+    """How many times the statistical error of a sum over a block of rows its roundings are where none cancels another.
+
+    Examples
+    --------
+    >>> one_sided_excess(256)
+    16.0
+    """
+    return math.sqrt(rows)
+
+
+def decomposition_rounding(d: int) -> float:
+    """How far LAPACK's eigenvalues of a d x d matrix are off, relative to the largest.
+
+    What it finds is exact for a matrix that is off by some roundings; statistical, they grow like the root of d.
+
+    Examples
+    --------
+    >>> decomposition_rounding(4) == 4 * EPSILON
+    True
+    """
+    return EPSILON * (2.0 + math.sqrt(d))

@@ -1,4 +1,7 @@
-"""What a spectrum says: shares of the variance, effective and stable rank, each with its bound."""
+"""What a spectrum says: shares of the variance, effective and stable rank, each with its bound.
+
+A bound holds the rounding of the decomposition that the eigenvalues come from, beside the error of its matrix.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
+from nrc_fast.metrics.rounding import decomposition_rounding
 
 __all__ = [
     "effective_rank",
@@ -41,8 +45,14 @@ def share_bounds(eigenvalues: FloatArray, matrix_error: float, *, trace: float |
     trace = float(eigenvalues.sum()) if trace is None else trace
     if not trace > 0.0:
         return np.full(len(eigenvalues), math.nan)
-    shares: FloatArray = np.minimum(matrix_error / trace * (1.0 + eigenvalues / trace), 1.0)
+    error = _eigenvalue_error(eigenvalues, matrix_error)
+    shares: FloatArray = np.minimum(error / trace * (1.0 + eigenvalues / trace), 1.0)
     return shares
+
+
+def _eigenvalue_error(eigenvalues: FloatArray, matrix_error: float) -> float:
+    """Bound of the error of every eigenvalue: that of the matrix, and the rounding of its decomposition."""
+    return matrix_error + decomposition_rounding(len(eigenvalues)) * float(np.max(eigenvalues, initial=0.0))
 
 
 def tail_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
@@ -53,7 +63,8 @@ def tail_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
     if k >= len(eigenvalues):
         return 0.0
     share = float(eigenvalues[k:].sum()) / trace
-    return min((1.0 + k + share) * matrix_error / trace + 4.0 * EPSILON * share, 1.0)
+    error = _eigenvalue_error(eigenvalues, matrix_error)
+    return min((1.0 + k + share) * error / trace + 4.0 * EPSILON * share, 1.0)
 
 
 def stable_rank_bound(value: float, largest: float, d: int, matrix_error: float) -> float:
@@ -70,9 +81,10 @@ def stable_rank_bound(value: float, largest: float, d: int, matrix_error: float)
     matrix_error : float
         How far the matrix is off in norm.
     """
-    if not largest > matrix_error:
+    error = matrix_error + decomposition_rounding(d) * largest
+    if not largest > error:
         return math.nan
-    relative = 2.0 * math.sqrt(d / value) * matrix_error / largest + 2.0 * matrix_error / (largest - matrix_error)
+    relative = 2.0 * math.sqrt(d / value) * error / largest + 2.0 * error / (largest - error)
     return min(value * relative, float(d))
 
 
@@ -81,7 +93,7 @@ def effective_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: fl
     d, trace = len(eigenvalues), float(eigenvalues.sum())
     if not trace > 0.0:
         return math.nan
-    distance = d * matrix_error / trace
+    distance = d * _eigenvalue_error(eigenvalues, matrix_error) / trace
     if d == 1 or distance >= 1.0 - 1.0 / d:
         return 0.0 if d == 1 else float(d)
     mixing = -distance * math.log(distance) - (1.0 - distance) * math.log1p(-distance) if distance > 0.0 else 0.0
@@ -120,7 +132,7 @@ def explained_variance_ratio(eigenvalues: FloatArray, *, trace: float | None = N
     [0.75, 0.25, 0.0]
     """
     if trace is not None:
-        return np.maximum(eigenvalues, 0.0) / (trace if trace > 0.0 else math.nan)
+        return np.clip(eigenvalues / (trace if trace > 0.0 else math.nan), 0.0, 1.0)
     relative = _relative_to_largest(eigenvalues)
     shares: FloatArray = relative / relative.sum()
     return shares
@@ -151,7 +163,8 @@ def effective_rank(eigenvalues: FloatArray) -> float:
     """
     shares = explained_variance_ratio(eigenvalues)
     positive = shares[shares != 0.0]  # x log x tends to 0; NaN stays in
-    return float(np.exp(-np.sum(positive * np.log(positive))))
+    rank = float(np.exp(-np.sum(positive * np.log(positive))))
+    return float(np.clip(rank, 1.0, len(eigenvalues)))
 
 
 def stable_rank(eigenvalues: FloatArray) -> float:
@@ -187,4 +200,4 @@ def stable_rank_from_norm(norm: float, largest: float) -> float:
     >>> stable_rank_from_norm(5.0, 4.0)
     1.5625
     """
-    return (norm / largest) ** 2 if largest > 0.0 else math.nan
+    return max((norm / largest) ** 2, 1.0) if largest > 0.0 else math.nan

@@ -23,9 +23,11 @@ __all__ = [
     "cka_bound",
     "debiased_cka",
     "debiased_cka_bound",
+    "explicit_error_bound",
     "linear_cka",
     "prediction_error_from_moments",
     "r_squared",
+    "r_squared_bound",
 ]
 
 
@@ -216,6 +218,23 @@ def prediction_error_from_moments(
     return max(float(explained + np.trace(target_covariance)), 0.0) + float(offset @ offset)
 
 
+def explicit_error_bound(value: float, size: float, *, d: int, count: int) -> float:
+    """Bound of the mean of ``|W h + b - y|^2`` taken row by row in float64.
+
+    Each error is rounded in proportion to what cancels in it, and the sum over `count` rows in proportion to itself.
+
+    Parameters
+    ----------
+    value : float
+        The mean that is bounded.
+    size : float
+        Mean square of what cancels.
+    d, count : int
+    """
+    rounding = EPSILON * math.sqrt(d * size)
+    return 2.0 * rounding * math.sqrt(value) + rounding**2 + (d + 4.0 * math.sqrt(count)) * EPSILON * value
+
+
 def r_squared(mse: float, target_covariance: FloatArray) -> float:
     """Coefficient of determination over all outputs, ``1 - mse / tr(covariance)``.
 
@@ -237,6 +256,34 @@ def r_squared(mse: float, target_covariance: FloatArray) -> float:
     """
     variance = float(np.trace(target_covariance))
     return 1.0 - mse / variance if variance > 0.0 else math.nan
+
+
+def r_squared_bound(mse: float, variance: float, *, mse_bound: float, variance_error: float) -> float:
+    """Bound of ``1 - mse / variance`` from those of both, and from the roundings of the quotient and the difference.
+
+    Parameters
+    ----------
+    mse, variance : float
+        Of the targets, as `r_squared` was given them.
+    mse_bound, variance_error : float
+        Bounds of their errors.
+
+    Returns
+    -------
+    float
+        NaN for targets without variance; infinite where nothing of the variance is known.
+
+    Examples
+    --------
+    >>> r_squared_bound(0.5, 2.0, mse_bound=0.1, variance_error=0.0) >= 0.05
+    True
+    """
+    if not variance > 0.0:
+        return math.nan
+    if not variance > variance_error:
+        return math.inf
+    share = mse / variance
+    return (mse_bound + share * variance_error) / (variance - variance_error) + EPSILON * (1.0 + share)
 
 
 def cka_bound(value: float, norms: tuple[float, float, float], errors: tuple[float, float, float]) -> float:

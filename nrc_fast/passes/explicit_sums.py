@@ -14,7 +14,7 @@ from nrc_fast.kernels.results import Basis, ResidualSums
 from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk
 
-__all__ = ["CenteredUnitGram", "GramProduct", "Pairing", "PredictionErrors", "Residuals"]
+__all__ = ["CenteredUnitGram", "GramProduct", "Pairing", "PredictionErrors", "Residuals", "turned_rows"]
 
 
 class GramProduct(Sums):
@@ -92,6 +92,30 @@ class GramProduct(Sums):
         return Sums.combined(states) | {name: states[0][name] for name in ("vectors", "shift")}
 
 
+def turned_rows(energies: FloatArray, shift_error: float) -> float:
+    """Sum over rows of the squares of the angles by which the error of a shift may turn them.
+
+    A row x about a shift that is off by e has a direction that is off by at most ``2 e / |x|``; nothing is known of one
+    that is as near the shift as that. The direction is all that counts of rows divided by their norm.
+
+    Parameters
+    ----------
+    energies : (N,) float64 array
+        ``|x|^2``.
+    shift_error : float
+        Bound of e.
+
+    Examples
+    --------
+    >>> turned_rows(np.array([4.0, 0.0]), 0.1)
+    1.01
+    """
+    energies = np.asarray(energies)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        squares = (2.0 * shift_error) ** 2 / energies
+    return float(np.sum(np.fmin(squares, 1.0)))
+
+
 class CenteredUnitGram(Sums):
     """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, the lower triangle, and ``sum (h - mean)``.
 
@@ -99,11 +123,20 @@ class CenteredUnitGram(Sums):
     ----------
     mean : (d,) float64 array
     precision : {"high", "highest", "fast"}
+    mean_error : float
+        How far the mean may be off in norm.
+
+    Attributes
+    ----------
+    turned : (1,) float64 array
+        As in `Residuals`.
     """
 
-    def __init__(self, mean: FloatArray, precision: str) -> None:
+    def __init__(self, mean: FloatArray, precision: str, *, mean_error: float = 0.0) -> None:
         self.mean = mean
         self.precision = precision
+        self.turned = np.zeros(1)
+        self._mean_error = mean_error
         self.gram = np.zeros((len(mean), len(mean)))
         self.column_sums = np.zeros(len(mean))
 
@@ -117,11 +150,18 @@ class CenteredUnitGram(Sums):
             unit_onto=self.gram,
             precision=self.precision,
         )
-        self.gram, self.column_sums = sums.unit_gram, self.column_sums + sums.column_sums
+        about = Basis(np.zeros((0, len(self.mean))), self.mean, per_row=True)
+        (rows,) = calls.residual(chunk.features, [about], double_precision=True)
+        assert rows.row_energies is not None
+        self.gram, self.column_sums, self.turned = (
+            sums.unit_gram,
+            self.column_sums + sums.column_sums,
+            self.turned + turned_rows(rows.row_energies, self._mean_error),
+        )
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""
-        return {"gram": self.gram, "column_sums": self.column_sums}
+        return {"gram": self.gram, "column_sums": self.column_sums, "turned": self.turned}
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state.
@@ -129,11 +169,11 @@ class CenteredUnitGram(Sums):
         Raises
         ------
         OtherStateError
-            It lacks the sums of the columns.
+            It lacks the sums of the columns, or knows nothing of rows near the mean.
         """
-        if "column_sums" not in arrays:
+        if not {"column_sums", "turned"} <= arrays.keys():
             raise OtherStateError
-        self.gram, self.column_sums = arrays["gram"], arrays["column_sums"]
+        self.gram, self.column_sums, self.turned = arrays["gram"], arrays["column_sums"], arrays["turned"]
 
 
 @dataclass(frozen=True)
@@ -165,6 +205,8 @@ class Residuals(Sums):
         Whether they are computed in float64.
     pairing : Pairing, optional
         For products of the squares of rows and of their targets.
+    shift_error : float
+        How far the shifts may be off in norm, all of them alike.
 
     Attributes
     ----------
@@ -174,10 +216,25 @@ class Residuals(Sums):
         Whether they were computed in float64.
     paired : (3,) float64 array
         ``sum a_i^2``, ``sum b_i^2`` and ``sum a_i b_i`` of the pairing; NaN without one.
+    turned : (1,) float64 array
+        Sum of the squares of the angles by which rows about a shift may be turned, see `turned_rows`; 0 without error.
     """
 
-    def __init__(self, bases: Sequence[Basis], *, double_precision: bool, pairing: Pairing | None = None) -> None:
+    def __init__(
+        self,
+        bases: Sequence[Basis],
+        *,
+        double_precision: bool,
+        pairing: Pairing | None = None,
+        shift_error: float = 0.0,
+    ) -> None:
         self.bases = list(bases)
+        self.turned = np.zeros(1)
+        self._shift_error = shift_error
+        shifted = [index for index, basis in enumerate(bases) if basis.shift is not None]
+        self._shifted = shifted[0] if shifted and shift_error > 0.0 else None
+        if self._shifted is not None:
+            self.bases[self._shifted] = replace(self.bases[self._shifted], per_row=True)
         self.is_double = double_precision
         self.sums = [ResidualSums(*(np.zeros(len(basis.vectors) + 1) for _ in range(2))) for basis in bases]
         self.paired: FloatArray = np.full(3, np.nan) if pairing is None else np.zeros(3)
@@ -195,11 +252,19 @@ class Residuals(Sums):
         """Add the residuals of a chunk."""
         parts = calls.residual(chunk.features, self.bases, double_precision=self.is_double)
         pairs = zip(self.sums, parts, strict=True)
-        self.sums, self.paired, self._count = (
+        self.sums, self.paired, self.turned, self._count = (
             [ResidualSums(total.raw + part.raw, total.unit + part.unit) for total, part in pairs],
             self.paired + self._products(chunk, parts),
+            self.turned + self._turned(parts),
             self._count + chunk.features.count,
         )
+
+    def _turned(self, parts: Sequence[ResidualSums]) -> float:
+        if self._shifted is None:
+            return 0.0
+        energies = parts[self._shifted].row_energies
+        assert energies is not None
+        return turned_rows(energies, self._shift_error)
 
     def _products(self, chunk: Chunk, parts: Sequence[ResidualSums]) -> FloatArray:
         pairing = self._pairing
@@ -213,7 +278,7 @@ class Residuals(Sums):
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""
-        arrays = {"count": self._count, "paired": self.paired}
+        arrays = {"count": self._count, "paired": self.paired, "turned": self.turned}
         for index, sums in enumerate(self.sums):
             arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit}
         return arrays
@@ -224,12 +289,14 @@ class Residuals(Sums):
         Raises
         ------
         OtherStateError
-            It is of fewer vectors.
+            It is of fewer vectors, or knows nothing of rows near the shift.
         """
-        if any(len(arrays[f"raw {i}"]) != len(basis.vectors) + 1 for i, basis in enumerate(self.bases)):
+        widths = [len(basis.vectors) + 1 for basis in self.bases]
+        if "turned" not in arrays or any(len(arrays[f"raw {i}"]) != width for i, width in enumerate(widths)):
             raise OtherStateError
         self._count = arrays["count"]
         self.paired = arrays.get("paired", np.full(3, np.nan))
+        self.turned = arrays["turned"]
         self.sums = [ResidualSums(arrays[f"raw {i}"], arrays[f"unit {i}"]) for i in range(len(self.bases))]
 
 

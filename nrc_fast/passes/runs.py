@@ -82,43 +82,59 @@ def gram_product(reading: Reading, vectors: FloatArray, shift: FloatArray, *, ti
     return product
 
 
-def centered_unit_gram(reading: Reading, moments: Moments, precision: str) -> FloatArray:
-    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``: one read.
+def centered_unit_gram(reading: Reading, moments: Moments, precision: str) -> tuple[FloatArray, float]:
+    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, and how far the mean turns these rows: one read.
+
+    The latter is the sum of the squares of the angles, see `explicit_sums.turned_rows`.
 
     Raises
     ------
     RuntimeError
         The mean of the rows is no longer that of the moments.
     """
-    total = CenteredUnitGram(moments.mean, precision)
+    total = CenteredUnitGram(moments.mean, precision, mean_error=moments.mean_error)
     reading.run("centered unit rows", total)
     rounding = SAME_ENERGY if reading.is_double or precision == "highest" else SAME_ENERGY_SINGLE
     offset, energy = total.column_sums / moments.count, moments.energy
     tolerance = 4.0 * moments.mean_error + rounding * math.sqrt(energy)
     require_same(offset, np.zeros(len(offset)), math.sqrt(energy), np.array(tolerance))
-    return from_lower(total.gram)
+    return from_lower(total.gram), float(total.turned[0])
 
 
 def residual_pass(
-    reading: Reading, bases: Sequence[Basis], *, double_precision: bool, pairing: Pairing | None = None
+    reading: Reading,
+    bases: Sequence[Basis],
+    *,
+    double_precision: bool,
+    pairing: Pairing | None = None,
+    shift_error: float = 0.0,
 ) -> Residuals:
     """Explicit residuals on several bases, and products of squares where they are asked for: one read of the source."""
-    totals = Residuals(bases, double_precision=double_precision, pairing=pairing)
+    totals = Residuals(bases, double_precision=double_precision, pairing=pairing, shift_error=shift_error)
     reading.run("residuals", totals)
     return totals
 
 
 def careful_residuals(
-    reading: Reading, bases: Sequence[Basis], *, collapsed: bool, pairing: Pairing | None = None
+    reading: Reading,
+    bases: Sequence[Basis],
+    *,
+    collapsed: bool,
+    pairing: Pairing | None = None,
+    shift_error: float = 0.0,
 ) -> Residuals:
     """Residuals in float32 where that is faster and suffices, else in float64."""
+
+    def made(*, double_precision: bool) -> Residuals:
+        return residual_pass(
+            reading, bases, double_precision=double_precision, pairing=pairing, shift_error=shift_error
+        )
+
     widest = max(basis.vectors.shape[0] for basis in bases)
     if reading.is_double or collapsed or widest <= ALWAYS_DOUBLE_VECTORS:
-        return residual_pass(reading, bases, double_precision=True, pairing=pairing)
-    totals = residual_pass(reading, bases, double_precision=False, pairing=pairing)
-    if all(_is_safe_in_float32(part) for part in totals.sums):
-        return totals
-    return residual_pass(reading, bases, double_precision=True, pairing=pairing)
+        return made(double_precision=True)
+    totals = made(double_precision=False)
+    return totals if all(_is_safe_in_float32(part) for part in totals.sums) else made(double_precision=True)
 
 
 def _is_safe_in_float32(sums: ResidualSums) -> bool:

@@ -20,12 +20,12 @@ class ClassReport(StoredResult):
     The attributes are described in `VARIANTS`. What needs weights, or rows that are read again (``nc4`` and
     ``accuracy``), is NaN without them. ``bounds`` maps names to absolute bounds, of first order in the errors of the
     moments and infinite where these are too large for that; ``nc4`` and ``accuracy`` are counts and have none.
-    ``skipped_rows`` were left out as not finite.
+    ``skipped_rows`` were left out as not finite. ``notes`` says why a number that was asked for is NaN or infinite.
     """
 
     __module__ = "nrc_fast.reports"
     _described = "report of classes"
-    _may_be_missing = frozenset({"bounds", "skipped_rows"})
+    _may_be_missing = frozenset({"bounds", "skipped_rows", "notes"})
 
     samples: int
     d: int
@@ -51,12 +51,13 @@ class ClassReport(StoredResult):
     accuracy: float = math.nan
     skipped_rows: int = 0
     bounds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def _restored(cls, name: str, value: Any) -> Any:
         if name == "bounds":
             return {key: math.inf if bound is None else bound for key, bound in value.items()}
-        return restored_value(value)
+        return tuple(value) if name == "notes" else restored_value(value)
 
     def __str__(self) -> str:
         skipped = f", {self.skipped_rows:,} rows skipped as not finite" if self.skipped_rows else ""
@@ -66,4 +67,5 @@ class ClassReport(StoredResult):
             for name, about in VARIANTS.items()
             if not math.isnan(getattr(self, name))
         ]
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)

@@ -17,6 +17,7 @@ from nrc_fast.base.linalg import EPSILON, covariance_spectrum
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import placed_beside
 from nrc_fast.measurement.layer_conditions import layer_collapse
+from nrc_fast.measurement.undefined import notes_of_layers
 from nrc_fast.metrics.spectra import stable_rank, stable_rank_bound
 from nrc_fast.reports.layers import COLLAPSED_NOISE, DeepReport, LayerCollapse
 from nrc_fast.training.evaluation import (
@@ -154,7 +155,7 @@ def measure_layers(
                 rank_of_targets, float(spectrum[0]), len(spectrum), statistics.target_error
             ),
         },
-        notes=_notes(watched, called),
+        notes=(*_notes(watched, called), *notes_of_layers(found, mse, target_variance=float(np.trace(sigma)))),
     )
 
 
