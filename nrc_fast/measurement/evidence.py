@@ -23,7 +23,7 @@ from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.residuals import (
     PrincipalBasis,
     leading_angle_bound,
-    refined_leading_angle_bound,
+    refined_angle_bounds,
     resolved_rank,
 )
 from nrc_fast.passes.component_costs import component_costs
@@ -176,35 +176,41 @@ class Evidence:
         collapsed = last < d and pairs.outside(last) <= COLLAPSED * total
         rank = min(k, resolved_rank(pairs.values, d))
         vectors = np.ascontiguousarray(pairs.vectors[:rank])
+        angles = _angles(pairs, k, error)
         if not collapsed or moments.is_double or rank == 0:
-            angles = [leading_angle_bound(pairs, j, error) for j in range(1, k + 1)]
             mean, mean_error = moments.mean, moments.mean_error / total**0.5 if total > 0.0 else 0.0
         else:
-            vectors, mean = self._refined(vectors, centered=centered)
-            exact = 2.0 * EPSILON * d**0.5 * total
-            angles = [refined_leading_angle_bound(pairs, j, error, exact) for j in range(1, k + 1)]
+            beyond = np.array([pairs.next_value(j) + error for j in range(1, rank + 1)])
+            vectors, mean, angles[:rank] = self._refined(vectors, beyond, centered=centered)
             mean_error = EPSILON + _rounding_of_mean(mean, total)
         return PrincipalBasis(
             vectors=vectors,
             mean=mean,
             mean_error=mean_error,
-            angles=np.array(angles),
+            angles=angles,
+            losses=_losses(pairs, k, error),
             collapsed=collapsed,
             spread=max(moments.variance, 0.0) ** 0.5,
         )
 
-    def _refined(self, vectors: FloatArray, *, centered: bool) -> tuple[FloatArray, FloatArray]:
-        """V <- qr(X^T (X V)) in float64, and the mean in float64: one read."""
+    def _refined(
+        self, vectors: FloatArray, beyond: FloatArray, *, centered: bool
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """V <- qr(X^T (X V)) in float64, the mean in float64, and the angles of V: one read."""
         moments = self.moments
         shift = moments.mean if centered else np.zeros(moments.d)
         product = gram_product(self._rows, vectors, shift, title="refinement")
-        image, offset = product.image, product.column_sums / moments.count
+        image, trace = product.image / moments.count, float(product.energy[0]) / moments.count
+        offset = product.column_sums / moments.count
         if centered:
             # The rows were shifted by a mean that float32 blocks had left a little off.
-            image = image - moments.count * np.outer(vectors @ offset, offset)
+            image = image - np.outer(vectors @ offset, offset)
+            trace -= float(offset @ offset)
+        error = 2.0 * EPSILON * moments.d**0.5 * trace
+        angles = refined_angle_bounds(vectors, image, trace=trace, beyond=beyond, error=error)
         refined = np.ascontiguousarray(orthonormalize(image.T).T)
-        self._rows.same(refined)
-        return refined, shift + offset
+        self._rows.same(refined, angles)
+        return refined, shift + offset, angles
 
     def residuals(
         self,
@@ -263,10 +269,20 @@ def _basis_of_rows(found: RowComponents, k: int) -> PrincipalBasis:
         vectors=np.ascontiguousarray(pairs.vectors[:rank]),
         mean=found.mean,
         mean_error=EPSILON + _rounding_of_mean(found.mean, total),
-        angles=np.array([leading_angle_bound(pairs, j, error) for j in range(1, k + 1)]),
+        angles=_angles(pairs, k, error),
+        losses=_losses(pairs, k, error),
         collapsed=pairs.outside(k) <= COLLAPSED * total,
         spread=total**0.5,
     )
+
+
+def _angles(pairs: LeadingPairs, k: int, error: float) -> FloatArray:
+    return np.array([leading_angle_bound(pairs, j, error) for j in range(1, k + 1)])
+
+
+def _losses(pairs: LeadingPairs, k: int, error: float) -> FloatArray:
+    """What exact components may hold beyond those found: in the sum of their eigenvalues, and in that along these."""
+    return np.array([j * (2.0 * error + pairs.distance(j)) for j in range(1, k + 1)])
 
 
 def _rounding_of_mean(mean: FloatArray, variance: float) -> float:

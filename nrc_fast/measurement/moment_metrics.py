@@ -14,6 +14,7 @@ from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
 from nrc_fast.metrics.conventions import Convention, in_range, needs_unit_rows
 from nrc_fast.metrics.residuals import (
+    between_neighbours,
     centring_turn,
     leading_angle_bound,
     leading_values,
@@ -61,9 +62,15 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     floor = _floor(moments, convention, energy)
     turn = centring_turn(convention, 0.0, evidence.turn_of_unit_rows**2, energy)
     angles = [angle + turn for angle in angles]
-    bounds = np.array([trace_bound(v, energy, a, floor) for v, a in zip(values, angles, strict=True)])
-    # More components only take away: beyond the rank the truth lies between 0 and what is left at the rank.
-    bounds[rank:] = values[rank - 1] + bounds[rank - 1] if rank > 0 else energy
+    # Ky Fan: no k eigenvalues have a sum that is farther off than k times the matrix.
+    scale = pairs.trace if convention.relative else 1.0
+    losses = [math.inf] * count
+    if convention.projects_its_matrix and scale > 0.0:
+        losses = [k * (matrix_error + pairs.distance(k)) / scale for k in range(1, count + 1)]
+    found = zip(values, angles, losses, strict=True)
+    bounds = np.array([trace_bound(value, energy, angle, floor, loss) for value, angle, loss in found])
+    bounds[rank:] = energy  # what is found there is arbitrary
+    bounds = between_neighbours(values, bounds, energy + floor)
     if count == d:
         values[-1] = bounds[-1] = 0.0
     return values, bounds, energy

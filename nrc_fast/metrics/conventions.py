@@ -43,6 +43,11 @@ class Convention:
     relative: bool
     source: str
 
+    @property
+    def projects_its_matrix(self) -> bool:
+        """Whether the basis is of the rows that are projected, so that no other leaves less of them."""
+        return not self.unit_rows and self.centered_rows == self.centered_basis
+
 
 CONVENTIONS: dict[str, Convention] = {
     convention.name: convention

@@ -23,11 +23,11 @@ __all__ = [
     "PrincipalBasis",
     "ProjectionSums",
     "angle_bound",
+    "between_neighbours",
     "centring_turn",
     "leading_angle_bound",
     "leading_values",
-    "refined_angle_bound",
-    "refined_leading_angle_bound",
+    "refined_angle_bounds",
     "residual_bound",
     "residual_value",
     "resolved_rank",
@@ -56,29 +56,6 @@ def angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
     return 1.0 if matrix_error >= gap else matrix_error / gap
 
 
-def refined_angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float, exact_error: float) -> float:
-    """Largest angle by which k eigenvectors turn that one step of subspace iteration has improved.
-
-    They come from a matrix that is off by `matrix_error` in norm, the step multiplies by one off by `exact_error`.
-
-    The step shortens the wrong part of the basis by the ratio of the eigenvalues on either side of the gap.
-
-    Parameters
-    ----------
-    eigenvalues : (d,) float64 array
-        Descending.
-    k : int
-    matrix_error, exact_error : float
-    """
-    if k >= len(eigenvalues):
-        return 0.0
-    largest_dropped = max(float(eigenvalues[k]), matrix_error)
-    kept = float(eigenvalues[k - 1])
-    ratio = min(1.0, largest_dropped / kept) if kept > 0.0 else 1.0
-    exact = min(1.0, exact_error / kept) if kept > 0.0 else 1.0
-    return min(1.0, angle_bound(eigenvalues, k, matrix_error) * ratio + exact)
-
-
 def leading_angle_bound(pairs: LeadingPairs, k: int, matrix_error: float) -> float:
     """Largest angle between the leading k vectors that were found and those of the exact matrix.
 
@@ -96,12 +73,48 @@ def leading_angle_bound(pairs: LeadingPairs, k: int, matrix_error: float) -> flo
     return float(k < pairs.d) if ends is None else angle_bound(ends, 1, matrix_error + pairs.distance(k))
 
 
-def refined_leading_angle_bound(pairs: LeadingPairs, k: int, matrix_error: float, exact_error: float) -> float:
-    """The same after one step of subspace iteration; see `refined_angle_bound`."""
-    ends = _around_gap(pairs, k)
-    if ends is None:
-        return float(k < pairs.d)
-    return refined_angle_bound(ends, 1, matrix_error + pairs.distance(k), exact_error)
+def refined_angle_bounds(
+    vectors: FloatArray, image: FloatArray, *, trace: float, beyond: FloatArray, error: float
+) -> FloatArray:
+    """Largest angles of the leading j = 1..r vectors after one step of subspace iteration, which has measured them.
+
+    With ``V C = M V + R`` for the first j vectors, and U the exact eigenvectors of the other eigenvalues L, the part of
+    ``M^-1 V C`` along U is ``M^-1 V U L``, and ``V U = M^-1 (V U L - R U)``: it is at most
+    ``|L| |M^-2 R|/(1 - |L|/m)``, m the smallest eigenvalue of M, however the vectors were found; and the whole is no
+    shorter than V.
+
+    Parameters
+    ----------
+    vectors : (r, d) float64 array
+        V, orthonormal rows.
+    image : (r, d) float64 array
+        V C.
+    trace : float
+        Of C. What the vectors leave of it bounds all other eigenvalues for certain.
+    beyond : (r,) float64 array
+        Another bound of eigenvalue j + 1.
+    error : float
+        Bound of the norm of the error of the image.
+
+    Examples
+    --------
+    >>> C, turned = np.diag([4.0, 1.0]), np.array([[1.0, 1e-3]])
+    >>> (angle,) = refined_angle_bounds(turned, turned @ C, trace=5.0, beyond=np.ones(1), error=0.0)
+    >>> 1e-3 / 4 < angle < 1.01e-3 / 4
+    True
+    """
+    inside = image @ vectors.T
+    angles = np.ones(len(vectors))
+    for j in range(1, len(vectors) + 1):
+        inner = 0.5 * (inside[:j, :j] + inside[:j, :j].T)
+        kept, turns = np.linalg.eigh(inner)
+        dropped = max(min(trace - float(kept.sum()), float(beyond[j - 1])), 0.0)
+        if not kept[0] > dropped:
+            continue
+        left = turns.T @ (image[:j] - inside[:j, :j] @ vectors[:j]) / kept[:, np.newaxis]
+        turned = float(np.linalg.norm(left / kept[:, np.newaxis], 2)) + error / kept[0] ** 2
+        angles[j - 1] = min(1.0, dropped * turned / (1.0 - dropped / kept[0]) + error / kept[0])
+    return angles
 
 
 def _around_gap(pairs: LeadingPairs, k: int) -> FloatArray | None:
@@ -116,23 +129,52 @@ def _mixed_in(value: float, energy: float, angle: float) -> float:
     return 2.0 * angle * math.sqrt(max(value, 0.0)) * math.sqrt(energy) + angle * angle * energy
 
 
-def residual_bound(value: float, energy: float, angle: float, d: int, count: int, *, double_precision: bool) -> float:
+def residual_bound(
+    value: float,
+    energy: float,
+    angle: float,
+    d: int,
+    count: int,
+    *,
+    double_precision: bool,
+    loss: float = math.inf,
+) -> float:
     """Bound of a mean explicit residual of `count` rows with mean energy `energy`, on a basis off by up to `angle`.
 
     Turning a subspace by a mixes at most ``a sqrt(energy)`` into a residual vector of mean size sqrt(value), in the
-    mean over rows; the rounding of the projection acts the same way.
+    mean over rows; the rounding of the projection acts the same way. On the components of the rows themselves the
+    residual is least, so that it is also at most the `loss` of the basis above that of the exact ones.
     """
     unit = EPSILON / 2 if double_precision else SINGLE_EPSILON
-    turn = angle + unit * (4.0 + 2.0 * math.sqrt(d))
-    return min(_mixed_in(value, energy, turn) + EPSILON * (d + 4.0 * math.sqrt(count)) * value, max(energy, value))
+    rounding = unit * (4.0 + 2.0 * math.sqrt(d))
+    turned = min(_mixed_in(value, energy, angle + rounding), _mixed_in(value, energy, rounding) + loss)
+    return min(turned + EPSILON * (d + 4.0 * math.sqrt(count)) * value, max(energy, value))
 
 
-def trace_bound(value: float, energy: float, angle: float, floor: float) -> float:
+def trace_bound(value: float, energy: float, angle: float, floor: float, loss: float = math.inf) -> float:
     """Bound of a mean residual taken from a second moment, on a basis off by up to `angle`.
 
-    It has an absolute `floor`, the error of that moment.
+    It has an absolute `floor`, the error of that moment; for `loss` see `residual_bound`.
     """
-    return min(_mixed_in(value, energy, angle) + floor, max(energy, value))
+    return min(min(_mixed_in(value, energy, angle), loss) + floor, max(energy, value))
+
+
+def between_neighbours(values: FloatArray, bounds: FloatArray, energy: float) -> FloatArray:
+    """Bounds of values for k = 1..K, each of which also lies between those for fewer components and those for more.
+
+    No component adds to what is left, which is at most `energy`. Where components k and k + 1 tie, neither they nor the
+    value are determined, and this is the interval of all that it may be.
+
+    Examples
+    --------
+    >>> values, bounds = np.array([0.5, 0.25, 0.125]), np.array([0.01, 1.0, 0.01])
+    >>> between_neighbours(values, bounds, 1.0).round(12).tolist()
+    [0.01, 0.26, 0.01]
+    """
+    highest = np.minimum(np.minimum.accumulate(values + bounds), energy)
+    lowest = np.maximum(np.maximum.accumulate((values - bounds)[::-1])[::-1], 0.0)
+    nearer: FloatArray = np.minimum(bounds, np.maximum(highest - values, values - lowest))
+    return np.maximum(nearer, 0.0)
 
 
 def trace_outside(matrix: FloatArray, vectors: FloatArray) -> float:
@@ -174,6 +216,9 @@ class PrincipalBasis:
         Bound of the error of the mean relative to the spread of the features.
     angles : (k,) float64 array
         Bound of the angle of the leading j = 1..k components to the exact ones.
+    losses : (k,) float64 array
+        Bound of what the exact components hold of the trace of their matrix beyond these; no more than k times the
+        error of the matrix (Ky Fan), even where they tie.
     collapsed : bool
         Whether next to nothing of the variance is outside, so that the residual must be float64.
     spread : float
@@ -184,6 +229,7 @@ class PrincipalBasis:
     mean: FloatArray
     mean_error: float
     angles: FloatArray
+    losses: FloatArray
     collapsed: bool
     spread: float = 0.0
 
@@ -194,7 +240,7 @@ class PrincipalBasis:
 
     def leading(self, k: int) -> PrincipalBasis:
         """The leading k of these components."""
-        return replace(self, vectors=self.vectors[:k], angles=self.angles[:k])
+        return replace(self, vectors=self.vectors[:k], angles=self.angles[:k], losses=self.losses[:k])
 
 
 def resolved_rank(eigenvalues: FloatArray, d: int) -> int:
@@ -285,16 +331,21 @@ def leading_values(
     ValueError
         The squares of the features leave the range of float64.
     """
-    rank, d = basis.vectors.shape
+    (rank, d), energy = basis.vectors.shape, 0.0
     values: list[float] = []
     bounds: list[float] = []
-    for k, turn in enumerate(basis.angles, start=1):
+    for k, (turn, loss) in enumerate(zip(basis.angles, basis.losses, strict=True), start=1):
         value, energy = residual_value(convention, sums, k, count, d)
         angle = float(turn) + centring_turn(convention, basis.mean_error, turned, energy)
-        bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision)
-        if k > rank:
-            # More components only take away: the truth lies between 0 and what is left at the rank.
-            bound = min(energy, values[rank - 1] + bounds[rank - 1] if rank > 0 else energy)
+        least = math.inf
+        if convention.projects_its_matrix:
+            scale = float(sums.raw[0]) / count if convention.relative else 1.0
+            least = min(float(loss) / scale if scale > 0.0 else 0.0, float(turn) ** 2 * energy)
+            least += basis.mean_error**2 * energy if convention.centered_rows else 0.0
+        bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision, loss=least)
         values.append(value)
-        bounds.append(0.0 if k >= d else bound)
-    return np.array(values), np.array(bounds)
+        # Beyond the rank nothing is known but that more components only take away.
+        bounds.append(0.0 if k >= d else bound if k <= rank else energy)
+    found = np.array(values)
+    most = energy * (1.0 + EPSILON * (d + 4.0 * math.sqrt(count)))
+    return found, between_neighbours(found, np.array(bounds), most)

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.metrics.residuals import (
     PrincipalBasis,
     angle_bound,
+    between_neighbours,
     leading_values,
-    refined_angle_bound,
+    refined_angle_bounds,
     residual_bound,
     residual_value,
     resolved_rank,
@@ -83,11 +86,72 @@ def test_angle_bounds_cover_a_matrix_that_is_off_by_as_much(size: float, k: int)
         basis, exact = vectors[:, ::-1].T[:k], rotation.T[:k]
         turned = largest_angle(basis, exact)
         assert turned <= angle_bound(values[::-1], k, size) + 16 * EPS / eigenvalues[k - 1]
-        # One step with the matrix itself brings the basis closer, by the ratio of the eigenvalues at the gap.
-        refined = largest_angle(np.linalg.qr(matrix @ basis.T)[0].T, exact)
-        bound = refined_angle_bound(values[::-1], k, size, 16 * EPS)
-        assert refined <= bound + 16 * EPS / eigenvalues[k - 1]
-        assert bound <= angle_bound(values[::-1], k, size) + 16 * EPS / eigenvalues[k - 1]
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-13, 1e-10, 1e-6, 1e-3, 0.3])
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("knows", ["trace", "next"])
+def test_a_step_measures_the_angle_that_it_leaves(size: float, k: int, knows: str) -> None:
+    rng = np.random.default_rng(k)
+    for ratio in (0.3, 0.01):
+        rotation = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+        eigenvalues = ratio ** np.arange(6.0)
+        matrix = (rotation * eigenvalues) @ rotation.T
+        basis = np.linalg.qr(rotation[:, :k] + size * rng.standard_normal((6, k)))[0].T
+        beyond = np.append(eigenvalues, 0.0)[1 : k + 1] if knows == "next" else np.full(k, np.inf)
+        image = basis @ matrix
+        bounds = refined_angle_bounds(basis, image, trace=float(eigenvalues.sum()), beyond=beyond, error=16 * EPS)
+        refined = np.linalg.qr(image.T)[0].T
+        for j in range(1, k + 1):
+            # Vectors of one another's span are no matter of the whole, only of the leading part.
+            turned = largest_angle(refined[:j], rotation.T[:j])
+            floor = 32 * EPS / eigenvalues[j - 1]
+            assert turned <= bounds[j - 1] + floor
+        if size <= 1e-6 and ratio < 0.1:  # the angle before, times the ratio of the eigenvalues at the gap
+            before = largest_angle(basis, rotation.T[:k])
+            assert bounds[-1] <= 1.1 * (before * eigenvalues[k] / eigenvalues[k - 1] + floor)
+
+
+def test_a_tie_is_an_interval() -> None:
+    """Two directions of one variance: the rows outside, which have another mean, may be any share of them."""
+    values, bounds, energy = np.array([0.7, 0.5, 0.1, 0.1]), np.array([0.01, 0.9, 0.02, 1.0]), 0.95
+    found = between_neighbours(values, bounds, energy)
+    # Not above what one component leaves, not below what three leave, and the last not below nothing.
+    assert found == pytest.approx([0.01, max(0.71 - 0.5, 0.5 - 0.08), 0.02, 0.1], rel=1e-12)
+    alone = between_neighbours(values[1:2], bounds[1:2], energy)
+    assert alone == pytest.approx([0.5], rel=1e-12)
+
+
+@given(st.integers(1, 6), st.integers(0, 10**6))
+def test_intervals_hold_whatever_falls(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = np.sort(rng.random(count))[::-1]
+    bounds = 10.0 ** -rng.integers(0, 12, count).astype(float)
+    values = truth + rng.uniform(-1.0, 1.0, count) * bounds
+    found = between_neighbours(values, bounds, 1.0)
+    assert np.all(found <= bounds)
+    assert np.all(np.abs(values - truth) <= found + 4 * EPS)
+
+
+@pytest.mark.parametrize("gap", [1.0, 1e-3, 1e-8, 0.0])
+def test_the_loss_of_a_basis_bounds_what_it_leaves(gap: float) -> None:
+    """Vectors of a matrix that is off capture at most twice k times the error less than exact ones (Ky Fan)."""
+    rng = np.random.default_rng(3)
+    for size in (1e-2, 1e-6):
+        spectrum = np.array([2.0, 1.0 + gap, 1.0, 0.2, 0.1])
+        rotation = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+        rows = rng.standard_normal((50, 5))
+        rows = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[0] * np.sqrt(50 * spectrum) @ rotation
+        change = rng.standard_normal((5, 5))
+        change = size * (change + change.T) / np.linalg.norm(change + change.T, 2)
+        vectors = np.linalg.eigh(rows.T @ rows / 50 + change)[1][:, ::-1].T[:2]
+        sums = sums_of(rows, vectors, centered=True)
+        losses = 2.0 * size * np.arange(1.0, 3.0)
+        basis = PrincipalBasis(vectors, rows.mean(axis=0), 0.0, np.ones(2), losses, collapsed=False)
+        values, bounds = leading_values(CONVENTIONS["variance"], basis, sums, 50, double_precision=True)
+        exact = 1.0 - np.cumsum(spectrum)[:2] / spectrum.sum()
+        assert np.all(np.abs(values - exact) <= bounds)
+        assert bounds[1] <= 1.01 * losses[1] / spectrum.sum() + 1e-14
 
 
 # ---- values ----
@@ -103,7 +167,7 @@ def test_values_are_those_of_the_definitions(name: str) -> None:
     for k in range(1, 5):
         assert residual_value(convention, sums, k, count, d)[0] == pytest.approx(wanted[k - 1], rel=1e-12)
     assert residual_value(convention, sums, d, count, d)[0] == 0.0
-    basis = PrincipalBasis(vectors[:4], H.mean(axis=0), 0.0, np.zeros(4), collapsed=False)
+    basis = PrincipalBasis(vectors[:4], H.mean(axis=0), 0.0, np.zeros(4), np.zeros(4), collapsed=False)
     values, bounds = leading_values(convention, basis, sums, count, double_precision=True)
     assert np.all(np.abs(values - wanted) <= bounds)
     assert np.all(bounds <= 1e-12 * np.sqrt(wanted))
@@ -131,7 +195,7 @@ def test_rows_without_energy_and_out_of_range() -> None:
 def test_components_beyond_the_rank_lie_between_nothing_and_what_is_left_there() -> None:
     H = features()
     _, vectors = components(H, centered=True)
-    basis = PrincipalBasis(vectors[:2], H.mean(axis=0), 0.0, np.zeros(6), collapsed=False)
+    basis = PrincipalBasis(vectors[:2], H.mean(axis=0), 0.0, np.zeros(6), np.zeros(6), collapsed=False)
     values, bounds = leading_values(
         CONVENTIONS["variance"], basis, sums_of(H, vectors[:2], centered=True), len(H), double_precision=True
     )
