@@ -85,7 +85,7 @@ class LeadingPairs:
         no leading direction was missed, which is very probable from a start that has all of them.
         """
         if self.is_whole:
-            return float(self.values[k])
+            return float(self.values[k]) if k < self.d else 0.0
         left = self.outside(k) + math.sqrt(self.d) * EPSILON * self.trace
         return min(float(self.values[k]) + float(self.distances[k]), left) if k < len(self.values) else left
 

@@ -254,6 +254,9 @@ class _BlockReading(Reading):
     def __init__(self, source: _Blocks, nonfinite: str) -> None:
         super().__init__(source, 1, nonfinite=nonfinite)
 
+    def of(self, source: Source) -> None:
+        """Blocks are read where dask puts them, and by nobody else."""
+
     def run(self, title: str, sums: Sums) -> None:  # noqa: ARG002 - dask has a progress bar of its own
         """Make a pass over all blocks.
 

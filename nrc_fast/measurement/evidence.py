@@ -25,6 +25,7 @@ from nrc_fast.metrics.residuals import (
     leading_angle_bound,
     refined_angle_bounds,
     resolved_rank,
+    rounding_of_projection,
 )
 from nrc_fast.passes.component_costs import component_costs
 from nrc_fast.passes.explicit_sums import Pairing, Residuals
@@ -32,6 +33,7 @@ from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_errors, require_same_rows
 from nrc_fast.passes.runs import careful_residuals, centered_unit_gram, gather, gram_product, prediction_errors
+from nrc_fast.sources.left_over import LeftOver
 
 __all__ = ["Evidence", "gathered"]
 
@@ -39,6 +41,8 @@ __all__ = ["Evidence", "gathered"]
 COLLAPSED = 1e-4
 # Eigenvalues up to this multiple of the error of their matrix cannot be told from it.
 UNRESOLVED = 4.0
+# Energy of rows without their leading components, in roundings of these, that is more than rounding.
+FAINT = 4.0
 
 
 class Evidence:
@@ -78,6 +82,8 @@ class Evidence:
         self._unit_rows = unit_rows
         self._precision = precision
         self._found: RowComponents | None = None
+        self._disturbance = 0.0  # norm of what the matrix of these rows may be off by, besides
+        self._faintest = 0.0  # energy of rows that is rounding
         self.turn_of_unit_rows = 0.0
         self.needs_whole_spectrum = False
 
@@ -122,7 +128,7 @@ class Evidence:
         pairs = self.moments.leading(k, centered=centered, whole=self.needs_whole_spectrum)
         if self._reading is not None:
             self._reading.same(pairs.values, pairs.vectors, pairs.distances)
-        return pairs, self.moments.covariance_error + EPSILON * pairs.trace
+        return pairs, self.moments.covariance_error + self._disturbance + EPSILON * pairs.trace
 
     def second_moment_of_rows(self, convention: Convention) -> FloatArray | None:
         """Second moment of the rows that a convention projects; None where they would have to be read again for it."""
@@ -149,11 +155,37 @@ class Evidence:
         if the features are collapsed.
         """
         numbers = list(numbers) or [k]
+        basis = self._components(k, numbers, centered=centered)
+        if len(basis.vectors) < max(numbers) and self._reading is not None:
+            return self._with_fainter(basis, k, numbers, centered=centered)
+        return basis
+
+    def _components(self, k: int, numbers: Sequence[int], *, centered: bool) -> PrincipalBasis:
         if self._moments is None and self._reading is not None:
             self._found = self._components_of_rows(numbers, centered=centered)
             if self._found is not None:
-                return _basis_of_rows(self._found, k)
+                return _basis_of_rows(self._found, k, self._disturbance)
         return self._components_of_moments(k, max(numbers), centered=centered)
+
+    def _with_fainter(self, basis: PrincipalBasis, k: int, numbers: Sequence[int], *, centered: bool) -> PrincipalBasis:
+        """Components beyond those that can be told from the rounding of the first: of what these leave of the rows."""
+        first, d = basis.vectors.shape
+        mean = basis.mean if centered else np.zeros(d)
+        reading = self._rows.of(LeftOver(self._rows.source, basis.vectors, mean))
+        if reading is None or first == 0:
+            return basis
+        residuals = careful_residuals(self._rows, [Basis(basis.vectors, mean)], collapsed=True)
+        left, whole = (float(residuals.sums[0].raw[place]) / residuals.count for place in (-1, 0))
+        size = whole + float(mean @ mean)
+        faintest = max(self._faintest, rounding_of_projection(d, double_precision=True) ** 2 * size)
+        if not left > FAINT * faintest:
+            return basis
+        fainter, turned = Evidence(reading=reading, precision="highest"), float(basis.angles[first - 1])
+        fainter._faintest = faintest
+        # What the leading ones, which are a little off, leave of themselves, and what rounding does to rows as small.
+        fainter._disturbance = 2.0 * (turned + (faintest / left) ** 0.5) * left + turned**2 * whole + faintest
+        beyond = [number - first for number in numbers if number > first]
+        return basis.followed_by(fainter.components(max(beyond), centered=centered, numbers=beyond), k)
 
     def _components_of_rows(self, numbers: Sequence[int], *, centered: bool) -> RowComponents | None:
         reading = self._rows
@@ -261,10 +293,10 @@ def gathered(reading: Reading, *, unit_rows: bool = False, precision: str = "hig
     return Evidence(gather(reading, unit_rows=unit_rows, precision=precision), reading)
 
 
-def _basis_of_rows(found: RowComponents, k: int) -> PrincipalBasis:
+def _basis_of_rows(found: RowComponents, k: int, disturbance: float) -> PrincipalBasis:
     pairs = found.pairs
     rank = min(k, resolved_rank(pairs.values, pairs.d))
-    error, total = found.covariance_error, pairs.trace
+    error, total = found.covariance_error + disturbance, pairs.trace
     return PrincipalBasis(
         vectors=np.ascontiguousarray(pairs.vectors[:rank]),
         mean=found.mean,

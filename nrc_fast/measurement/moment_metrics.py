@@ -91,6 +91,10 @@ def careful_nrc1_by_k(
         evidence.require_double()
         values, bounds, energy = nrc1_by_k(evidence, convention, count)
     near = _floor(evidence.moments, convention, energy) > rtol * values
+    # Components that moments cannot tell from rounding are those of what the others leave of the rows.
+    near[resolved_rank(evidence.leading(count, centered=convention.centered_basis)[0].values, reading.source.d) :] = (
+        True
+    )
     near[-1] = near[-1] and count < reading.source.d  # else 0 by definition
     if not near.any():
         return values, bounds

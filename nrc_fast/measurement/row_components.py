@@ -86,8 +86,10 @@ class RowComponents:
         )
 
     def variances_along(self, vectors: FloatArray) -> FloatArray:
-        """Variances of the rows along the leading vectors, the only ones along which they are known."""
-        values = self.pairs.values[: len(vectors)]
+        """Variances of the rows along the leading vectors; along others they are less than rounding."""
+        values = np.zeros(len(vectors))
+        known = self.pairs.values[: len(vectors)]
+        values[: len(known)] = known
         return values if self.is_centered else values - (vectors @ self.mean) ** 2
 
 

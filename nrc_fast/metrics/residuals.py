@@ -15,7 +15,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import LeadingPairs
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.metrics.conventions import Convention, in_range
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 
@@ -31,6 +31,7 @@ __all__ = [
     "residual_bound",
     "residual_value",
     "resolved_rank",
+    "rounding_of_projection",
     "trace_bound",
     "trace_outside",
 ]
@@ -129,6 +130,12 @@ def _mixed_in(value: float, energy: float, angle: float) -> float:
     return 2.0 * angle * math.sqrt(max(value, 0.0)) * math.sqrt(energy) + angle * angle * energy
 
 
+def rounding_of_projection(d: int, *, double_precision: bool) -> float:
+    """Rounding of the projection of a row of d numbers, relative to its norm."""
+    unit = EPSILON / 2 if double_precision else SINGLE_EPSILON
+    return unit * (4.0 + 2.0 * math.sqrt(d))
+
+
 def residual_bound(
     value: float,
     energy: float,
@@ -145,8 +152,7 @@ def residual_bound(
     mean over rows; the rounding of the projection acts the same way. On the components of the rows themselves the
     residual is least, so that it is also at most the `loss` of the basis above that of the exact ones.
     """
-    unit = EPSILON / 2 if double_precision else SINGLE_EPSILON
-    rounding = unit * (4.0 + 2.0 * math.sqrt(d))
+    rounding = rounding_of_projection(d, double_precision=double_precision)
     turned = min(_mixed_in(value, energy, angle + rounding), _mixed_in(value, energy, rounding) + loss)
     return min(turned + EPSILON * (d + 4.0 * math.sqrt(count)) * value, max(energy, value))
 
@@ -241,6 +247,17 @@ class PrincipalBasis:
     def leading(self, k: int) -> PrincipalBasis:
         """The leading k of these components."""
         return replace(self, vectors=self.vectors[:k], angles=self.angles[:k], losses=self.losses[:k])
+
+    def followed_by(self, fainter: PrincipalBasis, k: int) -> PrincipalBasis:
+        """The k leading components, of which those beyond these vectors are the components of what these leave."""
+        rank = len(self.vectors)
+        vectors = orthonormalize(np.concatenate([self.vectors, fainter.vectors]).T).T[:k]
+        angles, losses = np.ones(k), np.full(k, math.inf)
+        last = min(rank + len(fainter.angles), k)
+        angles[:rank], losses[:rank] = self.angles[:rank], self.losses[:rank]
+        angles[rank:last] = np.minimum(self.angles[rank - 1] + fainter.angles[: last - rank], 1.0)
+        losses[rank:last] = self.losses[rank - 1] + fainter.losses[: last - rank]
+        return replace(self, vectors=np.ascontiguousarray(vectors), angles=angles, losses=losses, collapsed=True)
 
 
 def resolved_rank(eigenvalues: FloatArray, d: int) -> int:

@@ -77,6 +77,17 @@ class Reading:
         """Whether another pass can be made."""
         return self.rereadable or self._passes == 0
 
+    def of(self, source: Source) -> Reading | None:
+        """A reading of what a source makes of the rows of this one, by smaller chunks; None if there is none.
+
+        Its passes have no checkpoint of their own.
+        """
+        rows = max(self.chunk_rows * self.source.row_bytes // source.row_bytes, 1)
+        nonfinite = "skip" if self.skips else "raise"
+        other = Reading(source, rows, nonfinite=nonfinite, team=self.team, progress=self._progress, memory=self.memory)
+        other.rereadable = self.rereadable
+        return other
+
     def run(self, title: str, sums: Sums) -> None:
         """Make a pass: add every chunk to the sums, and those of all processes together.
 
