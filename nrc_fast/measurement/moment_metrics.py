@@ -71,22 +71,22 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
 
 def careful_nrc1_by_k(
     reading: Reading, convention: Convention, count: int, *, precision: str, rtol: float
-) -> tuple[FloatArray, FloatArray]:
-    """NRC1 for k = 1..count and its bounds.
+) -> tuple[FloatArray, FloatArray, float]:
+    """NRC1 for k = 1..count, its bounds, and the mean energy of the rows.
 
     Where these are too wide, moments are read again in float64, then the rows, if they can be.
     """
     evidence = gathered(reading, unit_rows=needs_unit_rows(convention), precision=precision)
     values, bounds, energy = nrc1_by_k(evidence, convention, count)
     if not evidence.can_read_again:
-        return values, bounds
+        return values, bounds, energy
     if (bounds > rtol * values).any() and not evidence.moments.is_double:
         evidence.require_double()
         values, bounds, energy = nrc1_by_k(evidence, convention, count)
     near = _floor(evidence.moments, convention, energy) > rtol * values
     near[-1] = near[-1] and count < reading.source.d  # else 0 by definition
     if not near.any():
-        return values, bounds
+        return values, bounds, energy
     k = int(np.flatnonzero(near)[-1]) + 1
     basis = evidence.components(k, centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
@@ -95,7 +95,7 @@ def careful_nrc1_by_k(
     values[:k], bounds[:k] = leading_values(
         convention, basis, explicit.sums[0], explicit.count, double_precision=True, turned=turned
     )
-    return values, bounds
+    return values, bounds, energy
 
 
 def subspace_value(evidence: Evidence, convention: Convention, space: RowSpace) -> tuple[float, float]:

@@ -4,57 +4,63 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import overload
+from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import RowSpace
 from nrc_fast.base.options import require_tolerance
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
 from nrc_fast.measurement.head import component_numbers, weights_and_row_space, whole_numbers
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k, subspace_value
+from nrc_fast.measurement.precision import with_bound
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
-from nrc_fast.metrics.residuals import residual_value
+from nrc_fast.metrics.residuals import leading_values, residual_value, subspace_residual
+from nrc_fast.metrics.rounding import sum_rounding
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_mean
 from nrc_fast.passes.runs import careful_residuals, mean_of, require_rows
 from nrc_fast.sources import Features
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = ["nrc1", "nrc2"]
 
 # ---- NRC1 ----
 
 
+class _Options(TypedDict, total=False):
+    convention: str | Convention
+    device: str | None
+    precision: str
+    nonfinite: str
+    rtol: float
+    memory: str | int | None
+    progress: bool | None
+
+
 @overload
-def nrc1(
-    H: Features,
-    n: int,
-    *,
-    convention: str | Convention = ...,
-    device: str | None = ...,
-    precision: str = ...,
-    nonfinite: str = ...,
-    rtol: float = ...,
-    memory: str | int | None = ...,
-    progress: bool | None = ...,
-) -> float: ...
+def nrc1(H: Features, n: int, *, return_bound: Literal[False] = ..., **options: Unpack[_Options]) -> float: ...
+
+
+@overload
+def nrc1(H: Features, n: int, *, return_bound: Literal[True], **options: Unpack[_Options]) -> tuple[float, float]: ...
 
 
 @overload
 def nrc1(
-    H: Features,
-    n: Sequence[int] | None,
-    *,
-    convention: str | Convention = ...,
-    device: str | None = ...,
-    precision: str = ...,
-    nonfinite: str = ...,
-    rtol: float = ...,
-    memory: str | int | None = ...,
-    progress: bool | None = ...,
+    H: Features, n: Sequence[int] | None, *, return_bound: Literal[False] = ..., **options: Unpack[_Options]
 ) -> FloatArray: ...
+
+
+@overload
+def nrc1(
+    H: Features, n: Sequence[int] | None, *, return_bound: Literal[True], **options: Unpack[_Options]
+) -> tuple[FloatArray, FloatArray]: ...
 
 
 def nrc1(
@@ -68,7 +74,8 @@ def nrc1(
     rtol: float = 1e-3,
     memory: str | int | None = None,
     progress: bool | None = None,
-) -> float | FloatArray:
+    return_bound: bool = False,
+) -> float | FloatArray | tuple[float, float] | tuple[FloatArray, FloatArray]:
     r"""NRC1: how much of the features lies outside their first n principal components.
 
     ``(1/N) sum_i || x_i - U U^T x_i ||^2`` with U the leading n eigenvectors of the covariance of the features and,
@@ -100,6 +107,9 @@ def nrc1(
         What may be used beyond what the process holds, such as "2GiB"; features in memory are not counted.
     progress : bool, optional
         Show a bar; by default only on a terminal and with tqdm installed.
+    return_bound : bool
+        Give the absolute bound of the error beside the value, in the same form. Without it a value that is below its
+        bound is warned of, see `nrc_fast.PrecisionWarning`.
 
     Notes
     -----
@@ -112,7 +122,8 @@ def nrc1(
     Returns
     -------
     float or float64 array
-        A float for an int, else one element for each number of components. NaN if all rows are zero; 0 for n = d.
+        A float for an int, else one element for each number of components. NaN if all rows are zero; 0 for n = d. With
+        `return_bound` a pair of these.
 
     Raises
     ------
@@ -137,26 +148,72 @@ def nrc1(
     most = None if n is None else max(whole_numbers(n))
     reading = begin_reading(H, device=device, nonfinite=nonfinite, memory=memory, progress=progress, components=most)
     if n is None:
-        return careful_nrc1_by_k(reading, chosen, reading.source.d, precision=precision, rtol=rtol)[0]
-    numbers = component_numbers(n, reading.source.d)
-    if reading.rereadable:
-        values = _explicit_nrc1(reading, numbers, chosen, precision)
+        numbers = list(range(1, reading.source.d + 1))
+        values, bounds, energy = careful_nrc1_by_k(reading, chosen, len(numbers), precision=precision, rtol=rtol)
     else:
-        by_k, _ = careful_nrc1_by_k(reading, chosen, max(numbers), precision=precision, rtol=rtol)
-        values = by_k[np.array(numbers) - 1]
-    return float(values[0]) if np.ndim(n) == 0 else values
+        numbers = component_numbers(n, reading.source.d)
+        if reading.rereadable:
+            values, bounds, energy = _explicit_nrc1(reading, numbers, chosen, precision)
+        else:
+            values, bounds, energy = careful_nrc1_by_k(reading, chosen, max(numbers), precision=precision, rtol=rtol)
+    chosen_values, chosen_bounds = (found[np.array(numbers) - 1] for found in (values, bounds))
+    values, bounds = with_bound("NRC1", chosen_values, chosen_bounds, return_bound=return_bound, largest=energy)
+    if n is not None and np.ndim(n) == 0:
+        return (float(values[0]), float(bounds[0])) if return_bound else float(values[0])
+    return (values, bounds) if return_bound else values
 
 
-def _explicit_nrc1(reading: Reading, numbers: Sequence[int], convention: Convention, precision: str) -> FloatArray:
+def _explicit_nrc1(
+    reading: Reading, numbers: Sequence[int], convention: Convention, precision: str
+) -> tuple[FloatArray, FloatArray, float]:
+    """NRC1 for k = 1 up to the largest number, bounds that hold for the numbers, and the mean energy of the rows."""
     evidence = Evidence(reading=reading, precision=precision)
     basis = evidence.components(max(numbers), centered=convention.centered_basis, numbers=numbers)
     shift = basis.mean if convention.centered_rows else None
-    residuals = evidence.residuals([Basis(basis.vectors, shift)], collapsed=basis.collapsed)
-    (sums,), count, d = residuals.sums, residuals.count, reading.source.d
-    return np.array([residual_value(convention, sums, k, count, d)[0] for k in numbers])
+    residuals = evidence.residuals(
+        [Basis(basis.vectors, shift)], collapsed=basis.collapsed, shift_error=basis.shift_error
+    )
+    (sums,), count = residuals.sums, residuals.count
+    values, bounds = leading_values(
+        convention,
+        basis,
+        sums,
+        count,
+        double_precision=residuals.is_double,
+        turned=float(residuals.turned[0]) / count,
+    )
+    return values, bounds, residual_value(convention, sums, 0, count, reading.source.d)[1]
 
 
 # ---- NRC2 ----
+
+
+@overload
+def nrc2(
+    H: Features,
+    W: Array,
+    *,
+    convention: str | Convention = ...,
+    device: str | None = ...,
+    nonfinite: str = ...,
+    memory: str | int | None = ...,
+    progress: bool | None = ...,
+    return_bound: Literal[False] = ...,
+) -> float: ...
+
+
+@overload
+def nrc2(
+    H: Features,
+    W: Array,
+    *,
+    convention: str | Convention = ...,
+    device: str | None = ...,
+    nonfinite: str = ...,
+    memory: str | int | None = ...,
+    progress: bool | None = ...,
+    return_bound: Literal[True],
+) -> tuple[float, float]: ...
 
 
 def nrc2(
@@ -168,7 +225,8 @@ def nrc2(
     nonfinite: str = "raise",
     memory: str | int | None = None,
     progress: bool | None = None,
-) -> float:
+    return_bound: bool = False,
+) -> float | tuple[float, float]:
     r"""NRC2: how much of the features lies outside the row space of the last layer's weights.
 
     ``(1/N) sum_i || x_i - Q^T Q x_i ||^2`` with Q an orthonormal basis of the rows of W and x_i as in `nrc1`.
@@ -193,6 +251,8 @@ def nrc2(
         What may be used beyond what the process holds, such as "2GiB".
     progress : bool, optional
         Show a bar; by default only on a terminal and with tqdm installed.
+    return_bound : bool
+        Give ``(value, bound)`` with the absolute bound of the error; see `nrc1`.
 
     Returns
     -------
@@ -219,18 +279,42 @@ def nrc2(
     chosen = resolve_convention(convention)
     reading = begin_reading(H, device=device, nonfinite=nonfinite, memory=memory, progress=progress)
     _, space, _ = weights_and_row_space(W, reading.source.d)
-    basis = space.basis
-    if len(basis) == 0:
-        return math.nan
-    if not reading.rereadable:
-        return subspace_value(gathered(reading, unit_rows=needs_unit_rows(chosen)), chosen, space)[0]
-    bases = [Basis(basis)]
-    if chosen.centered_rows:
-        mean = mean_of(reading).mean
-        bases = [Basis(basis, mean), Basis(np.zeros((0, len(mean))))]
-    residuals = careful_residuals(reading, bases, collapsed=False)
+    if len(space.basis) == 0:
+        value, bound, energy = math.nan, math.nan, 0.0
+    elif reading.rereadable:
+        value, bound, energy = _explicit_nrc2(reading, space, chosen)
+    else:
+        evidence = gathered(reading, unit_rows=needs_unit_rows(chosen))
+        value, bound = subspace_value(evidence, chosen, space)
+        energy = 1.0 if chosen.unit_rows or chosen.relative else evidence.moments.energy
+    with_bound("NRC2", np.array([value]), np.array([bound]), return_bound=return_bound, largest=energy)
+    return (value, bound) if return_bound else value
+
+
+def _explicit_nrc2(reading: Reading, space: RowSpace, convention: Convention) -> tuple[float, float, float]:
+    """NRC2, its bound and the mean energy of the rows."""
+    bases, mean, mean_error = [Basis(space.basis)], np.zeros(0), 0.0
+    if convention.centered_rows:
+        moments = mean_of(reading)
+        mean, mean_error = moments.mean, moments.mean_error
+        bases = [Basis(space.basis, mean), Basis(np.zeros((0, len(mean))))]
+    residuals = careful_residuals(reading, bases, collapsed=False, shift_error=mean_error)
     require_rows(reading, residuals.count)
-    value, _ = residual_value(chosen, residuals.sums[0], len(basis), residuals.count, reading.source.d)
-    if chosen.centered_rows:
+    sums, count = residuals.sums[0], residuals.count
+    spread, turned = math.sqrt(sums.raw[0] / count), float(residuals.turned[0]) / count
+    if mean_error > 0.0:
+        # The sum of the rows has roundings too, in proportion to their spread, which was not known before.
+        excess = 1.0 + sum_rounding(count) * spread / mean_error
+        mean_error, turned = mean_error * excess, min(turned * excess**2, 1.0)
+    value, bound = subspace_residual(
+        convention,
+        space,
+        sums,
+        count,
+        double_precision=residuals.is_double,
+        mean_error=mean_error / spread if spread > 0.0 else 0.0,
+        turned=turned,
+    )
+    if convention.centered_rows:
         require_same_mean(mean, residuals)
-    return value
+    return value, bound, residual_value(convention, sums, 0, count, reading.source.d)[1]

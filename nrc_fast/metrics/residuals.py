@@ -15,9 +15,9 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import LeadingPairs
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.linalg import EPSILON, RowSpace
 from nrc_fast.metrics.conventions import Convention, in_range
-from nrc_fast.metrics.rounding import SINGLE_EPSILON
+from nrc_fast.metrics.rounding import SINGLE_EPSILON, sum_rounding
 
 __all__ = [
     "PrincipalBasis",
@@ -31,6 +31,7 @@ __all__ = [
     "residual_bound",
     "residual_value",
     "resolved_rank",
+    "subspace_residual",
     "trace_bound",
     "trace_outside",
 ]
@@ -124,7 +125,7 @@ def residual_bound(value: float, energy: float, angle: float, d: int, count: int
     """
     unit = EPSILON / 2 if double_precision else SINGLE_EPSILON
     turn = angle + unit * (4.0 + 2.0 * math.sqrt(d))
-    return min(_mixed_in(value, energy, turn) + EPSILON * (d + 4.0 * math.sqrt(count)) * value, max(energy, value))
+    return min(_mixed_in(value, energy, turn) + (EPSILON * d + sum_rounding(count)) * value, max(energy, value))
 
 
 def trace_bound(value: float, energy: float, angle: float, floor: float) -> float:
@@ -255,6 +256,42 @@ def centring_turn(convention: Convention, mean_error: float, turned: float, ener
     if not convention.unit_rows:
         return mean_error
     return math.sqrt(turned / energy) if energy > 0.0 else 1.0
+
+
+def subspace_residual(
+    convention: Convention,
+    space: RowSpace,
+    sums: ProjectionSums,
+    count: int,
+    *,
+    double_precision: bool,
+    mean_error: float = 0.0,
+    turned: float = 0.0,
+) -> tuple[float, float]:
+    """NRC2 and its bound from the sums of `count` rows on the basis of a row space; NaN where all rows are zero.
+
+    Parameters
+    ----------
+    convention : Convention
+    space : RowSpace
+        Of W, with some basis.
+    sums : ProjectionSums
+    count : int
+    double_precision : bool
+        Whether the residuals were computed in float64.
+    mean_error, turned : float
+        As in `centring_turn`.
+
+    Raises
+    ------
+    ValueError
+        The squares of the features leave the range of float64.
+    """
+    rank, d = space.basis.shape
+    value, energy = residual_value(convention, sums, rank, count, d)
+    angle = EPSILON * d + space.error + centring_turn(convention, mean_error, turned, energy)
+    bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision)
+    return value, math.nan if math.isnan(value) else bound
 
 
 def leading_values(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nrc_fast.metrics.rounding import SEGMENT_ROWS
 from nrc_fast.passes.ahead import AHEAD
 from nrc_fast.passes.component_costs import component_costs
 from nrc_fast.passes.memory_needs import BLOCK_ROWS, gram_memory, krylov_memory
@@ -12,8 +13,6 @@ __all__ = ["rows_of_chunk"]
 CHUNK_BYTES = 64 << 20
 # What chunks may take together where the user has set no limit.
 MOST_CHUNK_BYTES = 1 << 30
-# Kernels add up segments of 4096 rows.
-SEGMENT_ROWS = 4096
 # float64 numbers for each row: squares of features and targets, scaled ones, and what is left of both by a basis.
 ROW_SQUARES = 6
 

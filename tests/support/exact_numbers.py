@@ -65,6 +65,7 @@ class ExactNumbers:
         self.eigenvalues, self.vectors = eigenpairs(self.covariance)
         self.numbers: dict[str, Interval | list[Interval]] = {}
         self.alternatives: dict[str, dict[str, Interval]] = {}
+        self.by_k: dict[str, list[Interval]] = {}
         self._spectrum()
         for name in CONVENTIONS:
             self._collapse(name)
@@ -107,8 +108,7 @@ class ExactNumbers:
         nrc2 = _energy(within) / self.count / scale if len(self.row_space.high) < self.d else Decimal(0)
         n = len(self.weights.high)
         self.alternatives[name] = {"nrc1": found[n - 1], "nrc2": _exactly(nrc2)}
-        if name == "nrc24":
-            self.numbers["nrc1_by_k"] = list(found)
+        self.by_k[name] = found
 
     def _turned(self, value: Decimal, energy: Decimal, eigenvalues: Pairs, k: int) -> tuple[Decimal, Decimal]:
         """What a residual may be with components that are known to the digits of these matrices."""

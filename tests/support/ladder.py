@@ -60,6 +60,7 @@ class Finding:
 def findings(report: Report, exact: ExactNumbers) -> Iterator[Finding]:
     """Every number of a report that has a bound and an exact value."""
     wanted = dict(exact.numbers) | exact.alternatives[report.convention]
+    wanted["nrc1_by_k"] = exact.by_k[report.convention]
     for name, bound in report.bounds.items():
         if name in wanted:
             yield from _pairs(name, getattr(report, name), bound, wanted[name])
