@@ -58,6 +58,11 @@ class ExactNumbers:
             context.prec = DIGITS
             self._measure(rows, targets)
 
+    @staticmethod
+    def stored(H: object) -> FloatArray:
+        """The rows as they are stored, in float64."""
+        return reference_rows(H)  # type: ignore[arg-type]
+
     def _measure(self, rows: Pairs, targets: Pairs) -> None:
         self.rows, self.centred = rows, _about_mean(rows)
         self.targets = _about_mean(targets)
