@@ -11,15 +11,14 @@ from nrc_fast.base.linalg import EPSILON
 
 __all__ = ["PrecisionWarning", "with_bound"]
 
-# Values below this share of what they could be are zero to the square of the rounding of float64, whatever their bound.
-ZERO = (2.0**14 * EPSILON) ** 2
 
 
 class PrecisionWarning(UserWarning):
     """A metric is below the bound of its error: it is only known to be no larger, and no digit of it means anything.
 
-    It is raised by `nrc1`, `nrc2`, `nrc3` and `nrc3_gamma` where the bound is not asked for, and never for a value that
-    is zero up to the square of the rounding of float64, as that of exactly collapsed features is. Rows that are read
+    It is raised by `nrc1`, `nrc2`, `nrc3`, `nrc3_gamma` and `intrinsic_dimension` where the bound is not asked for, and
+    never where the bound is below the rounding of float64 of what the value could be, as that of exactly collapsed
+    features is. Rows that are read
     once, such as those of a generator, are the common cause; arrays, files and sources are read again.
 
     Examples
@@ -27,10 +26,10 @@ class PrecisionWarning(UserWarning):
     >>> import warnings
     >>> import numpy as np, nrc_fast as nrc
     >>> rng = np.random.default_rng(0)
-    >>> H = rng.standard_normal((500, 2)) @ rng.standard_normal((2, 8)) + 1e-6 * rng.standard_normal((500, 8))
+    >>> H = rng.standard_normal((500, 2)) @ rng.standard_normal((2, 8)) + 5e-4 * rng.standard_normal((500, 8))
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
-    ...     value = nrc.nrc1(iter([H.astype(np.float32)]), 2)
+    ...     value = nrc.nrc1(iter([H.astype(np.float32)]), 2, convention="variance")
     >>> [warning.category.__name__ for warning in caught]
     ['PrecisionWarning']
     """
@@ -51,9 +50,9 @@ def with_bound(
     return_bound : bool
         Whether the user sees the bounds.
     largest : float
-        What a value of the metric could be, to tell those that are zero.
+        What a value of the metric could be: bounds below its rounding are those of zeros.
     """
-    below = (values > 0.0) & (values < bounds) & (bounds > ZERO * largest)
+    below = (values > 0.0) & (values < bounds) & (bounds > EPSILON * largest)
     if below.any() and not return_bound:
         first = int(np.argmax(below))
         value, bound = values.ravel()[first], bounds.ravel()[first]

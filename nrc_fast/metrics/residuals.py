@@ -333,5 +333,5 @@ def leading_values(
             # More components only take away: the truth lies between 0 and what is left at the rank.
             bound = min(energy, values[rank - 1] + bounds[rank - 1] if rank > 0 else energy)
         values.append(value)
-        bounds.append(0.0 if k >= d else bound)
+        bounds.append(math.nan if math.isnan(value) else 0.0 if k >= d else bound)
     return np.array(values), np.array(bounds)
