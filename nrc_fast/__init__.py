@@ -14,6 +14,7 @@ from nrc_fast.measurement.class_statistics import ClassStatistics
 from nrc_fast.measurement.classes import measure_classes
 from nrc_fast.measurement.dimension import intrinsic_dimension
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.measurement.precision import PrecisionWarning
 from nrc_fast.measurement.single_metrics import nrc1, nrc2
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.passes.plans import Plan
@@ -31,6 +32,7 @@ __all__ = [
     "FeatureStatistics",
     "Monitor",
     "Plan",
+    "PrecisionWarning",
     "Report",
     "Source",
     "intrinsic_dimension",

@@ -101,6 +101,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "measurement/test_single_metrics.py": (
         "measurement/all_metrics.py",
+        "measurement/explicit_metrics.py",
         "measurement/moment_metrics.py",
         "metrics/conventions.py",
         "metrics/rounding.py",

@@ -18,10 +18,11 @@ from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.explicit_metrics import nrc1_of_reading
 from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
-from nrc_fast.measurement.single_metrics import nrc1_of_reading
+from nrc_fast.measurement.precision import with_bound
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.moments import Moments
@@ -86,7 +87,10 @@ def nrc1(
     require_tolerance(rtol)
     require_precision(precision)
     chosen = resolve_convention(convention)
-    return nrc1_of_reading(_BlockReading(_Blocks(H, None), nonfinite), n, chosen, precision=precision, rtol=rtol)
+    reading = _BlockReading(_Blocks(H, None), nonfinite)
+    values, bounds, energy = nrc1_of_reading(reading, n, chosen, precision=precision, rtol=rtol)
+    with_bound("NRC1", values, bounds, return_bound=n is None, largest=energy)
+    return float(values[0]) if n is not None and np.ndim(n) == 0 else values
 
 
 def measure(

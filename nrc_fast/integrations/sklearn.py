@@ -241,8 +241,8 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Minus the residual of rows outside the fitted components: of the fitted rows ``-nrc1_``. Larger is better."""
         del y
         self._require_fitted()
-        options = {"convention": self._asked["convention"], "nonfinite": self.nonfinite}
-        return -nrc2(self._new_rows(X), self.components_, **options)
+        convention = self._asked["convention"]
+        return -nrc2(self._new_rows(X), self.components_, convention=convention, nonfinite=self.nonfinite)
 
     def _new_rows(self, X: Array) -> Any:
         finite = self.nonfinite == "raise"

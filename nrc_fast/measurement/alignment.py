@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import SupportsFloat
+from dataclasses import dataclass
+from typing import Literal, SupportsFloat, overload
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.precision import with_bound
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.sources import TableSource, Targets, as_table
@@ -18,7 +20,50 @@ from nrc_fast.sources import TableSource, Targets, as_table
 __all__ = ["nrc3", "nrc3_curve", "nrc3_gamma"]
 
 
-def nrc3(W: Array, Y: Targets | None = None, *, gamma: float | None = None, covariance: Array | None = None) -> float:
+@dataclass(frozen=True)
+class _Compared:
+    """A head beside its targets, and how far the covariance of these is off."""
+
+    alignment: HeadAlignment
+    covariance_error: float
+    features: int
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue of the covariance, beyond which no gamma is."""
+        return float(self.alignment.eigenvalues[0])
+
+
+@overload
+def nrc3(
+    W: Array,
+    Y: Targets | None = ...,
+    *,
+    gamma: float | None = ...,
+    covariance: Array | None = ...,
+    return_bound: Literal[False] = ...,
+) -> float: ...
+
+
+@overload
+def nrc3(
+    W: Array,
+    Y: Targets | None = ...,
+    *,
+    gamma: float | None = ...,
+    covariance: Array | None = ...,
+    return_bound: Literal[True],
+) -> tuple[float, float]: ...
+
+
+def nrc3(
+    W: Array,
+    Y: Targets | None = None,
+    *,
+    gamma: float | None = None,
+    covariance: Array | None = None,
+    return_bound: bool = False,
+) -> float | tuple[float, float]:
     r"""NRC3: distance of the shape of W W^T from the one that theory predicts.
 
     ``|| W W^T/|W W^T| - A/|A| ||_F^2`` with ``A = Sigma^(1/2) - gamma^(1/2) I``, Sigma the covariance of the targets
@@ -31,7 +76,10 @@ def nrc3(W: Array, Y: Targets | None = None, *, gamma: float | None = None, cova
         Targets. Give either these or `covariance`.
     gamma : float, optional
     covariance : (n, n) array or tensor, optional
-        Covariance of the targets.
+        Covariance of the targets; its numbers are taken as exact.
+    return_bound : bool
+        Give ``(value, bound)`` with the absolute bound of the error. Without it a value that is below its bound is
+        warned of, see `nrc_fast.PrecisionWarning`.
 
     Returns
     -------
@@ -55,13 +103,34 @@ def nrc3(W: Array, Y: Targets | None = None, *, gamma: float | None = None, cova
     >>> round(nrc3(W, Y, gamma=0.0), 6), nrc3_gamma(W, Y)
     (0.102633, 0.0)
     """
-    alignment = _alignment(W, Y, covariance)
+    compared = _compared(W, Y, covariance)
+    alignment, error = compared.alignment, compared.covariance_error
     if gamma is None:
-        return alignment.nrc3(alignment.best_gamma())
-    return alignment.nrc3(*_check_gammas([gamma], alignment))
+        chosen = alignment.best_gamma()
+        bound = alignment.bounds(chosen, error, features=compared.features)[1]
+    else:
+        (chosen,) = _check_gammas([gamma], alignment)
+        bound = alignment.nrc3_bound(chosen, error, features=compared.features)
+    value = alignment.nrc3(chosen)
+    with_bound("NRC3", np.array([value]), np.array([bound]), return_bound=return_bound)
+    return (value, bound) if return_bound else value
 
 
-def nrc3_gamma(W: Array, Y: Targets | None = None, *, covariance: Array | None = None) -> float:
+@overload
+def nrc3_gamma(
+    W: Array, Y: Targets | None = ..., *, covariance: Array | None = ..., return_bound: Literal[False] = ...
+) -> float: ...
+
+
+@overload
+def nrc3_gamma(
+    W: Array, Y: Targets | None = ..., *, covariance: Array | None = ..., return_bound: Literal[True]
+) -> tuple[float, float]: ...
+
+
+def nrc3_gamma(
+    W: Array, Y: Targets | None = None, *, covariance: Array | None = None, return_bound: bool = False
+) -> float | tuple[float, float]:
     """The gamma in [0, lambda_min] that NRC3 is smallest at, in closed form.
 
     At an exact minimum of the unconstrained feature model it is lambda_W lambda_H.
@@ -73,7 +142,9 @@ def nrc3_gamma(W: Array, Y: Targets | None = None, *, covariance: Array | None =
     Y : (N, n) or (N,) array or tensor, or path
         Targets. Give either these or `covariance`.
     covariance : (n, n) array or tensor, optional
-        Covariance of the targets.
+        Covariance of the targets; its numbers are taken as exact.
+    return_bound : bool
+        Give ``(value, bound)`` with the absolute bound of the error, as in `nrc3`.
 
     Returns
     -------
@@ -93,7 +164,11 @@ def nrc3_gamma(W: Array, Y: Targets | None = None, *, covariance: Array | None =
     >>> round(nrc3_gamma(W, covariance=sigma), 12)
     0.25
     """
-    return _alignment(W, Y, covariance).best_gamma()
+    compared = _compared(W, Y, covariance)
+    gamma = compared.alignment.best_gamma()
+    bound, _ = compared.alignment.bounds(gamma, compared.covariance_error, features=compared.features)
+    with_bound("gamma", np.array([gamma]), np.array([bound]), return_bound=return_bound, largest=compared.largest)
+    return (gamma, bound) if return_bound else gamma
 
 
 def nrc3_curve(W: Array, Y: Targets | None, gammas: Array, *, covariance: Array | None = None) -> FloatArray:
@@ -126,28 +201,29 @@ def nrc3_curve(W: Array, Y: Targets | None, gammas: Array, *, covariance: Array 
     >>> nrc3_curve(np.eye(2), None, [0.0, 0.25], covariance=np.diag([4.0, 1.0])).round(3).tolist()
     [0.103, 0.211]
     """
-    alignment = _alignment(W, Y, covariance)
+    alignment = _compared(W, Y, covariance).alignment
     if not isinstance(gammas, Iterable):
         msg = f"gammas is {gammas!r}; a sequence of numbers is expected (nrc3 takes a single one)"
         raise TypeError(msg)
     return alignment.nrc3_curve(np.array(_check_gammas(gammas, alignment), dtype=np.float64))
 
 
-def _alignment(W: Array, Y: Targets | None, covariance: Array | None) -> HeadAlignment:
+def _compared(W: Array, Y: Targets | None, covariance: Array | None) -> _Compared:
     weights, _ = as_matrix(W, "W")
-    n = weights.shape[0]
+    n, features = weights.shape
     if (Y is None) == (covariance is None):
         msg = "give either the targets Y or their covariance"
         raise ValueError(msg)
     head = head_gram(scale_to_unit(weights)[0])
     if covariance is not None:
-        return _aligned_with(covariance, head)
+        return _Compared(_aligned_with(covariance, head), 0.0, features)
     assert Y is not None  # as one of them is given
     targets = begin_reading(TableSource(as_table(Y, "Y")))
     if targets.source.d != n:
         msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
         raise ValueError(msg)
-    return HeadAlignment(head, gathered(targets, precision="highest").moments.covariance)
+    moments = gathered(targets, precision="highest").moments
+    return _Compared(HeadAlignment(head, moments.covariance), moments.covariance_error, features)
 
 
 def _aligned_with(covariance: Array, head: FloatArray) -> HeadAlignment:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.debiased import debiased_alignment
@@ -23,7 +23,7 @@ from nrc_fast.measurement.undefined import LEAST_DEBIASED, notes_of_features, no
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
-from nrc_fast.metrics.residuals import centring_turn, leading_values, residual_bound, residual_value
+from nrc_fast.metrics.residuals import leading_values, subspace_residual
 from nrc_fast.metrics.targets import (
     chance_alignment,
     cka_bound,
@@ -166,7 +166,7 @@ class _Assembly:
 
     def _explicit_metrics(self) -> tuple[float, FloatArray, FloatArray]:
         """NRC2, NRC1 for the leading k and its bounds, and both under every convention that one more read gives."""
-        head, d = self.head, self._moments.d
+        head = self.head
         numbers = [head.components]
         basis = self.evidence.components(self._found, centered=self.convention.centered_basis, numbers=numbers)
         few = basis.leading(head.components)
@@ -197,12 +197,14 @@ class _Assembly:
             last = head.components - 1
             found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
             if rank:
-                value, energy = residual_value(convention, residuals.sums[index + 2], rank, residuals.count, d)
-                angle = EPSILON * d + head.row_space.error
-                angle += centring_turn(convention, basis.mean_error, turned, energy)
-                found["nrc2"] = value
-                found_bounds["nrc2"] = residual_bound(
-                    value, energy, angle, d, residuals.count, double_precision=residuals.is_double
+                found["nrc2"], found_bounds["nrc2"] = subspace_residual(
+                    convention,
+                    head.row_space,
+                    residuals.sums[index + 2],
+                    residuals.count,
+                    double_precision=residuals.is_double,
+                    mean_error=basis.mean_error,
+                    turned=turned,
                 )
             if convention == self.convention:
                 nrc2_value, by_k, by_k_bounds = found.get("nrc2", math.nan), values, errors

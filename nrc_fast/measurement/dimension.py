@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import require_library
+from nrc_fast.base.linalg import EPSILON
+from nrc_fast.measurement.precision import with_bound
 from nrc_fast.sources import Features, Source, as_source
 
 __all__ = ["IntrinsicDimension", "intrinsic_dimension", "intrinsic_dimension_by_size", "two_nn"]
@@ -86,12 +89,18 @@ def two_nn(rows: Array) -> tuple[float, int]:
     >>> 2.7 < dimension < 3.3, duplicates
     (True, 0)
     """
+    value, duplicates, _ = _bounded_two_nn(rows)
+    return value, duplicates
+
+
+def _bounded_two_nn(rows: Array) -> tuple[float, int, float]:
+    """What `two_nn` gives, and the bound of the dimension."""
     neighbors = require_library("sklearn.neighbors", "dimension")
     given = np.array(rows, dtype=np.float64)
     X = _distinct(given)
     duplicates = len(given) - len(X)
     if len(X) < 3:
-        return math.nan, duplicates
+        return math.nan, duplicates, math.nan
     X -= X.mean(axis=0)
     scale = float(np.abs(X).max())
     X /= scale if scale > 0.0 else 1.0
@@ -103,11 +112,35 @@ def two_nn(rows: Array) -> tuple[float, int]:
     count = int(np.count_nonzero(apart))
     duplicates += len(X) - count
     if count < 3:
-        return math.nan, duplicates
+        return math.nan, duplicates, math.nan
     logs = np.log(np.sort(second[apart] / first[apart]))[:-1]
     heights = -np.log1p(-np.arange(1, count) / count)
     energy = float(logs @ logs)
-    return (float(logs @ heights) / energy if energy > 0.0 else math.nan), duplicates
+    if not energy > 0.0:
+        return math.nan, duplicates, math.nan
+    value = float(logs @ heights) / energy
+    largest = float(np.linalg.norm(X, axis=1).max())
+    errors = _log_errors(first[apart] / largest, X.shape[1])
+    return value, duplicates, _slope_bound(value, logs, heights, errors)
+
+
+def _log_errors(nearest: FloatArray, d: int) -> FloatArray:
+    """Bounds of the errors of log mu, from the distance of the nearest neighbour over the largest norm of a row.
+
+    Rows are rounded in proportion to their norms, and neighbours are found by distances whose squares are.
+    """
+    with np.errstate(over="ignore"):
+        errors: FloatArray = EPSILON * (8.0 / nearest + 2.0 * (d + 4.0) / nearest**2 + d)
+    return errors
+
+
+def _slope_bound(value: float, logs: FloatArray, heights: FloatArray, errors: FloatArray) -> float:
+    """Bound of the slope of the line through the origin: to sort brings numbers that are off no further apart."""
+    size, off = float(np.linalg.norm(logs)), float(np.linalg.norm(errors)) + 4.0 * EPSILON * float(np.linalg.norm(logs))
+    left = size**2 - 2.0 * size * off
+    if not left > 0.0:
+        return math.inf
+    return (off * float(np.linalg.norm(heights)) + value * (2.0 * size * off + off**2)) / left
 
 
 def _distinct(rows: FloatArray) -> FloatArray:
@@ -117,9 +150,21 @@ def _distinct(rows: FloatArray) -> FloatArray:
     return values[np.sort(np.unique(bits, return_index=True)[1])]
 
 
+@overload
 def intrinsic_dimension(
-    H: Features, *, rows: int | None = None, repeats: int = REPEATS, seed: int = 0
-) -> IntrinsicDimension:
+    H: Features, *, rows: int | None = ..., repeats: int = ..., seed: int = ..., return_bound: Literal[False] = ...
+) -> IntrinsicDimension: ...
+
+
+@overload
+def intrinsic_dimension(
+    H: Features, *, rows: int | None = ..., repeats: int = ..., seed: int = ..., return_bound: Literal[True]
+) -> tuple[IntrinsicDimension, float]: ...
+
+
+def intrinsic_dimension(
+    H: Features, *, rows: int | None = None, repeats: int = REPEATS, seed: int = 0, return_bound: bool = False
+) -> IntrinsicDimension | tuple[IntrinsicDimension, float]:
     """Intrinsic dimension of features, targets or predictions, by 2-NN on subsamples.
 
     Parameters
@@ -132,6 +177,10 @@ def intrinsic_dimension(
     repeats : int
         Subsamples; one where `rows` is all there are.
     seed : int
+    return_bound : bool
+        Give ``(found, bound)``, with the bound of the rounding of ``found.value`` on the subsamples that were drawn:
+        how well the rows of a sample are told apart, where ``found.spread`` is about other samples. Without it a value
+        that is below its bound is warned of, see `nrc_fast.PrecisionWarning`.
 
     Returns
     -------
@@ -158,7 +207,9 @@ def intrinsic_dimension(
     """
     source, count = _counted(H)
     size = max(min(count // 2, PLATEAU_ROWS), min(count, 3)) if rows is None else rows
-    return _estimates(source, count, size, repeats, np.random.default_rng(seed))
+    found, bound = _estimates(source, count, size, repeats, np.random.default_rng(seed))
+    with_bound("The intrinsic dimension", np.array([found.value]), np.array([bound]), return_bound=return_bound)
+    return (found, bound) if return_bound else found
 
 
 def intrinsic_dimension_by_size(
@@ -190,7 +241,7 @@ def intrinsic_dimension_by_size(
     """
     source, count = _counted(H)
     generator = np.random.default_rng(seed)
-    return [_estimates(source, count, size, repeats, generator) for size in sizes]
+    return [_estimates(source, count, size, repeats, generator)[0] for size in sizes]
 
 
 def _counted(H: Features) -> tuple[Source, int]:
@@ -204,7 +255,8 @@ def _counted(H: Features) -> tuple[Source, int]:
 
 def _estimates(
     source: Source, count: int, size: int, repeats: int, generator: np.random.Generator
-) -> IntrinsicDimension:
+) -> tuple[IntrinsicDimension, float]:
+    """The dimension, and the bound of its mean over the subsamples."""
     if not 3 <= size <= count or repeats < 1:
         msg = f"rows is {size} and repeats is {repeats}; from 3 to {count} rows, and 1 or more repeats are expected"
         raise ValueError(msg)
@@ -213,10 +265,11 @@ def _estimates(
     chosen = [np.sort(generator.choice(count, size, replace=False)) for _ in range(repeats)]
     union = np.unique(np.concatenate(chosen))
     held = _rows_of(source, union)
-    found = [two_nn(held[np.searchsorted(union, part)]) for part in chosen]
-    estimates = tuple(value for value, _ in found)
+    found = [_bounded_two_nn(held[np.searchsorted(union, part)]) for part in chosen]
+    estimates, bound = tuple(value for value, _, _ in found), float(np.mean([bound for _, _, bound in found]))
     spread = float(np.std(estimates, ddof=1)) if repeats > 1 else math.nan
-    return IntrinsicDimension(float(np.mean(estimates)), spread, estimates, size, sum(number for _, number in found))
+    duplicates = sum(number for _, number, _ in found)
+    return IntrinsicDimension(float(np.mean(estimates)), spread, estimates, size, duplicates), bound
 
 
 def _rows_of(source: Source, numbers: NDArray[np.int64]) -> FloatArray:

@@ -19,11 +19,10 @@ from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.few_row_components import few_row_components, has_few_rows
 from nrc_fast.measurement.row_components import RowComponents, row_components
+from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.residuals import (
     PrincipalBasis,
-    leading_angle_bound,
-    refined_angle_bounds,
     resolved_rank,
     rounding_of_projection,
 )
@@ -174,7 +173,7 @@ class Evidence:
         reading = self._rows.of(LeftOver(self._rows.source, basis.vectors, mean))
         if reading is None or first == 0:
             return basis
-        residuals = careful_residuals(self._rows, [Basis(basis.vectors, mean)], collapsed=True)
+        residuals = self.residuals([Basis(basis.vectors, mean)], collapsed=True)
         left, whole = (float(residuals.sums[0].raw[place]) / residuals.count for place in (-1, 0))
         size = whole + float(mean @ mean)
         faintest = max(self._faintest, rounding_of_projection(d, double_precision=True) ** 2 * size)

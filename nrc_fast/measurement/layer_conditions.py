@@ -14,7 +14,8 @@ from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.spectrum_metrics import readout_metric
-from nrc_fast.metrics import residuals
+from nrc_fast.metrics.angles import angle_bound, leading_angle_bound
+from nrc_fast.metrics.residuals import trace_outside
 from nrc_fast.metrics.spectra import (
     explained_variance_ratio,
     stable_rank,
@@ -87,7 +88,7 @@ def layer_collapse(
         raise ValueError(msg)
     whole = Extent().has_whole_spectrum(d)
     pairs, error = moments.leading(signal, whole=whole), moments.covariance_error
-    leading, turned = pairs.vectors[:signal].T, residuals.leading_angle_bound(pairs, signal, error)
+    leading, turned = pairs.vectors[:signal].T, leading_angle_bound(pairs, signal, error)
     error += pairs.distance(signal)
     eigenvalues = _signal_and_noise(pairs, moments.covariance, signal)
     # What lies outside, not 1 minus what lies inside: it keeps its digits near collapse.
@@ -115,7 +116,7 @@ def layer_collapse(
 def _signal_and_noise(pairs: LeadingPairs, covariance: FloatArray, signal: int) -> FloatArray:
     """Eigenvalues of the signal, and the sum of all others behind them where there are any."""
     values, vectors = np.maximum(pairs.values[:signal], 0.0), pairs.vectors[:signal]
-    return np.append(values, [residuals.trace_outside(covariance, vectors)] if signal < pairs.d else [])
+    return np.append(values, [trace_outside(covariance, vectors)] if signal < pairs.d else [])
 
 
 def _signal_bound(value: float, moments: Moments, signal: tuple[FloatArray, FloatArray], turned: float) -> float:
@@ -157,6 +158,6 @@ def _weight_conditions(
     found = float(np.sum(np.minimum(cosines, 1.0)) / signal), stable_rank(values)
     rounding = max(matrix.shape) * EPSILON * float(values[0])
     scales = np.append(values, np.zeros(d - len(values)))
-    angle = turned + residuals.angle_bound(scales, used.shape[1], rounding) + 4.0 * signal * EPSILON
+    angle = turned + angle_bound(scales, used.shape[1], rounding) + 4.0 * signal * EPSILON
     limits = min(angle, 1.0), stable_rank_bound(found[1], float(values[0]), len(values), rounding)
     return dict(zip(names, found, strict=True)), dict(zip(names, limits, strict=True))

@@ -12,12 +12,13 @@ from nrc_fast.base.linalg import EPSILON, RowSpace
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
+from nrc_fast.metrics.angles import leading_angle_bound
 from nrc_fast.metrics.conventions import Convention, in_range, needs_unit_rows
 from nrc_fast.metrics.residuals import (
     between_neighbours,
     centring_turn,
-    leading_angle_bound,
     leading_values,
+    mixing_angle,
     resolved_rank,
     trace_bound,
     trace_outside,
@@ -58,10 +59,11 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     rank = min(resolved_rank(pairs.values, d), count)
     values[rank:] = remaining[rank]
     values = in_range(convention, values)
-    angles = [leading_angle_bound(pairs, k, matrix_error) for k in range(1, count + 1)]
+    angles = np.array([leading_angle_bound(pairs, k, matrix_error) for k in range(1, count + 1)])
     floor = _floor(moments, convention, energy)
     turn = centring_turn(convention, 0.0, evidence.turn_of_unit_rows**2, energy)
-    angles = [angle + turn for angle in angles]
+    left = np.minimum(values + floor, energy)
+    angles = [mixing_angle(angles[:k], left[: k - 1], energy) + turn for k in range(1, count + 1)]
     # Ky Fan: no k eigenvalues have a sum that is farther off than k times the matrix.
     scale = pairs.trace if convention.relative else 1.0
     losses = [math.inf] * count
@@ -78,15 +80,15 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
 
 def careful_nrc1_by_k(
     reading: Reading, convention: Convention, count: int, *, precision: str, rtol: float
-) -> tuple[FloatArray, FloatArray]:
-    """NRC1 for k = 1..count and its bounds.
+) -> tuple[FloatArray, FloatArray, float]:
+    """NRC1 for k = 1..count, its bounds, and the mean energy of the rows.
 
     Where these are too wide, moments are read again in float64, then the rows, if they can be.
     """
     evidence = gathered(reading, unit_rows=needs_unit_rows(convention), precision=precision)
     values, bounds, energy = nrc1_by_k(evidence, convention, count)
     if not evidence.can_read_again:
-        return values, bounds
+        return values, bounds, energy
     if (bounds > rtol * values).any() and not evidence.moments.is_double:
         evidence.require_double()
         values, bounds, energy = nrc1_by_k(evidence, convention, count)
@@ -97,7 +99,7 @@ def careful_nrc1_by_k(
     )
     near[-1] = near[-1] and count < reading.source.d  # else 0 by definition
     if not near.any():
-        return values, bounds
+        return values, bounds, energy
     k = int(np.flatnonzero(near)[-1]) + 1
     basis = evidence.components(k, centered=convention.centered_basis)
     shift = basis.mean if convention.centered_rows else None
@@ -106,7 +108,7 @@ def careful_nrc1_by_k(
     values[:k], bounds[:k] = leading_values(
         convention, basis, explicit.sums[0], explicit.count, double_precision=True, turned=turned
     )
-    return values, bounds
+    return values, bounds, energy
 
 
 def subspace_value(evidence: Evidence, convention: Convention, space: RowSpace) -> tuple[float, float]:

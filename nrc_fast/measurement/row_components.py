@@ -14,7 +14,8 @@ from nrc_fast.base.leading import EXTRA_VECTORS, BlockKrylov, LeadingPairs, is_c
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.kernels.counts import SMALLEST_ENERGY
 from nrc_fast.kernels.errors import too_large
-from nrc_fast.metrics.residuals import leading_angle_bound, resolved_rank
+from nrc_fast.metrics.angles import leading_angle_bound
+from nrc_fast.metrics.residuals import resolved_rank
 from nrc_fast.passes.component_costs import ComponentCosts
 from nrc_fast.passes.explicit_sums import GramProduct
 from nrc_fast.passes.memory_needs import MOST_READS

@@ -5,68 +5,62 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.linalg import RowSpace
 from nrc_fast.base.options import require_tolerance
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.evidence import Evidence, gathered
-from nrc_fast.measurement.head import checksum, component_numbers, weights_and_row_space, whole_numbers
-from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k, subspace_value
+from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.explicit_metrics import explicit_nrc2, nrc1_of_reading
+from nrc_fast.measurement.head import checksum, weights_and_row_space, whole_numbers
+from nrc_fast.measurement.moment_metrics import subspace_value
+from nrc_fast.measurement.precision import with_bound
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
-from nrc_fast.metrics.residuals import residual_value
 from nrc_fast.passes.begin import begin_reading
-from nrc_fast.passes.reading import Reading
-from nrc_fast.passes.rereading import require_same_mean
-from nrc_fast.passes.runs import careful_residuals, mean_of, require_rows
 from nrc_fast.sources import Features
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+    from typing_extensions import Unpack
 
-__all__ = ["nrc1", "nrc1_of_reading", "nrc2"]
+__all__ = ["nrc1", "nrc2"]
 
 # ---- NRC1 ----
 
 
+class _Options(TypedDict, total=False):
+    convention: str | Convention
+    device: str | None
+    precision: str
+    nonfinite: str
+    rtol: float
+    memory: str | int | None
+    progress: bool | None
+    group: ProcessGroup | None
+    checkpoint: str | Path | None
+    checkpoint_every: float
+
+
 @overload
-def nrc1(
-    H: Features,
-    n: int,
-    *,
-    convention: str | Convention = ...,
-    device: str | None = ...,
-    precision: str = ...,
-    nonfinite: str = ...,
-    rtol: float = ...,
-    memory: str | int | None = ...,
-    progress: bool | None = ...,
-    group: ProcessGroup | None = ...,
-    checkpoint: str | Path | None = ...,
-    checkpoint_every: float = ...,
-) -> float: ...
+def nrc1(H: Features, n: int, *, return_bound: Literal[False] = ..., **options: Unpack[_Options]) -> float: ...
+
+
+@overload
+def nrc1(H: Features, n: int, *, return_bound: Literal[True], **options: Unpack[_Options]) -> tuple[float, float]: ...
 
 
 @overload
 def nrc1(
-    H: Features,
-    n: Sequence[int] | None,
-    *,
-    convention: str | Convention = ...,
-    device: str | None = ...,
-    precision: str = ...,
-    nonfinite: str = ...,
-    rtol: float = ...,
-    memory: str | int | None = ...,
-    progress: bool | None = ...,
-    group: ProcessGroup | None = ...,
-    checkpoint: str | Path | None = ...,
-    checkpoint_every: float = ...,
+    H: Features, n: Sequence[int] | None, *, return_bound: Literal[False] = ..., **options: Unpack[_Options]
 ) -> FloatArray: ...
+
+
+@overload
+def nrc1(
+    H: Features, n: Sequence[int] | None, *, return_bound: Literal[True], **options: Unpack[_Options]
+) -> tuple[FloatArray, FloatArray]: ...
 
 
 def nrc1(
@@ -83,7 +77,8 @@ def nrc1(
     group: ProcessGroup | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 60.0,
-) -> float | FloatArray:
+    return_bound: bool = False,
+) -> float | FloatArray | tuple[float, float] | tuple[FloatArray, FloatArray]:
     r"""NRC1: how much of the features lies outside their first n principal components.
 
     ``(1/N) sum_i || x_i - U U^T x_i ||^2`` with U the leading n eigenvectors of the covariance of the features and,
@@ -122,6 +117,9 @@ def nrc1(
         `measure`.
     checkpoint_every : float
         Seconds between two writes of it.
+    return_bound : bool
+        Give the absolute bound of the error beside the value, in the same form. Without it a value that is below its
+        bound is warned of, see `nrc_fast.PrecisionWarning`.
 
     Notes
     -----
@@ -134,7 +132,8 @@ def nrc1(
     Returns
     -------
     float or float64 array
-        A float for an int, else one element for each number of components. NaN if all rows are zero; 0 for n = d.
+        A float for an int, else one element for each number of components. NaN if all rows are zero; 0 for n = d. With
+        `return_bound` a pair of these.
 
     Raises
     ------
@@ -172,51 +171,50 @@ def nrc1(
         identity={"metric": "nrc1", "convention": chosen.name, "precision": precision, "rtol": rtol, "n": wanted},
         components=None if wanted is None else max(wanted),
     )
-    value = nrc1_of_reading(reading, n, chosen, precision=precision, rtol=rtol)
+    values, bounds, energy = nrc1_of_reading(reading, n, chosen, precision=precision, rtol=rtol)
     reading.finish()
-    return value
-
-
-def nrc1_of_reading(
-    reading: Reading, n: int | Sequence[int] | None, convention: Convention, *, precision: str, rtol: float
-) -> float | FloatArray:
-    """NRC1 as `nrc1` gives it, of features that are read in whatever way.
-
-    Parameters
-    ----------
-    reading : Reading
-    n : int, sequence of ints, or None
-    convention : Convention
-    precision : {"high", "highest", "fast"}
-    rtol : float
-
-    Raises
-    ------
-    TypeError, ValueError, OSError, RuntimeError
-        n is not in 1..d, or rows cannot be read.
-    """
-    d = reading.source.d
-    if n is None:
-        return careful_nrc1_by_k(reading, convention, d, precision=precision, rtol=rtol)[0]
-    numbers = component_numbers(n, d)
-    if reading.rereadable:
-        values = _explicit_nrc1(reading, numbers, convention, precision)
-    else:
-        by_k, _ = careful_nrc1_by_k(reading, convention, max(numbers), precision=precision, rtol=rtol)
-        values = np.array([by_k[number - 1] for number in numbers])
-    return float(values[0]) if np.ndim(n) == 0 else values
-
-
-def _explicit_nrc1(reading: Reading, numbers: Sequence[int], convention: Convention, precision: str) -> FloatArray:
-    evidence = Evidence(reading=reading, precision=precision)
-    basis = evidence.components(max(numbers), centered=convention.centered_basis, numbers=numbers)
-    shift = basis.mean if convention.centered_rows else None
-    residuals = evidence.residuals([Basis(basis.vectors, shift)], collapsed=basis.collapsed)
-    (sums,), count, d = residuals.sums, residuals.count, reading.source.d
-    return np.array([residual_value(convention, sums, k, count, d)[0] for k in numbers])
+    # Of every k at once many may lie beyond what the features vary in.
+    with_bound("NRC1", values, bounds, return_bound=return_bound or n is None, largest=energy)
+    if n is not None and np.ndim(n) == 0:
+        return (float(values[0]), float(bounds[0])) if return_bound else float(values[0])
+    return (values, bounds) if return_bound else values
 
 
 # ---- NRC2 ----
+
+
+@overload
+def nrc2(
+    H: Features,
+    W: Array,
+    *,
+    convention: str | Convention = ...,
+    device: str | None = ...,
+    nonfinite: str = ...,
+    memory: str | int | None = ...,
+    progress: bool | None = ...,
+    group: ProcessGroup | None = ...,
+    checkpoint: str | Path | None = ...,
+    checkpoint_every: float = ...,
+    return_bound: Literal[False] = ...,
+) -> float: ...
+
+
+@overload
+def nrc2(
+    H: Features,
+    W: Array,
+    *,
+    convention: str | Convention = ...,
+    device: str | None = ...,
+    nonfinite: str = ...,
+    memory: str | int | None = ...,
+    progress: bool | None = ...,
+    group: ProcessGroup | None = ...,
+    checkpoint: str | Path | None = ...,
+    checkpoint_every: float = ...,
+    return_bound: Literal[True],
+) -> tuple[float, float]: ...
 
 
 def nrc2(
@@ -231,7 +229,8 @@ def nrc2(
     group: ProcessGroup | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 60.0,
-) -> float:
+    return_bound: bool = False,
+) -> float | tuple[float, float]:
     r"""NRC2: how much of the features lies outside the row space of the last layer's weights.
 
     ``(1/N) sum_i || x_i - Q^T Q x_i ||^2`` with Q an orthonormal basis of the rows of W and x_i as in `nrc1`.
@@ -263,6 +262,8 @@ def nrc2(
         `measure`.
     checkpoint_every : float
         Seconds between two writes of it.
+    return_bound : bool
+        Give ``(value, bound)`` with the absolute bound of the error; see `nrc1`.
 
     Returns
     -------
@@ -299,25 +300,21 @@ def nrc2(
         team=None if group is None else Team(group),
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
-        identity={"metric": "nrc2", "convention": chosen.name, "W": None if checkpoint is None else checksum(W, "W")},
+        identity={
+            "metric": "nrc2",
+            "convention": chosen.name,
+            "W": None if checkpoint is None else checksum(W, "W"),
+        },
     )
     _, space, _ = weights_and_row_space(W, reading.source.d)
-    value = math.nan if len(space.basis) == 0 else _nrc2_of(reading, space, chosen)
+    if len(space.basis) == 0:
+        value, bound, energy = math.nan, math.nan, 0.0
+    elif reading.rereadable:
+        value, bound, energy = explicit_nrc2(reading, space, chosen)
+    else:
+        evidence = gathered(reading, unit_rows=needs_unit_rows(chosen))
+        value, bound = subspace_value(evidence, chosen, space)
+        energy = 1.0 if chosen.unit_rows or chosen.relative else evidence.moments.energy
     reading.finish()
-    return value
-
-
-def _nrc2_of(reading: Reading, space: RowSpace, chosen: Convention) -> float:
-    if not reading.rereadable:
-        return subspace_value(gathered(reading, unit_rows=needs_unit_rows(chosen)), chosen, space)[0]
-    basis = space.basis
-    bases = [Basis(basis)]
-    if chosen.centered_rows:
-        mean = mean_of(reading).mean
-        bases = [Basis(basis, mean), Basis(np.zeros((0, len(mean))))]
-    residuals = careful_residuals(reading, bases, collapsed=False)
-    require_rows(reading, residuals.count)
-    value, _ = residual_value(chosen, residuals.sums[0], len(basis), residuals.count, reading.source.d)
-    if chosen.centered_rows:
-        require_same_mean(mean, residuals)
-    return value
+    with_bound("NRC2", np.array([value]), np.array([bound]), return_bound=return_bound, largest=energy)
+    return (value, bound) if return_bound else value

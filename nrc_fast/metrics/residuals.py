@@ -14,120 +14,58 @@ from typing import Protocol
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.leading import LeadingPairs
-from nrc_fast.base.linalg import EPSILON, orthonormalize
+from nrc_fast.base.linalg import EPSILON, RowSpace, orthonormalize
 from nrc_fast.metrics.conventions import Convention, in_range
-from nrc_fast.metrics.rounding import SINGLE_EPSILON
+from nrc_fast.metrics.rounding import SINGLE_EPSILON, sum_rounding
 
 __all__ = [
     "PrincipalBasis",
     "ProjectionSums",
-    "angle_bound",
     "between_neighbours",
     "centring_turn",
-    "leading_angle_bound",
     "leading_values",
-    "refined_angle_bounds",
+    "mixing_angle",
     "residual_bound",
     "residual_value",
     "resolved_rank",
     "rounding_of_projection",
+    "subspace_residual",
     "trace_bound",
     "trace_outside",
 ]
 
 
-def angle_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
-    """Largest angle by which the leading k eigenvectors turn when the matrix is off by `matrix_error` in norm.
-
-    Davis and Kahan: the sine is at most error/gap, the gap being that of exact to computed eigenvalues; without a gap
-    it is 1.
-
-    Parameters
-    ----------
-    eigenvalues : (d,) float64 array
-        Descending.
-    k : int
-        How many lead; with all d there is nothing to turn out of, and the angle is 0.
-    matrix_error : float
-    """
-    if k >= len(eigenvalues):
-        return 0.0
-    gap = float(eigenvalues[k - 1] - eigenvalues[k]) - matrix_error
-    return 1.0 if matrix_error >= gap else matrix_error / gap
-
-
-def leading_angle_bound(pairs: LeadingPairs, k: int, matrix_error: float) -> float:
-    """Largest angle between the leading k vectors that were found and those of the exact matrix.
-
-    What was found is exact for a matrix that is off by the distances of the pairs too; see `angle_bound`. 1 for pairs
-    that were not found.
-
-    Parameters
-    ----------
-    pairs : LeadingPairs
-    k : int
-    matrix_error : float
-        How far the matrix is off in norm.
-    """
-    ends = _around_gap(pairs, k)
-    return float(k < pairs.d) if ends is None else angle_bound(ends, 1, matrix_error + pairs.distance(k))
-
-
-def refined_angle_bounds(
-    vectors: FloatArray, image: FloatArray, *, trace: float, beyond: FloatArray, error: float
-) -> FloatArray:
-    """Largest angles of the leading j = 1..r vectors after one step of subspace iteration, which has measured them.
-
-    With ``V C = M V + R`` for the first j vectors, and U the exact eigenvectors of the other eigenvalues L, the part of
-    ``M^-1 V C`` along U is ``M^-1 V U L``, and ``V U = M^-1 (V U L - R U)``: it is at most
-    ``|L| |M^-2 R|/(1 - |L|/m)``, m the smallest eigenvalue of M, however the vectors were found; and the whole is no
-    shorter than V.
-
-    Parameters
-    ----------
-    vectors : (r, d) float64 array
-        V, orthonormal rows.
-    image : (r, d) float64 array
-        V C.
-    trace : float
-        Of C. What the vectors leave of it bounds all other eigenvalues for certain.
-    beyond : (r,) float64 array
-        Another bound of eigenvalue j + 1.
-    error : float
-        Bound of the norm of the error of the image.
-
-    Examples
-    --------
-    >>> C, turned = np.diag([4.0, 1.0]), np.array([[1.0, 1e-3]])
-    >>> (angle,) = refined_angle_bounds(turned, turned @ C, trace=5.0, beyond=np.ones(1), error=0.0)
-    >>> 1e-3 / 4 < angle < 1.01e-3 / 4
-    True
-    """
-    inside = image @ vectors.T
-    angles = np.ones(len(vectors))
-    for j in range(1, len(vectors) + 1):
-        inner = 0.5 * (inside[:j, :j] + inside[:j, :j].T)
-        kept, turns = np.linalg.eigh(inner)
-        dropped = max(min(trace - float(kept.sum()), float(beyond[j - 1])), 0.0)
-        if not kept[0] > dropped:
-            continue
-        left = turns.T @ (image[:j] - inside[:j, :j] @ vectors[:j]) / kept[:, np.newaxis]
-        turned = float(np.linalg.norm(left / kept[:, np.newaxis], 2)) + error / kept[0] ** 2
-        angles[j - 1] = min(1.0, dropped * turned / (1.0 - dropped / kept[0]) + error / kept[0])
-    return angles
-
-
-def _around_gap(pairs: LeadingPairs, k: int) -> FloatArray | None:
-    """Eigenvalue k and the next, at most; None where one of them is missing."""
-    if k >= pairs.d or k > len(pairs.values):
-        return None
-    return np.array([pairs.values[k - 1], pairs.next_value(k)])
-
-
 def _mixed_in(value: float, energy: float, angle: float) -> float:
     """What a basis turned by `angle` may add to, or take from, a mean residual."""
     return 2.0 * angle * math.sqrt(max(value, 0.0)) * math.sqrt(energy) + angle * angle * energy
+
+
+def mixing_angle(angles: FloatArray, left: FloatArray, energy: float) -> float:
+    """Share of the root of the energy by which the angle of k components changes what they leave.
+
+    Components turn in what fewer of them, which are known better, leave of the rows: ``angle_k sqrt(left_j)`` for any
+    j < k, and what the angle of these j does to the whole.
+
+    Parameters
+    ----------
+    angles : (k,) float64 array
+        Of the leading j = 1..k components.
+    left : (k - 1,) float64 array
+        What j = 1..k - 1 components leave of the mean energy, at most.
+    energy : float
+
+    Examples
+    --------
+    >>> mixing_angle(np.array([1e-16, 1e-4]), np.array([1e-12]), 1.0) < 1.1e-10
+    True
+    """
+    last, fewer = float(angles[-1]), angles[:-1]
+    if not (energy > 0.0 and len(fewer)):
+        return last
+    shares = np.minimum(np.maximum(left, 0.0) / energy, 1.0)
+    # Bases of j components, each at most its angle off, are turned into one another first.
+    found = (last + 2.0 * fewer) * np.sqrt(shares) + 3.0 * fewer
+    return min(last, float(found.min()))
 
 
 def rounding_of_projection(d: int, *, double_precision: bool) -> float:
@@ -154,7 +92,7 @@ def residual_bound(
     """
     rounding = rounding_of_projection(d, double_precision=double_precision)
     turned = min(_mixed_in(value, energy, angle + rounding), _mixed_in(value, energy, rounding) + loss)
-    return min(turned + EPSILON * (d + 4.0 * math.sqrt(count)) * value, max(energy, value))
+    return min(turned + (EPSILON * d + sum_rounding(count)) * value, max(energy, value))
 
 
 def trace_bound(value: float, energy: float, angle: float, floor: float, loss: float = math.inf) -> float:
@@ -320,6 +258,42 @@ def centring_turn(convention: Convention, mean_error: float, turned: float, ener
     return math.sqrt(turned / energy) if energy > 0.0 else 1.0
 
 
+def subspace_residual(
+    convention: Convention,
+    space: RowSpace,
+    sums: ProjectionSums,
+    count: int,
+    *,
+    double_precision: bool,
+    mean_error: float = 0.0,
+    turned: float = 0.0,
+) -> tuple[float, float]:
+    """NRC2 and its bound from the sums of `count` rows on the basis of a row space; NaN where all rows are zero.
+
+    Parameters
+    ----------
+    convention : Convention
+    space : RowSpace
+        Of W, with some basis.
+    sums : ProjectionSums
+    count : int
+    double_precision : bool
+        Whether the residuals were computed in float64.
+    mean_error, turned : float
+        As in `centring_turn`.
+
+    Raises
+    ------
+    ValueError
+        The squares of the features leave the range of float64.
+    """
+    rank, d = space.basis.shape
+    value, energy = residual_value(convention, sums, rank, count, d)
+    angle = EPSILON * d + space.error + centring_turn(convention, mean_error, turned, energy)
+    bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision)
+    return value, math.nan if math.isnan(value) else bound
+
+
 def leading_values(
     convention: Convention,
     basis: PrincipalBasis,
@@ -351,18 +325,18 @@ def leading_values(
     (rank, d), energy = basis.vectors.shape, 0.0
     values: list[float] = []
     bounds: list[float] = []
-    for k, (turn, loss) in enumerate(zip(basis.angles, basis.losses, strict=True), start=1):
+    for k, loss in enumerate(basis.losses, start=1):
         value, energy = residual_value(convention, sums, k, count, d)
-        angle = float(turn) + centring_turn(convention, basis.mean_error, turned, energy)
+        turn = mixing_angle(basis.angles[:k], np.add(values, bounds), energy)
+        angle = turn + centring_turn(convention, basis.mean_error, turned, energy)
         least = math.inf
         if convention.projects_its_matrix:
             scale = float(sums.raw[0]) / count if convention.relative else 1.0
-            least = min(float(loss) / scale if scale > 0.0 else 0.0, float(turn) ** 2 * energy)
+            least = min(float(loss) / scale if scale > 0.0 else 0.0, turn**2 * energy)
             least += basis.mean_error**2 * energy if convention.centered_rows else 0.0
         bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision, loss=least)
         values.append(value)
         # Beyond the rank nothing is known but that more components only take away.
-        bounds.append(0.0 if k >= d else bound if k <= rank else energy)
-    found = np.array(values)
-    most = energy * (1.0 + EPSILON * (d + 4.0 * math.sqrt(count)))
+        bounds.append(math.nan if math.isnan(value) else 0.0 if k >= d else bound if k <= rank else energy)
+    found, most = np.array(values), energy * (1.0 + EPSILON * d + sum_rounding(count))
     return found, between_neighbours(found, np.array(bounds), most)

@@ -8,13 +8,17 @@ from nrc_fast.base.linalg import EPSILON
 
 __all__ = [
     "FAST_ROUNDING",
+    "SEGMENT_ROWS",
     "SINGLE_EPSILON",
     "TENSOR_CORE_ROUNDING",
     "block_rounding",
     "decomposition_rounding",
     "one_sided_excess",
+    "sum_rounding",
 ]
 
+# Rows whose squares are added up one by one in float64, before such segments are added.
+SEGMENT_ROWS = 4096
 # Unit roundoff of float32.
 SINGLE_EPSILON = 2.0**-24
 # Relative error of a sum of products on the tensor cores of a CUDA device. They round toward zero, so that the errors
@@ -75,3 +79,16 @@ def decomposition_rounding(d: int) -> float:
     True
     """
     return EPSILON * (2.0 + math.sqrt(d))
+
+
+def sum_rounding(count: int) -> float:
+    """Relative error of a float64 sum of that many squares: in segments, and over these.
+
+    The worst case within a segment, where rows that are alike round the same way, and statistical over segments.
+
+    Examples
+    --------
+    >>> sum_rounding(100) == 90 * EPSILON
+    True
+    """
+    return EPSILON * (0.5 * min(count, SEGMENT_ROWS) + 4.0 * math.sqrt(count))

@@ -16,6 +16,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, scaled_norm
+from nrc_fast.metrics.rounding import sum_rounding
 
 __all__ = [
     "PairedEnergies",
@@ -232,7 +233,7 @@ def explicit_error_bound(value: float, size: float, *, d: int, count: int) -> fl
     d, count : int
     """
     rounding = EPSILON * math.sqrt(d * size)
-    return 2.0 * rounding * math.sqrt(value) + rounding**2 + (d + 4.0 * math.sqrt(count)) * EPSILON * value
+    return 2.0 * rounding * math.sqrt(value) + rounding**2 + (EPSILON * d + sum_rounding(count)) * value
 
 
 def r_squared(mse: float, target_covariance: FloatArray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nrc_fast.metrics.rounding import SEGMENT_ROWS
 from nrc_fast.passes.ahead import AHEAD
 from nrc_fast.passes.component_costs import component_costs
 from nrc_fast.passes.memory_needs import BLOCK_ROWS, gram_memory, krylov_memory
@@ -12,10 +13,10 @@ __all__ = ["rows_of_chunk"]
 CHUNK_BYTES = 64 << 20
 # What chunks may take together where the user has set no limit.
 MOST_CHUNK_BYTES = 1 << 30
-# Kernels add up segments of 4096 rows.
-SEGMENT_ROWS = 4096
-# float64 numbers for each row: squares of features and targets, scaled ones, and what is left of both by a basis.
-ROW_SQUARES = 6
+# float64 numbers for each row: squares, and the angles that they are asked for; with targets the squares of both,
+# scaled ones, and what is left of both by a basis.
+ROW_SQUARES = 3
+PAIRED_SQUARES = 6
 
 
 def fixed_bytes(source: Source, memory: int | None = None, components: int | None = None) -> int:
@@ -42,7 +43,7 @@ def bytes_per_row(source: Source, nonfinite: str) -> int:
     alive = AHEAD + 3 if source.reads_ahead else 1
     # Rows that are not finite are taken out of a copy in memory.
     copies = 2 * source.row_bytes if nonfinite == "skip" else 0
-    squares = ROW_SQUARES * 8 if source.n_targets else 0
+    squares = 8 * (PAIRED_SQUARES if source.n_targets else ROW_SQUARES)
     return alive * source.chunk_bytes_per_row + copies + squares
 
 

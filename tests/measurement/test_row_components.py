@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import nrc_fast as nrc
 from nrc_fast.measurement import row_components as module
 from nrc_fast.measurement.evidence import Evidence
-from nrc_fast.metrics.residuals import leading_angle_bound
+from nrc_fast.metrics.angles import leading_angle_bound
 from nrc_fast.passes import component_costs as costs
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.testing import reference_nrc1, reference_rows

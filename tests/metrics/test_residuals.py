@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.features import largest_angle
 
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.metrics.residuals import (
     PrincipalBasis,
-    angle_bound,
     between_neighbours,
     leading_values,
-    refined_angle_bounds,
+    mixing_angle,
     residual_bound,
     residual_value,
     resolved_rank,
@@ -50,66 +50,6 @@ def components(H: np.ndarray, *, centered: bool) -> tuple[np.ndarray, np.ndarray
     rows = H - H.mean(axis=0) if centered else H
     values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
     return values[::-1].copy(), vectors[:, ::-1].T.copy()
-
-
-def largest_angle(one: np.ndarray, other: np.ndarray) -> float:
-    """The sine of the largest angle between the spans of orthonormal rows."""
-    return float(np.linalg.norm(one - one @ other.T @ other, 2))
-
-
-# ---- angles ----
-
-
-def test_angle_of_two_directions_that_an_error_mixes() -> None:
-    """Of diag(1, 0) + e (01 + 10) the eigenvectors are turned by half the angle whose tangent is 2 e."""
-    for error in (1e-8, 1e-3, 0.2):
-        turned = math.sin(math.atan(2.0 * error) / 2.0)
-        bound = angle_bound(np.array([1.0, 0.0]), 1, error)
-        assert turned * (1.0 - EPS) <= bound <= 1.5 * turned
-        assert bound == pytest.approx(error / (1.0 - error), rel=4 * EPS)
-    assert angle_bound(np.array([1.0, 0.9]), 1, 0.05) == 1.0  # the error is as large as what is left of the gap
-    assert angle_bound(np.array([1.0, 0.9]), 2, 0.05) == 0.0  # all directions
-    assert angle_bound(np.array([1.0, 1.0]), 1, 0.0) == 1.0
-
-
-@pytest.mark.parametrize("size", [1e-10, 1e-6, 1e-3])
-@pytest.mark.parametrize("k", [1, 2, 4])
-def test_angle_bounds_cover_a_matrix_that_is_off_by_as_much(size: float, k: int) -> None:
-    rng = np.random.default_rng(k)
-    for _ in range(20):
-        rotation = np.linalg.qr(rng.standard_normal((6, 6)))[0]
-        eigenvalues = 0.3 ** np.arange(6)
-        matrix = (rotation * eigenvalues) @ rotation.T
-        error = rng.standard_normal((6, 6))
-        error = size * (error + error.T) / np.linalg.norm(error + error.T, 2)
-        values, vectors = np.linalg.eigh(matrix + error)
-        basis, exact = vectors[:, ::-1].T[:k], rotation.T[:k]
-        turned = largest_angle(basis, exact)
-        assert turned <= angle_bound(values[::-1], k, size) + 16 * EPS / eigenvalues[k - 1]
-
-
-@pytest.mark.parametrize("size", [0.0, 1e-13, 1e-10, 1e-6, 1e-3, 0.3])
-@pytest.mark.parametrize("k", [1, 2, 4])
-@pytest.mark.parametrize("knows", ["trace", "next"])
-def test_a_step_measures_the_angle_that_it_leaves(size: float, k: int, knows: str) -> None:
-    rng = np.random.default_rng(k)
-    for ratio in (0.3, 0.01):
-        rotation = np.linalg.qr(rng.standard_normal((6, 6)))[0]
-        eigenvalues = ratio ** np.arange(6.0)
-        matrix = (rotation * eigenvalues) @ rotation.T
-        basis = np.linalg.qr(rotation[:, :k] + size * rng.standard_normal((6, k)))[0].T
-        beyond = np.append(eigenvalues, 0.0)[1 : k + 1] if knows == "next" else np.full(k, np.inf)
-        image = basis @ matrix
-        bounds = refined_angle_bounds(basis, image, trace=float(eigenvalues.sum()), beyond=beyond, error=16 * EPS)
-        refined = np.linalg.qr(image.T)[0].T
-        for j in range(1, k + 1):
-            # Vectors of one another's span are no matter of the whole, only of the leading part.
-            turned = largest_angle(refined[:j], rotation.T[:j])
-            floor = 32 * EPS / eigenvalues[j - 1]
-            assert turned <= bounds[j - 1] + floor
-        if size <= 1e-6 and ratio < 0.1:  # the angle before, times the ratio of the eigenvalues at the gap
-            before = largest_angle(basis, rotation.T[:k])
-            assert bounds[-1] <= 1.1 * (before * eigenvalues[k] / eigenvalues[k - 1] + floor)
 
 
 def test_a_tie_is_an_interval() -> None:
@@ -233,3 +173,22 @@ def test_bounds_cover_a_basis_that_is_turned(angle: float, noise: float) -> None
         worst = max(worst, abs(value - exact) / bound)
     if angle == 0.3 and noise < 1.0:
         assert worst > 0.2  # and is worth reading
+
+
+@given(st.integers(0, 10**6))
+def test_components_turn_in_what_fewer_of_them_leave(seed: int) -> None:
+    """Of a basis whose first vectors are nearly exact, later ones are mixed with what these leave, not with all."""
+    rng = np.random.default_rng(seed)
+    scales = 10.0 ** -np.sort(rng.uniform(0.0, 6.0, 6))
+    rows = rng.standard_normal((40, 6)) * scales
+    exact = np.eye(6)
+    sizes = 10.0 ** rng.uniform(-12.0, -1.0, 3)
+    found = np.linalg.qr(exact[:, :3] + np.tril(rng.standard_normal((6, 3)), -1) * np.sort(sizes))[0].T
+    angles = np.array([largest_angle(found[:k], exact[:k]) for k in (1, 2, 3)])
+    energy = float(np.mean(np.sum(rows**2, axis=1)))
+    left = left_over(rows, found)[1:] / len(rows)
+    for k in (1, 2, 3):
+        amplitude = np.linalg.norm(rows @ (found[:k].T @ found[:k] - exact[:k].T @ exact[:k])) / np.sqrt(len(rows))
+        share = mixing_angle(angles[:k], left[: k - 1], energy)
+        assert amplitude <= share * np.sqrt(energy) * (1 + 1e-6) + 16 * EPS * np.sqrt(energy)
+        assert share <= angles[k - 1]

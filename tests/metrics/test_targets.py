@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,13 @@ import pytest
 
 from nrc_fast.base import linalg
 from nrc_fast.metrics.spectra import explained_variance_ratio, stable_rank
-from nrc_fast.metrics.targets import linear_cka, prediction_error_from_moments, r_squared
+from nrc_fast.metrics.targets import (
+    explicit_error_bound,
+    linear_cka,
+    prediction_error_from_moments,
+    r_squared,
+    r_squared_bound,
+)
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -88,3 +95,29 @@ def test_r_squared() -> None:
     assert r_squared(1.0, covariance) == 0.75
     assert r_squared(8.0, covariance) == -1.0
     assert math.isnan(r_squared(0.0, np.zeros((2, 2))))
+
+
+@pytest.mark.parametrize("share", [1e-18, 1e-6, 0.3, 40.0])
+def test_r_squared_is_off_by_its_own_roundings_too(share: float) -> None:
+    exact = 1 - Fraction(share)
+    found = r_squared(share, np.eye(1))
+    assert abs(Fraction(found) - exact) <= Fraction(r_squared_bound(share, 1.0, mse_bound=0.0, variance_error=0.0))
+    # The variance is larger, or smaller, by a thousandth.
+    bound = r_squared_bound(share, 1.0, mse_bound=0.0, variance_error=1e-3)
+    for variance in (Fraction(999, 1000), Fraction(1001, 1000)):
+        assert abs(Fraction(found) - (1 - Fraction(share) / variance)) <= Fraction(bound)
+    assert bound <= 1.1e-3 * share + 1e-15 * (1.0 + share)
+
+
+def test_r_squared_of_an_unknown_variance_is_unknown() -> None:
+    assert r_squared_bound(0.1, 1.0, mse_bound=0.0, variance_error=1.0) == math.inf
+    assert math.isnan(r_squared_bound(0.1, 0.0, mse_bound=0.0, variance_error=0.0))
+
+
+def test_the_sum_of_equal_errors_rounds_one_way() -> None:
+    count, value = 4096, 0.1 + 1e-3
+    total = 0.0
+    for _ in range(count):
+        total += value
+    error = abs(Fraction(total) / count - Fraction(value))
+    assert error <= Fraction(explicit_error_bound(value, 0.0, d=1, count=count))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.results import Basis
 from nrc_fast.passes.begin import begin_reading
-from nrc_fast.passes.explicit_sums import GramProduct
+from nrc_fast.passes.explicit_sums import GramProduct, Residuals, turned_rows
 from nrc_fast.passes.runs import gram_product
 from nrc_fast.passes.sums import OtherStateError
 from nrc_fast.sources import Chunk
@@ -85,3 +86,35 @@ def test_states_of_blocks_are_combined() -> None:
     magnitude = np.abs(vectors) @ np.abs(H - shift).T @ np.abs(H - shift)
     np.testing.assert_allclose(total.image, expected, rtol=0, atol=64 * EPSILON * magnitude.max())
     assert total.count == 300
+
+
+def test_rows_near_the_shift_are_turned_most() -> None:
+    """No row is turned by more than its bound, and one at the shift by anything."""
+    rng = np.random.default_rng(2)
+    H = rng.standard_normal((500, 4)) * 10.0 ** rng.uniform(-6.0, 0.0, (500, 1))
+    off = rng.standard_normal(4)
+    off *= 1e-4 / np.linalg.norm(off)
+    first, second = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (H, H + off))
+    angles = np.sum((first - second) ** 2, axis=1)
+    energies = np.sum(H**2, axis=1)
+    single = np.array([turned_rows(energies[i : i + 1], 1e-4) for i in range(500)])
+    assert np.all((angles <= single * (1.0 + 1e-9)) | (single == 1.0))
+    assert turned_rows(energies, 1e-4) == pytest.approx(single.sum(), rel=1e-12)
+    assert turned_rows(np.zeros(3), 1e-4) == 3.0
+    assert turned_rows(energies, 0.0) == 0.0
+
+
+def test_residuals_know_how_far_their_shift_turns_the_rows() -> None:
+    H, vectors, shift = draw()
+    bases = [Basis(vectors), Basis(vectors, shift)]
+    sums = Residuals(bases, double_precision=True, shift_error=0.25)
+    for part in (H[:100], H[100:]):
+        sums.add_chunk(chunk(part))
+    expected = np.minimum(0.25 / np.sum((H - shift) ** 2, axis=1), 1.0).sum()
+    assert sums.turned[0] == pytest.approx(expected, rel=1e-12)
+    other = Residuals(bases, double_precision=True, shift_error=0.25)
+    other.restore(sums.arrays())
+    assert other.turned == sums.turned
+    earlier = {name: array for name, array in sums.arrays().items() if name != "turned"}
+    with pytest.raises(OtherStateError):
+        other.restore(earlier)

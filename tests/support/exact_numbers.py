@@ -58,6 +58,11 @@ class ExactNumbers:
             context.prec = DIGITS
             self._measure(rows, targets)
 
+    @staticmethod
+    def stored(H: object) -> FloatArray:
+        """The rows as they are stored, in float64."""
+        return reference_rows(H)  # type: ignore[arg-type]
+
     def _measure(self, rows: Pairs, targets: Pairs) -> None:
         self.rows, self.centred = rows, _about_mean(rows)
         self.targets = _about_mean(targets)
@@ -65,6 +70,7 @@ class ExactNumbers:
         self.eigenvalues, self.vectors = eigenpairs(self.covariance)
         self.numbers: dict[str, Interval | list[Interval]] = {}
         self.alternatives: dict[str, dict[str, Interval]] = {}
+        self.by_k: dict[str, list[Interval]] = {}
         self._spectrum()
         for name in CONVENTIONS:
             self._collapse(name)
@@ -107,8 +113,7 @@ class ExactNumbers:
         nrc2 = _energy(within) / self.count / scale if len(self.row_space.high) < self.d else Decimal(0)
         n = len(self.weights.high)
         self.alternatives[name] = {"nrc1": found[n - 1], "nrc2": _exactly(nrc2)}
-        if name == "nrc24":
-            self.numbers["nrc1_by_k"] = list(found)
+        self.by_k[name] = found
 
     def _turned(self, value: Decimal, energy: Decimal, eigenvalues: Pairs, k: int) -> tuple[Decimal, Decimal]:
         """What a residual may be with components that are known to the digits of these matrices."""

@@ -18,3 +18,8 @@ def spread_features(rng: np.random.Generator, rows: int, d: int) -> np.ndarray:
     scales = 0.7 ** np.arange(d) + 1e-3
     rotation = np.linalg.qr(rng.standard_normal((d, d)))[0]
     return (rng.standard_normal((rows, d)) * scales) @ rotation + 0.5
+
+
+def largest_angle(one: np.ndarray, other: np.ndarray) -> float:
+    """The sine of the largest angle between the spans of orthonormal rows."""
+    return float(np.linalg.norm(one - one @ other.T @ other, 2))

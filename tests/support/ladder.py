@@ -14,7 +14,7 @@ from support.arrays import store
 from support.exact_numbers import ExactNumbers, Interval
 
 FloatArray = NDArray[np.float64]
-LARGEST = {"float16": 3e4}
+LARGEST = 3e4  # what float16 holds
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Rung:
         draw = rng.standard_normal if self.tails == "normal" else lambda size: rng.standard_t(2.0, size)
         Z, A = draw((self.count, self.n)), rng.standard_normal((self.n, self.d))
         mean = self.offset * rng.uniform(0.5, 1.5, self.d)
-        H = store(np.clip(Z @ A + self.noise * draw((self.count, self.d)) + mean, -3e4, 3e4), self.dtype)
+        H = store(np.clip(Z @ A + self.noise * draw((self.count, self.d)) + mean, -LARGEST, LARGEST), self.dtype)
         mixed = rng.standard_normal((self.n, self.n)) + 2.0 * np.eye(self.n)
         Y = Z @ mixed.T + 1e-3 * rng.standard_normal((self.count, self.n))
         W = np.asarray(mixed @ np.linalg.pinv(A).T + 1e-4 * rng.standard_normal((self.n, self.d)))
@@ -60,6 +60,7 @@ class Finding:
 def findings(report: Report, exact: ExactNumbers) -> Iterator[Finding]:
     """Every number of a report that has a bound and an exact value."""
     wanted = dict(exact.numbers) | exact.alternatives[report.convention]
+    wanted["nrc1_by_k"] = exact.by_k[report.convention]
     for name, bound in report.bounds.items():
         if name in wanted:
             yield from _pairs(name, getattr(report, name), bound, wanted[name])
