@@ -106,11 +106,11 @@ def _projected_rows(rows: FloatArray, convention: str) -> FloatArray:
 def _principal_components(rows: FloatArray) -> FloatArray:
     """The right singular vectors as columns, the largest first; only the R of a QR is needed for them.
 
-    Those whose variance is not above ``d * eps`` of the largest are arbitrary and left out.
+    Those whose deviation is not above ``8 sqrt(d) eps`` of the largest are rounding, and left out.
     """
     triangle = np.linalg.qr(rows, mode="r")
     _, scales, directions = np.linalg.svd(triangle, full_matrices=False)
-    kept = scales > math.sqrt(rows.shape[1] * _EPSILON) * scales[0]
+    kept = scales > 8.0 * math.sqrt(rows.shape[1]) * _EPSILON * scales[0]
     return np.asarray(directions[kept].T)
 
 

@@ -100,6 +100,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "reports/features.py",
     ),
     "measurement/test_single_metrics.py": (
+        "measurement/affine.py",
         "measurement/all_metrics.py",
         "measurement/explicit_metrics.py",
         "measurement/moment_metrics.py",

@@ -13,13 +13,20 @@ from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.affine import affine_note, is_affine
 from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, prediction_error_of_moments, subspace_value
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
-from nrc_fast.measurement.undefined import LEAST_DEBIASED, notes_of_features, notes_of_gamma, notes_of_targets
+from nrc_fast.measurement.undefined import (
+    LEAST_DEBIASED,
+    notes_of_components,
+    notes_of_features,
+    notes_of_gamma,
+    notes_of_targets,
+)
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
@@ -39,10 +46,8 @@ from nrc_fast.ufm.closed_form import predicted_spectrum
 
 __all__ = ["Wishes", "report_of"]
 
-# When to say that features lie near an affine plane: this share of their energy lies outside the components, and ten
-# times less of their variance.
-AFFINE_ENERGY = 1e-3
-AFFINE_RATIO = 0.1
+# Bound of NRC1, relative to it, from which on it is looked for components that tie.
+TIE = 1e-3
 # When to say that CKA is chance: independent features and targets would have this share of it.
 CHANCE = 0.1
 
@@ -142,6 +147,9 @@ class _Assembly:
         self._note_affine_collapse(nrc1_value)
         all_zero = moments.zero_rows == moments.count
         self.notes += notes_of_features(spectrum["stable_rank"], all_zero=all_zero)
+        if float(self.bounds["nrc1"]) > TIE * nrc1_value:
+            pairs, error = evidence.leading(self._found, centered=self.convention.centered_basis)
+            self.notes += notes_of_components(pairs, head.components, error)
         return Report(
             samples=moments.count,
             d=moments.d,
@@ -256,18 +264,13 @@ class _Assembly:
             self.notes.append(f"{self.convention.name} needs statistics with unit_rows=True: NaN without them.")
 
     def _note_affine_collapse(self, value: float) -> None:
-        if self.convention.centered_rows or "variance" not in self.alternatives:
-            return
-        variance = self.alternatives["variance"]["nrc1"]
-        raw = value if self.convention.name == "raw" else self.alternatives["raw"]["nrc1"]
         energy = self._moments.energy
-        # A plane through the origin would hold the energy of the rows as well as their variance.
-        if raw > AFFINE_ENERGY * energy and variance < AFFINE_RATIO * raw / energy:
-            self.notes.append(
-                f"NRC1 under {self.convention.name} is {value:.3g} although only {variance:.1e} of the variance lies "
-                f"outside the first {self.head.components} components: the features lie near an affine plane that does "
-                "not hold the origin. Conventions id25 and variance measure the collapse to such a plane."
-            )
+        if self.convention.centered_rows or "variance" not in self.alternatives or not energy > 0.0:
+            return
+        raw = value if self.convention.name == "raw" else self.alternatives["raw"]["nrc1"]
+        if is_affine(raw / energy, self.alternatives["variance"]["nrc1"]):
+            variance, name = self.alternatives["variance"]["nrc1"], self.convention.name
+            self.notes.append(affine_note(value, variance, name, self.head.components))
 
     # ---- the spectrum, NRC3, errors and what the targets predict ----
 

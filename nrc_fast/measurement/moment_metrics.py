@@ -63,13 +63,13 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     floor = _floor(moments, convention, energy)
     turn = centring_turn(convention, 0.0, evidence.turn_of_unit_rows**2, energy)
     left = np.minimum(values + floor, energy)
-    angles = [mixing_angle(angles[:k], left[: k - 1], energy) + turn for k in range(1, count + 1)]
+    mixing = [mixing_angle(angles[:k], left[: k - 1], energy) + turn for k in range(1, count + 1)]
     # Ky Fan: no k eigenvalues have a sum that is farther off than k times the matrix.
     scale = pairs.trace if convention.relative else 1.0
     losses = [math.inf] * count
     if convention.projects_its_matrix and scale > 0.0:
         losses = [k * (matrix_error + pairs.distance(k)) / scale for k in range(1, count + 1)]
-    found = zip(values, angles, losses, strict=True)
+    found = zip(values, mixing, losses, strict=True)
     bounds = np.array([trace_bound(value, energy, angle, floor, loss) for value, angle, loss in found])
     bounds[rank:] = energy  # what is found there is arbitrary
     bounds = between_neighbours(values, bounds, energy + floor)

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.metrics.alignment import HeadAlignment
+from nrc_fast.metrics.angles import leading_angle_bound
 from nrc_fast.reports.layers import LayerCollapse
 
 __all__ = [
     "LEAST_DEBIASED",
     "notes_of_classes",
+    "notes_of_components",
     "notes_of_features",
     "notes_of_gamma",
     "notes_of_layers",
@@ -31,6 +34,34 @@ def notes_of_features(stable_rank: float, *, all_zero: bool) -> list[str]:
         return []
     reason = "All rows are zero" if all_zero else "The features do not vary"
     return [f"{reason}: they have no components, and what is relative to their variance is NaN."]
+
+
+def notes_of_components(pairs: LeadingPairs, k: int, matrix_error: float) -> list[str]:
+    """Why the span of k components is not determined, and NRC1 only up to what that leaves open.
+
+    Parameters
+    ----------
+    pairs : LeadingPairs
+        Of the matrix that the components are of.
+    k : int
+    matrix_error : float
+        How far that matrix is off in norm.
+
+    Examples
+    --------
+    >>> pairs = LeadingPairs(np.array([2.0, 1.0, 1.0]), np.eye(3), np.zeros(3), 4.0)
+    >>> notes_of_components(pairs, 1, 1e-10)
+    []
+    >>> notes_of_components(pairs, 2, 1e-10)
+    ['Components 2 and 3 tie within the error of their variances: NRC1 may be all that its bound says.']
+    """
+    values = pairs.values
+    rank = int(np.count_nonzero(values[:k] > matrix_error))
+    if 0 < rank < k:
+        return [f"Only {rank} of {k} components can be told from the rounding of what was added up."]
+    if rank == 0 or leading_angle_bound(pairs, k, matrix_error) < 1.0:
+        return []
+    return [f"Components {k} and {k + 1} tie within the error of their variances: NRC1 may be all that its bound says."]
 
 
 def notes_of_targets(variance: float, *, n: int, count: int, has_head: bool) -> list[str]:

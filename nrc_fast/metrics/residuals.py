@@ -201,8 +201,8 @@ class PrincipalBasis:
 def resolved_rank(eigenvalues: FloatArray, d: int) -> int:
     """How many components d features have: leading eigenvalues that can be told from the rounding of the largest.
 
-    Directions beyond are arbitrary. NRC1 with more components than these is, by definition, NRC1 with all of these
-    (and 0 for k = d).
+    Directions beyond are arbitrary: where more components are asked for, they are those of what these leave of the
+    rows, if that is more than rounding; else NRC1 with all of these is all that is known (and 0 for k = d).
     """
     return int(np.count_nonzero(eigenvalues > d * EPSILON * np.max(eigenvalues, initial=0.0)))
 

@@ -106,3 +106,28 @@ def test_what_is_not_defined_of_layers_has_a_note() -> None:
     assert math.isnan(embedding.weight_stable_rank)
     for reason in ("shape of the targets", "targets do not vary", "features of fc1 do not", "weights of fc2 are"):
         assert [note for note in notes if reason in note]
+
+
+@pytest.mark.parametrize("read", ["again", "once"])
+def test_components_that_tie_are_named(read: str) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((200, 4))
+    scores = np.linalg.qr(scores - scores.mean(axis=0))[0] * [20.0, 10.0, 10.0, 1.0]
+    axes = np.linalg.qr(rng.standard_normal((6, 6)))[0][:4]
+    H = scores @ axes + 1.0
+    units = H / np.linalg.norm(H, axis=1, keepdims=True)
+    for n, is_tie in ((1, False), (2, True), (3, False)):
+        report = nrc.measure(H if read == "again" else iter([H]), n=n)
+        assert any(note.startswith(f"Components {n} and {n + 1} tie") for note in report.notes) == is_tie
+        bounds = report.bounds["nrc1_by_k"]
+        assert max(bounds[0], bounds[2]) < 1e-10  # one and three components are determined
+        for angle in np.linspace(0.0, np.pi, 7):  # whichever direction of those that tie is taken for the second
+            basis = np.stack([axes[0], np.cos(angle) * axes[1] + np.sin(angle) * axes[2]])
+            value = np.mean(np.sum((units - units @ basis.T @ basis) ** 2, axis=1))
+            assert abs(report.nrc1_by_k[1] - value) <= bounds[1]
+        assert bounds[1] <= report.nrc1_by_k[0] - report.nrc1_by_k[2] + 1e-10
+
+
+def test_components_below_the_rounding_are_counted() -> None:
+    H = np.outer(np.arange(20.0), np.arange(1.0, 5.0))
+    assert "Only 1 of 3 components can be told from the rounding of what was added up." in nrc.measure(H, n=3).notes
