@@ -12,7 +12,6 @@ from nrc_fast.base.linalg import EPSILON
 __all__ = ["PrecisionWarning", "with_bound"]
 
 
-
 class PrecisionWarning(UserWarning):
     """A metric is below the bound of its error: it is only known to be no larger, and no digit of it means anything.
 
