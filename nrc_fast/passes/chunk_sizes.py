@@ -13,10 +13,9 @@ __all__ = ["rows_of_chunk"]
 CHUNK_BYTES = 64 << 20
 # What chunks may take together where the user has set no limit.
 MOST_CHUNK_BYTES = 1 << 30
-# float64 numbers for each row: squares, and the angles that they are asked for; with targets the squares of both,
-# scaled ones, and what is left of both by a basis.
-ROW_SQUARES = 3
-PAIRED_SQUARES = 6
+# float64 numbers for each row: squares of features and targets, scaled ones, and what is left of both by a basis; or,
+# without targets, squares, what is left, and how far the rows may be turned.
+ROW_SQUARES = 6
 
 
 def fixed_bytes(source: Source, memory: int | None = None, components: int | None = None) -> int:
@@ -43,8 +42,7 @@ def bytes_per_row(source: Source, nonfinite: str) -> int:
     alive = AHEAD + 3 if source.reads_ahead else 1
     # Rows that are not finite are taken out of a copy in memory.
     copies = 2 * source.row_bytes if nonfinite == "skip" else 0
-    squares = 8 * (PAIRED_SQUARES if source.n_targets else ROW_SQUARES)
-    return alive * source.chunk_bytes_per_row + copies + squares
+    return alive * source.chunk_bytes_per_row + copies + ROW_SQUARES * 8
 
 
 def rows_of_chunk(

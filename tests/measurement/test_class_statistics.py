@@ -92,7 +92,7 @@ def test_numbers_of_other_packages() -> None:
 
 
 def test_every_variant_is_described() -> None:
-    assert set(VARIANTS) | {"samples", "d", "n_classes", "skipped_rows", "bounds"} == set(
+    assert set(VARIANTS) | {"samples", "d", "n_classes", "skipped_rows", "bounds", "notes"} == set(
         ClassReport.__dataclass_fields__
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import nrc_fast as nrc
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
+from nrc_fast.measurement.layer_conditions import layer_collapse
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.passes import component_costs
 from nrc_fast.passes.begin import begin_reading
@@ -232,3 +234,31 @@ def test_what_is_rounding_has_no_components(titles: list[str]) -> None:
     assert "components" not in titles
     report = nrc.measure(H, n=3)
     assert report.bounds["nrc1"] >= report.nrc1
+
+
+def test_blocks_that_all_round_the_same_way_are_in_the_bound_of_the_mse() -> None:
+    """Features of two values: every float32 product is the same, and so is every rounding of a block."""
+    count, value = 20480, np.float32(np.sqrt(2 - 2**-16))
+    H = (np.where(np.arange(count) % 2 == 0, 1, -1).astype(np.float32) * value)[:, np.newaxis]
+    Y = 1e-3 * np.random.default_rng(1).standard_normal((count, 1))
+    report = nrc.FeatureStatistics(1, n_targets=1).update(H, Y).report(np.ones((1, 1)), np.zeros(1))
+    exact = sum((Fraction(float(h)) - Fraction(float(y))) ** 2 for h, y in zip(H[:, 0], Y[:, 0], strict=True)) / count
+    assert abs(Fraction(report.mse) - exact) <= Fraction(report.bounds["mse"])
+
+
+def test_small_eigenvalues_that_add_up_are_in_the_noise() -> None:
+    """Each is below the rounding of a decomposition, and together they are far above it."""
+    d, small = 256, 1e-14
+    rng = np.random.default_rng(1)
+    direction = np.full((1, d), d**-0.5)
+    H = rng.standard_normal((600, 1)) @ direction + small**0.5 * rng.standard_normal((600, d))
+    centred = H - H.mean(axis=0)
+    leading = np.linalg.svd(centred, full_matrices=False)[2][0]
+    rest = centred - np.outer(centred @ leading, leading)
+    exact = float(np.sum(rest**2)) / float(np.sum(centred**2))
+    Y = H[:, :1].copy()
+    report = nrc.measure(H, Y, n=1)
+    share, bound = report.explained_variance_ratio[0], report.bounds["explained_variance_ratio"][0]
+    assert abs(1.0 - share - exact) <= bound < 0.1 * exact
+    layer = layer_collapse(nrc.FeatureStatistics(d, n_targets=1).update(H, Y))
+    assert abs(layer.noise_fraction - exact) <= layer.bounds["noise_fraction"] < 0.1 * exact

@@ -108,7 +108,7 @@ def climb(dtype: str, rungs: list[Any], folder: Path, *, every_convention: bool)
         arrays = rung.arrays()
         if not np.ptp(ExactNumbers.stored(arrays[0]), axis=0).any():
             continue  # the dtype holds none of the differences
-        exact = ExactNumbers(*arrays, components=min(rung.d, COMPONENTS))
+        exact = ExactNumbers(*arrays, components=min(rung.d, max(COMPONENTS, rung.n)))
         all_found = [
             *single_numbers(arrays, exact),
             *(

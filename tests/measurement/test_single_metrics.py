@@ -138,6 +138,7 @@ def test_every_k_at_once(dtype: str, convention: str) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 255, 256, 257, 1000])
 @pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.filterwarnings("ignore::nrc_fast.PrecisionWarning")
 def test_any_number_of_rows(rows: int, convention: str) -> None:
     H = spread_features(np.random.default_rng(rows), rows, 6)
     reference = reference_nrc1(H, 2, convention)
@@ -342,6 +343,7 @@ def test_bounds_hold(seed: int, rows: int, d: int, noise: float, mean: float, *,
         assert abs(report.nrc2 - expected) <= report.bounds["nrc2"] + 1e-12 * expected + own_rounding
 
 
+@pytest.mark.filterwarnings("ignore::nrc_fast.PrecisionWarning")
 def test_more_components_than_directions() -> None:
     # Two directions, five asked for: those two are all there are, and the bound does not grow beyond their value's.
     rng = np.random.default_rng(4)
@@ -355,6 +357,7 @@ def test_more_components_than_directions() -> None:
     assert nrc.nrc1(offset, None)[1:-1] == pytest.approx(np.full(10, nrc.nrc1(offset, 2)), rel=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::nrc_fast.PrecisionWarning")
 def test_one_dominant_component_does_not_hide_the_floor() -> None:
     rng = np.random.default_rng(5)
     scales = np.array([1.0, 1e-2, 3e-8, 1e-8, 3e-9, 1e-9])

@@ -212,3 +212,29 @@ def test_nrc3_is_nan_where_it_is_not_defined() -> None:
     negative, positive = HeadAlignment(gram, covariance).nrc3_curve(np.array([-1.0, 0.5]))
     assert math.isnan(negative)
     assert 0.0 < positive < 4.0
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-15, 1e-12, 1e-6, 0.3])
+def test_gamma_of_every_covariance_within_the_error_is_in_the_range(spread: float) -> None:
+    """Changes of Sigma as large as its error move gamma and NRC3 no further than their bounds."""
+    rng = np.random.default_rng(5)
+    n, error = 3, 1e-13
+    sigma, head = np.diag(1.0 + spread * np.arange(n)), rng.standard_normal((n, 8))
+    alignment = HeadAlignment(head_gram(head), sigma)
+    gamma = alignment.best_gamma()
+    lowest, highest = alignment.gamma_range(error, features=8)
+    bound, nrc3_bound = alignment.bounds(gamma, error, features=8)
+    assert lowest <= gamma <= highest
+    found = []
+    for _ in range(50):
+        change = rng.standard_normal((n, n))
+        change = error * (change + change.T) / np.linalg.norm(change + change.T, 2)
+        other = HeadAlignment(head_gram(head), sigma + change)
+        found.append(other.best_gamma())
+        assert abs(found[-1] - gamma) <= bound
+        assert abs(other.nrc3(found[-1]) - alignment.nrc3(gamma)) <= nrc3_bound
+    if spread <= 1e-15:
+        assert max(found) - min(found) > 0.8  # nothing is known of gamma, and the bound says so
+        assert (lowest, round(highest, 9)) == (0.0, 1.0)
+    if spread >= 1e-6:
+        assert bound < 1e-5
