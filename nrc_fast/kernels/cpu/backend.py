@@ -144,13 +144,8 @@ class HostBackend:
             A feature is not finite.
         """
         errors = np.zeros(len(bias))
-        counts = _cpu.prediction_error(
-            features.matrix,
-            weights=address_of(weights),
-            bias=address_of(bias),
-            targets=targets.matrix,
-            errors=address_of(errors),
-        )
+        prediction = _cpu.Prediction(address_of(weights), address_of(bias), targets.matrix, address_of(errors))
+        counts = _cpu.residual(features.matrix, [], double_precision=True, prediction=prediction)
         _require_good(counts, features)
         return errors
 
