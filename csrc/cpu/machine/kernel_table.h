@@ -125,15 +125,18 @@ struct PairKernels {
 // What a row is multiplied with, itself and vectors, in tiles of at most so many.
 constexpr int most_units = 6;
 
-// A group of rows, loaded less a shift, and its products with vectors. `loaded` is [row][padded column], `vectors` is
-// [vector][padded column] and `coefficients` is [vector][padded row], all of the element type of the kernels, as are
-// the two parts of the shift. What lies behind the last row of a group is written too, up to whole vectors.
+// A group of rows, loaded less a shift, and its products with vectors. `loaded` is [row][padded column] and `vectors`
+// [vector][padded column], each row `stride` elements behind the one before it, and `coefficients` is [vector][padded
+// row], all of the element type of the kernels, as are the two parts of the shift. What lies behind the last row of a
+// group is written too, up to whole vectors.
 struct ProjectArguments {
   const void* rows;
+  std::int64_t stored_size;  // of an element of the rows
   std::int64_t row_stride;
   std::int64_t row_count;
   std::int64_t columns;
   std::int64_t padded_columns;
+  std::int64_t stride;
   std::int64_t padded_rows;
   bool is_shifted;
   const void* shift_high;
@@ -161,6 +164,7 @@ struct BasisArguments {
   std::int64_t row_count;
   std::int64_t padded_rows;
   std::int64_t padded_columns;
+  std::int64_t stride;
   const void* basis;
   std::int64_t vector_count;
   const void* coefficients;

@@ -16,7 +16,7 @@ void explicit_rows(const BasisArguments& task, std::int64_t row) {
   constexpr int N = lanes<T>;
   constexpr int rows = explicit_rows_together;
   constexpr int columns = 2;
-  const T* const loaded = static_cast<const T*>(task.loaded) + row * task.padded_columns;
+  const T* const loaded = static_cast<const T*>(task.loaded) + row * task.stride;
   const T* const basis = static_cast<const T*>(task.basis);
   const T* const coefficients = static_cast<const T*>(task.coefficients) + row;
   Native<T> energies[rows] = {};
@@ -26,13 +26,13 @@ void explicit_rows(const BasisArguments& task, std::int64_t row) {
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
       for (int v = 0; v < columns; ++v) {
-        rest[r][v] = load<Native<T>>(loaded + r * task.padded_columns + c + v * N);
+        rest[r][v] = load<Native<T>>(loaded + r * task.stride + c + v * N);
       }
     }
     for (std::int64_t k = 0; k < task.vector_count; ++k) {
       Native<T> directions[columns];
 #pragma GCC unroll 2
-      for (int v = 0; v < columns; ++v) directions[v] = load<Native<T>>(basis + k * task.padded_columns + c + v * N);
+      for (int v = 0; v < columns; ++v) directions[v] = load<Native<T>>(basis + k * task.stride + c + v * N);
 #pragma GCC unroll 4
       for (int r = 0; r < rows; ++r) {
         const T coefficient = coefficients[k * task.padded_rows + r];

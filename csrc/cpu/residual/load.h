@@ -47,7 +47,7 @@ NRC_FAST_INLINE void load_rows(const ProjectArguments& task, std::int64_t first)
   constexpr int N = lanes<T>;
   constexpr int rows = rows_together;
   const std::int64_t columns = task.columns;
-  const std::int64_t stride = task.padded_columns;
+  const std::int64_t stride = task.stride;
   const T* const directions = static_cast<const T*>(task.vectors);
   const T* const high = static_cast<const T*>(task.shift_high);
   const T* const low = static_cast<const T*>(task.shift_low);
@@ -75,11 +75,13 @@ NRC_FAST_INLINE void load_rows(const ProjectArguments& task, std::int64_t first)
     }
     add_products<T, 1>(sums, directions + c, stride, values);
   };
+  const RowsToCome ahead = rows_to_come(task, first, 0);
   std::int64_t c = 0;
   for (; c + N <= columns; c += N) {
     Native<T> loaded[rows];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) loaded[r] = load_rows_as<T>(source[r] + c);
+    ahead.fetch(c);
     add(c, loaded);
   }
   if (c < columns) {
@@ -108,14 +110,13 @@ NRC_FAST_INLINE void load_rows(const ProjectArguments& task, std::int64_t first)
     task.energies[first + r] = total;
   }
   if constexpr (vectors > 0) {
-    if (is_scaled) project_tile<T, vectors>(task, first, 0);
+    if (is_scaled) project_tile<T, vectors>(task, first, 0, ahead);
   }
 }
 
 template <class T, class Row, bool shifted, int vectors>
 void load_all_rows(const ProjectArguments& task) {
   for (std::int64_t first = 0; first < task.row_count; first += rows_together) {
-    fetch_share<Row>(task, first, 0);
     load_rows<T, Row, shifted, vectors>(task, first);
   }
 }
@@ -145,7 +146,7 @@ void project(const ProjectArguments& task) {
   } else {
     load_for<T, Row, false>(task);
   }
-  project_behind_first<T, Row>(task);
+  project_behind_first<T>(task);
 }
 
 }  // namespace nrc_fast::NRC_FAST_ISA

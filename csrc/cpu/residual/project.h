@@ -24,18 +24,28 @@ NRC_FAST_INLINE UnitTiles unit_tiles(std::int64_t vector_count) {
   return {units, (units + most_units - 1) / most_units};
 }
 
-// Memory of the rows to come that is fetched with a tile, `rows_together` rows from `row` on: a share of each.
-template <class Row>
-NRC_FAST_INLINE void fetch_share(const ProjectArguments& task, std::int64_t row, std::int64_t tile) {
-  const std::int64_t stride = task.row_stride * static_cast<std::int64_t>(sizeof(Row));
-  const std::int64_t row_bytes = task.columns * static_cast<std::int64_t>(sizeof(Row));
-  const std::int64_t first = (task.first_share + tile) * task.share_bytes;
-  const std::int64_t last = first + task.share_bytes < row_bytes ? first + task.share_bytes : row_bytes;
-  const char* ahead = static_cast<const char*>(task.rows) + (row + task.rows_ahead) * stride;
+// Memory of the rows to come that is fetched with a tile: a share of `rows_together` of them.
+struct RowsToCome {
+  const char* rows;
+  std::int64_t stride;
+  std::int64_t stored_size;
+  std::int64_t first;  // byte of each row
+  std::int64_t last;
+
+  // What lies at the columns that are computed with: the share comes evenly while these pass it.
+  NRC_FAST_INLINE void fetch(std::int64_t column) const {
+    const std::int64_t byte = column * stored_size;
+    if (byte < first || byte >= last) return;
 #pragma GCC unroll 4
-  for (int r = 0; r < rows_together; ++r, ahead += stride) {
-    for (std::int64_t byte = first; byte < last; byte += 64) __builtin_prefetch(ahead + byte);
+    for (int r = 0; r < rows_together; ++r) __builtin_prefetch(rows + r * stride + byte);
   }
+};
+
+NRC_FAST_INLINE RowsToCome rows_to_come(const ProjectArguments& task, std::int64_t row, std::int64_t tile) {
+  const std::int64_t stride = task.row_stride * task.stored_size;
+  const std::int64_t first = (task.first_share + tile) * task.share_bytes;
+  return {static_cast<const char*>(task.rows) + (row + task.rows_ahead) * stride, stride, task.stored_size, first,
+          first + task.share_bytes};
 }
 
 // Sums of one unit for some rows, or of two units for two rows each, one after the other.
@@ -75,47 +85,48 @@ NRC_FAST_INLINE void add_products(Native<T> (&sums)[rows_together][units], const
 
 // Some vectors, behind those that loading has multiplied with.
 template <class T, int count>
-NRC_FAST_INLINE void project_tile(const ProjectArguments& task, std::int64_t row, std::int64_t vector) {
-  const std::int64_t stride = task.padded_columns;
+NRC_FAST_INLINE void project_tile(const ProjectArguments& task, std::int64_t row, std::int64_t vector,
+                                  const RowsToCome& ahead) {
+  const std::int64_t stride = task.stride;
   const T* const loaded = static_cast<const T*>(task.loaded) + row * stride;
   const T* const vectors = static_cast<const T*>(task.vectors) + vector * stride;
   Native<T> sums[rows_together][count] = {};
-  for (std::int64_t c = 0; c < stride; c += lanes<T>) {
+  for (std::int64_t c = 0; c < task.padded_columns; c += lanes<T>) {
     Native<T> values[rows_together];
 #pragma GCC unroll 4
     for (int r = 0; r < rows_together; ++r) values[r] = load<Native<T>>(loaded + r * stride + c);
+    ahead.fetch(c);
     add_products<T, 0>(sums, vectors + c, stride, values);
   }
   store_sums<T>(sums, static_cast<T*>(task.coefficients) + vector * task.padded_rows + row, task.padded_rows);
 }
 
 // Of all rows that are loaded, so that the vectors of a tile stay in the first-level cache.
-template <class T, class Row, int count>
+template <class T, int count>
 void project_rows(const ProjectArguments& task, std::int64_t tile, std::int64_t vector) {
   for (std::int64_t row = 0; row < task.row_count; row += rows_together) {
-    fetch_share<Row>(task, row, tile);
-    project_tile<T, count>(task, row, vector);
+    project_tile<T, count>(task, row, vector, rows_to_come(task, row, tile));
   }
 }
 
 // Tiles behind the first have three units at least.
-template <class T, class Row>
-NRC_FAST_INLINE void project_behind_first(const ProjectArguments& task) {
+template <class T>
+void project_behind_first(const ProjectArguments& task) {
   const UnitTiles tiles = unit_tiles(task.vector_count);
   for (std::int64_t tile = 1; tile < tiles.count; ++tile) {
     const std::int64_t vector = tiles.first(tile) - 1;
     switch (tiles.size(tile)) {
       case 3:
-        project_rows<T, Row, 3>(task, tile, vector);
+        project_rows<T, 3>(task, tile, vector);
         break;
       case 4:
-        project_rows<T, Row, 4>(task, tile, vector);
+        project_rows<T, 4>(task, tile, vector);
         break;
       case 5:
-        project_rows<T, Row, 5>(task, tile, vector);
+        project_rows<T, 5>(task, tile, vector);
         break;
       default:
-        project_rows<T, Row, most_units>(task, tile, vector);
+        project_rows<T, most_units>(task, tile, vector);
     }
   }
 }

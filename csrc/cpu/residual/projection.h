@@ -21,6 +21,7 @@ class Frame {
         shift_values_(shift),
         columns_(columns),
         padded_(round_up(columns, 2 * kernels.lanes)),
+        stride_(apart(padded_, kernels.element_size)),
         shift_(shift, columns, padded_, kernels.element_size) {}
 
   bool has_shift(const double* shift) const {
@@ -38,14 +39,14 @@ class Frame {
 
   // When all are known: converted to the element type and padded.
   void store() {
-    vectors_ = Buffer(vector_count() * padded_ * kernels_->element_size);
+    vectors_ = Buffer(vector_count() * stride_ * kernels_->element_size);
     for (std::int64_t k = 0; k < vector_count(); ++k) {
       for (std::int64_t c = 0; c < columns_; ++c) {
         const double value = sources_[static_cast<std::size_t>(k)][c];
         if (kernels_->element_size == 8) {
-          vectors_.as<double>()[k * padded_ + c] = value;
+          vectors_.as<double>()[k * stride_ + c] = value;
         } else {
-          vectors_.as<float>()[k * padded_ + c] = static_cast<float>(value);
+          vectors_.as<float>()[k * stride_ + c] = static_cast<float>(value);
         }
       }
     }
@@ -54,15 +55,23 @@ class Frame {
   std::int64_t vector_count() const { return static_cast<std::int64_t>(sources_.size()); }
   std::int64_t tiles() const { return (vector_count() + most_units) / most_units; }
   std::int64_t padded() const { return padded_; }
+  std::int64_t stride() const { return stride_; }
   bool is_shifted() const { return shift_values_ != nullptr; }
   const Shift& shift() const { return shift_; }
-  const char* vector(std::int64_t k) const { return vectors_.as<char>() + k * padded_ * kernels_->element_size; }
+  const char* vector(std::int64_t k) const { return vectors_.as<char>() + k * stride_ * kernels_->element_size; }
 
  private:
+  // An odd number of cache lines, so that the rows and vectors of a tile do not lie in one set of the cache.
+  static std::int64_t apart(std::int64_t columns, std::int64_t element_size) {
+    constexpr std::int64_t line = 64;
+    return ((columns * element_size + line - 1) / line | 1) * line / element_size;
+  }
+
   const ResidualKernels* kernels_;
   const double* shift_values_;
   std::int64_t columns_;
   std::int64_t padded_;
+  std::int64_t stride_;
   std::vector<const double*> sources_;
   Buffer vectors_;
   Shift shift_;
@@ -71,14 +80,15 @@ class Frame {
 // Scratch of one thread, of as many rows as stay in its first-level cache, and what it has found in them.
 struct ProjectionSpace {
   static constexpr std::int64_t gathered_rows = 256;
-  static constexpr std::int64_t cached_bytes = 32 << 10;
+  static constexpr std::int64_t cached_bytes = 16 << 10;
   static constexpr std::int64_t most_rows = 64;
 
-  ProjectionSpace(const ResidualKernels& kernels, const Matrix& features, std::int64_t padded, std::int64_t vectors)
-      : row_capacity(std::clamp(cached_bytes / (padded * kernels.element_size) / 4 * 4, std::int64_t{4}, most_rows)),
+  ProjectionSpace(const ResidualKernels& kernels, const Matrix& features, const Frame& frame, std::int64_t vectors)
+      : row_capacity(
+            std::clamp(cached_bytes / (frame.padded() * kernels.element_size) / 4 * 4, std::int64_t{4}, most_rows)),
         padded_rows(round_up(row_capacity, sum_lanes)),
         reader(features, gathered_rows),
-        loaded(row_capacity * padded * kernels.element_size),
+        loaded(row_capacity * frame.stride() * kernels.element_size),
         coefficients(padded_rows * vectors * kernels.element_size),
         energies(padded_rows * 8),
         exponents(padded_rows * 4),
@@ -123,11 +133,26 @@ struct Shares {
 // Loads the rows of a group and computes their coefficients.
 inline void project_group(const ResidualKernels& kernels, const Matrix& features, const Frame& frame,
                           const RowGroup& group, ProjectionSpace& space, const Shares& shares) {
-  kernels.project[static_cast<int>(features.dtype)](
-      {group.rows, group.row_stride, group.count, features.columns, frame.padded(), space.padded_rows,
-       frame.is_shifted(), frame.shift().high.get(), frame.shift().low.get(), frame.vector(0), frame.vector_count(),
-       space.loaded.get(), space.coefficients.get(), space.energies.as<double>(), space.exponents.as<int>(),
-       space.row_capacity, shares.first, shares.bytes});
+  kernels.project[static_cast<int>(features.dtype)]({group.rows,
+                                                     size_of(features.dtype),
+                                                     group.row_stride,
+                                                     group.count,
+                                                     features.columns,
+                                                     frame.padded(),
+                                                     frame.stride(),
+                                                     space.padded_rows,
+                                                     frame.is_shifted(),
+                                                     frame.shift().high.get(),
+                                                     frame.shift().low.get(),
+                                                     frame.vector(0),
+                                                     frame.vector_count(),
+                                                     space.loaded.get(),
+                                                     space.coefficients.get(),
+                                                     space.energies.as<double>(),
+                                                     space.exponents.as<int>(),
+                                                     space.row_capacity,
+                                                     shares.first,
+                                                     shares.bytes});
 }
 
 // Infinite and NaN values make the energy so; rows that are only large are loaded scaled, and theirs is finite.

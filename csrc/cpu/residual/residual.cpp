@@ -55,8 +55,7 @@ class ResidualPass {
     std::vector<ResidualSpace> spaces;
     // Everything is allocated before the threads start: a task must not throw.
     for (int p = parts_for(operations, features_.rows, thread_count()); p > 0; --p) {
-      spaces.emplace_back(ProjectionSpace(kernels_, features_, frames_.front().padded(), most_vectors_), outputs_,
-                          zeros);
+      spaces.emplace_back(ProjectionSpace(kernels_, features_, frames_.front(), most_vectors_), outputs_, zeros);
     }
     const int parts = static_cast<int>(spaces.size());
     parallel_for(parts, [&](int p) { run_rows(share(features_.rows, parts, p), spaces[static_cast<std::size_t>(p)]); });
@@ -107,7 +106,7 @@ class ResidualPass {
     const ResidualJob& job = request_.jobs[j];
     const Frame& frame = frames_[jobs_[j].frame];
     BasisSums& sums = space.segment.bases[j];
-    kernels_.add_residuals({space.loaded.get(), group.count, space.padded_rows, frame.padded(),
+    kernels_.add_residuals({space.loaded.get(), group.count, space.padded_rows, frame.padded(), frame.stride(),
                             frame.vector(jobs_[j].first), job.vectors, coefficients(jobs_[j].first, space),
                             space.energies.as<double>(), space.raw_weights.as<double>(),
                             space.unit_weights.as<double>(), least_expanded(), space.residuals.as<double>(),
