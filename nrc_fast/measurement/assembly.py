@@ -30,8 +30,9 @@ from nrc_fast.metrics.targets import (
     prediction_error_from_moments,
     r_squared,
 )
-from nrc_fast.passes.explicit_sums import Pairing
+from nrc_fast.passes.explicit_sums import LinearModel, Pairing
 from nrc_fast.passes.moments import Moments
+from nrc_fast.passes.rereading import require_same_errors
 from nrc_fast.reports.features import Report
 from nrc_fast.ufm.closed_form import predicted_spectrum
 
@@ -54,7 +55,8 @@ class Wishes:
     ----------
     convention : Convention
     rtol : float
-        Where the bound of the MSE exceeds `rtol` of it, the rows are read again if they can be.
+        Where the bound of the MSE exceeds `rtol` of it, the rows are read for it, if they can be read again and no
+        other read has given it.
     extent : Extent
     penalties : object with an attribute ``c``, optional
     """
@@ -108,6 +110,10 @@ class _Assembly:
         self.notes = head.notes()
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
+        self.model: LinearModel | None = None
+        if head.weights is not None and head.bias is not None:
+            self.model = LinearModel(head.weights, head.bias)
+        self.errors: FloatArray | None = None
 
     @property
     def _moments(self) -> Moments:
@@ -175,8 +181,12 @@ class _Assembly:
         rank = len(head.row_space.basis)
         if rank:
             bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
-        residuals = self.evidence.residuals(bases, collapsed=basis.collapsed, pairing=self._pairing(basis=1))
+        model = self.model if self._moments.n_targets else None
+        residuals = self.evidence.residuals(
+            bases, collapsed=basis.collapsed, pairing=self._pairing(basis=1), model=model
+        )
         self.paired, self.is_paired_in_double = residuals.paired, residuals.is_double
+        self.errors = residuals.errors
         nrc2_value, by_k, by_k_bounds = math.nan, np.zeros(0), np.zeros(0)
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             if convention.centered_basis != self.convention.centered_basis:
@@ -294,8 +304,8 @@ class _Assembly:
             self.bounds["gamma"], self.bounds["nrc3"] = shape_bounds(
                 values["nrc3"], values["gamma"], gram, sigma, moments.target_error
             )
-        if self.head.bias is not None:
-            values["mse"] = self._prediction_error()
+        if self.model is not None:
+            values["mse"] = self._prediction_error(self.model)
             values["r2"] = r_squared(values["mse"], sigma)
             self.bounds["r2"] = float(self.bounds["mse"]) / variance if variance > 0.0 else math.nan
         values["ufm"] = self._prediction(sigma, values.get("gamma", math.nan))
@@ -349,10 +359,8 @@ class _Assembly:
         residuals = self.evidence.residuals([Basis(none, self._moments.mean)], collapsed=True, pairing=pairing)
         return debiased_alignment(self._moments, residuals.paired, double_precision=True)
 
-    def _prediction_error(self) -> float:
-        weights, bias, moments = self.head.weights, self.head.bias, self._moments
-        assert weights is not None
-        assert bias is not None
+    def _prediction_error(self, model: LinearModel) -> float:
+        weights, bias, moments = model.weights, model.bias, self._moments
         value = prediction_error_from_moments(
             weights=weights,
             bias=bias,
@@ -369,8 +377,12 @@ class _Assembly:
         bound = norm**2 * moments.covariance_error + 2.0 * n**0.5 * norm * moments.cross_error
         bound += n * moments.target_error + 8.0 * moments.d**0.5 * EPSILON * size
         bound += 2.0 * offset * (norm * moments.mean_error + moments.target_mean_error)
-        if self.evidence.can_read_again and bound > self.rtol * value:
-            value = self.evidence.prediction_error(weights, bias, expected=value, tolerance=4.0 * bound, size=size)
+        if self.errors is None and self.evidence.can_read_again and bound > self.rtol * value:
+            self.errors = self.evidence.prediction_errors(model)
+        if self.errors is not None:
+            explicit = float(self.errors.sum()) / moments.count
+            require_same_errors(explicit, value, 4.0 * bound, size)
+            value = explicit
             rounding = moments.d**0.5 * EPSILON * size**0.5
             bound = 2.0 * rounding * value**0.5 + rounding**2
         self.bounds["mse"] = bound
