@@ -132,7 +132,7 @@ struct Shares {
 
 // Loads the rows of a group and computes their coefficients.
 inline void project_group(const ResidualKernels& kernels, const Matrix& features, const Frame& frame,
-                          const RowGroup& group, ProjectionSpace& space, const Shares& shares) {
+                          const RowGroup& group, const ProjectionSpace& space, const Shares& shares) {
   kernels.project[static_cast<int>(features.dtype)]({group.rows,
                                                      size_of(features.dtype),
                                                      group.row_stride,
