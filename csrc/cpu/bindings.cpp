@@ -17,7 +17,7 @@
 #include "cpu/machine/buffer.h"
 #include "cpu/machine/isa.h"
 #include "cpu/machine/thread_pool.h"
-#include "cpu/residual/products.h"
+#include "cpu/residual/gram_product.h"
 #include "cpu/residual/residual.h"
 
 namespace py = pybind11;
@@ -131,9 +131,16 @@ GramCounts gram_of(const std::pair<Matrix, const Matrix*>& rows, const py::tuple
   return gram(request);
 }
 
-ReadCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
+ReadCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision,
+                       const Prediction* prediction) {
+  ResidualRequest request{features, jobs, double_precision, {}};
+  if (prediction != nullptr) request.prediction = *prediction;
   const py::gil_scoped_release released;
-  return residual(features, jobs, double_precision);
+  return residual(request);
+}
+
+Prediction make_prediction(Address weights, Address bias, const Matrix& targets, Address errors) {
+  return {{pointer<const double>(bias), in_memory(targets), pointer<double>(errors)}, pointer<const double>(weights)};
 }
 
 ReadCounts gram_product_of(const Matrix& features, Address shift, Address vectors, std::int64_t count, Address image,
@@ -142,13 +149,6 @@ ReadCounts gram_product_of(const Matrix& features, Address shift, Address vector
                          pointer<double>(energy)};
   const py::gil_scoped_release released;
   return gram_product({features, pointer<const double>(vectors), count}, sums);
-}
-
-ReadCounts prediction_error_of(const Matrix& features, Address weights, Address bias, const Matrix& targets,
-                               Address errors) {
-  const PredictionError sums{pointer<const double>(bias), in_memory(targets), pointer<double>(errors)};
-  const py::gil_scoped_release released;
-  return prediction_error({features, pointer<const double>(weights), targets.columns}, sums);
 }
 
 void descent_of(std::int64_t problems, std::int64_t d, std::int64_t n, std::int64_t stride, Address transforms,
@@ -213,13 +213,16 @@ PYBIND11_MODULE(_cpu, module) {
       .def(py::init(&make_residual_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"),
            py::arg("unit_sums"), py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0);
 
+  // NOLINTNEXTLINE: the module keeps the class
+  py::class_<Prediction>(module, "Prediction", "A linear model of the features, and where the sums of its errors go.")
+      .def(py::init(&make_prediction), py::arg("weights"), py::arg("bias"), py::arg("targets"), py::arg("errors"));
+
   module.def("gram", &gram_of, py::arg("rows"), py::arg("shifts"), py::arg("sums"), py::arg("onto"),
              py::arg("options"));
-  module.def("residual", &residual_of, py::arg("features"), py::arg("jobs"), py::arg("double_precision") = false);
+  module.def("residual", &residual_of, py::arg("features"), py::arg("jobs"), py::arg("double_precision") = false,
+             py::arg("prediction") = nullptr);
   module.def("gram_product", &gram_product_of, py::arg("features"), py::kw_only(), py::arg("shift"), py::arg("vectors"),
              py::arg("count"), py::arg("image"), py::arg("column_sums"), py::arg("energy"));
-  module.def("prediction_error", &prediction_error_of, py::arg("features"), py::kw_only(), py::arg("weights"),
-             py::arg("bias"), py::arg("targets"), py::arg("errors"));
 
   module.def("descent", &descent_of, py::kw_only(), py::arg("problems"), py::arg("d"), py::arg("n"), py::arg("stride"),
              py::arg("transforms"), py::arg("weights"), py::arg("biases"), py::arg("transform_velocities"),

@@ -58,6 +58,9 @@ class ResidualJob:
         row_energies: int = 0,
     ) -> None: ...
 
+class Prediction:
+    def __init__(self, weights: int, bias: int, targets: Matrix, errors: int) -> None: ...
+
 def gram(
     rows: tuple[Matrix, Matrix | None],
     shifts: tuple[Optional, Optional],
@@ -65,11 +68,15 @@ def gram(
     onto: tuple[Optional, Optional],
     options: tuple[bool, bool],
 ) -> GramCounts: ...
-def residual(features: Matrix, jobs: Sequence[ResidualJob], double_precision: bool = False) -> RowCounts: ...
+def residual(
+    features: Matrix,
+    jobs: Sequence[ResidualJob],
+    double_precision: bool = False,
+    prediction: Prediction | None = None,
+) -> RowCounts: ...
 def gram_product(
     features: Matrix, *, shift: int, vectors: int, count: int, image: int, column_sums: int, energy: int
 ) -> RowCounts: ...
-def prediction_error(features: Matrix, *, weights: int, bias: int, targets: Matrix, errors: int) -> RowCounts: ...
 def descent(
     *,
     problems: int,

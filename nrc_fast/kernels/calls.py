@@ -10,10 +10,10 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.options import require_precision
-from nrc_fast.kernels.interface import GramRequest, Rows
+from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums, in_range_of_float32
 
-__all__ = ["beside", "checked_gram", "gram", "gram_product", "prediction_error", "residual"]
+__all__ = ["beside", "checked_gram", "gram", "gram_product", "prediction_error", "residual", "residual_and_errors"]
 
 
 @overload
@@ -156,8 +156,11 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
     ValueError
         A basis or shift does not fit the rows.
     """
-    d = features.columns
-    checked = [
+    return features.backend.residual(features, _checked(bases, features.columns), double_precision=double_precision)
+
+
+def _checked(bases: Sequence[Basis], d: int) -> list[Basis]:
+    return [
         Basis(
             _as_float64(basis.vectors, (len(basis.vectors), d), "basis"),
             _optional(basis.shift, (d,), "shift"),
@@ -165,7 +168,6 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
         )
         for basis in bases
     ]
-    return features.backend.residual(features, checked, double_precision=double_precision)
 
 
 def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
@@ -193,7 +195,28 @@ def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targ
     ValueError
         The weights or the bias do not fit features and targets.
     """
-    outputs = targets.columns
-    checked = _as_float64(weights, (outputs, features.columns), "weights")
-    checked_bias = _as_float64(bias, (outputs,), "bias")
-    return features.backend.prediction_error(features, checked, checked_bias, beside(targets, features))
+    return residual_and_errors(features, [], PredictionRequest(weights, bias, targets))[1]
+
+
+def residual_and_errors(
+    features: Rows, bases: Sequence[Basis], prediction: PredictionRequest
+) -> tuple[list[ResidualSums], FloatArray]:
+    """Projection residuals as of `residual` and errors as of `prediction_error`, both in float64, in one read.
+
+    Raises
+    ------
+    NonFiniteRowsError
+        A feature is not finite.
+    ValueError
+        A basis or shift does not fit the rows, or the weights or the bias do not fit features and targets.
+    """
+    targets, d = prediction.targets, features.columns
+    if targets.count != features.count:
+        msg = f"features and targets differ in their rows: {features.count} and {targets.count}"
+        raise ValueError(msg)
+    checked = PredictionRequest(
+        _as_float64(prediction.weights, (targets.columns, d), "weights"),
+        _as_float64(prediction.bias, (targets.columns,), "bias"),
+        beside(targets, features),
+    )
+    return features.backend.residual_and_errors(features, _checked(bases, d), checked)

@@ -24,6 +24,7 @@ __all__ = [
     "Copies",
     "DescentState",
     "GramRequest",
+    "PredictionRequest",
     "Rows",
     "RunningSums",
     "Shifts",
@@ -148,6 +149,15 @@ class GramRequest:
     target_shift: FloatArray | None = None
     target_moments: bool = False
     precision: str = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRequest:
+    """A linear model ``W h + b`` of the rows, and the targets that it is held against."""
+
+    weights: FloatArray  # (n, d)
+    bias: FloatArray  # (n,)
+    targets: Rows  # in the memory of the features
 
 
 class Shifts:
@@ -312,8 +322,10 @@ class Backend(Protocol):
     def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
         """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2``."""
 
-    def prediction_error(self, features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
-        """``sum (W h + b - y)^2`` of each output; the targets lie beside the features."""
+    def residual_and_errors(
+        self, features: Rows, bases: Sequence[Basis], prediction: PredictionRequest
+    ) -> tuple[list[ResidualSums], FloatArray]:
+        """Residuals on each basis, if any, and ``sum (W h + b - y)^2`` of each output, in float64."""
 
     def placed_gram(
         self, features: Rows, shift: PlacedArray | None, *, unit_rows: bool, precision: str

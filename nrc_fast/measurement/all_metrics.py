@@ -82,8 +82,9 @@ def measure(
         Sets the c = lambda_W lambda_H of the prediction, see `nrc_fast.ufm.penalties`; without it, and where its c
         is NaN because no penalty on the features is known, c is the measured gamma.
     rtol : float
-        Where the bound of the MSE from the statistics exceeds `rtol` of it, the rows are read again. NRC1 and NRC2
-        always come from a read of their own, NRC1 for each of the leading components. What can be read only once is
+        NRC1 and NRC2 always come from a read of their own, NRC1 for each of the leading components, and the MSE of
+        W and b from the same one. Where that read is in float32, for more than 16 components, the rows are read once
+        more for the MSE if its bound from the statistics exceeds `rtol` of it. What can be read only once is
         not: its values come from the statistics, and their bounds say how far down they can be trusted.
     by_k : {"leading", "all"}
         How far ``nrc1_by_k`` goes: up to max(16, 2n + 2) components, or to all d, which takes a second Gram matrix

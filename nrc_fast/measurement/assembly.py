@@ -18,7 +18,12 @@ from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
-from nrc_fast.measurement.moment_metrics import nrc1_by_k, prediction_error_of_moments, subspace_value
+from nrc_fast.measurement.moment_metrics import (
+    cka_of_moments,
+    nrc1_by_k,
+    prediction_error_of_moments,
+    subspace_value,
+)
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
 from nrc_fast.measurement.undefined import (
     LEAST_DEBIASED,
@@ -33,14 +38,13 @@ from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
 from nrc_fast.metrics.residuals import leading_values, subspace_residual
 from nrc_fast.metrics.targets import (
     chance_alignment,
-    cka_bound,
     explicit_error_bound,
-    linear_cka,
     r_squared,
     r_squared_bound,
 )
-from nrc_fast.passes.explicit_sums import Pairing
+from nrc_fast.passes.explicit_sums import LinearModel, Pairing
 from nrc_fast.passes.moments import Moments
+from nrc_fast.passes.rereading import require_same_errors
 from nrc_fast.reports.features import Report
 from nrc_fast.ufm.closed_form import predicted_spectrum
 
@@ -60,7 +64,8 @@ class Wishes:
     ----------
     convention : Convention
     rtol : float
-        Where the bound of the MSE exceeds `rtol` of it, the rows are read again if they can be.
+        Where the bound of the MSE exceeds `rtol` of it, the rows are read for it, if they can be read again and no
+        other read has given it.
     extent : Extent
     penalties : object with an attribute ``c``, optional
     """
@@ -114,6 +119,10 @@ class _Assembly:
         self.notes = head.notes()
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
+        self.model: LinearModel | None = None
+        if head.weights is not None and head.bias is not None:
+            self.model = LinearModel(head.weights, head.bias)
+        self.errors: FloatArray | None = None
 
     @property
     def _moments(self) -> Moments:
@@ -184,11 +193,17 @@ class _Assembly:
         rank = len(head.row_space.basis)
         if rank:
             bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
+        model = self.model if self._moments.n_targets else None
         residuals = self.evidence.residuals(
-            bases, collapsed=basis.collapsed, pairing=self._pairing(basis=1), shift_error=basis.shift_error
+            bases,
+            collapsed=basis.collapsed,
+            pairing=self._pairing(basis=1),
+            model=model,
+            shift_error=basis.shift_error,
         )
         turned = float(residuals.turned[0]) / residuals.count
         self.paired, self.is_paired_in_double = residuals.paired, residuals.is_double
+        self.errors = residuals.errors
         nrc2_value, by_k, by_k_bounds = math.nan, np.zeros(0), np.zeros(0)
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             if convention.centered_basis != self.convention.centered_basis:
@@ -293,20 +308,19 @@ class _Assembly:
         if not moments.n_targets:
             return {}
         sigma = moments.target_covariance
-        cross = moments.cross_covariance
         variance = float(np.trace(sigma))
         whole = self.extent.has_whole_spectrum(moments.d)
         has_head = self.head.weights is not None
         self.notes += notes_of_targets(variance, n=self.head.n, count=moments.count, has_head=has_head)
-        values: dict[str, Any] = {"cka": linear_cka(moments.covariance, sigma, cross)}
-        self.bounds["cka"] = self._cka_bound(values["cka"], sigma, cross)
+        values: dict[str, Any] = {}
+        values["cka"], self.bounds["cka"] = cka_of_moments(moments)
         if not math.isnan(values["cka"]):
             values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
         values["linear_mse"], self.bounds["linear_mse"] = readout_metric(moments, whole_spectrum=whole)
         if self.head.weights is not None:
             values |= self._shape_metrics(HeadAlignment(head_gram(scale_to_unit(self.head.weights)[0]), sigma))
-        if self.head.bias is not None:
-            values["mse"] = self._prediction_error()
+        if self.model is not None:
+            values["mse"] = self._prediction_error(self.model)
             values["r2"] = r_squared(values["mse"], sigma)
             self.bounds["r2"] = r_squared_bound(
                 values["mse"],
@@ -324,17 +338,6 @@ class _Assembly:
         self.bounds["gamma"], self.bounds["nrc3"] = found
         self.notes += notes_of_gamma(alignment, gamma, found[0], covariance_error=moments.target_error)
         return {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
-
-    def _cka_bound(self, value: float, sigma: FloatArray, cross: FloatArray) -> float:
-        """Each norm is off by at most sqrt(rank) of the spectral norm of its error."""
-        moments, root = self._moments, self._moments.n_targets**0.5
-        features, targets, both = (float(np.linalg.norm(moment)) for moment in (moments.covariance, sigma, cross))
-        errors = (
-            moments.d**0.5 * moments.covariance_error,
-            root * moments.target_error,
-            root * moments.cross_error,
-        )
-        return cka_bound(value, (features, targets, both), errors)
 
     def _pairing(self, *, basis: int) -> Pairing | None:
         moments = self._moments
@@ -373,13 +376,15 @@ class _Assembly:
         residuals = self.evidence.residuals([Basis(none, self._moments.mean)], collapsed=True, pairing=pairing)
         return debiased_alignment(self._moments, residuals.paired, double_precision=True)
 
-    def _prediction_error(self) -> float:
-        weights, bias, moments = self.head.weights, self.head.bias, self._moments
-        assert weights is not None
-        assert bias is not None
-        value, bound, size = prediction_error_of_moments(moments, weights, bias)
-        if self.evidence.can_read_again and bound > self.rtol * value:
-            value = self.evidence.prediction_error(weights, bias, expected=value, tolerance=4.0 * bound, size=size)
+    def _prediction_error(self, model: LinearModel) -> float:
+        moments = self._moments
+        value, bound, size = prediction_error_of_moments(moments, model.weights, model.bias)
+        if self.errors is None and self.evidence.can_read_again and bound > self.rtol * value:
+            self.errors = self.evidence.prediction_errors(model)
+        if self.errors is not None:
+            explicit = float(self.errors.sum()) / moments.count
+            require_same_errors(explicit, value, 4.0 * bound, size)
+            value = explicit
             bound = explicit_error_bound(value, size, d=moments.d, count=moments.count)
         self.bounds["mse"] = bound
         return value

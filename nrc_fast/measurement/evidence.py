@@ -27,10 +27,10 @@ from nrc_fast.metrics.residuals import (
     rounding_of_projection,
 )
 from nrc_fast.passes.component_costs import component_costs
-from nrc_fast.passes.explicit_sums import Pairing, Residuals
+from nrc_fast.passes.explicit_sums import LinearModel, Pairing, Residuals
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
-from nrc_fast.passes.rereading import require_same_errors, require_same_rows
+from nrc_fast.passes.rereading import require_same_rows
 from nrc_fast.passes.runs import careful_residuals, centered_unit_gram, gather, gram_product, prediction_errors
 from nrc_fast.sources.left_over import LeftOver
 
@@ -249,36 +249,28 @@ class Evidence:
         *,
         collapsed: bool,
         pairing: Pairing | None = None,
+        model: LinearModel | None = None,
         shift_error: float = 0.0,
     ) -> Residuals:
         """Explicit residuals on several bases: in float32 where that is faster and suffices, else in float64.
 
-        With a pairing the same read gives products of the squares of rows and of their targets; with the error of the
-        shifts how far that turns the rows.
+        With a pairing the same read gives products of the squares of rows and of their targets, in float64 the errors
+        of a model, and with the error of the shifts how far that turns the rows.
 
         Raises
         ------
         RuntimeError
             The rows are no longer those of the moments.
         """
-        residuals = careful_residuals(self._rows, bases, collapsed=collapsed, pairing=pairing, shift_error=shift_error)
+        residuals = careful_residuals(
+            self._rows, bases, collapsed=collapsed, pairing=pairing, model=model, shift_error=shift_error
+        )
         require_same_rows(self._found or self.moments, residuals)
         return residuals
 
-    def prediction_error(
-        self, weights: FloatArray, bias: FloatArray, *, expected: float, tolerance: float, size: float
-    ) -> float:
-        """Mean of ``|W h + b - y|^2``, explicitly: one read.
-
-        Raises
-        ------
-        RuntimeError
-            It is not the one that the moments give, up to the tolerance and the rounding of what cancels (`size`): the
-            rows have changed.
-        """
-        explicit = float(prediction_errors(self._rows, weights, bias).sum()) / self.moments.count
-        require_same_errors(explicit, expected, tolerance, size)
-        return explicit
+    def prediction_errors(self, model: LinearModel) -> FloatArray:
+        """Explicit ``sum (W h + b - y)^2`` of each output of a model: one read."""
+        return prediction_errors(self._rows, model)
 
 
 def gathered(reading: Reading, *, unit_rows: bool = False, precision: str = "high") -> Evidence:

@@ -24,11 +24,11 @@ from nrc_fast.metrics.residuals import (
     trace_outside,
 )
 from nrc_fast.metrics.rounding import one_sided_excess
-from nrc_fast.metrics.targets import prediction_error_from_moments
+from nrc_fast.metrics.targets import cka_bound, linear_cka, prediction_error_from_moments
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 
-__all__ = ["careful_nrc1_by_k", "nrc1_by_k", "prediction_error_of_moments", "subspace_value"]
+__all__ = ["careful_nrc1_by_k", "cka_of_moments", "nrc1_by_k", "prediction_error_of_moments", "subspace_value"]
 
 
 def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[FloatArray, FloatArray, float]:
@@ -156,6 +156,18 @@ def prediction_error_of_moments(moments: Moments, weights: FloatArray, bias: Flo
     bound += 8.0 * moments.d**0.5 * EPSILON * size
     bound += 2.0 * offset * (norm * moments.mean_error + moments.target_mean_error)
     return value, bound, size
+
+
+def cka_of_moments(moments: Moments) -> tuple[float, float]:
+    """Linear CKA of features and targets, and its bound.
+
+    Each norm is off by at most sqrt(rank) of the spectral norm of its error.
+    """
+    covariance, sigma, cross = moments.covariance, moments.target_covariance, moments.cross_covariance
+    value, root = linear_cka(covariance, sigma, cross), moments.n_targets**0.5
+    norms = float(np.linalg.norm(covariance)), float(np.linalg.norm(sigma)), float(np.linalg.norm(cross))
+    errors = moments.d**0.5 * moments.covariance_error, root * moments.target_error, root * moments.cross_error
+    return value, cka_bound(value, norms, errors)
 
 
 def _floor(moments: Moments, convention: Convention, energy: float) -> float:

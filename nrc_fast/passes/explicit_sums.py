@@ -10,11 +10,12 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
+from nrc_fast.kernels.interface import PredictionRequest
 from nrc_fast.kernels.results import Basis, ResidualSums
 from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk
 
-__all__ = ["CenteredUnitGram", "GramProduct", "Pairing", "PredictionErrors", "Residuals", "turned_rows"]
+__all__ = ["CenteredUnitGram", "GramProduct", "LinearModel", "Pairing", "PredictionErrors", "Residuals", "turned_rows"]
 
 
 class GramProduct(Sums):
@@ -195,8 +196,24 @@ class Pairing:
     scales: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class LinearModel:
+    """A model ``W h + b`` of the targets.
+
+    Attributes
+    ----------
+    weights : (n, d) float64 array
+        W.
+    bias : (n,) float64 array
+        b.
+    """
+
+    weights: FloatArray
+    bias: FloatArray
+
+
 class Residuals(Sums):
-    """Sums of the explicit residuals on several bases.
+    """Sums of the explicit residuals on several bases, and of the errors of a model.
 
     Parameters
     ----------
@@ -205,6 +222,8 @@ class Residuals(Sums):
         Whether they are computed in float64.
     pairing : Pairing, optional
         For products of the squares of rows and of their targets.
+    model : LinearModel, optional
+        Whose errors are wanted too: in float64, as the residuals must be.
     shift_error : float
         How far the shifts may be off in norm, all of them alike.
 
@@ -216,6 +235,8 @@ class Residuals(Sums):
         Whether they were computed in float64.
     paired : (3,) float64 array
         ``sum a_i^2``, ``sum b_i^2`` and ``sum a_i b_i`` of the pairing; NaN without one.
+    errors : (n,) float64 array or None
+        ``sum (W h + b - y)^2`` for each output of the model.
     turned : (1,) float64 array
         Sum of the squares of the angles by which rows about a shift may be turned, see `turned_rows`; 0 without error.
     """
@@ -226,6 +247,7 @@ class Residuals(Sums):
         *,
         double_precision: bool,
         pairing: Pairing | None = None,
+        model: LinearModel | None = None,
         shift_error: float = 0.0,
     ) -> None:
         self.bases = list(bases)
@@ -238,7 +260,9 @@ class Residuals(Sums):
         self.is_double = double_precision
         self.sums = [ResidualSums(*(np.zeros(len(basis.vectors) + 1) for _ in range(2))) for basis in bases]
         self.paired: FloatArray = np.full(3, np.nan) if pairing is None else np.zeros(3)
+        self.errors: FloatArray | None = None if model is None else np.zeros(len(model.bias))
         self._pairing = pairing
+        self._model = model
         if pairing is not None:
             self.bases[pairing.basis] = replace(self.bases[pairing.basis], per_row=True)
         self._count = np.zeros(1)
@@ -249,15 +273,24 @@ class Residuals(Sums):
         return int(self._count[0])
 
     def add_chunk(self, chunk: Chunk) -> None:
-        """Add the residuals of a chunk."""
-        parts = calls.residual(chunk.features, self.bases, double_precision=self.is_double)
+        """Add the residuals of a chunk; when it raises, nothing was added."""
+        parts, errors = self._of_chunk(chunk)
         pairs = zip(self.sums, parts, strict=True)
-        self.sums, self.paired, self.turned, self._count = (
+        self.sums, self.paired, self.turned, self.errors, self._count = (
             [ResidualSums(total.raw + part.raw, total.unit + part.unit) for total, part in pairs],
             self.paired + self._products(chunk, parts),
             self.turned + self._turned(parts),
+            None if self.errors is None else self.errors + errors,
             self._count + chunk.features.count,
         )
+
+    def _of_chunk(self, chunk: Chunk) -> tuple[list[ResidualSums], FloatArray]:
+        if self._model is None:
+            return calls.residual(chunk.features, self.bases, double_precision=self.is_double), np.zeros(0)
+        assert self.is_double
+        assert chunk.targets is not None
+        prediction = PredictionRequest(self._model.weights, self._model.bias, chunk.targets)
+        return calls.residual_and_errors(chunk.features, self.bases, prediction)
 
     def _turned(self, parts: Sequence[ResidualSums]) -> float:
         if self._shifted is None:
@@ -281,7 +314,7 @@ class Residuals(Sums):
         arrays = {"count": self._count, "paired": self.paired, "turned": self.turned}
         for index, sums in enumerate(self.sums):
             arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit}
-        return arrays
+        return arrays if self.errors is None else arrays | {"errors": self.errors}
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state; one of an earlier version has no products of squares.
@@ -289,37 +322,36 @@ class Residuals(Sums):
         Raises
         ------
         OtherStateError
-            It is of fewer vectors, or knows nothing of rows near the shift.
+            It is of fewer vectors, lacks the errors of the model, or knows nothing of rows near the shift.
         """
+        needed = {"turned"} | (set() if self._model is None else {"errors"})
         widths = [len(basis.vectors) + 1 for basis in self.bases]
-        if "turned" not in arrays or any(len(arrays[f"raw {i}"]) != width for i, width in enumerate(widths)):
+        if not needed <= arrays.keys() or any(len(arrays[f"raw {i}"]) != width for i, width in enumerate(widths)):
             raise OtherStateError
         self._count = arrays["count"]
         self.paired = arrays.get("paired", np.full(3, np.nan))
         self.turned = arrays["turned"]
+        self.errors = None if self._model is None else arrays["errors"]
         self.sums = [ResidualSums(arrays[f"raw {i}"], arrays[f"unit {i}"]) for i in range(len(self.bases))]
 
 
 class PredictionErrors(Sums):
-    """``sum (W h + b - y)^2`` for each output.
+    """``sum (W h + b - y)^2`` for each output of a model.
 
     Parameters
     ----------
-    weights : (n, d) float64 array
-        W.
-    bias : (n,) float64 array
-        b.
+    model : LinearModel
     """
 
-    def __init__(self, weights: FloatArray, bias: FloatArray) -> None:
-        self.weights = weights
-        self.bias = bias
-        self.errors = np.zeros(len(bias))
+    def __init__(self, model: LinearModel) -> None:
+        self.model = model
+        self.errors = np.zeros(len(model.bias))
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Add the rows of a chunk; when it raises, nothing was added."""
         assert chunk.targets is not None
-        self.errors = self.errors + calls.prediction_error(chunk.features, self.weights, self.bias, chunk.targets)
+        weights, bias = self.model.weights, self.model.bias
+        self.errors = self.errors + calls.prediction_error(chunk.features, weights, bias, chunk.targets)
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""

@@ -98,10 +98,10 @@ def plan_reading(
             passes.append(("statistics", "in float64, if a component cannot be told from rounding"))
             passes.append(("refinement", "if the features are collapsed"))
         passes.append(("residuals", "always"))
-        if not reading.is_double and vectors > ALWAYS_DOUBLE_VECTORS:
+        if not reading.is_double and vectors > ALWAYS_DOUBLE_VECTORS:  # else the residuals give the errors too
             passes.append(("residuals", "in float64, if float32 loses digits"))
-        if has_bias and source.n_targets:
-            passes.append(("prediction errors", "if the bound of the MSE asks for it"))
+            if has_bias and source.n_targets:
+                passes.append(("prediction errors", "if the bound of the MSE asks for it"))
     row_bytes = source.row_bytes + source.target_row_bytes
     rows = reading.chunk_rows if source.count is None else min(reading.chunk_rows, source.count)
     return Plan(

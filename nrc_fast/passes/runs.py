@@ -10,7 +10,14 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import from_lower
 from nrc_fast.kernels.results import Basis, ResidualSums
-from nrc_fast.passes.explicit_sums import CenteredUnitGram, GramProduct, Pairing, PredictionErrors, Residuals
+from nrc_fast.passes.explicit_sums import (
+    CenteredUnitGram,
+    GramProduct,
+    LinearModel,
+    Pairing,
+    PredictionErrors,
+    Residuals,
+)
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import SAME_ENERGY, SAME_ENERGY_SINGLE, require_same
@@ -107,10 +114,14 @@ def residual_pass(
     *,
     double_precision: bool,
     pairing: Pairing | None = None,
+    model: LinearModel | None = None,
     shift_error: float = 0.0,
 ) -> Residuals:
-    """Explicit residuals on several bases, and products of squares where they are asked for: one read of the source."""
-    totals = Residuals(bases, double_precision=double_precision, pairing=pairing, shift_error=shift_error)
+    """Explicit residuals on several bases, products of squares and errors of a model where they are asked for.
+
+    One read of the source.
+    """
+    totals = Residuals(bases, double_precision=double_precision, pairing=pairing, model=model, shift_error=shift_error)
     reading.run("residuals", totals)
     return totals
 
@@ -121,13 +132,22 @@ def careful_residuals(
     *,
     collapsed: bool,
     pairing: Pairing | None = None,
+    model: LinearModel | None = None,
     shift_error: float = 0.0,
 ) -> Residuals:
-    """Residuals in float32 where that is faster and suffices, else in float64."""
+    """Residuals in float32 where that is faster and suffices, else in float64, with the errors of a model.
+
+    Beside residuals in float32 there are no errors: the moments may tell enough of them, without one more product.
+    """
 
     def made(*, double_precision: bool) -> Residuals:
         return residual_pass(
-            reading, bases, double_precision=double_precision, pairing=pairing, shift_error=shift_error
+            reading,
+            bases,
+            double_precision=double_precision,
+            pairing=pairing,
+            model=model if double_precision else None,
+            shift_error=shift_error,
         )
 
     widest = max(basis.vectors.shape[0] for basis in bases)
@@ -144,8 +164,8 @@ def _is_safe_in_float32(sums: ResidualSums) -> bool:
     )
 
 
-def prediction_errors(reading: Reading, weights: FloatArray, bias: FloatArray) -> FloatArray:
+def prediction_errors(reading: Reading, model: LinearModel) -> FloatArray:
     """``sum (W h + b - y)^2`` for each output, explicitly: one read."""
-    errors = PredictionErrors(weights, bias)
+    errors = PredictionErrors(model)
     reading.run("prediction errors", errors)
     return errors.errors

@@ -23,7 +23,7 @@ from nrc_fast.kernels.descent import RunningDescent, padded_columns
 from nrc_fast.kernels.devices import backend_of
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.interface import Backend, DescentState, Rows, Shifts
+from nrc_fast.kernels.interface import Backend, DescentState, PredictionRequest, Rows, Shifts
 from nrc_fast.kernels.results import Basis
 
 EPSILON = 2.0**-52
@@ -220,6 +220,11 @@ def test_products_and_prediction_errors(backend: Backend) -> None:
     squares = calls.prediction_error(on(backend, H), weights, bias, on(backend, Y, "Y"))
     errors = H.astype(np.longdouble) @ weights.T + bias - Y
     assert np.abs(squares / (errors**2).sum(axis=0) - 1.0).max() <= 64 * EPSILON
+    basis = arrays.orthonormal(2, 9, 1)
+    model = PredictionRequest(weights, bias, on(backend, Y, "Y"))
+    (residuals,), together = calls.residual_and_errors(on(backend, H), [Basis(basis, shift, per_row=True)], model)
+    arrays.residual_reference(H, basis, shift=shift).check(residuals, "residuals")
+    assert np.abs(together / (errors**2).sum(axis=0) - 1.0).max() <= 64 * EPSILON
 
 
 @pytest.mark.parametrize("unit_rows", [False, True])

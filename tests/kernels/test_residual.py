@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import products
 
-from nrc_fast.kernels.calls import gram_product, prediction_error, residual
+from nrc_fast.kernels.calls import gram_product, prediction_error, residual, residual_and_errors
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.interface import PredictionRequest
 from nrc_fast.kernels.results import Basis, ResidualSums
 
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16", "ml_dtypes.bfloat16"]
@@ -469,6 +470,27 @@ def test_prediction_error_of_a_good_model() -> None:
     lengths = (np.abs(features) @ np.abs(weights).T + np.abs(bias) + np.abs(targets)).max()
     relative = EPS64 * (4.0 + 40**0.5) * lengths / 1e-6
     assert found == pytest.approx(exact, rel=2 * relative + relative**2)
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", KINDS)
+def test_residuals_and_errors_at_once_are_those_one_by_one(arrays: Any, set_threads: SetThreads, dtype: str) -> None:
+    set_threads(1)  # else the work decides how many there are
+    rng = np.random.default_rng(0)
+    for count, width, n in [(0, 3, 2), (1, 1, 1), (37, 9, 4), (300, 65, 7), (257, 1030, 2)]:
+        values = rng.standard_normal((count, width)) + 0.5
+        values[3::5] = 0.0
+        if dtype == "float64":
+            values[4::50] *= 2.0**500  # rows that are scaled
+        features = as_rows(arrays.store(values, dtype), "H")
+        targets, mean = as_rows(rng.standard_normal((count, n)), "Y"), rng.standard_normal(width)
+        weights, bias = rng.standard_normal((n, width)), rng.standard_normal(n)
+        vectors = arrays.orthonormal(min(17, width), width, seed=1)
+        bases = [Basis(vectors[:3]), Basis(vectors, mean, per_row=True), Basis(vectors[:1], mean), Basis(vectors[1:2])]
+        found, errors = residual_and_errors(features, bases, PredictionRequest(weights, bias, targets))
+        alone = residual(features, bases, double_precision=True)
+        assert [bits(sums) for sums in found] == [bits(sums) for sums in alone]
+        assert errors.tobytes() == prediction_error(features, weights, bias, targets).tobytes()
 
 
 @every_isa

@@ -16,6 +16,7 @@ from nrc_fast.measurement.layer_conditions import layer_collapse
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.passes import component_costs
 from nrc_fast.passes.begin import begin_reading
+from nrc_fast.passes.explicit_sums import LinearModel
 from nrc_fast.passes.reading import Reading
 from nrc_fast.sources.left_over import LeftOver
 from nrc_fast.testing import reference_nrc1, reference_residuals
@@ -141,10 +142,24 @@ def test_errors_of_predictions() -> None:
     W, b, Y = rng.standard_normal((2, 6)), rng.standard_normal(2), rng.standard_normal((300, 2))
     expected = float(np.mean(np.sum((H @ W.T + b - Y) ** 2, axis=1)))
     evidence = gathered(begin_reading(H, Y))
-    found = evidence.prediction_error(W, b, expected=expected, tolerance=1e-9, size=1.0)
-    assert found == pytest.approx(expected, rel=64 * EPSILON)
-    with pytest.raises(RuntimeError, match="the error of the predictions changed"):
-        evidence.prediction_error(W, b, expected=1.1 * expected, tolerance=1e-9, size=1.0)
+    model = LinearModel(W, b)
+    assert evidence.prediction_errors(model).sum() / 300 == pytest.approx(expected, rel=64 * EPSILON)
+    basis = evidence.components(2, centered=True)
+    found = evidence.residuals([Basis(basis.vectors, basis.mean)], collapsed=False, model=model)
+    assert found.errors is not None
+    assert found.errors.sum() / 300 == pytest.approx(expected, rel=64 * EPSILON)
+
+
+def test_errors_of_predictions_do_not_come_with_residuals_in_float32() -> None:
+    rng = np.random.default_rng(3)
+    H, Y = rng.standard_normal((300, 40)).astype(np.float32), rng.standard_normal((300, 2))
+    evidence = gathered(begin_reading(H, Y))
+    model = LinearModel(rng.standard_normal((2, 40)), rng.standard_normal(2))
+    basis = evidence.components(20, centered=True)
+    for collapsed in (False, True):
+        found = evidence.residuals([Basis(basis.vectors)], collapsed=collapsed, model=model)
+        assert found.is_double == collapsed
+        assert (found.errors is not None) == collapsed
 
 
 # ---- second moments ----

@@ -10,7 +10,7 @@ import pytest
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import Basis
 from nrc_fast.passes.begin import begin_reading
-from nrc_fast.passes.explicit_sums import GramProduct, Residuals, turned_rows
+from nrc_fast.passes.explicit_sums import GramProduct, LinearModel, Residuals, turned_rows
 from nrc_fast.passes.runs import gram_product
 from nrc_fast.passes.sums import OtherStateError
 from nrc_fast.sources import Chunk
@@ -118,3 +118,44 @@ def test_residuals_know_how_far_their_shift_turns_the_rows() -> None:
     earlier = {name: array for name, array in sums.arrays().items() if name != "turned"}
     with pytest.raises(OtherStateError):
         other.restore(earlier)
+
+
+def residuals_and_errors() -> tuple[Any, Any, Residuals]:
+    H, vectors, shift = draw()
+    Y = np.random.default_rng(1).standard_normal((300, 2))
+    basis = np.ascontiguousarray(np.linalg.qr(vectors.T)[0].T)
+    model = LinearModel(vectors, np.array([1.0, -2.0]))
+    return H, Y, Residuals([Basis(basis), Basis(basis[:1], shift)], double_precision=True, model=model)
+
+
+def test_errors_of_a_model_come_with_the_residuals_and_go_on_from_a_state() -> None:
+    H, Y, sums = residuals_and_errors()
+    _, _, rest = residuals_and_errors()
+    assert rest.errors is not None
+    assert not rest.errors.any()
+    sums.add_chunk(Chunk(as_rows(H[:120], "H"), as_rows(Y[:120], "Y")))
+    rest.restore(sums.arrays())
+    for part in (sums, rest):
+        part.add_chunk(Chunk(as_rows(H[120:], "H"), as_rows(Y[120:], "Y")))
+    for name, array in sums.arrays().items():
+        np.testing.assert_array_equal(rest.arrays()[name], array)
+    _, vectors, shift = draw()
+    assert sums.errors is not None
+    expected = np.sum((H @ vectors.T + np.array([1.0, -2.0]) - Y) ** 2, axis=0)
+    assert sums.errors == pytest.approx(expected, rel=64 * EPSILON)
+    for basis, part, x in zip(sums.bases, sums.sums, (H, H - shift), strict=True):
+        remainder = x - (x @ basis.vectors.T) @ basis.vectors
+        assert part.raw[-1] == pytest.approx(np.sum(remainder**2), rel=256 * EPSILON)
+
+
+def test_a_state_without_the_errors_of_the_model_is_refused() -> None:
+    H, Y, sums = residuals_and_errors()
+    sums.add_chunk(Chunk(as_rows(H, "H"), as_rows(Y, "Y")))
+    earlier = {name: array for name, array in sums.arrays().items() if name != "errors"}
+    with pytest.raises(OtherStateError):
+        residuals_and_errors()[2].restore(earlier)
+    # Where no model is given they are not missed.
+    without = Residuals(sums.bases, double_precision=True)
+    without.restore(earlier)
+    assert without.errors is None
+    assert without.count == 300

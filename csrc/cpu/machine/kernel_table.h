@@ -122,40 +122,57 @@ struct PairKernels {
   void (*tile)(const PairTileArguments&, RowsAhead&);
 };
 
-// A block of rows against a basis. `loaded` is [row][padded column], `basis` is [vector][padded column] and
-// `coefficients` is [row][vector], all of the element type of the kernels, as are the two parts of the shift.
-struct LoadArguments {
+// What a row is multiplied with, itself and vectors, in tiles of at most so many.
+constexpr int most_units = 6;
+
+// A group of rows, loaded less a shift, and its products with vectors. `loaded` is [row][padded column] and `vectors`
+// [vector][padded column], each row `stride` elements behind the one before it, and `coefficients` is [vector][padded
+// row], all of the element type of the kernels, as are the two parts of the shift. What lies behind the last row of a
+// group is written too, up to whole vectors.
+struct ProjectArguments {
   const void* rows;
+  std::int64_t stored_size;  // of an element of the rows
   std::int64_t row_stride;
   std::int64_t row_count;
   std::int64_t columns;
   std::int64_t padded_columns;
+  std::int64_t stride;
+  std::int64_t padded_rows;
   bool is_shifted;
   const void* shift_high;
   const void* shift_low;
+  const void* vectors;
+  std::int64_t vector_count;
   void* loaded;
+  void* coefficients;
   double* energies;  // squared norms of what was loaded
   int* exponents;    // rows whose square over- or underflows are loaded divided by 2^exponent
+  // The rows that lie so far ahead are fetched meanwhile, a share of each with every tile of vectors.
+  std::int64_t rows_ahead;
+  std::int64_t first_share;
+  std::int64_t share_bytes;
 };
 
+// Sums are kept in so many lanes, of which an instruction set fills as many as its vectors have.
+constexpr std::int64_t sum_lanes = 8;
+
+// A group of rows that is loaded, and its products with a basis, whose arrays are those of a group. Weights and
+// energies are zero behind the last row. Sums are [vector][lane]: += weight of the row times its squared coefficient,
+// and behind the vectors its squared residual.
 struct BasisArguments {
   const void* loaded;
   std::int64_t row_count;
+  std::int64_t padded_rows;
   std::int64_t padded_columns;
+  std::int64_t stride;
   const void* basis;
   std::int64_t vector_count;
-  void* coefficients;
-  double* residuals;  // of the explicit kernel: squared norms of x - U^T c
-};
-
-// captured[row] = sum of squared coefficients; sums[vector] += weight of the row times the squared coefficient.
-struct SquareArguments {
   const void* coefficients;
-  std::int64_t row_count;
-  std::int64_t vector_count;
+  const double* energies;
   const double* raw_weights;
   const double* unit_weights;
-  double* captured;
+  double least_expanded;  // share of its energy below which the residual of a row is explicit, the norm of x - U^T c
+  double* residuals;
   double* raw_sums;
   double* unit_sums;
 };
@@ -163,11 +180,8 @@ struct SquareArguments {
 struct ResidualKernels {
   std::int64_t lanes;
   std::int64_t element_size;
-  // Loading computes the coefficients of the first few vectors, `project` those of the others.
-  void (*load[dtype_count])(const LoadArguments&, const BasisArguments&);
-  void (*project)(const BasisArguments&);
-  void (*explicit_residual)(const BasisArguments&);
-  void (*square_sums)(const SquareArguments&);
+  void (*project[dtype_count])(const ProjectArguments&);
+  void (*add_residuals)(const BasisArguments&);
 };
 
 // Rows and columns of a block that is multiplied with a few vectors in float64, and the stride of its loaded rows,

@@ -1,10 +1,11 @@
 // V sum (h - s)(h - s)^T in one read: groups of rows and blocks of columns, so that every array that a block touches
 // stays in the caches. A group is held against all blocks of the vectors before the first block of the image is added.
+#include "cpu/residual/gram_product.h"
+
 #include <cmath>
 #include <vector>
 
 #include "cpu/machine/isa.h"
-#include "cpu/residual/products.h"
 #include "cpu/residual/summed_pass.h"
 
 namespace nrc_fast {

@@ -11,13 +11,14 @@ namespace nrc_fast::NRC_FAST_ISA {
 
 constexpr int explicit_rows_together = 4;
 
-template <class T, int rows>
-NRC_FAST_INLINE void explicit_rows(const BasisArguments& task, std::int64_t row) {
+template <class T>
+void explicit_rows(const BasisArguments& task, std::int64_t row) {
   constexpr int N = lanes<T>;
+  constexpr int rows = explicit_rows_together;
   constexpr int columns = 2;
-  const T* const loaded = static_cast<const T*>(task.loaded) + row * task.padded_columns;
+  const T* const loaded = static_cast<const T*>(task.loaded) + row * task.stride;
   const T* const basis = static_cast<const T*>(task.basis);
-  const T* const coefficients = static_cast<const T*>(task.coefficients) + row * task.vector_count;
+  const T* const coefficients = static_cast<const T*>(task.coefficients) + row;
   Native<T> energies[rows] = {};
   for (std::int64_t c = 0; c < task.padded_columns; c += columns * N) {
     Native<T> rest[rows][columns];
@@ -25,16 +26,16 @@ NRC_FAST_INLINE void explicit_rows(const BasisArguments& task, std::int64_t row)
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
       for (int v = 0; v < columns; ++v) {
-        rest[r][v] = load<Native<T>>(loaded + r * task.padded_columns + c + v * N);
+        rest[r][v] = load<Native<T>>(loaded + r * task.stride + c + v * N);
       }
     }
     for (std::int64_t k = 0; k < task.vector_count; ++k) {
       Native<T> directions[columns];
 #pragma GCC unroll 2
-      for (int v = 0; v < columns; ++v) directions[v] = load<Native<T>>(basis + k * task.padded_columns + c + v * N);
+      for (int v = 0; v < columns; ++v) directions[v] = load<Native<T>>(basis + k * task.stride + c + v * N);
 #pragma GCC unroll 4
       for (int r = 0; r < rows; ++r) {
-        const T coefficient = coefficients[r * task.vector_count + k];
+        const T coefficient = coefficients[k * task.padded_rows + r];
 #pragma GCC unroll 2
         for (int v = 0; v < columns; ++v) rest[r][v] -= coefficient * directions[v];
       }
@@ -51,76 +52,44 @@ NRC_FAST_INLINE void explicit_rows(const BasisArguments& task, std::int64_t row)
   }
 }
 
+// Adds the squares of the coefficients to the sums, finds the residuals by expansion, and says whether one cancels.
 template <class T>
-void explicit_residual(const BasisArguments& task) {
-  std::int64_t row = 0;
-  constexpr int rows = explicit_rows_together;
-  for (; row + rows <= task.row_count; row += rows) explicit_rows<T, rows>(task, row);
-  for (; row < task.row_count; ++row) explicit_rows<T, 1>(task, row);
-}
-
-// With so few vectors that their sums stay in registers.
-template <class T, int count>
-void square_few(const SquareArguments& task) {
-  const T* coefficients = static_cast<const T*>(task.coefficients);
-  double raw[count] = {};
-  double unit[count] = {};
-  for (std::int64_t r = 0; r < task.row_count; ++r, coefficients += count) {
-    double captured = 0.0;
-#pragma GCC unroll 4
-    for (int k = 0; k < count; ++k) {
-      const double square = static_cast<double>(coefficients[k]) * static_cast<double>(coefficients[k]);
-      captured += square;
-      raw[k] += task.raw_weights[r] * square;
-      unit[k] += task.unit_weights[r] * square;
-    }
-    task.captured[r] = captured;
-  }
-#pragma GCC unroll 4
-  for (int k = 0; k < count; ++k) {
-    task.raw_sums[k] += raw[k];
-    task.unit_sums[k] += unit[k];
-  }
-}
-
-template <class T>
-void square_many(const SquareArguments& task) {
+bool add_squares(const BasisArguments& task) {
   constexpr int N = lanes<double>;
-  const T* coefficients = static_cast<const T*>(task.coefficients);
-  for (std::int64_t r = 0; r < task.row_count; ++r, coefficients += task.vector_count) {
-    Native<double> sums = {};
-    std::int64_t k = 0;
-    for (; k + N <= task.vector_count; k += N) {
-      const Native<double> value = widen(load<Vector<T, N>>(coefficients + k));
+  bool cancels = false;
+  for (std::int64_t r = 0; r < task.row_count; r += N) {
+    const T* const coefficients = static_cast<const T*>(task.coefficients) + r;
+    const auto raw_weights = load<Native<double>>(task.raw_weights + r);
+    const auto unit_weights = load<Native<double>>(task.unit_weights + r);
+    Native<double> captured = {};
+    for (std::int64_t k = 0; k < task.vector_count; ++k) {
+      const Native<double> value = widen(load<Vector<T, N>>(coefficients + k * task.padded_rows));
       const Native<double> square = value * value;
-      sums += square;
-      add_widened(task.raw_sums + k, task.raw_weights[r] * square);
-      add_widened(task.unit_sums + k, task.unit_weights[r] * square);
-    }
-    double captured = horizontal_sum<double, N>(sums);
-    for (; k < task.vector_count; ++k) {
-      const double square = static_cast<double>(coefficients[k]) * static_cast<double>(coefficients[k]);
       captured += square;
-      task.raw_sums[k] += task.raw_weights[r] * square;
-      task.unit_sums[k] += task.unit_weights[r] * square;
+      add_widened(task.raw_sums + k * sum_lanes, raw_weights * square);
+      add_widened(task.unit_sums + k * sum_lanes, unit_weights * square);
     }
-    task.captured[r] = captured;
+    const auto energies = load<Native<double>>(task.energies + r);
+    const Native<double> residuals = energies - captured;
+    store(task.residuals + r, residuals);
+    const auto is_small = residuals < task.least_expanded * energies;
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) cancels = cancels || is_small[i] != 0;
   }
+  return cancels;
 }
 
 template <class T>
-void square_sums(const SquareArguments& task) {
-  switch (task.vector_count) {
-    case 1:
-      return square_few<T, 1>(task);
-    case 2:
-      return square_few<T, 2>(task);
-    case 3:
-      return square_few<T, 3>(task);
-    case 4:
-      return square_few<T, 4>(task);
-    default:
-      return square_many<T>(task);
+void add_residuals(const BasisArguments& task) {
+  constexpr int N = lanes<double>;
+  if (add_squares<T>(task)) {
+    for (std::int64_t row = 0; row < task.row_count; row += explicit_rows_together) explicit_rows<T>(task, row);
+  }
+  const std::int64_t behind = task.vector_count * sum_lanes;
+  for (std::int64_t r = 0; r < task.row_count; r += N) {
+    const auto residuals = load<Native<double>>(task.residuals + r);
+    add_widened(task.raw_sums + behind, load<Native<double>>(task.raw_weights + r) * residuals);
+    add_widened(task.unit_sums + behind, load<Native<double>>(task.unit_weights + r) * residuals);
   }
 }
 
@@ -129,13 +98,11 @@ constexpr ResidualKernels residual_kernels_of() {
   ResidualKernels kernels = {};
   kernels.lanes = lanes<T>;
   kernels.element_size = sizeof(T);
-  if constexpr (is_same<T, double>) kernels.load[static_cast<int>(DType::float64)] = load_block<T, double>;
-  kernels.load[static_cast<int>(DType::float32)] = load_block<T, float>;
-  kernels.load[static_cast<int>(DType::float16)] = load_block<T, Float16>;
-  kernels.load[static_cast<int>(DType::bfloat16)] = load_block<T, BFloat16>;
-  kernels.project = project<T>;
-  kernels.explicit_residual = explicit_residual<T>;
-  kernels.square_sums = square_sums<T>;
+  if constexpr (is_same<T, double>) kernels.project[static_cast<int>(DType::float64)] = project<T, double>;
+  kernels.project[static_cast<int>(DType::float32)] = project<T, float>;
+  kernels.project[static_cast<int>(DType::float16)] = project<T, Float16>;
+  kernels.project[static_cast<int>(DType::bfloat16)] = project<T, BFloat16>;
+  kernels.add_residuals = add_residuals<T>;
   return kernels;
 }
 

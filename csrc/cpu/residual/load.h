@@ -6,9 +6,6 @@
 
 namespace nrc_fast::NRC_FAST_ISA {
 
-// Rows at a time, as in project.h.
-constexpr int loaded_rows = vector_registers == 32 ? 4 : 2;
-
 template <class T>
 constexpr double smallest_safe_energy = sizeof(T) == 8 ? 0x1p-900 : 0x1p-80;
 template <class T>
@@ -22,7 +19,7 @@ NRC_FAST_INLINE double magnitude(Row value, double shift) {
 
 // A row too large or too small to be squared: loaded divided by a power of two, which costs no digit.
 template <class T, class Row>
-int load_scaled_row(const LoadArguments& task, const Row* row, T* loaded, double* energy) {
+int load_scaled_row(const ProjectArguments& task, const Row* row, T* loaded, double* energy) {
   const T* const high = static_cast<const T*>(task.shift_high);
   const T* const low = static_cast<const T*>(task.shift_low);
   double largest = 0.0;
@@ -43,127 +40,113 @@ int load_scaled_row(const LoadArguments& task, const Row* row, T* loaded, double
   return exponent;
 }
 
-// How far ahead of a row another one is fetched: at least as many as are loaded together, and some kilobytes.
-template <class Row>
-NRC_FAST_INLINE std::int64_t rows_ahead(std::int64_t row_stride) {
-  constexpr std::int64_t least_bytes = 3 << 10;
-  const std::int64_t row_bytes = (row_stride < 0 ? -row_stride : row_stride) * static_cast<std::int64_t>(sizeof(Row));
-  const std::int64_t needed = row_bytes > 0 ? (least_bytes + row_bytes - 1) / row_bytes : 0;
-  return needed > loaded_rows ? needed : loaded_rows;
-}
-
-// Loads `loaded_rows` rows from `first` on, the last one again where there are fewer, and holds them against the
+// Loads `rows_together` rows from `first` on, the last one again where there are fewer, and holds them against the
 // leading vectors while they are in registers.
 template <class T, class Row, bool shifted, int vectors>
-NRC_FAST_INLINE void load_rows(const LoadArguments& task, const BasisArguments& basis, std::int64_t first) {
+NRC_FAST_INLINE void load_rows(const ProjectArguments& task, std::int64_t first) {
   constexpr int N = lanes<T>;
-  constexpr int rows = loaded_rows;
-  // The hardware alone loses its way between several rows.
-  const std::int64_t ahead = rows_ahead<Row>(task.row_stride) * task.row_stride;
-  const T* const directions = static_cast<const T*>(basis.basis);
-  std::int64_t row[rows];
+  constexpr int rows = rows_together;
+  const std::int64_t columns = task.columns;
+  const std::int64_t stride = task.stride;
+  const T* const directions = static_cast<const T*>(task.vectors);
+  const T* const high = static_cast<const T*>(task.shift_high);
+  const T* const low = static_cast<const T*>(task.shift_low);
+  T* const target = static_cast<T*>(task.loaded) + first * stride;
   const Row* source[rows];
-  T* target[rows];
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r) {
-    row[r] = first + r < task.row_count ? first + r : task.row_count - 1;
-    source[r] = static_cast<const Row*>(task.rows) + row[r] * task.row_stride;
-    target[r] = static_cast<T*>(task.loaded) + row[r] * task.padded_columns;
+    const std::int64_t row = first + r < task.row_count ? first + r : task.row_count - 1;
+    source[r] = static_cast<const Row*>(task.rows) + row * task.row_stride;
   }
-  // Of the products with the vectors, and behind them the squares of the row.
-  Native<T> sums[rows][vectors + 1] = {};
+  // Of the squares of the row, and behind them the products with the vectors.
+  Native<T> sums[rows][1 + vectors] = {};
   const auto add = [&](std::int64_t c, const Native<T>(&loaded)[rows]) __attribute__((always_inline)) {
     Native<T> values[rows];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
       values[r] = loaded[r];
       if constexpr (shifted) {
-        values[r] -= load<Native<T>>(static_cast<const T*>(task.shift_high) + c);
+        values[r] -= load<Native<T>>(high + c);
         // Of a float64 shift nothing is left.
-        if constexpr (sizeof(T) == 4) values[r] -= load<Native<T>>(static_cast<const T*>(task.shift_low) + c);
+        if constexpr (sizeof(T) == 4) values[r] -= load<Native<T>>(low + c);
       }
-      sums[r][vectors] += values[r] * values[r];
-      store(target[r] + c, values[r]);
+      sums[r][0] += values[r] * values[r];
+      store(target + r * stride + c, values[r]);
     }
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) {
-      const auto direction = load<Native<T>>(directions + v * basis.padded_columns + c);
-#pragma GCC unroll 4
-      for (int r = 0; r < rows; ++r) sums[r][v] += values[r] * direction;
-    }
+    add_products<T, 1>(sums, directions + c, stride, values);
   };
+  const RowsToCome ahead = rows_to_come(task, first, 0);
   std::int64_t c = 0;
-  for (; c + 2 * N <= task.columns; c += 2 * N) {
-#pragma GCC unroll 2
-    for (int step = 0; step < 2; ++step) {
-      Native<T> loaded[rows];
-#pragma GCC unroll 4
-      for (int r = 0; r < rows; ++r) {
-        if (step == 0) __builtin_prefetch(source[r] + ahead + c);
-        loaded[r] = load_rows_as<T>(source[r] + c + step * N);
-      }
-      add(c + step * N, loaded);
-    }
-  }
-  for (; c < task.columns; c += N) {
+  for (; c + N <= columns; c += N) {
     Native<T> loaded[rows];
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-      loaded[r] = load_partial_as<T>(source[r] + c, task.columns - c < N ? task.columns - c : N);
-    }
+    for (int r = 0; r < rows; ++r) loaded[r] = load_rows_as<T>(source[r] + c);
+    ahead.fetch(c);
     add(c, loaded);
   }
+  if (c < columns) {
+    Native<T> loaded[rows];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) loaded[r] = load_partial_as<T>(source[r] + c, columns - c);
+    add(c, loaded);
+  }
+  T totals[(1 + vectors) * rows];
+  store_sums<T>(sums, totals, rows);
+  T* const coefficients = static_cast<T*>(task.coefficients) + first;
+#pragma GCC unroll 5
+  for (int v = 0; v < vectors; ++v) {
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) coefficients[v * task.padded_rows + r] = totals[(1 + v) * rows + r];
+  }
+  bool is_scaled = false;
 #pragma GCC unroll 4
   for (int r = 0; r < rows; ++r) {
-    T* const coefficients = static_cast<T*>(basis.coefficients) + row[r] * basis.vector_count;
-    double total;
-    if constexpr (vectors < 4) {
-      const auto found = sums_of<T, vectors + 1>(sums[r]);
-      store_coefficients<T, vectors>(coefficients, found);
-      total = static_cast<double>(found[vectors]);
-    } else {
-      store_coefficients<T, 4>(coefficients, horizontal_sums<T>(sums[r][0], sums[r][1], sums[r][2], sums[r][3]));
-      total = static_cast<double>(horizontal_sum<T, N>(sums[r][4]));
-    }
-    task.exponents[row[r]] = 0;
+    double total = static_cast<double>(totals[r]);
+    task.exponents[first + r] = 0;
     if (!(total > smallest_safe_energy<T> && total < largest_safe_energy<T>)) {
-      task.exponents[row[r]] = load_scaled_row<T, Row>(task, source[r], target[r], &total);
-      project_leading<T, vectors>(basis, row[r]);
+      task.exponents[first + r] = load_scaled_row<T, Row>(task, source[r], target + r * stride, &total);
+      is_scaled = true;
     }
-    task.energies[row[r]] = total;
+    task.energies[first + r] = total;
+  }
+  if constexpr (vectors > 0) {
+    if (is_scaled) project_tile<T, vectors>(task, first, 0, ahead);
   }
 }
 
 template <class T, class Row, bool shifted, int vectors>
-void load_all_rows(const LoadArguments& task, const BasisArguments& basis) {
-  for (std::int64_t first = 0; first < task.row_count; first += loaded_rows) {
-    load_rows<T, Row, shifted, vectors>(task, basis, first);
+void load_all_rows(const ProjectArguments& task) {
+  for (std::int64_t first = 0; first < task.row_count; first += rows_together) {
+    load_rows<T, Row, shifted, vectors>(task, first);
   }
 }
 
 template <class T, class Row, bool shifted>
-NRC_FAST_INLINE void load_for(const LoadArguments& task, const BasisArguments& basis) {
-  switch (basis.vector_count) {
-    case 0:
-      return load_all_rows<T, Row, shifted, 0>(task, basis);
+NRC_FAST_INLINE void load_for(const ProjectArguments& task) {
+  switch (unit_tiles(task.vector_count).size(0)) {
     case 1:
-      return load_all_rows<T, Row, shifted, 1>(task, basis);
+      return load_all_rows<T, Row, shifted, 0>(task);
     case 2:
-      return load_all_rows<T, Row, shifted, 2>(task, basis);
+      return load_all_rows<T, Row, shifted, 1>(task);
     case 3:
-      return load_all_rows<T, Row, shifted, 3>(task, basis);
+      return load_all_rows<T, Row, shifted, 2>(task);
+    case 4:
+      return load_all_rows<T, Row, shifted, 3>(task);
+    case 5:
+      return load_all_rows<T, Row, shifted, 4>(task);
     default:
-      return load_all_rows<T, Row, shifted, leading_vectors>(task, basis);
+      return load_all_rows<T, Row, shifted, most_units - 1>(task);
   }
 }
 
 template <class T, class Row>
-void load_block(const LoadArguments& task, const BasisArguments& basis) {
+void project(const ProjectArguments& task) {
   if (task.is_shifted) {
-    load_for<T, Row, true>(task, basis);
+    load_for<T, Row, true>(task);
   } else {
-    load_for<T, Row, false>(task, basis);
+    load_for<T, Row, false>(task);
   }
+  project_behind_first<T>(task);
 }
 
 }  // namespace nrc_fast::NRC_FAST_ISA

@@ -1,16 +1,12 @@
 // A few rows and a block of their columns, in float64, against a few vectors: products of each row with the vectors
 // while the rows are loaded, and of these products with the rows.
-//
-// What a row is multiplied with are units: the row itself, whose product is its square, and behind it the vectors.
 #pragma once
 
 #include "cpu/residual/project.h"
 
 namespace nrc_fast::NRC_FAST_ISA {
 
-// Sums of so many units and rows, or units and vectors of columns, fit the registers.
-constexpr int most_units = 6;
-constexpr int multiplied_rows = vector_registers == 32 ? 4 : 2;
+// Sums of most_units and so many vectors of columns fit the registers.
 constexpr int image_vectors = vector_registers == 32 ? 4 : 2;
 // Tiles whose block of vectors stays in the first-level cache beside the rows.
 constexpr int cached_tiles = 2;
@@ -19,26 +15,13 @@ constexpr std::int64_t image_columns = 64;
 // How far ahead of a row another one is fetched.
 constexpr std::int64_t rows_fetched_ahead = 4;
 
-static_assert(product_rows % multiplied_rows == 0 && product_rows % rows_fetched_ahead == 0);
-
-// Units in nearly equal tiles.
-struct UnitTiles {
-  std::int64_t units;
-  std::int64_t count;
-  std::int64_t first(std::int64_t tile) const { return tile * units / count; }
-  int size(std::int64_t tile) const { return static_cast<int>(first(tile + 1) - first(tile)); }
-};
-
-NRC_FAST_INLINE UnitTiles unit_tiles(const ProductArguments& task) {
-  const std::int64_t units = 1 + task.vector_count;
-  return {units, (units + most_units - 1) / most_units};
-}
+static_assert(product_rows % rows_together == 0 && product_rows % rows_fetched_ahead == 0);
 
 template <int units>
 NRC_FAST_INLINE void add_coefficients(const ProductArguments& task, std::int64_t row, std::int64_t first,
-                                      const Native<double> (&sums)[multiplied_rows][units]) {
+                                      const Native<double> (&sums)[rows_together][units]) {
 #pragma GCC unroll 4
-  for (int r = 0; r < multiplied_rows; ++r) {
+  for (int r = 0; r < rows_together; ++r) {
     double* const target = task.coefficients + (row + r) * (1 + task.vector_count) + first;
     const Native<double> zero = {};
     const auto leading = horizontal_sums<double>(sums[r][0], units > 1 ? sums[r][units > 1 ? 1 : 0] : zero,
@@ -56,20 +39,13 @@ NRC_FAST_INLINE void add_coefficients(const ProductArguments& task, std::int64_t
 
 // Adds what the columns from `column` on give; the row itself is the first unit where it is one.
 template <int units, bool with_square>
-NRC_FAST_INLINE void multiply(Native<double> (&sums)[multiplied_rows][units], const double* directions,
-                              const Native<double> (&values)[multiplied_rows]) {
+NRC_FAST_INLINE void multiply(Native<double> (&sums)[rows_together][units], const double* directions,
+                              const Native<double> (&values)[rows_together]) {
   if constexpr (with_square) {
 #pragma GCC unroll 4
-    for (int r = 0; r < multiplied_rows; ++r) sums[r][0] += values[r] * values[r];
+    for (int r = 0; r < rows_together; ++r) sums[r][0] += values[r] * values[r];
   }
-  constexpr int first = with_square ? 1 : 0;
-#pragma GCC unroll 6
-  for (int u = first; u < units; ++u) {
-    auto direction = load<Native<double>>(directions + (u - first) * product_columns);
-    keep_in_register(direction);
-#pragma GCC unroll 4
-    for (int r = 0; r < multiplied_rows; ++r) sums[r][u] += values[r] * direction;
-  }
+  add_products<double, with_square ? 1 : 0>(sums, directions, product_columns, values);
 }
 
 // Where rows of a block are loaded to: one after the other where they are kept, else all to one place.
@@ -82,11 +58,11 @@ template <int units>
 void multiply_loaded(const ProductArguments& task, std::int64_t row, std::int64_t unit) {
   const double* const loaded = place_of(task, row);
   const double* const directions = task.vectors + (unit - 1) * product_columns;
-  Native<double> sums[multiplied_rows][units] = {};
+  Native<double> sums[rows_together][units] = {};
   for (std::int64_t c = 0; c < task.columns; c += lanes<double>) {
-    Native<double> values[multiplied_rows];
+    Native<double> values[rows_together];
 #pragma GCC unroll 4
-    for (int r = 0; r < multiplied_rows; ++r) values[r] = load<Native<double>>(loaded + r * product_stride + c);
+    for (int r = 0; r < rows_together; ++r) values[r] = load<Native<double>>(loaded + r * product_stride + c);
     multiply<units, false>(sums, directions + c, values);
   }
   add_coefficients<units>(task, row, unit, sums);
@@ -96,7 +72,7 @@ void multiply_loaded(const ProductArguments& task, std::int64_t row, std::int64_
 template <class Row, int units>
 void load_and_multiply(const ProductArguments& task, std::int64_t first, double* target) {
   constexpr int N = lanes<double>;
-  constexpr int rows = multiplied_rows;
+  constexpr int rows = rows_together;
   constexpr std::int64_t line = 64 / sizeof(Row);
   const Row* source[rows];
   std::int64_t ahead[rows];
@@ -174,10 +150,10 @@ NRC_FAST_INLINE void multiply_tile(const ProductArguments& task, std::int64_t ro
 // Adds a block's part of the coefficients. Rows that are not kept are loaded anew for every few tiles.
 template <class Row>
 void multiply_block(const ProductArguments& task) {
-  const UnitTiles tiles = unit_tiles(task);
+  const UnitTiles tiles = unit_tiles(task.vector_count);
   for (std::int64_t first = 0; first < tiles.count; first += cached_tiles) {
     const std::int64_t last = first + cached_tiles < tiles.count ? first + cached_tiles : tiles.count;
-    for (std::int64_t row = 0; row < task.row_count; row += multiplied_rows) {
+    for (std::int64_t row = 0; row < task.row_count; row += rows_together) {
       if (first == 0) {
         load_tile<Row>(task, row, tiles.size(0));
       } else if (!task.keeps_rows) {
@@ -231,7 +207,7 @@ void add_image_of(const ProductArguments& task, std::int64_t unit, std::int64_t 
 }
 
 inline void add_image_of_loaded(const ProductArguments& task) {
-  const UnitTiles tiles = unit_tiles(task);
+  const UnitTiles tiles = unit_tiles(task.vector_count);
   for (std::int64_t column = 0; column < task.columns; column += image_vectors * lanes<double>) {
     for (std::int64_t tile = 0; tile < tiles.count; ++tile) {
       const std::int64_t unit = tiles.first(tile);
@@ -269,7 +245,7 @@ void add_image(const ProductArguments& task) {
     part.ahead = left <= image_columns ? task.ahead - column : image_columns;
     part.shift = task.shift + column;
     part.image = task.image + column;
-    for (std::int64_t row = 0; row < task.row_count; row += multiplied_rows) {
+    for (std::int64_t row = 0; row < task.row_count; row += rows_together) {
       load_and_multiply<Row, 0>(part, row, part.loaded + row * product_stride);
     }
     add_image_of_loaded(part);

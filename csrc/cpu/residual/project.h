@@ -1,4 +1,6 @@
-// Coefficients c = U x of rows that are loaded.
+// Coefficients c = U x of rows that are loaded, and what tiles of rows and units are.
+//
+// What a row is multiplied with are units: the row itself, whose product is its square, and behind it the vectors.
 #pragma once
 
 #include "cpu/machine/kernel_table.h"
@@ -6,81 +8,127 @@
 
 namespace nrc_fast::NRC_FAST_ISA {
 
-// Vectors whose coefficients are computed while the rows are loaded.
-constexpr int leading_vectors = 4;
+// Rows at a time, so that the sums of them and of most_units fit the registers.
+constexpr int rows_together = vector_registers == 32 ? 4 : 2;
 
-// Rows at a time, so that the sums fit the registers and hide the latency of the products.
-constexpr int projected_rows = vector_registers == 32 ? 4 : 3;
+// Units in nearly equal tiles.
+struct UnitTiles {
+  std::int64_t units;
+  std::int64_t count;
+  std::int64_t first(std::int64_t tile) const { return tile * units / count; }
+  int size(std::int64_t tile) const { return static_cast<int>(first(tile + 1) - first(tile)); }
+};
 
-// What up to four vectors add up to each.
-template <class T, int count>
-NRC_FAST_INLINE Vector<T, 4> sums_of(const Native<T> (&vectors)[count]) {
-  static_assert(count >= 1 && count <= 4);
-  const Native<T> zero = {};
-  return horizontal_sums<T>(vectors[0], count > 1 ? vectors[count > 1 ? 1 : 0] : zero,
-                            count > 2 ? vectors[count > 2 ? 2 : 0] : zero, count > 3 ? vectors[count - 1] : zero);
+NRC_FAST_INLINE UnitTiles unit_tiles(std::int64_t vector_count) {
+  const std::int64_t units = 1 + vector_count;
+  return {units, (units + most_units - 1) / most_units};
 }
 
-template <class T, int count>
-NRC_FAST_INLINE void store_coefficients(T* target, Vector<T, 4> values) {
-  if constexpr (count == 4) {
-    store(target, values);
+// Memory of the rows to come that is fetched with a tile: a share of `rows_together` of them.
+struct RowsToCome {
+  const char* rows;
+  std::int64_t stride;
+  std::int64_t stored_size;
+  std::int64_t first;  // byte of each row
+  std::int64_t last;
+
+  // What lies at the columns that are computed with: the share comes evenly while these pass it.
+  NRC_FAST_INLINE void fetch(std::int64_t column) const {
+    const std::int64_t byte = column * stored_size;
+    if (byte < first || byte >= last) return;
+#pragma GCC unroll 4
+    for (int r = 0; r < rows_together; ++r) __builtin_prefetch(rows + r * stride + byte);
+  }
+};
+
+NRC_FAST_INLINE RowsToCome rows_to_come(const ProjectArguments& task, std::int64_t row, std::int64_t tile) {
+  const std::int64_t stride = task.row_stride * task.stored_size;
+  const std::int64_t first = (task.first_share + tile) * task.share_bytes;
+  return {static_cast<const char*>(task.rows) + (row + task.rows_ahead) * stride, stride, task.stored_size, first,
+          first + task.share_bytes};
+}
+
+// Sums of one unit for some rows, or of two units for two rows each, one after the other.
+template <class T, int units>
+NRC_FAST_INLINE void store_sums(const Native<T> (&sums)[rows_together][units], T* target, std::int64_t unit_stride) {
+  if constexpr (rows_together == 4) {
+#pragma GCC unroll 6
+    for (int u = 0; u < units; ++u) {
+      store(target + u * unit_stride, horizontal_sums<T>(sums[0][u], sums[1][u], sums[2][u], sums[3][u]));
+    }
   } else {
 #pragma GCC unroll 3
-    for (int v = 0; v < count; ++v) target[v] = values[v];
-  }
-}
-
-template <class T, int rows, int vectors>
-NRC_FAST_INLINE void project_tile(const BasisArguments& task, std::int64_t row, std::int64_t vector) {
-  constexpr int N = lanes<T>;
-  const T* const loaded = static_cast<const T*>(task.loaded) + row * task.padded_columns;
-  const T* const basis = static_cast<const T*>(task.basis) + vector * task.padded_columns;
-  Native<T> sums[rows][vectors] = {};
-  for (std::int64_t c = 0; c < task.padded_columns; c += N) {
-    Native<T> values[rows];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) values[r] = load<Native<T>>(loaded + r * task.padded_columns + c);
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) {
-      const auto direction = load<Native<T>>(basis + v * task.padded_columns + c);
-#pragma GCC unroll 4
-      for (int r = 0; r < rows; ++r) sums[r][v] += values[r] * direction;
+    for (int u = 0; u < units; u += 2) {
+      const int next = u + 1 < units ? u + 1 : u;
+      const auto found = horizontal_sums<T>(sums[0][u], sums[1][u], sums[0][next], sums[1][next]);
+      target[u * unit_stride] = found[0];
+      target[u * unit_stride + 1] = found[1];
+      if (next == u) break;
+      target[next * unit_stride] = found[2];
+      target[next * unit_stride + 1] = found[3];
     }
   }
-  T* const coefficients = static_cast<T*>(task.coefficients) + row * task.vector_count + vector;
+}
+
+// Adds what some columns of `rows_together` rows give with each of the vectors.
+template <class T, int first, int units>
+NRC_FAST_INLINE void add_products(Native<T> (&sums)[rows_together][units], const T* vectors, std::int64_t stride,
+                                  const Native<T> (&values)[rows_together]) {
+#pragma GCC unroll 6
+  for (int u = first; u < units; ++u) {
+    auto direction = load<Native<T>>(vectors + (u - first) * stride);
+    keep_in_register(direction);
 #pragma GCC unroll 4
-  for (int r = 0; r < rows; ++r) {
-    store_coefficients<T, vectors>(coefficients + r * task.vector_count, sums_of<T, vectors>(sums[r]));
+    for (int r = 0; r < rows_together; ++r) sums[r][u] += values[r] * direction;
   }
 }
 
-template <class T, int rows>
-NRC_FAST_INLINE void project_rows(const BasisArguments& task, std::int64_t row) {
-  std::int64_t vector = task.vector_count < leading_vectors ? task.vector_count : leading_vectors;
-  for (; vector + 4 <= task.vector_count; vector += 4) project_tile<T, rows, 4>(task, row, vector);
-  const std::int64_t left = task.vector_count - vector;
-  if (left == 3) project_tile<T, rows, 3>(task, row, vector);
-  if (left == 2) project_tile<T, rows, 2>(task, row, vector);
-  if (left == 1) project_tile<T, rows, 1>(task, row, vector);
+// Some vectors, behind those that loading has multiplied with.
+template <class T, int count>
+NRC_FAST_INLINE void project_tile(const ProjectArguments& task, std::int64_t row, std::int64_t vector,
+                                  const RowsToCome& ahead) {
+  const std::int64_t stride = task.stride;
+  const T* const loaded = static_cast<const T*>(task.loaded) + row * stride;
+  const T* const vectors = static_cast<const T*>(task.vectors) + vector * stride;
+  Native<T> sums[rows_together][count] = {};
+  for (std::int64_t c = 0; c < task.padded_columns; c += lanes<T>) {
+    Native<T> values[rows_together];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows_together; ++r) values[r] = load<Native<T>>(loaded + r * stride + c);
+    ahead.fetch(c);
+    add_products<T, 0>(sums, vectors + c, stride, values);
+  }
+  store_sums<T>(sums, static_cast<T*>(task.coefficients) + vector * task.padded_rows + row, task.padded_rows);
 }
 
-// The coefficients that loading has left. The last tile goes back over rows that are done, to be a whole one.
+// Of all rows that are loaded, so that the vectors of a tile stay in the first-level cache.
+template <class T, int count>
+void project_rows(const ProjectArguments& task, std::int64_t tile, std::int64_t vector) {
+  for (std::int64_t row = 0; row < task.row_count; row += rows_together) {
+    project_tile<T, count>(task, row, vector, rows_to_come(task, row, tile));
+  }
+}
+
+// Tiles behind the first have three units at least.
 template <class T>
-void project(const BasisArguments& task) {
-  constexpr int rows = projected_rows;
-  if (task.row_count < rows) {
-    for (std::int64_t row = 0; row < task.row_count; ++row) project_rows<T, 1>(task, row);
-    return;
+void project_behind_first(const ProjectArguments& task) {
+  const UnitTiles tiles = unit_tiles(task.vector_count);
+  for (std::int64_t tile = 1; tile < tiles.count; ++tile) {
+    const std::int64_t vector = tiles.first(tile) - 1;
+    switch (tiles.size(tile)) {
+      case 3:
+        project_rows<T, 3>(task, tile, vector);
+        break;
+      case 4:
+        project_rows<T, 4>(task, tile, vector);
+        break;
+      case 5:
+        project_rows<T, 5>(task, tile, vector);
+        break;
+      default:
+        project_rows<T, most_units>(task, tile, vector);
+    }
   }
-  for (std::int64_t row = 0; row < task.row_count; row += rows) {
-    project_rows<T, rows>(task, row + rows <= task.row_count ? row : task.row_count - rows);
-  }
-}
-
-template <class T, int vectors>
-NRC_FAST_INLINE void project_leading(const BasisArguments& task, std::int64_t row) {
-  if constexpr (vectors > 0) project_tile<T, 1, vectors>(task, row, 0);
 }
 
 }  // namespace nrc_fast::NRC_FAST_ISA

@@ -1,190 +1,209 @@
 #include "cpu/residual/residual.h"
 
 #include <cmath>
+#include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "cpu/machine/isa.h"
 #include "cpu/machine/thread_pool.h"
 #include "cpu/residual/projection.h"
+#include "cpu/residual/residual_sums.h"
 
 namespace nrc_fast {
 namespace {
 
-const ResidualKernels& kernels_for(const KernelTable& table, const Matrix& features, bool double_precision) {
-  const bool wide = double_precision || features.dtype == DType::float64;
+const ResidualKernels& kernels_for(const KernelTable& table, const ResidualRequest& request) {
+  const bool wide = request.double_precision || request.features.dtype == DType::float64;
   return wide ? table.residual_float64() : table.residual_float32();
 }
 
-// Sums of one basis over some rows.
-struct ResidualSums {
-  explicit ResidualSums(std::int64_t vectors)
-      : raw_squares(static_cast<std::size_t>(vectors)), unit_squares(static_cast<std::size_t>(vectors)) {}
+// Scratch of one thread, with the targets of a group, and its sums.
+struct ResidualSpace : ProjectionSpace {
+  ResidualSpace(ProjectionSpace&& projection, std::int64_t outputs, const ResidualSums& zeros)
+      : ProjectionSpace(std::move(projection)), targets(padded_rows * outputs * 8), segment(zeros), totals(zeros) {}
 
-  void clear() {
-    raw = 0.0;
-    unit = 0.0;
-    std::fill(raw_squares.begin(), raw_squares.end(), 0.0);
-    std::fill(unit_squares.begin(), unit_squares.end(), 0.0);
-  }
-
-  void add(const ResidualSums& other) {
-    raw += other.raw;
-    unit += other.unit;
-    for (std::size_t k = 0; k < raw_squares.size(); ++k) {
-      raw_squares[k] += other.raw_squares[k];
-      unit_squares[k] += other.unit_squares[k];
-    }
-  }
-
-  std::vector<double> raw_squares;
-  std::vector<double> unit_squares;
-  double raw = 0.0;
-  double unit = 0.0;
+  Buffer targets;  // [row][output]
+  ResidualSums segment;
+  ResidualSums totals;
 };
 
 class ResidualPass {
  public:
-  ResidualPass(const KernelTable& table, const Matrix& features, const std::vector<ResidualJob>& jobs,
-               bool double_precision)
-      : features_(features),
-        jobs_(jobs),
-        rows_(table.rows()),
-        kernels_(kernels_for(table, features, double_precision)) {
-    for (const ResidualJob& job : jobs) {
-      bases_.emplace_back(kernels_, job.basis, job.vectors, features.columns, job.shift);
-      widest_ = std::max(widest_, job.vectors);
+  ResidualPass(const KernelTable& table, const ResidualRequest& request)
+      : request_(request),
+        features_(request.features),
+        kernels_(kernels_for(table, request)),
+        outputs_(request.prediction.weights == nullptr ? 0 : request.prediction.targets.columns),
+        no_shift_(static_cast<std::size_t>(outputs_)) {
+    for (const ResidualJob& job : request.jobs) jobs_.push_back(place(job.shift, job.basis, job.vectors));
+    if (outputs_ > 0) prediction_ = place(nullptr, request.prediction.weights, outputs_);
+    for (Frame& frame : frames_) {
+      frame.store();
+      most_vectors_ = std::max(most_vectors_, frame.vector_count());
+      tiles_ += frame.tiles();
     }
   }
 
   ReadCounts run() {
     double operations = 0.0;
-    for (const ResidualJob& job : jobs_) {
+    for (const Frame& frame : frames_) {
       operations += static_cast<double>(features_.rows) * static_cast<double>(features_.columns) *
-                    static_cast<double>(4 * job.vectors + 4);
+                    static_cast<double>(4 * frame.vector_count() + 4);
     }
-    const int parts = parts_for(operations, features_.rows, thread_count());
-    std::vector<ProjectionSpace> spaces;
-    std::vector<std::vector<ResidualSums>> sums(static_cast<std::size_t>(parts));
-    for (int p = 0; p < parts; ++p) {
-      spaces.emplace_back(kernels_, features_, bases_.front().padded, widest_);
-      for (const ResidualJob& job : jobs_) sums[static_cast<std::size_t>(p)].emplace_back(job.vectors);
-    }
+    const ResidualSums zeros(request_.jobs, outputs_);
+    std::vector<ResidualSpace> spaces;
     // Everything is allocated before the threads start: a task must not throw.
-    std::vector<std::vector<ResidualSums>> segments = sums;
-    parallel_for(parts, [&](int p) {
-      const auto index = static_cast<std::size_t>(p);
-      run_rows(share(features_.rows, parts, p), spaces[index], segments[index], sums[index]);
-    });
+    for (int p = parts_for(operations, features_.rows, thread_count()); p > 0; --p) {
+      spaces.emplace_back(ProjectionSpace(kernels_, features_, frames_.front(), most_vectors_), outputs_, zeros);
+    }
+    const int parts = static_cast<int>(spaces.size());
+    parallel_for(parts, [&](int p) { run_rows(share(features_.rows, parts, p), spaces[static_cast<std::size_t>(p)]); });
     ReadCounts counts;
-    for (const ProjectionSpace& space : spaces) merge(counts, space.counts);
-    if (are_usable(counts)) add_results(sums);
+    for (const ResidualSpace& space : spaces) merge(counts, space.counts);
+    if (are_usable(counts)) add_results(spaces);
     return counts;
   }
 
  private:
-  void run_rows(Range rows, ProjectionSpace& space, std::vector<ResidualSums>& segment,
-                std::vector<ResidualSums>& totals) const {
+  // Where vectors are: of which frame, and the number of the first.
+  struct Place {
+    std::size_t frame = 0;
+    std::int64_t first = 0;
+  };
+
+  Place place(const double* shift, const double* vectors, std::int64_t count) {
+    std::size_t frame = 0;
+    while (frame < frames_.size() && !frames_[frame].has_shift(shift)) ++frame;
+    if (frame == frames_.size()) frames_.emplace_back(kernels_, shift, features_.columns);
+    return {frame, frames_[frame].append(vectors, count)};
+  }
+
+  void run_rows(Range rows, ResidualSpace& space) const {
     for (std::int64_t first = rows.first; first < rows.last; first += segment_rows) {
-      for (ResidualSums& sums : segment) sums.clear();
-      run_segment({first, std::min(first + segment_rows, rows.last)}, space, segment);
-      for (std::size_t j = 0; j < jobs_.size(); ++j) totals[j].add(segment[j]);
+      space.segment.clear();
+      for_each_group(features_, {first, std::min(first + segment_rows, rows.last)}, space,
+                     [&](const RowGroup& group) { add_group(group, space); });
+      space.totals.add(space.segment);
     }
   }
 
-  void run_segment(Range rows, ProjectionSpace& space, std::vector<ResidualSums>& sums) const {
-    for_each_group(features_, rows, space, [&](const RowGroup& group) {
+  void add_group(const RowGroup& group, ResidualSpace& space) const {
+    Shares shares{0, round_up((features_.row_bytes() + tiles_ - 1) / tiles_, 64)};
+    for (std::size_t f = 0; f < frames_.size(); ++f) {
+      project_group(kernels_, features_, frames_[f], group, space, shares);
+      shares.first += frames_[f].tiles();
+      if (f == 0) note_nonfinite(group, space);
+      space.weigh(group.count);
       for (std::size_t j = 0; j < jobs_.size(); ++j) {
-        project_group(kernels_, features_, bases_[j], group, space);
-        if (j == 0) note_nonfinite(group, space);
-        add_group(jobs_[j], bases_[j], group, space, sums[j]);
+        if (jobs_[j].frame == f) add_basis(j, group, space);
       }
-      rows_.count[static_cast<int>(features_.dtype)](
-          {group.rows, group.row_stride, group.count, features_.columns, group.first, false, &space.counts});
-    });
+      if (outputs_ > 0 && prediction_.frame == f) add_errors(group, space);
+    }
   }
 
-  void add_group(const ResidualJob& job, const Basis& basis, const RowGroup& group, ProjectionSpace& space,
-                 ResidualSums& sums) const {
-    const double* const energies = space.energies.as<double>();
-    double* const raw_weights = space.raw_weights.as<double>();
-    double* const unit_weights = space.unit_weights.as<double>();
-    double* const residuals = space.residuals.as<double>();
-    const int* const exponents = space.exponents.as<int>();
-    for (std::int64_t r = 0; r < group.count; ++r) {
-      raw_weights[r] = exponents[r] == 0 ? 1.0 : 0.0;
-      unit_weights[r] = energies[r] > 0.0 ? 1.0 / energies[r] : 0.0;
+  void add_basis(std::size_t j, const RowGroup& group, ResidualSpace& space) const {
+    const ResidualJob& job = request_.jobs[j];
+    const Frame& frame = frames_[jobs_[j].frame];
+    BasisSums& sums = space.segment.bases[j];
+    kernels_.add_residuals({space.loaded.get(), group.count, space.padded_rows, frame.padded(), frame.stride(),
+                            frame.vector(jobs_[j].first), job.vectors, coefficients(jobs_[j].first, space),
+                            space.energies.as<double>(), space.raw_weights.as<double>(),
+                            space.unit_weights.as<double>(), least_expanded(), space.residuals.as<double>(),
+                            sums.raw.lanes(0), sums.unit.lanes(0)});
+    if (space.has_scaled) add_scaled_squares(jobs_[j], group, space, sums);
+    if (job.row_residuals != nullptr) {
+      write_squares(space.residuals, space.exponents, group.count, job.row_residuals + group.first);
     }
-    kernels_.square_sums({space.coefficients.get(), group.count, basis.vector_count, raw_weights, unit_weights,
-                          space.captured.as<double>(), sums.raw_squares.data(), sums.unit_squares.data()});
-    bool cancels = false;
-    for (std::int64_t r = 0; r < group.count; ++r) {
-      residuals[r] = energies[r] - space.captured.as<double>()[r];
-      cancels = cancels || residuals[r] < least_expanded() * energies[r];
+    if (job.row_energies != nullptr) {
+      write_squares(space.energies, space.exponents, group.count, job.row_energies + group.first);
     }
-    if (cancels) kernels_.explicit_residual(basis_arguments(basis, group, space));
+  }
+
+  // The squares of rows that were loaded divided by 2^exponent: each may over- or underflow on its own.
+  void add_scaled_squares(const Place& place, const RowGroup& group, const ResidualSpace& space,
+                          BasisSums& sums) const {
     for (std::int64_t r = 0; r < group.count; ++r) {
-      const double residual = unscaled_square(residuals[r], exponents[r]);
-      sums.raw += residual;
-      sums.unit += unit_weights[r] * residuals[r];
-      if (exponents[r] != 0) add_scaled_squares(space, r, exponents[r], sums);
-      if (job.row_residuals != nullptr) job.row_residuals[group.first + r] = residual;
-      if (job.row_energies != nullptr) {
-        job.row_energies[group.first + r] = unscaled_square(energies[r], exponents[r]);
+      const int exponent = space.exponents.as<int>()[r];
+      if (exponent == 0) continue;
+      for (std::int64_t k = 0; k < sums.vector_count; ++k) {
+        const double value = coefficient(place.first + k, r, space);
+        *sums.raw.lanes(k) += unscaled_square(value * value, exponent);
+      }
+      *sums.raw.lanes(sums.vector_count) += unscaled_square(space.residuals.as<double>()[r], exponent);
+    }
+  }
+
+  static void write_squares(const Buffer& squares, const Buffer& exponents, std::int64_t count, double* target) {
+    for (std::int64_t r = 0; r < count; ++r) {
+      target[r] = unscaled_square(squares.as<double>()[r], exponents.as<int>()[r]);
+    }
+  }
+
+  void add_errors(const RowGroup& group, ResidualSpace& space) const {
+    const Prediction& prediction = request_.prediction;
+    double* const targets = space.targets.as<double>();
+    load_as_double(prediction.targets, group.first, group.count, no_shift_.data(), targets);
+    for (std::int64_t t = 0; t < outputs_; ++t) {
+      const double* const products = space.coefficients.as<double>() + (prediction_.first + t) * space.padded_rows;
+      double* const sums = space.segment.errors.lanes(t);
+      for (std::int64_t r = 0; r < group.count; ++r) {
+        const int exponent = space.exponents.as<int>()[r];
+        const double product = exponent == 0 ? products[r] : std::ldexp(products[r], exponent);
+        const double error = product + prediction.bias[t] - targets[r * outputs_ + t];
+        sums[r % sum_lanes] += error * error;
       }
     }
   }
 
-  // The squares of a row that was loaded divided by 2^exponent: each may over- or underflow on its own.
-  void add_scaled_squares(const ProjectionSpace& space, std::int64_t r, int exponent, ResidualSums& sums) const {
-    const std::size_t vectors = sums.raw_squares.size();
-    for (std::size_t k = 0; k < vectors; ++k) {
-      const std::size_t index = static_cast<std::size_t>(r) * vectors + k;
-      const double coefficient = kernels_.element_size == 8
-                                     ? space.coefficients.as<double>()[index]
-                                     : static_cast<double>(space.coefficients.as<float>()[index]);
-      sums.raw_squares[k] += unscaled_square(coefficient * coefficient, exponent);
-    }
+  const void* coefficients(std::int64_t vector, const ResidualSpace& space) const {
+    return space.coefficients.as<char>() + vector * space.padded_rows * kernels_.element_size;
   }
 
-  static double unscaled_square(double square, int exponent) {
-    return exponent == 0 ? square : std::ldexp(square, 2 * exponent);
+  double coefficient(std::int64_t vector, std::int64_t row, const ResidualSpace& space) const {
+    const std::int64_t index = vector * space.padded_rows + row;
+    return kernels_.element_size == 8 ? space.coefficients.as<double>()[index]
+                                      : static_cast<double>(space.coefficients.as<float>()[index]);
   }
 
   double least_expanded() const {
     return kernels_.element_size == 8 ? least_expanded_in_float64 : least_expanded_in_float32;
   }
 
-  void add_results(const std::vector<std::vector<ResidualSums>>& sums) const {
+  void add_results(const std::vector<ResidualSpace>& spaces) const {
+    ResidualSums sums(request_.jobs, outputs_);
+    for (const ResidualSpace& space : spaces) sums.add(space.totals);
     for (std::size_t j = 0; j < jobs_.size(); ++j) {
-      ResidualSums total(jobs_[j].vectors);
-      for (const std::vector<ResidualSums>& part : sums) total.add(part[j]);
-      add_leading(total.raw, total.raw_squares, jobs_[j].raw_sums);
-      add_leading(total.unit, total.unit_squares, jobs_[j].unit_sums);
+      const ResidualJob& job = request_.jobs[j];
+      add_leading(sums.bases[j].raw, job.vectors, job.raw_sums);
+      add_leading(sums.bases[j].unit, job.vectors, job.unit_sums);
     }
+    for (std::int64_t t = 0; t < outputs_; ++t) request_.prediction.errors[t] += sums.errors.total(t);
   }
 
-  static void add_leading(double residual, const std::vector<double>& squares, double* sums) {
-    std::size_t k = squares.size();
-    sums[k] += residual;
-    for (; k > 0; --k) {
-      residual += squares[k - 1];
-      sums[k - 1] += residual;
-    }
-  }
-
+  const ResidualRequest& request_;
   const Matrix& features_;
-  const std::vector<ResidualJob>& jobs_;
-  const RowKernels& rows_;
   const ResidualKernels& kernels_;
-  std::vector<Basis> bases_;
-  std::int64_t widest_ = 0;
+  std::int64_t outputs_;
+  std::vector<double> no_shift_;
+  std::vector<Frame> frames_;
+  std::vector<Place> jobs_;
+  Place prediction_;
+  std::int64_t most_vectors_ = 0;
+  std::int64_t tiles_ = 0;
 };
 
 }  // namespace
 
-ReadCounts residual(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
-  if (features.rows == 0 || features.columns == 0 || jobs.empty()) return {};
-  return ResidualPass(current_kernels(), features, jobs, double_precision).run();
+ReadCounts residual(const ResidualRequest& request) {
+  const Prediction& prediction = request.prediction;
+  if (prediction.weights != nullptr) {
+    require_target_columns(request.features, prediction.targets, prediction.targets.columns);
+    if (!request.double_precision) throw std::invalid_argument("errors of predictions are computed in float64");
+  }
+  if (request.features.rows == 0 || request.features.columns == 0) return {};
+  if (request.jobs.empty() && prediction.weights == nullptr) return {};
+  return ResidualPass(current_kernels(), request).run();
 }
 
 }  // namespace nrc_fast

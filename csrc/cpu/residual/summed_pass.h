@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cpu/machine/thread_pool.h"
-#include "cpu/residual/projection.h"
+#include "cpu/residual/row_groups.h"
 
 namespace nrc_fast {
 

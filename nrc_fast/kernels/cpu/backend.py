@@ -16,7 +16,7 @@ from nrc_fast.kernels.cpu import classes, descent, sums
 from nrc_fast.kernels.cpu.machine import current_isa, thread_count
 from nrc_fast.kernels.cpu.memory import address_of, kept_empty
 from nrc_fast.kernels.errors import NonFiniteRowsError, unreadable
-from nrc_fast.kernels.interface import DescentState, GramRequest, Rows
+from nrc_fast.kernels.interface import DescentState, GramRequest, PredictionRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
 
 __all__ = ["CPU", "HostBackend"]
@@ -91,27 +91,28 @@ class HostBackend:
         NonFiniteRowsError
             A feature is not finite.
         """
-        results = []
-        jobs = []
-        for basis in bases:  # they stay alive: the kernels hold addresses only
-            k = len(basis.vectors)
-            per_row = [np.zeros(features.count) if basis.per_row else None for _ in range(2)]
-            found = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), *per_row)
-            results.append(found)
-            jobs.append(
-                _cpu.ResidualJob(
-                    address_of(basis.vectors),
-                    k,
-                    address_of(found.raw),
-                    address_of(found.unit),
-                    shift=address_of(basis.shift),
-                    row_residuals=address_of(found.row_residuals),
-                    row_energies=address_of(found.row_energies),
-                )
-            )
+        found, jobs = _residual_jobs(bases, features.count)
         counts = _cpu.residual(features.matrix, jobs, double_precision=double_precision)
         _require_good(counts, features)
-        return results
+        return found
+
+    def residual_and_errors(
+        self, features: Rows, bases: Sequence[Basis], prediction: PredictionRequest
+    ) -> tuple[list[ResidualSums], FloatArray]:
+        """Residuals on each basis and ``sum (W h + b - y)^2`` of each output: one read for all of them.
+
+        Raises
+        ------
+        NonFiniteRowsError
+            A feature is not finite.
+        """
+        found, jobs = _residual_jobs(bases, features.count)
+        errors = np.zeros(len(prediction.bias))
+        addresses = address_of(prediction.weights), address_of(prediction.bias)
+        model = _cpu.Prediction(*addresses, prediction.targets.matrix, address_of(errors))
+        counts = _cpu.residual(features.matrix, jobs, double_precision=True, prediction=model)
+        _require_good(counts, features)
+        return found, errors
 
     def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
         """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2``.
@@ -134,25 +135,6 @@ class HostBackend:
         )
         _require_good(counts, features)
         return ProductSums(image, column_sums, float(energy[0]))
-
-    def prediction_error(self, features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
-        """``sum (W h + b - y)^2`` of each output.
-
-        Raises
-        ------
-        NonFiniteRowsError
-            A feature is not finite.
-        """
-        errors = np.zeros(len(bias))
-        counts = _cpu.prediction_error(
-            features.matrix,
-            weights=address_of(weights),
-            bias=address_of(bias),
-            targets=targets.matrix,
-            errors=address_of(errors),
-        )
-        _require_good(counts, features)
-        return errors
 
     def placed_gram(
         self, features: Rows, shift: FloatArray | None, *, unit_rows: bool, precision: str
@@ -273,6 +255,28 @@ class HostCopies:
 
     def close(self) -> None:
         """Return at once: on the host nothing is under way."""
+
+
+def _residual_jobs(bases: Sequence[Basis], count: int) -> tuple[list[ResidualSums], list[_cpu.ResidualJob]]:
+    """Sums for each basis, and the requests that fill them, which hold addresses: bases and sums must live on."""
+    found, jobs = [], []
+    for basis in bases:
+        k = len(basis.vectors)
+        per_row = [np.zeros(count) if basis.per_row else None for _ in range(2)]
+        sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), *per_row)
+        found.append(sums)
+        jobs.append(
+            _cpu.ResidualJob(
+                address_of(basis.vectors),
+                k,
+                address_of(sums.raw),
+                address_of(sums.unit),
+                shift=address_of(basis.shift),
+                row_residuals=address_of(sums.row_residuals),
+                row_energies=address_of(sums.row_energies),
+            )
+        )
+    return found, jobs
 
 
 def _require_good(counts: _cpu.RowCounts, rows: Rows) -> None:

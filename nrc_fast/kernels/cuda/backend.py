@@ -26,7 +26,7 @@ from nrc_fast.kernels.cuda.launches import (
 from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.cuda.spectrum import checked_eigh
 from nrc_fast.kernels.errors import too_large
-from nrc_fast.kernels.interface import DescentState, GramRequest, Rows
+from nrc_fast.kernels.interface import DescentState, GramRequest, PredictionRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
 
 if TYPE_CHECKING:
@@ -140,8 +140,10 @@ class CudaBackend:
         arrays = fetch_counted(launch_product("gram_product", rows, vectors, shapes, {"shift": shift}), rows)
         return ProductSums(arrays["image"], arrays["column_sums"], float(arrays["energy"][0]))
 
-    def prediction_error(self, features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
-        """``sum (W h + b - y)^2`` of each output.
+    def residual_and_errors(
+        self, features: Rows, bases: Sequence[Basis], prediction: PredictionRequest
+    ) -> tuple[list[ResidualSums], FloatArray]:
+        """Residuals on each basis and ``sum (W h + b - y)^2`` of each output: one read for each.
 
         Raises
         ------
@@ -149,11 +151,13 @@ class CudaBackend:
             A feature is not finite.
         """
         rows = _placed(features)
-        shapes: dict[str, tuple[int, ...]] = {"errors": (len(bias),)}
+        shapes: dict[str, tuple[int, ...]] = {"errors": (len(prediction.bias),)}
+        targets = _placed(prediction.targets).matrix
         results = launch_product(
-            "prediction_error", rows, weights, shapes, {"bias": bias}, targets=_placed(targets).matrix
+            "prediction_error", rows, prediction.weights, shapes, {"bias": prediction.bias}, targets=targets
         )
-        return fetch_counted(results, rows)["errors"]
+        found = self.residual(features, bases, double_precision=True)
+        return found, fetch_counted(results, rows)["errors"]
 
     def placed_gram(
         self, features: Rows, shift: Tensor | None, *, unit_rows: bool, precision: str

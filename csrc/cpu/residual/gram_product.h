@@ -1,5 +1,5 @@
-// Products of rows with a few vectors in float64 on the CPU, and what is summed of them: one step of subspace
-// iteration, and the error of a linear prediction.
+// Products of rows with a few vectors in float64 on the CPU, and of these with the rows: one step of subspace
+// iteration.
 #pragma once
 
 #include "common/requests.h"
@@ -12,6 +12,5 @@ using ProductRequest = ProductFields<Matrix>;
 
 // No sum changes when a row is not finite.
 ReadCounts gram_product(const ProductRequest& request, const GramProduct& sums);
-ReadCounts prediction_error(const ProductRequest& request, const PredictionError& sums);
 
 }  // namespace nrc_fast
