@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "common/addresses.h"
+#include "common/released_interpreter.h"
 #include "cpu/descent/descent.h"
 #include "cpu/gram/gram.h"
 #include "cpu/machine/buffer.h"
@@ -127,12 +128,12 @@ GramCounts gram_of(const std::pair<Matrix, const Matrix*>& rows, const py::tuple
     request.target_gram = pointer<double>(target_gram);
     request.target_sums = pointer<double>(target_sums);
   }
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   return gram(request);
 }
 
 ReadCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision) {
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   return residual(features, jobs, double_precision);
 }
 
@@ -140,14 +141,14 @@ ReadCounts gram_product_of(const Matrix& features, Address shift, Address vector
                            Address column_sums, Address energy) {
   const GramProduct sums{pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums),
                          pointer<double>(energy)};
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   return gram_product({features, pointer<const double>(vectors), count}, sums);
 }
 
 ReadCounts prediction_error_of(const Matrix& features, Address weights, Address bias, const Matrix& targets,
                                Address errors) {
   const PredictionError sums{pointer<const double>(bias), in_memory(targets), pointer<double>(errors)};
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   return prediction_error({features, pointer<const double>(weights), targets.columns}, sums);
 }
 
@@ -158,7 +159,7 @@ void descent_of(std::int64_t problems, std::int64_t d, std::int64_t n, std::int6
   const DescentBatch batch =
       make_descent_batch(problems, d, n, stride, transforms, weights, biases, transform_velocities, weight_velocities,
                          bias_velocities, moments, moment_index, rates, steps, double_precision);
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   descent(batch);
 }
 

@@ -72,9 +72,7 @@ class _Hold:
 
 _HOLD = _Hold()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_HOLD.pause, after_in_parent=_HOLD.go_on, after_in_child=_HOLD.forget_other_threads
-    )
+    os.register_at_fork(before=_HOLD.pause, after_in_parent=_HOLD.go_on, after_in_child=_HOLD.forget_other_threads)
 
 
 @contextmanager

@@ -73,15 +73,17 @@ def append_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def replaced_file(path: Path) -> Iterator[BinaryIO]:
+def replaced_file(path: Path, *, stays_open: bool = False) -> Iterator[BinaryIO]:
     """A file to write to, which takes its place under a path when the block ends, and is gone where the block raises.
 
-    It is on the disk before it takes the place of what was there, whose permissions it keeps. The file stays open when
-    the block ends; what is no regular file, such as a pipe, is written to as it is.
+    It is on the disk before it takes the place of what was there, whose permissions it keeps. What is no regular file,
+    such as a pipe, is written to as it is.
 
     Parameters
     ----------
     path : Path
+    stays_open : bool
+        Whether it is for the caller to close the file.
 
     Raises
     ------
@@ -105,6 +107,8 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
             name.replace(target)
             _sync_folder(target.parent)
+        if not stays_open:
+            file.close()
     except BaseException:
         if file is not None:
             _give_up(file)

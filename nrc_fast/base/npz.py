@@ -66,7 +66,7 @@ def written_file(
     """
     path = require_writable(path)
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    with replaced_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with replaced_file(path, stays_open=True) as file, zipfile.ZipFile(file, "w") as archive:
         _write(archive, "header", text)
         if before is not None and kept:
             _take_over(archive, before, tuple(kept), path)

@@ -12,9 +12,9 @@ from typing import BinaryIO
 from weakref import finalize
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.claims import Claim
 from nrc_fast.base.files import remove_unfinished
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.npz import arrays_from, written_file
 
 __all__ = ["Checkpoint"]
