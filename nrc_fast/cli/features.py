@@ -6,12 +6,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
-from nrc_fast.base.processes import Team
+from nrc_fast.cli.groups import add_group_options, started_team
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.all_metrics import measure, plan
@@ -31,7 +29,7 @@ def add_measure(commands: Commands) -> None:
         "measure",
         help="measure stored features",
         description="Measure features in .npy, .npz, .pt, .safetensors, HDF5, zarr or parquet files. Under torchrun "
-        "the rows are shared out over the processes.",
+        "the rows are shared out over the processes, unless --alone says that this one was started by one of them.",
     )
     command.set_defaults(run=_measure)
     command.add_argument(
@@ -53,6 +51,7 @@ def add_measure(commands: Commands) -> None:
     command.add_argument("--plan", action="store_true", help="only say what would be read, and the memory for it")
     command.add_argument("--verbose", action="store_true", help="say it and then read")
     command.add_argument("--no-progress", action="store_true", help="no bar, on a terminal either")
+    add_group_options(command)
     _add_head(command)
 
 
@@ -114,7 +113,7 @@ def _measure(options: argparse.Namespace) -> None:
     )
     head = _head(options, source.n_targets)
     reading = {name: getattr(options, name) for name in ("precision", "nonfinite", "memory", "chunk_rows")}
-    with _team() as team:
+    with started_team(options) as team:
         if team is not None:
             source = source.share(team.rank, team.size)
         speaks = team is None or team.rank == 0
@@ -169,18 +168,3 @@ def _show(report: Report, options: argparse.Namespace) -> None:
         save_figure(report.plot()[0], options.plot)
     if options.html is not None:
         write_page(options.html, [("Report", report)])
-
-
-@contextmanager
-def _team() -> Iterator[Team | None]:
-    """The processes that torchrun has started; None without torchrun."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield None
-        return
-    from torch import distributed
-
-    distributed.init_process_group("gloo")
-    try:
-        yield Team()
-    finally:
-        distributed.destroy_process_group()
