@@ -149,22 +149,25 @@ def _new_file(name: Path, target: Path) -> BinaryIO | None:
     with suppress(FileNotFoundError):
         before = target.stat()
     mode = NEW_MODE if before is None else stat.S_IMODE(before.st_mode) & KEPT_MODE
-    # The kernel takes away what the mask of this process forbids: to ask for the mask would be to change it.
-    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+    def opened(path: str, flags: int) -> int:
+        # The kernel takes away what the mask of this process forbids: to ask for the mask would be to change it.
+        return os.open(path, flags, mode)
+
+    raw = io.FileIO(name, "x+", opener=opened)
     try:
         with suppress(OSError):  # of a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink == 0:
-            os.close(descriptor)
+            fcntl.flock(raw, fcntl.LOCK_EX)
+        if os.fstat(raw.fileno()).st_nlink == 0:
+            raw.close()
             return None
         if before is not None:
             with suppress(PermissionError):
-                os.fchown(descriptor, before.st_uid, before.st_gid)
-            os.fchmod(descriptor, mode)
-        return os.fdopen(descriptor, "w+b")
+                os.fchown(raw.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(raw.fileno(), mode)
+        return io.BufferedRandom(raw)
     except BaseException:
-        os.close(descriptor)
-        name.unlink(missing_ok=True)
+        raw.close()
         raise
 
 
