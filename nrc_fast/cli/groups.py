@@ -50,11 +50,11 @@ def started_team(options: argparse.Namespace) -> Iterator[Team | None]:
     if options.alone or not all(name in os.environ for name in VARIABLES):
         yield None
         return
-    from torch import distributed
-
     if not options.wait > 0.0:
         msg = f"--wait is {options.wait}; a number of seconds above 0 is expected"
         raise ValueError(msg)
+    from torch import distributed
+
     store = _meet(options.wait)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=size)

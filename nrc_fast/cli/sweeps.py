@@ -105,7 +105,7 @@ def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> list[str]:
 
 
 def _complain(reason: str, hope: str) -> None:
-    print(f"nrc-fast: {reason} ({hope})", file=sys.stderr, flush=True)
+    print(f"nrc-fast: {' '.join(reason.split())} ({hope})", file=sys.stderr, flush=True)
 
 
 def _show(record: Record, options: argparse.Namespace) -> None:
