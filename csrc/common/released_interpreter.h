@@ -6,8 +6,8 @@
 
 namespace nrc_fast {
 
-// CPython up to 3.13 ends a daemon thread that wants the lock back when the interpreter is on its way out: it unwinds the
-// stack, over destructors that must not throw, and the process would abort. Such a thread waits for the end of the
+// CPython up to 3.13 ends a daemon thread that wants the lock back when the interpreter is on its way out: it unwinds
+// the stack, over destructors that must not throw, and the process would abort. Such a thread waits for the end of the
 // process instead, as later versions have it.
 class ReleasedInterpreter {
  public:

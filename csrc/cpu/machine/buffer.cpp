@@ -115,7 +115,8 @@ class NoMemory : public std::bad_alloc {
  public:
   explicit NoMemory(std::size_t size)
       : text_("the kernels need " + std::to_string(size >> 20) +
-              " MiB at once for sums and workspaces, which this machine does not give; give fewer columns or threads") {}
+              " MiB at once for sums and workspaces, which this machine does not give; give fewer columns or threads") {
+  }
   const char* what() const noexcept override { return text_.c_str(); }
 
  private:
