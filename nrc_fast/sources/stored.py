@@ -265,5 +265,7 @@ def reading(what: object) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # missing, or not ours to read: it names the file
-        msg = f"{what} cannot be read; is it damaged or truncated? {type(error).__name__}: {' '.join(str(error).split())}"
+        msg = (
+            f"{what} cannot be read; is it damaged or truncated? {type(error).__name__}: {' '.join(str(error).split())}"
+        )
         raise OSError(msg) from error
