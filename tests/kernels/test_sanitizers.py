@@ -23,6 +23,8 @@ SETTINGS = {
     "undefined": {"UBSAN_OPTIONS": "print_stacktrace=1"},
     "thread": {"TSAN_OPTIONS": "halt_on_error=1:report_signal_unsafe=0:history_size=4"},
 }
+# Variables of a thread that the system frees after the thread has ended.
+SUPPRESSIONS = "race:dl_deallocate_tls\n"
 RUNTIMES = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
 # Tests of the kernels that start no other programs and do not count the threads of the process.
 CHOSEN = ["test_gram.py", "test_gram_product.py", "test_residual.py", "test_threads.py", "test_pairs.py"]
@@ -69,9 +71,14 @@ def test_the_kernels_under_their_own_tests(sanitizer: str, tmp_path: Path) -> No
     shutil.copytree(ROOT / "nrc_fast", package, ignore=shutil.ignore_patterns("*.so"))
     (module,) = build.glob("_cpu*.so")
     shutil.copy(module, package / "kernels")
-    runtime = checked(["g++", f"-print-file-name={RUNTIMES[sanitizer]}"]).strip()
+    # The library of C++ too, or the sanitizer does not find what throws its exceptions.
+    names = (RUNTIMES[sanitizer], "libstdc++.so.6")
+    runtime = " ".join(checked(["g++", f"-print-file-name={name}"]).strip() for name in names)
+    (tmp_path / "suppressions").write_text(SUPPRESSIONS)
     environment = os.environ | SETTINGS[sanitizer] | {"PYTHONPATH": str(package.parent), "LD_PRELOAD": runtime}
-    environment["NRC_FAST_NUM_THREADS"] = "3"
+    # Threads of OpenBLAS wait in a way that the thread sanitizer never ends.
+    environment |= {"NRC_FAST_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "1"}
+    environment["TSAN_OPTIONS"] = f"{SETTINGS['thread']['TSAN_OPTIONS']}:suppressions={tmp_path / 'suppressions'}"
     pytest_of_kernels = [sys.executable, "-P", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not long"]
     paths = [str(TESTS / name) for name in CHOSEN]
     checked([*pytest_of_kernels, "-k", f"not ({LEFT_OUT})", *paths], env=environment, cwd=ROOT)
