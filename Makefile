@@ -23,7 +23,7 @@ BUILD_FOLDER = --config-settings=build-dir=$(VENV)/build
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
           $(shell find cmake csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 
-.PHONY: demo test test-long test-all lint bench bench-report clean
+.PHONY: demo test test-long test-all test-endurance lint bench bench-report clean
 
 # What a development has installed serves the demonstration too; alone it needs neither CUDA nor the tests' packages.
 demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
@@ -31,13 +31,18 @@ demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
 
 # As many processes as there are cores. PYTEST="-k gram" chooses.
 test: $(VENV)/installed
-	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not long" $(PYTEST)
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not long and not endurance" $(PYTEST)
 
 # What takes minutes: other compilers, every CUDA architecture, wide grids on the emulated device.
 test-long: $(VENV)/installed
-	$(BIN)/pytest --numprocesses auto --dist worksteal -m long $(PYTEST)
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "long and not endurance" $(PYTEST)
 
 test-all: test test-long
+
+# What takes up to hours: thousands of damaged files, runs killed at fifty moments, ten thousand updates, and the core
+# built with each sanitizer under the tests of the kernels. Not part of CI.
+test-endurance: $(VENV)/installed
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m endurance $(PYTEST)
 
 lint: $(VENV)/installed
 	$(BIN)/pip install --quiet ruff clang-format clang-tidy mypy codespell validate-pyproject pybind11

@@ -81,7 +81,11 @@ COVERED: dict[str, tuple[str, ...]] = {
     "kernels/test_inputs.py": ("kernels/arrays.py",),
     "kernels/test_isa.py": ("kernels/cpu/machine.py",),
     "kernels/test_threads.py": ("kernels/cpu/memory.py",),
-    "measurement/test_class_statistics.py": ("measurement/classes.py", "reports/classes.py"),
+    "measurement/test_class_statistics.py": (
+        "measurement/class_moments.py",
+        "measurement/classes.py",
+        "reports/classes.py",
+    ),
     "measurement/test_device_statistics.py": (
         "kernels/cuda/classes.py",
         "kernels/cuda/copies.py",
@@ -114,6 +118,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "passes/runs.py",
         "passes/sums.py",
     ),
+    "reports/test_history.py": ("reports/steps.py",),
     "reports/test_plots.py": (
         "reports/plots/drawn.py",
         "reports/plots/features.py",

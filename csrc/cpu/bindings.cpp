@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "common/addresses.h"
+#include "common/released_interpreter.h"
 #include "cpu/descent/descent.h"
 #include "cpu/gram/gram.h"
 #include "cpu/machine/buffer.h"
@@ -127,7 +128,7 @@ GramCounts gram_of(const std::pair<Matrix, const Matrix*>& rows, const py::tuple
     request.target_gram = pointer<double>(target_gram);
     request.target_sums = pointer<double>(target_sums);
   }
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   return gram(request);
 }
 
@@ -135,7 +136,7 @@ ReadCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& j
                        const Prediction* prediction) {
   ResidualRequest request{features, jobs, double_precision, {}};
   if (prediction != nullptr) request.prediction = *prediction;
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   return residual(request);
 }
 
@@ -147,7 +148,7 @@ ReadCounts gram_product_of(const Matrix& features, Address shift, Address vector
                            Address column_sums, Address energy) {
   const GramProduct sums{pointer<const double>(shift), pointer<double>(image), pointer<double>(column_sums),
                          pointer<double>(energy)};
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   return gram_product({features, pointer<const double>(vectors), count}, sums);
 }
 
@@ -158,7 +159,7 @@ void descent_of(std::int64_t problems, std::int64_t d, std::int64_t n, std::int6
   const DescentBatch batch =
       make_descent_batch(problems, d, n, stride, transforms, weights, biases, transform_velocities, weight_velocities,
                          bias_velocities, moments, moment_index, rates, steps, double_precision);
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   descent(batch);
 }
 

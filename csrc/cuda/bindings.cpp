@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/addresses.h"
+#include "common/released_interpreter.h"
 #include "cuda/descent/descent.h"
 #include "cuda/gram/gram.h"
 #include "cuda/machine/runtime.h"
@@ -32,7 +33,7 @@ Precision precision_from_code(int code) {
 // Launches from a request with its workspace, on a device, without holding Python's lock.
 template <class Request, class Run>
 void launch(Request& request, Address workspace, std::int64_t workspace_bytes, int device, const Run& run) {
-  const py::gil_scoped_release released;
+  const ReleasedInterpreter released;
   const CurrentDevice current(device);
   request.workspace = pointer<char>(workspace);
   request.workspace_bytes = workspace_bytes;

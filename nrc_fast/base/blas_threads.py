@@ -3,30 +3,76 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from threading import Lock
+from threading import get_ident
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from nrc_fast.base.forks import Guard
 
 __all__ = ["few_blas_threads", "one_blas_thread"]
 
 # Widths up to which two threads gain less in a decomposition (2 of 15 ms) than they cost what comes after it (12 ms).
 NARROW = 384
+# Seconds that a fork waits for a thread that changes the number.
+LONGEST_PAUSE = 1.0
 
 
 class _Hold:
-    """How many are in a `one_blas_thread` block, and the number of threads before the first of them."""
+    """Who is in a `one_blas_thread` block, and the number of threads before the first of them.
+
+    At any moment in which a thread or a fork may come between, whoever keeps BLAS at one thread is among the holders.
+    """
 
     def __init__(self) -> None:
-        self.lock = Lock()
-        self.holders = 0
+        self.guard = Guard()
+        self.holders: dict[object, int] = {}  # the thread of each block
         self.before = 0
+        self.forking = 0  # the thread that waits for its fork with the lock in hand
+
+    def enter(self, block: object, count: Callable[[], int], choose: Callable[[int], None]) -> None:
+        with self.guard.lock:
+            if not self.holders:
+                self.before = count()
+            self.holders[block] = get_ident()
+            choose(1)
+
+    def leave(self, block: object, choose: Callable[[int], None]) -> None:
+        with self.guard.lock:
+            if self.holders.keys() == {block}:
+                choose(self.before)
+            self.holders.pop(block, None)  # it is not there where an interrupt came first
+
+    def pause(self) -> None:
+        """Before a fork: let nobody be inside of the library, whose own locks its child would inherit."""
+        # A thread that forks with the lock in hand, in a handler of signals, waits in vain.
+        if self.guard.lock.acquire(timeout=LONGEST_PAUSE):
+            self.forking = get_ident()
+
+    def go_on(self) -> None:
+        """After a fork, in the parent."""
+        if self.forking == get_ident():
+            self.forking = 0
+            self.guard.lock.release()
+
+    def forget_other_threads(self) -> None:
+        """In a forked child: the other threads are not there to give back what they took."""
+        self.forking = 0
+        others = [block for block, thread in self.holders.items() if thread != get_ident()]
+        for block in others:
+            del self.holders[block]
+        functions = _openblas() if others and not self.holders else None
+        if functions is not None:
+            functions[1](self.before)
 
 
 _HOLD = _Hold()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_HOLD.pause, after_in_parent=_HOLD.go_on, after_in_child=_HOLD.forget_other_threads)
 
 
 @contextmanager
@@ -46,18 +92,12 @@ def one_blas_thread() -> Iterator[None]:
         yield
         return
     count, choose = functions
-    with _HOLD.lock:
-        if _HOLD.holders == 0:
-            _HOLD.before = count()
-            choose(1)
-        _HOLD.holders += 1
+    block = object()
     try:
+        _HOLD.enter(block, count, choose)
         yield
     finally:
-        with _HOLD.lock:
-            _HOLD.holders -= 1
-            if _HOLD.holders == 0:
-                choose(_HOLD.before)
+        _HOLD.leave(block, choose)
 
 
 def few_blas_threads(width: int) -> AbstractContextManager[None]:

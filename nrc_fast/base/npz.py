@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +12,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, StoredArray
+from nrc_fast.base.files import replaced_file, require_writable
 
-__all__ = ["DAMAGED", "arrays_from", "load_arrays", "require_writable", "save_arrays", "written_file"]
+__all__ = ["DAMAGED", "arrays_from", "load_arrays", "save_arrays", "written_file"]
 
 COPY_BYTES = 1 << 20
 # What numpy, json and zipfile raise over damaged files.
@@ -67,26 +66,12 @@ def written_file(
     """
     path = require_writable(path)
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    file = os.fdopen(handle, "w+b")
-    try:
-        with zipfile.ZipFile(file, "w") as archive:
-            _write(archive, "header", text)
-            if before is not None and kept:
-                _take_over(archive, before, tuple(kept), path)
-            for name, array in arrays.items():
-                _write(archive, name, np.ascontiguousarray(array, dtype="<f8"))
-        file.flush()
-        os.fsync(file.fileno())
-        # Temporary files are for their owner alone.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        file.close()
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced_file(path, stays_open=True) as file, zipfile.ZipFile(file, "w") as archive:
+        _write(archive, "header", text)
+        if before is not None and kept:
+            _take_over(archive, before, tuple(kept), path)
+        for name, array in arrays.items():
+            _write(archive, name, np.ascontiguousarray(array, dtype="<f8"))
     return file
 
 
@@ -108,24 +93,6 @@ def _take_over(archive: zipfile.ZipFile, before: BinaryIO, prefixes: tuple[str, 
     except (zipfile.BadZipFile, EOFError) as error:
         msg = f"something else has written to {path} while it was in use ({error}); remove it and start anew"
         raise OSError(msg) from error
-
-
-def require_writable(path: Path) -> Path:
-    """Check that a file can be written or replaced, and follow links.
-
-    Raises
-    ------
-    OSError
-        Its folder is missing or cannot be written to, or it is something else than a regular file.
-    """
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        msg = f"{path} is no regular file; give another path"
-        raise OSError(msg)
-    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
-        msg = f"{path} cannot be written: {target.parent} is no folder that can be written to"
-        raise OSError(msg)
-    return target
 
 
 def load_arrays(path: Path, kind: str, newest: int) -> tuple[dict[str, Any], dict[str, FloatArray]]:

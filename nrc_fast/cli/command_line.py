@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141  # as a program that SIGPIPE ends
+    except MemoryError as error:
+        print(f"nrc-fast: not enough memory: {error or 'give fewer rows or columns at a time'}", file=sys.stderr)
+        return 1
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         print(f"nrc-fast: {error}", file=sys.stderr)
         return 1

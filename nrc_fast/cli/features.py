@@ -6,12 +6,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
-from nrc_fast.base.processes import Team
+from nrc_fast.cli.groups import add_group_options, started_team
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.all_metrics import measure, plan
@@ -19,6 +17,7 @@ from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.pages import write_page
+from nrc_fast.reports.plots.panels import save_figure
 from nrc_fast.sources import open_source
 
 __all__ = ["add_measure", "add_merge"]
@@ -30,7 +29,7 @@ def add_measure(commands: Commands) -> None:
         "measure",
         help="measure stored features",
         description="Measure features in .npy, .npz, .pt, .safetensors, HDF5, zarr or parquet files. Under torchrun "
-        "the rows are shared out over the processes.",
+        "the rows are shared out over the processes, unless --alone says that this one was started by one of them.",
     )
     command.set_defaults(run=_measure)
     command.add_argument(
@@ -52,6 +51,7 @@ def add_measure(commands: Commands) -> None:
     command.add_argument("--plan", action="store_true", help="only say what would be read, and the memory for it")
     command.add_argument("--verbose", action="store_true", help="say it and then read")
     command.add_argument("--no-progress", action="store_true", help="no bar, on a terminal either")
+    add_group_options(command)
     _add_head(command)
 
 
@@ -113,7 +113,7 @@ def _measure(options: argparse.Namespace) -> None:
     )
     head = _head(options, source.n_targets)
     reading = {name: getattr(options, name) for name in ("precision", "nonfinite", "memory", "chunk_rows")}
-    with _team() as team:
+    with started_team(options) as team:
         if team is not None:
             source = source.share(team.rank, team.size)
         speaks = team is None or team.rank == 0
@@ -165,21 +165,6 @@ def _merge(options: argparse.Namespace) -> None:
 def _show(report: Report, options: argparse.Namespace) -> None:
     print(report.to_json() if options.json else report)
     if options.plot is not None:
-        report.plot()[0].savefig(options.plot)
+        save_figure(report.plot()[0], options.plot)
     if options.html is not None:
         write_page(options.html, [("Report", report)])
-
-
-@contextmanager
-def _team() -> Iterator[Team | None]:
-    """The processes that torchrun has started; None without torchrun."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield None
-        return
-    from torch import distributed
-
-    distributed.init_process_group("gloo")
-    try:
-        yield Team()
-    finally:
-        distributed.destroy_process_group()

@@ -16,6 +16,7 @@ from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport
 from nrc_fast.reports.pages import Part, write_page
 from nrc_fast.reports.plots.histories import plot_runs
+from nrc_fast.reports.plots.panels import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ def add_plot(commands: Commands) -> None:
 def _plot(options: argparse.Namespace) -> None:
     parts = load_stored(options.source)
     figure = _drawn(next(iter(parts.values())), options) if len(parts) == 1 else _drawn_together(parts, options)
-    figure.savefig(options.plot)
+    save_figure(figure, options.plot)
     _say_path(options.plot, options)
 
 

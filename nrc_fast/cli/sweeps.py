@@ -9,7 +9,9 @@ from pathlib import Path
 
 from nrc_fast.cli.inputs import Commands
 from nrc_fast.metrics.conventions import CONVENTIONS
-from nrc_fast.reports.history import History, Record
+from nrc_fast.reports.history import History
+from nrc_fast.reports.plots.panels import save_figure
+from nrc_fast.reports.steps import Record
 from nrc_fast.training.saved_models import arriving, load_model, matching, numbered
 from nrc_fast.training.sweep import CheckpointSweep
 
@@ -80,21 +82,30 @@ def _sweep(options: argparse.Namespace) -> None:
 def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> list[str]:
     """Measure checkpoints as they come; Ctrl-C is how that ends. Returns the files that could not be measured.
 
-    These are tried again when they change: a training may have been writing them.
+    These are tried again when they change: a training may have been writing them. Whatever one checkpoint, the model
+    with its weights or a full disk brings about, the next may do.
     """
     unread: dict[str, None] = {}
     with suppress(KeyboardInterrupt):
         for step, path in arriving(options.checkpoints, options.follow, unread):
             try:
                 record = sweep.add(step, path)
-            except (OSError, ValueError) as error:
-                print(f"nrc-fast: {error} (tried again when the file changes)", file=sys.stderr, flush=True)
+            except Exception as error:
+                reason = str(error) or type(error).__name__
+                _complain(reason if path in reason else f"{path}: {reason}", "tried again when the file changes")
                 unread[path] = None
                 continue
             unread.pop(path, None)
             _show(record, options)
-            _write(sweep.history, options)
+            try:
+                _write(sweep.history, options)
+            except Exception as error:
+                _complain(str(error) or type(error).__name__, "tried again after the next checkpoint")
     return list(unread)
+
+
+def _complain(reason: str, hope: str) -> None:
+    print(f"nrc-fast: {' '.join(reason.split())} ({hope})", file=sys.stderr, flush=True)
 
 
 def _show(record: Record, options: argparse.Namespace) -> None:
@@ -106,7 +117,7 @@ def _write(history: History, options: argparse.Namespace) -> None:
     if options.csv is not None:
         history.to_csv(options.csv)
     if options.plot is not None:
-        history.plot().savefig(options.plot)
+        save_figure(history.plot(), options.plot)
 
 
 def _line(record: Record) -> str:

@@ -6,12 +6,14 @@ A logger is any callable ``logger(step, values)``, with values a mapping from na
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nrc_fast.base.files import append_text, write_text
 from nrc_fast.base.libraries import require_library
 
 if TYPE_CHECKING:
@@ -53,15 +55,21 @@ class CsvFile:
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         """Write the values of a step."""
         columns = ["step", *values]
-        with self.path.open("w" if self._columns is None else "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if self._columns is None:
-                writer.writerow(columns)
-                self._columns = columns
-            if columns != self._columns:
-                msg = f"step {step} has values {', '.join(values)}; the columns are {', '.join(self._columns[1:])}"
-                raise ValueError(msg)
-            writer.writerow([step, *values.values()])
+        if self._columns is not None and columns != self._columns:
+            msg = f"step {step} has values {', '.join(values)}; the columns are {', '.join(self._columns[1:])}"
+            raise ValueError(msg)
+        line = _csv_line([step, *values.values()])
+        if self._columns is None:
+            write_text(self.path, _csv_line(columns) + line)
+            self._columns = columns
+        else:
+            append_text(self.path, line)
+
+
+def _csv_line(values: Sequence[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
 
 
 class JsonLines:
@@ -91,8 +99,7 @@ class JsonLines:
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         """Write the values of a step."""
         plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step} | plain) + "\n")
+        append_text(self.path, json.dumps({"step": step} | plain) + "\n")
 
 
 class TensorBoard:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.memory import memory_for
 from nrc_fast.kernels.arrays import DTYPES
 
 __all__ = [
@@ -94,6 +96,15 @@ class SumsKind:
 
 
 def zero_sums(kind: SumsKind) -> dict[str, FloatArray]:
-    """The sums over no rows, by the names of `ADDITIVE`."""
+    """The sums over no rows, by the names of `ADDITIVE`.
+
+    Raises
+    ------
+    MemoryError
+        There is no memory for matrices of d x d.
+    """
     shapes = {"counts": (len(COUNTS),), "magnitudes": (len(MAGNITUDES),)} | kind.shapes
-    return {name: np.zeros(shapes[name]) for name in ADDITIVE}
+    what = f"statistics of {kind.d:,} features and {kind.n_targets:,} targets"
+    advice = "they are matrices of d x d: give fewer features, such as some of them or projections, or take nrc1 alone"
+    with memory_for(what, sum(8 * prod(shape) for shape in shapes.values()), advice):
+        return {name: np.zeros(shapes[name]) for name in ADDITIVE}

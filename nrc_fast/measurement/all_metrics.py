@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nrc_fast.base.arrays import Array
+from nrc_fast.base.files import require_writable
 from nrc_fast.base.json_values import JSONValue
-from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.interface import Rows
@@ -160,16 +161,17 @@ def measure(
         checkpoint_every=checkpoint_every,
         identity=identity,
     )
-    source = reading.source
-    head = Head(W, b, n, d=source.d, n_targets=source.n_targets)
-    # What is read once gives every convention that it can; else the second read does, but not for every k.
-    unit_rows = not reading.rereadable or save_statistics is not None or (extent.all_k and needs_unit_rows(chosen))
-    evidence = gathered(reading, unit_rows=unit_rows, precision=precision)
-    moments = evidence.moments  # of the precision that was asked for, whatever the report needs
-    report = report_of(evidence, head, Wishes(chosen, rtol, extent, penalties))
-    if save_statistics is not None and (team is None or team.rank == 0):
-        save_sums(Path(save_statistics), moments, options={})
-    reading.finish()
+    with closing(reading):
+        source = reading.source
+        head = Head(W, b, n, d=source.d, n_targets=source.n_targets)
+        # What is read once gives every convention that it can; else the second read does, but not for every k.
+        unit_rows = not reading.rereadable or save_statistics is not None or (extent.all_k and needs_unit_rows(chosen))
+        evidence = gathered(reading, unit_rows=unit_rows, precision=precision)
+        moments = evidence.moments  # of the precision that was asked for, whatever the report needs
+        report = report_of(evidence, head, Wishes(chosen, rtol, extent, penalties))
+        if save_statistics is not None and (team is None or team.rank == 0):
+            save_sums(Path(save_statistics), moments, options={})
+        reading.finish()
     return report
 
 

@@ -12,27 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.linalg import EPSILON, from_lower
+from nrc_fast.base.forks import Guard
+from nrc_fast.base.memory import memory_for
 from nrc_fast.base.options import require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
-from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.measurement.undefined import notes_of_classes
-from nrc_fast.metrics.classes import (
-    cdnv,
-    cdnv_bound,
-    duality,
-    duality_bounds,
-    simplex,
-    simplex_bounds,
-    variability,
-    variability_bounds,
-)
-from nrc_fast.metrics.rounding import block_rounding
+from nrc_fast.measurement import class_moments
+from nrc_fast.measurement.class_moments import ADDITIVE, ClassMoments, reads_of, shifted_to
 from nrc_fast.reports.classes import ClassReport
 
 if TYPE_CHECKING:
@@ -41,14 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["ClassStatistics", "Labels", "as_labels", "weights_and_bias"]
 
 Labels = NDArray[np.int64]
-
-# Rows whose differences from their class shift are held at a time.
-CHUNK_ROWS = 4096
-
-# What is added up over parts.
-ADDITIVE = ("counts", "sums", "energies", "gram", "reads")
-# What is read: rows whose products were float32 on the CPU, or of a CUDA device's precision, and the chunks of all.
-READS = ("single", "device", "fast", "chunks")
 
 
 class ClassStatistics:
@@ -95,20 +77,21 @@ class ClassStatistics:
         require_nonfinite(nonfinite)
         require_precision(precision)
         self.d, self.n_classes, self.precision, self.nonfinite = d, n_classes, precision, nonfinite
-        self.skipped = 0
-        self._state: dict[str, FloatArray] = {
-            "shifts": np.zeros((n_classes, d)),
-            "counts": np.zeros(n_classes),
-            "sums": np.zeros((n_classes, d)),
-            "energies": np.zeros(n_classes),
-            "gram": np.zeros((d, d)),
-            "reads": np.zeros(len(READS)),
-        }
+        what = f"statistics of {d:,} features in {n_classes:,} classes"
+        with memory_for(what, 8 * d * (d + 2 * n_classes), "they hold a matrix of d x d: give fewer features"):
+            # In one object, so that what looks at it while another thread adds rows sees one state.
+            self._moments = ClassMoments(d, n_classes)
+        self._guard = Guard()
+
+    @property
+    def skipped(self) -> int:
+        """Rows that were left out because they were not finite."""
+        return self._moments.skipped
 
     @property
     def count(self) -> int:
         """Rows that were added."""
-        return int(self._state["counts"].sum())
+        return self._moments.count
 
     # ---- adding rows ----
 
@@ -138,13 +121,17 @@ class ClassStatistics:
         if rows.columns != self.d or len(classes) != rows.count:
             msg = f"H is ({rows.count}, {rows.columns}) and there are {len(classes)} labels; (B, {self.d}) and B fit"
             raise ValueError(msg)
-        state = {name: array.copy() for name, array in self._state.items()}
-        skipped = 0
-        for first in range(0, rows.count, CHUNK_ROWS):
-            last = min(first + CHUNK_ROWS, rows.count)
-            skipped += self._add(state, rows.part(first, last), classes[first:last], first)
-        self._state, self.skipped = state, self.skipped + skipped
+        with self._guard.lock:  # batches may come from several threads
+            state = {name: array.copy() for name, array in self._moments.state.items()}
+            skipped = self._moments.skipped
+            for first in range(0, rows.count, class_moments.CHUNK_ROWS):
+                last = min(first + class_moments.CHUNK_ROWS, rows.count)
+                skipped += self._add(state, rows.part(first, last), classes[first:last], first)
+            self._hold(state, skipped)
         return self
+
+    def _hold(self, state: dict[str, FloatArray], skipped: int) -> None:
+        self._moments = ClassMoments(self.d, self.n_classes, state, skipped)
 
     def _add(self, state: dict[str, FloatArray], rows: Rows, classes: Labels, first: int) -> int:
         finite = rows.finite_rows()
@@ -169,7 +156,7 @@ class ClassStatistics:
             raise too_large(rows.name)
         state["energies"][present] += energies
         kind = rows.backend.rounding_kind(rows, self.precision)
-        state["reads"] += _reads(kind, rows.count)
+        state["reads"] += reads_of(kind, rows.count)
         state["gram"] += calls.gram(members.rows(double=kind == "double"), precision=self.precision).gram
         return bad
 
@@ -190,11 +177,13 @@ class ClassStatistics:
             sizes = f"{self.d} and {other.d} features, {self.n_classes} and {other.n_classes} classes"
             msg = f"parts of {sizes} do not add up"
             raise ValueError(msg)
-        mine, theirs = self._state, other._state
-        shifts = np.where(mine["counts"][:, np.newaxis] > 0.0, mine["shifts"], theirs["shifts"])
-        moved = _shifted_to(theirs, shifts)
-        self._state = moved | {name: mine[name] + moved[name] for name in ADDITIVE}
-        self.skipped += other.skipped
+        added = other._moments  # before: it may be this very object
+        with self._guard.lock:
+            mine, theirs = self._moments.state, added.state
+            shifts = np.where(mine["counts"][:, np.newaxis] > 0.0, mine["shifts"], theirs["shifts"])
+            moved = shifted_to(theirs, shifts)
+            state = moved | {name: mine[name] + moved[name] for name in ADDITIVE}
+            self._hold(state, self._moments.skipped + added.skipped)
         return self
 
     def __iadd__(self, other: ClassStatistics) -> ClassStatistics:  # noqa: PYI034 - no subclasses are meant
@@ -210,19 +199,20 @@ class ClassStatistics:
             torch.distributed was not initialised.
         """
         team = Team(group)
-        shifts, known = np.zeros_like(self._state["shifts"]), np.zeros(self.n_classes)
-        for rank in range(team.size):  # of each class, the shift of the first process that has rows of it
-            theirs, has = self._state["shifts"].copy(), (self._state["counts"] > 0.0).astype(np.float64)
-            team.broadcast([theirs, has], root=rank)
-            taken = (known == 0.0) & (has > 0.0)
-            shifts[taken] = theirs[taken]
-            known = np.maximum(known, has)
-        state = _shifted_to(self._state, shifts)
-        additive = [state[name].copy() for name in ADDITIVE]
-        skipped = np.array([float(self.skipped)])
-        team.sum([*additive, skipped])
-        self._state = {"shifts": shifts} | dict(zip(ADDITIVE, additive, strict=True))
-        self.skipped = int(skipped[0])
+        with self._guard.lock:
+            mine = self._moments.state
+            shifts, known = np.zeros_like(mine["shifts"]), np.zeros(self.n_classes)
+            for rank in range(team.size):  # of each class, the shift of the first process that has rows of it
+                theirs, has = mine["shifts"].copy(), (mine["counts"] > 0.0).astype(np.float64)
+                team.broadcast([theirs, has], root=rank)
+                taken = (known == 0.0) & (has > 0.0)
+                shifts[taken] = theirs[taken]
+                known = np.maximum(known, has)
+            state = shifted_to(mine, shifts)
+            additive = [state[name].copy() for name in ADDITIVE]
+            skipped = np.array([float(self._moments.skipped)])
+            team.sum([*additive, skipped])
+            self._hold({"shifts": shifts} | dict(zip(ADDITIVE, additive, strict=True)), int(skipped[0]))
         return self
 
     # ---- moments ----
@@ -236,66 +226,39 @@ class ClassStatistics:
         ValueError
             A class has no rows.
         """
-        return self._state["shifts"] + self._offsets()
-
-    def _offsets(self) -> FloatArray:
-        counts = self._state["counts"]
-        if not counts.all():
-            missing = ", ".join(map(str, np.flatnonzero(counts == 0.0)[:10]))
-            msg = f"no rows of class {missing} were added; every one of the {self.n_classes} classes needs some"
-            raise ValueError(msg)
-        offsets: FloatArray = self._state["sums"] / counts[:, np.newaxis]
-        return offsets
+        return self._moments.class_means
 
     @property
     def mean(self) -> FloatArray:
         """Mean of all rows, (d,)."""
-        mean: FloatArray = self._state["counts"] @ self.class_means / self.count
-        return mean
+        return self._moments.mean
 
     @property
     def centred_means(self) -> FloatArray:
         """M: mu_k minus the mean of all rows, (K, d), taken from differences so that a large mean costs no digits."""
-        differences = self._state["shifts"] - self._state["shifts"][0] + self._offsets()
-        centred: FloatArray = differences - self._state["counts"] @ differences / self.count
-        return centred
+        return self._moments.centred_means
 
     @property
     def within_covariance(self) -> FloatArray:
         """S_W = (1/N) sum (h - mu_k)(h - mu_k)^T, (d, d)."""
-        offsets, shares = self._offsets(), self._state["counts"] / self.count
-        gram = from_lower(self._state["gram"])
-        covariance: FloatArray = gram / self.count - (offsets.T * shares) @ offsets
-        return covariance
+        return self._moments.within_covariance
 
     @property
     def class_variances(self) -> FloatArray:
         """v_k = (1/n_k) sum |h - mu_k|^2, (K,)."""
-        offsets = self._offsets()
-        variances: FloatArray = self._state["energies"] / self._state["counts"] - np.sum(offsets**2, axis=1)
-        return np.maximum(variances, 0.0)
+        return self._moments.class_variances
 
     # ---- accuracy ----
-
-    def _rounding(self, *kinds: str) -> float:
-        """Bound of the rounding of a sum of squares relative to it, as in `nrc_fast.passes.moments`."""
-        read = dict(zip(READS, self._state["reads"].tolist(), strict=True))
-        largest = max(block_rounding(kind, block_rows()) for kind in kinds if kind == "double" or read[kind])
-        return largest + EPSILON / 2 * (CHUNK_ROWS / block_rows() + float(read["chunks"]))
 
     @property
     def within_error(self) -> float:
         """Bound of the norm of the error of `within_covariance`: of the sum, and twice of the means' squares."""
-        rounding = self._rounding("double", "single", "device", "fast")
-        return 3.0 * rounding * float(self._state["energies"].sum()) / self.count
+        return self._moments.within_error
 
     @property
     def mean_error(self) -> float:
         """Bound of the norm of the error of every row of `centred_means`."""
-        differences = self._state["shifts"] - self._state["shifts"][0] + self._offsets()
-        spread = float(np.sqrt(np.max(self._state["energies"] / self._state["counts"])))
-        largest = float(np.max(np.linalg.norm(differences, axis=1)))
-        return 2.0 * self._rounding("double") * spread + 8.0 * EPSILON * largest
+        return self._moments.mean_error
 
     # ---- metrics ----
 
@@ -323,36 +286,17 @@ class ClassStatistics:
         2020; see
         `nrc_fast.metrics.classes.VARIANTS` for the others.
         """
-        mean, centred = self.mean, self.centred_means
-        within = self.within_covariance
-        values: dict[str, Any] = variability(within, centred, self._state["counts"])
-        variances, counts = self.class_variances, self._state["counts"]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            unbiased = variances * counts / (counts - 1.0)
-        values["cdnv"], values["cdnv_unbiased"] = cdnv(centred, variances), cdnv(centred, unbiased)
-        values |= simplex(centred)
-        error = self.mean_error
-        bounds = variability_bounds(values, within, centred, counts, (self.within_error, error))
-        bounds |= self._cdnv_bounds(centred) | simplex_bounds(values, centred, error)
-        if W is not None:
-            head = weights_and_bias(W, b, self.n_classes, self.d)
-            values |= duality(*head, centred, mean)
-            bounds |= duality_bounds(values, *head, centred, mean, error)
-        notes = notes_of_classes(values, counts=counts, centred=centred, weights=None if W is None else head[0])
-        sizes = {"samples": self.count, "d": self.d, "n_classes": self.n_classes, "skipped_rows": self.skipped}
-        return ClassReport(**sizes, **values, bounds=bounds, notes=tuple(notes))
+        moments = self._moments
+        return moments.report(None if W is None else weights_and_bias(W, b, self.n_classes, self.d))
 
-    def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
-        """Variances are sums of float64 squares around a shift near the mean."""
-        variances, counts = self.class_variances, self._state["counts"]
-        errors = 3.0 * self._rounding("double") * self._state["energies"] / counts
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factors = counts / (counts - 1.0)
-            unbiased = variances * factors, errors * factors
-        return {
-            "cdnv": cdnv_bound(centred, variances, errors, self.mean_error),
-            "cdnv_unbiased": cdnv_bound(centred, *unbiased, self.mean_error),
-        }
+    # ---- copies ----
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_guard"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._guard = Guard()
 
 
 def as_labels(labels: Array, n_classes: int | None) -> Labels:
@@ -377,23 +321,3 @@ def weights_and_bias(W: Array, b: Array | None, n_classes: int, d: int) -> tuple
         msg = f"W is {weights.shape} and b {bias.shape}; ({n_classes}, {d}) and ({n_classes},) are expected"
         raise ValueError(msg)
     return weights, bias
-
-
-def _shifted_to(state: dict[str, FloatArray], shifts: FloatArray) -> dict[str, FloatArray]:
-    """The state as if other shifts had been subtracted; classes without rows take them over."""
-    counts, sums = state["counts"][:, np.newaxis], state["sums"]
-    delta = np.where(counts > 0.0, state["shifts"] - shifts, 0.0)
-    half = sums + 0.5 * counts * delta
-    return {
-        "shifts": shifts,
-        "counts": state["counts"],
-        "sums": sums + counts * delta,
-        "energies": state["energies"] + 2.0 * np.sum(half * delta, axis=1),
-        "gram": state["gram"] + np.tril(half.T @ delta + delta.T @ half),
-        "reads": state["reads"],
-    }
-
-
-def _reads(kind: str, rows: int) -> FloatArray:
-    """A chunk of rows of one kind, as an array that adds up."""
-    return np.array([rows if name == kind else float(name == "chunks") for name in READS], dtype=np.float64)

@@ -14,7 +14,7 @@ from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.measurement import class_statistics
+from nrc_fast.measurement import class_moments
 from nrc_fast.measurement.class_statistics import ClassStatistics, Labels, as_labels, weights_and_bias
 from nrc_fast.passes.chunk_sizes import rows_of_chunk
 from nrc_fast.reports.classes import ClassReport
@@ -145,8 +145,8 @@ def _decisions(
     disagreeing = correct = 0
     for rows, labels, _ in batches:
         classes = as_labels(labels, statistics.n_classes)
-        for first in range(0, rows.count, class_statistics.CHUNK_ROWS):
-            last = min(first + class_statistics.CHUNK_ROWS, rows.count)
+        for first in range(0, rows.count, class_moments.CHUNK_ROWS):
+            last = min(first + class_moments.CHUNK_ROWS, rows.count)
             part, known = rows.part(first, last), classes[first:last]
             if statistics.skipped:
                 finite = part.finite_rows()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from operator import index
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.forks import Guard
 from nrc_fast.base.options import require_nonfinite, require_tolerance
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.interface import Rows
@@ -103,7 +103,7 @@ class FeatureStatistics(MomentsView):
         require_nonfinite(nonfinite)
         self.nonfinite = nonfinite
         self._is_total = False
-        self._lock = Lock()
+        self._guard = Guard()
         self._snapshot: Moments | None = None
         moments = Moments(
             d,
@@ -166,7 +166,7 @@ class FeatureStatistics(MomentsView):
         chunk = Chunk(features, targets)
         skips = self.nonfinite == "skip"
         moments = self._moments
-        with self._lock:  # batches may come from several threads
+        with self._guard.lock:  # batches may come from several threads
             self._snapshot = None  # it is not small
             if not features.backend.is_host:
                 moments.add_chunk(chunk)  # and nothing waits
@@ -190,7 +190,7 @@ class FeatureStatistics(MomentsView):
 
     def reset(self) -> FeatureStatistics:
         """Forget all rows; returns itself."""
-        with self._lock:
+        with self._guard.lock:
             self._snapshot = None
             self._moments.clear()
             self._is_total = False
@@ -215,7 +215,7 @@ class FeatureStatistics(MomentsView):
             msg = f"a {type(other).__name__} cannot be merged into statistics"
             raise TypeError(msg)
         theirs = other.moments  # before: it may be this very object
-        with self._lock:
+        with self._guard.lock:
             self._snapshot = None
             self._moments.merge(theirs)
         return self
@@ -244,7 +244,7 @@ class FeatureStatistics(MomentsView):
             listed = ", ".join(f"process {rank}: {d:.0f}, {n:.0f}, {bool(u)}" for rank, (d, n, u) in enumerate(sizes))
             msg = f"the processes have statistics of different d, n_targets and unit_rows ({listed})"
             raise ValueError(msg)
-        with self._lock:
+        with self._guard.lock:
             self._snapshot = None
             self._moments.reduce(team)
             self._is_total = True
@@ -358,7 +358,7 @@ class FeatureStatistics(MomentsView):
         ValueError
             Something is missing, has another shape or is not finite.
         """
-        with self._lock:
+        with self._guard.lock:
             self._snapshot = None
             self._moments.restore(arrays)
         return self

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from nrc_fast.base.files import require_writable
 from nrc_fast.base.json_values import JSONValue
-from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import parse_memory
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import Device, ordered_backend

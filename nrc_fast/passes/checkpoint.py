@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import BinaryIO
 from weakref import finalize
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.claims import Claim
+from nrc_fast.base.files import remove_unfinished
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.npz import arrays_from, written_file
 
@@ -33,7 +35,8 @@ class Checkpoint:
     """The passes of a measurement so far, kept in a file.
 
     The file is held open: where it is removed or replaced while the measurement runs, the next `record` writes the
-    whole of it anew.
+    whole of it anew. One measurement at a time has it: another that is given the same file says so in a warning, and
+    neither reads nor writes it.
 
     Parameters
     ----------
@@ -62,14 +65,32 @@ class Checkpoint:
         self._passes: list[_Pass] = []
         self._last_write = monotonic()
         self._file: BinaryIO | None = None
-        if path.exists():
+        self._claim = Claim(path.resolve())
+        owner = self._claim.take()
+        self._is_mine = owner is None
+        if not self._is_mine:
+            msg = (
+                f"{path} is in use: {owner} writes it. This measurement goes on without a checkpoint; was it started "
+                "twice? Give another file for another one"
+            )
+            warnings.warn(msg, RuntimeWarning, stacklevel=2)
+        elif path.exists():
             self._hold(path.open("rb"))
-            self._load()
+            try:
+                self._load()
+            except BaseException:
+                self.close()
+                raise
 
     def _hold(self, file: BinaryIO) -> None:
         """Keep a file open, in place of the one before, as long as this object lives."""
         self._close()
         self._file, self._closing = file, finalize(self, file.close)
+
+    def close(self) -> None:
+        """Let others have the file; it stays where it is."""
+        self._close()
+        self._claim.give_back()
 
     def _close(self) -> None:
         if self._file is not None:
@@ -142,7 +163,8 @@ class Checkpoint:
         OSError
             The file cannot be written.
         """
-        if not (now or is_finished or monotonic() - self._last_write >= self._seconds):
+        is_due = now or is_finished or monotonic() - self._last_write >= self._seconds
+        if not (is_due and self._is_mine):
             return
         self._passes[number:] = [_Pass(title, chunks, is_finished)]
         header = {
@@ -158,6 +180,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the file: the measurement is done. What a process that was killed had half written goes too."""
-        self._close()
-        for path in (self.path, *self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part")):
-            path.unlink(missing_ok=True)
+        if self._is_mine:
+            self.path.unlink(missing_ok=True)
+            remove_unfinished(self.path.resolve())
+        self.close()

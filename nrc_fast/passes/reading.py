@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, suppress
-from types import FrameType
+from collections.abc import Generator
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.options import require_nonfinite
 from nrc_fast.base.processes import Team
 from nrc_fast.base.progress import Progress
+from nrc_fast.base.signals import postponed
 from nrc_fast.kernels.errors import NonFiniteRowsError, UnreadableRowsError
 from nrc_fast.passes.ahead import read_ahead
 from nrc_fast.passes.checkpoint import Checkpoint
@@ -194,30 +193,19 @@ class Reading:
         chunks = self.source.chunks(self.chunk_rows, first)
         return read_ahead(chunks) if self.source.reads_ahead else chunks
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[threading.Event]:
+    def _interruptible(self) -> AbstractContextManager[threading.Event]:
         """With a checkpoint, a first Ctrl-C (or SIGTERM) waits for the end of the chunk; a second does not."""
-        interrupt = threading.Event()
-        if self._checkpoint is None or threading.current_thread() is not threading.main_thread():
-            yield interrupt
-            return
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if interrupt.is_set():
-                signal.default_int_handler(number, frame)
-            interrupt.set()
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield interrupt
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return nullcontext(threading.Event()) if self._checkpoint is None else postponed()
 
     def finish(self) -> None:
         """Remove the checkpoint: the result is with the user."""
         if self._checkpoint is not None:
             self._checkpoint.remove()
+
+    def close(self) -> None:
+        """Let others have the checkpoint, if there is one."""
+        if self._checkpoint is not None:
+            self._checkpoint.close()
 
     # ---- what all processes agree on ----
 

@@ -46,6 +46,14 @@ class _Held(NamedTuple):
     devices: tuple[Backend, ...] = ()
 
 
+def _shifts_on_host(held: _Held) -> dict[str, FloatArray]:
+    """The shifts by name; waits for a device that alone knows them. Empty where no rows have fixed them."""
+    if held.shifts is None:
+        return {}
+    shift, target_shift = held.shifts.on(CPU)
+    return {"shift": shift, "target_shift": target_shift}
+
+
 class ShiftedSums(Sums):
     """Counts, shifted sums, Gram matrices and cross moments of the rows seen so far.
 
@@ -129,23 +137,17 @@ class ShiftedSums(Sums):
         (state,) = self._held.running[CPU].fetch()
         return state
 
-    def _host_shifts(self) -> dict[str, FloatArray]:
-        """The shifts by name; waits for a device that alone knows them. Empty where no rows have fixed them."""
-        if self._held.shifts is None:
-            return {}
-        shift, target_shift = self._held.shifts.on(CPU)
-        return {"shift": shift, "target_shift": target_shift}
-
     @property
     def _settled(self) -> dict[str, FloatArray]:
         """The sums of the host, of devices, and the shifts."""
         state, seen = self._unchanged, self._seen
         if seen is not None and seen[0] is state:
             return seen[1]
-        if any(sums.grows_unseen for sums in self._held.running.values()):
+        held = self._held  # once: another thread may be adding, or begin anew
+        if any(sums.grows_unseen for sums in held.running.values()):
             state = object()  # what is seen now holds for this look only
-        parts = [part for sums in self._held.running.values() for part in sums.fetch()]
-        settled = (Sums.combined(parts) if len(parts) > 1 else parts[0]) | self._host_shifts()
+        parts = [part for sums in held.running.values() for part in sums.fetch()]
+        settled = (Sums.combined(parts) if len(parts) > 1 else parts[0]) | _shifts_on_host(held)
         self._seen = state, settled
         self.check()
         return settled
@@ -310,7 +312,7 @@ class ShiftedSums(Sums):
         except ValueError as error:  # the others wait
             failure = error
         team.require_success(failure)
-        known = self._host_shifts()
+        known = _shifts_on_host(self._held)
         common = team.first(np.concatenate([*known.values()]) if known else None, self.d + self.n_targets)
         if common is None:
             return
@@ -341,7 +343,7 @@ class ShiftedSums(Sums):
         if "shift" not in settled:
             self._replace_on_host(host | {"counts": host["counts"] + settled["counts"]})
             return
-        mine = self._host_shifts() or settled
+        mine = _shifts_on_host(self._held) or settled
         theirs = other._shifted_to(mine["shift"], mine["target_shift"])
         added = {name: host[name] + theirs[name] for name in ADDITIVE}
         if not self.has_shift:

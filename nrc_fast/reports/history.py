@@ -3,101 +3,44 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from copy import copy
+from dataclasses import fields, replace
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.files import write_text
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.records import NAN, StoredResult
+from nrc_fast.reports.steps import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["History", "Record"]
+__all__ = ["History"]
 
 KIND = "nrc_fast history"
-# Shares of the variance that are kept, beside those of the first n components.
-MORE_COMPONENTS = 2
 
 
-@dataclass(frozen=True)
-class Record:
-    """What was measured at one step.
+class _Kept(NamedTuple):
+    """What a history holds, in one object: whoever reads while another thread adds sees all of one state."""
 
-    Attributes
-    ----------
-    step : int
-    mse : float
-        MSE on the measured samples, summed over the outputs.
-    r2 : float
-    nrc1, nrc2 : float
-        Values under the convention of the measurement.
-    nrc3 : float
-        For the gamma that was asked for: as in the paper that of the last step.
-    gamma : float
-        Where NRC3 of this step is smallest.
-    explained_variance : float
-        Share of the features' variance in the first n components.
-    nrc1_id25, nrc1_variance : float
-        NRC1 under conventions id25 and variance; NaN where it is not known.
-    explained_variance_ratio : tuple of float
-        Share of each of the first n + 2 components.
-    """
-
-    __module__ = "nrc_fast.reports"
-
-    step: int
-    mse: float
-    r2: float
-    nrc1: float
-    nrc2: float
-    nrc3: float
-    gamma: float
-    explained_variance: float
-    nrc1_id25: float
-    nrc1_variance: float
-    explained_variance_ratio: tuple[float, ...] = ()
-
-    @classmethod
-    def of(cls, step: int, report: Report) -> Record:
-        """The record of a report; NRC3 is that of the report's own gamma."""
-        shares = report.explained_variance_ratio
-        return cls(
-            step=step,
-            mse=report.mse,
-            r2=report.r2,
-            nrc1=report.nrc1,
-            nrc2=report.nrc2,
-            nrc3=report.nrc3,
-            gamma=report.gamma,
-            explained_variance=float(np.sum(shares[: report.n])),
-            nrc1_id25=_nrc1_under(report, "id25"),
-            nrc1_variance=_nrc1_under(report, "variance"),
-            explained_variance_ratio=tuple(float(share) for share in shares[: report.n + MORE_COMPONENTS]),
-        )
-
-    def scalars(self) -> dict[str, float]:
-        """Everything but the step that is one number, by name."""
-        names = [part.name for part in fields(self) if part.name not in ("step", "explained_variance_ratio")]
-        return {name: getattr(self, name) for name in names}
-
-
-def _nrc1_under(report: Report, convention: str) -> float:
-    if report.convention == convention:
-        return report.nrc1
-    return report.alternatives.get(convention, {}).get("nrc1", NAN)
+    n: int
+    target_covariance: FloatArray
+    records: tuple[Record, ...] = ()
+    head_grams: tuple[FloatArray, ...] = ()
 
 
 class History(StoredResult):
@@ -132,10 +75,21 @@ class History(StoredResult):
     def __init__(self, name: str = "", convention: str = "nrc24") -> None:
         self.name = name
         self.convention = convention
-        self.n = 0
-        self.target_covariance: FloatArray = np.zeros((0, 0))
-        self._records: list[Record] = []
-        self._head_grams: list[FloatArray] = []
+        self._kept = _Kept(0, np.zeros((0, 0)))
+
+    @property
+    def n(self) -> int:
+        """Number of targets; 0 without records."""
+        return self._kept.n
+
+    @property
+    def target_covariance(self) -> FloatArray:
+        """The covariance of the targets that NRC3 is replayed with, (n, n)."""
+        return self._kept.target_covariance
+
+    @property
+    def _records(self) -> tuple[Record, ...]:
+        return self._kept.records
 
     def __len__(self) -> int:
         return len(self._records)
@@ -196,13 +150,15 @@ class History(StoredResult):
         if self._records and n != self.n:
             msg = f"the report has n = {n} and this history has n = {self.n}; start another History"
             raise ValueError(msg)
-        self.n = n
-        sigma = np.array(covariance, dtype=np.float64)
-        if np.isfinite(sigma).all() or not self._records:
-            self.target_covariance = sigma
-        place = bisect_right([known.step for known in self._records], record.step)
-        self._head_grams.insert(place, gram)
-        self._records.insert(place, record)
+        _, sigma, records, grams = self._kept
+        given = np.array(covariance, dtype=np.float64)
+        place = bisect_right([known.step for known in records], record.step)
+        self._kept = _Kept(
+            n,
+            given if np.isfinite(given).all() or not records else sigma,
+            (*records[:place], record, *records[place:]),
+            (*grams[:place], gram, *grams[place:]),
+        )
         return record
 
     def records(self, gamma: str | float = "last") -> tuple[Record, ...]:
@@ -224,18 +180,19 @@ class History(StoredResult):
         ----------
         arXiv 2409.04180 (NeurIPS 2024), appendix A.3; there gamma is searched on a grid, here it is exact.
         """
-        if gamma == "each" or not self._records:
-            return tuple(self._records)
+        _, sigma, records, grams = self._kept
+        if gamma == "each" or not records:
+            return records
         if gamma == "last":
-            value = next((record.gamma for record in reversed(self._records) if not math.isnan(record.gamma)), NAN)
+            value = next((record.gamma for record in reversed(records) if not math.isnan(record.gamma)), NAN)
         elif isinstance(gamma, str) or not gamma >= 0.0:
             msg = f"gamma is {gamma!r}; 'last', 'each' or a number from 0 on is expected"
             raise ValueError(msg)
         else:
             value = float(gamma)
         return tuple(
-            replace(record, nrc3=NAN if self._is_unknown(gram) else self._alignment(gram).nrc3(value))
-            for record, gram in zip(self._records, self._head_grams, strict=True)
+            replace(record, nrc3=NAN if _is_unknown(gram, sigma) else HeadAlignment(gram, sigma).nrc3(value))
+            for record, gram in zip(records, grams, strict=True)
         )
 
     def nrc3_curve(self, points: int = 200) -> tuple[FloatArray, FloatArray]:
@@ -252,18 +209,13 @@ class History(StoredResult):
             Nothing was measured yet.
         """
         self._require_records()
-        gram = next((gram for gram in reversed(self._head_grams) if not self._is_unknown(gram)), None)
+        _, sigma, _, grams = self._kept
+        gram = next((gram for gram in reversed(grams) if not _is_unknown(gram, sigma)), None)
         if gram is None:
             return np.full(points, NAN), np.full(points, NAN)
-        alignment = self._alignment(gram)
+        alignment = HeadAlignment(gram, sigma)
         gammas = np.linspace(0.0, float(alignment.eigenvalues[-1]), points)
         return gammas, alignment.nrc3_curve(gammas)
-
-    def _is_unknown(self, gram: FloatArray) -> bool:
-        return not (np.isfinite(gram).all() and np.isfinite(self.target_covariance).all())
-
-    def _alignment(self, gram: FloatArray) -> HeadAlignment:
-        return HeadAlignment(gram, self.target_covariance)
 
     def _require_records(self) -> None:
         if not self._records:
@@ -277,20 +229,22 @@ class History(StoredResult):
 
         ``records`` hold the NRC3 of each step's own gamma, ``replayed_nrc3`` that of the last.
         """
+        seen = copy(self)  # another thread may add to this one
+        n, sigma, records, grams = seen._kept
         return {
             "kind": KIND,
             "name": self.name,
             "convention": self.convention,
-            "n": self.n,
-            "records": [record.scalars() | {"step": record.step} for record in self._records],
-            "explained_variance_ratio": [list(record.explained_variance_ratio) for record in self._records],
-            "replayed_nrc3": [record.nrc3 for record in self.records()],
-            "target_covariance": self.target_covariance.tolist(),
-            "head_grams": [gram.tolist() for gram in self._head_grams],
+            "n": n,
+            "records": [record.scalars() | {"step": record.step} for record in records],
+            "explained_variance_ratio": [list(record.explained_variance_ratio) for record in records],
+            "replayed_nrc3": [record.nrc3 for record in seen.records()],
+            "target_covariance": sigma.tolist(),
+            "head_grams": [gram.tolist() for gram in grams],
         }
 
     def to_csv(self, path: str | Path, gamma: str | float = "last") -> None:
-        """Write a CSV file with a line for each record: the step and all scalars.
+        """Write a CSV file with a line for each record, all or nothing: the step and all scalars.
 
         Parameters
         ----------
@@ -305,14 +259,13 @@ class History(StoredResult):
         ValueError
             `gamma` is another text or a negative number.
         """
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer: csv.DictWriter[str] | None = None
-            for record in self.records(gamma):
-                row = {"step": record.step} | record.scalars()
-                if writer is None:
-                    writer = csv.DictWriter(file, list(row))
-                    writer.writeheader()
-                writer.writerow(row)
+        rows = [{"step": record.step} | record.scalars() for record in self.records(gamma)]
+        lines = io.StringIO()
+        writer = csv.DictWriter(lines, list(rows[0]) if rows else [])
+        if rows:
+            writer.writeheader()
+        writer.writerows(rows)
+        write_text(path, lines.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> History:
@@ -348,12 +301,13 @@ class History(StoredResult):
             msg = f"{name} has n = {values.get('n')!r}; a number of targets is expected"
             raise ValueError(msg)
         history = cls(values["name"], values["convention"])
-        history.n = values["n"]
-        history.target_covariance = np.array(values["target_covariance"], dtype=np.float64)
-        history._head_grams = [np.array(gram, dtype=np.float64) for gram in values["head_grams"]]
+        sigma = np.array(values["target_covariance"], dtype=np.float64)
+        grams = tuple(np.array(gram, dtype=np.float64) for gram in values["head_grams"])
+        records = []
         for row, shares in zip(values["records"], values["explained_variance_ratio"], strict=True):
             numbers: dict[str, Any] = {key: NAN if value is None else value for key, value in row.items()}
-            history._records.append(Record(explained_variance_ratio=_numbers(shares), **numbers))
+            records.append(Record(explained_variance_ratio=_numbers(shares), **numbers))
+        history._kept = _Kept(values["n"], sigma, tuple(records), grams)
         return history
 
     def plot(self, gamma: str | float = "last") -> Figure:
@@ -367,7 +321,11 @@ class History(StoredResult):
             Nothing was measured yet.
         """
         self._require_records()
-        return plot_history(self, gamma)
+        return plot_history(copy(self), gamma)
+
+
+def _is_unknown(gram: FloatArray, sigma: FloatArray) -> bool:
+    return not (np.isfinite(gram).all() and np.isfinite(sigma).all())
 
 
 def _gram_of(W: Array) -> FloatArray:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nrc_fast.base.files import write_text
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import LABELS, Report
@@ -93,7 +94,7 @@ def page(parts: Iterable[tuple[str, Part]], title: str = "Neural regression coll
 
 
 def write_page(path: str | Path, parts: Iterable[tuple[str, Part]], title: str = "Neural regression collapse") -> None:
-    """Write an HTML page to a file, see `page`.
+    """Write an HTML page to a file, all or nothing; see `page`.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def write_page(path: str | Path, parts: Iterable[tuple[str, Part]], title: str =
     OSError
         The file cannot be written.
     """
-    Path(path).write_text(page(parts, title), encoding="utf-8")
+    write_text(path, page(parts, title))
 
 
 def _section(part: Part) -> str:

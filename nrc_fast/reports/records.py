@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.files import write_text
 from nrc_fast.base.json_values import JSONValue
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class StoredResult:
         return {name: plain_value(getattr(self, name)) for name in self.__dataclass_fields__}
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """The result as JSON text (NaN and infinite numbers become null), also written to `path` if one is given.
+        """The result as JSON text (NaN and infinite numbers become null), also written to `path`, all or nothing.
 
         Raises
         ------
@@ -87,7 +88,7 @@ class StoredResult:
         """
         text = json.dumps(without_nan(self.to_dict()), indent=self._indent)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            write_text(path, text + "\n")
         return text
 
     @classmethod

@@ -265,5 +265,6 @@ def reading(what: object) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # missing, or not ours to read: it names the file
-        msg = f"{what} cannot be read; is it damaged or truncated? {type(error).__name__}: {error}"
+        reason = " ".join(str(error).split())  # libraries tell long stories; this is one line
+        msg = f"{what} cannot be read; is it damaged or truncated? {type(error).__name__}: {reason}"
         raise OSError(msg) from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any, TypeAlias
 
 from nrc_fast.base.arrays import Array
+from nrc_fast.base.forks import Guard
 from nrc_fast.kernels.held import HeldRows
 from nrc_fast.kernels.inputs import plain_kind
 from nrc_fast.kernels.interface import Rows
@@ -48,14 +48,16 @@ class GatheredRows:
         self._statistics = statistics
         self._held: HeldRows | None = None
         self._kind: Kind | None = None  # of tensors like those that wait
-        self._lock = Lock()  # batches may come from several threads
+        self._flushing: tuple[int, int] | None = None  # rows of the statistics before those that wait are added
+        self._guard = Guard()  # batches may come from several threads
 
     def add_like(self, kind: Kind | None, H: Any, Y: Any) -> int | None:
         """Add a batch of tensors of the kind of the last one: its rows; None if it is of another kind, or of none.
 
         It is copied from where it lies: to look at it again, and to describe it, takes longer than to copy it.
         """
-        with self._lock:
+        with self._guard.lock:
+            self._settle()
             if self._held is None or kind is None or kind != self._kind:
                 return None
             addresses = [H.data_ptr()] if Y is None else [H.data_ptr(), Y.data_ptr()]
@@ -81,7 +83,8 @@ class GatheredRows:
         TypeError, ValueError, RuntimeError
             The batch does not fit the statistics, see `nrc_fast.FeatureStatistics.update`.
         """
-        with self._lock:
+        with self._guard.lock:
+            self._settle()
             if self._held is None or not _fits(self._held, features, targets):
                 self._flush()
                 waits = self._can_wait(features, targets)
@@ -96,7 +99,8 @@ class GatheredRows:
 
     def flush(self) -> None:
         """Add what waits, and give back its memory."""
-        with self._lock:
+        with self._guard.lock:
+            self._settle()
             self._flush()
             self._held, self._kind = None, None
 
@@ -110,8 +114,19 @@ class GatheredRows:
         if self._held is None or self._held.count == 0:
             return
         features, targets = self._held.part()
-        self._held.count = 0  # first: after an interrupt rows may be missing, but none counts twice
+        self._flushing = self._seen()
         self._statistics.update(features, targets)
+        self._held.count = 0
+        self._flushing = None
+
+    def _seen(self) -> tuple[int, int]:
+        return self._statistics.count, self._statistics.skipped
+
+    def _settle(self) -> None:
+        """Where an interrupt or a fork came while rows were added, see whether they were: none counts twice."""
+        if self._flushing is not None and self._held is not None and self._seen() != self._flushing:
+            self._held.count = 0
+        self._flushing = None
 
     def _can_wait(self, features: Rows, targets: Rows | None) -> bool:
         statistics = self._statistics

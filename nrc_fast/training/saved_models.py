@@ -236,9 +236,9 @@ def arriving(
 
 
 def _state(path: str) -> tuple[int, int] | None:
-    """Size and time of a file; None where a training that keeps its newest checkpoints has removed it."""
+    """Size and time of a file; None where a training has removed it, or where it cannot be looked at now."""
     try:
         found = Path(path).stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return found.st_size, found.st_mtime_ns

@@ -13,7 +13,8 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.libraries import require_library
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
-from nrc_fast.reports.history import History, Record
+from nrc_fast.reports.history import History
+from nrc_fast.reports.steps import Record
 from nrc_fast.training.monitor import Monitor
 from nrc_fast.training.saved_models import load_weights
 
@@ -94,11 +95,17 @@ class CheckpointSweep:
         Raises
         ------
         OSError, ValueError, RuntimeError
-            The file is missing or holds something else, or its weights do not fit the model.
+            The file is missing or holds something else, or its weights do not fit the model. TypeError where the model
+            or its layers are given or return something else than numbers.
         """
         weights = load_weights(path)
         if self._model is None:
-            return self.history.add_weights(step, self._head_of(weights, path), self._target_covariance)
+            head = self._head_of(weights, path)
+            try:
+                return self.history.add_weights(step, head, self._target_covariance)
+            except (TypeError, ValueError) as error:
+                msg = f"{path} has a layer {self._head!r} that cannot be measured: {error}"
+                raise ValueError(msg) from error
         try:
             self._model.load_state_dict(weights)
         except RuntimeError as error:
@@ -112,13 +119,17 @@ class CheckpointSweep:
             listed = ", ".join(key.removesuffix(".weight") for key in weights if key.endswith(".weight"))
             msg = f"{path} has no layer {self._head!r} with weights; it has {listed}"
             raise ValueError(msg)
-        if len(weights[name]) != len(self._target_covariance):
-            msg = (
-                f"{self._head} of {path} has {len(weights[name])} outputs and the targets have "
-                f"{len(self._target_covariance)}"
-            )
+        head = weights[name]
+        torch = require_library("torch", "torch")
+        is_matrix = isinstance(head, torch.Tensor) and head.ndim == 2 and head.is_floating_point()
+        if not is_matrix or head.layout != torch.strided:
+            found = f"{head.dtype} of shape {tuple(head.shape)}" if hasattr(head, "dtype") else type(head).__name__
+            msg = f"{path} has as {name} a {found}; a matrix of floats that is not sparse is expected"
             raise ValueError(msg)
-        return weights[name]
+        if len(head) != len(self._target_covariance):
+            msg = f"{self._head} of {path} has {len(head)} outputs and the targets have {len(self._target_covariance)}"
+            raise ValueError(msg)
+        return head
 
 
 def _covariance(targets: FloatArray) -> FloatArray:

@@ -262,7 +262,8 @@ class WatchedLayer(_Closing):
         RuntimeError
             The layer was given nothing yet.
         """
-        if self._gathered is None:
+        gathered = self._gathered
+        if gathered is None:
             left = (
                 f"all {self.left_out:,} calls were left out: {self._reason}"
                 if self.left_out
@@ -270,7 +271,7 @@ class WatchedLayer(_Closing):
             )
             msg = f"layer {self.name} was given nothing in the watched passes; {left}"
             raise RuntimeError(msg)
-        return self._gathered.statistics
+        return gathered.statistics
 
     @property
     def is_read(self) -> bool:
@@ -280,7 +281,8 @@ class WatchedLayer(_Closing):
     @property
     def count(self) -> int:
         """Rows that were added."""
-        return 0 if self._gathered is None else self._gathered.statistics.count
+        gathered = self._gathered
+        return 0 if gathered is None else gathered.statistics.count
 
     def report(self, W: Array | None = None, b: Array | None = None, **options: Any) -> Report:
         """Every metric that the statistics allow.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,3 +141,90 @@ def test_another_blas_is_left_alone(threads: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(blas_threads, "_openblas", lambda: None)
     with one_blas_thread():
         assert threads() == 2
+
+
+FORKS = """
+import os, select, signal, sys, threading
+import numpy as np
+import nrc_fast as nrc
+from nrc_fast.base import blas_threads
+from nrc_fast.base.blas_threads import one_blas_thread
+
+count, choose = blas_threads._openblas()
+choose(2)
+sys.setswitchinterval(1e-5)
+inside, leave = threading.Event(), threading.Event()
+
+def child():
+    answer = [count()]
+    with one_blas_thread():
+        answer.append(count())
+    return [*answer, count()]
+
+def in_a_child():
+    reader, writer = os.pipe()
+    number = os.fork()
+    if number == 0:
+        os.write(writer, repr(child()).encode())
+        os._exit(0)
+    os.close(writer)
+    found = os.read(reader, 100).decode() if select.select([reader], [], [], 20)[0] else "it hangs"
+    os.close(reader)
+    os.kill(number, signal.SIGKILL)
+    os.waitpid(number, 0)
+    return found
+
+def hold():
+    with one_blas_thread():
+        inside.set()
+        leave.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+inside.wait()
+print(in_a_child(), count())
+with one_blas_thread():  # the thread that forks is in it too, and in its child still is
+    before = os.fork()
+    if before == 0 and count() != 1:
+        os._exit(1)
+if before == 0:
+    os._exit(0 if count() == 2 else 2)
+print(os.waitstatus_to_exitcode(os.waitpid(before, 0)[1]))
+leave.set()
+thread.join()
+print(count())
+
+def work():
+    while True:
+        with one_blas_thread():
+            pass
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+print({in_a_child() for _ in range(100)})
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.usefixtures("threads")
+def test_a_forked_child_has_its_threads_whatever_its_parent_held(run_alone: Any) -> None:
+    answer = run_alone(FORKS, OPENBLAS_NUM_THREADS="2")
+    assert answer.stdout.splitlines() == ["[2, 1, 2] 1", "0", "2", "{'[2, 1, 2]'}"], answer.stdout + answer.stderr
+
+
+def test_an_interrupt_on_the_way_in_or_out_gives_them_back(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter = blas_threads._HOLD.enter
+
+    def interrupted(*given: Any) -> None:
+        enter(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blas_threads._HOLD, "enter", interrupted)
+    with pytest.raises(KeyboardInterrupt), one_blas_thread():
+        pass
+    assert threads() == 2
+    monkeypatch.setattr(blas_threads._HOLD, "enter", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt), one_blas_thread():
+        pass
+    assert threads() == 2

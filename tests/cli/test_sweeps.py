@@ -14,6 +14,7 @@ import pytest
 from support.commands import MODEL, Stored, sweep
 
 from nrc_fast.cli import main
+from nrc_fast.reports.history import History
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3, reference_nrc3_gamma
 
 torch = pytest.importorskip("torch")
@@ -207,6 +208,79 @@ def test_sweep_goes_on_after_a_file_that_cannot_be_measured(
     assert "step_1.pt cannot be read as weights" in first
     assert first.endswith("(tried again when the file changes)")
     assert last == f"nrc-fast: 1 of the checkpoints could not be measured: {training / 'step_1.pt'}"
+
+
+ODD: dict[str, Any] = {
+    "a matrix of integers": torch.ones(2, 8, dtype=torch.int64),
+    "a number": 3,
+    "a scalar": torch.tensor(1.0),
+    "NaN": torch.full((2, 8), float("nan")),
+    "a sparse matrix": torch.eye(2, 8).to_sparse(),
+    "complex numbers": torch.ones(2, 8, dtype=torch.complex64),
+    "another number of outputs": torch.ones(3, 8),
+    "nothing": torch.ones(2, 0),
+    "a list": [torch.ones(2, 8)],
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("with_model", [False, True], ids=["weights", "model"])
+def test_following_goes_on_after_a_checkpoint_of_any_kind(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, odd: str, with_model: bool
+) -> None:
+    training = stored.folder / "training"
+    training.mkdir()
+    states = {step: stored.models[100].state_dict() for step in (1, 2, 3)}
+    states[2] = {**states[2], "fc.weight": ODD[odd]}
+    for step, state in states.items():
+        torch.save(state, training / f"step_{step}.pt")
+    looks = iter(range(3))
+
+    def sleep(_: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    model = ["--model", f"{stored.folder / 'network.py'}:build"] if with_model else []
+    result = main(["sweep", str(training), *stored.options, *model, "--follow", "1", "--json"])
+    captured = capsys.readouterr()
+    steps = [record["step"] for record in json.loads(captured.out)["records"]]
+    lines = captured.err.splitlines()
+    if 2 in steps:  # a model takes some of these, and a diverging training is no error
+        assert with_model
+        assert result == 0
+        return
+    assert (result, steps, len(lines)) == (1, [1, 3], 2)
+    assert lines[0].startswith("nrc-fast: ")
+    assert str(training / "step_2.pt") in lines[0]
+    assert lines[0].endswith("(tried again when the file changes)")
+
+
+def test_following_goes_on_where_its_table_cannot_be_written(
+    stored: Stored, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(3))
+
+    def sleep(_: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    def to_csv(_: Any, path: Path) -> None:
+        if next(failures):
+            msg = f"{path} cannot be written"
+            raise OSError(28, msg)
+
+    failures = iter([False, True, False])
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(History, "to_csv", to_csv)
+    table = str(stored.folder / "out.csv")
+    patterns = [str(stored.folder / "step_*.pt"), "--follow", "1", "--csv", table, "--json"]
+    assert main(["sweep", *patterns, *stored.options]) == 0
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)["records"]) == 3
+    assert captured.err.splitlines() == [
+        f"nrc-fast: [Errno 28] {table} cannot be written (tried again after the next checkpoint)"
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

@@ -259,6 +259,41 @@ def test_forked_worker_processes(run_alone: Run) -> None:
     assert answer.stdout.split() == ["done"], answer.stderr
 
 
+# ---- the end ----
+
+EXIT = """
+import sys, threading, time
+import numpy as np
+from nrc_fast import kernels
+from nrc_fast.kernels.calls import gram, gram_product, residual
+from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.results import Basis
+
+rows = as_rows(np.random.default_rng(0).standard_normal((20_000, 64)).astype(np.float32), "H")
+kinds = (
+    lambda: gram(rows, unit="raw"),
+    lambda: residual(rows, [Basis(np.eye(64)[:4])], double_precision=True),
+    lambda: gram_product(rows, np.eye(64)[:4], np.zeros(64)),
+)
+
+def busy(call):
+    while True:
+        call()
+
+for call in kinds:
+    threading.Thread(target=busy, args=(call,), daemon=True).start()
+time.sleep(0.3)
+print("work done", flush=True)
+sys.exit(3)
+"""
+
+
+def test_the_interpreter_ends_beside_threads_that_compute(run_alone: Run) -> None:
+    for _ in range(4):
+        answer = run_alone(EXIT)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (3, "work done\n", "")
+
+
 @pytest.mark.usefixtures("isa")
 def test_changing_the_instruction_set_during_calls_is_safe() -> None:
     # Basis and scratch of one call are laid out for one instruction set, whatever is chosen meanwhile.

@@ -400,7 +400,7 @@ def test_classes_are_measured_as_on_the_cpu(on: Any, dtype: type, monkeypatch: p
     labels = rng.permutation(np.repeat(np.arange(3), (10, 25, 45)))
     H = (3.0 * rng.standard_normal((3, 6))[labels] + 1e-2 * rng.standard_normal((80, 6)) + 10.0).astype(dtype)
     W, b = rng.standard_normal((3, 6)), rng.standard_normal(3)
-    monkeypatch.setattr("nrc_fast.measurement.class_statistics.CHUNK_ROWS", 37)
+    monkeypatch.setattr("nrc_fast.measurement.class_moments.CHUNK_ROWS", 37)
     expected = nrc.measure_classes(H, labels, W, b).to_dict()
     for found in (
         nrc.measure_classes(on(H), labels, on(W), on(b)),

@@ -253,6 +253,7 @@ def test_a_checkpoint_that_is_written_to_by_others_is_named(tmp_path: Path) -> N
     path.write_bytes(b"something else")
     with pytest.raises(OSError, match=r"something else has written to .*state\.npz"):
         checkpoint.record(1, "residuals", 1, lambda: {"sums": np.ones(3)}, is_finished=False, now=True)
+    checkpoint.close()
     assert sorted(tmp_path.iterdir()) == [path]
 
 

@@ -237,3 +237,28 @@ def test_threads_add_batches_like_the_last(torch: Any) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(take, batches))
     assert_moments(gathered.statistics, torch.cat(batches).numpy())
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["before", "after"])
+def test_an_interrupt_while_rows_are_added_loses_none_and_counts_none_twice(
+    monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    """Nor does a fork: its child finds what an interrupted thread would."""
+    gathered = GatheredRows(nrc.FeatureStatistics(D, nonfinite="skip"))
+    batches = [draw(11, seed=i) for i in range(4)]
+    update = nrc.FeatureStatistics.update
+
+    def interrupted(self: nrc.FeatureStatistics, *given: Any) -> None:
+        if is_late:
+            update(self, *given)
+        raise KeyboardInterrupt
+
+    for batch in batches[:2]:
+        add(gathered, batch)
+    with monkeypatch.context() as patched:
+        patched.setattr(nrc.FeatureStatistics, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gathered.flush()
+    for batch in batches[2:]:
+        add(gathered, batch)
+    assert_moments(gathered.statistics, np.concatenate(batches))

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string>
 
 #include "common/arithmetic.h"
 
@@ -109,6 +110,19 @@ std::size_t rounded(std::size_t size) {
   return (size + step - 1) / step * step;
 }
 
+// What Python's MemoryError says.
+class NoMemory : public std::bad_alloc {
+ public:
+  explicit NoMemory(std::size_t size)
+      : text_("the kernels need " + std::to_string(size >> 20) +
+              " MiB at once for sums and workspaces, which this machine does not give; give fewer columns or threads") {
+  }
+  const char* what() const noexcept override { return text_.c_str(); }
+
+ private:
+  std::string text_;
+};
+
 }  // namespace
 
 Buffer::Buffer(std::int64_t bytes, Contents contents) {
@@ -116,7 +130,7 @@ Buffer::Buffer(std::int64_t bytes, Contents contents) {
   const std::size_t size = rounded(static_cast<std::size_t>(bytes));
   void* memory = is_kept(size) ? store.take(size) : nullptr;
   if (memory == nullptr) memory = allocated(size);
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) throw NoMemory(size);
   data_ = {memory, Release{size}};
   if (contents == Contents::zeros) std::memset(memory, 0, size);
 }

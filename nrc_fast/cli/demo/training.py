@@ -20,6 +20,7 @@ from nrc_fast.base.libraries import require_library
 from nrc_fast.cli.demo.settings import BATCH, MOMENTUM, SETTINGS, WIDTH, RunResult, Setting
 from nrc_fast.cli.demo.text import findings, header, history_table, item, summary_table
 from nrc_fast.reports.plots.histories import plot_runs
+from nrc_fast.reports.plots.panels import save_figure
 from nrc_fast.training.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def run(
     for finding in findings(results):
         print(item(finding), file=out)
     if plot is not None:
-        _plot(results).savefig(plot)
+        save_figure(_plot(results), plot)
         print(f"\nThe curves are in {plot}.", file=out)
     return results
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.files import replaced_file
 from nrc_fast.base.libraries import require_library
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "new_figure",
     "pair_of_axes",
     "require_drawable",
+    "save_figure",
     "use_log_axis",
 ]
 
@@ -105,6 +107,22 @@ def require_drawable(path: Path) -> None:
     if path.suffix.lower().removeprefix(".") not in formats:
         msg = f"{path} has no ending of a plot; .{', .'.join(formats)} are known"
         raise ValueError(msg)
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure to a file in the format that its name ends with, all or nothing.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    ValueError
+        The name ends with no format that matplotlib knows.
+    """
+    path = Path(path)
+    require_drawable(path)
+    with replaced_file(path) as file:
+        figure.savefig(file, format=path.suffix.lower().removeprefix("."))
 
 
 def lower_edge(values: FloatArray) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from threading import Lock
 
 import numpy as np
 
 from nrc_fast.base.arrays import StoredArray
+from nrc_fast.base.forks import Guard
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.stored import reading
@@ -31,7 +31,7 @@ class BlockTable(Table):
         self.block_rows = block_rows
         self._held_first = 0
         self._held: StoredArray | None = None
-        self._lock = Lock()
+        self._guard = Guard()
 
     @property
     def held_bytes(self) -> int:
@@ -56,7 +56,9 @@ class BlockTable(Table):
         """
         self._check_unchanged(first, last)
         out = np.empty((last - first, self.columns), storage_dtype(self.dtype))
-        with self._lock:
+        with self._guard.lock:
+            if self._guard.was_forked():
+                self._held = None  # it may be of another block than is noted
             at = first
             while at < last:
                 at = self._fill(at, last, out[at - first :])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from threading import Lock
 from typing import IO
 
 import numpy as np
 
 from nrc_fast.base.arrays import StoredArray, StoredDtype
+from nrc_fast.base.forks import Guard
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.interface import Rows
@@ -51,7 +51,7 @@ class CompressedTable(Table):
         self._header_bytes = header_bytes
         self._stored = stored
         self._stream: IO[bytes] | None = None
-        self._lock = Lock()
+        self._guard = Guard()
 
     def read(self, first: int, last: int) -> Rows:
         """Rows `first` to `last` in memory.
@@ -63,7 +63,9 @@ class CompressedTable(Table):
         """
         self.stamp.check()
         out = np.empty((last - first, self.columns), storage_dtype(self.dtype))
-        with self._lock, reading(f"rows {first} to {last - 1} of {self.name}"):
+        with self._guard.lock, reading(f"rows {first} to {last - 1} of {self.name}"):
+            if self._guard.was_forked():
+                self._stream = None  # parent and child would move the same place in the file
             try:
                 self._decompress(first * self.row_bytes, out)
             except BaseException:

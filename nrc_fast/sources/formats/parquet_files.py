@@ -8,12 +8,12 @@ from bisect import bisect_right
 from collections.abc import Generator
 from itertools import accumulate
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nrc_fast.base.arrays import StoredArray
+from nrc_fast.base.forks import Guard
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.interface import Rows
@@ -216,7 +216,7 @@ class _ColumnsTable(Table):
         self._batches: Generator[StoredArray, None, None] | None = None
         self._held = self._nothing()
         self._at = 0  # row that comes next
-        self._lock = Lock()
+        self._guard = Guard()
 
     @property
     def held_bytes(self) -> int:
@@ -236,7 +236,9 @@ class _ColumnsTable(Table):
         """
         self.stamp.check()
         out = np.empty((last - first, self.columns), storage_dtype(self.dtype))
-        with self._lock:
+        with self._guard.lock:
+            if self._guard.was_forked():  # not closed: another thread of the parent may have been in it
+                self._batches, self._held = None, self._nothing()
             try:
                 self._go_to(first)
                 self._take(out)

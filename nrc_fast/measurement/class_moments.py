@@ -1,0 +1,195 @@
+"""What sums of features with class labels say: means, covariance within classes, and NC1 to NC3 with their bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, from_lower
+from nrc_fast.kernels.cpu.machine import block_rows
+from nrc_fast.measurement.undefined import notes_of_classes
+from nrc_fast.metrics.classes import (
+    cdnv,
+    cdnv_bound,
+    duality,
+    duality_bounds,
+    simplex,
+    simplex_bounds,
+    variability,
+    variability_bounds,
+)
+from nrc_fast.metrics.rounding import block_rounding
+from nrc_fast.reports.classes import ClassReport
+
+__all__ = ["ADDITIVE", "CHUNK_ROWS", "ClassMoments", "reads_of", "shifted_to"]
+
+# Rows whose differences from their class shift are held at a time.
+CHUNK_ROWS = 4096
+
+# What is added up over parts.
+ADDITIVE = ("counts", "sums", "energies", "gram", "reads")
+# What is read: rows whose products were float32 on the CPU, or of a CUDA device's precision, and the chunks of all.
+READS = ("single", "device", "fast", "chunks")
+
+
+class ClassMoments:
+    """Sums of features around a shift of each class as they were at one moment: nothing changes them.
+
+    Parameters
+    ----------
+    d, n_classes : int
+    state : mapping to float64 arrays, optional
+        The shifts, and what `ADDITIVE` names; of no rows if it is not given.
+    skipped : int
+        Rows that were left out.
+    """
+
+    def __init__(self, d: int, n_classes: int, state: dict[str, FloatArray] | None = None, skipped: int = 0) -> None:
+        self.d, self.n_classes, self.skipped = d, n_classes, skipped
+        self.state: dict[str, FloatArray] = state or {
+            "shifts": np.zeros((n_classes, d)),
+            "counts": np.zeros(n_classes),
+            "sums": np.zeros((n_classes, d)),
+            "energies": np.zeros(n_classes),
+            "gram": np.zeros((d, d)),
+            "reads": np.zeros(len(READS)),
+        }
+
+    @property
+    def count(self) -> int:
+        """Rows that were added."""
+        return int(self.state["counts"].sum())
+
+    # ---- moments ----
+
+    @property
+    def class_means(self) -> FloatArray:
+        """mu_k, (K, d).
+
+        Raises
+        ------
+        ValueError
+            A class has no rows.
+        """
+        return self.state["shifts"] + self._offsets()
+
+    def _offsets(self) -> FloatArray:
+        counts = self.state["counts"]
+        if not counts.all():
+            missing = ", ".join(map(str, np.flatnonzero(counts == 0.0)[:10]))
+            msg = f"no rows of class {missing} were added; every one of the {self.n_classes} classes needs some"
+            raise ValueError(msg)
+        offsets: FloatArray = self.state["sums"] / counts[:, np.newaxis]
+        return offsets
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean of all rows, (d,)."""
+        mean: FloatArray = self.state["counts"] @ self.class_means / self.count
+        return mean
+
+    @property
+    def centred_means(self) -> FloatArray:
+        """M: mu_k minus the mean of all rows, (K, d), taken from differences so that a large mean costs no digits."""
+        differences = self.state["shifts"] - self.state["shifts"][0] + self._offsets()
+        centred: FloatArray = differences - self.state["counts"] @ differences / self.count
+        return centred
+
+    @property
+    def within_covariance(self) -> FloatArray:
+        """S_W = (1/N) sum (h - mu_k)(h - mu_k)^T, (d, d)."""
+        offsets, shares = self._offsets(), self.state["counts"] / self.count
+        gram = from_lower(self.state["gram"])
+        covariance: FloatArray = gram / self.count - (offsets.T * shares) @ offsets
+        return covariance
+
+    @property
+    def class_variances(self) -> FloatArray:
+        """v_k = (1/n_k) sum |h - mu_k|^2, (K,)."""
+        offsets = self._offsets()
+        variances: FloatArray = self.state["energies"] / self.state["counts"] - np.sum(offsets**2, axis=1)
+        return np.maximum(variances, 0.0)
+
+    # ---- accuracy ----
+
+    def _rounding(self, *kinds: str) -> float:
+        """Bound of the rounding of a sum of squares relative to it, as in `nrc_fast.passes.moments`."""
+        read = dict(zip(READS, self.state["reads"].tolist(), strict=True))
+        largest = max(block_rounding(kind, block_rows()) for kind in kinds if kind == "double" or read[kind])
+        return largest + EPSILON / 2 * (CHUNK_ROWS / block_rows() + float(read["chunks"]))
+
+    @property
+    def within_error(self) -> float:
+        """Bound of the norm of the error of `within_covariance`: of the sum, and twice of the means' squares."""
+        rounding = self._rounding("double", "single", "device", "fast")
+        return 3.0 * rounding * float(self.state["energies"].sum()) / self.count
+
+    @property
+    def mean_error(self) -> float:
+        """Bound of the norm of the error of every row of `centred_means`."""
+        differences = self.state["shifts"] - self.state["shifts"][0] + self._offsets()
+        spread = float(np.sqrt(np.max(self.state["energies"] / self.state["counts"])))
+        largest = float(np.max(np.linalg.norm(differences, axis=1)))
+        return 2.0 * self._rounding("double") * spread + 8.0 * EPSILON * largest
+
+    # ---- metrics ----
+
+    def report(self, head: tuple[FloatArray, FloatArray] | None) -> ClassReport:
+        """NC1, NC2, and with the weights and bias of a head NC3.
+
+        Raises
+        ------
+        ValueError
+            A class has no rows.
+        """
+        mean, centred = self.mean, self.centred_means
+        within = self.within_covariance
+        values: dict[str, Any] = variability(within, centred, self.state["counts"])
+        variances, counts = self.class_variances, self.state["counts"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            unbiased = variances * counts / (counts - 1.0)
+        values["cdnv"], values["cdnv_unbiased"] = cdnv(centred, variances), cdnv(centred, unbiased)
+        values |= simplex(centred)
+        error = self.mean_error
+        bounds = variability_bounds(values, within, centred, counts, (self.within_error, error))
+        bounds |= self._cdnv_bounds(centred) | simplex_bounds(values, centred, error)
+        if head is not None:
+            values |= duality(*head, centred, mean)
+            bounds |= duality_bounds(values, *head, centred, mean, error)
+        notes = notes_of_classes(values, counts=counts, centred=centred, weights=None if head is None else head[0])
+        sizes = {"samples": self.count, "d": self.d, "n_classes": self.n_classes, "skipped_rows": self.skipped}
+        return ClassReport(**sizes, **values, bounds=bounds, notes=tuple(notes))
+
+    def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
+        """Variances are sums of float64 squares around a shift near the mean."""
+        variances, counts = self.class_variances, self.state["counts"]
+        errors = 3.0 * self._rounding("double") * self.state["energies"] / counts
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factors = counts / (counts - 1.0)
+            unbiased = variances * factors, errors * factors
+        return {
+            "cdnv": cdnv_bound(centred, variances, errors, self.mean_error),
+            "cdnv_unbiased": cdnv_bound(centred, *unbiased, self.mean_error),
+        }
+
+
+def shifted_to(state: dict[str, FloatArray], shifts: FloatArray) -> dict[str, FloatArray]:
+    """The state as if other shifts had been subtracted; classes without rows take them over."""
+    counts, sums = state["counts"][:, np.newaxis], state["sums"]
+    delta = np.where(counts > 0.0, state["shifts"] - shifts, 0.0)
+    half = sums + 0.5 * counts * delta
+    return {
+        "shifts": shifts,
+        "counts": state["counts"],
+        "sums": sums + counts * delta,
+        "energies": state["energies"] + 2.0 * np.sum(half * delta, axis=1),
+        "gram": state["gram"] + np.tril(half.T @ delta + delta.T @ half),
+        "reads": state["reads"],
+    }
+
+
+def reads_of(kind: str, rows: int) -> FloatArray:
+    """A chunk of rows of one kind, as an array that adds up."""
+    return np.array([rows if name == kind else float(name == "chunks") for name in READS], dtype=np.float64)

@@ -1,0 +1,44 @@
+"""Where memory does not suffice, one line says what was asked and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nrc_fast as nrc
+from nrc_fast.base.memory import memory_for
+from nrc_fast.cli import main
+from nrc_fast.kernels import _cpu
+
+# Of d x d numbers, more than any machine has; of d, little.
+WIDE = 3_000_000
+
+
+def test_what_was_asked_and_what_to_do_is_said() -> None:
+    words = r"^a sum needs 2\.0 GiB, which this machine does not give; take less$"
+    with pytest.raises(MemoryError, match=words), memory_for("a sum", 2 << 30, "take less"):
+        raise MemoryError
+    with memory_for("a sum", 8, "take less"):
+        pass
+
+
+def test_statistics_of_too_many_features() -> None:
+    words = r"^statistics of 3,000,000 features {} needs [\d.]+ TiB, .* give fewer features"
+    with pytest.raises(MemoryError, match=words.format("and 0 targets")):
+        nrc.FeatureStatistics(WIDE)
+    with pytest.raises(MemoryError, match=words.format("in 2 classes")):
+        nrc.ClassStatistics(WIDE, 2)
+    with pytest.raises(
+        MemoryError, match=r"^the kernels need 34359738368 MiB at once .* give fewer columns or threads$"
+    ):
+        _cpu.kept_empty(1 << 26, 1 << 26)
+
+
+def test_the_command_ends_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "h.npy", np.ones((1, WIDE), dtype=np.float32))
+    assert main(["measure", str(tmp_path / "h.npy"), "-n", "1"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("nrc-fast: not enough memory: statistics of 3,000,000 features")
