@@ -89,6 +89,7 @@ def test_values_are_those_of_the_definition(kind: str, dtype: str, convention: s
     assert found == pytest.approx(expected, rel=0.01 * close + spread_of_outside(H, n, convention))
 
 
+@pytest.mark.filterwarnings("ignore::nrc_fast.PrecisionWarning")  # more components than the rows have
 @pytest.mark.usefixtures("only_rows")
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 63, 65, 97])
 @pytest.mark.parametrize("d", [1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 63, 65, 97])
