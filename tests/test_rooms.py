@@ -57,6 +57,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "cli/features.py",
         "cli/health.py",
         "cli/inputs.py",
+        "cli/printing.py",
     ),
     "cli/test_demo.py": ("cli/demo/settings.py", "cli/demo/text.py", "cli/demo/training.py"),
     "cli/test_sweeps.py": ("training/sweep.py",),
@@ -112,6 +113,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "passes/runs.py",
         "passes/sums.py",
     ),
+    "reports/test_history.py": ("reports/steps.py",),
     "reports/test_plots.py": (
         "reports/plots/drawn.py",
         "reports/plots/features.py",

@@ -14,6 +14,7 @@ from nrc_fast.cli.demo import training
 from nrc_fast.cli.features import add_measure, add_merge
 from nrc_fast.cli.forecasts import add_ufm
 from nrc_fast.cli.health import print_environment, print_selftest
+from nrc_fast.cli.printing import warn
 from nrc_fast.cli.stored import add_plot, add_report
 from nrc_fast.cli.sweeps import add_sweep
 from nrc_fast.reports.plots.panels import require_drawable
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 141  # as a program that SIGPIPE ends
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        print(f"nrc-fast: {error}", file=sys.stderr)
+        warn(error)
         return 1
     return 0
 

@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from nrc_fast.base.processes import Team
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
+from nrc_fast.cli.printing import say
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.all_metrics import measure, plan
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
@@ -120,7 +121,7 @@ def _measure(options: argparse.Namespace) -> None:
         if speaks and (options.plan or options.verbose):
             planned = plan(source, **head, **reading)
             text = json.dumps(planned.to_dict(), indent=2) if options.json and options.plan else planned
-            print(text, file=sys.stdout if options.plan else sys.stderr)
+            say(text, file=sys.stdout if options.plan else sys.stderr)
         if options.plan:
             return
         report = measure(
@@ -163,7 +164,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _show(report: Report, options: argparse.Namespace) -> None:
-    print(report.to_json() if options.json else report)
+    say(report.to_json() if options.json else report)
     if options.plot is not None:
         report.plot()[0].savefig(options.plot)
     if options.html is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from nrc_fast.cli.inputs import Commands
+from nrc_fast.cli.printing import warn
 from nrc_fast.metrics.conventions import CONVENTIONS
-from nrc_fast.reports.history import History, Record
+from nrc_fast.reports.history import History
+from nrc_fast.reports.steps import Record
 from nrc_fast.training.saved_models import arriving, load_model, matching, numbered
 from nrc_fast.training.sweep import CheckpointSweep
 
@@ -88,7 +89,7 @@ def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> list[str]:
             try:
                 record = sweep.add(step, path)
             except (OSError, ValueError) as error:
-                print(f"nrc-fast: {error} (tried again when the file changes)", file=sys.stderr, flush=True)
+                warn(f"{error} (tried again when the file changes)")
                 unread[path] = None
                 continue
             unread.pop(path, None)

@@ -6,8 +6,7 @@ import csv
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -21,83 +20,14 @@ from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.records import NAN, StoredResult
+from nrc_fast.reports.steps import Record, restored_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["History", "Record"]
+__all__ = ["History"]
 
 KIND = "nrc_fast history"
-# Shares of the variance that are kept, beside those of the first n components.
-MORE_COMPONENTS = 2
-
-
-@dataclass(frozen=True)
-class Record:
-    """What was measured at one step.
-
-    Attributes
-    ----------
-    step : int
-    mse : float
-        MSE on the measured samples, summed over the outputs.
-    r2 : float
-    nrc1, nrc2 : float
-        Values under the convention of the measurement.
-    nrc3 : float
-        For the gamma that was asked for: as in the paper that of the last step.
-    gamma : float
-        Where NRC3 of this step is smallest.
-    explained_variance : float
-        Share of the features' variance in the first n components.
-    nrc1_id25, nrc1_variance : float
-        NRC1 under conventions id25 and variance; NaN where it is not known.
-    explained_variance_ratio : tuple of float
-        Share of each of the first n + 2 components.
-    """
-
-    __module__ = "nrc_fast.reports"
-
-    step: int
-    mse: float
-    r2: float
-    nrc1: float
-    nrc2: float
-    nrc3: float
-    gamma: float
-    explained_variance: float
-    nrc1_id25: float
-    nrc1_variance: float
-    explained_variance_ratio: tuple[float, ...] = ()
-
-    @classmethod
-    def of(cls, step: int, report: Report) -> Record:
-        """The record of a report; NRC3 is that of the report's own gamma."""
-        shares = report.explained_variance_ratio
-        return cls(
-            step=step,
-            mse=report.mse,
-            r2=report.r2,
-            nrc1=report.nrc1,
-            nrc2=report.nrc2,
-            nrc3=report.nrc3,
-            gamma=report.gamma,
-            explained_variance=float(np.sum(shares[: report.n])),
-            nrc1_id25=_nrc1_under(report, "id25"),
-            nrc1_variance=_nrc1_under(report, "variance"),
-            explained_variance_ratio=tuple(float(share) for share in shares[: report.n + MORE_COMPONENTS]),
-        )
-
-    def scalars(self) -> dict[str, float]:
-        """Everything but the step that is one number, by name."""
-        names = [part.name for part in fields(self) if part.name not in ("step", "explained_variance_ratio")]
-        return {name: getattr(self, name) for name in names}
-
-
-def _nrc1_under(report: Report, convention: str) -> float:
-    if report.convention == convention:
-        return report.nrc1
-    return report.alternatives.get(convention, {}).get("nrc1", NAN)
 
 
 class History(StoredResult):
@@ -344,16 +274,18 @@ class History(StoredResult):
         if not isinstance(values, dict) or values.get("kind") != KIND:
             msg = f"{name} holds no history; a file that History.to_json has written is expected"
             raise ValueError(msg)
-        if not isinstance(values.get("n"), int):
-            msg = f"{name} has n = {values.get('n')!r}; a number of targets is expected"
-            raise ValueError(msg)
-        history = cls(values["name"], values["convention"])
-        history.n = values["n"]
-        history.target_covariance = np.array(values["target_covariance"], dtype=np.float64)
-        history._head_grams = [np.array(gram, dtype=np.float64) for gram in values["head_grams"]]
-        for row, shares in zip(values["records"], values["explained_variance_ratio"], strict=True):
-            numbers: dict[str, Any] = {key: NAN if value is None else value for key, value in row.items()}
-            history._records.append(Record(explained_variance_ratio=_numbers(shares), **numbers))
+        try:
+            return cls._restored(values)
+        except ValueError as error:
+            msg = f"{name} holds no history: {error}"
+            raise ValueError(msg) from error
+
+    @classmethod
+    def _restored(cls, values: dict[str, Any]) -> History:
+        kept, records = restored_steps(values)
+        history = cls(kept["name"], kept["convention"])
+        history.n, history.target_covariance = kept["n"], kept["target_covariance"]
+        history._head_grams, history._records = kept["head_grams"], records
         return history
 
     def plot(self, gamma: str | float = "last") -> Figure:
@@ -381,7 +313,3 @@ def _whole(step: SupportsIndex) -> int:
     except TypeError as error:
         msg = f"step is {step!r}; a whole number is expected"
         raise TypeError(msg) from error
-
-
-def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
-    return tuple(NAN if value is None else value for value in values)

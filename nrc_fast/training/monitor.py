@@ -17,7 +17,8 @@ from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
-from nrc_fast.reports.history import History, Record
+from nrc_fast.reports.history import History
+from nrc_fast.reports.steps import Record
 from nrc_fast.training.evaluation import (
     Split,
     beside_model,

@@ -13,7 +13,8 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.libraries import require_library
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
-from nrc_fast.reports.history import History, Record
+from nrc_fast.reports.history import History
+from nrc_fast.reports.steps import Record
 from nrc_fast.training.monitor import Monitor
 from nrc_fast.training.saved_models import load_weights
 

@@ -364,3 +364,13 @@ def test_files_in_an_order_of_their_own_are_refused_beside_one_file_of_targets(
     assert "12 files are listed in the order h_11.npy, h_10.npy, h_9.npy, h_8.npy, ..., and " in captured.err
     assert "natural order: h_0.npy, h_1.npy, h_2.npy, h_3.npy, .... Rows would get" in captured.err
     assert captured.out == ""
+
+
+def test_names_of_files_do_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "h\x1b[2J\nnrc-fast: all is well.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((50, 4)))
+    for arguments in (["-n", "2", "--plan"], ["-n", "2", "--verbose"], ["-n", "9"], ["-n", "2", "--key", "x"]):
+        main(["measure", str(path), *arguments])
+        said = capsys.readouterr()
+        assert "\x1b" not in said.out + said.err
+        assert "\nnrc-fast: all" not in said.out + said.err

@@ -22,7 +22,7 @@ from nrc_fast.cli.demo import training
 from nrc_fast.cli.demo.settings import RunResult, Setting
 from nrc_fast.cli.demo.text import finding, findings
 from nrc_fast.cli.stored import load_stored
-from nrc_fast.reports.history import Record
+from nrc_fast.reports.steps import Record
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3
 
 torch = pytest.importorskip("torch")

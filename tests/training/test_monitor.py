@@ -13,7 +13,8 @@ from support import processes
 from support.monitored import Run, network, samples
 
 import nrc_fast as nrc
-from nrc_fast.reports.history import History, Record
+from nrc_fast.reports.history import History
+from nrc_fast.reports.steps import Record
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3, reference_nrc3_gamma
 
 torch = pytest.importorskip("torch")

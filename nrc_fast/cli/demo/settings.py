@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from nrc_fast.base.arrays import SingleArray
 from nrc_fast.reports.features import Report
-from nrc_fast.reports.history import History, Record
+from nrc_fast.reports.history import History
+from nrc_fast.reports.steps import Record
 
 __all__ = ["BATCH", "MOMENTUM", "SETTINGS", "WIDTH", "RunResult", "Setting"]
 
