@@ -57,6 +57,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "cli/features.py",
         "cli/health.py",
         "cli/inputs.py",
+        "cli/outputs.py",
         "cli/printing.py",
     ),
     "cli/test_demo.py": ("cli/demo/settings.py", "cli/demo/text.py", "cli/demo/training.py"),

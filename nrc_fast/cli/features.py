@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from nrc_fast.base.processes import Team
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
+from nrc_fast.cli.outputs import require_outputs_apart
 from nrc_fast.cli.printing import say
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.all_metrics import measure, plan
@@ -112,6 +113,7 @@ def _measure(options: argparse.Namespace) -> None:
         key=options.key,
         target_key=options.target_key,
     )
+    require_outputs_apart(options, source.files)
     head = _head(options, source.n_targets)
     reading = {name: getattr(options, name) for name in ("precision", "nonfinite", "memory", "chunk_rows")}
     with _team() as team:

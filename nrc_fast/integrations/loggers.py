@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nrc_fast.base.libraries import require_library
+from nrc_fast.base.outputs import require_text_place
 
 if TYPE_CHECKING:
     import wandb
@@ -34,7 +35,7 @@ class CsvFile:
     OSError
         The file cannot be written.
     ValueError
-        A later step has other values.
+        A later step has other values, or there is a file that is no text.
 
     Examples
     --------
@@ -53,6 +54,8 @@ class CsvFile:
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
         """Write the values of a step."""
         columns = ["step", *values]
+        if self._columns is None:
+            require_text_place(self.path)
         with self.path.open("w" if self._columns is None else "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             if self._columns is None:

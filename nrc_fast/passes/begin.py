@@ -10,6 +10,7 @@ import numpy as np
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.npz import require_writable
 from nrc_fast.base.options import parse_memory
+from nrc_fast.base.outputs import require_apart
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import Device, ordered_backend
 from nrc_fast.passes.checkpoint import Checkpoint
@@ -36,6 +37,7 @@ def begin_reading(
     checkpoint_every: float = 60.0,
     identity: Mapping[str, JSONValue] | None = None,
     components: int | None = None,
+    statistics: str | Path | None = None,
 ) -> Reading:
     """What users give as features and targets, ready for passes.
 
@@ -61,31 +63,38 @@ def begin_reading(
         What is measured, besides the source; goes into the checkpoint.
     components : int, optional
         How many leading components are wanted, if nothing else of the moments is: their memory may not be needed.
+    statistics : path, optional
+        File that the sums will be written to.
 
     Raises
     ------
     TypeError, ValueError, OSError
-        What is given is not understood, has no rows, or does not fit the memory or the checkpoint.
+        What is given is not understood, has no rows, or does not fit the memory or the checkpoint, or a file would be
+        written over one that is read.
     RuntimeError
         The device cannot be used, or is not the one that the features lie on.
     """
     ordered = None if device is None else ordered_backend(device)
-    if checkpoint is not None:
-        require_writable(Path(checkpoint))
+    path = None if checkpoint is None else _own_path(Path(checkpoint), team)
+    outputs: dict[str, str | Path | None] = {"checkpoint": path, "save_statistics": statistics}
+    for output in outputs.values():
+        if output is not None:
+            require_writable(Path(output))
     if team is None:
         source = as_source(features, targets)
+        require_apart(outputs, source.files)
         if source.count == 0:
             msg = f"{source.name} has shape (0, {source.d}): no samples to measure"
             raise ValueError(msg)
         rereadable, is_double = source.rereadable, source.dtype == "float64"
     else:
-        source, rereadable, is_double = _agreed_source(features, targets, team)
+        source, rereadable, is_double = _agreed_source(features, targets, team, outputs)
     if ordered is not None:
         source = placed_source(source, ordered)
     limit = parse_memory(memory)
     rows = rows_of_chunk(source, limit, nonfinite, chunk_rows, components=components)
     saved = None
-    if checkpoint is not None:
+    if path is not None:
         place = [0, 1] if team is None else [team.rank, team.size]
         known: dict[str, JSONValue] = {
             "source": source.fingerprint(),
@@ -93,16 +102,20 @@ def begin_reading(
             "nonfinite": nonfinite,
             "process": place,
         }
-        path = Path(checkpoint)
-        if team is not None and team.size > 1:
-            path = path.with_name(f"{path.stem}.{team.rank}{path.suffix}")
         saved = Checkpoint(path, known | dict(identity or {}), checkpoint_every)
     reading = Reading(source, rows, nonfinite=nonfinite, team=team, checkpoint=saved, progress=progress, memory=limit)
     reading.rereadable, reading.is_double = rereadable, is_double
     return reading
 
 
-def _agreed_source(features: Features, targets: Targets | None, team: Team) -> tuple[Source, bool, bool]:
+def _own_path(path: Path, team: Team | None) -> Path:
+    """The checkpoint of this process: each has its own."""
+    return path if team is None or team.size == 1 else path.with_name(f"{path.stem}.{team.rank}{path.suffix}")
+
+
+def _agreed_source(
+    features: Features, targets: Targets | None, team: Team, outputs: Mapping[str, str | Path | None]
+) -> tuple[Source, bool, bool]:
     """The source of this process, whether those of all can be read again, and whether all are float64.
 
     Every process enters, whatever became of its own source; what one raises, all raise.
@@ -115,6 +128,7 @@ def _agreed_source(features: Features, targets: Targets | None, team: Team) -> t
     source, failure = None, None
     try:
         source = as_source(features, targets)
+        require_apart(outputs, source.files)
     except NoBatchesError:
         pass  # a process may well have no rows, and the others know how wide they are
     except Exception as error:

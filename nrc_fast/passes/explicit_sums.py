@@ -75,9 +75,12 @@ class GramProduct(Sums):
         ------
         EarlierStateError
             It lacks energy and number of the rows.
+        ValueError
+            Something is missing, has another shape or is not finite.
         """
         if "energy" not in arrays:
             raise EarlierStateError
+        self.require_state(arrays)
         self.image, self.column_sums = arrays["image"], arrays["column_sums"]
         self.energy, self._count = arrays["energy"], arrays["count"]
 
@@ -120,9 +123,12 @@ class CenteredUnitGram(Sums):
         ------
         EarlierStateError
             It lacks the sums of the columns.
+        ValueError
+            Something is missing, has another shape or is not finite.
         """
         if "column_sums" not in arrays:
             raise EarlierStateError
+        self.require_state(arrays)
         self.gram, self.column_sums = arrays["gram"], arrays["column_sums"]
 
 
@@ -215,11 +221,15 @@ class Residuals(Sums):
         ------
         EarlierStateError
             It is of fewer vectors.
+        ValueError
+            Something is missing, has another shape or is not finite.
         """
-        if any(len(arrays[f"raw {i}"]) != len(basis.vectors) + 1 for i, basis in enumerate(self.bases)):
+        raw = [(arrays.get(f"raw {i}"), len(basis.vectors) + 1) for i, basis in enumerate(self.bases)]
+        if any(found is not None and found.size < expected for found, expected in raw):
             raise EarlierStateError
-        self._count = arrays["count"]
-        self.paired = arrays.get("paired", np.full(3, np.nan))
+        arrays = {"paired": np.full(3, np.nan)} | arrays
+        self.require_state(arrays, may_be_nan=("paired",))
+        self._count, self.paired = arrays["count"], arrays["paired"]
         self.sums = [ResidualSums(arrays[f"raw {i}"], arrays[f"unit {i}"]) for i in range(len(self.bases))]
 
 
@@ -249,5 +259,12 @@ class PredictionErrors(Sums):
         return {"errors": self.errors}
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
-        """Take over a state."""
+        """Take over a state.
+
+        Raises
+        ------
+        ValueError
+            Something is missing, has another shape or is not finite.
+        """
+        self.require_state(arrays)
         self.errors = arrays["errors"]

@@ -15,6 +15,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import scale_to_unit
+from nrc_fast.base.outputs import require_text_place
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
@@ -233,8 +234,9 @@ class History(StoredResult):
         OSError
             The file cannot be written.
         ValueError
-            `gamma` is another text or a negative number.
+            `gamma` is another text or a negative number, or there is a file that is no text.
         """
+        require_text_place(path)
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer: csv.DictWriter[str] | None = None
             for record in self.records(gamma):

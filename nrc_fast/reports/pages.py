@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nrc_fast.base.outputs import require_text_place
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import LABELS, Report
@@ -109,7 +110,10 @@ def write_page(path: str | Path, parts: Iterable[tuple[str, Part]], title: str =
         matplotlib is not installed.
     OSError
         The file cannot be written.
+    ValueError
+        There is a file that is no text, such as one of features.
     """
+    require_text_place(path)
     Path(path).write_bytes(page(parts, title).encode("utf-8", "xmlcharrefreplace"))
 
 

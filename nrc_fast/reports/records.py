@@ -13,6 +13,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.json_values import JSONValue
+from nrc_fast.base.outputs import require_text_place
 from nrc_fast.reports.fields import declared_fields, restored_fields
 
 if TYPE_CHECKING:
@@ -76,9 +77,12 @@ class StoredResult:
         ------
         OSError
             The file cannot be written.
+        ValueError
+            There is a file that is no text, such as one of features.
         """
         text = json.dumps(without_nan(self.to_dict()), indent=self._indent)
         if path is not None:
+            require_text_place(path)
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
 import numpy as np
@@ -155,7 +156,10 @@ def as_table(values: Features, role: str) -> Table:
     if not rows.backend.is_host:
         return DeviceTable(rows)
     is_mapped = isinstance(values, np.memmap) and values.mode in ("r", "r+", "w+")
-    return MappedTable(rows) if is_mapped and np.may_share_memory(rows.array, values) else ArrayTable(rows)
+    table = MappedTable(rows) if is_mapped and np.may_share_memory(rows.array, values) else ArrayTable(rows)
+    if isinstance(values, np.memmap) and isinstance(values.filename, (str, PathLike)):
+        table.files = (Path(values.filename),)
+    return table
 
 
 def is_batches(values: object) -> TypeGuard[Iterable[Batch]]:

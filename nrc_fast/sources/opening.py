@@ -160,10 +160,16 @@ def _without_inner_files(paths: list[Path]) -> list[Path]:
     return [path for path in kept if arrays.isdisjoint(path.parents)]
 
 
+def _named(table: Table, path: Path) -> Table:
+    """A table that knows the file that was named: rows may lie in others, behind an index or links."""
+    table.files = tuple(dict.fromkeys((path, *table.files)))
+    return table
+
+
 def _open_one(path: Path, wanted: Wanted) -> Table:
     if path.is_dir():
         if is_zarr_directory(path):
-            return open_zarr(path, wanted)
+            return _named(open_zarr(path, wanted), path)
         msg = f"{path} is a directory and no zarr array or group; give a pattern such as '{path}/*.npy'"
         raise ValueError(msg)
     if not path.exists():
@@ -174,6 +180,6 @@ def _open_one(path: Path, wanted: Wanted) -> Table:
         raise ValueError(msg)
     for suffix, reader in READERS.items():
         if path.name.lower().endswith(suffix):
-            return reader(path, wanted)
+            return _named(reader(path, wanted), path)
     msg = f"{path} is of an unknown kind; {', '.join(READERS)} are supported"
     raise ValueError(msg)

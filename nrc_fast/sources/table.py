@@ -52,6 +52,8 @@ class Table(ABC):
         float64, float32, float16 or bfloat16.
     column_names : tuple of str or None
         What the columns are called, where they have names.
+    files : tuple of Path
+        What is read; nothing of it may be written meanwhile.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Table(ABC):
     backend: Backend = CPU  # in whose memory rows lie
     column_names: tuple[str, ...] | None = None
     is_given: bool = False  # as an array, not in files
+    files: tuple[Path, ...] = ()  # that rows are read from, and the one that was named
 
     @property
     def row_bytes(self) -> int:
@@ -270,6 +273,7 @@ class RawTable(Table):
     def __init__(self, path: Path, name: str, offset: int, count: int, columns: int, dtype: str) -> None:
         self.stamp = FileStamp(path)
         self.path = path
+        self.files = (path,)
         self.name = name
         self.offset = offset
         self.count = count

@@ -188,6 +188,7 @@ class _DatasetTable(BlockTable):
         self.stamp = stamp
         self._key = key
         self._sources = sources
+        self.files = (stamp.path, *(source.stamp.path for source in sources))
 
     def fingerprint(self) -> list[JSONValue]:
         """Path, size, time and key, and those of the files that hold the values."""
