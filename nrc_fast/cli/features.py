@@ -43,6 +43,12 @@ def add_measure(commands: Commands) -> None:
     command.add_argument("--targets", nargs="+", help="targets (N, n): files or a glob pattern")
     command.add_argument("--key", help="name of the features inside the files")
     command.add_argument("--target-key", help="name of the targets inside the files")
+    command.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare the checksums of .npz and .pt files before they are read, default: --verify",
+    )
     command.add_argument("--nonfinite", default="raise", choices=["raise", "skip"], help="default: raise")
     command.add_argument("--precision", default="high", choices=["high", "highest", "fast"], help="default: high")
     command.add_argument("--device", help="cuda, cuda:1 or cpu; under torchrun cuda is that of the local rank")
@@ -112,6 +118,7 @@ def _measure(options: argparse.Namespace) -> None:
         None if options.targets is None else one_or_many(options.targets),
         key=options.key,
         target_key=options.target_key,
+        verify=options.verify,
     )
     require_outputs_apart(options, source.files)
     head = _head(options, source.n_targets)
