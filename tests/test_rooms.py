@@ -122,6 +122,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "reports/plots/histories.py",
         "reports/plots/panels.py",
     ),
+    "sources/formats/test_zarr_arrays.py": ("sources/formats/zarr_codecs.py",),
     "sources/test_table.py": ("sources/shards.py",),
     "torch_ops/test_losses.py": ("torch_ops/gradients.py",),
     "torch_ops/test_operators.py": ("torch_ops/functions.py",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 from nrc_fast.base.arrays import StoredArray
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.sources.formats.blocks import BlockTable
+from nrc_fast.sources.formats.zarr_codecs import METADATA_FILES, require_plain_codecs
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
 from nrc_fast.sources.table import ITEM_SIZES, FileStamp, Table, require_regular, seen_of
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["is_zarr_directory", "open_zarr"]
 
-# Of arrays and groups, in versions 3 and 2 of the format.
-METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
+# Older versions unpickle where the metadata of an array ask for it.
+OLDEST = (3, 1)
 # Of rows that zarr is asked for at a time. It holds them as they are stored, decoded, and in the array that it gives.
 PIECE_BYTES = 4 << 20
 COPIES = 3
@@ -53,6 +55,7 @@ def open_zarr(path: Path, wanted: Wanted) -> Table:
         The directory or file is missing, damaged or truncated.
     """
     stamp = _DirectoryStamp(path) if path.is_dir() else _ZipStamp(path)
+    require_plain_codecs(path, stamp.names())
     with reading(path), _opened(path) as root:
         stored = [_stored(stamp, key, array) for key, array in _arrays(root)]
     return pick(path, stored, wanted)
@@ -61,8 +64,8 @@ def open_zarr(path: Path, wanted: Wanted) -> Table:
 @contextmanager
 def _opened(path: Path, key: str | None = None) -> Iterator[zarr.Array | zarr.Group]:
     zarr = import_library("zarr", "zarr")
-    if int(zarr.__version__.split(".")[0]) < 3:
-        msg = f"zarr {zarr.__version__} is too old; 3 or newer is needed: pip install 'nrc-fast[zarr]'"
+    if tuple(int(part) for part in re.findall(r"\d+", zarr.__version__)[:2]) < OLDEST:
+        msg = f"zarr {zarr.__version__} is too old; 3.1 or newer is needed: pip install 'nrc-fast[zarr]'"
         raise ImportError(msg)
     if path.is_dir():
         store = zarr.storage.LocalStore(path, read_only=True)
@@ -114,6 +117,10 @@ class _Layout:
 class _ZipStamp(FileStamp):
     """All chunks are in one file."""
 
+    def names(self) -> Iterator[str]:
+        """No files of their own."""
+        return iter(())
+
     def check_files(self, files: Iterator[str]) -> None:
         """Raise OSError if the file has changed since it was opened."""
         del files
@@ -126,6 +133,10 @@ class _DirectoryStamp:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._seen = {file.relative_to(path).as_posix(): self._look(file) for file in _files_below(path)}
+
+    def names(self) -> Iterator[str]:
+        """All files, from the directory on."""
+        return iter(self._seen)
 
     def check_files(self, files: Iterator[str]) -> None:
         """Raise OSError if one of the files is another than when the directory was opened, or empty.
