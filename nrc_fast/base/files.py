@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from nrc_fast.base.outputs import require_text_place
+
 __all__ = ["append_text", "remove_unfinished", "replaced_file", "require_writable", "write_text"]
 
 # What a new file allows before the mask of the process takes its part away, and what is kept of one that is replaced.
@@ -47,9 +49,12 @@ def write_text(path: str | Path, text: str) -> None:
     ------
     OSError
         It cannot be written; the message names it.
+    ValueError
+        There is a file that is no text, such as one of features.
     """
+    require_text_place(path)
     with replaced_file(Path(path)) as file:
-        file.write(text.encode())
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def append_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Arrays in .npz files: written all or nothing, read with a check that nothing is damaged."""
+"""Arrays in .npz files, written all or nothing; `nrc_fast.base.npz_reading` reads them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.files import replaced_file, require_writable
 
-__all__ = ["DAMAGED", "arrays_from", "load_arrays", "save_arrays", "written_file"]
+__all__ = ["save_arrays", "written_file"]
 
 COPY_BYTES = 1 << 20
-# What numpy, json and zipfile raise over damaged files.
-DAMAGED = (KeyError, ValueError, TypeError, EOFError, AttributeError, NotImplementedError)
 
 
 def save_arrays(path: Path, header: Mapping[str, object], arrays: Mapping[str, FloatArray]) -> None:
@@ -93,52 +91,3 @@ def _take_over(archive: zipfile.ZipFile, before: BinaryIO, prefixes: tuple[str, 
     except (zipfile.BadZipFile, EOFError) as error:
         msg = f"something else has written to {path} while it was in use ({error}); remove it and start anew"
         raise OSError(msg) from error
-
-
-def load_arrays(path: Path, kind: str, newest: int) -> tuple[dict[str, Any], dict[str, FloatArray]]:
-    """Header and arrays of a file that `save_arrays` wrote.
-
-    Raises
-    ------
-    OSError
-        The file is missing or damaged.
-    ValueError
-        It holds something else, or was written by a newer version.
-    """
-    # numpy leaves a damaged file open that it was given by name.
-    with path.open("rb") as opened:
-        return arrays_from(opened, path, kind, newest)
-
-
-def arrays_from(
-    opened: BinaryIO, path: Path, kind: str, newest: int, prefix: str = ""
-) -> tuple[dict[str, Any], dict[str, FloatArray]]:
-    """Header of an open file that `save_arrays` wrote, and those of its arrays whose names begin with a prefix.
-
-    Raises
-    ------
-    OSError
-        The file is damaged.
-    ValueError
-        It holds something else, or was written by a newer version.
-    """
-    opened.seek(0)
-    if not zipfile.is_zipfile(opened):
-        msg = f"{path} is damaged or was not written by nrc_fast: it is no .npz file"
-        raise OSError(msg)
-    opened.seek(0)
-    try:
-        with np.load(opened, allow_pickle=False) as file:
-            header = json.loads(bytes(file["header"]).decode())
-            names = [name for name in file.files if name != "header" and name.startswith(prefix)]
-            arrays = {name: np.asarray(file[name], dtype=np.float64) for name in names}
-    except (*DAMAGED, zipfile.BadZipFile) as error:
-        msg = f"{path} is damaged or was not written by nrc_fast ({error})"
-        raise OSError(msg) from error
-    if not isinstance(header, dict) or header.get("kind") != kind:
-        msg = f"{path} holds no {kind} of nrc_fast"
-        raise ValueError(msg)
-    if header.get("format", newest + 1) > newest:
-        msg = f"{path} has format {header.get('format')}; this version of nrc_fast reads up to {newest}. Update it"
-        raise ValueError(msg)
-    return header, arrays

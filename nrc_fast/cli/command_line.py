@@ -14,6 +14,8 @@ from nrc_fast.cli.demo import training
 from nrc_fast.cli.features import add_measure, add_merge
 from nrc_fast.cli.forecasts import add_ufm
 from nrc_fast.cli.health import print_environment, print_selftest
+from nrc_fast.cli.outputs import OUTPUTS, require_outputs_apart
+from nrc_fast.cli.printing import warn
 from nrc_fast.cli.stored import add_plot, add_report
 from nrc_fast.cli.sweeps import add_sweep
 from nrc_fast.reports.plots.panels import require_drawable
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nrc-fast: not enough memory: {error or 'give fewer rows or columns at a time'}", file=sys.stderr)
         return 1
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        print(f"nrc-fast: {error}", file=sys.stderr)
+        warn(error)
         return 1
     return 0
 
@@ -61,10 +63,11 @@ def _flush() -> None:
 
 
 def _require_outputs(options: argparse.Namespace) -> None:
-    """Say that a file cannot be written before the work is done."""
-    for name in ("plot", "html", "csv", "output", "save_stats"):
+    """Say that a file cannot be written, or would replace one that is read, before the work is done."""
+    require_outputs_apart(options)
+    for name in OUTPUTS:
         path = getattr(options, name, None)
-        if path is None:
+        if path is None or name == "checkpoint":
             continue
         if path.is_dir():
             msg = f"{path} cannot be written: it is a folder; name a file"

@@ -11,6 +11,8 @@ from typing import TypedDict
 
 from nrc_fast.cli.groups import add_group_options, started_team
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
+from nrc_fast.cli.outputs import require_outputs_apart
+from nrc_fast.cli.printing import say
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.all_metrics import measure, plan
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
@@ -40,6 +42,12 @@ def add_measure(commands: Commands) -> None:
     command.add_argument("--targets", nargs="+", help="targets (N, n): files or a glob pattern")
     command.add_argument("--key", help="name of the features inside the files")
     command.add_argument("--target-key", help="name of the targets inside the files")
+    command.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare the checksums of .npz and .pt files before they are read, default: --verify",
+    )
     command.add_argument("--nonfinite", default="raise", choices=["raise", "skip"], help="default: raise")
     command.add_argument("--precision", default="high", choices=["high", "highest", "fast"], help="default: high")
     command.add_argument("--device", help="cuda, cuda:1 or cpu; under torchrun cuda is that of the local rank")
@@ -110,7 +118,9 @@ def _measure(options: argparse.Namespace) -> None:
         None if options.targets is None else one_or_many(options.targets),
         key=options.key,
         target_key=options.target_key,
+        verify=options.verify,
     )
+    require_outputs_apart(options, source.files)
     head = _head(options, source.n_targets)
     reading = {name: getattr(options, name) for name in ("precision", "nonfinite", "memory", "chunk_rows")}
     with started_team(options) as team:
@@ -120,7 +130,7 @@ def _measure(options: argparse.Namespace) -> None:
         if speaks and (options.plan or options.verbose):
             planned = plan(source, **head, **reading)
             text = json.dumps(planned.to_dict(), indent=2) if options.json and options.plan else planned
-            print(text, file=sys.stdout if options.plan else sys.stderr)
+            say(text, file=sys.stdout if options.plan else sys.stderr)
         if options.plan:
             return
         report = measure(
@@ -163,7 +173,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _show(report: Report, options: argparse.Namespace) -> None:
-    print(report.to_json() if options.json else report)
+    say(report.to_json() if options.json else report)
     if options.plot is not None:
         save_figure(report.plot()[0], options.plot)
     if options.html is not None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TypeAlias
 
+from nrc_fast.cli.printing import say
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources import open_table
 from nrc_fast.sources.stored import natural_order
@@ -38,11 +39,11 @@ def _say_order(given: list[str], natural: list[str]) -> None:
     first = next(place for place, (one, two) in enumerate(zip(given, natural, strict=True)) if one != two)
     shown = slice(max(first - 1, 0), first + SHOWN)
     before, after = (", ".join(Path(name).name for name in names[shown]) for names in (given, natural))
-    print(
+    text = (
         f"note: {len(given)} files came in the order of a shell (... {before} ...) and are taken in natural order "
-        f"(... {after} ...), as a quoted pattern is",
-        file=sys.stderr,
+        f"(... {after} ...), as a quoted pattern is"
     )
+    say(text, file=sys.stderr)
 
 
 def load_matrix(path: str | list[str], key: str | None, *, role: str = "Y") -> Rows:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.cli.inputs import Commands
+from nrc_fast.cli.printing import say
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
@@ -90,7 +91,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _say_path(path: Path, options: argparse.Namespace) -> None:
-    print(json.dumps({"output": str(path)}) if options.json else f"written to {path}")
+    say(json.dumps({"output": str(path)}) if options.json else f"written to {path}")
 
 
 def load_stored(source: str) -> dict[str, Part]:
@@ -108,7 +109,7 @@ def load_stored(source: str) -> dict[str, Part]:
     """
     try:
         values = json.loads(sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{source} is no JSON: {error}"
         raise ValueError(msg) from error
     several = values if isinstance(values, dict) and values and not _kind_of(values) else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from nrc_fast.cli.inputs import Commands
+from nrc_fast.cli.printing import warn
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.reports.history import History
 from nrc_fast.reports.plots.panels import save_figure
@@ -105,7 +105,7 @@ def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> list[str]:
 
 
 def _complain(reason: str, hope: str) -> None:
-    print(f"nrc-fast: {' '.join(reason.split())} ({hope})", file=sys.stderr, flush=True)
+    warn(f"{' '.join(reason.split())} ({hope})")
 
 
 def _show(record: Record, options: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ class CsvFile:
     OSError
         The file cannot be written.
     ValueError
-        A later step has other values.
+        A later step has other values, or there is a file that is no text.
 
     Examples
     --------

@@ -137,6 +137,8 @@ def plain_kind(values: object) -> TensorKind | None:
     tensor = cast("Tensor", values)
     if not tensor.is_cpu or tensor.layout is not torch.strided or not tensor.is_contiguous() or tensor.is_neg():
         return None
+    if tensor.data_ptr() % tensor.element_size():
+        return None
     return tensor.shape, tensor.dtype
 
 
@@ -165,6 +167,8 @@ def checked_tensor(tensor: Tensor, name: str, *, vector_is_column: bool) -> tupl
         tensor = tensor.detach()
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
+    if tensor.data_ptr() % tensor.element_size():
+        tensor = tensor.clone()  # the kernels load whole elements
     return tensor[:, None] if is_vector else tensor, dtype
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nrc_fast.base.arrays import Array
-from nrc_fast.base.files import require_writable
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.options import require_precision, require_tolerance
 from nrc_fast.base.processes import Team
@@ -21,7 +20,7 @@ from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_co
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.plans import Plan, plan_reading
-from nrc_fast.passes.stored_sums import save_sums
+from nrc_fast.passes.stored_sums import require_place_of_sums, save_sums
 from nrc_fast.reports.features import Report
 from nrc_fast.sources import Features, Targets
 
@@ -142,7 +141,7 @@ def measure(
     chosen, extent = resolve_convention(convention), extent_of(by_k, spectrum)
     team = None if group is None else Team(group)
     if save_statistics is not None:
-        require_writable(Path(save_statistics))
+        require_place_of_sums(Path(save_statistics))
     identity: dict[str, JSONValue] = {"precision": precision, "convention": chosen.name, "rtol": rtol, "n": n}
     if extent != Extent():  # or checkpoints from before there was a choice would be others
         identity |= {"by_k": by_k, "spectrum": spectrum}
@@ -160,6 +159,7 @@ def measure(
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         identity=identity,
+        statistics=save_statistics,
     )
     with closing(reading):
         source = reading.source

@@ -313,6 +313,8 @@ class FeatureStatistics(MomentsView):
         ------
         OSError
             The file cannot be written.
+        ValueError
+            There is a file that holds something else, which would be lost.
         """
         save_sums(Path(path), self.moments, options={"nonfinite": self.nonfinite, "is_total": self._is_total})
 
@@ -330,15 +332,22 @@ class FeatureStatistics(MomentsView):
         header, arrays = load_sums(Path(path))
         try:
             return cls._from_file(header, arrays)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             msg = f"{path} is damaged: {type(error).__name__} {error}"
             raise OSError(msg) from error
 
     @classmethod
     def _from_file(cls, header: dict[str, Any], arrays: dict[str, FloatArray]) -> FeatureStatistics:
+        d, n_targets = index(header["d"]), index(header["n_targets"])
+        # Before there is memory for what the header announces.
+        shapes = {"gram": (d, d), "target_gram": (n_targets, n_targets)}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape:
+                msg = f"d is {d}, n_targets is {n_targets}, and {name} has shape {arrays[name].shape}"
+                raise ValueError(msg)
         statistics = cls(
-            header["d"],
-            n_targets=header["n_targets"],
+            d,
+            n_targets=n_targets,
             unit_rows=header["unit_rows"],
             precision=header["precision"],
             nonfinite=header["options"].get("nonfinite", "raise"),

@@ -11,6 +11,7 @@ import numpy as np
 from nrc_fast.base.files import require_writable
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.options import parse_memory
+from nrc_fast.base.outputs import require_apart
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import Device, ordered_backend
 from nrc_fast.kernels.interface import Backend
@@ -40,6 +41,7 @@ def begin_reading(
     checkpoint_every: float = 60.0,
     identity: Mapping[str, JSONValue] | None = None,
     components: int | None = None,
+    statistics: str | Path | None = None,
 ) -> Reading:
     """What users give as features and targets, ready for passes.
 
@@ -65,25 +67,30 @@ def begin_reading(
         What is measured, besides the source; goes into the checkpoint.
     components : int, optional
         How many leading components are wanted, if nothing else of the moments is: their memory may not be needed.
+    statistics : path, optional
+        File that the sums will be written to.
 
     Raises
     ------
     TypeError, ValueError, OSError
-        What is given is not understood, has no rows, or does not fit the memory or the checkpoint.
+        What is given is not understood, has no rows, or does not fit the memory or the checkpoint, or a file would be
+        written over one that is read.
     RuntimeError
         The device cannot be used, or is not the one that the features lie on.
     """
     together = _alone if team is None else team.together
-    path = None if checkpoint is None else Path(checkpoint)
-    ordered = together(lambda: _prepared(device, path))
+    path = None if checkpoint is None else _own_path(Path(checkpoint), team)
+    outputs: dict[str, str | Path | None] = {"checkpoint": path, "save_statistics": statistics}
+    ordered = together(lambda: _prepared(device, outputs))
     if team is None:
         source = as_source(features, targets)
+        require_apart(outputs, source.files)
         if source.count == 0:
             msg = f"{source.name} has shape (0, {source.d}): no samples to measure"
             raise ValueError(msg)
         rereadable, is_double = source.rereadable, source.dtype == "float64"
     else:
-        source, rereadable, is_double = _agreed_source(features, targets, team)
+        source, rereadable, is_double = _agreed_source(features, targets, team, outputs)
 
     def begun() -> Reading:
         placed = source if ordered is None else placed_source(source, ordered)
@@ -91,8 +98,13 @@ def begin_reading(
         rows = rows_of_chunk(placed, limit, nonfinite, chunk_rows, components=components)
         saved = None
         if path is not None:
-            facts: dict[str, JSONValue] = {"chunk rows": rows, "nonfinite": nonfinite}
-            saved = _checkpoint_of(placed, path, checkpoint_every, team, facts | dict(identity or {}))
+            facts: dict[str, JSONValue] = {
+                "source": placed.fingerprint(),
+                "chunk rows": rows,
+                "nonfinite": nonfinite,
+                "process": [0, 1] if team is None else [team.rank, team.size],
+            }
+            saved = Checkpoint(path, facts | dict(identity or {}), checkpoint_every)
         return Reading(placed, rows, nonfinite=nonfinite, team=team, checkpoint=saved, progress=progress, memory=limit)
 
     reading = together(begun)
@@ -104,26 +116,23 @@ def _alone(work: Callable[[], Result]) -> Result:
     return work()
 
 
-def _prepared(device: Device | None, checkpoint: Path | None) -> Backend | None:
+def _prepared(device: Device | None, outputs: Mapping[str, str | Path | None]) -> Backend | None:
     """The device that was ordered; what can be seen to fail now fails before anything is read."""
     ordered = None if device is None else ordered_backend(device)
-    if checkpoint is not None:
-        require_writable(checkpoint)
+    for output in outputs.values():
+        if output is not None:
+            require_writable(Path(output))
     return ordered
 
 
-def _checkpoint_of(
-    source: Source, path: Path, seconds: float, team: Team | None, facts: Mapping[str, JSONValue]
-) -> Checkpoint:
-    """The checkpoint of this process's part."""
-    place = [0, 1] if team is None else [team.rank, team.size]
-    known: dict[str, JSONValue] = {"source": source.fingerprint(), "process": place}
-    if team is not None and team.size > 1:
-        path = path.with_name(f"{path.stem}.{team.rank}{path.suffix}")
-    return Checkpoint(path, known | dict(facts), seconds)
+def _own_path(path: Path, team: Team | None) -> Path:
+    """The checkpoint of this process: each has its own."""
+    return path if team is None or team.size == 1 else path.with_name(f"{path.stem}.{team.rank}{path.suffix}")
 
 
-def _agreed_source(features: Features, targets: Targets | None, team: Team) -> tuple[Source, bool, bool]:
+def _agreed_source(
+    features: Features, targets: Targets | None, team: Team, outputs: Mapping[str, str | Path | None]
+) -> tuple[Source, bool, bool]:
     """The source of this process, whether those of all can be read again, and whether all are float64.
 
     Every process enters, whatever became of its own source; what one raises, all raise.
@@ -136,6 +145,7 @@ def _agreed_source(features: Features, targets: Targets | None, team: Team) -> t
     source, failure = None, None
     try:
         source = as_source(features, targets)
+        require_apart(outputs, source.files)
     except NoBatchesError:
         pass  # a process may well have no rows, and the others know how wide they are
     except Exception as error:

@@ -15,7 +15,8 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.claims import Claim
 from nrc_fast.base.files import remove_unfinished
 from nrc_fast.base.json_values import JSONValue
-from nrc_fast.base.npz import arrays_from, written_file
+from nrc_fast.base.npz import written_file
+from nrc_fast.base.npz_reading import arrays_from
 
 __all__ = ["Checkpoint"]
 
@@ -29,6 +30,14 @@ class _Pass:
     title: str
     chunks: int
     is_finished: bool
+
+
+def _is_pass(entry: object) -> bool:
+    """Whether what a file holds is a pass."""
+    kinds = {"title": str, "chunks": int, "is_finished": bool}
+    if not isinstance(entry, dict) or set(entry) != set(kinds):
+        return False
+    return all(type(entry[name]) is kind for name, kind in kinds.items()) and entry["chunks"] >= 0
 
 
 class Checkpoint:
@@ -100,16 +109,26 @@ class Checkpoint:
     def _load(self) -> None:
         assert self._file is not None
         header, _ = arrays_from(self._file, self.path, "checkpoint", FORMAT, NO_ARRAYS)
-        differing = [
-            name for name, value in self._identity.items() if header.get("identity", {}).get(name, None) != value
-        ]
+        found = header.get("identity")
+        if not isinstance(found, dict):
+            msg = "it does not say what was measured"
+            raise self.damaged(msg)
+        differing = [name for name, value in self._identity.items() if found.get(name) != value]
         if differing:
             msg = (
                 f"{self.path} is the checkpoint of another measurement: {', '.join(differing)} differ. "
                 "Remove it to start anew, or give another file"
             )
             raise ValueError(msg)
-        self._passes = [_Pass(**entry) for entry in header["passes"]]
+        passes = header.get("passes")
+        if not isinstance(passes, list) or not all(map(_is_pass, passes)):
+            msg = "it does not say which passes were made"
+            raise self.damaged(msg)
+        self._passes = [_Pass(**entry) for entry in passes]
+
+    def damaged(self, reason: object) -> OSError:
+        """An error for what the file holds and a measurement cannot have written."""
+        return OSError(f"{self.path} is damaged: {reason}; remove it to start anew")
 
     def resume(self, number: int, title: str) -> tuple[int, bool, dict[str, FloatArray]] | None:
         """Chunks done, whether that was all, and sums of pass `number`; None if it was not begun.

@@ -75,8 +75,15 @@ class GramProduct(Sums):
         ------
         OtherStateError
             It is of other vectors, as those of another machine are in their last bits, or of an earlier version.
+        ValueError
+            Something is missing, has another shape or is not finite.
         """
-        if not all(np.array_equal(arrays.get(name, np.empty(0)), getattr(self, name)) for name in ("vectors", "shift")):
+        vectors, image = (arrays.get(name, np.empty(0)) for name in ("vectors", "image"))
+        is_whole = vectors.shape == image.shape and bool(np.isfinite(vectors).all())
+        if not {"energy", "vectors"} <= arrays.keys() or (is_whole and not np.array_equal(vectors, self.vectors)):
+            raise OtherStateError
+        self.require_state(arrays)
+        if not np.array_equal(arrays["shift"], self.shift):
             raise OtherStateError
         self.image, self.column_sums = arrays["image"], arrays["column_sums"]
         self.energy, self._count = arrays["energy"], arrays["count"]
@@ -171,9 +178,12 @@ class CenteredUnitGram(Sums):
         ------
         OtherStateError
             It lacks the sums of the columns, or knows nothing of rows near the mean.
+        ValueError
+            Something is missing, has another shape or is not finite.
         """
         if not {"column_sums", "turned"} <= arrays.keys():
             raise OtherStateError
+        self.require_state(arrays)
         self.gram, self.column_sums, self.turned = arrays["gram"], arrays["column_sums"], arrays["turned"]
 
 
@@ -323,14 +333,16 @@ class Residuals(Sums):
         ------
         OtherStateError
             It is of fewer vectors, lacks the errors of the model, or knows nothing of rows near the shift.
+        ValueError
+            Something is missing, has another shape or is not finite.
         """
         needed = {"turned"} | (set() if self._model is None else {"errors"})
-        widths = [len(basis.vectors) + 1 for basis in self.bases]
-        if not needed <= arrays.keys() or any(len(arrays[f"raw {i}"]) != width for i, width in enumerate(widths)):
+        raw = [(arrays.get(f"raw {i}"), len(basis.vectors) + 1) for i, basis in enumerate(self.bases)]
+        if not needed <= arrays.keys() or any(found is not None and found.size < expected for found, expected in raw):
             raise OtherStateError
-        self._count = arrays["count"]
-        self.paired = arrays.get("paired", np.full(3, np.nan))
-        self.turned = arrays["turned"]
+        arrays = {"paired": np.full(3, np.nan)} | arrays
+        self.require_state(arrays, may_be_nan=("paired",))
+        self._count, self.paired, self.turned = arrays["count"], arrays["paired"], arrays["turned"]
         self.errors = None if self._model is None else arrays["errors"]
         self.sums = [ResidualSums(arrays[f"raw {i}"], arrays[f"unit {i}"]) for i in range(len(self.bases))]
 
@@ -358,5 +370,12 @@ class PredictionErrors(Sums):
         return {"errors": self.errors}
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
-        """Take over a state."""
+        """Take over a state.
+
+        Raises
+        ------
+        ValueError
+            Something is missing, has another shape or is not finite.
+        """
+        self.require_state(arrays)
         self.errors = arrays["errors"]

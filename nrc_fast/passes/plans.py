@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.options import format_bytes
+from nrc_fast.base.printable import printable
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.passes.chunk_sizes import bytes_per_row, fixed_bytes
 from nrc_fast.passes.component_costs import component_costs
@@ -48,7 +49,7 @@ class Plan:
         rows = "unknown" if self.rows is None else f"{self.rows:,}"
         size = "unknown" if self.bytes_per_pass is None else format_bytes(self.bytes_per_pass)
         lines = [
-            f"{self.source}: rows {rows}, {size} in a pass, chunks of {self.chunk_rows:,} rows",
+            f"{printable(self.source)}: rows {rows}, {size} in a pass, chunks of {self.chunk_rows:,} rows",
             f"memory: up to {format_bytes(self.memory)} beyond what the process holds",
         ]
         lines += [f"pass {number}: {title} ({when})" for number, (title, when) in enumerate(self.passes, start=1)]

@@ -116,15 +116,31 @@ class Reading:
         number = self._passes
         self._passes += 1
         self._is_begun = False
-        saved = None if self._checkpoint is None else self._checkpoint.resume(number, title)
         done, is_finished = 0, False
-        if saved is not None and (saved[0] or saved[1]):
+        if self._checkpoint is not None:
             with suppress(OtherStateError):
-                sums.restore(saved[2])
-                done, is_finished = saved[:2]
-                self._begin(sums, None)
+                done, is_finished = self._resume(self._checkpoint, number, title, sums)
         if not is_finished:
             self._read(number, title, sums, done)
+
+    def _resume(self, checkpoint: Checkpoint, number: int, title: str, sums: Sums) -> tuple[int, bool]:
+        """Give sums the state of a pass that was begun; the chunks that it holds, and whether these are all."""
+        saved = checkpoint.resume(number, title)
+        if saved is None or not (saved[0] or saved[1]):
+            return 0, False
+        done, is_finished, arrays = saved
+        most = None if self.source.count is None else -(-self.source.count // self.chunk_rows)
+        if most is not None and (done > most or (is_finished and done < most)):
+            msg = f"it holds {done} chunks of the pass {title!r}, which has {most}"
+            raise checkpoint.damaged(msg)
+        try:
+            sums.restore(arrays)
+        except OtherStateError:
+            raise
+        except (ValueError, LookupError) as error:
+            raise checkpoint.damaged(error) from error
+        self._begin(sums, None)
+        return done, is_finished
 
     def _begin(self, sums: Sums, chunk: Chunk | None) -> None:
         """Once in every pass, for it may be a collective."""

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.npz import load_arrays, save_arrays
+from nrc_fast.base.npz import save_arrays
+from nrc_fast.base.npz_reading import load_arrays, require_own_place
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
-__all__ = ["load_sums", "save_sums"]
+__all__ = ["load_sums", "require_place_of_sums", "save_sums"]
 
 # In files of format 1 counts and magnitudes are shorter; `ShiftedSums.restore` reads them too.
 FORMAT = 2
+KIND = "statistics"
 
 
 def save_sums(path: Path, sums: ShiftedSums, *, options: dict[str, Any]) -> None:
@@ -22,10 +24,26 @@ def save_sums(path: Path, sums: ShiftedSums, *, options: dict[str, Any]) -> None
     ------
     OSError
         The file cannot be written.
+    ValueError
+        There is a file that holds something else.
     """
+    require_place_of_sums(path)
     names = ("d", "n_targets", "unit_rows", "precision")
-    header = {"kind": "statistics", "format": FORMAT} | {name: getattr(sums, name) for name in names}
+    header = {"kind": KIND, "format": FORMAT} | {name: getattr(sums, name) for name in names}
     save_arrays(path, header | {"options": options}, sums.arrays())
+
+
+def require_place_of_sums(path: Path) -> None:
+    """Check that sums can be written to a file, and would replace nothing but other sums.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    ValueError
+        There is a file that holds something else.
+    """
+    require_own_place(path, KIND)
 
 
 def load_sums(path: Path) -> tuple[dict[str, Any], dict[str, FloatArray]]:
@@ -38,4 +56,4 @@ def load_sums(path: Path) -> tuple[dict[str, Any], dict[str, FloatArray]]:
     ValueError
         It holds something else, or was written by a newer version.
     """
-    return load_arrays(path, "statistics", FORMAT)
+    return load_arrays(path, KIND, FORMAT)

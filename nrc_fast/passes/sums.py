@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.processes import Team
@@ -64,9 +66,25 @@ class Sums(ABC):
 
         Raises
         ------
+        ValueError
+            Something is missing, has another shape or is not finite.
         OtherStateError
             It is of other sums, and the pass must start anew.
         """
+
+    def require_state(self, arrays: Mapping[str, FloatArray], may_be_nan: Collection[str] = ()) -> None:
+        """Check that arrays are a state of these sums: the same names and shapes as now, and finite.
+
+        Raises
+        ------
+        ValueError
+            Something is missing, has another shape or is not finite.
+        """
+        for name, array in self.arrays().items():
+            found = arrays[name].shape if name in arrays else "nothing"
+            if found != array.shape or not (name in may_be_nan or np.isfinite(arrays[name]).all()):
+                msg = f"the saved {name} is {found} or not finite; finite values of shape {array.shape} are expected"
+                raise ValueError(msg)
 
     def reduce(self, team: Team) -> None:
         """Add up the parts of all processes."""

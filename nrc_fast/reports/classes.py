@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nrc_fast.metrics.classes import VARIANTS
-from nrc_fast.reports.records import StoredResult, format_value, restored_value
+from nrc_fast.reports.fields import restored_value
+from nrc_fast.reports.records import StoredResult, format_value
 
 __all__ = ["ClassReport"]
+
+
+def _bounds(values: Any) -> dict[str, float]:
+    """Bounds from what JSON held of them: one that it cannot hold is infinite."""
+    known: dict[str, float] = restored_value("Mapping[str, float]", values, "bounds")
+    return {name: math.inf if values[name] is None else bound for name, bound in known.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +61,8 @@ class ClassReport(StoredResult):
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def _restored(cls, name: str, value: Any) -> Any:
-        if name == "bounds":
-            return {key: math.inf if bound is None else bound for key, bound in value.items()}
-        return tuple(value) if name == "notes" else restored_value(value)
+    def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
+        return {"bounds": _bounds}
 
     def __str__(self) -> str:
         skipped = f", {self.skipped_rows:,} rows skipped as not finite" if self.skipped_rows else ""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.metrics.prediction import Prediction
+from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.plots.features import plot_report
 from nrc_fast.reports.plots.panels import Panels
-from nrc_fast.reports.records import NAN, StoredResult, format_value, restored_value
+from nrc_fast.reports.records import NAN, StoredResult, format_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +36,16 @@ LABELS = {
     "effective_rank": "effective rank of the features",
     "stable_rank": "stable rank of the features",
 }
+
+
+def _prediction(values: Any) -> Prediction | None:
+    if values is None:
+        return None
+    try:
+        return Prediction(**restored_fields(declared_fields(Prediction), values))
+    except ValueError as error:
+        msg = f"ufm is a {type(values).__name__} and no prediction: {error}"
+        raise ValueError(msg) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,12 +120,8 @@ class Report(StoredResult):
     cka_debiased: float = NAN
 
     @classmethod
-    def _restored(cls, name: str, value: Any) -> Any:
-        if name == "notes":
-            return tuple(value)
-        if name == "ufm":
-            return None if value is None else Prediction(**restored_value(value))
-        return restored_value(value)
+    def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
+        return {"ufm": _prediction}
 
     def __str__(self) -> str:
         size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, {self.dtype}"

@@ -7,7 +7,6 @@ import io
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import fields, replace
 from operator import index
@@ -24,7 +23,7 @@ from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.records import NAN, StoredResult
-from nrc_fast.reports.steps import Record
+from nrc_fast.reports.steps import Record, restored_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -257,7 +256,7 @@ class History(StoredResult):
         OSError
             The file cannot be written.
         ValueError
-            `gamma` is another text or a negative number.
+            `gamma` is another text or a negative number, or there is a file that is no text.
         """
         rows = [{"step": record.step} | record.scalars() for record in self.records(gamma)]
         lines = io.StringIO()
@@ -297,17 +296,17 @@ class History(StoredResult):
         if not isinstance(values, dict) or values.get("kind") != KIND:
             msg = f"{name} holds no history; a file that History.to_json has written is expected"
             raise ValueError(msg)
-        if not isinstance(values.get("n"), int):
-            msg = f"{name} has n = {values.get('n')!r}; a number of targets is expected"
-            raise ValueError(msg)
-        history = cls(values["name"], values["convention"])
-        sigma = np.array(values["target_covariance"], dtype=np.float64)
-        grams = tuple(np.array(gram, dtype=np.float64) for gram in values["head_grams"])
-        records = []
-        for row, shares in zip(values["records"], values["explained_variance_ratio"], strict=True):
-            numbers: dict[str, Any] = {key: NAN if value is None else value for key, value in row.items()}
-            records.append(Record(explained_variance_ratio=_numbers(shares), **numbers))
-        history._kept = _Kept(values["n"], sigma, tuple(records), grams)
+        try:
+            return cls._restored(values)
+        except ValueError as error:
+            msg = f"{name} holds no history: {error}"
+            raise ValueError(msg) from error
+
+    @classmethod
+    def _restored(cls, values: dict[str, Any]) -> History:
+        kept, records = restored_steps(values)
+        history = cls(kept["name"], kept["convention"])
+        history._kept = _Kept(kept["n"], kept["target_covariance"], tuple(records), tuple(kept["head_grams"]))
         return history
 
     def plot(self, gamma: str | float = "last") -> Figure:
@@ -339,7 +338,3 @@ def _whole(step: SupportsIndex) -> int:
     except TypeError as error:
         msg = f"step is {step!r}; a whole number is expected"
         raise TypeError(msg) from error
-
-
-def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
-    return tuple(NAN if value is None else value for value in values)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.reports.plots.layers import plot_layers
-from nrc_fast.reports.records import StoredResult, restored_value
+from nrc_fast.reports.records import StoredResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,6 +94,13 @@ def first_collapsed(layers: Sequence[LayerCollapse], threshold: float = COLLAPSE
     return found
 
 
+def _layers(values: Any) -> tuple[LayerCollapse, ...]:
+    if not isinstance(values, (list, tuple)) or not values:
+        msg = f"layers is a {type(values).__name__}; a list of at least one layer is expected"
+        raise ValueError(msg)
+    return tuple(map(LayerCollapse.from_dict, values))
+
+
 @dataclass(frozen=True, eq=False)
 class DeepReport(StoredResult):
     """Deep NRC of all layers.
@@ -166,10 +173,8 @@ class DeepReport(StoredResult):
         return super().to_dict() | {"first_collapsed": self.first_collapsed}
 
     @classmethod
-    def _restored(cls, name: str, value: Any) -> Any:
-        if name == "layers":
-            return tuple(map(LayerCollapse.from_dict, value))
-        return tuple(value) if name == "notes" else restored_value(value)
+    def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
+        return {"layers": _layers}
 
     def plot(self) -> Figure:
         """Draw a heat map of layers and metrics; returns the figure. See `nrc_fast.reports.plots.layers.plot_layers`.

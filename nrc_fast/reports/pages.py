@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import html
+import hashlib
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -16,6 +16,7 @@ from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import LABELS, Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport, LayerCollapse
+from nrc_fast.reports.markup import Markup, element, joined
 from nrc_fast.reports.records import format_value
 
 if TYPE_CHECKING:
@@ -83,14 +84,21 @@ def page(parts: Iterable[tuple[str, Part]], title: str = "Neural regression coll
     ImportError
         matplotlib is not installed.
     """
-    sections = []
-    for heading, part in parts:
-        body = _section(part)
-        sections.append(f"<section>\n<h2>{html.escape(heading)}</h2>\n{body}\n</section>")
-    head = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    head += f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>"
-    content = "\n".join([f"<h1>{html.escape(title)}</h1>", *sections])
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{content}\n</body>\n</html>\n'
+    sections = [element("section", joined("", element("h2", name), _section(part), "")) for name, part in parts]
+    head = element("head", joined("", *_meta(), element("title", title), element("style", Markup(STYLE)), ""))
+    body = element("body", joined("", element("h1", title), *sections, ""))
+    return f"<!DOCTYPE html>\n{element('html', joined('', head, body, ''), lang='en')}\n"
+
+
+def _meta() -> tuple[Markup, ...]:
+    """What a browser is told before all else: nothing but the style and the images of the page itself is used."""
+    style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode("ascii")
+    policy = f"default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'"
+    return (
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+    )
 
 
 def write_page(path: str | Path, parts: Iterable[tuple[str, Part]], title: str = "Neural regression collapse") -> None:
@@ -102,11 +110,14 @@ def write_page(path: str | Path, parts: Iterable[tuple[str, Part]], title: str =
         matplotlib is not installed.
     OSError
         The file cannot be written.
+    ValueError
+        There is a file that is no text, such as one of features.
     """
-    write_text(path, page(parts, title))
+    # Numbers of characters stand for those that UTF-8 does not have.
+    write_text(path, page(parts, title).encode("utf-8", "xmlcharrefreplace").decode())
 
 
-def _section(part: Part) -> str:
+def _section(part: Part) -> Markup:
     if isinstance(part, Report):
         return _report_section(part)
     if isinstance(part, History):
@@ -114,7 +125,7 @@ def _section(part: Part) -> str:
     return _layers_section(part) if isinstance(part, DeepReport) else _classes_section(part)
 
 
-def _report_section(report: Report) -> str:
+def _report_section(report: Report) -> Markup:
     size = f"{report.samples:,} samples, d = {report.d}, n = {report.n}, {report.dtype}; convention {report.convention}"
     rows = [
         (label, format_value(getattr(report, name), report.bounds.get(name)))
@@ -127,17 +138,15 @@ def _report_section(report: Report) -> str:
         for metric, value in values.items()
         if not math.isnan(value)
     ]
-    prediction = ""
+    words = [element("p", text, class_="note") for text in report.notes]
     if report.ufm is not None:
         text = f"rank {report.ufm.rank}, MSE {report.ufm.mse:.4g}, R2 {report.ufm.r2:.4g}, CKA {report.ufm.cka:.4g}"
-        prediction = f"<p>The UFM at c = {report.ufm.c:.4g} predicts {text}.</p>\n"
-    notes = "\n".join(f'<p class="note">{html.escape(note)}</p>' for note in report.notes)
+        words.insert(0, element("p", f"The UFM at c = {report.ufm.c:.4g} predicts {text}."))
     image = _image(report.plot()[0], f"NRC1 and explained variance against the number of components, {size}")
-    intro = f"<p>{html.escape(size)}; computed by {html.escape(report.backend)}</p>"
-    return f"{intro}\n{_table(None, rows)}\n{prediction}{notes}\n{image}"
+    return joined(element("p", f"{size}; computed by {report.backend}"), _table(None, rows), *words, image)
 
 
-def _history_section(history: History) -> str:
+def _history_section(history: History) -> Markup:
     records = history.records()
     rows = [tuple(_number(getattr(record, name)) for name in OF_STEPS) for record in records]
     intro = (
@@ -145,14 +154,14 @@ def _history_section(history: History) -> str:
         "the last step."
     )
     image = _image(history.plot(), "NRC1 and NRC2, NRC3, MSE and R2, explained variance, NRC3 against gamma")
-    return f"<p>{intro}</p>\n{image}\n{_table(tuple(OF_STEPS.values()), rows)}"
+    return joined(element("p", intro), image, _table(tuple(OF_STEPS.values()), rows))
 
 
 def _bound_of(report: Report, convention: str, metric: str) -> float | None:
     return report.alternative_bounds.get(convention, {}).get(metric)
 
 
-def _layers_section(report: DeepReport) -> str:
+def _layers_section(report: DeepReport) -> Markup:
     found = report.first_collapsed
     first = f"The first collapsed layer is {found}" if found else "No layer is collapsed"
     intro = (
@@ -163,7 +172,7 @@ def _layers_section(report: DeepReport) -> str:
     )
     rows = [(layer.name, str(layer.d), *(_of_layer(layer, name) for name in OF_LAYERS)) for layer in report.layers]
     image = _image(report.plot(), "Deep NRC: a row for each metric, a column for each layer")
-    return f"<p>{html.escape(intro)}</p>\n{image}\n{_table(('layer', 'd', *OF_LAYERS.values()), rows)}"
+    return joined(element("p", intro), image, _table(("layer", "d", *OF_LAYERS.values()), rows))
 
 
 def _of_layer(layer: LayerCollapse, name: str) -> str:
@@ -171,14 +180,14 @@ def _of_layer(layer: LayerCollapse, name: str) -> str:
     return "" if math.isnan(value) else format_value(value, layer.bounds.get(name), digits=4)
 
 
-def _classes_section(report: ClassReport) -> str:
+def _classes_section(report: ClassReport) -> Markup:
     rows = [
         (name, format_value(getattr(report, name), report.bounds.get(name)), about)
         for name, about in VARIANTS.items()
         if not math.isnan(getattr(report, name))
     ]
     intro = f"Neural collapse of {report.samples:,} samples of {report.n_classes} classes, d = {report.d}."
-    return f"<p>{intro}</p>\n{_table(('variant', 'value', 'what it is'), rows, words=1)}"
+    return joined(element("p", intro), _table(("variant", "value", "what it is"), rows, words=1))
 
 
 def _number(value: float) -> str:
@@ -187,28 +196,26 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4g}"
 
 
-def _table(header: Sequence[str] | None, rows: Iterable[Sequence[str]], words: int = 0) -> str:
+def _table(header: Sequence[str] | None, rows: Iterable[Sequence[str]], words: int = 0) -> Markup:
     """A table of numbers, but for the first column and the last `words`."""
     lines = [] if header is None else [_row("th", header, words)]
     lines += [_row("td", row, words) for row in rows]
-    return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
+    return element("div", element("table", joined("", *lines, "")), class_="scroll")
 
 
-def _row(kind: str, texts: Sequence[str], words: int) -> str:
+def _row(kind: str, texts: Sequence[str], words: int) -> Markup:
     numbers = range(1, len(texts) - words)
-    classes = [' class="number"' if k in numbers else "" for k in range(len(texts))]
-    cells = (
-        f"<{kind}{name}>{html.escape(_plus_minus(text))}</{kind}>" for name, text in zip(classes, texts, strict=True)
-    )
-    return f"<tr>{''.join(cells)}</tr>"
+    classes = [{"class_": "number"} if k in numbers else {} for k in range(len(texts))]
+    cells = (element(kind, _plus_minus(text), **name) for name, text in zip(classes, texts, strict=True))
+    return element("tr", *cells)
 
 
 def _plus_minus(text: str) -> str:
     return text.replace("  +- ", " \u00b1 ").replace("<= ", "\u2264 ")
 
 
-def _image(figure: Figure, description: str) -> str:
+def _image(figure: Figure, description: str) -> Markup:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<p><img alt="{html.escape(description, quote=True)}" src="data:image/png;base64,{data}"></p>'
+    return element("p", element("img", alt=description, src=f"data:image/png;base64,{data}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,11 +14,12 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.files import write_text
 from nrc_fast.base.json_values import JSONValue
+from nrc_fast.reports.fields import declared_fields, restored_fields
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["StoredResult", "format_value", "plain_value", "restored_value", "without_nan"]
+__all__ = ["StoredResult", "format_value", "plain_value", "without_nan"]
 
 NAN = float("nan")
 
@@ -43,15 +44,6 @@ def plain_value(value: Any) -> Any:
     return value.to_dict() if hasattr(value, "to_dict") else value
 
 
-def restored_value(value: JSONValue) -> Any:
-    """A field of a result from what JSON held of it: lists as arrays, None as NaN, the way back from `plain_value`."""
-    if isinstance(value, list):
-        return np.array(value, dtype=np.float64)
-    if isinstance(value, Mapping):
-        return {key: restored_value(part) for key, part in value.items()}
-    return NAN if value is None else value
-
-
 def without_nan(value: JSONValue) -> JSONValue:
     """A value of plain numbers, lists and dictionaries with None for numbers that JSON cannot hold."""
     if isinstance(value, float):
@@ -65,7 +57,7 @@ class StoredResult:
     """A result that becomes a dictionary and JSON text, and comes back from both.
 
     Subclasses are dataclasses. One whose fields hold more than numbers, strings, arrays and mappings of these says how
-    they come back in `_restored`.
+    they come back in `_restorers`.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -85,6 +77,8 @@ class StoredResult:
         ------
         OSError
             The file cannot be written.
+        ValueError
+            There is a file that is no text, such as one of features.
         """
         text = json.dumps(without_nan(self.to_dict()), indent=self._indent)
         if path is not None:
@@ -98,21 +92,15 @@ class StoredResult:
         Raises
         ------
         ValueError
-            The mapping holds something else.
+            The mapping holds something else, or a field has another type than it is declared with.
         """
-        names = set(cls.__dataclass_fields__)
-        missing = names - cls._may_be_missing - set(values if isinstance(values, Mapping) else ())
-        if missing:
-            msg = f"the mapping holds no {cls._described}: {', '.join(sorted(missing))} are missing"
-            raise ValueError(msg)
         try:
-            return cls(**{name: cls._restored(name, values[name]) for name in names & set(values)})
-        except (TypeError, ValueError, AttributeError) as error:
+            return cls(**restored_fields(declared_fields(cls), values, cls._may_be_missing, cls._restorers()))
+        except ValueError as error:
             msg = f"the mapping holds no {cls._described}: {error}"
             raise ValueError(msg) from error
 
     @classmethod
-    def _restored(cls, name: str, value: Any) -> Any:
-        """What the field of that name held before `to_dict`."""
-        del name
-        return restored_value(value)
+    def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
+        """How fields come back that hold results themselves, or None for something else than NaN."""
+        return {}

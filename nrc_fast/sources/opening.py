@@ -42,7 +42,7 @@ READERS: dict[str, Callable[[Path, Wanted], Table]] = {
 }
 
 
-def open_table(path: PathOrPaths, *, key: str | None = None, role: str = "H") -> Table:
+def open_table(path: PathOrPaths, *, key: str | None = None, role: str = "H", verify: bool = True) -> Table:
     """Features or targets in files.
 
     Parameters
@@ -58,6 +58,8 @@ def open_table(path: PathOrPaths, *, key: str | None = None, role: str = "H") ->
         file; files after the first one are read by the names of its columns.
     role : {"H", "Y"}
         Features are matrices; vectors of targets count as columns.
+    verify : bool
+        Whether checksums of .npz and .pt files are compared before the first read, see `nrc_fast.open`.
 
     Raises
     ------
@@ -71,11 +73,16 @@ def open_table(path: PathOrPaths, *, key: str | None = None, role: str = "H") ->
     ImportError
         The library for a format is missing; the message names the extra to install.
     """
-    return _open(path, Wanted(key, role))
+    return _open(path, Wanted(key, role, verify=verify))
 
 
 def open_pair(
-    path: PathOrPaths, targets: PathOrPaths | None = None, key: str | None = None, target_key: str | None = None
+    path: PathOrPaths,
+    targets: PathOrPaths | None = None,
+    key: str | None = None,
+    target_key: str | None = None,
+    *,
+    verify: bool = True,
 ) -> tuple[Table, Table | None]:
     """Features and, if `targets` or `target_key` is given, targets.
 
@@ -87,6 +94,8 @@ def open_pair(
         Files of the targets; those of the features if only `target_key` is given.
     key, target_key : str, optional
         Which array of a file is which.
+    verify : bool
+        Whether checksums are compared, see `nrc_fast.open`.
 
     Raises
     ------
@@ -94,11 +103,11 @@ def open_pair(
         What `open_table` raises; also ValueError if features and targets in one file differ in their rows.
     """
     if targets is not None:
-        return _open(path, Wanted(key)), _open(targets, Wanted(target_key, "Y"))
-    features = _open(path, Wanted(key, excluded=target_key))
+        return _open(path, Wanted(key, verify=verify)), _open(targets, Wanted(target_key, "Y", verify=verify))
+    features = _open(path, Wanted(key, excluded=target_key, verify=verify))
     if target_key is None:
         return features, None
-    pair = features, _open(path, Wanted(target_key, "Y"))
+    pair = features, _open(path, Wanted(target_key, "Y", verify=verify))
     # Shards that differ could still add up to the same number of rows, and no row would have its target.
     shards = [table.shards if isinstance(table, ShardedTable) else [table] for table in pair]
     for ours, theirs in zip(*shards, strict=False):
@@ -116,7 +125,6 @@ def _open(path: PathOrPaths, wanted: Wanted) -> Table:
         name = f"{len(path)} files"
         files = [file for part in path for file in _files(part)]
         tables = _open_all(files, wanted)
-        _require_distinct([table.name for table in tables])
         table = ShardedTable(name if len(path) != 1 else str(path[0]), tables)
         table.listed = tuple(map(str, files))
         return table
@@ -124,21 +132,34 @@ def _open(path: PathOrPaths, wanted: Wanted) -> Table:
     return tables[0] if len(tables) == 1 else ShardedTable(fspath(path), tables)
 
 
-def _require_distinct(names: Sequence[str]) -> None:
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
-        msg = f"{twice[0]} is listed more than once; its rows would count as often"
-        raise ValueError(msg)
-
-
 def _open_all(files: Sequence[Path], wanted: Wanted) -> list[Table]:
-    """The tables of files, in which columns have the order of the first file that names them."""
+    """The tables of files, in which columns have the order of the first file that names them.
+
+    Raises
+    ------
+    ValueError
+        A file is there twice, also under another name or by a link.
+    """
+    _require_distinct(files)
     tables: list[Table] = []
     for file in files:
         names = (table.column_names for table in tables)
         common = next((columns for columns in names if columns is not None), None)
         tables.append(_open_one(file, replace(wanted, columns=common)))
     return tables
+
+
+def _require_distinct(files: Sequence[Path]) -> None:
+    seen: dict[tuple[int, int], Path] = {}
+    for file in files:
+        if not file.exists():
+            continue  # an error of its own
+        status = file.stat()
+        other = seen.setdefault((status.st_dev, status.st_ino), file)
+        if other is not file:
+            also = "" if other == file else f", as {other} too"
+            msg = f"{file} is listed more than once{also}; its rows would count as often"
+            raise ValueError(msg)
 
 
 def _files(path: str | PathLike[str]) -> list[Path]:
@@ -160,10 +181,16 @@ def _without_inner_files(paths: list[Path]) -> list[Path]:
     return [path for path in kept if arrays.isdisjoint(path.parents)]
 
 
+def _named(table: Table, path: Path) -> Table:
+    """A table that knows the file that was named: rows may lie in others, behind an index or links."""
+    table.files = tuple(dict.fromkeys((path, *table.files)))
+    return table
+
+
 def _open_one(path: Path, wanted: Wanted) -> Table:
     if path.is_dir():
         if is_zarr_directory(path):
-            return open_zarr(path, wanted)
+            return _named(open_zarr(path, wanted), path)
         msg = f"{path} is a directory and no zarr array or group; give a pattern such as '{path}/*.npy'"
         raise ValueError(msg)
     if not path.exists():
@@ -174,6 +201,6 @@ def _open_one(path: Path, wanted: Wanted) -> Table:
         raise ValueError(msg)
     for suffix, reader in READERS.items():
         if path.name.lower().endswith(suffix):
-            return reader(path, wanted)
+            return _named(reader(path, wanted), path)
     msg = f"{path} is of an unknown kind; {', '.join(READERS)} are supported"
     raise ValueError(msg)

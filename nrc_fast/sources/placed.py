@@ -54,7 +54,7 @@ class PlacedSource(Source):
         self.backend = backend
         self.name, self.d, self.n_targets = source.name, source.d, source.n_targets
         self.dtype, self.count, self.rereadable = source.dtype, source.count, source.rereadable
-        self.chunk_bytes, self.is_stored = source.chunk_bytes, source.is_stored
+        self.chunk_bytes, self.is_stored, self.files = source.chunk_bytes, source.is_stored, source.files
 
     @property
     def target_row_bytes(self) -> int:

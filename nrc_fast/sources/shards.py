@@ -51,6 +51,7 @@ class ShardedTable(Table):
                 )
                 raise ValueError(msg)
         self.shards = shards
+        self.files = tuple(dict.fromkeys(file for shard in shards for file in shard.files))
         self.column_names = first.column_names
         self.name = name
         self.columns = first.columns

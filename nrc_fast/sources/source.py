@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -93,6 +94,7 @@ class Source(ABC):
     chunk_bytes: int | None = None  # of features, that should be read at a time
     is_stored: bool = False  # whether rows lie somewhere, or are made anew at every reading
     backend: Backend = CPU  # in whose memory chunks lie
+    files: tuple[Path, ...] = ()  # that rows are read from
 
     @property
     def row_bytes(self) -> int:
@@ -198,6 +200,7 @@ class TableSource(Source):
             require_one_order(features, targets)
         self.features = features
         self.targets = targets
+        self.files = (*features.files, *(() if targets is None else targets.files))
         self.name = features.name
         self.d = features.columns
         self.n_targets = 0 if targets is None else targets.columns

@@ -50,12 +50,15 @@ class Wanted:
         Name or pattern of what is not meant, where there is no key.
     columns : tuple of str or None
         Names of the columns, and their order, that the files before this one have; None for the first file.
+    verify : bool
+        Whether checksums that the file has of what is read from its place are compared before.
     """
 
     key: str | None = None
     role: str = "H"
     excluded: str | None = None
     columns: tuple[str, ...] | None = None
+    verify: bool = True
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from nrc_fast.kernels.cpu.memory import open_file, release_pages
 from nrc_fast.kernels.cpu.rows import FileRows, HostRows
 from nrc_fast.kernels.errors import UnreadableRowsError
 from nrc_fast.kernels.interface import Backend, Rows
+from nrc_fast.sources.checksums import Checksum
 
 __all__ = [
     "ArrayTable",
@@ -25,11 +28,15 @@ __all__ = [
     "MappedTable",
     "RawTable",
     "Table",
+    "require_regular",
+    "seen_of",
     "storage_dtype",
 ]
 
 # What Linux maps around a page that is touched.
 FAULT_AROUND_BYTES = 64 << 10
+# Threads that come first compare checksums, and others wait for them.
+_VERIFYING = Lock()
 
 
 def storage_dtype(dtype: str) -> StoredDtype:
@@ -52,6 +59,8 @@ class Table(ABC):
         float64, float32, float16 or bfloat16.
     column_names : tuple of str or None
         What the columns are called, where they have names.
+    files : tuple of Path
+        What is read; nothing of it may be written meanwhile.
     """
 
     name: str
@@ -63,6 +72,8 @@ class Table(ABC):
     backend: Backend = CPU  # in whose memory rows lie
     column_names: tuple[str, ...] | None = None
     is_given: bool = False  # as an array, not in files
+    files: tuple[Path, ...] = ()  # that rows are read from, and the one that was named
+    checksum: Checksum | None = None  # of what is read from its place, compared before the first read
 
     @property
     def row_bytes(self) -> int:
@@ -119,6 +130,19 @@ class Table(ABC):
         except UnreadableRowsError as error:
             msg = f"{self.locate(first + error.row)} cannot be read: {error.reason}"
             raise OSError(msg) from error
+
+    def verify(self) -> None:
+        """Compare the checksum, where there is one, before the first read.
+
+        Raises
+        ------
+        OSError
+            What is stored has another.
+        """
+        with _VERIFYING:
+            if self.checksum is not None:
+                self.checksum.check()
+                self.checksum = None
 
     def release(self, first: int, last: int) -> None:  # noqa: B027 - nothing to give back by default
         """Rows `first` to `last` are no longer needed."""
@@ -210,8 +234,23 @@ class MappedTable(ArrayTable):
         release_pages(self.rows.part(first, last))
 
 
+def require_regular(path: Path) -> os.stat_result:
+    """Check that a file is there and is one: reading a pipe may wait for ever, and none can be read twice.
+
+    Raises
+    ------
+    OSError
+        It is missing, or is a pipe, a socket, a device or a folder.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        msg = f"{path} is no regular file; a pipe or a device cannot be read twice, or from the middle"
+        raise OSError(msg)
+    return status
+
+
 class FileStamp:
-    """Size and time of a file when it was opened.
+    """Size, times and place of a file when it was opened.
 
     Parameters
     ----------
@@ -220,11 +259,12 @@ class FileStamp:
     Raises
     ------
     OSError
-        The file is missing or cannot be read.
+        The file is missing, cannot be read, or is no regular file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        require_regular(path)
         self._seen = self._look()
 
     def check(self) -> None:
@@ -233,19 +273,23 @@ class FileStamp:
         Raises
         ------
         OSError
-            Its size or time differs, or it is gone.
+            Its size or a time differs, another file has its name, or it is gone.
         """
         if self._look() != self._seen:
             msg = f"{self.path} has changed since it was opened (its size or time differ); start again"
             raise OSError(msg)
 
     def fingerprint(self) -> list[JSONValue]:
-        """Path, size and time of the file when it was opened."""
+        """Path, size, times and place of the file when it was opened."""
         return [str(self.path), *self._seen]
 
-    def _look(self) -> tuple[int, int]:
-        status = self.path.stat()
-        return status.st_size, status.st_mtime_ns
+    def _look(self) -> tuple[int, ...]:
+        return seen_of(self.path.stat())
+
+
+def seen_of(status: os.stat_result) -> tuple[int, ...]:
+    """What changes with a file: its size, when it was written to, when it was said to have been, and which it is."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
 class RawTable(Table):
@@ -270,6 +314,7 @@ class RawTable(Table):
     def __init__(self, path: Path, name: str, offset: int, count: int, columns: int, dtype: str) -> None:
         self.stamp = FileStamp(path)
         self.path = path
+        self.files = (path,)
         self.name = name
         self.offset = offset
         self.count = count
@@ -292,9 +337,10 @@ class RawTable(Table):
         Raises
         ------
         OSError
-            The file is gone, cannot be opened, or has changed since it was opened first.
+            The file is gone, cannot be opened, has changed since it was opened first, or its checksum is another.
         """
         self.stamp.check()
+        self.verify()
         offset = self.offset + first * self.row_bytes
         file = open_file(self.path)
         if hasattr(os, "posix_fadvise"):

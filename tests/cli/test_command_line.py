@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -364,3 +365,67 @@ def test_files_in_an_order_of_their_own_are_refused_beside_one_file_of_targets(
     assert "12 files are listed in the order h_11.npy, h_10.npy, h_9.npy, h_8.npy, ..., and " in captured.err
     assert "natural order: h_0.npy, h_1.npy, h_2.npy, h_3.npy, .... Rows would get" in captured.err
     assert captured.out == ""
+
+
+def test_names_of_files_do_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "h\x1b[2J\nnrc-fast: all is well.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((50, 4)))
+    for arguments in (["-n", "2", "--plan"], ["-n", "2", "--verbose"], ["-n", "9"], ["-n", "2", "--key", "x"]):
+        main(["measure", str(path), *arguments])
+        said = capsys.readouterr()
+        assert "\x1b" not in said.out + said.err
+        assert "\nnrc-fast: all" not in said.out + said.err
+
+
+def test_no_output_is_an_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    H = rng.standard_normal((50, 4))
+    np.save("h_1.npy", H)
+    np.save("h_2.npy", H)
+    np.save("w.npy", H[:2])
+    Path("link.npy").symlink_to("h_1.npy")
+    os.link("h_2.npy", "hard.npy")
+    nrc.FeatureStatistics(4).update(H).save("part.npz")
+    nrc.measure(H, n=2).to_json("report.json")
+    Path("model.py").write_text("def build(): ...")
+    np.savez("data.npz", inputs=H, targets=H)
+    Path("run").mkdir()
+    Path("run/step_1.pt").write_bytes(b"PK")
+    files = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    measured = ["measure", "h_*.npy", "--weights", "w.npy"]
+    sweep = ["sweep", "run", "--head", "fc", "--data", "data.npz", "--model", "model.py:build"]
+    commands = [
+        *(
+            [*measured, option, name]
+            for option in ("--save-stats", "--html", "--checkpoint")
+            for name in ("link.npy", "./h_2.npy")
+        ),
+        [*measured, "--save-stats", "hard.npy"],
+        [*measured, "--html", "w.npy"],
+        [*measured, "--save-stats", "new.npz", "--checkpoint", "../" + tmp_path.name + "/new.npz"],
+        ["merge", "part.npz", "-n", "2", "--save-stats", "part.npz"],
+        ["report", "report.json", "-o", "report.json"],
+        [*sweep, "--csv", "data.npz"],
+        [*sweep, "--csv", "run/step_1.pt"],
+        [*sweep, "--csv", "model.py"],
+    ]
+    for arguments in commands:
+        assert main(arguments) == 1
+        assert re.search("would replace what is read|are one file", capsys.readouterr().err), arguments
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == files
+
+
+def test_what_lies_behind_an_index_is_an_input_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    save_file({"h": np.random.default_rng(0).standard_normal((50, 4))}, tmp_path / "part.safetensors")
+    index = tmp_path / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"h": "part.safetensors"}}))
+    before = (tmp_path / "part.safetensors").read_bytes()
+    assert main(["measure", str(index), "-n", "2", "--html", str(tmp_path / "part.safetensors")]) == 1
+    assert "would replace what is read" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"checkpoint is .* would replace what is read"):
+        nrc.measure(str(index), n=2, checkpoint=tmp_path / "part.safetensors")
+    assert (tmp_path / "part.safetensors").read_bytes() == before

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import nrc_fast as nrc
 from nrc_fast.kernels.calls import gram, gram_product, prediction_error, residual
-from nrc_fast.kernels.inputs import as_matrix, as_rows
+from nrc_fast.kernels.cpu.rows import HostRows
+from nrc_fast.kernels.inputs import as_matrix, as_rows, plain_kind
 from nrc_fast.kernels.results import Basis
 
 VALUES = np.random.default_rng(0).standard_normal((20, 6))
@@ -343,3 +346,34 @@ def test_nothing_around_the_rows_is_read(run_alone: Run) -> None:
     answer = run_alone(GUARDED, NRC_FAST_NUM_THREADS="1")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.split() == ["True"]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_tensors_that_are_not_aligned_are_copied(dtype: str, offset: int) -> None:
+    torch = pytest.importorskip("torch")
+    kind = getattr(torch, dtype)
+    tensor = torch.frombuffer(bytearray(2401), dtype=kind, offset=offset, count=300).reshape(50, 6)
+    tensor.copy_(torch.randn(50, 6, generator=torch.Generator().manual_seed(0)))
+    rows = as_rows(tensor, "H")
+    assert isinstance(rows, HostRows)
+    assert rows.array.ctypes.data % tensor.element_size() == 0
+    assert (rows.array.ctypes.data == tensor.data_ptr()) == (offset == 0)
+    np.testing.assert_array_equal(rows.to_float64(), tensor.double().numpy())
+    assert (plain_kind(tensor) is None) == (offset == 1)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_the_order_of_the_memory_changes_no_bit(dtype: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for count, columns in ((61, 5), (700, 33)):
+        H = (rng.standard_normal((count, columns)) + 3).astype(dtype)
+        Y, W = rng.standard_normal((count, 2)), rng.standard_normal((2, columns))
+        steps = np.zeros((count, 2 * columns), dtype)
+        steps[:, ::2] = H
+        swapped = np.asfortranarray(H).astype(H.dtype.newbyteorder(), order="F")
+        np.save(tmp_path / "f.npy", swapped)
+        forms = [H, np.asfortranarray(H), steps[:, ::2], H[::-1].copy()[::-1], swapped, str(tmp_path / "f.npy")]
+        reports = [nrc.measure(form, Y, W, np.zeros(2)).to_json() for form in forms]
+        reports.append(nrc.measure(H, np.asfortranarray(Y), np.asfortranarray(W), np.zeros(2)).to_json())
+        assert len(set(reports)) == 1

@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -504,5 +505,49 @@ def test_a_state_of_another_shape_is_refused(tmp_path: Path) -> None:
         arrays = {name: file[name] for name in file.files}
     for name, bad in (("gram", np.eye(3)), ("gram", np.full((2, 2), np.nan)), ("shift", np.zeros(1))):
         np.savez(path, **(arrays | {name: bad}))
-        with pytest.raises(ValueError, match=f"saved {name} is"):
+        with pytest.raises(OSError, match=f"state.npz is damaged: .*{name}"):
             nrc.FeatureStatistics.load(path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"d": 10**6},
+        {"n_targets": 10**9},
+        {"d": "2"},
+        {"d": None},
+        {"options": []},
+        {"precision": "low"},
+        {"unit_rows": False, "options": {"nonfinite": 3}},
+    ],
+)
+def test_what_a_header_says_of_sizes_is_not_believed(tmp_path: Path, changed: dict[str, Any]) -> None:
+    path = tmp_path / "state.npz"
+    nrc.FeatureStatistics(2).update(np.eye(2)).save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    header = json.dumps(json.loads(bytes(arrays["header"])) | changed).encode()
+    np.savez(path, **(arrays | {"header": np.frombuffer(header, np.uint8)}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match=r"state\.npz is damaged"):
+            nrc.FeatureStatistics.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
+def test_statistics_replace_statistics_alone(tmp_path: Path) -> None:
+    statistics = nrc.FeatureStatistics(2).update(np.eye(2))
+    for _ in range(2):
+        statistics.save(tmp_path / "state.npz")
+    np.savez(tmp_path / "features.npz", h=np.eye(3))
+    before = (tmp_path / "features.npz").read_bytes()
+    for write in (
+        statistics.save,
+        lambda path: nrc.measure(np.eye(3), n=1, save_statistics=path),
+        lambda path: nrc.measure(np.eye(3), n=1).to_json(path),
+    ):
+        with pytest.raises(ValueError, match=r"features\.npz holds something else"):
+            write(tmp_path / "features.npz")
+    assert (tmp_path / "features.npz").read_bytes() == before

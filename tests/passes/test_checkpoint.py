@@ -202,6 +202,7 @@ def test_damaged_checkpoints_are_refused(stored: tuple[str, str], tmp_path: Path
     path.write_bytes(b"PK not a zip")
     with pytest.raises(OSError, match="is damaged or was not written by nrc_fast"):
         run(stored, checkpoint=path)
+    path.unlink()
     nrc.FeatureStatistics(3).save(path)
     with pytest.raises(ValueError, match="holds no checkpoint"):
         run(stored, checkpoint=path)
@@ -308,3 +309,70 @@ def test_single_metrics_go_on_to_the_same_bits(
                 nrc.nrc2(stored[0], 2.0 * W, checkpoint=path)
     assert metrics(checkpoint=path, checkpoint_every=0.0) == wanted
     assert not path.exists()
+
+
+def interrupted(stored: tuple[str, str], path: Path, monkeypatch: pytest.MonkeyPatch, chunks: int = 25) -> None:
+    """Leave a checkpoint in the middle of a pass."""
+    record, calls = Reading._record, 0
+
+    def stopping(self: Reading, *arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        record(self, *arguments, **options)
+        calls += 1
+        if calls == chunks:
+            raise StopError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reading, "_record", stopping)
+        with pytest.raises(StopError):
+            run(stored, checkpoint=path, checkpoint_every=0.0)
+
+
+@pytest.mark.parametrize(
+    "passes",
+    [
+        None,
+        3,
+        [3],
+        [{"title": "statistics"}],
+        [{"title": "statistics", "chunks": "2", "is_finished": False}],
+        [{"title": "statistics", "chunks": True, "is_finished": False}],
+        [{"title": "statistics", "chunks": -3, "is_finished": False}],
+        [{"title": "statistics", "chunks": 10**9, "is_finished": False}],
+        [{"title": "statistics", "chunks": 1, "is_finished": True}],
+        [{"title": "statistics", "chunks": 21, "is_finished": 1}],
+    ],
+)
+def test_passes_that_nobody_made_are_refused(
+    stored: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: Any
+) -> None:
+    path = tmp_path / "state.npz"
+    interrupted(stored, path, monkeypatch)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    header = json.dumps(json.loads(bytes(arrays["header"])) | {"passes": passes}).encode()
+    np.savez(path, **(arrays | {"header": np.frombuffer(header, np.uint8)}))
+    with pytest.raises(OSError, match=r"state\.npz is damaged: it .*; remove it to start anew"):
+        run(stored, checkpoint=path)
+
+
+@pytest.mark.parametrize("change", ["gone", "other shape", "not finite"])
+def test_sums_that_nobody_added_are_refused(
+    stored: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    path = tmp_path / "state.npz"
+    interrupted(stored, path, monkeypatch, 30)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    # Sums without vectors are of an earlier version, and start anew.
+    begun = [name for name in arrays if name.startswith("1/") and arrays[name].size > 1 and name != "1/vectors"]
+    assert begun
+    for name in begun:
+        broken = dict(arrays)
+        if change == "gone":
+            del broken[name]
+        else:
+            broken[name] = np.pad(arrays[name], 1) if change == "other shape" else np.full_like(arrays[name], np.inf)
+        np.savez(path, **broken)
+        with pytest.raises(OSError, match=r"state\.npz is damaged: the saved .* is "):
+            run(stored, checkpoint=path)

@@ -41,3 +41,16 @@ def test_other_files_are_no_history(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{")
     with pytest.raises(ValueError, match="no JSON"):
         History.load(tmp_path / "other.json")
+
+
+def test_parts_that_do_not_fit_are_refused(run: Run) -> None:
+    values = json.loads(run.monitor.history.to_json())
+    record = values["records"][0]
+    one = {"records": values["records"][:1]}
+    sizes = {"n": values["n"] + 1}
+    gram = {"head_grams": [[[1.0]], *values["head_grams"][1:]]}
+    order = {"records": values["records"][::-1]}
+    hostile = {"records": [record | {"step": "<script>"}, *values["records"][1:]]}
+    for changed, words in ((one, "records"), (sizes, "n is"), (gram, "n is"), (order, "order"), (hostile, "step is")):
+        with pytest.raises(ValueError, match=f"holds no history: .*{words}"):
+            History.from_dict(values | changed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.formats import write
+from support.formats import WAYS, write
 from support.streams import draw
 from support.tables import COLUMNS, any_bits, assert_table, normal
 
@@ -100,3 +100,33 @@ def test_files_that_are_listed_twice_or_are_no_files_are_refused(tmp_path: Path)
         nrc.open([H[:10], H[10:]], key="h")
     np.save(tmp_path / "I.npy", np.zeros((0, 4), np.float32))  # an empty shard has no say in the dtype
     assert nrc.measure([tmp_path / "I.npy", tmp_path / "H.npy"], n=1).dtype == "float64"
+
+
+@pytest.mark.parametrize("link", ["soft", "hard", "spelt"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_one_file_under_two_names_does_not_count_twice(link: str, listed: bool, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "h_1.npy", np.eye(3))
+    other = tmp_path / "h_2.npy"
+    if link == "soft":
+        other.symlink_to(tmp_path / "h_1.npy")
+    elif link == "hard":
+        other.hardlink_to(tmp_path / "h_1.npy")
+    elif listed:
+        other = tmp_path / "in" / ".." / "h_1.npy"
+    else:
+        return
+    files = [str(tmp_path / "h_1.npy"), str(other)] if listed else str(tmp_path / "h_*.npy")
+    with pytest.raises(ValueError, match=r"is listed more than once, as .*h_1\.npy too"):
+        open_table(files)
+
+
+@pytest.mark.parametrize("stem", ["~root", "~", "$HOME", "h_${x}", "a%20b", "-n"])
+def test_names_are_taken_as_they_are(stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    array = normal((9, COLUMNS), "float32")
+    for name in ("npy", "npz", "torch", "safetensors", "hdf5", "zarr", "parquet"):
+        (tmp_path / stem).mkdir(exist_ok=True)
+        for place in (Path(), Path(stem)):
+            path = write(tmp_path / place, name, array, stem)
+            assert_table(open_table(path.relative_to(tmp_path), key=WAYS[name].key), array, [4])

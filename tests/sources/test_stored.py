@@ -79,7 +79,6 @@ def test_matrices_without_columns_are_refused(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "library", "extra"),
     [
-        ("torch", "torch", "torch"),
         ("safetensors", "safetensors", "safetensors"),
         ("hdf5", "h5py", "hdf5"),
         ("zarr", "zarr", "zarr"),

@@ -182,3 +182,32 @@ def test_maps_that_are_released_are_those_that_files_hold(tmp_path: Path, mode: 
     wanted = mapped.copy()
     nrc.measure(mapped, n=2, chunk_rows=500)
     assert np.array_equal(mapped, wanted)
+
+
+@pytest.mark.parametrize("how", ["written", "replaced", "pipe"])
+def test_a_file_whose_times_were_set_back_has_changed(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "h.npy"
+    np.save(path, normal((97, COLUMNS), "float32"))
+    table = open_table(path)
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    if how == "written":
+        path.write_bytes(content)
+    else:
+        path.rename(tmp_path / "before.npy")
+        os.mkfifo(path) if how == "pipe" else path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(OSError, match=r"h\.npy has changed since it was opened"):
+        table.read(0, 97)
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come between a look at the file and the opening of it."""
+    path = tmp_path / "h.npy"
+    np.save(path, normal((97, COLUMNS), "float32"))
+    table: Any = open_table(path)
+    monkeypatch.setattr(table.stamp, "check", lambda: None)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=r"cannot be read|[Ii]llegal seek"):
+        table.load(0, 97)

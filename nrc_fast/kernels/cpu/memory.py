@@ -24,7 +24,8 @@ def open_file(path: Path) -> ReadableFile:
     OSError
         It cannot be opened.
     """
-    return ReadableFile(os.open(path, os.O_RDONLY))
+    # A pipe that has taken the place of a file would be waited for.
+    return ReadableFile(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def release_pages(rows: Rows) -> None:

@@ -45,11 +45,11 @@ class HostRows(Rows):
         return self
 
     def to_float64(self) -> FloatArray:
-        """The rows as a new float64 array."""
+        """The rows as a new float64 array, one after the other: numpy sums in the order of the memory."""
         if self.dtype != "bfloat16":
-            return np.array(self.array, dtype=np.float64)
+            return np.array(self.array, dtype=np.float64, order="C")
         # The bits of a bfloat16 are the upper half of those of a float32.
-        widened: FloatArray = (self.array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        widened: FloatArray = (self.array.astype(np.uint32, order="C") << 16).view(np.float32).astype(np.float64)
         return widened
 
     def finite_rows(self) -> BoolArray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nrc_fast.reports.plots.drawn import DrawnReport
-from nrc_fast.reports.plots.panels import BLUE, GREY, Panels, lower_edge, pair_of_axes
+from nrc_fast.reports.plots.panels import BLUE, GREY, Panels, literal, lower_edge, pair_of_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +86,7 @@ def _draw_nrc1_by_k(axes: Axes, report: DrawnReport) -> None:
         axes.set_xscale("log")
     axes.axvline(_shown(report), color=GREY, linestyle="--", linewidth=1, label=f"n = {report.n}")
     axes.set_xlabel("number of components")
-    axes.set_ylabel(f"NRC1 ({report.convention})")
+    axes.set_ylabel(f"NRC1 ({literal(report.convention)})")
     axes.legend(fontsize="small")
 
 

@@ -15,6 +15,7 @@ from nrc_fast.reports.plots.panels import (
     draw_line,
     finish_panel,
     line_style,
+    literal,
     new_figure,
     use_log_axis,
 )
@@ -64,7 +65,7 @@ def plot_runs(
     runs = {name: history.records(gamma) for name, history in histories.items()}
     convention = ", ".join(dict.fromkeys(history.convention for history in histories.values()))
     n = " or ".join(dict.fromkeys(str(history.n) for history in histories.values()))
-    _draw_curves(panels[0, 0], runs, "nrc1", f"NRC1, convention {ROWS.get(convention, convention)}")
+    _draw_curves(panels[0, 0], runs, "nrc1", f"NRC1, convention {literal(ROWS.get(convention, convention))}")
     _draw_curves(panels[0, 1], runs, "nrc1_id25", f"NRC1, convention {ROWS['id25']}")
     _draw_curves(panels[0, 2], runs, "nrc2", "NRC2")
     _draw_curves(panels[1, 0], runs, "nrc3", f"NRC3, {_gamma_name(gamma)}")
@@ -79,7 +80,7 @@ def plot_runs(
         handles[f"MSE predicted for {name}"] = panels[1, 1].axhline(mse, **style)
     for panel in panels[1]:
         panel.set_xlabel("step")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles.values(), list(map(literal, handles)), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -126,7 +127,7 @@ def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
         finish_panel(panel, "step", log=True)
 
     draw(panels[0, 0], ("nrc1", "NRC1"), ("nrc2", "NRC2"))
-    panels[0, 0].set_title(f"NRC1 and NRC2, convention {history.convention}", fontsize="medium")
+    panels[0, 0].set_title(f"NRC1 and NRC2, convention {literal(history.convention)}", fontsize="medium")
     draw(panels[0, 1], ("nrc3", "NRC3"))
     panels[0, 1].set_title(f"NRC3, {_gamma_name(gamma)}", fontsize="medium")
     draw(panels[0, 2], ("mse", "MSE, summed over outputs"))
@@ -136,7 +137,7 @@ def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
     draw(panels[1, 2], ("nrc1_id25", "NRC1, id25"), ("nrc1_variance", "NRC1, variance"))
     panels[1, 2].set_title("NRC1 around the mean", fontsize="medium")
     if history.name:
-        figure.suptitle(history.name)
+        figure.suptitle(literal(history.name))
     return figure
 
 
@@ -181,6 +182,6 @@ def _draw_curves(axes: Axes, runs: Mapping[str, Sequence[DrawnRecord]], field: s
     for k, (name, records) in enumerate(runs.items()):
         values = [getattr(record, field) for record in records]
         steps = [record.step for record in records]
-        axes.plot(steps, values, label=name, **line_style(k))
+        axes.plot(steps, values, label=literal(name), **line_style(k))
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.25)

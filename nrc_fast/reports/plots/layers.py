@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.reports.plots.drawn import DrawnLayers
-from nrc_fast.reports.plots.panels import COLOURS, new_figure
+from nrc_fast.reports.plots.panels import COLOURS, literal, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def plot_layers(report: DrawnLayers) -> Figure:
     ImportError
         matplotlib is not installed.
     """
-    names = [layer.name for layer in report.layers]
+    names = [literal(layer.name) for layer in report.layers]
     fields = {
         "noise_fraction": ("noise fraction", 1.0, 0.0),
         "signal_alignment": ("signal alignment (CKA)", 0.0, 1.0),
@@ -61,8 +61,8 @@ def plot_layers(report: DrawnLayers) -> Figure:
     axes.set_yticks(range(len(fields)), [label for label, _, _ in fields.values()])
     first = report.first_collapsed
     if first is not None:
-        axes.axvline(names.index(first) - 0.5, color=COLOURS[4], linewidth=2)
-    title = f"first collapsed layer: {first or 'none'} (noise\u00a0<\u00a0{report.threshold:g})"
+        axes.axvline([layer.name for layer in report.layers].index(first) - 0.5, color=COLOURS[4], linewidth=2)
+    title = f"first collapsed layer: {literal(first or 'none')} (noise\u00a0<\u00a0{report.threshold:g})"
     figure.suptitle(textwrap.fill(title, round(11 * figure.get_figwidth())), fontsize="medium")
     return figure
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.files import replaced_file
 from nrc_fast.base.libraries import require_library
+from nrc_fast.base.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ __all__ = [
     "draw_line",
     "finish_panel",
     "line_style",
+    "literal",
     "lower_edge",
     "new_figure",
     "pair_of_axes",
@@ -60,6 +62,11 @@ class LineStyle(TypedDict, total=False):
 def line_style(k: int) -> LineStyle:
     """Colour and dashes of the k-th line of a panel."""
     return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.8}
+
+
+def literal(text: str) -> str:
+    """A text of somebody else, that matplotlib draws character by character: dollars begin no formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def draw_line(panel: Axes, k: int, steps: Sequence[int], values: Sequence[float], label: str) -> None:

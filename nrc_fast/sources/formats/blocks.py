@@ -36,7 +36,7 @@ class BlockTable(Table):
     @property
     def held_bytes(self) -> int:
         """The block that is kept."""
-        return self.block_rows * self.row_bytes
+        return min(self.block_rows, self.count) * self.row_bytes
 
     @abstractmethod
     def _load(self, first: int, last: int, out: StoredArray) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from nrc_fast.base.arrays import StoredArray
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.sources.formats.blocks import BlockTable
-from nrc_fast.sources.formats.hdf5_sources import SourceRows, lies_elsewhere, source_rows
+from nrc_fast.sources.formats.hdf5_links import require_openable
+from nrc_fast.sources.formats.hdf5_sources import SourceRows, decoding_bytes, lies_elsewhere, source_rows
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
 from nrc_fast.sources.table import FileStamp, RawTable, Table
 
@@ -62,6 +63,8 @@ def _inner(key: str | None) -> str | None:
 def _members(file: File, key: str | None) -> Iterator[tuple[str, Dataset | OSError]]:
     """Datasets by all their names, and why links lead to none; the one of a key alone where it is no pattern."""
     h5py = import_library("h5py", "hdf5")
+    if key:
+        require_openable(file, key)
     if key and file.get(key, getlink=True) is not None:
         member = _member(file, key)
         if isinstance(member, (h5py.Dataset, OSError)):
@@ -85,6 +88,7 @@ def _member(group: Group, name: str) -> Dataset | Group | Datatype | OSError:
     """What a name stands for, through links of all kinds, or the error of a link that leads nowhere."""
     h5py = import_library("h5py", "hdf5")
     try:
+        require_openable(group, name)
         return group[name]
     except (KeyError, OSError, RuntimeError) as error:
         link = group.get(name, getlink=True)
@@ -113,7 +117,7 @@ def _stored(stamp: FileStamp, key: str, dataset: Dataset | OSError) -> StoredMat
     elsewhere = lies_elsewhere(dataset)
     # None for everything but one stretch of this very file.
     offset = dataset.id.get_offset() if in_memory is not None and not elsewhere and kind.equal(in_memory) else None
-    block_rows = dataset.chunks[0] if dataset.chunks else 1
+    block_rows, decoding = dataset.chunks[0] if dataset.chunks else 1, decoding_bytes(dataset)
     place = _place(dataset)
     home = stamp if place[0] == stamp.path.resolve() else FileStamp(place[0])
     inner = key if home is stamp else dataset.name
@@ -129,6 +133,7 @@ def _stored(stamp: FileStamp, key: str, dataset: Dataset | OSError) -> StoredMat
             shape=(count, columns),
             dtype=dtype,
             block_rows=block_rows,
+            decoding_bytes=decoding,
             sources=sources,
         )
 
@@ -182,12 +187,20 @@ class _DatasetTable(BlockTable):
         shape: tuple[int, int],
         dtype: str,
         block_rows: int,
+        decoding_bytes: int,
         sources: list[SourceRows],
     ) -> None:
         super().__init__(name, *shape, dtype, block_rows)
         self.stamp = stamp
         self._key = key
         self._sources = sources
+        self._decoding_bytes = max([decoding_bytes, *(source.held_bytes for source in sources)])
+        self.files = (stamp.path, *(source.stamp.path for source in sources))
+
+    @property
+    def held_bytes(self) -> int:
+        """The block that is kept, and the chunk that HDF5 decodes for it."""
+        return super().held_bytes + self._decoding_bytes
 
     def fingerprint(self) -> list[JSONValue]:
         """Path, size, time and key, and those of the files that hold the values."""

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nrc_fast.sources.stored import import_library, reading
-from nrc_fast.sources.table import FileStamp
+from nrc_fast.sources.table import FileStamp, require_regular
 
 if TYPE_CHECKING:
     from h5py import Dataset, File
     from h5py._hl.vds import VDSmap
     from h5py.h5s import SpaceID
 
-__all__ = ["SourceRows", "lies_elsewhere", "source_rows"]
+__all__ = ["SourceRows", "decoding_bytes", "lies_elsewhere", "source_rows"]
 
+# Times a chunk that is decoded by filters: as it is stored, and as it goes from one of them to the next.
+FILTERED = 3
 # Numbers of files that are looked for behind a missing one.
 MOST_AHEAD = 1000
 # HDF5 reads the environment once, too.
@@ -37,11 +39,22 @@ class SourceRows:
         From the first of them to the one after the last; rows of other files may lie between.
     stamp : FileStamp
         Of the other file, when the dataset was opened.
+    held_bytes : int
+        What HDF5 holds to decode a chunk of it.
     """
 
     first: int
     last: int
     stamp: FileStamp
+    held_bytes: int = 0
+
+
+def decoding_bytes(dataset: Dataset) -> int:
+    """Memory of HDF5 while it decodes a chunk, which may be larger than the dataset: what goes in and comes out."""
+    if not dataset.chunks:
+        return 0
+    chunk: int = math.prod(dataset.chunks) * int(dataset.id.get_type().get_size())
+    return (FILTERED if dataset.id.get_create_plist().get_nfilters() else 1) * chunk
 
 
 def lies_elsewhere(dataset: Dataset) -> bool:
@@ -71,7 +84,8 @@ def source_rows(dataset: Dataset, name: str) -> list[SourceRows]:
     found: dict[int, SourceRows] = {}
     for rows in _virtual_rows(dataset, name, ()) if dataset.is_virtual else _raw_rows(dataset, name):
         known = found.get(id(rows.stamp), rows)  # a file may hold rows of many mappings
-        found[id(rows.stamp)] = SourceRows(min(known.first, rows.first), max(known.last, rows.last), rows.stamp)
+        held = max(known.held_bytes, rows.held_bytes)
+        found[id(rows.stamp)] = SourceRows(min(known.first, rows.first), max(known.last, rows.last), rows.stamp, held)
     return list(found.values())
 
 
@@ -111,7 +125,7 @@ def _virtual_rows(dataset: Dataset, name: str, above: tuple[tuple[Path, str], ..
             if not _holds(part.shape, mapping):
                 msg = f"{name} is made of {part.name}, which does not hold what is taken: its shape is {part.shape}"
                 raise OSError(msg)
-            yield from (SourceRows(first, last, stamp) for stamp in part.stamps)
+            yield from (SourceRows(first, last, stamp, part.held_bytes) for stamp in part.stamps)
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,7 @@ class _Part:
     name: str
     shape: tuple[int, ...]
     stamps: list[FileStamp]
+    held_bytes: int
 
 
 def _part(dataset: Dataset, name: str, file_name: str, key: str, above: tuple[tuple[Path, str], ...]) -> _Part:
@@ -137,7 +152,7 @@ def _part(dataset: Dataset, name: str, file_name: str, key: str, above: tuple[tu
         if lies_elsewhere(inner):
             rows = _virtual_rows(inner, called, above) if inner.is_virtual else _raw_rows(inner, called)
             stamps += [part.stamp for part in rows]
-        return _Part(called, inner.shape, stamps)
+        return _Part(called, inner.shape, stamps, decoding_bytes(inner))
 
 
 @contextmanager
@@ -263,7 +278,9 @@ def _found(home: Path, file_name: str, name: str) -> Path:
     candidates = [Path(file_name)] if Path(file_name).is_absolute() else []
     rest = Path(file_name).name if candidates else file_name
     candidates += [Path(folder, rest) for folder in (*_prefixes(VIRTUAL_FOLDERS, home), str(home.parent), "")]
-    path = next((path for path in candidates if path.is_file()), None)
+    path = next((path for path in candidates if path.exists()), None)
+    if path is not None:
+        require_regular(path)
     if path is None:
         looked = ", ".join(dict.fromkeys(str(path.absolute()) for path in candidates))
         msg = f"{name} is made of {file_name}, which is missing (looked for as {looked}); its rows would be fill values"

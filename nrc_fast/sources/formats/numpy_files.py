@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 import numpy as np
 
-from nrc_fast.base.arrays import StoredArray, StoredDtype
-from nrc_fast.base.json_values import JSONValue
-from nrc_fast.kernels.cpu.memory import ReadableFile, open_file
-from nrc_fast.kernels.cpu.rows import HostRows
-from nrc_fast.kernels.errors import UnreadableRowsError
-from nrc_fast.kernels.interface import Rows
+from nrc_fast.base.arrays import StoredDtype
+from nrc_fast.sources.checksums import Checksum
+from nrc_fast.sources.formats.archives import Member, members_of
 from nrc_fast.sources.formats.compressed_npz import CompressedTable
+from nrc_fast.sources.formats.strided_rows import Placement, stored_rows
 from nrc_fast.sources.stored import StoredMatrix, Wanted, pick, reading
-from nrc_fast.sources.table import RawTable, Table, storage_dtype
+from nrc_fast.sources.table import Table
 
 __all__ = ["open_npy", "open_npz"]
 
-# What follows the fixed part of a zip entry's own header: lengths of its name and of its extra field.
-LOCAL_HEADER = struct.Struct("<26xHH")
+# Makes the table of an array, given its name, count and columns.
+_Opens: TypeAlias = Callable[[str, int, int], Table]
 
 
 def open_npy(path: Path, wanted: Wanted) -> Table:
@@ -59,8 +55,8 @@ def open_npz(path: Path, wanted: Wanted) -> Table:
         The file is missing, damaged or truncated.
     """
     with reading(path), zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        stored = [_stored_member(path, archive, info, file) for info in members]
+        members = [member for name, member in members_of(archive, file, path).items() if name.endswith(".npy")]
+        stored = [_stored_member(path, archive, member, verify=wanted.verify) for member in members]
     return pick(path, stored, wanted)
 
 
@@ -90,7 +86,7 @@ def _read_header(file: IO[bytes]) -> _Layout:
     return _Layout(shape, fortran_order, dtype, file.tell())
 
 
-def _stored(path: Path, key: str | None, layout: _Layout, make: Callable[[str, int, int], Table]) -> StoredMatrix:
+def _stored(path: Path, key: str | None, layout: _Layout, make: _Opens) -> StoredMatrix:
     hint = ""
     if layout.dtype.hasobject:
         hint = "Objects are never unpickled; save an array of numbers"
@@ -101,35 +97,33 @@ def _stored(path: Path, key: str | None, layout: _Layout, make: Callable[[str, i
     )
 
 
-def _in_place(path: Path, layout: _Layout, offset: int) -> Callable[[str, int, int], Table]:
+def _in_place(path: Path, layout: _Layout, offset: int, checksum: Checksum | None = None) -> _Opens:
     def make(name: str, count: int, columns: int) -> Table:
-        dtype = layout.dtype.newbyteorder("=").name
-        if layout.fortran_order and len(layout.shape) == 2:
-            return _ColumnTable(
-                RawTable(path=path, name=name, offset=offset, count=count, columns=columns, dtype=dtype), layout.dtype
-            )
-        raw = RawTable(path=path, name=name, offset=offset, count=count, columns=columns, dtype=dtype)
-        return raw if layout.dtype.isnative else _SwappedTable(raw, layout.dtype)
+        is_by_columns = layout.fortran_order and len(layout.shape) == 2
+        strides = (1, count) if is_by_columns else (columns, 1)
+        place = Placement(offset, *strides, is_native=layout.dtype.isnative)
+        table = stored_rows(path, name, (count, columns), layout.dtype.newbyteorder("=").name, place)
+        table.checksum = checksum
+        return table
 
     return make
 
 
-def _stored_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: IO[bytes]) -> StoredMatrix:
-    with archive.open(info) as member:  # checks the entry's own header too
-        layout = _read_header(member)
+def _stored_member(path: Path, archive: zipfile.ZipFile, member: Member, *, verify: bool) -> StoredMatrix:
+    info = member.info
+    with archive.open(info) as opened:  # checks the entry's own header too
+        layout = _read_header(opened)
     if not layout.dtype.hasobject and info.file_size != layout.header_bytes + layout.data_bytes:
         msg = f"{info.filename} holds {info.file_size} bytes, and its header announces another number"
         raise ValueError(msg)
     key = info.filename.removesuffix(".npy")
-    if info.compress_type != zipfile.ZIP_STORED:
+    if not member.is_plain:
         return _stored(path, key, layout, _compressed(path, layout, info.filename))
-    file.seek(info.header_offset)
-    name_bytes, extra_bytes = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-    offset = info.header_offset + LOCAL_HEADER.size + name_bytes + extra_bytes + layout.header_bytes
-    return _stored(path, key, layout, _in_place(path, layout, offset))
+    checksum = member.checksum if verify else None
+    return _stored(path, key, layout, _in_place(path, layout, member.offset + layout.header_bytes, checksum))
 
 
-def _compressed(path: Path, layout: _Layout, member: str) -> Callable[[str, int, int], Table]:
+def _compressed(path: Path, layout: _Layout, member: str) -> _Opens:
     def make(name: str, count: int, columns: int) -> Table:
         if layout.fortran_order and len(layout.shape) == 2:
             msg = (
@@ -147,69 +141,3 @@ def _compressed(path: Path, layout: _Layout, member: str) -> Callable[[str, int,
         )
 
     return make
-
-
-class _CopyingTable(Table):
-    """Rows that lie in a file in an order that the kernels do not read."""
-
-    def __init__(self, raw: RawTable, stored: StoredDtype) -> None:
-        self.raw = raw
-        self.name = raw.name
-        self.count = raw.count
-        self.columns = raw.columns
-        self.dtype = raw.dtype
-        self._stored = stored
-
-    def fingerprint(self) -> list[JSONValue]:
-        """Path, size, time and place, and the order."""
-        return [*self.raw.fingerprint(), type(self).__name__, self._stored.str]
-
-    def _native(self, array: StoredArray) -> Rows:
-        if not self._stored.isnative:
-            array.byteswap(inplace=True)
-        return HostRows(self.name, array, self.dtype)
-
-
-class _SwappedTable(_CopyingTable):
-    """Rows in the other byte order."""
-
-    def read(self, first: int, last: int) -> Rows:
-        """Rows `first` to `last` in memory and native byte order."""
-        try:
-            rows = self.raw.read(first, last).loaded()
-        except UnreadableRowsError as error:
-            raise _unreadable(self.name, first + error.row) from error
-        return self._native(rows.array)
-
-
-class _ColumnTable(_CopyingTable):
-    """A matrix in Fortran order: a part of each column is read, since a mapped file that shrinks kills the process."""
-
-    def read(self, first: int, last: int) -> Rows:
-        """Rows `first` to `last` in memory, with columns that lie one after the other."""
-        self.raw.stamp.check()
-        columns = np.empty((self.columns, last - first), storage_dtype(self.dtype))
-        if columns.size == 0:
-            return HostRows(self.name, columns.T, self.dtype)
-        file = open_file(self.raw.path)
-        for number, column in enumerate(columns):
-            start = number * self.count + first
-            done = _read_at(file, column, self.raw.offset + start * column.itemsize)
-            if done < column.nbytes:
-                raise _unreadable(self.name, first + done // column.itemsize)
-        return HostRows(self.name, self._native(columns).array.T, self.dtype)
-
-
-def _read_at(file: ReadableFile, out: StoredArray, offset: int) -> int:
-    buffer = out.data.cast("B")
-    done = 0
-    while done < len(buffer):
-        part = os.preadv(file.descriptor, [buffer[done:]], offset + done)
-        if part == 0:
-            break
-        done += part
-    return done
-
-
-def _unreadable(name: str, row: int) -> OSError:
-    return OSError(f"row {row} of {name} cannot be read: the file ends before it; was it truncated?")

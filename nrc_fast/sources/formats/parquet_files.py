@@ -6,6 +6,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Generator
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,13 @@ from nrc_fast.base.forks import Guard
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.interface import Rows
+from nrc_fast.sources.formats.parquet_pages import largest_pages
 from nrc_fast.sources.stored import Wanted, import_library, matching, matrix_shape, reading, stored_name
 from nrc_fast.sources.table import FileStamp, Table, storage_dtype
 
 if TYPE_CHECKING:
     import pyarrow
-    from pyarrow.parquet import ParquetFile, RowGroupMetaData
+    from pyarrow.parquet import ParquetFile
 
 __all__ = ["open_parquet"]
 
@@ -30,10 +32,11 @@ ARROW_DTYPES = {"double": "float64", "float": "float32", "halffloat": "float16"}
 # Decoded at a time beside the rows that are asked for, and read ahead for each column.
 BATCH_BYTES = 1 << 20
 BUFFER_BYTES = 1 << 16
-# What writers put into a page of a column, and into its dictionary, unless they are told otherwise. Each column has one
-# page as it is stored, one decoded, and a dictionary; a batch its values and levels, and buffers of twice their size.
-PAGE_BYTES = 1 << 20
+# Each column has one page as it is stored, one decoded, and a dictionary; a batch its values and levels, and buffers of
+# twice their size.
 PAGES, BATCHES = 3, 5
+# What writers put into a page, or into a dictionary, unless they are told otherwise.
+PAGE_BYTES = 1 << 20
 
 
 def open_parquet(path: Path, wanted: Wanted) -> Table:
@@ -54,11 +57,15 @@ def open_parquet(path: Path, wanted: Wanted) -> Table:
     """
     parquet = import_library("pyarrow.parquet", "parquet")
     stamp = FileStamp(path)
-    with reading(path), parquet.ParquetFile(path) as file:
+    # Of columns nothing is asked here: what is wrong there would end the process.
+    with reading(path), parquet.ParquetFile(path.absolute()) as file:
         schema = file.schema_arrow
         groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
         sizes = [group.num_rows for group in groups]
-        page_bytes = _largest_page(max(groups, key=lambda group: group.num_rows, default=None))
+        group_bytes = max((group.total_byte_size for group in groups), default=0)
+    if sum(sizes) != file.metadata.num_rows or min(sizes, default=0) < 0:
+        msg = f"{path} is damaged: its row groups have {sum(sizes)} rows, and it has {file.metadata.num_rows}"
+        raise OSError(msg)
     columns, is_side_by_side = _columns(path, schema, wanted)
     columns = _in_common_order(path, schema, columns, wanted.columns)
     name = stored_name(path, wanted.key or (None if is_side_by_side else columns[0]))
@@ -70,16 +77,8 @@ def open_parquet(path: Path, wanted: Wanted) -> Table:
         shape = (sum(sizes), *_list_length(stamp, name, columns[0], kind, sum(sizes)))
     count, width = matrix_shape(name, shape, dtype, wanted.role)
     return _ColumnsTable(
-        stamp=stamp, name=name, fields=columns, shape=(count, width), dtype=dtype, sizes=sizes, page_bytes=page_bytes
+        stamp=stamp, name=name, fields=columns, shape=(count, width), dtype=dtype, sizes=sizes, group_bytes=group_bytes
     )
-
-
-def _largest_page(group: RowGroupMetaData | None) -> int:
-    """Bytes of a decoded page at most: what a column of a row group takes, or what writers put into one."""
-    if group is None:
-        return 0
-    largest = max((group.column(index).total_uncompressed_size for index in range(group.num_columns)), default=0)
-    return min(int(largest), PAGE_BYTES)
 
 
 def _columns(path: Path, schema: pyarrow.Schema, wanted: Wanted) -> tuple[list[str], bool]:
@@ -189,7 +188,10 @@ def _list_length(stamp: FileStamp, name: str, column: str, kind: pyarrow.DataTyp
 def _file(stamp: FileStamp) -> ParquetFile:
     parquet = import_library("pyarrow.parquet", "parquet")
     # Without a buffer whole row groups would be read into memory. Checksums of pages are optional in the format.
-    return parquet.ParquetFile(stamp.path, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
+    # "~" would be taken for a home where it begins a path.
+    return parquet.ParquetFile(
+        stamp.path.absolute(), buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+    )
 
 
 class _ColumnsTable(Table):
@@ -203,7 +205,7 @@ class _ColumnsTable(Table):
         shape: tuple[int, int],
         dtype: str,
         sizes: list[int],
-        page_bytes: int,
+        group_bytes: int,
     ) -> None:
         self.stamp = stamp
         self.name = name
@@ -211,7 +213,7 @@ class _ColumnsTable(Table):
         self.dtype = dtype
         self._fields = fields
         self.column_names = tuple(fields)
-        self._page_bytes = page_bytes
+        self._group_bytes = group_bytes
         self._starts = [0, *accumulate(sizes)][:-1]
         self._batches: Generator[StoredArray, None, None] | None = None
         self._held = self._nothing()
@@ -222,7 +224,18 @@ class _ColumnsTable(Table):
     def held_bytes(self) -> int:
         """Batches, and pages of every column: many columns side by side take much."""
         batch = min(BATCH_BYTES, self.count * self.row_bytes)
-        return BATCHES * batch + len(self._fields) * (min(BUFFER_BYTES, self._page_bytes) + PAGES * self._page_bytes)
+        buffers = len(self._fields) * min(BUFFER_BYTES, self._group_bytes)
+        return BATCHES * batch + buffers + PAGES * self._page_bytes
+
+    @cached_property
+    def _page_bytes(self) -> int:
+        """Bytes of the largest pages of all columns, or of a row group where pages cannot be looked at."""
+        largest = largest_pages(self.stamp.path, self._fields)
+        if largest is None:
+            return self._group_bytes
+        # What pyarrow has freed it keeps: as much as usual pages take, also where those are smaller.
+        least = min(PAGE_BYTES, self._group_bytes)
+        return sum(max(size, least) for size in largest.values())
 
     def read(self, first: int, last: int) -> Rows:
         """Rows `first` to `last` in memory.

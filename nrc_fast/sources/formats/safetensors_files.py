@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
-from nrc_fast.sources.table import RawTable, Table
+from nrc_fast.sources.table import RawTable, Table, require_regular
 
 __all__ = ["open_safetensors", "open_safetensors_index"]
 
@@ -61,6 +61,7 @@ def open_safetensors_index(path: Path, wanted: Wanted) -> Table:
 
 def _tensors(path: Path) -> list[StoredMatrix]:
     safetensors = import_library("safetensors", "safetensors")
+    require_regular(path)
     # The library checks the header: that it is complete, and that tensors fill the file without gaps or overlaps.
     with reading(path), path.open("rb") as file, safetensors.safe_open(path, framework="numpy"):
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")

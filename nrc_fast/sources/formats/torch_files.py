@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+import sys
+import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nrc_fast.base.arrays import StoredArray
-from nrc_fast.base.json_values import JSONValue
-from nrc_fast.kernels.cpu.rows import HostRows
-from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.interface import Rows
-from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading, stored_name
-from nrc_fast.sources.table import FileStamp, MappedTable, Table
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from nrc_fast.sources.formats.archives import Member, members_of
+from nrc_fast.sources.formats.strided_rows import Placement, stored_rows
+from nrc_fast.sources.formats.torch_pickles import ITEM_SIZES, StoredTensor, tensors_of
+from nrc_fast.sources.stored import StoredMatrix, Wanted, pick, reading, stored_name
+from nrc_fast.sources.table import Table
 
 __all__ = ["open_torch"]
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICKLE_MAGIC = b"\x80"
-SIGN_OF_BFLOAT16 = 0x8000
+BYTE_ORDERS = ("little", "big")
+# Of records that are read whole: the pickle, and the byte order.
+MOST_PICKLED = 1 << 30
 
 
 def open_torch(path: Path, wanted: Wanted) -> Table:
     """A tensor that `torch.save` wrote: the only object of the file, or in dicts, lists and tuples.
 
     Keys of dicts and places in lists and tuples, from 0 on, are joined by dots: "model.features", "0", "batches.3.h".
-    The file is mapped and loaded with weights_only=True: no code of it runs, and no tensor is copied. Files of torch
-    before 1.6 cannot be mapped and are refused.
+    What the file says of its tensors is taken from it without torch, no code of it runs, and rows are read from their
+    places, in either byte order. Files of torch before 1.6 have no such places and are refused.
 
     Raises
     ------
@@ -48,25 +44,24 @@ def open_torch(path: Path, wanted: Wanted) -> Table:
         start = file.read(len(ZIP_MAGIC))
     if start.startswith(PICKLE_MAGIC):
         msg = (
-            f"{path} is of the kind that torch wrote before 1.6, which cannot be mapped; load it and save it again: "
-            "torch.save(torch.load(path, weights_only=True), path)"
+            f"{path} is of the kind that torch wrote before 1.6, which has no places to read from; load it and save it "
+            "again: torch.save(torch.load(path, weights_only=True), path)"
         )
         raise ValueError(msg)
     if start != ZIP_MAGIC:
         msg = f"{path} is no file of torch.save, or is damaged"
         raise OSError(msg)
-    torch = import_library("torch", "torch")
-    stamp = FileStamp(path)
-    with _loading(path):
-        content = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-        tensors = [*_tensors(torch, content, None)]
-        stored = [_stored(torch, stamp, key, tensor, wanted.role) for key, tensor in tensors]
+    with _loading(path), zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        records = _Records(path, members_of(archive, file, path))
+        tensors = tensors_of(archive.read(records.whole("data.pkl").info))
+        is_native = _byte_order(archive, records) == sys.byteorder
+        stored = [_stored(records, key, tensor, is_native=is_native, verify=wanted.verify) for key, tensor in tensors]
     return pick(path, stored, wanted)
 
 
 @contextmanager
 def _loading(path: Path) -> Iterator[None]:
-    """As `reading`, but what torch says of objects that it does not load comes without its advice to run their code."""
+    """As `reading`, but objects that are not loaded are named, with what to do about them."""
     try:
         with reading(path):
             yield
@@ -81,99 +76,83 @@ def _loading(path: Path) -> Iterator[None]:
         raise OSError(msg) from error.__cause__
 
 
-def _tensors(torch: ModuleType, content: object, key: str | None) -> Iterator[tuple[str | None, Tensor]]:
-    if isinstance(content, torch.Tensor):
-        yield key, content
-        return
-    members: Iterator[tuple[object, object]] = iter(())
-    if isinstance(content, Mapping):
-        members = iter(content.items())
-    elif isinstance(content, (list, tuple)):
-        members = iter(enumerate(content))
-    for name, value in members:
-        if isinstance(value, (torch.Tensor, Mapping, list, tuple)):
-            yield from _tensors(torch, value, str(name) if key is None else f"{key}.{name}")
+@dataclass(frozen=True)
+class _Records:
+    """The records of a file, whose names begin with that of the archive."""
 
+    path: Path
+    members: dict[str, Member]
 
-def _stored(torch: ModuleType, stamp: FileStamp, key: str | None, tensor: Tensor, role: str) -> StoredMatrix:
-    def make(name: str, _count: int, _columns: int) -> Table:
-        if not tensor.is_neg():
-            return _TensorTable(stamp, key, as_rows(tensor, name, vector_is_column=role == "Y"))
-        # The same memory without the bit.
-        plain = torch.empty(0, dtype=tensor.dtype)
-        plain.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
-        return _NegatedTable(stamp, key, as_rows(plain, name, vector_is_column=role == "Y"))
+    def find(self, name: str) -> Member | None:
+        """A record, if it is there."""
+        prefix = next(iter(self.members)).partition("/")[0]
+        return self.members.get(f"{prefix}/{name}")
 
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    fault = _fault(torch, stored_name(stamp.path, key), tensor)
-    shape = () if tensor.is_nested else tuple(tensor.shape)
-    return StoredMatrix(stamp.path, key, shape, dtype, make, fault=fault)
-
-
-def _fault(torch: ModuleType, name: str, tensor: Tensor) -> TypeError | None:
-    """What keeps a tensor from being rows in memory."""
-    if tensor.is_nested:
-        return TypeError(f"{name} is a nested tensor; save its rows as one matrix (torch.cat(tensor.unbind()))")
-    if tensor.layout is not torch.strided:
-        return TypeError(f"{name} is a tensor of layout {tensor.layout}; save a dense one (tensor.to_dense())")
-    if tensor.is_quantized:
-        return TypeError(f"{name} is quantised; save its values (tensor.dequantize())")
-    if tensor.is_meta:
-        return TypeError(f"{name} is a meta tensor, without values; save a materialised one")
-    return None
-
-
-class _TensorTable(MappedTable):
-    """A tensor in a mapped file."""
-
-    is_given = False
-
-    def __init__(self, stamp: FileStamp, key: str | None, rows: Rows) -> None:
-        super().__init__(rows)
-        self.stamp = stamp
-        self._key = key
-
-    def read(self, first: int, last: int) -> Rows:
-        """Rows `first` to `last` in place.
+    def get(self, name: str) -> Member:
+        """A record as it lies in the file.
 
         Raises
         ------
-        OSError
-            The file has changed: touching its pages could kill the process.
+        ValueError
+            There is none, or it is compressed.
         """
-        self.stamp.check()
-        return super().read(first, last)
+        member = self.find(name)
+        if member is None or not member.is_plain:
+            msg = f"it has no record {name!r} of plain bytes"
+            raise ValueError(msg)
+        return member
 
-    def locate(self, row: int) -> str:
-        """The row and the file."""
-        return f"row {row} of {self.name}"
-
-    def fingerprint(self) -> list[JSONValue]:
-        """Path, size, time and key."""
-        return [*self.stamp.fingerprint(), self._key, self.count, self.columns, self.dtype]
-
-
-class _NegatedTable(_TensorTable):
-    """A tensor whose values are those of the file with the other sign: torch keeps that as a bit of the tensor."""
-
-    @property
-    def chunk_bytes_per_row(self) -> int:
-        """Rows are copied out of their pages."""
-        return super().chunk_bytes_per_row + self.row_bytes
-
-    @property
-    def reads(self) -> bool:
-        """They are copied ahead of the computation."""
-        return True
-
-    def read(self, first: int, last: int) -> Rows:
-        """Rows `first` to `last` in memory.
+    def whole(self, name: str) -> Member:
+        """A record that is to be read whole.
 
         Raises
         ------
-        OSError
-            The file has changed.
+        ValueError
+            There is none, or it is too large.
         """
-        stored = super().read(first, last).array
-        values: StoredArray = stored ^ np.uint16(SIGN_OF_BFLOAT16) if self.dtype == "bfloat16" else np.negative(stored)
-        return HostRows(self.name, values, self.dtype)
+        member = self.get(name)
+        if member.bytes > MOST_PICKLED:
+            msg = f"its record {name!r} has {member.bytes} bytes; at most {MOST_PICKLED} are expected"
+            raise ValueError(msg)
+        return member
+
+
+def _byte_order(archive: zipfile.ZipFile, records: _Records) -> str:
+    """Of the values; files of torch before 2.1 do not say it, and have that of the machine."""
+    if records.find("byteorder") is None:
+        return sys.byteorder
+    order = archive.read(records.whole("byteorder").info).decode()
+    if order not in BYTE_ORDERS:
+        msg = f"its byte order is {order!r}; 'little' or 'big' is expected"
+        raise ValueError(msg)
+    return order
+
+
+def _stored(records: _Records, key: str | None, tensor: StoredTensor, *, is_native: bool, verify: bool) -> StoredMatrix:
+    path, name = records.path, stored_name(records.path, key)
+    if tensor.storage is None:
+        fault = TypeError(f"{name} {tensor.fault}")
+        return StoredMatrix(path, key, tensor.shape, tensor.dtype, _no_table, fault=fault)
+    if tensor.dtype not in ITEM_SIZES:
+        return StoredMatrix(path, key, tensor.shape, tensor.dtype, _no_table)
+    record, item = records.get(f"data/{tensor.storage.key}"), ITEM_SIZES[tensor.dtype]
+    steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
+    end = 0 if 0 in tensor.shape else (tensor.offset + steps + 1) * item
+    if max(end, tensor.storage.bytes) > record.bytes:
+        msg = f"{name} needs {max(end, tensor.storage.bytes)} bytes, and its record has {record.bytes}"
+        raise ValueError(msg)
+
+    def make(name: str, count: int, columns: int) -> Table:
+        row_stride, column_stride = tensor.strides if len(tensor.strides) == 2 else (*tensor.strides, 1)
+        offset = record.offset + tensor.offset * item
+        place = Placement(offset, row_stride, column_stride, is_native=is_native, is_negated=tensor.is_negated)
+        table = stored_rows(path, name, (count, columns), tensor.dtype, place)
+        table.checksum = record.checksum if verify else None
+        return table
+
+    return StoredMatrix(path, key, tensor.shape, tensor.dtype, make)
+
+
+def _no_table(name: str, count: int, columns: int) -> Table:
+    msg = f"{name} is no ({count}, {columns}) matrix of floats"
+    raise AssertionError(msg)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,16 +17,17 @@ import numpy as np
 from nrc_fast.base.arrays import StoredArray
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.sources.formats.blocks import BlockTable
+from nrc_fast.sources.formats.zarr_codecs import METADATA_FILES, require_plain_codecs
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
-from nrc_fast.sources.table import FileStamp, Table
+from nrc_fast.sources.table import ITEM_SIZES, FileStamp, Table, require_regular, seen_of
 
 if TYPE_CHECKING:
     import zarr
 
 __all__ = ["is_zarr_directory", "open_zarr"]
 
-# Of arrays and groups, in versions 3 and 2 of the format.
-METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")
+# Older versions unpickle where the metadata of an array ask for it.
+OLDEST = (3, 1)
 # Of rows that zarr is asked for at a time. It holds them as they are stored, decoded, and in the array that it gives.
 PIECE_BYTES = 4 << 20
 COPIES = 3
@@ -52,6 +55,7 @@ def open_zarr(path: Path, wanted: Wanted) -> Table:
         The directory or file is missing, damaged or truncated.
     """
     stamp = _DirectoryStamp(path) if path.is_dir() else _ZipStamp(path)
+    require_plain_codecs(path, stamp.names())
     with reading(path), _opened(path) as root:
         stored = [_stored(stamp, key, array) for key, array in _arrays(root)]
     return pick(path, stored, wanted)
@@ -60,8 +64,8 @@ def open_zarr(path: Path, wanted: Wanted) -> Table:
 @contextmanager
 def _opened(path: Path, key: str | None = None) -> Iterator[zarr.Array | zarr.Group]:
     zarr = import_library("zarr", "zarr")
-    if int(zarr.__version__.split(".")[0]) < 3:
-        msg = f"zarr {zarr.__version__} is too old; 3 or newer is needed: pip install 'nrc-fast[zarr]'"
+    if tuple(int(part) for part in re.findall(r"\d+", zarr.__version__)[:2]) < OLDEST:
+        msg = f"zarr {zarr.__version__} is too old; 3.1 or newer is needed: pip install 'nrc-fast[zarr]'"
         raise ImportError(msg)
     if path.is_dir():
         store = zarr.storage.LocalStore(path, read_only=True)
@@ -113,6 +117,10 @@ class _Layout:
 class _ZipStamp(FileStamp):
     """All chunks are in one file."""
 
+    def names(self) -> Iterator[str]:
+        """No files of their own."""
+        return iter(())
+
     def check_files(self, files: Iterator[str]) -> None:
         """Raise OSError if the file has changed since it was opened."""
         del files
@@ -120,12 +128,15 @@ class _ZipStamp(FileStamp):
 
 
 class _DirectoryStamp:
-    """Sizes and times of the files of a directory when it was opened."""
+    """Sizes, times and places of the files of a directory when it was opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-        self._seen = {file.relative_to(path).as_posix(): self._look(file) for file in files}
+        self._seen = {file.relative_to(path).as_posix(): self._look(file) for file in _files_below(path)}
+
+    def names(self) -> Iterator[str]:
+        """All files, from the directory on."""
+        return iter(self._seen)
 
     def check_files(self, files: Iterator[str]) -> None:
         """Raise OSError if one of the files is another than when the directory was opened, or empty.
@@ -143,17 +154,38 @@ class _DirectoryStamp:
                 raise OSError(msg)
 
     def fingerprint(self) -> list[JSONValue]:
-        """Path, number of files, their bytes and the time of the newest."""
+        """Path, number of files, their bytes and the times of the newest."""
         seen = [status for status in self._seen.values() if status is not None]
-        return [str(self.path), len(seen), sum(size for size, _ in seen), max((time for _, time in seen), default=0)]
+        return [
+            str(self.path),
+            len(seen),
+            sum(size for size, *_ in seen),
+            *(max(times, default=0) for times in _times(seen)),
+        ]
 
     @staticmethod
-    def _look(file: Path) -> tuple[int, int] | None:
+    def _look(file: Path) -> tuple[int, ...] | None:
+        """None for what is not there; zarr would wait for a pipe."""
         try:
-            status = file.stat()
-        except FileNotFoundError:
+            return seen_of(require_regular(file))
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        return status.st_size, status.st_mtime_ns
+
+
+def _times(seen: list[tuple[int, ...]]) -> list[list[int]]:
+    """When files were written to, and when that was noted."""
+    return [[entry[place] for entry in seen] for place in (1, 2)]
+
+
+def _files_below(path: Path) -> Iterator[Path]:
+    """All files, also those behind links to folders, which zarr follows; a folder that leads back is left out."""
+    above: dict[str, frozenset[str]] = {str(path): frozenset({os.path.realpath(path)})}
+    for folder, names, files in os.walk(path, followlinks=True):
+        seen = above.pop(folder)
+        places = {name: os.path.realpath(os.path.join(folder, name)) for name in names}  # noqa: PTH118 - many
+        names[:] = [name for name in names if places[name] not in seen]
+        above |= {os.path.join(folder, name): seen | {places[name]} for name in names}  # noqa: PTH118
+        yield from (Path(folder, name) for name in files)
 
 
 _Stamp = _DirectoryStamp | _ZipStamp
@@ -179,7 +211,10 @@ class _ArrayTable(BlockTable):
         """The block that is kept, a piece in the hands of zarr, and what its threads have freed."""
         block = min(self.block_rows, self.count) * self.row_bytes
         freed = 2 * _thread_count() * block if block <= MAPPED_APART_BYTES else 0
-        return super().held_bytes + COPIES * min(self._piece_rows, self.count) * self.row_bytes + freed
+        piece = min(self._piece_rows, self.count) * self.row_bytes
+        # A chunk is decoded whole, also where it is larger than the array.
+        decoded = math.prod(self._layout.chunks) * ITEM_SIZES[self.dtype]
+        return super().held_bytes + COPIES * max(piece, decoded) + freed
 
     @property
     def _piece_rows(self) -> int:

@@ -25,9 +25,9 @@ def test_copied_rows_name_the_row_where_the_file_ends(
     path = write(tmp_path, name, array)
     table: Any = open_table(path)
     row_bytes = table.row_bytes if name == "npy_swapped" else 4
-    truncate(path, table.raw.offset + 40 * row_bytes + 1)
+    truncate(path, table.placement.offset + 40 * row_bytes + 1)
     # As if the file had shrunk after it was looked at.
-    monkeypatch.setattr(table.raw.stamp, "check", lambda: None)
+    monkeypatch.setattr(table.stamp, "check", lambda: None)
     with pytest.raises(OSError, match=r"row 40 of .*features\.npy cannot be read: the file ends"):
         table.read(10, 97)
 

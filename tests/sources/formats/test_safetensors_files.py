@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,11 @@ def test_other_dtypes_of_safetensors_are_named(tmp_path: Path) -> None:
     save({"h": torch.zeros(3, 2, dtype=torch.float8_e4m3fn)}, tmp_path / "f.safetensors")
     with pytest.raises(TypeError, match="has dtype F8_E4M3; float64, float32, float16, bfloat16 are supported"):
         open_table(tmp_path / "f.safetensors")
+
+
+def test_pipes_behind_an_index_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m-1.safetensors")
+    index = tmp_path / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"h": "m-1.safetensors"}}))
+    with pytest.raises(OSError, match=r"m-1\.safetensors is no regular file"):
+        open_table(index)

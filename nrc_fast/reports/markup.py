@@ -1,0 +1,51 @@
+"""Elements of HTML: whatever is put into one is escaped, unless it is an element itself."""
+
+from __future__ import annotations
+
+import html
+
+__all__ = ["Markup", "element", "joined"]
+
+# Elements without content.
+VOID = ("img", "meta")
+
+
+class Markup(str):
+    """Text that is HTML already; made by `element` and `joined` alone."""
+
+    __slots__ = ()
+
+
+def element(kind: str, *content: object, **attributes: str) -> Markup:
+    """An element of HTML.
+
+    Parameters
+    ----------
+    kind : str
+        Its name, such as "td".
+    content : objects
+        What stands in it. All but `Markup` is escaped.
+    attributes : str
+        Their names end with an underscore where Python has a word of that name, and have underscores for dashes.
+
+    Examples
+    --------
+    >>> element("p", "a < b & ", element("b", 1), class_="note")
+    '<p class="note">a &lt; b &amp; <b>1</b></p>'
+    """
+    named = ((name.rstrip("_").replace("_", "-"), value) for name, value in attributes.items())
+    opening = kind + "".join(f' {name}="{html.escape(str(value))}"' for name, value in named)
+    if kind in VOID:
+        return Markup(f"<{opening}>")
+    return Markup(f"<{opening}>{joined(*content, between='')}</{kind}>")
+
+
+def joined(*parts: object, between: str = "\n") -> Markup:
+    """Parts one after the other. All but `Markup` is escaped.
+
+    Examples
+    --------
+    >>> joined("<", element("b", "x"), between=" ")
+    '&lt; <b>x</b>'
+    """
+    return Markup(between.join(part if isinstance(part, Markup) else html.escape(str(part)) for part in parts))
