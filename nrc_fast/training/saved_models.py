@@ -76,7 +76,8 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         if library is None:
             state = torch.load(path, map_location="cpu", weights_only=True)
         else:
-            state = library.load_file(str(path))
+            # Not `load_file`, whose tensors are a mapping: a file that shrinks would kill the process.
+            state = library.load(Path(path).read_bytes())
     except Exception as error:  # torch raises what its unpickler raises, safetensors an error of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
         msg = f"{path} cannot be read as weights: {reason}; a state dict, without objects of its own, is expected"

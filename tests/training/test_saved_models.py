@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from nrc_fast.training.saved_models import step_of
@@ -22,3 +26,25 @@ from nrc_fast.training.saved_models import step_of
 )
 def test_steps_are_read_from_names(path: str, step: int | None) -> None:
     assert step_of(path) == step
+
+
+SHRINKING = """
+import os, sys, torch
+from nrc_fast.training.saved_models import load_weights
+weights = load_weights(sys.argv[1])["w"]
+os.truncate(sys.argv[1], 4096)
+print(float(weights.double().sum()))
+"""
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_weights_outlive_their_file(suffix: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / f"step_1{suffix}"
+    weights = {"w": torch.ones(500, 1000)}
+    if suffix == ".pt":
+        torch.save(weights, path)
+    else:
+        pytest.importorskip("safetensors.torch").save_file(weights, path)
+    done = subprocess.run([sys.executable, "-c", SHRINKING, path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "500000.0"), done.stderr
