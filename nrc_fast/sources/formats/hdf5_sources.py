@@ -141,7 +141,7 @@ class _Part:
 def _part(dataset: Dataset, name: str, file_name: str, key: str, above: tuple[tuple[Path, str], ...]) -> _Part:
     h5py = import_library("h5py", "hdf5")
     with _file_of(dataset, name, file_name) as file:
-        stamps = [] if file_name == "." else [FileStamp(Path(file.filename))]
+        stamps = [FileStamp(Path(file.filename))]
         inner = file.get(key)
         called = f"{file.filename}[{key}]"
         if not isinstance(inner, h5py.Dataset):
@@ -149,10 +149,12 @@ def _part(dataset: Dataset, name: str, file_name: str, key: str, above: tuple[tu
             raise OSError(msg)
         if _home(inner) != Path(file.filename).resolve():
             stamps.append(FileStamp(_home(inner)))  # behind a link
+        held = decoding_bytes(inner)
         if lies_elsewhere(inner):
-            rows = _virtual_rows(inner, called, above) if inner.is_virtual else _raw_rows(inner, called)
+            rows = [*(_virtual_rows(inner, called, above) if inner.is_virtual else _raw_rows(inner, called))]
             stamps += [part.stamp for part in rows]
-        return _Part(called, inner.shape, stamps, decoding_bytes(inner))
+            held = max([held, *(part.held_bytes for part in rows)])
+        return _Part(called, inner.shape, stamps, held)
 
 
 @contextmanager

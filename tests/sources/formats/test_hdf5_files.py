@@ -121,3 +121,26 @@ def test_links_to_nothing_are_errors_for_those_who_follow_them(linked: Path) -> 
         open_table(linked)
     with pytest.raises(ValueError, match=r"has no 'h' \(is 'back/h' or 'data/h' or"):
         open_table(linked, key="h")
+
+
+@pytest.mark.parametrize(("options", "times"), [({"compression": "lzf"}, 3), ({}, 1)])
+def test_chunks_that_are_decoded_beside_the_block_are_counted(
+    options: dict[str, Any], times: int, tmp_path: Path
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    array = normal((500, COLUMNS), "float32")
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_dataset("h", data=array, chunks=(500, COLUMNS), **options)
+        # One that is larger than what is in it.
+        file.create_dataset("few", data=array[:5], chunks=(500, 100), maxshape=(None, None), **options)
+        layout = h5py.VirtualLayout((500, COLUMNS), "f4")
+        layout[:] = h5py.VirtualSource(file["h"])
+        file.create_virtual_dataset("virtual", layout)
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        layout = h5py.VirtualLayout((500, COLUMNS), "f4")
+        layout[:] = h5py.VirtualSource("f.h5", "h", shape=(500, COLUMNS))
+        file.create_virtual_dataset("h", layout)
+    assert open_table(tmp_path / "f.h5", key="h").held_bytes == array.nbytes + times * array.nbytes
+    assert open_table(tmp_path / "f.h5", key="few").held_bytes == 5 * COLUMNS * 4 + times * 500 * 100 * 4
+    assert open_table(tmp_path / "v.h5", key="h").held_bytes >= times * array.nbytes
+    assert open_table(tmp_path / "f.h5", key="virtual").held_bytes >= times * array.nbytes

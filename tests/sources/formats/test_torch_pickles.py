@@ -47,8 +47,8 @@ def pickled(*instructions: bytes) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        pickled(b"]r", struct.pack("<I", 2**31)),  # a place beyond all objects
-        pickled(b"]p2147483648\n"),
+        pickled(b"]r", struct.pack("<I", 2**25)),  # a place beyond all objects
+        pickled(b"]p33554432\n"),
         pickled(b"\x8e", struct.pack("<Q", 2**40)),  # bytes that are not there
         pickled(b"\x8d", struct.pack("<Q", 2**40)),
         pickled(b"\x8b", struct.pack("<i", 2**30)),
