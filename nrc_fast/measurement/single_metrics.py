@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
@@ -171,8 +172,9 @@ def nrc1(
         identity={"metric": "nrc1", "convention": chosen.name, "precision": precision, "rtol": rtol, "n": wanted},
         components=None if wanted is None else max(wanted),
     )
-    values, bounds, energy = nrc1_of_reading(reading, n, chosen, precision=precision, rtol=rtol)
-    reading.finish()
+    with closing(reading):
+        values, bounds, energy = nrc1_of_reading(reading, n, chosen, precision=precision, rtol=rtol)
+        reading.finish()
     # Of every k at once many may lie beyond what the features vary in.
     with_bound("NRC1", values, bounds, return_bound=return_bound or n is None, largest=energy)
     if n is not None and np.ndim(n) == 0:
@@ -306,15 +308,16 @@ def nrc2(
             "W": None if checkpoint is None else checksum(W, "W"),
         },
     )
-    _, space, _ = weights_and_row_space(W, reading.source.d)
-    if len(space.basis) == 0:
-        value, bound, energy = math.nan, math.nan, 0.0
-    elif reading.rereadable:
-        value, bound, energy = explicit_nrc2(reading, space, chosen)
-    else:
-        evidence = gathered(reading, unit_rows=needs_unit_rows(chosen))
-        value, bound = subspace_value(evidence, chosen, space)
-        energy = 1.0 if chosen.unit_rows or chosen.relative else evidence.moments.energy
-    reading.finish()
+    with closing(reading):
+        _, space, _ = weights_and_row_space(W, reading.source.d)
+        if len(space.basis) == 0:
+            value, bound, energy = math.nan, math.nan, 0.0
+        elif reading.rereadable:
+            value, bound, energy = explicit_nrc2(reading, space, chosen)
+        else:
+            evidence = gathered(reading, unit_rows=needs_unit_rows(chosen))
+            value, bound = subspace_value(evidence, chosen, space)
+            energy = 1.0 if chosen.unit_rows or chosen.relative else evidence.moments.energy
+        reading.finish()
     with_bound("NRC2", np.array([value]), np.array([bound]), return_bound=return_bound, largest=energy)
     return (value, bound) if return_bound else value

@@ -8,7 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import EXTRA_VECTORS, LEAST_FEATURES, LeadingPairs, leading_pairs
-from nrc_fast.base.linalg import EPSILON, clipped_spectrum, from_lower
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum, from_lower, scaled_norm
 from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.machine import block_rows
@@ -204,7 +204,7 @@ class Moments(ShiftedSums):
     def _error_of_mean(error: float, mean_square: float, mean: FloatArray) -> float:
         """Rounding is relative to the root of the mean square, and the sum with the shift is rounded once more."""
         relative = error / mean_square if mean_square > 0.0 else 0.0
-        return relative * math.sqrt(mean_square) + EPSILON * float(np.linalg.norm(mean))
+        return relative * math.sqrt(mean_square) + EPSILON * math.ldexp(*scaled_norm(mean))
 
     @property
     def target_error(self) -> float:

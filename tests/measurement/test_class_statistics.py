@@ -108,7 +108,7 @@ def test_definitions_with_unequal_classes_and_a_mean(shares: tuple[int, ...], me
 
 
 def test_batches_parts_and_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nrc_fast.measurement import class_statistics
+    from nrc_fast.measurement import class_moments
 
     H, labels, W, b = labelled()
     whole = measure_classes(H, labels, W, b)
@@ -119,7 +119,7 @@ def test_batches_parts_and_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch)
         right.update(*batch)
     left += right
     agrees(left.report(W, b), {name: getattr(whole, name) for name in PEERS}, 1e-11)
-    monkeypatch.setattr(class_statistics, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(class_moments, "CHUNK_ROWS", 7)
     agrees(measure_classes(H, labels, W, b), whole.to_dict(), 1e-11)
 
 

@@ -140,7 +140,6 @@ def test_every_bound_holds_on_the_whole_ladder(dtype: str, tmp_path: Path) -> No
     climb(dtype, LONG, tmp_path, every_convention=True)
 
 
-@pytest.mark.xfail(strict=True, reason="what moving the shift of a part rounds is in no magnitude yet")
 def test_bounds_of_merged_parts_with_means_far_apart() -> None:
     rng = np.random.default_rng(8)
     parts, rows, d, n = 5, 200, 12, 2

@@ -96,6 +96,7 @@ def test_checkpoints_hold_no_copies(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < first["gram"].nbytes // 2
+    checkpoint.close()
     again = Checkpoint(path, {"source": "H"}, 0.0)
     for number, title, chunks, arrays in ((0, "statistics", 7, first), (1, "residuals", 3, second)):
         saved = again.resume(number, title)
