@@ -121,7 +121,7 @@ def test_what_goes_wrong_on_one_process_ends_on_all(tmp_path: Path) -> None:
         ("kind", "TypeError: H has dtype int64"),
         ("sampled", "the first is row 5;"),
         ("sampled late", "the first is row 499;"),
-        ("no folder for one", "OSError: missing/state.npz cannot be written"),
+        ("no folder for one", "OSError: missing/state.1.npz cannot be written"),
         ("missing file", "FileNotFoundError: there is no file missing.npy"),
     ):
         assert words in second[name]
