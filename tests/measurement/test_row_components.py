@@ -275,3 +275,27 @@ print((int(facts()["VmHWM"].split()[0]) - before) / 1024)
     # Elsewhere: the source tree has no compiled core.
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=alone, cwd=tmp_path)
     assert 0.0 < float(run.stdout) < 100
+
+
+@pytest.mark.usefixtures("only_rows", "on_every_device")
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("kind", ["collapsed", "power", "mean"])
+def test_rows_on_devices(kind: str, convention: str) -> None:
+    for dtype in ("float32", "float64"):
+        H = features(kind, 60, 40, dtype)
+        expected = reference_nrc1(H, 3, convention)
+        close = module.CLOSE if dtype == "float32" else module.CLOSE_DOUBLE
+        assert nrc.nrc1(H, 3, convention=convention) == pytest.approx(
+            expected, rel=0.01 * close + spread_of_outside(H, 3, convention)
+        )
+
+
+@pytest.mark.usefixtures("only_rows", "on_every_device")
+def test_fainter_components_on_devices() -> None:
+    rng = np.random.default_rng(0)
+    scales = np.array([2.0, 1.0, 3e-9, 1e-9])
+    scores = rng.standard_normal((50, 4))
+    scores = np.linalg.qr(scores - scores.mean(axis=0))[0]
+    H = scores * scales @ np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    shares = [np.sum(scales[k:] ** 2) / np.sum(scales**2) for k in (2, 3)]
+    assert nrc.nrc1(H, [2, 3], convention="variance") == pytest.approx(shares, rel=1e-5)
