@@ -86,6 +86,19 @@ class Report(StoredResult):
         What the reader should know before believing the numbers.
     ufm : Prediction or None
         What the unconstrained feature model predicts for these targets at c = gamma, or at the given penalties.
+
+    Notes
+    -----
+    What a bound rests on:
+
+    - *Certified*: how far a span of components is from the exact one, given the error of the matrix or of the products
+      that they come from (Davis and Kahan; Ky Fan for shares of the variance; Wedin for the row space of W); the
+      interval of what may be where components tie; the error of the MSE from moments, whatever the roundings are.
+    - *Statistical*: errors of sums of products over the rows. Roundings within a block of 256 rows are taken to have
+      either sign, so that they grow like the root of its length, and over blocks to be as bad as can be. Features with
+      two or three values, whose roundings all go one way, may pass such a bound.
+    - *Very probable*: that block Krylov iteration on the rows has missed no component. For collapsed features the trace
+      shows it for certain.
     """
 
     __module__ = "nrc_fast"
