@@ -46,5 +46,7 @@ def test_weights_outlive_their_file(suffix: str, tmp_path: Path) -> None:
         torch.save(weights, path)
     else:
         pytest.importorskip("safetensors.torch").save_file(weights, path)
-    done = subprocess.run([sys.executable, "-c", SHRINKING, path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SHRINKING, path], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "500000.0"), done.stderr
