@@ -91,8 +91,10 @@ class Claim:
         """Let others have it. Nothing happens where this object does not have it."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            if _is_at(self.lock_path, descriptor):
-                self.lock_path.unlink(missing_ok=True)
+            # Of another user, or in a folder that nothing can be deleted in: the lock ends with the descriptor.
+            with suppress(OSError):
+                if _is_at(self.lock_path, descriptor):
+                    self.lock_path.unlink(missing_ok=True)
             os.close(descriptor)
 
     __del__ = give_back

@@ -82,7 +82,7 @@ def replaced_file(path: Path, *, stays_open: bool = False) -> Iterator[BinaryIO]
     """A file to write to, which takes its place under a path when the block ends, and is gone where the block raises.
 
     It is on the disk before it takes the place of what was there, whose permissions it keeps. What is no regular file,
-    such as a pipe, is written to as it is.
+    such as a pipe, or is open in a process, such as /dev/stdout, is written to as it is.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def replaced_file(path: Path, *, stays_open: bool = False) -> Iterator[BinaryIO]
     OSError
         The file cannot be written; the message names it.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if _is_written_as_it_is(path):
         with path.open("wb") as special:
             yield special
         return
@@ -120,6 +120,13 @@ def replaced_file(path: Path, *, stays_open: bool = False) -> Iterator[BinaryIO]
         if name != target:
             name.unlink(missing_ok=True)
         raise
+
+
+def _is_written_as_it_is(path: Path) -> bool:
+    """Whether a path is no regular file, or names what a process has open, as /dev/stdout does."""
+    if Path(os.path.abspath(path)).parts[1:2] in (("dev",), ("proc",)) and path.exists():  # noqa: PTH100 - no link is followed
+        return not path.is_dir()
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _hidden(target: Path) -> str:
@@ -167,9 +174,11 @@ def _new_file(name: Path, target: Path) -> BinaryIO | None:
             raw.close()
             return None
         if before is not None:
-            with suppress(PermissionError):
+            # Refused by some file systems, and in containers whose users are not those of the system.
+            with suppress(OSError):
                 os.fchown(raw.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(raw.fileno(), mode)
+            with suppress(OSError):
+                os.fchmod(raw.fileno(), mode)
         return io.BufferedRandom(raw)
     except BaseException:
         raw.close()

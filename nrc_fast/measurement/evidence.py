@@ -170,7 +170,8 @@ class Evidence:
         """Components beyond those that can be told from the rounding of the first: of what these leave of the rows."""
         first, d = basis.vectors.shape
         mean = basis.mean if centered else np.zeros(d)
-        reading = self._rows.of(LeftOver(self._rows.source, basis.vectors, mean))
+        rows = self._rows
+        reading = rows.of(LeftOver(rows.source, basis.vectors, mean, skips=rows.skips))
         if reading is None or first == 0:
             return basis
         residuals = self.residuals([Basis(basis.vectors, mean)], collapsed=True)

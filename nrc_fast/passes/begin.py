@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from nrc_fast.base.files import require_writable
 from nrc_fast.base.json_values import JSONValue
-from nrc_fast.base.options import parse_memory
+from nrc_fast.base.options import parse_memory, require_nonfinite
 from nrc_fast.base.outputs import require_apart
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import Device, ordered_backend
@@ -81,6 +82,7 @@ def begin_reading(
     together = _alone if team is None else team.together
     path = None if checkpoint is None else _own_path(Path(checkpoint), team)
     outputs: dict[str, str | Path | None] = {"checkpoint": path, "save_statistics": statistics}
+    require_nonfinite(nonfinite)
     ordered = together(lambda: _prepared(device, outputs))
     if team is None:
         source = as_source(features, targets)
@@ -104,10 +106,14 @@ def begin_reading(
                 "nonfinite": nonfinite,
                 "process": [0, 1] if team is None else [team.rank, team.size],
             }
-            saved = Checkpoint(path, facts | dict(identity or {}), checkpoint_every)
+            saved = begun_checkpoints.enter_context(
+                closing(Checkpoint(path, facts | dict(identity or {}), checkpoint_every))
+            )
         return Reading(placed, rows, nonfinite=nonfinite, team=team, checkpoint=saved, progress=progress, memory=limit)
 
-    reading = together(begun)
+    with ExitStack() as begun_checkpoints:  # where this or another process fails, nobody else shall wait for it
+        reading = together(begun)
+        begun_checkpoints.pop_all()
     reading.rereadable, reading.is_double = rereadable, is_double
     return reading
 

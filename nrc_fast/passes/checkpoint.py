@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -84,8 +85,8 @@ class Checkpoint:
             )
             warnings.warn(msg, RuntimeWarning, stacklevel=2)
         elif path.exists():
-            self._hold(path.open("rb"))
             try:
+                self._hold(path.open("rb"))
                 self._load()
             except BaseException:
                 self.close()
@@ -200,6 +201,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file: the measurement is done. What a process that was killed had half written goes too."""
         if self._is_mine:
-            self.path.unlink(missing_ok=True)
-            remove_unfinished(self.path.resolve())
+            with suppress(OSError):  # of a folder that nothing can be deleted in: the result is there all the same
+                self.path.unlink(missing_ok=True)
+                remove_unfinished(self.path.resolve())
         self.close()

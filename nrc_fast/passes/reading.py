@@ -175,6 +175,8 @@ class Reading:
         self._begin(sums, None)
         self._require_rows(rows)
         self._record(number, title, sums, done, is_finished=True)
+        if interrupt.is_set():  # while the chunks came to their end
+            raise KeyboardInterrupt
         kernels.release_memory()  # what follows was planned without it
 
     def _add(self, sums: Sums, chunk: Chunk) -> None:

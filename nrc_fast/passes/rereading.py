@@ -63,7 +63,7 @@ def require_same_rows(first: FirstRead, residuals: Residuals) -> None:
 
 def _tolerance(first: FirstRead, offset: FloatArray, directions: int, rounding: float) -> FloatArray:
     """How far energies without the leading 0, 1, ... directions may be off for rounding of either read."""
-    of_mean = 2.0 * float(np.linalg.norm(offset)) * first.mean_error
+    of_mean = (2.0 * float(np.linalg.norm(offset)) + first.mean_error) * first.mean_error
     energy = first.variance + float(offset @ offset)
     return np.asarray((4.0 + np.arange(directions + 1)) * (first.covariance_error + of_mean) + rounding * energy)
 

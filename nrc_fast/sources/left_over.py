@@ -31,10 +31,12 @@ class LeftOver(Source):
         V, orthonormal rows.
     shift : (d,) float64 array
         s.
+    skips : bool
+        Whether rows that are not finite, or whose targets are not, are left out: nobody sees these targets later.
     """
 
-    def __init__(self, source: Source, vectors: FloatArray, shift: FloatArray) -> None:
-        self.source, self.vectors, self.shift = source, vectors, shift
+    def __init__(self, source: Source, vectors: FloatArray, shift: FloatArray, *, skips: bool = False) -> None:
+        self.source, self.vectors, self.shift, self.skips = source, vectors, shift, skips
         self.name, self.d, self.n_targets, self.dtype = source.name, source.d, 0, "float64"
         self.count, self.rereadable, self.is_stored = source.count, source.rereadable, source.is_stored
 
@@ -61,9 +63,10 @@ class LeftOver(Source):
     def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
         """Chunks of the source, without what is taken off."""
         for chunk in self.source.chunks(rows, first):
-            features = self._without(chunk.features)
+            kept = chunk.finite() if self.skips else chunk
+            features = self._without(kept.features)
             self.source.release(chunk)
-            yield replace(chunk, features=features, targets=None)
+            yield replace(kept, features=features, targets=None)
 
     def sample(self, count: int) -> FloatArray:
         """Rows of the source, without what is taken off."""

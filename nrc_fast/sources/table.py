@@ -7,11 +7,11 @@ import stat
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
 from nrc_fast.base.arrays import StoredArray, StoredDtype
+from nrc_fast.base.forks import Guard
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.cpu.backend import CPU
@@ -36,7 +36,7 @@ __all__ = [
 # What Linux maps around a page that is touched.
 FAULT_AROUND_BYTES = 64 << 10
 # Threads that come first compare checksums, and others wait for them.
-_VERIFYING = Lock()
+_VERIFYING = Guard()
 
 
 def storage_dtype(dtype: str) -> StoredDtype:
@@ -139,7 +139,9 @@ class Table(ABC):
         OSError
             What is stored has another.
         """
-        with _VERIFYING:
+        if self.checksum is None:
+            return
+        with _VERIFYING.lock:
             if self.checksum is not None:
                 self.checksum.check()
                 self.checksum = None

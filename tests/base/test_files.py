@@ -317,3 +317,13 @@ def test_a_file_that_was_taken_away_before_it_was_locked_is_made_again(
     write_text(tmp_path / "f", "text")
     assert taken
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not name what a process has open")
+def test_what_is_open_is_written_to_as_it_is(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as file:
+        file.write("before\n")
+        file.flush()
+        write_text(f"/proc/self/fd/{file.fileno()}", "between\n")
+        assert os.fstat(file.fileno()).st_nlink == 1
+    assert (tmp_path / "log").read_text() == "between\n"

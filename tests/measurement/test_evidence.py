@@ -277,3 +277,17 @@ def test_small_eigenvalues_that_add_up_are_in_the_noise() -> None:
     assert abs(1.0 - share - exact) <= bound < 0.1 * exact
     layer = layer_collapse(nrc.FeatureStatistics(d, n_targets=1).update(H, Y))
     assert abs(layer.noise_fraction - exact) <= layer.bounds["noise_fraction"] < 0.1 * exact
+
+
+def test_rows_without_a_target_are_left_out_of_fainter_components_too() -> None:
+    rng = np.random.default_rng(0)
+    H = rng.standard_normal((400, 8)) * [1.0, 1.0, 2e-9, 1e-9, 0.0, 0.0, 0.0, 0.0]
+    H[::4, 3] *= 30.0  # the rows that are left out have another third component
+    Y = rng.standard_normal((400, 3))
+    Y[::4] = np.nan
+    kept = np.isfinite(Y).all(axis=1)
+    for convention in ("nrc24", "id25", "variance"):
+        skipped = nrc.measure(H, Y, n=3, nonfinite="skip", convention=convention)
+        clean = nrc.measure(H[kept], Y[kept], n=3, convention=convention)
+        assert skipped.nrc1 == pytest.approx(clean.nrc1, rel=1e-6)
+        assert 0.0 < clean.nrc1 < 1e-15

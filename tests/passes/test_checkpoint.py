@@ -376,3 +376,14 @@ def test_sums_that_nobody_added_are_refused(
         np.savez(path, **broken)
         with pytest.raises(OSError, match=r"state\.npz is damaged: the saved .* is "):
             run(stored, checkpoint=path)
+
+
+def test_a_call_that_fails_before_it_reads_keeps_no_checkpoint_from_the_next(
+    stored: tuple[str, str], tmp_path: Path
+) -> None:
+    path, kept = tmp_path / "state.npz", []
+    for options in ({"nonfinite": "oops"}, {"chunk_rows": 0}, {"memory": "1KiB"}):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - each has its own words
+            nrc.measure(*stored, W, checkpoint=path, **options)
+        kept.append(caught)  # as a notebook keeps the last one
+    assert nrc.measure(*stored, W, checkpoint=path).samples == 6100  # a warning would be an error

@@ -155,3 +155,15 @@ def test_large_means_are_no_reason_to_suspect_the_source() -> None:
         for dtype in (np.float64, np.float32):
             nrc.measure(H.astype(dtype), n=2)
             nrc.nrc1(H.astype(dtype), 2, convention="variance")
+
+
+@pytest.mark.parametrize("spread", [1e-10, 1e-11, 1e-12, 0.0])
+def test_rows_that_hardly_differ_from_their_mean_have_not_changed(spread: float) -> None:
+    """The mean is rounded by about as much as the rows vary."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        mean = 1e3 * rng.standard_normal(8)
+        H = mean * (1.0 + spread * rng.standard_normal((300, 8)))
+        for convention in nrc.CONVENTIONS:
+            report = nrc.measure(H, n=2, convention=convention)
+            assert report.samples == 300

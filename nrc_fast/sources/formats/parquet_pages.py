@@ -20,7 +20,7 @@ TAIL_BYTES = 8
 MOST_FOOTER_BYTES = 16 << 20
 # Read for the header of a page at first, and at most: it may hold the smallest and the largest value.
 HEADER_BYTES, MOST_HEADER_BYTES = 256, 1 << 20
-MOST_PAGES = 1 << 20
+MOST_PAGES = 1 << 14
 MOST_DEPTH = 20
 
 # Types of the compact protocol of Thrift.
