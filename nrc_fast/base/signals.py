@@ -27,7 +27,7 @@ def postponed() -> Iterator[threading.Event]:
     Examples
     --------
     >>> with postponed() as interrupt:
-    ...     signal.raise_signal(signal.SIGINT)
+    ...     signal.raise_signal(signal.SIGTERM)
     ...     interrupt.is_set()
     True
     """

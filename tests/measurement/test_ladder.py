@@ -134,7 +134,7 @@ def test_every_bound_holds(dtype: str, tmp_path: Path) -> None:
     climb(dtype, SHORT, tmp_path, every_convention=False)
 
 
-@pytest.mark.long
+@pytest.mark.endurance
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_bound_holds_on_the_whole_ladder(dtype: str, tmp_path: Path) -> None:
     climb(dtype, LONG, tmp_path, every_convention=True)
