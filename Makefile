@@ -68,6 +68,7 @@ bench: $(VENV)/rivals
 bench-report: $(VENV)/rivals
 	$(BIN)/python bench/report.py --readme README.md --page bench/results/cpu.md --plot bench/results/roofline.png
 	$(BIN)/python bench/report.py bench/results/cpu_wide.json --page bench/results/cpu_wide.md
+	$(BIN)/python bench/report.py bench/results/cpu_reports.json --page bench/results/cpu_reports.md
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)

@@ -15,8 +15,8 @@ from findings import where
 from targets import TARGETS
 
 RESULTS = Path(__file__).with_name("results") / "cpu.json"
-# Rows that were measured later than all others; README has those that cpu.json lacks.
-LATER = RESULTS.with_name("cpu_wide.json")
+# Rows that were measured later than all others; README has these, and from cpu.json what they lack.
+LATER = RESULTS.with_name("cpu_reports.json")
 START, END = "<!-- bench: written by bench/report.py from bench/results/cpu.json -->", "<!-- bench: end -->"
 OURS = "nrc_fast"
 
@@ -229,7 +229,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the roofline to this file")
     options = parser.parse_args()
     record = json.loads(options.results.read_text(encoding="utf-8"))
-    records = [record, json.loads(LATER.read_text(encoding="utf-8"))] if options.results == RESULTS else [record]
+    records = [json.loads(LATER.read_text(encoding="utf-8")), record] if options.results == RESULTS else [record]
     print(*filter(None, [table(*records), targets_table(record), exceeded(record)]), sep="\n\n")
     if options.readme is not None:
         options.readme.write_text(replace_table(options.readme.read_text(encoding="utf-8"), *records), encoding="utf-8")

@@ -13,7 +13,7 @@ from support.benches import ROOT, bench
 
 def test_readme_says_what_the_result_file_says() -> None:
     report = bench("report")
-    paths = report.RESULTS, report.LATER
+    paths = report.LATER, report.RESULTS
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert report.replace_table(readme, *records) == readme, "run: make bench-report"
