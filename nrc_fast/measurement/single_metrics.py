@@ -31,17 +31,20 @@ __all__ = ["nrc1", "nrc2"]
 # ---- NRC1 ----
 
 
-class _Options(TypedDict, total=False):
+class _Reading(TypedDict, total=False):
     convention: str | Convention
     device: str | None
-    precision: str
     nonfinite: str
-    rtol: float
     memory: str | int | None
     progress: bool | None
     group: ProcessGroup | None
     checkpoint: str | Path | None
     checkpoint_every: float
+
+
+class _Options(_Reading, total=False):
+    precision: str
+    rtol: float
 
 
 @overload
@@ -186,37 +189,11 @@ def nrc1(
 
 
 @overload
-def nrc2(
-    H: Features,
-    W: Array,
-    *,
-    convention: str | Convention = ...,
-    device: str | None = ...,
-    nonfinite: str = ...,
-    memory: str | int | None = ...,
-    progress: bool | None = ...,
-    group: ProcessGroup | None = ...,
-    checkpoint: str | Path | None = ...,
-    checkpoint_every: float = ...,
-    return_bound: Literal[False] = ...,
-) -> float: ...
+def nrc2(H: Features, W: Array, *, return_bound: Literal[False] = ..., **options: Unpack[_Reading]) -> float: ...
 
 
 @overload
-def nrc2(
-    H: Features,
-    W: Array,
-    *,
-    convention: str | Convention = ...,
-    device: str | None = ...,
-    nonfinite: str = ...,
-    memory: str | int | None = ...,
-    progress: bool | None = ...,
-    group: ProcessGroup | None = ...,
-    checkpoint: str | Path | None = ...,
-    checkpoint_every: float = ...,
-    return_bound: Literal[True],
-) -> tuple[float, float]: ...
+def nrc2(H: Features, W: Array, *, return_bound: Literal[True], **options: Unpack[_Reading]) -> tuple[float, float]: ...
 
 
 def nrc2(

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +43,30 @@ class StopError(Exception):
     """Stands for whatever ends a run."""
 
 
+@contextmanager
+def stopped_after(chunks: int) -> Iterator[None]:
+    """Runs end when they have recorded so many chunks, of all their passes; 0 is never."""
+    record, calls = Reading._record, 0
+
+    def stopping(self: Reading, *arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        record(self, *arguments, **options)
+        calls += 1
+        if calls == chunks:
+            raise StopError
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Reading, "_record", stopping)
+        yield
+
+
 @pytest.mark.parametrize("stop", [0, 1, 7, 20, 21, 22, 33, 43, 44, 62, 80])
 def test_a_run_stopped_after_any_chunk_ends_with_the_same_bits(
     stored: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     wanted = run(stored)
     path = tmp_path / "state.npz"
-    chunks = 0
-    record = Reading._record
-
-    def stopping(self: Reading, *arguments: Any, **options: Any) -> None:
-        nonlocal chunks
-        record(self, *arguments, **options)
-        chunks += 1
-        if chunks == stop:
-            raise StopError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Reading, "_record", stopping)
+    with stopped_after(stop):
         if stop:
             with pytest.raises(StopError):
                 run(stored, checkpoint=path, checkpoint_every=0.0)
@@ -284,24 +292,14 @@ def test_single_metrics_go_on_to_the_same_bits(
     monkeypatch.setattr(chunk_sizes, "CHUNK_BYTES", 40_000)
     if by_rows:
         monkeypatch.setattr(component_costs, "MOST_SQUARE_BYTES", 0)
-    path, record = tmp_path / "state.npz", Reading._record
+    path = tmp_path / "state.npz"
 
     def metrics(**options: Any) -> list[float]:
         found = [nrc.nrc1(stored[0], 2, **options), nrc.nrc1(stored[0], [1, 3], convention="id25", **options)]
         return [*np.hstack(found), nrc.nrc2(stored[0], W, convention="variance", **options)]
 
     wanted = metrics()
-    chunks = 0
-
-    def stopping(self: Reading, *arguments: Any, **options: Any) -> None:
-        nonlocal chunks
-        record(self, *arguments, **options)
-        chunks += 1
-        if chunks == stop:
-            raise StopError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Reading, "_record", stopping)
+    with stopped_after(stop):
         if stop:
             with pytest.raises(StopError):
                 metrics(checkpoint=path, checkpoint_every=0.0)
@@ -311,21 +309,10 @@ def test_single_metrics_go_on_to_the_same_bits(
     assert not path.exists()
 
 
-def interrupted(stored: tuple[str, str], path: Path, monkeypatch: pytest.MonkeyPatch, chunks: int = 25) -> None:
+def interrupted(stored: tuple[str, str], path: Path, chunks: int = 25) -> None:
     """Leave a checkpoint in the middle of a pass."""
-    record, calls = Reading._record, 0
-
-    def stopping(self: Reading, *arguments: Any, **options: Any) -> None:
-        nonlocal calls
-        record(self, *arguments, **options)
-        calls += 1
-        if calls == chunks:
-            raise StopError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Reading, "_record", stopping)
-        with pytest.raises(StopError):
-            run(stored, checkpoint=path, checkpoint_every=0.0)
+    with stopped_after(chunks), pytest.raises(StopError):
+        run(stored, checkpoint=path, checkpoint_every=0.0)
 
 
 @pytest.mark.parametrize(
@@ -343,11 +330,9 @@ def interrupted(stored: tuple[str, str], path: Path, monkeypatch: pytest.MonkeyP
         [{"title": "statistics", "chunks": 21, "is_finished": 1}],
     ],
 )
-def test_passes_that_nobody_made_are_refused(
-    stored: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: Any
-) -> None:
+def test_passes_that_nobody_made_are_refused(stored: tuple[str, str], tmp_path: Path, passes: Any) -> None:
     path = tmp_path / "state.npz"
-    interrupted(stored, path, monkeypatch)
+    interrupted(stored, path)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     header = json.dumps(json.loads(bytes(arrays["header"])) | {"passes": passes}).encode()
@@ -357,11 +342,9 @@ def test_passes_that_nobody_made_are_refused(
 
 
 @pytest.mark.parametrize("change", ["gone", "other shape", "not finite"])
-def test_sums_that_nobody_added_are_refused(
-    stored: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
-) -> None:
+def test_sums_that_nobody_added_are_refused(stored: tuple[str, str], tmp_path: Path, change: str) -> None:
     path = tmp_path / "state.npz"
-    interrupted(stored, path, monkeypatch, 30)
+    interrupted(stored, path, 30)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     # Sums without vectors are of an earlier version, and start anew.
