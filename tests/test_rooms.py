@@ -111,7 +111,6 @@ COVERED: dict[str, tuple[str, ...]] = {
         "measurement/explicit_metrics.py",
         "measurement/moment_metrics.py",
         "metrics/conventions.py",
-        "metrics/rounding.py",
     ),
     "passes/test_checkpoint.py": ("base/npz.py",),
     "passes/test_component_costs.py": ("passes/memory_needs.py",),

@@ -30,12 +30,12 @@ inline MatrixView make_view(Address data, std::int64_t rows, std::int64_t column
 }
 
 inline ResidualJob make_residual_job(Address basis, std::int64_t vectors, Address raw_sums, Address unit_sums,
-                                     Address shift, Address row_residuals, Address row_energies) {
+                                     Address shift, Address row_residuals, Address row_energies, Address expanded) {
   if (vectors < 0) throw std::invalid_argument("a basis has no negative number of vectors");
-  return {pointer<const double>(basis), vectors,
-          pointer<const double>(shift), pointer<double>(raw_sums),
-          pointer<double>(unit_sums),   pointer<double>(row_residuals),
-          pointer<double>(row_energies)};
+  return {pointer<const double>(basis),  vectors,
+          pointer<const double>(shift),  pointer<double>(raw_sums),
+          pointer<double>(unit_sums),    pointer<double>(row_residuals),
+          pointer<double>(row_energies), pointer<double>(expanded)};
 }
 
 inline DescentBatch make_descent_batch(std::int64_t problems, std::int64_t d, std::int64_t n, std::int64_t stride,

@@ -1,5 +1,5 @@
-// Arithmetic of the host and of CUDA devices: a whole in pieces, and a number in two parts. The per-ISA translation
-// units, which must define nothing that another file may be linked to, do without.
+// Arithmetic of the host and of CUDA devices: a whole in pieces, a number in two parts, and sums that lose nothing. The
+// per-ISA translation units, which must define nothing that another file may be linked to, do without.
 #pragma once
 
 #include <cstdint>
@@ -28,5 +28,24 @@ NRC_FAST_BOTH HighAndLow<Value> high_and_low(double number) {
     return {high, static_cast<Value>(number - static_cast<double>(high))};
   }
 }
+
+// A sum whose roundings are added up beside it: off by little more than one rounding, however many numbers it is of.
+struct CompensatedSum {
+  double sum = 0.0;
+  double lost = 0.0;
+
+  NRC_FAST_BOTH void add(double number) {
+    const double before = sum;
+    sum += number;
+    const double added = sum - before;
+    lost += (before - (sum - added)) + (number - added);
+  }
+  NRC_FAST_BOTH void add(const CompensatedSum& other) {
+    add(other.sum);
+    lost += other.lost;
+  }
+  // Of a sum that is not finite nothing that counts was lost.
+  NRC_FAST_BOTH double total() const { return sum - sum == 0.0 ? sum + lost : sum; }
+};
 
 }  // namespace nrc_fast

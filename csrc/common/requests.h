@@ -52,11 +52,16 @@ struct ResidualJob {
   double* unit_sums = nullptr;
   double* row_residuals = nullptr;
   double* row_energies = nullptr;
+  double* expanded = nullptr;  // energy of rows in expanded form, and their number
 };
 
 // Below this share of the energy the expanded form loses more than three decimal digits (float64) or two bits.
 constexpr double least_expanded_in_float64 = 1e-3;
 constexpr double least_expanded_in_float32 = 0.25;
+
+constexpr double least_expanded(bool is_float64) {
+  return is_float64 ? least_expanded_in_float64 : least_expanded_in_float32;
+}
 
 // Rows, and the few vectors that they are multiplied with in float64: V, count x d.
 template <class Rows>

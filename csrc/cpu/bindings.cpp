@@ -212,7 +212,8 @@ PYBIND11_MODULE(_cpu, module) {
 
   py::class_<ResidualJob>(module, "ResidualJob", "One basis of a residual pass, and where its sums go.")
       .def(py::init(&make_residual_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"),
-           py::arg("unit_sums"), py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0);
+           py::arg("unit_sums"), py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0,
+           py::arg("expanded") = 0);
 
   // NOLINTNEXTLINE: the module keeps the class
   py::class_<Prediction>(module, "Prediction", "A linear model of the features, and where the sums of its errors go.")

@@ -72,9 +72,9 @@ void gram_of(GramRequest request, Address workspace, std::int64_t workspace_byte
 
 ResidualRequest make_residual_request(const MatrixView& features, Address basis, std::int64_t vectors, Address raw_sums,
                                       Address unit_sums, Address shift, Address row_residuals, Address row_energies,
-                                      bool double_precision, Address counts) {
-  return {make_residual_job(basis, vectors, raw_sums, unit_sums, shift, row_residuals, row_energies), features,
-          double_precision, pointer<RowCounts>(counts)};
+                                      bool double_precision, Address expanded, Address counts) {
+  return {make_residual_job(basis, vectors, raw_sums, unit_sums, shift, row_residuals, row_energies, expanded),
+          features, double_precision, pointer<RowCounts>(counts)};
 }
 
 void residual_of(ResidualRequest request, Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
@@ -173,7 +173,8 @@ void bind_kernels(py::module_& module) {
                               py::module_local())
       .def(py::init(&make_residual_request), py::arg("features"), py::arg("basis"), py::arg("vectors"), py::kw_only(),
            py::arg("raw_sums") = 0, py::arg("unit_sums") = 0, py::arg("shift") = 0, py::arg("row_residuals") = 0,
-           py::arg("row_energies") = 0, py::arg("double_precision") = false, py::arg("counts") = 0);
+           py::arg("row_energies") = 0, py::arg("double_precision") = false, py::arg("expanded") = 0,
+           py::arg("counts") = 0);
   module.def(
       "residual_workspace",
       [](const ResidualRequest& request, int device) { return residual_workspace(request, device_limits(device)); },

@@ -265,8 +265,8 @@ def row_space(weights: FloatArray) -> RowSpace:
     The basis holds the right singular vectors whose singular value is above ``sigma_1 * max(n, d) * eps``, with
     fixed signs and eps that of float64, in which they are found: weights that were stored in fewer digits are
     what is stored. Rank-deficient weights are therefore fine, unlike with Gram-Schmidt or ``inv(W @ W.T)``.
-    A decomposition is exact for weights that are off by ``sigma_1 * max(n, d) * eps`` at most, which turns the
-    row space by that over the smallest singular value that counts (Wedin).
+    The basis Q is off by what it leaves of the weights over the smallest singular value s that counts: a vector of the
+    row space is ``a^T W`` of length 1, so that a is at most 1/s long, and Q leaves ``a^T (W - W Q^T Q)`` of it.
 
     Parameters
     ----------
@@ -295,10 +295,20 @@ def row_space(weights: FloatArray) -> RowSpace:
     basis: FloatArray = fix_signs(rows[counts].T).T
     relative = singular_values[counts] / np.max(singular_values[counts], initial=0.0)
     # A basis of all d directions misses none, whatever its angle.
-    error = 0.0 if len(basis) in (0, weights.shape[1]) else min(rounding / float(relative[-1]), 1.0)
+    error = 0.0 if len(basis) in (0, weights.shape[1]) else _missed(scaled, basis, float(singular_values[counts][-1]))
     if (singular_values[~counts] > ROUNDED_ZERO * EPSILON * np.max(singular_values, initial=0.0)).any():
         error = 1.0
     return RowSpace(basis, relative, error)
+
+
+def _missed(weights: FloatArray, basis: FloatArray, smallest: float) -> float:
+    """Bound of the sine of the angle between the row space of the weights and a basis, from what that leaves of them.
+
+    What rounding does to their products stays in the span of the basis; each subtraction adds a rounding.
+    """
+    left = float(np.linalg.norm(weights - (weights @ basis.T) @ basis))
+    left += 0.5 * EPSILON * (2.0 + len(basis)) * float(np.linalg.norm(weights))
+    return min(left / smallest, 1.0)
 
 
 def row_space_and_inverse(weights: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -56,6 +56,7 @@ class ResidualJob:
         shift: int = 0,
         row_residuals: int = 0,
         row_energies: int = 0,
+        expanded: int = 0,
     ) -> None: ...
 
 class Prediction:

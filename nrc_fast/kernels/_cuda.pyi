@@ -42,6 +42,7 @@ class ResidualRequest:
         row_residuals: int = 0,
         row_energies: int = 0,
         double_precision: bool = False,
+        expanded: int = 0,
         counts: int = 0,
     ) -> None: ...
 

@@ -60,12 +60,16 @@ class ResidualSums:
     ----------
     raw, unit : (k + 1,) float64 arrays
         Of x, and of x/||x||.
+    expanded : (2,) float64 array
+        Sum of ``|x|^2`` over rows whose residual is the difference of their energy and that of their projection, which
+        leaves much of it, and the number of these rows; all others' are sums over their elements.
     row_residuals, row_energies : (N,) float64 arrays, optional
         Squared residual with all vectors, and square, of every row x.
     """
 
     raw: FloatArray
     unit: FloatArray
+    expanded: FloatArray
     row_residuals: FloatArray | None = field(default=None, repr=False)
     row_energies: FloatArray | None = field(default=None, repr=False)
 

@@ -42,9 +42,10 @@ from nrc_fast.metrics.targets import (
     r_squared,
     r_squared_bound,
 )
-from nrc_fast.passes.explicit_sums import LinearModel, Pairing
+from nrc_fast.passes.explicit_sums import LinearModel, PredictionErrors
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.rereading import require_same_errors
+from nrc_fast.passes.residual_sums import Pairing, Residuals
 from nrc_fast.reports.features import Report
 from nrc_fast.ufm.closed_form import predicted_spectrum
 
@@ -122,7 +123,7 @@ class _Assembly:
         self.model: LinearModel | None = None
         if head.weights is not None and head.bias is not None:
             self.model = LinearModel(head.weights, head.bias)
-        self.errors: FloatArray | None = None
+        self.errors: Residuals | PredictionErrors | None = None
 
     @property
     def _moments(self) -> Moments:
@@ -203,7 +204,7 @@ class _Assembly:
         )
         turned = float(residuals.turned[0]) / residuals.count
         self.paired, self.is_paired_in_double = residuals.paired, residuals.is_double
-        self.errors = residuals.errors
+        self.errors = None if residuals.errors is None else residuals
         nrc2_value, by_k, by_k_bounds = math.nan, np.zeros(0), np.zeros(0)
         for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
             if convention.centered_basis != self.convention.centered_basis:
@@ -214,7 +215,7 @@ class _Assembly:
                 rows[index],
                 residuals.sums[index],
                 residuals.count,
-                double_precision=residuals.is_double,
+                rounding=residuals.rounding(index),
                 turned=turned,
             )
             last = head.components - 1
@@ -225,7 +226,7 @@ class _Assembly:
                     head.row_space,
                     residuals.sums[index + 2],
                     residuals.count,
-                    double_precision=residuals.is_double,
+                    rounding=residuals.rounding(index + 2),
                     mean_error=basis.mean_error,
                     turned=turned,
                 )
@@ -382,10 +383,9 @@ class _Assembly:
         if self.errors is None and self.evidence.can_read_again and bound > self.rtol * value:
             self.errors = self.evidence.prediction_errors(model)
         if self.errors is not None:
-            explicit = float(self.errors.sum()) / moments.count
+            explicit = float(np.sum(np.asarray(self.errors.errors))) / moments.count
             require_same_errors(explicit, value, 4.0 * bound, size)
-            value = explicit
-            bound = explicit_error_bound(value, size, d=moments.d, count=moments.count)
+            value, bound = explicit, explicit_error_bound(explicit, size, d=moments.d, chunks=self.errors.chunks)
         self.bounds["mse"] = bound
         return value
 

@@ -122,9 +122,10 @@ class ClassMoments:
 
     @property
     def within_error(self) -> float:
-        """Bound of the norm of the error of `within_covariance`: of the sum, and twice of the means' squares."""
-        rounding = self._rounding("double", "single", "device", "fast")
-        return 3.0 * rounding * float(self.state["energies"].sum()) / self.count
+        """Bound of the norm of the error of `within_covariance`: of the sum, and of the offsets of the means in it."""
+        rounding, counts = self._rounding("double", "single", "device", "fast"), self.state["counts"]
+        energy, moved = float(self.state["energies"].sum()), float(counts @ np.sum(self._offsets() ** 2, axis=1))
+        return rounding * (energy + 2.0 * (energy * moved) ** 0.5) / self.count
 
     @property
     def mean_error(self) -> float:

@@ -23,7 +23,7 @@ def debiased_alignment(moments: Moments, paired: FloatArray, *, double_precision
     moments : Moments
         With targets.
     paired : (3,) float64 array
-        As in `passes.explicit_sums.Residuals`, about the means and in units of the variances.
+        As in `passes.residual_sums.Residuals`, about the means and in units of the variances.
     double_precision : bool
         Whether the squares of the features are float64.
     """
@@ -45,23 +45,24 @@ def debiased_alignment(moments: Moments, paired: FloatArray, *, double_precision
         energies,
         moments.count,
         errors=(own, theirs, cross),
-        rounding=2.0 * (moments.d + 8) * unit + 4.0 * centring,
+        rounding=_rounding_of_products(moments, unit) + 4.0 * centring,
     )
     return value, bound
+
+
+def _rounding_of_products(moments: Moments, unit: float) -> float:
+    """Of squares of rows, statistical like the root of their length, their products, and the sums of these in lanes."""
+    return unit * (12.0 + 4.0 * math.sqrt(moments.d)) + EPSILON * moments.count / 128.0
 
 
 def _alignment_errors(
     moments: Moments, norms: list[float], units: tuple[float, ...], alignments: tuple[float, ...]
 ) -> list[float]:
     """Bounds of the errors of ``(|C|_F / unit)^2``: of the norms, and of the variances that they are divided by."""
-    root = moments.n_targets**0.5
-    spectral = moments.covariance_error, moments.target_error, moments.cross_error
-    sizes = moments.d**0.5, root, root
-    of_features, of_targets = moments.covariance_error / units[0], moments.target_error / units[1]
+    errors = moments.covariance_error, moments.target_error, moments.cross_error
+    of_features, of_targets = errors[0] / units[0], errors[1] / units[1]
     relative = 2.0 * of_features, 2.0 * of_targets, of_features + of_targets
     return [
-        (2.0 * norm + size * error) * size * error / unit**2 + 2.0 * alignment * spread
-        for norm, size, error, unit, alignment, spread in zip(
-            norms, sizes, spectral, units, alignments, relative, strict=True
-        )
+        (2.0 * norm + error) * error / unit**2 + 2.0 * alignment * spread
+        for norm, error, unit, alignment, spread in zip(norms, errors, units, alignments, relative, strict=True)
     ]

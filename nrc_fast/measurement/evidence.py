@@ -27,10 +27,11 @@ from nrc_fast.metrics.residuals import (
     rounding_of_projection,
 )
 from nrc_fast.passes.component_costs import component_costs
-from nrc_fast.passes.explicit_sums import LinearModel, Pairing, Residuals
+from nrc_fast.passes.explicit_sums import LinearModel, PredictionErrors
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_rows
+from nrc_fast.passes.residual_sums import Pairing, Residuals
 from nrc_fast.passes.runs import careful_residuals, centered_unit_gram, gather, gram_product, prediction_errors
 from nrc_fast.sources.left_over import LeftOver
 
@@ -177,7 +178,7 @@ class Evidence:
         residuals = self.residuals([Basis(basis.vectors, mean)], collapsed=True)
         left, whole = (float(residuals.sums[0].raw[place]) / residuals.count for place in (-1, 0))
         size = whole + float(mean @ mean)
-        faintest = max(self._faintest, rounding_of_projection(d, double_precision=True) ** 2 * size)
+        faintest = max(self._faintest, rounding_of_projection(d) ** 2 * size)
         if not left > FAINT * faintest:
             return basis
         fainter, turned = Evidence(reading=reading, precision="highest"), float(basis.angles[first - 1])
@@ -269,7 +270,7 @@ class Evidence:
         require_same_rows(self._found or self.moments, residuals)
         return residuals
 
-    def prediction_errors(self, model: LinearModel) -> FloatArray:
+    def prediction_errors(self, model: LinearModel) -> PredictionErrors:
         """Explicit ``sum (W h + b - y)^2`` of each output of a model: one read."""
         return prediction_errors(self._rows, model)
 

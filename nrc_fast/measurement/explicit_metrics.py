@@ -15,7 +15,6 @@ from nrc_fast.measurement.head import component_numbers
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.residuals import leading_values, residual_value, subspace_residual
-from nrc_fast.metrics.rounding import sum_rounding
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_mean
 from nrc_fast.passes.runs import careful_residuals, mean_of, require_rows
@@ -67,7 +66,7 @@ def _explicit_nrc1(
         basis,
         sums,
         count,
-        double_precision=residuals.is_double,
+        rounding=residuals.rounding(0),
         turned=float(residuals.turned[0]) / count,
     )
     return values, bounds, residual_value(convention, sums, 0, count, reading.source.d)[1]
@@ -86,14 +85,14 @@ def explicit_nrc2(reading: Reading, space: RowSpace, convention: Convention) -> 
     spread, turned = math.sqrt(sums.raw[0] / count), float(residuals.turned[0]) / count
     if mean_error > 0.0:
         # The sum of the rows has roundings too, in proportion to their spread, which was not known before.
-        excess = 1.0 + sum_rounding(count) * spread / mean_error
+        excess = moments.mean_error_of(spread) / mean_error
         mean_error, turned = mean_error * excess, min(turned * excess**2, 1.0)
     value, bound = subspace_residual(
         convention,
         space,
         sums,
         count,
-        double_precision=residuals.is_double,
+        rounding=residuals.rounding(0),
         mean_error=mean_error / spread if spread > 0.0 else 0.0,
         turned=turned,
     )

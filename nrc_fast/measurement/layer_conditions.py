@@ -16,6 +16,7 @@ from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.spectrum_metrics import readout_metric
 from nrc_fast.metrics.angles import angle_bound, leading_angle_bound
 from nrc_fast.metrics.residuals import trace_outside
+from nrc_fast.metrics.rounding import decomposition_rounding
 from nrc_fast.metrics.spectra import (
     explained_variance_ratio,
     stable_rank,
@@ -124,11 +125,10 @@ def _signal_bound(value: float, moments: Moments, signal: tuple[FloatArray, Floa
     sigma, cross = moments.target_covariance, moments.cross_covariance
     own, targets, both = signal[0], sigma, signal[1].T @ cross
     norms = tuple(float(np.linalg.norm(part)) for part in (own, targets, both))
-    root = moments.n_targets**0.5
     errors = (
-        len(own) ** 0.5 * moments.covariance_error,
-        root * moments.target_error,
-        turned * float(np.linalg.norm(cross)) + root * moments.cross_error,
+        moments.covariance_error + decomposition_rounding(moments.d) * norms[0],
+        moments.target_error,
+        turned * float(np.linalg.norm(cross)) + moments.cross_error,
     )
     return cka_bound(value, norms, errors)  # type: ignore[arg-type]
 

@@ -9,7 +9,6 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import EPSILON, RowSpace
-from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
 from nrc_fast.metrics.angles import leading_angle_bound
@@ -23,12 +22,14 @@ from nrc_fast.metrics.residuals import (
     trace_bound,
     trace_outside,
 )
-from nrc_fast.metrics.rounding import one_sided_excess
 from nrc_fast.metrics.targets import cka_bound, linear_cka, prediction_error_from_moments
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 
 __all__ = ["careful_nrc1_by_k", "cka_of_moments", "nrc1_by_k", "prediction_error_of_moments", "subspace_value"]
+
+# Sums of numbers of one sign are off by at most half a unit for each addition, twice what equal addends reach.
+ONE_SIDED = 2.0
 
 
 def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[FloatArray, FloatArray, float]:
@@ -61,7 +62,7 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     values = in_range(convention, values)
     angles = np.array([leading_angle_bound(pairs, k, matrix_error) for k in range(1, count + 1)])
     floor = _floor(moments, convention, energy)
-    turn = centring_turn(convention, 0.0, evidence.turn_of_unit_rows**2, energy)
+    turn = centring_turn(convention, evidence.turn_of_unit_rows**2, energy)
     left = np.minimum(values + floor, energy)
     mixing = [mixing_angle(angles[:k], left[: k - 1], energy) + turn for k in range(1, count + 1)]
     # Ky Fan: no k eigenvalues have a sum that is farther off than k times the matrix.
@@ -106,7 +107,7 @@ def careful_nrc1_by_k(
     explicit = evidence.residuals([Basis(basis.vectors, shift)], collapsed=True, shift_error=basis.shift_error)
     turned = float(explicit.turned[0]) / explicit.count
     values[:k], bounds[:k] = leading_values(
-        convention, basis, explicit.sums[0], explicit.count, double_precision=True, turned=turned
+        convention, basis, explicit.sums[0], explicit.count, rounding=explicit.rounding(0), turned=turned
     )
     return values, bounds, energy
 
@@ -135,7 +136,7 @@ def prediction_error_of_moments(moments: Moments, weights: FloatArray, bias: Flo
     """Mean of ``|W h + b - y|^2`` from moments, its bound, and the size of what cancels in it.
 
     Each term is a sum of few squares or products, whose roundings need not cancel: where features have two values only,
-    every block of rows rounds the same way. The bound holds the worst case, not the statistical one.
+    every block of rows rounds the same way. The bound holds the worst case.
     """
     value = prediction_error_from_moments(
         weights=weights,
@@ -150,23 +151,19 @@ def prediction_error_of_moments(moments: Moments, weights: FloatArray, bias: Flo
     size = norm**2 * moments.energy + float(np.trace(moments.target_covariance))
     size += float(bias @ bias + moments.target_mean @ moments.target_mean)
     offset = float(np.linalg.norm(weights @ moments.mean + bias - moments.target_mean))
-    bound = norm**2 * moments.covariance_error + 2.0 * n**0.5 * norm * moments.cross_error + n * moments.target_error
-    # The errors of the moments are three times the statistical one.
-    bound *= max(one_sided_excess(block_rows()) / 3.0, 1.0)
+    bound = norm**2 * moments.covariance_error + 2.0 * norm * moments.cross_error + n**0.5 * moments.target_error
+    bound *= ONE_SIDED
     bound += 8.0 * moments.d**0.5 * EPSILON * size
     bound += 2.0 * offset * (norm * moments.mean_error + moments.target_mean_error)
     return value, bound, size
 
 
 def cka_of_moments(moments: Moments) -> tuple[float, float]:
-    """Linear CKA of features and targets, and its bound.
-
-    Each norm is off by at most sqrt(rank) of the spectral norm of its error.
-    """
+    """Linear CKA of features and targets, and its bound."""
     covariance, sigma, cross = moments.covariance, moments.target_covariance, moments.cross_covariance
-    value, root = linear_cka(covariance, sigma, cross), moments.n_targets**0.5
     norms = float(np.linalg.norm(covariance)), float(np.linalg.norm(sigma)), float(np.linalg.norm(cross))
-    errors = moments.d**0.5 * moments.covariance_error, root * moments.target_error, root * moments.cross_error
+    errors = moments.covariance_error, moments.target_error, moments.cross_error
+    value = linear_cka(covariance, sigma, cross)
     return value, cka_bound(value, norms, errors)
 
 

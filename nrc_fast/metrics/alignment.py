@@ -8,6 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
+from nrc_fast.metrics.rounding import decomposition_rounding
 
 __all__ = ["HeadAlignment", "head_gram"]
 
@@ -201,7 +202,7 @@ class HeadAlignment:
         Parameters
         ----------
         covariance_error : float
-            Bound of the norm of the error of Sigma.
+            Bound of the Frobenius norm of the error of Sigma.
         features : int
             The width d of W.
 
@@ -220,8 +221,8 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return math.nan, math.nan
-        n, root_error = len(self.eigenvalues), self._root_error(covariance_error)
-        turned, slack = self._gram_rounding(features), n**0.5 * root_error
+        slack = root_error = self._root_error(covariance_error)
+        turned = self._gram_rounding(features)
         mean_root, mean_share = float(self._roots.mean()), float(self._diagonal.mean())
         size = float(np.linalg.norm(self._roots - mean_root))
         p = float((self._diagonal - mean_share) @ (self._roots - mean_root))
@@ -247,7 +248,7 @@ class HeadAlignment:
         gamma : float
             What `best_gamma` gave.
         covariance_error : float
-            Bound of the norm of the error of Sigma.
+            Bound of the Frobenius norm of the error of Sigma.
         features : int
             The width d of W.
 
@@ -277,16 +278,17 @@ class HeadAlignment:
         return min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
 
     def _turn(self, gamma: float, covariance_error: float) -> float:
-        """Bound of the change of A/|A| from the error of Sigma, twice where gamma may not exceed its lambda_min."""
+        """Bound of the change of A/|A| from the error of Sigma, and of gamma where it may not exceed its lambda_min."""
         root, error = math.sqrt(gamma), self._root_error(covariance_error)
-        size = float(np.linalg.norm(self._roots - root))
-        off = 2.0 * error if root > self._roots[-1] - error else error
-        rounding = 4.0 * EPSILON * float(self._roots[0])
-        return min(2.0 * len(self._roots) ** 0.5 * (off + rounding) / size, 2.0) if size > 0.0 else 2.0
+        size, n = float(np.linalg.norm(self._roots - root)), len(self._roots)
+        off = (1.0 + n**0.5) * error if root > self._roots[-1] - error else error
+        off += n**0.5 * EPSILON * float(self._roots[0])
+        # Of vectors that are off by a share of their length, the directions are off by at most this.
+        return min(off / (size - off), 2.0) if size > off else 2.0
 
     def _root_error(self, covariance_error: float) -> float:
-        """Bound of the norm of the error of Sigma^(1/2), with the rounding of the decomposition."""
-        error = covariance_error + 2.0 * len(self._roots) * EPSILON * float(self.eigenvalues[0])
+        """Bound of the Frobenius norm of the error of Sigma^(1/2), with the rounding of the decomposition."""
+        error = covariance_error + decomposition_rounding(len(self._roots)) * float(self.eigenvalues[0])
         smallest = float(self.eigenvalues[-1])
         roots = math.sqrt(smallest) + math.sqrt(max(smallest - error, 0.0))
         return min(error / roots if roots > 0.0 else math.inf, math.sqrt(error)) + EPSILON * float(self._roots[0])
@@ -294,7 +296,7 @@ class HeadAlignment:
     def _gram_rounding(self, features: int) -> float:
         """Bound of the rounding of W W^T and of its rotation, relative to its Frobenius norm."""
         n = len(self._roots)
-        return EPSILON * (4.0 * n + 2.0 * math.sqrt(n * features))
+        return EPSILON * (4.0 * math.sqrt(n) + math.sqrt(n * features))
 
     def _equality_tolerance(self) -> float:
         """Relative spread of n equal eigenvalues: n eps from forming the matrix, n eps from eigh, both ways."""

@@ -10,6 +10,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.factors import factored, solve_with_factor
 from nrc_fast.base.linalg import EPSILON
+from nrc_fast.metrics.rounding import decomposition_rounding
 
 __all__ = [
     "exceeds",
@@ -72,7 +73,8 @@ def readout_bound(
 ) -> float:
     """Bound of the least error of a linear readout.
 
-    Every direction explains ``|v^T C_hy|^2 / lambda`` of the variance, and all three are a little off.
+    With the readout A it explains ``tr A C_hy``, which changes by ``-tr A dC_hh A^T + 2 tr A dC_hy`` where the
+    covariances are a little off; the feature covariance by the rounding of its decomposition besides.
 
     Parameters
     ----------
@@ -85,12 +87,12 @@ def readout_bound(
     variance : float
         Variance of the targets.
     errors : pair of float
-        Errors of the feature covariance and of the cross covariance.
+        Errors of the feature covariance and of the cross covariance, in Frobenius norm.
     """
     kept = eigenvalues > 0.0
-    slopes = loadings[kept] / eigenvalues[kept]
-    total = float((slopes**2 * errors[0] + 2.0 * slopes * errors[1]).sum())
-    bound = min(total + 4.0 * len(eigenvalues) * EPSILON * variance, variance)
+    slope = float(np.linalg.norm(loadings[kept] / eigenvalues[kept]))
+    off = errors[0] + decomposition_rounding(len(eigenvalues)) * float(np.max(eigenvalues, initial=0.0))
+    bound = min(slope**2 * off + 2.0 * slope * errors[1] + 16.0 * EPSILON * variance, variance)
     # What the other directions could explain is not known: the truth may be anywhere below the value.
     return bound if kept.all() else max(bound, value)
 

@@ -1,8 +1,8 @@
 """NRC1 and NRC2 from sums of residuals, and how far they can be from their definitions on the stored rows.
 
-The bounds are statistical: rounding errors of a sum are taken to grow like the square root of its length. They
-cover the basis (an eigenvector turns by the error of its matrix over the gap of the eigenvalues), the rounding of
-the projection, and of the sums.
+The bounds cover the basis (an eigenvector turns by the error of its matrix over the gap of the eigenvalues), the
+rounding of the projection, and of the sums. The sums, and the subtractions of the projection, are taken at their worst;
+roundings within the product of a row and a vector, and within the Gram, to grow like the square root of their number.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, RowSpace, orthonormalize
 from nrc_fast.metrics.conventions import Convention, in_range
-from nrc_fast.metrics.rounding import SINGLE_EPSILON, sum_rounding
+from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
 
 __all__ = [
     "PrincipalBasis",
     "ProjectionSums",
     "between_neighbours",
+    "centring_excess",
     "centring_turn",
     "leading_values",
     "mixing_angle",
@@ -68,31 +69,34 @@ def mixing_angle(angles: FloatArray, left: FloatArray, energy: float) -> float:
     return min(last, float(found.min()))
 
 
-def rounding_of_projection(d: int, *, double_precision: bool) -> float:
-    """Rounding of the projection of a row of d numbers, relative to its norm."""
-    unit = EPSILON / 2 if double_precision else SINGLE_EPSILON
-    return unit * (4.0 + 2.0 * math.sqrt(d))
+def rounding_of_projection(d: int) -> float:
+    """Rounding of the projection of a row of d numbers in float64, relative to its norm."""
+    return projection_rounding(d, 1, double_precision=True, chunks=1).along
 
 
 def residual_bound(
     value: float,
     energy: float,
     angle: float,
-    d: int,
-    count: int,
+    rounding: ProjectionRounding,
     *,
-    double_precision: bool,
+    trailing: float = 0.0,
+    expanded: float = 0.0,
     loss: float = math.inf,
 ) -> float:
-    """Bound of a mean explicit residual of `count` rows with mean energy `energy`, on a basis off by up to `angle`.
+    """Bound of a mean explicit residual of rows with mean energy `energy`, on a basis off by up to `angle`.
 
     Turning a subspace by a mixes at most ``a sqrt(energy)`` into a residual vector of mean size sqrt(value), in the
-    mean over rows; the rounding of the projection acts the same way. On the components of the rows themselves the
-    residual is least, so that it is also at most the `loss` of the basis above that of the exact ones.
+    mean over rows; so do the roundings of the subtractions. Those of the products with the vectors stay in the
+    subspace: they count by their squares, but in what `trailing` vectors hold of the value, and in the `expanded`
+    energy from which that of its projection was subtracted. On the components of the rows themselves the residual is
+    least, so that it is also at most the `loss` of the basis above that of the exact ones.
     """
-    rounding = rounding_of_projection(d, double_precision=double_precision)
-    turned = min(_mixed_in(value, energy, angle + rounding), _mixed_in(value, energy, rounding) + loss)
-    return min(turned + (EPSILON * d + sum_rounding(count)) * value, max(energy, value))
+    mixed = rounding.outside
+    added = rounding.along**2 * energy + 2.0 * rounding.along * math.sqrt(max(trailing, 0.0)) * math.sqrt(energy)
+    added += 3.0 * rounding.along * expanded
+    turned = min(_mixed_in(value, energy, angle + mixed), _mixed_in(value, energy, mixed) + loss)
+    return min(turned + added + 2.0 * (rounding.along + rounding.sums) * value, max(energy, value))
 
 
 def trace_bound(value: float, energy: float, angle: float, floor: float, loss: float = math.inf) -> float:
@@ -143,6 +147,7 @@ class ProjectionSums(Protocol):
 
     raw: FloatArray  # of the rows as they are
     unit: FloatArray  # of the rows divided by their norm
+    expanded: FloatArray  # energy of rows of which it is a difference of energies, and their number
 
 
 @dataclass
@@ -238,24 +243,44 @@ def residual_value(convention: Convention, sums: ProjectionSums, k: int, count: 
     return float(in_range(convention, value)), float(by_k[0]) / scale
 
 
-def centring_turn(convention: Convention, mean_error: float, turned: float, energy: float) -> float:
-    """Angle by which the error of the mean may turn the rows of a convention, in their mean square; 0 about the origin.
+def _expanded(convention: Convention, sums: ProjectionSums, count: int) -> float:
+    """Energy of rows whose residual is a difference of energies, in the units of a convention's value."""
+    whole = float((sums.unit if convention.unit_rows else sums.raw)[0])
+    scale = whole if convention.relative else float(count)
+    return float(sums.expanded[int(convention.unit_rows)]) / scale if scale > 0.0 else 0.0
+
+
+def centring_turn(convention: Convention, turned: float, energy: float) -> float:
+    """Angle by which the error of the mean may turn rows that are divided by their norm, in their mean square.
+
+    0 for other conventions: rows about the origin know no mean, and about their mean see `centring_excess`.
+
+    Parameters
+    ----------
+    convention : Convention
+    turned : float
+        Mean square of the angles of single rows.
+    energy : float
+        Mean energy of the rows that are projected.
+    """
+    if not (convention.centered_rows and convention.unit_rows):
+        return 0.0
+    return math.sqrt(turned / energy) if energy > 0.0 else 1.0
+
+
+def centring_excess(convention: Convention, mean_error: float, energy: float) -> float:
+    """What the error of the mean may change a mean residual by: its square, as rows about their mean add up to 0.
 
     Parameters
     ----------
     convention : Convention
     mean_error : float
         Bound of the error of the mean, relative to the spread of the features.
-    turned : float
-        Mean square of the angles of single rows, which count where rows are divided by their norm.
     energy : float
         Mean energy of the rows that are projected.
     """
-    if not convention.centered_rows:
-        return 0.0
-    if not convention.unit_rows:
-        return mean_error
-    return math.sqrt(turned / energy) if energy > 0.0 else 1.0
+    is_plain = convention.centered_rows and not convention.unit_rows
+    return 2.0 * mean_error**2 * energy if is_plain else 0.0
 
 
 def subspace_residual(
@@ -264,7 +289,7 @@ def subspace_residual(
     sums: ProjectionSums,
     count: int,
     *,
-    double_precision: bool,
+    rounding: ProjectionRounding,
     mean_error: float = 0.0,
     turned: float = 0.0,
 ) -> tuple[float, float]:
@@ -277,10 +302,10 @@ def subspace_residual(
         Of W, with some basis.
     sums : ProjectionSums
     count : int
-    double_precision : bool
-        Whether the residuals were computed in float64.
+    rounding : ProjectionRounding
+        Of these sums.
     mean_error, turned : float
-        As in `centring_turn`.
+        As in `centring_excess` and `centring_turn`.
 
     Raises
     ------
@@ -289,8 +314,9 @@ def subspace_residual(
     """
     rank, d = space.basis.shape
     value, energy = residual_value(convention, sums, rank, count, d)
-    angle = EPSILON * d + space.error + centring_turn(convention, mean_error, turned, energy)
-    bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision)
+    angle = space.error + centring_turn(convention, turned, energy)
+    bound = residual_bound(value, energy, angle, rounding, expanded=_expanded(convention, sums, count))
+    bound += centring_excess(convention, mean_error, energy)
     return value, math.nan if math.isnan(value) else bound
 
 
@@ -300,7 +326,7 @@ def leading_values(
     sums: ProjectionSums,
     count: int,
     *,
-    double_precision: bool,
+    rounding: ProjectionRounding,
     turned: float = 0.0,
 ) -> tuple[FloatArray, FloatArray]:
     """NRC1 for k = 1..K and its bounds, (K,) each, from the sums on a basis with K angles.
@@ -312,8 +338,8 @@ def leading_values(
     sums : ProjectionSums
         Sums of squared residuals of `count` rows on that basis.
     count : int
-    double_precision : bool
-        Whether the residuals were computed in float64.
+    rounding : ProjectionRounding
+        Of these sums.
     turned : float
         Mean square of the angles by which the error of the mean turns rows about it.
 
@@ -322,21 +348,25 @@ def leading_values(
     ValueError
         The squares of the features leave the range of float64.
     """
-    (rank, d), energy = basis.vectors.shape, 0.0
+    rank, d = basis.vectors.shape
+    least_value, energy = residual_value(convention, sums, rank, count, d)
+    expanded = _expanded(convention, sums, count)
     values: list[float] = []
     bounds: list[float] = []
     for k, loss in enumerate(basis.losses, start=1):
-        value, energy = residual_value(convention, sums, k, count, d)
+        value, _ = residual_value(convention, sums, k, count, d)
         turn = mixing_angle(basis.angles[:k], np.add(values, bounds), energy)
-        angle = turn + centring_turn(convention, basis.mean_error, turned, energy)
+        angle = turn + centring_turn(convention, turned, energy)
         least = math.inf
         if convention.projects_its_matrix:
             scale = float(sums.raw[0]) / count if convention.relative else 1.0
             least = min(float(loss) / scale if scale > 0.0 else 0.0, turn**2 * energy)
-            least += basis.mean_error**2 * energy if convention.centered_rows else 0.0
-        bound = residual_bound(value, energy, angle, d, count, double_precision=double_precision, loss=least)
+        bound = residual_bound(
+            value, energy, angle, rounding, trailing=value - least_value, expanded=expanded, loss=least
+        )
+        bound += centring_excess(convention, basis.mean_error, energy)
         values.append(value)
         # Beyond the rank nothing is known but that more components only take away.
         bounds.append(math.nan if math.isnan(value) else 0.0 if k >= d else bound if k <= rank else energy)
-    found, most = np.array(values), energy * (1.0 + EPSILON * d + sum_rounding(count))
+    found, most = np.array(values), energy * (1.0 + 2.0 * (rounding.along + rounding.sums))
     return found, between_neighbours(found, np.array(bounds), most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from nrc_fast.base.linalg import EPSILON
 
@@ -11,14 +12,21 @@ __all__ = [
     "SEGMENT_ROWS",
     "SINGLE_EPSILON",
     "TENSOR_CORE_ROUNDING",
+    "ProjectionRounding",
+    "addition_rounding",
     "block_rounding",
     "decomposition_rounding",
-    "one_sided_excess",
-    "sum_rounding",
+    "projection_rounding",
+    "square_sum_rounding",
 ]
 
-# Rows whose squares are added up one by one in float64, before such segments are added.
+# Rows that passes over products with vectors add up before such segments are added; large chunks are multiples of it.
 SEGMENT_ROWS = 4096
+# Rows whose products are added in float64 one after the other, on the CPU.
+CHAINED_ROWS = 64
+# How many additions stand between a row and the sum over its segment of rows: up to 191 rows in 8 lanes of the CPU, and
+# these; the tree over the 64 rows of a tile of a CUDA device has fewer. Segments are added without loss.
+ADDITIONS_OF_A_ROW = 32
 # Unit roundoff of float32.
 SINGLE_EPSILON = 2.0**-24
 # Relative error of a sum of products on the tensor cores of a CUDA device. They round toward zero, so that the errors
@@ -32,9 +40,9 @@ FAST_ROUNDING = 2.0**-8 + TENSOR_CORE_ROUNDING
 def block_rounding(kind: str, rows: int) -> float:
     """Relative error of a sum of squares over a block of rows, before it is added to others in float64.
 
-    Statistical, sqrt(rows) units, but not where tensor cores truncate. Roundings of either sign give a third of that:
-    it holds for bfloat16 rows too, which the CPU may multiply about a point about which their squares add up to twice
-    as much.
+    A quarter of a unit for each addition, which equal addends reach, as those of features with two values are: each
+    rounds the same way while the sum doubles. Others round either way, like the root of their number. Tensor cores
+    truncate: theirs is the worst case.
 
     Parameters
     ----------
@@ -45,27 +53,31 @@ def block_rounding(kind: str, rows: int) -> float:
 
     Examples
     --------
-    >>> block_rounding("single", 256) == 16 * SINGLE_EPSILON
+    >>> block_rounding("single", 254) == 64 * SINGLE_EPSILON
     True
     """
-    walk = math.sqrt(rows)
     return {
-        "double": EPSILON / 2 * walk,
-        "single": SINGLE_EPSILON * walk,
+        "double": EPSILON / 2 * _of_additions(min(rows, CHAINED_ROWS)),
+        "single": SINGLE_EPSILON * _of_additions(rows),
         "device": TENSOR_CORE_ROUNDING,
         "fast": FAST_ROUNDING,
     }[kind]
 
 
-def one_sided_excess(rows: int) -> float:
-    """How many times the statistical error of a sum over a block of rows its roundings are where none cancels another.
+def _of_additions(count: float) -> float:
+    """Rounding of a sum of so many numbers of one sign, in units of the sum."""
+    return max((count + 2.0) / 4.0, 1.25 * math.sqrt(count))
+
+
+def addition_rounding(count: float) -> float:
+    """Relative error of a float64 sum of so many numbers of one sign that are added one after the other.
 
     Examples
     --------
-    >>> one_sided_excess(256)
-    16.0
+    >>> addition_rounding(1598) == 200 * EPSILON
+    True
     """
-    return math.sqrt(rows)
+    return EPSILON / 2 * _of_additions(count)
 
 
 def decomposition_rounding(d: int) -> float:
@@ -81,14 +93,54 @@ def decomposition_rounding(d: int) -> float:
     return EPSILON * (2.0 + math.sqrt(d))
 
 
-def sum_rounding(count: int) -> float:
-    """Relative error of a float64 sum of that many squares: in segments, and over these.
+def square_sum_rounding(chunks: int) -> float:
+    """Relative error of a sum of squares of rows, of residuals or of errors of a model, over some chunks of rows.
 
-    The worst case within a segment, where rows that are alike round the same way, and statistical over segments.
+    The worst case: it does not grow with the number of rows of a chunk.
 
     Examples
     --------
-    >>> sum_rounding(100) == 90 * EPSILON
+    >>> square_sum_rounding(2) == 17 * EPSILON
     True
     """
-    return EPSILON * (0.5 * min(count, SEGMENT_ROWS) + 4.0 * math.sqrt(count))
+    return EPSILON / 2 * (ADDITIONS_OF_A_ROW + chunks)
+
+
+@dataclass(frozen=True)
+class ProjectionRounding:
+    """What rounding does to rows that are projected on a few vectors, and to the sums of what is left of them.
+
+    Attributes
+    ----------
+    outside : float
+        Part of the rounding of ``x - V^T V x`` that may lie along it, relative to the norm of x: that of each of the
+        subtractions. The worst case.
+    along : float
+        Rounding of the products V x, relative to the norm of x. What it does to the residual lies in the span of V,
+        where the residual is not, so that its square counts alone. Statistical, like the root of the length of a row.
+    sums : float
+        Rounding of sums over rows, relative to these. The worst case.
+    """
+
+    outside: float
+    along: float
+    sums: float
+
+
+def projection_rounding(d: int, vectors: int, *, double_precision: bool, chunks: int) -> ProjectionRounding:
+    """What rounding does to rows of d numbers, in some chunks, that are projected on that many vectors.
+
+    Examples
+    --------
+    >>> rounding = projection_rounding(4096, 2, double_precision=True, chunks=1)
+    >>> rounding.outside == 1.5 * EPSILON, rounding.along == 66 * EPSILON
+    (True, True)
+    """
+    unit = EPSILON / 2 if double_precision else SINGLE_EPSILON
+    # Vectors are rounded to float32 too, which turns their span.
+    of_vectors = 0.0 if double_precision else math.sqrt(vectors)
+    return ProjectionRounding(
+        outside=unit * (1.0 + vectors + of_vectors),
+        along=unit * (4.0 + 2.0 * math.sqrt(d)),
+        sums=square_sum_rounding(chunks),
+    )

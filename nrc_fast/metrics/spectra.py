@@ -24,6 +24,9 @@ __all__ = [
     "tail_bound",
 ]
 
+# Error of shares up to which ``-x log x`` rises up to three times it.
+LARGEST_SHARE_ERROR = 0.1
+
 
 def share_bounds(eigenvalues: FloatArray, matrix_error: float, *, trace: float | None = None) -> FloatArray:
     """Bounds of the shares ``lambda_k / sum lambda`` when the matrix is off by `matrix_error` in norm.
@@ -68,7 +71,9 @@ def tail_bound(eigenvalues: FloatArray, k: int, matrix_error: float) -> float:
 
 
 def stable_rank_bound(value: float, largest: float, d: int, matrix_error: float) -> float:
-    """Bound of ``sum lambda^2 / lambda_1^2``: the Frobenius norm of the error is at most sqrt(d) of its norm.
+    """Bound of ``sum lambda^2 / lambda_1^2``, the square of the ratio of two norms.
+
+    The eigenvalues together are off by no more than the matrix in Frobenius norm (Hoffman and Wielandt).
 
     Parameters
     ----------
@@ -79,25 +84,41 @@ def stable_rank_bound(value: float, largest: float, d: int, matrix_error: float)
     d : int
         How many there are.
     matrix_error : float
-        How far the matrix is off in norm.
+        How far the matrix is off in Frobenius norm.
     """
     error = matrix_error + decomposition_rounding(d) * largest
     if not largest > error:
         return math.nan
-    relative = 2.0 * math.sqrt(d / value) * error / largest + 2.0 * error / (largest - error)
-    return min(value * relative, float(d))
+    # Of |lambda|/lambda_1: of the numerator and of the denominator.
+    ratio = math.sqrt(value)
+    off = (1.0 + ratio) * error / (largest - error)
+    return min((2.0 * ratio + off) * off, float(d))
 
 
 def effective_rank_bound(value: float, eigenvalues: FloatArray, matrix_error: float) -> float:
-    """Bound of exp(entropy): Fannes and Audenaert, with half the sum of the errors of the shares."""
+    """Bound of exp(entropy) when the matrix is off by `matrix_error` in Frobenius norm.
+
+    The shares p are together off by some e in norm (Hoffman and Wielandt), as the trace is by no more than the matrix.
+    ``h(p) = -p log p`` of one changes by at most e times its steepest slope between p - e and p + e, and all of them
+    together by at most e times the norm of these slopes. Where p is no larger than 2 e, h changes by no more than h of
+    the error of p, as it is concave: m of them by ``m h(e / sqrt(m))``.
+    """
     d, trace = len(eigenvalues), float(eigenvalues.sum())
     if not trace > 0.0:
         return math.nan
-    distance = d * _eigenvalue_error(eigenvalues, matrix_error) / trace
-    if d == 1 or distance >= 1.0 - 1.0 / d:
-        return 0.0 if d == 1 else float(d)
-    mixing = -distance * math.log(distance) - (1.0 - distance) * math.log1p(-distance) if distance > 0.0 else 0.0
-    entropy = distance * math.log(d - 1) + mixing if d > 2 else mixing
+    if d == 1:
+        return 0.0
+    shares = eigenvalues / trace
+    off = (matrix_error + decomposition_rounding(d) * float(np.max(eigenvalues))) / trace
+    if off > LARGEST_SHARE_ERROR:
+        return float(d)
+    off *= (1.0 + float(np.linalg.norm(shares))) / (1.0 - off)
+    clear = shares > 2.0 * off
+    slopes = 1.0 + np.abs(np.log(np.where(clear, shares - off, 1.0)))
+    unclear = math.sqrt(int(np.sum(~clear)))
+    entropy = off * float(np.linalg.norm(slopes[clear]))
+    entropy += unclear * off * math.log(unclear / off) if unclear * off > 0.0 else 0.0
+    entropy += EPSILON * (4.0 + math.log(d) * math.sqrt(d))
     return min(value * math.expm1(entropy), float(d))
 
 

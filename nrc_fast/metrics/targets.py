@@ -16,7 +16,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, scaled_norm
-from nrc_fast.metrics.rounding import sum_rounding
+from nrc_fast.metrics.rounding import square_sum_rounding
 
 __all__ = [
     "PairedEnergies",
@@ -219,10 +219,10 @@ def prediction_error_from_moments(
     return max(float(explained + np.trace(target_covariance)), 0.0) + float(offset @ offset)
 
 
-def explicit_error_bound(value: float, size: float, *, d: int, count: int) -> float:
+def explicit_error_bound(value: float, size: float, *, d: int, chunks: int) -> float:
     """Bound of the mean of ``|W h + b - y|^2`` taken row by row in float64.
 
-    Each error is rounded in proportion to what cancels in it, and the sum over `count` rows in proportion to itself.
+    Each error is rounded in proportion to what cancels in it, and their sum over some chunks of rows to itself.
 
     Parameters
     ----------
@@ -230,10 +230,10 @@ def explicit_error_bound(value: float, size: float, *, d: int, count: int) -> fl
         The mean that is bounded.
     size : float
         Mean square of what cancels.
-    d, count : int
+    d, chunks : int
     """
     rounding = EPSILON * math.sqrt(d * size)
-    return 2.0 * rounding * math.sqrt(value) + rounding**2 + (EPSILON * d + sum_rounding(count)) * value
+    return 2.0 * rounding * math.sqrt(value) + rounding**2 + (2.0 * EPSILON + square_sum_rounding(chunks)) * value
 
 
 def r_squared(mse: float, target_covariance: FloatArray) -> float:

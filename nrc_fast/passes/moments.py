@@ -13,7 +13,7 @@ from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.interface import Shifts
-from nrc_fast.metrics.rounding import block_rounding
+from nrc_fast.metrics.rounding import CHAINED_ROWS, SINGLE_EPSILON, addition_rounding, block_rounding
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
 __all__ = ["Moments"]
@@ -141,30 +141,50 @@ class Moments(ShiftedSums):
     @property
     def target_mean(self) -> FloatArray:
         """Mean of the targets, (n,)."""
-        return self._settled["target_shift"] + self._settled["target_sums"] / self.count
+        return self._settled["target_shift"] + self._target_offset
 
     @property
     def target_covariance(self) -> FloatArray:
         """Population covariance of the targets, (n, n)."""
-        offset = self._settled["target_sums"] / self.count
+        offset = self._target_offset
         return from_lower(self._settled["target_gram"]) / self.count - np.outer(offset, offset)
+
+    @property
+    def _target_offset(self) -> FloatArray:
+        offset: FloatArray = self._settled["target_sums"] / self.count
+        return offset
 
     @property
     def cross_covariance(self) -> FloatArray:
         """``(1/N) sum (h - mean_h)(y - mean_y)^T``, (d, n)."""
-        offsets = np.outer(self.mean_offset, self._settled["target_sums"] / self.count)
+        offsets = np.outer(self.mean_offset, self._target_offset)
         covariance: FloatArray = self._settled["cross"].T / self.count - offsets
         return covariance
 
     # ---- accuracy ----
 
     def _rounding(self, kind: str) -> float:
-        """Bound of the rounding of a sum of squares, relative to the sum.
+        """Bound of the rounding of a sum of squares, relative to the sum: within blocks, and over blocks and parts."""
+        rows, chains = min(block_rows(), self.count), block_rows() / CHAINED_ROWS
+        return block_rounding(kind, rows) + self._rounding_over_blocks(chains if kind == "double" else 1.0)
 
-        `rounding.block_rounding` within a block; over blocks and parts, added in float64, the worst case.
-        """
+    def _rounding_over_blocks(self, sums: float) -> float:
+        """Rounding where the sums of a block are added to others, then parts to parts, which nobody has chosen."""
         blocks, parts = self._count("blocks"), max(self._count("parts"), 1)
-        return block_rounding(kind, block_rows()) + EPSILON / 2 * (blocks / parts + parts)
+        return addition_rounding(max(sums * blocks / parts, 1.0)) + EPSILON / 2 * parts
+
+    @property
+    def _rounding_of_sums(self) -> float:
+        """Bound of the rounding of sums of the features, relative to the root of the sum of their squares.
+
+        The CPU adds up few rows at a time, in the type that it multiplies in, and devices in float64.
+        """
+        unit = 2.0 * SINGLE_EPSILON if self._count("single") else EPSILON
+        return unit / EPSILON * addition_rounding(min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks(1.0)
+
+    @property
+    def _rounding_of_target_sums(self) -> float:
+        return addition_rounding(min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks(1.0)
 
     def _magnitude(self, name: str) -> float:
         return float(self._settled["magnitudes"][MAGNITUDE_PLACES[name]])
@@ -186,34 +206,61 @@ class Moments(ShiftedSums):
 
     @property
     def covariance_error(self) -> float:
-        """Bound of the spectral norm of the error of `covariance`: of the Gram, and twice of the mean's square."""
-        return 3.0 * self._error
+        """Bound of the Frobenius norm of the error of `covariance`: of the Gram, and twice of the mean's square.
+
+        Every entry of a Gram is off by at most some share of the product of the norms of two columns, so that all of
+        them together are by that share of its trace; the offset of the mean from the shift is in each of its entries.
+        """
+        return _about_mean(self._error, self.mean_square, self.mean_offset, self._rounding_of_sums)
 
     @property
     def mean_error(self) -> float:
         """Bound of the norm of the error of `mean`."""
-        return self._error_of_mean(self._error, self.mean_square, self.mean)
+        return self.mean_error_of(math.sqrt(self.mean_square))
+
+    def mean_error_of(self, spread: float) -> float:
+        """Bound of the norm of the error of `mean` of features that were summed without squares, from their spread.
+
+        Rounding is relative to that, and the sum with the shift is rounded once more.
+        """
+        return self._rounding_of_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.mean))
 
     @property
     def target_mean_error(self) -> float:
         """Bound of the norm of the error of `target_mean`."""
-        square = self._magnitude("targets") / self.count
-        return self._error_of_mean(self.target_error, square, self.target_mean)
-
-    @staticmethod
-    def _error_of_mean(error: float, mean_square: float, mean: FloatArray) -> float:
-        """Rounding is relative to the root of the mean square, and the sum with the shift is rounded once more."""
-        relative = error / mean_square if mean_square > 0.0 else 0.0
-        return relative * math.sqrt(mean_square) + EPSILON * math.ldexp(*scaled_norm(mean))
+        spread = math.sqrt(self._magnitude("targets") / self.count)
+        return self._rounding_of_target_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.target_mean))
 
     @property
     def target_error(self) -> float:
-        """Bound of the norm of the error of `target_covariance`."""
-        return 3.0 * self._rounding("double") * self._magnitude("targets") / self.count
+        """Bound of the Frobenius norm of the error of `target_covariance`."""
+        square = self._magnitude("targets") / self.count
+        error = self._rounding("double") * square
+        return _about_mean(error, square, self._target_offset, self._rounding_of_target_sums)
 
     @property
     def cross_error(self) -> float:
-        """Bound of the norm of the error of `cross_covariance`: products of both magnitudes."""
-        targets = self._magnitude("targets")
-        error = sum(self._rounding(kind) * math.sqrt(self._magnitude(kind) * targets) for kind in KINDS)
-        return 3.0 * error / self.count
+        """Bound of the Frobenius norm of the error of `cross_covariance`: products of both magnitudes."""
+        targets, own = self._magnitude("targets") / self.count, self.mean_square
+        error = sum(self._rounding(kind) * math.sqrt(self._magnitude(kind) * targets / self.count) for kind in KINDS)
+        sizes = float(np.linalg.norm(self.mean_offset)), float(np.linalg.norm(self._target_offset))
+        of_sums, of_targets = self._rounding_of_sums + EPSILON, self._rounding_of_target_sums + EPSILON
+        error += of_targets * sizes[0] * math.sqrt(targets) + of_sums * sizes[1] * math.sqrt(own)
+        return error + (of_sums * of_targets + EPSILON) * math.sqrt(own * targets)
+
+
+def _about_mean(error: float, square: float, offset: FloatArray, rounding: float) -> float:
+    """Bound of the error of a second moment about the mean, from that of the one about the shift.
+
+    Parameters
+    ----------
+    error, square : float
+        Of the second moment about the shift, and the mean square there.
+    offset : float64 array
+        Mean of what was added up.
+    rounding : float
+        Of its sum, relative to the root of the mean square.
+    """
+    size = float(np.linalg.norm(offset))
+    off = rounding * math.sqrt(square) + EPSILON * size
+    return error + (2.0 * size + off) * off + EPSILON * (square + size**2)

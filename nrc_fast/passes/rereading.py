@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.passes.explicit_sums import Residuals
+from nrc_fast.passes.residual_sums import Residuals
 
 __all__ = ["FirstRead", "require_same", "require_same_errors", "require_same_mean", "require_same_rows"]
 

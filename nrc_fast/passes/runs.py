@@ -10,17 +10,11 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import from_lower
 from nrc_fast.kernels.results import Basis, ResidualSums
-from nrc_fast.passes.explicit_sums import (
-    CenteredUnitGram,
-    GramProduct,
-    LinearModel,
-    Pairing,
-    PredictionErrors,
-    Residuals,
-)
+from nrc_fast.passes.explicit_sums import CenteredUnitGram, GramProduct, LinearModel, PredictionErrors
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import SAME_ENERGY, SAME_ENERGY_SINGLE, require_same
+from nrc_fast.passes.residual_sums import Pairing, Residuals
 
 __all__ = [
     "ALWAYS_DOUBLE_VECTORS",
@@ -164,8 +158,8 @@ def _is_safe_in_float32(sums: ResidualSums) -> bool:
     )
 
 
-def prediction_errors(reading: Reading, model: LinearModel) -> FloatArray:
+def prediction_errors(reading: Reading, model: LinearModel) -> PredictionErrors:
     """``sum (W h + b - y)^2`` for each output, explicitly: one read."""
     errors = PredictionErrors(model)
     reading.run("prediction errors", errors)
-    return errors.errors
+    return errors

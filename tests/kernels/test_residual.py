@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -458,6 +459,34 @@ def test_prediction_error(arrays: Any, set_threads: SetThreads, dtype: str, targ
 
 
 @every_isa
+@every_isa
+@pytest.mark.parametrize("double_precision", [True, False])
+@pytest.mark.parametrize("count", [1, 7, 64, 200, 5000])
+def test_energy_of_rows_whose_residual_is_a_difference(count: int, double_precision: bool) -> None:
+    """All of it where rows are far from the span, none where they are in it, up to a rounding that does not grow."""
+    rng = np.random.default_rng(count)
+    vectors = np.eye(9)[:2]
+    for inside, share in ((0.0, 1.0), (1.0, 0.0)):
+        rows = rng.integers(1, 4, (count, 9)).astype(np.float32)
+        rows[:, :2] *= inside
+        rows[:, 2:] *= 1.0 - inside
+        expanded = residual_on(rows, vectors, double_precision=double_precision).expanded
+        assert expanded.tolist() == pytest.approx(
+            [share * float(np.sum(rows**2)), share * count], rel=8 * EPS64, abs=0.0
+        )
+
+
+@every_isa
+def test_sums_of_residuals_do_not_round_with_the_number_of_rows() -> None:
+    """Squares of equal rows round the same way, in every addition."""
+    row = np.random.default_rng(1).standard_normal(5)
+    rows = np.tile(row, (100_003, 1))
+    basis = np.zeros((0, 5))
+    (whole,) = residual_on(rows, basis).raw
+    (single,) = residual_on(rows[:1], basis).raw
+    assert abs(Fraction(whole) - len(rows) * Fraction(single)) <= 16 * Fraction(EPS64) * Fraction(whole)
+
+
 def test_prediction_error_of_a_good_model() -> None:
     # The error is a small difference of large numbers; its tolerance follows those.
     rng = np.random.default_rng(0)
@@ -658,6 +687,7 @@ def test_sums_of_parts_are_the_sums_of_all_rows(
         ResidualSums(
             first.raw + second.raw,
             first.unit + second.unit,
+            first.expanded + second.expanded,
             np.concatenate([first.row_residuals, second.row_residuals]),
             np.concatenate([first.row_energies, second.row_energies]),
         )

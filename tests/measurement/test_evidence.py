@@ -143,7 +143,7 @@ def test_errors_of_predictions() -> None:
     expected = float(np.mean(np.sum((H @ W.T + b - Y) ** 2, axis=1)))
     evidence = gathered(begin_reading(H, Y))
     model = LinearModel(W, b)
-    assert evidence.prediction_errors(model).sum() / 300 == pytest.approx(expected, rel=64 * EPSILON)
+    assert evidence.prediction_errors(model).errors.sum() / 300 == pytest.approx(expected, rel=64 * EPSILON)
     basis = evidence.components(2, centered=True)
     found = evidence.residuals([Basis(basis.vectors, basis.mean)], collapsed=False, model=model)
     assert found.errors is not None

@@ -37,6 +37,19 @@ def test_bounds_are_those_of_the_report(convention: str) -> None:
     assert np.all(np.abs(by_k - reference_nrc1(H, None, convention)) <= bounds_by_k + 1e-15)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_covariances_of_features_with_two_values_are_within_their_error(dtype: str) -> None:
+    """Their squares are equal, so that in every block and entry of the Gram all additions round the same way."""
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for _ in range(40):
+        H = np.where(np.arange(1024)[:, np.newaxis] % 2, *rng.uniform(0.3, 1.0, 2)) * np.ones((1, 4))
+        statistics = nrc.FeatureStatistics(4).update(H.astype(dtype))
+        exact = np.cov(H.astype(dtype).astype(np.longdouble).T, bias=True)
+        worst = max(worst, float(np.linalg.norm(statistics.covariance - exact)) / statistics.covariance_error)
+    assert 0.1 < worst <= 1.0
+
+
 def test_bounds_of_nrc3_are_those_of_the_report() -> None:
     report = nrc.measure(collapsed(1e-2), Y, W, np.zeros(2))
     assert nrc.nrc3(W, Y, return_bound=True) == pytest.approx((report.nrc3, report.bounds["nrc3"]), rel=1e-9)

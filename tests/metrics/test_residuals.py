@@ -23,6 +23,7 @@ from nrc_fast.metrics.residuals import (
     resolved_rank,
     trace_bound,
 )
+from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
 from nrc_fast.testing import reference_nrc1
 
 EPS = float(np.finfo(np.float64).eps)
@@ -34,6 +35,10 @@ def features(rows: int = 200, d: int = 6) -> np.ndarray:
     return (rng.standard_normal((rows, d)) * 0.5 ** np.arange(d)) @ rotation + 0.3
 
 
+def rounding(d: int, vectors: int) -> ProjectionRounding:
+    return projection_rounding(d, vectors, double_precision=True, chunks=1)
+
+
 def left_over(rows: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Sums of squares of what is left of the rows with the leading k = 0, 1, ... vectors."""
     rest = [rows - rows @ basis[:k].T @ basis[:k] for k in range(len(basis) + 1)]
@@ -43,7 +48,7 @@ def left_over(rows: np.ndarray, basis: np.ndarray) -> np.ndarray:
 def sums_of(H: np.ndarray, basis: np.ndarray, *, centered: bool) -> Any:
     rows = H - H.mean(axis=0) if centered else H
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return SimpleNamespace(raw=left_over(rows, basis), unit=left_over(units, basis))
+    return SimpleNamespace(raw=left_over(rows, basis), unit=left_over(units, basis), expanded=np.zeros(2))
 
 
 def components(H: np.ndarray, *, centered: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +93,7 @@ def test_the_loss_of_a_basis_bounds_what_it_leaves(gap: float) -> None:
         sums = sums_of(rows, vectors, centered=True)
         losses = 2.0 * size * np.arange(1.0, 3.0)
         basis = PrincipalBasis(vectors, rows.mean(axis=0), 0.0, np.ones(2), losses, collapsed=False)
-        values, bounds = leading_values(CONVENTIONS["variance"], basis, sums, 50, double_precision=True)
+        values, bounds = leading_values(CONVENTIONS["variance"], basis, sums, 50, rounding=rounding(5, 2))
         exact = 1.0 - np.cumsum(spectrum)[:2] / spectrum.sum()
         assert np.all(np.abs(values - exact) <= bounds)
         assert bounds[1] <= 1.01 * losses[1] / spectrum.sum() + 1e-14
@@ -108,7 +113,7 @@ def test_values_are_those_of_the_definitions(name: str) -> None:
         assert residual_value(convention, sums, k, count, d)[0] == pytest.approx(wanted[k - 1], rel=1e-12)
     assert residual_value(convention, sums, d, count, d)[0] == 0.0
     basis = PrincipalBasis(vectors[:4], H.mean(axis=0), 0.0, np.zeros(4), np.zeros(4), collapsed=False)
-    values, bounds = leading_values(convention, basis, sums, count, double_precision=True)
+    values, bounds = leading_values(convention, basis, sums, count, rounding=rounding(d, 4))
     assert np.all(np.abs(values - wanted) <= bounds)
     assert np.all(bounds <= 1e-12 * np.sqrt(wanted))
 
@@ -137,7 +142,7 @@ def test_components_beyond_the_rank_lie_between_nothing_and_what_is_left_there()
     _, vectors = components(H, centered=True)
     basis = PrincipalBasis(vectors[:2], H.mean(axis=0), 0.0, np.zeros(6), np.zeros(6), collapsed=False)
     values, bounds = leading_values(
-        CONVENTIONS["variance"], basis, sums_of(H, vectors[:2], centered=True), len(H), double_precision=True
+        CONVENTIONS["variance"], basis, sums_of(H, vectors[:2], centered=True), len(H), rounding=rounding(6, 2)
     )
     exact = reference_nrc1(H, None, "variance")
     assert np.all(np.abs(values - exact) <= bounds + 1e-14)
@@ -167,7 +172,7 @@ def test_bounds_cover_a_basis_that_is_turned(angle: float, noise: float) -> None
         basis = math.cos(math.asin(angle)) * mixed + angle * others
         assert largest_angle(basis, np.eye(3, 8)) == pytest.approx(angle, abs=8 * EPS)
         value = float(left_over(rows, basis)[-1]) / len(rows)
-        bound = residual_bound(value, energy, angle, 8, len(rows), double_precision=True)
+        bound = residual_bound(value, energy, angle, rounding(8, 3))
         assert abs(value - exact) <= bound
         assert abs(value - exact) <= trace_bound(value, energy, angle, 0.0) + 16 * EPS * energy
         worst = max(worst, abs(value - exact) / bound)

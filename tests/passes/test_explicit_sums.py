@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.results import Basis
 from nrc_fast.passes.begin import begin_reading
-from nrc_fast.passes.explicit_sums import GramProduct, LinearModel, Residuals, turned_rows
+from nrc_fast.passes.explicit_sums import GramProduct, turned_rows
 from nrc_fast.passes.runs import gram_product
 from nrc_fast.passes.sums import OtherStateError
 from nrc_fast.sources import Chunk
@@ -102,60 +101,3 @@ def test_rows_near_the_shift_are_turned_most() -> None:
     assert turned_rows(energies, 1e-4) == pytest.approx(single.sum(), rel=1e-12)
     assert turned_rows(np.zeros(3), 1e-4) == 3.0
     assert turned_rows(energies, 0.0) == 0.0
-
-
-def test_residuals_know_how_far_their_shift_turns_the_rows() -> None:
-    H, vectors, shift = draw()
-    bases = [Basis(vectors), Basis(vectors, shift)]
-    sums = Residuals(bases, double_precision=True, shift_error=0.25)
-    for part in (H[:100], H[100:]):
-        sums.add_chunk(chunk(part))
-    expected = np.minimum(0.25 / np.sum((H - shift) ** 2, axis=1), 1.0).sum()
-    assert sums.turned[0] == pytest.approx(expected, rel=1e-12)
-    other = Residuals(bases, double_precision=True, shift_error=0.25)
-    other.restore(sums.arrays())
-    assert other.turned == sums.turned
-    earlier = {name: array for name, array in sums.arrays().items() if name != "turned"}
-    with pytest.raises(OtherStateError):
-        other.restore(earlier)
-
-
-def residuals_and_errors() -> tuple[Any, Any, Residuals]:
-    H, vectors, shift = draw()
-    Y = np.random.default_rng(1).standard_normal((300, 2))
-    basis = np.ascontiguousarray(np.linalg.qr(vectors.T)[0].T)
-    model = LinearModel(vectors, np.array([1.0, -2.0]))
-    return H, Y, Residuals([Basis(basis), Basis(basis[:1], shift)], double_precision=True, model=model)
-
-
-def test_errors_of_a_model_come_with_the_residuals_and_go_on_from_a_state() -> None:
-    H, Y, sums = residuals_and_errors()
-    _, _, rest = residuals_and_errors()
-    assert rest.errors is not None
-    assert not rest.errors.any()
-    sums.add_chunk(Chunk(as_rows(H[:120], "H"), as_rows(Y[:120], "Y")))
-    rest.restore(sums.arrays())
-    for part in (sums, rest):
-        part.add_chunk(Chunk(as_rows(H[120:], "H"), as_rows(Y[120:], "Y")))
-    for name, array in sums.arrays().items():
-        np.testing.assert_array_equal(rest.arrays()[name], array)
-    _, vectors, shift = draw()
-    assert sums.errors is not None
-    expected = np.sum((H @ vectors.T + np.array([1.0, -2.0]) - Y) ** 2, axis=0)
-    assert sums.errors == pytest.approx(expected, rel=64 * EPSILON)
-    for basis, part, x in zip(sums.bases, sums.sums, (H, H - shift), strict=True):
-        remainder = x - (x @ basis.vectors.T) @ basis.vectors
-        assert part.raw[-1] == pytest.approx(np.sum(remainder**2), rel=256 * EPSILON)
-
-
-def test_a_state_without_the_errors_of_the_model_is_refused() -> None:
-    H, Y, sums = residuals_and_errors()
-    sums.add_chunk(Chunk(as_rows(H, "H"), as_rows(Y, "Y")))
-    earlier = {name: array for name, array in sums.arrays().items() if name != "errors"}
-    with pytest.raises(OtherStateError):
-        residuals_and_errors()[2].restore(earlier)
-    # Where no model is given they are not missed.
-    without = Residuals(sums.bases, double_precision=True)
-    without.restore(earlier)
-    assert without.errors is None
-    assert without.count == 300

@@ -77,6 +77,27 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
   }
 }
 
+// Rows whose products are added up in registers: in float64 fewer than a block has, as their rounding grows with them.
+template <class T>
+constexpr std::int64_t chained_rows = sizeof(T) == 8 ? 64 : std::int64_t{1} << 30;
+
+template <class T, int rows, int vectors>
+NRC_FAST_INLINE void accumulate_strip(const TileArguments& task, const T* left, int left_width, const T* right,
+                                      int right_width, double* strip, RowsAhead& ahead, std::int64_t ahead_bytes) {
+  if (task.row_count <= chained_rows<T>) {  // also of no rows, which put zeros
+    accumulate_tile<T, rows, vectors>(task.row_count, left, left_width, right, right_width, strip, task.is_first, ahead,
+                                      ahead_bytes);
+    return;
+  }
+  for (std::int64_t row = 0; row < task.row_count; row += chained_rows<T>) {
+    const std::int64_t left_over = task.row_count - row;
+    const std::int64_t count = left_over < chained_rows<T> ? left_over : chained_rows<T>;
+    accumulate_tile<T, rows, vectors>(count, left + row * left_width, left_width, right + row * right_width,
+                                      right_width, strip, task.is_first && row == 0, ahead,
+                                      ahead_bytes * count / task.row_count);
+  }
+}
+
 // One pair of panels: the strip of the left one that holds real columns against the needed vectors of the right one.
 template <class T>
 void gram_tile(const TileArguments& task, RowsAhead& ahead) {
@@ -98,14 +119,12 @@ void gram_tile(const TileArguments& task, RowsAhead& ahead) {
     const int vectors = (needed + lanes<T> - 1) / lanes<T>;
     double* const strip = task.tile + first * width;
     if (vectors == 1) {
-      accumulate_tile<T, rows, 1>(task.row_count, left + first, left_width, right, right_width, strip, task.is_first,
-                                  ahead, ahead_bytes);
+      accumulate_strip<T, rows, 1>(task, left + first, left_width, right, right_width, strip, ahead, ahead_bytes);
     } else if (vectors == 2) {
-      accumulate_tile<T, rows, 2>(task.row_count, left + first, left_width, right, right_width, strip, task.is_first,
-                                  ahead, ahead_bytes);
+      accumulate_strip<T, rows, 2>(task, left + first, left_width, right, right_width, strip, ahead, ahead_bytes);
     } else {
-      accumulate_tile<T, rows, panel_vectors>(task.row_count, left + first, left_width, right, right_width, strip,
-                                              task.is_first, ahead, ahead_bytes);
+      accumulate_strip<T, rows, panel_vectors>(task, left + first, left_width, right, right_width, strip, ahead,
+                                               ahead_bytes);
     }
   }
 }
@@ -115,21 +134,24 @@ template <class T, int count, int vectors>
 NRC_FAST_INLINE void cross_strip(const CrossArguments& task, const T* features, int width, const double* targets,
                                  double* cross) {
   constexpr int N = lanes<double>;
-  Native<double> sums[count][vectors] = {};
-  for (std::int64_t k = 0; k < task.row_count; ++k, features += width, targets += task.target_count) {
+  for (std::int64_t k = 0; k < task.row_count;) {
+    const std::int64_t last = k + chained_rows<double> < task.row_count ? k + chained_rows<double> : task.row_count;
+    Native<double> sums[count][vectors] = {};
+    for (; k < last; ++k, features += width, targets += task.target_count) {
 #pragma GCC unroll 3
-    for (int v = 0; v < vectors; ++v) {
-      const auto value = widen(load<Vector<T, N>>(features + v * N));
+      for (int v = 0; v < vectors; ++v) {
+        const auto value = widen(load<Vector<T, N>>(features + v * N));
 #pragma GCC unroll 4
-      for (int t = 0; t < count; ++t) sums[t][v] += targets[t] * value;
+        for (int t = 0; t < count; ++t) sums[t][v] += targets[t] * value;
+      }
     }
-  }
 #pragma GCC unroll 4
-  for (int t = 0; t < count; ++t) {
+    for (int t = 0; t < count; ++t) {
 #pragma GCC unroll 3
-    for (int v = 0; v < vectors; ++v) {
-      double* const target = cross + t * task.cross_stride + v * N;
-      store(target, load<Native<double>>(target) + sums[t][v]);
+      for (int v = 0; v < vectors; ++v) {
+        double* const target = cross + t * task.cross_stride + v * N;
+        store(target, load<Native<double>>(target) + sums[t][v]);
+      }
     }
   }
 }

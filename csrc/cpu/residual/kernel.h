@@ -79,18 +79,24 @@ bool add_squares(const BasisArguments& task) {
   return cancels;
 }
 
+// Squares of rows, to raw sums and to those of x / ||x||.
+NRC_FAST_INLINE void add_weighted(const BasisArguments& task, const double* squares, std::int64_t lane) {
+  for (std::int64_t r = 0; r < task.row_count; r += lanes<double>) {
+    const auto values = load<Native<double>>(squares + r);
+    add_widened(task.raw_sums + lane, load<Native<double>>(task.raw_weights + r) * values);
+    add_widened(task.unit_sums + lane, load<Native<double>>(task.unit_weights + r) * values);
+  }
+}
+
 template <class T>
 void add_residuals(const BasisArguments& task) {
-  constexpr int N = lanes<double>;
-  if (add_squares<T>(task)) {
+  const bool is_expanded = !add_squares<T>(task);
+  if (!is_expanded) {
     for (std::int64_t row = 0; row < task.row_count; row += explicit_rows_together) explicit_rows<T>(task, row);
   }
   const std::int64_t behind = task.vector_count * sum_lanes;
-  for (std::int64_t r = 0; r < task.row_count; r += N) {
-    const auto residuals = load<Native<double>>(task.residuals + r);
-    add_widened(task.raw_sums + behind, load<Native<double>>(task.raw_weights + r) * residuals);
-    add_widened(task.unit_sums + behind, load<Native<double>>(task.unit_weights + r) * residuals);
-  }
+  add_weighted(task, task.residuals, behind);
+  if (is_expanded) add_weighted(task, task.energies, behind + sum_lanes);
 }
 
 template <class T>

@@ -13,6 +13,9 @@
 namespace nrc_fast {
 namespace {
 
+// Rows whose squares are added up plainly, in lanes, before these sums are added up without loss.
+constexpr std::int64_t summed_rows = 128;
+
 const ResidualKernels& kernels_for(const KernelTable& table, const ResidualRequest& request) {
   const bool wide = request.double_precision || request.features.dtype == DType::float64;
   return wide ? table.residual_float64() : table.residual_float32();
@@ -20,12 +23,15 @@ const ResidualKernels& kernels_for(const KernelTable& table, const ResidualReque
 
 // Scratch of one thread, with the targets of a group, and its sums.
 struct ResidualSpace : ProjectionSpace {
-  ResidualSpace(ProjectionSpace&& projection, std::int64_t outputs, const ResidualSums& zeros)
-      : ProjectionSpace(std::move(projection)), targets(padded_rows * outputs * 8), segment(zeros), totals(zeros) {}
+  ResidualSpace(ProjectionSpace&& projection, const std::vector<ResidualJob>& jobs, std::int64_t outputs)
+      : ProjectionSpace(std::move(projection)),
+        targets(padded_rows * outputs * 8),
+        segment(jobs, outputs),
+        totals(jobs, outputs) {}
 
   Buffer targets;  // [row][output]
-  ResidualSums segment;
-  ResidualSums totals;
+  ResidualSums<LaneSums> segment;
+  ResidualSums<Totals> totals;
 };
 
 class ResidualPass {
@@ -51,11 +57,11 @@ class ResidualPass {
       operations += static_cast<double>(features_.rows) * static_cast<double>(features_.columns) *
                     static_cast<double>(4 * frame.vector_count() + 4);
     }
-    const ResidualSums zeros(request_.jobs, outputs_);
     std::vector<ResidualSpace> spaces;
     // Everything is allocated before the threads start: a task must not throw.
     for (int p = parts_for(operations, features_.rows, thread_count()); p > 0; --p) {
-      spaces.emplace_back(ProjectionSpace(kernels_, features_, frames_.front(), most_vectors_), outputs_, zeros);
+      spaces.emplace_back(ProjectionSpace(kernels_, features_, frames_.front(), most_vectors_), request_.jobs,
+                          outputs_);
     }
     const int parts = static_cast<int>(spaces.size());
     parallel_for(parts, [&](int p) { run_rows(share(features_.rows, parts, p), spaces[static_cast<std::size_t>(p)]); });
@@ -80,12 +86,15 @@ class ResidualPass {
   }
 
   void run_rows(Range rows, ResidualSpace& space) const {
-    for (std::int64_t first = rows.first; first < rows.last; first += segment_rows) {
-      space.segment.clear();
-      for_each_group(features_, {first, std::min(first + segment_rows, rows.last)}, space,
-                     [&](const RowGroup& group) { add_group(group, space); });
+    std::int64_t in_segment = 0;
+    for_each_group(features_, rows, space, [&](const RowGroup& group) {
+      add_group(group, space);
+      in_segment += group.count;
+      if (in_segment < summed_rows && group.first + group.count < rows.last) return;
       space.totals.add(space.segment);
-    }
+      space.segment.clear();
+      in_segment = 0;
+    });
   }
 
   void add_group(const RowGroup& group, ResidualSpace& space) const {
@@ -105,12 +114,12 @@ class ResidualPass {
   void add_basis(std::size_t j, const RowGroup& group, ResidualSpace& space) const {
     const ResidualJob& job = request_.jobs[j];
     const Frame& frame = frames_[jobs_[j].frame];
-    BasisSums& sums = space.segment.bases[j];
+    BasisSums<LaneSums>& sums = space.segment.bases[j];
     kernels_.add_residuals({space.loaded.get(), group.count, space.padded_rows, frame.padded(), frame.stride(),
                             frame.vector(jobs_[j].first), job.vectors, coefficients(jobs_[j].first, space),
                             space.energies.as<double>(), space.raw_weights.as<double>(),
-                            space.unit_weights.as<double>(), least_expanded(), space.residuals.as<double>(),
-                            sums.raw.lanes(0), sums.unit.lanes(0)});
+                            space.unit_weights.as<double>(), least_expanded(kernels_.element_size == 8),
+                            space.residuals.as<double>(), sums.raw.lanes(0), sums.unit.lanes(0)});
     if (space.has_scaled) add_scaled_squares(jobs_[j], group, space, sums);
     if (job.row_residuals != nullptr) {
       write_squares(space.residuals, space.exponents, group.count, job.row_residuals + group.first);
@@ -122,7 +131,7 @@ class ResidualPass {
 
   // The squares of rows that were loaded divided by 2^exponent: each may over- or underflow on its own.
   void add_scaled_squares(const Place& place, const RowGroup& group, const ResidualSpace& space,
-                          BasisSums& sums) const {
+                          BasisSums<LaneSums>& sums) const {
     for (std::int64_t r = 0; r < group.count; ++r) {
       const int exponent = space.exponents.as<int>()[r];
       if (exponent == 0) continue;
@@ -131,6 +140,7 @@ class ResidualPass {
         *sums.raw.lanes(k) += unscaled_square(value * value, exponent);
       }
       *sums.raw.lanes(sums.vector_count) += unscaled_square(space.residuals.as<double>()[r], exponent);
+      *sums.raw.lanes(sums.vector_count + 1) += unscaled_square(space.energies.as<double>()[r], exponent);
     }
   }
 
@@ -166,19 +176,17 @@ class ResidualPass {
                                       : static_cast<double>(space.coefficients.as<float>()[index]);
   }
 
-  double least_expanded() const {
-    return kernels_.element_size == 8 ? least_expanded_in_float64 : least_expanded_in_float32;
-  }
-
   void add_results(const std::vector<ResidualSpace>& spaces) const {
-    ResidualSums sums(request_.jobs, outputs_);
+    ResidualSums<Totals> sums(request_.jobs, outputs_);
     for (const ResidualSpace& space : spaces) sums.add(space.totals);
     for (std::size_t j = 0; j < jobs_.size(); ++j) {
       const ResidualJob& job = request_.jobs[j];
       add_leading(sums.bases[j].raw, job.vectors, job.raw_sums);
       add_leading(sums.bases[j].unit, job.vectors, job.unit_sums);
+      job.expanded[0] += sums.bases[j].raw[job.vectors + 1].total();
+      job.expanded[1] += sums.bases[j].unit[job.vectors + 1].total();
     }
-    for (std::int64_t t = 0; t < outputs_; ++t) request_.prediction.errors[t] += sums.errors.total(t);
+    for (std::int64_t t = 0; t < outputs_; ++t) request_.prediction.errors[t] += sums.errors[t].total();
   }
 
   const ResidualRequest& request_;

@@ -3,8 +3,10 @@
 
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
+#include "common/arithmetic.h"
 #include "common/requests.h"
 #include "cpu/residual/projection.h"
 
@@ -14,71 +16,89 @@ inline double unscaled_square(double square, int exponent) {
   return exponent == 0 ? square : std::ldexp(square, 2 * exponent);
 }
 
-// Numbers in lanes, as the kernels add to them.
+// Numbers in lanes, as the kernels add to them over a segment of rows.
 class LaneSums {
  public:
   explicit LaneSums(std::int64_t count) : lanes_(static_cast<std::size_t>(count * sum_lanes)) {}
 
   double* lanes(std::int64_t index) { return lanes_.data() + index * sum_lanes; }
   void clear() { std::fill(lanes_.begin(), lanes_.end(), 0.0); }
-  void add(const LaneSums& other) {
-    for (std::size_t i = 0; i < lanes_.size(); ++i) lanes_[i] += other.lanes_[i];
-  }
   double total(std::int64_t index) const {
-    double sum = 0.0;
-    for (std::int64_t i = 0; i < sum_lanes; ++i) sum += lanes_[static_cast<std::size_t>(index * sum_lanes + i)];
-    return sum;
+    const double* const first = lanes_.data() + index * sum_lanes;
+    return std::accumulate(first, first + sum_lanes, 0.0);
   }
 
  private:
   std::vector<double> lanes_;
 };
 
-// Of one basis: the squared coefficient of each vector and, behind them, the squared residual.
+// Their totals over all segments, whose rounding does not grow with the number of these.
+class Totals {
+ public:
+  explicit Totals(std::int64_t count) : sums_(static_cast<std::size_t>(count)) {}
+
+  void add(const LaneSums& segment) {
+    for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i].add(segment.total(static_cast<std::int64_t>(i)));
+  }
+  void add(const Totals& other) {
+    for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i].add(other.sums_[i]);
+  }
+  const CompensatedSum& operator[](std::int64_t index) const { return sums_[static_cast<std::size_t>(index)]; }
+
+ private:
+  std::vector<CompensatedSum> sums_;
+};
+
+// Of one basis: the squared coefficient of each vector and, behind them, the squared residual, and the energy of rows
+// whose residual is in expanded form.
+template <class Sums>
 struct BasisSums {
-  explicit BasisSums(std::int64_t vectors) : vector_count(vectors), raw(vectors + 1), unit(vectors + 1) {}
+  explicit BasisSums(std::int64_t vectors) : vector_count(vectors), raw(vectors + 2), unit(vectors + 2) {}
 
   void clear() {
     raw.clear();
     unit.clear();
   }
-  void add(const BasisSums& other) {
+  template <class Other>
+  void add(const BasisSums<Other>& other) {
     raw.add(other.raw);
     unit.add(other.unit);
   }
 
   std::int64_t vector_count;
-  LaneSums raw;
-  LaneSums unit;
+  Sums raw;
+  Sums unit;
 };
 
 // Adds the residual with the leading 0..k vectors: no digit is lost where squares of trailing coefficients are added.
-inline void add_leading(const LaneSums& squares, std::int64_t vectors, double* sums) {
-  double residual = squares.total(vectors);
-  sums[vectors] += residual;
+inline void add_leading(const Totals& squares, std::int64_t vectors, double* sums) {
+  CompensatedSum residual = squares[vectors];
+  sums[vectors] += residual.total();
   for (std::int64_t k = vectors; k > 0; --k) {
-    residual += squares.total(k - 1);
-    sums[k - 1] += residual;
+    residual.add(squares[k - 1]);
+    sums[k - 1] += residual.total();
   }
 }
 
 // Of all bases and the prediction.
+template <class Sums>
 struct ResidualSums {
   ResidualSums(const std::vector<ResidualJob>& jobs, std::int64_t outputs) : errors(outputs) {
     for (const ResidualJob& job : jobs) bases.emplace_back(job.vectors);
   }
 
   void clear() {
-    for (BasisSums& sums : bases) sums.clear();
+    for (BasisSums<Sums>& sums : bases) sums.clear();
     errors.clear();
   }
-  void add(const ResidualSums& other) {
+  template <class Other>
+  void add(const ResidualSums<Other>& other) {
     for (std::size_t j = 0; j < bases.size(); ++j) bases[j].add(other.bases[j]);
     errors.add(other.errors);
   }
 
-  std::vector<BasisSums> bases;
-  LaneSums errors;
+  std::vector<BasisSums<Sums>> bases;
+  Sums errors;
 };
 
 }  // namespace nrc_fast

@@ -5,6 +5,7 @@
 // residual is the expanded form ||x||^2 - ||c||^2 or, where that cancels in a row of the tile, the norm of x - U^T c.
 #pragma once
 
+#include "common/arithmetic.h"
 #include "cuda/machine/fragments.h"
 #include "cuda/machine/rows.h"
 
@@ -31,10 +32,13 @@ struct ResidualArguments {
   double* row_residuals;
   double* row_energies;
   RowCounts* counts;
-  double* partial;     // for each block: squares of each vector's coefficients, raw and unit, and the residuals
-  void* coefficients;  // for each block: vectors, rounded up to groups, x tile_rows
+  CompensatedSum* partial;  // for each block: squares of coefficients, raw and unit, residuals, and expanded energies
+  void* coefficients;       // for each block: vectors, rounded up to groups, x tile_rows
   double least_expanded;
 };
+
+// Raw and unit sums: of squares for each vector, of residuals, and of energies of rows in expanded form.
+NRC_FAST_BOTH std::int64_t partial_sums(std::int64_t vectors) { return 2 * vectors + 4; }
 
 // Memory that the threads of a block share.
 template <class Value>
@@ -83,8 +87,8 @@ class ResidualTile {
     return static_cast<Value*>(arguments_.coefficients) +
            block_index_again() * round_up(arguments_.vectors, group_vectors) * tile_rows;
   }
-  NRC_FAST_DEVICE double* block_partial() const {
-    return arguments_.partial + block_index_again() * (2 * arguments_.vectors + 2);
+  NRC_FAST_DEVICE CompensatedSum* block_partial() const {
+    return arguments_.partial + block_index_again() * partial_sums(arguments_.vectors);
   }
 
   // Rows of one step, shifted: a warp reads one row at a time, and writes it down a column of shared memory.
@@ -250,7 +254,7 @@ class ResidualTile {
       double sum = 0.0;
 #pragma unroll
       for (int w = 0; w < residual_warps; ++w) sum += shared_.squares[kind][w][thread_index() % group_vectors];
-      block_partial()[kind * arguments_.vectors + vector] += sum;
+      block_partial()[kind * arguments_.vectors + vector].add(sum);
     }
     synchronize_block();
   }
@@ -282,7 +286,8 @@ class ResidualTile {
   }
 
   NRC_FAST_DEVICE void finish() const {
-    if (cancels()) {
+    const bool is_expanded = !cancels();
+    if (!is_expanded) {
       explicit_residuals();
     } else if (thread_index() < tile_rows) {
       shared_.residuals[thread_index()] = shared_.energies[thread_index()] - shared_.captured[thread_index()];
@@ -293,12 +298,32 @@ class ResidualTile {
       if (arguments_.row_residuals != nullptr) arguments_.row_residuals[row] = shared_.residuals[thread_index()];
       if (arguments_.row_energies != nullptr) arguments_.row_energies[row] = shared_.energies[thread_index()];
     }
-    if (thread_index() < 2) {
-      double sum = 0.0;
-      for (int r = 0; r < tile_rows; ++r) {
-        sum += thread_index() == 0 ? shared_.residuals[r] : shared_.weights[r] * shared_.residuals[r];
+    add_weighted(shared_.residuals, 0);
+    if (is_expanded) add_weighted(shared_.energies, 2);
+  }
+
+  // Squares of rows, two by two: the rounding of a sum grows with its depth.
+  NRC_FAST_DEVICE void add_weighted(const double* squares, std::int64_t behind) const {
+    const int place = thread_index();
+    if (place < tile_rows) {
+      double raw = squares[place];
+      double unit = shared_.weights[place] * raw;
+#pragma unroll
+      for (int mask = 1; mask < warp_lanes; mask *= 2) {
+        raw += shuffle_xor(raw, mask);
+        unit += shuffle_xor(unit, mask);
       }
-      block_partial()[2 * arguments_.vectors + thread_index()] += sum;
+      if (place % warp_lanes == 0) {
+        shared_.halves[0][place / warp_lanes] = raw;
+        shared_.halves[1][place / warp_lanes] = unit;
+      }
+    }
+    synchronize_block();
+    if (place < 2) {
+      double sum = 0.0;
+#pragma unroll
+      for (int w = 0; w < tile_rows / warp_lanes; ++w) sum += shared_.halves[place][w];
+      block_partial()[2 * arguments_.vectors + behind + place].add(sum);
     }
     synchronize_block();
   }

@@ -2,6 +2,7 @@
 // of some rows at a time lie in the workspace.
 #include <stdexcept>
 
+#include "common/arithmetic.h"
 #include "cuda/gram/prepare.h"
 #include "cuda/machine/workspace.h"
 #include "cuda/residual/products.h"
@@ -83,13 +84,13 @@ squared_errors_kernel(ErrorArguments arguments) {
   const std::int64_t output = index % count;
   const WorkPlan shares{1, arguments.parts, arguments.targets.rows};
   const std::int64_t last = shares.block_at(part + 1);
-  double sum = 0.0;
+  CompensatedSum sum;
   for (std::int64_t row = shares.block_at(part); row < last; ++row) {
     const double target = as_double(stored_value<Target>(arguments.targets, row, output));
     const double error = arguments.coefficients[row * count + output] + arguments.bias[output] - target;
-    sum += error * error;
+    sum.add(error * error);
   }
-  arguments.partial[index] = sum;
+  arguments.partial[index] = sum.total();
 }
 
 NRC_FAST_GLOBAL(product_threads, 2)
@@ -97,9 +98,9 @@ add_errors_kernel(ErrorArguments arguments) {
   const std::int64_t count = arguments.targets.columns;
   const std::int64_t output = block_index() * product_threads + thread_index();
   if (output >= count || !are_usable(arguments.counts)) return;
-  double sum = 0.0;
-  for (std::int64_t part = 0; part < arguments.parts; ++part) sum += arguments.partial[part * count + output];
-  arguments.errors[output] += sum;
+  CompensatedSum sum;
+  for (std::int64_t part = 0; part < arguments.parts; ++part) sum.add(arguments.partial[part * count + output]);
+  arguments.errors[output] += sum.total();
 }
 
 // Rows whose coefficients are in memory at once.

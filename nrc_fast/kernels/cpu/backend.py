@@ -263,7 +263,7 @@ def _residual_jobs(bases: Sequence[Basis], count: int) -> tuple[list[ResidualSum
     for basis in bases:
         k = len(basis.vectors)
         per_row = [np.zeros(count) if basis.per_row else None for _ in range(2)]
-        sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), *per_row)
+        sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), np.zeros(2), *per_row)
         found.append(sums)
         jobs.append(
             _cpu.ResidualJob(
@@ -274,6 +274,7 @@ def _residual_jobs(bases: Sequence[Basis], count: int) -> tuple[list[ResidualSum
                 shift=address_of(basis.shift),
                 row_residuals=address_of(sums.row_residuals),
                 row_energies=address_of(sums.row_energies),
+                expanded=address_of(sums.expanded),
             )
         )
     return found, jobs

@@ -124,7 +124,7 @@ class CudaBackend:
         for basis, results in zip(bases, launched, strict=True):
             arrays = fetch_counted(results, rows)
             per_row = (arrays["residuals"], arrays["energies"]) if basis.per_row else (None, None)
-            found.append(ResidualSums(arrays["raw"], arrays["unit"], *per_row))
+            found.append(ResidualSums(arrays["raw"], arrays["unit"], arrays["expanded"], *per_row))
         return found
 
     def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:

@@ -130,6 +130,7 @@ def launch_residual(
     shapes: dict[str, tuple[int, ...]] = {
         "raw": (k + 1,),
         "unit": (k + 1,),
+        "expanded": (2,),
         "residuals": (count,),
         "energies": (count,),
     }
@@ -147,6 +148,7 @@ def launch_residual(
         row_residuals=addresses["residuals"],
         row_energies=addresses["energies"],
         double_precision=double_precision,
+        expanded=addresses["expanded"],
         counts=_address(results.counts),
     )
     device.launch("residual", request, device.core.residual_workspace(request, device.index))

@@ -1,0 +1,187 @@
+"""What a pass over explicit residuals adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.kernels import calls
+from nrc_fast.kernels.interface import PredictionRequest
+from nrc_fast.kernels.results import Basis, ResidualSums
+from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
+from nrc_fast.passes.explicit_sums import LinearModel, turned_rows
+from nrc_fast.passes.sums import OtherStateError, Sums
+from nrc_fast.sources import Chunk
+
+__all__ = ["Pairing", "Residuals"]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which squares of rows are multiplied: ``a_i = |h_i - s|^2 / v`` and ``b_i = |y_i - t|^2 / w``.
+
+    Attributes
+    ----------
+    basis : int
+        Number of the basis whose shift is s.
+    target_mean : (n,) float64 array
+        t.
+    scales : two floats
+        v and w, the variances of features and targets.
+    """
+
+    basis: int
+    target_mean: FloatArray
+    scales: tuple[float, float]
+
+
+class Residuals(Sums):
+    """Sums of the explicit residuals on several bases, and of the errors of a model.
+
+    Parameters
+    ----------
+    bases : sequence of Basis
+    double_precision : bool
+        Whether they are computed in float64.
+    pairing : Pairing, optional
+        For products of the squares of rows and of their targets.
+    model : LinearModel, optional
+        Whose errors are wanted too: in float64, as the residuals must be.
+    shift_error : float
+        How far the shifts may be off in norm, all of them alike.
+
+    Attributes
+    ----------
+    sums : list of ResidualSums
+        One for each basis.
+    is_double : bool
+        Whether they were computed in float64.
+    paired : (3,) float64 array
+        ``sum a_i^2``, ``sum b_i^2`` and ``sum a_i b_i`` of the pairing; NaN without one.
+    errors : (n,) float64 array or None
+        ``sum (W h + b - y)^2`` for each output of the model.
+    turned : (1,) float64 array
+        Sum of the squares of the angles by which rows about a shift may be turned, see `turned_rows`; 0 without error.
+    """
+
+    def __init__(
+        self,
+        bases: Sequence[Basis],
+        *,
+        double_precision: bool,
+        pairing: Pairing | None = None,
+        model: LinearModel | None = None,
+        shift_error: float = 0.0,
+    ) -> None:
+        self.bases = list(bases)
+        self.turned = np.zeros(1)
+        self._shift_error = shift_error
+        shifted = [index for index, basis in enumerate(bases) if basis.shift is not None]
+        self._shifted = shifted[0] if shifted and shift_error > 0.0 else None
+        if self._shifted is not None:
+            self.bases[self._shifted] = replace(self.bases[self._shifted], per_row=True)
+        self.is_double = double_precision
+        self.sums = [_no_residuals(len(basis.vectors)) for basis in bases]
+        self.paired: FloatArray = np.full(3, np.nan) if pairing is None else np.zeros(3)
+        self.errors: FloatArray | None = None if model is None else np.zeros(len(model.bias))
+        self._pairing = pairing
+        self._model = model
+        if pairing is not None:
+            self.bases[pairing.basis] = replace(self.bases[pairing.basis], per_row=True)
+        self._counts = np.zeros(2)
+
+    @property
+    def count(self) -> int:
+        """Rows that were added."""
+        return int(self._counts[0])
+
+    @property
+    def chunks(self) -> int:
+        """In how many chunks they came."""
+        return int(self._counts[1])
+
+    def rounding(self, basis: int) -> ProjectionRounding:
+        """What rounding does to the sums on one of the bases."""
+        vectors, d = self.bases[basis].vectors.shape
+        return projection_rounding(
+            d,
+            vectors,
+            double_precision=self.is_double,
+            chunks=self.chunks,
+        )
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Add the residuals of a chunk; when it raises, nothing was added."""
+        parts, errors = self._of_chunk(chunk)
+        pairs = zip(self.sums, parts, strict=True)
+        self.sums, self.paired, self.turned, self.errors, self._counts = (
+            [_added(total, part) for total, part in pairs],
+            self.paired + self._products(chunk, parts),
+            self.turned + self._turned(parts),
+            None if self.errors is None else self.errors + errors,
+            self._counts + np.array([chunk.features.count, 1]),
+        )
+
+    def _of_chunk(self, chunk: Chunk) -> tuple[list[ResidualSums], FloatArray]:
+        if self._model is None:
+            return calls.residual(chunk.features, self.bases, double_precision=self.is_double), np.zeros(0)
+        assert self.is_double
+        assert chunk.targets is not None
+        prediction = PredictionRequest(self._model.weights, self._model.bias, chunk.targets)
+        return calls.residual_and_errors(chunk.features, self.bases, prediction)
+
+    def _turned(self, parts: Sequence[ResidualSums]) -> float:
+        if self._shifted is None:
+            return 0.0
+        energies = parts[self._shifted].row_energies
+        assert energies is not None
+        return turned_rows(energies, self._shift_error)
+
+    def _products(self, chunk: Chunk, parts: Sequence[ResidualSums]) -> FloatArray:
+        pairing = self._pairing
+        if pairing is None or chunk.targets is None:
+            return np.full(3, np.nan)
+        about = Basis(np.zeros((0, len(pairing.target_mean))), pairing.target_mean, per_row=True)
+        (of_targets,) = calls.residual(chunk.targets, [about], double_precision=True)
+        squares = parts[pairing.basis].row_energies, of_targets.row_energies
+        features, targets = (np.asarray(square) / scale for square, scale in zip(squares, pairing.scales, strict=True))
+        return np.array([features @ features, targets @ targets, features @ targets])
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The state: everything that `restore` needs."""
+        arrays = {"counts": self._counts, "paired": self.paired, "turned": self.turned}
+        for index, sums in enumerate(self.sums):
+            arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit, f"expanded {index}": sums.expanded}
+        return arrays if self.errors is None else arrays | {"errors": self.errors}
+
+    def restore(self, arrays: dict[str, FloatArray]) -> None:
+        """Take over a state; one of an earlier version has no products of squares.
+
+        Raises
+        ------
+        OtherStateError
+            It is of fewer vectors, lacks the errors of the model, or knows nothing of rows near the shift or of chunks.
+        ValueError
+            Something is missing, has another shape or is not finite.
+        """
+        needed = {"turned", "counts"} | (set() if self._model is None else {"errors"})
+        raw = [(arrays.get(f"raw {i}"), len(basis.vectors) + 1) for i, basis in enumerate(self.bases)]
+        if not needed <= arrays.keys() or any(found is not None and found.size < expected for found, expected in raw):
+            raise OtherStateError
+        arrays = {"paired": np.full(3, np.nan)} | arrays
+        self.require_state(arrays, may_be_nan=("paired",))
+        self._counts, self.paired, self.turned = arrays["counts"], arrays["paired"], arrays["turned"]
+        self.errors = None if self._model is None else arrays["errors"]
+        names = ("raw", "unit", "expanded")
+        self.sums = [ResidualSums(*(arrays[f"{name} {i}"] for name in names)) for i in range(len(self.bases))]
+
+
+def _no_residuals(vectors: int) -> ResidualSums:
+    return ResidualSums(np.zeros(vectors + 1), np.zeros(vectors + 1), np.zeros(2))
+
+
+def _added(total: ResidualSums, part: ResidualSums) -> ResidualSums:
+    return ResidualSums(total.raw + part.raw, total.unit + part.unit, total.expanded + part.expanded)
