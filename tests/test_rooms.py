@@ -152,6 +152,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "ufm/descent/start.py",
         "ufm/descent/trajectory.py",
     ),
+    "ufm/test_bounds.py": ("ufm/deep_bounds.py", "ufm/forecast_bounds.py", "ufm/minimum_bounds.py"),
     "ufm/test_minimum.py": ("ufm/solution.py", "ufm/spectral.py", "ufm/targets.py"),
 }
 

@@ -180,7 +180,7 @@ def _mended(matrix: Pair) -> _Turned:
 
 
 def _similar(matrix: Pair, vectors: FloatArray) -> tuple[Pair, FloatArray, FloatArray]:
-    """``S^(-1/2) V^T A V S^(-1/2)`` with ``S = V^T V``, similar to A; bounds of the errors of its entries; and S - 1."""
+    """``S^(-1/2) V^T A V S^(-1/2)``, similar to A, with ``S = V^T V``; bounds of its entries' errors; and S - 1."""
     n = vectors.shape[-1]
     columns = Pair(vectors, np.zeros_like(vectors))
     rows = Pair(*(part.swapaxes(1, 2) for part in columns))
@@ -203,7 +203,7 @@ def _similar(matrix: Pair, vectors: FloatArray) -> tuple[Pair, FloatArray, Float
 def _rotations(matrix: FloatArray) -> FloatArray:
     """Eigenvectors of nearly diagonal matrices (B, n, n) by Jacobi's rotations, which keep the digits of small ones."""
     a, n = matrix.copy(), matrix.shape[-1]
-    vectors = np.broadcast_to(np.eye(n), a.shape).copy()
+    vectors: FloatArray = np.broadcast_to(np.eye(n), a.shape).copy()
     for _ in range(SWEEPS):
         roots = np.sqrt(np.abs(np.diagonal(a, axis1=1, axis2=2)))
         least = 0.125 * EPSILON * roots[:, :, np.newaxis] * roots[:, np.newaxis] + UNIT

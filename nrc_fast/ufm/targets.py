@@ -158,7 +158,7 @@ def is_measured(Y: Targets) -> TypeGuard[MeasuredTargets]:
     return hasattr(Y, "target_covariance") and hasattr(Y, "target_mean")
 
 
-def _measured_moments(Y: Array) -> TargetMoments:
+def _measured_moments(Y: Targets) -> TargetMoments:
     """In two reads, the second one of what lies about the mean, found from the first row on.
 
     So values that are all equal have exactly zero variance.
