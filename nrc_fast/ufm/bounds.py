@@ -16,7 +16,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.eigenvalues import Spectrum
 
-__all__ = ["Ends", "Thresholded", "apart", "matrix_error", "shares_error"]
+__all__ = ["Ends", "Thresholded", "apart", "around", "interval_of", "matrix_error", "shares_error"]
 
 LEAST = 5e-324  # what a product may lose that underflows
 LARGEST = float(np.finfo(np.float64).max)
@@ -58,6 +58,20 @@ def apart(values: FloatArray, ends: Ends, rounding: float) -> FloatArray:
     with np.errstate(invalid="ignore"):
         away = np.maximum(np.maximum(ends.high - values, values - ends.low), 0.0)
         return np.asarray(away + rounding * EPSILON * np.abs(values) + LEAST)
+
+
+def interval_of(spectrum: Spectrum) -> Ends:
+    """What eigenvalues may be, (..., n).
+
+    Examples
+    --------
+    >>> known = Spectrum(np.ones(1), np.eye(1), np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1)))
+    >>> [part.tolist() for part in interval_of(known)]
+    [[1.0], [1.0]]
+    """
+    values, errors = spectrum.values, spectrum.errors
+    low, high = np.nextafter(values - errors, 0.0), np.nextafter(values + errors, np.inf)
+    return Ends(np.where(errors > 0.0, np.maximum(low, 0.0), values), np.where(errors > 0.0, high, values))
 
 
 def matrix_error(
@@ -166,9 +180,7 @@ class Thresholded:
     @property
     def values(self) -> Ends:
         """The eigenvalues."""
-        values, errors = self.spectrum.values, self.spectrum.errors
-        low, high = np.nextafter(values - errors, 0.0), np.nextafter(values + errors, np.inf)
-        return Ends(np.where(errors > 0.0, np.maximum(low, 0.0), values), np.where(errors > 0.0, high, values))
+        return interval_of(self.spectrum)
 
     @property
     def roots(self) -> Ends:
