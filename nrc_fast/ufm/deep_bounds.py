@@ -7,7 +7,14 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, apart, around, interval_of, matrix_error
-from nrc_fast.ufm.deep_directions import Directions, largest_ratio, root_of_product, solve_directions
+from nrc_fast.ufm.deep_directions import (
+    Directions,
+    factor_singular_values,
+    gram_eigenvalues,
+    largest_ratio,
+    root_of_product,
+    solve_directions,
+)
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.inputs import Batched, plain
 
@@ -36,15 +43,14 @@ class _Sides:
         return Ends(self.high.share * (1.0 - off), np.minimum(self.low.share * (1.0 + off), 1.0))
 
     @property
-    def energies(self) -> Ends:
-        """They rise with the variance."""
-        m, off = self.layers, OF_SHARE * EPSILON
-        ends = []
-        for value, share, sign in zip(self.values, self.shares[::-1], (-1.0, 1.0), strict=True):
-            factors = [self.penalties[..., i, np.newaxis] for i in range(m + 1)]
-            product = root_of_product([*factors, value], [1] * (m + 2), m + 1)
-            ends.append(product * (1.0 - share) ** (2.0 / (m + 1)) * (1.0 + sign * off))
-        return Ends(ends[0], ends[1])
+    def factors(self) -> Ends:
+        """Singular values of layers and features; they rise with the variance."""
+        off = OF_SHARE * EPSILON
+        low, high = (
+            factor_singular_values(value, self.penalties, share)
+            for value, share in zip(self.values, self.shares[::-1], strict=True)
+        )
+        return Ends(low * (1.0 - off), high * (1.0 + off))
 
     @property
     def losses(self) -> Ends:
@@ -59,13 +65,12 @@ class _Sides:
     @property
     def grams(self) -> Ends:
         """Products of the squares of all layers' singular values."""
-        m = self.layers
-        factors = [self.penalties[..., i, np.newaxis] for i in range(m)]
-        ends = []
-        for energy, sign in zip(self.energies, (-1.0, 1.0), strict=True):
-            found = root_of_product([energy, *factors], [m, *[-1] * m])
-            ends.append(np.where(energy > 0.0, found, 0.0) * (1.0 + sign * 2.0 * (m + 2.0) * EPSILON))
-        return Ends(ends[0], ends[1])
+        off = OF_SHARE * EPSILON
+        low, high = (
+            gram_eigenvalues(value, self.penalties, share)
+            for value, share in zip(self.values, self.shares[::-1], strict=True)
+        )
+        return Ends(low * (1.0 - off), high * (1.0 + off))
 
     @property
     def rank(self) -> tuple[FloatArray, FloatArray]:
@@ -125,16 +130,15 @@ def deep_bounds(
     sides = _Sides(spectrum, penalties)
     m, n = sides.layers, spectrum.values.shape[-1]
     rounding = 0.5 * n + 3.0
-    shares, energies, values, grams = sides.shares, sides.energies, sides.values, sides.grams
+    shares, values, grams, factors = sides.shares, sides.values, sides.grams, sides.factors
     least, most = sides.rank
     squares = Ends(*((value * share) * share for value, share in zip(values, shares, strict=True)))
     predicted = Ends(*(np.sqrt(value) * (1.0 - share) for value, share in zip(values, shares[::-1], strict=True)))
-    layers = Ends(*(np.sqrt(part)[..., np.newaxis, :] / np.sqrt(penalties[..., :-1, np.newaxis]) for part in energies))
-    features = Ends(*(np.sqrt(part) / np.sqrt(penalties[..., -1:]) for part in energies))
+    layers = Ends(*(part[..., :-1, :] for part in factors))
+    features = Ends(*(part[..., -1, :] for part in factors))
     jumps = Ends(*(np.sqrt(part) * ((m - 1) / m) for part in values))
     thresholds = Ends(*(threshold(part, m) for part in values))
     products = around(numbers["penalty_product"], (m + 2.0) * EPSILON)
-    gram_values = sides.grams
     rank = numbers["rank"]
     found: dict[str, FloatArray] = {
         "rank": np.maximum(most - rank, rank - least),
@@ -152,7 +156,7 @@ def deep_bounds(
         "gram": matrix_error(
             spectrum,
             numbers["gram_values"],
-            apart(numbers["gram_values"], gram_values, 4.0),
+            apart(numbers["gram_values"], grams, 4.0),
             sides.gram_slopes(),
             most=np.broadcast_to(grams.high.max(axis=-1)[..., np.newaxis, np.newaxis], (*grams.high.shape, n)),
         ),

@@ -113,3 +113,35 @@ def solve_directions(values: FloatArray, penalties: FloatArray, *, stretch: floa
     product = root_of_product([*factors, values], [*ones, 1], m + 1) * stretch
     energy = np.where(is_kept, product * (1.0 - share) ** (2.0 / (m + 1)), 0.0)
     return Directions(np.where(is_kept, share, 1.0), energy, ratio)
+
+
+def factor_singular_values(values: FloatArray, penalties: FloatArray, share: FloatArray) -> FloatArray:
+    """Singular values of all layers and of the features over sqrt(M), (..., m + 1, n): ``sqrt(energy/lambda_i)``.
+
+    Examples
+    --------
+    >>> factor_singular_values(np.array([4.0]), np.array([0.25, 4.0]), np.array([0.5])).round(12).tolist()
+    [[2.0], [0.5]]
+    """
+    count = penalties.shape[-1]
+    factors = [penalties[..., i, np.newaxis] for i in range(count)]
+    left = (1.0 - share) ** (1.0 / count)
+    found = []
+    for i in range(count):
+        powers = [1 - count if k == i else 1 for k in range(count)]
+        found.append(np.where(share < 1.0, root_of_product([*factors, values], [*powers, 1], 2 * count), 0.0) * left)
+    return np.stack(np.broadcast_arrays(*found), axis=-2)
+
+
+def gram_eigenvalues(values: FloatArray, penalties: FloatArray, share: FloatArray) -> FloatArray:
+    """Products of the squares of the layers' singular values, (..., n).
+
+    Examples
+    --------
+    >>> gram_eigenvalues(np.array([4.0]), np.array([0.25, 4.0]), np.array([0.5])).round(12).tolist()
+    [4.0]
+    """
+    m = penalties.shape[-1] - 1
+    factors = [penalties[..., i, np.newaxis] for i in range(m + 1)]
+    root = root_of_product([*factors, values], [*[-1] * m, m, m], m + 1)
+    return np.asarray(np.where(share < 1.0, root, 0.0) * (1.0 - share) ** (2.0 * m / (m + 1)))

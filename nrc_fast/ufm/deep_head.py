@@ -17,7 +17,13 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.deep_bounds import deep_bounds, deep_rank_range, threshold
-from nrc_fast.ufm.deep_directions import Directions, root_of_product, solve_directions
+from nrc_fast.ufm.deep_directions import (
+    Directions,
+    factor_singular_values,
+    gram_eigenvalues,
+    root_of_product,
+    solve_directions,
+)
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
@@ -146,14 +152,12 @@ class DeepMinimum:
 
         ``e_j = kappa z_j^(2/(m + 1))`` is what direction j pays twice in each layer and in the features.
         """
-        return np.asarray(
-            np.sqrt(self.solved.energy)[..., np.newaxis, :] / np.sqrt(self.penalties[..., :-1, np.newaxis])
-        )
+        return self._singular_values[..., :-1, :]
 
     @cached_property
     def feature_singular_values(self) -> FloatArray:
         """Singular values of the features over sqrt(M), (..., n): ``sqrt(e_j/lambda_H)``."""
-        return np.asarray(np.sqrt(self.solved.energy) / np.sqrt(self.penalties[..., -1:]))
+        return self._singular_values[..., -1, :]
 
     @cached_property
     def gram(self) -> FloatArray:
@@ -161,12 +165,13 @@ class DeepMinimum:
         product = (self.directions * self._gram_values[..., np.newaxis, :]) @ np.swapaxes(self.directions, -1, -2)
         return np.asarray(0.5 * (product + np.swapaxes(product, -1, -2)))
 
+    @cached_property
+    def _singular_values(self) -> FloatArray:
+        return factor_singular_values(self.target_values, self.penalties, self.error_share)
+
     @property
     def _gram_values(self) -> FloatArray:
-        """Products of the squares of all layers' singular values, (..., n)."""
-        m, energy = self.layers, self.solved.energy
-        factors = [self.penalties[..., i, np.newaxis] for i in range(m)]
-        return np.where(energy > 0.0, root_of_product([energy, *factors], [m, *[-1] * m]), 0.0)
+        return gram_eigenvalues(self.target_values, self.penalties, self.error_share)
 
     def weights(self, d: int | None = None) -> list[FloatArray]:
         """Weights of one minimum, the layer on the features first: (..., d, d), ..., (..., n, d).
