@@ -12,7 +12,18 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["UNIT", "Pair", "added", "outer_squares", "product", "quotient", "two_product", "two_sum"]
+__all__ = [
+    "UNIT",
+    "Pair",
+    "added",
+    "long_product",
+    "outer_squares",
+    "product",
+    "quotient",
+    "summed",
+    "two_product",
+    "two_sum",
+]
 
 # Relative error of one operation on pairs.
 UNIT = 2.0**-102
@@ -123,12 +134,18 @@ def product(a: Pair, b: Pair) -> Pair:
         part = slice(first, min(first + step, inner))
         left = np.moveaxis(columns[..., part], -1, 0)[..., np.newaxis]
         right = np.moveaxis(rows[..., part, :], -2, 0)[..., np.newaxis, :]
-        total = added(total, _total(two_product(left, right)))
+        total = added(total, summed(two_product(left, right)))
     return total
 
 
-def _total(parts: Pair) -> Pair:
-    """The sum of pairs over the first axis, by halves."""
+def summed(parts: Pair) -> Pair:
+    """The sum of pairs over the first axis, by halves.
+
+    Examples
+    --------
+    >>> summed(Pair(np.array([1.0, 1e-20, -1.0]), np.zeros(3))).high.item()
+    1e-20
+    """
     while len(parts.high) > 1:
         half = len(parts.high) // 2
         whole = added(*(Pair(*(part[piece] for part in parts)) for piece in (slice(half), slice(half, 2 * half))))
@@ -158,7 +175,7 @@ def outer_squares(rows: Pair) -> Pair:
     step = EXACT_ROWS * GROUPS
     for first in range(0, count, step):
         groups = [_grouped(part[first : first + step]) for part in rows]
-        total = added(total, _total(_group_squares(Pair(*groups))))
+        total = added(total, summed(_group_squares(Pair(*groups))))
     return total
 
 
@@ -169,13 +186,7 @@ def _grouped(rows: FloatArray) -> FloatArray:
 
 
 def _group_squares(groups: Pair) -> Pair:
-    slices, rest = [], groups.high
-    for _ in range(SLICES):
-        _, exponent = np.frexp(np.abs(rest).max(axis=1, keepdims=True))
-        grid = np.ldexp(0.75, exponent + 53 - SLICE_BITS + 1)
-        head = (rest + grid) - grid
-        slices.append(head)
-        rest = rest - head
+    slices, rest = _slices(groups.high, SLICE_BITS, axis=1)
     beyond = np.swapaxes(groups.high, 1, 2) @ (rest + groups.low) - 0.5 * (np.swapaxes(rest, 1, 2) @ rest)
     total = Pair(np.zeros_like(beyond), beyond + np.swapaxes(beyond, 1, 2))
     for i, one in enumerate(slices):
@@ -186,4 +197,39 @@ def _group_squares(groups: Pair) -> Pair:
                 total = added(total, exact_twice)
             else:
                 total = added(total, Pair(exact, np.zeros_like(exact)))
+    return total
+
+
+def _slices(matrix: FloatArray, bits: int, *, axis: int) -> tuple[list[FloatArray], FloatArray]:
+    """Matrices of so many significant bits, aligned along an axis, and the rest: they add up to the matrix."""
+    slices, rest = [], matrix
+    for _ in range(SLICES):
+        _, exponent = np.frexp(np.abs(rest).max(axis=axis, keepdims=True))
+        grid = np.ldexp(0.75, exponent + 53 - bits + 1)
+        head = (rest + grid) - grid
+        slices.append(head)
+        rest = rest - head
+    return slices, rest
+
+
+def long_product(a: FloatArray, b: Pair) -> Pair:
+    """Product of long rows (N, d) and a matrix of pairs (d, k), by BLAS as in `outer_squares`.
+
+    Entry (i, j) is off by about ``sqrt(d) 2^-100 |a_i| |b_j|``.
+
+    Examples
+    --------
+    >>> found = long_product(np.array([[1.0, 1e-20]]), Pair(np.ones((2, 1)), np.zeros((2, 1))))
+    >>> found.high.item(), found.low.item()
+    (1.0, 1e-20)
+    """
+    bits = (53 - max(a.shape[1] - 1, 1).bit_length()) // 2
+    left, left_rest = _slices(a, bits, axis=1)
+    right, right_rest = _slices(b.high, bits, axis=0)
+    low = a @ (right_rest + b.low) + left_rest @ (b.high - right_rest)
+    total = Pair(np.zeros_like(low), low)
+    for one in left:
+        for other in right:
+            part = one @ other
+            total = added(total, Pair(part, np.zeros_like(part)))
     return total
