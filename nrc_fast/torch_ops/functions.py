@@ -199,12 +199,11 @@ def nrc1_loss(
         Usually of `principal_basis`, with ``centered=False`` under the convention ``uncentered``.
     convention : str or Convention
         Those with centered rows take the mean of H, and its gradient.
-
     return_bound : bool
         Give ``(loss, bound)``: the same loss, with the same gradients, and the absolute bound of the error of its value
-        as a tensor without gradient, for the basis as it is given.
-        It is certified: the value is computed again with twice the digits, on the host. That takes ten to some hundred
-        times as long as the loss; ask for it now and then, not in every step.
+        as a tensor without gradient, for the basis as it is given. It is certified: the value
+        is computed again with twice the digits, on the host. That takes ten to some hundred times as long as the loss;
+        ask for it now and then, not in every step.
 
     Returns
     -------
@@ -259,12 +258,11 @@ def nrc2_loss(
         As ``torch.nn.Linear.weight``; any rank. The gradient is that of changes that keep the rank.
     convention : str or Convention
         Those with centered rows take the mean of H, and its gradient.
-
     return_bound : bool
         Give ``(loss, bound)``: the same loss, with the same gradients, and the absolute bound of the error of its value
-        as a tensor without gradient, for W as it is stored.
-        It is certified: the value is computed again with twice the digits, on the host. That takes ten to some hundred
-        times as long as the loss; ask for it now and then, not in every step.
+        as a tensor without gradient, for W as it is stored. It is certified: the value
+        is computed again with twice the digits, on the host. That takes ten to some hundred times as long as the loss;
+        ask for it now and then, not in every step.
 
     Returns
     -------

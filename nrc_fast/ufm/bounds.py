@@ -18,7 +18,7 @@ from nrc_fast.ufm.eigenvalues import Spectrum
 
 __all__ = ["Ends", "Thresholded", "apart", "around", "interval_of", "matrix_error", "shares_error"]
 
-LEAST = 5e-324  # what a product may lose that underflows
+LEAST = 1e-320  # what products that underflow may lose, and sums of them
 LARGEST = float(np.finfo(np.float64).max)
 
 

@@ -21,8 +21,8 @@ from nrc_fast.ufm.inputs import Batched, plain
 __all__ = ["deep_bounds", "deep_rank_range"]
 
 # Relative errors of a root of a product, and of what follows from it, in units of eps.
-OF_RATIO = 4.0
-OF_SHARE = 6.0
+OF_RATIO = 3.0
+OF_SHARE = 3.0
 
 
 class _Sides:
@@ -55,7 +55,7 @@ class _Sides:
     @property
     def losses(self) -> Ends:
         """Halves of squared errors and of what is paid; they too rise with the variance."""
-        m, off = self.layers, (OF_SHARE + 2.0) * EPSILON
+        m, off = self.layers, (2.0 * OF_SHARE + 2.0) * EPSILON
         ends = []
         for value, side, sign in zip(self.values, (self.low, self.high), (-1.0, 1.0), strict=True):
             loss = 0.5 * (value * side.share) * side.share + 0.5 * (m + 1) * side.energy

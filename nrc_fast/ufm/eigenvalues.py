@@ -40,7 +40,7 @@ class Spectrum:
     errors : (..., n) float64 array
         Bounds of the errors of the values, also of those that count as 0.
     mixing : (..., n, n) float64 array
-        Bounds of the entries of ``U^T Sigma U`` off the diagonal.
+        Bounds of the entries of ``U'^T Sigma U'`` off the diagonal, with the orthonormal vectors U' next to U.
     skew : (..., n, n) float64 array
         Bounds of the entries of X in ``U = (1 + X) U'``, U' orthonormal: what U lacks of an orthonormal basis.
     """
@@ -97,7 +97,7 @@ def spectrum(matrix: Pair, noise: FloatArray, error: FloatArray) -> Spectrum:
         values=np.ldexp(np.where(is_zero, 0.0, diagonal), exponents[..., 0]).reshape(*batch, n),
         vectors=fix_signs(turned.vectors).reshape(*batch, n, n),
         errors=np.ldexp(found + np.where(is_zero, np.abs(diagonal), 0.0), exponents[..., 0]).reshape(*batch, n),
-        mixing=np.ldexp(turned.mixing + given[..., np.newaxis], exponents).reshape(*batch, n, n),
+        mixing=np.ldexp(turned.beside + given[..., np.newaxis], exponents).reshape(*batch, n, n),
         skew=turned.skew.reshape(*batch, n, n),
     )
 
@@ -110,6 +110,7 @@ class _Turned:
     matrix: Pair
     uncertain: FloatArray  # bounds of the errors of its entries
     skew: FloatArray
+    beside: FloatArray  # bounds of what stands off the diagonal with the vectors as they are rounded
 
     def __post_init__(self) -> None:
         n = self.matrix.high.shape[-1]
@@ -118,11 +119,12 @@ class _Turned:
         self.vectors = np.take_along_axis(self.vectors, columns, axis=2)
         along = [
             np.take_along_axis(np.take_along_axis(part, rows, axis=1), columns, axis=2)
-            for part in (*self.matrix, self.uncertain, self.skew)
+            for part in (*self.matrix, self.uncertain, self.skew, self.beside)
         ]
         self.matrix, self.uncertain, self.skew = Pair(along[0], along[1]), along[2], along[3]
+        self.beside = along[4] + np.where(np.eye(n) > 0.0, self.uncertain, 0.0)
         self.diagonal = np.diagonal(self.matrix.high, axis1=1, axis2=2)
-        self.mixing = np.where(np.eye(n) > 0.0, 0.0, np.abs(self.matrix.high)) + self.uncertain
+        self.mixing = _beside(self.matrix, self.uncertain)
 
     def errors(self) -> FloatArray:
         """Bounds of the errors of the diagonal as eigenvalues, (B, n); the least of three."""
@@ -153,14 +155,15 @@ def _of_lapack(matrix: Pair) -> _Turned:
     uncertain = np.full(matrix.high.shape, rounding / np.sqrt(n)) * values[:, -1:, np.newaxis]
     diagonal = values[:, :, np.newaxis] * np.eye(n)
     skew = np.full(matrix.high.shape, rounding)
-    return _Turned(vectors, Pair(diagonal, np.zeros_like(diagonal)), uncertain, skew)
+    return _Turned(vectors, Pair(diagonal, np.zeros_like(diagonal)), uncertain, skew=skew, beside=uncertain)
 
 
 def _mended(matrix: Pair) -> _Turned:
     """In LAPACK's basis, and where that leaves an eigenvalue without digits in one that is rotated once more."""
     vectors = np.linalg.eigh(matrix.high)[1]
     turned, uncertain, skew = _similar(matrix, vectors)
-    first = _Turned(vectors, turned, uncertain, 0.5 * np.abs(skew))
+    beside = _beside(turned, uncertain)
+    first = _Turned(vectors, turned, uncertain, skew=0.5 * np.abs(skew), beside=beside)
     resolved = np.maximum(ACCEPTED * first.diagonal, 4.0 * UNIT)
     coarse = np.any((first.errors() > resolved) & (first.diagonal > 0.0), axis=1)
     if not coarse.any():
@@ -171,12 +174,18 @@ def _mended(matrix: Pair) -> _Turned:
     sizes = np.abs(rotations)
     n = matrix.high.shape[-1]
     before = (1.0 + 8.0 * n * EPSILON) * (sizes.swapaxes(1, 2) @ first.uncertain[coarse] @ sizes)
-    parts = [part.copy() for part in (first.vectors, *first.matrix, first.uncertain, first.skew)]
+    parts = [part.copy() for part in (first.vectors, *first.matrix, first.uncertain, first.skew, first.beside)]
     parts[0][coarse] = parts[0][coarse] @ rotations
     parts[1][coarse], parts[2][coarse] = finer
     parts[3][coarse] = before + rounding
-    parts[4][coarse] = (n + 4.0) * EPSILON  # of rounding the product of both rotations
-    return _Turned(parts[0], Pair(parts[1], parts[2]), parts[3], parts[4])
+    # Eigenvalues are those of exact products of both rotations, and vectors are their products rounded.
+    image, error, skew = _similar(Pair(*(part[coarse] for part in matrix)), parts[0][coarse])
+    parts[4][coarse], parts[5][coarse] = 0.5 * np.abs(skew), _beside(image, error)
+    return _Turned(parts[0], Pair(parts[1], parts[2]), parts[3], skew=parts[4], beside=parts[5])
+
+
+def _beside(matrix: Pair, uncertain: FloatArray) -> FloatArray:
+    return np.where(np.eye(matrix.high.shape[-1]) > 0.0, 0.0, np.abs(matrix.high)) + uncertain
 
 
 def _similar(matrix: Pair, vectors: FloatArray) -> tuple[Pair, FloatArray, FloatArray]:
