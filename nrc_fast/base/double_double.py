@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.blas_threads import few_blas_threads
 
 __all__ = [
     "UNIT",
@@ -173,9 +174,10 @@ def outer_squares(rows: Pair) -> Pair:
     count, n = rows.high.shape
     total = Pair(np.zeros((n, n)), np.zeros((n, n)))
     step = EXACT_ROWS * GROUPS
-    for first in range(0, count, step):
-        groups = [_grouped(part[first : first + step]) for part in rows]
-        total = added(total, summed(_group_squares(Pair(*groups))))
+    with few_blas_threads(n):
+        for first in range(0, count, step):
+            groups = [_grouped(part[first : first + step]) for part in rows]
+            total = added(total, summed(_group_squares(Pair(*groups))))
     return total
 
 

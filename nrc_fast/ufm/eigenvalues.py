@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.double_double import UNIT, Pair, added, product
 from nrc_fast.base.linalg import EPSILON, fix_signs
 from nrc_fast.metrics.rounding import decomposition_rounding
@@ -87,7 +88,8 @@ def spectrum(matrix: Pair, noise: FloatArray, error: FloatArray) -> Spectrum:
     flat = Pair(*(np.reshape(part, (-1, n, n)) for part in matrix))
     exponents = np.frexp(np.abs(flat.high).max(axis=(1, 2), initial=0.0))[1][:, np.newaxis, np.newaxis]
     scaled = Pair(*(np.ldexp(part, -exponents) for part in flat))
-    turned = _of_lapack(scaled) if n > MOST_OUTPUTS else _mended(scaled)
+    with few_blas_threads(n):
+        turned = _of_lapack(scaled) if n > MOST_OUTPUTS else _mended(scaled)
     halves = np.ldexp(np.reshape(noise, (-1, 1, n)), -(exponents // 2))
     floors = np.ldexp((halves @ np.abs(turned.vectors))[:, 0] ** 2, -(exponents[:, 0] % 2))
     given = np.ldexp(np.reshape(np.broadcast_to(error, batch), (-1, 1)), -exponents[..., 0])
