@@ -181,8 +181,9 @@ def _measured_moments(Y: Targets) -> TargetMoments:
     if not moments.covariance.any() and np.any(rows.to_float64() != first):
         msg = "the squares of the targets' deviations are too small for float64; rescale them"
         raise ValueError(msg)
+    # Outputs that depend on one another do so up to their rounding; one alone varies as it is stored.
     size = np.sqrt(np.diagonal(moments.covariance)) + np.abs(moments.mean)  # at least the root mean square
-    return replace(moments, noise=rows.columns * EPSILONS.get(rows.dtype, EPSILON) * size)
+    return replace(moments, noise=(rows.columns - 1) * EPSILONS.get(rows.dtype, EPSILON) * size)
 
 
 def _exact_moments(targets: FloatArray, shift: FloatArray) -> TargetMoments:

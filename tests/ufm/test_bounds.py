@@ -123,6 +123,19 @@ def test_a_small_direction_counts() -> None:
     assert ufm.predict(targets, c=3.0 * variance).mse == found.mse
 
 
+def test_outputs_that_depend_on_others_are_no_directions() -> None:
+    rng = np.random.default_rng(6)
+    targets = rng.standard_normal((60, 2)) @ rng.standard_normal((2, 4)) + 30.0
+    for given in (targets, targets.astype(np.float32), np.asfortranarray(targets)):
+        found = ufm.minimum(given, lambda_W=1e-40, lambda_H=1e-40)
+        assert (found.rank, found.shrinkage.values[2]) == (2, 0.0)
+        assert found.rank_range[1] == 4  # what is stored may hold them
+    steps = 1.0 + EPSILON * np.arange(4.0)  # one output alone varies, by as little as it may
+    found = ufm.minimum(steps, lambda_W=1e-20, lambda_H=1e-20)
+    assert found.rank == 1
+    assert found.shrinkage.values[0] == pytest.approx(1.25 * EPSILON**2, rel=1e-14)
+
+
 @pytest.mark.parametrize("penalty", [1e-300, 1e-200, 1e-45, 1e-3, 1e200])
 def test_deep_minimum_at_any_scale_of_penalties(penalty: float) -> None:
     """The loss is homogeneous: penalties and targets at scales s^2 and s give losses at the scale s^2."""
