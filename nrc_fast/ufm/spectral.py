@@ -56,7 +56,9 @@ class Shrinkage:
     spectrum: Spectrum | None = None
 
 
-def shrink(moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: FloatArray | None) -> Shrinkage:
+def shrink(
+    moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: FloatArray | None, *, is_precise: bool = True
+) -> Shrinkage:
     """Solve for the kept spectrum.
 
     Parameters
@@ -66,6 +68,8 @@ def shrink(moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: 
         lambda_W lambda_H and its root, infinity included.
     lambda_b : (...) float64 array or None
         Penalty of the bias, 0 for a free one; None for no bias at all.
+    is_precise : bool
+        Whether small eigenvalues are to have all their digits.
 
     Returns
     -------
@@ -83,7 +87,7 @@ def shrink(moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: 
     [0.5, 0.0]
     """
     if lambda_b is None:
-        mean, found = moments.mean, moments.spectrum(about_mean=False)
+        mean, found = moments.mean, moments.spectrum(about_mean=False, is_precise=is_precise)
         kept, residual = _thresholded(found.values, c, root_c)
         return Shrinkage(
             vectors=found.vectors,
@@ -97,7 +101,7 @@ def shrink(moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: 
         )
     if np.any(lambda_b > 0.0):
         return _with_penalised_bias(moments, c, root_c, lambda_b)
-    found = moments.spectrum()
+    found = moments.spectrum(is_precise=is_precise)
     kept, residual = _thresholded(found.values, c, root_c)
     return Shrinkage(
         vectors=found.vectors,

@@ -80,8 +80,11 @@ class TargetMoments:
         """Leading axes."""
         return self.covariance.shape[:-2]
 
-    def spectrum(self, *, about_mean: bool = True) -> Spectrum:
-        """Eigenvalues and eigenvectors of the covariance, or of the second moment about 0, with their errors."""
+    def spectrum(self, *, about_mean: bool = True, is_precise: bool = True) -> Spectrum:
+        """Eigenvalues and eigenvectors of the covariance, or of the second moment about 0, with their errors.
+
+        Those that are not precise are LAPACK's, for a covariance that is itself no better than that.
+        """
         rest = np.zeros_like(self.covariance) if self.covariance_rest is None else self.covariance_rest
         matrix, error = Pair(np.asarray(self.covariance), rest), np.asarray(self.covariance_error)
         if not about_mean and self.mean.any():
@@ -91,7 +94,7 @@ class TargetMoments:
         if noise is None:
             diagonal = np.diagonal(matrix.high, axis1=-2, axis2=-1)
             noise = np.sqrt(self.n * self.epsilon) * np.sqrt(np.maximum(diagonal, 0.0))
-        return spectrum(matrix, noise, error)
+        return spectrum(matrix, noise, error, is_precise=is_precise)
 
 
 def target_moments(

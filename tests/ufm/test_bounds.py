@@ -126,8 +126,8 @@ def test_a_small_direction_counts() -> None:
 def test_outputs_that_depend_on_others_are_no_directions() -> None:
     rng = np.random.default_rng(6)
     targets = rng.standard_normal((60, 2)) @ rng.standard_normal((2, 4)) + 30.0
-    for given in (targets, targets.astype(np.float32), np.asfortranarray(targets)):
-        found = ufm.minimum(given, lambda_W=1e-40, lambda_H=1e-40)
+    for stored in (targets, targets.astype(np.float32), np.asfortranarray(targets)):
+        found = ufm.minimum(stored, lambda_W=1e-40, lambda_H=1e-40)
         assert (found.rank, found.shrinkage.values[2]) == (2, 0.0)
         assert found.rank_range[1] == 4  # what is stored may hold them
     steps = 1.0 + EPSILON * np.arange(4.0)  # one output alone varies, by as little as it may
