@@ -16,7 +16,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.eigenvalues import Spectrum
 
-__all__ = ["Ends", "Thresholded", "apart", "around", "interval_of", "matrix_error", "shares_error"]
+__all__ = ["Ends", "Thresholded", "apart", "around", "interval_of", "length_of", "matrix_error", "shares_error"]
 
 LEAST = 1e-320  # what products that underflow may lose, and sums of them
 LARGEST = float(np.finfo(np.float64).max)
@@ -57,6 +57,7 @@ def apart(values: FloatArray, ends: Ends, rounding: float) -> FloatArray:
     """
     with np.errstate(invalid="ignore"):
         away = np.maximum(np.maximum(ends.high - values, values - ends.low), 0.0)
+        away = np.where(np.isinf(values), np.inf, away)
         return np.asarray(away + rounding * EPSILON * np.abs(values) + LEAST)
 
 
@@ -109,7 +110,7 @@ def matrix_error(
         values, errors = values * weights**2, errors * weights**2
     n = values.shape[-1]
     rounding = 0.5 * (n + 4.0) * EPSILON * values.sum(axis=-1)
-    return np.asarray(_norm(errors) + _norm(turned.reshape(*turned.shape[:-2], n * n)) + rounding)
+    return np.asarray(length_of(errors) + length_of(turned.reshape(*turned.shape[:-2], n * n)) + rounding)
 
 
 def _turned(spectrum: Spectrum, values: FloatArray, slopes: FloatArray, most: FloatArray | None) -> FloatArray:
@@ -141,7 +142,14 @@ def shares_error(shares: FloatArray, parts: Ends) -> FloatArray:
     )
 
 
-def _norm(values: FloatArray) -> FloatArray:
+def length_of(values: FloatArray) -> FloatArray:
+    """Length of vectors along the last axis, whose squares need not be float64 numbers.
+
+    Examples
+    --------
+    >>> length_of(np.array([3e200, 4e200])).item() == 5e200
+    True
+    """
     largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
     scale = np.where((largest > 0.0) & np.isfinite(largest), largest, 1.0)
     norm: FloatArray = scale[..., 0] * np.sqrt(np.sum((values / scale) ** 2, axis=-1))

@@ -8,7 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.ufm.bounds import Ends, Thresholded, apart, shares_error
+from nrc_fast.ufm.bounds import Ends, Thresholded, apart, length_of, shares_error
 from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
@@ -74,7 +74,7 @@ def minimum_bounds(found: Solved) -> dict[str, Batched]:
     half_loss = ends.losses.summed()
     least, most = rank_range(found)
     gram = np.asarray(ends.gram_error(found.shrinkage.kept))
-    size = np.sqrt(np.sum(np.asarray(found.shrinkage.kept) ** 2, axis=-1))
+    size = length_of(np.asarray(found.shrinkage.kept))
     shape = np.broadcast_to(_shape_error(gram, size, n), np.shape(found.numbers["rank"]))
     rounding = 0.5 * n + 3.0
     bounds: dict[str, FloatArray] = {
@@ -101,6 +101,10 @@ def minimum_bounds(found: Solved) -> dict[str, Batched]:
         if name not in ("rank", *MATRICES):
             bounds[name] = np.where(np.isnan(value), np.nan, bounds[name])
     return {name: plain(np.array(bounds[name])) for name in NUMBERS}
+
+
+def _norm(matrix: FloatArray) -> FloatArray:
+    return length_of(matrix.reshape(*matrix.shape[:-2], matrix.shape[-1] ** 2))
 
 
 def _first(ends: Ends) -> Ends:
@@ -171,7 +175,7 @@ def _of_correlated(found: Solved, ends: Thresholded) -> tuple[FloatArray, FloatA
     kept, values = np.asarray(found.shrinkage.kept), np.asarray(found.shrinkage.values)
     with np.errstate(divide="ignore", invalid="ignore"):
         factors = np.where(kept > 0.0, kept / values, 0.0)
-    targets = np.sqrt(np.sum(covariance**2, axis=(-2, -1)))
+    targets = _norm(covariance)
     given = np.asarray(found.moments.covariance_error)
     # The features' covariance has the eigenvalues of Sigma^(1/2) F Sigma^(1/2), with F this function of S >= Sigma.
     vectors, roots = found.shrinkage.vectors, np.sqrt(factors)
@@ -181,8 +185,8 @@ def _of_correlated(found: Solved, ends: Thresholded) -> tuple[FloatArray, FloatA
     moved = moved + np.swapaxes(moved, -1, -2) + 4.0 * n * EPSILON * np.abs(inner)
     moved = moved * roots[..., :, np.newaxis] * roots[..., np.newaxis, :]
     off = ends.inverse_error(factors) + given * factors.max(axis=-1)
-    off = off + 2.0 * np.sqrt(np.sum(moved**2, axis=(-2, -1)))
-    size = np.sqrt(np.sum(features**2, axis=(-2, -1)))
+    off = off + 2.0 * _norm(moved)
+    size = _norm(features)
     trace = np.trace(features, axis1=-2, axis2=-1)
     cosine = found.numbers["cka"]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -190,9 +194,9 @@ def _of_correlated(found: Solved, ends: Thresholded) -> tuple[FloatArray, FloatA
             ..., np.newaxis
         ]
         relative = off / np.maximum(size - off, 0.0)
-        # Of the numerator tr(Sigma F Sigma), over both norms, of either norm, and of roundings.
-        cross = off * targets / (np.maximum(size - off, 0.0) * targets)
-        bound = cross + cosine * (relative + given * np.sqrt(n) / targets) + cross * given * np.sqrt(n) / targets
+        # Of the numerator tr(Sigma F Sigma) over both norms, and of either norm.
+        of_targets = given * np.sqrt(n) / targets
+        bound = relative * (1.0 + cosine + of_targets) + cosine * of_targets
     return (
         np.minimum(shares + (n + 4.0) * EPSILON, 1.0),
         np.minimum(bound + (8.0 * n + 8.0) * EPSILON, 1.0),
