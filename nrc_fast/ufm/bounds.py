@@ -147,8 +147,8 @@ def length_of(values: FloatArray) -> FloatArray:
 
     Examples
     --------
-    >>> length_of(np.array([3e200, 4e200])).item() == 5e200
-    True
+    >>> round(length_of(np.array([3e200, 4e200])).item() / 1e200, 12)
+    5.0
     """
     largest = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
     scale = np.where((largest > 0.0) & np.isfinite(largest), largest, 1.0)
