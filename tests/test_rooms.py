@@ -130,7 +130,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "sources/formats/test_zarr_arrays.py": ("sources/formats/zarr_codecs.py",),
     "sources/test_table.py": ("sources/shards.py",),
     "torch_ops/test_losses.py": ("torch_ops/gradients.py",),
-    "torch_ops/test_operators.py": ("torch_ops/functions.py",),
+    "torch_ops/test_operators.py": ("torch_ops/checks.py", "torch_ops/functions.py"),
     "training/test_gathering.py": ("kernels/held.py",),
     "training/test_layer_rows.py": ("training/layer_axes.py",),
     "training/test_layers.py": ("measurement/layer_conditions.py",),
@@ -141,7 +141,9 @@ COVERED: dict[str, tuple[str, ...]] = {
         "training/pass_mask.py",
         "training/watched_layers.py",
     ),
+    "ufm/test_bounds.py": ("ufm/deep_bounds.py", "ufm/forecast_bounds.py", "ufm/minimum_bounds.py"),
     "ufm/test_closed_form.py": ("metrics/prediction.py",),
+    "ufm/test_deep_head.py": ("ufm/deep_directions.py",),
     "ufm/test_descent.py": (
         "kernels/samples.py",
         "ufm/descent/dynamics.py",

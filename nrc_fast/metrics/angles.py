@@ -1,4 +1,7 @@
-"""How far the span of leading eigenvectors that were found may be from that of the exact ones."""
+"""How far the span of leading eigenvectors that were found may be from that of the exact ones.
+
+The bounds are certified for the error of the matrix that they are given (Weyl; Davis and Kahan), and no better than it.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The least error of an affine readout of the targets from the features, with its bound.
 
-Covariances are population moments (1/N): features (d, d), targets (n, n), and the cross covariance (d, n).
+Covariances are population moments (1/N): features (d, d), targets (n, n), and the cross covariance (d, n). Bounds are
+of the first order in the errors of the moments that they are given, and no better than these.
 """
 
 from __future__ import annotations

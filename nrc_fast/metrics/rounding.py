@@ -1,4 +1,9 @@
-"""Rounding errors of sums that kernels add up in blocks, relative to what is added up."""
+"""Rounding errors of sums that kernels add up in blocks, relative to what is added up.
+
+They are statistical where they say so: roundings of either sign are taken to grow like the root of their number, which
+all measured errors stay below. What counts every rounding at its worst, or is seen beside numbers of twice the digits,
+is certified: so are the bounds of the UFM (`nrc_fast.ufm`) and of loss terms (`nrc_fast.torch_ops`).
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,9 @@ is (d, d), the target covariance (n, n), and the cross covariance ``(1/N) sum (h
 (d, n). A number that its definition leaves open (a division by zero variance, W = 0) is NaN. Errors of the
 caller, such as shapes that do not match, are not looked for here. What needs the eigenvalues of a covariance
 raises ``numpy.linalg.LinAlgError`` where they do not converge, which non-finite entries cause.
+
+Bounds are certified in what follows from the errors of the moments that they are given, and no better than these; that
+of errors which are taken row by row is statistical, as roundings of a row are taken to grow like the root of d.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ raise.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from nrc_fast.base.libraries import require_library
 from nrc_fast.metrics.conventions import Convention, resolve_convention
@@ -168,7 +168,21 @@ def principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tenso
 # ---- loss terms ----
 
 
-def nrc1_loss(H: Tensor, basis: Tensor, *, convention: str | Convention = "nrc24") -> Tensor:
+@overload
+def nrc1_loss(
+    H: Tensor, basis: Tensor, *, convention: str | Convention = ..., return_bound: Literal[False] = ...
+) -> Tensor: ...
+
+
+@overload
+def nrc1_loss(
+    H: Tensor, basis: Tensor, *, convention: str | Convention = ..., return_bound: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+
+
+def nrc1_loss(
+    H: Tensor, basis: Tensor, *, convention: str | Convention = "nrc24", return_bound: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
     """NRC1 as a loss term: the mean residual of the features outside fixed principal components.
 
     With ``basis = principal_basis(H, n)`` the value is that of `nrc_fast.nrc1`; NRC1 of a batch takes the basis of the
@@ -185,6 +199,11 @@ def nrc1_loss(H: Tensor, basis: Tensor, *, convention: str | Convention = "nrc24
         Usually of `principal_basis`, with ``centered=False`` under the convention ``uncentered``.
     convention : str or Convention
         Those with centered rows take the mean of H, and its gradient.
+    return_bound : bool
+        Give ``(loss, bound)``: the same loss, with the same gradients, and the absolute bound of the error of its value
+        as a tensor without gradient, for the basis as it is given. It is certified: the value
+        is computed again with twice the digits, on the host. That takes ten to some hundred times as long as the loss;
+        ask for it now and then, not in every step.
 
     Returns
     -------
@@ -209,10 +228,24 @@ def nrc1_loss(H: Tensor, basis: Tensor, *, convention: str | Convention = "nrc24
     >>> round(loss.item(), 12)
     0.2
     """
-    return _mean_residual(H, basis.detach(), resolve_convention(convention))
+    return _mean_residual(H, basis.detach(), resolve_convention(convention), return_bound=return_bound)
 
 
-def nrc2_loss(H: Tensor, W: Tensor, *, convention: str | Convention = "nrc24") -> Tensor:
+@overload
+def nrc2_loss(
+    H: Tensor, W: Tensor, *, convention: str | Convention = ..., return_bound: Literal[False] = ...
+) -> Tensor: ...
+
+
+@overload
+def nrc2_loss(
+    H: Tensor, W: Tensor, *, convention: str | Convention = ..., return_bound: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+
+
+def nrc2_loss(
+    H: Tensor, W: Tensor, *, convention: str | Convention = "nrc24", return_bound: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
     """NRC2 as a loss term, with gradients for features and weights: the mean residual outside the row space of W.
 
     The value is that of `nrc_fast.nrc2`. Detach H or W to train the other alone.
@@ -225,6 +258,11 @@ def nrc2_loss(H: Tensor, W: Tensor, *, convention: str | Convention = "nrc24") -
         As ``torch.nn.Linear.weight``; any rank. The gradient is that of changes that keep the rank.
     convention : str or Convention
         Those with centered rows take the mean of H, and its gradient.
+    return_bound : bool
+        Give ``(loss, bound)``: the same loss, with the same gradients, and the absolute bound of the error of its value
+        as a tensor without gradient, for W as it is stored. It is certified: the value
+        is computed again with twice the digits, on the host. That takes ten to some hundred times as long as the loss;
+        ask for it now and then, not in every step.
 
     Returns
     -------
@@ -252,13 +290,23 @@ def nrc2_loss(H: Tensor, W: Tensor, *, convention: str | Convention = "nrc24") -
     >>> round(loss.item(), 12), round(W.grad[0, 1].item(), 6)
     (0.64, -0.48)
     """
-    return _mean_residual(H, W, resolve_convention(convention))
+    return _mean_residual(H, W, resolve_convention(convention), return_bound=return_bound)
 
 
-def _mean_residual(H: Tensor, basis: Tensor, convention: Convention) -> Tensor:
+def _mean_residual(
+    H: Tensor, basis: Tensor, convention: Convention, *, return_bound: bool
+) -> Tensor | tuple[Tensor, Tensor]:
     shift = torch.mean(H, dim=0, dtype=torch.float64) if convention.centered_rows else None
     rows = "unit" if convention.unit_rows else "raw"
     residuals = residual(H, basis, shift, rows=rows)
-    if convention.relative:
-        return residuals.sum() / residual(H, basis[:0], shift, rows=rows).sum()
-    return residuals.mean()
+    energy = residual(H, basis[:0], shift, rows=rows).sum() if convention.relative else None
+    loss = residuals.mean() if energy is None else residuals.sum() / energy
+    if not return_bound:
+        return loss
+    bound: Tensor = torch.ops.nrc_fast.residual_bound(
+        *(part.detach() for part in (loss, H, basis)),
+        centered=convention.centered_rows,
+        unit_rows=convention.unit_rows,
+        relative=convention.relative,
+    )
+    return loss, bound

@@ -23,6 +23,8 @@ from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.passes.begin import begin_reading
+from nrc_fast.torch_ops.bounds import mean_residual_bound
+from nrc_fast.torch_ops.checks import require_components, require_no_tangents, require_rows_rule, require_shapes
 from nrc_fast.torch_ops.gradients import gram_gradients, residual_gradients
 
 if TYPE_CHECKING:
@@ -35,67 +37,6 @@ __all__: list[str] = []  # they are called as torch.ops.nrc_fast
 # Mean squares of rows between which neither they nor their residuals leave the range of float64.
 SMALLEST_ENERGY = 2.0**-900
 LARGEST_ENERGY = 2.0**900
-
-# ---- checks, for kernels and fakes ----
-
-
-def _require_shapes(features: Tensor, shift: Tensor | None, basis: Tensor | None = None) -> None:
-    """Check that features are a matrix, and that shift and basis fit it.
-
-    Raises
-    ------
-    ValueError
-        Features have another number of axes or no columns, or a width differs.
-    """
-    if features.dim() != 2 or features.shape[1] == 0:
-        msg = f"features has shape {tuple(features.shape)}; a matrix with one row per sample is expected"
-        raise ValueError(msg)
-    d = features.shape[1]
-    for name, tensor, axes in (("shift", shift, 1), ("basis", basis, 2)):
-        if tensor is not None and (tensor.dim() != axes or tensor.shape[-1] != d):
-            expected = f"({d},)" if axes == 1 else f"(k, {d})"
-            msg = f"{name} has shape {tuple(tensor.shape)}; {expected} is expected, as features have {d} columns"
-            raise ValueError(msg)
-
-
-def _require_no_tangents(*tensors: Tensor | None) -> None:
-    """Check that forward mode is off: its derivatives would be lost without a word, as kernels get the dual tensors.
-
-    Raises
-    ------
-    NotImplementedError
-        A tensor carries a tangent.
-    """
-    unpack = torch.autograd.forward_ad.unpack_dual
-    if any(tensor is not None and unpack(tensor).tangent is not None for tensor in tensors):
-        msg = "nrc_fast operators have no forward-mode derivatives; use reverse mode (backward, torch.autograd.grad)"
-        raise NotImplementedError(msg)
-
-
-def _require_rows_rule(rows: str) -> None:
-    """Check which rows are meant.
-
-    Raises
-    ------
-    ValueError
-        Neither unit rows nor raw ones.
-    """
-    if rows not in ("unit", "raw"):
-        msg = f"rows is {rows!r}; 'unit' or 'raw' is expected"
-        raise ValueError(msg)
-
-
-def _require_components(features: Tensor, n: int) -> None:
-    """Check a number of components.
-
-    Raises
-    ------
-    ValueError
-        It is not in 1..d.
-    """
-    if not 1 <= n <= features.shape[1]:
-        msg = f"n is {n}; it must lie between 1 and d = {features.shape[1]}, the number of features"
-        raise ValueError(msg)
 
 
 def _placed_shift(rows: Rows, shift: Tensor | None) -> PlacedArray | None:
@@ -135,8 +76,8 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 def _gram(
     features: Tensor, shift: Tensor | None = None, *, unit_rows: bool = False, precision: str = "high"
 ) -> tuple[Tensor, Tensor]:
-    _require_shapes(features, shift)
-    _require_no_tangents(features, shift)
+    require_shapes(features, shift)
+    require_no_tangents(features, shift)
     require_precision(precision)
     rows = rows_in_place(features, "features")
     found = rows.backend.placed_gram(rows, _placed_shift(rows, shift), unit_rows=unit_rows, precision=precision)
@@ -148,7 +89,7 @@ def _gram_fake(
     features: Tensor, shift: Tensor | None = None, *, unit_rows: bool = False, precision: str = "high"
 ) -> tuple[Tensor, Tensor]:
     del unit_rows
-    _require_shapes(features, shift)
+    require_shapes(features, shift)
     require_precision(precision)
     d = features.shape[1]
     return _empty(features, d, d), _empty(features, d)
@@ -168,9 +109,9 @@ def _gram_backward_fake(
 
 
 def _residual(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, rows: str = "unit") -> Tensor:
-    _require_shapes(features, shift, basis)
-    _require_no_tangents(features, shift, basis)
-    _require_rows_rule(rows)
+    require_shapes(features, shift, basis)
+    require_no_tangents(features, shift, basis)
+    require_rows_rule(rows)
     vectors = row_space(as_matrix(basis, "basis")[0]).basis
     matrix = rows_in_place(features, "features")
     offset = _placed_shift(matrix, shift)
@@ -204,8 +145,8 @@ def _extreme_shares(rows: Rows, values: Tensor, vectors: FloatArray, shift: Plac
 
 
 def _residual_fake(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, rows: str = "unit") -> Tensor:
-    _require_shapes(features, shift, basis)
-    _require_rows_rule(rows)
+    require_shapes(features, shift, basis)
+    require_rows_rule(rows)
     return _empty(features, features.shape[0])
 
 
@@ -225,9 +166,26 @@ def _residual_backward_fake(
     return features.new_empty(features.shape), basis.new_empty(basis.shape), _empty(features, features.shape[1])
 
 
+def _residual_bound(
+    value: Tensor, features: Tensor, basis: Tensor, *, centered: bool, unit_rows: bool, relative: bool
+) -> Tensor:
+    require_shapes(features, None, basis)
+    rows, vectors = (part.detach().double().cpu().numpy() for part in (features, basis))
+    bound = mean_residual_bound(value.item(), rows, vectors, centered=centered, unit_rows=unit_rows, relative=relative)
+    return value.new_tensor(bound, dtype=torch.float64)
+
+
+def _residual_bound_fake(
+    value: Tensor, features: Tensor, basis: Tensor, *, centered: bool, unit_rows: bool, relative: bool
+) -> Tensor:
+    del value, centered, unit_rows, relative
+    require_shapes(features, None, basis)
+    return _empty(features)
+
+
 def _principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tensor:
-    _require_shapes(features, None)
-    _require_components(features, n)
+    require_shapes(features, None)
+    require_components(features, n)
     reading = begin_reading(features, progress=False)
     found = Evidence(reading=reading).components(n, centered=centered).vectors
     basis = np.zeros((n, features.shape[1]))
@@ -237,8 +195,8 @@ def _principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tens
 
 def _principal_basis_fake(features: Tensor, n: int, *, centered: bool = True) -> Tensor:
     del centered
-    _require_shapes(features, None)
-    _require_components(features, n)
+    require_shapes(features, None)
+    require_components(features, n)
     return _empty(features, n, features.shape[1])
 
 
@@ -313,6 +271,12 @@ def _refuse_second_derivatives(ctx: object, *grads: Tensor) -> None:
 def _refuse_gradient_of_components(ctx: object, *grads: Tensor) -> None:
     del ctx, grads
     msg = "principal components have no gradient here; give features.detach() to nrc_fast::principal_basis"
+    raise NotImplementedError(msg)
+
+
+def _refuse_gradient_of_bounds(ctx: object, *grads: Tensor) -> None:
+    del ctx, grads
+    msg = "bounds have no gradient here; give detached tensors to nrc_fast::residual_bound"
     raise NotImplementedError(msg)
 
 
@@ -392,4 +356,11 @@ _register(
     kernel=_principal_basis,
     fake=_principal_basis_fake,
     differentiate=_refuse_gradient_of_components,
+)
+_register(
+    "residual_bound(Tensor value, Tensor features, Tensor basis, *, bool centered, bool unit_rows, bool relative)"
+    " -> Tensor",
+    kernel=_residual_bound,
+    fake=_residual_bound_fake,
+    differentiate=_refuse_gradient_of_bounds,
 )

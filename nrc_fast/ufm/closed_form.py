@@ -67,7 +67,8 @@ def predicted_spectrum(covariance: FloatArray, c: float, *, d: int | None = None
         raise ValueError(msg)
     product = np.asarray(c, dtype=np.float64)
     moments = TargetMoments(covariance, np.zeros(len(covariance)))
-    shrinkage = shrink(moments, product, np.sqrt(product), np.zeros(()))
+    # Covariances of reports are measured, to the digits that LAPACK keeps, and there are many of them.
+    shrinkage = shrink(moments, product, np.sqrt(product), np.zeros(()), is_precise=False)
     if d is not None:
         shrinkage = within_width(shrinkage, d)
     solution = Minimum(

@@ -15,14 +15,20 @@ from functools import cached_property
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.ufm.deep_bounds import deep_bounds, deep_rank_range, threshold
+from nrc_fast.ufm.deep_directions import (
+    Directions,
+    factor_singular_values,
+    gram_eigenvalues,
+    root_of_product,
+    solve_directions,
+)
+from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["DeepMinimum", "deep"]
-
-BISECTIONS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +38,12 @@ class DeepMinimum:
     Attributes
     ----------
     moments : TargetMoments
-    directions : (..., n, n) float64 array
-        U, eigenvectors of the target covariance (of the second moment where there is no bias) in its columns.
-    target_values : (..., n) float64 array
-        lambda, the eigenvalues that belong to `directions`, descending.
-    error_share : (..., n) float64 array
-        ``1 - z/sqrt(lambda)``, what the predictions lose of each direction; 1 where it is dropped.
-    log_penalties : (..., m + 1) float64 array
-        Logarithms of the penalties, lambda_H last.
+    spectrum : Spectrum
+        Eigenvalues and eigenvectors of the target covariance (of the second moment where there is no bias).
+    solved : Directions
+        What becomes of each direction.
+    penalties : (..., m + 1) float64 array
+        lambda_H last.
     bias : (..., n) float64 array
         b, the target mean if it is free, 0 if there is none.
     """
@@ -47,29 +51,47 @@ class DeepMinimum:
     __module__ = "nrc_fast.ufm"
 
     moments: TargetMoments
-    directions: FloatArray
-    target_values: FloatArray
-    error_share: FloatArray
-    log_penalties: FloatArray
+    spectrum: Spectrum
+    solved: Directions
+    penalties: FloatArray
     bias: FloatArray
 
     @property
     def layers(self) -> int:
         """Number of linear layers, m."""
-        return int(self.log_penalties.shape[-1]) - 1
+        return int(self.penalties.shape[-1]) - 1
+
+    @property
+    def directions(self) -> FloatArray:
+        """U, eigenvectors of the target covariance in its columns, (..., n, n)."""
+        return self.spectrum.vectors
+
+    @property
+    def target_values(self) -> FloatArray:
+        """lambda, the eigenvalues that belong to `directions`, descending, (..., n)."""
+        return np.broadcast_to(self.spectrum.values, self.error_share.shape)
+
+    @property
+    def error_share(self) -> FloatArray:
+        """``1 - z/sqrt(lambda)``, what the predictions lose of each direction, (..., n); 1 where it is dropped."""
+        return self.solved.share
+
+    @cached_property
+    def log_penalties(self) -> FloatArray:
+        """Logarithms of the penalties, (..., m + 1), lambda_H last."""
+        logarithms: FloatArray = np.log(self.penalties)
+        return logarithms
 
     @cached_property
     def penalty_product(self) -> Batched:
         """``lambda_H lambda_1 ... lambda_m``, which is c for one layer."""
-        return plain(np.exp(self.log_penalties.sum(axis=-1)))
+        factors = np.moveaxis(self.penalties, -1, 0)
+        return plain(root_of_product(list(factors), [1] * len(factors)))
 
     @cached_property
     def thresholds(self) -> FloatArray:
         """The products of penalties at which directions go, (..., n): ``lambda^m (m - 1)^(m - 1)/m^(2m)``."""
-        m = self.layers
-        share = float(max(m - 1, 1)) ** (m - 1) / float(m) ** (2 * m)
-        thresholds: FloatArray = self.target_values**m * share
-        return thresholds
+        return threshold(self.target_values, self.layers)
 
     @cached_property
     def jumps(self) -> FloatArray:
@@ -83,6 +105,31 @@ class DeepMinimum:
         return plain(np.count_nonzero(self.error_share < 1.0, axis=-1))
 
     @cached_property
+    def rank_range(self) -> tuple[Batched, Batched]:
+        """The least and the largest rank that errors leave open: they differ where penalties are at a threshold."""
+        return deep_rank_range(self.spectrum, self.penalties, self.rank)
+
+    @cached_property
+    def bounds(self) -> dict[str, Batched]:
+        """Absolute bounds of the errors of the numbers here, by name; of `gram` in Frobenius norm.
+
+        They hold for targets and penalties as they were given, and are certified in the cases in which those of
+        `Minimum.bounds` are. Where it is open whether a direction is kept, so is nearly all that belongs to it.
+
+        Examples
+        --------
+        >>> found = deep(covariance=np.diag([4.0, 1.0]), lambda_W=[1e-200, 1e-200], lambda_H=1e-200)
+        >>> found.loss, bool(found.bounds["loss"] < 1e-213)
+        (3.881101577952299e-200, True)
+        """
+        names = [
+            *("rank", "loss", "mse", "error_share", "prediction_singular_values", "layer_singular_values"),
+            *("feature_singular_values", "penalty_product", "thresholds", "jumps", "bias"),
+        ]
+        numbers = {name: np.asarray(getattr(self, name)) for name in names} | {"gram_values": self._gram_values}
+        return deep_bounds(self.spectrum, self.penalties, numbers, mean_error=self.moments.mean_error)
+
+    @cached_property
     def prediction_singular_values(self) -> FloatArray:
         """z, singular values of the predictions over sqrt(M), (..., n)."""
         roots: FloatArray = np.sqrt(self.target_values) * (1.0 - self.error_share)
@@ -91,12 +138,12 @@ class DeepMinimum:
     @cached_property
     def mse(self) -> Batched:
         """Mean squared error summed over the outputs, ``sum (sqrt(lambda) - z)^2``."""
-        return plain(np.sum(self.target_values * self.error_share**2, axis=-1))
+        return plain(np.sum((self.target_values * self.error_share) * self.error_share, axis=-1))
 
     @cached_property
     def loss(self) -> Batched:
         """The least loss there is, penalties included."""
-        paid = 0.5 * (self.layers + 1) * self._energy.sum(axis=-1)
+        paid = 0.5 * (self.layers + 1) * self.solved.energy.sum(axis=-1)
         return plain(0.5 * np.asarray(self.mse) + paid)
 
     @cached_property
@@ -105,20 +152,26 @@ class DeepMinimum:
 
         ``e_j = kappa z_j^(2/(m + 1))`` is what direction j pays twice in each layer and in the features.
         """
-        penalties = np.exp(0.5 * self.log_penalties[..., :-1])
-        return np.asarray(np.sqrt(self._energy)[..., np.newaxis, :] / penalties[..., np.newaxis])
+        return self._singular_values[..., :-1, :]
 
     @cached_property
     def feature_singular_values(self) -> FloatArray:
         """Singular values of the features over sqrt(M), (..., n): ``sqrt(e_j/lambda_H)``."""
-        return np.asarray(np.sqrt(self._energy) / np.exp(0.5 * self.log_penalties[..., -1:]))
+        return self._singular_values[..., -1, :]
 
     @cached_property
     def gram(self) -> FloatArray:
         """Gram of the rows of the product of all layers, (..., n, n)."""
-        values = np.prod(self.layer_singular_values, axis=-2) ** 2
-        product = (self.directions * values[..., np.newaxis, :]) @ np.swapaxes(self.directions, -1, -2)
+        product = (self.directions * self._gram_values[..., np.newaxis, :]) @ np.swapaxes(self.directions, -1, -2)
         return np.asarray(0.5 * (product + np.swapaxes(product, -1, -2)))
+
+    @cached_property
+    def _singular_values(self) -> FloatArray:
+        return factor_singular_values(self.target_values, self.penalties, self.error_share)
+
+    @property
+    def _gram_values(self) -> FloatArray:
+        return gram_eigenvalues(self.target_values, self.penalties, self.error_share)
 
     def weights(self, d: int | None = None) -> list[FloatArray]:
         """Weights of one minimum, the layer on the features first: (..., d, d), ..., (..., n, d).
@@ -180,13 +233,6 @@ class DeepMinimum:
             msg = f"d is {d}; at least n = {n} is expected, for every layer holds all n target directions"
             raise ValueError(msg)
         return width
-
-    @property
-    def _energy(self) -> FloatArray:
-        """What each direction pays twice in every factor; at the minimum z (sqrt(lambda) - z)."""
-        share = self.error_share
-        energy: FloatArray = self.target_values * share * (1.0 - share)
-        return energy
 
 
 def deep(
@@ -258,39 +304,14 @@ def deep(
     penalties.append(as_penalty(lambda_H, "lambda_H", positive=True))
     named = {f"lambda_W[{i}]": penalty for i, penalty in enumerate(penalties[:-1])}
     batch = broadcast_shape(**named, lambda_H=penalties[-1], covariance=moments.mean[..., 0])
-    logarithms = np.stack([np.broadcast_to(np.log(penalty), batch) for penalty in penalties], axis=-1)
-    matrix, offset = moments.covariance, moments.mean
-    if not bias:
-        matrix = matrix + offset[..., :, np.newaxis] * offset[..., np.newaxis, :]
-        offset = np.zeros_like(offset)
-    values, vectors = covariance_spectrum(matrix, moments.epsilon)
-    values = np.broadcast_to(values, (*batch, moments.n))
-    share = _error_share(values, logarithms.sum(axis=-1)[..., np.newaxis], len(penalties) - 1)
-    shape = (*batch, moments.n)
+    stacked = np.stack([np.broadcast_to(penalty, batch) for penalty in penalties], axis=-1)
+    found = moments.spectrum(about_mean=bias)
+    values = np.broadcast_to(found.values, (*batch, moments.n))
+    offset = moments.mean if bias else np.zeros_like(moments.mean)
     return DeepMinimum(
         moments=moments,
-        directions=vectors,
-        target_values=values,
-        error_share=share,
-        log_penalties=logarithms,
-        bias=np.array(np.broadcast_to(offset, shape), order="C"),
+        spectrum=found,
+        solved=solve_directions(values, stacked),
+        penalties=stacked,
+        bias=np.array(np.broadcast_to(offset, (*batch, moments.n)), order="C"),
     )
-
-
-def _error_share(values: FloatArray, log_product: FloatArray, m: int) -> FloatArray:
-    """Return t = 1 - z/sqrt(lambda) at the global minimum, 1 where that is z = 0.
-
-    Stationarity is ``t (1 - t)^((m - 1)/(m + 1)) = r`` with ``r = (product/lambda^m)^(1/(m + 1))``. Its smaller root
-    beats z = 0 iff t <= 1/m, and up to there the left side rises.
-    """
-    exponent = (m - 1) / (m + 1)
-    with np.errstate(divide="ignore", over="ignore"):
-        wanted = np.exp((log_product - m * np.log(values)) / (m + 1))
-    most = (1.0 / m) * (1.0 - 1.0 / m) ** exponent if m > 1 else 1.0
-    low: FloatArray = np.zeros(wanted.shape)
-    high: FloatArray = np.full(wanted.shape, 1.0 / m)
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        is_below = middle * (1.0 - middle) ** exponent < wanted
-        low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
-    return np.where(wanted < most, high, 1.0)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.linalg import covariance_spectrum, eigh_descending
 from nrc_fast.reports.plots.forecasts import plot_forecast
 from nrc_fast.reports.plots.panels import Panels
+from nrc_fast.ufm.forecast_bounds import ForecastNumbers, correlation_spectrum, forecast_bounds, thresholds
 from nrc_fast.ufm.inputs import Batched, as_number, as_penalty, plain
 from nrc_fast.ufm.scaling import Penalties, penalties
+from nrc_fast.ufm.solution import UNCERTAIN_RANK
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Forecast", "predict"]
 
 MOST_ENTRIES = 6  # of a direction that are printed
+ROUNDINGS = 2.0  # of c, from decays, in units of eps
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,6 +60,34 @@ class Forecast:
     weight_decay: float = float("nan")
     note: str = ""
 
+    @cached_property
+    def bounds(self) -> dict[str, Batched]:
+        """Absolute bounds of the errors of the numbers, by name; of each direction, of the length of its error.
+
+        They are those of arithmetic, for the targets and decays as they were given, and certified in the cases in which
+        those of `Minimum.bounds` are. They say nothing of how far a trained network is from the model.
+
+        Examples
+        --------
+        >>> forecast = predict(covariance=np.diag([0.2, 0.09]), weight_decay=0.3, feature_decay=0.3, loss="paper")
+        >>> forecast.rank, forecast.bounds["rank"], forecast.rank_range
+        (1, 1, (1, 2))
+        """
+        numbers = {field.name: getattr(self, field.name) for field in fields(ForecastNumbers)}
+        return forecast_bounds(
+            ForecastNumbers(**numbers), self.moments, self.moments.spectrum(), roundings=self._roundings
+        )
+
+    @cached_property
+    def rank_range(self) -> tuple[int, int]:
+        """The least and the largest rank that errors leave open: they differ where c is as near to an eigenvalue."""
+        least, most = thresholds(self.moments.spectrum(), self.c, self._roundings).rank
+        return int(least), int(most)
+
+    @property
+    def _roundings(self) -> float:
+        return 0.0 if self.penalties is None else ROUNDINGS
+
     @property
     def n(self) -> int:
         """Number of outputs."""
@@ -80,7 +111,9 @@ class Forecast:
     @property
     def r2(self) -> float:
         """``1 - mse/variance``; NaN for targets without variance."""
-        return 1.0 - self.mse / self.variance if self.variance > 0.0 else float("nan")
+        # By what is captured, which keeps its digits where it is little.
+        captured = float(np.maximum(self.eigenvalues - self.c, 0.0).sum())
+        return captured / self.variance if self.variance > 0.0 else float("nan")
 
     @property
     def single_task_mse(self) -> float:
@@ -145,15 +178,12 @@ class Forecast:
         ``sum_j min(p_j, c) u_j^T D u_j`` with D the variances and U diag(p) U^T the correlations; outputs without
         variance have no part in it.
         """
-        variances = np.diagonal(self.moments.covariance)
-        kept = variances > 0.0
-        if not kept.any():
+        found = correlation_spectrum(self.moments)
+        if found is None:
             return plain(np.zeros(np.shape(c)))
-        roots = np.sqrt(variances[kept])
-        correlations = self.moments.covariance[np.ix_(kept, kept)] / roots[:, np.newaxis] / roots
-        values, vectors = eigh_descending(correlations)
-        loads = np.sum(vectors**2 * variances[kept, np.newaxis], axis=0)
-        return plain((np.minimum(np.maximum(values, 0.0), _column(c)) * loads).sum(axis=-1))
+        correlations, variances = found
+        loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
+        return plain((np.minimum(correlations.values, _column(c)) * loads).sum(axis=-1))
 
     def whitened_mse_at(self, c: Array) -> Batched:
         """`whitened_mse` for one c or an array of them: ``min(1, c) tr Sigma``."""
@@ -181,6 +211,8 @@ class Forecast:
         ]
         if self.note:
             lines.append(f"note: {self.note}")
+        if len(set(self.rank_range)) > 1:
+            lines.append(f"note: {UNCERTAIN_RANK}")
         return "\n".join(lines)
 
     def _table_head(self) -> str:
@@ -278,7 +310,8 @@ def predict(
     if (c is None) == (weight_decay is None):
         msg = "give either weight_decay= (with feature_decay= where it is known) or c="
         raise ValueError(msg)
-    values, vectors = covariance_spectrum(moments.covariance, moments.epsilon)
+    found_spectrum = moments.spectrum()
+    values, vectors = found_spectrum.values, found_spectrum.vectors
     if weight_decay is None:
         if feature_decay is not None:
             msg = "feature_decay goes with weight_decay, not with c"

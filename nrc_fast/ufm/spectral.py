@@ -14,6 +14,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import covariance_spectrum
+from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.targets import TargetMoments
 
 __all__ = ["Shrinkage", "shrink", "within_width"]
@@ -41,6 +42,8 @@ class Shrinkage:
         Target mean minus bias.
     is_diagonal : bool
         Whether the centred targets are uncorrelated along U, which a missing bias may prevent.
+    spectrum : Spectrum or None
+        The values with their errors; None where the bias is penalised.
     """
 
     vectors: FloatArray
@@ -50,9 +53,12 @@ class Shrinkage:
     residual_values: FloatArray
     offset: FloatArray
     is_diagonal: bool
+    spectrum: Spectrum | None = None
 
 
-def shrink(moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: FloatArray | None) -> Shrinkage:
+def shrink(
+    moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: FloatArray | None, *, is_precise: bool = True
+) -> Shrinkage:
     """Solve for the kept spectrum.
 
     Parameters
@@ -62,6 +68,8 @@ def shrink(moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: 
         lambda_W lambda_H and its root, infinity included.
     lambda_b : (...) float64 array or None
         Penalty of the bias, 0 for a free one; None for no bias at all.
+    is_precise : bool
+        Whether small eigenvalues are to have all their digits.
 
     Returns
     -------
@@ -79,31 +87,31 @@ def shrink(moments: TargetMoments, c: FloatArray, root_c: FloatArray, lambda_b: 
     [0.5, 0.0]
     """
     if lambda_b is None:
-        mean = moments.mean
-        second = moments.covariance + mean[..., :, np.newaxis] * mean[..., np.newaxis, :]
-        values, vectors = covariance_spectrum(second, moments.epsilon)
-        kept, residual = _thresholded(values, c, root_c)
+        mean, found = moments.mean, moments.spectrum(about_mean=False, is_precise=is_precise)
+        kept, residual = _thresholded(found.values, c, root_c)
         return Shrinkage(
-            vectors=vectors,
-            values=values,
+            vectors=found.vectors,
+            values=found.values,
             kept=kept,
             feature_values=kept,
             residual_values=residual,
             offset=mean,
             is_diagonal=not mean.any(),
+            spectrum=found,
         )
     if np.any(lambda_b > 0.0):
         return _with_penalised_bias(moments, c, root_c, lambda_b)
-    values, vectors = covariance_spectrum(moments.covariance, moments.epsilon)
-    kept, residual = _thresholded(values, c, root_c)
+    found = moments.spectrum(is_precise=is_precise)
+    kept, residual = _thresholded(found.values, c, root_c)
     return Shrinkage(
-        vectors=vectors,
-        values=values,
+        vectors=found.vectors,
+        values=found.values,
         kept=kept,
         feature_values=kept,
         residual_values=residual,
         offset=np.zeros(moments.mean.shape),
         is_diagonal=True,
+        spectrum=found,
     )
 
 

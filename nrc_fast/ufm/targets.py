@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.linalg import EPSILON, from_lower
+from nrc_fast.base.double_double import Pair, added, outer_squares, quotient, two_product, two_sum
+from nrc_fast.base.linalg import EPSILON, EPSILONS, from_lower
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.metrics.rounding import sum_rounding
+from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
 from nrc_fast.ufm.inputs import as_float64
 
 __all__ = ["TargetMoments", "Targets", "is_measured", "target_moments"]
@@ -18,6 +21,9 @@ __all__ = ["TargetMoments", "Targets", "is_measured", "target_moments"]
 # Eigenvalues and their products with penalties stay float64 numbers with all their digits inside these limits.
 SMALLEST_VARIANCE = 1e-280
 LARGEST_VARIANCE = 1e280
+# Products up to which moments of targets are added up with twice the digits, in a second or so.
+MOST_PRODUCTS = 1 << 28
+EXACT_ROUNDING = 2.0**-95
 
 
 class MeasuredTargets(Protocol):
@@ -47,11 +53,22 @@ class TargetMoments:
     mean : (..., n) float64 array
     epsilon : float
         Rounding unit of the dtype in which the covariance was given.
+    covariance_rest, mean_rest : arrays of the same shapes, or None
+        What the exact covariance and mean are above these, where the targets themselves were given.
+    noise : (..., n) float64 array or None
+        Root mean square of the rounding of the targets of each output; that of a given covariance if None.
+    covariance_error, mean_error : float
+        Bounds of the norms of the errors of both, with their rests; 0 for what is taken as it is given.
     """
 
     covariance: FloatArray
     mean: FloatArray
     epsilon: float = EPSILON
+    covariance_rest: FloatArray | None = None
+    mean_rest: FloatArray | None = None
+    noise: FloatArray | None = None
+    covariance_error: float = 0.0
+    mean_error: float = 0.0
 
     @property
     def n(self) -> int:
@@ -62,6 +79,22 @@ class TargetMoments:
     def batch(self) -> tuple[int, ...]:
         """Leading axes."""
         return self.covariance.shape[:-2]
+
+    def spectrum(self, *, about_mean: bool = True, is_precise: bool = True) -> Spectrum:
+        """Eigenvalues and eigenvectors of the covariance, or of the second moment about 0, with their errors.
+
+        Those that are not precise are LAPACK's, for a covariance that is itself no better than that.
+        """
+        rest = np.zeros_like(self.covariance) if self.covariance_rest is None else self.covariance_rest
+        matrix, error = Pair(np.asarray(self.covariance), rest), np.asarray(self.covariance_error)
+        if not about_mean and self.mean.any():
+            matrix = added(matrix, _outer_square(self.mean, self.mean_rest))
+            error = error + 2.0 * self.mean_error * np.sqrt(np.sum(self.mean**2, axis=-1)) + self.mean_error**2
+        noise = self.noise
+        if noise is None:
+            diagonal = np.diagonal(matrix.high, axis1=-2, axis2=-1)
+            noise = np.sqrt(self.n * self.epsilon) * np.sqrt(np.maximum(diagonal, 0.0))
+        return spectrum(matrix, noise, error, is_precise=is_precise)
 
 
 def target_moments(
@@ -106,7 +139,11 @@ def target_moments(
         msg = "mean= goes with covariance=; targets have their own"
         raise ValueError(msg)
     elif is_measured(Y):
-        moments = _given_moments(Y.target_covariance, Y.target_mean)
+        moments = replace(
+            _given_moments(Y.target_covariance, Y.target_mean),
+            covariance_error=float(getattr(Y, "target_error", 0.0)),
+            mean_error=float(getattr(Y, "target_mean_error", 0.0)),
+        )
     else:
         moments = _measured_moments(Y)
     variances = np.trace(moments.covariance, axis1=-2, axis2=-1)
@@ -135,15 +172,65 @@ def _measured_moments(Y: Targets) -> TargetMoments:
         raise ValueError(msg)
     first = rows.part(0, 1).to_float64()[0]
     mean = first + calls.gram(rows, shift=first, plain=False, precision="highest").column_sums / rows.count
-    lower = calls.gram(rows, shift=mean, precision="highest").gram / rows.count
-    covariance = from_lower(lower)
-    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+    is_exact = rows.backend.is_host and rows.count * rows.columns * (rows.columns + 16) <= MOST_PRODUCTS
+    if is_exact:
+        moments = _exact_moments(rows.to_float64(), mean)
+    else:
+        lower = calls.gram(rows, shift=mean, precision="highest").gram / rows.count
+        moments = _summed_moments(from_lower(lower), mean, sum_rounding(rows.count))
+    if not (np.isfinite(moments.mean).all() and np.isfinite(moments.covariance).all()):
         msg = "the squares of the targets leave the range of float64; rescale them"
         raise ValueError(msg)
-    if not covariance.any() and np.any(rows.to_float64() != first):
+    if not moments.covariance.any() and np.any(rows.to_float64() != first):
         msg = "the squares of the targets' deviations are too small for float64; rescale them"
         raise ValueError(msg)
-    return TargetMoments(covariance, mean)
+    # Outputs that depend on one another do so up to their rounding; one alone varies as it is stored.
+    size = np.sqrt(np.diagonal(moments.covariance)) + np.abs(moments.mean)  # at least the root mean square
+    return replace(moments, noise=(rows.columns - 1) * EPSILONS.get(rows.dtype, EPSILON) * size)
+
+
+def _exact_moments(targets: FloatArray, shift: FloatArray) -> TargetMoments:
+    """With twice the digits of float64: small eigenvalues of their covariance have digits too."""
+    deviations = two_sum(targets, -shift)
+    exponents = np.frexp(np.abs(deviations.high).max(axis=0))[1]
+    scaled = [np.ldexp(part, -exponents) for part in deviations]
+    # With a column of ones beside them, whose products are the sums.
+    ones = np.ones((len(targets), 1))
+    total = outer_squares(Pair(np.hstack([scaled[0], ones]), np.hstack([scaled[1], 0.0 * ones])))
+    moments = quotient(total, float(len(targets)))
+    off = moments.high[-1, :-1]
+    squares = Pair(*(part[:-1, :-1] for part in moments))
+    about_mean = added(squares, Pair(-np.outer(off, off), np.zeros_like(squares.high)))
+    both = exponents[:, np.newaxis] + exponents
+    with np.errstate(over="ignore", under="ignore"):
+        covariance = Pair(*(np.ldexp(part, both) for part in about_mean))
+    mean = two_sum(shift, np.ldexp(off, exponents))
+    return TargetMoments(
+        covariance.high,
+        mean.high,
+        covariance_rest=covariance.low,
+        mean_rest=mean.low,
+        covariance_error=EXACT_ROUNDING * float(np.trace(covariance.high)),
+        mean_error=EPSILON * float(np.sqrt(np.sum(np.ldexp(off, exponents) ** 2))),
+    )
+
+
+def _summed_moments(covariance: FloatArray, mean: FloatArray, rounding: float) -> TargetMoments:
+    """Of sums in float64 with that relative rounding."""
+    variance = float(np.trace(covariance))
+    off = rounding * float(np.sqrt(variance)) + EPSILON * float(np.sqrt(mean @ mean))
+    return TargetMoments(covariance, mean, covariance_error=3.0 * rounding * variance, mean_error=off)
+
+
+def _outer_square(mean: FloatArray, rest: FloatArray | None) -> Pair:
+    """``m m^T`` of vectors (..., n), exact up to the square of their rests."""
+    exponents = np.frexp(np.abs(mean).max(axis=-1, keepdims=True))[1]
+    scaled = np.ldexp(mean, -exponents)
+    square = two_product(scaled[..., :, np.newaxis], scaled[..., np.newaxis, :])
+    if rest is not None:
+        cross = scaled[..., :, np.newaxis] * np.ldexp(rest, -exponents)[..., np.newaxis, :]
+        square = added(square, Pair(cross + np.swapaxes(cross, -1, -2), np.zeros_like(cross)))
+    return Pair(*(np.ldexp(part, 2 * exponents[..., np.newaxis]) for part in square))
 
 
 def _given_moments(covariance: Array, mean: Array | None) -> TargetMoments:

@@ -1,0 +1,147 @@
+"""One direction of the UFM with m linear layers, at whatever scale its penalties are.
+
+Products of penalties and powers of variances leave the range of float64 long before their roots do, and logarithms of
+numbers far from 1 lose digits: they are multiplied as mantissas and exponents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+
+__all__ = ["Directions", "root_of_product", "solve_directions"]
+
+NEWTON_STEPS = 24
+
+
+def root_of_product(factors: Sequence[FloatArray], powers: Sequence[int], degree: int = 1) -> FloatArray:
+    """``(f_1^p_1 f_2^p_2 ...)^(1/degree)`` of numbers at least 0, which over- or underflows only where the root does.
+
+    Its relative error is below 4 eps for a degree of at least a third of the number of factors.
+
+    Examples
+    --------
+    >>> root_of_product([np.array(1e-200), np.array(1e-200), np.array(1e-200)], [1, 1, 1], 3).item()
+    1e-200
+    """
+    mantissa: FloatArray = np.ones(())
+    exponent = np.zeros((), dtype=np.int64)
+    with np.errstate(divide="ignore", over="ignore", under="ignore"):
+        for factor, power in zip(factors, powers, strict=True):
+            part, whole = np.frexp(factor)
+            mantissa = mantissa * part ** float(power)
+            exponent = exponent + power * whole.astype(np.int64)
+            mantissa, carried = np.frexp(mantissa)
+            exponent = exponent + carried
+        quotient, rest = np.divmod(exponent, degree)
+        root = np.ldexp(mantissa, rest) ** (1.0 / degree) if degree > 1 else np.ldexp(mantissa, rest)
+        # Of a factor of 0 the exponent says nothing.
+        return np.asarray(np.ldexp(root, np.clip(quotient, -5000, 5000).astype(np.int32)))
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Directions of some variances at the global minimum.
+
+    Attributes
+    ----------
+    share : (..., n) float64 array
+        ``t = 1 - z/sqrt(lambda)``, what the predictions lose of each direction; 1 where it is dropped.
+    energy : (..., n) float64 array
+        ``lambda t (1 - t)``, what each direction pays twice in every factor.
+    ratio : (..., n) float64 array
+        ``r = (product of penalties/lambda^m)^(1/(m + 1))``, which share and fate of a direction depend on.
+    """
+
+    share: FloatArray
+    energy: FloatArray
+    ratio: FloatArray
+
+
+def largest_ratio(m: int) -> float:
+    """The r from which on a direction is dropped.
+
+    Examples
+    --------
+    >>> largest_ratio(1)
+    1.0
+    """
+    return float((1.0 / m) * (1.0 - 1.0 / m) ** ((m - 1) / (m + 1))) if m > 1 else 1.0
+
+
+def solve_directions(values: FloatArray, penalties: FloatArray, *, stretch: float = 1.0) -> Directions:
+    """The global minimum in each direction.
+
+    Stationarity is ``t (1 - t)^((m - 1)/(m + 1)) = r``. Its smaller root beats z = 0 iff t <= 1/m; up to there the left
+    side rises and is concave, so that Newton's steps from t = r reach it from below.
+
+    Parameters
+    ----------
+    values : (..., n) float64 array
+        Variances of the directions.
+    penalties : (..., m + 1) float64 array
+        Positive; those of the layers and of the features.
+    stretch : float
+        A factor of r, to see what its rounding does.
+
+    Returns
+    -------
+    Directions
+
+    Examples
+    --------
+    >>> solve_directions(np.array([4.0, 1.0]), np.array([1.0, 1.0])).share.tolist()
+    [0.5, 1.0]
+    """
+    m = penalties.shape[-1] - 1
+    exponent = (m - 1) / (m + 1)
+    factors = [penalties[..., i, np.newaxis] for i in range(m + 1)]
+    ones = [1] * (m + 1)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        ratio = np.where(values > 0.0, root_of_product([*factors, values], [*ones, -m], m + 1) * stretch, np.inf)
+    is_kept = ratio < largest_ratio(m)
+    wanted = np.where(is_kept, ratio, 0.0)
+    share = wanted
+    for _ in range(NEWTON_STEPS if m > 1 else 0):
+        left = (1.0 - share) ** exponent
+        slope = left * (1.0 - share * (1.0 + exponent)) / (1.0 - share)
+        share = np.minimum(share - (share * left - wanted) / slope, 1.0 / m)
+    product = root_of_product([*factors, values], [*ones, 1], m + 1) * stretch
+    energy = np.where(is_kept, product * (1.0 - share) ** (2.0 / (m + 1)), 0.0)
+    return Directions(np.where(is_kept, share, 1.0), energy, ratio)
+
+
+def factor_singular_values(values: FloatArray, penalties: FloatArray, share: FloatArray) -> FloatArray:
+    """Singular values of all layers and of the features over sqrt(M), (..., m + 1, n): ``sqrt(energy/lambda_i)``.
+
+    Examples
+    --------
+    >>> factor_singular_values(np.array([4.0]), np.array([0.25, 4.0]), np.array([0.5])).round(12).tolist()
+    [[2.0], [0.5]]
+    """
+    count = penalties.shape[-1]
+    factors = [penalties[..., i, np.newaxis] for i in range(count)]
+    left = (1.0 - share) ** (1.0 / count)
+    found = []
+    for i in range(count):
+        powers = [1 - count if k == i else 1 for k in range(count)]
+        found.append(np.where(share < 1.0, root_of_product([*factors, values], [*powers, 1], 2 * count), 0.0) * left)
+    return np.stack(np.broadcast_arrays(*found), axis=-2)
+
+
+def gram_eigenvalues(values: FloatArray, penalties: FloatArray, share: FloatArray) -> FloatArray:
+    """Products of the squares of the layers' singular values, (..., n).
+
+    Examples
+    --------
+    >>> gram_eigenvalues(np.array([4.0]), np.array([0.25, 4.0]), np.array([0.5])).round(12).tolist()
+    [4.0]
+    """
+    m = penalties.shape[-1] - 1
+    factors = [penalties[..., i, np.newaxis] for i in range(m + 1)]
+    root = root_of_product([*factors, values], [*[-1] * m, m, m], m + 1)
+    return np.asarray(np.where(share < 1.0, root, 0.0) * (1.0 - share) ** (2.0 * m / (m + 1)))

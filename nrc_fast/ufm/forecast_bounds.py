@@ -1,0 +1,146 @@
+"""Bounds of the errors of what the UFM says before training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.double_double import Pair
+from nrc_fast.base.linalg import EPSILON
+from nrc_fast.ufm.bounds import Ends, Thresholded, apart
+from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
+from nrc_fast.ufm.inputs import Batched, plain
+from nrc_fast.ufm.targets import TargetMoments
+
+__all__ = ["ForecastNumbers", "correlation_spectrum", "forecast_bounds"]
+
+
+@dataclass(frozen=True, eq=False)
+class ForecastNumbers:
+    """The numbers of a forecast, see `Forecast`."""
+
+    c: float
+    rank: int
+    mse: float
+    r2: float
+    variance: float
+    single_task_mse: float
+    standardized_mse: float
+    whitened_mse: float
+    weight_decay: float
+    critical_weight_decays: FloatArray
+
+
+def correlation_spectrum(moments: TargetMoments) -> tuple[Spectrum, FloatArray] | None:
+    """Eigenvalues of the correlations of the outputs that have a variance, and these variances; None if none has.
+
+    Examples
+    --------
+    >>> moments = TargetMoments(np.array([[4.0, 1.0], [1.0, 1.0]]), np.zeros(2))
+    >>> found = correlation_spectrum(moments)
+    >>> found[0].values.tolist() if found else None
+    [1.5, 0.5]
+    """
+    variances = np.diagonal(moments.covariance)
+    kept = variances > 0.0
+    if not kept.any():
+        return None
+    roots = np.sqrt(variances[kept])
+    correlations = moments.covariance[np.ix_(kept, kept)] / roots[:, np.newaxis] / roots
+    n = len(roots)
+    noise = np.full(n, np.sqrt(n * moments.epsilon))
+    # Two roots and two quotients are rounded, and so was the entry.
+    given = moments.covariance_error / float(variances[kept].min())
+    error = 2.5 * EPSILON * np.sqrt(np.sum(correlations**2)) + 2.0 * given
+    return spectrum(Pair(correlations, np.zeros_like(correlations)), noise, np.asarray(error)), variances[kept]
+
+
+def thresholds(found: Spectrum, c: float, roundings: float) -> Thresholded:
+    """Soft thresholding at c that is off by so many roundings.
+
+    Examples
+    --------
+    >>> known = Spectrum(np.ones(1), np.eye(1), np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1)))
+    >>> [number.item() for number in thresholds(known, 0.5, 1.0).rank]
+    [1, 1]
+    """
+    product = np.asarray(c)
+    return Thresholded(found, product, np.sqrt(product), np.ones(()), roundings)
+
+
+def forecast_bounds(
+    numbers: ForecastNumbers, moments: TargetMoments, found: Spectrum, *, roundings: float
+) -> dict[str, Batched]:
+    """Absolute bounds by the names of the numbers; of directions, of the length of the error of each.
+
+    Parameters
+    ----------
+    numbers : ForecastNumbers
+    moments : TargetMoments
+    found : Spectrum
+        Of the covariance.
+    roundings : float
+        Relative error of c, in units of eps.
+    """
+    n = moments.n
+    ends = thresholds(found, numbers.c, roundings)
+    sum_rounding = 0.5 * n + 3.0
+    least, most = ends.rank
+    variances = np.diagonal(moments.covariance)
+    errors = np.minimum(moments.covariance_error + EPSILON * variances, variances + moments.covariance_error)
+    single = Ends(
+        *(np.minimum(variances + sign * errors, c) for sign, c in zip((-1.0, 1.0), ends.threshold, strict=True))
+    )
+    captured, left, total = ends.captured.summed(), ends.residuals.summed(), ends.values.summed()
+    shares = [
+        part / (part + rest) if part > 0.0 else np.zeros(()) for part, rest in zip(captured, left[::-1], strict=True)
+    ]
+    whitened = [min(1.0, float(c[0])) * amount for c, amount in zip(ends.threshold, total, strict=True)]
+    bounds: dict[str, Batched] = {
+        "eigenvalues": found.errors,
+        "directions": _directions_error(found),
+        "variance": plain(apart(np.asarray(numbers.variance), total, sum_rounding)),
+        "rank": int(max(most - numbers.rank, numbers.rank - least)),
+        "mse": plain(apart(np.asarray(numbers.mse), left, sum_rounding)),
+        "r2": plain(apart(np.asarray(numbers.r2), Ends(shares[0], shares[1]), n + 2.0)),
+        "single_task_mse": plain(apart(np.asarray(numbers.single_task_mse), single.summed(), sum_rounding)),
+        "standardized_mse": _standardized_error(moments, numbers.c, roundings),
+        "whitened_mse": plain(apart(np.asarray(numbers.whitened_mse), Ends(whitened[0], whitened[1]), sum_rounding)),
+        "critical_weight_decays": _decays_error(numbers, ends),
+    }
+    return bounds
+
+
+def _standardized_error(moments: TargetMoments, c: float, roundings: float) -> float:
+    found = correlation_spectrum(moments)
+    if found is None:
+        return 0.0
+    correlations, variances = found
+    loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
+    ends = thresholds(correlations, c, roundings)
+    residuals = np.minimum(correlations.values, c)
+    # The variances too are rounded, and known up to the error of the covariance.
+    off = ends.residual_trace_error(residuals, loads) + float(residuals.max()) * (
+        EPSILON * float(variances.sum()) + len(variances) * moments.covariance_error
+    )
+    return float(off)
+
+
+def _decays_error(numbers: ForecastNumbers, ends: Thresholded) -> FloatArray:
+    """By the roots of what the eigenvalues may be, over that of c."""
+    if not numbers.c > 0.0:
+        return np.full(len(numbers.critical_weight_decays), np.nan)
+    sides = [np.sqrt(part / numbers.c) * numbers.weight_decay for part in ends.values]
+    return apart(numbers.critical_weight_decays, Ends(sides[0], sides[1]), ends.roundings + 3.0)
+
+
+def _directions_error(found: Spectrum) -> FloatArray:
+    """A direction turns by the entries beside its eigenvalue over the gaps; where these tie nothing is known of it."""
+    n = found.values.shape[-1]
+    apart_by = np.abs(found.values[:, np.newaxis] - found.values) - found.errors[:, np.newaxis] - found.errors
+    with np.errstate(divide="ignore", invalid="ignore"):
+        turns = np.where(apart_by > 0.0, 2.0 * found.mixing / apart_by, np.inf)
+    turns = np.where(np.eye(n) > 0.0, 0.0, np.where(found.mixing > 0.0, turns, 0.0)) + found.skew
+    return np.asarray(np.minimum(np.sqrt(np.sum(turns**2, axis=0)) + n * EPSILON, 2.0))

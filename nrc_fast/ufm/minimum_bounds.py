@@ -1,0 +1,203 @@
+"""Bounds of the errors of every number of a minimum of the UFM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON
+from nrc_fast.ufm.bounds import Ends, Thresholded, apart, length_of, shares_error
+from nrc_fast.ufm.inputs import Batched, plain
+from nrc_fast.ufm.spectral import Shrinkage
+from nrc_fast.ufm.targets import TargetMoments
+
+__all__ = ["NUMBERS", "Solved", "minimum_bounds", "rank_range"]
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A minimum whose numbers get bounds; see `Minimum` for the fields.
+
+    Attributes
+    ----------
+    numbers : dict of str to float or array
+        All that `NUMBERS` names.
+    """
+
+    moments: TargetMoments
+    shrinkage: Shrinkage
+    c: Batched
+    root_c: FloatArray
+    scale: FloatArray
+    numbers: dict[str, FloatArray]
+
+
+NUMBERS = (
+    *("rank", "loss", "mse", "r2", "weight_norm_squared", "feature_norm_squared", "weight_singular_values", "bias"),
+    *("gram", "head_gram_shape", "residual_covariance", "cosines", "explained_variance_ratio", "cka"),
+)
+MATRICES = ("gram", "head_gram_shape", "residual_covariance")  # whose bounds are of norms
+LEAST_NORM = 1e-300  # up to which an error is that of numbers that underflow
+
+
+def _ends(found: Solved) -> Thresholded | None:
+    if found.shrinkage.spectrum is None:
+        return None
+    return Thresholded(found.shrinkage.spectrum, np.asarray(found.c), found.root_c, found.scale)
+
+
+def rank_range(found: Solved) -> tuple[Batched, Batched]:
+    """The least and the largest rank that the errors of eigenvalues and of c leave open."""
+    ends, rank = _ends(found), found.numbers["rank"]
+    if ends is None:
+        return plain(rank), plain(rank)
+    least, most = ends.rank
+    return plain(np.minimum(least, rank)), plain(np.maximum(most, rank))
+
+
+def minimum_bounds(found: Solved) -> dict[str, Batched]:
+    """Absolute bounds by the names of the numbers, for matrices of the Frobenius norm of their errors.
+
+    NaN where the number is, and for all of them with a penalised bias.
+    """
+    ends, n = _ends(found), found.moments.n
+    if ends is None:
+        lengths = {name: np.shape(found.numbers[name])[: -2 if name in MATRICES else None] for name in NUMBERS}
+        return {name: plain(np.full(shape, np.nan)) for name, shape in lengths.items()}
+    kept, scale = ends.kept, ends.scales
+    total = Ends(*(part[..., np.newaxis] for part in kept.summed()))
+    weights = Ends(*(side * amount for side, amount in zip(scale, total, strict=True)))
+    features = Ends(*(amount / side for side, amount in zip(scale[::-1], total, strict=True)))
+    roots = Ends(*(np.sqrt(side) * np.sqrt(part) for side, part in zip(scale, kept, strict=True)))
+    half_loss = ends.losses.summed()
+    least, most = rank_range(found)
+    gram = np.asarray(ends.gram_error(found.shrinkage.kept))
+    size = length_of(np.asarray(found.shrinkage.kept))
+    shape = np.broadcast_to(_shape_error(gram, size, n), np.shape(found.numbers["rank"]))
+    rounding = 0.5 * n + 3.0
+    bounds: dict[str, FloatArray] = {
+        "rank": np.maximum(most - found.numbers["rank"], found.numbers["rank"] - least),
+        "loss": apart(found.numbers["loss"], half_loss, rounding),
+        "mse": apart(found.numbers["mse"], ends.residuals.summed(), rounding),
+        "r2": _of_r2(found, ends),
+        "weight_norm_squared": apart(found.numbers["weight_norm_squared"], _first(weights), rounding),
+        "feature_norm_squared": apart(found.numbers["feature_norm_squared"], _first(features), rounding),
+        "weight_singular_values": apart(found.numbers["weight_singular_values"], roots, 6.0),
+        "bias": np.abs(found.numbers["bias"]) * EPSILON + np.asarray(found.moments.mean_error)[..., np.newaxis],
+        "gram": gram * found.scale * (1.0 + 4.0 * EPSILON) + 4.0 * EPSILON * size * found.scale,
+        "head_gram_shape": shape,
+        "residual_covariance": ends.residual_error(found.shrinkage.residual_values),
+        "cosines": _of_cosines(found, ends.gram_entries_error(np.asarray(found.shrinkage.kept))),
+    }
+    if found.shrinkage.is_diagonal:
+        bounds["explained_variance_ratio"] = shares_error(found.numbers["explained_variance_ratio"], kept)
+        bounds["cka"] = _of_cka(found, ends)
+    else:
+        bounds["explained_variance_ratio"], bounds["cka"] = _of_correlated(found, ends)
+    for name in NUMBERS:
+        value = found.numbers[name]
+        if name not in ("rank", *MATRICES):
+            bounds[name] = np.where(np.isnan(value), np.nan, bounds[name])
+    return {name: plain(np.array(bounds[name])) for name in NUMBERS}
+
+
+def _norm(matrix: FloatArray) -> FloatArray:
+    return length_of(matrix.reshape(*matrix.shape[:-2], matrix.shape[-1] ** 2))
+
+
+def _first(ends: Ends) -> Ends:
+    return Ends(ends.low[..., 0], ends.high[..., 0])
+
+
+def _of_r2(found: Solved, ends: Thresholded) -> FloatArray:
+    value, n = found.numbers["r2"], found.moments.n
+    if found.shrinkage.is_diagonal:
+        captured, left = ends.captured.summed(), ends.residuals.summed()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sides = [
+                np.where(part > 0.0, part / (part + rest), 0.0) for part, rest in zip(captured, left[::-1], strict=True)
+            ]
+        return apart(value, Ends(sides[0], sides[1]), n + 2.0)
+    variance = np.trace(found.moments.covariance, axis1=-2, axis2=-1)
+    off = np.sqrt(n) * found.moments.covariance_error + n * EPSILON * variance
+    mse = found.numbers["mse"]
+    mse_error = apart(mse, ends.residuals.summed(), 2.0 * n + 8.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = mse / variance
+        bound = (mse_error + share * off) / np.maximum(variance - off, 0.0)
+    return np.asarray(bound + EPSILON * (1.0 + share))
+
+
+def _shape_error(error: FloatArray, size: FloatArray, n: int) -> FloatArray:
+    """Of a matrix over its norm, by the norm of its own error; 1 where it may be 0, and 0 where it must be."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.where(size > 0.0, error / size, np.where(error > LEAST_NORM, np.inf, 0.0))
+    return np.where(size > 0.0, np.minimum(2.0 * relative, 2.0) + (n + 4.0) * EPSILON, np.minimum(relative, 1.0))
+
+
+def _of_cosines(found: Solved, entries: FloatArray) -> FloatArray:
+    """From bounds of the errors of the Gram's entries, which cosines are over the roots of two of its diagonal."""
+    gram = found.numbers["gram"] / np.asarray(found.scale)[..., np.newaxis, np.newaxis]
+    lengths, errors = (np.diagonal(part, axis1=-2, axis2=-1) for part in (gram, entries))
+    least = np.maximum(lengths - errors, 0.0)
+    cosines = np.abs(np.nan_to_num(found.numbers["cosines"]))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        shares = np.where(least > 0.0, np.minimum(errors / least, 4.0), 4.0)  # cosines are off by no more than 2
+        roots = np.sqrt(least)
+        both = np.nan_to_num(entries / roots[..., :, np.newaxis] / roots[..., np.newaxis, :], nan=2.0)
+    found_bound = both + 0.5 * cosines * (shares[..., :, np.newaxis] + shares[..., np.newaxis, :])
+    return np.asarray(np.minimum(found_bound + 8.0 * EPSILON, 2.0))
+
+
+def _of_cka(found: Solved, ends: Thresholded) -> FloatArray:
+    """The cosine of the angle between two vectors, each of which turns by its error over its length at most."""
+    values, kept = np.asarray(found.shrinkage.values), np.asarray(found.shrinkage.kept)
+    turned = _turned(values, apart(values, ends.values, 0.0)) + _turned(kept, apart(kept, ends.kept, 0.0))
+    turned = 1.25 * turned  # an angle by its sine, up to 1/2
+    cosine = np.minimum(found.numbers["cka"], 1.0)
+    sine = np.sqrt((1.0 - cosine) * (1.0 + cosine) + 8.0 * values.shape[-1] * EPSILON)
+    bound = np.where(turned < 0.5, sine * turned + turned**2, 1.0)
+    return np.asarray(np.minimum(bound + (values.shape[-1] + 3.0) * EPSILON, 1.0))
+
+
+def _turned(values: FloatArray, errors: FloatArray) -> FloatArray:
+    largest = values.max(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.sqrt(np.sum((errors / largest) ** 2, axis=-1) / np.sum((values / largest) ** 2, axis=-1))
+    return np.where(np.isnan(relative), np.inf, relative)
+
+
+def _of_correlated(found: Solved, ends: Thresholded) -> tuple[FloatArray, FloatArray]:
+    """Of the features' spectrum and alignment where centred targets are correlated along U: there is no bias."""
+    n, covariance = found.moments.n, found.moments.covariance
+    kept, values = np.asarray(found.shrinkage.kept), np.asarray(found.shrinkage.values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = np.where(kept > 0.0, kept / values, 0.0)
+    targets = _norm(covariance)
+    given = np.asarray(found.moments.covariance_error)
+    # The features' covariance has the eigenvalues of Sigma^(1/2) F Sigma^(1/2), with F this function of S >= Sigma.
+    vectors, roots = found.shrinkage.vectors, np.sqrt(factors)
+    inner = np.swapaxes(vectors, -1, -2) @ covariance @ vectors
+    features = roots[..., :, np.newaxis] * inner * roots[..., np.newaxis, :]
+    moved = ends.spectrum.skew @ np.abs(inner)
+    moved = moved + np.swapaxes(moved, -1, -2) + 4.0 * n * EPSILON * np.abs(inner)
+    moved = moved * roots[..., :, np.newaxis] * roots[..., np.newaxis, :]
+    off = ends.inverse_error(factors) + given * factors.max(axis=-1)
+    off = off + 2.0 * _norm(moved)
+    size = _norm(features)
+    trace = np.trace(features, axis1=-2, axis2=-1)
+    cosine = found.numbers["cka"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = (1.0 + n * found.numbers["explained_variance_ratio"]) * (off / np.maximum(trace - n * off, 0.0))[
+            ..., np.newaxis
+        ]
+        relative = off / np.maximum(size - off, 0.0)
+        # Of the numerator tr(Sigma F Sigma) over both norms, and of either norm.
+        of_targets = given * np.sqrt(n) / targets
+        bound = relative * (1.0 + cosine + of_targets) + cosine * of_targets
+    return (
+        np.minimum(shares + (n + 4.0) * EPSILON, 1.0),
+        np.minimum(bound + (8.0 * n + 8.0) * EPSILON, 1.0),
+    )

@@ -1,0 +1,214 @@
+"""Numbers of the UFM from their formulas in arithmetic of many digits (mpmath), and problems to try them on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import mpmath as mp
+import numpy as np
+
+# Of the range of products of penalties, beside which eigenvalues of matrices must keep their digits.
+DIGITS = 60
+SHARES = ("r2", "cka", "cosines", "explained_variance_ratio", "head_gram_shape")  # of 1
+
+
+class Problem:
+    """Targets, or their covariance, of some condition, with exact moments.
+
+    Attributes
+    ----------
+    given : dict
+        The arguments that describe the targets.
+    covariance, mean : mpmath matrices
+        Of these, exactly.
+    """
+
+    def __init__(self, rng: np.random.Generator, index: int) -> None:
+        n = int(rng.integers(1, 9))
+        condition = 10.0 ** rng.uniform(0, 18)
+        values = np.sort(condition ** -rng.uniform(0, 1, n))[::-1]
+        values[0] = 1.0
+        if n > 1:
+            values[-1] = 1.0 / condition
+        if n > 2 and index % 4 == 0:
+            values[1] = values[0]
+        rotation = np.linalg.qr(rng.standard_normal((n, n)))[0] if index % 5 else np.eye(n)
+        count = int(rng.integers(n + 2, 24))
+        noise = rng.standard_normal((count, n))
+        rows = np.linalg.qr(noise - noise.mean(axis=0))[0] * np.sqrt(count * values) @ rotation.T
+        rows *= 10.0 ** rng.uniform(-20, 20)
+        if index % 7 == 0:
+            rows *= 10.0 ** rng.uniform(-6, 6, n)
+        self.n = n
+        center = (index % 3) * np.abs(rows).max() * rng.standard_normal(n)
+        if index % 2:
+            covariance = rows.T @ rows / count
+            covariance = 0.5 * (covariance + covariance.T)
+            self.given: dict[str, Any] = {"covariance": covariance, "mean": center}
+            self.covariance, self.mean = exactly(covariance), exactly(center[:, np.newaxis])
+        else:
+            targets = rows + center
+            self.given = {"Y": targets}
+            matrix = exactly(targets)
+            self.mean = mp.matrix([mp.fsum(matrix[:, j]) / count for j in range(n)])
+            for i in range(count):
+                matrix[i, :] -= self.mean.T
+            self.covariance = matrix.T * matrix / count
+
+    def spectrum(self, *, about_mean: bool) -> tuple[list[Any], Any]:
+        """Eigenvalues, descending, and eigenvectors in columns."""
+        matrix = self.covariance if about_mean else self.covariance + self.mean * self.mean.T
+        values, vectors = mp.eigsy(matrix)
+        order = sorted(range(self.n), key=lambda j: -values[j])
+        columns = mp.matrix(self.n, self.n)
+        for place, j in enumerate(order):
+            columns[:, place] = vectors[:, j]
+        return [max(values[j], mp.mpf(0)) for j in order], columns
+
+
+def exactly(array: Any) -> Any:
+    """A float64 number or matrix with all its digits."""
+    if np.ndim(array) == 0:
+        return mp.mpf(float(array))
+    return mp.matrix(np.asarray(array, dtype=np.float64).tolist())
+
+
+def size(matrix: Any) -> Any:
+    return mp.sqrt(mp.fsum(entry**2 for entry in matrix))
+
+
+def along(vectors: Any, values: list[Any]) -> Any:
+    return vectors * mp.diag(values) * vectors.T
+
+
+def exact_minimum(problem: Problem, lambda_W: float, lambda_H: float, *, bias: bool) -> dict[str, Any]:
+    n, covariance = problem.n, problem.covariance
+    values, vectors = problem.spectrum(about_mean=bias)
+    c = exactly(lambda_W) * exactly(lambda_H)
+    root, scale = mp.sqrt(c), mp.sqrt(exactly(lambda_H) / exactly(lambda_W))
+    kept = [max(mp.sqrt(value) - root, mp.mpf(0)) for value in values]
+    residual = [min(value, c) for value in values]
+    gram = along(vectors, kept)
+    plain = bias or not any(problem.mean)
+    variance = sum(values) if plain else sum(covariance[i, i] for i in range(n))
+    found = {
+        "rank": sum(value > c for value in values),
+        "mse": sum(residual),
+        "loss": sum(root * mp.sqrt(v) - c / 2 if v > c else v / 2 for v in values),
+        "r2": 1 - sum(residual) / variance,
+        "weight_norm_squared": scale * sum(kept),
+        "feature_norm_squared": sum(kept) / scale,
+        "weight_singular_values": [mp.sqrt(scale * a) for a in kept],
+        "bias": list(problem.mean) if bias else [mp.mpf(0)] * n,
+        "gram": scale * gram,
+        "residual_covariance": along(vectors, residual),
+        "head_gram_shape": gram / size(gram) if any(kept) else gram,
+    }
+    if any(kept):
+        lengths = [mp.sqrt(abs(gram[i, i])) for i in range(n)]
+        if min(lengths) > mp.mpf(10) ** (10 - DIGITS / 2) * max(lengths):
+            found["cosines"] = [[gram[i, j] / lengths[i] / lengths[j] for j in range(n)] for i in range(n)]
+        half = along(vectors, [mp.sqrt(a / v) if a > 0 else mp.mpf(0) for a, v in zip(kept, values, strict=True)])
+        features = half * covariance * half
+        spectrum = sorted(mp.eigsy(features, eigvals_only=True), reverse=True)
+        found["explained_variance_ratio"] = [value / sum(spectrum) for value in spectrum]
+        found["cka"] = size(covariance * half) ** 2 / (size(features) * size(covariance))
+    return found
+
+
+def exact_forecast(problem: Problem, c: Any) -> dict[str, Any]:
+    n, covariance = problem.n, problem.covariance
+    values, _ = problem.spectrum(about_mean=True)
+    variances = [covariance[i, i] for i in range(n)]
+    correlations = mp.matrix(n, n)
+    for i in range(n):
+        for j in range(n):
+            correlations[i, j] = covariance[i, j] / mp.sqrt(variances[i] * variances[j])
+    shares, vectors = mp.eigsy(correlations)
+    standardized = mp.fsum(
+        min(max(shares[j], mp.mpf(0)), c) * vectors[i, j] ** 2 * variances[i] for i in range(n) for j in range(n)
+    )
+    mse = sum(min(value, c) for value in values)
+    return {
+        "eigenvalues": values,
+        "variance": sum(values),
+        "rank": sum(value > c for value in values),
+        "mse": mse,
+        "r2": 1 - mse / sum(values),
+        "single_task_mse": sum(min(value, c) for value in variances),
+        "standardized_mse": standardized,
+        "whitened_mse": min(c, mp.mpf(1)) * sum(values),
+    }
+
+
+def exact_threshold(value: Any, m: int) -> Any:
+    return value**m * mp.mpf(max(m - 1, 1)) ** (m - 1) / mp.mpf(m) ** (2 * m)
+
+
+def exact_deep(problem: Problem, penalties: list[float], *, bias: bool) -> dict[str, Any]:
+    m = len(penalties) - 1
+    values, vectors = problem.spectrum(about_mean=bias)
+    exact = [exactly(penalty) for penalty in penalties]
+    product, exponent = mp.fprod(exact), mp.mpf(m - 1) / (m + 1)
+    shares, energies = [], []
+    for value in values:
+        share = mp.mpf(1)
+        if product < exact_threshold(value, m):
+            wanted = (product / value**m) ** (mp.mpf(1) / (m + 1))
+            share = wanted
+            for _ in range(30 if m > 1 else 0):
+                left = (1 - share) ** exponent
+                share -= (share * left - wanted) * (1 - share) / (left * (1 - share * (1 + exponent)))
+        shares.append(share)
+        energies.append(value * share * (1 - share))
+    layers = mp.fprod(exact[:-1])
+    return {
+        "rank": sum(share < 1 for share in shares),
+        "mse": sum(v * t**2 for v, t in zip(values, shares, strict=True)),
+        "loss": sum(v * t**2 / 2 + (m + 1) * e / 2 for v, t, e in zip(values, shares, energies, strict=True)),
+        "error_share": shares,
+        "prediction_singular_values": [mp.sqrt(v) * (1 - t) for v, t in zip(values, shares, strict=True)],
+        "layer_singular_values": [[mp.sqrt(e / penalty) for e in energies] for penalty in exact[:-1]],
+        "feature_singular_values": [mp.sqrt(e / exact[-1]) for e in energies],
+        "penalty_product": product,
+        "thresholds": [exact_threshold(value, m) for value in values],
+        "jumps": [mp.sqrt(value) * (m - 1) / m for value in values],
+        "gram": along(vectors, [e**m / layers for e in energies]),
+    }
+
+
+class Comparison:
+    """Errors beside their bounds: how many are larger, and the medians of the ratios where the rank is determined."""
+
+    def __init__(self) -> None:
+        self.violations: list[str] = []
+        self.ratios: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, where: str, found: Any, exact: dict[str, Any]) -> None:
+        """Compare all numbers of an object that has `bounds` and `rank_range` with exact ones."""
+        least, most = found.rank_range
+        if not least <= exact["rank"] <= most:
+            self.violations.append(f"{where}: rank {exact['rank']} is not in {least} to {most}")
+        for name, wanted in exact.items():
+            value, bound = getattr(found, name), found.bounds[name]
+            if np.isnan(value).any() and least == 0 < most:
+                continue  # it is open whether this is defined
+            if isinstance(wanted, mp.matrix):
+                self._one((where, name), (size(exactly(value) - wanted), size(wanted)), bound, counts=least == most)
+                continue
+            flat = np.ravel(np.array(wanted, dtype=object))
+            for one, number, limit in zip(flat, np.ravel(value), np.ravel(bound), strict=True):
+                self._one((where, name), (abs(exactly(number) - one), abs(one)), limit, counts=least == most)
+
+    def _one(self, place: tuple[str, str], error_and_size: tuple[Any, Any], bound: float, *, counts: bool) -> None:
+        (where, name), (error, wanted) = place, error_and_size
+        if error <= mp.mpf(10) ** (10 - DIGITS) * (1 if name in SHARES else wanted):
+            return  # this reference knows no more
+        if not error <= exactly(bound):
+            self.violations.append(f"{where}: {name} is off by {float(error):.3g}, with a bound of {bound:.3g}")
+        if counts:
+            self.ratios[name].append(float(exactly(bound) / error))
+
+    def medians(self) -> dict[str, float]:
+        return {name: float(np.median(ratios)) for name, ratios in self.ratios.items() if len(ratios) > 9}
