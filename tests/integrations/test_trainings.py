@@ -323,17 +323,21 @@ def test_transformers_callback_after_evaluations_on_the_trainers_own_data(tmp_pa
     checked(record, H, model.head.weight.detach(), trainers.samples()[1])
 
 
-@pytest.mark.parametrize(("every", "steps"), [(2, [0, 2, 4, 6, 8]), ("log", [*range(9)]), ("2 epochs", [0, 6])])
+@pytest.mark.parametrize(
+    ("every", "steps", "workers"),
+    [(2, [0, 2, 4, 6, 8], 0), ("log", [*range(9)], 0), ("2 epochs", [0, 6], 0), (4, [0, 4, 8], 1)],
+)
 def test_transformers_is_measured_within_epochs_on_its_training_data(
-    every: int | str, steps: list[int], tmp_path: Path, trainers: Any
+    every: int | str, steps: list[int], workers: int, tmp_path: Path, trainers: Any
 ) -> None:
     pytest.importorskip("accelerate")
     pytest.importorskip("transformers")
     from nrc_fast.integrations.transformers import NRCCallback
 
-    _, plain = trainers.train_with_transformers(tmp_path / "plain")
+    loading = {"dataloader_num_workers": workers, "dataloader_persistent_workers": workers > 0}
+    _, plain = trainers.train_with_transformers(tmp_path / "plain", **loading)
     callback = NRCCallback(every=every)
-    _, model = trainers.train_with_transformers(tmp_path / "watched", callback)
+    _, model = trainers.train_with_transformers(tmp_path / "watched", callback, **loading)
     for first, second in zip(plain.parameters(), model.parameters(), strict=True):
         assert torch.equal(first, second)
     assert [record.step for record in callback.monitor.records()] == steps
