@@ -176,6 +176,8 @@ def test_processes_share_the_samples(tmp_path: Path) -> None:
             assert found["nrc2"] == pytest.approx(reference_nrc2(H, W), rel=1e-9)
             assert found["nrc3"] == pytest.approx(reference_nrc3(W, Y), rel=1e-6)
             assert found["mse"] == pytest.approx(errors, rel=1e-9)
+        expected = [result[features] for features in ("held", "streamed", "again")]
+        np.testing.assert_equal(result["logged"], expected if result is results[0] else [])  # once, not by each
         assert result["layer"]["mse"] == pytest.approx(errors, rel=1e-9)
         assert result["layer"]["samples"] == 900
         noise = result["layer"]["layers"][0]["noise_fraction"]
