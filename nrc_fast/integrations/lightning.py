@@ -118,13 +118,7 @@ class NRCCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on from a checkpoint, or from an earlier fit of the module, and measure before the first step."""
-        state, before = self._restored, self.monitor
-        if state is None and before is not None and before.model is pl_module:
-            state = before.state_dict()
-        self.monitor = self._new_monitor(trainer, pl_module)
-        if state is not None:
-            self.monitor.load_state_dict(state)
-        self._log(trainer, self.monitor.step(trainer.global_step))
+        self._log(trainer, self._begin(trainer, pl_module).step(trainer.global_step))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
@@ -146,6 +140,21 @@ class NRCCallback(Callback):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             assert self.monitor is not None
             self._log(trainer, self.monitor.end_evaluation(trainer.global_step))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the history of a checkpoint after which the training had no step left to make."""
+        if self._restored is not None:
+            self._begin(trainer, pl_module)
+
+    def _begin(self, trainer: Trainer, module: LightningModule) -> Monitor:
+        before = self.monitor
+        if self._restored is None and before is not None and before.model is module:
+            self._restored = before.state_dict()
+        self.monitor = self._new_monitor(trainer, module)
+        if self._restored is not None:
+            self.monitor.load_state_dict(self._restored)
+            self._restored = None
+        return self.monitor
 
     def _new_monitor(self, trainer: Trainer, module: LightningModule) -> Monitor:
         run, takes_batches = _run_of(module, self._run)

@@ -201,10 +201,34 @@ def test_a_lightning_training_goes_on_with_its_history(every: int | str, tmp_pat
     assert (tmp_path / "run.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     for first, second in zip(whole_module.parameters(), module.parameters(), strict=True):
         assert torch.equal(first, second)
+    # Of a training that had ended there is no step to make, and all to see.
+    _, _, ended = fit("ended", 4, ckpt_path=tmp_path / "run" / "step=12.ckpt")
+    assert ended.monitor.history.to_dict() == whole.monitor.history.to_dict()
     # What is no training takes no state up, and leaves no record.
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*trainers.samples()), batch_size=60)
     trainer.validate(module, data, ckpt_path=tmp_path / "run" / "step=3.ckpt", verbose=False)
     assert resumed.monitor.history.to_dict() == whole.monitor.history.to_dict()
+
+
+def test_a_callback_goes_on_with_its_module_and_begins_anew_with_another(tmp_path: Path, trainers: Any) -> None:
+    lightning = pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    callback, module = NRCCallback(), trainers.without_chance()
+    trainer = trainers.fitted(tmp_path, module, callback, max_epochs=2, shuffle=False)
+    trainer.fit_loop.max_epochs = 3
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*trainers.samples()), batch_size=40)
+    trainer.fit(module, data)
+    assert [record.step for record in callback.monitor.records()] == [0, 3, 6, 9]
+    another = trainers.without_chance()
+    trainer = trainers.fitted(tmp_path, another, callback, max_epochs=1, shuffle=False)
+    assert callback.monitor.model is another
+    assert [record.step for record in callback.monitor.records()] == [0, 3]
+    several = [NRCCallback(), NRCCallback(prefix="others/")]
+    trainers.fitted(tmp_path, another, *several, max_epochs=1, enable_checkpointing=True, default_root_dir=tmp_path)
+    assert len({one.state_key for one in several}) == 2
+    with pytest.raises(RuntimeError, match="more than one stateful callback of type `NRCCallback`"):
+        lightning.Trainer(callbacks=[NRCCallback(), NRCCallback()])
 
 
 @pytest.mark.parametrize("step", ["training_step", "validation_step"])

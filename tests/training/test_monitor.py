@@ -373,3 +373,5 @@ def test_batches_that_are_mappings_and_tuples_of_inputs() -> None:
     assert nrc.Monitor(model, [((X, X), Y)]).evaluate() == expected
     assert nrc.Monitor(model, [(X, X, Y)], split=lambda batch: (batch[:2], batch[2])).evaluate() == expected
     assert isinstance(expected, Record)
+    run = nrc.Monitor(model, [(X, Y)], run=lambda model, inputs: model(inputs, inputs))
+    assert run.evaluate() == expected
