@@ -12,6 +12,7 @@ from nrc_fast.base.processes import Team
 from nrc_fast.reports.history import History
 from nrc_fast.reports.steps import Record, whole_step
 from nrc_fast.training.loggers import Destination, loggers_of
+from nrc_fast.training.measuring_time import MeasuringTime
 from nrc_fast.training.schedule import Every, schedule_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Recorder(ABC):
         self._schedule = schedule_of(every)
         self._loggers = loggers_of(loggers) if group is None or Team(group).rank == 0 else ()
         self._next_step, self._epochs, self._evaluations = 0, 0, 0
+        self._spent = MeasuringTime()
 
     @abstractmethod
     def evaluate(self, step: int | None = None) -> Record:
@@ -85,7 +87,7 @@ class Recorder(ABC):
         if number < self._next_step:
             self._forget(number)
         self._next_step = number + 1
-        return self.evaluate(number) if self._is_step_due(number) else None
+        return self._evaluate_due(number) if self._is_step_due(number) else None
 
     def _is_step_due(self, number: int) -> bool:
         records = self.history.records("each")
@@ -144,7 +146,11 @@ class Recorder(ABC):
     def _end(self, unit: str, number: int, step: int | None) -> Record | None:
         if unit != self._schedule.unit or not self._schedule.is_due(number):
             return None
-        return self.evaluate((self._next_step or number) if step is None else step)
+        return self._evaluate_due((self._next_step or number) if step is None else step)
+
+    def _evaluate_due(self, step: int) -> Record:
+        with self._spent.counted(step):
+            return self.evaluate(step)
 
     def _send(self, record: Record) -> None:
         for logger in self._loggers:
