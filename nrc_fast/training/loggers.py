@@ -77,6 +77,12 @@ def _file_logger(path: Path) -> Logger:
     return kinds[path.suffix.lower()](path)
 
 
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file, without one that has no end: a process was killed at it."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [line for line in file if line.endswith("\n")]
+
+
 def _is_forgotten(step: object, first: int, last: int | None) -> bool:
     return isinstance(step, int) and step >= first and (last is None or step <= last)
 
@@ -127,8 +133,7 @@ class CsvFile:
         """Take the lines of steps from `first` on, up to `last`, out of the file; what comes is added to the others."""
         if not self.path.is_file():
             return
-        with self.path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        rows = list(csv.reader(_whole_lines(self.path)))
         if not rows or rows[0][:1] != ["step"]:
             return  # written by somebody else: overwritten, as any file is
         kept = [row for row in rows[1:] if row and not _is_forgotten(_whole(row[0]), first, last)]
@@ -183,10 +188,8 @@ class JsonLines:
         """Take the lines of steps from `first` on, up to `last`, out of the file."""
         if not self.path.is_file():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if not _is_forgotten(_step_of(line), first, last)]
-        if len(kept) < len(lines):
-            write_text(self.path, "".join(kept))
+        lines = _whole_lines(self.path)
+        write_text(self.path, "".join(line for line in lines if not _is_forgotten(_step_of(line), first, last)))
 
 
 def _step_of(line: str) -> object:
@@ -200,6 +203,9 @@ def _step_of(line: str) -> object:
 
 class TensorBoard:
     """Scalars in TensorBoard; what is NaN is left out.
+
+    Of a training that goes on from an earlier step, a writer that was made with ``purge_step=`` takes the later steps
+    back.
 
     Parameters
     ----------

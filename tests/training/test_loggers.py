@@ -166,6 +166,18 @@ def test_lines_of_steps_are_taken_out_of_files(first: int, last: int | None, kep
     ]
 
 
+def test_lines_that_were_cut_off_are_taken_out(tmp_path: Path) -> None:
+    table, lines = tmp_path / "run.csv", tmp_path / "run.jsonl"
+    table.write_text("step,nrc1\n10,0.5\n2,0.")
+    lines.write_text('{"step": 10, "nrc1": 0.5}\n{"step": 2')
+    for path in (table, lines):
+        (logger,) = loggers_of(path)
+        logger.forget(15)  # type: ignore[attr-defined]
+        logger(20, {"nrc1": 0.25})
+    assert table.read_text() == "step,nrc1\n10,0.5\n20,0.25\n"
+    assert lines.read_text() == '{"step": 10, "nrc1": 0.5}\n{"step": 20, "nrc1": 0.25}\n'
+
+
 def test_lines_of_others_stay_in_files(tmp_path: Path) -> None:
     table, lines = tmp_path / "run.csv", tmp_path / "run.jsonl"
     for path in (table, lines):
