@@ -120,7 +120,10 @@ class CsvFile:
         """Write the values of a step."""
         columns = ["step", *values]
         if self._columns is not None and columns != self._columns:
-            msg = f"step {step} has values {', '.join(values)}; the columns are {', '.join(self._columns[1:])}"
+            known = ", ".join(self._columns[1:])
+            msg = (
+                f"step {step} has values {', '.join(values)}; the columns of {self.path} are {known}: give another path"
+            )
             raise ValueError(msg)
         line = _csv_line([step, *values.values()])
         if self._columns is None:
