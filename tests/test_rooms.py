@@ -66,6 +66,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "integrations/lightning.py",
         "integrations/torchmetrics.py",
         "integrations/transformers.py",
+        "training/monitor_options.py",
     ),
     "kernels/cuda/test_gram.py": (
         "kernels/cuda/device.py",
@@ -134,7 +135,8 @@ COVERED: dict[str, tuple[str, ...]] = {
     "training/test_gathering.py": ("kernels/held.py",),
     "training/test_layer_rows.py": ("training/layer_axes.py",),
     "training/test_layers.py": ("measurement/layer_conditions.py",),
-    "training/test_monitor.py": ("training/head_batches.py",),
+    "training/test_loggers.py": ("integrations/loggers.py",),
+    "training/test_monitor.py": ("training/divergence.py", "training/head_batches.py", "training/head_evaluation.py"),
     "training/test_watching.py": (
         "training/hooks.py",
         "training/named_layers.py",

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nrc_fast.cli.inputs import Commands
-from nrc_fast.cli.printing import warn
+from nrc_fast.cli.printing import warn, warnings_as_lines
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.reports.history import History
 from nrc_fast.reports.plots.panels import save_figure
@@ -58,12 +58,13 @@ def _sweep(options: argparse.Namespace) -> None:
     if not options.json:
         print(_TITLE, flush=True)
     unread: list[str] = []
-    if options.follow is not None:
-        unread = _follow(sweep, options)
-    else:
-        for step, path in numbered(matching(options.checkpoints)):
-            _show(sweep.add(step, path), options)
-        _write(sweep.history, options)
+    with warnings_as_lines():
+        if options.follow is not None:
+            unread = _follow(sweep, options)
+        else:
+            for step, path in numbered(matching(options.checkpoints)):
+                _show(sweep.add(step, path), options)
+            _write(sweep.history, options)
     if options.json:
         print(sweep.history.to_json())
     elif sweep.history.records():

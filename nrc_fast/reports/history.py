@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from copy import copy
 from dataclasses import fields, replace
-from operator import index
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.records import NAN, StoredResult
-from nrc_fast.reports.steps import Record, restored_steps
+from nrc_fast.reports.steps import Record, restored_steps, whole_step
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ class History(StoredResult):
     @property
     def n(self) -> int:
         """Number of targets; 0 without records."""
-        return self._kept.n
+        return self._kept.n if self._records else 0
 
     @property
     def target_covariance(self) -> FloatArray:
@@ -120,7 +120,7 @@ class History(StoredResult):
             The step is no whole number, or the report has another n than those before.
         """
         gram = np.full((report.n, report.n), NAN) if W is None else _gram_of(W)
-        return self._append(Record.of(_whole(step), report), report.n, gram, covariance)
+        return self._append(Record.of(whole_step(step), report), report.n, gram, covariance)
 
     def add_weights(self, step: int, W: Array, covariance: Array) -> Record:
         """Add the weights of a step whose features are not known; all but NRC3 and gamma is NaN.
@@ -143,7 +143,7 @@ class History(StoredResult):
         gamma = alignment.best_gamma()
         unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
         found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
-        return self._append(Record(step=_whole(step), **found), len(gram), gram, covariance)
+        return self._append(Record(step=whole_step(step), **found), len(gram), gram, covariance)
 
     def _append(self, record: Record, n: int, gram: FloatArray, covariance: Array) -> Record:
         if self._records and n != self.n:
@@ -159,6 +159,24 @@ class History(StoredResult):
             (*grams[:place], gram, *grams[place:]),
         )
         return record
+
+    def forget(self, first: int, last: int | None = None) -> None:
+        """Take the records of steps from `first` on, up to `last` where it is given, out of the history.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> history = History()
+        >>> for step in (0, 10, 20):
+        ...     record = history.add_weights(step, np.eye(2), np.eye(2))
+        >>> history.forget(10, 10)
+        >>> [record.step for record in history.records()]
+        [0, 20]
+        """
+        n, sigma, records, grams = self._kept
+        begin = bisect_left(records, first, key=attrgetter("step"))
+        end = len(records) if last is None else bisect_right(records, last, key=attrgetter("step"))
+        self._kept = _Kept(n, sigma, records[:begin] + records[end:], grams[:begin] + grams[end:])
 
     def records(self, gamma: str | float = "last") -> tuple[Record, ...]:
         """The records, with NRC3 for one gamma.
@@ -329,12 +347,3 @@ def _is_unknown(gram: FloatArray, sigma: FloatArray) -> bool:
 
 def _gram_of(W: Array) -> FloatArray:
     return head_gram(scale_to_unit(as_matrix(W, "W")[0])[0])
-
-
-def _whole(step: SupportsIndex) -> int:
-    """A step of any library's kind of integer."""
-    try:
-        return index(step)
-    except TypeError as error:
-        msg = f"step is {step!r}; a whole number is expected"
-        raise TypeError(msg) from error

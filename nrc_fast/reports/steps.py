@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from nrc_fast.reports.features import Report
 from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.records import NAN
 
-__all__ = ["Record", "restored_steps"]
+__all__ = ["Record", "restored_steps", "whole_step"]
 
 # Shares of the variance that are kept, beside those of the first n components.
 MORE_COMPONENTS = 2
@@ -133,3 +134,18 @@ def _lists(values: Any) -> list[Any]:
         msg = f"explained_variance_ratio is a {type(values).__name__}; a list for each record is expected"
         raise ValueError(msg)
     return values
+
+
+def whole_step(step: SupportsIndex) -> int:
+    """A step of any library's kind of integer.
+
+    Raises
+    ------
+    TypeError
+        It is no whole number.
+    """
+    try:
+        return index(step)
+    except TypeError as error:
+        msg = f"step is {step!r}; a whole number is expected"
+        raise TypeError(msg) from error

@@ -229,6 +229,8 @@ def _own_workers(loader: Any) -> Iterator[None]:
 
     There is only one of it: a training loop in the middle of its epoch would go on from the loader's end.
     """
+    while hasattr(loader, "base_dataloader"):  # of accelerate, which hands on what it is asked for, but not what is set
+        loader = loader.base_dataloader
     if not getattr(loader, "persistent_workers", False) or not hasattr(loader, "_iterator"):
         yield
         return

@@ -36,6 +36,17 @@ FOREIGN = (
     "transformers",
     "weakref",
 )
+# What loaders and their parts call what they hold; accelerate has loaders around loaders.
+HOLDERS = (
+    "base_dataloader",
+    "sampler",
+    "batch_sampler",
+    "dataset",
+    "datasets",
+    "data_source",
+    "transform",
+    "collate_fn",
+)
 SHARDED = ("FSDPModule", "FullyShardedDataParallel")
 
 
@@ -256,7 +267,7 @@ def _owners(loader: object) -> Iterator[object]:
         seen.add(id(owner))
         yield owner
         attributes = getattr(owner, "__dict__", {})
-        for name in ("sampler", "batch_sampler", "dataset", "datasets", "data_source", "transform", "collate_fn"):
+        for name in HOLDERS:
             value = attributes.get(name)
             waiting += list(value) if isinstance(value, (list, tuple)) and len(value) < 100 else [value]  # of datasets
 

@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import Array
-from nrc_fast.base.options import require_nonfinite
-from nrc_fast.kernels.cpu.backend import CPU
-from nrc_fast.measurement.all_metrics import measure
-from nrc_fast.measurement.extent import Extent, extent_of
-from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
-from nrc_fast.reports.steps import Record
-from nrc_fast.training.evaluation import (
-    Split,
-    beside_model,
-    evaluating,
-    require_module,
-    run_model,
-    runnable,
-    split_batch,
-)
-from nrc_fast.training.head_batches import HeadBatches
-from nrc_fast.training.heads import UsedHead, choose_head, is_head, last_linear
-from nrc_fast.training.kept_state import KeptState
-from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
-from nrc_fast.training.watching import watch
+from nrc_fast.reports.steps import Record, whole_step
+from nrc_fast.training.evaluation import Split, require_module, split_batch
+from nrc_fast.training.head_evaluation import HeadEvaluation, ReportOptions, Run, RunOptions
+from nrc_fast.training.loggers import Destination
+from nrc_fast.training.monitor_state import MonitorState
+from nrc_fast.training.recorder import Recorder
+from nrc_fast.training.schedule import Every
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import Tensor
     from torch.distributed import ProcessGroup
     from torch.nn import Module
 
 __all__ = ["Monitor"]
 
-FEATURES = ("held", "streamed", "again")
 
-
-class _ReportOptions(TypedDict):
-    convention: str
-    penalties: PenaltyProduct | None
-    by_k: str
-    spectrum: str
-
-
-class Monitor:
+class Monitor(Recorder):
     """Measures the features of a model's last layer on a loader, every so many training steps.
 
     The model is put in evaluation mode without gradients, run over the loader, and left as it was: modes, weights,
@@ -72,8 +47,13 @@ class Monitor:
         default, of the linear layers with an output for each target, the one whose output is the model's, which the
         first evaluation finds out; where there are several, a note of the report names them. Its weights are those that
         it was called with.
-    every : int
-        `step` evaluates at step 0 and then every so many.
+    every : int or str
+        When is measured: a number of training steps (100, or "100 steps"), "epoch" or "2 epochs", "evaluation" or "2
+        evaluations", or "log", the default: at log-spaced steps, four in every doubling (0 to 8, 10, 12, 14, 16, 20,
+        24, 28, 32, 40 ...). A training of 1,000 steps is measured 36 times then and one of 100,000 steps 63 times, so
+        that what it costs is a smaller share the longer a training takes, on every machine at the same steps. Where
+        measuring takes more than half of the time, the logger "nrc_fast" of `logging` says so once. All but
+        "evaluation" also measure at the start. See `step`, `end_epoch` and `end_evaluation`.
     features : {"held", "streamed", "again"}
         "held": the features of all samples are kept while they are measured, and every metric is explicit. "streamed":
         one run over the loader and only statistics are kept; small values stop at the bounds that the report states,
@@ -90,15 +70,21 @@ class Monitor:
         Which positions count, and as what, see `nrc_fast.watch`.
     nonfinite : {"skip", "raise"}
         "skip", the default here, counts samples with NaN or infinite values and leaves them out; where all are, or the
-        weights, the record holds NaN and the report says so: a training that diverges is not ended by being watched.
+        weights, the record holds NaN. The report says so, and a warning does once: a training that diverges is not
+        ended by being watched.
     split : callable, optional
         Takes a batch and returns what the model is called with, and the targets. What lies on the host is copied to the
         device of the model.
+    run : callable, optional
+        Called as ``run(model, inputs)`` with what `split` returned, for models whose features are not made by
+        ``model(inputs)``.
     context : callable, optional
         Returns a context manager in which the model is called, such as that of ``torch.autocast`` with its arguments.
-    loggers : sequence of callables
-        Each is called as ``logger(step, values)`` after an evaluation; `nrc_fast.integrations.loggers` has some. NRC3
-        of these values is that of the step's own gamma, as the last one is not known yet.
+    loggers : path, SummaryWriter, wandb.Run or callable, or a sequence of them
+        Where the numbers of every evaluation go: a path that ends in .csv or .jsonl, a writer of TensorBoard, a run of
+        Weights & Biases, or a callable, which is called as ``logger(step, values)``; see
+        `nrc_fast.integrations.loggers`. NRC3 of these values is that of the step's own gamma, as the last one is not
+        known yet. In a group the first process alone sends them.
     group : torch.distributed.ProcessGroup, optional
         Every process of the group has a part of the samples, at least one batch, and gets the numbers of all; all
         must call.
@@ -139,6 +125,14 @@ class Monitor:
     [0, 10, 20]
     >>> monitor.records()[-1].mse < monitor.records()[0].mse
     True
+
+    A training that is stopped goes on with its history: the state goes into the checkpoint.
+
+    >>> checkpoint = {"model": model.state_dict(), "monitor": monitor.state_dict()}
+    >>> resumed = Monitor(model, [(X, Y)], every=10)
+    >>> resumed.load_state_dict(checkpoint["monitor"])
+    >>> resumed.records() == monitor.records(), resumed.step()
+    (True, None)
     """
 
     __module__ = "nrc_fast"
@@ -149,7 +143,7 @@ class Monitor:
         loader: Iterable[object],
         *,
         layer: str | Module | None = None,
-        every: int = 1,
+        every: Every = "log",
         features: str = "held",
         gamma: str | float = "last",
         convention: str = "nrc24",
@@ -160,64 +154,47 @@ class Monitor:
         mask: str | Callable[[], Array] | None = None,
         nonfinite: str = "skip",
         split: Split = split_batch,
+        run: Run | None = None,
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
-        loggers: Sequence[Callable[[int, dict[str, float]], object]] = (),
+        loggers: Destination | Sequence[Destination] = (),
         group: ProcessGroup | None = None,
         name: str = "",
     ) -> None:
         require_module(model)
-        require_nonfinite(nonfinite)
-        self._extent = extent_of(by_k, spectrum)
-        if features not in FEATURES:
-            msg = f"features is {features!r}; {', '.join(map(repr, FEATURES))} are known"
-            raise ValueError(msg)
-        if every < 1:
-            msg = f"every is {every}; a number of steps from 1 on is expected"
-            raise ValueError(msg)
         if isinstance(loader, Iterator):  # iter(loader) would draw from the random state
             msg = f"the loader is a {type(loader).__name__} that can be read only once; give a DataLoader or a list"
             raise TypeError(msg)
-        self.model, self.loader = model, loader
-        self.layer = last_linear(model) if layer is None else layer
-        self.every, self.features, self.gamma = every, features, gamma
-        self.history = History(name, convention)
-        self.report: Report | None = None
-        self._options: _ReportOptions = {
+        options = RunOptions(
+            features=features,
+            positions=positions,
+            mask=mask,
+            nonfinite=nonfinite,
+            split=split,
+            run=run,
+            context=context,
+            group=group,
+        )
+        wishes: ReportOptions = {
             "convention": convention,
             "penalties": penalties,
             "by_k": by_k,
             "spectrum": spectrum,
         }
-        self._positions, self._mask, self._nonfinite = positions, mask, nonfinite
-        self._split, self._context = split, context
-        self._loggers, self._group = loggers, group
-        self._steps = 0
-        self._is_chosen = layer is not None
-        self._notes: tuple[str, ...] = ()
-        with self._watch() as head:
-            if not is_head(head.layer):
-                msg = f"layer {head.name} is a {type(head.layer).__name__}; a torch.nn.Linear is expected"
-                raise TypeError(msg)
+        super().__init__(every, History(name, convention), loggers, group)
+        self._evaluation = HeadEvaluation(model, loader, layer, options, wishes)
+        self.model, self.loader = model, loader
+        self.every, self.features, self.gamma = every, features, gamma
+        self.report: Report | None = None
+        self._has_diverged = False
+
+    @property
+    def layer(self) -> str | Module:
+        """The last layer: its name, or the layer itself where it was given as one."""
+        return self._evaluation.layer
 
     def __repr__(self) -> str:
         layer = self.layer if isinstance(self.layer, str) else type(self.layer).__name__
         return f"<Monitor of layer {layer} of a {type(self.model).__name__}: {self.history!r}>"
-
-    def step(self) -> Record | None:
-        """Count a training step, and evaluate where it is one of every so many.
-
-        Returns
-        -------
-        Record or None
-            None where nothing was evaluated.
-
-        Raises
-        ------
-        TypeError, ValueError, RuntimeError
-            The model or what the loader gives cannot be measured, see `evaluate`.
-        """
-        number, self._steps = self._steps, self._steps + 1
-        return None if number % self.every else self.evaluate(number)
 
     def evaluate(self, step: int | None = None) -> Record:
         """Run the model over the loader now.
@@ -225,7 +202,8 @@ class Monitor:
         Parameters
         ----------
         step : int, optional
-            What the record is called; by default the number of calls of `step` so far.
+            What the record is called, in place of one that is called so already; by default one more than `step` was
+            told last.
 
         Returns
         -------
@@ -238,79 +216,72 @@ class Monitor:
             What the loader or the layer gives cannot be measured, see `nrc_fast.measure` and `nrc_fast.watch`;
             ValueError for a loader without batches, and for a layer that returns something else than W h + b.
         """
-        number = self._steps if step is None else step
-        with evaluating(self.model, self.loader):
-            self._choose_layer()
-            with self._watch() as head, UsedHead(head.name, head.layer) as used:
-                batches = HeadBatches(self.loader, self._split, self._run, head=head, nonfinite=self._nonfinite)
-                self.report = self._measured(batches, used)
-                covariance = batches.target_covariance(self._group)
-        record = self.history.add(number, self.report, used.finite()[0], covariance)
-        for logger in self._loggers:
-            logger(number, record.scalars())
+        number = self._next_step if step is None else whole_step(step)
+        found = self._evaluation.evaluate()
+        self._forget(number, number)
+        self.report = found.report
+        record = self.history.add(number, found.report, found.weights, found.target_covariance)
+        self._send(record)
+        if found.divergence and not self._has_diverged:
+            self._has_diverged = True
+            notes = " ".join(found.divergence)
+            warnings.warn(f"step {number}: {notes} (told once; the records go on)", stacklevel=2)
         return record
 
-    def _run(self, inputs: object) -> object:
-        with self._context():
-            return run_model(runnable(self.model), beside_model(self.model, inputs))
+    # ---- a training that goes on ----
 
-    def _watch(self) -> WatchedLayer:
-        # A watch of its own for every evaluation: training passes are not slowed down.
-        watched: WatchedLayers = watch(
-            self.model, [self.layer], nonfinite="raise", positions=self._positions, mask=self._mask
-        )
-        return next(iter(watched.values()))
+    def state_dict(self) -> dict[str, Any]:
+        """All that a training needs to go on with its history: what was counted, the records and the last report.
 
-    def _choose_layer(self) -> None:
-        """Where no layer was named: the one whose output is the model's, from the first batch."""
-        if self._is_chosen:
-            return
-        first = next(iter(self.loader), None)
-        if first is None:
-            return
-        inputs, targets = self._split(first)
-        state = KeptState(self.model)
-        self.layer, self._notes = choose_head(self.model, targets, lambda: self._run(inputs))
-        state.restore()
-        self._is_chosen = True
+        Returns
+        -------
+        dict
+            Of numbers, texts, lists and dictionaries alone, so that ``torch.save`` and ``torch.load`` with
+            ``weights_only=True`` take it, and JSON does.
+        """
+        evaluation = self._evaluation
+        return MonitorState(
+            next_step=self._next_step,
+            epochs=self._epochs,
+            evaluations=self._evaluations,
+            layer=evaluation.layer_name if evaluation.is_chosen else "",
+            layer_notes=evaluation.notes,
+            has_diverged=self._has_diverged,
+            history=self.history,
+            report=self.report,
+        ).to_dict()
 
-    def _measured(self, batches: HeadBatches, used: UsedHead) -> Report:
-        """The report of an evaluation; one of NaN where no row is finite and such rows are to be left out."""
-        try:
-            report = self._report_of(batches, used)
-        except ValueError:
-            rows, finite = batches.counts(self._group)
-            if self._nonfinite == "raise" or finite or not rows:
-                raise
-            report = _unknown_report(batches, rows, self._options["convention"], self._extent)
-        return replace(report, notes=(*report.notes, *self._notes, *_notes_on_nonfinite(report, used)))
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave; records of this monitor are replaced by those of the state.
 
-    def _report_of(self, batches: HeadBatches, used: UsedHead) -> Report:
-        if self.features == "again":
-            batches.look()
-            W, b = self._weights_of(used)
-            return measure(batches, W=W, b=b, group=self._group, nonfinite=self._nonfinite, **self._options)
-        if self.features == "held":
-            import torch
+        From the files of loggers the lines of later steps are taken out, and what follows is added to the others, so
+        that a training which is taken up at a checkpoint has every step once.
 
-            parts = list(batches)
-            H, Y = (torch.cat(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True))
-            W, b = self._weights_of(used)
-            return measure(H, Y, W, b, group=self._group, nonfinite=self._nonfinite, **self._options)
-        statistics: FeatureStatistics | None = None
-        for H, Y in batches:
-            if statistics is None:
-                n, d = batches.n_and_d
-                statistics = FeatureStatistics(d, n_targets=n, nonfinite=self._nonfinite)
-            statistics.update(H, Y)
-        assert statistics is not None  # a loader without batches is an error
-        if self._group is not None:
-            statistics.all_reduce(self._group)
-        return statistics.report(*self._weights_of(used), **self._options)
+        Parameters
+        ----------
+        state_dict : mapping
 
-    def _weights_of(self, used: UsedHead) -> tuple[Tensor | None, Tensor | None]:
-        """Weights and bias for a report: where rows that are not finite are left out, so are such weights."""
-        return (used.weights, used.bias) if self._nonfinite == "raise" else used.finite()
+        Raises
+        ------
+        ValueError
+            It is something else, or the state of a monitor of another layer or convention. The monitor is as it was.
+        """
+        state = MonitorState.from_dict(state_dict)
+        evaluation = self._evaluation
+        if state.history.convention != self.history.convention:
+            msg = (
+                f"the state is that of a monitor with convention={state.history.convention!r} and this one has "
+                f"{self.history.convention!r}; give the same"
+            )
+            raise ValueError(msg)
+        evaluation.restore(state.layer, state.layer_notes)
+        self._next_step, self._epochs, self._evaluations = state.next_step, state.epochs, state.evaluations
+        self._has_diverged = state.has_diverged
+        state.history.name = self.history.name or state.history.name
+        self.history, self.report = state.history, state.report
+        self._forget_logged(state.next_step)
+
+    # ---- what was found ----
 
     def records(self) -> tuple[Record, ...]:
         """The history, with NRC3 for the gamma that the monitor was made with."""
@@ -327,37 +298,3 @@ class Monitor:
             Nothing was measured yet.
         """
         return self.history.plot(self.gamma)
-
-
-def _unknown_report(batches: HeadBatches, rows: int, convention: str, extent: Extent) -> Report:
-    """What is known of features of which no row is finite."""
-    n, d = batches.n_and_d
-    return Report(
-        samples=0,
-        d=d,
-        n=n,
-        dtype=batches.dtype_name,
-        backend=CPU.name,
-        convention=convention,
-        nrc1=np.nan,
-        nrc1_by_k=np.full(extent.numbers(min(n, d), d), np.nan),
-        explained_variance_ratio=np.full(d, np.nan),
-        effective_rank=np.nan,
-        stable_rank=np.nan,
-        skipped_rows=rows,
-    )
-
-
-def _notes_on_nonfinite(report: Report, used: UsedHead) -> list[str]:
-    notes = []
-    if report.skipped_rows:
-        rows = report.samples + report.skipped_rows
-        notes.append(
-            f"{report.skipped_rows:,} of {rows:,} samples have features or targets that are NaN or infinite: they are "
-            "left out, and the numbers are those of the others. Has the training diverged?"
-        )
-    weights, bias = used.finite()
-    if weights is None or bias is None:
-        name, lost = ("W", "NRC2, NRC3 and the MSE") if weights is None else ("b", "the MSE")
-        notes.append(f"{name} holds values that are NaN or infinite: {lost} are NaN. Has the training diverged?")
-    return notes

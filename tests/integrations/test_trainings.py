@@ -54,7 +54,7 @@ def test_lightning_callback(tmp_path: Path, trainers: Any) -> None:
     from nrc_fast.integrations.lightning import NRCCallback
 
     trainer, plain = trainers.fit_with_lightning(tmp_path / "plain")
-    callback = NRCCallback(every_n_epochs=2)
+    callback = NRCCallback(every="2 epochs")
     trainer, module = trainers.fit_with_lightning(tmp_path / "watched", callback)
     for first, second in zip(plain.parameters(), module.parameters(), strict=True):
         assert torch.equal(first, second)
@@ -70,8 +70,10 @@ def test_lightning_callback(tmp_path: Path, trainers: Any) -> None:
     with (Path(trainer.logger.log_dir) / "metrics.csv").open() as file:
         logged = [float(row["nrc/nrc2"]) for row in csv.DictReader(file) if row["nrc/nrc2"]]
     assert logged == pytest.approx([record.nrc2 for record in records])
-    with pytest.raises(ValueError, match="every_n_epochs is 0"):
-        NRCCallback(every_n_epochs=0)
+    with pytest.raises(ValueError, match="every is '0 epochs'; a number of epochs from 1 on"):
+        NRCCallback(every="0 epochs")
+    with pytest.raises(TypeError, match=r"NRCCallback has no option every_n_epochs; those of nrc_fast\.Monitor are"):
+        NRCCallback(every_n_epochs=2)
 
 
 class Normalising:
@@ -105,7 +107,7 @@ def test_lightning_batches_are_those_of_the_trainer(
 
     hooks = (Normalising,) if normalises else ()
     _, plain = trainers.fit_with_lightning(tmp_path / "plain", hooks=hooks, precision=precision)
-    callback = NRCCallback(every_n_epochs=4)
+    callback = NRCCallback(every="4 epochs")
     _, module = trainers.fit_with_lightning(tmp_path / "watched", callback, hooks=hooks, precision=precision)
     for first, second in zip(plain.parameters(), module.parameters(), strict=True):
         assert torch.equal(first, second)
@@ -155,10 +157,119 @@ def test_a_diverging_lightning_training_goes_on(tmp_path: Path, trainers: Any) -
                 self.trunk[0].weight.fill_(torch.nan)  # type: ignore[attr-defined]
 
     callback = NRCCallback()
-    trainer, _ = trainers.fit_with_lightning(tmp_path, callback, hooks=(Diverging,))
+    with pytest.warns(UserWarning, match="Has the training diverged") as told:
+        trainer, _ = trainers.fit_with_lightning(tmp_path, callback, hooks=(Diverging,))
+    assert sum("diverged" in str(one.message) for one in told) == 1
     records = callback.monitor.records()
     assert trainer.current_epoch == 4
     assert [bool(torch.tensor(record.nrc1).isnan()) for record in records] == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"), [(2, [0, 2, 4, 6, 8, 10, 12]), ("log", [*range(9), 10, 12]), ("3 epochs", [0, 9])]
+)
+def test_lightning_is_measured_within_epochs(every: int | str, steps: list[int], tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    _, plain = trainers.fit_with_lightning(tmp_path / "plain")
+    callback = NRCCallback(every=every)
+    _, module = trainers.fit_with_lightning(tmp_path / "watched", callback)
+    assert [record.step for record in callback.monitor.records()] == steps
+    for first, second in zip(plain.parameters(), module.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("every", ["epoch", 2, "evaluation"])
+def test_a_lightning_training_goes_on_with_its_history(every: int | str, tmp_path: Path, trainers: Any) -> None:
+    lightning = pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    def fit(name: str, epochs: int, **options: Any) -> tuple[Any, Any, Any]:
+        callback = NRCCallback(every=every, loggers=tmp_path / f"{name}.csv")
+        saving = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path / name, "{step}", save_top_k=-1)
+        module = trainers.without_chance()
+        given = {"max_epochs": epochs, "enable_checkpointing": True, "shuffle": False} | options
+        return trainers.fitted(tmp_path, module, callback, saving, **given), module, callback
+
+    _, whole_module, whole = fit("whole", 4)
+    fit("run", 3)  # of which the last epoch is lost
+    trainer, module, resumed = fit("run", 4, ckpt_path=tmp_path / "run" / "step=6.ckpt")
+    expected = {"epoch": [0, 3, 6, 9, 12], 2: [0, 2, 4, 6, 8, 10, 12], "evaluation": [3, 6, 9, 12]}[every]
+    assert [record.step for record in resumed.monitor.records()] == expected
+    assert resumed.monitor.history.to_dict() == whole.monitor.history.to_dict()
+    assert (tmp_path / "run.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    for first, second in zip(whole_module.parameters(), module.parameters(), strict=True):
+        assert torch.equal(first, second)
+    # Of a training that had ended there is no step to make, and all to see.
+    _, _, ended = fit("ended", 4, ckpt_path=tmp_path / "run" / "step=12.ckpt")
+    assert ended.monitor.history.to_dict() == whole.monitor.history.to_dict()
+    # What is no training takes no state up, and leaves no record.
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*trainers.samples()), batch_size=60)
+    trainer.validate(module, data, ckpt_path=tmp_path / "run" / "step=3.ckpt", verbose=False)
+    assert resumed.monitor.history.to_dict() == whole.monitor.history.to_dict()
+
+
+def test_a_callback_goes_on_with_its_module_and_begins_anew_with_another(tmp_path: Path, trainers: Any) -> None:
+    lightning = pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    callback, module = NRCCallback(), trainers.without_chance()
+    trainer = trainers.fitted(tmp_path, module, callback, max_epochs=2, shuffle=False)
+    trainer.fit_loop.max_epochs = 3
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*trainers.samples()), batch_size=40)
+    trainer.fit(module, data)
+    assert [record.step for record in callback.monitor.records()] == [0, 3, 6, 9]
+    another = trainers.without_chance()
+    trainer = trainers.fitted(tmp_path, another, callback, max_epochs=1, shuffle=False)
+    assert callback.monitor.model is another
+    assert [record.step for record in callback.monitor.records()] == [0, 3]
+    several = [NRCCallback(), NRCCallback(prefix="others/")]
+    trainers.fitted(tmp_path, another, *several, max_epochs=1, enable_checkpointing=True, default_root_dir=tmp_path)
+    assert len({one.state_key for one in several}) == 2
+    with pytest.raises(RuntimeError, match="more than one stateful callback of type `NRCCallback`"):
+        lightning.Trainer(callbacks=[NRCCallback(), NRCCallback()])
+
+
+@pytest.mark.parametrize("step", ["training_step", "validation_step"])
+def test_lightning_modules_without_forward(step: str, tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    plain = trainers.without_forward(validates=step == "validation_step")
+    trainers.fitted(tmp_path / "plain", plain)
+    callback, module = NRCCallback(every="2 epochs"), trainers.without_forward(validates=step == "validation_step")
+    trainer = trainers.fitted(tmp_path / "watched", module, callback)
+    for first, second in zip(plain.parameters(), module.parameters(), strict=True):
+        assert torch.equal(first, second)
+    X, Y = trainers.samples()
+    with torch.no_grad():
+        H = module.trunk.eval()(X)
+        errors = (module.head(H) - Y).double()
+    record = callback.monitor.history.records("each")[-1]
+    assert callback.monitor.layer == "head"
+    checked(record, H, module.head.weight.detach(), Y)
+    assert record.mse == pytest.approx(float((errors**2).sum(dim=1).mean()), rel=1e-5)
+    with (Path(trainer.logger.log_dir) / "metrics.csv").open() as file:
+        losses = [row["loss"] for row in csv.DictReader(file) if row["loss"]]
+    assert len(losses) == 12  # of the training, none of which ran for the callback
+    assert not hasattr(vars(module), "log")
+
+
+def test_lightning_modules_are_run_as_asked(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("lightning")
+    from nrc_fast.integrations.lightning import NRCCallback
+
+    module = trainers.without_forward(by_hand=True)
+    with pytest.raises(
+        ValueError, match=r"neither forward nor validation_step, and its training_step optimizes by hand"
+    ):
+        trainers.fitted(tmp_path, module, NRCCallback())
+    callback = NRCCallback(every="4 epochs", run=lambda module, inputs: module.head(module.trunk(2.0 * inputs)))
+    trainers.fitted(tmp_path, module, callback)
+    with torch.no_grad():
+        H = module.trunk.eval()(2.0 * trainers.samples()[0])
+    checked(callback.monitor.history.records("each")[-1], H, module.head.weight.detach(), trainers.samples()[1])
 
 
 # ---- transformers ----
@@ -207,7 +318,7 @@ def test_transformers_callback(tmp_path: Path, trainers: Any) -> None:
     for first, second in zip(plain.parameters(), model.parameters(), strict=True):
         assert torch.equal(first, second)
     records = callback.monitor.history.records("each")
-    assert [record.step for record in records] == [3, 6, 9]
+    assert [record.step for record in records] == [0, 3, 6, 9]
     X, Y = trainers.samples()
     model.eval()
     with torch.no_grad():
@@ -215,8 +326,10 @@ def test_transformers_callback(tmp_path: Path, trainers: Any) -> None:
     checked(records[-1], H, model.head.weight.detach(), Y)
     logged = [row["nrc/nrc1"] for row in trainer.state.log_history if "nrc/nrc1" in row]
     assert logged == [record.nrc1 for record in records]
-    with pytest.raises(ValueError, match="when is 'step'"):
-        NRCCallback(when="step")
+    with pytest.raises(TypeError, match="NRCCallback has no option when; those of"):
+        NRCCallback(when="evaluate")
+    with pytest.raises(ValueError, match="every is 'evaluate'; a number of steps, 'log', 'epoch', 'evaluation'"):
+        NRCCallback(every="evaluate")
 
 
 def test_transformers_callback_after_evaluations_on_the_trainers_own_data(tmp_path: Path, trainers: Any) -> None:
@@ -224,7 +337,7 @@ def test_transformers_callback_after_evaluations_on_the_trainers_own_data(tmp_pa
     pytest.importorskip("transformers")
     from nrc_fast.integrations.transformers import NRCCallback
 
-    callback = NRCCallback(when="evaluate")
+    callback = NRCCallback(every="evaluation")
     trainer, model = trainers.train_with_transformers(tmp_path, callback)
     assert callback.monitor is None
     trainer.evaluate()
@@ -232,6 +345,137 @@ def test_transformers_callback_after_evaluations_on_the_trainers_own_data(tmp_pa
     with torch.no_grad():
         H = model.eval().trunk(trainers.samples()[0])
     checked(record, H, model.head.weight.detach(), trainers.samples()[1])
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "workers"),
+    [(2, [0, 2, 4, 6, 8], 0), ("log", [*range(9)], 0), ("2 epochs", [0, 6], 0), (4, [0, 4, 8], 1)],
+)
+def test_transformers_is_measured_within_epochs_on_its_training_data(
+    every: int | str, steps: list[int], workers: int, tmp_path: Path, trainers: Any
+) -> None:
+    pytest.importorskip("accelerate")
+    pytest.importorskip("transformers")
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    loading = {"dataloader_num_workers": workers, "dataloader_persistent_workers": workers > 0}
+    _, plain = trainers.train_with_transformers(tmp_path / "plain", **loading)
+    callback = NRCCallback(every=every)
+    _, model = trainers.train_with_transformers(tmp_path / "watched", callback, **loading)
+    for first, second in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.equal(first, second)
+    assert [record.step for record in callback.monitor.records()] == steps
+    assert callback.monitor.report.samples == 120
+
+
+def test_transformers_numbers_reach_every_reporter(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("accelerate")
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    class Reporter(transformers.TrainerCallback):  # type: ignore[name-defined, misc]
+        """As those of Weights & Biases and others, which are told of logs alone."""
+
+        def __init__(self) -> None:
+            self.logged: list[tuple[int, dict[str, float]]] = []
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+            del args, control
+            self.logged.append((state.global_step, dict(logs)))
+
+    loader = [{"inputs": trainers.samples()[0], "labels": trainers.samples()[1]}]
+    logs = {"logging_strategy": "steps", "logging_steps": 2}
+    plain, _ = trainers.train_with_transformers(tmp_path / "plain", **logs)
+    reporter, callback = Reporter(), NRCCallback(loader, every=2, features="streamed")
+    given = {"report_to": ["tensorboard"]} | logs
+    trainer, _ = trainers.train_with_transformers(tmp_path / "watched", reporter, callback, **given)
+    records = callback.monitor.history.records("each")
+    assert [record.step for record in records] == [0, 2, 4, 6, 8]
+    (folder,) = (tmp_path / "watched" / "runs").iterdir()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    sent = [(step, logs) for step, logs in reporter.logged if "nrc/nrc1" in logs]
+    for name in ("nrc1", "nrc2", "nrc3", "mse"):
+        values = [getattr(record, name) for record in records]
+        stored = events.Scalars(f"train/nrc/{name}")
+        assert [event.step for event in stored] == [step for step, _ in sent] == [0, 2, 4, 6, 8]
+        assert [event.value for event in stored] == pytest.approx(values, rel=1e-6)
+        assert [logs[f"nrc/{name}"] for _, logs in sent] == values
+    assert np.isnan(records[0].nrc1_id25)
+    assert not any("nrc/nrc1_id25" in logs for _, logs in sent)
+    # What the trainer logs itself is as it was.
+    for name in ("loss", "train_loss"):
+        expected = [(row["step"], row[name]) for row in plain.state.log_history if name in row]
+        assert [(row["step"], row[name]) for row in trainer.state.log_history if name in row] == expected != []
+
+
+@pytest.mark.parametrize("every", ["epoch", 2, "evaluation"])
+def test_a_training_of_transformers_goes_on_with_its_history(every: int | str, tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("accelerate")
+    pytest.importorskip("transformers")
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    loader = [{"inputs": trainers.samples()[0], "labels": trainers.samples()[1]}]
+
+    def train(name: str, **options: Any) -> tuple[Any, Any, Any]:
+        callback = NRCCallback(loader, every=every, loggers=tmp_path / f"{name}.jsonl")
+        saving = {"save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 4}
+        trainer, model = trainers.train_with_transformers(tmp_path / name, callback, **(saving | options))
+        return trainer, model, callback
+
+    trainer, whole_model, whole = train("whole")
+    evaluated = [row["step"] for row in trainer.state.log_history if "eval_loss" in row]
+    train("run")  # of which all after the fourth step is lost
+    _, model, resumed = train("run", resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+    expected = {"epoch": [0, 3, 6, 9], 2: [0, 2, 4, 6, 8], "evaluation": evaluated}[every]
+    assert [record.step for record in resumed.monitor.records()] == expected
+    assert resumed.monitor.history.to_dict() == whole.monitor.history.to_dict()
+    assert (tmp_path / "run.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    for first, second in zip(whole_model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_training_of_transformers_goes_on_that_was_not_measured(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("accelerate")
+    pytest.importorskip("transformers")
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    trainers.train_with_transformers(tmp_path, save_strategy="steps", save_steps=4)
+    callback = NRCCallback(every=2, prefix="a/")
+    others = NRCCallback(every="epoch", prefix="b/")
+    resumed = {"resume_from_checkpoint": str(tmp_path / "checkpoint-4"), "save_strategy": "steps", "save_steps": 4}
+    trainer, _ = trainers.train_with_transformers(tmp_path, callback, others, **resumed)
+    assert [record.step for record in callback.monitor.records()] == [4, 6, 8]
+    assert [record.step for record in others.monitor.records()] == [4, 6, 9]
+    stored = json.loads((tmp_path / "checkpoint-8" / "trainer_state.json").read_text())["stateful_callbacks"]
+    found = {
+        name: [row["step"] for row in state["history"]["records"]] for name, state in stored.items() if "/" in name
+    }
+    assert found == {"nrc_fast a/": [4, 6, 8], "nrc_fast b/": [4, 6]}
+    trainer.train()  # from the beginning: the model is the same, and what was measured is measured anew
+    assert [record.step for record in callback.monitor.records()] == [0, 2, 4, 6, 8]
+
+
+def test_a_diverging_training_of_transformers_goes_on(tmp_path: Path, trainers: Any) -> None:
+    pytest.importorskip("accelerate")
+    transformers = pytest.importorskip("transformers")
+    from nrc_fast.integrations.transformers import NRCCallback
+
+    class Diverging(transformers.TrainerCallback):  # type: ignore[name-defined, misc]
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+            del args, state, control
+            with torch.no_grad():
+                model.trunk[0].weight.fill_(torch.nan)
+
+    callback = NRCCallback()
+    with pytest.warns(UserWarning, match="Has the training diverged") as told:
+        trainer, _ = trainers.train_with_transformers(tmp_path, Diverging(), callback)
+    assert sum("diverged" in str(one.message) for one in told) == 1
+    assert trainer.state.global_step == 9
+    assert [bool(np.isnan(record.nrc1)) for record in callback.monitor.records()] == [False, True, True, True]
 
 
 # ---- torchmetrics ----
@@ -351,7 +595,7 @@ def test_torchmetrics_metric_over_processes(tmp_path: Path, cuts: list[int]) -> 
 # ---- several processes ----
 
 
-@pytest.mark.parametrize(("library", "steps"), [("lightning", [0, 4, 8]), ("transformers", [2, 4, 6])])
+@pytest.mark.parametrize(("library", "steps"), [("lightning", [0, 4, 8]), ("transformers", [0, 2, 4, 6])])
 def test_trainers_of_several_processes(tmp_path: Path, library: str, steps: list[int], trainers: Any) -> None:
     pytest.importorskip(library)
     if library == "transformers":

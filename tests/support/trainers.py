@@ -22,7 +22,9 @@ def samples() -> tuple[Any, Any]:
     return X, torch.tanh(X[:, :2] + 0.2 * draw(120, 2, seed=2))
 
 
-def fit_with_lightning(folder: Path, *callbacks: Any, hooks: tuple[type, ...] = (), **options: Any) -> tuple[Any, Any]:
+def fit_with_lightning(
+    folder: Path, *callbacks: Any, hooks: tuple[type, ...] = (), ckpt_path: str | Path | None = None, **options: Any
+) -> tuple[Any, Any]:
     """A trainer of Lightning after four epochs, and its module, which has hooks of other classes too."""
     lightning = importlib.import_module("lightning")
 
@@ -43,24 +45,91 @@ def fit_with_lightning(folder: Path, *callbacks: Any, hooks: tuple[type, ...] = 
 
     lightning.seed_everything(3, verbose=False)
     module = Module()
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*samples()), batch_size=40, shuffle=True)
+    return fitted(folder, module, *callbacks, ckpt_path=ckpt_path, **options), module
+
+
+def without_chance() -> Any:
+    """A module of Lightning whose training is the same in every process that begins at one of its checkpoints."""
+    lightning = importlib.import_module("lightning")
+
+    class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Tanh())
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.trunk(x))
+
+        def training_step(self, batch: Any) -> Any:
+            return nn.functional.mse_loss(self(batch[0]), batch[1])
+
+        def validation_step(self, batch: Any) -> None:
+            self.log("validation", nn.functional.mse_loss(self(batch[0]), batch[1]))
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+    torch.manual_seed(3)
+    return Module()
+
+
+def without_forward(*, validates: bool = False, by_hand: bool = False) -> Any:
+    """A module of Lightning that has steps alone, one of which optimizes by hand where it is asked to."""
+    lightning = importlib.import_module("lightning")
+
+    class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())
+            self.head = nn.Linear(8, 2)
+            self.other = nn.Linear(8, 3)
+            self.automatic_optimization = not by_hand
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            x, y = batch
+            loss = nn.functional.mse_loss(self.head(self.trunk(x)), y)
+            self.log("loss", loss + batch_idx)
+            if by_hand:
+                self.optimizers().zero_grad()
+                self.manual_backward(loss)
+                self.optimizers().step()
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+    class Validating(Module):
+        def validation_step(self, batch: Any, _: int) -> None:
+            self.log_dict({"validation": nn.functional.mse_loss(self.head(self.trunk(batch[0])), batch[1])})
+
+    lightning.seed_everything(3, verbose=False)
+    return Validating() if validates else Module()
+
+
+def fitted(folder: Path, module: Any, *callbacks: Any, ckpt_path: str | Path | None = None, **options: Any) -> Any:
+    """A trainer that has fitted a module of Lightning to the samples, 120 rows in three batches."""
+    lightning = importlib.import_module("lightning")
     loggers = importlib.import_module("lightning.pytorch.loggers")
+    data = torch.utils.data.TensorDataset(*samples())
+    loader = torch.utils.data.DataLoader(data, batch_size=40, shuffle=options.pop("shuffle", True))
+    given = {"max_epochs": 4, "enable_checkpointing": False, "logger": loggers.CSVLogger(folder)} | options
     trainer = lightning.Trainer(
-        max_epochs=4,
         accelerator="cpu",
-        logger=loggers.CSVLogger(folder),
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
         log_every_n_steps=1,
         callbacks=list(callbacks),
-        **options,
+        **given,
     )
-    trainer.fit(module, loader)
-    return trainer, module
+    validates = lightning.pytorch.utilities.model_helpers.is_overridden("validation_step", module)
+    trainer.fit(module, loader, loader if validates else None, ckpt_path=ckpt_path)
+    return trainer
 
 
-def train_with_transformers(folder: Path, *callbacks: Any) -> tuple[Any, Any]:
+def train_with_transformers(
+    folder: Path, *callbacks: Any, resume_from_checkpoint: str | None = None, **options: Any
+) -> tuple[Any, Any]:
     """A trainer of transformers after three epochs, and its model."""
     transformers = importlib.import_module("transformers")
 
@@ -77,21 +146,19 @@ def train_with_transformers(folder: Path, *callbacks: Any) -> tuple[Any, Any]:
     torch.manual_seed(3)
     X, Y = samples()
     data = [{"inputs": x, "labels": y} for x, y in zip(X, Y, strict=True)]
+    given = {"report_to": [], "save_strategy": "no", "logging_strategy": "no", "num_train_epochs": 3} | options
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=3,
         per_device_train_batch_size=40,
         learning_rate=0.05,
         use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        logging_strategy="no",
         disable_tqdm=True,
+        **given,
     )
     trainer = transformers.Trainer(
         model=Regression(), args=arguments, train_dataset=data, eval_dataset=data, callbacks=list(callbacks)
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume_from_checkpoint)
     return trainer, trainer.model
 
 
@@ -103,7 +170,7 @@ def in_lightning(folder: Path) -> dict[str, Any]:
 
     several = {"strategy": "ddp", "devices": int(os.environ["WORLD_SIZE"])}
     _, plain = fit_with_lightning(folder / "plain", **several)
-    callback = NRCCallback(every_n_epochs=2)
+    callback = NRCCallback(every="2 epochs")
     trainer, module = fit_with_lightning(folder / "watched", callback, **several)
     return found(plain, module, callback) | {"logged": float(trainer.callback_metrics["nrc/nrc1"])}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -175,6 +176,8 @@ def test_processes_share_the_samples(tmp_path: Path) -> None:
             assert found["nrc2"] == pytest.approx(reference_nrc2(H, W), rel=1e-9)
             assert found["nrc3"] == pytest.approx(reference_nrc3(W, Y), rel=1e-6)
             assert found["mse"] == pytest.approx(errors, rel=1e-9)
+        expected = [result[features] for features in ("held", "streamed", "again")]
+        np.testing.assert_equal(result["logged"], expected if result is results[0] else [])  # once, not by each
         assert result["layer"]["mse"] == pytest.approx(errors, rel=1e-9)
         assert result["layer"]["samples"] == 900
         noise = result["layer"]["layers"][0]["noise_fraction"]
@@ -191,8 +194,11 @@ def test_features_that_are_not_finite_are_a_record_of_nan(features: str) -> None
     monitor.step()
     with torch.no_grad():
         model[0].weight.fill_(np.nan)
-    monitor.step()
-    first, last = monitor.records()
+    with pytest.warns(UserWarning, match=r"step 1: 96 of 96 samples .*told once"):
+        monitor.step()
+    monitor.step()  # not again
+    first, last, again = monitor.records()
+    np.testing.assert_equal(again.scalars(), last.scalars())
     assert all(np.isnan(number) for name, number in last.scalars().items() if name not in ("gamma", "nrc3"))
     assert (monitor.report.samples, monitor.report.skipped_rows) == (0, len(X))
     assert "96 of 96 samples have features or targets that are NaN" in monitor.report.notes[0]
@@ -207,7 +213,8 @@ def test_weights_that_are_not_finite_leave_what_is_known_of_features(name: str, 
     before = monitor.step()
     with torch.no_grad():
         getattr(model[-1], name)[0] = np.nan
-    after = monitor.step()
+    with pytest.warns(UserWarning, match=rf"step 1: {'W' if name == 'weight' else 'b'} holds values that are NaN"):
+        after = monitor.step()
     H = model[:-1](X).detach()
     assert after.nrc1 == before.nrc1 == pytest.approx(reference_nrc1(H, 3), rel=1e-4)
     assert np.isnan(after.mse)
@@ -238,7 +245,9 @@ def test_samples_that_are_not_finite_are_left_out_and_counted(large: float, feat
     model, (X, Y) = Diverging(), samples()
     X, Y = X.double(), Y.double()
     kept = X[:, 0] <= 1.0
-    record = (monitor := nrc.Monitor(model, [(X[:50], Y[:50]), (X[50:], Y[50:])], features=features)).evaluate()
+    monitor = nrc.Monitor(model, [(X[:50], Y[:50]), (X[50:], Y[50:])], features=features)
+    with pytest.warns(UserWarning, match="that are NaN or infinite"):
+        record = monitor.evaluate()
     expected = nrc.Monitor(model, [(X[kept], Y[kept])], features=features).evaluate()
     assert record.nrc1 == pytest.approx(expected.nrc1, rel=1e-9)
     assert record.mse == pytest.approx(expected.mse, rel=1e-9)
@@ -254,12 +263,15 @@ def test_a_training_that_diverges_goes_on_to_the_same_bits() -> None:
         model, (X, Y) = network(), samples()
         monitor = nrc.Monitor(model, [(X, Y)], every=5) if monitored else None
         optimizer = torch.optim.SGD(model.parameters(), lr=1e6)
-        for _ in range(31):
-            if monitor is not None:
-                monitor.step()
-            optimizer.zero_grad()
-            nn.functional.mse_loss(model(X), Y).backward()
-            optimizer.step()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for _ in range(31):
+                if monitor is not None:
+                    monitor.step()
+                optimizer.zero_grad()
+                nn.functional.mse_loss(model(X), Y).backward()
+                optimizer.step()
+        assert len(told) == monitored
         if monitor is not None:
             assert [record.step for record in monitor.records()] == list(range(0, 31, 5))
             assert np.isnan(monitor.records()[-1].mse)
@@ -361,3 +373,5 @@ def test_batches_that_are_mappings_and_tuples_of_inputs() -> None:
     assert nrc.Monitor(model, [((X, X), Y)]).evaluate() == expected
     assert nrc.Monitor(model, [(X, X, Y)], split=lambda batch: (batch[:2], batch[2])).evaluate() == expected
     assert isinstance(expected, Record)
+    run = nrc.Monitor(model, [(X, Y)], run=lambda model, inputs: model(inputs, inputs))
+    assert run.evaluate() == expected
