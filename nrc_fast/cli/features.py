@@ -19,7 +19,6 @@ from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.pages import write_page
-from nrc_fast.reports.plots.panels import save_figure
 from nrc_fast.sources import open_source
 
 __all__ = ["add_measure", "add_merge"]
@@ -175,6 +174,6 @@ def _merge(options: argparse.Namespace) -> None:
 def _show(report: Report, options: argparse.Namespace) -> None:
     say(report.to_json() if options.json else report)
     if options.plot is not None:
-        save_figure(report.plot()[0], options.plot)
+        report.plot(path=options.plot)
     if options.html is not None:
         write_page(options.html, [("Report", report)])

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nrc_fast import ufm
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
-from nrc_fast.reports.plots.panels import save_figure
 from nrc_fast.reports.records import without_nan
 
 __all__ = ["add_ufm"]
@@ -42,4 +41,4 @@ def _ufm(options: argparse.Namespace) -> None:
     )
     print(json.dumps(without_nan(forecast.to_dict()), indent=2) if options.json else forecast)
     if options.plot is not None:
-        save_figure(forecast.plot()[0], options.plot)
+        forecast.plot(path=options.plot)

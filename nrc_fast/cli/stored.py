@@ -50,9 +50,7 @@ def _drawn(stored: Part, options: argparse.Namespace) -> Figure:
     if isinstance(stored, ClassReport):
         msg = f"{options.source} holds a report of classes, which has no plot; nrc-fast report shows its numbers"
         raise TypeError(msg)
-    if isinstance(stored, DeepReport):
-        return stored.plot()
-    return stored.plot(_gamma(options.gamma)) if isinstance(stored, History) else stored.plot()[0]
+    return stored.plot(_gamma(options.gamma)) if isinstance(stored, History) else stored.plot()
 
 
 def _drawn_together(parts: Mapping[str, Part], options: argparse.Namespace) -> Figure:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.plots.features import plot_report
-from nrc_fast.reports.plots.panels import Panels
+from nrc_fast.reports.plots.panels import GivenAxes, finished
 from nrc_fast.reports.records import NAN, StoredResult, format_value
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Report"]
@@ -168,12 +168,23 @@ class Report(StoredResult):
         text = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
         return [f"  {f'UFM at c = {prediction.c:.4g} predicts':<52}{text}"]
 
-    def plot(self, axes: Sequence[Axes] | Panels | None = None) -> tuple[Figure, Sequence[Axes] | Panels]:
-        """Draw NRC1 and the explained variance against the number of components; returns ``(figure, axes)``.
+    def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
+        """Draw NRC1 and the explained variance against the number of components; returns the figure of matplotlib.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write the figure to as well, in the format that its name ends with.
+        ax : pair of matplotlib axes, optional
+            Where to draw; a new figure if not given.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
+        OSError
+            The file cannot be written.
+        ValueError
+            `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
         """
-        return plot_report(self, axes)
+        return finished(plot_report(self, ax), path)

@@ -22,6 +22,7 @@ from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.plots.histories import plot_history
+from nrc_fast.reports.plots.panels import GivenAxes, finished
 from nrc_fast.reports.records import NAN, StoredResult
 from nrc_fast.reports.steps import Record, restored_steps
 
@@ -309,18 +310,34 @@ class History(StoredResult):
         history._kept = _Kept(kept["n"], kept["target_covariance"], tuple(records), tuple(kept["head_grams"]))
         return history
 
-    def plot(self, gamma: str | float = "last") -> Figure:
-        """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.histories.plot_history`.
+    def plot(
+        self, gamma: str | float = "last", *, path: str | Path | None = None, ax: GivenAxes | None = None
+    ) -> Figure:
+        """Draw the paper's panels; returns the figure of matplotlib.
+
+        See `nrc_fast.reports.plots.histories.plot_history`.
+
+        Parameters
+        ----------
+        gamma : {"last", "each"} or float
+            For which gamma NRC3 is shown, see `records`.
+        path : path, optional
+            A file to write the figure to as well, in the format that its name ends with.
+        ax : six matplotlib axes, optional
+            Where to draw; a new figure if not given.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
+        OSError
+            The file cannot be written.
         ValueError
-            Nothing was measured yet.
+            Nothing was measured yet, `ax` holds another number of axes, or the name of the file ends with no format
+            that matplotlib knows.
         """
         self._require_records()
-        return plot_history(copy(self), gamma)
+        return finished(plot_history(copy(self), gamma, ax), path)
 
 
 def _is_unknown(gram: FloatArray, sigma: FloatArray) -> bool:

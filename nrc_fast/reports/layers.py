@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.reports.plots.layers import plot_layers
+from nrc_fast.reports.plots.panels import GivenAxes, finished
 from nrc_fast.reports.records import StoredResult
 
 if TYPE_CHECKING:
@@ -176,12 +178,25 @@ class DeepReport(StoredResult):
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
         return {"layers": _layers}
 
-    def plot(self) -> Figure:
-        """Draw a heat map of layers and metrics; returns the figure. See `nrc_fast.reports.plots.layers.plot_layers`.
+    def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
+        """Draw a heat map of layers and metrics; returns the figure of matplotlib.
+
+        See `nrc_fast.reports.plots.layers.plot_layers`.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write the figure to as well, in the format that its name ends with.
+        ax : matplotlib axes, optional
+            Where to draw; a new figure if not given.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
+        OSError
+            The file cannot be written.
+        ValueError
+            `ax` holds several, or the name of the file ends with no format that matplotlib knows.
         """
-        return plot_layers(self)
+        return finished(plot_layers(self, ax), path)

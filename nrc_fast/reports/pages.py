@@ -142,7 +142,7 @@ def _report_section(report: Report) -> Markup:
     if report.ufm is not None:
         text = f"rank {report.ufm.rank}, MSE {report.ufm.mse:.4g}, R2 {report.ufm.r2:.4g}, CKA {report.ufm.cka:.4g}"
         words.insert(0, element("p", f"The UFM at c = {report.ufm.c:.4g} predicts {text}."))
-    image = _image(report.plot()[0], f"NRC1 and explained variance against the number of components, {size}")
+    image = _image(report.plot(), f"NRC1 and explained variance against the number of components, {size}")
     return joined(element("p", f"{size}; computed by {report.backend}"), _table(None, rows), *words, image)
 
 

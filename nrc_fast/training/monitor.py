@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -18,6 +19,7 @@ from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
+from nrc_fast.reports.plots.panels import GivenAxes
 from nrc_fast.reports.steps import Record
 from nrc_fast.training.evaluation import (
     Split,
@@ -316,17 +318,17 @@ class Monitor:
         """The history, with NRC3 for the gamma that the monitor was made with."""
         return self.history.records(self.gamma)
 
-    def plot(self) -> Figure:
-        """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.histories.plot_history`.
+    def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
+        """Draw the paper's panels; returns the figure of matplotlib. See `nrc_fast.reports.History.plot`.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
-        ValueError
-            Nothing was measured yet.
+        OSError, ValueError
+            The file cannot be written, `ax` does not hold six axes, or nothing was measured yet.
         """
-        return self.history.plot(self.gamma)
+        return self.history.plot(self.gamma, path=path, ax=ax)
 
 
 def _unknown_report(batches: HeadBatches, rows: int, convention: str, extent: Extent) -> Report:

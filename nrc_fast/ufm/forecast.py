@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +11,12 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import covariance_spectrum, eigh_descending
 from nrc_fast.reports.plots.forecasts import plot_forecast
-from nrc_fast.reports.plots.panels import Panels
+from nrc_fast.reports.plots.panels import GivenAxes, finished
 from nrc_fast.ufm.inputs import Batched, as_number, as_penalty, plain
 from nrc_fast.ufm.scaling import Penalties, penalties
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Forecast", "predict"]
@@ -205,17 +204,26 @@ class Forecast:
             f"  below all variances it lowers it iff the average variance of the outputs, {average:.4g}, is below 1"
         )
 
-    def plot(self, axes: Sequence[Axes] | Panels | None = None) -> tuple[Figure, Sequence[Axes] | Panels]:
-        """Draw rank and training MSE against c; returns ``(figure, axes)``.
+    def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
+        """Draw rank and training MSE against c; returns the figure of matplotlib.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write the figure to as well, in the format that its name ends with.
+        ax : pair of matplotlib axes, optional
+            Where to draw; a new figure if not given.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
+        OSError
+            The file cannot be written.
         ValueError
-            `axes` is no pair.
+            `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
         """
-        return plot_forecast(self, axes)
+        return finished(plot_forecast(self, ax), path)
 
 
 def predict(

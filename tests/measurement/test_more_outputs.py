@@ -96,7 +96,8 @@ def test_an_autoencoder_is_monitored() -> None:
 
 def test_a_report_of_a_wide_head_is_drawn() -> None:
     pytest.importorskip("matplotlib").use("agg")
-    figure, axes = nrc.measure(*draw(3, 8)).plot()
+    figure = nrc.measure(*draw(3, 8)).plot()
+    axes = figure.axes
     lines = [line.get_xdata()[0] for line in axes[0].get_lines() if line.get_label() == "n = 8"]
     assert lines == [3]
     assert axes[1].get_title().startswith("first 3 components")

@@ -115,7 +115,8 @@ def test_text(targets: Any) -> None:
 def test_plot(targets: Any) -> None:
     pytest.importorskip("matplotlib")
     forecast = predict(targets, c=0.1)
-    figure, (left, right) = forecast.plot()
+    figure = forecast.plot()
+    left, right = figure.axes
     line = left.get_lines()[0]
     np.testing.assert_array_equal(line.get_ydata(), forecast.rank_at(line.get_xdata()))
     assert set(line.get_ydata()) == {0, 1, 2, 3}
@@ -125,11 +126,9 @@ def test_plot(targets: Any) -> None:
     ):
         np.testing.assert_array_equal(curve.get_ydata(), wanted(curve.get_xdata()))
     assert left.get_lines()[-1].get_xdata()[0] == 0.1
-    again, pair = forecast.plot((left, right))
-    assert again is figure
-    assert pair == (left, right)
-    with pytest.raises(ValueError, match="a pair is expected"):
-        forecast.plot([left])
+    assert forecast.plot(ax=(left, right)) is figure
+    with pytest.raises(ValueError, match="2 are expected, for the rank, the MSE"):
+        forecast.plot(ax=left)
     predict(np.full((3, 2), 0.1), c=0.0).plot()
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nrc_fast.reports.plots.drawn import DrawnForecast
-from nrc_fast.reports.plots.panels import BLUE, GREY, Panels, line_style, pair_of_axes
+from nrc_fast.reports.plots.panels import BLUE, GREY, GivenAxes, line_style, panels_for
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_forecast"]
 
 
-def plot_forecast(
-    forecast: DrawnForecast, axes: Sequence[Axes] | Panels | None = None
-) -> tuple[Figure, Sequence[Axes] | Panels]:
+def plot_forecast(forecast: DrawnForecast, ax: GivenAxes | None = None) -> Figure:
     """Draw what the UFM predicts from targets alone against c = lambda_W lambda_H.
 
     Left: the rank of features and head, which falls by one at every eigenvalue of the target covariance. Right: the
@@ -29,22 +25,22 @@ def plot_forecast(
     Parameters
     ----------
     forecast : nrc_fast.ufm.Forecast
-    axes : pair of matplotlib axes, optional
+    ax : pair of matplotlib axes, optional
         Where to draw; a new figure if not given.
 
     Returns
     -------
-    figure, axes
-        The figure and its pair of axes. Neither is known to pyplot unless `axes` was.
+    figure
+        That of the axes; a new one is not known to pyplot.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
     ValueError
-        `axes` is no pair.
+        `ax` is no pair.
     """
-    figure, pair = pair_of_axes(axes, "for the rank and for the MSE")
+    figure, pair = panels_for(ax, ("the rank", "the MSE"), (9.0, 3.8))
     positive = forecast.eigenvalues[forecast.eigenvalues > 0.0]
     marks = np.append(positive, [forecast.c] if forecast.c > 0.0 else [])
     marks = marks if marks.size else np.ones(1)
@@ -52,7 +48,7 @@ def plot_forecast(
     steps = np.sort(np.concatenate([cs, positive]))  # the rank falls exactly at the eigenvalues
     pair[0].step(steps, forecast.rank_at(steps), where="post", color=BLUE)
     pair[0].set_ylabel("rank of features and head")
-    pair[0].yaxis.get_major_locator().set_params(integer=True)
+    pair[0].yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg] # a MaxNLocator
     curves = {
         "one model for all outputs": forecast.mse_at,
         "one model for each output": forecast.single_task_mse_at,
@@ -70,4 +66,4 @@ def plot_forecast(
         panel.set_xlabel("c")
         if forecast.c > 0.0:
             panel.axvline(forecast.c, color=GREY, linestyle="--", linewidth=1)
-    return figure, pair if axes is None else axes
+    return figure

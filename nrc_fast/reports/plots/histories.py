@@ -12,11 +12,12 @@ from nrc_fast.reports.plots.panels import (
     BLUE,
     COLOURS,
     GREY,
+    GivenAxes,
     draw_line,
     finish_panel,
     line_style,
     literal,
-    new_figure,
+    panels_for,
     use_log_axis,
 )
 
@@ -26,12 +27,25 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_history", "plot_runs"]
 
+# What the panels of both figures show.
+OF_RUNS = ("NRC1", "NRC1 under id25", "NRC2", "NRC3", "the MSE", "the explained variance")
+OF_HISTORY = (
+    "NRC1 and NRC2",
+    "NRC3",
+    "MSE and R2",
+    "the explained variance",
+    "NRC3 against gamma",
+    "NRC1 around the mean",
+)
 # Conventions whose rows differ, where both are drawn.
 ROWS = {"nrc24": "nrc24 (rows as they are)", "id25": "id25 (rows minus their mean)"}
 
 
 def plot_runs(
-    histories: Mapping[str, DrawnHistory], gamma: str | float = "last", predicted: Mapping[str, float] | None = None
+    histories: Mapping[str, DrawnHistory],
+    gamma: str | float = "last",
+    predicted: Mapping[str, float] | None = None,
+    ax: GivenAxes | None = None,
 ) -> Figure:
     """Draw the histories of several trainings, a line for each, against the step.
 
@@ -47,21 +61,30 @@ def plot_runs(
         For which gamma NRC3 is shown; see `History.records`.
     predicted : mapping of str to float, optional
         The MSE that the UFM predicts, for trainings whose penalties are known.
+    ax : six matplotlib axes, optional
+        Where to draw; a new figure if not given.
 
     Returns
     -------
     figure
-        The figure, not known to pyplot.
+        That of the axes; a new one is not known to pyplot.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
+    ValueError
+        `ax` holds another number of axes.
     """
-    figure = new_figure((12.0, 7.4))
-    panels = figure.subplots(2, 3, sharex=True)
-    for panel in panels[0, 1:]:
-        panel.sharey(panels[0, 0])
+    figure, drawn = panels_for(ax, OF_RUNS, (12.0, 7.4), rows=2)
+    panels = np.reshape(np.array(drawn, dtype=object), (2, 3))
+    if ax is None:
+        for panel in drawn[1:]:
+            panel.sharex(drawn[0])
+        for panel in drawn[1:3]:
+            panel.sharey(drawn[0])
+        for panel in drawn[:3]:
+            panel.tick_params(labelbottom=False)
     runs = {name: history.records(gamma) for name, history in histories.items()}
     convention = ", ".join(dict.fromkeys(history.convention for history in histories.values()))
     n = " or ".join(dict.fromkeys(str(history.n) for history in histories.values()))
@@ -80,7 +103,11 @@ def plot_runs(
         handles[f"MSE predicted for {name}"] = panels[1, 1].axhline(mse, **style)
     for panel in panels[1]:
         panel.set_xlabel("step")
-    figure.legend(handles.values(), list(map(literal, handles)), loc="outside lower center", ncols=3, frameon=False)
+    names = list(map(literal, handles))
+    if ax is None:
+        figure.legend(handles.values(), names, loc="outside lower center", ncols=3, frameon=False)
+    else:
+        panels[0, 0].legend(handles.values(), names, fontsize="small", frameon=False)
     return figure
 
 
@@ -89,7 +116,7 @@ def _gamma_name(gamma: str | float) -> str:
     return chosen.get(str(gamma), f"gamma = {gamma}")
 
 
-def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
+def plot_history(history: DrawnHistory, gamma: str | float = "last", ax: GivenAxes | None = None) -> Figure:
     """Draw a history as the paper does: NRC1 and NRC2, NRC3, MSE and R2, explained variance, NRC3 against gamma.
 
     The sixth panel holds NRC1 under the conventions id25 and variance, which tell a collapse to a plane away from the
@@ -101,23 +128,27 @@ def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
         The history, with at least one record.
     gamma : {"last", "each"} or float
         For which gamma NRC3 is shown; see `History.records`.
+    ax : six matplotlib axes, optional
+        Where to draw; a new figure if not given.
 
     Returns
     -------
     figure
-        The figure, not known to pyplot.
+        That of the axes; a new one is not known to pyplot.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
+    ValueError
+        `ax` holds another number of axes.
 
     References
     ----------
     arXiv 2409.04180 (NeurIPS 2024), figures 2 to 4.
     """
-    figure = new_figure((12.0, 7.0))
-    panels = figure.subplots(2, 3)
+    figure, drawn = panels_for(ax, OF_HISTORY, (12.0, 7.0), rows=2)
+    panels = np.reshape(np.array(drawn, dtype=object), (2, 3))
     records = history.records(gamma)
     steps = [record.step for record in records]
 
@@ -136,7 +167,7 @@ def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
     _draw_nrc3_against_gamma(panels[1, 1], history)
     draw(panels[1, 2], ("nrc1_id25", "NRC1, id25"), ("nrc1_variance", "NRC1, variance"))
     panels[1, 2].set_title("NRC1 around the mean", fontsize="medium")
-    if history.name:
+    if history.name and ax is None:
         figure.suptitle(literal(history.name))
     return figure
 
