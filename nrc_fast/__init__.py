@@ -18,6 +18,7 @@ from nrc_fast.measurement.precision import PrecisionWarning
 from nrc_fast.measurement.single_metrics import nrc1, nrc2
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.passes.plans import Plan
+from nrc_fast.reports.comparisons import Comparison, compare
 from nrc_fast.reports.features import Report
 from nrc_fast.sources import Source
 from nrc_fast.sources import open_source as open  # noqa: A004 - the natural name, and never imported with *
@@ -28,6 +29,7 @@ from nrc_fast.training.watching import watch
 __all__ = [
     "CONVENTIONS",
     "ClassStatistics",
+    "Comparison",
     "Convention",
     "FeatureStatistics",
     "Monitor",
@@ -35,6 +37,7 @@ __all__ = [
     "PrecisionWarning",
     "Report",
     "Source",
+    "compare",
     "intrinsic_dimension",
     "measure",
     "measure_classes",

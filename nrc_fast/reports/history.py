@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from bisect import bisect_right
 from copy import copy
-from dataclasses import fields, replace
+from dataclasses import fields
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.files import write_text
+from nrc_fast.base.frames import FrameLibrary, make_frame
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
@@ -24,9 +24,12 @@ from nrc_fast.reports.features import Report
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.plots.panels import GivenAxes, finished
 from nrc_fast.reports.records import NAN, StoredResult
+from nrc_fast.reports.replay import last_curve, replayed
 from nrc_fast.reports.steps import Record, restored_steps
 
 if TYPE_CHECKING:
+    import pandas
+    import polars
     from matplotlib.figure import Figure
 
 __all__ = ["History"]
@@ -181,19 +184,7 @@ class History(StoredResult):
         arXiv 2409.04180 (NeurIPS 2024), appendix A.3; there gamma is searched on a grid, here it is exact.
         """
         _, sigma, records, grams = self._kept
-        if gamma == "each" or not records:
-            return records
-        if gamma == "last":
-            value = next((record.gamma for record in reversed(records) if not math.isnan(record.gamma)), NAN)
-        elif isinstance(gamma, str) or not gamma >= 0.0:
-            msg = f"gamma is {gamma!r}; 'last', 'each' or a number from 0 on is expected"
-            raise ValueError(msg)
-        else:
-            value = float(gamma)
-        return tuple(
-            replace(record, nrc3=NAN if _is_unknown(gram, sigma) else HeadAlignment(gram, sigma).nrc3(value))
-            for record, gram in zip(records, grams, strict=True)
-        )
+        return replayed(records, grams, sigma, gamma)
 
     def nrc3_curve(self, points: int = 200) -> tuple[FloatArray, FloatArray]:
         """NRC3 of the last W that is finite against gamma.
@@ -210,12 +201,7 @@ class History(StoredResult):
         """
         self._require_records()
         _, sigma, _, grams = self._kept
-        gram = next((gram for gram in reversed(grams) if not _is_unknown(gram, sigma)), None)
-        if gram is None:
-            return np.full(points, NAN), np.full(points, NAN)
-        alignment = HeadAlignment(gram, sigma)
-        gammas = np.linspace(0.0, float(alignment.eigenvalues[-1]), points)
-        return gammas, alignment.nrc3_curve(gammas)
+        return last_curve(grams, sigma, points)
 
     def _require_records(self) -> None:
         if not self._records:
@@ -266,6 +252,37 @@ class History(StoredResult):
             writer.writeheader()
         writer.writerows(rows)
         write_text(path, lines.getvalue())
+
+    @overload
+    def to_frame(self, gamma: str | float = ..., *, library: Literal["pandas"]) -> pandas.DataFrame: ...
+    @overload
+    def to_frame(self, gamma: str | float = ..., *, library: Literal["polars"]) -> polars.DataFrame: ...
+    @overload
+    def to_frame(
+        self, gamma: str | float = "last", *, library: FrameLibrary | None = None
+    ) -> pandas.DataFrame | polars.DataFrame: ...
+    def to_frame(
+        self, gamma: str | float = "last", *, library: FrameLibrary | None = None
+    ) -> pandas.DataFrame | polars.DataFrame:
+        """A data frame with a row for each record: the step and all scalars.
+
+        Parameters
+        ----------
+        gamma : {"last", "each"} or float
+            For which gamma NRC3 is told, see `records`.
+        library : {"pandas", "polars"}, optional
+            By default the one that is imported already, else the one that is installed; pandas where both are.
+
+        Raises
+        ------
+        ImportError
+            The library is not installed.
+        ValueError
+            It is another one, or `gamma` is another text or a negative number.
+        """
+        names = [part.name for part in fields(Record) if part.name != "explained_variance_ratio"]
+        records = self.records(gamma)
+        return make_frame({name: [getattr(record, name) for record in records] for name in names}, library)
 
     @classmethod
     def load(cls, path: str | Path) -> History:
@@ -338,10 +355,6 @@ class History(StoredResult):
         """
         self._require_records()
         return finished(plot_history(copy(self), gamma, ax), path)
-
-
-def _is_unknown(gram: FloatArray, sigma: FloatArray) -> bool:
-    return not (np.isfinite(gram).all() and np.isfinite(sigma).all())
 
 
 def _gram_of(W: Array) -> FloatArray:

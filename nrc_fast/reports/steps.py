@@ -11,7 +11,7 @@ from nrc_fast.reports.features import Report
 from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.records import NAN
 
-__all__ = ["Record", "restored_steps"]
+__all__ = ["Record", "name_of_gamma", "restored_steps"]
 
 # Shares of the variance that are kept, beside those of the first n components.
 MORE_COMPONENTS = 2
@@ -93,6 +93,18 @@ def _nrc1_under(report: Report, convention: str) -> float:
     if report.convention == convention:
         return report.nrc1
     return report.alternatives.get(convention, {}).get("nrc1", NAN)
+
+
+def name_of_gamma(gamma: str | float) -> str:
+    """In words, for which gamma NRC3 of a history is shown.
+
+    Examples
+    --------
+    >>> name_of_gamma("each")
+    'the best gamma of each step'
+    """
+    chosen = {"last": "gamma of the last step", "each": "the best gamma of each step"}
+    return chosen.get(str(gamma), f"gamma = {gamma}")
 
 
 def restored_steps(values: object) -> tuple[dict[str, Any], list[Record]]:

@@ -8,7 +8,16 @@ from typing import Protocol
 
 from nrc_fast.base.arrays import FloatArray, IntArray
 
-__all__ = ["DrawnForecast", "DrawnHistory", "DrawnLayer", "DrawnLayers", "DrawnRecord", "DrawnReport"]
+__all__ = [
+    "DrawnChart",
+    "DrawnCurve",
+    "DrawnForecast",
+    "DrawnHistory",
+    "DrawnLayer",
+    "DrawnLayers",
+    "DrawnRecord",
+    "DrawnReport",
+]
 
 
 class DrawnReport(Protocol):
@@ -29,7 +38,7 @@ class DrawnReport(Protocol):
 
 
 class DrawnRecord(Protocol):
-    """The part of `nrc_fast.reports.Record` that `plot_history` and `plot_runs` name; curves are read by name."""
+    """The part of `nrc_fast.reports.Record` that `plot_history` and charts name; curves are read by name."""
 
     @property
     def step(self) -> int: ...
@@ -44,7 +53,7 @@ class DrawnRecord(Protocol):
 
 
 class DrawnHistory(Protocol):
-    """The part of `nrc_fast.reports.History` that `plot_history` and `plot_runs` read."""
+    """The part of `nrc_fast.reports.History` that `plot_history` and charts read."""
 
     @property
     def name(self) -> str: ...
@@ -74,6 +83,40 @@ class DrawnLayers(Protocol):
     def threshold(self) -> float: ...
     @property
     def first_collapsed(self) -> str | None: ...
+
+
+class DrawnCurve(Protocol):
+    """What `plot_charts` reads of a `nrc_fast.reports.charts.Curve`."""
+
+    @property
+    def run(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def x(self) -> Sequence[float]: ...
+    @property
+    def y(self) -> Sequence[float]: ...
+    @property
+    def bounds(self) -> Sequence[float]: ...
+    @property
+    def is_level(self) -> bool: ...
+
+
+class DrawnChart(Protocol):
+    """What `plot_charts` reads of a `nrc_fast.reports.charts.Chart`."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def x_label(self) -> str: ...
+    @property
+    def curves(self) -> Sequence[DrawnCurve]: ...
+    @property
+    def is_log(self) -> bool: ...
+    @property
+    def places(self) -> Sequence[str]: ...
+    @property
+    def scale(self) -> str: ...
 
 
 class DrawnForecast(Protocol):

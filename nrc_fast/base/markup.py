@@ -7,7 +7,7 @@ import html
 __all__ = ["Markup", "element", "joined"]
 
 # Elements without content.
-VOID = ("img", "meta")
+VOID = ("img", "input", "meta")
 
 
 class Markup(str):

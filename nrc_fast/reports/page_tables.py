@@ -1,0 +1,50 @@
+"""Tables of numbers on pages: each has a caption and heads of columns and rows, and scrolls where it is too wide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from nrc_fast.base.markup import Markup, element, joined
+
+__all__ = ["number", "table"]
+
+# Rows of a table that are shown before somebody asks for them.
+MOST_ROWS = 24
+
+
+def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 0) -> Markup:
+    """A table of numbers, but for the first column and the last `words`; a long one opens when it is asked for."""
+    lines = [_row(row, words) for row in rows]
+    head = element(
+        "thead", element("tr", *(_cell("th", text, k, len(header) - words) for k, text in enumerate(header)))
+    )
+    body = element("tbody", joined("", *lines, ""))
+    found = element("table", element("caption", element("span", caption)), head, body, **({"class_": "words"} if words else {}))
+    shown = element("div", found, class_="scroll", tabindex="0")
+    if len(lines) <= MOST_ROWS:
+        return shown
+    return element("details", element("summary", f"{caption}: {len(lines):,} rows"), shown)
+
+
+def _row(texts: Sequence[str], words: int) -> Markup:
+    first, *others = texts
+    cells = [_cell("td", text, k, len(texts) - words) for k, text in enumerate(others, start=1)]
+    return element("tr", element("th", _plus_minus(first), scope="row"), *cells)
+
+
+def _cell(kind: str, text: str, k: int, end: int) -> Markup:
+    scope = {"scope": "col"} if kind == "th" else {}
+    classes = {"class_": "number"} if 0 < k < end else {}
+    return element(kind, _plus_minus(text), **scope, **classes)
+
+
+def _plus_minus(text: str) -> str:
+    return text.replace("  +- ", " \u00b1 ").replace("<= ", "\u2264 ").replace("<=", "\u2264 ")
+
+
+def number(value: float) -> str:
+    """A number of four digits, whole ones as they are; nothing where it is not known."""
+    if isinstance(value, int):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.4g}"
