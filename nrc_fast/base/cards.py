@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nrc_fast.base.markup import Markup, element, joined
+from nrc_fast.base.markup import Markup, element, joined, with_signs
 
-__all__ = ["card"]
+__all__ = ["card", "chart_grid"]
 
 # Set on the elements: notebooks that do not trust a page take its style sheets away. Colours are those of the text
 # around, with more or less of it, so that light and dark notebooks both show them.
@@ -59,11 +59,17 @@ def card(
     return str(element("div", joined(*parts, between=""), style="max-width: 60rem; line-height: 1.4;"))
 
 
+def chart_grid(figures: Iterable[Markup]) -> Markup:
+    """Figures beside each other, as many as there is room for."""
+    grid = "display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: .5rem 1rem;"
+    return element("div", *figures, style=grid)
+
+
 def _line(kind: str, cells: Sequence[object]) -> Markup:
     shown = [
         element("th", cell, scope="row" if kind == "td" else "col", style=f"{CELL} font-weight: normal;")
         if k == 0 or kind == "th"
-        else element("td", cell, style=f"{CELL} {NUMBER}")
+        else element("td", with_signs(cell) if type(cell) is str else cell, style=f"{CELL} {NUMBER}")
         for k, cell in enumerate(cells)
     ]
     return element("tr", *shown)

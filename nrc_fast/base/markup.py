@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-__all__ = ["Markup", "element", "joined"]
+__all__ = ["Markup", "element", "joined", "with_signs"]
 
 # Elements without content.
 VOID = ("img", "input", "meta")
@@ -49,3 +49,14 @@ def joined(*parts: object, between: str = "\n") -> Markup:
     '&lt; <b>x</b>'
     """
     return Markup(between.join(part if isinstance(part, Markup) else html.escape(str(part)) for part in parts))
+
+
+def with_signs(text: str) -> str:
+    """A text with the signs that a terminal does not have in place of what stands for them there.
+
+    Examples
+    --------
+    >>> with_signs("0.5  +- 1e-3"), with_signs("<= 1e-9") == with_signs("<=1e-9")
+    ('0.5 ± 1e-3', True)
+    """
+    return text.replace("  +- ", " \u00b1 ").replace("<= ", "<=").replace("<=", "\u2264 ")

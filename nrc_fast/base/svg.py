@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -151,8 +151,8 @@ def sparkline(values: Sequence[float], label: str, *, is_log: bool = False) -> M
     return _spark(parts, label)
 
 
-def spark_bars(values: Sequence[float], label: str, highlighted: int) -> Markup:
-    """Bars from 0 on, without axes; the first few are coloured.
+def spark_bars(values: Sequence[float], label: str, highlighted: Container[int]) -> Markup:
+    """Bars from 0 on, without axes; some are coloured.
 
     Parameters
     ----------
@@ -160,8 +160,8 @@ def spark_bars(values: Sequence[float], label: str, highlighted: int) -> Markup:
         NaN leaves a gap.
     label : str
         What is read out in place of them, and shown where the pointer rests.
-    highlighted : int
-        How many are coloured; the others are grey.
+    highlighted : container of int
+        Which are coloured, counted from 0; the others are grey.
     """
     width, height = SPARK
     up = scale_of([0.0, *values], 0.0, height - 2.0 * MARGIN)
@@ -173,7 +173,7 @@ def spark_bars(values: Sequence[float], label: str, highlighted: int) -> Markup:
             y=_short(height - MARGIN - up.at(value)),
             width=_short(0.75 * slot),
             height=_short(up.at(value)),
-            **({"fill": PALETTE[0]} if k < highlighted else {"fill": "currentColor", "fill_opacity": "0.35"}),
+            **({"fill": PALETTE[0]} if k in highlighted else {"fill": "currentColor", "fill_opacity": "0.35"}),
         )
         for k, value in enumerate(values)
         if not math.isnan(value)

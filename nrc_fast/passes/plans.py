@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nrc_fast.base.cards import card
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.options import format_bytes
 from nrc_fast.base.printable import printable
+from nrc_fast.base.svg import spark_bars
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.passes.chunk_sizes import bytes_per_row, fixed_bytes
 from nrc_fast.passes.component_costs import component_costs
@@ -54,6 +56,21 @@ class Plan:
         ]
         lines += [f"pass {number}: {title} ({when})" for number, (title, when) in enumerate(self.passes, start=1)]
         return "\n".join([*lines, *filter(None, [self.components])])
+
+    def _repr_html_(self) -> str:
+        always = [k for k, (_, when) in enumerate(self.passes) if when == "always"]
+        size = "unknown" if self.bytes_per_pass is None else format_bytes(self.bytes_per_pass)
+        first = f"{len(always)} to {len(self.passes)} passes of {size}, in up to {format_bytes(self.memory)} of memory."
+        label = f"{len(self.passes)} passes, of which {len(always)} are always made"
+        rows = "unknown" if self.rows is None else f"{self.rows:,}"
+        bars = spark_bars([1.0] * len(self.passes), label, always)
+        return card(
+            f"plan for {self.source}: rows {rows}, chunks of {self.chunk_rows:,}",
+            [first],
+            [*self.passes, ("coloured: always made", bars)],
+            header=("pass", "when"),
+            notes=filter(None, [self.components]),
+        )
 
     def to_dict(self) -> dict[str, JSONValue]:
         """The fields by name, as numbers, lists and strings."""

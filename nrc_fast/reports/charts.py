@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from nrc_fast.reports.classes import ClassReport
-from nrc_fast.reports.features import Report
+from nrc_fast.reports.features import MOST_SHARES, Report
 from nrc_fast.reports.layers import DeepReport
 from nrc_fast.reports.plots.drawn import DrawnHistory, DrawnRecord
 from nrc_fast.reports.steps import Record, name_of_gamma
@@ -35,9 +35,6 @@ OF_LAYERS = {
     "feature_stable_rank": ("stable rank, features", False),
     "weight_stable_rank": ("stable rank, weights", False),
 }
-
-# Components whose share of the variance a report shows, where n is not larger.
-MOST_SHARES = 12
 
 Run: TypeAlias = "DrawnHistory | Report"
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nrc_fast.base.cards import card
+from nrc_fast.base.svg import spark_bars
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.fields import restored_value
 from nrc_fast.reports.records import StoredResult, format_value
@@ -63,6 +65,19 @@ class ClassReport(StoredResult):
     @classmethod
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
         return {"bounds": _bounds}
+
+    def _repr_html_(self) -> str:
+        known = [name for name in VARIANTS if not math.isnan(getattr(self, name))]
+        rows = [
+            (name, format_value(getattr(self, name), self.bounds.get(name), digits=4), VARIANTS[name].partition(":")[0])
+            for name in known
+        ]
+        distances = [name for name in ("nc1_share", "nc2_etf", "nc3_etf", "nc4") if name in known]
+        bars = spark_bars(
+            [getattr(self, name) for name in distances], f"{', '.join(distances)}: 0 when collapsed", range(4)
+        )
+        title = f"classes: {self.samples:,} samples of {self.n_classes} classes, d = {self.d}"
+        return card(title, self.verdict, [(", ".join(distances), bars), *rows], notes=self.notes)
 
     def __str__(self) -> str:
         skipped = f", {self.skipped_rows:,} rows skipped as not finite" if self.skipped_rows else ""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
+from nrc_fast.base.cards import card, chart_grid
 from nrc_fast.base.frames import FrameLibrary, make_frame
+from nrc_fast.base.markup import element
 from nrc_fast.base.printable import printable
 from nrc_fast.reports.charts import Chart, charts_of_classes, charts_of_layers, charts_of_runs
 from nrc_fast.reports.classes import ClassReport
@@ -20,6 +22,7 @@ from nrc_fast.reports.layers import DeepReport
 from nrc_fast.reports.plots.comparisons import plot_charts
 from nrc_fast.reports.plots.panels import GivenAxes, finished
 from nrc_fast.reports.records import plain_value
+from nrc_fast.reports.svg_charts import key_of, svg_charts
 
 if TYPE_CHECKING:
     import pandas
@@ -82,11 +85,7 @@ class Comparison:
         return notes_on(self.runs, self.gamma)
 
     def __str__(self) -> str:
-        columns = {
-            name: label
-            for name, label in main_columns_of(self.runs).items()
-            if any(shown_value(row, name) != UNKNOWN for row in self.rows)
-        }
+        columns = {name: label for name, label in main_columns_of(self.runs).items() if _is_known(self.rows, name)}
         lines = [["run", *columns.values()]]
         lines += [[_short(row.name), *(shown_value(row, name) for name in columns)] for row in self.rows]
         widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
@@ -95,6 +94,18 @@ class Comparison:
             for pairs in (list(zip(line, widths, strict=True)) for line in lines)
         ]
         return "\n".join([*table, *(f"note: {printable(note)}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        known = {name: label for name, label in self.columns.items() if _is_known(self.rows, name)}
+        charts = self.charts()
+        key = [element("span", line, f" {name}\u2003") for name, _, line in key_of(charts)]
+        return card(
+            f"{len(self)} runs side by side",
+            rows=[(row.name, *(shown_value(row, name) for name in known)) for row in self.rows],
+            header=("run", *known.values()),
+            below=[element("div", *key), chart_grid(svg_charts(charts))],
+            notes=self.notes,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The values of all runs by name, as plain numbers and strings, and the notes."""
@@ -227,6 +238,10 @@ def _result(name: str, run: object) -> Compared:
 
 def _kind(run: Compared) -> type[Any]:
     return History if isinstance(run, Report) else type(run)
+
+
+def _is_known(rows: Iterable[Row], column: str) -> bool:
+    return any(shown_value(row, column) != UNKNOWN for row in rows)
 
 
 def _short(name: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.cards import card
+from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.plots.features import plot_report
@@ -22,6 +24,9 @@ __all__ = ["Report"]
 
 # Of CKA, from which on its debiased value has a line of its own.
 VISIBLE_CHANCE = 0.005
+
+# Components whose share of the variance is shown, where n is not larger.
+MOST_SHARES = 12
 
 LABELS = {
     "nrc1": "NRC1  features outside their first n components",
@@ -167,6 +172,20 @@ class Report(StoredResult):
         prediction = self.ufm
         text = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
         return [f"  {f'UFM at c = {prediction.c:.4g} predicts':<52}{text}"]
+
+    def _repr_html_(self) -> str:
+        size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, convention {self.convention}"
+        rows: list[tuple[object, ...]] = [
+            (LABELS[name], format_value(getattr(self, name), self.bounds.get(name), digits=4))
+            for name in LABELS
+            if not math.isnan(getattr(self, name))
+        ]
+        shares = [float(share) for share in self.explained_variance_ratio[: max(MOST_SHARES, self.n + 2)]]
+        known = f"first {len(shares)} components, the first {self.n} coloured"
+        by_k = sparkline([float(value) for value in self.nrc1_by_k], "NRC1 of 1, 2, ... components", is_log=True)
+        rows.append((f"NRC1 of 1 to {len(self.nrc1_by_k)} components", by_k))
+        rows.append(("share of the variance in each component", spark_bars(shares, known, range(self.n))))
+        return card(f"report of {size}", self.verdict, rows, notes=self.notes)
 
     def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
         """Draw NRC1 and the explained variance against the number of components; returns the figure of matplotlib.

@@ -21,6 +21,7 @@ from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
+from nrc_fast.reports.history_card import history_card
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.plots.panels import GivenAxes, finished
 from nrc_fast.reports.records import NAN, StoredResult
@@ -326,6 +327,9 @@ class History(StoredResult):
         history = cls(kept["name"], kept["convention"])
         history._kept = _Kept(kept["n"], kept["target_covariance"], tuple(records), tuple(kept["head_grams"]))
         return history
+
+    def _repr_html_(self) -> str:
+        return history_card(copy(self), "last", self.name or "history of a training")
 
     def plot(
         self, gamma: str | float = "last", *, path: str | Path | None = None, ax: GivenAxes | None = None

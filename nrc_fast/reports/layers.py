@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nrc_fast.base.cards import card
+from nrc_fast.base.svg import sparkline
 from nrc_fast.reports.plots.layers import plot_layers
 from nrc_fast.reports.plots.panels import GivenAxes, finished
-from nrc_fast.reports.records import StoredResult
+from nrc_fast.reports.records import StoredResult, format_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -177,6 +179,19 @@ class DeepReport(StoredResult):
     @classmethod
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
         return {"layers": _layers}
+
+    def _repr_html_(self) -> str:
+        fields = ("noise_fraction", "signal_alignment", "weight_alignment", "linear_mse")
+        noise = sparkline(
+            [layer.noise_fraction for layer in self.layers], "noise fraction, layer by layer", is_log=True
+        )
+        rows: list[tuple[object, ...]] = [
+            (layer.name, str(layer.d), *(format_value(getattr(layer, field), None, digits=3) for field in fields))
+            for layer in self.layers
+        ]
+        header = ("layer", "d", "noise", "signal CKA", "weights", "readout MSE")
+        title = f"Deep NRC of {len(self.layers)} layers: {self.samples:,} samples, {self.n} targets"
+        return card(title, self.verdict, [*rows, ("noise, layer by layer", noise)], header=header, notes=self.notes)
 
     def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
         """Draw a heat map of layers and metrics; returns the figure of matplotlib.

@@ -40,9 +40,8 @@ tbody th { min-width: 7rem; position: sticky; left: 0; background: var(--paper);
 .note { max-width: 46rem; background: var(--note); border-left: 4px solid var(--mark); padding: .5rem .8rem;
   margin: .5rem 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.2rem; }
-.chart { margin: 0; }
 .chart svg { display: block; }
-figcaption { font-size: .92rem; min-height: 1.5em; }
+.title { font-size: .92rem; min-height: 1.5em; }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .6rem 0 1rem; padding: 0; list-style: none; }
 .key label { display: inline-flex; align-items: center; gap: .4rem; cursor: pointer; }
 .tip { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
@@ -54,7 +53,9 @@ math { font-size: 1.1em; }
 summary { cursor: pointer; color: var(--link); }
 @media (max-width: 34rem) {
   body { padding: 1rem .8rem 3rem; } h1 { font-size: 1.5rem; }
-  .words td:last-child { min-width: 14rem; }
+  .words thead { display: none; } .words tr { display: grid; grid-template-columns: 1fr auto; padding: .3rem 0; }
+  .words tr { border-bottom: 1px solid var(--line); } .words th, .words td { border: 0; padding-bottom: 0; }
+  .words td:last-child { grid-column: 1 / -1; padding-left: 0; color: var(--soft); }
 }
 @media print { body { max-width: none; } section { break-inside: avoid; } }
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from nrc_fast.base.markup import Markup, element, joined
+from nrc_fast.base.markup import Markup, element, joined, with_signs
 
 __all__ = ["number", "table"]
 
@@ -20,7 +20,9 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], wo
         "thead", element("tr", *(_cell("th", text, k, len(header) - words) for k, text in enumerate(header)))
     )
     body = element("tbody", joined("", *lines, ""))
-    found = element("table", element("caption", element("span", caption)), head, body, **({"class_": "words"} if words else {}))
+    found = element(
+        "table", element("caption", element("span", caption)), head, body, **({"class_": "words"} if words else {})
+    )
     shown = element("div", found, class_="scroll", tabindex="0")
     if len(lines) <= MOST_ROWS:
         return shown
@@ -30,17 +32,13 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], wo
 def _row(texts: Sequence[str], words: int) -> Markup:
     first, *others = texts
     cells = [_cell("td", text, k, len(texts) - words) for k, text in enumerate(others, start=1)]
-    return element("tr", element("th", _plus_minus(first), scope="row"), *cells)
+    return element("tr", element("th", with_signs(first), scope="row"), *cells)
 
 
 def _cell(kind: str, text: str, k: int, end: int) -> Markup:
     scope = {"scope": "col"} if kind == "th" else {}
     classes = {"class_": "number"} if 0 < k < end else {}
-    return element(kind, _plus_minus(text), **scope, **classes)
-
-
-def _plus_minus(text: str) -> str:
-    return text.replace("  +- ", " \u00b1 ").replace("<= ", "\u2264 ").replace("<=", "\u2264 ")
+    return element(kind, with_signs(text), **scope, **classes)
 
 
 def number(value: float) -> str:

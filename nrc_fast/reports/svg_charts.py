@@ -26,17 +26,19 @@ TEXT = {"fill": "currentColor", "font_size": "11", "font_family": "system-ui, sa
 
 
 def svg_charts(charts: Sequence[DrawnChart]) -> list[Markup]:
-    """A figure of HTML for each chart. Runs have the same colour in all; charts of one scale have the same range.
+    """A drawing with its title for each chart, as HTML.
+
+    A run has the same colour in all of them, and charts of one scale have the same range of values.
 
     Examples
     --------
     >>> from nrc_fast.reports.charts import Chart, Curve
-    >>> (figure,) = svg_charts([Chart("NRC1", "step", (Curve("a", (0.0, 10.0), (0.5, 0.1)),), is_log=True)])
-    >>> "<title>a, step 10: 0.1</title>" in figure
+    >>> (drawing,) = svg_charts([Chart("NRC1", "step", (Curve("a", (0.0, 10.0), (0.5, 0.1)),), is_log=True)])
+    >>> "<title>a, step 10: 0.1</title>" in drawing
     True
     """
     order = _order(charts)
-    return [_figure(chart, order, _scale(chart, charts)) for chart in charts]
+    return [_drawing(chart, order, _scale(chart, charts)) for chart in charts]
 
 
 def _order(charts: Iterable[DrawnChart]) -> dict[str, int]:
@@ -69,7 +71,7 @@ def _scale(chart: DrawnChart, charts: Sequence[DrawnChart]) -> Scale:
     return scale_of(values, HEIGHT - BOTTOM, TOP, is_log=chart.is_log)
 
 
-def _figure(chart: DrawnChart, order: Mapping[str, int], up: Scale) -> Markup:
+def _drawing(chart: DrawnChart, order: Mapping[str, int], up: Scale) -> Markup:
     places = [x for curve in chart.curves for x in curve.x]
     if chart.places:
         across = Scale(-0.5, len(chart.places) - 0.5, LEFT, WIDTH - RIGHT)
@@ -85,7 +87,7 @@ def _figure(chart: DrawnChart, order: Mapping[str, int], up: Scale) -> Markup:
         role="img",
         aria_label=f"{chart.title}: {_said(chart)}",
     )
-    return element("figure", element("figcaption", chart.title), drawing, class_="chart")
+    return element("div", element("div", chart.title, class_="title"), drawing, class_="chart")
 
 
 def _said(chart: DrawnChart) -> str:

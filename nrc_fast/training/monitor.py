@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -19,6 +21,7 @@ from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
+from nrc_fast.reports.history_card import history_card
 from nrc_fast.reports.plots.panels import GivenAxes
 from nrc_fast.reports.steps import Record
 from nrc_fast.training.evaluation import (
@@ -33,6 +36,7 @@ from nrc_fast.training.evaluation import (
 from nrc_fast.training.head_batches import HeadBatches
 from nrc_fast.training.heads import UsedHead, choose_head, is_head, last_linear
 from nrc_fast.training.kept_state import KeptState
+from nrc_fast.training.live import LiveFigure
 from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
 from nrc_fast.training.watching import watch
 
@@ -204,6 +208,25 @@ class Monitor:
     def __repr__(self) -> str:
         layer = self.layer if isinstance(self.layer, str) else type(self.layer).__name__
         return f"<Monitor of layer {layer} of a {type(self.model).__name__}: {self.history!r}>"
+
+    def _repr_html_(self) -> str:
+        return self._card(with_charts=False)
+
+    def _card(self, *, with_charts: bool) -> str:
+        history, layer = copy(self.history), self.layer if isinstance(self.layer, str) else type(self.layer).__name__
+        about = f"{history.name or 'monitor'} of layer {layer} of a {type(self.model).__name__}"
+        return history_card(history, self.gamma, about, with_charts=with_charts)
+
+    def show(self) -> None:
+        """Show the curves in this cell of a notebook, and draw them again there after every evaluation.
+
+        Outside a notebook nothing happens. A figure that cannot be drawn is told once on the logger ``nrc_fast``, and
+        the training goes on. A second call moves the figure to another cell.
+        """
+        figure = LiveFigure(partial(self._card, with_charts=True), repr(self))
+        others = [logger for logger in self._loggers if not isinstance(logger, LiveFigure)]
+        figure.open()
+        self._loggers = (*others, figure)
 
     def step(self) -> Record | None:
         """Count a training step, and evaluate where it is one of every so many.

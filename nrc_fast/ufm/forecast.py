@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.cards import card
 from nrc_fast.base.linalg import covariance_spectrum, eigh_descending
+from nrc_fast.base.svg import spark_bars
 from nrc_fast.reports.plots.forecasts import plot_forecast
 from nrc_fast.reports.plots.panels import GivenAxes, finished
 from nrc_fast.ufm.inputs import Batched, as_number, as_penalty, plain
@@ -159,6 +161,20 @@ class Forecast:
         return plain(np.minimum(1.0, _column(c))[..., 0] * self.variance)
 
     # ---- for people ----
+
+    def _repr_html_(self) -> str:
+        kept = f"At c = {self.c:.4g} the UFM keeps {self.rank} of {self.n} target directions."
+        least = f"Its training MSE is {self.mse:.4g} (R2 {self.r2:.4g}): networks do not go below it."
+        bars = spark_bars(self.eigenvalues.tolist(), "variances of the targets; coloured: kept", range(self.rank))
+        rows: list[tuple[object, ...]] = [
+            ("variances along the target directions", bars),
+            ("MSE of one model for all outputs", f"{self.mse:.4g}"),
+            ("MSE of one model for each output", f"{self.single_task_mse:.4g}"),
+            ("trained on standardised targets, mapped back", f"{self.standardized_mse:.4g}"),
+            ("trained on whitened targets, mapped back", f"{self.whitened_mse:.4g}"),
+        ]
+        title = f"what the UFM says of targets with n = {self.n} outputs, variance {self.variance:.4g}"
+        return card(title, [kept, least], rows, notes=filter(None, [self.note]))
 
     def __repr__(self) -> str:
         return str(self)
