@@ -13,17 +13,12 @@ from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.affine import affine_note, is_affine
+from nrc_fast.measurement.convention_metrics import ConventionMetrics, explicit_metrics, moment_metrics
 from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
-from nrc_fast.measurement.moment_metrics import (
-    cka_of_moments,
-    nrc1_by_k,
-    prediction_error_of_moments,
-    subspace_value,
-)
+from nrc_fast.measurement.moment_metrics import cka_of_moments, prediction_error_of_moments
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
 from nrc_fast.measurement.undefined import (
     LEAST_DEBIASED,
@@ -33,9 +28,8 @@ from nrc_fast.measurement.undefined import (
     notes_of_targets,
 )
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
-from nrc_fast.metrics.conventions import CONVENTIONS, Convention
+from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
-from nrc_fast.metrics.residuals import leading_values, subspace_residual
 from nrc_fast.metrics.targets import (
     chance_alignment,
     explicit_error_bound,
@@ -45,6 +39,7 @@ from nrc_fast.metrics.targets import (
 from nrc_fast.passes.explicit_sums import LinearModel, Pairing
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.rereading import require_same_errors
+from nrc_fast.reports.affine import affine_note, is_affine
 from nrc_fast.reports.features import Report
 from nrc_fast.ufm.closed_form import predicted_spectrum
 
@@ -114,8 +109,6 @@ class _Assembly:
         self.extent = wishes.extent
         self.penalties = wishes.penalties
         self.bounds: dict[str, float | FloatArray] = {}
-        self.alternatives: dict[str, dict[str, float]] = {}
-        self.alternative_bounds: dict[str, dict[str, float]] = {}
         self.notes = head.notes()
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
@@ -140,12 +133,17 @@ class _Assembly:
             evidence.resolve(head.components, self._found, centered=self.convention.centered_basis)
         moments = evidence.moments
         if evidence.can_read_again:
-            nrc2_value, by_k, by_k_bounds = self._explicit_metrics()
-            by_k, by_k_bounds = self._with_all_k(by_k, by_k_bounds)
+            model = self.model if moments.n_targets else None
+            pairing = self._pairing(basis=1)
+            found = explicit_metrics(evidence, head, self.convention, self.extent, pairing=pairing, model=model)
         else:
-            numbers = self.extent.numbers(head.components, moments.d)
-            by_k, by_k_bounds, _ = nrc1_by_k(evidence, self.convention, numbers)
-            nrc2_value = self._moment_metrics(by_k, by_k_bounds)
+            found = moment_metrics(evidence, head, self.convention, self.extent)
+            self._note_moments()
+        if found.residuals is not None:
+            self.paired, self.is_paired_in_double = found.residuals.paired, found.residuals.is_double
+            self.errors = found.residuals.errors
+        self.bounds |= found.bounds
+        by_k, by_k_bounds = found.by_k, found.by_k_bounds
         # No component adds to the residual, but values from different reads have floors of their own.
         lowest = np.minimum.accumulate(by_k)
         by_k, by_k_bounds = lowest, by_k_bounds + (by_k - lowest)
@@ -153,7 +151,7 @@ class _Assembly:
         self.bounds |= {"nrc1": float(by_k_bounds[head.components - 1]), "nrc1_by_k": by_k_bounds}
         spectrum = self._spectrum_metrics()
         target_metrics = self._target_metrics()
-        self._note_affine_collapse(nrc1_value)
+        self._note_affine_collapse(nrc1_value, found)
         all_zero = moments.zero_rows == moments.count
         self.notes += notes_of_features(spectrum["stable_rank"], all_zero=all_zero)
         if float(self.bounds["nrc1"]) > TIE * nrc1_value:
@@ -168,103 +166,19 @@ class _Assembly:
             convention=self.convention.name,
             nrc1=nrc1_value,
             nrc1_by_k=by_k,
-            nrc2=nrc2_value,
+            nrc2=found.values.get("nrc2", math.nan),
             zero_rows=moments.zero_rows,
             skipped_rows=moments.skipped,
             bounds=self.bounds,
-            alternatives=self.alternatives,
-            alternative_bounds=self.alternative_bounds,
+            alternatives=found.alternatives,
+            alternative_bounds=found.alternative_bounds,
+            energy=moments.energy,
             notes=tuple(self.notes),
             **spectrum,
             **target_metrics,
         )
 
     # ---- NRC1 and NRC2 ----
-
-    def _explicit_metrics(self) -> tuple[float, FloatArray, FloatArray]:
-        """NRC2, NRC1 for the leading k and its bounds, and both under every convention that one more read gives."""
-        head = self.head
-        numbers = [head.components]
-        basis = self.evidence.components(self._found, centered=self.convention.centered_basis, numbers=numbers)
-        few = basis.leading(head.components)
-        rows = [few, few]  # as they are, and about their mean
-        rows[int(self.convention.centered_rows)] = basis
-        bases = [Basis(rows[0].vectors), Basis(rows[1].vectors, basis.mean)]
-        rank = len(head.row_space.basis)
-        if rank:
-            bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
-        model = self.model if self._moments.n_targets else None
-        residuals = self.evidence.residuals(
-            bases,
-            collapsed=basis.collapsed,
-            pairing=self._pairing(basis=1),
-            model=model,
-            shift_error=basis.shift_error,
-        )
-        turned = float(residuals.turned[0]) / residuals.count
-        self.paired, self.is_paired_in_double = residuals.paired, residuals.is_double
-        self.errors = residuals.errors
-        nrc2_value, by_k, by_k_bounds = math.nan, np.zeros(0), np.zeros(0)
-        for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
-            if convention.centered_basis != self.convention.centered_basis:
-                continue
-            index = int(convention.centered_rows)
-            values, errors = leading_values(
-                convention,
-                rows[index],
-                residuals.sums[index],
-                residuals.count,
-                double_precision=residuals.is_double,
-                turned=turned,
-            )
-            last = head.components - 1
-            found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
-            if rank:
-                found["nrc2"], found_bounds["nrc2"] = subspace_residual(
-                    convention,
-                    head.row_space,
-                    residuals.sums[index + 2],
-                    residuals.count,
-                    double_precision=residuals.is_double,
-                    mean_error=basis.mean_error,
-                    turned=turned,
-                )
-            if convention == self.convention:
-                nrc2_value, by_k, by_k_bounds = found.get("nrc2", math.nan), values, errors
-                self.bounds |= found_bounds
-            else:
-                self.alternatives[convention.name], self.alternative_bounds[convention.name] = found, found_bounds
-        return nrc2_value, by_k, by_k_bounds
-
-    def _with_all_k(self, by_k: FloatArray, bounds: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Explicit values for the leading k, and those of the moments beyond, where all are wanted."""
-        if not self.extent.all_k:
-            return by_k, bounds
-        values, errors, _ = nrc1_by_k(self.evidence, self.convention, self._moments.d)
-        values[: len(by_k)], errors[: len(by_k)] = by_k, bounds
-        return values, errors
-
-    def _moment_metrics(self, by_k: FloatArray, by_k_bounds: FloatArray) -> float:
-        """NRC1 and NRC2 under every convention that moments give; NRC2 under the one that was asked for."""
-        nrc2_value = math.nan
-        rank = len(self.head.row_space.basis)
-        for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
-            is_asked_for = convention == self.convention
-            last = self.head.components - 1
-            if is_asked_for:
-                values, errors = by_k, by_k_bounds
-            else:
-                values, errors, _ = nrc1_by_k(self.evidence, convention, last + 1)
-            found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
-            if rank:
-                found["nrc2"], found_bounds["nrc2"] = subspace_value(self.evidence, convention, self.head.row_space)
-            if is_asked_for:
-                nrc2_value = found.get("nrc2", math.nan)
-                self.bounds |= found_bounds
-            elif not math.isnan(found["nrc1"]):
-                self.alternatives[convention.name], self.alternative_bounds[convention.name] = found, found_bounds
-        self._note_moments()
-        return nrc2_value
 
     def _note_moments(self) -> None:
         self.notes.append(
@@ -278,14 +192,17 @@ class _Assembly:
         elif self.convention.unit_rows and not self._moments.unit_rows:
             self.notes.append(f"{self.convention.name} needs statistics with unit_rows=True: NaN without them.")
 
-    def _note_affine_collapse(self, value: float) -> None:
-        energy = self._moments.energy
-        if self.convention.centered_rows or "variance" not in self.alternatives or not energy > 0.0:
+    def _note_affine_collapse(self, value: float, found: ConventionMetrics) -> None:
+        energy, others = self._moments.energy, found.alternatives
+        if self.convention.centered_rows or "variance" not in others or not energy > 0.0:
             return
-        raw = value if self.convention.name == "raw" else self.alternatives["raw"]["nrc1"]
-        if is_affine(raw / energy, self.alternatives["variance"]["nrc1"]):
-            variance, name = self.alternatives["variance"]["nrc1"], self.convention.name
-            self.notes.append(affine_note(value, variance, name, self.head.components))
+        raw = value if self.convention.name == "raw" else others["raw"]["nrc1"]
+        variance, about_mean = others["variance"]["nrc1"], others.get("id25", {})
+        if is_affine(raw / energy, variance):
+            origin = value, found.values.get("nrc2", math.nan)
+            mean = about_mean.get("nrc1", math.nan), about_mean.get("nrc2", math.nan)
+            name, components = self.convention.name, self.head.components
+            self.notes.append(affine_note(name, components, origin=origin, mean=mean, variance=variance))
 
     # ---- the spectrum, NRC3, errors and what the targets predict ----
 
@@ -319,6 +236,7 @@ class _Assembly:
         values["linear_mse"], self.bounds["linear_mse"] = readout_metric(moments, whole_spectrum=whole)
         if self.head.weights is not None:
             values |= self._shape_metrics(HeadAlignment(head_gram(scale_to_unit(self.head.weights)[0]), sigma))
+        values["nrc3_untrained"] = self._untrained_nrc3(sigma)
         if self.model is not None:
             values["mse"] = self._prediction_error(self.model)
             values["r2"] = r_squared(values["mse"], sigma)
@@ -338,6 +256,11 @@ class _Assembly:
         self.bounds["gamma"], self.bounds["nrc3"] = found
         self.notes += notes_of_gamma(alignment, gamma, found[0], covariance_error=moments.target_error)
         return {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
+
+    @staticmethod
+    def _untrained_nrc3(sigma: FloatArray) -> float:
+        alignment = HeadAlignment(np.eye(len(sigma)), sigma)
+        return alignment.nrc3(alignment.best_gamma())
 
     def _pairing(self, *, basis: int) -> Pairing | None:
         moments = self._moments

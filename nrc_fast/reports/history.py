@@ -7,7 +7,6 @@ import io
 import json
 from bisect import bisect_right
 from copy import copy
-from dataclasses import fields
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, overload
@@ -26,7 +25,8 @@ from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.plots.panels import GivenAxes, finished
 from nrc_fast.reports.records import NAN, StoredResult
 from nrc_fast.reports.replay import last_curve, replayed
-from nrc_fast.reports.steps import Record, restored_steps
+from nrc_fast.reports.steps import SCALARS, Record, restored_steps, stored_row, table_of
+from nrc_fast.reports.verdicts.histories import history_verdict
 
 if TYPE_CHECKING:
     import pandas
@@ -104,6 +104,27 @@ class History(StoredResult):
         steps = f"steps {self._records[0].step:,} to {self._records[-1].step:,}"
         return f"<History {self.name + ', ' if self.name else ''}{len(self)} records, {steps}, n = {self.n}>"
 
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the records say, in two to four sentences by fixed rules on them and their bounds.
+
+        The level of the last record, the direction of the curve, what NRC3 is worth, and whether the training has
+        diverged. The rules are those of `nrc_fast.reports.verdicts.histories.history_verdict`.
+        """
+        seen = copy(self)  # another thread may add to this one
+        untrained = NAN
+        if seen.n and np.isfinite(seen.target_covariance).all():
+            alignment = HeadAlignment(np.eye(seen.n), seen.target_covariance)
+            untrained = alignment.nrc3(alignment.best_gamma())
+        return history_verdict(seen.records(), n=seen.n, convention=seen.convention, untrained_nrc3=untrained)
+
+    def __str__(self) -> str:
+        seen = copy(self)
+        records = seen.records()
+        table = ["", *table_of(records)] if records else []
+        notes = [f"note: {note}" for note in records[-1].notes] if records else []
+        return "\n".join([repr(seen), "", *seen.verdict, *table, *notes])
+
     def add(self, step: int, report: Report, W: Array | None, covariance: Array) -> Record:
         """Add what was measured at a step; returns its record, with NRC3 for its own gamma.
 
@@ -146,8 +167,7 @@ class History(StoredResult):
         gram = _gram_of(W)
         alignment = HeadAlignment(gram, np.array(covariance, dtype=np.float64))
         gamma = alignment.best_gamma()
-        unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
-        found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
+        found: dict[str, Any] = dict.fromkeys(SCALARS, NAN) | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
         return self._append(Record(step=_whole(step), **found), len(gram), gram, covariance)
 
     def _append(self, record: Record, n: int, gram: FloatArray, covariance: Array) -> Record:
@@ -223,7 +243,7 @@ class History(StoredResult):
             "name": self.name,
             "convention": self.convention,
             "n": n,
-            "records": [record.scalars() | {"step": record.step} for record in records],
+            "records": [stored_row(record) for record in records],
             "explained_variance_ratio": [list(record.explained_variance_ratio) for record in records],
             "replayed_nrc3": [record.nrc3 for record in seen.records()],
             "target_covariance": sigma.tolist(),
@@ -281,9 +301,9 @@ class History(StoredResult):
         ValueError
             It is another one, or `gamma` is another text or a negative number.
         """
-        names = [part.name for part in fields(Record) if part.name != "explained_variance_ratio"]
         records = self.records(gamma)
-        return make_frame({name: [getattr(record, name) for record in records] for name in names}, library)
+        columns = {name: [getattr(record, name) for record in records] for name in ("step", *SCALARS)}
+        return make_frame(columns, library)
 
     @classmethod
     def load(cls, path: str | Path) -> History:
