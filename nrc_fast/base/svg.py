@@ -16,6 +16,7 @@ __all__ = ["DASHES", "PALETTE", "Scale", "line_paint", "path_of", "scale_of", "s
 PALETTE = ("#2f80c8", "#b8730a", "#1a9168", "#c2609f", "#d4582b", "#8a78c9")
 DASHES = ("none", "6 3", "8 3 2 3", "12 3", "3 2 1 2 1 2", "2 2")
 LOWEST = 1e-16  # of a logarithmic scale without any positive value
+LARGEST = 1e306  # on any scale
 MOST_TICKS = 5
 # Width and height of a sparkline, and what is left free around it.
 SPARK = (160.0, 36.0)
@@ -94,13 +95,14 @@ def scale_of(values: Iterable[float], start: float, end: float, *, is_log: bool 
     >>> scale.at(0.0), round(scale.at(1.0))
     (0.0, 99)
     """
-    known = [value for value in values if math.isfinite(value)]
+    # Sums and differences of what lies on a scale have to be finite.
+    known = [min(max(value, -LARGEST), LARGEST) for value in values if math.isfinite(value)]
     finite = [value for value in known if value > 0.0 or not is_log]
     low, high = (min(finite), max(finite)) if finite else (LOWEST if is_log else 0.0, 1.0)
     if is_log:
         # Room below for those that are not positive. A third of a subnormal number may be 0.
-        low = max(low / (3.0 if min(known, default=low) <= 0.0 else 1.25), math.ulp(0.0) * 2.0**52)
-        high = max(1.1 * high, 10.0 * low) if high < 0.9 * sys.float_info.max else high
+        low = max(low / (3.0 if min(known, default=low) <= 0.0 else 1.25), sys.float_info.min)
+        high = max(1.1 * high, 10.0 * low)
     elif not high > low:
         room = abs(high) or 1.0
         low, high = low - 0.5 * room, high + 0.5 * room

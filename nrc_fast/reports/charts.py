@@ -132,21 +132,25 @@ def charts_of_runs(
             for name in runs
         ]
         levels = predicted or {} if field == "mse" else {}
-        curves += [Curve(name, (), (mse,), (), f"MSE predicted for {name}", True) for name, mse in levels.items()]  # noqa: FBT003
+        curves += [
+            Curve(name, (), (mse,), name=f"MSE predicted for {name}", is_level=True) for name, mse in levels.items()
+        ]
         label = "step" if trainings else "run"
-        charts.append(Chart(title, label, tuple(curves), is_log, places, scale))
+        charts.append(Chart(title, label, tuple(curves), is_log, places=places, scale=scale))
     return tuple(charts)
 
 
 def _of_training(name: str, records: Sequence[DrawnRecord], field: str) -> Curve:
-    return Curve(name, tuple(record.step for record in records), tuple(getattr(record, field) for record in records))
+    # The bound of NRC3 is for the gamma of each step.
+    bounds = () if field == "nrc3" else tuple(record.bounds.get(field, 0.0) for record in records)
+    values = tuple(getattr(record, field) for record in records)
+    return Curve(name, tuple(record.step for record in records), values, bounds)
 
 
 def _of_report(name: str, report: Report, field: str, place: int, *, is_level: bool) -> Curve:
-    value = getattr(Record.of(0, report), field)
-    found = report.alternative_bounds.get("id25", {}).get("nrc1") if field == "nrc1_id25" else report.bounds.get(field)
-    bounds = (found,) if isinstance(found, float) else ()
-    return Curve(name, () if is_level else (place,), (value,), bounds, is_level=is_level)
+    record = Record.of(0, report)
+    bounds = _known(record.bounds.get(field))
+    return Curve(name, () if is_level else (place,), (getattr(record, field),), bounds, is_level=is_level)
 
 
 def charts_of_report(report: Report) -> tuple[Chart, ...]:

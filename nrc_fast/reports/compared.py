@@ -29,6 +29,8 @@ OF_RUNS = {
     "gamma": "gamma",
     "nrc1_id25": "NRC1, id25",
     "nrc1_variance": "NRC1, variance",
+    "nrc2_id25": "NRC2, id25",
+    "nrc2_variance": "NRC2, variance",
     "explained_variance": "variance in n components",
     "linear_mse": "MSE of best readout",
     "cka": "CKA",
@@ -98,21 +100,19 @@ def row_of(name: str, run: Compared, gamma: str | float) -> Row:
         return Row(name, {column: getattr(run, column) for column in ("n_classes", *VARIANTS)}, run.bounds)
     if isinstance(run, DeepReport):
         return _row_of_layers(name, run)
-    if isinstance(run, History):
-        records = run.records(gamma)
-        values = _of_record(records[-1]) if records else {}
-        return Row(name, values | {"n": run.n, "convention": run.convention}, {})
-    values = _of_record(Record.of(0, run)) | {column: getattr(run, column) for column in OF_REPORTS}
-    bounds = {column: bound for column, bound in run.bounds.items() if isinstance(bound, float)}
-    for convention in ("id25", "variance"):
-        bounds |= {
-            f"{metric}_{convention}": bound for metric, bound in run.alternative_bounds.get(convention, {}).items()
-        }
-    return Row(name, values | {"step": None, "n": run.n, "convention": run.convention}, bounds)
-
-
-def _of_record(record: Record) -> dict[str, float | int | str | None]:
-    return {"step": record.step, **record.scalars()}
+    facts: dict[str, float | int | str | None] = {"n": run.n, "convention": run.convention}
+    if isinstance(run, Report):
+        record = Record.of(0, run)
+        facts |= {"step": None, **{column: getattr(run, column) for column in OF_REPORTS}}
+        own = {column: bound for column, bound in run.bounds.items() if isinstance(bound, float)}
+        return Row(name, {**record.scalars(), **facts}, {**own, **record.bounds})
+    records = run.records(gamma)
+    if not records:
+        return Row(name, facts, {})
+    last = records[-1]
+    # That of NRC3 is for the gamma of the step.
+    bounds = {column: bound for column, bound in last.bounds.items() if column != "nrc3" or isinstance(gamma, str)}
+    return Row(name, {**last.scalars(), **facts, "step": last.step}, bounds)
 
 
 def _row_of_layers(name: str, run: DeepReport) -> Row:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from nrc_fast.base.cards import card, chart_grid
@@ -20,8 +19,8 @@ from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport
 from nrc_fast.reports.plots.comparisons import plot_charts
-from nrc_fast.reports.plots.panels import GivenAxes, finished
-from nrc_fast.reports.records import plain_value
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
+from nrc_fast.reports.records import format_digits, plain_value
 from nrc_fast.reports.svg_charts import key_of, svg_charts
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         known = {name: label for name, label in self.columns.items() if _is_known(self.rows, name)}
         charts = self.charts()
-        key = [element("span", line, f" {name}\u2003") for name, _, line in key_of(charts)]
+        key = [element("span", line, f" {name}", style="margin-right: 1em;") for name, _, line in key_of(charts)]
         return card(
             f"{len(self)} runs side by side",
             rows=[(row.name, *(shown_value(row, name) for name in known)) for row in self.rows],
@@ -150,7 +149,7 @@ class Comparison:
         self,
         *,
         predicted: Mapping[str, float] | None = None,
-        path: str | Path | None = None,
+        path: GivenPath | None = None,
         ax: GivenAxes | None = None,
     ) -> Figure:
         """Draw the runs together, six metrics in a panel each; returns the figure of matplotlib.
@@ -207,8 +206,11 @@ def compare(runs: Mapping[str, Compared | Recorded], gamma: str | float = "last"
     >>> rng = np.random.default_rng(0)
     >>> Y, W = rng.standard_normal((300, 2)), rng.standard_normal((2, 8))
     >>> noise = rng.standard_normal((300, 8))
-    >>> runs = {f"noise {size:g}": nrc.measure(Y @ W + size * noise, Y, W) for size in (0, 0.5)}
+    >>> runs = {f"noise {size:g}": nrc.measure(Y @ W + size * noise, Y, W) for size in (0.1, 0.5)}
     >>> print(nrc.compare(runs))
+    run         NRC1   NRC2    NRC3  gamma
+    noise 0.1  0.016  0.016  0.0569   0.94
+    noise 0.5  0.198  0.199  0.0569   0.94
     """
     given: object = runs
     if not isinstance(given, Mapping):
@@ -250,12 +252,10 @@ def _short(name: str) -> str:
 
 
 def shown_value(row: Row, column: str) -> str:
-    """A value of a row as text: three digits, or that it is no larger than something; a dash where it is not known."""
+    """A value of a row as text, of at most three digits, as its bound allows; a dash where it is not known."""
     value = row.values.get(column)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return UNKNOWN
     if not isinstance(value, float):
         return printable(value)
-    bound = row.bounds.get(column, 0.0)
-    small = math.isfinite(bound) and bound > 0.0 and abs(value) <= 0.5 * bound
-    return f"<={abs(value) + bound:.1e}" if small else f"{value:.3g}"
+    return format_digits(value, row.bounds.get(column), 3)

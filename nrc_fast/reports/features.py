@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import FloatArray
@@ -14,7 +13,7 @@ from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.plots.features import plot_report
-from nrc_fast.reports.plots.panels import GivenAxes, finished
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult, format_value
 from nrc_fast.reports.verdicts.features import FeatureNumbers, features_verdict
 from nrc_fast.reports.verdicts.levels import known
@@ -22,7 +21,7 @@ from nrc_fast.reports.verdicts.levels import known
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Report"]
+__all__ = ["LABELS", "MOST_SHARES", "Report", "labelled_values", "told_prediction"]
 
 # Of CKA, from which on its debiased value has a line of its own.
 VISIBLE_CHANCE = 0.005
@@ -212,13 +211,7 @@ class Report(StoredResult):
         return "\n".join(lines)
 
     def _lines_of(self, names: Iterable[str]) -> list[str]:
-        lines = []
-        for name in names:
-            value = getattr(self, name)
-            is_shown = name != "cka_debiased" or abs(value - self.cka) > VISIBLE_CHANCE
-            if is_shown and not math.isnan(value):
-                lines.append(f"  {LABELS[name]:<52}{format_value(value, self.bounds.get(name))}")
-        return lines
+        return [f"  {label:<52}{value}" for label, value in labelled_values(self, names)]
 
     def _alternative_lines(self) -> list[str]:
         lines = []
@@ -234,30 +227,19 @@ class Report(StoredResult):
         return lines
 
     def _prediction_lines(self) -> list[str]:
-        prediction = self.ufm
-        # At c = 0 every training reaches error 0, and a gamma within its bound of 0 is none to predict from.
-        if prediction is None or not prediction.c > 0.0:
-            return []
-        if prediction.c == self.gamma and not known("gamma", vars(self), self.bounds).is_above(0.0):
-            return []
-        text = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
-        return [f"  {f'UFM at c = {prediction.c:.4g} predicts':<52}{text}"]
+        return [f"  {condition:<52}{numbers}" for condition, numbers in told_prediction(self)]
 
     def _repr_html_(self) -> str:
         size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, convention {self.convention}"
-        rows: list[tuple[object, ...]] = [
-            (LABELS[name], format_value(getattr(self, name), self.bounds.get(name), digits=4))
-            for name in LABELS
-            if not math.isnan(getattr(self, name))
-        ]
+        rows: list[tuple[object, ...]] = [*labelled_values(self, LABELS, digits=4), *told_prediction(self)]
         shares = [float(share) for share in self.explained_variance_ratio[: max(MOST_SHARES, self.n + 2)]]
-        known = f"first {len(shares)} components, the first {self.n} coloured"
+        about = f"first {len(shares)} components, the first {self.n} coloured"
         by_k = sparkline([float(value) for value in self.nrc1_by_k], "NRC1 of 1, 2, ... components", is_log=True)
         rows.append((f"NRC1 of 1 to {len(self.nrc1_by_k)} components", by_k))
-        rows.append(("share of the variance in each component", spark_bars(shares, known, range(self.n))))
+        rows.append(("share of the variance in each component", spark_bars(shares, about, range(self.n))))
         return card(f"report of {size}", self.verdict, rows, notes=self.notes)
 
-    def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
+    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
         """Draw NRC1 and the explained variance against the number of components; returns the figure of matplotlib.
 
         Parameters
@@ -277,3 +259,34 @@ class Report(StoredResult):
             `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
         """
         return finished(plot_report(self, ax), path)
+
+
+def labelled_values(report: Report, names: Iterable[str], digits: int = 6) -> list[tuple[str, str]]:
+    """Of the metrics of `LABELS` those that are known and say something: what they are called, with value and bound.
+
+    Parameters
+    ----------
+    report : Report
+    names : iterable of str
+    digits : int
+        At most as many of each value.
+    """
+    found = []
+    for name in names:
+        value = getattr(report, name)
+        is_shown = name != "cka_debiased" or abs(value - report.cka) > VISIBLE_CHANCE
+        if is_shown and not math.isnan(value):
+            found.append((LABELS[name], format_value(value, report.bounds.get(name), digits)))
+    return found
+
+
+def told_prediction(report: Report) -> list[tuple[str, str]]:
+    """What the UFM predicts, as a condition and numbers; nothing where that says nothing."""
+    prediction = report.ufm
+    # At c = 0 every training reaches error 0, and a gamma within its bound of 0 is none to predict from.
+    if prediction is None or not prediction.c > 0.0:
+        return []
+    if prediction.c == report.gamma and not known("gamma", vars(report), report.bounds).is_above(0.0):
+        return []
+    numbers = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
+    return [(f"UFM at c = {prediction.c:.4g} predicts", numbers)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from bisect import bisect_right
 from copy import copy
@@ -22,10 +20,10 @@ from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history_card import history_card
 from nrc_fast.reports.plots.histories import plot_history
-from nrc_fast.reports.plots.panels import GivenAxes, finished
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult
 from nrc_fast.reports.replay import last_curve, replayed
-from nrc_fast.reports.steps import SCALARS, Record, restored_steps, stored_row, table_of
+from nrc_fast.reports.steps import SCALARS, Record, csv_of, restored_steps, stored_row, table_of
 from nrc_fast.reports.verdicts.histories import history_verdict
 
 if TYPE_CHECKING:
@@ -266,13 +264,7 @@ class History(StoredResult):
         ValueError
             `gamma` is another text or a negative number, or there is a file that is no text.
         """
-        rows = [{"step": record.step} | record.scalars() for record in self.records(gamma)]
-        lines = io.StringIO()
-        writer = csv.DictWriter(lines, list(rows[0]) if rows else [])
-        if rows:
-            writer.writeheader()
-        writer.writerows(rows)
-        write_text(path, lines.getvalue())
+        write_text(path, csv_of(self.records(gamma)))
 
     @overload
     def to_frame(self, gamma: str | float = ..., *, library: Literal["pandas"]) -> pandas.DataFrame: ...
@@ -352,7 +344,7 @@ class History(StoredResult):
         return history_card(copy(self), "last", self.name or "history of a training")
 
     def plot(
-        self, gamma: str | float = "last", *, path: str | Path | None = None, ax: GivenAxes | None = None
+        self, gamma: str | float = "last", *, path: GivenPath | None = None, ax: GivenAxes | None = None
     ) -> Figure:
         """Draw the paper's panels; returns the figure of matplotlib.
 

@@ -9,6 +9,7 @@ from nrc_fast.base.cards import card, chart_grid
 from nrc_fast.base.svg import sparkline
 from nrc_fast.reports.charts import charts_of_runs
 from nrc_fast.reports.plots.drawn import DrawnHistory
+from nrc_fast.reports.records import format_digits
 from nrc_fast.reports.svg_charts import svg_charts
 
 __all__ = ["history_card"]
@@ -56,7 +57,8 @@ def history_card(history: ToldHistory, gamma: str | float, about: str, *, with_c
         values = [getattr(record, field) for record in records]
         if values[-1] == values[-1]:
             line = sparkline(values, f"{label} from {values[0]:.3g} to {values[-1]:.3g}", is_log=is_log)
-            rows.append((label, f"{values[-1]:.4g}", line))
+            bound = None if field == "nrc3" else records[-1].bounds.get(field)
+            rows.append((label, format_digits(values[-1], bound, 4), line))
     title = f"{about}; {steps}, n = {history.n}, convention {history.convention}"
     below = [chart_grid(svg_charts(charts_of_runs({history.name or "run": history}, gamma)))] if with_charts else []
-    return card(title, history.verdict, rows, header=("", "last", "all steps"), below=below)
+    return card(title, history.verdict, rows, header=("", "last", "all steps"), below=below, notes=records[-1].notes)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.cards import card
 from nrc_fast.base.svg import sparkline
 from nrc_fast.reports.plots.layers import plot_layers
-from nrc_fast.reports.plots.panels import GivenAxes, finished
-from nrc_fast.reports.records import StoredResult, format_digits, format_value
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
+from nrc_fast.reports.records import StoredResult, format_digits
 from nrc_fast.reports.verdicts.layers import layers_verdict
 
 if TYPE_CHECKING:
@@ -208,14 +207,18 @@ class DeepReport(StoredResult):
             [layer.noise_fraction for layer in self.layers], "noise fraction, layer by layer", is_log=True
         )
         rows: list[tuple[object, ...]] = [
-            (layer.name, str(layer.d), *(format_value(getattr(layer, field), None, digits=3) for field in fields))
+            (
+                layer.name,
+                str(layer.d),
+                *(format_digits(getattr(layer, field), layer.bounds.get(field), 3) for field in fields),
+            )
             for layer in self.layers
         ]
         header = ("layer", "d", "noise", "signal CKA", "weights", "readout MSE")
         title = f"Deep NRC of {len(self.layers)} layers: {self.samples:,} samples, {self.n} targets"
         return card(title, self.verdict, [*rows, ("noise, layer by layer", noise)], header=header, notes=self.notes)
 
-    def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
+    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
         """Draw a heat map of layers and metrics; returns the figure of matplotlib.
 
         See `nrc_fast.reports.plots.layers.plot_layers`.

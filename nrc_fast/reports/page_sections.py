@@ -11,19 +11,19 @@ from nrc_fast.reports.charts import Chart, charts_of_layers, charts_of_report, c
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.compared import Compared
 from nrc_fast.reports.comparisons import Comparison, shown_value
-from nrc_fast.reports.features import LABELS, Report
+from nrc_fast.reports.features import LABELS, Report, labelled_values, told_prediction
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.page_style import MOST_TOGGLES
-from nrc_fast.reports.page_tables import number, table
-from nrc_fast.reports.records import format_value
+from nrc_fast.reports.page_tables import table
+from nrc_fast.reports.records import format_digits, format_value
+from nrc_fast.reports.steps import Record
 from nrc_fast.reports.svg_charts import key_of, svg_charts
 
 __all__ = ["comparison_section", "result_section"]
 
 # Short names of what a history and a report of layers hold.
 OF_STEPS = {
-    "step": "step",
     "mse": "MSE",
     "r2": "R2",
     "nrc1": "NRC1",
@@ -33,6 +33,8 @@ OF_STEPS = {
     "explained_variance": "explained variance",
     "nrc1_id25": "NRC1, id25",
     "nrc1_variance": "NRC1, variance",
+    "nrc2_id25": "NRC2, id25",
+    "nrc2_variance": "NRC2, variance",
 }
 OF_LAYERS = {
     "noise_fraction": "noise fraction",
@@ -106,21 +108,15 @@ def _notes(texts: Sequence[str]) -> list[Markup]:
 
 def _report_section(report: Report) -> Markup:
     size = f"{report.samples:,} samples, d = {report.d}, n = {report.n}, {report.dtype}; convention {report.convention}"
-    rows = [
-        (label, format_value(getattr(report, name), report.bounds.get(name)))
-        for name, label in LABELS.items()
-        if not math.isnan(getattr(report, name))
-    ]
+    rows = labelled_values(report, LABELS)
     rows += [
         (f"{metric.upper()} under convention {name}", format_value(value, _bound_of(report, name, metric)))
         for name, values in report.alternatives.items()
         for metric, value in values.items()
         if not math.isnan(value)
     ]
-    words = _notes(report.notes)
-    if report.ufm is not None:
-        text = f"rank {report.ufm.rank}, MSE {report.ufm.mse:.4g}, R2 {report.ufm.r2:.4g}, CKA {report.ufm.cka:.4g}"
-        words.insert(0, element("p", f"The UFM at c = {report.ufm.c:.4g} predicts {text}."))
+    words = [element("p", f"{condition} {numbers}.") for condition, numbers in told_prediction(report)]
+    words += _notes(report.notes)
     return joined(
         element("p", f"{size}; computed by {report.backend}", class_="soft"),
         table("What was measured, with bounds of the error", ("metric", "value"), rows),
@@ -135,7 +131,7 @@ def _bound_of(report: Report, convention: str, metric: str) -> float | None:
 
 def _history_section(name: str, history: History, gamma: str | float, *, has_charts: bool) -> Markup:
     records = history.records(gamma)
-    rows = [tuple(number(getattr(record, field)) for field in OF_STEPS) for record in records]
+    rows = [(str(record.step), *(_of_record(record, field) for field in OF_STEPS)) for record in records]
     chosen = {"last": "that of the gamma of the last step", "each": "that of the best gamma of each step"}
     intro = (
         f"{len(records):,} evaluations, n = {history.n}, convention {history.convention}; NRC3 is "
@@ -143,8 +139,14 @@ def _history_section(name: str, history: History, gamma: str | float, *, has_cha
     )
     figure = [_charts(charts_of_runs({name: history}, gamma))] if has_charts else []
     return joined(
-        element("p", intro, class_="soft"), *figure, table("Every evaluation", tuple(OF_STEPS.values()), rows)
+        element("p", intro, class_="soft"), *figure, table("Every evaluation", ("step", *OF_STEPS.values()), rows)
     )
+
+
+def _of_record(record: Record, name: str) -> str:
+    """A number with as many digits as its bound supports; the bound of NRC3 may be for another gamma."""
+    value, bound = getattr(record, name), None if name == "nrc3" else record.bounds.get(name)
+    return "" if math.isnan(value) else format_digits(value, bound, 4)
 
 
 def _layers_section(name: str, report: DeepReport, *, has_charts: bool) -> Markup:

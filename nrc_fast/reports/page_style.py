@@ -36,7 +36,7 @@ thead th { color: var(--soft); vertical-align: bottom; }
 th.number, td.number { text-align: right; padding: .25rem 0 .25rem .9rem; }
 td.number { white-space: nowrap; }
 .number + :not(.number) { padding-left: 1.2rem; }
-tbody th { min-width: 7rem; position: sticky; left: 0; background: var(--paper); }
+tbody th { min-width: 10rem; position: sticky; left: 0; background: var(--paper); }
 .note { max-width: 46rem; background: var(--note); border-left: 4px solid var(--mark); padding: .5rem .8rem;
   margin: .5rem 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.2rem; }
@@ -52,7 +52,7 @@ dd { margin: .2rem 0 0; max-width: 46rem; }
 math { font-size: 1.1em; }
 summary { cursor: pointer; color: var(--link); }
 @media (max-width: 34rem) {
-  body { padding: 1rem .8rem 3rem; } h1 { font-size: 1.5rem; }
+  body { padding: 1rem .8rem 3rem; } tbody th { min-width: 6rem; } h1 { font-size: 1.5rem; }
   .words thead { display: none; } .words tr { display: grid; grid-template-columns: 1fr auto; padding: .3rem 0; }
   .words tr { border-bottom: 1px solid var(--line); } .words th, .words td { border: 0; padding-bottom: 0; }
   .words td:last-child { grid-column: 1 / -1; padding-left: 0; color: var(--soft); }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from nrc_fast.base.markup import Markup, element, joined, with_signs
 
-__all__ = ["number", "table"]
+__all__ = ["table"]
 
 # Rows of a table that are shown before somebody asks for them.
 MOST_ROWS = 24
@@ -39,10 +38,3 @@ def _cell(kind: str, text: str, k: int, end: int) -> Markup:
     scope = {"scope": "col"} if kind == "th" else {}
     classes = {"class_": "number"} if 0 < k < end else {}
     return element(kind, with_signs(text), **scope, **classes)
-
-
-def number(value: float) -> str:
-    """A number of four digits, whole ones as they are; nothing where it is not known."""
-    if isinstance(value, int):
-        return str(value)
-    return "" if math.isnan(value) else f"{value:.4g}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,7 +16,7 @@ from nrc_fast.reports.fields import declared_fields, restored_bounds, restored_f
 from nrc_fast.reports.records import NAN, format_value, plain_value
 from nrc_fast.reports.verdicts.levels import known
 
-__all__ = ["SCALARS", "Record", "name_of_gamma", "restored_steps", "stored_row", "table_of"]
+__all__ = ["SCALARS", "Record", "csv_of", "name_of_gamma", "restored_steps", "stored_row", "table_of"]
 
 # Shares of the variance that are kept, beside those of the first n components.
 MORE_COMPONENTS = 2
@@ -152,6 +154,17 @@ def stored_row(record: Record) -> dict[str, Any]:
     """What a file holds of a record in one mapping; the shares of the variance lie beside."""
     others = {name: plain_value(getattr(record, name)) for name in ("step", "samples", "d", "bounds", "notes")}
     return record.scalars() | others
+
+
+def csv_of(records: Sequence[Record]) -> str:
+    """Records as the text of a CSV file: the step and all scalars, nothing without records."""
+    rows = [{"step": record.step} | record.scalars() for record in records]
+    lines = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(lines, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return lines.getvalue()
 
 
 def table_of(records: Sequence[Record]) -> list[str]:

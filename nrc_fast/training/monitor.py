@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -22,7 +21,7 @@ from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.history_card import history_card
-from nrc_fast.reports.plots.panels import GivenAxes
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath
 from nrc_fast.reports.steps import Record
 from nrc_fast.training.evaluation import (
     Split,
@@ -341,7 +340,7 @@ class Monitor:
         """The history, with NRC3 for the gamma that the monitor was made with."""
         return self.history.records(self.gamma)
 
-    def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
+    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
         """Draw the paper's panels; returns the figure of matplotlib. See `nrc_fast.reports.History.plot`.
 
         Raises

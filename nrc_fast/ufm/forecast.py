@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from nrc_fast.base.cards import card
 from nrc_fast.base.linalg import covariance_spectrum, eigh_descending
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.reports.plots.forecasts import plot_forecast
-from nrc_fast.reports.plots.panels import GivenAxes, finished
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.ufm.inputs import Batched, as_number, as_penalty, plain
 from nrc_fast.ufm.scaling import Penalties, penalties
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
@@ -220,7 +219,7 @@ class Forecast:
             f"  below all variances it lowers it iff the average variance of the outputs, {average:.4g}, is below 1"
         )
 
-    def plot(self, *, path: str | Path | None = None, ax: GivenAxes | None = None) -> Figure:
+    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
         """Draw rank and training MSE against c; returns the figure of matplotlib.
 
         Parameters

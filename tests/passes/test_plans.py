@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.drawings import cells, tree
 from support.streams import draw, generated
 
 import nrc_fast as nrc
@@ -55,3 +56,18 @@ def test_looking_at_a_generator_takes_nothing_from_it() -> None:
     source = nrc.open(generated(H, None, 50))
     nrc.plan(source, n=1)
     assert nrc.measure(source, n=1).samples == 300
+
+
+def test_a_notebook_shows_every_pass(tmp_path: Path) -> None:
+    np.save(tmp_path / "<H>.npy", np.ones((500, 4), dtype=np.float32))
+    plan = nrc.plan(tmp_path / "<H>.npy", n=2)
+    text = plan._repr_html_()
+    *rows, _ = cells(text)
+    assert rows == [["pass", "when"], *(list(entry) for entry in plan.passes)]
+    bars = list(tree(text).iter("rect"))
+    always = [when == "always" for _, when in plan.passes]
+    assert [bar.get("fill") != "currentColor" for bar in bars] == always
+    assert "&lt;H&gt;.npy" in text
+    words = "".join(tree(text).itertext())
+    assert f"{sum(always)} to {len(always)} passes of 7.8 KiB" in words
+    assert plan.components in words

@@ -17,8 +17,9 @@ import pytest
 import nrc_fast as nrc
 from nrc_fast import ufm
 from nrc_fast.reports import DeepReport, History, LayerCollapse
+from nrc_fast.reports.charts import charts_of_runs
+from nrc_fast.reports.plots.comparisons import plot_charts
 from nrc_fast.reports.plots.features import plot_report
-from nrc_fast.reports.plots.histories import plot_runs
 
 pytest.importorskip("matplotlib")
 
@@ -190,7 +191,7 @@ def test_missing_matplotlib_is_named(report: nrc.Report, monkeypatch: pytest.Mon
         plot_report(report)
 
 
-# ---- the runs of the demonstration ----
+# ---- runs that are compared ----
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ class FakeHistory:
 
     def __init__(self, rng: np.random.Generator) -> None:
         drawn = [{field: rng.uniform(1e-6, 1.0) for field in FIELDS} for _ in range(4)]
-        self.all = [SimpleNamespace(step=10 * k, **values) for k, values in enumerate(drawn)]
+        self.all = [SimpleNamespace(step=10 * k, bounds={}, **values) for k, values in enumerate(drawn)]
 
     def records(self, gamma: str | float) -> list[Any]:
         if gamma == "last":
@@ -215,6 +216,10 @@ class FakeHistory:
 
 
 PREDICTED = {"third": 0.02}
+
+
+def plot_runs(runs: dict[str, Any], gamma: str = "last", predicted: dict[str, float] | None = None) -> Any:
+    return plot_charts(charts_of_runs(runs, gamma, predicted))
 
 
 def test_every_curve_holds_its_history(runs: dict[str, Any]) -> None:
@@ -273,3 +278,33 @@ def test_zeros_lie_on_the_lower_edge_and_nan_leaves_a_gap(runs: dict[str, Any]) 
     assert all(panel.get_ylim() == panels[0].get_ylim() for panel in panels[:3])
     assert values_of(panels[0].get_lines()[0])[1][3] == edge
     assert math.isnan(values_of(panels[0].get_lines()[1])[1][2])
+
+
+def test_bounds_are_lines_and_given_axes_hold_the_key(runs: dict[str, Any]) -> None:
+    from matplotlib.figure import Figure
+
+    record = runs["second"].all[1]
+    record.nrc1, record.bounds = 0.5, {"nrc1": 0.125, "mse": math.inf}
+    own = Figure()
+    panels = own.subplots(2, 3)
+    charts = charts_of_runs(runs)
+    assert plot_charts(charts, panels) is own
+    (band,) = panels[0, 0].collections
+    assert [segment.tolist() for segment in band.get_segments()] == [[[10.0, 0.375], [10.0, 0.625]]]
+    assert not panels[1, 1].collections
+    assert [text.get_text() for text in panels[0, 0].get_legend().get_texts()] == ["first", "second", "third"]
+    assert not own.legends
+    with pytest.raises(ValueError, match=r"ax holds 2 axes; 6 are expected, for NRC1, convention nrc24"):
+        plot_charts(charts, panels[0, :2])
+
+
+def test_reports_stand_side_by_side(report: nrc.Report) -> None:
+    figure = plot_runs({"a$b": report, "second": report})
+    for panel, field in zip(figure.axes, FIELDS, strict=True):
+        first, second = panel.get_lines()
+        assert (*first.get_xdata(), *second.get_xdata()) == (0, 1)
+        assert first.get_marker() == "o"
+        if field in ("nrc1", "explained_variance"):
+            assert first.get_ydata()[0] == charts_of_runs({"a": report})[FIELDS.index(field)].curves[0].y[0]
+    assert [tick.get_text() for tick in figure.axes[5].get_xticklabels()] == [r"a\$b", "second"]
+    figure.canvas.draw()

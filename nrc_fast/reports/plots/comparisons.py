@@ -98,7 +98,11 @@ def _scale(charts: Sequence[DrawnChart], panels: Sequence[Axes]) -> None:
 def _draw_bounds(panel: Axes, curves: Sequence[DrawnCurve], order: Sequence[str]) -> None:
     bottom = panel.get_ylim()[0]
     for curve in curves:
-        for x, y, bound in zip(curve.x, curve.y, curve.bounds, strict=False):
-            if np.isfinite(y) and 0.0 < bound < np.inf:
-                color = line_style(order.index(curve.run))["color"]
-                panel.vlines(x, max(y - bound, bottom), y + bound, color=color, alpha=0.4, linewidth=4)
+        known = [
+            (x, max(y - bound, bottom), y + bound)
+            for x, y, bound in zip(curve.x, curve.y, curve.bounds, strict=False)
+            if np.isfinite(y) and 0.0 < bound < np.inf
+        ]
+        if known:
+            color = line_style(order.index(curve.run))["color"]
+            panel.vlines(*zip(*known, strict=True), color=color, alpha=0.4, linewidth=4)

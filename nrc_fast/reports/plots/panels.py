@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GivenAxes",
+    "GivenPath",
     "draw_line",
     "finish_panel",
     "finished",
@@ -37,6 +38,9 @@ __all__ = [
 
 # Where users want panels to be drawn: axes of matplotlib in the order of the panels, as `subplots` gives them too.
 GivenAxes: TypeAlias = "Axes | Sequence[Axes] | NDArray[np.object_]"
+
+# Where users want a figure to be written.
+GivenPath: TypeAlias = "str | Path"
 
 # Okabe and Ito: distinct for colour-blind readers; dashes and widths tell the lines apart without colour too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
