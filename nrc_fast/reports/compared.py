@@ -31,7 +31,7 @@ OF_RUNS = {
     "nrc1_variance": "NRC1, variance",
     "nrc2_id25": "NRC2, id25",
     "nrc2_variance": "NRC2, variance",
-    "explained_variance": "variance in n components",
+    "explained_variance": "variance in n",
     "linear_mse": "MSE of best readout",
     "cka": "CKA",
     "effective_rank": "effective rank",

@@ -14,6 +14,9 @@ from nrc_fast.reports.svg_charts import svg_charts
 
 __all__ = ["history_card"]
 
+# Points of a chart that can be pointed at: a live figure sends them all to the notebook again and again.
+DOTS = 40
+
 # What is shown, and whether its curve is logarithmic.
 SHOWN = {
     "mse": ("MSE, summed over outputs", True),
@@ -52,6 +55,8 @@ def history_card(history: ToldHistory, gamma: str | float, about: str, *, with_c
     if not records:
         return card(f"{about}; nothing was measured yet")
     steps = f"{len(records):,} records, steps {records[0].step:,} to {records[-1].step:,}"
+    if len(records) == 1:
+        steps = f"1 record, step {records[0].step:,}"
     rows = []
     for field, (label, is_log) in SHOWN.items():
         values = [getattr(record, field) for record in records]
@@ -60,5 +65,7 @@ def history_card(history: ToldHistory, gamma: str | float, about: str, *, with_c
             bound = None if field == "nrc3" else records[-1].bounds.get(field)
             rows.append((label, format_digits(values[-1], bound, 4), line))
     title = f"{about}; {steps}, n = {history.n}, convention {history.convention}"
-    below = [chart_grid(svg_charts(charts_of_runs({history.name or "run": history}, gamma)))] if with_charts else []
+    below = (
+        [chart_grid(svg_charts(charts_of_runs({history.name or "run": history}, gamma), DOTS))] if with_charts else []
+    )
     return card(title, history.verdict, rows, header=("", "last", "all steps"), below=below, notes=records[-1].notes)

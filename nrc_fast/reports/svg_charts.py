@@ -18,17 +18,25 @@ __all__ = ["key_of", "svg_charts"]
 # Of the drawing, in its own units, which are pixels where there is room for 340 of them.
 WIDTH, HEIGHT = 340.0, 220.0
 LEFT, RIGHT, TOP, BOTTOM = 48.0, 20.0, 18.0, 34.0
-# Points of a curve that can be pointed at; of more, as many that lie evenly.
-MOST_DOTS = 120
+# Points of a chart that can be pointed at, and of each of its curves at the least.
+MOST_DOTS, LEAST_DOTS = 360, 20
 # Letters of the names below a chart, together: with more, places have numbers.
 MOST_LETTERS = 44
+# Letters for which there is room above a chart; of more the end is shown, where the value stands.
+MOST_SHOWN = 50
 TEXT = {"fill": "currentColor", "font_size": "11", "font_family": "system-ui, sans-serif"}
 
 
-def svg_charts(charts: Sequence[DrawnChart]) -> list[Markup]:
+def svg_charts(charts: Sequence[DrawnChart], most_dots: int = MOST_DOTS) -> list[Markup]:
     """A drawing with its title for each chart, as HTML.
 
     A run has the same colour in all of them, and charts of one scale have the same range of values.
+
+    Parameters
+    ----------
+    charts : sequence of nrc_fast.reports.charts.Chart
+    most_dots : int
+        Points of a chart that can be pointed at, shared out over its curves; of more, as many that lie evenly.
 
     Examples
     --------
@@ -38,7 +46,7 @@ def svg_charts(charts: Sequence[DrawnChart]) -> list[Markup]:
     True
     """
     order = _order(charts)
-    return [_drawing(chart, order, _scale(chart, charts)) for chart in charts]
+    return [_drawing(chart, order, _scale(chart, charts), most_dots) for chart in charts]
 
 
 def _order(charts: Iterable[DrawnChart]) -> dict[str, int]:
@@ -71,14 +79,17 @@ def _scale(chart: DrawnChart, charts: Sequence[DrawnChart]) -> Scale:
     return scale_of(values, HEIGHT - BOTTOM, TOP, is_log=chart.is_log)
 
 
-def _drawing(chart: DrawnChart, order: Mapping[str, int], up: Scale) -> Markup:
+def _drawing(chart: DrawnChart, order: Mapping[str, int], up: Scale, most_dots: int) -> Markup:
     places = [x for curve in chart.curves for x in curve.x]
     if chart.places:
         across = Scale(-0.5, len(chart.places) - 0.5, LEFT, WIDTH - RIGHT)
     else:
         across = scale_of(places, LEFT + 4.0, WIDTH - RIGHT - 4.0)
     parts = [*_value_axis(up), *_axis_of_places(chart, across)]
-    parts += [_curve(chart, curve, order[curve.run], (across, up)) for curve in chart.curves]
+    dots = max(most_dots // max(len(chart.curves), 1), LEAST_DOTS)
+    for curve in chart.curves:
+        k = order[curve.run]
+        parts.append(_level(curve, k, up) if curve.is_level else _line(chart, curve, k, (across, up), dots))
     drawing = element(
         "svg",
         joined(*parts, between=""),
@@ -122,28 +133,29 @@ def _text(text: str, x: float, y: float, anchor: str, **more: str) -> Markup:
     return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **TEXT, **more)
 
 
-def _curve(chart: DrawnChart, curve: DrawnCurve, k: int, scales: tuple[Scale, Scale]) -> Markup:
+def _level(curve: DrawnCurve, k: int, up: Scale) -> Markup:
+    y = up.at(curve.y[0])
+    if math.isnan(y):
+        return element("g")
+    paint = line_paint(k) | {"stroke_dasharray": "2 3", "stroke_width": "1.4"}
+    line = element("path", d=path_of([(LEFT, y), (WIDTH - RIGHT, y)]), **paint)
+    dot = _dot(f"{curve.label}: {_value(curve, 0)}", (WIDTH - RIGHT - 3.0, y), k)
+    return element("g", line, dot, class_=f"run-{k}")
+
+
+def _line(chart: DrawnChart, curve: DrawnCurve, k: int, scales: tuple[Scale, Scale], most_dots: int) -> Markup:
     across, up = scales
-    if curve.is_level:
-        y = up.at(curve.y[0])
-        if math.isnan(y):
-            return element("g")
-        paint = line_paint(k) | {"stroke_dasharray": "2 3", "stroke_width": "1.4"}
-        line = element("path", d=path_of([(LEFT, y), (WIDTH - RIGHT, y)]), **paint)
-        dot = _dot(f"{curve.label}: {_value(curve, 0)}", (WIDTH - RIGHT - 3.0, y), k)
-        return element("g", line, dot, class_=f"run-{k}")
     points = [(across.at(x), up.at(y)) for x, y in zip(curve.x, curve.y, strict=True)]
-    dots = [
-        _dot(f"{curve.label}, {_place(chart, curve.x[j])}: {_value(curve, j)}", points[j], k) for j in _chosen(points)
-    ]
+    chosen = _chosen(points, most_dots)
+    dots = [_dot(f"{curve.label}, {_place(chart, curve.x[j])}: {_value(curve, j)}", points[j], k) for j in chosen]
     return element("g", element("path", d=path_of(points), **line_paint(k)), *dots, class_=f"run-{k}")
 
 
-def _chosen(points: Sequence[tuple[float, float]]) -> list[int]:
+def _chosen(points: Sequence[tuple[float, float]], most: int) -> list[int]:
     known = [j for j, (_, y) in enumerate(points) if not math.isnan(y)]
-    if len(known) <= MOST_DOTS:
+    if len(known) <= most:
         return known
-    return [known[round(j * (len(known) - 1) / (MOST_DOTS - 1))] for j in range(MOST_DOTS)]
+    return [known[round(j * (len(known) - 1) / (most - 1))] for j in range(most)]
 
 
 def _place(chart: DrawnChart, x: float) -> str:
@@ -164,5 +176,6 @@ def _dot(text: str, place: tuple[float, float], k: int) -> Markup:
         element("circle", cx=x, cy=y, r="2.4", fill=PALETTE[k % len(PALETTE)]),
         element("circle", cx=x, cy=y, r="8", fill="transparent"),
     )
-    tip = _text(text, LEFT, TOP - 7.0, "start", class_="tip", visibility="hidden")
+    shown = text if len(text) <= MOST_SHOWN else f"...{text[3 - MOST_SHOWN :]}"
+    tip = _text(shown, LEFT, TOP - 7.0, "start", class_="tip", visibility="hidden")
     return element("g", element("title", text), *circles, tip, class_="dot")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from time import monotonic
 
 from nrc_fast.base.notebooks import Place, open_place
 
 __all__ = ["LiveFigure"]
 
+# A figure that is drawn in less time, in seconds, is drawn for every record; a slower one takes a tenth of the time.
+QUICK, SHARE = 0.1, 0.1
+
 
 class LiveFigure:
     """What a cell of a notebook shows, drawn again for every record; a logger of a `nrc_fast.Monitor`.
+
+    Where drawing takes long, as for thousands of records, some are passed over, so that the training does not wait.
 
     Parameters
     ----------
@@ -24,6 +30,7 @@ class LiveFigure:
     def __init__(self, draw: Callable[[], str], name: str) -> None:
         self._draw, self._name = draw, name
         self._place: Place | None = None
+        self._rests_until = 0.0
 
     def open(self) -> None:
         """Take a place in the output of the cell that runs; nothing happens outside a notebook."""
@@ -31,10 +38,13 @@ class LiveFigure:
 
     def __call__(self, _step: int, _values: object) -> None:
         """Show what was measured so far. Where that fails it is told once, and the training goes on without."""
-        if self._place is None:
+        begin = monotonic()
+        if self._place is None or begin < self._rests_until:
             return
         try:
             self._place.update(self)
+            end = monotonic()
+            self._rests_until = end + (end - begin) * (1.0 / SHARE - 1.0) if end - begin > QUICK else 0.0
         except Exception as error:
             self._place = None
             logging.getLogger("nrc_fast").warning("the live figure of %s has stopped: %s", self._name, error)

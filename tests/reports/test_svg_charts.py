@@ -62,6 +62,13 @@ def test_points_say_what_they_are() -> None:
     assert {"a", "b", "run"} <= set(texts(by_place))
 
 
+def test_of_a_long_name_the_end_is_shown() -> None:
+    (root,) = drawn(Chart("t", "step", (Curve("name " * 20, (0,), (0.5,)),)))
+    (tip,) = with_class(root, "tip")
+    assert tip.text == f"...{said(root)[0][-47:]}"
+    assert str(tip.text).endswith("step 0: 0.5")
+
+
 def test_long_names_give_way_to_numbers() -> None:
     names = tuple(f"weight decay {k}" for k in range(5))
     (root,) = drawn(Chart("t", "run", tuple(Curve(name, (k,), (1.0,)) for k, name in enumerate(names)), places=names))
@@ -95,6 +102,9 @@ def test_of_many_points_some_can_be_pointed_at_and_all_are_drawn() -> None:
     assert len(dots) == len(set(dots)) == MOST_DOTS
     assert dots[0] == "a, step 0: 1"
     assert dots[-1] == "a, step 999: 1000"
+    curves = tuple(Curve(str(k), tuple(range(1000)), values) for k in range(3))
+    (markup,) = svg_charts([Chart("t", "step", curves)], most_dots=90)
+    assert len(with_class(tree(markup), "dot")) == 90
 
 
 @pytest.mark.parametrize("y", [(), (math.nan,), (0.0,), (math.inf,), (1e308,), (-1.0,)])

@@ -62,7 +62,7 @@ def test_every_record_is_shown_where_the_figure_is(monkeypatch: pytest.MonkeyPat
     assert len(later) == 3
     for count, text in enumerate(later, start=1):
         root = tree(text)
-        assert f"{count} records" in "".join(root.itertext())
+        assert f"; {count} record" in "".join(root.itertext())
         charts = with_class(root, "chart")
         assert len(charts) == 6
         assert all(len(with_class(chart, "dot")) == count for chart in charts)
@@ -75,6 +75,15 @@ def test_the_training_ends_with_the_same_bits(monkeypatch: pytest.MonkeyPatch) -
     Notebook(monkeypatch)
     _, shown = train(shows=1)
     assert all(torch.equal(one, other) for one, other in zip(plain, shown, strict=True))
+
+
+def test_a_figure_that_is_slow_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = Notebook(monkeypatch)
+    times = iter([0.0, 2.0, 10.0, 19.9, 20.0, 20.05, 20.06, 20.07])  # two for each record that is shown, else one
+    monkeypatch.setattr("nrc_fast.training.live.monotonic", lambda: next(times))
+    train(shows=1, steps=5)
+    shown = ["".join(tree(text).itertext()) for text in notebook.shown[1:]]
+    assert [text.split(";")[1].split(",")[0] for text in shown] == [" 1 record", " 4 records", " 5 records"]
 
 
 def test_a_second_place_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
