@@ -101,7 +101,6 @@ COVERED: dict[str, tuple[str, ...]] = {
         "measurement/spectrum_metrics.py",
         "passes/stored_sums.py",
         "kernels/counts.py",
-        "measurement/assembly.py",
         "measurement/convention_metrics.py",
         "passes/moments.py",
         "reports/features.py",

@@ -103,9 +103,10 @@ def nrc1(
         with. Tensors on a device are never moved. Matrices of d x d numbers are decomposed in float64, on the host or,
         from d = 1024 on, on the device, where the result is checked.
     precision : {"high", "highest", "fast"}
-        "highest" computes in float64 throughout; else rows that are not float64 are multiplied in float32 blocks
-        that are added up in float64. On a CUDA device "high" splits them into three bfloat16 numbers where that is
-        faster, and "fast" rounds them to one, with bounds that say so.
+        "highest" computes in float64 throughout, and so does "high" where the number of rows times the square of d is
+        up to 1e8; else rows that are not float64 are multiplied in float32 blocks that are added up in float64. On a
+        CUDA device "high" splits them into three bfloat16 numbers where that is faster, and "fast" rounds them to one,
+        with bounds that say so.
     nonfinite : {"raise", "skip"}
         What to do with rows that hold NaN or infinite values.
     rtol : float
