@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.head import Head, checksum, require_penalties
+from nrc_fast.measurement.suspicions import notes_on_files
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.begin import begin_reading
@@ -175,6 +177,7 @@ def measure(
         evidence = gathered(reading, unit_rows=unit_rows, precision=used)
         moments = evidence.moments
         report = report_of(evidence, head, Wishes(chosen, rtol, extent, penalties))
+        report = replace(report, notes=(*report.notes, *notes_on_files(source.files)))
         if save_statistics is not None and (team is None or team.rank == 0):
             save_sums(Path(save_statistics), moments, options={})
         reading.finish()

@@ -21,6 +21,7 @@ from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.measurement.moment_metrics import cka_of_moments, prediction_error_of_moments
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
+from nrc_fast.measurement.suspicions import notes_on_call
 from nrc_fast.measurement.undefined import (
     LEAST_DEBIASED,
     notes_of_components,
@@ -115,7 +116,7 @@ class _Assembly:
         self.extent = wishes.extent
         self.penalties = wishes.penalties
         self.bounds: dict[str, float | FloatArray] = {}
-        self.notes = head.notes()
+        self.notes = head.notes() + notes_on_call(evidence.moments, head)
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
         self.model: LinearModel | None = None

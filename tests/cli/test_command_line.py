@@ -157,6 +157,8 @@ def test_errors_name_the_options_of_the_command_line(
 
     assert "n is not known: give --targets, --weights or -n" in fails()
     assert "--bias was given without --weights" in fails("-n", "2", "--bias", str(stored["bias"]))
+    assert "--bias-key b was given without --bias, the file that holds it" in fails("-n", "2", "--bias-key", "b")
+    assert "--weights-key w was given without --weights" in fails("-n", "2", "--weights-key", "w")
     np.savez(tmp_path / "two.npz", a=np.ones((300, 2)), b=np.ones((300, 3)))
     assert "holds 2 float arrays of targets; name one by its key. It" in fails("--targets", str(tmp_path / "two.npz"))
     checkpoint = ["--checkpoint", str(tmp_path / "state.npz"), "--checkpoint-every"]

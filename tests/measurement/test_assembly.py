@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast.passes import precisions
 from nrc_fast.passes.reading import Reading
 from nrc_fast.testing import reference_nrc1
 
@@ -26,12 +25,6 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Reading, "run", noted)
     return made
-
-
-@pytest.fixture
-def many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every data set for one of many rows."""
-    monkeypatch.setattr(precisions, "SMALL", 0.0)
 
 
 def faint_signal() -> tuple[Any, Any, float]:
