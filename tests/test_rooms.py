@@ -123,7 +123,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "reports/test_plots.py": (
         "reports/plots/drawn.py",
         "reports/plots/features.py",
-        "reports/plots/forecasts.py",
+        "reports/plots/error_floors.py",
         "reports/plots/histories.py",
         "reports/plots/panels.py",
     ),
