@@ -16,6 +16,7 @@ from nrc_fast.measurement.dimension import intrinsic_dimension
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.precision import PrecisionWarning
 from nrc_fast.measurement.single_metrics import nrc1, nrc2
+from nrc_fast.measurement.suspicions import SuspiciousInputWarning
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.passes.plans import Plan
 from nrc_fast.reports.comparisons import Comparison, compare
@@ -37,6 +38,7 @@ __all__ = [
     "PrecisionWarning",
     "Report",
     "Source",
+    "SuspiciousInputWarning",
     "compare",
     "intrinsic_dimension",
     "measure",

@@ -101,7 +101,6 @@ COVERED: dict[str, tuple[str, ...]] = {
         "measurement/spectrum_metrics.py",
         "passes/stored_sums.py",
         "kernels/counts.py",
-        "measurement/assembly.py",
         "measurement/convention_metrics.py",
         "passes/moments.py",
         "reports/features.py",
@@ -131,7 +130,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "reports/test_plots.py": (
         "reports/plots/drawn.py",
         "reports/plots/features.py",
-        "reports/plots/forecasts.py",
+        "reports/plots/error_floors.py",
         "reports/plots/histories.py",
         "reports/plots/panels.py",
     ),

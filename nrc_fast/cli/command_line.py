@@ -12,8 +12,8 @@ from pathlib import Path
 from nrc_fast.base.version import __version__
 from nrc_fast.cli.comparisons import add_compare
 from nrc_fast.cli.demo import training
+from nrc_fast.cli.error_floors import add_ufm
 from nrc_fast.cli.features import add_measure, add_merge
-from nrc_fast.cli.forecasts import add_ufm
 from nrc_fast.cli.health import print_environment, print_selftest
 from nrc_fast.cli.outputs import OUTPUTS, require_outputs_apart
 from nrc_fast.cli.printing import warn

@@ -106,6 +106,10 @@ def _head(options: argparse.Namespace, n_targets: int) -> _Head:
     if options.bias is not None and options.weights is None:
         msg = "--bias was given without --weights; the prediction W h + b needs both"
         raise ValueError(msg)
+    for given, key in (("weights", options.weights_key), ("bias", options.bias_key)):
+        if key is not None and getattr(options, given) is None:
+            msg = f"--{given}-key {key} was given without --{given}, the file that holds it"
+            raise ValueError(msg)
     weights = None if options.weights is None else load_matrix(options.weights, options.weights_key, role="H")
     bias = None if options.bias is None else load_matrix(options.bias, options.bias_key)
     return {"W": weights, "b": bias, "n": options.n, "convention": options.convention, "by_k": options.by_k}

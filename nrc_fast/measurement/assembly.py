@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
 from nrc_fast.measurement.moment_metrics import cka_of_moments, prediction_error_of_moments
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
+from nrc_fast.measurement.suspicions import notes_on_call
 from nrc_fast.measurement.undefined import (
     LEAST_DEBIASED,
     notes_of_components,
@@ -47,6 +49,11 @@ __all__ = ["Wishes", "report_of"]
 
 # Bound of NRC1, relative to it, from which on it is looked for components that tie.
 TIE = 1e-3
+# Bound of a number, relative to it, from which on moments in float32 blocks are read again in float64 for it: about a
+# digit is left.
+COARSE = 0.1
+# Numbers that come from the moments alone.
+OF_MOMENTS = ("linear_mse", "cka", "effective_rank", "stable_rank")
 # When to say that CKA is chance: independent features and targets would have this share of it.
 CHANCE = 0.1
 
@@ -109,7 +116,7 @@ class _Assembly:
         self.extent = wishes.extent
         self.penalties = wishes.penalties
         self.bounds: dict[str, float | FloatArray] = {}
-        self.notes = head.notes()
+        self.notes = head.notes() + notes_on_call(evidence.moments, head)
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
         self.model: LinearModel | None = None
@@ -131,15 +138,14 @@ class _Assembly:
         evidence, head = self.evidence, self.head
         if evidence.can_read_again:
             evidence.resolve(head.components, self._found, centered=self.convention.centered_basis)
-        moments = evidence.moments
-        if evidence.can_read_again:
-            model = self.model if moments.n_targets else None
-            pairing = self._pairing(basis=1)
-            found = explicit_metrics(evidence, head, self.convention, self.extent, pairing=pairing, model=model)
-        else:
-            found = moment_metrics(evidence, head, self.convention, self.extent)
+        found = self._convention_metrics()
+        is_trivial = head.components == self._moments.d
+        if not found.is_refined and not is_trivial and self._is_coarse(found.values, found.bounds, "nrc1"):
+            evidence.require_double()
+            found = self._convention_metrics()
+        if found.residuals is None:
             self._note_moments()
-        if found.residuals is not None:
+        else:
             self.paired, self.is_paired_in_double = found.residuals.paired, found.residuals.is_double
             self.errors = found.residuals.errors
         self.bounds |= found.bounds
@@ -149,14 +155,16 @@ class _Assembly:
         by_k, by_k_bounds = lowest, by_k_bounds + (by_k - lowest)
         nrc1_value = float(by_k[head.components - 1])
         self.bounds |= {"nrc1": float(by_k_bounds[head.components - 1]), "nrc1_by_k": by_k_bounds}
-        spectrum = self._spectrum_metrics()
-        target_metrics = self._target_metrics()
-        self._note_affine_collapse(nrc1_value, found)
-        all_zero = moments.zero_rows == moments.count
-        self.notes += notes_of_features(spectrum["stable_rank"], all_zero=all_zero)
+        of_components = []
         if float(self.bounds["nrc1"]) > TIE * nrc1_value:
             pairs, error = evidence.leading(self._found, centered=self.convention.centered_basis)
-            self.notes += notes_of_components(pairs, head.components, error)
+            of_components = notes_of_components(pairs, head.components, error)
+        numbers = self._numbers_of_moments()
+        moments = self._moments
+        self._note_affine_collapse(nrc1_value, found)
+        all_zero = moments.zero_rows == moments.count
+        self.notes += notes_of_features(numbers["stable_rank"], all_zero=all_zero)
+        self.notes += of_components
         return Report(
             samples=moments.count,
             d=moments.d,
@@ -174,11 +182,42 @@ class _Assembly:
             alternative_bounds=found.alternative_bounds,
             energy=moments.energy,
             notes=tuple(self.notes),
-            **spectrum,
-            **target_metrics,
+            **numbers,
         )
 
+    def _is_coarse(self, values: Mapping[str, Any], bounds: Mapping[str, float | FloatArray], name: str) -> bool:
+        """Whether a bound reaches a tenth of its number, and moments in float64 can be had, and are wanted."""
+        moments = self._moments
+        if moments.is_double or moments.precision == "fast" or not self.evidence.can_read_again:
+            return False
+        return bool(float(bounds.get(name, 0.0)) > COARSE * abs(values.get(name, math.nan)))
+
+    def _numbers_of_moments(self) -> dict[str, Any]:
+        """What the moments tell; those numbers that are coarse of moments that are read again in float64."""
+        numbers = self._spectrum_metrics() | self._target_metrics()
+        coarse = [name for name in OF_MOMENTS if self._is_coarse(numbers, self.bounds, name)]
+        if not coarse:
+            return numbers
+        self.evidence.require_double()
+        if "linear_mse" in coarse:
+            numbers["linear_mse"], self.bounds["linear_mse"] = self._readout()
+        if "cka" in coarse:
+            numbers["cka"], self.bounds["cka"] = cka_of_moments(self._moments)
+        if "effective_rank" in coarse or "stable_rank" in coarse:
+            values, bounds = self._spectrum()
+            numbers |= values
+            self.bounds |= bounds
+        return numbers
+
     # ---- NRC1 and NRC2 ----
+
+    def _convention_metrics(self) -> ConventionMetrics:
+        evidence, head = self.evidence, self.head
+        if not evidence.can_read_again:
+            return moment_metrics(evidence, head, self.convention, self.extent)
+        model = self.model if self._moments.n_targets else None
+        pairing = self._pairing(basis=1)
+        return explicit_metrics(evidence, head, self.convention, self.extent, pairing=pairing, model=model)
 
     def _note_moments(self) -> None:
         self.notes.append(
@@ -208,17 +247,22 @@ class _Assembly:
 
     def _spectrum_metrics(self) -> dict[str, Any]:
         moments = self._moments
-        if self.extent.has_whole_spectrum(moments.d):
-            values, bounds = spectrum_metrics(moments)
-        else:
-            values, bounds = leading_spectrum_metrics(self.evidence, self._found)
-            if not math.isnan(values["stable_rank"]):
-                self.notes.append(
-                    f"The effective rank and shares beyond {self._found} components need all {moments.d:,} "
-                    "eigenvalues: spectrum='full' finds them."
-                )
+        values, bounds = self._spectrum()
+        if not self.extent.has_whole_spectrum(moments.d) and not math.isnan(values["stable_rank"]):
+            self.notes.append(
+                f"The effective rank and shares beyond {self._found} components need all {moments.d:,} "
+                "eigenvalues: spectrum='full' finds them."
+            )
         self.bounds |= bounds
         return values
+
+    def _spectrum(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.extent.has_whole_spectrum(self._moments.d):
+            return spectrum_metrics(self._moments)
+        return leading_spectrum_metrics(self.evidence, self._found)
+
+    def _readout(self) -> tuple[float, float]:
+        return readout_metric(self._moments, whole_spectrum=self.extent.has_whole_spectrum(self._moments.d))
 
     def _target_metrics(self) -> dict[str, Any]:
         moments = self._moments
@@ -226,14 +270,13 @@ class _Assembly:
             return {}
         sigma = moments.target_covariance
         variance = float(np.trace(sigma))
-        whole = self.extent.has_whole_spectrum(moments.d)
         has_head = self.head.weights is not None
         self.notes += notes_of_targets(variance, n=self.head.n, count=moments.count, has_head=has_head)
         values: dict[str, Any] = {}
         values["cka"], self.bounds["cka"] = cka_of_moments(moments)
         if not math.isnan(values["cka"]):
             values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
-        values["linear_mse"], self.bounds["linear_mse"] = readout_metric(moments, whole_spectrum=whole)
+        values["linear_mse"], self.bounds["linear_mse"] = self._readout()
         if self.head.weights is not None:
             values |= self._shape_metrics(HeadAlignment(head_gram(scale_to_unit(self.head.weights)[0]), sigma))
         values["nrc3_untrained"] = self._untrained_nrc3(sigma)

@@ -33,6 +33,8 @@ class ConventionMetrics:
         Under the others, by the name of the convention, then of the metric.
     residuals : Residuals or None
         The read that they come from, with what else it gave; None for those from moments.
+    is_refined : bool
+        Whether the components of collapsed features were found in float64, whatever the moments are.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -42,6 +44,7 @@ class ConventionMetrics:
     alternatives: dict[str, dict[str, float]] = field(default_factory=dict)
     alternative_bounds: dict[str, dict[str, float]] = field(default_factory=dict)
     residuals: Residuals | None = None
+    is_refined: bool = False
 
 
 def explicit_metrics(
@@ -80,7 +83,7 @@ def explicit_metrics(
         bases, collapsed=basis.collapsed, pairing=pairing, model=model, shift_error=basis.shift_error
     )
     turned = float(residuals.turned[0]) / residuals.count
-    metrics, last = ConventionMetrics(residuals=residuals), head.components - 1
+    metrics, last = ConventionMetrics(residuals=residuals, is_refined=basis.collapsed), head.components - 1
     for other in dict.fromkeys([convention, *CONVENTIONS.values()]):
         if other.centered_basis != convention.centered_basis:
             continue

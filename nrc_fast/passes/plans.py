@@ -12,6 +12,7 @@ from nrc_fast.base.svg import spark_bars
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.passes.chunk_sizes import bytes_per_row, fixed_bytes
 from nrc_fast.passes.component_costs import component_costs
+from nrc_fast.passes.precisions import working_precision
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.runs import ALWAYS_DOUBLE_VECTORS
 
@@ -106,14 +107,17 @@ def plan_reading(
         Whether the head has a bias.
     """
     source = reading.source
-    passes = [("statistics", "always")]
+    used = working_precision(reading, precision)
+    is_double = reading.is_double or used == "highest"
+    is_few = used != precision and not reading.is_double
+    passes = [("statistics", "always, in float64, as the rows are few" if is_few else "always")]
     if reading.rereadable:
-        is_double = reading.is_double or precision == "highest"
         if all_k and convention.unit_rows and convention.centered_rows:
             passes.append(("centered unit rows", "always"))
         if not is_double:
             passes.append(("statistics", "again, if the first rows lie far from the others"))
-            passes.append(("statistics", "in float64, if a component cannot be told from rounding"))
+            beside = "" if precision == "fast" else ", or a bound reaches a tenth of its number"
+            passes.append(("statistics", f"in float64, if a component cannot be told from rounding{beside}"))
             passes.append(("refinement", "if the features are collapsed"))
         passes.append(("residuals", "always"))
         if not reading.is_double and vectors > ALWAYS_DOUBLE_VECTORS:  # else the residuals give the errors too

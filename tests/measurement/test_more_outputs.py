@@ -52,7 +52,7 @@ def test_a_head_of_low_rank_leaves_something() -> None:
     assert "NRC2" not in note
 
 
-def test_the_width_of_the_features_limits_the_forecast() -> None:
+def test_the_width_of_the_features_limits_the_prediction() -> None:
     """The best prediction of rank d, penalised: the leading d directions, each thresholded."""
     values = np.array([9.0, 4.0, 1.0, 0.25])
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]

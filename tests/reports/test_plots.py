@@ -131,10 +131,10 @@ def results() -> dict[str, Any]:
         history.add(step, nrc.measure(H, Y, W), W, np.cov(Y, rowvar=False, bias=True))
     layers = tuple(LayerCollapse(f"fc{k}", 8, 2, 0.2 / (k + 1), 0.9, 0.9, 0.1, 2.0, 2.0) for k in range(2))
     deep = DeepReport(layers, 10, 2, 0.1, 1.0, 1.5)
-    return {"report": nrc.measure(H, Y, W), "forecast": ufm.predict(Y, c=0.1), "history": history, "layers": deep}
+    return {"report": nrc.measure(H, Y, W), "floor": ufm.predict(Y, c=0.1), "history": history, "layers": deep}
 
 
-PANELS = {"report": 2, "forecast": 2, "history": 6, "layers": 1}
+PANELS = {"report": 2, "floor": 2, "history": 6, "layers": 1}
 
 
 @pytest.mark.parametrize("kind", list(PANELS))

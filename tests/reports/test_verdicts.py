@@ -65,10 +65,12 @@ def test_collapse_to_an_affine_plane() -> None:
     about_mean = report.alternatives["id25"]
     assert about_mean["nrc1"] < 1e-3
     assert report.nrc1 > 0.1
+    assert report.alternatives["variance"]["nrc1"] < 1e-4
     assert first == (
-        "Collapsed to an affine plane of 3 dimensions that does not hold the origin, rather than a subspace: NRC1 is "
-        f"{about_mean['nrc1']:.2g} under id25, about the mean, and {report.nrc1:.2g} under nrc24, about the origin; it "
-        f"is parallel to the span of W (NRC2 {about_mean['nrc2']:.2g})."
+        "Collapsed to an affine plane of 3 dimensions that does not hold the origin, rather than a subspace: it has "
+        f">99.99% of the variance, and NRC1 is {about_mean['nrc1']:.2g} under id25, about the mean, and "
+        f"{report.nrc1:.2g} under nrc24, about the origin; it is parallel to the span of W (NRC2 "
+        f"{about_mean['nrc2']:.2g})."
     )
     assert last == "Quote NRC1 and NRC2 under id25 or variance too: an affine plane keeps them large under nrc24."
     assert nrc.measure(**trained(noise=0.02, offset=3.0)).verdict[0].startswith("Near an affine plane of 3 dimensions")
@@ -184,9 +186,11 @@ def test_the_rest_of_the_rules() -> None:
         energy_outside=0.4,
     )
     assert "its directions are not those of W (NRC2 0.4)" in features_verdict(other)[0]
-    # A few rows far out carry the variance: the other rows are nowhere near that plane.
-    outliers = replace(other, nrc1={"nrc24": Known(0.5), "id25": Known(0.6), "variance": Known(1e-5)})
-    assert features_verdict(outliers)[0].startswith("On the way, not collapsed: >99.99% of the variance")
+    # Rows near the mean keep id25 large, where most of the variance is in the plane.
+    spread = replace(other, nrc1={"nrc24": Known(0.9), "id25": Known(0.4), "variance": Known(0.01)})
+    assert features_verdict(spread)[0].startswith("Near an affine plane of 2 dimensions that does not hold the origin")
+    loose = replace(other, nrc1={"nrc24": Known(0.9), "id25": Known(0.4), "variance": Known(0.06)})
+    assert features_verdict(loose)[0].startswith("Not collapsed")
     unsure = numbers(has_targets=True, nrc3=Known(0.0, 0.5))
     assert "the bound of NRC3 leaves open" in features_verdict(unsure)[1]
     shaped = numbers(has_targets=True, nrc3=Known(1e-4), nrc3_untrained=0.2)

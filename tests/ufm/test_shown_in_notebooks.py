@@ -35,14 +35,14 @@ def said(result: Any) -> str:
     return "".join(tree(result._repr_html_()).itertext())
 
 
-def test_forecast() -> None:
-    forecast = ufm.predict(covariance=SIGMA, weight_decay=0.1)
-    heights, colours = bars(forecast)
-    np.testing.assert_allclose(heights, forecast.eigenvalues / 4.0, atol=3e-4)
-    assert colours == [PALETTE[0]] * forecast.rank + ["currentColor"] * (3 - forecast.rank)
-    assert f"the UFM keeps {forecast.rank} of 3 target directions" in said(forecast)
-    assert rows_of(forecast)["MSE of one model for each output"] == [f"{forecast.single_task_mse:.4g}"]
-    assert forecast.note in said(forecast)
+def test_error_floor() -> None:
+    floor = ufm.predict(covariance=SIGMA, weight_decay=0.1)
+    heights, colours = bars(floor)
+    np.testing.assert_allclose(heights, floor.eigenvalues / 4.0, atol=3e-4)
+    assert colours == [PALETTE[0]] * floor.rank + ["currentColor"] * (3 - floor.rank)
+    assert f"the UFM keeps {floor.rank} of 3 target directions" in said(floor)
+    assert rows_of(floor)["one model for each output"] == [f"{floor.single_task_floor:.4g}"]
+    assert floor.note in said(floor)
 
 
 def test_minimum_and_a_batch_of_them() -> None:

@@ -71,10 +71,8 @@ class FeatureNumbers:
 
     @property
     def is_in_affine_plane(self) -> bool:
-        """Whether the features are near an affine plane that does not hold the origin."""
-        name, about_mean, _ = self.of(ABOUT_MEAN)
-        near = about_mean.is_below(NEAR) and (name == "variance" or self.variance_outside.is_below(NEAR))
-        return near and is_affine(self.energy_outside, self.variance_outside.value)
+        """Whether most of the variance is in an affine plane that does not hold the origin."""
+        return self.variance_outside.is_below(NEAR) and is_affine(self.energy_outside, self.variance_outside.value)
 
 
 def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
@@ -85,8 +83,9 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
     - Features that do not vary, and sizes for which NRC1 is 0 whatever they are, have no collapse to be found.
     - Below 1e-3 of each row outside (`nrc_fast.reports.verdicts.levels.COLLAPSED`), bounds included: collapsed, to
       the span of W if NRC2 is below it too.
-    - Near an affine plane, by `nrc_fast.reports.affine.is_affine`: collapsed to it or near it, under the conventions
-      about the mean; NRC2 under these tells whether it is parallel to the span of W.
+    - Less than 0.05 of the variance (`NEAR`) outside an affine plane, by `nrc_fast.reports.affine.is_affine`: near it,
+      and collapsed to it where NRC1 about the mean is below 1e-3; NRC2 about the mean tells whether it is parallel to
+      the span of W.
     - A bound that reaches over a level leaves it open.
     - Below 0.05 (`NEAR`) of the rows or of their variance: on the way. From there on: not collapsed.
 
@@ -170,9 +169,11 @@ def _affine(numbers: FeatureNumbers, name: str, nrc1: Known) -> str:
         beside = f"; it is parallel to the span of W (NRC2 {nrc2})"
     else:
         beside = f"; its directions are not those of W (NRC2 {nrc2})" if nrc2.is_above(NEAR) else f"; NRC2 is {nrc2}"
+    inside = percent_inside(numbers.variance_outside.value)
     return (
-        f"{verb} an affine {plane} that does not hold the origin, rather than a subspace: NRC1 is {about_mean} under "
-        f"{mean_name}, about the mean, and {nrc1} under {name}, about the origin{beside}."
+        f"{verb} an affine {plane} that does not hold the origin, rather than a subspace: it has "
+        f"{inside} of the variance, and NRC1 is {about_mean} under {mean_name}, "
+        f"about the mean, and {nrc1} under {name}, about the origin{beside}."
     )
 
 
@@ -223,7 +224,7 @@ def _next_sentence(numbers: FeatureNumbers) -> str:
     fit = f"Look at the fit first: R2 is {numbers.r2}, and collapse is a statement about networks that fit."
     conventions = "Quote NRC1 and NRC2 under id25 or variance too: an affine plane keeps them large under nrc24."
     compare = (
-        "Compare with the start of the training (Monitor), and with more weight decay, without which none collapse."
+        "Compare with the start of the training (Monitor), and with with more weight decay: without any, none collapse."
     )
     rules = [
         (numbers.r2.is_below(UNFITTED), fit),
