@@ -59,9 +59,10 @@ class Plan:
         return "\n".join([*lines, *filter(None, [self.components])])
 
     def _repr_html_(self) -> str:
-        always = [k for k, (_, when) in enumerate(self.passes) if when == "always"]
+        always = [k for k, (_, when) in enumerate(self.passes) if when.startswith("always")]
         size = "unknown" if self.bytes_per_pass is None else format_bytes(self.bytes_per_pass)
-        first = f"{len(always)} to {len(self.passes)} passes of {size}, in up to {format_bytes(self.memory)} of memory."
+        count = f"{len(always)} to {len(self.passes)}" if len(always) < len(self.passes) else f"{len(always)}"
+        first = f"{count} passes of {size}, in up to {format_bytes(self.memory)} of memory."
         label = f"{len(self.passes)} passes, of which {len(always)} are always made"
         rows = "unknown" if self.rows is None else f"{self.rows:,}"
         bars = spark_bars([1.0] * len(self.passes), label, always)
