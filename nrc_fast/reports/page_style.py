@@ -45,7 +45,7 @@ tbody th { min-width: 10rem; position: sticky; left: 0; background: var(--paper)
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .6rem 0 1rem; padding: 0; list-style: none; }
 .key label { display: inline-flex; align-items: center; gap: .4rem; cursor: pointer; }
 .tip { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
-.dot:hover circle:first-of-type { r: 4.5px; }
+.dot:hover circle:first-of-type { r: 5px; }
 .dot:hover .tip { visibility: visible; }
 dt { font-weight: 600; margin-top: 1rem; }
 dd { margin: .2rem 0 0; max-width: 46rem; }

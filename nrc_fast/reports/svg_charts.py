@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from nrc_fast.base.markup import Markup, element, joined
 from nrc_fast.base.svg import PALETTE, Scale, line_paint, path_of, scale_of
@@ -76,7 +77,9 @@ def key_of(charts: Sequence[DrawnChart]) -> list[tuple[str, int, Markup]]:
 def _scale(chart: DrawnChart, charts: Sequence[DrawnChart]) -> Scale:
     together = [other for other in charts if chart.scale and other.scale == chart.scale] or [chart]
     values = [value for other in together for curve in other.curves for value in curve.y]
-    return scale_of(values, HEIGHT - BOTTOM, TOP, is_log=chart.is_log)
+    scale = scale_of(values, HEIGHT - BOTTOM, TOP, is_log=chart.is_log)
+    room = 0.0 if chart.is_log else 0.04 * (scale.highest - scale.lowest)
+    return replace(scale, lowest=scale.lowest - room, highest=scale.highest + room)
 
 
 def _drawing(chart: DrawnChart, order: Mapping[str, int], up: Scale, most_dots: int) -> Markup:
@@ -147,7 +150,9 @@ def _line(chart: DrawnChart, curve: DrawnCurve, k: int, scales: tuple[Scale, Sca
     across, up = scales
     points = [(across.at(x), up.at(y)) for x, y in zip(curve.x, curve.y, strict=True)]
     chosen = _chosen(points, most_dots)
-    dots = [_dot(f"{curve.label}, {_place(chart, curve.x[j])}: {_value(curve, j)}", points[j], k) for j in chosen]
+    radius = "2.4" if len(points) > 1 else "4"
+    texts = [f"{curve.label}, {_place(chart, curve.x[j])}: {_value(curve, j)}" for j in chosen]
+    dots = [_dot(text, points[j], k, radius) for text, j in zip(texts, chosen, strict=True)]
     return element("g", element("path", d=path_of(points), **line_paint(k)), *dots, class_=f"run-{k}")
 
 
@@ -169,11 +174,11 @@ def _value(curve: DrawnCurve, j: int) -> str:
     return f"{value:.4g} \u00b1 {bound:.1e}" if math.isfinite(bound) and bound > 0.0 else f"{value:.4g}"
 
 
-def _dot(text: str, place: tuple[float, float], k: int) -> Markup:
+def _dot(text: str, place: tuple[float, float], k: int, radius: str = "2.4") -> Markup:
     """A point: a circle that is seen, a larger one that is easy to hit, and what both say."""
     x, y = (f"{value:.1f}" for value in place)
     circles = (
-        element("circle", cx=x, cy=y, r="2.4", fill=PALETTE[k % len(PALETTE)]),
+        element("circle", cx=x, cy=y, r=radius, fill=PALETTE[k % len(PALETTE)]),
         element("circle", cx=x, cy=y, r="8", fill="transparent"),
     )
     shown = text if len(text) <= MOST_SHOWN else f"...{text[3 - MOST_SHOWN :]}"

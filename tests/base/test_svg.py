@@ -61,6 +61,10 @@ def test_what_is_not_positive_has_room_below_the_others() -> None:
     assert with_zero.lowest == pytest.approx(0.1 / 3.0)
     assert without.lowest == pytest.approx(0.1 / 1.25)
     assert with_zero.at(0.0) == 0.0 < with_zero.at(0.1)
+    narrow = scale_of([2.0, 3.0], 0.0, 100.0, is_log=True)
+    assert narrow.highest == pytest.approx(10.0 * narrow.lowest)
+    assert narrow.at(2.0) > 35.0
+    assert narrow.at(3.0) < 65.0
     assert scale_of([5e-324], 0.0, 1.0, is_log=True).lowest > 0.0
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_charts"]
 
-LARGEST = 1e300  # value above which a logarithmic axis leaves no room
+LARGEST = 1e280  # value above which a logarithmic axis leaves no room
 
 
 def plot_charts(charts: Sequence[DrawnChart], ax: GivenAxes | None = None) -> Figure:
@@ -91,8 +91,9 @@ def _scale(charts: Sequence[DrawnChart], panels: Sequence[Axes]) -> None:
         )
         use_log_axis(*group)
         top = float(np.max(values, where=np.isfinite(values), initial=0.0))
+        bottom = group[0].get_ylim()[0]
         for panel in group:
-            panel.set_ylim(top=1.4 * top if 0.0 < top < LARGEST else None)
+            panel.set_ylim(top=top * max(1.4, (top / bottom) ** 0.05) if bottom < top < LARGEST else None)
 
 
 def _draw_bounds(panel: Axes, curves: Sequence[DrawnCurve], order: Sequence[str]) -> None:
