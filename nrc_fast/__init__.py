@@ -16,8 +16,10 @@ from nrc_fast.measurement.dimension import intrinsic_dimension
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.precision import PrecisionWarning
 from nrc_fast.measurement.single_metrics import nrc1, nrc2
+from nrc_fast.measurement.suspicions import SuspiciousInputWarning
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.passes.plans import Plan
+from nrc_fast.reports.comparisons import Comparison, compare
 from nrc_fast.reports.features import Report
 from nrc_fast.sources import Source
 from nrc_fast.sources import open_source as open  # noqa: A004 - the natural name, and never imported with *
@@ -28,6 +30,7 @@ from nrc_fast.training.watching import watch
 __all__ = [
     "CONVENTIONS",
     "ClassStatistics",
+    "Comparison",
     "Convention",
     "FeatureStatistics",
     "Monitor",
@@ -35,6 +38,8 @@ __all__ = [
     "PrecisionWarning",
     "Report",
     "Source",
+    "SuspiciousInputWarning",
+    "compare",
     "intrinsic_dimension",
     "measure",
     "measure_classes",

@@ -54,6 +54,14 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_sizes, "CHUNK_BYTES", 1)
 
 
+@pytest.fixture
+def many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every data set for one of many rows, which "high" multiplies in float32 blocks."""
+    from nrc_fast.passes import precisions
+
+    monkeypatch.setattr(precisions, "SMALL", 0.0)
+
+
 # ---- the compiled kernels ----
 
 

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nrc_fast.base.version import __version__
+from nrc_fast.cli.comparisons import add_compare
 from nrc_fast.cli.demo import training
+from nrc_fast.cli.error_floors import add_ufm
 from nrc_fast.cli.features import add_measure, add_merge
-from nrc_fast.cli.forecasts import add_ufm
 from nrc_fast.cli.health import print_environment, print_selftest
 from nrc_fast.cli.outputs import OUTPUTS, require_outputs_apart
 from nrc_fast.cli.printing import warn
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sweep(commands)
     add_plot(commands)
     add_report(commands)
+    add_compare(commands)
     command = commands.add_parser("selftest", help="check every instruction set of this machine against references")
     command.set_defaults(run=print_selftest)
     command.add_argument("--json", action="store_true", help="print as JSON")

@@ -19,7 +19,6 @@ from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.pages import write_page
-from nrc_fast.reports.plots.panels import save_figure
 from nrc_fast.sources import open_source
 
 __all__ = ["add_measure", "add_merge"]
@@ -107,6 +106,10 @@ def _head(options: argparse.Namespace, n_targets: int) -> _Head:
     if options.bias is not None and options.weights is None:
         msg = "--bias was given without --weights; the prediction W h + b needs both"
         raise ValueError(msg)
+    for given, key in (("weights", options.weights_key), ("bias", options.bias_key)):
+        if key is not None and getattr(options, given) is None:
+            msg = f"--{given}-key {key} was given without --{given}, the file that holds it"
+            raise ValueError(msg)
     weights = None if options.weights is None else load_matrix(options.weights, options.weights_key, role="H")
     bias = None if options.bias is None else load_matrix(options.bias, options.bias_key)
     return {"W": weights, "b": bias, "n": options.n, "convention": options.convention, "by_k": options.by_k}
@@ -175,6 +178,6 @@ def _merge(options: argparse.Namespace) -> None:
 def _show(report: Report, options: argparse.Namespace) -> None:
     say(report.to_json() if options.json else report)
     if options.plot is not None:
-        save_figure(report.plot()[0], options.plot)
+        report.plot(path=options.plot)
     if options.html is not None:
         write_page(options.html, [("Report", report)])

@@ -12,19 +12,25 @@ from typing import TYPE_CHECKING, Any
 from nrc_fast.cli.inputs import Commands
 from nrc_fast.cli.printing import say
 from nrc_fast.reports.classes import ClassReport
+from nrc_fast.reports.compared import Compared
+from nrc_fast.reports.comparisons import compare
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport
-from nrc_fast.reports.pages import Part, write_page
-from nrc_fast.reports.plots.histories import plot_runs
+from nrc_fast.reports.pages import write_page
 from nrc_fast.reports.plots.panels import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["add_plot", "add_report"]
+__all__ = ["add_plot", "add_report", "load_stored", "which_gamma"]
 
-_KINDS: dict[str, type[Part]] = {"nrc1_by_k": Report, "head_grams": History, "layers": DeepReport, "nc1": ClassReport}
+_KINDS: dict[str, type[Compared]] = {
+    "nrc1_by_k": Report,
+    "head_grams": History,
+    "layers": DeepReport,
+    "nc1": ClassReport,
+}
 
 
 def add_plot(commands: Commands) -> None:
@@ -46,24 +52,23 @@ def _plot(options: argparse.Namespace) -> None:
     _say_path(options.plot, options)
 
 
-def _drawn(stored: Part, options: argparse.Namespace) -> Figure:
+def _drawn(stored: Compared, options: argparse.Namespace) -> Figure:
     if isinstance(stored, ClassReport):
         msg = f"{options.source} holds a report of classes, which has no plot; nrc-fast report shows its numbers"
         raise TypeError(msg)
-    if isinstance(stored, DeepReport):
-        return stored.plot()
-    return stored.plot(_gamma(options.gamma)) if isinstance(stored, History) else stored.plot()[0]
+    return stored.plot(which_gamma(options.gamma)) if isinstance(stored, History) else stored.plot()
 
 
-def _drawn_together(parts: Mapping[str, Part], options: argparse.Namespace) -> Figure:
-    runs = {name: part for name, part in parts.items() if isinstance(part, History)}
-    if len(runs) < len(parts):
-        msg = f"{options.source} holds several reports, of which only histories are drawn together; see nrc-fast report"
-        raise TypeError(msg)
-    return plot_runs(runs, _gamma(options.gamma))
+def _drawn_together(parts: Mapping[str, Compared], options: argparse.Namespace) -> Figure:
+    try:
+        return compare(parts, which_gamma(options.gamma)).plot()
+    except TypeError as error:
+        msg = f"{options.source} holds results that cannot be drawn together: {error}; see nrc-fast report"
+        raise TypeError(msg) from error
 
 
-def _gamma(text: str) -> str | float:
+def which_gamma(text: str) -> str | float:
+    """The gamma of an option: a number, or a word as it is."""
     try:
         return float(text)
     except ValueError:
@@ -94,7 +99,7 @@ def _say_path(path: Path, options: argparse.Namespace) -> None:
     say(json.dumps({"output": str(path)}) if options.json else f"written to {path}")
 
 
-def load_stored(source: str) -> dict[str, Part]:
+def load_stored(source: str) -> dict[str, Compared]:
     """Reports of any kind and histories by name, from a JSON file, or from the standard input for "-".
 
     A file with a single one has the name of the file; one may hold several by names of their own, as that of the
@@ -118,11 +123,11 @@ def load_stored(source: str) -> dict[str, Part]:
     return {name: _restored(part, source) for name, part in several.items()}
 
 
-def _kind_of(values: object) -> type[Part] | None:
+def _kind_of(values: object) -> type[Compared] | None:
     return next((kind for key, kind in _KINDS.items() if isinstance(values, dict) and key in values), None)
 
 
-def _restored(values: Any, source: str) -> Part:
+def _restored(values: Any, source: str) -> Compared:
     kind = _kind_of(values)
     if kind is None:
         msg = (
@@ -131,7 +136,7 @@ def _restored(values: Any, source: str) -> Part:
         )
         raise ValueError(msg)
     try:
-        found: Part = kind.from_dict(values)
+        found: Compared = kind.from_dict(values)
     except (ValueError, TypeError, LookupError) as error:
         msg = f"{source} is damaged, or was written by another version: {error}"
         raise ValueError(msg) from error

@@ -10,7 +10,6 @@ from nrc_fast.cli.inputs import Commands
 from nrc_fast.cli.printing import warn, warnings_as_lines
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.reports.history import History
-from nrc_fast.reports.plots.panels import save_figure
 from nrc_fast.reports.steps import Record
 from nrc_fast.training.saved_models import arriving, load_model, matching, numbered
 from nrc_fast.training.sweep import CheckpointSweep
@@ -118,7 +117,7 @@ def _write(history: History, options: argparse.Namespace) -> None:
     if options.csv is not None:
         history.to_csv(options.csv)
     if options.plot is not None:
-        save_figure(history.plot(), options.plot)
+        history.plot(path=options.plot)
 
 
 def _line(record: Record) -> str:

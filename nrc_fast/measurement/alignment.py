@@ -13,6 +13,7 @@ from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.precision import with_bound
+from nrc_fast.measurement.suspicions import notes_on_targets, warn_of
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.sources import TableSource, Targets, as_table
@@ -27,6 +28,7 @@ class _Compared:
     alignment: HeadAlignment
     covariance_error: float
     features: int
+    notes: tuple[str, ...] = ()
 
     @property
     def largest(self) -> float:
@@ -104,6 +106,7 @@ def nrc3(
     (0.102633, 0.0)
     """
     compared = _compared(W, Y, covariance)
+    warn_of(compared.notes)
     alignment, error = compared.alignment, compared.covariance_error
     if gamma is None:
         chosen = alignment.best_gamma()
@@ -165,6 +168,7 @@ def nrc3_gamma(
     0.25
     """
     compared = _compared(W, Y, covariance)
+    warn_of(compared.notes)
     gamma = compared.alignment.best_gamma()
     bound, _ = compared.alignment.bounds(gamma, compared.covariance_error, features=compared.features)
     with_bound("gamma", np.array([gamma]), np.array([bound]), return_bound=return_bound, largest=compared.largest)
@@ -201,7 +205,9 @@ def nrc3_curve(W: Array, Y: Targets | None, gammas: Array, *, covariance: Array 
     >>> nrc3_curve(np.eye(2), None, [0.0, 0.25], covariance=np.diag([4.0, 1.0])).round(3).tolist()
     [0.103, 0.211]
     """
-    alignment = _compared(W, Y, covariance).alignment
+    compared = _compared(W, Y, covariance)
+    warn_of(compared.notes)
+    alignment = compared.alignment
     if not isinstance(gammas, Iterable):
         msg = f"gammas is {gammas!r}; a sequence of numbers is expected (nrc3 takes a single one)"
         raise TypeError(msg)
@@ -223,7 +229,8 @@ def _compared(W: Array, Y: Targets | None, covariance: Array | None) -> _Compare
         msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
         raise ValueError(msg)
     moments = gathered(targets, precision="highest").moments
-    return _Compared(HeadAlignment(head, moments.covariance), moments.covariance_error, features)
+    notes = tuple(notes_on_targets(moments.mean, moments.covariance))
+    return _Compared(HeadAlignment(head, moments.covariance), moments.covariance_error, features, notes)
 
 
 def _aligned_with(covariance: Array, head: FloatArray) -> HeadAlignment:

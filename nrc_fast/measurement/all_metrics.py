@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,12 @@ from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.head import Head, checksum, require_penalties
+from nrc_fast.measurement.suspicions import notes_on_files
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.plans import Plan, plan_reading
+from nrc_fast.passes.precisions import working_precision
 from nrc_fast.passes.stored_sums import require_place_of_sums, save_sums
 from nrc_fast.reports.features import Report
 from nrc_fast.sources import Features, Targets
@@ -75,7 +78,10 @@ def measure(
         None follows the input; a name such as "cuda" copies what lies on the host there chunk by chunk.
     precision : {"high", "highest", "fast"}
         "highest" computes in float64 throughout; "high" multiplies other rows in float32 blocks that are added up in
-        float64, and reads again in float64 where that is too little; "fast" allows bfloat16 products on a device.
+        float64, where their number times the square of d is above 1e8, and in float64 below; it reads again in float64
+        where float32 blocks are too little: where components cannot be told from rounding, or where the bound of NRC1,
+        of a rank, of CKA or of the error of the best readout reaches a tenth of it. "fast" allows bfloat16 products on
+        a device, and reads again for components alone.
     nonfinite : {"raise", "skip"}
         What to do with rows that hold NaN or infinite values.
     penalties : object with an attribute ``c``, optional
@@ -166,9 +172,12 @@ def measure(
         head = Head(W, b, n, d=source.d, n_targets=source.n_targets)
         # What is read once gives every convention that it can; else the second read does, but not for every k.
         unit_rows = not reading.rereadable or save_statistics is not None or (extent.all_k and needs_unit_rows(chosen))
-        evidence = gathered(reading, unit_rows=unit_rows, precision=precision)
-        moments = evidence.moments  # of the precision that was asked for, whatever the report needs
+        # Sums that are kept are of the precision that was asked for, whatever the report needs.
+        used = precision if save_statistics is not None else working_precision(reading, precision)
+        evidence = gathered(reading, unit_rows=unit_rows, precision=used)
+        moments = evidence.moments
         report = report_of(evidence, head, Wishes(chosen, rtol, extent, penalties))
+        report = replace(report, notes=(*report.notes, *notes_on_files(source.files)))
         if save_statistics is not None and (team is None or team.rank == 0):
             save_sums(Path(save_statistics), moments, options={})
         reading.finish()
@@ -191,6 +200,8 @@ def plan(
     chunk_rows: int | None = None,
 ) -> Plan:
     """What `measure` would read with the same arguments, and the memory that it needs; nothing is read yet.
+
+    The passes say in which precision rows that are not float64 are summed, and when they are read again in float64.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +14,14 @@ from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.affine import affine_note, is_affine
+from nrc_fast.measurement.convention_metrics import ConventionMetrics, explicit_metrics, moment_metrics
 from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
-from nrc_fast.measurement.moment_metrics import (
-    cka_of_moments,
-    nrc1_by_k,
-    prediction_error_of_moments,
-    subspace_value,
-)
+from nrc_fast.measurement.moment_metrics import cka_of_moments, prediction_error_of_moments
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
+from nrc_fast.measurement.suspicions import notes_on_call
 from nrc_fast.measurement.undefined import (
     LEAST_DEBIASED,
     notes_of_components,
@@ -33,9 +30,8 @@ from nrc_fast.measurement.undefined import (
     notes_of_targets,
 )
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
-from nrc_fast.metrics.conventions import CONVENTIONS, Convention
+from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
-from nrc_fast.metrics.residuals import leading_values, subspace_residual
 from nrc_fast.metrics.targets import (
     chance_alignment,
     explicit_error_bound,
@@ -46,6 +42,7 @@ from nrc_fast.passes.explicit_sums import LinearModel, PredictionErrors
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.rereading import require_same_errors
 from nrc_fast.passes.residual_sums import Pairing, Residuals
+from nrc_fast.reports.affine import affine_note, is_affine
 from nrc_fast.reports.features import Report
 from nrc_fast.ufm.closed_form import predicted_spectrum
 
@@ -53,6 +50,11 @@ __all__ = ["Wishes", "report_of"]
 
 # Bound of NRC1, relative to it, from which on it is looked for components that tie.
 TIE = 1e-3
+# Bound of a number, relative to it, from which on moments in float32 blocks are read again in float64 for it: about a
+# digit is left.
+COARSE = 0.1
+# Numbers that come from the moments alone.
+OF_MOMENTS = ("linear_mse", "cka", "effective_rank", "stable_rank")
 # When to say that CKA is chance: independent features and targets would have this share of it.
 CHANCE = 0.1
 
@@ -115,9 +117,7 @@ class _Assembly:
         self.extent = wishes.extent
         self.penalties = wishes.penalties
         self.bounds: dict[str, float | FloatArray] = {}
-        self.alternatives: dict[str, dict[str, float]] = {}
-        self.alternative_bounds: dict[str, dict[str, float]] = {}
-        self.notes = head.notes()
+        self.notes = head.notes() + notes_on_call(evidence.moments, head)
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
         self.model: LinearModel | None = None
@@ -139,27 +139,33 @@ class _Assembly:
         evidence, head = self.evidence, self.head
         if evidence.can_read_again:
             evidence.resolve(head.components, self._found, centered=self.convention.centered_basis)
-        moments = evidence.moments
-        if evidence.can_read_again:
-            nrc2_value, by_k, by_k_bounds = self._explicit_metrics()
-            by_k, by_k_bounds = self._with_all_k(by_k, by_k_bounds)
+        found = self._convention_metrics()
+        is_trivial = head.components == self._moments.d
+        if not found.is_refined and not is_trivial and self._is_coarse(found.values, found.bounds, "nrc1"):
+            evidence.require_double()
+            found = self._convention_metrics()
+        if found.residuals is None:
+            self._note_moments()
         else:
-            numbers = self.extent.numbers(head.components, moments.d)
-            by_k, by_k_bounds, _ = nrc1_by_k(evidence, self.convention, numbers)
-            nrc2_value = self._moment_metrics(by_k, by_k_bounds)
+            self.paired, self.is_paired_in_double = found.residuals.paired, found.residuals.is_double
+            self.errors = None if found.residuals.errors is None else found.residuals
+        self.bounds |= found.bounds
+        by_k, by_k_bounds = found.by_k, found.by_k_bounds
         # No component adds to the residual, but values from different reads have floors of their own.
         lowest = np.minimum.accumulate(by_k)
         by_k, by_k_bounds = lowest, by_k_bounds + (by_k - lowest)
         nrc1_value = float(by_k[head.components - 1])
         self.bounds |= {"nrc1": float(by_k_bounds[head.components - 1]), "nrc1_by_k": by_k_bounds}
-        spectrum = self._spectrum_metrics()
-        target_metrics = self._target_metrics()
-        self._note_affine_collapse(nrc1_value)
-        all_zero = moments.zero_rows == moments.count
-        self.notes += notes_of_features(spectrum["stable_rank"], all_zero=all_zero)
+        of_components = []
         if float(self.bounds["nrc1"]) > TIE * nrc1_value:
             pairs, error = evidence.leading(self._found, centered=self.convention.centered_basis)
-            self.notes += notes_of_components(pairs, head.components, error)
+            of_components = notes_of_components(pairs, head.components, error)
+        numbers = self._numbers_of_moments()
+        moments = self._moments
+        self._note_affine_collapse(nrc1_value, found)
+        all_zero = moments.zero_rows == moments.count
+        self.notes += notes_of_features(numbers["stable_rank"], all_zero=all_zero)
+        self.notes += of_components
         return Report(
             samples=moments.count,
             d=moments.d,
@@ -169,103 +175,50 @@ class _Assembly:
             convention=self.convention.name,
             nrc1=nrc1_value,
             nrc1_by_k=by_k,
-            nrc2=nrc2_value,
+            nrc2=found.values.get("nrc2", math.nan),
             zero_rows=moments.zero_rows,
             skipped_rows=moments.skipped,
             bounds=self.bounds,
-            alternatives=self.alternatives,
-            alternative_bounds=self.alternative_bounds,
+            alternatives=found.alternatives,
+            alternative_bounds=found.alternative_bounds,
+            energy=moments.energy,
             notes=tuple(self.notes),
-            **spectrum,
-            **target_metrics,
+            **numbers,
         )
+
+    def _is_coarse(self, values: Mapping[str, Any], bounds: Mapping[str, float | FloatArray], name: str) -> bool:
+        """Whether a bound reaches a tenth of its number, and moments in float64 can be had, and are wanted."""
+        moments = self._moments
+        if moments.is_double or moments.precision == "fast" or not self.evidence.can_read_again:
+            return False
+        return bool(float(bounds.get(name, 0.0)) > COARSE * abs(values.get(name, math.nan)))
+
+    def _numbers_of_moments(self) -> dict[str, Any]:
+        """What the moments tell; those numbers that are coarse of moments that are read again in float64."""
+        numbers = self._spectrum_metrics() | self._target_metrics()
+        coarse = [name for name in OF_MOMENTS if self._is_coarse(numbers, self.bounds, name)]
+        if not coarse:
+            return numbers
+        self.evidence.require_double()
+        if "linear_mse" in coarse:
+            numbers["linear_mse"], self.bounds["linear_mse"] = self._readout()
+        if "cka" in coarse:
+            numbers["cka"], self.bounds["cka"] = cka_of_moments(self._moments)
+        if "effective_rank" in coarse or "stable_rank" in coarse:
+            values, bounds = self._spectrum()
+            numbers |= values
+            self.bounds |= bounds
+        return numbers
 
     # ---- NRC1 and NRC2 ----
 
-    def _explicit_metrics(self) -> tuple[float, FloatArray, FloatArray]:
-        """NRC2, NRC1 for the leading k and its bounds, and both under every convention that one more read gives."""
-        head = self.head
-        numbers = [head.components]
-        basis = self.evidence.components(self._found, centered=self.convention.centered_basis, numbers=numbers)
-        few = basis.leading(head.components)
-        rows = [few, few]  # as they are, and about their mean
-        rows[int(self.convention.centered_rows)] = basis
-        bases = [Basis(rows[0].vectors), Basis(rows[1].vectors, basis.mean)]
-        rank = len(head.row_space.basis)
-        if rank:
-            bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
+    def _convention_metrics(self) -> ConventionMetrics:
+        evidence, head = self.evidence, self.head
+        if not evidence.can_read_again:
+            return moment_metrics(evidence, head, self.convention, self.extent)
         model = self.model if self._moments.n_targets else None
-        residuals = self.evidence.residuals(
-            bases,
-            collapsed=basis.collapsed,
-            pairing=self._pairing(basis=1),
-            model=model,
-            shift_error=basis.shift_error,
-        )
-        turned = float(residuals.turned[0]) / residuals.count
-        self.paired, self.is_paired_in_double = residuals.paired, residuals.is_double
-        self.errors = None if residuals.errors is None else residuals
-        nrc2_value, by_k, by_k_bounds = math.nan, np.zeros(0), np.zeros(0)
-        for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
-            if convention.centered_basis != self.convention.centered_basis:
-                continue
-            index = int(convention.centered_rows)
-            values, errors = leading_values(
-                convention,
-                rows[index],
-                residuals.sums[index],
-                residuals.count,
-                rounding=residuals.rounding(index),
-                turned=turned,
-            )
-            last = head.components - 1
-            found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
-            if rank:
-                found["nrc2"], found_bounds["nrc2"] = subspace_residual(
-                    convention,
-                    head.row_space,
-                    residuals.sums[index + 2],
-                    residuals.count,
-                    rounding=residuals.rounding(index + 2),
-                    mean_error=basis.mean_error,
-                    turned=turned,
-                )
-            if convention == self.convention:
-                nrc2_value, by_k, by_k_bounds = found.get("nrc2", math.nan), values, errors
-                self.bounds |= found_bounds
-            else:
-                self.alternatives[convention.name], self.alternative_bounds[convention.name] = found, found_bounds
-        return nrc2_value, by_k, by_k_bounds
-
-    def _with_all_k(self, by_k: FloatArray, bounds: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Explicit values for the leading k, and those of the moments beyond, where all are wanted."""
-        if not self.extent.all_k:
-            return by_k, bounds
-        values, errors, _ = nrc1_by_k(self.evidence, self.convention, self._moments.d)
-        values[: len(by_k)], errors[: len(by_k)] = by_k, bounds
-        return values, errors
-
-    def _moment_metrics(self, by_k: FloatArray, by_k_bounds: FloatArray) -> float:
-        """NRC1 and NRC2 under every convention that moments give; NRC2 under the one that was asked for."""
-        nrc2_value = math.nan
-        rank = len(self.head.row_space.basis)
-        for convention in dict.fromkeys([self.convention, *CONVENTIONS.values()]):
-            is_asked_for = convention == self.convention
-            last = self.head.components - 1
-            if is_asked_for:
-                values, errors = by_k, by_k_bounds
-            else:
-                values, errors, _ = nrc1_by_k(self.evidence, convention, last + 1)
-            found, found_bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
-            if rank:
-                found["nrc2"], found_bounds["nrc2"] = subspace_value(self.evidence, convention, self.head.row_space)
-            if is_asked_for:
-                nrc2_value = found.get("nrc2", math.nan)
-                self.bounds |= found_bounds
-            elif not math.isnan(found["nrc1"]):
-                self.alternatives[convention.name], self.alternative_bounds[convention.name] = found, found_bounds
-        self._note_moments()
-        return nrc2_value
+        pairing = self._pairing(basis=1)
+        return explicit_metrics(evidence, head, self.convention, self.extent, pairing=pairing, model=model)
 
     def _note_moments(self) -> None:
         self.notes.append(
@@ -279,30 +232,38 @@ class _Assembly:
         elif self.convention.unit_rows and not self._moments.unit_rows:
             self.notes.append(f"{self.convention.name} needs statistics with unit_rows=True: NaN without them.")
 
-    def _note_affine_collapse(self, value: float) -> None:
-        energy = self._moments.energy
-        if self.convention.centered_rows or "variance" not in self.alternatives or not energy > 0.0:
+    def _note_affine_collapse(self, value: float, found: ConventionMetrics) -> None:
+        energy, others = self._moments.energy, found.alternatives
+        if self.convention.centered_rows or "variance" not in others or not energy > 0.0:
             return
-        raw = value if self.convention.name == "raw" else self.alternatives["raw"]["nrc1"]
-        if is_affine(raw / energy, self.alternatives["variance"]["nrc1"]):
-            variance, name = self.alternatives["variance"]["nrc1"], self.convention.name
-            self.notes.append(affine_note(value, variance, name, self.head.components))
+        raw = value if self.convention.name == "raw" else others["raw"]["nrc1"]
+        variance, about_mean = others["variance"]["nrc1"], others.get("id25", {})
+        if is_affine(raw / energy, variance):
+            origin = value, found.values.get("nrc2", math.nan)
+            mean = about_mean.get("nrc1", math.nan), about_mean.get("nrc2", math.nan)
+            name, components = self.convention.name, self.head.components
+            self.notes.append(affine_note(name, components, origin=origin, mean=mean, variance=variance))
 
     # ---- the spectrum, NRC3, errors and what the targets predict ----
 
     def _spectrum_metrics(self) -> dict[str, Any]:
         moments = self._moments
-        if self.extent.has_whole_spectrum(moments.d):
-            values, bounds = spectrum_metrics(moments)
-        else:
-            values, bounds = leading_spectrum_metrics(self.evidence, self._found)
-            if not math.isnan(values["stable_rank"]):
-                self.notes.append(
-                    f"The effective rank and shares beyond {self._found} components need all {moments.d:,} "
-                    "eigenvalues: spectrum='full' finds them."
-                )
+        values, bounds = self._spectrum()
+        if not self.extent.has_whole_spectrum(moments.d) and not math.isnan(values["stable_rank"]):
+            self.notes.append(
+                f"The effective rank and shares beyond {self._found} components need all {moments.d:,} "
+                "eigenvalues: spectrum='full' finds them."
+            )
         self.bounds |= bounds
         return values
+
+    def _spectrum(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.extent.has_whole_spectrum(self._moments.d):
+            return spectrum_metrics(self._moments)
+        return leading_spectrum_metrics(self.evidence, self._found)
+
+    def _readout(self) -> tuple[float, float]:
+        return readout_metric(self._moments, whole_spectrum=self.extent.has_whole_spectrum(self._moments.d))
 
     def _target_metrics(self) -> dict[str, Any]:
         moments = self._moments
@@ -310,16 +271,16 @@ class _Assembly:
             return {}
         sigma = moments.target_covariance
         variance = float(np.trace(sigma))
-        whole = self.extent.has_whole_spectrum(moments.d)
         has_head = self.head.weights is not None
         self.notes += notes_of_targets(variance, n=self.head.n, count=moments.count, has_head=has_head)
         values: dict[str, Any] = {}
         values["cka"], self.bounds["cka"] = cka_of_moments(moments)
         if not math.isnan(values["cka"]):
             values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
-        values["linear_mse"], self.bounds["linear_mse"] = readout_metric(moments, whole_spectrum=whole)
+        values["linear_mse"], self.bounds["linear_mse"] = self._readout()
         if self.head.weights is not None:
             values |= self._shape_metrics(HeadAlignment(head_gram(scale_to_unit(self.head.weights)[0]), sigma))
+        values["nrc3_untrained"] = self._untrained_nrc3(sigma)
         if self.model is not None:
             values["mse"] = self._prediction_error(self.model)
             values["r2"] = r_squared(values["mse"], sigma)
@@ -339,6 +300,11 @@ class _Assembly:
         self.bounds["gamma"], self.bounds["nrc3"] = found
         self.notes += notes_of_gamma(alignment, gamma, found[0], covariance_error=moments.target_error)
         return {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
+
+    @staticmethod
+    def _untrained_nrc3(sigma: FloatArray) -> float:
+        alignment = HeadAlignment(np.eye(len(sigma)), sigma)
+        return alignment.nrc3(alignment.best_gamma())
 
     def _pairing(self, *, basis: int) -> Pairing | None:
         moments = self._moments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ class ClassMoments:
         """Bound of the norm of the error of `within_covariance`: of the sum, and of the offsets of the means in it."""
         rounding, counts = self._rounding("double", "single", "device", "fast"), self.state["counts"]
         energy, moved = float(self.state["energies"].sum()), float(counts @ np.sum(self._offsets() ** 2, axis=1))
-        return rounding * (energy + 2.0 * (energy * moved) ** 0.5) / self.count
+        return float(rounding * (energy + 2.0 * math.sqrt(energy * moved)) / self.count)
 
     @property
     def mean_error(self) -> float:

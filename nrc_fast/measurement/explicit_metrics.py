@@ -15,6 +15,7 @@ from nrc_fast.measurement.head import component_numbers
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.residuals import leading_values, residual_value, subspace_residual
+from nrc_fast.passes.precisions import working_precision
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_mean
 from nrc_fast.passes.runs import careful_residuals, mean_of, require_rows
@@ -40,7 +41,7 @@ def nrc1_of_reading(
     TypeError, ValueError, OSError, RuntimeError
         n is not in 1..d, or rows cannot be read.
     """
-    d = reading.source.d
+    d, precision = reading.source.d, working_precision(reading, precision)
     numbers = list(range(1, d + 1)) if n is None else component_numbers(n, d)
     if n is not None and reading.rereadable:
         values, bounds, energy = _explicit_nrc1(reading, numbers, convention, precision)

@@ -18,6 +18,7 @@ from nrc_fast.measurement.explicit_metrics import explicit_nrc2, nrc1_of_reading
 from nrc_fast.measurement.head import checksum, weights_and_row_space, whole_numbers
 from nrc_fast.measurement.moment_metrics import subspace_value
 from nrc_fast.measurement.precision import with_bound
+from nrc_fast.measurement.suspicions import notes_on_files, notes_on_sizes, notes_on_wide_rows, warn_of
 from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.sources import Features
@@ -103,9 +104,10 @@ def nrc1(
         with. Tensors on a device are never moved. Matrices of d x d numbers are decomposed in float64, on the host or,
         from d = 1024 on, on the device, where the result is checked.
     precision : {"high", "highest", "fast"}
-        "highest" computes in float64 throughout; else rows that are not float64 are multiplied in float32 blocks
-        that are added up in float64. On a CUDA device "high" splits them into three bfloat16 numbers where that is
-        faster, and "fast" rounds them to one, with bounds that say so.
+        "highest" computes in float64 throughout, and so does "high" where the number of rows times the square of d is
+        up to 1e8; else rows that are not float64 are multiplied in float32 blocks that are added up in float64. On a
+        CUDA device "high" splits them into three bfloat16 numbers where that is faster, and "fast" rounds them to one,
+        with bounds that say so.
     nonfinite : {"raise", "skip"}
         What to do with rows that hold NaN or infinite values.
     rtol : float
@@ -178,6 +180,9 @@ def nrc1(
     with closing(reading):
         values, bounds, energy = nrc1_of_reading(reading, n, chosen, precision=precision, rtol=rtol)
         reading.finish()
+        source = reading.source
+        rows = source.count if group is None else None
+        warn_of(notes_on_wide_rows(rows, source.d) + notes_on_files(source.files))
     # Of every k at once many may lie beyond what the features vary in.
     with_bound("NRC1", values, bounds, return_bound=return_bound or n is None, largest=energy)
     if n is not None and np.ndim(n) == 0:
@@ -286,7 +291,7 @@ def nrc2(
         },
     )
     with closing(reading):
-        _, space, _ = weights_and_row_space(W, reading.source.d)
+        weights, space, _ = weights_and_row_space(W, reading.source.d)
         if len(space.basis) == 0:
             value, bound, energy = math.nan, math.nan, 0.0
         elif reading.rereadable:
@@ -296,5 +301,7 @@ def nrc2(
             value, bound = subspace_value(evidence, chosen, space)
             energy = 1.0 if chosen.unit_rows or chosen.relative else evidence.moments.energy
         reading.finish()
+        rows = reading.source.count if group is None else None
+        warn_of(notes_on_sizes(rows, len(weights)) + notes_on_files(reading.source.files))
     with_bound("NRC2", np.array([value]), np.array([bound]), return_bound=return_bound, largest=energy)
     return (value, bound) if return_bound else value

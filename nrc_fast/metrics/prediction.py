@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.cards import card
+from nrc_fast.base.svg import spark_bars
 
 __all__ = ["PenaltyProduct", "Prediction"]
 
@@ -56,6 +58,18 @@ class Prediction:
     cka: float
     head_gram_shape: FloatArray
     residual_covariance: FloatArray
+
+    def _repr_html_(self) -> str:
+        shares = self.explained_variance_ratio.tolist()
+        bars = spark_bars(shares, f"{len(shares)} shares of the variance", range(self.rank))
+        rows: list[tuple[object, ...]] = [
+            ("share of the features' variance in each component", bars),
+            ("rank of W and of the features", f"{self.rank} of {len(shares)}"),
+            ("MSE, summed over outputs", f"{self.mse:.6g}"),
+            ("R2", f"{self.r2:.6g}"),
+            ("CKA of features and targets", f"{self.cka:.6g}"),
+        ]
+        return card(f"what the UFM predicts at c = {self.c:.6g}", rows=rows)
 
     def to_dict(self) -> dict[str, int | float | list[float] | list[list[float]]]:
         """Return the same numbers as plain ints, floats and lists of floats.

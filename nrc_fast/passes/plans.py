@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nrc_fast.base.cards import card
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.options import format_bytes
 from nrc_fast.base.printable import printable
+from nrc_fast.base.svg import spark_bars
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.passes.chunk_sizes import bytes_per_row, fixed_bytes
 from nrc_fast.passes.component_costs import component_costs
+from nrc_fast.passes.precisions import working_precision
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.runs import ALWAYS_DOUBLE_VECTORS
 
@@ -55,6 +58,22 @@ class Plan:
         lines += [f"pass {number}: {title} ({when})" for number, (title, when) in enumerate(self.passes, start=1)]
         return "\n".join([*lines, *filter(None, [self.components])])
 
+    def _repr_html_(self) -> str:
+        always = [k for k, (_, when) in enumerate(self.passes) if when.startswith("always")]
+        size = "unknown" if self.bytes_per_pass is None else format_bytes(self.bytes_per_pass)
+        count = f"{len(always)} to {len(self.passes)}" if len(always) < len(self.passes) else f"{len(always)}"
+        first = f"{count} passes of {size}, in up to {format_bytes(self.memory)} of memory."
+        label = f"{len(self.passes)} passes, of which {len(always)} are always made"
+        rows = "unknown" if self.rows is None else f"{self.rows:,}"
+        bars = spark_bars([1.0] * len(self.passes), label, always)
+        return card(
+            f"plan for {self.source}: rows {rows}, chunks of {self.chunk_rows:,}",
+            [first],
+            [*self.passes, ("coloured: always made", bars)],
+            header=("pass", "when"),
+            notes=filter(None, [self.components]),
+        )
+
     def to_dict(self) -> dict[str, JSONValue]:
         """The fields by name, as numbers, lists and strings."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
@@ -89,14 +108,17 @@ def plan_reading(
         Whether the head has a bias.
     """
     source = reading.source
-    passes = [("statistics", "always")]
+    used = working_precision(reading, precision)
+    is_double = reading.is_double or used == "highest"
+    is_few = used != precision and not reading.is_double
+    passes = [("statistics", "always, in float64, as the rows are few" if is_few else "always")]
     if reading.rereadable:
-        is_double = reading.is_double or precision == "highest"
         if all_k and convention.unit_rows and convention.centered_rows:
             passes.append(("centered unit rows", "always"))
         if not is_double:
             passes.append(("statistics", "again, if the first rows lie far from the others"))
-            passes.append(("statistics", "in float64, if a component cannot be told from rounding"))
+            beside = "" if precision == "fast" else ", or a bound reaches a tenth of its number"
+            passes.append(("statistics", f"in float64, if a component cannot be told from rounding{beside}"))
             passes.append(("refinement", "if the features are collapsed"))
         passes.append(("residuals", "always"))
         if not reading.is_double and vectors > ALWAYS_DOUBLE_VECTORS:  # else the residuals give the errors too

@@ -7,20 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nrc_fast.base.cards import card
+from nrc_fast.base.svg import spark_bars
 from nrc_fast.metrics.classes import VARIANTS
-from nrc_fast.reports.fields import restored_value
+from nrc_fast.reports.fields import restored_bounds
 from nrc_fast.reports.records import StoredResult, format_value
+from nrc_fast.reports.verdicts.classes import classes_verdict
 
 __all__ = ["ClassReport"]
 
 
-def _bounds(values: Any) -> dict[str, float]:
-    """Bounds from what JSON held of them: one that it cannot hold is infinite."""
-    known: dict[str, float] = restored_value("Mapping[str, float]", values, "bounds")
-    return {name: math.inf if values[name] is None else bound for name, bound in known.items()}
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassReport(StoredResult):
     """NC1 to NC4, each variant under its own name; all of them but the accuracy are 0 when collapsed.
 
@@ -62,11 +59,38 @@ class ClassReport(StoredResult):
 
     @classmethod
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
-        return {"bounds": _bounds}
+        return {"bounds": restored_bounds}
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the numbers say, in two or three sentences by fixed rules on them and their bounds.
+
+        Whether the classes are collapsed to their means, the shape of these, and what to look at next. The rules are
+        those of `nrc_fast.reports.verdicts.classes.classes_verdict`.
+        """
+        return classes_verdict(vars(self), self.bounds, samples=self.samples, d=self.d, n_classes=self.n_classes)
+
+    def __repr__(self) -> str:
+        size = f"{self.samples:,} samples of {self.n_classes} classes, d = {self.d}"
+        names = ("nc1_share", "nc2_etf", "nc3", "nc4")
+        return f"<ClassReport of {size}: {', '.join(f'{name} {getattr(self, name):.3g}' for name in names)}>"
+
+    def _repr_html_(self) -> str:
+        known = [name for name in VARIANTS if not math.isnan(getattr(self, name))]
+        rows = [
+            (name, format_value(getattr(self, name), self.bounds.get(name), digits=4), VARIANTS[name].partition(":")[0])
+            for name in known
+        ]
+        distances = [name for name in ("nc1_share", "nc2_etf", "nc3_etf", "nc4") if name in known]
+        bars = spark_bars(
+            [getattr(self, name) for name in distances], f"{', '.join(distances)}: 0 when collapsed", range(4)
+        )
+        title = f"classes: {self.samples:,} samples of {self.n_classes} classes, d = {self.d}"
+        return card(title, self.verdict, [(", ".join(distances), bars), *rows], notes=self.notes)
 
     def __str__(self) -> str:
         skipped = f", {self.skipped_rows:,} rows skipped as not finite" if self.skipped_rows else ""
-        lines = [f"{self.samples:,} samples of {self.n_classes} classes, d = {self.d}{skipped}", ""]
+        lines = [f"{self.samples:,} samples of {self.n_classes} classes, d = {self.d}{skipped}", "", *self.verdict, ""]
         lines += [
             f"  {name:<16}{format_value(getattr(self, name), self.bounds.get(name)):<24}{about}"
             for name, about in VARIANTS.items()

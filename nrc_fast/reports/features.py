@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.cards import card
+from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.plots.features import plot_report
-from nrc_fast.reports.plots.panels import Panels
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult, format_value
+from nrc_fast.reports.verdicts.features import FeatureNumbers, features_verdict
+from nrc_fast.reports.verdicts.levels import known
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Report"]
+__all__ = ["LABELS", "MOST_SHARES", "Report", "labelled_values", "told_prediction"]
 
 # Of CKA, from which on its debiased value has a line of its own.
 VISIBLE_CHANCE = 0.005
+
+# Components whose share of the variance is shown, where n is not larger.
+MOST_SHARES = 12
 
 LABELS = {
     "nrc1": "NRC1  features outside their first n components",
@@ -36,6 +42,8 @@ LABELS = {
     "effective_rank": "effective rank of the features",
     "stable_rank": "stable rank of the features",
 }
+# Of these, what comes before the rest.
+FIRST = ("nrc1", "nrc2", "nrc3", "gamma", "mse", "r2", "linear_mse")
 
 
 def _prediction(values: Any) -> Prediction | None:
@@ -48,7 +56,7 @@ def _prediction(values: Any) -> Prediction | None:
         raise ValueError(msg) from error
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report(StoredResult):
     """What was measured.
 
@@ -75,6 +83,11 @@ class Report(StoredResult):
     cka, linear_mse, mse, r2 : float
         MSE is summed over the outputs. `mse` and `r2` need weights, bias and targets. The readout of `linear_mse`
         uses the directions of the features whose variance can be told from rounding.
+    energy : float
+        Mean of |h|^2 over the rows, of which values under convention raw are parts.
+    nrc3_untrained : float
+        NRC3 of a W with orthogonal rows of one length, as those of a wide W are nearly before training: with targets
+        for which it is small, a small NRC3 says little.
     zero_rows, skipped_rows : int
     bounds : mapping of str to float or array
         Absolute bound of the metric of that name.
@@ -103,7 +116,7 @@ class Report(StoredResult):
 
     __module__ = "nrc_fast"
     _described = "report"
-    _may_be_missing = frozenset({"ufm"})
+    _may_be_missing = frozenset({"ufm", "energy", "nrc3_untrained"})
 
     samples: int
     d: int
@@ -131,49 +144,149 @@ class Report(StoredResult):
     notes: tuple[str, ...] = ()
     ufm: Prediction | None = None
     cka_debiased: float = NAN
+    energy: float = NAN
+    nrc3_untrained: float = NAN
 
     @classmethod
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
         return {"ufm": _prediction}
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the numbers say, in two or three sentences by fixed rules on them and their bounds.
+
+        How far the features are collapsed, and to what; what NRC3 is worth; what to look at next. The rules are those
+        of `nrc_fast.reports.verdicts.features.features_verdict`.
+        """
+        return features_verdict(self._numbers())
+
+    def _numbers(self) -> FeatureNumbers:
+        values = {self.convention: {"nrc1": self.nrc1, "nrc2": self.nrc2}, **self.alternatives}
+        bounds: dict[str, Mapping[str, float | FloatArray]] = {self.convention: self.bounds, **self.alternative_bounds}
+        nrc1, nrc2 = (
+            {name: known(metric, values[name], bounds.get(name, {})) for name in values} for metric in ("nrc1", "nrc2")
+        )
+        for shares in (nrc1, nrc2):
+            if "raw" in shares:
+                shares["raw"] = shares["raw"].over(self.energy)
+        own = vars(self)
+        return FeatureNumbers(
+            samples=self.samples,
+            d=self.d,
+            n=self.n,
+            nrc1=nrc1,
+            nrc2=nrc2,
+            energy_outside=nrc1["raw"].value if "raw" in nrc1 else NAN,
+            nrc3=known("nrc3", own, self.bounds),
+            nrc3_untrained=self.nrc3_untrained,
+            r2=known("r2", own, self.bounds),
+            has_weights=not all(map(math.isnan, (self.nrc2, self.nrc3, self.mse))),
+            has_targets=not math.isnan(self.linear_mse),
+        )
+
+    @property
+    def energy_outside(self) -> float:
+        """Share of the energy of the rows, that of their mean included, outside the plane of the first n components.
+
+        NaN where NRC1 under convention raw, or the energy, is not known.
+        """
+        return self._numbers().energy_outside
+
+    def __repr__(self) -> str:
+        size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, convention {self.convention}"
+        metrics = ", ".join(f"{name.upper()} {getattr(self, name):.3g}" for name in ("nrc1", "nrc2", "nrc3"))
+        return f"<Report of {size}: {metrics}>"
 
     def __str__(self) -> str:
         size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, {self.dtype}"
         lines = [f"{size}, convention {self.convention}, computed by {self.backend}"]
         if self.zero_rows or self.skipped_rows:
             lines.append(f"{self.zero_rows:,} zero rows, {self.skipped_rows:,} rows skipped as not finite")
-        lines.append("")
-        for name, label in LABELS.items():
-            value = getattr(self, name)
-            is_shown = name != "cka_debiased" or abs(value - self.cka) > VISIBLE_CHANCE
-            if is_shown and not math.isnan(value):
-                lines.append(f"  {label:<52}{format_value(value, self.bounds.get(name))}")
+        lines += ["", *self.verdict, "", *self._lines_of(FIRST), ""]
+        lines += self._lines_of(name for name in LABELS if name not in FIRST)
         shares = ", ".join(f"{share:.4f}" for share in self.explained_variance_ratio[: self.n + 2])
         lines.append(f"  {'explained variance of the first components':<52}{shares}")
         lines += self._alternative_lines() + self._prediction_lines()
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
+    def _lines_of(self, names: Iterable[str]) -> list[str]:
+        return [f"  {label:<52}{value}" for label, value in labelled_values(self, names)]
+
     def _alternative_lines(self) -> list[str]:
         lines = []
         for name, values in self.alternatives.items():
-            shown = ", ".join(f"{key.upper()} {value:.4g}" for key, value in values.items() if not math.isnan(value))
+            bounds = self.alternative_bounds.get(name, {})
+            shown = ", ".join(
+                f"{key.upper()} {format_value(value, bounds.get(key), digits=4)}"
+                for key, value in values.items()
+                if not math.isnan(value)
+            )
             if shown:
                 lines.append(f"  {f'under convention {name}':<52}{shown}")
         return lines
 
     def _prediction_lines(self) -> list[str]:
-        if self.ufm is None:
-            return []
-        prediction = self.ufm
-        text = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
-        return [f"  {f'UFM at c = {prediction.c:.4g} predicts':<52}{text}"]
+        return [f"  {condition:<52}{numbers}" for condition, numbers in told_prediction(self)]
 
-    def plot(self, axes: Sequence[Axes] | Panels | None = None) -> tuple[Figure, Sequence[Axes] | Panels]:
-        """Draw NRC1 and the explained variance against the number of components; returns ``(figure, axes)``.
+    def _repr_html_(self) -> str:
+        size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, convention {self.convention}"
+        rows: list[tuple[object, ...]] = [*labelled_values(self, LABELS, digits=4), *told_prediction(self)]
+        shares = [float(share) for share in self.explained_variance_ratio[: max(MOST_SHARES, self.n + 2)]]
+        about = f"first {len(shares)} components, the first {self.n} coloured"
+        by_k = sparkline([float(value) for value in self.nrc1_by_k], "NRC1 of 1, 2, ... components", is_log=True)
+        rows.append((f"NRC1 of 1 to {len(self.nrc1_by_k)} components", by_k))
+        rows.append(("share of the variance in each component", spark_bars(shares, about, range(self.n))))
+        return card(f"report of {size}", self.verdict, rows, notes=self.notes)
+
+    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
+        """Draw NRC1 and the explained variance against the number of components; returns the figure of matplotlib.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write the figure to as well, in the format that its name ends with.
+        ax : pair of matplotlib axes, optional
+            Where to draw; a new figure if not given.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
+        OSError
+            The file cannot be written.
+        ValueError
+            `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
         """
-        return plot_report(self, axes)
+        return finished(plot_report(self, ax), path)
+
+
+def labelled_values(report: Report, names: Iterable[str], digits: int = 6) -> list[tuple[str, str]]:
+    """Of the metrics of `LABELS` those that are known and say something: what they are called, with value and bound.
+
+    Parameters
+    ----------
+    report : Report
+    names : iterable of str
+    digits : int
+        At most as many of each value.
+    """
+    found = []
+    for name in names:
+        value = getattr(report, name)
+        is_shown = name != "cka_debiased" or abs(value - report.cka) > VISIBLE_CHANCE
+        if is_shown and not math.isnan(value):
+            found.append((LABELS[name], format_value(value, report.bounds.get(name), digits)))
+    return found
+
+
+def told_prediction(report: Report) -> list[tuple[str, str]]:
+    """What the UFM predicts, as a condition and numbers; nothing where that says nothing."""
+    prediction = report.ufm
+    # At c = 0 every training reaches error 0, and a gamma within its bound of 0 is none to predict from.
+    if prediction is None or not prediction.c > 0.0:
+        return []
+    if prediction.c == report.gamma and not known("gamma", vars(report), report.bounds).is_above(0.0):
+        return []
+    numbers = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
+    return [(f"UFM at c = {prediction.c:.4g} predicts", numbers)]

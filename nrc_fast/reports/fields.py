@@ -13,7 +13,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["declared_fields", "restored_fields", "restored_value"]
+__all__ = ["declared_fields", "restored_bounds", "restored_fields", "restored_value"]
 
 # Whole numbers are shown with all their digits.
 MOST_WHOLE = 2**63
@@ -65,6 +65,18 @@ def restored_value(kind: str, value: Any, name: str) -> Any:
         It is none of that type; the message has its name.
     """
     return READERS[kind](value, name)
+
+
+def restored_bounds(values: Any, name: str = "bounds") -> dict[str, float]:
+    """Bounds from what JSON held of them: one that it cannot hold is infinite.
+
+    Raises
+    ------
+    ValueError
+        They are no mapping of numbers; the message has their name.
+    """
+    known: dict[str, float] = restored_value("Mapping[str, float]", values, name)
+    return {key: math.inf if values[key] is None else bound for key, bound in known.items()}
 
 
 def _refused(name: str, value: Any, expected: str) -> ValueError:

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from bisect import bisect_left, bisect_right
 from copy import copy
-from dataclasses import fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.files import write_text
+from nrc_fast.base.frames import FrameLibrary, make_frame
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
+from nrc_fast.reports.history_card import history_card
 from nrc_fast.reports.plots.histories import plot_history
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult
-from nrc_fast.reports.steps import Record, restored_steps, whole_step
+from nrc_fast.reports.replay import last_curve, replayed
+from nrc_fast.reports.steps import (
+    SCALARS,
+    Record,
+    csv_of,
+    restored_steps,
+    stored_row,
+    table_of,
+    whole_step,
+)
+from nrc_fast.reports.verdicts.histories import history_verdict
 
 if TYPE_CHECKING:
+    import pandas
+    import polars
     from matplotlib.figure import Figure
 
 __all__ = ["History"]
@@ -99,6 +110,27 @@ class History(StoredResult):
         steps = f"steps {self._records[0].step:,} to {self._records[-1].step:,}"
         return f"<History {self.name + ', ' if self.name else ''}{len(self)} records, {steps}, n = {self.n}>"
 
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the records say, in two to four sentences by fixed rules on them and their bounds.
+
+        The level of the last record, the direction of the curve, what NRC3 is worth, and whether the training has
+        diverged. The rules are those of `nrc_fast.reports.verdicts.histories.history_verdict`.
+        """
+        seen = copy(self)  # another thread may add to this one
+        untrained = NAN
+        if seen.n and np.isfinite(seen.target_covariance).all():
+            alignment = HeadAlignment(np.eye(seen.n), seen.target_covariance)
+            untrained = alignment.nrc3(alignment.best_gamma())
+        return history_verdict(seen.records(), n=seen.n, convention=seen.convention, untrained_nrc3=untrained)
+
+    def __str__(self) -> str:
+        seen = copy(self)
+        records = seen.records()
+        table = ["", *table_of(records)] if records else []
+        notes = [f"note: {note}" for note in records[-1].notes] if records else []
+        return "\n".join([repr(seen), "", *seen.verdict, *table, *notes])
+
     def add(self, step: int, report: Report, W: Array | None, covariance: Array) -> Record:
         """Add what was measured at a step; returns its record, with NRC3 for its own gamma.
 
@@ -141,8 +173,7 @@ class History(StoredResult):
         gram = _gram_of(W)
         alignment = HeadAlignment(gram, np.array(covariance, dtype=np.float64))
         gamma = alignment.best_gamma()
-        unknown = {part.name: NAN for part in fields(Record) if part.name not in ("step", "explained_variance_ratio")}
-        found: dict[str, Any] = unknown | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
+        found: dict[str, Any] = dict.fromkeys(SCALARS, NAN) | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
         return self._append(Record(step=whole_step(step), **found), len(gram), gram, covariance)
 
     def _append(self, record: Record, n: int, gram: FloatArray, covariance: Array) -> Record:
@@ -198,19 +229,7 @@ class History(StoredResult):
         arXiv 2409.04180 (NeurIPS 2024), appendix A.3; there gamma is searched on a grid, here it is exact.
         """
         _, sigma, records, grams = self._kept
-        if gamma == "each" or not records:
-            return records
-        if gamma == "last":
-            value = next((record.gamma for record in reversed(records) if not math.isnan(record.gamma)), NAN)
-        elif isinstance(gamma, str) or not gamma >= 0.0:
-            msg = f"gamma is {gamma!r}; 'last', 'each' or a number from 0 on is expected"
-            raise ValueError(msg)
-        else:
-            value = float(gamma)
-        return tuple(
-            replace(record, nrc3=NAN if _is_unknown(gram, sigma) else HeadAlignment(gram, sigma).nrc3(value))
-            for record, gram in zip(records, grams, strict=True)
-        )
+        return replayed(records, grams, sigma, gamma)
 
     def nrc3_curve(self, points: int = 200) -> tuple[FloatArray, FloatArray]:
         """NRC3 of the last W that is finite against gamma.
@@ -227,12 +246,7 @@ class History(StoredResult):
         """
         self._require_records()
         _, sigma, _, grams = self._kept
-        gram = next((gram for gram in reversed(grams) if not _is_unknown(gram, sigma)), None)
-        if gram is None:
-            return np.full(points, NAN), np.full(points, NAN)
-        alignment = HeadAlignment(gram, sigma)
-        gammas = np.linspace(0.0, float(alignment.eigenvalues[-1]), points)
-        return gammas, alignment.nrc3_curve(gammas)
+        return last_curve(grams, sigma, points)
 
     def _require_records(self) -> None:
         if not self._records:
@@ -253,7 +267,7 @@ class History(StoredResult):
             "name": self.name,
             "convention": self.convention,
             "n": n,
-            "records": [record.scalars() | {"step": record.step} for record in records],
+            "records": [stored_row(record) for record in records],
             "explained_variance_ratio": [list(record.explained_variance_ratio) for record in records],
             "replayed_nrc3": [record.nrc3 for record in seen.records()],
             "target_covariance": sigma.tolist(),
@@ -276,13 +290,38 @@ class History(StoredResult):
         ValueError
             `gamma` is another text or a negative number, or there is a file that is no text.
         """
-        rows = [{"step": record.step} | record.scalars() for record in self.records(gamma)]
-        lines = io.StringIO()
-        writer = csv.DictWriter(lines, list(rows[0]) if rows else [])
-        if rows:
-            writer.writeheader()
-        writer.writerows(rows)
-        write_text(path, lines.getvalue())
+        write_text(path, csv_of(self.records(gamma)))
+
+    @overload
+    def to_frame(self, gamma: str | float = ..., *, library: Literal["pandas"]) -> pandas.DataFrame: ...
+    @overload
+    def to_frame(self, gamma: str | float = ..., *, library: Literal["polars"]) -> polars.DataFrame: ...
+    @overload
+    def to_frame(
+        self, gamma: str | float = "last", *, library: FrameLibrary | None = None
+    ) -> pandas.DataFrame | polars.DataFrame: ...
+    def to_frame(
+        self, gamma: str | float = "last", *, library: FrameLibrary | None = None
+    ) -> pandas.DataFrame | polars.DataFrame:
+        """A data frame with a row for each record: the step and all scalars.
+
+        Parameters
+        ----------
+        gamma : {"last", "each"} or float
+            For which gamma NRC3 is told, see `records`.
+        library : {"pandas", "polars"}, optional
+            By default the one that is imported already, else the one that is installed; pandas where both are.
+
+        Raises
+        ------
+        ImportError
+            The library is not installed.
+        ValueError
+            It is another one, or `gamma` is another text or a negative number.
+        """
+        records = self.records(gamma)
+        columns = {name: [getattr(record, name) for record in records] for name in ("step", *SCALARS)}
+        return make_frame(columns, library)
 
     @classmethod
     def load(cls, path: str | Path) -> History:
@@ -327,22 +366,37 @@ class History(StoredResult):
         history._kept = _Kept(kept["n"], kept["target_covariance"], tuple(records), tuple(kept["head_grams"]))
         return history
 
-    def plot(self, gamma: str | float = "last") -> Figure:
-        """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.histories.plot_history`.
+    def _repr_html_(self) -> str:
+        return history_card(copy(self), "last", self.name or "history of a training")
+
+    def plot(
+        self, gamma: str | float = "last", *, path: GivenPath | None = None, ax: GivenAxes | None = None
+    ) -> Figure:
+        """Draw the paper's panels; returns the figure of matplotlib.
+
+        See `nrc_fast.reports.plots.histories.plot_history`.
+
+        Parameters
+        ----------
+        gamma : {"last", "each"} or float
+            For which gamma NRC3 is shown, see `records`.
+        path : path, optional
+            A file to write the figure to as well, in the format that its name ends with.
+        ax : six matplotlib axes, optional
+            Where to draw; a new figure if not given.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
+        OSError
+            The file cannot be written.
         ValueError
-            Nothing was measured yet.
+            Nothing was measured yet, `ax` holds another number of axes, or the name of the file ends with no format
+            that matplotlib knows.
         """
         self._require_records()
-        return plot_history(copy(self), gamma)
-
-
-def _is_unknown(gram: FloatArray, sigma: FloatArray) -> bool:
-    return not (np.isfinite(gram).all() and np.isfinite(sigma).all())
+        return finished(plot_history(copy(self), gamma, ax), path)
 
 
 def _gram_of(W: Array) -> FloatArray:

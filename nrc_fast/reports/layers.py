@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nrc_fast.base.cards import card
+from nrc_fast.base.svg import sparkline
 from nrc_fast.reports.plots.layers import plot_layers
-from nrc_fast.reports.records import StoredResult
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
+from nrc_fast.reports.records import StoredResult, format_digits
+from nrc_fast.reports.verdicts.layers import layers_verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,8 +21,18 @@ __all__ = ["COLLAPSED_NOISE", "DeepReport", "LayerCollapse", "first_collapsed"]
 # The paper marks the first collapsed layer without printing a threshold; this one is the project's.
 COLLAPSED_NOISE = 0.05
 
+# What is printed of every layer.
+COLUMNS = {
+    "noise_fraction": "noise",
+    "signal_alignment": "signal CKA",
+    "weight_alignment": "weights",
+    "linear_mse": "readout",
+    "feature_stable_rank": "rank H",
+    "weight_stable_rank": "rank W",
+}
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerCollapse(StoredResult):
     """The conditions of Deep NRC for the features that one layer is given.
 
@@ -63,6 +77,10 @@ class LayerCollapse(StoredResult):
     weight_stable_rank: float
     bounds: Mapping[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        noise, alignment = f"noise fraction {self.noise_fraction:.3g}", f"weight alignment {self.weight_alignment:.3g}"
+        return f"<LayerCollapse of {self.name}, d = {self.d}: {noise}, {alignment}>"
+
 
 def first_collapsed(layers: Sequence[LayerCollapse], threshold: float = COLLAPSED_NOISE) -> str | None:
     """The name of the first layer from which on all layers have a noise fraction below a threshold.
@@ -101,7 +119,7 @@ def _layers(values: Any) -> tuple[LayerCollapse, ...]:
     return tuple(map(LayerCollapse.from_dict, values))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DeepReport(StoredResult):
     """Deep NRC of all layers.
 
@@ -145,26 +163,33 @@ class DeepReport(StoredResult):
         """The first layer from which on all layers have a noise fraction below the threshold; None for none."""
         return first_collapsed(self.layers, self.threshold)
 
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the numbers say, in two or three sentences by fixed rules on them and their bounds.
+
+        The first collapsed layer, what follows it, and what to look at next. The rules are those of
+        `nrc_fast.reports.verdicts.layers.layers_verdict`.
+        """
+        return layers_verdict(self.layers, self.first_collapsed, threshold=self.threshold, mse=self.mse)
+
+    def __repr__(self) -> str:
+        found = self.first_collapsed
+        first = f"collapsed from {found} on" if found else "none is collapsed"
+        return f"<DeepReport of {len(self.layers)} layers, {self.samples:,} samples, n = {self.n}: {first}>"
+
     def __str__(self) -> str:
         width = max(5, *(len(layer.name) for layer in self.layers))
         summary = (
             f"{self.samples:,} samples, {self.n} targets; MSE of the network {self.mse:.4g}, variance of the targets "
             f"{self.target_variance:.4g}, their stable rank {self.target_stable_rank:.3g}"
         )
-        names = (
-            f"{'layer':<{width}}{'d':>7}{'noise':>10}{'signal CKA':>12}{'weights':>9}{'readout MSE':>13}"
-            f"{'rank H':>8}{'rank W':>8}"
-        )
-        lines = [summary, "", names]
+        names = f"{'layer':<{width}}{'d':>7}" + "".join(f"{title:>11}" for title in COLUMNS.values())
+        lines = [summary, "", *self.verdict, "", names]
         lines += [
-            f"{layer.name:<{width}}{layer.d:>7}{layer.noise_fraction:>10.2e}{layer.signal_alignment:>12.4f}"
-            f"{layer.weight_alignment:>9.4f}{layer.linear_mse:>13.4g}{layer.feature_stable_rank:>8.3g}"
-            f"{layer.weight_stable_rank:>8.3g}"
+            f"{layer.name:<{width}}{layer.d:>7}"
+            + "".join(f"{format_digits(getattr(layer, name), layer.bounds.get(name), 4):>11}" for name in COLUMNS)
             for layer in self.layers
         ]
-        found = self.first_collapsed
-        rule = f"noise below {self.threshold:g} here and in all later layers"
-        lines += ["", f"first collapsed layer: {found} ({rule})" if found else f"no layer is collapsed ({rule})"]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -176,12 +201,42 @@ class DeepReport(StoredResult):
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
         return {"layers": _layers}
 
-    def plot(self) -> Figure:
-        """Draw a heat map of layers and metrics; returns the figure. See `nrc_fast.reports.plots.layers.plot_layers`.
+    def _repr_html_(self) -> str:
+        fields = ("noise_fraction", "signal_alignment", "weight_alignment", "linear_mse")
+        noise = sparkline(
+            [layer.noise_fraction for layer in self.layers], "noise fraction, layer by layer", is_log=True
+        )
+        rows: list[tuple[object, ...]] = [
+            (
+                layer.name,
+                str(layer.d),
+                *(format_digits(getattr(layer, field), layer.bounds.get(field), 3) for field in fields),
+            )
+            for layer in self.layers
+        ]
+        header = ("layer", "d", "noise", "signal CKA", "weights", "readout MSE")
+        title = f"Deep NRC of {len(self.layers)} layers: {self.samples:,} samples, {self.n} targets"
+        return card(title, self.verdict, [*rows, ("noise, layer by layer", noise)], header=header, notes=self.notes)
+
+    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
+        """Draw a heat map of layers and metrics; returns the figure of matplotlib.
+
+        See `nrc_fast.reports.plots.layers.plot_layers`.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write the figure to as well, in the format that its name ends with.
+        ax : matplotlib axes, optional
+            Where to draw; a new figure if not given.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
+        OSError
+            The file cannot be written.
+        ValueError
+            `ax` holds several, or the name of the file ends with no format that matplotlib knows.
         """
-        return plot_layers(self)
+        return finished(plot_layers(self, ax), path)

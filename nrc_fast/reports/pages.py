@@ -1,221 +1,140 @@
-"""Numbers and plots of reports and histories as one self-contained HTML page: nothing is loaded from elsewhere."""
+"""Results as one self-contained HTML page, what they say first: nothing is loaded from elsewhere, no script is run."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nrc_fast.base.files import write_text
-from nrc_fast.metrics.classes import VARIANTS
+from nrc_fast.base.markup import Markup, element, joined
 from nrc_fast.reports.classes import ClassReport
-from nrc_fast.reports.features import LABELS, Report
+from nrc_fast.reports.compared import Compared
+from nrc_fast.reports.comparisons import compare
+from nrc_fast.reports.features import Report
+from nrc_fast.reports.glossary import (
+    Term,
+    glossary_section,
+    terms_of_classes,
+    terms_of_features,
+    terms_of_layers,
+)
 from nrc_fast.reports.history import History
-from nrc_fast.reports.layers import DeepReport, LayerCollapse
-from nrc_fast.reports.markup import Markup, element, joined
-from nrc_fast.reports.records import format_value
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from nrc_fast.reports.layers import DeepReport
+from nrc_fast.reports.page_sections import comparison_section, result_section
+from nrc_fast.reports.page_style import STYLE
 
 __all__ = ["page", "write_page"]
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1, h2 { line-height: 1.2; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
-th.number, td.number { text-align: right; }
-td.number { white-space: nowrap; }
-img { max-width: 100%; height: auto; }
-.note { background: #fff6dd; border-left: 4px solid #e69f00; padding: .5rem .8rem; margin: .5rem 0; }
-.scroll { overflow-x: auto; }
-@media (prefers-color-scheme: dark) {
-  body { background: #1b1b1b; color: #ddd; } th, td { border-color: #444; } .note { background: #3a3116; }
-  img { background: #fff; }
-}
-"""
+# What is compared together, what its section is called, and what the words in it mean.
+GROUPS: tuple[tuple[tuple[type, ...], str, tuple[Term, ...]], ...] = (
+    ((History, Report), "Runs side by side", terms_of_features),
+    ((DeepReport,), "Layers of several networks", terms_of_layers),
+    ((ClassReport,), "Classes of several networks", terms_of_classes),
+)
 
 
-Part = Report | History | DeepReport | ClassReport
-
-# Short names of what a history and a report of layers hold.
-OF_STEPS = {
-    "step": "step",
-    "mse": "MSE",
-    "r2": "R2",
-    "nrc1": "NRC1",
-    "nrc2": "NRC2",
-    "nrc3": "NRC3",
-    "gamma": "gamma",
-    "explained_variance": "explained variance",
-    "nrc1_id25": "NRC1, id25",
-    "nrc1_variance": "NRC1, variance",
-}
-OF_LAYERS = {
-    "noise_fraction": "noise fraction",
-    "signal_alignment": "signal alignment",
-    "weight_alignment": "weight alignment",
-    "linear_mse": "MSE of linear readout",
-    "feature_stable_rank": "stable rank, features",
-    "weight_stable_rank": "stable rank, weights",
-}
-
-
-def page(parts: Iterable[tuple[str, Part]], title: str = "Neural regression collapse") -> str:
-    """An HTML page.
+def page(
+    parts: Iterable[tuple[str, Compared]], title: str = "Neural regression collapse", gamma: str | float = "last"
+) -> str:
+    """An HTML page: what was found in sentences, contents, several runs side by side, each result, and a glossary.
 
     Parameters
     ----------
     parts : pairs of a heading and a Report, History, DeepReport or ClassReport
     title : str
+    gamma : {"last", "each"} or float
+        For which gamma NRC3 of histories is shown.
 
     Returns
     -------
     str
-        Plots are PNG images inside the page.
+        Figures are SVG inside the page.
 
     Raises
     ------
-    ImportError
-        matplotlib is not installed.
+    ValueError
+        `gamma` is another text or a negative number.
     """
-    sections = [element("section", joined("", element("h2", name), _section(part), "")) for name, part in parts]
+    named = _with_names_of_their_own(parts)
+    sections: dict[str, tuple[str, Markup]] = {"found": ("What was found", _verdicts(named))}
+    terms: list[Term] = []
+    compared: set[str] = set()
+    for kinds, heading, words in GROUPS:
+        runs = {name: part for name, part in named.items() if isinstance(part, kinds)}
+        terms += words if runs else ()
+        if len(runs) > 1:
+            compared |= set(runs)
+            anchor = f"compared-{len(sections)}"
+            sections[anchor] = (heading, comparison_section(compare(runs, gamma)))
+    for number, (name, part) in enumerate(named.items(), start=1):
+        content = result_section(name, part, gamma, has_charts=name not in compared)
+        sections[f"result-{number}"] = (name, content)
+    sections["glossary"] = ("What the words mean", glossary_section(terms))
     head = element("head", joined("", *_meta(), element("title", title), element("style", Markup(STYLE)), ""))
-    body = element("body", joined("", element("h1", title), *sections, ""))
+    first, *others = [
+        element("section", joined("", element("h2", heading), content, ""), id=anchor)
+        for anchor, (heading, content) in sections.items()
+    ]
+    top = element("header", element("h1", title))
+    main = element("main", joined("", first, _contents(sections), *others, ""))
+    body = element("body", joined("", top, main, ""))
     return f"<!DOCTYPE html>\n{element('html', joined('', head, body, ''), lang='en')}\n"
 
 
-def _meta() -> tuple[Markup, ...]:
-    """What a browser is told before all else: nothing but the style and the images of the page itself is used."""
-    style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode("ascii")
-    policy = f"default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'"
-    return (
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-    )
-
-
-def write_page(path: str | Path, parts: Iterable[tuple[str, Part]], title: str = "Neural regression collapse") -> None:
+def write_page(
+    path: str | Path,
+    parts: Iterable[tuple[str, Compared]],
+    title: str = "Neural regression collapse",
+    gamma: str | float = "last",
+) -> None:
     """Write an HTML page to a file, all or nothing; see `page`.
 
     Raises
     ------
-    ImportError
-        matplotlib is not installed.
     OSError
         The file cannot be written.
     ValueError
-        There is a file that is no text, such as one of features.
+        There is a file that is no text, such as one of features, or `gamma` is no gamma.
     """
     # Numbers of characters stand for those that UTF-8 does not have.
-    write_text(path, page(parts, title).encode("utf-8", "xmlcharrefreplace").decode())
+    write_text(path, page(parts, title, gamma).encode("utf-8", "xmlcharrefreplace").decode())
 
 
-def _section(part: Part) -> Markup:
-    if isinstance(part, Report):
-        return _report_section(part)
-    if isinstance(part, History):
-        return _history_section(part)
-    return _layers_section(part) if isinstance(part, DeepReport) else _classes_section(part)
-
-
-def _report_section(report: Report) -> Markup:
-    size = f"{report.samples:,} samples, d = {report.d}, n = {report.n}, {report.dtype}; convention {report.convention}"
-    rows = [
-        (label, format_value(getattr(report, name), report.bounds.get(name)))
-        for name, label in LABELS.items()
-        if not math.isnan(getattr(report, name))
-    ]
-    rows += [
-        (f"{metric.upper()} under convention {name}", format_value(value, _bound_of(report, name, metric)))
-        for name, values in report.alternatives.items()
-        for metric, value in values.items()
-        if not math.isnan(value)
-    ]
-    words = [element("p", text, class_="note") for text in report.notes]
-    if report.ufm is not None:
-        text = f"rank {report.ufm.rank}, MSE {report.ufm.mse:.4g}, R2 {report.ufm.r2:.4g}, CKA {report.ufm.cka:.4g}"
-        words.insert(0, element("p", f"The UFM at c = {report.ufm.c:.4g} predicts {text}."))
-    image = _image(report.plot()[0], f"NRC1 and explained variance against the number of components, {size}")
-    return joined(element("p", f"{size}; computed by {report.backend}"), _table(None, rows), *words, image)
-
-
-def _history_section(history: History) -> Markup:
-    records = history.records()
-    rows = [tuple(_number(getattr(record, name)) for name in OF_STEPS) for record in records]
-    intro = (
-        f"{len(records)} evaluations, n = {history.n}, convention {history.convention}; NRC3 is that of the gamma of "
-        "the last step."
+def _meta() -> tuple[Markup, ...]:
+    """What a browser is told before all else: nothing but the style of the page itself is used."""
+    style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode("ascii")
+    policy = f"default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+    return (
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
     )
-    image = _image(history.plot(), "NRC1 and NRC2, NRC3, MSE and R2, explained variance, NRC3 against gamma")
-    return joined(element("p", intro), image, _table(tuple(OF_STEPS.values()), rows))
 
 
-def _bound_of(report: Report, convention: str, metric: str) -> float | None:
-    return report.alternative_bounds.get(convention, {}).get(metric)
+def _with_names_of_their_own(parts: Iterable[tuple[str, Compared]]) -> dict[str, Compared]:
+    """The results by heading; a heading that several have is numbered."""
+    found: dict[str, Compared] = {}
+    for name, part in parts:
+        own, count = name, 1
+        while own in found:
+            count += 1
+            own = f"{name} ({count})"
+        found[own] = part
+    return found
 
 
-def _layers_section(report: DeepReport) -> Markup:
-    found = report.first_collapsed
-    first = f"The first collapsed layer is {found}" if found else "No layer is collapsed"
-    intro = (
-        f"Deep NRC of what the layers are given: {report.samples:,} samples, n = {report.n}. MSE of the network "
-        f"{report.mse:.4g}; variance of the targets {report.target_variance:.4g}, their stable rank "
-        f"{report.target_stable_rank:.3g}. {first} (noise fraction below {report.threshold:g} here and in all later "
-        "layers)."
-    )
-    rows = [(layer.name, str(layer.d), *(_of_layer(layer, name) for name in OF_LAYERS)) for layer in report.layers]
-    image = _image(report.plot(), "Deep NRC: a row for each metric, a column for each layer")
-    return joined(element("p", intro), image, _table(("layer", "d", *OF_LAYERS.values()), rows))
+def _verdicts(named: Mapping[str, Compared]) -> Markup:
+    words = []
+    for number, (name, part) in enumerate(named.items(), start=1):
+        first, *others = part.verdict
+        words.append(element("h3", element("a", name, href=f"#result-{number}")))
+        words.append(element("p", element("strong", first), *(f" {other}" for other in others), class_="verdict"))
+    return joined(*words)
 
 
-def _of_layer(layer: LayerCollapse, name: str) -> str:
-    value = getattr(layer, name)
-    return "" if math.isnan(value) else format_value(value, layer.bounds.get(name), digits=4)
-
-
-def _classes_section(report: ClassReport) -> Markup:
-    rows = [
-        (name, format_value(getattr(report, name), report.bounds.get(name)), about)
-        for name, about in VARIANTS.items()
-        if not math.isnan(getattr(report, name))
-    ]
-    intro = f"Neural collapse of {report.samples:,} samples of {report.n_classes} classes, d = {report.d}."
-    return joined(element("p", intro), _table(("variant", "value", "what it is"), rows, words=1))
-
-
-def _number(value: float) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "" if math.isnan(value) else f"{value:.4g}"
-
-
-def _table(header: Sequence[str] | None, rows: Iterable[Sequence[str]], words: int = 0) -> Markup:
-    """A table of numbers, but for the first column and the last `words`."""
-    lines = [] if header is None else [_row("th", header, words)]
-    lines += [_row("td", row, words) for row in rows]
-    return element("div", element("table", joined("", *lines, "")), class_="scroll")
-
-
-def _row(kind: str, texts: Sequence[str], words: int) -> Markup:
-    numbers = range(1, len(texts) - words)
-    classes = [{"class_": "number"} if k in numbers else {} for k in range(len(texts))]
-    cells = (element(kind, _plus_minus(text), **name) for name, text in zip(classes, texts, strict=True))
-    return element("tr", *cells)
-
-
-def _plus_minus(text: str) -> str:
-    return text.replace("  +- ", " \u00b1 ").replace("<= ", "\u2264 ")
-
-
-def _image(figure: Figure, description: str) -> Markup:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return element("p", element("img", alt=description, src=f"data:image/png;base64,{data}"))
+def _contents(sections: Mapping[str, tuple[str, Markup]]) -> Markup:
+    entries = [element("li", element("a", heading, href=f"#{anchor}")) for anchor, (heading, _) in sections.items()]
+    return element("nav", element("h2", "Contents"), element("ol", *entries), aria_label="Contents")

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import Field
+from decimal import ROUND_CEILING, Context, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,18 +20,66 @@ from nrc_fast.reports.fields import declared_fields, restored_fields
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["StoredResult", "format_value", "plain_value", "without_nan"]
+__all__ = ["StoredResult", "format_digits", "format_value", "plain_value", "without_nan"]
 
 NAN = float("nan")
 
+DIGITS_OF_BOUND = 2
+
 
 def format_value(value: float, bound: float | FloatArray | None, digits: int = 6) -> str:
-    """A value with its bound; one that is small beside its bound is only known to be no larger."""
-    if bound is None or not isinstance(bound, float) or not math.isfinite(bound) or bound == 0.0:
+    """A value and its bound, with the digits that the bound supports, at most some.
+
+    Both end at the second digit of the bound, which is rounded up, and holds what the value loses there. A value that
+    is no larger than its bound is only known to be no larger than their sum.
+
+    Examples
+    --------
+    >>> format_value(0.94194, 0.0193), format_value(0.0193126, 3e-6), format_value(174.20891, 9.5e-11)
+    ('0.942  +- 0.020', '0.0193126  +- 3.0e-06', '174.209  +- 9.5e-11')
+    >>> format_value(0.0611, 0.0613), format_value(2e-9, 1e-8), format_value(0.25, None)
+    ('<= 0.13', '<= 1.2e-08', '0.25')
+    """
+    text = format_digits(value, bound, digits)
+    if not _is_bounded(value, bound) or text.startswith("<"):
+        return text
+    assert isinstance(bound, float)
+    lost = abs(float(text) - value) if _supported(value, bound) <= digits else 0.0
+    return f"{text}  +- {_rounded_up(bound + lost)}"
+
+
+def format_digits(value: float, bound: float | FloatArray | None, digits: int = 6) -> str:
+    """The value of `format_value` alone, for tables without room for bounds.
+
+    Examples
+    --------
+    >>> format_digits(0.94194, 0.0193), format_digits(0.94194, 1e-9, digits=3), format_digits(2e-9, 1e-8)
+    ('0.942', '0.942', '<= 1.2e-08')
+    """
+    if not _is_bounded(value, bound):
         return f"{value:.{digits}g}"
-    if abs(value) <= 0.5 * bound:
-        return f"<= {abs(value) + bound:.1e}"
-    return f"{value:.{digits}g}  +- {bound:.1e}"
+    assert isinstance(bound, float)
+    if abs(value) <= bound:
+        return f"<= {_rounded_up(abs(value) + bound)}"
+    supported = _supported(value, bound)
+    if supported > digits:
+        return f"{value:.{digits}g}"
+    return f"{value:#.{supported}g}".removesuffix(".")
+
+
+def _is_bounded(value: float, bound: float | FloatArray | None) -> bool:
+    return isinstance(bound, float) and math.isfinite(bound) and bound > 0.0 and math.isfinite(value)
+
+
+def _supported(value: float, bound: float) -> int:
+    """Significant digits of a value down to the last that is printed of its bound."""
+    return math.floor(math.log10(abs(value))) - math.floor(math.log10(bound)) + DIGITS_OF_BOUND
+
+
+def _rounded_up(bound: float) -> str:
+    # From six digits, so that 0.02, which is a little more as a float, stays what it is.
+    upwards = Context(prec=DIGITS_OF_BOUND, rounding=ROUND_CEILING).create_decimal(Decimal(f"{bound:.6g}"))
+    return f"{float(upwards):#.{DIGITS_OF_BOUND}g}".removesuffix(".")
 
 
 def plain_value(value: Any) -> Any:

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from operator import index
 from typing import Any, SupportsIndex
 
 import numpy as np
 
 from nrc_fast.reports.features import Report
-from nrc_fast.reports.fields import declared_fields, restored_fields
-from nrc_fast.reports.records import NAN
+from nrc_fast.reports.fields import declared_fields, restored_bounds, restored_fields
+from nrc_fast.reports.records import NAN, format_value, plain_value
+from nrc_fast.reports.verdicts.levels import known
 
-__all__ = ["Record", "restored_steps", "whole_step"]
+__all__ = [
+    "SCALARS",
+    "Record",
+    "csv_of",
+    "name_of_gamma",
+    "restored_steps",
+    "stored_row",
+    "table_of",
+    "whole_step",
+]
 
 # Shares of the variance that are kept, beside those of the first n components.
 MORE_COMPONENTS = 2
+# What is printed of a training.
+ROWS, COLUMN = 8, 22
+SHOWN = {"mse": "MSE", "r2": "R2", "nrc1": "NRC1", "nrc2": "NRC2", "nrc3": "NRC3"}
+# What older files lack of a record.
+LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes")
 # What a file holds of a history, and how it is declared.
 STORED = {
     "name": "str",
@@ -28,7 +47,7 @@ STORED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """What was measured at one step.
 
@@ -50,6 +69,16 @@ class Record:
         NRC1 under conventions id25 and variance; NaN where it is not known.
     explained_variance_ratio : tuple of float
         Share of each of the first n + 2 components.
+    nrc2_id25, nrc2_variance : float
+        NRC2 under the same conventions.
+    energy_outside : float
+        Share of the energy of the rows, that of their mean included, outside the plane of the first n components.
+    samples, d : int
+        Rows that were measured, and features; 0 where they are not known.
+    bounds : mapping of str to float
+        Absolute bound of the number of that name; that of ``nrc3`` is for the gamma of the step itself.
+    notes : tuple of str
+        What the report of the step said before its numbers are to be believed.
     """
 
     __module__ = "nrc_fast.reports"
@@ -65,6 +94,13 @@ class Record:
     nrc1_id25: float
     nrc1_variance: float
     explained_variance_ratio: tuple[float, ...] = ()
+    nrc2_id25: float = NAN
+    nrc2_variance: float = NAN
+    energy_outside: float = NAN
+    samples: int = 0
+    d: int = 0
+    bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, step: int, report: Report) -> Record:
@@ -79,21 +115,88 @@ class Record:
             nrc3=report.nrc3,
             gamma=report.gamma,
             explained_variance=float(np.sum(shares[: report.n])),
-            nrc1_id25=_nrc1_under(report, "id25"),
-            nrc1_variance=_nrc1_under(report, "variance"),
+            **{f"{metric}_{name}": _under(report, name, metric)[0] for name, metric in PAIRS},
             explained_variance_ratio=tuple(float(share) for share in shares[: report.n + MORE_COMPONENTS]),
+            energy_outside=report.energy_outside,
+            samples=report.samples,
+            d=report.d,
+            bounds=_bounds(report),
+            notes=report.notes,
         )
 
     def scalars(self) -> dict[str, float]:
         """Everything but the step that is one number, by name."""
-        names = [part.name for part in fields(self) if part.name not in ("step", "explained_variance_ratio")]
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in SCALARS}
+
+    def __repr__(self) -> str:
+        names = ("nrc1", "nrc2", "nrc3", "mse", "r2")
+        shown = ", ".join(f"{name.upper()} {getattr(self, name):.3g}" for name in names)
+        return f"<Record of step {self.step:,}: {shown}>"
 
 
-def _nrc1_under(report: Report, convention: str) -> float:
+# Everything of a record but the step that is one measured number.
+SCALARS = tuple(part.name for part in fields(Record) if part.type == "float")
+# What records keep under other conventions.
+PAIRS = [(name, metric) for metric in ("nrc1", "nrc2") for name in ("id25", "variance")]
+
+
+def _under(report: Report, convention: str, metric: str) -> tuple[float, float]:
+    """A metric under a convention, and its bound."""
     if report.convention == convention:
-        return report.nrc1
-    return report.alternatives.get(convention, {}).get("nrc1", NAN)
+        found = known(metric, vars(report), report.bounds)
+    else:
+        bounds = report.alternative_bounds.get(convention, {})
+        found = known(metric, report.alternatives.get(convention, {}), bounds)
+    return found.value, found.bound
+
+
+def _bounds(report: Report) -> dict[str, float]:
+    """The bounds of a record's numbers, as far as the report has them."""
+    bounds = {name: bound for name, bound in report.bounds.items() if name in SCALARS and isinstance(bound, float)}
+    shares = report.bounds.get("explained_variance_ratio")
+    if shares is not None:
+        bounds["explained_variance"] = float(np.sum(np.atleast_1d(shares)[: report.n]))
+    others = {f"{metric}_{name}": _under(report, name, metric) for name, metric in PAIRS}
+    return bounds | {name: bound for name, (value, bound) in others.items() if not math.isnan(value)}
+
+
+def stored_row(record: Record) -> dict[str, Any]:
+    """What a file holds of a record in one mapping; the shares of the variance lie beside."""
+    others = {name: plain_value(getattr(record, name)) for name in ("step", "samples", "d", "bounds", "notes")}
+    return record.scalars() | others
+
+
+def csv_of(records: Sequence[Record]) -> str:
+    """Records as the text of a CSV file: the step and all scalars, nothing without records."""
+    rows = [{"step": record.step} | record.scalars() for record in records]
+    lines = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(lines, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return lines.getvalue()
+
+
+def table_of(records: Sequence[Record]) -> list[str]:
+    """Some records, spread over a training, as the lines of a table."""
+    rows = sorted({round((len(records) - 1) * k / ROWS) for k in range(ROWS + 1)})
+    lines = [f"{'step':>8}" + "".join(f"{title:>{COLUMN}}" for title in SHOWN.values())]
+    for record in (records[row] for row in rows):
+        numbers = [format_value(getattr(record, name), record.bounds.get(name), digits=4) for name in SHOWN]
+        lines.append(f"{record.step:>8}" + "".join(f"{number:>{COLUMN}}" for number in numbers))
+    return lines
+
+
+def name_of_gamma(gamma: str | float) -> str:
+    """In words, for which gamma NRC3 of a history is shown.
+
+    Examples
+    --------
+    >>> name_of_gamma("each")
+    'the best gamma of each step'
+    """
+    chosen = {"last": "gamma of the last step", "each": "the best gamma of each step"}
+    return chosen.get(str(gamma), f"gamma = {gamma}")
 
 
 def restored_steps(values: object) -> tuple[dict[str, Any], list[Record]]:
@@ -112,9 +215,9 @@ def restored_steps(values: object) -> tuple[dict[str, Any], list[Record]]:
     if rows and any(matrix.shape != (n, n) for matrix in (*grams, kept["target_covariance"])):
         msg = f"n is {n}; head_grams and target_covariance are expected to be {n} x {n}"
         raise ValueError(msg)
-    declared = declared_fields(Record)
+    declared, restorers = declared_fields(Record), {"bounds": restored_bounds}
     parts = [{**row, "explained_variance_ratio": ratio} for row, ratio in zip(rows, shares, strict=True)]
-    records = [Record(**restored_fields(declared, part)) for part in parts]
+    records = [Record(**restored_fields(declared, part, LATER, restorers)) for part in parts]
     steps = [record.step for record in records]
     if steps != sorted(steps):
         msg = "its records are not in the order of their steps"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from typing_extensions import Self
 
-__all__ = ["UsedHead", "choose_head", "head_of", "is_head", "last_linear"]
+__all__ = ["UsedHead", "choose_head", "head_of", "is_head", "last_linear", "notes_on_network"]
 
 # What one check of W h + b may cost in products, and the rows that it looks at in a batch.
 MOST_PRODUCTS, MOST_ROWS = 10**8, 4096
@@ -51,6 +51,22 @@ def _candidates(model: Module) -> list[tuple[str, Module]]:
         if is_head(module) and not is_inside:
             found.append((name, module))
     return found
+
+
+def notes_on_network(model: Module, name: str) -> list[str]:
+    """That the input of a whole network was watched, where the features of its last layer may be meant."""
+    inside = [
+        layer
+        for layer in model.modules()
+        if layer is not model and any(part.ndim > 1 for part in layer.parameters(recurse=False))
+    ]
+    if len(inside) < 2:
+        return []
+    note = (
+        f"What was watched is the input of the whole {name}, with {len(inside)} layers of weights inside. For the "
+        "features of its last layer, watch that layer."
+    )
+    return [note]
 
 
 def last_linear(model: Module) -> str:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
+from nrc_fast.reports.history_card import history_card
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath
 from nrc_fast.reports.steps import Record, whole_step
 from nrc_fast.training.evaluation import Split, require_module, split_batch
 from nrc_fast.training.head_evaluation import HeadEvaluation, ReportOptions, Run, RunOptions
+from nrc_fast.training.live import LiveFigure
 from nrc_fast.training.loggers import Destination
 from nrc_fast.training.monitor_state import MonitorState
 from nrc_fast.training.recorder import Recorder
@@ -196,6 +201,25 @@ class Monitor(Recorder):
         layer = self.layer if isinstance(self.layer, str) else type(self.layer).__name__
         return f"<Monitor of layer {layer} of a {type(self.model).__name__}: {self.history!r}>"
 
+    def _repr_html_(self) -> str:
+        return self._card(with_charts=False)
+
+    def _card(self, *, with_charts: bool) -> str:
+        history, layer = copy(self.history), self.layer if isinstance(self.layer, str) else type(self.layer).__name__
+        about = f"{history.name or 'monitor'} of layer {layer} of a {type(self.model).__name__}"
+        return history_card(history, self.gamma, about, with_charts=with_charts)
+
+    def show(self) -> None:
+        """Show the curves in this cell of a notebook, and draw them again there after every evaluation.
+
+        Outside a notebook nothing happens. A figure that cannot be drawn is told once on the logger ``nrc_fast``, and
+        the training goes on. A second call moves the figure to another cell.
+        """
+        figure = LiveFigure(partial(self._card, with_charts=True), repr(self))
+        others = [logger for logger in self._loggers if not isinstance(logger, LiveFigure)]
+        figure.open()
+        self._loggers = (*others, figure)
+
     def evaluate(self, step: int | None = None) -> Record:
         """Run the model over the loader now.
 
@@ -287,14 +311,14 @@ class Monitor(Recorder):
         """The history, with NRC3 for the gamma that the monitor was made with."""
         return self.history.records(self.gamma)
 
-    def plot(self) -> Figure:
-        """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.histories.plot_history`.
+    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
+        """Draw the paper's panels; returns the figure of matplotlib. See `nrc_fast.reports.History.plot`.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
-        ValueError
-            Nothing was measured yet.
+        OSError, ValueError
+            The file cannot be written, `ax` does not hold six axes, or nothing was measured yet.
         """
-        return self.history.plot(self.gamma)
+        return self.history.plot(self.gamma, path=path, ax=ax)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -20,7 +20,7 @@ from nrc_fast.reports.features import Report
 from nrc_fast.training.evaluation import current_evaluation
 from nrc_fast.training.gathering import GatheredRows, Kind, kind_of_batch
 from nrc_fast.training.given_features import FeatureChoice, GivenFeatures, UnreadableError, readable
-from nrc_fast.training.heads import head_of
+from nrc_fast.training.heads import head_of, notes_on_network
 from nrc_fast.training.hooks import Arguments, Keywords, LayerHook
 from nrc_fast.training.layer_axes import Surroundings
 from nrc_fast.training.layer_rows import layer_rows, padded
@@ -107,6 +107,7 @@ class WatchedLayer(_Closing):
         self.on_rows: Callable[[Tensor, Any], None] | None = None
         self.on_first: Callable[[], None] | None = None
         self._options, self._mask, self._model_passes = options, mask, passes
+        self._is_whole = layer is model
         self._surroundings = Surroundings(layer, model)
         self._given = GivenFeatures(layer, options.features)
         self._gathered: GatheredRows | None = None
@@ -305,9 +306,11 @@ class WatchedLayer(_Closing):
             Weights or options do not fit, see `nrc_fast.FeatureStatistics.report`; RuntimeError where nothing was read.
         """
         statistics = self.statistics
+        notes = notes_on_network(self.layer, self.name) if W is None and self._is_whole else ()
         if W is None and b is None and not self._has_other_outputs(statistics):
             W, b = head_of(self.layer)
-        return statistics.report(W, b, **options)
+        report = statistics.report(W, b, **options)
+        return replace(report, notes=(*report.notes, *notes))
 
     def _has_other_outputs(self, statistics: FeatureStatistics) -> bool:
         """Whether the layer is no last layer: it has other outputs than there are targets."""

@@ -15,6 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.cards import card
+from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.deep_bounds import deep_bounds, deep_rank_range, threshold
 from nrc_fast.ufm.deep_directions import (
@@ -225,6 +227,21 @@ class DeepMinimum:
         rows: FloatArray = np.zeros((*coordinates.shape[:-1], self._width(d)))
         rows[..., :n] = coordinates
         return rows
+
+    def _repr_html_(self) -> str:
+        title = f"minimum of the UFM with {self.layers} linear layers, n = {self.moments.n}"
+        if np.ndim(self.mse):
+            curve = sparkline(np.ravel(self.mse).tolist(), "MSE of each, in the order of the batch")
+            return card(f"{np.size(self.mse):,} minima: {title}", rows=[("MSE of each", curve)])
+        values = self.prediction_singular_values.tolist()
+        bars = spark_bars(values, f"{len(values)} singular values of the predictions", range(len(values)))
+        rows: list[tuple[object, ...]] = [
+            ("singular values of the predictions", bars),
+            ("product of the penalties", f"{self.penalty_product:.6g}"),
+            ("loss, penalties included", f"{self.loss:.6g}"),
+            ("MSE, summed over outputs", f"{self.mse:.6g}"),
+        ]
+        return card(title, [f"{self.rank} of {self.moments.n} target directions are kept."], rows)
 
     def _width(self, d: int | None) -> int:
         n = self.moments.n

@@ -13,8 +13,10 @@ from types import ModuleType
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.cards import card
 from nrc_fast.base.libraries import require_library
 from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.svg import spark_bars
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.closed_form import product_of_penalties
 from nrc_fast.ufm.inputs import as_integer, as_number, as_penalty
@@ -70,6 +72,18 @@ class Refinement:
             raise ValueError(msg)
         inner = self.gram + self.lambda_H * np.eye(n)
         return np.asarray(np.linalg.solve(inner, (targets - self.bias).T).T @ self.weights)
+
+    def _repr_html_(self) -> str:
+        n, d = self.weights.shape
+        values = np.linalg.eigvalsh(self.gram)[::-1].clip(min=0.0).tolist()
+        rows: list[tuple[object, ...]] = [
+            ("eigenvalues of W W^T", spark_bars(values, f"{n} eigenvalues of W W^T", range(n))),
+            ("loss, penalties included", f"{self.loss:.6g}"),
+            ("MSE, summed over outputs", f"{self.mse:.6g}"),
+            ("largest entry of the gradient", f"{self.gradient:.2g}"),
+            ("iterations", f"{self.iterations:,}"),
+        ]
+        return card(f"minimum of the UFM found by descent, n = {n}, d = {d}", rows=rows)
 
 
 def refine(

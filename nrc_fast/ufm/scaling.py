@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.cards import card
 from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
 
 __all__ = ["LOSSES", "Decays", "Penalties", "penalties"]
@@ -111,6 +112,9 @@ class Penalties:
             return f"{value:.6g}" if np.ndim(value) == 0 else f"{np.min(value):.6g} to {np.max(value):.6g}"
 
         return f"lambda_W = {shown(self.lambda_W)}, lambda_H = {shown(self.lambda_H)}, c = {shown(self.c)}"
+
+    def _repr_html_(self) -> str:
+        return card("penalties in the scaling of the paper", rows=(part.split(" = ") for part in str(self).split(", ")))
 
 
 def penalties(

@@ -8,7 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.cards import card
 from nrc_fast.base.double_double import Pair, product
+from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_matrix, as_rows
 from nrc_fast.ufm.inputs import Batched, as_integer, plain
 from nrc_fast.ufm.minimum_bounds import NUMBERS, Solved, minimum_bounds, rank_range
@@ -287,6 +289,22 @@ class Minimum:
         factors = self._feature_factors / np.sqrt(self.scale)[..., np.newaxis]
         coordinates = np.subtract(targets, self.bias[..., np.newaxis, :], order="C") @ self.shrinkage.vectors
         return (coordinates * factors[..., np.newaxis, :]) @ check_rotation(rotation, self.n, d)
+
+    def _repr_html_(self) -> str:
+        first, *lines = str(self).splitlines()
+        if np.ndim(self.c) or self._batch:
+            curve = sparkline(np.ravel(self.mse).tolist(), "MSE of each, in the order of the batch")
+            return card(first, rows=[("MSE of each", curve)], notes=lines)
+        values = self.weight_singular_values.tolist()
+        rows: list[tuple[object, ...]] = [
+            ("singular values of W", spark_bars(values, f"{self.n} singular values of W", range(self.n))),
+            ("loss, penalties included", f"{self.loss:.6g}"),
+            ("MSE, summed over outputs", f"{self.mse:.6g}"),
+            ("R2", f"{self.r2:.6g}"),
+            ("CKA of features and targets", f"{self.cka:.6g}"),
+        ]
+        notes = [WITHOUT_PENALTIES] if np.any(self.is_unpenalised) else []
+        return card(first, [f"Features and head have rank {self.rank} of {self.n}."], rows, notes=notes)
 
     def __repr__(self) -> str:
         return str(self)

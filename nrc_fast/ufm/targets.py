@@ -12,7 +12,7 @@ from nrc_fast.base.double_double import Pair, added, outer_squares, quotient, tw
 from nrc_fast.base.linalg import EPSILON, EPSILONS, from_lower
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.metrics.rounding import sum_rounding
+from nrc_fast.metrics.rounding import CHAINED_ROWS, addition_rounding, block_rounding
 from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
 from nrc_fast.ufm.inputs import as_float64
 
@@ -177,7 +177,8 @@ def _measured_moments(Y: Targets) -> TargetMoments:
         moments = _exact_moments(rows.to_float64(), mean)
     else:
         lower = calls.gram(rows, shift=mean, precision="highest").gram / rows.count
-        moments = _summed_moments(from_lower(lower), mean, sum_rounding(rows.count))
+        rounding = block_rounding("double", CHAINED_ROWS) + addition_rounding(rows.count / CHAINED_ROWS)
+        moments = _summed_moments(from_lower(lower), mean, rounding)
     if not (np.isfinite(moments.mean).all() and np.isfinite(moments.covariance).all()):
         msg = "the squares of the targets leave the range of float64; rescale them"
         raise ValueError(msg)

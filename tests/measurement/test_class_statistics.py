@@ -16,6 +16,7 @@ from nrc_fast.measurement.class_statistics import ClassStatistics
 from nrc_fast.measurement.classes import measure_classes
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.classes import ClassReport
+from nrc_fast.reports.records import format_value
 
 # What other packages' functions gave on the input of `labelled`, in float64.
 PEERS = {
@@ -228,9 +229,10 @@ def test_text_and_json(tmp_path: Path) -> None:
     assert ClassReport.from_dict(stored).to_json() == report.to_json()
     with pytest.raises(ValueError, match="holds no report of classes: accuracy, bias_offset"):
         ClassReport.from_dict({})
-    assert f"0.0400363  +- {report.bounds['nc1']:.1e}" in str(report)
-    assert "nc3" not in str(report)
-    assert "nc3" in str(measure_classes(H, labels, W))
+    assert f"  nc1             {format_value(report.nc1, report.bounds['nc1'])}" in str(report)
+    assert report.nc1 == pytest.approx(0.0400363, rel=1e-5)
+    assert "\n  nc3 " not in str(report)
+    assert "\n  nc3 " in str(measure_classes(H, labels, W))
 
 
 def test_what_does_not_fit_is_said() -> None:

@@ -72,6 +72,7 @@ def test_moments_are_read_in_float64_once(titles: list[str]) -> None:
     assert np.abs(first - exact).max() <= 64 * EPSILON * exact[0]
 
 
+@pytest.mark.usefixtures("many_rows")
 @pytest.mark.parametrize("convention", ["nrc24", "id25", "variance"])
 def test_what_was_read_in_float64_serves_every_metric(titles: list[str], convention: str) -> None:
     H = plane()

@@ -52,7 +52,7 @@ def test_a_head_of_low_rank_leaves_something() -> None:
     assert "NRC2" not in note
 
 
-def test_the_width_of_the_features_limits_the_forecast() -> None:
+def test_the_width_of_the_features_limits_the_prediction() -> None:
     """The best prediction of rank d, penalised: the leading d directions, each thresholded."""
     values = np.array([9.0, 4.0, 1.0, 0.25])
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
@@ -96,7 +96,8 @@ def test_an_autoencoder_is_monitored() -> None:
 
 def test_a_report_of_a_wide_head_is_drawn() -> None:
     pytest.importorskip("matplotlib").use("agg")
-    figure, axes = nrc.measure(*draw(3, 8)).plot()
+    figure = nrc.measure(*draw(3, 8)).plot()
+    axes = figure.axes
     lines = [line.get_xdata()[0] for line in axes[0].get_lines() if line.get_label() == "n = 8"]
     assert lines == [3]
     assert axes[1].get_title().startswith("first 3 components")

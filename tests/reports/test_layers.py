@@ -57,8 +57,8 @@ def test_report_as_text_json_and_plot(tmp_path: Path) -> None:
     assert stored["layers"][1]["weight_alignment"] is None
     assert stored["layers"][0]["noise_fraction"] == report.layers[0].noise_fraction
     assert stored["first_collapsed"] == report.first_collapsed == "0"
-    assert f"{report.layers[0].noise_fraction:.2e}" in str(report)
-    assert "first collapsed layer: 0" in str(report)
+    assert f"{report.layers[0].noise_fraction:.4g}" in str(report)
+    assert str(report).splitlines()[2].startswith("All 2 layers are given collapsed features, from 0 on")
     figure = report.plot()
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert len(texts) == 12

@@ -12,7 +12,7 @@ import pytest
 
 import nrc_fast as nrc
 from nrc_fast.reports import ClassReport, DeepReport, History, LayerCollapse, Report
-from nrc_fast.reports.records import StoredResult
+from nrc_fast.reports.records import StoredResult, format_value
 
 
 def report(**options: Any) -> Report:
@@ -75,6 +75,40 @@ def test_every_number_comes_back_from_a_dictionary_and_from_json(make: Any, tmp_
         back = kind.from_dict(values)
         assert same(vars(made), vars(back))
         assert back.to_json() == text
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "text"),
+    [
+        (0.94194, 0.0193, "0.942  +- 0.020"),
+        (0.94194, 0.02, "0.942  +- 0.021"),
+        (0.942, 0.02, "0.942  +- 0.020"),
+        (0.99996, 0.0123, "1.00  +- 0.013"),
+        (-82.94731, 4.6e-11, "-82.9473  +- 4.6e-11"),
+        (0.0193126, 3e-6, "0.0193126  +- 3.0e-06"),
+        (123.4, 25.0, "123  +- 26"),
+        (1234.5, 250.0, "1.23e+03  +- 2.6e+02"),
+        (0.0611, 0.061, "0.061  +- 0.062"),
+        (0.0611, 0.0612, "<= 0.13"),
+        (0.0, 1e-15, "<= 1.0e-15"),
+        (-2e-9, 1e-8, "<= 1.2e-08"),
+        (0.25, 0.0, "0.25"),
+        (0.25, math.inf, "0.25"),
+        (0.25, None, "0.25"),
+        (math.nan, 0.1, "nan"),
+    ],
+)
+def test_digits_follow_the_bound(value: float, bound: float | None, text: str) -> None:
+    assert format_value(value, bound) == text
+
+
+def test_what_is_printed_holds_the_value() -> None:
+    rng = np.random.default_rng(6)
+    for value, share in zip(10.0 ** rng.uniform(-9, 6, 2000), 10.0 ** rng.uniform(-5, -0.01, 2000), strict=True):
+        bound = float(value * share)
+        number, beside = map(float, format_value(float(value), bound).split("  +- "))
+        assert abs(number - value) + bound <= beside * (1.0 + 1e-5) + 0.5 * 10.0 ** (math.floor(math.log10(value)) - 5)
+        assert beside <= 1.2 * bound
 
 
 def test_infinite_bounds_come_back() -> None:

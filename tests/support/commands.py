@@ -83,7 +83,7 @@ class Page(HTMLParser):
         if tag == "img":
             assert values["alt"]
             self.images.append(str(values["src"]))
-        elif tag != "meta":
+        elif tag not in ("meta", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

@@ -616,3 +616,16 @@ def test_missing_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(ImportError, match=r"pip install 'nrc-fast\[torch\]'"):
         nrc.watch(nn.Linear(2, 2))
+
+
+def test_the_input_of_a_whole_network_is_told() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    X = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    head = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 2))
+    with nrc.watch(model) as whole, nrc.watch(model[2]) as last, nrc.watch(head) as small, torch.no_grad():
+        model(X)
+        head(model[:2](X))
+    words = "What was watched is the input of the whole Sequential, with 2 layers of weights inside."
+    assert any(note.startswith(words) for note in whole.report(n=2).notes)
+    for report in (last.report(), small.report(n=2), whole.report(np.eye(2, 4))):
+        assert not any("the whole" in note for note in report.notes)

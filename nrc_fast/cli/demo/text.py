@@ -7,23 +7,19 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from nrc_fast.base.arrays import FloatArray, SingleArray
 from nrc_fast.cli.demo.settings import BATCH, MOMENTUM, WIDTH, RunResult, Setting
 from nrc_fast.measurement.alignment import nrc3
+from nrc_fast.reports.affine import is_affine
+from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, SHAPED, percent_inside
 
 __all__ = ["finding", "findings", "header", "history_table", "item", "summary_table"]
 
 ROWS = 8  # of a printed table, after that of step 0
 LINE = 110
 
-# What the sentences at the end call collapsed, and what an affine plane.
-COLLAPSED = 1e-3  # NRC1 and NRC2 are below
-NEAR_PLANE = 0.05  # of the variance lies outside the first n components
-AWAY_FROM_ORIGIN = 0.1  # of the energy, that of the mean included, lies outside the plane of these components
+# Beside the levels of `nrc_fast.reports.verdicts.levels`:
 FALLEN = 0.1  # of the NRC1 of step 0 is left
-SHAPED = 0.01  # NRC3 is below
 AT_C = 1e-3  # NRC3 is below, for the gamma of the theory
 AGREES = 0.1  # relative difference of measured and predicted MSE
 
@@ -63,7 +59,7 @@ def history_table(result: RunResult) -> str:
     lines = [title, names]
     lines += [
         f"{record.step:>6}{record.mse:>11.5f}{record.r2:>9.4f}{record.nrc1:>10.1e}{record.nrc1_id25:>10.1e}"
-        f"{record.nrc2:>10.1e}{record.nrc3:>10.1e}{_percent_inside(record.nrc1_variance):>22}"
+        f"{record.nrc2:>10.1e}{record.nrc3:>10.1e}{percent_inside(record.nrc1_variance):>22}"
         for record in (result.history[row] for row in rows)
     ]
     return "\n".join(lines)
@@ -90,11 +86,6 @@ def summary_table(results: Sequence[RunResult]) -> str:
 def item(text: str) -> str:
     """A paragraph of a list."""
     return textwrap.fill(text, LINE, initial_indent="- ", subsequent_indent="  ")
-
-
-def _percent_inside(outside: float) -> str:
-    """What is left of 1 in percent; rounding never makes it 100%."""
-    return ">99.99%" if 0.0 < outside < 1e-4 else f"{100.0 * (1.0 - outside):.2f}%"
 
 
 # ---- what the numbers say ----
@@ -125,23 +116,17 @@ def finding(result: RunResult) -> str:
     change = f"NRC1 went from {first.nrc1:.2g} to {last.nrc1:.2g} and NRC2 from {first.nrc2:.2g} to {last.nrc2:.2g}"
     if max(last.nrc1, last.nrc2) < COLLAPSED:
         return f"collapse. {change}: the features lie in the space that the {n} rows of W span."
-    near_plane = last.nrc1_variance < NEAR_PLANE
-    if near_plane and _energy_outside(result) > AWAY_FROM_ORIGIN:
+    near_plane = last.nrc1_variance < NEAR
+    if near_plane and is_affine(result.report.energy_outside, last.nrc1_variance):
         return (
-            f"collapse towards an affine plane, the trap. {_percent_inside(last.nrc1_variance)} of the variance lies "
-            f"in {n} components ({_percent_inside(first.nrc1_variance)} at step 0), and yet NRC1 under nrc24 is "
+            f"collapse towards an affine plane, the trap. {percent_inside(last.nrc1_variance)} of the variance lies "
+            f"in {n} components ({percent_inside(first.nrc1_variance)} at step 0), and yet NRC1 under nrc24 is "
             f"{last.nrc1:.2g}: that plane does not hold the origin, and nrc24 projects the rows as they are. id25, "
             f"which subtracts their mean, went from {first.nrc1_id25:.2g} to {last.nrc1_id25:.2g}."
         )
     if near_plane or last.nrc1 < FALLEN * first.nrc1:
         return f"on the way, not collapsed in {result.steps:,} steps. {change}."
     return f"no collapse. {change}, with R2 = {last.r2:.4f}."
-
-
-def _energy_outside(result: RunResult) -> float:
-    """Share of the features' energy, that of their mean included, outside the plane of the first n components."""
-    energy = float(np.sum(result.H.astype(np.float64) ** 2)) / len(result.H)
-    return result.report.alternatives["raw"]["nrc1"] / energy
 
 
 def _ufm_finding(result: RunResult) -> str:

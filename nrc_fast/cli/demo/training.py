@@ -19,7 +19,7 @@ from nrc_fast.base.arrays import FloatArray, SingleArray
 from nrc_fast.base.libraries import require_library
 from nrc_fast.cli.demo.settings import BATCH, MOMENTUM, SETTINGS, WIDTH, RunResult, Setting
 from nrc_fast.cli.demo.text import findings, header, history_table, item, summary_table
-from nrc_fast.reports.plots.histories import plot_runs
+from nrc_fast.reports.comparisons import compare
 from nrc_fast.reports.plots.panels import save_figure
 from nrc_fast.training.monitor import Monitor
 
@@ -115,7 +115,7 @@ def _plot(results: Sequence[RunResult]) -> Figure:
     # Without known penalties the prediction follows from gamma, and is no prediction.
     known = [result for result in results if not math.isnan(result.c)]
     predicted = {result.name: result.report.ufm.mse for result in known if result.report.ufm is not None}
-    return plot_runs({result.name: result.recorded for result in results}, predicted=predicted)
+    return compare({result.name: result.recorded for result in results}).plot(predicted=predicted)
 
 
 # ---- data ----

@@ -1,1 +1,1 @@
-"""Figures of reports, histories, layers and forecasts."""
+"""Figures of reports, histories, layers and error floors."""

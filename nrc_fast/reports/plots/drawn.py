@@ -8,7 +8,16 @@ from typing import Protocol
 
 from nrc_fast.base.arrays import FloatArray, IntArray
 
-__all__ = ["DrawnForecast", "DrawnHistory", "DrawnLayer", "DrawnLayers", "DrawnRecord", "DrawnReport"]
+__all__ = [
+    "DrawnChart",
+    "DrawnCurve",
+    "DrawnErrorFloor",
+    "DrawnHistory",
+    "DrawnLayer",
+    "DrawnLayers",
+    "DrawnRecord",
+    "DrawnReport",
+]
 
 
 class DrawnReport(Protocol):
@@ -29,7 +38,7 @@ class DrawnReport(Protocol):
 
 
 class DrawnRecord(Protocol):
-    """The part of `nrc_fast.reports.Record` that `plot_history` and `plot_runs` name; curves are read by name."""
+    """The part of `nrc_fast.reports.Record` that `plot_history` and charts name; curves are read by name."""
 
     @property
     def step(self) -> int: ...
@@ -41,10 +50,14 @@ class DrawnRecord(Protocol):
     def explained_variance(self) -> float: ...
     @property
     def explained_variance_ratio(self) -> Sequence[float]: ...
+    @property
+    def bounds(self) -> Mapping[str, float]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
 
 
 class DrawnHistory(Protocol):
-    """The part of `nrc_fast.reports.History` that `plot_history` and `plot_runs` read."""
+    """The part of `nrc_fast.reports.History` that `plot_history` and charts read."""
 
     @property
     def name(self) -> str: ...
@@ -76,8 +89,42 @@ class DrawnLayers(Protocol):
     def first_collapsed(self) -> str | None: ...
 
 
-class DrawnForecast(Protocol):
-    """The part of `nrc_fast.ufm.Forecast` that `plot_forecast` reads."""
+class DrawnCurve(Protocol):
+    """What `plot_charts` reads of a `nrc_fast.reports.charts.Curve`."""
+
+    @property
+    def run(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def x(self) -> Sequence[float]: ...
+    @property
+    def y(self) -> Sequence[float]: ...
+    @property
+    def bounds(self) -> Sequence[float]: ...
+    @property
+    def is_level(self) -> bool: ...
+
+
+class DrawnChart(Protocol):
+    """What `plot_charts` reads of a `nrc_fast.reports.charts.Chart`."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def x_label(self) -> str: ...
+    @property
+    def curves(self) -> Sequence[DrawnCurve]: ...
+    @property
+    def is_log(self) -> bool: ...
+    @property
+    def places(self) -> Sequence[str]: ...
+    @property
+    def scale(self) -> str: ...
+
+
+class DrawnErrorFloor(Protocol):
+    """The part of `nrc_fast.ufm.ErrorFloor` that `plot_error_floor` reads."""
 
     @property
     def eigenvalues(self) -> FloatArray: ...
@@ -86,7 +133,7 @@ class DrawnForecast(Protocol):
     @property
     def variance(self) -> float: ...
     def rank_at(self, c: FloatArray) -> int | IntArray: ...
-    def mse_at(self, c: FloatArray) -> float | FloatArray: ...
-    def single_task_mse_at(self, c: FloatArray) -> float | FloatArray: ...
-    def standardized_mse_at(self, c: FloatArray) -> float | FloatArray: ...
-    def whitened_mse_at(self, c: FloatArray) -> float | FloatArray: ...
+    def mse_floor_at(self, c: FloatArray) -> float | FloatArray: ...
+    def single_task_floor_at(self, c: FloatArray) -> float | FloatArray: ...
+    def standardized_floor_at(self, c: FloatArray) -> float | FloatArray: ...
+    def whitened_floor_at(self, c: FloatArray) -> float | FloatArray: ...

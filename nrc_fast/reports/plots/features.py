@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nrc_fast.reports.plots.drawn import DrawnReport
-from nrc_fast.reports.plots.panels import BLUE, GREY, Panels, literal, lower_edge, pair_of_axes
+from nrc_fast.reports.plots.panels import BLUE, GREY, GivenAxes, literal, lower_edge, panels_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,9 +19,7 @@ MOST_BARS = 12
 WIDEST_LINEAR = 20  # more components than this go on a logarithmic axis
 
 
-def plot_report(
-    report: DrawnReport, axes: Sequence[Axes] | Panels | None = None
-) -> tuple[Figure, Sequence[Axes] | Panels]:
+def plot_report(report: DrawnReport, ax: GivenAxes | None = None) -> Figure:
     """Draw NRC1 and the explained variance of a report against the number of components.
 
     Left: NRC1 for every number of components that the report has, shaded by its bound, pale where it is no larger than
@@ -32,34 +29,33 @@ def plot_report(
     Parameters
     ----------
     report : nrc_fast.Report
-    axes : pair of matplotlib axes, optional
+    ax : pair of matplotlib axes, optional
         Where to draw; a new figure if not given.
 
     Returns
     -------
-    figure, axes
-        The figure and its pair of axes. Neither is known to pyplot unless `axes` was.
+    figure
+        That of the axes; a new one is not known to pyplot.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
     ValueError
-        `axes` is no pair.
+        `ax` is no pair.
 
     Examples
     --------
     >>> import numpy as np
     >>> from nrc_fast import measure
     >>> report = measure(np.random.default_rng(0).standard_normal((100, 8)), n=2)
-    >>> figure, (left, right) = plot_report(report)
-    >>> right.get_title()
+    >>> plot_report(report).axes[1].get_title()
     'first 2 components: 36.2% of the variance'
     """
-    figure, pair = pair_of_axes(axes, "for NRC1 and for the explained variance")
+    figure, pair = panels_for(ax, ("NRC1", "the explained variance"), (9.0, 3.8))
     _draw_nrc1_by_k(pair[0], report)
     _draw_explained_variance(pair[1], report)
-    return figure, pair if axes is None else axes
+    return figure
 
 
 def _draw_nrc1_by_k(axes: Axes, report: DrawnReport) -> None:

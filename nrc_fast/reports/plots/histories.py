@@ -1,8 +1,8 @@
-"""The figure of trainings: what was measured at each step, of one or several runs."""
+"""The figure of a training: what was measured at each step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,84 +12,32 @@ from nrc_fast.reports.plots.panels import (
     BLUE,
     COLOURS,
     GREY,
+    GivenAxes,
     draw_line,
     finish_panel,
-    line_style,
     literal,
-    new_figure,
-    use_log_axis,
+    panels_for,
 )
+from nrc_fast.reports.steps import name_of_gamma
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_history", "plot_runs"]
+__all__ = ["plot_history"]
 
-# Conventions whose rows differ, where both are drawn.
-ROWS = {"nrc24": "nrc24 (rows as they are)", "id25": "id25 (rows minus their mean)"}
-
-
-def plot_runs(
-    histories: Mapping[str, DrawnHistory], gamma: str | float = "last", predicted: Mapping[str, float] | None = None
-) -> Figure:
-    """Draw the histories of several trainings, a line for each, against the step.
-
-    NRC1 under their own convention and under id25, NRC2, NRC3 and the training MSE on logarithmic axes, where a 0 lies
-    on the lower edge, and the variance in the first n components. Dotted in a training's colour: the MSE that is
-    predicted for it.
-
-    Parameters
-    ----------
-    histories : mapping of str to nrc_fast.reports.history.History
-        The histories, by the names of the trainings.
-    gamma : {"last", "each"} or float
-        For which gamma NRC3 is shown; see `History.records`.
-    predicted : mapping of str to float, optional
-        The MSE that the UFM predicts, for trainings whose penalties are known.
-
-    Returns
-    -------
-    figure
-        The figure, not known to pyplot.
-
-    Raises
-    ------
-    ImportError
-        matplotlib is not installed.
-    """
-    figure = new_figure((12.0, 7.4))
-    panels = figure.subplots(2, 3, sharex=True)
-    for panel in panels[0, 1:]:
-        panel.sharey(panels[0, 0])
-    runs = {name: history.records(gamma) for name, history in histories.items()}
-    convention = ", ".join(dict.fromkeys(history.convention for history in histories.values()))
-    n = " or ".join(dict.fromkeys(str(history.n) for history in histories.values()))
-    _draw_curves(panels[0, 0], runs, "nrc1", f"NRC1, convention {literal(ROWS.get(convention, convention))}")
-    _draw_curves(panels[0, 1], runs, "nrc1_id25", f"NRC1, convention {ROWS['id25']}")
-    _draw_curves(panels[0, 2], runs, "nrc2", "NRC2")
-    _draw_curves(panels[1, 0], runs, "nrc3", f"NRC3, {_gamma_name(gamma)}")
-    _draw_curves(panels[1, 1], runs, "mse", "training MSE, summed over outputs")
-    _draw_curves(panels[1, 2], runs, "explained_variance", f"variance in the first {n} components")
-    use_log_axis(*panels[0])
-    use_log_axis(panels[1, 0])
-    use_log_axis(panels[1, 1])
-    handles = dict(zip(runs, panels[0, 0].get_lines(), strict=True))
-    for name, mse in (predicted or {}).items():
-        style = {"color": handles[name].get_color(), "linestyle": ":", "linewidth": 1.2}
-        handles[f"MSE predicted for {name}"] = panels[1, 1].axhline(mse, **style)
-    for panel in panels[1]:
-        panel.set_xlabel("step")
-    figure.legend(handles.values(), list(map(literal, handles)), loc="outside lower center", ncols=3, frameon=False)
-    return figure
+# What the panels show.
+OF_HISTORY = (
+    "NRC1 and NRC2",
+    "NRC3",
+    "MSE and R2",
+    "the explained variance",
+    "NRC3 against gamma",
+    "NRC1 around the mean",
+)
 
 
-def _gamma_name(gamma: str | float) -> str:
-    chosen = {"last": "gamma of the last step", "each": "the best gamma of each step"}
-    return chosen.get(str(gamma), f"gamma = {gamma}")
-
-
-def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
+def plot_history(history: DrawnHistory, gamma: str | float = "last", ax: GivenAxes | None = None) -> Figure:
     """Draw a history as the paper does: NRC1 and NRC2, NRC3, MSE and R2, explained variance, NRC3 against gamma.
 
     The sixth panel holds NRC1 under the conventions id25 and variance, which tell a collapse to a plane away from the
@@ -101,23 +49,27 @@ def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
         The history, with at least one record.
     gamma : {"last", "each"} or float
         For which gamma NRC3 is shown; see `History.records`.
+    ax : six matplotlib axes, optional
+        Where to draw; a new figure if not given.
 
     Returns
     -------
     figure
-        The figure, not known to pyplot.
+        That of the axes; a new one is not known to pyplot.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
+    ValueError
+        `ax` holds another number of axes.
 
     References
     ----------
     arXiv 2409.04180 (NeurIPS 2024), figures 2 to 4.
     """
-    figure = new_figure((12.0, 7.0))
-    panels = figure.subplots(2, 3)
+    figure, drawn = panels_for(ax, OF_HISTORY, (12.0, 7.0), rows=2)
+    panels = np.reshape(np.array(drawn, dtype=object), (2, 3))
     records = history.records(gamma)
     steps = [record.step for record in records]
 
@@ -129,14 +81,14 @@ def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
     draw(panels[0, 0], ("nrc1", "NRC1"), ("nrc2", "NRC2"))
     panels[0, 0].set_title(f"NRC1 and NRC2, convention {literal(history.convention)}", fontsize="medium")
     draw(panels[0, 1], ("nrc3", "NRC3"))
-    panels[0, 1].set_title(f"NRC3, {_gamma_name(gamma)}", fontsize="medium")
+    panels[0, 1].set_title(f"NRC3, {name_of_gamma(gamma)}", fontsize="medium")
     draw(panels[0, 2], ("mse", "MSE, summed over outputs"))
     _draw_r2(panels[0, 2], steps, [record.r2 for record in records])
     _draw_shares(panels[1, 0], steps, records, history.n)
     _draw_nrc3_against_gamma(panels[1, 1], history)
     draw(panels[1, 2], ("nrc1_id25", "NRC1, id25"), ("nrc1_variance", "NRC1, variance"))
     panels[1, 2].set_title("NRC1 around the mean", fontsize="medium")
-    if history.name:
+    if history.name and ax is None:
         figure.suptitle(literal(history.name))
     return figure
 
@@ -176,12 +128,3 @@ def _draw_nrc3_against_gamma(panel: Axes, history: DrawnHistory) -> None:
     best = history.records("each")[-1].gamma
     panel.axvline(best, color=GREY, linestyle="--", linewidth=1, label=f"smallest at {best:.3g}")
     finish_panel(panel, "gamma, from 0 to the smallest eigenvalue of Sigma", log=False)
-
-
-def _draw_curves(axes: Axes, runs: Mapping[str, Sequence[DrawnRecord]], field: str, title: str) -> None:
-    for k, (name, records) in enumerate(runs.items()):
-        values = [getattr(record, field) for record in records]
-        steps = [record.step for record in records]
-        axes.plot(steps, values, label=literal(name), **line_style(k))
-    axes.set_title(title, fontsize="medium")
-    axes.grid(alpha=0.25)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.reports.plots.drawn import DrawnLayers
-from nrc_fast.reports.plots.panels import COLOURS, literal, new_figure
+from nrc_fast.reports.plots.panels import COLOURS, GivenAxes, literal, panels_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_layers"]
 
 
-def plot_layers(report: DrawnLayers) -> Figure:
+def plot_layers(report: DrawnLayers, ax: GivenAxes | None = None) -> Figure:
     """Draw Deep NRC as a heat map: a row for each metric, a column for each layer.
 
     Dark is collapsed: colours are scaled for each metric by itself, from not at all to completely where the metric has
@@ -27,16 +27,20 @@ def plot_layers(report: DrawnLayers) -> Figure:
     Parameters
     ----------
     report : nrc_fast.reports.layers.DeepReport
+    ax : matplotlib axes, optional
+        Where to draw; a new figure if not given.
 
     Returns
     -------
     figure
-        The figure, not known to pyplot.
+        That of the axes; a new one is not known to pyplot.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
+    ValueError
+        `ax` holds several.
     """
     names = [literal(layer.name) for layer in report.layers]
     fields = {
@@ -49,8 +53,8 @@ def plot_layers(report: DrawnLayers) -> Figure:
     }
     values = np.array([[getattr(layer, field) for layer in report.layers] for field in fields])
     shades = np.array([_shades(row, start, end) for row, (_, start, end) in zip(values, fields.values(), strict=True)])
-    figure = new_figure((max(4.8, 2.6 + 0.85 * len(names)), 3.6))
-    axes = figure.subplots()
+    width = max(4.8, 2.6 + 0.85 * len(names))
+    figure, (axes,) = panels_for(ax, ("the heat map",), (width, 3.6))
     axes.imshow(shades, cmap="Blues", vmin=0.0, vmax=1.2, aspect="auto")
     for row, line in enumerate(values):
         for column, value in enumerate(line):
@@ -63,7 +67,10 @@ def plot_layers(report: DrawnLayers) -> Figure:
     if first is not None:
         axes.axvline([layer.name for layer in report.layers].index(first) - 0.5, color=COLOURS[4], linewidth=2)
     title = f"first collapsed layer: {literal(first or 'none')} (noise\u00a0<\u00a0{report.threshold:g})"
-    figure.suptitle(textwrap.fill(title, round(11 * figure.get_figwidth())), fontsize="medium")
+    if ax is None:
+        figure.suptitle(textwrap.fill(title, round(11 * width)), fontsize="medium")
+    else:
+        axes.set_title(title, fontsize="medium", wrap=True)
     return figure
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
@@ -19,21 +21,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "Panels",
+    "GivenAxes",
+    "GivenPath",
     "draw_line",
     "finish_panel",
+    "finished",
     "line_style",
     "literal",
     "lower_edge",
     "new_figure",
-    "pair_of_axes",
+    "panels_for",
     "require_drawable",
     "save_figure",
     "use_log_axis",
 ]
 
-# Axes of matplotlib, in the order of the panels that they are.
-Panels: TypeAlias = NDArray[np.object_]
+# Where users want panels to be drawn: axes of matplotlib in the order of the panels, as `subplots` gives them too.
+GivenAxes: TypeAlias = "Axes | Sequence[Axes] | NDArray[np.object_]"
+
+# Where users want a figure to be written.
+GivenPath: TypeAlias = "str | Path"
 
 # Okabe and Ito: distinct for colour-blind readers; dashes and widths tell the lines apart without colour too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -139,30 +146,60 @@ def lower_edge(values: FloatArray) -> float:
     return max(float(positive.min()) / 3.0, np.finfo(np.float64).tiny) if positive.size else LOWEST
 
 
-def pair_of_axes(axes: Sequence[Axes] | Panels | None, purpose: str) -> tuple[Figure, Panels]:
-    """The figure and two axes: those that are given, or new ones.
+def panels_for(
+    ax: GivenAxes | None, names: Sequence[str], size: tuple[float, float], rows: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """The figure and its panels: the axes that are given, or new ones.
+
+    Parameters
+    ----------
+    ax : axes, a sequence or an array of them, or None
+    names : sequence of str
+        What the panels show, one for each.
+    size : (float, float)
+        Width and height of a new figure, in inches.
+    rows : int
+        Rows of the panels of a new figure.
 
     Raises
     ------
     ImportError
         matplotlib is not installed.
     ValueError
-        Other than two axes are given; `purpose` says what two are for.
+        Another number of axes is given; the message says what they are for.
     """
-    if axes is None:
-        figure = new_figure((9.0, 3.8))
-        return figure, figure.subplots(1, 2)
-    pair = np.ravel(np.asarray(axes, dtype=object))
-    if len(pair) != 2:
-        msg = f"axes holds {len(pair)} axes; a pair is expected, {purpose}"
+    if ax is None:
+        figure = new_figure(size)
+        grid = figure.subplots(rows, len(names) // rows, squeeze=False)
+        return figure, list(grid.ravel())
+    panels: list[Axes] = list(np.ravel(np.asarray(ax, dtype=object)))
+    if len(panels) != len(names):
+        msg = f"ax holds {len(panels)} axes; {len(names)} are expected, for {', '.join(names)}"
         raise ValueError(msg)
-    return pair[0].figure, pair
+    return panels[0].figure.figure, panels  # the axes may lie in a part of the figure
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure, its size in inches."""
+    """An empty figure, its size in inches; pyplot does not know it, and notebooks show it as it is."""
     modules = ("matplotlib.figure", "matplotlib.backends.backend_agg")
     figure_module, agg = (require_library(name, "demo", "plots need matplotlib") for name in modules)
     figure: Figure = figure_module.Figure(figsize=size, dpi=120, layout="constrained")
     agg.FigureCanvasAgg(figure)
+    # What IPython asks any object for. Of a figure it knows better only once pyplot is set up.
+    figure._repr_png_ = partial(_shown, figure)  # type: ignore[attr-defined]
+    return figure
+
+
+def _shown(figure: Figure) -> tuple[bytes, dict[str, int]]:
+    """A figure as PNG, and how large a notebook shows it: 72 points an inch, so that dense screens show all pixels."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    width, height = figure.get_size_inches()
+    return image.getvalue(), {"width": round(72 * width), "height": round(72 * height)}
+
+
+def finished(figure: Figure, path: str | Path | None) -> Figure:
+    """A figure that was drawn, also written to `path` where one is given; see `save_figure`."""
+    if path is not None:
+        save_figure(figure, path)
     return figure

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray, IntArray
+from nrc_fast.base.cards import card
 from nrc_fast.base.progress import Progress
+from nrc_fast.base.svg import sparkline
 from nrc_fast.kernels.devices import Device, backend_of
 from nrc_fast.kernels.samples import Reader, sample_reader
 from nrc_fast.ufm.descent.dynamics import Problems, divergence_message, run
@@ -92,6 +94,17 @@ class Descent:
         rows += targets @ transform[:, d : d + n].T
         rows += transform[:, d + n]
         return rows
+
+    def _repr_html_(self) -> str:
+        first, *errors = str(self).splitlines()
+        rows = []
+        for name, values in self.history.items():
+            # Of several problems the one in the middle at every step; NaN where most have diverged.
+            curve = np.median(values.reshape(-1, values.shape[-1]), axis=0).tolist()
+            line = sparkline(curve, f"{name} over {len(curve)} recorded steps", is_log=True)
+            rows.append((name, f"{curve[-1]:.4g}" if curve else "", line))
+        header = ("", "last" if np.ndim(self.steps) == 0 else "last, median", "recorded steps")
+        return card(first, rows=rows, header=header, notes=(error.strip() for error in errors))
 
     def __repr__(self) -> str:
         return str(self)

@@ -1,4 +1,4 @@
-"""ufm on the command line: the numbers of the forecast."""
+"""ufm on the command line: the numbers of the floor."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_command(targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["ufm", stored, "--weight-decay", "5e-4"]) == 0
     assert capsys.readouterr().out == f"{predict(targets, weight_decay=5e-4)}\n"
     pytest.importorskip("matplotlib")
-    assert main(["ufm", stored, "--c", "0.1", "--plot", str(tmp_path / "forecast.png")]) == 0
-    assert (tmp_path / "forecast.png").stat().st_size > 10_000
+    assert main(["ufm", stored, "--c", "0.1", "--plot", str(tmp_path / "floor.png")]) == 0
+    assert (tmp_path / "floor.png").stat().st_size > 10_000
     capsys.readouterr()
     for neither_or_both in ([], ["--weight-decay", "0.1", "--c", "0.1"]):
         with pytest.raises(SystemExit) as caught:
@@ -36,23 +36,21 @@ def test_command(targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "at least 0" in capsys.readouterr().err
 
 
-def test_json_holds_the_numbers_of_the_forecast(
-    targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_holds_the_numbers_of_the_floor(targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "targets.npy", targets)
     stored = str(tmp_path / "targets.npy")
     assert main(["ufm", stored, "--weight-decay", "0.3", "--feature-decay", "0.2", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    forecast = predict(targets, weight_decay=0.3, feature_decay=0.2)
-    for name in ("c", "weight_decay", "variance", "rank", "mse", "r2"):
-        assert printed[name] == getattr(forecast, name)
-    for name in ("single_task_mse", "standardized_mse", "whitened_mse"):
-        assert printed[name] == getattr(forecast, name)
-    assert printed["penalties"]["lambda_H"] == forecast.penalties.lambda_H
+    floor = predict(targets, weight_decay=0.3, feature_decay=0.2)
+    for name in ("c", "weight_decay", "variance", "rank", "mse_floor", "r2_ceiling"):
+        assert printed[name] == getattr(floor, name)
+    for name in ("single_task_floor", "standardized_floor", "whitened_floor"):
+        assert printed[name] == getattr(floor, name)
+    assert printed["penalties"]["lambda_H"] == floor.penalties.lambda_H
     covariance = np.cov(targets.T, bias=True)
     vectors = np.array(printed["directions"])
     np.testing.assert_allclose(covariance @ vectors.T, vectors.T * printed["eigenvalues"], atol=1e-12)
-    assert predict(targets, weight_decay=1.01 * printed["critical_weight_decays"][-1]).rank == forecast.n - 1
+    assert predict(targets, weight_decay=1.01 * printed["critical_weight_decays"][-1]).rank == floor.n - 1
     assert main(["ufm", stored, "--c", "0.1", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["weight_decay"] is None

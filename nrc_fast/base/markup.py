@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 
-__all__ = ["Markup", "element", "joined"]
+from nrc_fast.base.printable import printable
+
+__all__ = ["Markup", "element", "joined", "with_signs"]
 
 # Elements without content.
-VOID = ("img", "meta")
+VOID = ("img", "input", "meta")
 
 
 class Markup(str):
@@ -34,7 +36,7 @@ def element(kind: str, *content: object, **attributes: str) -> Markup:
     '<p class="note">a &lt; b &amp; <b>1</b></p>'
     """
     named = ((name.rstrip("_").replace("_", "-"), value) for name, value in attributes.items())
-    opening = kind + "".join(f' {name}="{html.escape(str(value))}"' for name, value in named)
+    opening = kind + "".join(f' {name}="{_escaped(value)}"' for name, value in named)
     if kind in VOID:
         return Markup(f"<{opening}>")
     return Markup(f"<{opening}>{joined(*content, between='')}</{kind}>")
@@ -48,4 +50,20 @@ def joined(*parts: object, between: str = "\n") -> Markup:
     >>> joined("<", element("b", "x"), between=" ")
     '&lt; <b>x</b>'
     """
-    return Markup(between.join(part if isinstance(part, Markup) else html.escape(str(part)) for part in parts))
+    return Markup(between.join(part if isinstance(part, Markup) else _escaped(part) for part in parts))
+
+
+def _escaped(text: object) -> str:
+    """What is no visible character, as a browser may not show it either, stands as its escape."""
+    return html.escape(printable(text, keep="\n"))
+
+
+def with_signs(text: str) -> str:
+    """A text with the signs that a terminal does not have in place of what stands for them there.
+
+    Examples
+    --------
+    >>> with_signs("0.5  +- 1e-3"), with_signs("<= 1e-9") == with_signs("<=1e-9")
+    ('0.5 ± 1e-3', True)
+    """
+    return text.replace("  +- ", " \u00b1 ").replace("<= ", "<=").replace("<=", "\u2264 ")

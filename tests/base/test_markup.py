@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nrc_fast.reports.markup import Markup, element, joined
+from nrc_fast.base.markup import Markup, element, joined
 
 HOSTILE = "<script>alert('1')</script>\" & '"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nrc_fast import ufm
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
-from nrc_fast.reports.plots.panels import save_figure
 from nrc_fast.reports.records import without_nan
 
 __all__ = ["add_ufm"]
@@ -16,7 +15,7 @@ __all__ = ["add_ufm"]
 
 def add_ufm(commands: Commands) -> None:
     """Add ``ufm`` to the commands."""
-    command = commands.add_parser("ufm", help="what training on stored targets will keep, and the error to expect")
+    command = commands.add_parser("ufm", help="what training on stored targets will keep, and the floor of its error")
     command.set_defaults(run=_ufm)
     command.add_argument("targets", nargs="+", help="targets (N, n): files or a quoted glob pattern")
     command.add_argument("--key", help="name of the targets inside the files")
@@ -26,13 +25,13 @@ def add_ufm(commands: Commands) -> None:
     command.add_argument("--feature-decay", type=float, help="of the features; default: so that lambda_H = lambda_W")
     command.add_argument("--loss", default="torch_mse", choices=list(ufm.LOSSES), help="default: torch_mse")
     command.add_argument("--samples", type=int, help="samples of one step, for losses that sum over them")
-    command.add_argument("--json", action="store_true", help="print the forecast as JSON")
-    command.add_argument("--plot", type=Path, help="also draw rank and MSE against c to this file")
+    command.add_argument("--json", action="store_true", help="print the floor as JSON")
+    command.add_argument("--plot", type=Path, help="also draw rank and floors of the MSE against c to this file")
 
 
 def _ufm(options: argparse.Namespace) -> None:
     targets = load_matrix(one_or_many(options.targets), options.key)
-    forecast = ufm.predict(
+    floor = ufm.predict(
         targets,  # type: ignore[arg-type] # rows, which arrays become
         weight_decay=options.weight_decay,
         feature_decay=options.feature_decay,
@@ -40,6 +39,6 @@ def _ufm(options: argparse.Namespace) -> None:
         samples=options.samples,
         c=options.c,
     )
-    print(json.dumps(without_nan(forecast.to_dict()), indent=2) if options.json else forecast)
+    print(json.dumps(without_nan(floor.to_dict()), indent=2) if options.json else floor)
     if options.plot is not None:
-        save_figure(forecast.plot()[0], options.plot)
+        floor.plot(path=options.plot)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.reports.plots.forecasts import plot_forecast
-from nrc_fast.reports.plots.panels import Panels
+from nrc_fast.base.cards import card
+from nrc_fast.base.svg import spark_bars
+from nrc_fast.reports.plots.error_floors import plot_error_floor
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.ufm.forecast_bounds import ForecastNumbers, correlation_spectrum, forecast_bounds, thresholds
 from nrc_fast.ufm.inputs import Batched, as_number, as_penalty, plain
 from nrc_fast.ufm.scaling import Penalties, penalties
@@ -19,20 +20,21 @@ from nrc_fast.ufm.solution import UNCERTAIN_RANK
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Forecast", "predict"]
+__all__ = ["ErrorFloor", "predict"]
 
 MOST_ENTRIES = 6  # of a direction that are printed
 ROUNDINGS = 2.0  # of c, from decays, in units of eps
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Forecast:
-    """What to expect of training on these targets; made by `predict`.
+class ErrorFloor:
+    """The floor of the error of training on these targets; made by `predict`.
 
-    All errors are mean squared errors on the scale of the raw targets, summed over the outputs.
+    All errors are mean squared errors on the scale of the raw targets, summed over the outputs, at the global minimum
+    of the unconstrained feature model. A network, whose features are not free, stays above them, often by far: they
+    say where a penalty stops a training, and compare penalties, and forecast no error that is reached.
 
     Attributes
     ----------
@@ -104,31 +106,34 @@ class Forecast:
         return int(self.rank_at(self.c))
 
     @property
-    def mse(self) -> float:
-        """Training error of one model for all outputs, ``sum_j min(lambda_j, c)``."""
-        return float(self.mse_at(self.c))
+    def mse_floor(self) -> float:
+        """Floor of the training error of one model for all outputs, ``sum_j min(lambda_j, c)``."""
+        return float(self.mse_floor_at(self.c))
 
     @property
-    def r2(self) -> float:
-        """``1 - mse/variance``; NaN for targets without variance."""
+    def r2_ceiling(self) -> float:
+        """The R2 of that floor, ``1 - mse_floor/variance``; NaN for targets without variance."""
         # By what is captured, which keeps its digits where it is little.
         captured = float(np.maximum(self.eigenvalues - self.c, 0.0).sum())
         return captured / self.variance if self.variance > 0.0 else float("nan")
 
     @property
-    def single_task_mse(self) -> float:
-        """Training error of n models with one output each, ``sum_i min(Sigma_ii, c)``; never below `mse`."""
-        return float(self.single_task_mse_at(self.c))
+    def single_task_floor(self) -> float:
+        """Floor of the training error of n models with one output each, ``sum_i min(Sigma_ii, c)``.
+
+        Never below `mse_floor`.
+        """
+        return float(self.single_task_floor_at(self.c))
 
     @property
-    def standardized_mse(self) -> float:
-        """The error after training on targets over their standard deviations and mapping predictions back."""
-        return float(self.standardized_mse_at(self.c))
+    def standardized_floor(self) -> float:
+        """Floor of the error after training on targets over their standard deviations and mapping predictions back."""
+        return float(self.standardized_floor_at(self.c))
 
     @property
-    def whitened_mse(self) -> float:
-        """The error after training on ``Sigma^(-1/2) (y - ybar)`` and mapping predictions back."""
-        return float(self.whitened_mse_at(self.c))
+    def whitened_floor(self) -> float:
+        """Floor of the error after training on ``Sigma^(-1/2) (y - ybar)`` and mapping predictions back."""
+        return float(self.whitened_floor_at(self.c))
 
     @property
     def critical_weight_decays(self) -> FloatArray:
@@ -148,8 +153,8 @@ class Forecast:
         [4.0, 1.0]
         """
         names = [
-            *("n", "c", "weight_decay", "variance", "rank", "mse", "r2"),
-            *("single_task_mse", "standardized_mse", "whitened_mse", "note"),
+            *("n", "c", "weight_decay", "variance", "rank", "mse_floor", "r2_ceiling"),
+            *("single_task_floor", "standardized_floor", "whitened_floor", "note"),
         ]
         return {name: getattr(self, name) for name in names} | {
             "eigenvalues": self.eigenvalues.tolist(),
@@ -164,16 +169,16 @@ class Forecast:
         """`rank` for one c or an array of them."""
         return plain(np.count_nonzero(self.eigenvalues > _column(c), axis=-1))
 
-    def mse_at(self, c: Array) -> Batched:
-        """`mse` for one c or an array of them."""
+    def mse_floor_at(self, c: Array) -> Batched:
+        """`mse_floor` for one c or an array of them."""
         return plain(np.minimum(self.eigenvalues, _column(c)).sum(axis=-1))
 
-    def single_task_mse_at(self, c: Array) -> Batched:
-        """`single_task_mse` for one c or an array of them."""
+    def single_task_floor_at(self, c: Array) -> Batched:
+        """`single_task_floor` for one c or an array of them."""
         return plain(np.minimum(np.diagonal(self.moments.covariance), _column(c)).sum(axis=-1))
 
-    def standardized_mse_at(self, c: Array) -> Batched:
-        """`standardized_mse` for one c or an array of them.
+    def standardized_floor_at(self, c: Array) -> Batched:
+        """`standardized_floor` for one c or an array of them.
 
         ``sum_j min(p_j, c) u_j^T D u_j`` with D the variances and U diag(p) U^T the correlations; outputs without
         variance have no part in it.
@@ -185,11 +190,25 @@ class Forecast:
         loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
         return plain((np.minimum(correlations.values, _column(c)) * loads).sum(axis=-1))
 
-    def whitened_mse_at(self, c: Array) -> Batched:
-        """`whitened_mse` for one c or an array of them: ``min(1, c) tr Sigma``."""
+    def whitened_floor_at(self, c: Array) -> Batched:
+        """`whitened_floor` for one c or an array of them: ``min(1, c) tr Sigma``."""
         return plain(np.minimum(1.0, _column(c))[..., 0] * self.variance)
 
     # ---- for people ----
+
+    def _repr_html_(self) -> str:
+        kept = f"At c = {self.c:.4g} the UFM keeps {self.rank} of {self.n} target directions."
+        least = f"Its MSE is {self.mse_floor:.4g} (R2 {self.r2_ceiling:.4g}): a floor that networks stay above."
+        bars = spark_bars(self.eigenvalues.tolist(), "variances of the targets; coloured: kept", range(self.rank))
+        rows: list[tuple[object, ...]] = [
+            ("variances along the target directions", bars),
+            ("floor of the MSE, one model for all outputs", f"{self.mse_floor:.4g}"),
+            ("one model for each output", f"{self.single_task_floor:.4g}"),
+            ("trained on standardised targets, mapped back", f"{self.standardized_floor:.4g}"),
+            ("trained on whitened targets, mapped back", f"{self.whitened_floor:.4g}"),
+        ]
+        title = f"what the UFM says of targets with n = {self.n} outputs, variance {self.variance:.4g}"
+        return card(title, [kept, least], rows, notes=filter(None, [self.note]))
 
     def __repr__(self) -> str:
         return str(self)
@@ -203,10 +222,10 @@ class Forecast:
         lines += [
             "",
             f"  rank of the features and of the head            {self.rank} of {self.n}",
-            f"  training MSE, summed over outputs               {self.mse:.6g}  (R2 {self.r2:.6g})",
-            f"    one model for each output                     {self.single_task_mse:.6g}",
-            f"    trained on standardised targets, mapped back  {self.standardized_mse:.6g}",
-            f"    trained on whitened targets, mapped back      {self.whitened_mse:.6g}",
+            f"  floor of the training MSE, summed over outputs  {self.mse_floor:.6g}  (R2 {self.r2_ceiling:.6g})",
+            f"    one model for each output                     {self.single_task_floor:.6g}",
+            f"    trained on standardised targets, mapped back  {self.standardized_floor:.6g}",
+            f"    trained on whitened targets, mapped back      {self.whitened_floor:.6g}",
             self._advice(),
         ]
         if self.note:
@@ -229,25 +248,34 @@ class Forecast:
         return f"  {j + 1:<10}{value:>12.4g}{decay}{share:>10.1%}  {state:<8}[{entries}{more}]"
 
     def _advice(self) -> str:
-        change = self.whitened_mse - self.mse
+        change = self.whitened_floor - self.mse_floor
         effect = "lowers" if change < 0.0 else "raises" if change > 0.0 else "does not change"
         average = self.variance / self.n
         return (
-            f"  whitening {effect} the training MSE at this c, because c counts relative to the targets;\n"
+            f"  whitening {effect} the floor at this c, because c counts relative to the targets;\n"
             f"  below all variances it lowers it iff the average variance of the outputs, {average:.4g}, is below 1"
         )
 
-    def plot(self, axes: Sequence[Axes] | Panels | None = None) -> tuple[Figure, Sequence[Axes] | Panels]:
-        """Draw rank and training MSE against c; returns ``(figure, axes)``.
+    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
+        """Draw rank and training MSE against c; returns the figure of matplotlib.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write the figure to as well, in the format that its name ends with.
+        ax : pair of matplotlib axes, optional
+            Where to draw; a new figure if not given.
 
         Raises
         ------
         ImportError
             matplotlib is not installed.
+        OSError
+            The file cannot be written.
         ValueError
-            `axes` is no pair.
+            `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
         """
-        return plot_forecast(self, axes)
+        return finished(plot_error_floor(self, ax), path)
 
 
 def predict(
@@ -260,12 +288,13 @@ def predict(
     c: float | None = None,
     covariance: Array | None = None,
     mean: Array | None = None,
-) -> Forecast:
-    """What training on these targets will keep, and the error to expect, before anything is trained.
+) -> ErrorFloor:
+    """What training on these targets will keep, and the floor of its error, before anything is trained.
 
     The errors are those at the global minimum of the UFM, where features are free. A network cannot reach them in
-    general: they are a floor and a trend, not a forecast of its training error. At a fixed c, raw, standardised and
-    whitened targets differ because c counts relative to their variance, not because one is easier to represent.
+    general: they are a floor and a trend, not a forecast of its training error, which may be many times as large. At a
+    fixed c, raw, standardised and whitened targets differ because c counts relative to their variance, not because one
+    is easier to represent.
 
     Parameters
     ----------
@@ -284,7 +313,7 @@ def predict(
 
     Returns
     -------
-    Forecast
+    ErrorFloor
 
     Raises
     ------
@@ -299,8 +328,8 @@ def predict(
 
     Examples
     --------
-    >>> forecast = predict(covariance=np.diag([4.0, 1.0]), c=2.0)
-    >>> forecast.rank, forecast.mse, forecast.single_task_mse, forecast.whitened_mse
+    >>> floor = predict(covariance=np.diag([4.0, 1.0]), c=2.0)
+    >>> floor.rank, floor.mse_floor, floor.single_task_floor, floor.whitened_floor
     (1, 3.0, 3.0, 5.0)
     """
     moments = target_moments(Y, covariance, mean)
@@ -317,14 +346,14 @@ def predict(
             msg = "feature_decay goes with weight_decay, not with c"
             raise ValueError(msg)
         assert c is not None
-        return Forecast(moments, as_number(c, "c"), values, vectors)
+        return ErrorFloor(moments, as_number(c, "c"), values, vectors)
     decay = as_number(weight_decay, "weight_decay")
     found = penalties(decay, feature_decay=feature_decay, loss=loss, n=moments.n, samples=samples)
     note = ""
     if feature_decay is None:
         found = Penalties(found.lambda_W, found.lambda_W)
         note = "no feature_decay was given; lambda_H = lambda_W is assumed"
-    return Forecast(
+    return ErrorFloor(
         moments=moments,
         c=as_number(found.c, "c"),
         eigenvalues=values,

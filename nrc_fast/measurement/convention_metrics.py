@@ -1,0 +1,141 @@
+"""NRC1 and NRC2 under every convention that the same reads give, explicitly or from moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.evidence import Evidence
+from nrc_fast.measurement.extent import Extent
+from nrc_fast.measurement.head import Head
+from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
+from nrc_fast.metrics.conventions import CONVENTIONS, Convention
+from nrc_fast.metrics.residuals import leading_values, subspace_residual
+from nrc_fast.passes.explicit_sums import LinearModel
+from nrc_fast.passes.residual_sums import Pairing, Residuals
+
+__all__ = ["ConventionMetrics", "explicit_metrics", "moment_metrics"]
+
+
+@dataclass
+class ConventionMetrics:
+    """NRC1 and NRC2 by convention.
+
+    Attributes
+    ----------
+    values, bounds : dict
+        Under the convention that was asked for, by the name of the metric; NRC2 only for W with a row space.
+    by_k, by_k_bounds : float64 arrays
+        NRC1 under it for the leading k.
+    alternatives, alternative_bounds : dict
+        Under the others, by the name of the convention, then of the metric.
+    residuals : Residuals or None
+        The read that they come from, with what else it gave; None for those from moments.
+    is_refined : bool
+        Whether the components of collapsed features were found in float64, whatever the moments are.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    bounds: dict[str, float] = field(default_factory=dict)
+    by_k: FloatArray = field(default_factory=lambda: np.zeros(0))
+    by_k_bounds: FloatArray = field(default_factory=lambda: np.zeros(0))
+    alternatives: dict[str, dict[str, float]] = field(default_factory=dict)
+    alternative_bounds: dict[str, dict[str, float]] = field(default_factory=dict)
+    residuals: Residuals | None = None
+    is_refined: bool = False
+
+
+def explicit_metrics(
+    evidence: Evidence,
+    head: Head,
+    convention: Convention,
+    extent: Extent,
+    *,
+    pairing: Pairing | None,
+    model: LinearModel | None,
+) -> ConventionMetrics:
+    """All conventions that one more read gives, for rows that can be read again.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    head : Head
+    convention : Convention
+        The one that was asked for; the others share its basis of NRC1.
+    extent : Extent
+    pairing : Pairing, optional
+        What the same read gives of products of squares, of the second of its bases.
+    model : LinearModel, optional
+        Whose errors the same read gives.
+    """
+    found_components = extent.components(head.components, evidence.moments.d)
+    basis = evidence.components(found_components, centered=convention.centered_basis, numbers=[head.components])
+    few = basis.leading(head.components)
+    rows = [few, few]  # as they are, and about their mean
+    rows[int(convention.centered_rows)] = basis
+    bases = [Basis(rows[0].vectors), Basis(rows[1].vectors, basis.mean)]
+    rank = len(head.row_space.basis)
+    if rank:
+        bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
+    residuals = evidence.residuals(
+        bases, collapsed=basis.collapsed, pairing=pairing, model=model, shift_error=basis.shift_error
+    )
+    turned = float(residuals.turned[0]) / residuals.count
+    metrics, last = ConventionMetrics(residuals=residuals, is_refined=basis.collapsed), head.components - 1
+    for other in dict.fromkeys([convention, *CONVENTIONS.values()]):
+        if other.centered_basis != convention.centered_basis:
+            continue
+        index = int(other.centered_rows)
+        values, errors = leading_values(
+            other,
+            rows[index],
+            residuals.sums[index],
+            residuals.count,
+            rounding=residuals.rounding(index),
+            turned=turned,
+        )
+        found, bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
+        if rank:
+            found["nrc2"], bounds["nrc2"] = subspace_residual(
+                other,
+                head.row_space,
+                residuals.sums[index + 2],
+                residuals.count,
+                rounding=residuals.rounding(index + 2),
+                mean_error=basis.mean_error,
+                turned=turned,
+            )
+        if other == convention:
+            metrics.by_k, metrics.by_k_bounds = values, errors
+            metrics.values, metrics.bounds = found, bounds
+        else:
+            metrics.alternatives[other.name], metrics.alternative_bounds[other.name] = found, bounds
+    if extent.all_k:
+        values, errors, _ = nrc1_by_k(evidence, convention, evidence.moments.d)
+        explicit = len(metrics.by_k)
+        values[:explicit], errors[:explicit] = metrics.by_k, metrics.by_k_bounds
+        metrics.by_k, metrics.by_k_bounds = values, errors
+    return metrics
+
+
+def moment_metrics(evidence: Evidence, head: Head, convention: Convention, extent: Extent) -> ConventionMetrics:
+    """All conventions that moments give, for rows that were read once; NaN where they do not."""
+    metrics, last = ConventionMetrics(), head.components - 1
+    numbers = extent.numbers(head.components, evidence.moments.d)
+    metrics.by_k, metrics.by_k_bounds, _ = nrc1_by_k(evidence, convention, numbers)
+    for other in dict.fromkeys([convention, *CONVENTIONS.values()]):
+        if other == convention:
+            values, errors = metrics.by_k, metrics.by_k_bounds
+        else:
+            values, errors, _ = nrc1_by_k(evidence, other, last + 1)
+        found, bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
+        if len(head.row_space.basis):
+            found["nrc2"], bounds["nrc2"] = subspace_value(evidence, other, head.row_space)
+        if other == convention:
+            metrics.values, metrics.bounds = found, bounds
+        elif not np.isnan(found["nrc1"]):
+            metrics.alternatives[other.name], metrics.alternative_bounds[other.name] = found, bounds
+    return metrics

@@ -1,0 +1,65 @@
+"""NRC3 of the steps of a training for one gamma, which may be that of a later step, and that of the last for all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.metrics.alignment import HeadAlignment
+from nrc_fast.reports.records import NAN
+from nrc_fast.reports.steps import Record
+
+__all__ = ["last_curve", "replayed"]
+
+
+def replayed(
+    records: tuple[Record, ...], grams: Sequence[FloatArray], sigma: FloatArray, gamma: str | float
+) -> tuple[Record, ...]:
+    """The records with NRC3 for one gamma; see `nrc_fast.reports.History.records`.
+
+    Parameters
+    ----------
+    records : tuple of Record
+        With NRC3 for the gamma of their own.
+    grams : sequence of (n, n) float64 arrays
+        The shape of W W^T at each of them.
+    sigma : (n, n) float64 array
+        Covariance of the targets.
+    gamma : {"last", "each"} or float
+
+    Raises
+    ------
+    ValueError
+        `gamma` is another text or a negative number.
+    """
+    if not isinstance(gamma, str) and gamma >= 0.0:
+        value = float(gamma)
+    elif gamma == "last":
+        value = next((record.gamma for record in reversed(records) if not math.isnan(record.gamma)), NAN)
+    elif gamma == "each":
+        return records
+    else:
+        msg = f"gamma is {gamma!r}; 'last', 'each' or a number from 0 on is expected"
+        raise ValueError(msg)
+    return tuple(
+        replace(record, nrc3=NAN if _is_unknown(gram, sigma) else HeadAlignment(gram, sigma).nrc3(value))
+        for record, gram in zip(records, grams, strict=True)
+    )
+
+
+def last_curve(grams: Sequence[FloatArray], sigma: FloatArray, points: int) -> tuple[FloatArray, FloatArray]:
+    """NRC3 of the last W that is finite against gamma; see `nrc_fast.reports.History.nrc3_curve`."""
+    gram = next((gram for gram in reversed(grams) if not _is_unknown(gram, sigma)), None)
+    if gram is None:
+        return np.full(points, NAN), np.full(points, NAN)
+    alignment = HeadAlignment(gram, sigma)
+    gammas = np.linspace(0.0, float(alignment.eigenvalues[-1]), points)
+    return gammas, alignment.nrc3_curve(gammas)
+
+
+def _is_unknown(gram: FloatArray, sigma: FloatArray) -> bool:
+    return not (np.isfinite(gram).all() and np.isfinite(sigma).all())
