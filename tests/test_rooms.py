@@ -168,7 +168,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "ufm/descent/start.py",
         "ufm/descent/trajectory.py",
     ),
-    "ufm/test_minimum.py": ("ufm/solution.py", "ufm/spectral.py", "ufm/targets.py"),
+    "ufm/test_minimum.py": ("ufm/rotations.py", "ufm/solution.py", "ufm/spectral.py", "ufm/targets.py"),
 }
 
 

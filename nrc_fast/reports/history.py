@@ -23,15 +23,7 @@ from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult
 from nrc_fast.reports.replay import last_curve, replayed
-from nrc_fast.reports.steps import (
-    SCALARS,
-    Record,
-    csv_of,
-    restored_steps,
-    stored_row,
-    table_of,
-    whole_step,
-)
+from nrc_fast.reports.steps import SCALARS, Record, csv_of, restored_steps, stored_row, table_of, whole_step
 from nrc_fast.reports.verdicts.histories import history_verdict
 
 if TYPE_CHECKING:

@@ -11,13 +11,14 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.double_double import Pair, product
 from nrc_fast.base.svg import spark_bars, sparkline
-from nrc_fast.kernels.inputs import as_matrix, as_rows
-from nrc_fast.ufm.inputs import Batched, as_integer, plain
+from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.minimum_bounds import NUMBERS, Solved, minimum_bounds, rank_range
+from nrc_fast.ufm.rotations import check_rotation
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["UNCERTAIN_RANK", "WITHOUT_PENALTIES", "Minimum", "check_rotation", "nonzero"]
+__all__ = ["UNCERTAIN_RANK", "WITHOUT_PENALTIES", "Minimum", "nonzero"]
 
 WITHOUT_PENALTIES = (
     "without penalties every W of full row rank is a global minimum, with h = W^+ (y - b) + (I - W^+ W) z for any z: "
@@ -379,35 +380,3 @@ class Minimum:
 def nonzero(values: FloatArray) -> FloatArray:
     """The divisor that leaves zeros zero."""
     return np.where(values > 0.0, values, 1.0)
-
-
-def check_rotation(rotation: Array | None, n: int, d: int | None = None) -> FloatArray:
-    """R with orthonormal rows, (n, d): the one given, or the first n axes of d.
-
-    Raises
-    ------
-    ValueError
-        The rotation has no orthonormal rows, or another shape; d is below n, or not that of the rotation.
-
-    Examples
-    --------
-    >>> check_rotation(None, 1, 2).tolist()
-    [[1.0, 0.0]]
-    """
-    if rotation is None:
-        width = n if d is None else as_integer(d, "d")
-        if width < n:
-            msg = f"d is {width}; at least n = {n} is expected, for the features hold all n target directions"
-            raise ValueError(msg)
-        return np.eye(n, width)
-    matrix, epsilon = as_matrix(rotation, "rotation")
-    if matrix.shape[0] != n or matrix.shape[1] != (d or matrix.shape[1]) or matrix.shape[1] < n:
-        wanted = "d >= n" if d is None else str(d)
-        msg = f"rotation has shape {matrix.shape}; ({n}, {wanted}) is expected"
-        raise ValueError(msg)
-    # Every entry was rounded once, and so were the d products of an inner product and their sums.
-    error = np.abs(matrix @ matrix.T - np.eye(n)).max()
-    if error > 4 * matrix.shape[1] * epsilon:
-        msg = f"rotation has no orthonormal rows: R R^T is off the identity by {error:.3g}; use numpy.linalg.qr"
-        raise ValueError(msg)
-    return matrix
