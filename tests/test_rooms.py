@@ -156,7 +156,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "training/pass_mask.py",
         "training/watched_layers.py",
     ),
-    "ufm/test_bounds.py": ("ufm/deep_bounds.py", "ufm/forecast_bounds.py", "ufm/minimum_bounds.py"),
+    "ufm/test_bounds.py": ("ufm/deep_bounds.py", "ufm/floor_bounds.py", "ufm/minimum_bounds.py"),
     "ufm/test_closed_form.py": ("metrics/prediction.py",),
     "ufm/test_deep_head.py": ("ufm/deep_directions.py",),
     "ufm/test_descent.py": (

@@ -13,7 +13,7 @@ from nrc_fast.base.cards import card
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.reports.plots.error_floors import plot_error_floor
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
-from nrc_fast.ufm.forecast_bounds import ForecastNumbers, correlation_spectrum, forecast_bounds, thresholds
+from nrc_fast.ufm.floor_bounds import FloorNumbers, correlation_spectrum, floor_bounds, thresholds
 from nrc_fast.ufm.inputs import Batched, as_number, as_penalty, plain
 from nrc_fast.ufm.scaling import Penalties, penalties
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
@@ -71,14 +71,12 @@ class ErrorFloor:
 
         Examples
         --------
-        >>> forecast = predict(covariance=np.diag([0.2, 0.09]), weight_decay=0.3, feature_decay=0.3, loss="paper")
-        >>> forecast.rank, forecast.bounds["rank"], forecast.rank_range
+        >>> floor = predict(covariance=np.diag([0.2, 0.09]), weight_decay=0.3, feature_decay=0.3, loss="paper")
+        >>> floor.rank, floor.bounds["rank"], floor.rank_range
         (1, 1, (1, 2))
         """
-        numbers = {field.name: getattr(self, field.name) for field in fields(ForecastNumbers)}
-        return forecast_bounds(
-            ForecastNumbers(**numbers), self.moments, self.moments.spectrum(), roundings=self._roundings
-        )
+        numbers = {field.name: getattr(self, field.name) for field in fields(FloorNumbers)}
+        return floor_bounds(FloorNumbers(**numbers), self.moments, self.moments.spectrum(), roundings=self._roundings)
 
     @cached_property
     def rank_range(self) -> tuple[int, int]:

@@ -117,7 +117,7 @@ def exact_minimum(problem: Problem, lambda_W: float, lambda_H: float, *, bias: b
     return found
 
 
-def exact_forecast(problem: Problem, c: Any) -> dict[str, Any]:
+def exact_error_floor(problem: Problem, c: Any) -> dict[str, Any]:
     n, covariance = problem.n, problem.covariance
     values, _ = problem.spectrum(about_mean=True)
     variances = [covariance[i, i] for i in range(n)]
@@ -134,11 +134,11 @@ def exact_forecast(problem: Problem, c: Any) -> dict[str, Any]:
         "eigenvalues": values,
         "variance": sum(values),
         "rank": sum(value > c for value in values),
-        "mse": mse,
-        "r2": 1 - mse / sum(values),
-        "single_task_mse": sum(min(value, c) for value in variances),
-        "standardized_mse": standardized,
-        "whitened_mse": min(c, mp.mpf(1)) * sum(values),
+        "mse_floor": mse,
+        "r2_ceiling": 1 - mse / sum(values),
+        "single_task_floor": sum(min(value, c) for value in variances),
+        "standardized_floor": standardized,
+        "whitened_floor": min(c, mp.mpf(1)) * sum(values),
     }
 
 

@@ -21,7 +21,7 @@ from support.exact_ufm import (  # noqa: E402 - mpmath may be missing
     Comparison,
     Problem,
     exact_deep,
-    exact_forecast,
+    exact_error_floor,
     exact_minimum,
     exact_threshold,
     exactly,
@@ -69,7 +69,7 @@ def test_minimum_within_its_bounds(bias: bool) -> None:
     assert len(medians) > 9
 
 
-def test_forecast_within_its_bounds() -> None:
+def test_error_floor_within_its_bounds() -> None:
     rng, compared = np.random.default_rng(18), Comparison()
     for index in range(28):
         problem = Problem(rng, index)
@@ -80,10 +80,10 @@ def test_forecast_within_its_bounds() -> None:
             decay = math.sqrt(c)
             found = ufm.predict(**problem.given, weight_decay=decay, feature_decay=2.0 * decay, loss="torch_mse")
             product = exactly(decay) * exactly(2.0 * decay) * mp.mpf(problem.n) ** 2 / 4
-            exact = exact_forecast(problem, product)
+            exact = exact_error_floor(problem, product)
             exact["critical_weight_decays"] = [exactly(decay) * mp.sqrt(value / product) for value in values]
         else:
-            found, exact = ufm.predict(**problem.given, c=c), exact_forecast(problem, exactly(c))
+            found, exact = ufm.predict(**problem.given, c=c), exact_error_floor(problem, exactly(c))
         compared.add(f"{index}", found, exact)
     assert not compared.violations
     medians = compared.medians()
@@ -120,7 +120,7 @@ def test_a_small_direction_counts() -> None:
     assert found.mse == pytest.approx(4.0 * variance, rel=1e-5)
     assert found.bounds["mse"] < 1e-9 * found.mse
     assert found.rank == 1
-    assert ufm.predict(targets, c=3.0 * variance).mse == found.mse
+    assert ufm.predict(targets, c=3.0 * variance).mse_floor == found.mse
 
 
 def test_outputs_that_depend_on_others_are_no_directions() -> None:

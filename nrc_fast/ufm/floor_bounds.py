@@ -14,21 +14,21 @@ from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
 from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["ForecastNumbers", "correlation_spectrum", "forecast_bounds"]
+__all__ = ["FloorNumbers", "correlation_spectrum", "floor_bounds"]
 
 
 @dataclass(frozen=True, eq=False)
-class ForecastNumbers:
-    """The numbers of a forecast, see `Forecast`."""
+class FloorNumbers:
+    """The numbers of an `ErrorFloor`."""
 
     c: float
     rank: int
-    mse: float
-    r2: float
+    mse_floor: float
+    r2_ceiling: float
     variance: float
-    single_task_mse: float
-    standardized_mse: float
-    whitened_mse: float
+    single_task_floor: float
+    standardized_floor: float
+    whitened_floor: float
     weight_decay: float
     critical_weight_decays: FloatArray
 
@@ -70,14 +70,14 @@ def thresholds(found: Spectrum, c: float, roundings: float) -> Thresholded:
     return Thresholded(found, product, np.sqrt(product), np.ones(()), roundings)
 
 
-def forecast_bounds(
-    numbers: ForecastNumbers, moments: TargetMoments, found: Spectrum, *, roundings: float
+def floor_bounds(
+    numbers: FloorNumbers, moments: TargetMoments, found: Spectrum, *, roundings: float
 ) -> dict[str, Batched]:
     """Absolute bounds by the names of the numbers; of directions, of the length of the error of each.
 
     Parameters
     ----------
-    numbers : ForecastNumbers
+    numbers : FloorNumbers
     moments : TargetMoments
     found : Spectrum
         Of the covariance.
@@ -103,11 +103,13 @@ def forecast_bounds(
         "directions": _directions_error(found),
         "variance": plain(apart(np.asarray(numbers.variance), total, sum_rounding)),
         "rank": int(max(most - numbers.rank, numbers.rank - least)),
-        "mse": plain(apart(np.asarray(numbers.mse), left, sum_rounding)),
-        "r2": plain(apart(np.asarray(numbers.r2), Ends(shares[0], shares[1]), n + 2.0)),
-        "single_task_mse": plain(apart(np.asarray(numbers.single_task_mse), single.summed(), sum_rounding)),
-        "standardized_mse": _standardized_error(moments, numbers.c, roundings),
-        "whitened_mse": plain(apart(np.asarray(numbers.whitened_mse), Ends(whitened[0], whitened[1]), sum_rounding)),
+        "mse_floor": plain(apart(np.asarray(numbers.mse_floor), left, sum_rounding)),
+        "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), n + 2.0)),
+        "single_task_floor": plain(apart(np.asarray(numbers.single_task_floor), single.summed(), sum_rounding)),
+        "standardized_floor": _standardized_error(moments, numbers.c, roundings),
+        "whitened_floor": plain(
+            apart(np.asarray(numbers.whitened_floor), Ends(whitened[0], whitened[1]), sum_rounding)
+        ),
         "critical_weight_decays": _decays_error(numbers, ends),
     }
     return bounds
@@ -128,7 +130,7 @@ def _standardized_error(moments: TargetMoments, c: float, roundings: float) -> f
     return float(off)
 
 
-def _decays_error(numbers: ForecastNumbers, ends: Thresholded) -> FloatArray:
+def _decays_error(numbers: FloorNumbers, ends: Thresholded) -> FloatArray:
     """By the roots of what the eigenvalues may be, over that of c."""
     if not numbers.c > 0.0:
         return np.full(len(numbers.critical_weight_decays), np.nan)
