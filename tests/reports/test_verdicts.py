@@ -126,7 +126,11 @@ def test_what_nrc3_is_worth() -> None:
     assert "NRC3 is not defined for one target: W W^T is a number and has no shape." in one
     rng = np.random.default_rng(2)
     sign = np.repeat(np.eye(2), 2, axis=0) * np.array([1.0, -1.0, 1.0, -1.0])[:, None]
-    isotropic = nrc.measure(rng.standard_normal((4, 8)), sign, rng.standard_normal((2, 8)))
+    isotropic = nrc.measure(rng.standard_normal((4, 8)), sign, np.eye(2, 8))
+    nearly = sign * np.array([1.0, 0.99])
+    other = nrc.measure(rng.standard_normal((4, 8)), nearly, np.diag([3.0, 1.0]) @ np.eye(2, 8))
+    assert 0.0 < other.nrc3_untrained < 1e-4
+    assert other.verdict[1].startswith("W W^T does not have the shape that the UFM predicts: NRC3 is 0.")
     assert isotropic.nrc3_untrained < 1e-28
     assert "an untrained W would have about" in isotropic.verdict[1]
     assert "says little" in isotropic.verdict[1]

@@ -206,7 +206,7 @@ def sentence_on_head(numbers: FeatureNumbers) -> str:
     rules = [
         (numbers.n == 1, "NRC3 is not defined for one target: W W^T is a number and has no shape."),
         (nrc3.is_nan, "NRC3 is not defined here: W, or the covariance of the targets, has no shape."),
-        (untrained < SHAPED, isotropic),
+        (untrained < SHAPED and not nrc3.is_above(SHAPED), isotropic),
         (nrc3.is_below(SHAPED), f"W W^T has {shape}"),
         (nrc3.is_above(SHAPED), f"W W^T does not have {shape}"),
         (True, f"Whether W W^T has the shape that the UFM predicts, the bound of NRC3 leaves open: it is {nrc3}."),
