@@ -128,7 +128,8 @@ def test_what_nrc3_is_worth() -> None:
     sign = np.repeat(np.eye(2), 2, axis=0) * np.array([1.0, -1.0, 1.0, -1.0])[:, None]
     isotropic = nrc.measure(rng.standard_normal((4, 8)), sign, np.eye(2, 8))
     nearly = sign * np.array([1.0, 0.99])
-    other = nrc.measure(rng.standard_normal((4, 8)), nearly, np.diag([3.0, 1.0]) @ np.eye(2, 8))
+    turned = np.array([[1.0, -1.0], [1.0, 1.0]]) @ np.diag([3.0, 1.0]) @ np.eye(2, 8)  # gamma cannot make up for it
+    other = nrc.measure(rng.standard_normal((4, 8)), nearly, turned)
     assert 0.0 < other.nrc3_untrained < 1e-4
     assert other.verdict[1].startswith("W W^T does not have the shape that the UFM predicts: NRC3 is 0.")
     assert isotropic.nrc3_untrained < 1e-28
