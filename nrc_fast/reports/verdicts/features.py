@@ -34,7 +34,7 @@ class FeatureNumbers:
         Share of the energy of the rows, that of their mean included, outside the plane of the first n components.
     nrc3 : Known
     nrc3_untrained : float
-        NRC3 of a W whose rows are orthogonal and of one length, as those of a wide W are nearly before training.
+        NRC3 that a W of independent Gaussian numbers has in the mean.
     r2 : Known
     has_weights, has_targets : bool
     """
