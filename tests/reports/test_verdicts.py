@@ -127,13 +127,13 @@ def test_what_nrc3_is_worth() -> None:
     assert "NRC3 is not defined for one target: W W^T is a number and has no shape." in one
     rng = np.random.default_rng(2)
     sign = np.repeat(np.eye(2), 2, axis=0) * np.array([1.0, -1.0, 1.0, -1.0])[:, None]
-    isotropic = nrc.measure(rng.standard_normal((4, 800)), sign, np.eye(2, 800))
+    isotropic = nrc.measure(rng.standard_normal((4, 256)), sign, np.eye(2, 256))
     nearly = sign * np.array([1.0, 0.99])
-    turned = np.array([[1.0, -1.0], [1.0, 1.0]]) @ np.diag([3.0, 1.0]) @ np.eye(2, 800)  # gamma cannot make up for it
-    other = nrc.measure(rng.standard_normal((4, 800)), nearly, turned)
+    turned = np.array([[1.0, -1.0], [1.0, 1.0]]) @ np.diag([3.0, 1.0]) @ np.eye(2, 256)  # gamma cannot make up for it
+    other = nrc.measure(rng.standard_normal((4, 256)), nearly, turned)
     assert other.nrc3_untrained < 0.01
     assert other.verdict[1].startswith("W W^T does not have the shape that the UFM predicts: NRC3 is 0.")
-    assert isotropic.nrc3_untrained == pytest.approx((2 - 1) * (2 + 2) / (2 * 800))
+    assert isotropic.nrc3_untrained == pytest.approx((2 - 1) * (2 + 2) / (2 * 256))
     assert "an untrained W would have about" in isotropic.verdict[1]
     assert "says little" in isotropic.verdict[1]
     constant = nrc.measure(given["H"], np.ones_like(given["Y"]), given["W"]).verdict
