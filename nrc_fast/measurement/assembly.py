@@ -29,7 +29,7 @@ from nrc_fast.measurement.undefined import (
     notes_of_gamma,
     notes_of_targets,
 )
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram, untrained_nrc3
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
 from nrc_fast.metrics.targets import (
@@ -280,7 +280,7 @@ class _Assembly:
         values["linear_mse"], self.bounds["linear_mse"] = self._readout()
         if self.head.weights is not None:
             values |= self._shape_metrics(HeadAlignment(head_gram(scale_to_unit(self.head.weights)[0]), sigma))
-        values["nrc3_untrained"] = self._untrained_nrc3(sigma)
+        values["nrc3_untrained"] = untrained_nrc3(sigma, moments.d)
         if self.model is not None:
             values["mse"] = self._prediction_error(self.model)
             values["r2"] = r_squared(values["mse"], sigma)
@@ -300,11 +300,6 @@ class _Assembly:
         self.bounds["gamma"], self.bounds["nrc3"] = found
         self.notes += notes_of_gamma(alignment, gamma, found[0], covariance_error=moments.target_error)
         return {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
-
-    @staticmethod
-    def _untrained_nrc3(sigma: FloatArray) -> float:
-        alignment = HeadAlignment(np.eye(len(sigma)), sigma)
-        return alignment.nrc3(alignment.best_gamma())
 
     def _pairing(self, *, basis: int) -> Pairing | None:
         moments = self._moments

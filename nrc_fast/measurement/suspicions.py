@@ -128,7 +128,8 @@ def notes_on_targets(mean: FloatArray, covariance: FloatArray) -> list[str]:
     """
     if len(mean) < 2:
         return []
-    second = covariance + np.outer(mean, mean)
+    with np.errstate(over="ignore"):
+        second = covariance + np.outer(mean, mean)
     off = max(float(np.abs(second - np.diag(mean)).max()), abs(float(mean.sum()) - 1.0))
     if not off < ROUNDINGS:
         return []
@@ -141,10 +142,11 @@ def notes_on_offset(moments: Moments, weights: FloatArray, bias: FloatArray | No
     """A head whose W fits the targets and whose b does not: it was forgotten, or belongs elsewhere."""
     sigma, cross = moments.target_covariance, moments.cross_covariance
     variance = float(np.trace(sigma))
-    errors = weights @ moments.covariance @ weights.T - weights @ cross - (weights @ cross).T + sigma
-    left = max(float(np.trace(errors)), 0.0)
-    offset = weights @ moments.mean - moments.target_mean + (0.0 if bias is None else bias)
-    square = float(offset @ offset)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit at all may be out of range
+        turned = weights @ moments.covariance
+        left = max(float(np.sum(turned * weights) - 2.0 * np.sum(weights * cross.T) + variance), 0.0)
+        offset = weights @ moments.mean - moments.target_mean + (0.0 if bias is None else bias)
+        square = float(offset @ offset)
     if not (left < FITTED * variance and square > max(left, OFFSET * variance)):
         return []
     head, reason = (

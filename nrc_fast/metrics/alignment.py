@@ -14,7 +14,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.metrics.rounding import decomposition_rounding
 
-__all__ = ["HeadAlignment", "head_gram"]
+__all__ = ["HeadAlignment", "head_gram", "untrained_nrc3"]
 
 
 def head_gram(weights: FloatArray) -> FloatArray:
@@ -37,6 +37,36 @@ def head_gram(weights: FloatArray) -> FloatArray:
     """
     gram: FloatArray = weights @ weights.T
     return gram
+
+
+def untrained_nrc3(covariance: FloatArray, d: int) -> float:
+    r"""NRC3 that a W of independent Gaussian numbers has in the mean, which a small NRC3 is to be compared with.
+
+    ``x + f (1 - x/2)`` with x the NRC3 of rows that are orthogonal and of one length, and ``f = (n-1)(n+2)/(n d)``
+    what is left of ``W W^T/d`` beside a multiple of the identity, of first order in 1/d.
+
+    Parameters
+    ----------
+    covariance : (n, n) float64 array
+        Of the targets.
+    d : int
+        Number of features; 0 where it is not known, which leaves f out.
+
+    Returns
+    -------
+    float
+        NaN for n = 1 and for targets without variance.
+
+    Examples
+    --------
+    >>> untrained_nrc3(np.eye(2), 400), round(untrained_nrc3(np.diag([4.0, 1.0]), 0), 6)
+    (0.005, 0.102633)
+    """
+    n = len(covariance)
+    orthogonal = HeadAlignment(np.eye(n), covariance)
+    value = orthogonal.nrc3(orthogonal.best_gamma())
+    chance = (n - 1) * (n + 2) / (n * d) if d else 0.0
+    return float(min(value + chance * (1.0 - value / 2.0), 2.0)) if not math.isnan(value) else value
 
 
 class HeadAlignment:

@@ -86,8 +86,8 @@ class Report(StoredResult):
     energy : float
         Mean of |h|^2 over the rows, of which values under convention raw are parts.
     nrc3_untrained : float
-        NRC3 of a W with orthogonal rows of one length, as those of a wide W are nearly before training: with targets
-        for which it is small, a small NRC3 says little.
+        NRC3 that a W of independent Gaussian numbers has in the mean, to first order in 1/d: with targets for which it
+        is small, a small NRC3 says little.
     zero_rows, skipped_rows : int
     bounds : mapping of str to float or array
         Absolute bound of the metric of that name.

@@ -16,7 +16,7 @@ from nrc_fast.base.files import write_text
 from nrc_fast.base.frames import FrameLibrary, make_frame
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram, untrained_nrc3
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history_card import history_card
 from nrc_fast.reports.plots.histories import plot_history
@@ -110,10 +110,9 @@ class History(StoredResult):
         diverged. The rules are those of `nrc_fast.reports.verdicts.histories.history_verdict`.
         """
         seen = copy(self)  # another thread may add to this one
-        untrained = NAN
-        if seen.n and np.isfinite(seen.target_covariance).all():
-            alignment = HeadAlignment(np.eye(seen.n), seen.target_covariance)
-            untrained = alignment.nrc3(alignment.best_gamma())
+        width = max((record.d for record in seen._records), default=0)
+        is_known = seen.n > 0 and bool(np.isfinite(seen.target_covariance).all())
+        untrained = untrained_nrc3(seen.target_covariance, width) if is_known else NAN
         return history_verdict(seen.records(), n=seen.n, convention=seen.convention, untrained_nrc3=untrained)
 
     def __str__(self) -> str:

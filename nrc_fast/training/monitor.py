@@ -307,6 +307,14 @@ class Monitor(Recorder):
 
     # ---- what was found ----
 
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the records say, in plain sentences, see `nrc_fast.reports.History.verdict`."""
+        return self.history.verdict
+
+    def __str__(self) -> str:
+        return str(self.history)
+
     def records(self) -> tuple[Record, ...]:
         """The history, with NRC3 for the gamma that the monitor was made with."""
         return self.history.records(self.gamma)

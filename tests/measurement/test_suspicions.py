@@ -123,6 +123,13 @@ def test_heads_that_fit_or_are_untrained_have_no_offset() -> None:
         assert not any("offset" in note for note in nrc.measure(H, targets, head, b).notes)
 
 
+@pytest.mark.parametrize("scale", [1e160, 1e-160])
+def test_weights_out_of_range_are_no_suspicion_and_no_warning(scale: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not any("offset" in note for note in nrc.measure(H, Y, scale * W).notes)
+
+
 # ---- files ----
 
 

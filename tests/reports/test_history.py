@@ -34,6 +34,17 @@ def test_history_survives_its_file(run: Run, tmp_path: Path) -> None:
     assert [int(row["step"]) for row in rows] == [0, 10, 20]
 
 
+def test_a_monitor_is_told_as_its_history_is(run: Run) -> None:
+    monitor = run.monitor
+    assert monitor.verdict == monitor.history.verdict
+    assert str(monitor) == str(monitor.history)
+    assert monitor.verdict[0].startswith("At step 20: ")
+    last = monitor.records()[-1]
+    assert (last.notes, last.bounds["nrc1"]) == (monitor.report.notes, monitor.report.bounds["nrc1"])
+    assert last.nrc2_id25 == monitor.report.alternatives["id25"]["nrc2"]
+    assert (last.samples, last.d) == (96, 9)
+
+
 def test_other_files_are_no_history(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[1]")
     with pytest.raises(ValueError, match="holds no history"):

@@ -34,7 +34,7 @@ class FeatureNumbers:
         Share of the energy of the rows, that of their mean included, outside the plane of the first n components.
     nrc3 : Known
     nrc3_untrained : float
-        NRC3 of a W whose rows are orthogonal and of one length, as those of a wide W are nearly before training.
+        NRC3 that a W of independent Gaussian numbers has in the mean.
     r2 : Known
     has_weights, has_targets : bool
     """
@@ -206,7 +206,7 @@ def sentence_on_head(numbers: FeatureNumbers) -> str:
     rules = [
         (numbers.n == 1, "NRC3 is not defined for one target: W W^T is a number and has no shape."),
         (nrc3.is_nan, "NRC3 is not defined here: W, or the covariance of the targets, has no shape."),
-        (untrained < SHAPED, isotropic),
+        (untrained < SHAPED and not nrc3.is_above(SHAPED), isotropic),
         (nrc3.is_below(SHAPED), f"W W^T has {shape}"),
         (nrc3.is_above(SHAPED), f"W W^T does not have {shape}"),
         (True, f"Whether W W^T has the shape that the UFM predicts, the bound of NRC3 leaves open: it is {nrc3}."),
