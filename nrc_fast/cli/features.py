@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
+from nrc_fast.base.options import ByK
 from nrc_fast.cli.groups import add_group_options, started_team
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
 from nrc_fast.cli.outputs import require_outputs_apart
@@ -16,7 +17,7 @@ from nrc_fast.cli.printing import say
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.all_metrics import measure, plan
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
-from nrc_fast.metrics.conventions import CONVENTIONS
+from nrc_fast.metrics.conventions import CONVENTIONS, ConventionName
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.pages import write_page
 from nrc_fast.reports.plots.panels import save_figure
@@ -94,8 +95,8 @@ class _Head(TypedDict):
     W: Rows | None
     b: Rows | None
     n: int | None
-    convention: str
-    by_k: str
+    convention: ConventionName
+    by_k: ByK
 
 
 def _head(options: argparse.Namespace, n_targets: int) -> _Head:

@@ -7,10 +7,11 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nrc_fast.cli.inputs import Commands
 from nrc_fast.cli.printing import say
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
@@ -63,11 +64,11 @@ def _drawn_together(parts: Mapping[str, Part], options: argparse.Namespace) -> F
     return plot_runs(runs, _gamma(options.gamma))
 
 
-def _gamma(text: str) -> str | float:
+def _gamma(text: str) -> GammaChoice:
     try:
         return float(text)
     except ValueError:
-        return text  # "last" and "each"; the history says what else is wrong
+        return cast("GammaChoice", text)  # the history says what is wrong
 
 
 def add_report(commands: Commands) -> None:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import needs_library
+from nrc_fast.base.listing import listing
 from nrc_fast.training.evaluation import Split, split_batch
 from nrc_fast.training.monitor import Monitor
 
@@ -21,6 +22,10 @@ with needs_library("lightning", "this needs lightning"):
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
+
+__all__ = ["NRCCallback"]
+
+__dir__ = listing(__name__, __all__)
 
 
 class NRCCallback(Callback):

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 
 from nrc_fast.base.files import append_text, write_text
 from nrc_fast.base.libraries import require_library
+from nrc_fast.base.listing import listing
 
 if TYPE_CHECKING:
     import wandb
     from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["CsvFile", "JsonLines", "TensorBoard", "WeightsAndBiases"]
+
+__dir__ = listing(__name__, __all__)
 
 
 class CsvFile:

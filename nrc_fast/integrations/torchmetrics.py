@@ -10,8 +10,11 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import needs_library
+from nrc_fast.base.listing import listing
+from nrc_fast.base.options import NonFinite, Precision, Spectrum
 from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.metrics.conventions import ConventionName
 from nrc_fast.training.heads import head_of
 
 with needs_library("torchmetrics", "this needs torchmetrics"):
@@ -21,18 +24,22 @@ with needs_library("torchmetrics", "this needs torchmetrics"):
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+__all__ = ["NRC"]
+
+__dir__ = listing(__name__, __all__)
+
 NAMES = ("nrc1", "nrc2", "nrc3", "gamma", "mse", "r2", "cka", "linear_mse", "effective_rank", "stable_rank")
 
 
 class _SumOptions(TypedDict):
     n_targets: int
-    precision: str
-    nonfinite: str
+    precision: Precision
+    nonfinite: NonFinite
 
 
 class _ReportOptions(TypedDict):
-    convention: str
-    spectrum: str
+    convention: ConventionName
+    spectrum: Spectrum
 
 
 class NRC(Metric):
@@ -82,10 +89,10 @@ class NRC(Metric):
         n_targets: int,
         *,
         head: torch.nn.Module | Array | None = None,
-        convention: str = "nrc24",
-        spectrum: str = "auto",
-        precision: str = "high",
-        nonfinite: str = "raise",
+        convention: ConventionName = "nrc24",
+        spectrum: Spectrum = "auto",
+        precision: Precision = "high",
+        nonfinite: NonFinite = "raise",
         **options: Any,
     ) -> None:
         super().__init__(**options)

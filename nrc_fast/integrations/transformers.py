@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import needs_library
+from nrc_fast.base.listing import listing
 from nrc_fast.training.monitor import Monitor
 
 with needs_library("transformers", "this needs transformers"):
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from torch.nn import Module
     from transformers import TrainerControl, TrainerState, TrainingArguments
+
+__all__ = ["NRCCallback"]
+
+__dir__ = listing(__name__, __all__)
 
 
 class NRCCallback(TrainerCallback):

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.json_values import JSONValue
-from nrc_fast.base.options import require_precision, require_tolerance
+from nrc_fast.base.options import ByK, NonFinite, Precision, Spectrum, require_precision, require_tolerance
 from nrc_fast.base.processes import Team
+from nrc_fast.kernels.devices import Device
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.head import Head, checksum, require_penalties
-from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
+from nrc_fast.metrics.conventions import Convention, ConventionName, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.plans import Plan, plan_reading
@@ -37,14 +38,14 @@ def measure(
     b: Array | Rows | None = None,
     *,
     n: int | None = None,
-    convention: str | Convention = "nrc24",
+    convention: ConventionName | Convention = "nrc24",
     penalties: PenaltyProduct | None = None,
-    device: str | None = None,
-    precision: str = "high",
-    nonfinite: str = "raise",
+    device: Device | None = None,
+    precision: Precision = "high",
+    nonfinite: NonFinite = "raise",
     rtol: float = 1e-3,
-    by_k: str = "leading",
-    spectrum: str = "auto",
+    by_k: ByK = "leading",
+    spectrum: Spectrum = "auto",
     memory: str | int | None = None,
     chunk_rows: int | None = None,
     progress: bool | None = None,
@@ -182,11 +183,11 @@ def plan(
     b: Array | Rows | None = None,
     *,
     n: int | None = None,
-    convention: str | Convention = "nrc24",
-    precision: str = "high",
-    nonfinite: str = "raise",
-    by_k: str = "leading",
-    spectrum: str = "auto",
+    convention: ConventionName | Convention = "nrc24",
+    precision: Precision = "high",
+    nonfinite: NonFinite = "raise",
+    by_k: ByK = "leading",
+    spectrum: Spectrum = "auto",
     memory: str | int | None = None,
     chunk_rows: int | None = None,
 ) -> Plan:

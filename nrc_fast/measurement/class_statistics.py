@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.forks import Guard
 from nrc_fast.base.memory import memory_for
-from nrc_fast.base.options import require_nonfinite, require_precision
+from nrc_fast.base.options import NonFinite, Precision, require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
@@ -70,7 +70,9 @@ class ClassStatistics:
 
     __module__ = "nrc_fast"
 
-    def __init__(self, d: int, n_classes: int, *, precision: str = "high", nonfinite: str = "raise") -> None:
+    def __init__(
+        self, d: int, n_classes: int, *, precision: Precision = "high", nonfinite: NonFinite = "raise"
+    ) -> None:
         if d < 1 or n_classes < 2:
             msg = f"d is {d} and n_classes is {n_classes}; at least 1 feature and 2 classes are expected"
             raise ValueError(msg)

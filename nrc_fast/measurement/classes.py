@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.options import NonFinite
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
@@ -30,7 +31,7 @@ def measure_classes(
     b: Array | None = None,
     *,
     n_classes: int | None = None,
-    nonfinite: str = "raise",
+    nonfinite: NonFinite = "raise",
 ) -> ClassReport:
     """NC1 to NC4 of features with labels.
 

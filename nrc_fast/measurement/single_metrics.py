@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.options import require_tolerance
+from nrc_fast.base.arrays import Array, FloatArray, WholeNumbers
+from nrc_fast.base.options import NonFinite, Precision, require_tolerance
 from nrc_fast.base.processes import Team
+from nrc_fast.kernels.devices import Device
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.explicit_metrics import explicit_nrc2, nrc1_of_reading
 from nrc_fast.measurement.head import checksum, weights_and_row_space, whole_numbers
 from nrc_fast.measurement.moment_metrics import subspace_value
 from nrc_fast.measurement.precision import with_bound
-from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
+from nrc_fast.metrics.conventions import Convention, ConventionName, needs_unit_rows, resolve_convention
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.sources import Features
 
@@ -32,9 +32,9 @@ __all__ = ["nrc1", "nrc2"]
 
 
 class _Reading(TypedDict, total=False):
-    convention: str | Convention
-    device: str | None
-    nonfinite: str
+    convention: ConventionName | Convention
+    device: Device | None
+    nonfinite: NonFinite
     memory: str | int | None
     progress: bool | None
     group: ProcessGroup | None
@@ -43,7 +43,7 @@ class _Reading(TypedDict, total=False):
 
 
 class _Options(_Reading, total=False):
-    precision: str
+    precision: Precision
     rtol: float
 
 
@@ -57,24 +57,24 @@ def nrc1(H: Features, n: int, *, return_bound: Literal[True], **options: Unpack[
 
 @overload
 def nrc1(
-    H: Features, n: Sequence[int] | None, *, return_bound: Literal[False] = ..., **options: Unpack[_Options]
+    H: Features, n: WholeNumbers | None, *, return_bound: Literal[False] = ..., **options: Unpack[_Options]
 ) -> FloatArray: ...
 
 
 @overload
 def nrc1(
-    H: Features, n: Sequence[int] | None, *, return_bound: Literal[True], **options: Unpack[_Options]
+    H: Features, n: WholeNumbers | None, *, return_bound: Literal[True], **options: Unpack[_Options]
 ) -> tuple[FloatArray, FloatArray]: ...
 
 
 def nrc1(
     H: Features,
-    n: int | Sequence[int] | None,
+    n: int | WholeNumbers | None,
     *,
-    convention: str | Convention = "nrc24",
-    device: str | None = None,
-    precision: str = "high",
-    nonfinite: str = "raise",
+    convention: ConventionName | Convention = "nrc24",
+    device: Device | None = None,
+    precision: Precision = "high",
+    nonfinite: NonFinite = "raise",
     rtol: float = 1e-3,
     memory: str | int | None = None,
     progress: bool | None = None,
@@ -200,9 +200,9 @@ def nrc2(
     H: Features,
     W: Array,
     *,
-    convention: str | Convention = "nrc24",
-    device: str | None = None,
-    nonfinite: str = "raise",
+    convention: ConventionName | Convention = "nrc24",
+    device: Device | None = None,
+    nonfinite: NonFinite = "raise",
     memory: str | int | None = None,
     progress: bool | None = None,
     group: ProcessGroup | None = None,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 
-__all__ = ["HeadAlignment", "head_gram"]
+__all__ = ["GammaChoice", "HeadAlignment", "head_gram"]
+
+# Which gamma a history shows NRC3 for, see `nrc_fast.History.records`.
+GammaChoice: TypeAlias = Literal["last", "each"] | float
 
 
 def head_gram(weights: FloatArray) -> FloatArray:

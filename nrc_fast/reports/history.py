@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import fields, replace
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.files import write_text
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram
+from nrc_fast.metrics.alignment import GammaChoice, HeadAlignment, head_gram
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.records import NAN, StoredResult
@@ -67,7 +67,7 @@ class History(StoredResult):
     True
     """
 
-    __module__ = "nrc_fast.reports"
+    __module__ = "nrc_fast"
     _described = "history"
     _indent = 1
 
@@ -160,7 +160,7 @@ class History(StoredResult):
         )
         return record
 
-    def records(self, gamma: str | float = "last") -> tuple[Record, ...]:
+    def records(self, gamma: GammaChoice = "last") -> tuple[Record, ...]:
         """The records, with NRC3 for one gamma.
 
         Parameters
@@ -184,7 +184,7 @@ class History(StoredResult):
             return records
         if gamma == "last":
             value = next((record.gamma for record in reversed(records) if not math.isnan(record.gamma)), NAN)
-        elif isinstance(gamma, str) or not gamma >= 0.0:
+        elif not isinstance(gamma, SupportsFloat) or not gamma >= 0.0:
             msg = f"gamma is {gamma!r}; 'last', 'each' or a number from 0 on is expected"
             raise ValueError(msg)
         else:
@@ -242,7 +242,7 @@ class History(StoredResult):
             "head_grams": [gram.tolist() for gram in grams],
         }
 
-    def to_csv(self, path: str | Path, gamma: str | float = "last") -> None:
+    def to_csv(self, path: str | Path, gamma: GammaChoice = "last") -> None:
         """Write a CSV file with a line for each record, all or nothing: the step and all scalars.
 
         Parameters
@@ -309,7 +309,7 @@ class History(StoredResult):
         history._kept = _Kept(kept["n"], kept["target_covariance"], tuple(records), tuple(kept["head_grams"]))
         return history
 
-    def plot(self, gamma: str | float = "last") -> Figure:
+    def plot(self, gamma: GammaChoice = "last") -> Figure:
         """Draw the paper's panels; returns the figure. See `nrc_fast.reports.plots.histories.plot_history`.
 
         Raises

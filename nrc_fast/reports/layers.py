@@ -126,7 +126,7 @@ class DeepReport(StoredResult):
         What the reader should know before believing the numbers, such as layers that were left out.
     """
 
-    __module__ = "nrc_fast.reports"
+    __module__ = "nrc_fast"
     _described = "report of layers"
     _may_be_missing = frozenset({"notes"})
 

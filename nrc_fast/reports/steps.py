@@ -51,7 +51,7 @@ class Record:
         Share of each of the first n + 2 components.
     """
 
-    __module__ = "nrc_fast.reports"
+    __module__ = "nrc_fast"
 
     step: int
     mse: float

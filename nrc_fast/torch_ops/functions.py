@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nrc_fast.base.libraries import require_library
-from nrc_fast.metrics.conventions import Convention, resolve_convention
+from nrc_fast.base.options import Precision
+from nrc_fast.metrics.conventions import Convention, ConventionName, resolve_convention
 from nrc_fast.torch_ops import operators  # noqa: F401 - registers the operators
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ __all__ = ["gram", "nrc1_loss", "nrc2_loss", "principal_basis", "residual"]
 
 
 def gram(
-    features: Tensor, shift: Tensor | None = None, *, unit_rows: bool = False, precision: str = "high"
+    features: Tensor, shift: Tensor | None = None, *, unit_rows: bool = False, precision: Precision = "high"
 ) -> tuple[Tensor, Tensor]:
     """Gram matrix and column sums of the rows x = h - s: ``sum x x^T`` and ``sum x``, in one read.
 
@@ -168,7 +169,7 @@ def principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tenso
 # ---- loss terms ----
 
 
-def nrc1_loss(H: Tensor, basis: Tensor, *, convention: str | Convention = "nrc24") -> Tensor:
+def nrc1_loss(H: Tensor, basis: Tensor, *, convention: ConventionName | Convention = "nrc24") -> Tensor:
     """NRC1 as a loss term: the mean residual of the features outside fixed principal components.
 
     With ``basis = principal_basis(H, n)`` the value is that of `nrc_fast.nrc1`; NRC1 of a batch takes the basis of the
@@ -212,7 +213,7 @@ def nrc1_loss(H: Tensor, basis: Tensor, *, convention: str | Convention = "nrc24
     return _mean_residual(H, basis.detach(), resolve_convention(convention))
 
 
-def nrc2_loss(H: Tensor, W: Tensor, *, convention: str | Convention = "nrc24") -> Tensor:
+def nrc2_loss(H: Tensor, W: Tensor, *, convention: ConventionName | Convention = "nrc24") -> Tensor:
     """NRC2 as a loss term, with gradients for features and weights: the mean residual outside the row space of W.
 
     The value is that of `nrc_fast.nrc2`. Detach H or W to train the other alone.

@@ -14,6 +14,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON, covariance_spectrum
+from nrc_fast.base.options import Precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import placed_beside
 from nrc_fast.measurement.layer_conditions import layer_collapse
@@ -30,6 +31,7 @@ from nrc_fast.training.evaluation import (
     split_batch,
 )
 from nrc_fast.training.given_features import FeatureChoice
+from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.named_layers import named_layers
 from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
 from nrc_fast.training.watching import watch
@@ -42,10 +44,10 @@ __all__ = ["measure_layers"]
 
 
 class _WatchOptions(TypedDict):
-    positions: str | None
+    positions: Positions | None
     mask: str | Callable[[], Array] | None
     features: FeatureChoice
-    precision: str
+    precision: Precision
 
 
 def measure_layers(
@@ -55,8 +57,8 @@ def measure_layers(
     *,
     rank: int | None = None,
     threshold: float = COLLAPSED_NOISE,
-    precision: str = "highest",
-    positions: str | None = None,
+    precision: Precision = "highest",
+    positions: Positions | None = None,
     mask: str | Callable[[], Array] | None = None,
     features: FeatureChoice = None,
     split: Split = split_batch,

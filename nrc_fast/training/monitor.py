@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array
-from nrc_fast.base.options import require_nonfinite
+from nrc_fast.base.options import ByK, NonFinite, Spectrum, require_nonfinite
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.measurement.all_metrics import measure
 from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.metrics.alignment import GammaChoice
+from nrc_fast.metrics.conventions import ConventionName
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
@@ -28,9 +30,10 @@ from nrc_fast.training.evaluation import (
     runnable,
     split_batch,
 )
-from nrc_fast.training.head_batches import HeadBatches
+from nrc_fast.training.head_batches import FeatureReading, HeadBatches
 from nrc_fast.training.heads import UsedHead, choose_head, is_head, last_linear
 from nrc_fast.training.kept_state import KeptState
+from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
 from nrc_fast.training.watching import watch
 
@@ -42,14 +45,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Monitor"]
 
-FEATURES = ("held", "streamed", "again")
+FEATURES: tuple[str, ...] = get_args(FeatureReading)
 
 
 class _ReportOptions(TypedDict):
-    convention: str
+    convention: ConventionName
     penalties: PenaltyProduct | None
-    by_k: str
-    spectrum: str
+    by_k: ByK
+    spectrum: Spectrum
 
 
 class Monitor:
@@ -150,15 +153,15 @@ class Monitor:
         *,
         layer: str | Module | None = None,
         every: int = 1,
-        features: str = "held",
-        gamma: str | float = "last",
-        convention: str = "nrc24",
+        features: FeatureReading = "held",
+        gamma: GammaChoice = "last",
+        convention: ConventionName = "nrc24",
         penalties: PenaltyProduct | None = None,
-        by_k: str = "leading",
-        spectrum: str = "auto",
-        positions: str | None = None,
+        by_k: ByK = "leading",
+        spectrum: Spectrum = "auto",
+        positions: Positions | None = None,
         mask: str | Callable[[], Array] | None = None,
-        nonfinite: str = "skip",
+        nonfinite: NonFinite = "skip",
         split: Split = split_batch,
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
         loggers: Sequence[Callable[[int, dict[str, float]], object]] = (),

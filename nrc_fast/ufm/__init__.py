@@ -1,5 +1,6 @@
 """The unconstrained feature model (UFM): what regression collapse looks like where it is exact."""
 
+from nrc_fast.base.listing import listing
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.ufm.closed_form import interpolating_features, minimum, predicted_spectrum
 from nrc_fast.ufm.deep_head import DeepMinimum, deep
@@ -32,3 +33,5 @@ __all__ = [
     "refine",
     "relative_gram_error",
 ]
+
+__dir__ = listing(__name__, __all__)

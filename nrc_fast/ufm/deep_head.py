@@ -17,7 +17,7 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_integer, as_penalty, broadcast_shape, plain, plain_counts
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["DeepMinimum", "deep"]
@@ -78,9 +78,9 @@ class DeepMinimum:
         return jumps
 
     @cached_property
-    def rank(self) -> Batched:
+    def rank(self) -> BatchedInt:
         """How many target directions are kept."""
-        return plain(np.count_nonzero(self.error_share < 1.0, axis=-1))
+        return plain_counts(np.count_nonzero(self.error_share < 1.0, axis=-1))
 
     @cached_property
     def prediction_singular_values(self) -> FloatArray:

@@ -12,8 +12,8 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import covariance_spectrum, eigh_descending
 from nrc_fast.reports.plots.forecasts import plot_forecast
 from nrc_fast.reports.plots.panels import Panels
-from nrc_fast.ufm.inputs import Batched, as_number, as_penalty, plain
-from nrc_fast.ufm.scaling import Penalties, penalties
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_number, as_penalty, plain, plain_counts
+from nrc_fast.ufm.scaling import LossName, Penalties, penalties
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Forecast:
     c: float
     eigenvalues: FloatArray
     directions: FloatArray
-    penalties: Penalties | None = None
+    penalties: Penalties[float] | None = None
     weight_decay: float = float("nan")
     note: str = ""
 
@@ -127,9 +127,9 @@ class Forecast:
 
     # ---- for any c ----
 
-    def rank_at(self, c: Array) -> Batched:
+    def rank_at(self, c: Array) -> BatchedInt:
         """`rank` for one c or an array of them."""
-        return plain(np.count_nonzero(self.eigenvalues > _column(c), axis=-1))
+        return plain_counts(np.count_nonzero(self.eigenvalues > _column(c), axis=-1))
 
     def mse_at(self, c: Array) -> Batched:
         """`mse` for one c or an array of them."""
@@ -223,7 +223,7 @@ def predict(
     *,
     weight_decay: float | None = None,
     feature_decay: float | None = None,
-    loss: str = "torch_mse",
+    loss: LossName = "torch_mse",
     samples: int | None = None,
     c: float | None = None,
     covariance: Array | None = None,

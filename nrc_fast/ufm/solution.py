@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix, as_rows
-from nrc_fast.ufm.inputs import Batched, as_integer, plain
+from nrc_fast.ufm.inputs import Batched, BatchedBool, BatchedInt, as_integer, plain, plain_counts
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -47,11 +47,11 @@ class Minimum:
     shrinkage: Shrinkage
     lambda_W: Batched
     lambda_H: Batched
-    lambda_b: Batched
+    lambda_b: Batched | None
     c: Batched
     root_c: FloatArray
     scale: FloatArray
-    is_unpenalised: Batched
+    is_unpenalised: BatchedBool
 
     @property
     def n(self) -> int:
@@ -61,9 +61,9 @@ class Minimum:
     # ---- numbers ----
 
     @cached_property
-    def rank(self) -> Batched:
+    def rank(self) -> BatchedInt:
         """Rank of W and of the features: how many target directions are kept."""
-        return plain(np.count_nonzero(self.shrinkage.kept, axis=-1) + np.zeros(self._batch, dtype=np.int64))
+        return plain_counts(np.count_nonzero(self.shrinkage.kept, axis=-1) + np.zeros(self._batch, dtype=np.int64))
 
     @cached_property
     def loss(self) -> Batched:

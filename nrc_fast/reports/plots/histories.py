@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.plots.drawn import DrawnHistory, DrawnRecord
 from nrc_fast.reports.plots.panels import (
     BLUE,
@@ -31,7 +32,7 @@ ROWS = {"nrc24": "nrc24 (rows as they are)", "id25": "id25 (rows minus their mea
 
 
 def plot_runs(
-    histories: Mapping[str, DrawnHistory], gamma: str | float = "last", predicted: Mapping[str, float] | None = None
+    histories: Mapping[str, DrawnHistory], gamma: GammaChoice = "last", predicted: Mapping[str, float] | None = None
 ) -> Figure:
     """Draw the histories of several trainings, a line for each, against the step.
 
@@ -84,12 +85,12 @@ def plot_runs(
     return figure
 
 
-def _gamma_name(gamma: str | float) -> str:
+def _gamma_name(gamma: GammaChoice) -> str:
     chosen = {"last": "gamma of the last step", "each": "the best gamma of each step"}
     return chosen.get(str(gamma), f"gamma = {gamma}")
 
 
-def plot_history(history: DrawnHistory, gamma: str | float = "last") -> Figure:
+def plot_history(history: DrawnHistory, gamma: GammaChoice = "last") -> Figure:
     """Draw a history as the paper does: NRC1 and NRC2, NRC3, MSE and R2, explained variance, NRC3 against gamma.
 
     The sixth panel holds NRC1 under the conventions id25 and variance, which tell a collapse to a plane away from the

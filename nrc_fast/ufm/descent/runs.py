@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray, IntArray
+from nrc_fast.base.arrays import Array, FloatArray, IntArray, TextArray
 from nrc_fast.base.progress import Progress
 from nrc_fast.kernels.devices import Device, backend_of
 from nrc_fast.kernels.samples import Reader, sample_reader
@@ -15,7 +15,7 @@ from nrc_fast.ufm.descent.dynamics import Problems, divergence_message, run
 from nrc_fast.ufm.descent.setup import Request, make_problems
 from nrc_fast.ufm.descent.start import StartFeatures
 from nrc_fast.ufm.descent.trajectory import METRICS
-from nrc_fast.ufm.inputs import Batched, as_integer, as_number, plain
+from nrc_fast.ufm.inputs import BatchedBool, BatchedInt, as_integer, as_number, plain_counts, plain_flags
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.targets import Targets, is_measured
 
@@ -48,10 +48,10 @@ class Descent:
 
     weights: FloatArray
     bias: FloatArray
-    steps: Batched
-    converged: Batched
-    diverged: Batched
-    errors: Batched
+    steps: BatchedInt
+    converged: BatchedBool
+    diverged: BatchedBool
+    errors: str | TextArray
     recorded_steps: IntArray
     history: dict[str, FloatArray]
     predicted: Minimum | None
@@ -334,15 +334,13 @@ def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int]
     weights, biases = problems.descent.heads()
     weights[problems.diverged] = np.nan
     biases[problems.diverged] = np.nan
-    ends = (problems.steps, problems.converged, problems.diverged, messages)
-    steps, converged, diverged, errors = (plain(part.reshape(batch)) for part in ends)
     return Descent(
         weights=weights.reshape(*batch, n, d),
         bias=biases.reshape(*batch, n),
-        steps=steps,
-        converged=converged,
-        diverged=diverged,
-        errors=errors,
+        steps=plain_counts(problems.steps.reshape(batch)),
+        converged=plain_flags(problems.converged.reshape(batch)),
+        diverged=plain_flags(problems.diverged.reshape(batch)),
+        errors=messages.reshape(batch) if batch else "",
         recorded_steps=np.array(marks),
         history={name: values.reshape(*batch, len(marks)) for name, values in history.items()},
         predicted=problems.predicted,
