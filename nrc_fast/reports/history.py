@@ -17,6 +17,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.files import write_text
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.alignment import GammaChoice, HeadAlignment, head_gram
@@ -223,7 +224,7 @@ class History(StoredResult):
 
     # ---- files ----
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSONValue]:
         """Plain numbers, lists and strings: everything that `load` needs.
 
         ``records`` hold the NRC3 of each step's own gamma, ``replayed_nrc3`` that of the last.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.reports.plots.layers import plot_layers
 from nrc_fast.reports.records import StoredResult
 
@@ -168,7 +169,7 @@ class DeepReport(StoredResult):
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSONValue]:
         """The fields as plain numbers, lists and strings by their names, and the first collapsed layer."""
         return super().to_dict() | {"first_collapsed": self.first_collapsed}
 

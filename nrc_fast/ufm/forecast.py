@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.linalg import covariance_spectrum, eigh_descending
 from nrc_fast.reports.plots.forecasts import plot_forecast
 from nrc_fast.reports.plots.panels import Panels
@@ -106,7 +107,7 @@ class Forecast:
         ratio = np.sqrt(self.eigenvalues / self.c) if self.c > 0.0 else np.full(self.n, np.nan)
         return np.asarray(self.weight_decay * ratio)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSONValue]:
         """Plain numbers, lists and strings; ``directions`` holds a row for each direction.
 
         Examples
