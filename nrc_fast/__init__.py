@@ -4,6 +4,10 @@
 >>> H = np.random.default_rng(0).standard_normal((1000, 16))
 >>> 0.8 < nrc.nrc1(H, 2) < 0.9
 True
+
+The same word means the same everywhere: H are features (N, d), Y targets (N, n), W (n, d) and b the last layer, n the
+target dimension, which is how many components count unless another number is given, `n_targets` the columns of targets
+that were given (0 without targets), `n_classes` the number of classes, and rank how many singular values are not 0.
 """
 
 from nrc_fast import ufm as ufm

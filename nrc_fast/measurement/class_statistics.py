@@ -85,6 +85,9 @@ class ClassStatistics:
             self._moments = ClassMoments(d, n_classes)
         self._guard = Guard()
 
+    def __repr__(self) -> str:
+        return f"<ClassStatistics d = {self.d}, n_classes = {self.n_classes}: {self.count:,} rows>"
+
     @property
     def skipped(self) -> int:
         """Rows that were left out because they were not finite."""
@@ -236,9 +239,9 @@ class ClassStatistics:
         return self._moments.mean
 
     @property
-    def centred_means(self) -> FloatArray:
+    def centered_means(self) -> FloatArray:
         """M: mu_k minus the mean of all rows, (K, d), taken from differences so that a large mean costs no digits."""
-        return self._moments.centred_means
+        return self._moments.centered_means
 
     @property
     def within_covariance(self) -> FloatArray:
@@ -259,7 +262,7 @@ class ClassStatistics:
 
     @property
     def mean_error(self) -> float:
-        """Bound of the norm of the error of every row of `centred_means`."""
+        """Bound of the norm of the error of every row of `centered_means`."""
         return self._moments.mean_error
 
     # ---- metrics ----

@@ -140,7 +140,7 @@ def _decisions(
 ) -> tuple[int, int]:
     """Rows where head and nearest mean disagree, and rows that the head gets right."""
     mean = statistics.mean
-    means = statistics.centred_means
+    means = statistics.centered_means
     halves = 0.5 * np.sum(means**2, axis=1)
     bias = bias + weights @ mean
     disagreeing = correct = 0

@@ -18,7 +18,7 @@ class PenaltyProduct(Protocol):
         """The product, in the paper's scaling of the loss; NaN where it is not known."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What the UFM says about a trained network, from the covariance of its targets and c alone.
 
@@ -56,6 +56,13 @@ class Prediction:
     cka: float
     head_gram_shape: FloatArray
     residual_covariance: FloatArray
+
+    def __repr__(self) -> str:
+        n = len(self.residual_covariance)
+        return (
+            f"the UFM at c = {self.c:.6g}: rank {self.rank} of {n}, MSE {self.mse:.6g} (summed over outputs), "
+            f"R2 {self.r2:.6g}, CKA {self.cka:.6g}"
+        )
 
     def to_dict(self) -> dict[str, int | float | list[float] | list[list[float]]]:
         """Return the same numbers as plain ints, floats and lists of floats.

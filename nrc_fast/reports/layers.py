@@ -29,8 +29,8 @@ class LayerCollapse(StoredResult):
         Name of the layer that takes the features as its input.
     d : int
         Number of features; channels of a convolution.
-    rank : int
-        How many components count as signal: the target dimension unless another rank was given.
+    n : int
+        How many components count as signal: the target dimension unless another number was given.
     noise_fraction : float
         ``1 - tr(U^T C U)/tr(C)``, U the leading eigenvectors of the covariance C of the features: the share of the
         variance outside them (NRC1 of the paper). 0 when collapsed.
@@ -55,7 +55,7 @@ class LayerCollapse(StoredResult):
 
     name: str
     d: int
-    rank: int
+    n: int
     noise_fraction: float
     signal_alignment: float
     weight_alignment: float

@@ -367,6 +367,9 @@ class WatchedLayers(_Closing, Mapping[str, WatchedLayer]):
     def __init__(self, layers: dict[str, WatchedLayer], mask: PassMask, passes: ModelPasses | None) -> None:
         self._layers, self._mask, self._passes = layers, mask, passes
 
+    def __repr__(self) -> str:
+        return f"<WatchedLayers {', '.join(map(repr, self.values()))}>"
+
     def __getitem__(self, name: str) -> WatchedLayer:
         return self._layers[name]
 

@@ -8,6 +8,7 @@ minimum, and where the other one rises above it z falls from ``(m - 1)/m sqrt(la
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +26,7 @@ __all__ = ["DeepMinimum", "deep"]
 BISECTIONS = 128
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DeepMinimum:
     """Global minima of the UFM with m linear layers; made by `deep`. Batch axes lead in every field.
 
@@ -52,6 +53,16 @@ class DeepMinimum:
     error_share: FloatArray
     log_penalties: FloatArray
     bias: FloatArray
+
+    def __repr__(self) -> str:
+        n, batch = self.moments.n, self.error_share.shape[:-1]
+        title = f"the UFM with {self.layers} linear layer{'s' if self.layers > 1 else ''}, n = {n}"
+        if batch:
+            return f"{math.prod(batch):,} minima of {title}, a batch of shape {batch}"
+        return (
+            f"minimum of {title}, product of penalties {self.penalty_product:.6g}\n"
+            f"  rank {self.rank}, loss {self.loss:.6g}, MSE {self.mse:.6g} (summed over outputs)"
+        )
 
     @property
     def layers(self) -> int:
