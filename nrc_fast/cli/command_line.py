@@ -15,7 +15,7 @@ from nrc_fast.cli.features import add_measure, add_merge
 from nrc_fast.cli.forecasts import add_ufm
 from nrc_fast.cli.health import print_environment, print_selftest
 from nrc_fast.cli.outputs import OUTPUTS, require_outputs_apart
-from nrc_fast.cli.printing import warn
+from nrc_fast.cli.printing import in_options, warn
 from nrc_fast.cli.stored import add_plot, add_report
 from nrc_fast.cli.sweeps import add_sweep
 from nrc_fast.reports.plots.panels import require_drawable
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nrc-fast: not enough memory: {error or 'give fewer rows or columns at a time'}", file=sys.stderr)
         return 1
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        warn(error)
+        warn(in_options(str(error), options))
         return 1
     return 0
 

@@ -108,9 +108,15 @@ def _head(options: argparse.Namespace, n_targets: int) -> _Head:
     if options.bias is not None and options.weights is None:
         msg = "--bias was given without --weights; the prediction W h + b needs both"
         raise ValueError(msg)
-    weights = None if options.weights is None else load_matrix(options.weights, options.weights_key, role="H")
-    bias = None if options.bias is None else load_matrix(options.bias, options.bias_key)
+    weights = None if options.weights is None else _load_part(options, "weights", role="H")
+    bias = None if options.bias is None else _load_part(options, "bias", role="Y")
     return {"W": weights, "b": bias, "n": options.n, "convention": options.convention, "by_k": options.by_k}
+
+
+def _load_part(options: argparse.Namespace, part: str, role: str) -> Rows:
+    """Weights or bias, from the options of that name."""
+    path, argument = getattr(options, part), f"{part}_key"
+    return load_matrix(path, getattr(options, argument), role=role, noun=part, argument=argument)
 
 
 def _measure(options: argparse.Namespace) -> None:

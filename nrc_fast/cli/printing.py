@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
 from typing import TextIO
 
 from nrc_fast.base.printable import printable
 
-__all__ = ["say", "warn"]
+__all__ = ["in_options", "say", "warn"]
+
+
+def in_options(text: str, options: argparse.Namespace | None) -> str:
+    """A message of the library in which arguments that are options of the command are called as these are.
+
+    Examples
+    --------
+    >>> options = argparse.Namespace(target_key=None, nonfinite="raise", n=None)
+    >>> in_options("give target_key=, or nonfinite='skip'; with n= it works (n=3)", options)
+    'give --target-key, or --nonfinite skip; with -n it works (n=3)'
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name = match[1].replace("_", "-")
+        return ("-" if len(name) == 1 else "--") + name + (f" {match[2]}" if match[2] else "")
+
+    names = "|".join(vars(options)) if options is not None else ""
+    return re.sub(rf"(?<![\w.-])({names})=(?:'([\w.-]+)'|(?![\w'\"]))", option, text) if names else text
 
 
 def say(text: object, file: TextIO | None = None) -> None:

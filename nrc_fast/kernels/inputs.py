@@ -26,7 +26,7 @@ from nrc_fast.kernels.no_arrays import require_array
 if TYPE_CHECKING:
     from torch import Size, Tensor, dtype
 
-__all__ = ["TensorKind", "as_matrix", "as_rows", "checked_tensor", "plain_kind"]
+__all__ = ["TensorKind", "as_matrix", "as_rows", "checked_tensor", "dtype_advice", "plain_kind"]
 
 # Shape and dtype of a tensor.
 TensorKind: TypeAlias = "tuple[Size, dtype]"
@@ -113,6 +113,20 @@ def _check_shape(shape: Sequence[int], name: str, *, vector_is_column: bool) -> 
     return False
 
 
+def dtype_advice(dtype: str) -> str:
+    """What to do about a dtype that is not supported.
+
+    Examples
+    --------
+    >>> dtype_advice("complex64")
+    'Convert it, for example to float32'
+    """
+    if dtype == "object":
+        return "Give an array or tensor of numbers"
+    labels = "; labels of classes go to nrc_fast.measure_classes" if re.fullmatch(r"u?int\d+|bool", dtype) else ""
+    return f"Convert it, for example to float32{labels}"
+
+
 def _check_dtype(dtype: str, name: str) -> None:
     """Check that the kernels know a dtype.
 
@@ -122,12 +136,7 @@ def _check_dtype(dtype: str, name: str) -> None:
         The dtype is none of `arrays.DTYPES`.
     """
     if dtype not in DTYPES:
-        advice = "Convert it, for example to float32"
-        if dtype == "object":
-            advice = "Give an array or tensor of numbers"
-        elif re.fullmatch(r"u?int\d+|bool", dtype):
-            advice += "; labels of classes go to nrc_fast.measure_classes"
-        msg = f"{name} has dtype {dtype}; {', '.join(DTYPES)} are supported. {advice}"
+        msg = f"{name} has dtype {dtype}; {', '.join(DTYPES)} are supported. {dtype_advice(dtype)}"
         raise TypeError(msg)
 
 

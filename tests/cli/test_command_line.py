@@ -156,7 +156,9 @@ def test_errors_name_the_options_of_the_command_line(
     assert "n is not known: give --targets, --weights or -n" in fails()
     assert "--bias was given without --weights" in fails("-n", "2", "--bias", str(stored["bias"]))
     np.savez(tmp_path / "two.npz", a=np.ones((300, 2)), b=np.ones((300, 3)))
-    assert "holds 2 float arrays of targets; name one by its key. It" in fails("--targets", str(tmp_path / "two.npz"))
+    assert "holds 2 float arrays that may be the targets; name one with --target-key. It" in fails(
+        "--targets", str(tmp_path / "two.npz")
+    )
     checkpoint = ["--checkpoint", str(tmp_path / "state.npz"), "--checkpoint-every"]
     assert "every -1.0 seconds; a time from 0 on is expected" in fails("-n", "2", *checkpoint, "-1")
 
@@ -329,7 +331,7 @@ def test_weights_come_from_checkpoints(
     assert "has no 'fc.weights' (is 'state_dict.fc.weights' meant?)" in capsys.readouterr().err
     torch.save({"state_dict": head, "optimizer": [{"exp_avg": torch.zeros(2, 8)}]}, path)
     assert main(measure) == 1
-    assert "holds 2 float matrices; name one by its key, or several by a pattern. It" in capsys.readouterr().err
+    assert "holds 2 float matrices that may be the weights; name one with --weights-key. It" in capsys.readouterr().err
 
 
 def test_files_in_the_order_of_a_shell_are_those_of_the_pattern(
