@@ -149,6 +149,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "ufm/test_descent.py": (
         "kernels/samples.py",
         "ufm/descent/dynamics.py",
+        "ufm/descent/outcome.py",
         "ufm/descent/runs.py",
         "ufm/descent/setup.py",
         "ufm/descent/stability.py",

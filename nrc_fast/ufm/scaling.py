@@ -56,6 +56,9 @@ LOSSES: dict[LossName, LossForm] = {
 }
 
 
+UNKNOWN = "without feature_decay nothing says how strongly the features are penalised"
+
+
 class Decays(NamedTuple):
     """Coefficients of a training loss: of the weights and of the features."""
 
@@ -63,7 +66,7 @@ class Decays(NamedTuple):
     feature_decay: Batched
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Penalties(Generic[Number_co]):
     """Penalties in the paper's scaling; floats, or float64 arrays where arrays were given.
 
@@ -117,7 +120,11 @@ class Penalties(Generic[Number_co]):
         def shown(value: Batched) -> str:
             return f"{value:.6g}" if np.ndim(value) == 0 else f"{np.min(value):.6g} to {np.max(value):.6g}"
 
-        return f"lambda_W = {shown(self.lambda_W)}, lambda_H = {shown(self.lambda_H)}, c = {shown(self.c)}"
+        text = f"lambda_W = {shown(self.lambda_W)}, lambda_H = {shown(self.lambda_H)}, c = {shown(self.c)}"
+        return f"{text}: {UNKNOWN}" if np.isnan(self.lambda_H).any() else text
+
+    def __repr__(self) -> str:
+        return f"<Penalties {self}>"
 
 
 @overload

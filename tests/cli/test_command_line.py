@@ -159,6 +159,9 @@ def test_errors_name_the_options_of_the_command_line(
     assert "holds 2 float arrays that may be the targets; name one with --target-key. It" in fails(
         "--targets", str(tmp_path / "two.npz")
     )
+    np.save(tmp_path / "nan.npy", np.full((3, 2), np.nan))
+    assert main(["measure", str(tmp_path / "nan.npy"), "-n", "1"]) == 1
+    assert "drop them with --nonfinite skip" in capsys.readouterr().err
     checkpoint = ["--checkpoint", str(tmp_path / "state.npz"), "--checkpoint-every"]
     assert "every -1.0 seconds; a time from 0 on is expected" in fails("-n", "2", *checkpoint, "-1")
 
