@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nrc_fast.base.version import __version__
+from nrc_fast.cli.completion import add_completion
 from nrc_fast.cli.demo import training
 from nrc_fast.cli.features import add_measure, add_merge
 from nrc_fast.cli.forecasts import add_ufm
 from nrc_fast.cli.health import print_environment, print_selftest
+from nrc_fast.cli.help_texts import add_examples
 from nrc_fast.cli.outputs import OUTPUTS, require_outputs_apart
 from nrc_fast.cli.printing import in_options, warn
 from nrc_fast.cli.stored import add_plot, add_report
@@ -107,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("env", help="versions, instruction sets and threads, for reports of problems")
     command.set_defaults(run=print_environment)
     command.add_argument("--json", action="store_true", help="print as JSON")
+    add_completion(commands, parser)
+    add_examples(commands)
     return parser
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nrc_fast import ufm
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
+from nrc_fast.cli.printing import say, show
 from nrc_fast.reports.plots.panels import save_figure
 from nrc_fast.reports.records import without_nan
 
@@ -40,6 +41,9 @@ def _ufm(options: argparse.Namespace) -> None:
         samples=options.samples,
         c=options.c,
     )
-    print(json.dumps(without_nan(forecast.to_dict()), indent=2) if options.json else forecast)
+    if options.json:
+        say(json.dumps(without_nan(forecast.to_dict()), indent=2))
+    else:
+        show(forecast)
     if options.plot is not None:
         save_figure(forecast.plot()[0], options.plot)

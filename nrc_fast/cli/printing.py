@@ -8,8 +8,9 @@ import sys
 from typing import TextIO
 
 from nrc_fast.base.printable import printable
+from nrc_fast.cli.terminal import write_styled
 
-__all__ = ["in_options", "say", "warn"]
+__all__ = ["in_options", "say", "show", "warn"]
 
 
 def in_options(text: str, options: argparse.Namespace | None) -> str:
@@ -33,6 +34,15 @@ def in_options(text: str, options: argparse.Namespace | None) -> str:
 def say(text: object, file: TextIO | None = None) -> None:
     """Print text of several lines, such as a report, on the standard output unless another file is given."""
     print(printable(text, keep="\n"), file=file, flush=True)
+
+
+def show(result: object, file: TextIO | None = None) -> None:
+    """Print a result for people: on a terminal in lines that fit it, with weight and colour, else as `say` does."""
+    stream = sys.stdout if file is None else file
+    if stream.isatty():
+        write_styled(printable(result, keep="\n"), stream)
+    else:
+        say(result, stream)
 
 
 def warn(text: object) -> None:

@@ -81,7 +81,7 @@ def add_report(commands: Commands) -> None:
         "sources", nargs="+", help="JSON files that --json has printed or to_json written; - for the standard input"
     )
     command.add_argument("-o", "--output", type=Path, default=Path("nrc.html"), help="default: nrc.html")
-    command.add_argument("--title", default="Neural regression collapse")
+    command.add_argument("--title", default="Neural regression collapse", help="heading of the page")
     command.add_argument("--json", action="store_true", help="print the path as JSON")
 
 
