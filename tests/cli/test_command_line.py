@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
+from nrc_fast.base import progress
 from nrc_fast.cli import main
 from nrc_fast.passes.reading import Reading
 
@@ -221,6 +223,31 @@ def test_a_bar_is_shown_on_demand_only(stored: dict[str, Path], capsys: pytest.C
         nrc.measure(H, n=2)
         with pytest.raises(ImportError, match=r"pip install 'nrc-fast\[progress\]'"):
             nrc.measure(H, n=2, progress=True)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_how_to_get_a_bar_is_said_once_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.Progress, "has_said", False)
+
+    def said(seconds: float, *, show: bool | None = None) -> str:
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        with progress.Progress("statistics", 100, show) as bar:
+            for _ in range(3):
+                now[0] += seconds / 3
+                bar.advance(10)
+        return sys.stderr.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    assert said(4.0) == ""
+    assert said(60.0, show=False) == ""
+    assert said(60.0) == "nrc_fast: a bar of the progress needs tqdm: pip install 'nrc-fast[progress]'\n"
+    assert said(60.0) == ""
 
 
 def test_every_command_prints_json(stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
