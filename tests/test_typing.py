@@ -92,7 +92,7 @@ nrc.watch(head, mode="training")  # No overload variant of "watch" matches
 nrc.watch(head).report(bins=2)  # Unexpected keyword argument "bins"
 nrc.Monitor(head, [], features="keep")  # expected "Literal['held', 'streamed', 'again']"
 nrc.Monitor(head, [], positions="first")  # expected "Literal['mean', 'each', 'last'] | None"
-nrc.measure_layers(3, [])  # expected "Module"
+nrc.measure_layers(3, [])  # incompatible type "int"; expected Module
 """
 
 # Reading torch takes a type checker 15 s; nothing of the first scripts needs it.

@@ -12,8 +12,9 @@ from nrc_fast.base.libraries import require_library
 
 __all__ = ["fitting", "is_styled", "write_styled"]
 
-# A value stays beside its bound: spaces that are not broken stand between them meanwhile.
+# A value stays beside its bound and behind its name: spaces that are not broken stand between them meanwhile.
 FIXED_SPACE = "\N{NO-BREAK SPACE}"
+TOGETHER = r" +\+- |(?<=[A-Za-z0-9=]) (?=[-+]?\.?\d)"
 NOTE = "note: "
 NARROWEST = 40
 # What is made to stand out, by rich's names of styles.
@@ -43,7 +44,7 @@ def fitting(text: str, width: int) -> str:
 def _parts(line: str, width: int) -> list[str]:
     if len(line) <= width:
         return [line]
-    kept = re.sub(r" +\+- ", lambda match: match[0].replace(" ", FIXED_SPACE), line)
+    kept = re.sub(TOGETHER, lambda match: match[0].replace(" ", FIXED_SPACE), line)
     gap = re.match(r" +\S.* {2,}(?=\S)", kept)
     indent = len(gap[0]) if gap else len(NOTE) if line.startswith(NOTE) else len(line) - len(line.lstrip()) + 2
     if indent > 3 * width // 4:
@@ -69,7 +70,8 @@ def is_styled(file: TextIO) -> bool:
 
 def write_styled(text: str, file: TextIO) -> None:
     """Print text on a terminal, with weight and colour where rich is installed; the first line is the title."""
-    lines = fitting(text, shutil.get_terminal_size().columns)
+    width = shutil.get_terminal_size().columns
+    lines = fitting(text, width)
     if is_styled(file):
         try:
             console, rich_text = require_library("rich.console", "terminal"), require_library("rich.text", "terminal")
@@ -79,7 +81,7 @@ def write_styled(text: str, file: TextIO) -> None:
             styled = rich_text.Text(lines)
             for pattern, style in STYLES:
                 styled.highlight_regex(pattern, style)
-            styled.stylize("bold", 0, len(lines.partition("\n")[0]))
+            styled.stylize("bold", 0, len(fitting(text.partition("\n")[0], width)))
             console.Console(file=file, highlight=False, soft_wrap=True).print(styled)
             return
     print(lines, file=file, flush=True)

@@ -56,6 +56,10 @@ def test_lines_go_on_below_what_they_tell() -> None:
         "note: with 500 samples of 8 features there",
         "      is little to say",
     ]
+    assert fitting("  the UFM at c = 0.25 predicts    rank 2, MSE 0.5", 46).split("\n") == [
+        "  the UFM at c = 0.25 predicts    rank 2,",
+        "                                  MSE 0.5",
+    ]
     # What is longer than a line is not broken: a path can be copied.
     assert "/a" * 60 in fitting(f"read from {'/a' * 60} today", 50)
 
