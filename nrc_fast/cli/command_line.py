@@ -82,7 +82,11 @@ def _require_outputs(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nrc-fast", description="Neural regression collapse of stored features.")
+    parser = argparse.ArgumentParser(
+        prog="nrc-fast",
+        description="Neural regression collapse of stored features.",
+        epilog="nrc-fast measure --help, and so on, shows the options of a command, with examples.",
+    )
     parser.add_argument("--version", action="version", version=f"nrc-fast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     add_measure(commands)

@@ -47,7 +47,7 @@ def _parts(line: str, width: int) -> list[str]:
     kept = re.sub(TOGETHER, lambda match: match[0].replace(" ", FIXED_SPACE), line)
     gap = re.match(r" +\S.* {2,}(?=\S)", kept)
     indent = len(gap[0]) if gap else len(NOTE) if line.startswith(NOTE) else len(line) - len(line.lstrip()) + 2
-    if indent > 3 * width // 4:
+    if indent > 4 * width // 5:
         indent = len(line) - len(line.lstrip()) + 4
     wrapper = textwrap.TextWrapper(
         width=width,

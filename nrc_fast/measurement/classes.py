@@ -20,6 +20,7 @@ from nrc_fast.measurement.class_statistics import ClassStatistics, Labels, as_la
 from nrc_fast.passes.chunk_sizes import rows_of_chunk
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.sources import Features, as_source
+from nrc_fast.sources.dispatch import is_batches
 
 __all__ = ["measure_classes"]
 
@@ -73,6 +74,9 @@ def measure_classes(
         n_classes = as_matrix(W, "W")[0].shape[0] if n_classes is None else n_classes
     elif n_classes is None and labels is not None:
         n_classes = int(as_labels(labels, None).max(initial=0)) + 1
+    if labels is None and not isinstance(H, list) and not is_batches(H):
+        msg = "labels are missing: give one for each row, or batches that are pairs of features and labels"
+        raise TypeError(msg)
     if n_classes is None:
         msg = "the number of classes is not known: give W or n_classes="
         raise ValueError(msg)

@@ -19,7 +19,7 @@ from nrc_fast.sources.opening import PathOrPaths, open_pair, open_table
 from nrc_fast.sources.source import Source, TableSource
 from nrc_fast.sources.table import ArrayTable, DeviceTable, MappedTable, Table
 
-__all__ = ["Features", "Targets", "as_source", "as_table", "open_source"]
+__all__ = ["Features", "Targets", "as_source", "as_table", "is_batches", "open_source"]
 
 # What users may call features, and what targets. Iterables other than sequences are read once.
 Features: TypeAlias = "PathOrPaths | Array | Source | Rows | Iterable[Batch]"

@@ -253,6 +253,9 @@ def test_what_does_not_fit_is_said() -> None:
         measure_classes(H, labels[1:], W, b)
     with pytest.raises(ValueError, match="not known"):
         measure_classes([(H, labels)])
+    for features in (H, "features.npy", nrc.open(H)):
+        with pytest.raises(TypeError, match="labels are missing: give one for each row, or batches"):
+            measure_classes(features)
     with pytest.raises(TypeError, match="read again"):
         measure_classes(iter([(H, labels)]), W=W)
     with pytest.raises(ValueError, match="no rows to measure"):
