@@ -33,7 +33,8 @@ def fitting(text: str, width: int) -> str:
     --------
     >>> print(fitting("  explained variance of components    0.3599, 0.2783, 0.2061", 50))
       explained variance of components    0.3599,
-                                          0.2783, 0.2061
+                                          0.2783,
+                                          0.2061
     >>> print(fitting("note: the penalties leave c open: the UFM is shown at c = gamma", 45))
     note: the penalties leave c open: the UFM is
           shown at c = gamma

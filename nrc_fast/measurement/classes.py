@@ -70,16 +70,7 @@ def measure_classes(
     >>> report.nc1_ratio, report.nc4, report.accuracy, round(report.nc3, 12)
     (0.25, 0.0, 1.0, 0.0)
     """
-    if W is not None:
-        n_classes = as_matrix(W, "W")[0].shape[0] if n_classes is None else n_classes
-    elif n_classes is None and labels is not None:
-        n_classes = int(as_labels(labels, None).max(initial=0)) + 1
-    if labels is None and not isinstance(H, list) and not is_batches(H):
-        msg = "labels are missing: give one for each row, or batches that are pairs of features and labels"
-        raise TypeError(msg)
-    if n_classes is None:
-        msg = "the number of classes is not known: give W or n_classes="
-        raise ValueError(msg)
+    n_classes = _number_of_classes(H, labels, W, n_classes)
     if isinstance(H, Iterator) and W is not None:
         msg = "NC4 needs the class means before the rows: give batches that can be read again, or leave W out"
         raise TypeError(msg)
@@ -100,6 +91,29 @@ def measure_classes(
     weights, bias = weights_and_bias(W, b, n_classes, statistics.d)
     disagreeing, correct = _decisions(_batches(H, labels), statistics, weights, bias)
     return replace(report, nc4=disagreeing / statistics.count, accuracy=correct / statistics.count)
+
+
+def _number_of_classes(H: Features, labels: Array | None, W: Array | None, n_classes: int | None) -> int:
+    """K, as given, or as W or the labels have it.
+
+    Raises
+    ------
+    TypeError
+        There are no labels.
+    ValueError
+        K is not known.
+    """
+    if W is not None:
+        n_classes = as_matrix(W, "W")[0].shape[0] if n_classes is None else n_classes
+    elif n_classes is None and labels is not None:
+        n_classes = int(as_labels(labels, None).max(initial=0)) + 1
+    if labels is None and not isinstance(H, list) and not is_batches(H):
+        msg = "labels are missing: give one for each row, or batches that are pairs of features and labels"
+        raise TypeError(msg)
+    if n_classes is None:
+        msg = "the number of classes is not known: give W or n_classes="
+        raise ValueError(msg)
+    return n_classes
 
 
 def _numbered(first: int, row: int) -> str:
