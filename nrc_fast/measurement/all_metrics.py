@@ -72,7 +72,7 @@ def measure(
         all components are taken, which leaves nothing: NRC1 is 0, and so is NRC2 where W has rank d.
     convention : str or Convention
         Definition of NRC1 and NRC2, see `nrc_fast.CONVENTIONS`; the others are among the report's alternatives.
-    device : str, optional
+    device : str or torch.device, optional
         None follows the input; a name such as "cuda" copies what lies on the host there chunk by chunk.
     precision : {"high", "highest", "fast"}
         "highest" computes in float64 throughout; "high" multiplies other rows in float32 blocks that are added up in

@@ -97,7 +97,7 @@ def nrc1(
     n : int, sequence of ints, or None
         Number of components, usually the target dimension. None: every k = 1..d at once.
     convention : str or Convention
-    device : str, optional
+    device : str or torch.device, optional
         None follows the input: a tensor on a CUDA device is measured there. A name is an order: "cuda" or "cuda:1"
         copies arrays, files and batches of the host to that device chunk by chunk, while the chunks before are computed
         with. Tensors on a device are never moved. Matrices of d x d numbers are decomposed in float64, on the host or,
@@ -226,7 +226,7 @@ def nrc2(
         dtype of W. `measure` notes where the smallest of the others lie under the rounding of W's own dtype.
     convention : str or Convention
         Which rows are projected, see `nrc_fast.CONVENTIONS`.
-    device : str, optional
+    device : str or torch.device, optional
         None follows the input; "cuda" copies what lies on the host there chunk by chunk.
     nonfinite : {"raise", "skip"}
         What to do with rows that hold NaN or infinite values.
