@@ -28,7 +28,7 @@ def in_options(text: str, options: argparse.Namespace | None) -> str:
         return ("-" if len(name) == 1 else "--") + name + (f" {match[2]}" if match[2] else "")
 
     names = "|".join(vars(options)) if options is not None else ""
-    return re.sub(rf"(?<![\w.-])({names})=(?:'([\w.-]+)'|(?![\w'\"]))", option, text) if names else text
+    return re.sub(rf"(?<![\w./-])({names})=(?:'([\w.-]+)'|(?![\w'\"]))", option, text) if names else text
 
 
 def say(text: object, file: TextIO | None = None) -> None:

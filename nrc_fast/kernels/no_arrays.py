@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from itertools import islice
 from os import PathLike, fspath
 from typing import Any
 
@@ -64,7 +65,7 @@ def _path(values: object, name: str) -> str | None:
 def _mapping(values: object, name: str) -> str | None:
     if not isinstance(values, Mapping):
         return None
-    keys = [repr(key) for key in values]
+    keys = [repr(key) for key in islice(values, SHOWN_KEYS + 1)]
     shown = ", ".join(keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
     return f"{_called(values)} of {shown or 'nothing'}; give one of its values, as {name}[{keys[0] if keys else 'key'}]"
 
