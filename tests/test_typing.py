@@ -40,6 +40,7 @@ assert_type(nrc.ufm.penalties(1e-3, feature_decay=1e-3, n=2).c, float)
 assert_type(nrc.ufm.penalties([1e-3, 1e-2], n=2).c, float | FloatArray)
 assert_type(nrc.ufm.minimum(Y, lambda_W=0.1, lambda_H=0.1).mse, float | FloatArray)
 nrc.measure(H, Y, penalties=nrc.ufm.penalties(1e-3, feature_decay=1e-3, n=2))
+nrc.measure(H, Y, penalties=nrc.ufm.minimum(Y, lambda_W=0.1, lambda_H=0.1))
 by_convention = {name: nrc.nrc1(H, 2, convention=name) for name in nrc.CONVENTIONS}
 assert_type(by_convention, dict[ConventionName, float])
 

@@ -11,11 +11,11 @@ __all__ = ["PenaltyProduct", "Prediction"]
 
 
 class PenaltyProduct(Protocol):
-    """What knows c = lambda_W lambda_H, such as `nrc_fast.ufm.Penalties`."""
+    """What knows c = lambda_W lambda_H, such as `nrc_fast.ufm.Penalties` or a minimum."""
 
     @property
-    def c(self) -> float:
-        """The product, in the paper's scaling of the loss; NaN where it is not known."""
+    def c(self) -> float | FloatArray:
+        """The product, in the paper's scaling of the loss: one number, NaN where it is not known."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
