@@ -52,6 +52,28 @@ def test_public_names_are_in_order() -> None:
     assert sorted(nrc_fast.__all__) == nrc_fast.__all__
 
 
+PUBLIC_MODULES = ("kernels", "reports", "typing", "ufm")
+IMPORTED_BY_USERS = ("integrations", "testing", "torch_ops")
+
+
+def test_dir_shows_public_names_and_no_others() -> None:
+    for module in (nrc_fast, *(importlib.import_module(f"nrc_fast.{name}") for name in PUBLIC_MODULES)):
+        extra = {"__version__", *PUBLIC_MODULES} if module is nrc_fast else set()
+        assert set(dir(module)) - set(IMPORTED_BY_USERS) == set(module.__all__) | extra
+        assert all(hasattr(module, name) for name in dir(module))
+    importlib.import_module("nrc_fast.testing")
+    assert "testing" in dir(nrc_fast)
+
+
+@pytest.mark.parametrize("name", ["dask", "lightning", "loggers", "sklearn", "torchmetrics", "transformers"])
+def test_dir_of_an_integration_shows_what_it_is_for(name: str) -> None:
+    if name != "loggers":
+        pytest.importorskip(name)
+    module = importlib.import_module(f"nrc_fast.integrations.{name}")
+    assert dir(module) == sorted(module.__all__)
+    assert name in dir(importlib.import_module("nrc_fast.integrations"))
+
+
 def examples(module: ModuleType) -> Iterator[doctest.DocTest]:
     """Of a module; doctest takes classes that name their face as their module for strangers in their own."""
     found = doctest.DocTestFinder().find(module)

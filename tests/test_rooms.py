@@ -36,6 +36,8 @@ ROOMS = list(ALLOWED)
 # Parts of a room that its other rooms do not know.
 INNER = ("nrc_fast.kernels.cuda", "nrc_fast.sources.formats")
 APART = ({"nrc_fast.kernels.cpu", "nrc_fast.kernels.cuda"},)
+# At the top, beside the rooms.
+FACES = ("nrc_fast", "nrc_fast.__main__", "nrc_fast.typing")
 MOST_LINES = 400
 MOST_POSITIONAL = 5
 # Functions whose arguments are of one kind, any number of them.
@@ -62,6 +64,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "cli/test_demo.py": ("cli/demo/settings.py", "cli/demo/text.py", "cli/demo/training.py"),
     "cli/test_sweeps.py": ("training/sweep.py",),
+    "test_import.py": ("base/listing.py",),
     "integrations/test_trainings.py": (
         "integrations/lightning.py",
         "integrations/torchmetrics.py",
@@ -162,6 +165,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "ufm/test_descent.py": (
         "kernels/samples.py",
         "ufm/descent/dynamics.py",
+        "ufm/descent/outcome.py",
         "ufm/descent/runs.py",
         "ufm/descent/setup.py",
         "ufm/descent/stability.py",
@@ -217,8 +221,8 @@ def arrows(path: Path) -> set[str]:
 
 
 def of_rooms() -> Iterator[tuple[str, Path]]:
-    """Modules without the two faces at the top."""
-    yield from ((name, path) for name, path in files().items() if name not in ("nrc_fast", "nrc_fast.__main__"))
+    """Modules without the faces at the top."""
+    yield from ((name, path) for name, path in files().items() if name not in FACES)
 
 
 def short(path: Path) -> str:
@@ -342,7 +346,7 @@ def public_names(path: Path) -> set[str]:
 def test_every_file_lies_in_a_room() -> None:
     assert {room(name) for name, _ in of_rooms()} == set(ROOMS)
     entries = [path for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "data", "py.typed")]
-    assert len(entries) <= len(ROOMS) + 2
+    assert len(entries) <= len(ROOMS) + len(FACES)
 
 
 def test_rooms_import_what_their_row_names() -> None:
@@ -384,9 +388,9 @@ def test_no_module_is_named_like_a_public_function() -> None:
 
 def test_every_package_is_a_face() -> None:
     for name, path in files().items():
-        if path.name != "__init__.py":
+        if path.name != "__init__.py" and name != "nrc_fast.typing":
             continue
-        assert len(path.read_text(encoding="utf-8").splitlines()) < (60 if name == "nrc_fast" else 40), name
+        assert len(path.read_text(encoding="utf-8").splitlines()) < (80 if name == "nrc_fast" else 50), name
         for node in tree(path).body:
             is_plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr))
             assert is_plain, f"{name} does more than hand names on"

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Literal, TypeAlias, get_args
 
 __all__ = [
     "PRECISIONS",
+    "ByK",
+    "NonFinite",
+    "Precision",
+    "Spectrum",
     "parse_memory",
     "require_choice",
     "require_nonfinite",
@@ -15,7 +20,13 @@ __all__ = [
 ]
 
 # In the order of their codes in the CUDA kernels.
-PRECISIONS = ("high", "highest", "fast")
+Precision: TypeAlias = Literal["high", "highest", "fast"]
+NonFinite: TypeAlias = Literal["raise", "skip"]
+# How much a report tells of what grows with the number of columns.
+ByK: TypeAlias = Literal["leading", "all"]
+Spectrum: TypeAlias = Literal["auto", "full"]
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 UNITS |= {unit + "i": 1024**power for power, unit in enumerate("kmgt", start=1)}
 
@@ -41,7 +52,7 @@ def require_nonfinite(nonfinite: str) -> None:
     ValueError
         It is unknown.
     """
-    if nonfinite not in ("raise", "skip"):
+    if nonfinite not in get_args(NonFinite):
         msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
         raise ValueError(msg)
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from nrc_fast.base.version import __version__
 from nrc_fast.cli.comparisons import add_compare
+from nrc_fast.cli.completion import add_completion
 from nrc_fast.cli.demo import training
 from nrc_fast.cli.error_floors import add_ufm
 from nrc_fast.cli.features import add_measure, add_merge
 from nrc_fast.cli.health import print_environment, print_selftest
+from nrc_fast.cli.help_texts import add_examples
 from nrc_fast.cli.outputs import OUTPUTS, require_outputs_apart
-from nrc_fast.cli.printing import warn
+from nrc_fast.cli.printing import in_options, warn
 from nrc_fast.cli.stored import add_plot, add_report
 from nrc_fast.cli.sweeps import add_sweep
 from nrc_fast.reports.plots.panels import require_drawable
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nrc-fast: not enough memory: {error or 'give fewer rows or columns at a time'}", file=sys.stderr)
         return 1
     except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
-        warn(error)
+        warn(in_options(str(error), options))
         return 1
     return 0
 
@@ -81,7 +83,11 @@ def _require_outputs(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nrc-fast", description="Neural regression collapse of stored features.")
+    parser = argparse.ArgumentParser(
+        prog="nrc-fast",
+        description="Neural regression collapse of stored features.",
+        epilog="nrc-fast measure --help, and so on, shows the options of a command, with examples.",
+    )
     parser.add_argument("--version", action="version", version=f"nrc-fast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     add_measure(commands)
@@ -109,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("env", help="versions, instruction sets and threads, for reports of problems")
     command.set_defaults(run=print_environment)
     command.add_argument("--json", action="store_true", help="print as JSON")
+    add_completion(commands, parser)
+    add_examples(commands)
     return parser
 
 

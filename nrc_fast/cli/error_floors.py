@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nrc_fast import ufm
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
+from nrc_fast.cli.printing import say, show
 from nrc_fast.reports.records import without_nan
 
 __all__ = ["add_ufm"]
@@ -39,6 +40,9 @@ def _ufm(options: argparse.Namespace) -> None:
         samples=options.samples,
         c=options.c,
     )
-    print(json.dumps(without_nan(floor.to_dict()), indent=2) if options.json else floor)
+    if options.json:
+        say(json.dumps(without_nan(floor.to_dict()), indent=2))
+    else:
+        show(floor)
     if options.plot is not None:
         floor.plot(path=options.plot)

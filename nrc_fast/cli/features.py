@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
+from nrc_fast.base.options import ByK
 from nrc_fast.cli.groups import add_group_options, started_team
 from nrc_fast.cli.inputs import Commands, load_matrix, one_or_many
 from nrc_fast.cli.outputs import require_outputs_apart
-from nrc_fast.cli.printing import say
+from nrc_fast.cli.printing import say, show
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.all_metrics import measure, plan
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
-from nrc_fast.metrics.conventions import CONVENTIONS
+from nrc_fast.metrics.conventions import CONVENTIONS, ConventionName
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.pages import write_page
 from nrc_fast.sources import open_source
@@ -47,13 +48,22 @@ def add_measure(commands: Commands) -> None:
         default=True,
         help="compare the checksums of .npz and .pt files before they are read, default: --verify",
     )
-    command.add_argument("--nonfinite", default="raise", choices=["raise", "skip"], help="default: raise")
-    command.add_argument("--precision", default="high", choices=["high", "highest", "fast"], help="default: high")
+    command.add_argument(
+        "--nonfinite",
+        default="raise",
+        choices=["raise", "skip"],
+        help="rows with NaN or infinite values, default: raise",
+    )
+    command.add_argument(
+        "--precision", default="high", choices=["high", "highest", "fast"], help="of the products, default: high"
+    )
     command.add_argument("--device", help="cuda, cuda:1 or cpu; under torchrun cuda is that of the local rank")
     command.add_argument("--memory", default=None, help="bound of what is used beyond the start, such as 2GiB")
     command.add_argument("--chunk-rows", type=int, help="rows that are read at a time, default: about 64 MiB of them")
     command.add_argument("--checkpoint", type=Path, help="keep the state in this file; an existing one is resumed")
-    command.add_argument("--checkpoint-every", type=float, default=60.0, metavar="SECONDS", help="default: 60")
+    command.add_argument(
+        "--checkpoint-every", type=float, default=60.0, metavar="SECONDS", help="how often it is written, default: 60"
+    )
     command.add_argument("--save-stats", type=Path, help="also write the statistics, for nrc-fast merge")
     command.add_argument("--plan", action="store_true", help="only say what would be read, and the memory for it")
     command.add_argument("--verbose", action="store_true", help="say it and then read")
@@ -77,7 +87,9 @@ def _add_head(command: argparse.ArgumentParser) -> None:
     command.add_argument("--bias", help="bias of the last layer, (n,)")
     command.add_argument("--bias-key", help="its name inside the file")
     command.add_argument("-n", type=int, help="number of components, where neither targets nor weights are given")
-    command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
+    command.add_argument(
+        "--convention", default="nrc24", choices=list(CONVENTIONS), help="definition of NRC1 and NRC2, default: nrc24"
+    )
     command.add_argument(
         "--by-k", default="leading", choices=["leading", "all"], help="NRC1 for which k; default: leading"
     )
@@ -93,8 +105,8 @@ class _Head(TypedDict):
     W: Rows | None
     b: Rows | None
     n: int | None
-    convention: str
-    by_k: str
+    convention: ConventionName
+    by_k: ByK
 
 
 def _head(options: argparse.Namespace, n_targets: int) -> _Head:
@@ -110,9 +122,15 @@ def _head(options: argparse.Namespace, n_targets: int) -> _Head:
         if key is not None and getattr(options, given) is None:
             msg = f"--{given}-key {key} was given without --{given}, the file that holds it"
             raise ValueError(msg)
-    weights = None if options.weights is None else load_matrix(options.weights, options.weights_key, role="H")
-    bias = None if options.bias is None else load_matrix(options.bias, options.bias_key)
+    weights = None if options.weights is None else _load_part(options, "weights", role="H")
+    bias = None if options.bias is None else _load_part(options, "bias", role="Y")
     return {"W": weights, "b": bias, "n": options.n, "convention": options.convention, "by_k": options.by_k}
+
+
+def _load_part(options: argparse.Namespace, part: str, role: str) -> Rows:
+    """Weights or bias, from the options of that name."""
+    path, argument = getattr(options, part), f"{part}_key"
+    return load_matrix(path, getattr(options, argument), role=role, noun=part, argument=argument)
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -132,8 +150,10 @@ def _measure(options: argparse.Namespace) -> None:
         speaks = team is None or team.rank == 0
         if speaks and (options.plan or options.verbose):
             planned = plan(source, **head, **reading)
-            text = json.dumps(planned.to_dict(), indent=2) if options.json and options.plan else planned
-            say(text, file=sys.stdout if options.plan else sys.stderr)
+            if options.json and options.plan:
+                say(json.dumps(planned.to_dict(), indent=2))
+            else:
+                show(planned, file=sys.stdout if options.plan else sys.stderr)
         if options.plan:
             return
         report = measure(
@@ -176,7 +196,10 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _show(report: Report, options: argparse.Namespace) -> None:
-    say(report.to_json() if options.json else report)
+    if options.json:
+        say(report.to_json())
+    else:
+        show(report)
     if options.plot is not None:
         report.plot(path=options.plot)
     if options.html is not None:

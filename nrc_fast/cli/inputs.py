@@ -46,7 +46,9 @@ def _say_order(given: list[str], natural: list[str]) -> None:
     say(text, file=sys.stderr)
 
 
-def load_matrix(path: str | list[str], key: str | None, *, role: str = "Y") -> Rows:
+def load_matrix(
+    path: str | list[str], key: str | None, *, role: str = "Y", noun: str = "targets", argument: str = "key"
+) -> Rows:
     """Read weights, a bias or targets, in the dtype that they have, from files of any kind that holds features.
 
     Parameters
@@ -57,11 +59,13 @@ def load_matrix(path: str | list[str], key: str | None, *, role: str = "Y") -> R
         Its name inside the file; not needed for the only one that fits.
     role : {"Y", "H"}
         "H" for what is a matrix; "Y" for what may be a vector, which is a column.
+    noun, argument : str
+        What messages call it, and the option that is its key.
 
     Raises
     ------
     OSError, ValueError, TypeError
         The file is missing or damaged, or holds no such matrix.
     """
-    table = open_table(path, key=key, role=role)
+    table = open_table(path, key=key, role=role, noun=noun, argument=argument)
     return table.load(0, table.count)

@@ -7,10 +7,11 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nrc_fast.cli.inputs import Commands
 from nrc_fast.cli.printing import say
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.compared import Compared
 from nrc_fast.reports.comparisons import compare
@@ -67,12 +68,12 @@ def _drawn_together(parts: Mapping[str, Compared], options: argparse.Namespace) 
         raise TypeError(msg) from error
 
 
-def which_gamma(text: str) -> str | float:
+def which_gamma(text: str) -> GammaChoice:
     """The gamma of an option: a number, or a word as it is."""
     try:
         return float(text)
     except ValueError:
-        return text  # "last" and "each"; the history says what else is wrong
+        return cast("GammaChoice", text)  # the history says what is wrong
 
 
 def add_report(commands: Commands) -> None:
@@ -85,7 +86,7 @@ def add_report(commands: Commands) -> None:
         "sources", nargs="+", help="JSON files that --json has printed or to_json written; - for the standard input"
     )
     command.add_argument("-o", "--output", type=Path, default=Path("nrc.html"), help="default: nrc.html")
-    command.add_argument("--title", default="Neural regression collapse")
+    command.add_argument("--title", default="Neural regression collapse", help="heading of the page")
     command.add_argument("--json", action="store_true", help="print the path as JSON")
 
 

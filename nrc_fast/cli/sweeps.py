@@ -17,7 +17,12 @@ from nrc_fast.training.sweep import CheckpointSweep
 __all__ = ["add_sweep"]
 
 _COLUMNS = ("mse", "r2", "nrc1", "nrc1_id25", "nrc2", "nrc3", "gamma", "explained_variance")
-_TITLE = f"{'step':>10}" + "".join(f"{name.replace('explained_variance', 'variance'):>12}" for name in _COLUMNS)
+# A line has 80 columns: one more than the longest name of a number, and than the longest number.
+_STEP, _WIDTH = 7, 9
+_WIDTHS = {name: max(_WIDTH, len(name.removeprefix("explained_")) + 1) for name in _COLUMNS}
+_TITLE = f"{'step':>{_STEP}}" + "".join(
+    f"{name.removeprefix('explained_'):>{width}}" for name, width in _WIDTHS.items()
+)
 
 
 def add_sweep(commands: Commands) -> None:
@@ -36,8 +41,15 @@ def add_sweep(commands: Commands) -> None:
     command.add_argument("--inputs-key", default="inputs", help="name in the data, default: inputs")
     command.add_argument("--targets-key", default="targets", help="name in the data, default: targets")
     command.add_argument("--batch-rows", type=int, default=1024, help="rows that the model is given, default: 1024")
-    command.add_argument("--features", default="held", choices=["held", "streamed", "again"], help="default: held")
-    command.add_argument("--convention", default="nrc24", choices=list(CONVENTIONS), help="default: nrc24")
+    command.add_argument(
+        "--features",
+        default="held",
+        choices=["held", "streamed", "again"],
+        help="kept while measured, added up, or made anew for each read; default: held",
+    )
+    command.add_argument(
+        "--convention", default="nrc24", choices=list(CONVENTIONS), help="definition of NRC1 and NRC2, default: nrc24"
+    )
     command.add_argument(
         "--follow",
         type=float,
@@ -121,4 +133,11 @@ def _write(history: History, options: argparse.Namespace) -> None:
 
 
 def _line(record: Record) -> str:
-    return f"{record.step:>10}" + "".join(f"{getattr(record, name):>12.4g}" for name in _COLUMNS)
+    values = (f"{_digits(getattr(record, name), width - 1):>{width}}" for name, width in _WIDTHS.items())
+    return f"{record.step:>{_STEP}}{''.join(values)}"
+
+
+def _digits(value: float, width: int) -> str:
+    """A number with as many of four digits as its column has room for."""
+    texts = (f"{value:.{digits}g}" for digits in (4, 3, 2))
+    return next((text for text in texts if len(text) <= width), f"{value:.1g}")

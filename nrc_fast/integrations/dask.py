@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, overload
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray, StoredArray
-from nrc_fast.base.options import require_precision, require_tolerance
+from nrc_fast.base.arrays import Array, FloatArray, StoredArray, WholeNumbers
+from nrc_fast.base.listing import listing
+from nrc_fast.base.options import ByK, NonFinite, Precision, Spectrum, require_precision, require_tolerance
 from nrc_fast.kernels.arrays import DTYPES
 from nrc_fast.kernels.counts import SHIFT_ROWS
 from nrc_fast.kernels.errors import NonFiniteRowsError
@@ -23,7 +24,7 @@ from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.precision import with_bound
-from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
+from nrc_fast.metrics.conventions import Convention, ConventionName, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading, add_finite
@@ -34,8 +35,11 @@ from nrc_fast.sources import Chunk, Source
 
 if TYPE_CHECKING:
     from dask.array import Array as DaskArray
+    from typing_extensions import Unpack
 
 __all__ = ["collect", "measure", "nrc1"]
+
+__dir__ = listing(__name__, __all__)
 
 # How many partial sums are combined at a time.
 FAN_IN = 8
@@ -43,13 +47,28 @@ FAN_IN = 8
 STORED_LAYERS = 2
 
 
+class _Options(TypedDict, total=False):
+    convention: ConventionName | Convention
+    precision: Precision
+    nonfinite: NonFinite
+    rtol: float
+
+
+@overload
+def nrc1(H: DaskArray, n: int, **options: Unpack[_Options]) -> float: ...
+
+
+@overload
+def nrc1(H: DaskArray, n: WholeNumbers | None, **options: Unpack[_Options]) -> FloatArray: ...
+
+
 def nrc1(
     H: DaskArray,
-    n: int | Sequence[int] | None,
+    n: int | WholeNumbers | None,
     *,
-    convention: str | Convention = "nrc24",
-    precision: str = "high",
-    nonfinite: str = "raise",
+    convention: ConventionName | Convention = "nrc24",
+    precision: Precision = "high",
+    nonfinite: NonFinite = "raise",
     rtol: float = 1e-3,
 ) -> float | FloatArray:
     """`nrc_fast.nrc1` of a dask array: leading components by block Krylov iteration, or from the Gram.
@@ -100,13 +119,13 @@ def measure(
     b: Array | None = None,
     *,
     n: int | None = None,
-    convention: str | Convention = "nrc24",
+    convention: ConventionName | Convention = "nrc24",
     penalties: PenaltyProduct | None = None,
-    precision: str = "high",
-    nonfinite: str = "raise",
+    precision: Precision = "high",
+    nonfinite: NonFinite = "raise",
     rtol: float = 1e-3,
-    by_k: str = "leading",
-    spectrum: str = "auto",
+    by_k: ByK = "leading",
+    spectrum: Spectrum = "auto",
 ) -> Report:
     """`nrc_fast.measure` of a dask array: every pass is a graph that dask carries out.
 
@@ -154,8 +173,8 @@ def collect(
     Y: DaskArray | None = None,
     *,
     unit_rows: bool = True,
-    precision: str = "high",
-    nonfinite: str = "raise",
+    precision: Precision = "high",
+    nonfinite: NonFinite = "raise",
 ) -> FeatureStatistics:
     """`FeatureStatistics` of a dask array, from one pass.
 

@@ -8,6 +8,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import needs_library
+from nrc_fast.base.listing import listing
 from nrc_fast.reports.steps import Record
 from nrc_fast.training.evaluation import Split, split_batch
 from nrc_fast.training.head_evaluation import Run
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 # What of a monitor's parameters the callback gives itself.
 OWN = ("layer", "every", "run", "context", "group")
+
+__all__ = ["NRCCallback"]
+
+__dir__ = listing(__name__, __all__)
 
 
 class NRCCallback(Callback):

@@ -8,13 +8,15 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import needs_library
+from nrc_fast.base.listing import listing
+from nrc_fast.base.options import ByK, NonFinite, Precision, Spectrum
 from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.single_metrics import nrc2
-from nrc_fast.metrics.conventions import resolve_convention
+from nrc_fast.metrics.conventions import ConventionName, resolve_convention
 from nrc_fast.metrics.residuals import resolved_rank
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.reports.features import Report
@@ -26,6 +28,10 @@ with needs_library("sklearn", "this needs sklearn"):
 if TYPE_CHECKING:
     from sklearn.utils import Tags
     from typing_extensions import Self
+
+__all__ = ["NRCEstimator"]
+
+__dir__ = listing(__name__, __all__)
 
 # What is measured as it is; other numbers become the first of these.
 DTYPES = (np.float64, np.float32, np.float16)
@@ -94,11 +100,11 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         *,
         W: Array | None = None,
         b: Array | None = None,
-        convention: str = "nrc24",
-        precision: str = "high",
-        nonfinite: str = "raise",
-        by_k: str = "leading",
-        spectrum: str = "auto",
+        convention: ConventionName = "nrc24",
+        precision: Precision = "high",
+        nonfinite: NonFinite = "raise",
+        by_k: ByK = "leading",
+        spectrum: Spectrum = "auto",
     ) -> None:
         self.n = n
         self.W = W

@@ -10,8 +10,11 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import needs_library
+from nrc_fast.base.listing import listing
+from nrc_fast.base.options import NonFinite, Precision, Spectrum
 from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.metrics.conventions import ConventionName
 from nrc_fast.training.heads import head_of
 
 with needs_library("torchmetrics", "this needs torchmetrics"):
@@ -21,18 +24,22 @@ with needs_library("torchmetrics", "this needs torchmetrics"):
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+__all__ = ["NRC"]
+
+__dir__ = listing(__name__, __all__)
+
 NAMES = ("nrc1", "nrc2", "nrc3", "gamma", "mse", "r2", "cka", "linear_mse", "effective_rank", "stable_rank")
 
 
 class _SumOptions(TypedDict):
     n_targets: int
-    precision: str
-    nonfinite: str
+    precision: Precision
+    nonfinite: NonFinite
 
 
 class _ReportOptions(TypedDict):
-    convention: str
-    spectrum: str
+    convention: ConventionName
+    spectrum: Spectrum
 
 
 class NRC(Metric):
@@ -44,10 +51,8 @@ class NRC(Metric):
 
     Parameters
     ----------
-    d : int
-        Number of features.
-    n_targets : int
-        Number of target outputs.
+    d, n_targets : int, optional
+        Number of features, and of target outputs; those of `head` where it is given.
     head : torch.nn.Linear or (n, d) tensor, optional
         The last layer, read when the metric is computed, or its weights. Without it NRC2 and NRC3 are NaN.
     convention : str
@@ -64,11 +69,13 @@ class NRC(Metric):
     ------
     ImportError
         torchmetrics is not installed.
+    TypeError
+        Neither the sizes nor a head that has them is given.
 
     Examples
     --------
     >>> from nrc_fast.integrations.torchmetrics import NRC              # doctest: +SKIP
-    >>> metric = NRC(256, 2, head=model.head)                           # doctest: +SKIP
+    >>> metric = NRC(head=model.head)                                   # doctest: +SKIP
     """
 
     # torchmetrics' forward may take the value of a batch from a state of its own.
@@ -78,17 +85,18 @@ class NRC(Metric):
 
     def __init__(
         self,
-        d: int,
-        n_targets: int,
+        d: int | None = None,
+        n_targets: int | None = None,
         *,
         head: torch.nn.Module | Array | None = None,
-        convention: str = "nrc24",
-        spectrum: str = "auto",
-        precision: str = "high",
-        nonfinite: str = "raise",
+        convention: ConventionName = "nrc24",
+        spectrum: Spectrum = "auto",
+        precision: Precision = "high",
+        nonfinite: NonFinite = "raise",
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        d, n_targets = _sizes(d, n_targets, head)
         # A tuple, as a module among the attributes would become a submodule of the metric.
         self._head = (head,)
         extent_of("leading", spectrum)
@@ -171,3 +179,18 @@ class NRC(Metric):
         """Sums stay float64, whatever the metric is asked to be."""
         del dst_type
         return self
+
+
+def _sizes(d: int | None, n_targets: int | None, head: torch.nn.Module | Array | None) -> tuple[int, int]:
+    """How many features and targets there are, as given or as the head has them."""
+    weight = head_of(head)[0] if isinstance(head, torch.nn.Module) else head
+    shape = np.shape(weight) if weight is not None else ()
+    outputs, inputs = shape if len(shape) == 2 else (None, None)
+    d, n_targets = inputs if d is None else d, outputs if n_targets is None else n_targets
+    if d is None or n_targets is None:
+        msg = (
+            "NRC needs the number of features and of targets before the first batch: NRC(d, n_targets), or "
+            "NRC(head=model.head) with a torch.nn.Linear or its weights (n, d)"
+        )
+        raise TypeError(msg)
+    return d, n_targets

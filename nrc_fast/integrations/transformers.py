@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import needs_library
+from nrc_fast.base.listing import listing
 from nrc_fast.reports.steps import Record
 from nrc_fast.training.monitor import Monitor
 from nrc_fast.training.monitor_options import require_monitor_options
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 OWN = ("layer", "every", "group")
 # How a checkpoint of the trainer calls its folder and what it knows of the training, and where the latter has our part.
 FOLDER, STATE_FILE, KEY = "checkpoint-{step}", "trainer_state.json", "nrc_fast {prefix}"
+
+__all__ = ["NRCCallback"]
+
+__dir__ = listing(__name__, __all__)
 
 
 class NRCCallback(TrainerCallback):

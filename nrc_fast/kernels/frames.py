@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.arrays import StoredArray, StoredDtype
+from nrc_fast.kernels.list_columns import holds_lists, list_matrix
 
 __all__ = ["frame_array"]
 
@@ -20,7 +21,8 @@ def frame_array(values: Any, name: str) -> StoredArray | None:
     """The numbers of a data frame, (N, d), or of one column, (N,); None for everything else.
 
     The columns become floats of the widest dtype among them, and missing values NaN. Columns that pandas keeps as
-    floats of one dtype of numpy are not copied.
+    floats of one dtype of numpy are not copied. A column of lists of one length (of pyarrow, polars) is a matrix, where
+    it is the only one.
 
     Parameters
     ----------
@@ -49,9 +51,14 @@ def frame_array(values: Any, name: str) -> StoredArray | None:
     if isinstance(values, np.ndarray):
         return None
     if hasattr(values, "collect") and not hasattr(values, "shape"):
-        msg = f"{name} is a {type(values).__name__}, which is not computed yet; give what it collects (.collect())"
+        msg = (
+            f"{name} is a {type(values).__name__}, which is not computed yet; give what it collects ({name}.collect())"
+        )
         raise TypeError(msg)
     columns = _columns(values)
+    if columns is not None and len(columns) == 1 and holds_lists(_dtype(columns[0][1])):
+        label, column = columns[0]
+        return list_matrix(column, _dtype(column), name if _is_column(values) else f"column {label!r} of {name}")
     if columns is None:
         return np.asarray(values.to_numpy()) if hasattr(values, "to_numpy") else None
     if not columns:
@@ -112,10 +119,13 @@ def _checked_dtype(column: Any, name: str) -> StoredDtype:
     array = np.asarray(column)  # sparse columns and categories that are numbers
     if array.ndim == 1 and array.dtype.kind in "fiu":
         return array.dtype
-    msg = (
-        f"{name} has dtype {_dtype(column)}; floats are expected. Leave it out or convert it, and of a column of lists "
-        "give the lists as one matrix (numpy.stack)"
-    )
+    if holds_lists(text) or (array.size and len(np.shape(array.flat[0])) == 1):
+        label = name.removeprefix("column ").partition(" of ")
+        given = f"{label[2]}[{label[0]}]" if label[2] else name
+        line = given if holds_lists(text) and not hasattr(column, "iloc") else f"numpy.stack({given})"
+        msg = f"{name} has dtype {_dtype(column)}, a list in each row; give that column alone, as one matrix: {line}"
+        raise TypeError(msg)
+    msg = f"{name} has dtype {_dtype(column)}; floats are expected. Leave it out or convert it"
     raise TypeError(msg)
 
 

@@ -6,10 +6,11 @@ whose columns numpy does not keep as floats of one dtype.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -20,11 +21,12 @@ from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.devices import on_host
 from nrc_fast.kernels.frames import frame_array
 from nrc_fast.kernels.interface import Rows
+from nrc_fast.kernels.no_arrays import require_array
 
 if TYPE_CHECKING:
     from torch import Size, Tensor, dtype
 
-__all__ = ["TensorKind", "as_matrix", "as_rows", "checked_tensor", "plain_kind"]
+__all__ = ["TensorKind", "as_matrix", "as_rows", "checked_tensor", "dtype_advice", "plain_kind"]
 
 # Shape and dtype of a tensor.
 TensorKind: TypeAlias = "tuple[Size, dtype]"
@@ -43,9 +45,9 @@ def as_rows(values: object, name: str, *, vector_is_column: bool = False) -> Row
 
     Parameters
     ----------
-    values : (N, d) numpy array, torch tensor, data frame or anything that `numpy.asarray` turns into a float matrix
-        float64, float32, float16 or bfloat16, with any strides. `Rows` are given back as they are; of data frames see
-        `frames.frame_array`.
+    values : (N, d) numpy array, torch tensor, data frame or anything that numpy turns into a float matrix
+        float64, float32, float16 or bfloat16, with any strides; also what offers its memory by DLPack. `Rows` are given
+        back as they are; of data frames and columns of lists see `frames.frame_array`.
     name : str
         How error messages call it.
     vector_is_column : bool
@@ -70,13 +72,26 @@ def as_rows(values: object, name: str, *, vector_is_column: bool = False) -> Row
     if isinstance(values, np.ma.MaskedArray):
         msg = f"{name} is a masked array; give the rows that count (numpy.ma.compress_rows)"
         raise TypeError(msg)
+    require_array(values, name)
     frame = frame_array(values, name)
     try:
-        array = np.asarray(values) if frame is None else frame
+        array = _as_array(values) if frame is None else frame
     except (ValueError, TypeError) as error:
         msg = f"{name} is a {type(values).__name__} that numpy cannot read as an array: {error}"
         raise TypeError(msg) from error
     return _array_rows(array, name, vector_is_column=vector_is_column)
+
+
+def _as_array(values: Any) -> StoredArray:
+    """What numpy makes of something, from its memory where it offers that by DLPack alone."""
+    if not hasattr(values, "__dlpack__") or hasattr(values, "__array__"):
+        return np.asarray(values)
+    try:
+        found: StoredArray = np.from_dlpack(values)
+    except (RuntimeError, BufferError) as error:  # such as bfloat16, which numpy does not know
+        msg = f"{error}; torch.from_dlpack may"
+        raise TypeError(msg) from error
+    return found
 
 
 def _check_shape(shape: Sequence[int], name: str, *, vector_is_column: bool) -> bool:
@@ -98,6 +113,20 @@ def _check_shape(shape: Sequence[int], name: str, *, vector_is_column: bool) -> 
     return False
 
 
+def dtype_advice(dtype: str) -> str:
+    """What to do about a dtype that is not supported.
+
+    Examples
+    --------
+    >>> dtype_advice("complex64")
+    'Convert it, for example to float32'
+    """
+    if dtype == "object":
+        return "Give an array or tensor of numbers"
+    labels = "; labels of classes go to nrc_fast.measure_classes" if re.fullmatch(r"u?int\d+|bool", dtype) else ""
+    return f"Convert it, for example to float32{labels}"
+
+
 def _check_dtype(dtype: str, name: str) -> None:
     """Check that the kernels know a dtype.
 
@@ -107,10 +136,7 @@ def _check_dtype(dtype: str, name: str) -> None:
         The dtype is none of `arrays.DTYPES`.
     """
     if dtype not in DTYPES:
-        advice = "Convert it, for example to float32"
-        if dtype == "object":
-            advice = "Give an array or tensor, of a torch layer its weight"
-        msg = f"{name} has dtype {dtype}; {', '.join(DTYPES)} are supported. {advice}"
+        msg = f"{name} has dtype {dtype}; {', '.join(DTYPES)} are supported. {dtype_advice(dtype)}"
         raise TypeError(msg)
 
 

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.json_values import JSONValue
-from nrc_fast.base.options import require_precision, require_tolerance
+from nrc_fast.base.options import ByK, NonFinite, Precision, Spectrum, require_precision, require_tolerance
 from nrc_fast.base.processes import Team
+from nrc_fast.kernels.devices import Device
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.head import Head, checksum, require_penalties
 from nrc_fast.measurement.suspicions import notes_on_files
-from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
+from nrc_fast.metrics.conventions import Convention, ConventionName, needs_unit_rows, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.plans import Plan, plan_reading
@@ -40,14 +41,14 @@ def measure(
     b: Array | Rows | None = None,
     *,
     n: int | None = None,
-    convention: str | Convention = "nrc24",
+    convention: ConventionName | Convention = "nrc24",
     penalties: PenaltyProduct | None = None,
-    device: str | None = None,
-    precision: str = "high",
-    nonfinite: str = "raise",
+    device: Device | None = None,
+    precision: Precision = "high",
+    nonfinite: NonFinite = "raise",
     rtol: float = 1e-3,
-    by_k: str = "leading",
-    spectrum: str = "auto",
+    by_k: ByK = "leading",
+    spectrum: Spectrum = "auto",
     memory: str | int | None = None,
     chunk_rows: int | None = None,
     progress: bool | None = None,
@@ -74,7 +75,7 @@ def measure(
         all components are taken, which leaves nothing: NRC1 is 0, and so is NRC2 where W has rank d.
     convention : str or Convention
         Definition of NRC1 and NRC2, see `nrc_fast.CONVENTIONS`; the others are among the report's alternatives.
-    device : str, optional
+    device : str or torch.device, optional
         None follows the input; a name such as "cuda" copies what lies on the host there chunk by chunk.
     precision : {"high", "highest", "fast"}
         "highest" computes in float64 throughout; "high" multiplies other rows in float32 blocks that are added up in
@@ -191,11 +192,11 @@ def plan(
     b: Array | Rows | None = None,
     *,
     n: int | None = None,
-    convention: str | Convention = "nrc24",
-    precision: str = "high",
-    nonfinite: str = "raise",
-    by_k: str = "leading",
-    spectrum: str = "auto",
+    convention: ConventionName | Convention = "nrc24",
+    precision: Precision = "high",
+    nonfinite: NonFinite = "raise",
+    by_k: ByK = "leading",
+    spectrum: Spectrum = "auto",
     memory: str | int | None = None,
     chunk_rows: int | None = None,
 ) -> Plan:

@@ -92,7 +92,7 @@ class ClassMoments:
         return mean
 
     @property
-    def centred_means(self) -> FloatArray:
+    def centered_means(self) -> FloatArray:
         """M: mu_k minus the mean of all rows, (K, d), taken from differences so that a large mean costs no digits."""
         differences = self.state["shifts"] - self.state["shifts"][0] + self._offsets()
         centred: FloatArray = differences - self.state["counts"] @ differences / self.count
@@ -130,7 +130,7 @@ class ClassMoments:
 
     @property
     def mean_error(self) -> float:
-        """Bound of the norm of the error of every row of `centred_means`."""
+        """Bound of the norm of the error of every row of `centered_means`."""
         differences = self.state["shifts"] - self.state["shifts"][0] + self._offsets()
         spread = float(np.sqrt(np.max(self.state["energies"] / self.state["counts"])))
         largest = float(np.max(np.linalg.norm(differences, axis=1)))
@@ -146,7 +146,7 @@ class ClassMoments:
         ValueError
             A class has no rows.
         """
-        mean, centred = self.mean, self.centred_means
+        mean, centred = self.mean, self.centered_means
         within = self.within_covariance
         values: dict[str, Any] = variability(within, centred, self.state["counts"])
         variances, counts = self.class_variances, self.state["counts"]

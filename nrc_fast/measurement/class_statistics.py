@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.forks import Guard
 from nrc_fast.base.memory import memory_for
-from nrc_fast.base.options import require_nonfinite, require_precision
+from nrc_fast.base.options import NonFinite, Precision, require_nonfinite, require_precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
@@ -70,7 +70,9 @@ class ClassStatistics:
 
     __module__ = "nrc_fast"
 
-    def __init__(self, d: int, n_classes: int, *, precision: str = "high", nonfinite: str = "raise") -> None:
+    def __init__(
+        self, d: int, n_classes: int, *, precision: Precision = "high", nonfinite: NonFinite = "raise"
+    ) -> None:
         if d < 1 or n_classes < 2:
             msg = f"d is {d} and n_classes is {n_classes}; at least 1 feature and 2 classes are expected"
             raise ValueError(msg)
@@ -82,6 +84,9 @@ class ClassStatistics:
             # In one object, so that what looks at it while another thread adds rows sees one state.
             self._moments = ClassMoments(d, n_classes)
         self._guard = Guard()
+
+    def __repr__(self) -> str:
+        return f"<ClassStatistics d = {self.d}, n_classes = {self.n_classes}: {self.count:,} rows>"
 
     @property
     def skipped(self) -> int:
@@ -234,9 +239,9 @@ class ClassStatistics:
         return self._moments.mean
 
     @property
-    def centred_means(self) -> FloatArray:
+    def centered_means(self) -> FloatArray:
         """M: mu_k minus the mean of all rows, (K, d), taken from differences so that a large mean costs no digits."""
-        return self._moments.centred_means
+        return self._moments.centered_means
 
     @property
     def within_covariance(self) -> FloatArray:
@@ -257,7 +262,7 @@ class ClassStatistics:
 
     @property
     def mean_error(self) -> float:
-        """Bound of the norm of the error of every row of `centred_means`."""
+        """Bound of the norm of the error of every row of `centered_means`."""
         return self._moments.mean_error
 
     # ---- metrics ----

@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.options import NonFinite
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
@@ -19,6 +20,7 @@ from nrc_fast.measurement.class_statistics import ClassStatistics, Labels, as_la
 from nrc_fast.passes.chunk_sizes import rows_of_chunk
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.sources import Features, as_source
+from nrc_fast.sources.dispatch import is_batches
 
 __all__ = ["measure_classes"]
 
@@ -30,7 +32,7 @@ def measure_classes(
     b: Array | None = None,
     *,
     n_classes: int | None = None,
-    nonfinite: str = "raise",
+    nonfinite: NonFinite = "raise",
 ) -> ClassReport:
     """NC1 to NC4 of features with labels.
 
@@ -68,13 +70,7 @@ def measure_classes(
     >>> report.nc1_ratio, report.nc4, report.accuracy, round(report.nc3, 12)
     (0.25, 0.0, 1.0, 0.0)
     """
-    if W is not None:
-        n_classes = as_matrix(W, "W")[0].shape[0] if n_classes is None else n_classes
-    elif n_classes is None and labels is not None:
-        n_classes = int(as_labels(labels, None).max(initial=0)) + 1
-    if n_classes is None:
-        msg = "the number of classes is not known: give W or n_classes="
-        raise ValueError(msg)
+    n_classes = _number_of_classes(H, labels, W, n_classes)
     if isinstance(H, Iterator) and W is not None:
         msg = "NC4 needs the class means before the rows: give batches that can be read again, or leave W out"
         raise TypeError(msg)
@@ -95,6 +91,29 @@ def measure_classes(
     weights, bias = weights_and_bias(W, b, n_classes, statistics.d)
     disagreeing, correct = _decisions(_batches(H, labels), statistics, weights, bias)
     return replace(report, nc4=disagreeing / statistics.count, accuracy=correct / statistics.count)
+
+
+def _number_of_classes(H: Features, labels: Array | None, W: Array | None, n_classes: int | None) -> int:
+    """K, as given, or as W or the labels have it.
+
+    Raises
+    ------
+    TypeError
+        There are no labels.
+    ValueError
+        K is not known.
+    """
+    if W is not None:
+        n_classes = as_matrix(W, "W")[0].shape[0] if n_classes is None else n_classes
+    elif n_classes is None and labels is not None:
+        n_classes = int(as_labels(labels, None).max(initial=0)) + 1
+    if labels is None and not isinstance(H, list) and not is_batches(H):
+        msg = "labels are missing: give one for each row, or batches that are pairs of features and labels"
+        raise TypeError(msg)
+    if n_classes is None:
+        msg = "the number of classes is not known: give W or n_classes="
+        raise ValueError(msg)
+    return n_classes
 
 
 def _numbered(first: int, row: int) -> str:
@@ -139,7 +158,7 @@ def _decisions(
 ) -> tuple[int, int]:
     """Rows where head and nearest mean disagree, and rows that the head gets right."""
     mean = statistics.mean
-    means = statistics.centred_means
+    means = statistics.centered_means
     halves = 0.5 * np.sum(means**2, axis=1)
     bias = bias + weights @ mean
     disagreeing = correct = 0

@@ -41,6 +41,8 @@ class IntrinsicDimension:
         Rows, over all subsamples, that were left out because they lie on another row.
     """
 
+    __module__ = "nrc_fast"
+
     value: float
     spread: float
     estimates: tuple[float, ...]

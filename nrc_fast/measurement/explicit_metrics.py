@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import FloatArray, WholeNumbers
 from nrc_fast.base.linalg import RowSpace
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence
@@ -24,7 +24,7 @@ __all__ = ["explicit_nrc2", "nrc1_of_reading"]
 
 
 def nrc1_of_reading(
-    reading: Reading, n: int | Sequence[int] | None, convention: Convention, *, precision: str, rtol: float
+    reading: Reading, n: int | WholeNumbers | None, convention: Convention, *, precision: str, rtol: float
 ) -> tuple[FloatArray, FloatArray, float]:
     """NRC1 for each number of components, its bounds, and the mean energy of the rows, however these are read.
 

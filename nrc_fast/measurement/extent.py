@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
-from nrc_fast.base.options import require_choice
+from nrc_fast.base.options import ByK, Spectrum, require_choice
 
 __all__ = ["Extent", "extent_of"]
 
@@ -56,6 +57,6 @@ def extent_of(by_k: str, spectrum: str) -> Extent:
     ValueError
         An option is unknown.
     """
-    require_choice("by_k", by_k, ("leading", "all"))
-    require_choice("spectrum", spectrum, ("auto", "full"))
+    require_choice("by_k", by_k, get_args(ByK))
+    require_choice("spectrum", spectrum, get_args(Spectrum))
     return Extent(by_k == "all", spectrum == "full")

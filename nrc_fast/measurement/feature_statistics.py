@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.forks import Guard
-from nrc_fast.base.options import require_nonfinite, require_tolerance
+from nrc_fast.base.options import ByK, NonFinite, Precision, Spectrum, require_nonfinite, require_tolerance
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
@@ -17,7 +17,7 @@ from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.moments_view import MomentsView
-from nrc_fast.metrics.conventions import Convention, resolve_convention
+from nrc_fast.metrics.conventions import Convention, ConventionName, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import add_finite
@@ -29,7 +29,18 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from typing_extensions import Self
 
-__all__ = ["FeatureStatistics"]
+__all__ = ["FeatureStatistics", "ReportOptions"]
+
+
+class ReportOptions(TypedDict, total=False):
+    """What `FeatureStatistics.report` takes by name."""
+
+    n: int | None
+    convention: ConventionName | Convention
+    penalties: PenaltyProduct | None
+    rtol: float
+    by_k: ByK
+    spectrum: Spectrum
 
 
 class FeatureStatistics(MomentsView):
@@ -93,8 +104,8 @@ class FeatureStatistics(MomentsView):
         *,
         n_targets: int = 0,
         unit_rows: bool = True,
-        precision: str = "high",
-        nonfinite: str = "raise",
+        precision: Precision = "high",
+        nonfinite: NonFinite = "raise",
     ) -> None:
         d, n_targets = index(d), index(n_targets)
         if d < 1 or n_targets < 0:
@@ -256,11 +267,11 @@ class FeatureStatistics(MomentsView):
         b: Array | Rows | None = None,
         *,
         n: int | None = None,
-        convention: str | Convention = "nrc24",
+        convention: ConventionName | Convention = "nrc24",
         penalties: PenaltyProduct | None = None,
         rtol: float = 1e-3,
-        by_k: str = "leading",
-        spectrum: str = "auto",
+        by_k: ByK = "leading",
+        spectrum: Spectrum = "auto",
     ) -> Report:
         """Every metric that the statistics allow, each with its bound.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.arrays import Array, FloatArray, WholeNumbers
 from nrc_fast.base.linalg import EPSILON, RowSpace, row_space
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.kernels.interface import Rows
@@ -142,7 +141,7 @@ def checksum(values: Array | Rows | None, name: str) -> int | None:
     return None if values is None else zlib.crc32(as_matrix(values, name, vector_is_column=True)[0].tobytes())
 
 
-def component_numbers(n: int | Sequence[int], d: int) -> list[int]:
+def component_numbers(n: int | WholeNumbers, d: int) -> list[int]:
     """One or several numbers of components, each checked to lie in 1..d."""
     numbers = whole_numbers(n)
     if min(numbers) < 1 or max(numbers) > d:
@@ -150,7 +149,7 @@ def component_numbers(n: int | Sequence[int], d: int) -> list[int]:
     return numbers
 
 
-def whole_numbers(n: int | Sequence[int]) -> list[int]:
+def whole_numbers(n: int | WholeNumbers) -> list[int]:
     """One or several numbers of components as a list.
 
     Raises
@@ -165,7 +164,7 @@ def whole_numbers(n: int | Sequence[int]) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def _outside(n: int | Sequence[int], d: int) -> str:
+def _outside(n: int | WholeNumbers, d: int) -> str:
     return f"n is {n!r}; it must lie between 1 and d = {d}, the number of features"
 
 

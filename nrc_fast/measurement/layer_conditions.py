@@ -38,7 +38,7 @@ def layer_collapse(
     statistics: FeatureStatistics,
     weights: StoredArray | Tensor | None = None,
     *,
-    rank: int | None = None,
+    n: int | None = None,
     name: str = "",
 ) -> LayerCollapse:
     r"""The conditions of Deep NRC from statistics of features and targets.
@@ -49,7 +49,7 @@ def layer_collapse(
         With targets. Their Gram matrix of unit rows is not needed.
     weights : (outputs, d) or (outputs, d, ...) array or tensor, optional
         Of the layer that takes the features; those of a convolution are flattened to (d, outputs times pixels).
-    rank : int, optional
+    n : int, optional
         How many components count as signal, by default the target dimension, at most d.
     name : str
 
@@ -61,7 +61,7 @@ def layer_collapse(
     Raises
     ------
     ValueError
-        There are no rows or no targets, the weights do not fit, or the rank is not in 1..d.
+        There are no rows or no targets, the weights do not fit, or n is not in 1..d.
 
     References
     ----------
@@ -83,9 +83,9 @@ def layer_collapse(
         msg = f"the statistics have {statistics.count} rows and {statistics.n_targets} targets; both are needed"
         raise ValueError(msg)
     moments, d = statistics.moments, statistics.d
-    signal = min(statistics.n_targets, d) if rank is None else rank
+    signal = min(statistics.n_targets, d) if n is None else n
     if not 1 <= signal <= d:
-        msg = f"rank is {rank}; a number of components between 1 and d = {d} is expected"
+        msg = f"n is {n}; a number of components between 1 and d = {d} is expected"
         raise ValueError(msg)
     whole = Extent().has_whole_spectrum(d)
     pairs, error = moments.leading(signal, whole=whole), moments.covariance_error
@@ -111,7 +111,7 @@ def layer_collapse(
         "feature_stable_rank": stable_rank_bound(rank_of_features, float(eigenvalues[0]), d, error),
     }
     of_weights, bounds_of_weights = _weight_conditions(weights, leading, turned)
-    return LayerCollapse(name=name, d=d, rank=signal, **values, **of_weights, bounds=found | bounds_of_weights)
+    return LayerCollapse(name=name, d=d, n=signal, **values, **of_weights, bounds=found | bounds_of_weights)
 
 
 def _signal_and_noise(pairs: LeadingPairs, covariance: FloatArray, signal: int) -> FloatArray:

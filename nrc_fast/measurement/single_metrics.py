@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.options import require_tolerance
+from nrc_fast.base.arrays import Array, FloatArray, WholeNumbers
+from nrc_fast.base.options import NonFinite, Precision, require_tolerance
 from nrc_fast.base.processes import Team
+from nrc_fast.kernels.devices import Device
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.explicit_metrics import explicit_nrc2, nrc1_of_reading
 from nrc_fast.measurement.head import checksum, weights_and_row_space, whole_numbers
 from nrc_fast.measurement.moment_metrics import subspace_value
 from nrc_fast.measurement.precision import with_bound
 from nrc_fast.measurement.suspicions import notes_on_files, notes_on_sizes, notes_on_wide_rows, warn_of
-from nrc_fast.metrics.conventions import Convention, needs_unit_rows, resolve_convention
+from nrc_fast.metrics.conventions import Convention, ConventionName, needs_unit_rows, resolve_convention
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.sources import Features
 
@@ -33,9 +33,9 @@ __all__ = ["nrc1", "nrc2"]
 
 
 class _Reading(TypedDict, total=False):
-    convention: str | Convention
-    device: str | None
-    nonfinite: str
+    convention: ConventionName | Convention
+    device: Device | None
+    nonfinite: NonFinite
     memory: str | int | None
     progress: bool | None
     group: ProcessGroup | None
@@ -44,7 +44,7 @@ class _Reading(TypedDict, total=False):
 
 
 class _Options(_Reading, total=False):
-    precision: str
+    precision: Precision
     rtol: float
 
 
@@ -58,24 +58,24 @@ def nrc1(H: Features, n: int, *, return_bound: Literal[True], **options: Unpack[
 
 @overload
 def nrc1(
-    H: Features, n: Sequence[int] | None, *, return_bound: Literal[False] = ..., **options: Unpack[_Options]
+    H: Features, n: WholeNumbers | None, *, return_bound: Literal[False] = ..., **options: Unpack[_Options]
 ) -> FloatArray: ...
 
 
 @overload
 def nrc1(
-    H: Features, n: Sequence[int] | None, *, return_bound: Literal[True], **options: Unpack[_Options]
+    H: Features, n: WholeNumbers | None, *, return_bound: Literal[True], **options: Unpack[_Options]
 ) -> tuple[FloatArray, FloatArray]: ...
 
 
 def nrc1(
     H: Features,
-    n: int | Sequence[int] | None,
+    n: int | WholeNumbers | None,
     *,
-    convention: str | Convention = "nrc24",
-    device: str | None = None,
-    precision: str = "high",
-    nonfinite: str = "raise",
+    convention: ConventionName | Convention = "nrc24",
+    device: Device | None = None,
+    precision: Precision = "high",
+    nonfinite: NonFinite = "raise",
     rtol: float = 1e-3,
     memory: str | int | None = None,
     progress: bool | None = None,
@@ -98,7 +98,7 @@ def nrc1(
     n : int, sequence of ints, or None
         Number of components, usually the target dimension. None: every k = 1..d at once.
     convention : str or Convention
-    device : str, optional
+    device : str or torch.device, optional
         None follows the input: a tensor on a CUDA device is measured there. A name is an order: "cuda" or "cuda:1"
         copies arrays, files and batches of the host to that device chunk by chunk, while the chunks before are computed
         with. Tensors on a device are never moved. Matrices of d x d numbers are decomposed in float64, on the host or,
@@ -205,9 +205,9 @@ def nrc2(
     H: Features,
     W: Array,
     *,
-    convention: str | Convention = "nrc24",
-    device: str | None = None,
-    nonfinite: str = "raise",
+    convention: ConventionName | Convention = "nrc24",
+    device: Device | None = None,
+    nonfinite: NonFinite = "raise",
     memory: str | int | None = None,
     progress: bool | None = None,
     group: ProcessGroup | None = None,
@@ -231,7 +231,7 @@ def nrc2(
         dtype of W. `measure` notes where the smallest of the others lie under the rounding of W's own dtype.
     convention : str or Convention
         Which rows are projected, see `nrc_fast.CONVENTIONS`.
-    device : str, optional
+    device : str or torch.device, optional
         None follows the input; "cuda" copies what lies on the host there chunk by chunk.
     nonfinite : {"raise", "skip"}
         What to do with rows that hold NaN or infinite values.

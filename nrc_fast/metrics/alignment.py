@@ -7,6 +7,7 @@ the covariance that they are given is certified. That of W W^T is statistical: i
 from __future__ import annotations
 
 import math
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.metrics.rounding import decomposition_rounding
 
-__all__ = ["HeadAlignment", "head_gram", "untrained_nrc3"]
+__all__ = ["GammaChoice", "HeadAlignment", "head_gram", "untrained_nrc3"]
+
+# Which gamma a history shows NRC3 for, see `nrc_fast.History.records`.
+GammaChoice: TypeAlias = Literal["last", "each"] | float
 
 
 def head_gram(weights: FloatArray) -> FloatArray:

@@ -7,12 +7,17 @@ They agree where features collapse to a subspace through the origin and differ w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["CONVENTIONS", "Convention", "in_range", "needs_unit_rows", "resolve_convention"]
+__all__ = ["CONVENTIONS", "Convention", "ConventionName", "in_range", "needs_unit_rows", "resolve_convention"]
+
+
+# The keys of `CONVENTIONS`.
+ConventionName: TypeAlias = Literal["nrc24", "id25", "raw", "uncentered", "variance"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class Convention:
         return not self.unit_rows and self.centered_rows == self.centered_basis
 
 
-CONVENTIONS: dict[str, Convention] = {
-    convention.name: convention
+CONVENTIONS: dict[ConventionName, Convention] = {
+    cast("ConventionName", convention.name): convention
     for convention in (
         Convention(
             name="nrc24",

@@ -13,14 +13,14 @@ __all__ = ["PenaltyProduct", "Prediction"]
 
 
 class PenaltyProduct(Protocol):
-    """What knows c = lambda_W lambda_H, such as `nrc_fast.ufm.Penalties`."""
+    """What knows c = lambda_W lambda_H, such as `nrc_fast.ufm.Penalties` or a minimum."""
 
     @property
-    def c(self) -> float:
-        """The product, in the paper's scaling of the loss; NaN where it is not known."""
+    def c(self) -> float | FloatArray:
+        """The product, in the paper's scaling of the loss: one number, NaN where it is not known."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What the UFM says about a trained network, from the covariance of its targets and c alone.
 
@@ -58,6 +58,13 @@ class Prediction:
     cka: float
     head_gram_shape: FloatArray
     residual_covariance: FloatArray
+
+    def __repr__(self) -> str:
+        n = len(self.residual_covariance)
+        return (
+            f"the UFM at c = {self.c:.6g}: rank {self.rank} of {n}, MSE {self.mse:.6g} (summed over outputs), "
+            f"R2 {self.r2:.6g}, CKA {self.cka:.6g}"
+        )
 
     def _repr_html_(self) -> str:
         shares = self.explained_variance_ratio.tolist()

@@ -1,5 +1,6 @@
 """What was found: reports of features, classes and layers, and the history of a training."""
 
+from nrc_fast.base.listing import listing
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.comparisons import Comparison
@@ -9,3 +10,5 @@ from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.steps import Record
 
 __all__ = ["VARIANTS", "ClassReport", "Comparison", "DeepReport", "History", "LayerCollapse", "Record", "Report"]
+
+__dir__ = listing(__name__, __all__)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import MOST_SHARES, Report
 from nrc_fast.reports.layers import DeepReport
@@ -95,7 +96,7 @@ class Chart:
 
 
 def charts_of_runs(
-    runs: Mapping[str, Run], gamma: str | float = "last", predicted: Mapping[str, float] | None = None
+    runs: Mapping[str, Run], gamma: GammaChoice = "last", predicted: Mapping[str, float] | None = None
 ) -> tuple[Chart, ...]:
     """Six charts of trainings and of reports: NRC1 twice, NRC2, NRC3, MSE and explained variance.
 

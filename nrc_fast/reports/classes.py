@@ -27,7 +27,7 @@ class ClassReport(StoredResult):
     ``skipped_rows`` were left out as not finite. ``notes`` says why a number that was asked for is NaN or infinite.
     """
 
-    __module__ = "nrc_fast.reports"
+    __module__ = "nrc_fast"
     _described = "report of classes"
     _may_be_missing = frozenset({"bounds", "skipped_rows", "notes"})
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import Report
@@ -94,7 +95,7 @@ def main_columns_of(runs: Mapping[str, Compared]) -> dict[str, str]:
     return {name: label for name, label in columns_of(runs).items() if name in names}
 
 
-def row_of(name: str, run: Compared, gamma: str | float) -> Row:
+def row_of(name: str, run: Compared, gamma: GammaChoice) -> Row:
     """What is known of a run: of a history its last record."""
     if isinstance(run, ClassReport):
         return Row(name, {column: getattr(run, column) for column in ("n_classes", *VARIANTS)}, run.bounds)
@@ -124,7 +125,7 @@ def _row_of_layers(name: str, run: DeepReport) -> Row:
     return Row(name, values, {**run.bounds, **{part: last.bounds.get(part, math.nan) for part in parts}})
 
 
-def notes_on(runs: Mapping[str, Compared], gamma: str | float) -> tuple[str, ...]:
+def notes_on(runs: Mapping[str, Compared], gamma: GammaChoice) -> tuple[str, ...]:
     """What tells runs apart besides their numbers, which a reader of the table has to know."""
     words = []
     for attribute, what in (("convention", "NRC1 and NRC2 are defined differently"), ("n", "the targets differ")):

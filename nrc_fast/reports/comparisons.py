@@ -12,6 +12,7 @@ from nrc_fast.base.cards import card, chart_grid
 from nrc_fast.base.frames import FrameLibrary, make_frame
 from nrc_fast.base.markup import element
 from nrc_fast.base.printable import printable
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.charts import Chart, charts_of_classes, charts_of_layers, charts_of_runs
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.compared import Compared, Row, columns_of, main_columns_of, notes_on, row_of
@@ -60,7 +61,7 @@ class Comparison:
     __module__ = "nrc_fast"
 
     runs: Mapping[str, Compared]
-    gamma: str | float = "last"
+    gamma: GammaChoice = "last"
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -178,7 +179,7 @@ class Comparison:
         return finished(plot_charts(self.charts(predicted), ax), path)
 
 
-def compare(runs: Mapping[str, Compared | Recorded], gamma: str | float = "last") -> Comparison:
+def compare(runs: Mapping[str, Compared | Recorded], gamma: GammaChoice = "last") -> Comparison:
     """Put runs side by side: the trainings of a sweep, reports of several networks, or a report beside a training.
 
     Parameters

@@ -14,9 +14,10 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.files import write_text
 from nrc_fast.base.frames import FrameLibrary, make_frame
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram, untrained_nrc3
+from nrc_fast.metrics.alignment import GammaChoice, HeadAlignment, head_gram, untrained_nrc3
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history_card import history_card
 from nrc_fast.reports.plots.histories import plot_history
@@ -70,7 +71,7 @@ class History(StoredResult):
     True
     """
 
-    __module__ = "nrc_fast.reports"
+    __module__ = "nrc_fast"
     _described = "history"
     _indent = 1
 
@@ -200,7 +201,7 @@ class History(StoredResult):
         end = len(records) if last is None else bisect_right(records, last, key=attrgetter("step"))
         self._kept = _Kept(n, sigma, records[:begin] + records[end:], grams[:begin] + grams[end:])
 
-    def records(self, gamma: str | float = "last") -> tuple[Record, ...]:
+    def records(self, gamma: GammaChoice = "last") -> tuple[Record, ...]:
         """The records, with NRC3 for one gamma.
 
         Parameters
@@ -246,7 +247,7 @@ class History(StoredResult):
 
     # ---- files ----
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSONValue]:
         """Plain numbers, lists and strings: everything that `load` needs.
 
         ``records`` hold the NRC3 of each step's own gamma, ``replayed_nrc3`` that of the last.
@@ -265,7 +266,7 @@ class History(StoredResult):
             "head_grams": [gram.tolist() for gram in grams],
         }
 
-    def to_csv(self, path: str | Path, gamma: str | float = "last") -> None:
+    def to_csv(self, path: str | Path, gamma: GammaChoice = "last") -> None:
         """Write a CSV file with a line for each record, all or nothing: the step and all scalars.
 
         Parameters
@@ -284,15 +285,15 @@ class History(StoredResult):
         write_text(path, csv_of(self.records(gamma)))
 
     @overload
-    def to_frame(self, gamma: str | float = ..., *, library: Literal["pandas"]) -> pandas.DataFrame: ...
+    def to_frame(self, gamma: GammaChoice = ..., *, library: Literal["pandas"]) -> pandas.DataFrame: ...
     @overload
-    def to_frame(self, gamma: str | float = ..., *, library: Literal["polars"]) -> polars.DataFrame: ...
+    def to_frame(self, gamma: GammaChoice = ..., *, library: Literal["polars"]) -> polars.DataFrame: ...
     @overload
     def to_frame(
-        self, gamma: str | float = "last", *, library: FrameLibrary | None = None
+        self, gamma: GammaChoice = "last", *, library: FrameLibrary | None = None
     ) -> pandas.DataFrame | polars.DataFrame: ...
     def to_frame(
-        self, gamma: str | float = "last", *, library: FrameLibrary | None = None
+        self, gamma: GammaChoice = "last", *, library: FrameLibrary | None = None
     ) -> pandas.DataFrame | polars.DataFrame:
         """A data frame with a row for each record: the step and all scalars.
 
@@ -361,7 +362,7 @@ class History(StoredResult):
         return history_card(copy(self), "last", self.name or "history of a training")
 
     def plot(
-        self, gamma: str | float = "last", *, path: GivenPath | None = None, ax: GivenAxes | None = None
+        self, gamma: GammaChoice = "last", *, path: GivenPath | None = None, ax: GivenAxes | None = None
     ) -> Figure:
         """Draw the paper's panels; returns the figure of matplotlib.
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from nrc_fast.base.cards import card, chart_grid
 from nrc_fast.base.svg import sparkline
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.charts import charts_of_runs
 from nrc_fast.reports.plots.drawn import DrawnHistory
 from nrc_fast.reports.records import format_digits
@@ -38,7 +39,7 @@ class ToldHistory(DrawnHistory, Protocol):
         """In sentences."""
 
 
-def history_card(history: ToldHistory, gamma: str | float, about: str, *, with_charts: bool = False) -> str:
+def history_card(history: ToldHistory, gamma: GammaChoice, about: str, *, with_charts: bool = False) -> str:
     """HTML for a cell of a notebook.
 
     Parameters

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.cards import card
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.svg import sparkline
 from nrc_fast.reports.plots.layers import plot_layers
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
@@ -42,8 +43,8 @@ class LayerCollapse(StoredResult):
         Name of the layer that takes the features as its input.
     d : int
         Number of features; channels of a convolution.
-    rank : int
-        How many components count as signal: the target dimension unless another rank was given.
+    n : int
+        How many components count as signal: the target dimension unless another number was given.
     noise_fraction : float
         ``1 - tr(U^T C U)/tr(C)``, U the leading eigenvectors of the covariance C of the features: the share of the
         variance outside them (NRC1 of the paper). 0 when collapsed.
@@ -68,7 +69,7 @@ class LayerCollapse(StoredResult):
 
     name: str
     d: int
-    rank: int
+    n: int
     noise_fraction: float
     signal_alignment: float
     weight_alignment: float
@@ -144,7 +145,7 @@ class DeepReport(StoredResult):
         What the reader should know before believing the numbers, such as layers that were left out.
     """
 
-    __module__ = "nrc_fast.reports"
+    __module__ = "nrc_fast"
     _described = "report of layers"
     _may_be_missing = frozenset({"notes"})
 
@@ -193,7 +194,7 @@ class DeepReport(StoredResult):
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSONValue]:
         """The fields as plain numbers, lists and strings by their names, and the first collapsed layer."""
         return super().to_dict() | {"first_collapsed": self.first_collapsed}
 

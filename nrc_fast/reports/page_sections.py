@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from nrc_fast.base.markup import Markup, element, joined
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.charts import Chart, charts_of_layers, charts_of_report, charts_of_runs
 from nrc_fast.reports.classes import ClassReport
@@ -46,7 +47,7 @@ OF_LAYERS = {
 }
 
 
-def result_section(name: str, part: Compared, gamma: str | float, *, has_charts: bool) -> Markup:
+def result_section(name: str, part: Compared, gamma: GammaChoice, *, has_charts: bool) -> Markup:
     """What is known of one result; its charts only where no figure of several shows them."""
     if isinstance(part, Report):
         return _report_section(part)
@@ -129,7 +130,7 @@ def _bound_of(report: Report, convention: str, metric: str) -> float | None:
     return report.alternative_bounds.get(convention, {}).get(metric)
 
 
-def _history_section(name: str, history: History, gamma: str | float, *, has_charts: bool) -> Markup:
+def _history_section(name: str, history: History, gamma: GammaChoice, *, has_charts: bool) -> Markup:
     records = history.records(gamma)
     rows = [(str(record.step), *(_of_record(record, field) for field in OF_STEPS)) for record in records]
     chosen = {"last": "that of the gamma of the last step", "each": "that of the best gamma of each step"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nrc_fast.base.files import write_text
 from nrc_fast.base.markup import Markup, element, joined
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.compared import Compared
 from nrc_fast.reports.comparisons import compare
@@ -36,7 +37,7 @@ GROUPS: tuple[tuple[tuple[type, ...], str, tuple[Term, ...]], ...] = (
 
 
 def page(
-    parts: Iterable[tuple[str, Compared]], title: str = "Neural regression collapse", gamma: str | float = "last"
+    parts: Iterable[tuple[str, Compared]], title: str = "Neural regression collapse", gamma: GammaChoice = "last"
 ) -> str:
     """An HTML page: what was found in sentences, contents, several runs side by side, each result, and a glossary.
 
@@ -87,7 +88,7 @@ def write_page(
     path: str | Path,
     parts: Iterable[tuple[str, Compared]],
     title: str = "Neural regression collapse",
-    gamma: str | float = "last",
+    gamma: GammaChoice = "last",
 ) -> None:
     """Write an HTML page to a file, all or nothing; see `page`.
 

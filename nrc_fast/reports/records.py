@@ -115,7 +115,7 @@ class StoredResult:
     _may_be_missing: ClassVar[frozenset[str]] = frozenset()
     _indent: ClassVar[int] = 2
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSONValue]:
         """The fields as plain numbers, lists and strings by their names; NaN stays NaN."""
         return {name: plain_value(getattr(self, name)) for name in self.__dataclass_fields__}
 

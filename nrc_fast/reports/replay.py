@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.metrics.alignment import HeadAlignment
+from nrc_fast.metrics.alignment import GammaChoice, HeadAlignment
 from nrc_fast.reports.records import NAN
 from nrc_fast.reports.steps import Record
 
@@ -17,7 +17,7 @@ __all__ = ["last_curve", "replayed"]
 
 
 def replayed(
-    records: tuple[Record, ...], grams: Sequence[FloatArray], sigma: FloatArray, gamma: str | float
+    records: tuple[Record, ...], grams: Sequence[FloatArray], sigma: FloatArray, gamma: GammaChoice
 ) -> tuple[Record, ...]:
     """The records with NRC3 for one gamma; see `nrc_fast.reports.History.records`.
 

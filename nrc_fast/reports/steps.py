@@ -12,6 +12,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.fields import declared_fields, restored_bounds, restored_fields
 from nrc_fast.reports.records import NAN, format_value, plain_value
@@ -81,7 +82,7 @@ class Record:
         What the report of the step said before its numbers are to be believed.
     """
 
-    __module__ = "nrc_fast.reports"
+    __module__ = "nrc_fast"
 
     step: int
     mse: float
@@ -187,7 +188,7 @@ def table_of(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def name_of_gamma(gamma: str | float) -> str:
+def name_of_gamma(gamma: GammaChoice) -> str:
     """In words, for which gamma NRC3 of a history is shown.
 
     Examples

@@ -124,7 +124,9 @@ class BatchSource(Source):
         key, target_key = self._keys
         if isinstance(batch, Mapping):
             if key is None:
-                msg = f"batch {number} is a mapping with keys {', '.join(map(str, batch))}; name them with key="
+                names = [str(name) for name in batch]
+                line = f"nrc_fast.open(..., key={names[0]!r}, target_key=...)" if names else "key="
+                msg = f"batch {number} is a mapping with keys {', '.join(names)}; name them with key=, as in {line}"
                 raise TypeError(msg)
             missing = {name for name in (key, target_key) if name is not None and name not in batch}
             if missing:
@@ -143,6 +145,12 @@ class BatchSource(Source):
             return batch[0], batch[1] if len(batch) == 2 else None
         return batch, None
 
+    def _taken_for_batches(self) -> str:
+        """What to do where two arrays in a list may be features and targets."""
+        if not isinstance(self._batches, (list, tuple)) or len(self._batches) != 2:
+            return ""
+        return "; a list of arrays is one of batches: give features and targets as two arguments, or as [(H, Y)]"
+
     def _check(self, features: Rows, targets: Rows | None, number: int) -> None:
         """Check that a batch is like the first.
 
@@ -158,7 +166,7 @@ class BatchSource(Source):
             msg = (
                 f"batch {number} has {features.columns} features of {features.dtype} and {n_targets} targets of "
                 f"{target_dtype}; the first batch has {self.d} of {self.dtype} and {self.n_targets} of "
-                f"{self._target_dtype}"
+                f"{self._target_dtype}{self._taken_for_batches()}"
             )
             raise ValueError(msg)
         if features.backend != self.backend:

@@ -11,13 +11,15 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.kernels.interface import Rows
+from nrc_fast.kernels.no_arrays import is_of_datasets
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.sources.batches import Batch, BatchSource
+from nrc_fast.sources.dataset_batches import DatasetBatches, is_dataset
 from nrc_fast.sources.opening import PathOrPaths, open_pair, open_table
 from nrc_fast.sources.source import Source, TableSource
 from nrc_fast.sources.table import ArrayTable, DeviceTable, MappedTable, Table
 
-__all__ = ["Features", "Targets", "as_source", "as_table", "open_source"]
+__all__ = ["Features", "Targets", "as_source", "as_table", "is_batches", "open_source"]
 
 # What users may call features, and what targets. Iterables other than sequences are read once.
 Features: TypeAlias = "PathOrPaths | Array | Source | Rows | Iterable[Batch]"
@@ -36,11 +38,12 @@ def open_source(
 
     Parameters
     ----------
-    features : path, glob pattern, list of paths, array, tensor, or iterable of batches
+    features : path, glob pattern, list of paths, array, tensor, iterable of batches, or data set of Hugging Face
         Files: .npy, .npz, .pt, .pth, .ckpt, .safetensors (and .safetensors.index.json), .h5, .hdf5, .zarr, .parquet.
         A pattern such as "features/*.npy" stands for its files in natural order (h_2 before h_10); a list for its
         files as they are listed, which must be natural order where the targets are in one piece. Batches: features,
-        pairs of features and targets, or mappings; an iterator is read once, anything else for every pass.
+        pairs of features and targets, or mappings; an iterator is read once, anything else for every pass. Of a data
+        set `key` and `target_key` name the columns.
     targets : the same kinds, except batches, optional
     key : str, optional
         Name of the features inside files or batches; not needed where there is only one matrix. A pattern names
@@ -78,6 +81,8 @@ def open_source(
         if targets is None or _is_paths(targets):
             return TableSource(*open_pair(features, targets, key, target_key, verify=verify))
         return TableSource(open_table(features, key=key, verify=verify), as_table(targets, "Y"))
+    if is_dataset(features):
+        features = DatasetBatches(features)
     if is_batches(features):
         return _with_targets(BatchSource(features, key=key, target_key=target_key), targets)
     if key is not None or (target_key is not None and not _is_paths(targets)):
@@ -111,6 +116,8 @@ def as_source(features: Features, targets: Targets | None = None) -> Source:
     """
     if isinstance(features, Source):
         return _with_targets(features, targets)
+    if is_dataset(features):
+        features = DatasetBatches(features)
     if is_batches(features):
         return _with_targets(BatchSource(features), targets)
     table = as_table(features, "H")
@@ -176,7 +183,9 @@ def is_batches(values: object) -> TypeGuard[Iterable[Batch]]:
     """Whether an object is an iterable of batches and no array, nor a nested list of numbers."""
     if isinstance(values, (str, bytes, PathLike, Rows, Mapping)) or _is_paths(values) or hasattr(values, "__array__"):
         return False
-    if hasattr(values, "shape") or hasattr(values, "to_numpy") or not isinstance(values, Iterable):
+    if hasattr(values, "shape") or hasattr(values, "to_numpy") or is_of_datasets(values):
+        return False
+    if not isinstance(values, Iterable):
         return False
     if not isinstance(values, (list, tuple)):
         return True

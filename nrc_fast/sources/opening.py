@@ -42,7 +42,15 @@ READERS: dict[str, Callable[[Path, Wanted], Table]] = {
 }
 
 
-def open_table(path: PathOrPaths, *, key: str | None = None, role: str = "H", verify: bool = True) -> Table:
+def open_table(
+    path: PathOrPaths,
+    *,
+    key: str | None = None,
+    role: str = "H",
+    verify: bool = True,
+    noun: str | None = None,
+    argument: str | None = None,
+) -> Table:
     """Features or targets in files.
 
     Parameters
@@ -60,6 +68,8 @@ def open_table(path: PathOrPaths, *, key: str | None = None, role: str = "H", ve
         Features are matrices; vectors of targets count as columns.
     verify : bool
         Whether checksums of .npz and .pt files are compared before the first read, see `nrc_fast.open`.
+    noun, argument : str, optional
+        What messages call it, and the argument that is its key; by default those of the role.
 
     Raises
     ------
@@ -73,7 +83,7 @@ def open_table(path: PathOrPaths, *, key: str | None = None, role: str = "H", ve
     ImportError
         The library for a format is missing; the message names the extra to install.
     """
-    return _open(path, Wanted(key, role, verify=verify))
+    return _open(path, Wanted(key, role, verify=verify, noun=noun, argument=argument))
 
 
 def open_pair(

@@ -96,6 +96,12 @@ class Source(ABC):
     backend: Backend = CPU  # in whose memory chunks lie
     files: tuple[Path, ...] = ()  # that rows are read from
 
+    def __repr__(self) -> str:
+        rows = "rows that reading counts" if self.count is None else f"{self.count:,} rows"
+        targets = f", {self.n_targets:,} targets" if self.n_targets else ""
+        once = "" if self.rereadable else ", read once"
+        return f"<Source {self.name}: {rows}, {self.d:,} features of {self.dtype}{targets}{once}>"
+
     @property
     def row_bytes(self) -> int:
         """Bytes of a row of features."""

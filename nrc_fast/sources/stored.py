@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 
 from nrc_fast.base.libraries import require_library
-from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.inputs import as_rows, dtype_advice
 from nrc_fast.sources.shards import ShardedTable
 from nrc_fast.sources.table import ITEM_SIZES, Table
 
@@ -52,6 +52,8 @@ class Wanted:
         Names of the columns, and their order, that the files before this one have; None for the first file.
     verify : bool
         Whether checksums that the file has of what is read from its place are compared before.
+    noun, argument : str or None
+        What messages call it, and the argument that is its key; None for those of the role.
     """
 
     key: str | None = None
@@ -59,6 +61,8 @@ class Wanted:
     excluded: str | None = None
     columns: tuple[str, ...] | None = None
     verify: bool = True
+    noun: str | None = None
+    argument: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,10 +175,10 @@ def _only(path: Path, stored: Sequence[StoredMatrix], wanted: Wanted) -> StoredM
         # What is alone and does not fit has an error of its own, which says why.
         if len(candidates) == 1:
             return candidates[0]
-    kind = "float matrices" if wanted.role == "H" else "float arrays of targets"
-    # Targets and weights have keys with names of their own.
-    naming = "name one by its key" + (", or several by a pattern" if wanted.role == "H" else "")
-    advice = naming if fitting else "one is expected"
+    noun, argument = ("features", "key") if wanted.role == "H" else ("targets", "target_key")
+    kind = f"float {'matrices' if wanted.role == 'H' else 'arrays'} that may be the {wanted.noun or noun}"
+    several = ", or several by a pattern" if wanted.role == "H" and wanted.noun is None else ""
+    advice = f"name one with {wanted.argument or argument}={several}" if fitting else "one is expected"
     msg = f"{path} holds {len(fitting)} {kind}; {advice}. It holds {_listing(stored)}"
     raise ValueError(msg)
 
@@ -201,7 +205,7 @@ def matrix_shape(name: str, shape: Sequence[int], dtype: str, role: str, hint: s
         It is no matrix, or has no columns.
     """
     if dtype not in ITEM_SIZES:
-        advice = hint or "Convert it, for example to float32"
+        advice = hint or dtype_advice(dtype)
         msg = f"{name} has dtype {dtype}; {', '.join(ITEM_SIZES)} are supported. {advice}"
         raise TypeError(msg)
     if any(type(size) is not int or size < 0 for size in shape):

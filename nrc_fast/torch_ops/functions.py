@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, overload
 
 from nrc_fast.base.libraries import require_library
-from nrc_fast.metrics.conventions import Convention, resolve_convention
+from nrc_fast.base.options import Precision
+from nrc_fast.metrics.conventions import Convention, ConventionName, resolve_convention
 from nrc_fast.torch_ops import operators  # noqa: F401 - registers the operators
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ __all__ = ["gram", "nrc1_loss", "nrc2_loss", "principal_basis", "residual"]
 
 
 def gram(
-    features: Tensor, shift: Tensor | None = None, *, unit_rows: bool = False, precision: str = "high"
+    H: Tensor, shift: Tensor | None = None, *, unit_rows: bool = False, precision: Precision = "high"
 ) -> tuple[Tensor, Tensor]:
     """Gram matrix and column sums of the rows x = h - s: ``sum x x^T`` and ``sum x``, in one read.
 
@@ -38,7 +39,7 @@ def gram(
 
     Parameters
     ----------
-    features : (N, d) tensor
+    H : (N, d) tensor
         Rows h of float64, float32, float16 or bfloat16, with any strides; N may be 0.
     shift : (d,) tensor, optional
         s, of any floating dtype.
@@ -69,11 +70,11 @@ def gram(
     >>> H.grad.tolist()
     [[6.0, 8.0], [0.0, 2.0]]
     """
-    outputs: tuple[Tensor, Tensor] = torch.ops.nrc_fast.gram(features, shift, unit_rows=unit_rows, precision=precision)
+    outputs: tuple[Tensor, Tensor] = torch.ops.nrc_fast.gram(H, shift, unit_rows=unit_rows, precision=precision)
     return outputs
 
 
-def residual(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, rows: str = "unit") -> Tensor:
+def residual(H: Tensor, basis: Tensor, shift: Tensor | None = None, *, rows: str = "unit") -> Tensor:
     """Squared distance of each row from the span of a basis: ``f = ||x - P x||^2``, x = h - s.
 
     P = B^+ B is the projection on the rows of B, which need be neither orthonormal nor independent, so that the weights
@@ -94,7 +95,7 @@ def residual(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, ro
 
     Parameters
     ----------
-    features : (N, d) tensor
+    H : (N, d) tensor
         Rows h of float64, float32, float16 or bfloat16, with any strides; N may be 0.
     basis : (k, d) tensor
         B, of any floating dtype; singular values up to ``sigma_max max(k, d) eps`` of its dtype count as zero. With
@@ -128,16 +129,16 @@ def residual(features: Tensor, basis: Tensor, shift: Tensor | None = None, *, ro
     >>> outside.item(), H.grad.tolist(), B.grad.tolist()
     (16.0, [[0.0, 8.0]], [[0.0, -12.0]])
     """
-    residuals: Tensor = torch.ops.nrc_fast.residual(features, basis, shift, rows=rows)
+    residuals: Tensor = torch.ops.nrc_fast.residual(H, basis, shift, rows=rows)
     return residuals
 
 
-def principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tensor:
+def principal_basis(H: Tensor, n: int, *, centered: bool = True) -> Tensor:
     """The first n principal components of the features, a constant for gradients.
 
     Parameters
     ----------
-    features : (N, d) tensor
+    H : (N, d) tensor
         Rows of float64, float32, float16 or bfloat16, with any strides; N >= 1.
     n : int
         Number of components, 1 to d.
@@ -161,7 +162,7 @@ def principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tenso
     >>> principal_basis(torch.tensor([[2.0, 1.0], [-2.0, 1.0]]), 2).tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """
-    basis: Tensor = torch.ops.nrc_fast.principal_basis(features.detach(), n, centered=centered)
+    basis: Tensor = torch.ops.nrc_fast.principal_basis(H.detach(), n, centered=centered)
     return basis
 
 
@@ -170,18 +171,18 @@ def principal_basis(features: Tensor, n: int, *, centered: bool = True) -> Tenso
 
 @overload
 def nrc1_loss(
-    H: Tensor, basis: Tensor, *, convention: str | Convention = ..., return_bound: Literal[False] = ...
+    H: Tensor, basis: Tensor, *, convention: ConventionName | Convention = ..., return_bound: Literal[False] = ...
 ) -> Tensor: ...
 
 
 @overload
 def nrc1_loss(
-    H: Tensor, basis: Tensor, *, convention: str | Convention = ..., return_bound: Literal[True]
+    H: Tensor, basis: Tensor, *, convention: ConventionName | Convention = ..., return_bound: Literal[True]
 ) -> tuple[Tensor, Tensor]: ...
 
 
 def nrc1_loss(
-    H: Tensor, basis: Tensor, *, convention: str | Convention = "nrc24", return_bound: bool = False
+    H: Tensor, basis: Tensor, *, convention: ConventionName | Convention = "nrc24", return_bound: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
     """NRC1 as a loss term: the mean residual of the features outside fixed principal components.
 
@@ -233,18 +234,18 @@ def nrc1_loss(
 
 @overload
 def nrc2_loss(
-    H: Tensor, W: Tensor, *, convention: str | Convention = ..., return_bound: Literal[False] = ...
+    H: Tensor, W: Tensor, *, convention: ConventionName | Convention = ..., return_bound: Literal[False] = ...
 ) -> Tensor: ...
 
 
 @overload
 def nrc2_loss(
-    H: Tensor, W: Tensor, *, convention: str | Convention = ..., return_bound: Literal[True]
+    H: Tensor, W: Tensor, *, convention: ConventionName | Convention = ..., return_bound: Literal[True]
 ) -> tuple[Tensor, Tensor]: ...
 
 
 def nrc2_loss(
-    H: Tensor, W: Tensor, *, convention: str | Convention = "nrc24", return_bound: bool = False
+    H: Tensor, W: Tensor, *, convention: ConventionName | Convention = "nrc24", return_bound: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
     """NRC2 as a loss term, with gradients for features and weights: the mean residual outside the row space of W.
 

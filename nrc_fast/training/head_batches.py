@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.options import NonFinite
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import placed_beside
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
 
-__all__ = ["HeadBatches"]
+__all__ = ["FeatureReading", "HeadBatches"]
+
+# Whether features are kept while they are measured, see `nrc_fast.Monitor`.
+FeatureReading: TypeAlias = Literal["held", "streamed", "again"]
 
 # Squares of larger features leave the range of float64, as those of a training that diverges may.
 LARGEST = 1e140
@@ -47,7 +51,7 @@ class HeadBatches:
         run: Callable[[object], object],
         *,
         head: WatchedLayer,
-        nonfinite: str,
+        nonfinite: NonFinite,
     ) -> None:
         self._loader, self._split, self._run, self._head = loader, split, run, head
         self._nonfinite = nonfinite

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, get_args
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.options import require_nonfinite
+from nrc_fast.base.options import ByK, NonFinite, Spectrum, require_nonfinite
 from nrc_fast.measurement.all_metrics import measure
 from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.metrics.conventions import ConventionName
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.training.divergence import notes_on_nonfinite, unknown_report
 from nrc_fast.training.evaluation import Split, beside_model, evaluating, run_model, runnable
-from nrc_fast.training.head_batches import HeadBatches
+from nrc_fast.training.head_batches import FeatureReading, HeadBatches
 from nrc_fast.training.heads import UsedHead, choose_head, is_head, last_linear
 from nrc_fast.training.kept_state import KeptState
+from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.named_layers import find_layer
 from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
 from nrc_fast.training.watching import watch
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluated", "HeadEvaluation", "ReportOptions", "Run", "RunOptions"]
 
-FEATURES = ("held", "streamed", "again")
+FEATURES: tuple[str, ...] = get_args(FeatureReading)
 
 # Called with the model and with what a split returned of a batch.
 Run: TypeAlias = Callable[[Any, Any], object]
@@ -40,20 +42,20 @@ Run: TypeAlias = Callable[[Any, Any], object]
 class ReportOptions(TypedDict):
     """What is asked for, see `nrc_fast.measure`."""
 
-    convention: str
+    convention: ConventionName
     penalties: PenaltyProduct | None
-    by_k: str
-    spectrum: str
+    by_k: ByK
+    spectrum: Spectrum
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """How the model is run and its features are read, see `nrc_fast.Monitor`."""
 
-    features: str
-    positions: str | None
+    features: FeatureReading
+    positions: Positions | None
     mask: str | Callable[[], Array] | None
-    nonfinite: str
+    nonfinite: NonFinite
     split: Split
     run: Run | None
     context: Callable[[], AbstractContextManager[object]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["POSITIONS", "layer_rows", "padded"]
+__all__ = ["POSITIONS", "Positions", "layer_rows", "padded"]
 
-POSITIONS = (None, "mean", "each", "last")
+# What becomes of the positions of a sample, see `nrc_fast.watch`.
+Positions: TypeAlias = Literal["mean", "each", "last"]
+POSITIONS = (None, *get_args(Positions))
 
 
 def layer_rows(

@@ -14,6 +14,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON, covariance_spectrum
+from nrc_fast.base.options import Precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import placed_beside
 from nrc_fast.measurement.layer_conditions import layer_collapse
@@ -30,6 +31,7 @@ from nrc_fast.training.evaluation import (
     split_batch,
 )
 from nrc_fast.training.given_features import FeatureChoice
+from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.named_layers import named_layers
 from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
 from nrc_fast.training.watching import watch
@@ -42,10 +44,10 @@ __all__ = ["measure_layers"]
 
 
 class _WatchOptions(TypedDict):
-    positions: str | None
+    positions: Positions | None
     mask: str | Callable[[], Array] | None
     features: FeatureChoice
-    precision: str
+    precision: Precision
 
 
 def measure_layers(
@@ -53,10 +55,10 @@ def measure_layers(
     loader: Iterable[object],
     layers: Sequence[str | Module] | None = None,
     *,
-    rank: int | None = None,
+    n: int | None = None,
     threshold: float = COLLAPSED_NOISE,
-    precision: str = "highest",
-    positions: str | None = None,
+    precision: Precision = "highest",
+    positions: Positions | None = None,
     mask: str | Callable[[], Array] | None = None,
     features: FeatureChoice = None,
     split: Split = split_batch,
@@ -76,7 +78,7 @@ def measure_layers(
     layers : sequence of str or torch.nn.Module, optional
         By default every ``torch.nn.Linear`` and convolution; those that are not called are left out, and a note of the
         report names them.
-    rank : int, optional
+    n : int, optional
         How many components count as signal; by default the target dimension. Layers with fewer features use these.
     threshold : float
         Noise fraction below which a layer counts as collapsed.
@@ -135,7 +137,7 @@ def measure_layers(
         called = [name for name, layer in watched.items() if _is_called(layer, group) or layers is not None]
     called = called or list(watched)  # which says what is wrong
     order = [name for name in order if name in called] + [name for name in called if name not in order]
-    found = tuple(_collapse_of(name, watched, rank) for name in order)
+    found = tuple(_collapse_of(name, watched, n) for name in order)
     statistics, mse = watched[order[0]].statistics, float(errors[0] / errors[1])
     n, sigma = statistics.n_targets, statistics.target_covariance
     spectrum = covariance_spectrum(sigma)[0]
@@ -210,7 +212,7 @@ def _sum_over(group: ProcessGroup, values: FloatArray) -> FloatArray:
     return values
 
 
-def _collapse_of(name: str, watched: WatchedLayers, rank: int | None) -> LayerCollapse:
+def _collapse_of(name: str, watched: WatchedLayers, n: int | None) -> LayerCollapse:
     layer, statistics = watched[name].layer, watched[name].statistics
     weights = getattr(layer, "weight", None)
     if getattr(layer, "transposed", False):
@@ -218,5 +220,5 @@ def _collapse_of(name: str, watched: WatchedLayers, rank: int | None) -> LayerCo
     # Grouped convolutions see only some channels: there is no matrix of all inputs.
     if weights is not None and (weights.ndim < 2 or weights.shape[1] != statistics.d):
         weights = None
-    signal = None if rank is None else min(rank, statistics.d)
-    return layer_collapse(statistics, None if weights is None else weights.detach(), rank=signal, name=name)
+    components = None if n is None else min(n, statistics.d)
+    return layer_collapse(statistics, None if weights is None else weights.detach(), n=components, name=name)

@@ -10,6 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import Array
+from nrc_fast.base.options import ByK, NonFinite, Spectrum
+from nrc_fast.metrics.alignment import GammaChoice
+from nrc_fast.metrics.conventions import ConventionName
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
@@ -17,7 +20,9 @@ from nrc_fast.reports.history_card import history_card
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath
 from nrc_fast.reports.steps import Record, whole_step
 from nrc_fast.training.evaluation import Split, require_module, split_batch
+from nrc_fast.training.head_batches import FeatureReading
 from nrc_fast.training.head_evaluation import HeadEvaluation, ReportOptions, Run, RunOptions
+from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.live import LiveFigure
 from nrc_fast.training.loggers import Destination
 from nrc_fast.training.monitor_state import MonitorState
@@ -149,15 +154,15 @@ class Monitor(Recorder):
         *,
         layer: str | Module | None = None,
         every: Every = "log",
-        features: str = "held",
-        gamma: str | float = "last",
-        convention: str = "nrc24",
+        features: FeatureReading = "held",
+        gamma: GammaChoice = "last",
+        convention: ConventionName = "nrc24",
         penalties: PenaltyProduct | None = None,
-        by_k: str = "leading",
-        spectrum: str = "auto",
-        positions: str | None = None,
+        by_k: ByK = "leading",
+        spectrum: Spectrum = "auto",
+        positions: Positions | None = None,
         mask: str | Callable[[], Array] | None = None,
-        nonfinite: str = "skip",
+        nonfinite: NonFinite = "skip",
         split: Split = split_batch,
         run: Run | None = None,
         context: Callable[[], AbstractContextManager[object]] = nullcontext,

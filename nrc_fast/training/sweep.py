@@ -13,8 +13,10 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.libraries import require_library
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.metrics.conventions import ConventionName
 from nrc_fast.reports.history import History
 from nrc_fast.reports.steps import Record
+from nrc_fast.training.head_batches import FeatureReading
 from nrc_fast.training.monitor import Monitor
 from nrc_fast.training.saved_models import load_weights
 
@@ -68,8 +70,8 @@ class CheckpointSweep:
         inputs_key: str = "inputs",
         targets_key: str = "targets",
         batch_rows: int = 1024,
-        features: str = "held",
-        convention: str = "nrc24",
+        features: FeatureReading = "held",
+        convention: ConventionName = "nrc24",
     ) -> None:
         if batch_rows < 1:
             msg = f"batch_rows is {batch_rows}; a number of rows from 1 on is expected"

@@ -7,15 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import require_library
+from nrc_fast.base.options import NonFinite, Precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.measurement.feature_statistics import FeatureStatistics, ReportOptions
 from nrc_fast.reports.features import Report
 from nrc_fast.training.evaluation import current_evaluation
 from nrc_fast.training.gathering import GatheredRows, Kind, kind_of_batch
@@ -23,7 +24,7 @@ from nrc_fast.training.given_features import FeatureChoice, GivenFeatures, Unrea
 from nrc_fast.training.heads import head_of, notes_on_network
 from nrc_fast.training.hooks import Arguments, Keywords, LayerHook
 from nrc_fast.training.layer_axes import Surroundings
-from nrc_fast.training.layer_rows import layer_rows, padded
+from nrc_fast.training.layer_rows import Positions, layer_rows, padded
 from nrc_fast.training.model_passes import ModelPasses, is_read
 from nrc_fast.training.pass_mask import PassMask
 
@@ -32,17 +33,21 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from torch.nn import Module
     from torch.nn.utils.rnn import PackedSequence
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
-__all__ = ["SumOptions", "WatchOptions", "WatchedLayer", "WatchedLayers"]
+__all__ = ["Mode", "SumOptions", "WatchOptions", "WatchedLayer", "WatchedLayers"]
+
+
+# The passes of layers that are counted, by the mode that the layer is in.
+Mode: TypeAlias = Literal["any", "train", "eval"]
 
 
 class SumOptions(TypedDict):
     """What the statistics of a layer are made with, see `nrc_fast.FeatureStatistics`."""
 
     unit_rows: bool
-    precision: str
-    nonfinite: str
+    precision: Precision
+    nonfinite: NonFinite
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,8 @@ class WatchOptions:
 
     every: int
     max_rows: int | None
-    positions: str | None
-    mode: str
+    positions: Positions | None
+    mode: Mode
     features: FeatureChoice
     sums: SumOptions
 
@@ -89,6 +94,8 @@ class WatchedLayer(_Closing):
     on_first : callable or None
         Called at the first pass.
     """
+
+    __module__ = "nrc_fast"
 
     def __init__(
         self,
@@ -285,7 +292,7 @@ class WatchedLayer(_Closing):
         gathered = self._gathered
         return 0 if gathered is None else gathered.statistics.count
 
-    def report(self, W: Array | None = None, b: Array | None = None, **options: Any) -> Report:
+    def report(self, W: Array | None = None, b: Array | None = None, **options: Unpack[ReportOptions]) -> Report:
         """Every metric that the statistics allow.
 
         Parameters
@@ -358,8 +365,13 @@ class WatchedLayer(_Closing):
 class WatchedLayers(_Closing, Mapping[str, WatchedLayer]):
     """Several layers of one model, by name, in the order in which they were named; made by `watch`."""
 
+    __module__ = "nrc_fast"
+
     def __init__(self, layers: dict[str, WatchedLayer], mask: PassMask, passes: ModelPasses | None) -> None:
         self._layers, self._mask, self._passes = layers, mask, passes
+
+    def __repr__(self) -> str:
+        return f"<WatchedLayers {', '.join(map(repr, self.values()))}>"
 
     def __getitem__(self, name: str) -> WatchedLayer:
         return self._layers[name]

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, get_args, overload
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.options import require_nonfinite, require_precision
+from nrc_fast.base.options import NonFinite, Precision, require_nonfinite, require_precision
 from nrc_fast.training.evaluation import require_module, unwrapped
 from nrc_fast.training.given_features import FeatureChoice
-from nrc_fast.training.layer_rows import POSITIONS
+from nrc_fast.training.layer_rows import POSITIONS, Positions
 from nrc_fast.training.model_passes import ModelPasses
 from nrc_fast.training.named_layers import find_layer, named_layers
 from nrc_fast.training.pass_mask import PassMask
-from nrc_fast.training.watched_layers import SumOptions, WatchedLayer, WatchedLayers, WatchOptions
+from nrc_fast.training.watched_layers import Mode, SumOptions, WatchedLayer, WatchedLayers, WatchOptions
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
 __all__ = ["watch"]
 
-MODES = ("any", "train", "eval")
+MODES: tuple[str, ...] = get_args(Mode)
 
 
 @overload
@@ -32,13 +32,13 @@ def watch(
     *,
     every: int = ...,
     max_rows: int | None = ...,
-    positions: str | None = ...,
+    positions: Positions | None = ...,
     mask: str | Callable[[], Array] | None = ...,
-    mode: str = ...,
+    mode: Mode = ...,
     features: FeatureChoice = ...,
     unit_rows: bool = ...,
-    precision: str = ...,
-    nonfinite: str = ...,
+    precision: Precision = ...,
+    nonfinite: NonFinite = ...,
 ) -> WatchedLayer: ...
 
 
@@ -49,13 +49,13 @@ def watch(
     *,
     every: int = ...,
     max_rows: int | None = ...,
-    positions: str | None = ...,
+    positions: Positions | None = ...,
     mask: str | Callable[[], Array] | None = ...,
-    mode: str = ...,
+    mode: Mode = ...,
     features: FeatureChoice = ...,
     unit_rows: bool = ...,
-    precision: str = ...,
-    nonfinite: str = ...,
+    precision: Precision = ...,
+    nonfinite: NonFinite = ...,
 ) -> WatchedLayers: ...
 
 
@@ -65,13 +65,13 @@ def watch(
     *,
     every: int = 1,
     max_rows: int | None = None,
-    positions: str | None = None,
+    positions: Positions | None = None,
     mask: str | Callable[[], Array] | None = None,
-    mode: str = "any",
+    mode: Mode = "any",
     features: FeatureChoice = None,
     unit_rows: bool = True,
-    precision: str = "high",
-    nonfinite: str = "skip",
+    precision: Precision = "high",
+    nonfinite: NonFinite = "skip",
 ) -> WatchedLayer | WatchedLayers:
     """Add up the statistics of what layers are given, from now on until `close` or the end of a ``with`` block.
 
@@ -188,7 +188,7 @@ def _check_called(torch: ModuleType, model: Module, named: Sequence[tuple[str, M
             raise ValueError(msg)
 
 
-def _check_options(every: int, max_rows: int | None, positions: str | None, mode: str) -> None:
+def _check_options(every: int, max_rows: int | None, positions: Positions | None, mode: str) -> None:
     if every < 1 or (max_rows is not None and max_rows < 1):
         msg = f"every is {every} and max_rows is {max_rows}; both count from 1 on"
         raise ValueError(msg)

@@ -1,9 +1,11 @@
 """The unconstrained feature model (UFM): what regression collapse looks like where it is exact."""
 
+from nrc_fast.base.listing import listing
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.ufm.closed_form import interpolating_features, minimum, predicted_spectrum
 from nrc_fast.ufm.deep_head import DeepMinimum, deep
-from nrc_fast.ufm.descent.runs import Descent, descend
+from nrc_fast.ufm.descent.outcome import Descent
+from nrc_fast.ufm.descent.runs import descend
 from nrc_fast.ufm.error_floor import ErrorFloor, predict
 from nrc_fast.ufm.geometry import aligned_distance, bures_wasserstein, optimal_gram, relative_gram_error
 from nrc_fast.ufm.refinement import Refinement, refine
@@ -32,3 +34,5 @@ __all__ = [
     "refine",
     "relative_gram_error",
 ]
+
+__dir__ = listing(__name__, __all__)

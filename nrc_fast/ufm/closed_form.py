@@ -12,7 +12,7 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.prediction import Prediction
-from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape, plain, plain_flags
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.spectral import shrink, within_width
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
@@ -84,11 +84,11 @@ def predicted_spectrum(covariance: FloatArray, c: float, *, d: int | None = None
     )
     return Prediction(
         c=float(c),
-        rank=solution.rank,
-        mse=solution.mse,
-        r2=solution.r2,
+        rank=int(solution.rank),
+        mse=float(solution.mse),
+        r2=float(solution.r2),
         explained_variance_ratio=solution.explained_variance_ratio,
-        cka=solution.cka,
+        cka=float(solution.cka),
         head_gram_shape=solution.head_gram_shape,
         residual_covariance=solution.residual_covariance,
     )
@@ -181,7 +181,7 @@ def minimum(
         c=plain(c),
         root_c=root_c,
         scale=scale,
-        is_unpenalised=plain(is_unpenalised),
+        is_unpenalised=plain_flags(is_unpenalised),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, apart, around, interval_of, matrix_error
 from nrc_fast.ufm.deep_directions import (
@@ -16,7 +16,7 @@ from nrc_fast.ufm.deep_directions import (
     solve_directions,
 )
 from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.inputs import Batched, plain
+from nrc_fast.ufm.inputs import Batched, BatchedInt, plain, plain_counts
 
 __all__ = ["deep_bounds", "deep_rank_range"]
 
@@ -106,10 +106,10 @@ class _Sides:
         return np.where(larger > 0.0, np.minimum(slopes, quotients), 0.0)
 
 
-def deep_rank_range(spectrum: Spectrum, penalties: FloatArray, rank: Batched) -> tuple[Batched, Batched]:
+def deep_rank_range(spectrum: Spectrum, penalties: FloatArray, rank: IntArray) -> tuple[BatchedInt, BatchedInt]:
     """The least and the largest rank that errors leave open."""
     least, most = _Sides(spectrum, penalties).rank
-    return plain(np.minimum(least, rank)), plain(np.maximum(most, rank))
+    return plain_counts(np.minimum(least, rank)), plain_counts(np.maximum(most, rank))
 
 
 def deep_bounds(

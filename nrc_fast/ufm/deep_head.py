@@ -8,6 +8,7 @@ minimum, and where the other one rises above it z falls from ``(m - 1)/m sqrt(la
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,13 +28,13 @@ from nrc_fast.ufm.deep_directions import (
     solve_directions,
 )
 from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_integer, as_penalty, broadcast_shape, plain, plain_counts
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["DeepMinimum", "deep"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DeepMinimum:
     """Global minima of the UFM with m linear layers; made by `deep`. Batch axes lead in every field.
 
@@ -57,6 +58,16 @@ class DeepMinimum:
     solved: Directions
     penalties: FloatArray
     bias: FloatArray
+
+    def __repr__(self) -> str:
+        n, batch = self.moments.n, self.error_share.shape[:-1]
+        title = f"the UFM with {self.layers} linear layer{'s' if self.layers > 1 else ''}, n = {n}"
+        if batch:
+            return f"{math.prod(batch):,} minima of {title}, a batch of shape {batch}"
+        return (
+            f"minimum of {title}, product of penalties {self.penalty_product:.6g}\n"
+            f"  rank {self.rank}, loss {self.loss:.6g}, MSE {self.mse:.6g} (summed over outputs)"
+        )
 
     @property
     def layers(self) -> int:
@@ -102,14 +113,14 @@ class DeepMinimum:
         return jumps
 
     @cached_property
-    def rank(self) -> Batched:
+    def rank(self) -> BatchedInt:
         """How many target directions are kept."""
-        return plain(np.count_nonzero(self.error_share < 1.0, axis=-1))
+        return plain_counts(np.count_nonzero(self.error_share < 1.0, axis=-1))
 
     @cached_property
-    def rank_range(self) -> tuple[Batched, Batched]:
+    def rank_range(self) -> tuple[BatchedInt, BatchedInt]:
         """The least and the largest rank that errors leave open: they differ where penalties are at a threshold."""
-        return deep_rank_range(self.spectrum, self.penalties, self.rank)
+        return deep_rank_range(self.spectrum, self.penalties, np.asarray(self.rank))
 
     @cached_property
     def bounds(self) -> dict[str, Batched]:

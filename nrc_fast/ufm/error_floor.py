@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.reports.plots.error_floors import plot_error_floor
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.ufm.floor_bounds import FloorNumbers, correlation_spectrum, floor_bounds, thresholds
-from nrc_fast.ufm.inputs import Batched, as_number, as_penalty, plain
-from nrc_fast.ufm.scaling import Penalties, penalties
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_number, as_penalty, plain, plain_counts
+from nrc_fast.ufm.scaling import LossName, Penalties, penalties
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
@@ -58,7 +59,7 @@ class ErrorFloor:
     c: float
     eigenvalues: FloatArray
     directions: FloatArray
-    penalties: Penalties | None = None
+    penalties: Penalties[float] | None = None
     weight_decay: float = float("nan")
     note: str = ""
 
@@ -142,7 +143,7 @@ class ErrorFloor:
         ratio = np.sqrt(self.eigenvalues / self.c) if self.c > 0.0 else np.full(self.n, np.nan)
         return np.asarray(self.weight_decay * ratio)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSONValue]:
         """Plain numbers, lists and strings; ``directions`` holds a row for each direction.
 
         Examples
@@ -163,9 +164,9 @@ class ErrorFloor:
 
     # ---- for any c ----
 
-    def rank_at(self, c: Array) -> Batched:
+    def rank_at(self, c: Array) -> BatchedInt:
         """`rank` for one c or an array of them."""
-        return plain(np.count_nonzero(self.eigenvalues > _column(c), axis=-1))
+        return plain_counts(np.count_nonzero(self.eigenvalues > _column(c), axis=-1))
 
     def mse_floor_at(self, c: Array) -> Batched:
         """`mse_floor` for one c or an array of them."""
@@ -281,7 +282,7 @@ def predict(
     *,
     weight_decay: float | None = None,
     feature_decay: float | None = None,
-    loss: str = "torch_mse",
+    loss: LossName = "torch_mse",
     samples: int | None = None,
     c: float | None = None,
     covariance: Array | None = None,

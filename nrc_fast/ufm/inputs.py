@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import operator
 import sys
-from typing import Any, SupportsIndex, TypeAlias
+from typing import SupportsIndex, TypeAlias
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray, StoredArray
+from nrc_fast.base.arrays import Array, BoolArray, FloatArray, IntArray, StoredArray
 from nrc_fast.base.linalg import EPSILON, EPSILONS
 
-__all__ = ["Batched", "as_float64", "as_integer", "as_number", "as_penalty", "broadcast_shape", "plain"]
+__all__ = [
+    "Batched",
+    "BatchedBool",
+    "BatchedInt",
+    "as_float64",
+    "as_integer",
+    "as_number",
+    "as_penalty",
+    "broadcast_shape",
+    "plain",
+    "plain_counts",
+    "plain_flags",
+]
 
-# One number, or an array with one for each of a batch of problems: which it is, the arguments decide, not their types.
-Batched: TypeAlias = Any
+# One number, or an array with one for each of a batch of problems: which it is, the shapes of the arguments decide.
+Batched: TypeAlias = float | FloatArray
+BatchedInt: TypeAlias = int | IntArray
+BatchedBool: TypeAlias = bool | BoolArray
 
 
 def as_float64(values: Array, name: str) -> tuple[FloatArray, float]:
@@ -151,4 +165,29 @@ def plain(array: StoredArray) -> Batched:
     >>> plain(np.array(2.0)), plain(np.array([2.0])).shape
     (2.0, (1,))
     """
-    return array.item() if np.ndim(array) == 0 else array
+    number: Batched = array.item() if np.ndim(array) == 0 else array
+    return number
+
+
+def plain_counts(array: StoredArray) -> BatchedInt:
+    """What `plain` gives, of whole numbers.
+
+    Examples
+    --------
+    >>> plain_counts(np.array(2))
+    2
+    """
+    number: BatchedInt = array.item() if np.ndim(array) == 0 else array
+    return number
+
+
+def plain_flags(array: StoredArray) -> BatchedBool:
+    """What `plain` gives, of truth values.
+
+    Examples
+    --------
+    >>> plain_flags(np.array(True))
+    True
+    """
+    flag: BatchedBool = array.item() if np.ndim(array) == 0 else array
+    return flag

@@ -27,7 +27,7 @@ __all__ = ["Refinement", "refine"]
 ROUNDS = 8  # restarts of the quasi-Newton memory, which forget what rounding has put into it
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Refinement:
     """A minimum of the UFM found by descent.
 
@@ -56,6 +56,13 @@ class Refinement:
     lambda_H: float
     gradient: float
     iterations: int
+
+    def __repr__(self) -> str:
+        n, d = self.weights.shape
+        return (
+            f"minimum of the UFM by descent, n = {n}, d = {d}, {self.iterations:,} iterations to a gradient of "
+            f"{self.gradient:.1e}\n  loss {self.loss:.6g}, MSE {self.mse:.6g} (summed over outputs)"
+        )
 
     def features(self, Y: Array) -> FloatArray:
         """``h = W^T (W W^T + lambda_H I)^-1 (y - b)``, the best features for these weights, (M, d).

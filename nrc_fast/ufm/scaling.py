@@ -7,7 +7,7 @@ otherwise; multiplying the whole loss by a number moves no minimum, so each form
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -15,7 +15,11 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
 
-__all__ = ["LOSSES", "Decays", "Penalties", "penalties"]
+__all__ = ["LOSSES", "Decays", "LossName", "Penalties", "penalties"]
+
+
+# One number, or an array with one for each of several trainings.
+Number_co = TypeVar("Number_co", bound=Batched, covariant=True)
 
 
 class Factor(NamedTuple):
@@ -38,8 +42,11 @@ class LossForm(NamedTuple):
     features: Factor
 
 
+# The keys of `LOSSES`.
+LossName: TypeAlias = Literal["paper", "id25", "torch_mse", "torch_mse_sum", "half_mse", "half_sum", "mse_and_norms"]
+
 # wd: weight decay, fd: feature decay; mean and sum run over the samples and over the n outputs.
-LOSSES = {
+LOSSES: dict[LossName, LossForm] = {
     "paper": LossForm("1/(2M) |E|^2 + wd/2 |W|^2 + fd/(2M) |H|^2", Factor(1.0), Factor(1.0)),
     "id25": LossForm("1/(2M) |E|^2 + wd/2 |W|^2 + fd/2 |H|^2", Factor(1.0), Factor(1.0, 0, 1)),
     "torch_mse": LossForm("MSELoss() + wd/2 |W|^2 + fd/(2M) |H|^2", Factor(0.5, 1), Factor(0.5, 1)),
@@ -50,6 +57,9 @@ LOSSES = {
 }
 
 
+UNKNOWN = "without feature_decay nothing says how strongly the features are penalised"
+
+
 class Decays(NamedTuple):
     """Coefficients of a training loss: of the weights and of the features."""
 
@@ -57,8 +67,8 @@ class Decays(NamedTuple):
     feature_decay: Batched
 
 
-@dataclass(frozen=True, eq=False)
-class Penalties:
+@dataclass(frozen=True, eq=False, repr=False)
+class Penalties(Generic[Number_co]):
     """Penalties in the paper's scaling; floats, or float64 arrays where arrays were given.
 
     Attributes
@@ -69,15 +79,15 @@ class Penalties:
 
     __module__ = "nrc_fast.ufm"
 
-    lambda_W: Batched
-    lambda_H: Batched
+    lambda_W: Number_co
+    lambda_H: Number_co
 
     @property
-    def c(self) -> Batched:
+    def c(self) -> Number_co:
         """``lambda_W lambda_H``, all that spectra and errors depend on; NaN where lambda_H is."""
-        return self.lambda_W * self.lambda_H
+        return self.lambda_W * self.lambda_H  # type: ignore[operator,return-value] # numbers of one kind
 
-    def decays(self, loss: str = "torch_mse", *, n: int | None = None, samples: int | None = None) -> Decays:
+    def decays(self, loss: LossName = "torch_mse", *, n: int | None = None, samples: int | None = None) -> Decays:
         """The way back: the decays that these penalties are in a training loss.
 
         Parameters
@@ -111,20 +121,48 @@ class Penalties:
         def shown(value: Batched) -> str:
             return f"{value:.6g}" if np.ndim(value) == 0 else f"{np.min(value):.6g} to {np.max(value):.6g}"
 
-        return f"lambda_W = {shown(self.lambda_W)}, lambda_H = {shown(self.lambda_H)}, c = {shown(self.c)}"
+        text = f"lambda_W = {shown(self.lambda_W)}, lambda_H = {shown(self.lambda_H)}, c = {shown(self.c)}"
+        return f"{text}: {UNKNOWN}" if np.isnan(self.lambda_H).any() else text
+
+    def __repr__(self) -> str:
+        return f"<Penalties {self}>"
 
     def _repr_html_(self) -> str:
-        return card("penalties in the scaling of the paper", rows=(part.split(" = ") for part in str(self).split(", ")))
+        numbers, _, reason = str(self).partition(": ")
+        rows = (part.split(" = ") for part in numbers.split(", "))
+        return card("penalties in the scaling of the paper", rows=rows, notes=[reason] if reason else [])
+
+
+@overload
+def penalties(
+    weight_decay: float,
+    *,
+    feature_decay: float | None = ...,
+    loss: LossName = ...,
+    n: int | None = ...,
+    samples: int | None = ...,
+) -> Penalties[float]: ...
+
+
+@overload
+def penalties(
+    weight_decay: Array,
+    *,
+    feature_decay: Array | None = ...,
+    loss: LossName = ...,
+    n: int | None = ...,
+    samples: int | None = ...,
+) -> Penalties[Batched]: ...
 
 
 def penalties(
     weight_decay: Array,
     *,
     feature_decay: Array | None = None,
-    loss: str = "torch_mse",
+    loss: LossName = "torch_mse",
     n: int | None = None,
     samples: int | None = None,
-) -> Penalties:
+) -> Penalties[float] | Penalties[Batched]:
     """Turn the penalties of a training loss into lambda_W, lambda_H and c of the paper's scaling.
 
     With the error matrix E of M samples and n outputs, ``MSELoss()`` the mean of its M n squares:
@@ -191,7 +229,7 @@ def penalties(
     return Penalties(plain(lambda_W), plain(lambda_H))
 
 
-def _factors(loss: str, n: int | None, samples: int | None) -> tuple[float, float]:
+def _factors(loss: LossName, n: int | None, samples: int | None) -> tuple[float, float]:
     """lambda_W and lambda_H for decays of 1."""
     if loss not in LOSSES:
         msg = f"loss is {loss!r}; {', '.join(map(repr, LOSSES))} are known"

@@ -12,7 +12,7 @@ from nrc_fast.base.cards import card
 from nrc_fast.base.double_double import Pair, product
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.ufm.inputs import Batched, plain
+from nrc_fast.ufm.inputs import Batched, BatchedBool, BatchedInt, plain, plain_counts
 from nrc_fast.ufm.minimum_bounds import NUMBERS, Solved, minimum_bounds, rank_range
 from nrc_fast.ufm.rotations import check_rotation
 from nrc_fast.ufm.spectral import Shrinkage
@@ -57,11 +57,11 @@ class Minimum:
     shrinkage: Shrinkage
     lambda_W: Batched
     lambda_H: Batched
-    lambda_b: Batched
+    lambda_b: Batched | None
     c: Batched
     root_c: FloatArray
     scale: FloatArray
-    is_unpenalised: Batched
+    is_unpenalised: BatchedBool
 
     @property
     def n(self) -> int:
@@ -71,9 +71,9 @@ class Minimum:
     # ---- numbers ----
 
     @cached_property
-    def rank(self) -> Batched:
+    def rank(self) -> BatchedInt:
         """Rank of W and of the features: how many target directions are kept."""
-        return plain(np.count_nonzero(self.shrinkage.kept, axis=-1) + np.zeros(self._batch, dtype=np.int64))
+        return plain_counts(np.count_nonzero(self.shrinkage.kept, axis=-1) + np.zeros(self._batch, dtype=np.int64))
 
     @cached_property
     def loss(self) -> Batched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
+from nrc_fast.base import progress
 from nrc_fast.cli import main
 from nrc_fast.passes.reading import Reading
 
@@ -157,7 +159,12 @@ def test_errors_name_the_options_of_the_command_line(
     assert "--bias-key b was given without --bias, the file that holds it" in fails("-n", "2", "--bias-key", "b")
     assert "--weights-key w was given without --weights" in fails("-n", "2", "--weights-key", "w")
     np.savez(tmp_path / "two.npz", a=np.ones((300, 2)), b=np.ones((300, 3)))
-    assert "holds 2 float arrays of targets; name one by its key. It" in fails("--targets", str(tmp_path / "two.npz"))
+    assert "holds 2 float arrays that may be the targets; name one with --target-key. It" in fails(
+        "--targets", str(tmp_path / "two.npz")
+    )
+    np.save(tmp_path / "nan.npy", np.full((3, 2), np.nan))
+    assert main(["measure", str(tmp_path / "nan.npy"), "-n", "1"]) == 1
+    assert "drop them with --nonfinite skip" in capsys.readouterr().err
     checkpoint = ["--checkpoint", str(tmp_path / "state.npz"), "--checkpoint-every"]
     assert "every -1.0 seconds; a time from 0 on is expected" in fails("-n", "2", *checkpoint, "-1")
 
@@ -217,6 +224,31 @@ def test_a_bar_is_shown_on_demand_only(stored: dict[str, Path], capsys: pytest.C
         nrc.measure(H, n=2)
         with pytest.raises(ImportError, match=r"pip install 'nrc-fast\[progress\]'"):
             nrc.measure(H, n=2, progress=True)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_how_to_get_a_bar_is_said_once_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.Progress, "has_said", False)
+
+    def said(seconds: float, *, show: bool | None = None) -> str:
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        with progress.Progress("statistics", 100, show) as bar:
+            for _ in range(3):
+                now[0] += seconds / 3
+                bar.advance(10)
+        return sys.stderr.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    assert said(4.0) == ""
+    assert said(60.0, show=False) == ""
+    assert said(60.0) == "nrc_fast: a bar of the progress needs tqdm: pip install 'nrc-fast[progress]'\n"
+    assert said(60.0) == ""
 
 
 def test_every_command_prints_json(stored: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -330,7 +362,7 @@ def test_weights_come_from_checkpoints(
     assert "has no 'fc.weights' (is 'state_dict.fc.weights' meant?)" in capsys.readouterr().err
     torch.save({"state_dict": head, "optimizer": [{"exp_avg": torch.zeros(2, 8)}]}, path)
     assert main(measure) == 1
-    assert "holds 2 float matrices; name one by its key, or several by a pattern. It" in capsys.readouterr().err
+    assert "holds 2 float matrices that may be the weights; name one with --weights-key. It" in capsys.readouterr().err
 
 
 def test_files_in_the_order_of_a_shell_are_those_of_the_pattern(

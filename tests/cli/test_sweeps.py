@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from support.commands import MODEL, Stored, sweep
 
-from nrc_fast.cli import main
+from nrc_fast.cli import main, sweeps
 from nrc_fast.reports.history import History
+from nrc_fast.reports.steps import Record
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3, reference_nrc3_gamma
 
 torch = pytest.importorskip("torch")
@@ -67,6 +68,17 @@ def test_sweep_prints_a_line_for_each(stored: Stored, capsys: pytest.CaptureFixt
     assert [int(line.split()[0]) for line in lines[1:4]] == [2, 30, 100]
     assert float(lines[1].split()[3]) == pytest.approx(reference_nrc1(stored.features(2), 2), rel=1e-3)
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("value", [0.1234567, 1.2345e-5, -1.2345e-300, -np.inf, np.nan, 1234.5])
+def test_lines_have_80_columns_and_space_between_numbers(value: float) -> None:
+    names = ("mse", "r2", "nrc1", "nrc2", "nrc3", "gamma", "explained_variance", "nrc1_id25", "nrc1_variance")
+    line = sweeps._line(Record(step=9_999_999, **dict.fromkeys(names, value)))
+    assert len(line) <= len(sweeps._TITLE) <= 80
+    step, *shown = line.split()
+    assert int(step) == 9_999_999
+    assert len(shown) == len(sweeps._TITLE.split()) - 1
+    np.testing.assert_allclose([float(text) for text in shown], value, rtol=0.3 if abs(value) < 1e-99 else 5e-3)
 
 
 @pytest.mark.parametrize("places", [["{}"], ["{}/*.pt"], ["{}/step_2.pt", "{}/step_[13]*.pt"]], ids=len)

@@ -519,6 +519,23 @@ CASTS = {
 }
 
 
+def test_a_metric_takes_its_sizes_from_the_head() -> None:
+    pytest.importorskip("torchmetrics")
+    from nrc_fast.integrations.torchmetrics import NRC
+
+    head = nn.Linear(8, 2)
+    generator = torch.Generator().manual_seed(0)
+    X, Y = torch.randn(30, 8, generator=generator), torch.randn(30, 2, generator=generator)
+    given = NRC(8, 2, head=head)
+    given.update(X, Y)
+    for metric in (NRC(head=head), NRC(head=head.weight.detach()), NRC(8, head=head)):
+        metric.update(X, Y)
+        assert metric.compute()["nrc2"] == given.compute()["nrc2"]
+    for call in (NRC, lambda: NRC(8), lambda: NRC(head=nn.ReLU())):
+        with pytest.raises(TypeError, match=r"number of features and of targets .* NRC\(d, n_targets\), or NRC\("):
+            call()
+
+
 def test_the_whole_spectrum_of_a_metric() -> None:
     pytest.importorskip("torchmetrics")
     from nrc_fast.integrations.torchmetrics import NRC

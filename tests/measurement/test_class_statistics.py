@@ -220,6 +220,12 @@ def test_processes_add_up_their_classes(tmp_path: Path) -> None:
             assert result[name] == pytest.approx(getattr(expected, name), rel=1e-11)
 
 
+def test_statistics_say_what_they_hold() -> None:
+    statistics = ClassStatistics(4, 3)
+    assert repr(statistics) == "<ClassStatistics d = 4, n_classes = 3: 0 rows>"
+    assert repr(statistics.update(np.ones((2, 4)), np.array([0, 1]))).endswith(": 2 rows>")
+
+
 def test_text_and_json(tmp_path: Path) -> None:
     H, labels, W, _ = labelled()
     report = measure_classes(H, labels)
@@ -249,6 +255,9 @@ def test_what_does_not_fit_is_said() -> None:
         measure_classes(H, labels[1:], W, b)
     with pytest.raises(ValueError, match="not known"):
         measure_classes([(H, labels)])
+    for features in (H, "features.npy", nrc.open(H)):
+        with pytest.raises(TypeError, match="labels are missing: give one for each row, or batches"):
+            measure_classes(features)
     with pytest.raises(TypeError, match="read again"):
         measure_classes(iter([(H, labels)]), W=W)
     with pytest.raises(ValueError, match="no rows to measure"):

@@ -45,3 +45,11 @@ def test_shares_stay_shares_when_targets_are_given_beside_them(tmp_path: Path) -
             nrc.measure(rows, given)
     with pytest.raises(ValueError, match="Y is rows 50 to 100"):
         nrc.nrc3(np.eye(2, 5), targets.share(1, 2))
+
+
+def test_sources_say_what_they_are() -> None:
+    H, Y = np.ones((5, 3)), np.ones((5, 2))
+    assert repr(nrc.open(H, Y)) == "<Source H: 5 rows, 3 features of float64, 2 targets>"
+    assert repr(nrc.open([H, H])) == "<Source list of batches: rows that reading counts, 3 features of float64>"
+    once = "<Source generator of batches: rows that reading counts, 3 features of float64, 2 targets, read once>"
+    assert repr(nrc.open((H, Y) for _ in range(2))) == once

@@ -34,7 +34,7 @@ def test_any_names_can_be_ordered(names: list[str]) -> None:
 def test_keys(name: str, tmp_path: Path) -> None:
     array = normal((9, COLUMNS), "float32")
     path = write(tmp_path, name, array, y=array)
-    with pytest.raises(ValueError, match=r"features.* name one by its key.*h.*y"):
+    with pytest.raises(ValueError, match=r"features.* name one with key=.*h.*y"):
         open_table(path)
     with pytest.raises(ValueError, match=r"features.* has no .*'z'.*h"):
         open_table(path, key="z")
@@ -109,7 +109,9 @@ def test_an_array_with_several_names_counts_once() -> None:
     # What is left out is left out under all its names.
     np.testing.assert_array_equal(pick(Path("f.h5"), stored, Wanted(excluded="b")).load(0, 9).array, first)
     np.testing.assert_array_equal(pick(Path("f.h5"), stored, Wanted(excluded="c")).load(0, 4).array, second)
-    with pytest.raises(ValueError, match="holds 2 float matrices; name one by its key, or several by a pattern"):
+    with pytest.raises(
+        ValueError, match="holds 2 float matrices that may be the features; name one with key=, or several by a pattern"
+    ):
         pick(Path("f.h5"), stored, Wanted())
 
 

@@ -26,9 +26,9 @@ def kernel_cka(X: np.ndarray, Z: np.ndarray) -> float:
     return float(np.sum(K * L) / (np.linalg.norm(K) * np.linalg.norm(L)))
 
 
-def by_definition(H: Any, Y: Any, W: Any, rank: int | None = None) -> dict[str, float]:
+def by_definition(H: Any, Y: Any, W: Any, n: int | None = None) -> dict[str, float]:
     H, Y, W = (np.asarray(part, dtype=np.float64) for part in (H, Y, W))
-    t = Y.shape[1] if rank is None else rank
+    t = Y.shape[1] if n is None else n
     H, Y = H - H.mean(axis=0), Y - Y.mean(axis=0)
     _, scales, rows = np.linalg.svd(H, full_matrices=False)
     U = rows[:t].T
@@ -49,11 +49,11 @@ def agrees(layer: LayerCollapse, expected: dict[str, float], rel: float) -> None
         assert getattr(layer, name) == pytest.approx(value, rel=rel), name
 
 
-@pytest.mark.parametrize("rank", [None, 1, 5])
-def test_conditions_are_those_of_the_definitions(peer: Any, rank: int | None) -> None:
+@pytest.mark.parametrize("n", [None, 1, 5])
+def test_conditions_are_those_of_the_definitions(peer: Any, n: int | None) -> None:
     statistics = nrc.FeatureStatistics(16, n_targets=3).update(peer.features, peer.targets)
-    layer = layer_collapse(statistics, peer.weights, rank=rank)
-    expected = by_definition(peer.features, peer.targets, peer.weights, rank)
+    layer = layer_collapse(statistics, peer.weights, n=n)
+    expected = by_definition(peer.features, peer.targets, peer.weights, n)
     agrees(layer, expected, 1e-10)
     assert layer.feature_stable_rank == pytest.approx(peer.numbers["stable_rank"], rel=1e-12)
 
@@ -81,8 +81,8 @@ def test_collapsed_features_keep_their_digits() -> None:
 @pytest.mark.parametrize("precision", ["fast", "high", "highest"])
 @pytest.mark.parametrize("noise", [1.0, 1e-2, 1e-5])
 @pytest.mark.parametrize("mean", [0.0, 30.0])
-@pytest.mark.parametrize("rank", [2, 5])
-def test_bounds_hold_and_say_something(precision: str, noise: float, mean: float, rank: int) -> None:
+@pytest.mark.parametrize("n", [2, 5])
+def test_bounds_hold_and_say_something(precision: str, noise: float, mean: float, n: int) -> None:
     rng = np.random.default_rng(3)
     Y, W = rng.standard_normal((600, 3)) * [1.0, 0.7, 0.4], rng.standard_normal((3, 12))
     H = (Y @ W + noise * rng.standard_normal((600, 12)) + mean).astype(np.float32)
@@ -90,12 +90,12 @@ def test_bounds_hold_and_say_something(precision: str, noise: float, mean: float
     statistics = nrc.FeatureStatistics(12, n_targets=3, precision=precision)
     for first in range(0, 600, 250):
         statistics.update(H[first : first + 250], Y[first : first + 250])
-    layer, expected = layer_collapse(statistics, W, rank=rank), by_definition(H, Y, W, rank)
+    layer, expected = layer_collapse(statistics, W, n=n), by_definition(H, Y, W, n)
     assert set(layer.bounds) == set(expected)
     for name, value in expected.items():
         # The definition itself is rounded, as is the basis that it takes from a singular value decomposition.
         assert abs(getattr(layer, name) - value) <= layer.bounds[name] + 1e-13 * (1.0 + value), name
-    if precision == "highest" and rank == 2:
+    if precision == "highest" and n == 2:
         assert all(layer.bounds[name] < 1e-8 * max(expected[name], 1e-4) for name in expected if name != "linear_mse")
         assert layer.bounds["linear_mse"] < (1e-6 if noise > 1e-5 else 1e-3)
     assert layer.bounds["noise_fraction"] < (1e-4 if precision != "highest" else 1e-12)
@@ -110,7 +110,7 @@ def test_what_cannot_be_told_has_a_bound_that_says_so() -> None:
     assert layer.bounds["weight_alignment"] == 1.0
     assert layer.bounds["signal_alignment"] >= layer.signal_alignment
     assert layer.bounds["noise_fraction"] < 1e-12
-    tied = layer_collapse(nrc.FeatureStatistics(6, n_targets=2).update(H * [3, 2, 1, 1, 1, 1], Y), np.eye(6), rank=2)
+    tied = layer_collapse(nrc.FeatureStatistics(6, n_targets=2).update(H * [3, 2, 1, 1, 1, 1], Y), np.eye(6), n=2)
     assert tied.bounds["weight_alignment"] == 1.0  # W has no leading directions
     assert tied.bounds["signal_alignment"] < 1e-10
 
@@ -211,7 +211,7 @@ def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(ValueError, match="0 targets; both are needed"):
         layer_collapse(nrc.FeatureStatistics(4).update(draw(9, 4)))
     with pytest.raises(ValueError, match="between 1 and d = 4"):
-        layer_collapse(statistics, rank=5)
+        layer_collapse(statistics, n=5)
     with pytest.raises(ValueError, match=r"shape \(2, 3\).*\(outputs, 4\)"):
         layer_collapse(statistics, draw(2, 3))
     with pytest.raises(ValueError, match="no samples"):

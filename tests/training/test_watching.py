@@ -465,6 +465,8 @@ def test_watches_say_what_they_have_read() -> None:
     assert repr(watched) == "<WatchedLayer Linear, closed: 2 passes, 100 rows read>"
     width = model.head.in_features
     assert repr(watched.statistics) == f"<FeatureStatistics d = {width}, n_targets = 0: 100 rows>"
+    with nrc.watch(model, ["head"]) as layers:
+        assert repr(layers) == "<WatchedLayers <WatchedLayer head, watched: 0 passes, 0 rows read>>"
 
 
 def test_wrapped_models_answer_to_their_own_names(tmp_path: Path) -> None:

@@ -183,3 +183,8 @@ def test_plain_numbers_survive_json() -> None:
     ]
     for name, value in plain.items():
         assert np.array_equal(getattr(prediction, name), value)
+
+
+def test_text_names_the_numbers() -> None:
+    expected = "the UFM at c = 1: rank 1 of 2, MSE 2 (summed over outputs), R2 0.6, CKA 0.970143"
+    assert repr(predicted_spectrum(np.diag([4.0, 1.0]), 1.0)) == expected

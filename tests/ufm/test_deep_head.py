@@ -221,3 +221,12 @@ def test_bad_shapes() -> None:
         found.weights(1)
     with pytest.raises(ValueError, match="2 are expected"):
         found.features(np.ones((3, 1)))
+
+
+def test_text_names_the_numbers() -> None:
+    found = deep(covariance=np.diag([4.0, 1.0]), lambda_W=[0.1, 0.1], lambda_H=0.1)
+    title, numbers = repr(found).splitlines()
+    assert title == "minimum of the UFM with 2 linear layers, n = 2, product of penalties 0.001"
+    assert numbers == f"  rank {found.rank}, loss {found.loss:.6g}, MSE {found.mse:.6g} (summed over outputs)"
+    many = deep(covariance=np.diag([4.0, 1.0]), lambda_W=[0.1], lambda_H=[0.1, 0.2, 0.3])
+    assert repr(many) == "3 minima of the UFM with 1 linear layer, n = 2, a batch of shape (3,)"

@@ -246,7 +246,46 @@ def test_nothing_recorded() -> None:
     untouched = descend(Y, steps=0, lambda_W=0.1, lambda_H=0.1, lr=0.05, d=7)
     assert untouched.steps == 0
     assert untouched.history["loss"].shape == (1,)
-    assert "descent on 1 UFM, 0 steps" in str(untouched)
+    assert str(untouched).startswith("descent on 1 UFM, 0 steps: 0 diverged, relative gradient ")
+
+
+def test_text_says_how_far_it_came_and_how_slowly_features_move() -> None:
+    Y = start_of(50, 3, 6)[0]
+    keywords = {"lambda_W": 0.1, "lambda_H": 0.1, "d": 7}
+    one_rate = descend(Y, steps=10, lr=0.1, **keywords)
+    title, note = str(one_rate).splitlines()
+    assert title == f"descent on 1 UFM, 10 steps: 0 diverged, relative gradient {one_rate.gradients:.1e}"
+    assert note.startswith(
+        "note: the gradient by H carries 1/M, so that one lr for all moves H 50 times as slowly as W"
+    )
+    assert "lr_H = 50 lr gives both the rate" in note
+    scaled = descend(Y, steps=20_000, lr=0.1, lr_H=5.0, tolerance=1e-9, **keywords)
+    assert scaled.notes == ()
+    assert scaled.gradients <= 1e-9
+    wanted = (
+        f"descent on 1 UFM, {scaled.steps:,} steps: 1 converged, 0 diverged, relative gradient {scaled.gradients:.1e}"
+    )
+    assert str(scaled) == wanted
+    many = descend(Y, steps=10, lr=[0.1, 0.2, 1e200], **keywords)
+    assert np.isnan(many.gradients[2])
+    low, high = sorted(many.gradients[:2])
+    assert f"3 UFMs, 10 steps: 1 diverged, relative gradients {low:.1e} to {high:.1e}" in str(many)
+
+
+def test_gradients_are_those_of_the_rows() -> None:
+    """At the end, by their definition: the largest of each, over the terms that cancel in it."""
+    Y, H, W, b = start_of(60, 3, 7)
+    found = descend(Y, steps=30, lr=0.1, lr_H=6.0, weights=W, features=H, bias=b, lambda_W=0.02, lambda_H=0.03)
+    H, W, b = found.features(), found.weights, found.bias
+    root = np.sqrt(len(Y))
+    E = (H @ W.T + b - Y) / root
+    H = H / root
+    pulls = E.T @ H, E @ W, E.sum(axis=0) / root
+    terms = 0.02 * W, 0.03 * H, 0.0 * b
+    scales = [np.linalg.norm(E) * np.linalg.norm(part) for part in (H, W, np.ones(1))]
+    parts = zip(pulls, terms, scales, strict=True)
+    relative = [np.linalg.norm(pull + term) / (scale + np.linalg.norm(term)) for pull, term, scale in parts]
+    assert found.gradients == pytest.approx(max(relative), rel=1e-9)
 
 
 # ---- where it ends ----

@@ -102,3 +102,10 @@ def test_without_scipy(run_alone: Any) -> None:
     )
     result = run_alone(code)
     assert "pip install 'nrc-fast[ufm]'" in result.stdout, result.stderr
+
+
+def test_text_names_the_numbers() -> None:
+    found = refine(covariance=np.diag([4.0, 1.0]), lambda_W=0.5, lambda_H=0.5, d=3)
+    title, numbers = repr(found).splitlines()
+    assert title.startswith("minimum of the UFM by descent, n = 2, d = 3, ")
+    assert numbers == "  loss 1.25, MSE 0.5 (summed over outputs)"

@@ -66,6 +66,9 @@ def test_arrays_broadcast() -> None:
     assert found.c.shape == (2, 3)
     assert found.c[1, 2] == pytest.approx(9 * 0.2 * 3.0, rel=4 * EPS)
     assert str(found) == "lambda_W = 0.3 to 0.6, lambda_H = 3 to 9, c = 0.9 to 5.4"
+    assert repr(found) == f"<Penalties {found}>"
+    unknown = str(nrc.ufm.penalties(1e-3, n=2))
+    assert unknown.startswith("lambda_W = 0.001, lambda_H = nan, c = nan: without feature_decay nothing says how")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, SHAPED, percent_in
 __all__ = ["finding", "findings", "header", "history_table", "item", "summary_table"]
 
 ROWS = 8  # of a printed table, after that of step 0
-LINE = 110
+LINE = 80
 
 # Beside the levels of `nrc_fast.reports.verdicts.levels`:
 FALLEN = 0.1  # of the NRC1 of step 0 is left
@@ -53,13 +53,12 @@ def history_table(result: RunResult) -> str:
     n = result.report.n
     title = f"{result.name} ({result.seconds:.0f} s; NRC3 with gamma = {result.report.gamma:.4g}, the best at the end)"
     names = (
-        f"{'step':>6}{'train MSE':>11}{'R2':>9}{'NRC1':>10}{'(id25)':>10}{'NRC2':>10}{'NRC3':>10}"
-        f"{f'variance in first {n}':>22}"
+        f"{'step':>6}{'train MSE':>10}{'R2':>8}{'NRC1':>9}{'(id25)':>9}{'NRC2':>9}{'NRC3':>9}{f'variance in {n}':>17}"
     )
     lines = [title, names]
     lines += [
-        f"{record.step:>6}{record.mse:>11.5f}{record.r2:>9.4f}{record.nrc1:>10.1e}{record.nrc1_id25:>10.1e}"
-        f"{record.nrc2:>10.1e}{record.nrc3:>10.1e}{percent_inside(record.nrc1_variance):>22}"
+        f"{record.step:>6}{record.mse:>10.5f}{record.r2:>8.4f}{record.nrc1:>9.1e}{record.nrc1_id25:>9.1e}"
+        f"{record.nrc2:>9.1e}{record.nrc3:>9.1e}{percent_inside(record.nrc1_variance):>17}"
         for record in (result.history[row] for row in rows)
     ]
     return "\n".join(lines)
@@ -68,8 +67,7 @@ def history_table(result: RunResult) -> str:
 def summary_table(results: Sequence[RunResult]) -> str:
     """The last record of every run."""
     names = (
-        f"{'at the end of':<22}{'train MSE':>10}{'R2':>8}{'NRC1 nrc24':>12}{'id25':>9}{'variance':>10}{'NRC2':>9}"
-        f"{'NRC3':>9}{'gamma':>9}{'UFM: MSE':>10}"
+        f"{'at the end of':<20}{'train MSE':>10}{'R2':>8}{'NRC1':>8}{'(id25)':>8}{'NRC2':>8}{'NRC3':>8}{'UFM: MSE':>10}"
     )
     lines = [names]
     for result in results:
@@ -77,8 +75,8 @@ def summary_table(results: Sequence[RunResult]) -> str:
         # Without known penalties the prediction follows from gamma, and gamma = 0 predicts nothing but MSE = 0.
         predicted = "" if math.isnan(result.c) or result.report.ufm is None else f"{result.report.ufm.mse:.4f}"
         lines.append(
-            f"{result.name:<22}{record.mse:>10.4f}{record.r2:>8.4f}{record.nrc1:>12.1e}{record.nrc1_id25:>9.1e}"
-            f"{record.nrc1_variance:>10.1e}{record.nrc2:>9.1e}{record.nrc3:>9.1e}{record.gamma:>9.4f}{predicted:>10}"
+            f"{result.name:<20}{record.mse:>10.4f}{record.r2:>8.4f}{record.nrc1:>8.1e}{record.nrc1_id25:>8.1e}"
+            f"{record.nrc2:>8.1e}{record.nrc3:>8.1e}{predicted:>10}"
         )
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from nrc_fast.base.arrays import FloatArray, IntArray
+from nrc_fast.metrics.alignment import GammaChoice
 
 __all__ = [
     "DrawnChart",
@@ -65,7 +66,7 @@ class DrawnHistory(Protocol):
     def convention(self) -> str: ...
     @property
     def n(self) -> int: ...
-    def records(self, gamma: str | float = ...) -> Sequence[DrawnRecord]: ...
+    def records(self, gamma: GammaChoice = ...) -> Sequence[DrawnRecord]: ...
     def nrc3_curve(self) -> tuple[FloatArray, FloatArray]: ...
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.plots.drawn import DrawnHistory, DrawnRecord
 from nrc_fast.reports.plots.panels import (
     BLUE,
@@ -37,7 +38,7 @@ OF_HISTORY = (
 )
 
 
-def plot_history(history: DrawnHistory, gamma: str | float = "last", ax: GivenAxes | None = None) -> Figure:
+def plot_history(history: DrawnHistory, gamma: GammaChoice = "last", ax: GivenAxes | None = None) -> Figure:
     """Draw a history as the paper does: NRC1 and NRC2, NRC3, MSE and R2, explained variance, NRC3 against gamma.
 
     The sixth panel holds NRC1 under the conventions id25 and variance, which tell a collapse to a plane away from the

@@ -24,7 +24,7 @@ class MeasuredLayer(Protocol):
     @property
     def d(self) -> int: ...  # noqa: D102
     @property
-    def rank(self) -> int: ...  # noqa: D102
+    def n(self) -> int: ...  # noqa: D102
     @property
     def noise_fraction(self) -> float: ...  # noqa: D102
     @property
@@ -64,7 +64,7 @@ def layers_verdict(
     -------
     tuple of str
     """
-    trivial = [layer.name for layer in layers if layer.d <= layer.rank]
+    trivial = [layer.name for layer in layers if layer.d <= layer.n]
     sentences = [_depth(layers, first, threshold)]
     if first is not None:
         start = next(place for place, layer in enumerate(layers) if layer.name == first)

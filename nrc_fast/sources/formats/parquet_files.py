@@ -101,7 +101,7 @@ def _columns(path: Path, schema: pyarrow.Schema, wanted: Wanted) -> tuple[list[s
         return lists, False
     floats = [name for name in names if str(_type(schema, name)) in ARROW_DTYPES]
     if lists or not floats:
-        problem = f"has {len(lists)} columns of lists; name one by its key" if lists else "has no column of floats"
+        problem = f"has {len(lists)} columns of lists; name one with key=" if lists else "has no column of floats"
         raise ValueError(_explained(path, schema, problem))
     return floats, True
 

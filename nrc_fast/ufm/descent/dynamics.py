@@ -50,12 +50,14 @@ class Problems:
     steps: IntArray = field(init=False)  # taken so far, (P,)
     converged: BoolArray = field(init=False)
     diverged: BoolArray = field(init=False)
+    gradients: FloatArray = field(init=False)  # relative to what cancels in them, at the end
 
     def __post_init__(self) -> None:
         count = len(self.descent.rates)
         self.steps = np.zeros(count, dtype=np.int64)
         self.converged = np.zeros(count, dtype=bool)
         self.diverged = np.zeros(count, dtype=bool)
+        self.gradients = np.full(count, np.nan)
         self._plain = self.backend.place(np.stack([start.plain for start in self.starts]))
         self._centered = self.backend.place(np.stack([start.centered for start in self.starts]))
         second = self.moments.covariance.reshape(-1, self.n, self.n)
@@ -139,7 +141,14 @@ def run(
         _look(problems, tolerance)
         if mark in column and record:
             _record(problems, history, column[mark])
+    for group in problems.in_groups(np.flatnonzero(~problems.diverged)):
+        problems.gradients[group] = _gradients(problems, group)
     return history
+
+
+def _gradients(problems: Problems, group: IntArray) -> FloatArray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return relative_gradient(problems.states(group))
 
 
 def _advance(problems: Problems, steps: int, report: Callable[[int], None]) -> None:
@@ -164,8 +173,7 @@ def _look(problems: Problems, tolerance: float) -> None:
     if tolerance > 0.0:
         active = np.flatnonzero(~(problems.converged | problems.diverged))
         for group in problems.in_groups(active):
-            with np.errstate(over="ignore", invalid="ignore"):
-                problems.converged[group] = relative_gradient(problems.states(group)) <= tolerance
+            problems.converged[group] = _gradients(problems, group) <= tolerance
 
 
 def _record(problems: Problems, history: dict[str, FloatArray], column: int) -> None:

@@ -1,120 +1,24 @@
-"""`descend`: what users call for gradient descent on the UFM, and what they get."""
+"""`descend`: what users call for gradient descent on the UFM."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray, IntArray
-from nrc_fast.base.cards import card
+from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.progress import Progress
-from nrc_fast.base.svg import sparkline
 from nrc_fast.kernels.devices import Device, backend_of
 from nrc_fast.kernels.samples import Reader, sample_reader
 from nrc_fast.ufm.descent.dynamics import Problems, divergence_message, run
+from nrc_fast.ufm.descent.outcome import Descent
 from nrc_fast.ufm.descent.setup import Request, make_problems
 from nrc_fast.ufm.descent.start import StartFeatures
 from nrc_fast.ufm.descent.trajectory import METRICS
-from nrc_fast.ufm.inputs import Batched, as_integer, as_number, plain
-from nrc_fast.ufm.solution import Minimum
+from nrc_fast.ufm.inputs import as_integer, as_number, plain, plain_counts, plain_flags
 from nrc_fast.ufm.targets import Targets, is_measured
 
-__all__ = ["Descent", "descend"]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Descent:
-    """Where gradient descent ended, and what was recorded on the way; made by `descend`.
-
-    Batch axes lead in every field; the final state of a problem that diverged is NaN.
-
-    Attributes
-    ----------
-    weights : (..., n, d) float64 array
-    bias : (..., n) float64 array
-    steps : int or (...) array
-        Steps that were taken, fewer than asked for where descent converged or diverged.
-    converged, diverged : bool or (...) array
-    errors : str or (...) array of str
-        What went wrong, and the largest stable learning rates; empty where nothing did.
-    recorded_steps : (r,) array
-    history : dict of str to (..., r) float64 arrays
-        The metrics at these steps; a problem that stopped keeps its last value, NaN if it diverged.
-    predicted : Minimum or None
-        The minimum in closed form, where there is one.
-    """
-
-    __module__ = "nrc_fast.ufm"
-
-    weights: FloatArray
-    bias: FloatArray
-    steps: Batched
-    converged: Batched
-    diverged: Batched
-    errors: Batched
-    recorded_steps: IntArray
-    history: dict[str, FloatArray]
-    predicted: Minimum | None
-    _problems: Problems
-    _targets: Reader | None
-
-    def features(self, index: tuple[int, ...] = ()) -> FloatArray:
-        """The features H_t = Z T_t^T of one problem, (M, d).
-
-        Where the start was drawn from a seed, H0 is made now: features with just the moments that were drawn, the
-        same ones on every call.
-
-        Parameters
-        ----------
-        index : tuple of int
-            Which problem of the batch; not needed for a single one.
-
-        Raises
-        ------
-        ValueError
-            Only moments of the targets or of the starting features were given, or the index is none of the batch.
-        """
-        problems = self._problems
-        if self._targets is None:
-            msg = "features belong to targets, and only their moments were given; call descend with Y"
-            raise ValueError(msg)
-        if len(index) != len(problems.batch) or any(
-            not 0 <= k < size for k, size in zip(index, problems.batch, strict=True)
-        ):
-            msg = f"index is {index}; one problem of a batch of shape {problems.batch} is expected"
-            raise ValueError(msg)
-        which = int(np.ravel_multi_index(index, problems.batch)) if index else 0
-        targets = self._targets()
-        start = problems.starts[int(problems.descent.moment_index[which])]
-        transform = problems.descent.transform(which)
-        d, n = problems.d, problems.n
-        rows: FloatArray = start.rows(targets) @ transform[:, :d].T
-        rows += targets @ transform[:, d : d + n].T
-        rows += transform[:, d + n]
-        return rows
-
-    def _repr_html_(self) -> str:
-        first, *errors = str(self).splitlines()
-        rows = []
-        for name, values in self.history.items():
-            # Of several problems the one in the middle at every step; NaN where most have diverged.
-            curve = np.median(values.reshape(-1, values.shape[-1]), axis=0).tolist()
-            line = sparkline(curve, f"{name} over {len(curve)} recorded steps", is_log=True)
-            rows.append((name, f"{curve[-1]:.4g}" if curve else "", line))
-        header = ("", "last" if np.ndim(self.steps) == 0 else "last, median", "recorded steps")
-        return card(first, rows=rows, header=header, notes=(error.strip() for error in errors))
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def __str__(self) -> str:
-        count = max(int(np.size(self.steps)), 1)
-        ends = f"{int(np.sum(self.converged)):,} converged, {int(np.sum(self.diverged)):,} diverged"
-        lines = [f"descent on {count:,} UFM{'s' if count > 1 else ''}, {int(np.max(self.steps)):,} steps: {ends}"]
-        lines += [f"  {error}" for error in dict.fromkeys(np.ravel(self.errors)) if error]
-        return "\n".join(lines)
+__all__ = ["descend"]
 
 
 def descend(
@@ -162,7 +66,8 @@ def descend(
     lambda_W, lambda_H, lambda_b : float or array
         Penalties, >= 0.
     lr, lr_W, lr_H, lr_b : float or array
-        Learning rate of all, and of W, H and b where they differ.
+        Learning rate of all, and of W, H and b where they differ. The paper's scaling gives H and W one rate where
+        ``lr_H = M lr_W``; without `lr_H` the result says in its notes how much slower H moves.
     momentum : float or array
         In [0, 1), as in torch's SGD without dampening.
     d : int, optional
@@ -186,8 +91,8 @@ def descend(
     at : int or sequence of int, optional
         At every so many steps, or at these; at the start and the end if not given.
     tolerance : float
-        Stop a problem where the gradients by W, H and b have fallen to this share of the terms that cancel in them.
-        Looked at when something is recorded and every 1,000 steps.
+        Stop a problem, which then has converged, where the gradients by W, H and b have fallen to this share of the
+        terms that cancel in them. Looked at when something is recorded and every 1,000 steps.
     dtype : {"float64", "float32"}
         That the steps are computed in.
     device : str or torch.device, optional
@@ -273,7 +178,19 @@ def descend(
                 history = run(problems, steps, record=names, at=marks, tolerance=tolerance, report=bar.advance)
     is_given = request.Y is not None and not is_measured(request.Y)
     targets = sample_reader(request.Y, "Y", vector_is_column=True) if is_given else None
-    return _result(problems, history, marks, targets)
+    notes = _notes(problems.samples) if lr is not None and lr_H is None and steps else ()
+    return _result(problems, history, marks, targets, tolerance=tolerance, notes=notes)
+
+
+def _notes(samples: int) -> tuple[str, ...]:
+    """What one learning rate for all means for the features."""
+    if samples == 1:
+        return ()
+    note = (
+        f"the gradient by H carries 1/M, so that one lr for all moves H {samples:,} times as slowly as W; "
+        f"lr_H = {samples:,} lr gives both the rate that they have in the paper's scaling"
+    )
+    return (note,)
 
 
 def _metric_names(record: object) -> tuple[str, ...]:
@@ -335,7 +252,15 @@ def _counter(progress: Callable[[int, int], None], steps: int) -> Callable[[int]
     return advance
 
 
-def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int], targets: Reader | None) -> Descent:
+def _result(
+    problems: Problems,
+    history: dict[str, FloatArray],
+    marks: list[int],
+    targets: Reader | None,
+    *,
+    tolerance: float,
+    notes: tuple[str, ...],
+) -> Descent:
     batch, n, d = problems.batch, problems.n, problems.d
     rates = problems.descent.rates
     messages = np.full(len(problems.steps), "", dtype=object)
@@ -347,18 +272,19 @@ def _result(problems: Problems, history: dict[str, FloatArray], marks: list[int]
     weights, biases = problems.descent.heads()
     weights[problems.diverged] = np.nan
     biases[problems.diverged] = np.nan
-    ends = (problems.steps, problems.converged, problems.diverged, messages)
-    steps, converged, diverged, errors = (plain(part.reshape(batch)) for part in ends)
     return Descent(
         weights=weights.reshape(*batch, n, d),
         bias=biases.reshape(*batch, n),
-        steps=steps,
-        converged=converged,
-        diverged=diverged,
-        errors=errors,
+        steps=plain_counts(problems.steps.reshape(batch)),
+        converged=plain_flags(problems.converged.reshape(batch)),
+        diverged=plain_flags(problems.diverged.reshape(batch)),
+        gradients=plain(problems.gradients.reshape(batch)),
+        errors=messages.reshape(batch) if batch else "",
         recorded_steps=np.array(marks),
         history={name: values.reshape(*batch, len(marks)) for name, values in history.items()},
         predicted=problems.predicted,
+        tolerance=tolerance,
+        notes=notes,
         _problems=problems,
         _targets=targets,
     )

@@ -117,7 +117,9 @@ def test_links_to_nothing_are_errors_for_those_who_follow_them(linked: Path) -> 
         with pytest.raises(OSError, match=words):
             open_table(linked, key=key)
     np.testing.assert_array_equal(open_table(linked, key="soft").load(0, 40).array, ROWS)
-    with pytest.raises(ValueError, match=r"holds \d+ float matrices; name one by its key.*gone \(a link to nothing\)"):
+    with pytest.raises(
+        ValueError, match=r"holds \d+ float matrices that .*; name one with key=.*gone \(a link to nothing\)"
+    ):
         open_table(linked)
     with pytest.raises(ValueError, match=r"has no 'h' \(is 'back/h' or 'data/h' or"):
         open_table(linked, key="h")
