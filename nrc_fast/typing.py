@@ -17,7 +17,7 @@ from nrc_fast.training.evaluation import Split
 from nrc_fast.training.given_features import FeatureChoice
 from nrc_fast.training.head_batches import FeatureReading
 from nrc_fast.training.layer_rows import Positions
-from nrc_fast.training.watched_layers import Mode
+from nrc_fast.training.watch_options import Mode
 from nrc_fast.ufm.scaling import LossName
 
 __all__ = [

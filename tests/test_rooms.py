@@ -157,6 +157,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "training/hooks.py",
         "training/named_layers.py",
         "training/pass_mask.py",
+        "training/watch_options.py",
         "training/watched_layers.py",
     ),
     "ufm/test_bounds.py": ("ufm/deep_bounds.py", "ufm/floor_bounds.py", "ufm/minimum_bounds.py"),

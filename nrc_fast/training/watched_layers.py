@@ -5,28 +5,28 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.options import NonFinite, Precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.measurement.feature_statistics import FeatureStatistics, ReportOptions
 from nrc_fast.reports.features import Report
 from nrc_fast.training.evaluation import current_evaluation
 from nrc_fast.training.gathering import GatheredRows, Kind, kind_of_batch
-from nrc_fast.training.given_features import FeatureChoice, GivenFeatures, UnreadableError, readable
+from nrc_fast.training.given_features import GivenFeatures, UnreadableError, readable
 from nrc_fast.training.heads import head_of, notes_on_network
 from nrc_fast.training.hooks import Arguments, Keywords, LayerHook
 from nrc_fast.training.layer_axes import Surroundings
-from nrc_fast.training.layer_rows import Positions, layer_rows, padded
+from nrc_fast.training.layer_rows import layer_rows, padded
 from nrc_fast.training.model_passes import ModelPasses, is_read
 from nrc_fast.training.pass_mask import PassMask
+from nrc_fast.training.watch_options import WatchOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,31 +35,7 @@ if TYPE_CHECKING:
     from torch.nn.utils.rnn import PackedSequence
     from typing_extensions import Self, Unpack
 
-__all__ = ["Mode", "SumOptions", "WatchOptions", "WatchedLayer", "WatchedLayers"]
-
-
-# The passes of layers that are counted, by the mode that the layer is in.
-Mode: TypeAlias = Literal["any", "train", "eval"]
-
-
-class SumOptions(TypedDict):
-    """What the statistics of a layer are made with, see `nrc_fast.FeatureStatistics`."""
-
-    unit_rows: bool
-    precision: Precision
-    nonfinite: NonFinite
-
-
-@dataclass(frozen=True)
-class WatchOptions:
-    """What of a layer's passes is read, see `nrc_fast.watch`."""
-
-    every: int
-    max_rows: int | None
-    positions: Positions | None
-    mode: Mode
-    features: FeatureChoice
-    sums: SumOptions
+__all__ = ["WatchedLayer", "WatchedLayers"]
 
 
 class _Closing(ABC):

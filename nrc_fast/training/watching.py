@@ -15,7 +15,8 @@ from nrc_fast.training.layer_rows import POSITIONS, Positions
 from nrc_fast.training.model_passes import ModelPasses
 from nrc_fast.training.named_layers import find_layer, named_layers
 from nrc_fast.training.pass_mask import PassMask
-from nrc_fast.training.watched_layers import Mode, SumOptions, WatchedLayer, WatchedLayers, WatchOptions
+from nrc_fast.training.watch_options import Mode, SumOptions, WatchOptions
+from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
 
 if TYPE_CHECKING:
     from torch.nn import Module
