@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nrc_fast.cli.inputs import Commands
-from nrc_fast.cli.printing import say
+from nrc_fast.cli.printing import say, show
 from nrc_fast.cli.stored import load_stored, which_gamma
 from nrc_fast.reports.compared import Compared
 from nrc_fast.reports.comparisons import compare
@@ -38,7 +38,10 @@ def add_compare(commands: Commands) -> None:
 def _compare(options: argparse.Namespace) -> None:
     runs = _named(options.sources)
     comparison = compare(runs, which_gamma(options.gamma))
-    say(json.dumps(without_nan(comparison.to_dict()), indent=2) if options.json else comparison)
+    if options.json:
+        say(json.dumps(without_nan(comparison.to_dict()), indent=2))
+    else:
+        show(comparison)
     if options.plot is not None:
         comparison.plot(path=options.plot)
     if options.html is not None:

@@ -26,6 +26,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nrc-fast sweep checkpoints --head fc --data data.npz",
         "nrc-fast sweep 'checkpoints/*.pt' --head fc --data data.npz --json > run.json",
     ),
+    "compare": (
+        "nrc-fast compare report.json run.json",
+        "nrc-fast compare report.json run.json --plot runs.png --html runs.html",
+    ),
     "plot": ("nrc-fast plot run.json -o run.png",),
     "report": ("nrc-fast report report.json run.json -o page.html --title 'Run 7'",),
     "selftest": ("nrc-fast selftest",),

@@ -62,7 +62,7 @@ def block_rounding(kind: str, rows: int) -> float:
     True
     """
     return {
-        "double": EPSILON / 2 * _of_additions(min(rows, CHAINED_ROWS)),
+        "double": addition_rounding(min(rows, CHAINED_ROWS)) + addition_rounding(max(rows / CHAINED_ROWS, 1.0)),
         "single": SINGLE_EPSILON * _of_additions(rows),
         "device": TENSOR_CORE_ROUNDING,
         "fast": FAST_ROUNDING,

@@ -165,13 +165,13 @@ class Moments(ShiftedSums):
 
     def _rounding(self, kind: str) -> float:
         """Bound of the rounding of a sum of squares, relative to the sum: within blocks, and over blocks and parts."""
-        rows, chains = min(block_rows(), self.count), block_rows() / CHAINED_ROWS
-        return block_rounding(kind, rows) + self._rounding_over_blocks(chains if kind == "double" else 1.0)
+        return block_rounding(kind, min(block_rows(), self.count)) + self._rounding_over_blocks
 
-    def _rounding_over_blocks(self, sums: float) -> float:
+    @property
+    def _rounding_over_blocks(self) -> float:
         """Rounding where the sums of a block are added to others, then parts to parts, which nobody has chosen."""
         blocks, parts = self._count("blocks"), max(self._count("parts"), 1)
-        return addition_rounding(max(sums * blocks / parts, 1.0)) + EPSILON / 2 * parts
+        return addition_rounding(max(blocks / parts, 1.0)) + EPSILON / 2 * parts
 
     @property
     def _rounding_of_sums(self) -> float:
@@ -180,11 +180,11 @@ class Moments(ShiftedSums):
         The CPU adds up few rows at a time, in the type that it multiplies in, and devices in float64.
         """
         unit = 2.0 * SINGLE_EPSILON if self._count("single") else EPSILON
-        return unit / EPSILON * addition_rounding(min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks(1.0)
+        return unit / EPSILON * addition_rounding(min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks
 
     @property
     def _rounding_of_target_sums(self) -> float:
-        return addition_rounding(min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks(1.0)
+        return addition_rounding(min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks
 
     def _magnitude(self, name: str) -> float:
         return float(self._settled["magnitudes"][MAGNITUDE_PLACES[name]])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from nrc_fast.base.cards import card, chart_grid
 from nrc_fast.base.frames import FrameLibrary, make_frame
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.markup import element
 from nrc_fast.base.printable import printable
 from nrc_fast.metrics.alignment import GammaChoice
@@ -107,7 +108,7 @@ class Comparison:
             notes=self.notes,
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSONValue]:
         """The values of all runs by name, as plain numbers and strings, and the notes."""
         names = list(self.columns)
         found = {row.name: {name: plain_value(row.values.get(name)) for name in names} for row in self.rows}

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import Array
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.options import ByK, NonFinite, Spectrum
 from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.metrics.conventions import ConventionName
@@ -259,7 +260,7 @@ class Monitor(Recorder):
 
     # ---- a training that goes on ----
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, JSONValue]:
         """All that a training needs to go on with its history: what was counted, the records and the last report.
 
         Returns

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.fields import restored_fields
 from nrc_fast.reports.history import History
@@ -53,7 +54,7 @@ class MonitorState:
     history: History
     report: Report | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSONValue]:
         """Plain numbers, lists, strings and dictionaries."""
         return {
             "kind": KIND,

@@ -129,7 +129,7 @@ def test_what_was_asked_before_changes_no_bit(rows: Any) -> None:
     assert len(asked.moments.leading(4).values) == 5
     asked.spectrum()
     assert asked.report(W, b).to_json() == fresh.report(W, b).to_json()
-    found, wanted = layer_collapse(asked, W, rank=4), layer_collapse(fresh, W, rank=4)
+    found, wanted = layer_collapse(asked, W, n=4), layer_collapse(fresh, W, n=4)
     assert found.to_json() == wanted.to_json()
     assert found.bounds["signal_alignment"] < 1e-9
 

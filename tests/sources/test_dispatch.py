@@ -15,7 +15,7 @@ from nrc_fast.testing import reference_nrc1, reference_nrc2
 CONVENTIONS = list(nrc.CONVENTIONS)
 
 
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("small_chunks", "many_rows")  # as batches are, whose number is not known
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_files_arrays_and_batches_give_the_same_bits(tmp_path: Path, convention: str, dtype: type) -> None:

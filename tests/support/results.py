@@ -31,7 +31,7 @@ def layers(*noises: float) -> DeepReport:
         LayerCollapse(
             name=f"fc{k}",
             d=8,
-            rank=2,
+            n=2,
             noise_fraction=noise,
             signal_alignment=0.9,
             weight_alignment=float("nan"),

@@ -77,7 +77,7 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
   }
 }
 
-// Rows whose products are added up in registers: in float64 fewer than a block has, as their rounding grows with them.
+// Rows whose products are added up one after the other: in float64 fewer than a block has, as rounding grows with them.
 template <class T>
 constexpr std::int64_t chained_rows = sizeof(T) == 8 ? 64 : std::int64_t{1} << 30;
 
@@ -89,12 +89,19 @@ NRC_FAST_INLINE void accumulate_strip(const TileArguments& task, const T* left, 
                                       ahead_bytes);
     return;
   }
+  constexpr int width = panel_width<T>;
+  double sums[rows * width];
   for (std::int64_t row = 0; row < task.row_count; row += chained_rows<T>) {
     const std::int64_t left_over = task.row_count - row;
     const std::int64_t count = left_over < chained_rows<T> ? left_over : chained_rows<T>;
     accumulate_tile<T, rows, vectors>(count, left + row * left_width, left_width, right + row * right_width,
-                                      right_width, strip, task.is_first && row == 0, ahead,
-                                      ahead_bytes * count / task.row_count);
+                                      right_width, sums, row == 0, ahead, ahead_bytes * count / task.row_count);
+  }
+  for (int r = 0; r < rows; ++r) {
+    for (int c = r * width; c < r * width + vectors * lanes<T>; c += lanes<double>) {
+      const auto found = load<Native<double>>(sums + c);
+      store(strip + c, task.is_first ? found : load<Native<double>>(strip + c) + found);
+    }
   }
 }
 
@@ -134,6 +141,7 @@ template <class T, int count, int vectors>
 NRC_FAST_INLINE void cross_strip(const CrossArguments& task, const T* features, int width, const double* targets,
                                  double* cross) {
   constexpr int N = lanes<double>;
+  Native<double> totals[count][vectors] = {};
   for (std::int64_t k = 0; k < task.row_count;) {
     const std::int64_t last = k + chained_rows<double> < task.row_count ? k + chained_rows<double> : task.row_count;
     Native<double> sums[count][vectors] = {};
@@ -148,10 +156,15 @@ NRC_FAST_INLINE void cross_strip(const CrossArguments& task, const T* features, 
 #pragma GCC unroll 4
     for (int t = 0; t < count; ++t) {
 #pragma GCC unroll 3
-      for (int v = 0; v < vectors; ++v) {
-        double* const target = cross + t * task.cross_stride + v * N;
-        store(target, load<Native<double>>(target) + sums[t][v]);
-      }
+      for (int v = 0; v < vectors; ++v) totals[t][v] += sums[t][v];
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < count; ++t) {
+#pragma GCC unroll 3
+    for (int v = 0; v < vectors; ++v) {
+      double* const target = cross + t * task.cross_stride + v * N;
+      store(target, load<Native<double>>(target) + totals[t][v]);
     }
   }
 }
