@@ -38,6 +38,7 @@ class Moments(ShiftedSums):
         self._spectra: dict[bool, tuple[FloatArray, FloatArray]] = {}
         self._leading: dict[tuple[bool, int], LeadingPairs] = {}
         self._covariance: tuple[dict[str, FloatArray], FloatArray] | None = None
+        self._roundings: tuple[dict[str, FloatArray], dict[str, float]] | None = None
 
     def recentered(self) -> Moments:
         """Empty moments of the same kind that will subtract the mean of these."""
@@ -165,7 +166,11 @@ class Moments(ShiftedSums):
 
     def _rounding(self, kind: str) -> float:
         """Bound of the rounding of a sum of squares, relative to the sum: within blocks, and over blocks and parts."""
-        return block_rounding(kind, min(block_rows(), self.count)) + self._rounding_over_blocks
+        settled, kept = self._settled, self._roundings
+        if kept is None or kept[0] is not settled:
+            rows, over_blocks = min(block_rows(), self.count), self._rounding_over_blocks
+            self._roundings = kept = settled, {kind: block_rounding(kind, rows) + over_blocks for kind in KINDS}
+        return kept[1][kind]
 
     @property
     def _rounding_over_blocks(self) -> float:

@@ -77,31 +77,44 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
   }
 }
 
-// Rows whose products are added up one after the other: in float64 fewer than a block has, as rounding grows with them.
-template <class T>
-constexpr std::int64_t chained_rows = sizeof(T) == 8 ? 64 : std::int64_t{1} << 30;
+// Rows whose products are added up one after the other in float64: fewer than a block has, as rounding grows with them.
+constexpr std::int64_t chained_rows = 64;
+
+// A tile of float64 numbers: sums over such chains are added up, and then to the tile.
+template <int rows, int vectors>
+NRC_FAST_INLINE void accumulate_chains(const TileArguments& task, const double* left, int left_width,
+                                       const double* right, int right_width, double* strip, RowsAhead& ahead,
+                                       std::int64_t ahead_bytes) {
+  constexpr int width = panel_width<double>;
+  double sums[rows * width];
+  const bool is_one_chain = task.row_count <= chained_rows;
+  double* const target = is_one_chain ? strip : sums;
+  const std::int64_t share = is_one_chain ? ahead_bytes : ahead_bytes * chained_rows / task.row_count;
+  std::int64_t row = 0;
+  do {  // once for no rows, which put zeros
+    const std::int64_t left_over = task.row_count - row;
+    const std::int64_t count = left_over < chained_rows ? left_over : chained_rows;
+    accumulate_tile<double, rows, vectors>(count, left + row * left_width, left_width, right + row * right_width,
+                                           right_width, target, is_one_chain ? task.is_first : row == 0, ahead, share);
+    row += count;
+  } while (row < task.row_count);
+  if (is_one_chain) return;
+  for (int r = 0; r < rows; ++r) {
+    for (int c = r * width; c < r * width + vectors * lanes<double>; c += lanes<double>) {
+      const auto found = load<Native<double>>(sums + c);
+      store(strip + c, task.is_first ? found : load<Native<double>>(strip + c) + found);
+    }
+  }
+}
 
 template <class T, int rows, int vectors>
 NRC_FAST_INLINE void accumulate_strip(const TileArguments& task, const T* left, int left_width, const T* right,
                                       int right_width, double* strip, RowsAhead& ahead, std::int64_t ahead_bytes) {
-  if (task.row_count <= chained_rows<T>) {  // also of no rows, which put zeros
+  if constexpr (is_same<T, double>) {
+    accumulate_chains<rows, vectors>(task, left, left_width, right, right_width, strip, ahead, ahead_bytes);
+  } else {
     accumulate_tile<T, rows, vectors>(task.row_count, left, left_width, right, right_width, strip, task.is_first, ahead,
                                       ahead_bytes);
-    return;
-  }
-  constexpr int width = panel_width<T>;
-  double sums[rows * width];
-  for (std::int64_t row = 0; row < task.row_count; row += chained_rows<T>) {
-    const std::int64_t left_over = task.row_count - row;
-    const std::int64_t count = left_over < chained_rows<T> ? left_over : chained_rows<T>;
-    accumulate_tile<T, rows, vectors>(count, left + row * left_width, left_width, right + row * right_width,
-                                      right_width, sums, row == 0, ahead, ahead_bytes * count / task.row_count);
-  }
-  for (int r = 0; r < rows; ++r) {
-    for (int c = r * width; c < r * width + vectors * lanes<T>; c += lanes<double>) {
-      const auto found = load<Native<double>>(sums + c);
-      store(strip + c, task.is_first ? found : load<Native<double>>(strip + c) + found);
-    }
   }
 }
 
@@ -143,7 +156,7 @@ NRC_FAST_INLINE void cross_strip(const CrossArguments& task, const T* features, 
   constexpr int N = lanes<double>;
   Native<double> totals[count][vectors] = {};
   for (std::int64_t k = 0; k < task.row_count;) {
-    const std::int64_t last = k + chained_rows<double> < task.row_count ? k + chained_rows<double> : task.row_count;
+    const std::int64_t last = k + chained_rows < task.row_count ? k + chained_rows : task.row_count;
     Native<double> sums[count][vectors] = {};
     for (; k < last; ++k, features += width, targets += task.target_count) {
 #pragma GCC unroll 3
