@@ -24,9 +24,9 @@ def test_a_factor_is_that_of_lapack(d: int, dtype: type) -> None:
         above[first : first + 128, first : first + 128] = 1.0  # but in blocks, which have both triangles
     found = np.tril(factored((matrix * above).astype(dtype)))
     assert found.dtype == dtype
-    assert found == pytest.approx(np.linalg.cholesky(matrix), rel=0.0, abs=16 * eps * max(d, 1) ** 0.5)
+    np.testing.assert_allclose(found, np.linalg.cholesky(matrix), rtol=0.0, atol=16 * eps * max(d, 1) ** 0.5)
     product = found.astype(np.float64) @ found.astype(np.float64).T
-    assert product == pytest.approx(matrix, rel=0.0, abs=16 * eps * max(d, 1) ** 0.5)
+    np.testing.assert_allclose(product, matrix, rtol=0.0, atol=16 * eps * max(d, 1) ** 0.5)
 
 
 @pytest.mark.parametrize("d", [1, 130, 300])
