@@ -224,7 +224,7 @@ def _next_sentence(numbers: FeatureNumbers) -> str:
     fit = f"Look at the fit first: R2 is {numbers.r2}, and collapse is a statement about networks that fit."
     conventions = "Quote NRC1 and NRC2 under id25 or variance too: an affine plane keeps them large under nrc24."
     compare = (
-        "Compare with the start of the training (Monitor), and with with more weight decay: without any, none collapse."
+        "Compare with the start of the training (Monitor), and with more weight decay: without any, none collapse."
     )
     rules = [
         (numbers.r2.is_below(UNFITTED), fit),

@@ -132,7 +132,8 @@ def _curve(records: Sequence[Record], numbers: FeatureNumbers, convention: str) 
     if way == "falling":
         return f"{change} and is still falling: train on."
     if values[-1] > FALLEN * values[0]:
-        return f"{change}, and nothing points to collapse so far: it needs weight decay, and training after the fit."
+        wanted = "that takes weight decay, or more of it, and training after the fit"
+        return f"{change}, and nothing points to collapse so far: {wanted}."
     return f"{change} and is rising again." if way == "rising" else f"{change} and stands still there."
 
 
