@@ -286,11 +286,13 @@ class ResidualTile {
   }
 
   NRC_FAST_DEVICE void finish() const {
-    const bool is_expanded = !cancels();
-    if (!is_expanded) {
+    if (cancels()) {
       explicit_residuals();
-    } else if (thread_index() < tile_rows) {
-      shared_.residuals[thread_index()] = shared_.energies[thread_index()] - shared_.captured[thread_index()];
+    } else {
+      if (thread_index() < tile_rows) {
+        shared_.residuals[thread_index()] = shared_.energies[thread_index()] - shared_.captured[thread_index()];
+      }
+      add_weighted(shared_.energies, 2);
     }
     synchronize_block();
     const std::int64_t row = first_row_ + thread_index();
@@ -299,7 +301,6 @@ class ResidualTile {
       if (arguments_.row_energies != nullptr) arguments_.row_energies[row] = shared_.energies[thread_index()];
     }
     add_weighted(shared_.residuals, 0);
-    if (is_expanded) add_weighted(shared_.energies, 2);
   }
 
   // Squares of rows, two by two: the rounding of a sum grows with its depth.
