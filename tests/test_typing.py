@@ -56,11 +56,11 @@ H, Y = np.ones((10, 4)), np.ones((10, 2))
 nrc.nrc1(H, 2, convention="nrc25")  # No overload variant of "nrc1" matches
 nrc.nrc2(H, Y, convention="nrc25")  # No overload variant of "nrc2" matches
 nrc.measure(H, Y, convention="nrc25")  # expected "Literal['nrc24', 'id25', 'raw', 'uncentered', 'variance'] |
-nrc.measure(H, Y, precision="higest")  # expected "Literal['high', 'highest', 'fast']"
+nrc.measure(H, Y, precision="best")  # expected "Literal['high', 'highest', 'fast']"
 nrc.measure(H, Y, nonfinite="drop")  # expected "Literal['raise', 'skip']"
 nrc.measure(H, Y, by_k="al")  # expected "Literal['leading', 'all']"
 nrc.measure(H, Y, spectrum="whole")  # expected "Literal['auto', 'full']"
-nrc.measure(H, Y, convetion="nrc24")  # did you mean "convention"?
+nrc.measure(H, Y, conventions="nrc24")  # did you mean "convention"?
 nrc.measure(H, Y).nrc4  # "Report" has no attribute "nrc4"
 value: float = nrc.nrc1(H, 2, return_bound=True)  # expression has type "tuple[float, float]", variable has type "float"
 first: float = nrc.nrc1(H, [1, 2])  # variable has type "float"
