@@ -273,6 +273,14 @@ def test_the_curve_of_a_training_has_a_level_and_a_direction() -> None:
     assert said([0.6, 0.5, 0.4], r2=0.2)[-1].startswith("Look at the fit first: R2 is 0.2")
 
 
+def test_features_that_collapse_about_their_mean_alone_are_on_the_way() -> None:
+    records = [record(k, 0.7, nrc1_id25=v, nrc1_variance=0.3) for k, v in enumerate([0.5, 0.4, 0.3, 0.2, 0.16])]
+    curve = history_verdict(records, n=2, convention="nrc24")[1]
+    assert curve.endswith("but about the mean (id25), from 0.5 to 0.16, it is falling: train on.")
+    still = [record(k, 0.7, nrc1_id25=0.5, nrc1_variance=0.3) for k in range(5)]
+    assert "nothing points to collapse so far" in history_verdict(still, n=2, convention="nrc24")[1]
+
+
 def test_the_direction_is_that_of_the_last_quarters() -> None:
     noisy = [1.0] * 8 + [0.5, 0.9, 0.5, 0.5] + [0.3, 0.3, 0.9, 0.3]
     assert direction(noisy) == "falling"

@@ -37,7 +37,8 @@ def history_verdict(
       `nrc_fast.reports.verdicts.features.features_verdict`.
     - The direction is that of NRC1, about the mean near an affine plane: the median of its last quarter against that
       of the quarter before. Below 0.9 of it the curve falls, above 1.1 of it it rises, else it stands still.
-    - A curve that is not collapsed has, so far, not come nearer to it unless half of the first value is gone.
+    - A curve that is not collapsed has, so far, not come nearer to it unless half of the first value is gone; where
+      NRC1 about the mean (id25) falls beside it, that is said.
 
     Parameters
     ----------
@@ -132,6 +133,10 @@ def _curve(records: Sequence[Record], numbers: FeatureNumbers, convention: str) 
     if way == "falling":
         return f"{change} and is still falling: train on."
     if values[-1] > FALLEN * values[0]:
+        about_mean = [value for record in records if not math.isnan(value := record.nrc1_id25)]
+        if direction(about_mean) == "falling":
+            ends = f"from {about_mean[0]:.2g} to {about_mean[-1]:.2g}"
+            return f"{change}, but about the mean (id25), {ends}, it is falling: train on."
         wanted = "that takes weight decay, or more of it, and training after the fit"
         return f"{change}, and nothing points to collapse so far: {wanted}."
     return f"{change} and is rising again." if way == "rising" else f"{change} and stands still there."
