@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
+
+from nrc_fast.base.options import require_choice
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -17,7 +19,7 @@ __all__ = ["FrameLibrary", "make_frame"]
 
 FrameLibrary: TypeAlias = Literal["pandas", "polars"]
 
-LIBRARIES = ("pandas", "polars")
+LIBRARIES: tuple[str, ...] = get_args(FrameLibrary)
 
 
 @overload
@@ -56,9 +58,8 @@ def make_frame(
 
 
 def _library(name: str | None) -> ModuleType:
-    if name is not None and name not in LIBRARIES:
-        msg = f"library is {name!r}; {' or '.join(map(repr, LIBRARIES))} is expected"
-        raise ValueError(msg)
+    if name is not None:
+        require_choice("library", name, LIBRARIES)
     imported = [known for known in LIBRARIES if sys.modules.get(known) is not None]
     names = [name] if name is not None else [*imported, *LIBRARIES]
     for known in names:

@@ -52,9 +52,7 @@ def require_nonfinite(nonfinite: str) -> None:
     ValueError
         It is unknown.
     """
-    if nonfinite not in get_args(NonFinite):
-        msg = f"nonfinite is {nonfinite!r}; 'raise' or 'skip' is expected"
-        raise ValueError(msg)
+    require_choice("nonfinite", nonfinite, get_args(NonFinite))
 
 
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

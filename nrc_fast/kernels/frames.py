@@ -56,16 +56,17 @@ def frame_array(values: Any, name: str) -> StoredArray | None:
         )
         raise TypeError(msg)
     columns = _columns(values)
+    called = _called(values, name, columns or [])
     if columns is not None and len(columns) == 1 and holds_lists(_dtype(columns[0][1])):
-        label, column = columns[0]
-        return list_matrix(column, _dtype(column), name if _is_column(values) else f"column {label!r} of {name}")
+        column = columns[0][1]
+        return list_matrix(column, _dtype(column), called[0][0])
     if columns is None:
         return np.asarray(values.to_numpy()) if hasattr(values, "to_numpy") else None
     if not columns:
         msg = f"{name} is a {type(values).__name__} without columns; one for each feature is expected"
         raise TypeError(msg)
-    called = [name if _is_column(values) else f"column {label!r} of {name}" for label, _ in columns]
-    common = np.result_type(*(_checked_dtype(column, text) for (_, column), text in zip(columns, called, strict=True)))
+    pairs = zip(columns, called, strict=True)
+    common = np.result_type(*(_checked_dtype(column, text, given) for (_, column), (text, given) in pairs))
     if common.kind != "f":
         msg = f"{name} has columns of {common}, and none of floats. Convert it, for example to float32"
         raise TypeError(msg)
@@ -110,7 +111,14 @@ def _dtype(column: Any) -> object:
     return getattr(column, "type", None) if dtype is None else dtype
 
 
-def _checked_dtype(column: Any, name: str) -> StoredDtype:
+def _called(values: Any, name: str, columns: list[tuple[object, Any]]) -> list[tuple[str, str]]:
+    """What columns are called in messages, and how a program has each by itself."""
+    if _is_column(values):
+        return [(name, name)]
+    return [(f"column {label!r} of {name}", f"{name}[{label!r}]") for label, _ in columns]
+
+
+def _checked_dtype(column: Any, name: str, given: str) -> StoredDtype:
     """The dtype of numpy that has the values of a column."""
     text = str(_dtype(column)).lower().removesuffix("[pyarrow]")
     text = ARROW_FLOATS.get(text, text)
@@ -120,8 +128,6 @@ def _checked_dtype(column: Any, name: str) -> StoredDtype:
     if array.ndim == 1 and array.dtype.kind in "fiu":
         return array.dtype
     if holds_lists(text) or (array.size and len(np.shape(array.flat[0])) == 1):
-        label = name.removeprefix("column ").partition(" of ")
-        given = f"{label[2]}[{label[0]}]" if label[2] else name
         line = given if holds_lists(text) and not hasattr(column, "iloc") else f"numpy.stack({given})"
         msg = f"{name} has dtype {_dtype(column)}, a list in each row; give that column alone, as one matrix: {line}"
         raise TypeError(msg)

@@ -28,7 +28,6 @@ class _Compared:
     alignment: HeadAlignment
     covariance_error: float
     features: int
-    notes: tuple[str, ...] = ()
 
     @property
     def largest(self) -> float:
@@ -106,7 +105,6 @@ def nrc3(
     (0.102633, 0.0)
     """
     compared = _compared(W, Y, covariance)
-    warn_of(compared.notes)
     alignment, error = compared.alignment, compared.covariance_error
     if gamma is None:
         chosen = alignment.best_gamma()
@@ -168,7 +166,6 @@ def nrc3_gamma(
     0.25
     """
     compared = _compared(W, Y, covariance)
-    warn_of(compared.notes)
     gamma = compared.alignment.best_gamma()
     bound, _ = compared.alignment.bounds(gamma, compared.covariance_error, features=compared.features)
     with_bound("gamma", np.array([gamma]), np.array([bound]), return_bound=return_bound, largest=compared.largest)
@@ -205,9 +202,7 @@ def nrc3_curve(W: Array, Y: Targets | None, gammas: Array, *, covariance: Array 
     >>> nrc3_curve(np.eye(2), None, [0.0, 0.25], covariance=np.diag([4.0, 1.0])).round(3).tolist()
     [0.103, 0.211]
     """
-    compared = _compared(W, Y, covariance)
-    warn_of(compared.notes)
-    alignment = compared.alignment
+    alignment = _compared(W, Y, covariance).alignment
     if not isinstance(gammas, Iterable):
         msg = f"gammas is {gammas!r}; a sequence of numbers is expected (nrc3 takes a single one)"
         raise TypeError(msg)
@@ -229,8 +224,8 @@ def _compared(W: Array, Y: Targets | None, covariance: Array | None) -> _Compare
         msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
         raise ValueError(msg)
     moments = gathered(targets, precision="highest").moments
-    notes = tuple(notes_on_targets(moments.mean, moments.covariance))
-    return _Compared(HeadAlignment(head, moments.covariance), moments.covariance_error, features, notes)
+    warn_of(notes_on_targets(moments.mean, moments.covariance), stacklevel=4)
+    return _Compared(HeadAlignment(head, moments.covariance), moments.covariance_error, features)
 
 
 def _aligned_with(covariance: Array, head: FloatArray) -> HeadAlignment:

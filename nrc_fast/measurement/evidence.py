@@ -21,11 +21,8 @@ from nrc_fast.measurement.few_row_components import few_row_components, has_few_
 from nrc_fast.measurement.row_components import RowComponents, row_components
 from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
-from nrc_fast.metrics.residuals import (
-    PrincipalBasis,
-    resolved_rank,
-    rounding_of_projection,
-)
+from nrc_fast.metrics.residuals import PrincipalBasis, resolved_rank
+from nrc_fast.metrics.rounding import projection_rounding
 from nrc_fast.passes.component_costs import component_costs
 from nrc_fast.passes.explicit_sums import LinearModel, PredictionErrors
 from nrc_fast.passes.moments import Moments
@@ -178,7 +175,8 @@ class Evidence:
         residuals = self.residuals([Basis(basis.vectors, mean)], collapsed=True)
         left, whole = (float(residuals.sums[0].raw[place]) / residuals.count for place in (-1, 0))
         size = whole + float(mean @ mean)
-        faintest = max(self._faintest, rounding_of_projection(d) ** 2 * size)
+        rounding = projection_rounding(d, first, double_precision=True, chunks=1).along
+        faintest = max(self._faintest, rounding**2 * size)
         if not left > FAINT * faintest:
             return basis
         fainter, turned = Evidence(reading=reading, precision="highest"), float(basis.angles[first - 1])

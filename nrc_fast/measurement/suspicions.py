@@ -11,6 +11,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.measurement.head import Head
+from nrc_fast.metrics.targets import prediction_error_from_moments
 from nrc_fast.passes.moments import Moments
 
 __all__ = [
@@ -63,7 +64,7 @@ class SuspiciousInputWarning(UserWarning):
 
 
 def warn_of(sentences: Sequence[str], *, stacklevel: int = 3) -> None:
-    """Warn the caller of a public function of each of some sentences."""
+    """Warn of each of some sentences, by default the caller of the public function that calls this."""
     for sentence in sentences:
         warnings.warn(sentence, SuspiciousInputWarning, stacklevel=stacklevel)
 
@@ -140,14 +141,23 @@ def notes_on_targets(mean: FloatArray, covariance: FloatArray) -> list[str]:
 
 def notes_on_offset(moments: Moments, weights: FloatArray, bias: FloatArray | None) -> list[str]:
     """A head whose W fits the targets and whose b does not: it was forgotten, or belongs elsewhere."""
-    sigma, cross = moments.target_covariance, moments.cross_covariance
-    variance = float(np.trace(sigma))
+    sigma = moments.target_covariance
+    variance, centre = float(np.trace(sigma)), np.zeros(len(sigma))
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit at all may be out of range
-        turned = weights @ moments.covariance
-        left = max(float(np.sum(turned * weights) - 2.0 * np.sum(weights * cross.T) + variance), 0.0)
         offset = weights @ moments.mean - moments.target_mean + (0.0 if bias is None else bias)
         square = float(offset @ offset)
-    if not (left < FITTED * variance and square > max(left, OFFSET * variance)):
+        if not square > OFFSET * variance:  # before the product of d x d
+            return []
+        left = prediction_error_from_moments(
+            weights,
+            bias=centre,
+            feature_mean=np.zeros(moments.d),
+            target_mean=centre,
+            feature_covariance=moments.covariance,
+            target_covariance=sigma,
+            cross_covariance=moments.cross_covariance,
+        )
+    if not (left < FITTED * variance and square > left):
         return []
     head, reason = (
         ("W h", "b was not given") if bias is None else ("W h + b", "b is zero" if not bias.any() else "b does not fit")

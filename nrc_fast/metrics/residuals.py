@@ -16,20 +16,18 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, RowSpace, orthonormalize
 from nrc_fast.metrics.conventions import Convention, in_range
-from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
+from nrc_fast.metrics.rounding import ProjectionRounding
 
 __all__ = [
     "PrincipalBasis",
     "ProjectionSums",
     "between_neighbours",
-    "centring_excess",
     "centring_turn",
     "leading_values",
     "mixing_angle",
     "residual_bound",
     "residual_value",
     "resolved_rank",
-    "rounding_of_projection",
     "subspace_residual",
     "trace_bound",
     "trace_outside",
@@ -67,11 +65,6 @@ def mixing_angle(angles: FloatArray, left: FloatArray, energy: float) -> float:
     # Bases of j components, each at most its angle off, are turned into one another first.
     found = (last + 2.0 * fewer) * np.sqrt(shares) + 3.0 * fewer
     return min(last, float(found.min()))
-
-
-def rounding_of_projection(d: int) -> float:
-    """Rounding of the projection of a row of d numbers in float64, relative to its norm."""
-    return projection_rounding(d, 1, double_precision=True, chunks=1).along
 
 
 def residual_bound(

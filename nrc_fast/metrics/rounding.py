@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from nrc_fast.base.linalg import EPSILON
 
 __all__ = [
+    "CHAINED_ROWS",
     "FAST_ROUNDING",
-    "SEGMENT_ROWS",
     "SINGLE_EPSILON",
     "TENSOR_CORE_ROUNDING",
     "ProjectionRounding",
@@ -25,8 +25,6 @@ __all__ = [
     "square_sum_rounding",
 ]
 
-# Rows that passes over products with vectors add up before such segments are added; large chunks are multiples of it.
-SEGMENT_ROWS = 4096
 # Rows whose products are added in float64 one after the other, on the CPU.
 CHAINED_ROWS = 64
 # How many additions stand between a row and the sum over its segment of rows: up to 191 rows in 8 lanes of the CPU, and

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nrc_fast.metrics.rounding import SEGMENT_ROWS
 from nrc_fast.passes.ahead import AHEAD
 from nrc_fast.passes.component_costs import component_costs
 from nrc_fast.passes.memory_needs import BLOCK_ROWS, gram_memory, krylov_memory
@@ -13,6 +12,8 @@ __all__ = ["rows_of_chunk"]
 CHUNK_BYTES = 64 << 20
 # What chunks may take together where the user has set no limit.
 MOST_CHUNK_BYTES = 1 << 30
+# Rows that passes over products with vectors add up before such segments are added; large chunks are multiples of it.
+SEGMENT_ROWS = 4096
 # float64 numbers for each row: squares of features and targets, scaled ones, and what is left of both by a basis; or,
 # without targets, squares, what is left, and how far the rows may be turned.
 ROW_SQUARES = 6

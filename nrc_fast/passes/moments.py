@@ -13,7 +13,7 @@ from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.interface import Shifts
-from nrc_fast.metrics.rounding import CHAINED_ROWS, SINGLE_EPSILON, addition_rounding, block_rounding
+from nrc_fast.metrics.rounding import CHAINED_ROWS, addition_rounding, block_rounding
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
 __all__ = ["Moments"]
@@ -184,8 +184,9 @@ class Moments(ShiftedSums):
 
         The CPU adds up few rows at a time, in the type that it multiplies in, and devices in float64.
         """
-        unit = 2.0 * SINGLE_EPSILON if self._count("single") else EPSILON
-        return unit / EPSILON * addition_rounding(min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks
+        if not self._count("single"):
+            return self._rounding_of_target_sums
+        return block_rounding("single", min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks
 
     @property
     def _rounding_of_target_sums(self) -> float:

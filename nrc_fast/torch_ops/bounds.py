@@ -63,7 +63,6 @@ def precise_mean_residual(
     count, d = rows.shape
     if count == 0:
         return math.nan, math.nan
-    space = row_space(basis)
     frame, skew = _frame(basis)
     outsides, energies = [], []
     scaled, exponent = scale_to_unit(rows)
@@ -84,7 +83,8 @@ def precise_mean_residual(
         return math.nan, math.nan
     value, size = total / divisor, length / divisor
     off = float(np.sqrt(np.sum(skew**2)))
-    angle = space.error if len(space.basis) < min(basis.shape) else 0.0  # of directions that were counted as 0
+    # Of directions that were counted as 0.
+    angle = row_space(basis).error if frame.high.shape[1] < min(basis.shape) else 0.0
     error = size * ((d + 16.0) * 2.0**-98 + 4.0 * EPSILON * off + 2.0 * off**4 + angle**2)
     error += 2.0 * angle * math.sqrt(value * size) + 6.0 * EPSILON * value
     power = 0 if unit_rows or relative else 2 * exponent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nrc_fast.base.libraries import require_library
+from nrc_fast.base.options import require_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,9 +56,7 @@ def require_rows_rule(rows: str) -> None:
     ValueError
         Neither unit rows nor raw ones.
     """
-    if rows not in ("unit", "raw"):
-        msg = f"rows is {rows!r}; 'unit' or 'raw' is expected"
-        raise ValueError(msg)
+    require_choice("rows", rows, ("unit", "raw"))
 
 
 def require_components(features: Tensor, n: int) -> None:

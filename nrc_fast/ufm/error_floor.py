@@ -14,7 +14,8 @@ from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.reports.plots.error_floors import plot_error_floor
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
-from nrc_fast.ufm.floor_bounds import FloorNumbers, correlation_spectrum, floor_bounds, thresholds
+from nrc_fast.ufm.eigenvalues import Spectrum
+from nrc_fast.ufm.floor_bounds import Correlations, FloorNumbers, correlation_spectrum, floor_bounds, thresholds
 from nrc_fast.ufm.inputs import Batched, BatchedInt, as_number, as_penalty, plain, plain_counts
 from nrc_fast.ufm.scaling import LossName, Penalties, penalties
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
@@ -77,13 +78,27 @@ class ErrorFloor:
         (1, 1, (1, 2))
         """
         numbers = {field.name: getattr(self, field.name) for field in fields(FloorNumbers)}
-        return floor_bounds(FloorNumbers(**numbers), self.moments, self.moments.spectrum(), roundings=self._roundings)
+        return floor_bounds(
+            FloorNumbers(**numbers),
+            self.moments,
+            self._spectrum,
+            correlations=self._correlations,
+            roundings=self._roundings,
+        )
 
     @cached_property
     def rank_range(self) -> tuple[int, int]:
         """The least and the largest rank that errors leave open: they differ where c is as near to an eigenvalue."""
-        least, most = thresholds(self.moments.spectrum(), self.c, self._roundings).rank
+        least, most = thresholds(self._spectrum, self.c, self._roundings).rank
         return int(least), int(most)
+
+    @cached_property
+    def _spectrum(self) -> Spectrum:
+        return self.moments.spectrum()
+
+    @cached_property
+    def _correlations(self) -> Correlations | None:
+        return correlation_spectrum(self.moments)
 
     @property
     def _roundings(self) -> float:
@@ -182,10 +197,9 @@ class ErrorFloor:
         ``sum_j min(p_j, c) u_j^T D u_j`` with D the variances and U diag(p) U^T the correlations; outputs without
         variance have no part in it.
         """
-        found = correlation_spectrum(self.moments)
-        if found is None:
+        if self._correlations is None:
             return plain(np.zeros(np.shape(c)))
-        correlations, variances = found
+        correlations, variances = self._correlations
         loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
         return plain((np.minimum(correlations.values, _column(c)) * loads).sum(axis=-1))
 

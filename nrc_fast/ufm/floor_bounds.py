@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
 from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["FloorNumbers", "correlation_spectrum", "floor_bounds"]
+__all__ = ["Correlations", "FloorNumbers", "correlation_spectrum", "floor_bounds", "thresholds"]
+
+# Eigenvalues of the correlations of the outputs that have a variance, and these variances.
+Correlations: TypeAlias = tuple[Spectrum, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,7 @@ class FloorNumbers:
     critical_weight_decays: FloatArray
 
 
-def correlation_spectrum(moments: TargetMoments) -> tuple[Spectrum, FloatArray] | None:
+def correlation_spectrum(moments: TargetMoments) -> Correlations | None:
     """Eigenvalues of the correlations of the outputs that have a variance, and these variances; None if none has.
 
     Examples
@@ -71,7 +75,12 @@ def thresholds(found: Spectrum, c: float, roundings: float) -> Thresholded:
 
 
 def floor_bounds(
-    numbers: FloorNumbers, moments: TargetMoments, found: Spectrum, *, roundings: float
+    numbers: FloorNumbers,
+    moments: TargetMoments,
+    found: Spectrum,
+    *,
+    correlations: Correlations | None,
+    roundings: float,
 ) -> dict[str, Batched]:
     """Absolute bounds by the names of the numbers; of directions, of the length of the error of each.
 
@@ -81,6 +90,8 @@ def floor_bounds(
     moments : TargetMoments
     found : Spectrum
         Of the covariance.
+    correlations : pair, optional
+        What `correlation_spectrum` gives of the moments.
     roundings : float
         Relative error of c, in units of eps.
     """
@@ -106,7 +117,7 @@ def floor_bounds(
         "mse_floor": plain(apart(np.asarray(numbers.mse_floor), left, sum_rounding)),
         "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), n + 2.0)),
         "single_task_floor": plain(apart(np.asarray(numbers.single_task_floor), single.summed(), sum_rounding)),
-        "standardized_floor": _standardized_error(moments, numbers.c, roundings),
+        "standardized_floor": _standardized_error(moments, correlations, numbers.c, roundings),
         "whitened_floor": plain(
             apart(np.asarray(numbers.whitened_floor), Ends(whitened[0], whitened[1]), sum_rounding)
         ),
@@ -115,8 +126,7 @@ def floor_bounds(
     return bounds
 
 
-def _standardized_error(moments: TargetMoments, c: float, roundings: float) -> float:
-    found = correlation_spectrum(moments)
+def _standardized_error(moments: TargetMoments, found: Correlations | None, c: float, roundings: float) -> float:
     if found is None:
         return 0.0
     correlations, variances = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -210,7 +211,7 @@ class Minimum:
         >>> minimum(covariance=[[0.2, 0.0], [0.0, 0.09]], lambda_W=0.3, lambda_H=0.3).rank_range
         (1, 2)
         """
-        return rank_range(self._solved)
+        return rank_range(self._solved(("rank",)))
 
     @cached_property
     def bounds(self) -> dict[str, Batched]:
@@ -229,7 +230,7 @@ class Minimum:
         >>> found.mse, bool(found.bounds["mse"] < 1e-14), found.bounds["rank"]
         (0.5, True, 0)
         """
-        return minimum_bounds(self._solved)
+        return minimum_bounds(self._solved(NUMBERS))
 
     # ---- weights and features ----
 
@@ -337,9 +338,8 @@ class Minimum:
         """The shape of the batch, which some fields have only along some axes."""
         return np.broadcast_shapes(np.shape(self.scale), self.moments.batch)
 
-    @property
-    def _solved(self) -> Solved:
-        numbers = {name: np.asarray(getattr(self, name)) for name in NUMBERS}
+    def _solved(self, names: Iterable[str]) -> Solved:
+        numbers = {name: np.asarray(getattr(self, name)) for name in names}
         return Solved(self.moments, self.shrinkage, self.c, numbers=numbers, root_c=self.root_c, scale=self.scale)
 
     @property
@@ -366,7 +366,7 @@ class Minimum:
         factors = self._feature_factors
         return np.asarray(factors / nonzero(factors.max(axis=-1, keepdims=True)))
 
-    @property
+    @cached_property
     def _relative_inner(self) -> FloatArray:
         """Covariance of the targets along U, its largest entry scaled to about 1."""
         covariance, rest = self.moments.covariance, self.moments.covariance_rest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.terminals import Terminal
 
 import nrc_fast as nrc
 from nrc_fast.base import progress
@@ -224,11 +224,6 @@ def test_a_bar_is_shown_on_demand_only(stored: dict[str, Path], capsys: pytest.C
         nrc.measure(H, n=2)
         with pytest.raises(ImportError, match=r"pip install 'nrc-fast\[progress\]'"):
             nrc.measure(H, n=2, progress=True)
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_how_to_get_a_bar_is_said_once_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.terminals import Terminal
 
 import nrc_fast as nrc
 from nrc_fast.cli import main
 from nrc_fast.cli.terminal import fitting, write_styled
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

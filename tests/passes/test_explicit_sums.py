@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
+from support.chunks import chunk, draw
 
-from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.explicit_sums import GramProduct, turned_rows
 from nrc_fast.passes.runs import gram_product
 from nrc_fast.passes.sums import OtherStateError
-from nrc_fast.sources import Chunk
 
 EPSILON = 2.0**-52
-
-
-def chunk(rows: Any) -> Chunk:
-    return Chunk(as_rows(rows, "H"), None)
-
-
-def draw() -> tuple[Any, Any, Any]:
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((300, 7)) + 5.0, rng.standard_normal((2, 7)), np.full(7, 4.0)
 
 
 def test_products_of_all_chunks_add_up() -> None:

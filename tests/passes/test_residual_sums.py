@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.chunks import chunk, draw
 
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import Basis
@@ -16,15 +17,6 @@ from nrc_fast.passes.sums import OtherStateError
 from nrc_fast.sources import Chunk
 
 EPSILON = 2.0**-52
-
-
-def chunk(rows: Any) -> Chunk:
-    return Chunk(as_rows(rows, "H"), None)
-
-
-def draw() -> tuple[Any, Any, Any]:
-    rng = np.random.default_rng(0)
-    return rng.standard_normal((300, 7)) + 5.0, rng.standard_normal((2, 7)), np.full(7, 4.0)
 
 
 def test_residuals_know_how_far_their_shift_turns_the_rows() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from support import results
 from support.commands import Page, Stored, measured, sweep
-from support.drawings import tree, with_class
+from support.drawings import rows_of, tree, with_class
 
 import nrc_fast as nrc
 from nrc_fast.cli import main
@@ -43,10 +43,6 @@ def the_page(parts: list[tuple[str, Compared]], title: str = "title") -> Element
 def section(root: ElementTree.Element, heading: str) -> ElementTree.Element:
     (found,) = [part for part in root.iter("section") if part.findtext("h2") == heading]
     return found
-
-
-def rows_of(root: ElementTree.Element) -> list[list[str]]:
-    return [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
 
 
 def test_page_stands_alone_and_holds_the_numbers(

@@ -34,9 +34,14 @@ def points(path: str) -> list[list[tuple[float, float]]]:
     return lines
 
 
-def cells(markup: str) -> list[list[str]]:
+def rows_of(root: ElementTree.Element) -> list[list[str]]:
     """The rows of all tables: the text of each cell."""
-    return [["".join(cell.itertext()) for cell in row] for row in tree(markup).iter("tr")]
+    return [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
+
+
+def cells(markup: str) -> list[list[str]]:
+    """The same of markup."""
+    return rows_of(tree(markup))
 
 
 class Tags(HTMLParser):

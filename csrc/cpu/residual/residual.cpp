@@ -183,6 +183,7 @@ class ResidualPass {
       const ResidualJob& job = request_.jobs[j];
       add_leading(sums.bases[j].raw, job.vectors, job.raw_sums);
       add_leading(sums.bases[j].unit, job.vectors, job.unit_sums);
+      if (job.expanded == nullptr) continue;
       job.expanded[0] += sums.bases[j].raw[job.vectors + 1].total();
       job.expanded[1] += sums.bases[j].unit[job.vectors + 1].total();
     }
