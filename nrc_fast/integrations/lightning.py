@@ -106,7 +106,7 @@ class NRCCallback(Callback):
     ) -> None:
         super().__init__()
         require_monitor_options(options, OWN, type(self).__name__)
-        schedule_of(every)  # says what is wrong with it before the training begins
+        self._unit = schedule_of(every).unit  # says what is wrong with it before the training begins
         self.loader = loader
         self.every = every
         self.prefix = prefix
@@ -177,7 +177,7 @@ class NRCCallback(Callback):
 
     def _chosen_loader(self, trainer: Trainer) -> Iterable[object]:
         loader: Any = self.loader
-        if loader is None and schedule_of(self.every).unit == "evaluation":
+        if loader is None and self._unit == "evaluation":
             loader = trainer.val_dataloaders
             loader = loader[0] if isinstance(loader, (list, tuple)) else loader
         chosen: Iterable[object] = trainer.train_dataloader if loader is None else loader

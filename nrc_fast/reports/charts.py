@@ -112,7 +112,9 @@ def charts_of_runs(
         The MSE that the UFM predicts for some of the runs.
     """
     trainings = {name: run.records(gamma) for name, run in runs.items() if not isinstance(run, Report)}
-    reports = {name: run for name, run in runs.items() if isinstance(run, Report)}
+    reports = {
+        name: (place, Record.of(0, run)) for place, (name, run) in enumerate(runs.items()) if isinstance(run, Report)
+    }
     places = () if trainings else tuple(runs)
     convention = ", ".join(dict.fromkeys(run.convention for run in runs.values()))
     n = " or ".join(dict.fromkeys(str(run.n) for run in runs.values()))
@@ -127,7 +129,7 @@ def charts_of_runs(
     charts = []
     for field, (title, is_log, scale) in fields.items():
         curves = [
-            _of_report(name, runs[name], field, list(runs).index(name), is_level=bool(trainings))  # type: ignore[arg-type]
+            _of_report(name, *reports[name], field, is_level=bool(trainings))
             if name in reports
             else _of_training(name, trainings[name], field)
             for name in runs
@@ -148,8 +150,7 @@ def _of_training(name: str, records: Sequence[DrawnRecord], field: str) -> Curve
     return Curve(name, tuple(record.step for record in records), values, bounds)
 
 
-def _of_report(name: str, report: Report, field: str, place: int, *, is_level: bool) -> Curve:
-    record = Record.of(0, report)
+def _of_report(name: str, place: int, record: Record, field: str, *, is_level: bool) -> Curve:
     bounds = _known(record.bounds.get(field))
     return Curve(name, () if is_level else (place,), (getattr(record, field),), bounds, is_level=is_level)
 

@@ -79,11 +79,12 @@ class History(StoredResult):
         self.name = name
         self.convention = convention
         self._kept = _Kept(0, np.zeros((0, 0)))
+        self._replayed: tuple[_Kept, GammaChoice, tuple[Record, ...]] | None = None
 
     @property
     def n(self) -> int:
         """Number of targets; 0 without records."""
-        return self._kept.n if self._records else 0
+        return self._kept.n
 
     @property
     def target_covariance(self) -> FloatArray:
@@ -199,7 +200,8 @@ class History(StoredResult):
         n, sigma, records, grams = self._kept
         begin = bisect_left(records, first, key=attrgetter("step"))
         end = len(records) if last is None else bisect_right(records, last, key=attrgetter("step"))
-        self._kept = _Kept(n, sigma, records[:begin] + records[end:], grams[:begin] + grams[end:])
+        left = records[:begin] + records[end:]
+        self._kept = _Kept(n, sigma, left, grams[:begin] + grams[end:]) if left else _Kept(0, np.zeros((0, 0)))
 
     def records(self, gamma: GammaChoice = "last") -> tuple[Record, ...]:
         """The records, with NRC3 for one gamma.
@@ -220,8 +222,13 @@ class History(StoredResult):
         ----------
         arXiv 2409.04180 (NeurIPS 2024), appendix A.3; there gamma is searched on a grid, here it is exact.
         """
-        _, sigma, records, grams = self._kept
-        return replayed(records, grams, sigma, gamma)
+        kept, known = self._kept, self._replayed
+        if gamma == "each":  # as they are kept; what follows a training asks for them at every step
+            return kept.records
+        if known is None or known[0] is not kept or known[1] != gamma:
+            known = kept, gamma, replayed(kept.records, kept.head_grams, kept.target_covariance, gamma)
+            self._replayed = known
+        return known[2]
 
     def nrc3_curve(self, points: int = 200) -> tuple[FloatArray, FloatArray]:
         """NRC3 of the last W that is finite against gamma.
@@ -364,9 +371,7 @@ class History(StoredResult):
     def plot(
         self, gamma: GammaChoice = "last", *, path: GivenPath | None = None, ax: GivenAxes | None = None
     ) -> Figure:
-        """Draw the paper's panels; returns the figure of matplotlib.
-
-        See `nrc_fast.reports.plots.histories.plot_history`.
+        """Draw the paper's panels, see `nrc_fast.reports.plots.histories.plot_history`; returns the figure.
 
         Parameters
         ----------

@@ -18,7 +18,7 @@ from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.page_style import MOST_TOGGLES
 from nrc_fast.reports.page_tables import table
 from nrc_fast.reports.records import format_digits, format_value
-from nrc_fast.reports.steps import Record
+from nrc_fast.reports.steps import Record, shown_bound
 from nrc_fast.reports.svg_charts import key_of, svg_charts
 
 __all__ = ["comparison_section", "result_section"]
@@ -69,8 +69,7 @@ def comparison_section(comparison: Comparison) -> Markup:
     shown = [k for k, label in enumerate(header) if k == 0 or (label not in hidden and any(row[k] for row in rows))]
     caption = f"{len(comparison)} runs side by side{same}"
     found = table(caption, [header[k] for k in shown], [[row[k] for k in shown] for row in rows])
-    notes = [element("p", note, class_="note") for note in comparison.notes]
-    return joined(_figure(comparison.charts()), found, *notes)
+    return joined(_figure(comparison.charts()), found, *_notes(comparison.notes))
 
 
 def _known(text: str) -> str:
@@ -88,7 +87,7 @@ def _figure(charts: Sequence[Chart]) -> Markup:
         "div",
         words,
         element("ul", *key, class_="key"),
-        element("div", *svg_charts(charts), class_="charts"),
+        _charts(charts),
         class_="runs",
     )
 
@@ -145,9 +144,9 @@ def _history_section(name: str, history: History, gamma: GammaChoice, *, has_cha
 
 
 def _of_record(record: Record, name: str) -> str:
-    """A number with as many digits as its bound supports; the bound of NRC3 may be for another gamma."""
-    value, bound = getattr(record, name), None if name == "nrc3" else record.bounds.get(name)
-    return "" if math.isnan(value) else format_digits(value, bound, 4)
+    """A number with as many digits as its bound supports."""
+    value = getattr(record, name)
+    return "" if math.isnan(value) else format_digits(value, shown_bound(record, name), 4)
 
 
 def _layers_section(name: str, report: DeepReport, *, has_charts: bool) -> Markup:

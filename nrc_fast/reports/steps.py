@@ -24,6 +24,7 @@ __all__ = [
     "csv_of",
     "name_of_gamma",
     "restored_steps",
+    "shown_bound",
     "stored_row",
     "table_of",
     "whole_step",
@@ -178,12 +179,17 @@ def csv_of(records: Sequence[Record]) -> str:
     return lines.getvalue()
 
 
+def shown_bound(record: Record, name: str) -> float | None:
+    """The bound of a number as a history shows it; none of NRC3, whose bound is for the gamma of the step itself."""
+    return None if name == "nrc3" else record.bounds.get(name)
+
+
 def table_of(records: Sequence[Record]) -> list[str]:
     """Some records, spread over a training, as the lines of a table."""
     rows = sorted({round((len(records) - 1) * k / ROWS) for k in range(ROWS + 1)})
     lines = [f"{'step':>8}" + "".join(f"{title:>{COLUMN}}" for title in SHOWN.values())]
     for record in (records[row] for row in rows):
-        numbers = [format_value(getattr(record, name), record.bounds.get(name), digits=4) for name in SHOWN]
+        numbers = [format_value(getattr(record, name), shown_bound(record, name), digits=4) for name in SHOWN]
         lines.append(f"{record.step:>8}" + "".join(f"{number:>{COLUMN}}" for number in numbers))
     return lines
 

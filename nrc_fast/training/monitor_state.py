@@ -8,22 +8,13 @@ from typing import Any
 
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.reports.features import Report
-from nrc_fast.reports.fields import restored_fields
+from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.history import History
+from nrc_fast.reports.records import plain_value
 
 __all__ = ["MonitorState"]
 
 KIND = "nrc_fast monitor"
-STORED = {
-    "next_step": "int",
-    "epochs": "int",
-    "evaluations": "int",
-    "layer": "str",
-    "layer_notes": "tuple[str, ...]",
-    "has_diverged": "bool",
-    "history": "History",
-    "report": "Report | None",
-}
 
 
 @dataclass(frozen=True)
@@ -56,17 +47,7 @@ class MonitorState:
 
     def to_dict(self) -> dict[str, JSONValue]:
         """Plain numbers, lists, strings and dictionaries."""
-        return {
-            "kind": KIND,
-            "next_step": self.next_step,
-            "epochs": self.epochs,
-            "evaluations": self.evaluations,
-            "layer": self.layer,
-            "layer_notes": list(self.layer_notes),
-            "has_diverged": self.has_diverged,
-            "history": self.history.to_dict(),
-            "report": None if self.report is None else self.report.to_dict(),
-        }
+        return {"kind": KIND} | {name: plain_value(getattr(self, name)) for name in declared_fields(type(self))}
 
     @classmethod
     def from_dict(cls, values: object) -> MonitorState:
@@ -82,7 +63,7 @@ class MonitorState:
             raise ValueError(msg)
         readers = {"has_diverged": _flag, "history": History.from_dict, "report": _report}
         try:
-            return cls(**restored_fields(STORED, values, others=readers))
+            return cls(**restored_fields(declared_fields(cls), values, others=readers))
         except ValueError as error:
             msg = f"this is no state of a monitor: {error}"
             raise ValueError(msg) from error

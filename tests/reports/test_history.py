@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.monitored import Run
 
+import nrc_fast as nrc
 from nrc_fast.reports.history import History
 
 
@@ -65,3 +66,26 @@ def test_parts_that_do_not_fit_are_refused(run: Run) -> None:
     for changed, words in ((one, "records"), (sizes, "n is"), (gram, "n is"), (order, "order"), (hostile, "step is")):
         with pytest.raises(ValueError, match=f"holds no history: .*{words}"):
             History.from_dict(values | changed)
+
+
+def test_a_history_without_records_is_as_a_new_one() -> None:
+    history = History()
+    history.add_weights(3, np.eye(2), np.diag([2.0, 1.0]))
+    history.forget(0)
+    assert (len(history), history.n, history.target_covariance.shape) == (0, 0, (0, 0))
+    assert history.to_dict() == History().to_dict()
+    assert history.add_weights(5, np.eye(3), np.eye(3)).step == 5
+    assert history.n == 3
+
+
+def test_replayed_records_follow_the_history() -> None:
+    """They are kept until a record comes, and for one gamma at a time."""
+    history = History()
+    heads = [np.diag([2.0, 1.0]), np.array([[2.0, 0.5], [0.5, 1.0]])]
+    for step, head in enumerate(heads):
+        history.add_weights(step, head, np.diag([4.0, 1.0]))
+        assert history.records() is history.records()
+        for gamma in (0.0, 0.5, "last", 0.0):
+            shift = history.records("each")[-1].gamma if gamma == "last" else gamma
+            expected = [nrc.nrc3(W, gamma=float(shift), covariance=np.diag([4.0, 1.0])) for W in heads[: step + 1]]
+            assert [record.nrc3 for record in history.records(gamma)] == pytest.approx(expected, rel=1e-12, abs=1e-15)

@@ -336,6 +336,10 @@ def test_records_hold_bounds_notes_and_nrc2_about_the_mean() -> None:
     assert tuple(lines[2 : 2 + len(history.verdict)]) == history.verdict
     assert [line.split()[0] for line in lines if line[:8].strip().isdigit()] == ["0", "1", "2"]
     assert repr(history.records()[0]).startswith("<Record of step 0: NRC1 ")
+    # Numbers have their bounds beside them, but NRC3, which is replayed with a gamma that its bound is not for.
+    (line,) = [line for line in lines if line[:8].strip() == "1"]
+    columns = [line[8 + 22 * k : 30 + 22 * k] for k in range(5)]
+    assert ["+-" in column for column in columns] == [True] * 4 + [False]
 
 
 def test_histories_of_older_files_have_no_bounds() -> None:
