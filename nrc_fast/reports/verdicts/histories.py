@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 from nrc_fast.reports.steps import Record
@@ -26,7 +27,12 @@ LEAST_RECORDS = 3  # with a direction
 
 
 def history_verdict(
-    records: Sequence[Record], *, n: int, convention: str, untrained_nrc3: float = math.nan
+    records: Sequence[Record],
+    *,
+    n: int,
+    convention: str,
+    untrained_nrc3: float = math.nan,
+    smallest_eigenvalue: float = math.nan,
 ) -> tuple[str, ...]:
     """Two to four sentences on a training.
 
@@ -49,7 +55,9 @@ def history_verdict(
     convention : str
         Of ``nrc1`` and ``nrc2``.
     untrained_nrc3 : float
-        NRC3 of an untrained W, for these targets.
+        NRC3 that half of the random heads are below, for these targets.
+    smallest_eigenvalue : float
+        That of the covariance of the targets, which gamma reaches up to.
 
     Returns
     -------
@@ -64,7 +72,11 @@ def history_verdict(
     if not measured:
         return (*sentences, "The features were not measured, or are not finite: only NRC3 and gamma are known.")
     last = measured[-1]
-    numbers = numbers_of(last, n=n, convention=convention, untrained_nrc3=untrained_nrc3)
+    numbers = replace(
+        numbers_of(last, n=n, convention=convention),
+        nrc3_untrained=untrained_nrc3,
+        gamma_share=known("gamma", vars(last), last.bounds).over(smallest_eigenvalue),
+    )
     sentences.append(f"At step {last.step:,}: {level_of_features(numbers)}")
     sentences.append(_curve(measured, numbers, convention))
     sentences.append(_fit(last) or sentence_on_head(numbers))
@@ -88,7 +100,7 @@ def direction(values: Sequence[float]) -> str:
     return "rising" if late > (1.0 + STILL) * before else "still"
 
 
-def numbers_of(record: Record, *, n: int, convention: str, untrained_nrc3: float) -> FeatureNumbers:
+def numbers_of(record: Record, *, n: int, convention: str) -> FeatureNumbers:
     """What a verdict looks at, from one record."""
     own, bounds = vars(record), record.bounds
     names = {name: f"_{name}" for name in ABOUT_MEAN} | {convention: ""}
@@ -105,7 +117,7 @@ def numbers_of(record: Record, *, n: int, convention: str, untrained_nrc3: float
         nrc2=nrc2,
         energy_outside=record.energy_outside,
         nrc3=known("nrc3", own, bounds),
-        nrc3_untrained=untrained_nrc3,
+        nrc3_quantile=known("nrc3_quantile", own, bounds),
         r2=known("r2", own, bounds),
         has_weights=not all(map(math.isnan, (record.nrc2, record.nrc3, record.mse))),
         has_targets=True,
