@@ -189,7 +189,7 @@ def _at_best_gamma(diagonals: FloatArray, eigenvalues: FloatArray) -> FloatArray
     spread = roots - mean_root
     size = float(spread @ spread)
     shares = diagonals.mean(axis=1)
-    overlaps = diagonals @ spread
+    overlaps = np.einsum("ij,j->i", diagonals, spread)  # the same bits whatever threads BLAS has
     chosen = np.zeros(len(diagonals))
     if eigenvalues[-1] > 0.0 and eigenvalues[0] - eigenvalues[-1] > 4 * n * EPSILON * eigenvalues[0]:
         distances = shares * size

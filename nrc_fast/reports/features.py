@@ -163,7 +163,7 @@ class Report(StoredResult):
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """What the numbers say, in two or three sentences by fixed rules on them and their bounds.
+        """What the numbers say, in two to four sentences by fixed rules on them and their bounds.
 
         How far the features are collapsed, and to what; what NRC3 is worth; what to look at next. The rules are those
         of `nrc_fast.reports.verdicts.features.features_verdict`.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.reports.records import NAN, StoredResult, format_digits, format_value
-from nrc_fast.reports.verdicts.heads import HeadNumbers, head_sentences
+from nrc_fast.reports.verdicts.heads import HeadNumbers, head_verdict
 from nrc_fast.reports.verdicts.levels import known
 
 __all__ = ["HEAD_LABELS", "NRC3Context", "labelled_context", "told_context"]
@@ -77,12 +77,12 @@ class NRC3Context(StoredResult):
     bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
-    def verdict(self) -> str:
-        """What this NRC3 is worth, by the rules of `nrc_fast.reports.verdicts.heads.head_sentences`."""
+    def verdict(self) -> tuple[str, ...]:
+        """What this NRC3 is worth, in one or two sentences: see `nrc_fast.reports.verdicts.heads.head_verdict`."""
         own = vars(self)
         quantile, share = known("quantile", own, self.bounds), known("gamma_share", own, self.bounds)
         nrc3 = known("nrc3", own, self.bounds)
-        return head_sentences(HeadNumbers(self.n, nrc3, quantile, self.untrained, share))
+        return head_verdict(HeadNumbers(self.n, nrc3, quantile, self.untrained, share))
 
     def _rows(self, digits: int = 6) -> list[tuple[str, str]]:
         if math.isnan(self.nrc3):
@@ -107,10 +107,10 @@ class NRC3Context(StoredResult):
 
     def __str__(self) -> str:
         lines = [f"  {label:<52}{value}" for label, value in self._rows()]
-        return "\n".join([f"NRC3 of {self._title()}", "", self.verdict, *([""] if lines else []), *lines])
+        return "\n".join([f"NRC3 of {self._title()}", "", *self.verdict, *([""] if lines else []), *lines])
 
     def _repr_html_(self) -> str:
-        return card(f"NRC3 of {self._title()}", [self.verdict], self._rows(digits=4))
+        return card(f"NRC3 of {self._title()}", self.verdict, self._rows(digits=4))
 
 
 def labelled_context(
@@ -136,10 +136,10 @@ def told_context(values: Mapping[str, float], bounds: Mapping[str, float | Float
     if "nrc3_quantile" in shown:
         share = format_value(values["nrc3_quantile"], bounds.get("nrc3_quantile"), digits=3)
         lines.append(
-            ("      random heads with a smaller one", f"{share}; half of them are below {shown['nrc3_untrained']}")
+            ("  random heads with a smaller NRC3", f"{share}; half of them are below {shown['nrc3_untrained']}")
         )
     if "nrc3_at_zero" in shown:
         names = {"gamma_share": "gamma/lambda_min", "head_outside": "outside the basis of Sigma"}
         beside = [f"{name} {shown[field]}" for field, name in names.items() if field in shown]
-        lines.append(("      at gamma = 0", "; ".join([shown["nrc3_at_zero"], *beside])))
+        lines.append(("  at gamma = 0", "; ".join([shown["nrc3_at_zero"], *beside])))
     return lines

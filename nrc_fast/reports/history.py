@@ -105,7 +105,7 @@ class History(StoredResult):
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """What the records say, in two to four sentences by fixed rules on them and their bounds.
+        """What the records say, in two to five sentences by fixed rules on them and their bounds.
 
         The level of the last record, the direction of the curve, what NRC3 is worth, and whether the training has
         diverged. The rules are those of `nrc_fast.reports.verdicts.histories.history_verdict`.

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nrc_fast.reports.affine import is_affine
-from nrc_fast.reports.verdicts.heads import HeadNumbers, head_sentences
+from nrc_fast.reports.verdicts.heads import HeadNumbers, head_verdict
 from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, UNFITTED, Known, first_that_holds, percent_inside
 
-__all__ = ["ABOUT_MEAN", "ABOUT_ORIGIN", "FeatureNumbers", "features_verdict", "level_of_features", "sentence_on_head"]
+__all__ = ["ABOUT_MEAN", "ABOUT_ORIGIN", "FeatureNumbers", "features_verdict", "level_of_features", "sentences_on_head"]
 
 # Of what features without any preferred direction leave outside n of d dimensions, from which on nothing is structured.
 FEATURELESS = 0.9
@@ -83,7 +83,7 @@ class FeatureNumbers:
 
 
 def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
-    """Two or three sentences: how far the features are collapsed, what NRC3 is worth, what to look at next.
+    """Two to four sentences: how far the features are collapsed, what NRC3 is worth, what to look at next.
 
     The rules, in their order:
 
@@ -115,7 +115,8 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
     Collapsed: the features lie in the span of W (NRC1 2e-06, NRC2 3e-06 under nrc24).
     W W^T does not have the shape that the UFM predicts: NRC3 is 0.4, and that of an untrained W would be about 0.3.
     """
-    return tuple(filter(None, (level_of_features(numbers), sentence_on_head(numbers), _next_sentence(numbers))))
+    sentences = (level_of_features(numbers), *sentences_on_head(numbers), _next_sentence(numbers))
+    return tuple(filter(None, sentences))
 
 
 def level_of_features(numbers: FeatureNumbers) -> str:
@@ -199,10 +200,10 @@ def _outside(numbers: FeatureNumbers, name: str, nrc1: Known, nrc2: Known) -> st
     return f"Not collapsed: {inside}{known} under {name}{beside}."
 
 
-def sentence_on_head(numbers: FeatureNumbers) -> str:
-    """What NRC3 is worth, by the rules of `head_sentences`; empty without weights or targets."""
+def sentences_on_head(numbers: FeatureNumbers) -> tuple[str, ...]:
+    """What NRC3 is worth, by the rules of `head_verdict`; empty without weights or targets."""
     if not numbers.has_weights or not numbers.has_targets:
-        return ""
+        return ()
     head = HeadNumbers(
         n=numbers.n,
         nrc3=numbers.nrc3,
@@ -210,7 +211,7 @@ def sentence_on_head(numbers: FeatureNumbers) -> str:
         untrained=numbers.nrc3_untrained,
         gamma_share=numbers.gamma_share,
     )
-    return head_sentences(head)
+    return head_verdict(head)
 
 
 def _next_sentence(numbers: FeatureNumbers) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nrc_fast.reports.verdicts.levels import RARE, SHAPED, Known, first_that_holds
 
-__all__ = ["HeadNumbers", "head_sentences"]
+__all__ = ["HeadNumbers", "head_verdict", "share_of_heads"]
 
 UNKNOWN = Known(math.nan)
 # How much of [0, 1] a bound of gamma over lambda_min may leave open where gamma is said to lie at an end.
@@ -38,23 +38,23 @@ class HeadNumbers:
     gamma_share: Known = UNKNOWN
 
 
-def head_sentences(numbers: HeadNumbers) -> str:
-    """What this NRC3 is worth, in one to three sentences by fixed rules.
+def head_verdict(numbers: HeadNumbers) -> tuple[str, ...]:
+    """What this NRC3 is worth, in one or two sentences by fixed rules.
 
     - Below 0.01 (`nrc_fast.reports.verdicts.levels.SHAPED`), its bound included, W W^T has the predicted shape.
     - It is worth something where less than 5 percent (`RARE`) of random heads do as well.
-    - A gamma at an end of [0, lambda_min] says how weight decay stands to the variance of the targets; between them,
-      and with two targets, gamma has fitted the ratio of the eigenvalues of W W^T.
+    - A gamma at an end of [0, lambda_min] says how weight decay stands to the variance of the targets; between the
+      ends, and with two targets, it has fitted the ratio of the eigenvalues of W W^T.
 
     Examples
     --------
-    >>> print(head_sentences(HeadNumbers(3, Known(0.4), Known(0.83, 0.01), 0.3, Known(0.0))))
-    W W^T does not have the shape that the UFM predicts: NRC3 is 0.4, and 83% of random heads do as well. It is smallest
-    at gamma = 0: weight decay, if there is any, is weak beside the variance of the targets.
+    >>> for sentence in head_verdict(HeadNumbers(2, Known(0.4), Known(0.83, 0.01), 0.3, Known(0.2))):
+    ...     print(sentence)
+    W W^T does not have the shape that the UFM predicts: NRC3 is 0.4, and 83% of random heads do as well.
+    Gamma has fitted the ratio of the two eigenvalues: NRC3 is how far the eigenvectors are turned, no more.
     """
-    shape = _shape(numbers)
     is_known = not numbers.nrc3.is_nan and numbers.n > 1
-    return " ".join(filter(None, (shape, _gamma(numbers) if is_known else "")))
+    return tuple(filter(None, (_shape(numbers), _gamma(numbers) if is_known else "")))
 
 
 def _shape(numbers: HeadNumbers) -> str:
@@ -79,15 +79,11 @@ def _shape(numbers: HeadNumbers) -> str:
 
 def _worth(numbers: HeadNumbers) -> str:
     """What stands behind the value of NRC3."""
-    untrained = (
-        "" if math.isnan(numbers.untrained) else f"that of an untrained W would be about {numbers.untrained:.2g}"
-    )
     if numbers.quantile.is_nan:
-        return f", and {untrained}" if untrained else ""
+        typical = numbers.untrained
+        return "" if math.isnan(typical) else f", and that of an untrained W would be about {typical:.2g}"
     heads = share_of_heads(numbers.quantile)
-    if not numbers.quantile.is_below(RARE):
-        return f", and {heads} do as well"
-    return f", which {heads} reach, and {untrained}" if untrained else f", which {heads} reach"
+    return f", which {heads} reach" if numbers.quantile.is_below(RARE) else f", and {heads} do as well"
 
 
 def share_of_heads(quantile: Known) -> str:
@@ -98,8 +94,9 @@ def share_of_heads(quantile: Known) -> str:
     >>> share_of_heads(Known(0.0, 4e-4)), share_of_heads(Known(0.437, 0.01)), share_of_heads(Known(1.0, 4e-4))
     ('at most 0.04% of random heads', '44% of random heads', 'more than 99% of random heads')
     """
-    if quantile.bound > 0.0 and quantile.value <= quantile.bound:
-        return f"at most {100.0 * (quantile.value + quantile.bound):.1g}% of random heads"
+    most = quantile.value + quantile.bound
+    if quantile.value <= quantile.bound and most < 2.0 * RARE:
+        return f"at most {100.0 * most:.2g}% of random heads"
     if quantile.value > 0.99:
         return "more than 99% of random heads"
     return f"{100.0 * quantile.value:.2g}% of random heads"
@@ -108,11 +105,12 @@ def share_of_heads(quantile: Known) -> str:
 def _gamma(numbers: HeadNumbers) -> str:
     share = numbers.gamma_share
     is_close = share.bound < CLOSE
-    at_zero = "It is smallest at gamma = 0: weight decay, if there is any, is weak beside the variance of the targets."
-    at_end = (
-        "It is smallest at gamma = lambda_min: under weight decay a direction of targets is about to drop out of W."
+    at_zero = (
+        "It is smallest at gamma = 0: W W^T is no steeper than Sigma^(1/2), as under weight decay that is weak beside "
+        "the variance of the targets."
     )
-    inside = "With two targets and such a gamma, NRC3 is how far the eigenvectors are turned, and no more."
+    at_end = "It is smallest at gamma = lambda_min: a direction of the targets is about to drop out of W, or has."
+    inside = "Gamma has fitted the ratio of the two eigenvalues: NRC3 is how far the eigenvectors are turned, no more."
     is_inside = share.is_above(0.0) and share.value > share.bound and share.is_below(1.0)
     rules = [
         (share.is_nan, ""),

@@ -13,7 +13,7 @@ from nrc_fast.reports.verdicts.features import (
     ABOUT_ORIGIN,
     FeatureNumbers,
     level_of_features,
-    sentence_on_head,
+    sentences_on_head,
 )
 from nrc_fast.reports.verdicts.levels import COLLAPSED, UNFITTED, Known, known
 
@@ -34,7 +34,7 @@ def history_verdict(
     untrained_nrc3: float = math.nan,
     smallest_eigenvalue: float = math.nan,
 ) -> tuple[str, ...]:
-    """Two to four sentences on a training.
+    """Two to five sentences on a training.
 
     The rules:
 
@@ -79,8 +79,8 @@ def history_verdict(
     )
     sentences.append(f"At step {last.step:,}: {level_of_features(numbers)}")
     sentences.append(_curve(measured, numbers, convention))
-    sentences.append(_fit(last) or sentence_on_head(numbers))
-    return tuple(filter(None, sentences))
+    fit = _fit(last)
+    return tuple(filter(None, [*sentences, *([fit] if fit else sentences_on_head(numbers))]))
 
 
 def direction(values: Sequence[float]) -> str:
