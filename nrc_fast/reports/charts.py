@@ -89,6 +89,8 @@ class Chart:
         Thin lines without points behind the curves, each with the colour of its run.
     band : (float, float), optional
         Values between which a band is shaded behind all curves.
+    words : str
+        What these two are.
     """
 
     title: str
@@ -99,6 +101,7 @@ class Chart:
     scale: str = ""
     beside: tuple[Curve, ...] = ()
     band: tuple[float, float] | None = None
+    words: str = ""
 
 
 def charts_of_runs(
@@ -163,9 +166,8 @@ def _beside_heads(chart: Chart, runs: Mapping[str, Run], gamma: GammaChoice) -> 
     band = bands.pop() if len(bands) == 1 else None
     if band is not None and math.isnan(sum(band)):
         band = None
-    words = ["thin: the best gamma of each step"] * bool(thin) + ["band: random heads, 5% to 95%"] * (band is not None)
-    title = f"{chart.title} ({'; '.join(words)})" if words else chart.title
-    return replace(chart, title=title, beside=thin, band=band)
+    words = ["thin: gamma of each step"] * bool(thin) + ["band: 90% of random heads"] * (band is not None)
+    return replace(chart, beside=thin, band=band, words="; ".join(words))
 
 
 def _of_training(name: str, records: Sequence[DrawnRecord], field: str) -> Curve:

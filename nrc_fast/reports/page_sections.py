@@ -31,6 +31,7 @@ OF_STEPS = {
     "nrc2": "NRC2",
     "nrc3": "NRC3",
     "gamma": "gamma",
+    "nrc3_quantile": "random heads below",
     "explained_variance": "explained variance",
     "nrc1_id25": "NRC1, id25",
     "nrc1_variance": "NRC1, variance",

@@ -105,7 +105,8 @@ def _drawing(chart: DrawnChart, order: Mapping[str, int], up: Scale, most_dots: 
         role="img",
         aria_label=f"{chart.title}: {_said(chart)}",
     )
-    return element("div", element("div", chart.title, class_="title"), drawing, class_="chart")
+    words = [element("div", element("small", chart.words))] if chart.words else []
+    return element("div", element("div", chart.title, *words, class_="title"), drawing, class_="chart")
 
 
 def _said(chart: DrawnChart) -> str:

@@ -155,6 +155,12 @@ def test_of_an_unknown_width_the_limit_is_told() -> None:
     assert all(math.isnan(value) for value in typical_nrc3(np.ones(1), 0) + typical_nrc3(np.zeros(2), 0))
 
 
+def test_points_are_those_of_numpy() -> None:
+    heads = RandomHeads(np.sort(np.random.default_rng(0).random(37)))
+    for share in (0.0, 0.05, 0.5, 0.731, 1.0):
+        assert heads.point(share) == pytest.approx(np.quantile(heads.nrc3, share), rel=1e-14)
+
+
 def test_the_interval_of_a_quantile_is_wilsons() -> None:
     heads = RandomHeads(np.arange(1, 101) / 100.0)
     z = 2.0

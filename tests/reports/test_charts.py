@@ -29,7 +29,7 @@ def test_trainings_are_curves_over_their_steps() -> None:
             assert not curve.is_level
     assert [chart.scale for chart in charts] == ["collapse"] * 3 + [""] * 3
     each = charts_of_runs(runs, "each")[3]
-    assert each.title == "NRC3, the best gamma of each step (band: random heads, 5% to 95%)"
+    assert each.title == "NRC3, the best gamma of each step"
     assert each.curves[0].y == tuple(record.nrc3 for record in runs["one"].records("each"))
 
 

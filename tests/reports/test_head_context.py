@@ -240,6 +240,17 @@ def test_the_verdict_of_a_history_counts_random_heads() -> None:
     assert history.verdict[-1] == AT_ZERO
 
 
+def test_heads_alone_have_a_verdict() -> None:
+    history = History()
+    for step, W in enumerate(np.random.default_rng(0).standard_normal((3, 2, 16))):
+        history.add_weights(step, W, SIGMA)
+    context = nrc.nrc3_context(W, covariance=SIGMA)
+    first, *others = history.verdict
+    assert first == "The features were not measured, or are not finite: only NRC3 and gamma are known."
+    assert tuple(others) == context.verdict
+    assert f"{100 * context.quantile:.2g}% of random heads" in others[0]
+
+
 def replayed_runs() -> dict[str, Any]:
     return {"one": results.history("one"), "two": results.history("two", seed=1)}
 
@@ -249,9 +260,8 @@ def test_charts_hold_nrc3_of_each_step_and_random_heads_behind() -> None:
     charts = charts_of_runs(runs)
     assert [bool(chart.beside) for chart in charts] == [False, False, False, True, False, False]
     chart = charts[3]
-    assert chart.title == (
-        "NRC3, gamma of the last step (thin: the best gamma of each step; band: random heads, 5% to 95%)"
-    )
+    assert chart.title == "NRC3, gamma of the last step"
+    assert chart.words == "thin: gamma of each step; band: 90% of random heads"
     for curve, name in zip(chart.beside, runs, strict=True):
         assert (curve.run, curve.x) == (name, (0, 10, 20, 30))
         assert curve.y == tuple(record.nrc3 for record in runs[name].records("each"))
@@ -259,12 +269,12 @@ def test_charts_hold_nrc3_of_each_step_and_random_heads_behind() -> None:
     assert chart.band == (low, high)
     each = charts_of_runs(runs, "each")[3]
     assert each.beside == ()
-    assert each.title == "NRC3, the best gamma of each step (band: random heads, 5% to 95%)"
+    assert each.words == "band: 90% of random heads"
     # Runs with other targets or widths have other heads: no band holds for both.
     runs["two"].add_weights(40, np.eye(2, 11), np.diag([2.0, 1.0]))
     mixed = charts_of_runs(runs)[3]
     assert mixed.band is None
-    assert mixed.title == "NRC3, gamma of the last step (thin: the best gamma of each step)"
+    assert mixed.words == "thin: gamma of each step"
 
 
 def test_drawings_have_the_band_and_thin_lines() -> None:
@@ -272,6 +282,7 @@ def test_drawings_have_the_band_and_thin_lines() -> None:
     (markup,) = svg_charts([chart])
     root = tree(markup)[0]
     (band,) = with_class(root, "band")
+    assert [part.text for part in root.iter("small")] == [chart.words]
     assert band.findtext("title") == f"between {chart.band[0]:.3g} and {chart.band[1]:.3g}"  # type: ignore[index]
     thin, line = with_class(root, "run-1")
     assert len(with_class(thin, "dot")) == 0
@@ -297,3 +308,4 @@ def test_figures_have_the_band_and_thin_lines() -> None:
     both = nrc.compare(replayed_runs()).plot().axes[3]
     assert len(both.get_lines()) == 4
     assert len(both.patches) == 1
+    assert both.get_title() == "NRC3, gamma of the last step\nthin: gamma of each step; band: 90% of random heads"

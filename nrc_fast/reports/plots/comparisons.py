@@ -61,7 +61,8 @@ def plot_charts(charts: Sequence[DrawnChart], ax: GivenAxes | None = None) -> Fi
             handles.setdefault(literal(curve.label), _draw_curve(panel, curve, order.index(curve.run)))
         for curve in chart.beside:
             draw_thin_line(panel, order.index(curve.run), curve.x, curve.y, "_thin")
-        panel.set_title(literal(chart.title), fontsize="medium")
+        words = f"\n{chart.words}" if chart.words else ""
+        panel.set_title(literal(chart.title) + words, fontsize="medium")
         panel.grid(alpha=0.25)
         if chart.places:
             panel.set_xticks(range(len(chart.places)), list(map(literal, chart.places)), rotation=30, ha="right")

@@ -65,20 +65,22 @@ def history_verdict(
     """
     if not records:
         return ("Nothing was measured yet.",)
-    measured = [record for record in records if not math.isnan(record.nrc1)]
     sentences = []
     if math.isnan(records[-1].mse) and any(not math.isnan(record.mse) for record in records):
         sentences.append(_diverged(records))
-    if not measured:
-        return (*sentences, "The features were not measured, or are not finite: only NRC3 and gamma are known.")
-    last = measured[-1]
+    measured = [record for record in records if not math.isnan(record.nrc1)]
+    heads = [record for record in records if not math.isnan(record.nrc3)]
+    last = (measured or heads or records)[-1]
     numbers = replace(
         numbers_of(last, n=n, convention=convention),
         nrc3_untrained=untrained_nrc3,
         gamma_share=known("gamma", vars(last), last.bounds).over(smallest_eigenvalue),
     )
-    sentences.append(f"At step {last.step:,}: {level_of_features(numbers)}")
-    sentences.append(_curve(measured, numbers, convention))
+    if measured:
+        sentences.append(f"At step {last.step:,}: {level_of_features(numbers)}")
+        sentences.append(_curve(measured, numbers, convention))
+    else:
+        sentences.append("The features were not measured, or are not finite: only NRC3 and gamma are known.")
     fit = _fit(last)
     return tuple(filter(None, [*sentences, *([fit] if fit else sentences_on_head(numbers))]))
 
