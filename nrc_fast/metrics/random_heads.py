@@ -82,8 +82,8 @@ class RandomHeads:
         Returns
         -------
         float, float
-            The bound is statistical, by Wilson's interval of two standard deviations, about ``2 sqrt(q (1-q)/draws)``
-            and never below ``2/draws``. NaN where one of the two is not known.
+            The bound is statistical, by Wilson's interval of two standard deviations: about ``2 sqrt(q (1-q)/draws)``,
+            and ``4/draws`` where no head is below. NaN where one of the two is not known.
         """
         draws = len(self.nrc3)
         if not draws or math.isnan(nrc3):

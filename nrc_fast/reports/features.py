@@ -115,7 +115,8 @@ class Report(StoredResult):
       interval of what may be where components tie; the error of the MSE from moments, whatever the roundings are.
     - *Statistical*: errors of sums of products over the rows. Roundings within a block of 256 rows are taken to have
       either sign, so that they grow like the root of its length, and over blocks to be as bad as can be. Features with
-      two or three values, whose roundings all go one way, may pass such a bound.
+      two or three values, whose roundings all go one way, may pass such a bound. Those of `nrc3_quantile` and
+      `nrc3_untrained` are two standard deviations of the heads that are drawn.
     - *Very probable*: that block Krylov iteration on the rows has missed no component. For collapsed features the trace
       shows it for certain.
     """

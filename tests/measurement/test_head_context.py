@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import nrc_fast as nrc
 from nrc_fast.base.linalg import orthonormalize
+from nrc_fast.metrics.alignment import HeadAlignment
+from nrc_fast.metrics.head_context import head_context
 from nrc_fast.testing import reference_nrc3
 
 mp = pytest.importorskip("mpmath")
@@ -97,6 +99,26 @@ def test_bounds_hold_what_50_digits_give(kind: str) -> None:
             assert 0.2 < context.gamma_share < 0.6
             assert context.quantile == 0.0
             assert context.bounds["quantile"] < 1e-3
+
+
+@pytest.mark.parametrize("error", [1e-9, 1e-4, 1e-2])
+def test_changes_of_sigma_within_its_error_stay_in_the_bounds(error: float) -> None:
+    rng = np.random.default_rng(6)
+    sigma = np.diag([4.0, 2.0, 0.5])
+    # Gamma inside, near lambda_min, 0, and where it leaves 0.
+    for strengths in ([1.6, 0.9, 0.35], [1.6, 0.9, 0.02], [1.0, 1.0, 1.0], np.diag(sigma) ** 0.5):
+        gram = np.diag(strengths) + (0.0 if strengths[0] == 2.0 else 0.02)
+        values, bounds = head_context(HeadAlignment(gram, sigma), error, features=3)
+        for _ in range(30):
+            change = rng.standard_normal((3, 3))
+            change = error * (change + change.T) / np.linalg.norm(change + change.T)
+            others, _ = head_context(HeadAlignment(gram, sigma + change), 0.0, features=3)
+            for name in ("nrc3", "nrc3_at_zero", "gamma_share", "head_outside", "nrc3_quantile"):
+                assert abs(others[name] - values[name]) <= bounds[name], name
+        # The smallest eigenvalue alone, up and down.
+        for sign in (-1.0, 1.0):
+            others, _ = head_context(HeadAlignment(gram, sigma + sign * np.diag([0.0, 0.0, error])), 0.0, features=3)
+            assert abs(others["gamma_share"] - values["gamma_share"]) <= bounds["gamma_share"]
 
 
 def test_it_gives_what_nrc3_and_its_gamma_do() -> None:

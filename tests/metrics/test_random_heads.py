@@ -104,7 +104,8 @@ def test_a_diagonal_gives_what_the_matrix_does(seed: int, n: int, log_condition:
     rng = np.random.default_rng(seed)
     eigenvalues = np.sort(10.0 ** rng.uniform(-log_condition, 0.0, n))[::-1]
     eigenvalues[-1] *= rng.integers(0, 2)  # singular ones too
-    grams = np.array([head_gram(W) for W in rng.standard_normal((5, n, n + 1))])
+    d = int(rng.integers(1, n + 2))  # with fewer features than targets, gamma is often lambda_min
+    grams = np.array([head_gram(W) for W in rng.standard_normal((5, n, d))])
     norms = np.linalg.norm(grams, axis=(1, 2))
     found = module._at_best_gamma(np.einsum("kii->ki", grams) / norms[:, np.newaxis], eigenvalues)
     # Near a multiple of the identity, the roundings of the roots are seen beside their differences.
@@ -112,6 +113,14 @@ def test_a_diagonal_gives_what_the_matrix_does(seed: int, n: int, log_condition:
     for gram, value in zip(grams, found, strict=True):
         alignment = HeadAlignment(gram, np.diag(eigenvalues))
         assert value == pytest.approx(alignment.nrc3(alignment.best_gamma()), abs=off)
+
+
+def test_no_gamma_is_beyond_the_smallest_eigenvalue() -> None:
+    eigenvalues, gram = np.array([16.0, 4.0, 1.0]), np.diag([2.5, 0.5, 0.0])  # their stationary point is beyond it
+    alignment = HeadAlignment(gram, np.diag(eigenvalues))
+    assert alignment.best_gamma() == 1.0
+    diagonal = np.diag(gram)[np.newaxis] / np.linalg.norm(gram)
+    assert module._at_best_gamma(diagonal, eigenvalues)[0] == pytest.approx(alignment.nrc3(1.0), abs=1e-14)
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 4), exponent=st.integers(-200, 200))
