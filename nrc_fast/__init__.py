@@ -25,12 +25,13 @@ from nrc_fast.measurement.class_statistics import ClassStatistics
 from nrc_fast.measurement.classes import measure_classes
 from nrc_fast.measurement.dimension import IntrinsicDimension, intrinsic_dimension
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.measurement.head_context import nrc3_context
 from nrc_fast.measurement.precision import PrecisionWarning
 from nrc_fast.measurement.single_metrics import nrc1, nrc2
 from nrc_fast.measurement.suspicions import SuspiciousInputWarning
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.passes.plans import Plan
-from nrc_fast.reports import ClassReport, Comparison, DeepReport, History, Record, Report
+from nrc_fast.reports import ClassReport, Comparison, DeepReport, History, NRC3Context, Record, Report
 from nrc_fast.reports.comparisons import compare
 from nrc_fast.sources import Source
 from nrc_fast.sources import open_source as open  # noqa: A004 - the natural name, and never imported with *
@@ -50,6 +51,7 @@ __all__ = [
     "History",
     "IntrinsicDimension",
     "Monitor",
+    "NRC3Context",
     "Plan",
     "PrecisionWarning",
     "Record",
@@ -66,6 +68,7 @@ __all__ = [
     "nrc1",
     "nrc2",
     "nrc3",
+    "nrc3_context",
     "nrc3_curve",
     "nrc3_gamma",
     "open",

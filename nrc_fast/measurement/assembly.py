@@ -11,7 +11,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.linalg import scale_to_unit
+from nrc_fast.base.linalg import covariance_spectrum, scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.convention_metrics import ConventionMetrics, explicit_metrics, moment_metrics
@@ -29,9 +29,11 @@ from nrc_fast.measurement.undefined import (
     notes_of_gamma,
     notes_of_targets,
 )
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram, untrained_nrc3
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.conventions import Convention
+from nrc_fast.metrics.head_context import head_context
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
+from nrc_fast.metrics.random_heads import typical_nrc3
 from nrc_fast.metrics.targets import (
     chance_alignment,
     explicit_error_bound,
@@ -280,7 +282,7 @@ class _Assembly:
         values["linear_mse"], self.bounds["linear_mse"] = self._readout()
         if self.head.weights is not None:
             values |= self._shape_metrics(HeadAlignment(head_gram(scale_to_unit(self.head.weights)[0]), sigma))
-        values["nrc3_untrained"] = untrained_nrc3(sigma, moments.d)
+        values["nrc3_untrained"], self.bounds["nrc3_untrained"] = typical_nrc3(covariance_spectrum(sigma)[0], moments.d)
         if self.model is not None:
             values["mse"] = self._prediction_error(self.model)
             values["r2"] = r_squared(values["mse"], sigma)
@@ -295,11 +297,11 @@ class _Assembly:
 
     def _shape_metrics(self, alignment: HeadAlignment) -> dict[str, float]:
         moments = self._moments
-        gamma = alignment.best_gamma()
-        found = alignment.bounds(gamma, moments.target_error, features=moments.d)
-        self.bounds["gamma"], self.bounds["nrc3"] = found
-        self.notes += notes_of_gamma(alignment, gamma, found[0], covariance_error=moments.target_error)
-        return {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
+        error = moments.target_error
+        values, bounds = head_context(alignment, error, features=moments.d)
+        self.bounds |= bounds
+        self.notes += notes_of_gamma(alignment, values["gamma"], bounds["gamma"], covariance_error=error)
+        return values
 
     def _pairing(self, *, basis: int) -> Pairing | None:
         moments = self._moments

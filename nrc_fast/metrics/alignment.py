@@ -15,7 +15,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.metrics.rounding import decomposition_rounding
 
-__all__ = ["GammaChoice", "HeadAlignment", "head_gram", "untrained_nrc3"]
+__all__ = ["GammaChoice", "HeadAlignment", "head_gram"]
 
 # Which gamma a history shows NRC3 for, see `nrc_fast.History.records`.
 GammaChoice: TypeAlias = Literal["last", "each"] | float
@@ -41,36 +41,6 @@ def head_gram(weights: FloatArray) -> FloatArray:
     """
     gram: FloatArray = weights @ weights.T
     return gram
-
-
-def untrained_nrc3(covariance: FloatArray, d: int) -> float:
-    r"""NRC3 that a W of independent Gaussian numbers has in the mean, which a small NRC3 is to be compared with.
-
-    ``x + f (1 - x/2)`` with x the NRC3 of rows that are orthogonal and of one length, and ``f = (n-1)(n+2)/(n d)``
-    what is left of ``W W^T/d`` beside a multiple of the identity, of first order in 1/d.
-
-    Parameters
-    ----------
-    covariance : (n, n) float64 array
-        Of the targets.
-    d : int
-        Number of features; 0 where it is not known, which leaves f out.
-
-    Returns
-    -------
-    float
-        NaN for n = 1 and for targets without variance.
-
-    Examples
-    --------
-    >>> untrained_nrc3(np.eye(2), 400), round(untrained_nrc3(np.diag([4.0, 1.0]), 0), 6)
-    (0.005, 0.102633)
-    """
-    n = len(covariance)
-    orthogonal = HeadAlignment(np.eye(n), covariance)
-    value = orthogonal.nrc3(orthogonal.best_gamma())
-    chance = (n - 1) * (n + 2) / (n * d) if d else 0.0
-    return float(min(value + chance * (1.0 - value / 2.0), 2.0)) if not math.isnan(value) else value
 
 
 class HeadAlignment:
@@ -131,6 +101,12 @@ class HeadAlignment:
         self._diagonal = rotated.diagonal()[::-1].copy()
         rotated.ravel()[:: len(ascending) + 1] = 0.0
         self._outside = float(np.vdot(rotated, rotated))
+        self._beside = rotated[::-1, ::-1]
+
+    def rotated(self) -> FloatArray:
+        """W W^T/|W W^T| in the eigenbasis of Sigma, in the order of `eigenvalues`."""
+        whole: FloatArray = self._beside + np.diag(self._diagonal)
+        return whole
 
     def nrc3(self, gamma: float) -> float:
         """NRC3 for one gamma.
@@ -259,8 +235,8 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return math.nan, math.nan
-        slack = root_error = self._root_error(covariance_error)
-        turned = self._gram_rounding(features)
+        slack = root_error = self.root_error(covariance_error)
+        turned = self.gram_rounding(features)
         mean_root, mean_share = float(self._roots.mean()), float(self._diagonal.mean())
         size = float(np.linalg.norm(self._roots - mean_root))
         p = float((self._diagonal - mean_share) @ (self._roots - mean_root))
@@ -311,27 +287,27 @@ class HeadAlignment:
         value = self.nrc3(gamma)
         if math.isnan(value):
             return math.nan
-        above, below = (self._turn(end, covariance_error) + self._gram_rounding(features) for end in (gamma, highest))
+        above, below = (self._turn(end, covariance_error) + self.gram_rounding(features) for end in (gamma, highest))
         upper, lower = (2.0 * math.sqrt(value) * turn + turn**2 for turn in (above, below))
         return min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
 
     def _turn(self, gamma: float, covariance_error: float) -> float:
         """Bound of the change of A/|A| from the error of Sigma, and of gamma where it may not exceed its lambda_min."""
-        root, error = math.sqrt(gamma), self._root_error(covariance_error)
+        root, error = math.sqrt(gamma), self.root_error(covariance_error)
         size, n = float(np.linalg.norm(self._roots - root)), len(self._roots)
         off = (1.0 + n**0.5) * error if root > self._roots[-1] - error else error
         off += n**0.5 * EPSILON * float(self._roots[0])
         # Of vectors that are off by a share of their length, the directions are off by at most this.
         return min(off / (size - off), 2.0) if size > off else 2.0
 
-    def _root_error(self, covariance_error: float) -> float:
+    def root_error(self, covariance_error: float) -> float:
         """Bound of the Frobenius norm of the error of Sigma^(1/2), with the rounding of the decomposition."""
         error = covariance_error + decomposition_rounding(len(self._roots)) * float(self.eigenvalues[0])
         smallest = float(self.eigenvalues[-1])
         roots = math.sqrt(smallest) + math.sqrt(max(smallest - error, 0.0))
         return min(error / roots if roots > 0.0 else math.inf, math.sqrt(error)) + EPSILON * float(self._roots[0])
 
-    def _gram_rounding(self, features: int) -> float:
+    def gram_rounding(self, features: int) -> float:
         """Bound of the rounding of W W^T and of its rotation, relative to its Frobenius norm."""
         n = len(self._roots)
         return EPSILON * (4.0 * math.sqrt(n) + math.sqrt(n * features))

@@ -5,10 +5,21 @@ from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.comparisons import Comparison
 from nrc_fast.reports.features import Report
+from nrc_fast.reports.head_context import NRC3Context
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.steps import Record
 
-__all__ = ["VARIANTS", "ClassReport", "Comparison", "DeepReport", "History", "LayerCollapse", "Record", "Report"]
+__all__ = [
+    "VARIANTS",
+    "ClassReport",
+    "Comparison",
+    "DeepReport",
+    "History",
+    "LayerCollapse",
+    "NRC3Context",
+    "Record",
+    "Report",
+]
 
 __dir__ = listing(__name__, __all__)

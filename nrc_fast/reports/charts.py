@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nrc_fast.metrics.alignment import GammaChoice
@@ -85,6 +85,12 @@ class Chart:
         Names of the places 0, 1, ... where x is no number.
     scale : str
         Charts of the same name here have the same scale of values; of none by default.
+    beside : tuple of Curve
+        Thin lines without points behind the curves, each with the colour of its run.
+    band : (float, float), optional
+        Values between which a band is shaded behind all curves.
+    words : str
+        What these two are.
     """
 
     title: str
@@ -93,6 +99,9 @@ class Chart:
     is_log: bool = False
     places: tuple[str, ...] = ()
     scale: str = ""
+    beside: tuple[Curve, ...] = ()
+    band: tuple[float, float] | None = None
+    words: str = ""
 
 
 def charts_of_runs(
@@ -101,7 +110,8 @@ def charts_of_runs(
     """Six charts of trainings and of reports: NRC1 twice, NRC2, NRC3, MSE and explained variance.
 
     A training is a curve over its steps. A report is a level beside trainings, and a point at a place of its own where
-    there are only reports.
+    there are only reports. Behind NRC3 of trainings at one gamma, thin lines are NRC3 at the best gamma of each step,
+    and where all trainings have the same random heads, a band is the NRC3 of 90 of 100 of these.
 
     Parameters
     ----------
@@ -139,8 +149,25 @@ def charts_of_runs(
             Curve(name, (), (mse,), name=f"MSE predicted for {name}", is_level=True) for name, mse in levels.items()
         ]
         label = "step" if trainings else "run"
-        charts.append(Chart(title, label, tuple(curves), is_log, places=places, scale=scale))
+        chart = Chart(title, label, tuple(curves), is_log, places=places, scale=scale)
+        charts.append(_beside_heads(chart, runs, gamma) if field == "nrc3" else chart)
     return tuple(charts)
+
+
+def _beside_heads(chart: Chart, runs: Mapping[str, Run], gamma: GammaChoice) -> Chart:
+    """NRC3 of trainings before what it is without hindsight, and without any training."""
+    trainings = {name: run for name, run in runs.items() if not isinstance(run, Report)}
+    thin = (
+        ()
+        if gamma == "each"
+        else tuple(_of_training(name, trainings[name].records("each"), "nrc3") for name in trainings)
+    )
+    bands = {(low, high) for low, _, high in (run.nrc3_null() for run in trainings.values())}
+    band = bands.pop() if len(bands) == 1 else None
+    if band is not None and math.isnan(sum(band)):
+        band = None
+    words = ["thin: gamma of each step"] * bool(thin) + ["band: 90% of random heads"] * (band is not None)
+    return replace(chart, beside=thin, band=band, words="; ".join(words))
 
 
 def _of_training(name: str, records: Sequence[DrawnRecord], field: str) -> Curve:

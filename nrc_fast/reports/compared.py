@@ -28,6 +28,7 @@ OF_RUNS = {
     "nrc2": "NRC2",
     "nrc3": "NRC3",
     "gamma": "gamma",
+    "nrc3_quantile": "random heads below NRC3",
     "nrc1_id25": "NRC1, id25",
     "nrc1_variance": "NRC1, variance",
     "nrc2_id25": "NRC2, id25",

@@ -12,6 +12,7 @@ from nrc_fast.base.cards import card
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.fields import declared_fields, restored_fields
+from nrc_fast.reports.head_context import HEAD_LABELS, labelled_context, told_context
 from nrc_fast.reports.plots.features import plot_report
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult, format_value
@@ -21,7 +22,7 @@ from nrc_fast.reports.verdicts.levels import known
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LABELS", "MOST_SHARES", "Report", "labelled_values", "told_prediction"]
+__all__ = ["LABELS", "MOST_SHARES", "Report", "labelled_rows", "told_prediction"]
 
 # Of CKA, from which on its debiased value has a line of its own.
 VISIBLE_CHANCE = 0.005
@@ -43,7 +44,8 @@ LABELS = {
     "stable_rank": "stable rank of the features",
 }
 # Of these, what comes before the rest.
-FIRST = ("nrc1", "nrc2", "nrc3", "gamma", "mse", "r2", "linear_mse")
+OF_COLLAPSE = ("nrc1", "nrc2", "nrc3", "gamma")
+FIRST = (*OF_COLLAPSE, "mse", "r2", "linear_mse")
 
 
 def _prediction(values: Any) -> Prediction | None:
@@ -85,9 +87,13 @@ class Report(StoredResult):
         uses the directions of the features whose variance can be told from rounding.
     energy : float
         Mean of |h|^2 over the rows, of which values under convention raw are parts.
-    nrc3_untrained : float
-        NRC3 that a W of independent Gaussian numbers has in the mean, to first order in 1/d: with targets for which it
-        is small, a small NRC3 says little.
+    nrc3_at_zero, gamma_share : float
+        NRC3 at gamma = 0, and gamma over the smallest eigenvalue of the covariance of the targets.
+    head_outside : float
+        Share of W W^T outside the eigenbasis of that covariance, which no gamma makes up for.
+    nrc3_quantile, nrc3_untrained : float
+        Share of random heads with a smaller NRC3, and the NRC3 that half of them are below: W of independent Gaussian
+        numbers, each at its own best gamma. See `nrc_fast.nrc3_context`.
     zero_rows, skipped_rows : int
     bounds : mapping of str to float or array
         Absolute bound of the metric of that name.
@@ -109,14 +115,15 @@ class Report(StoredResult):
       interval of what may be where components tie; the error of the MSE from moments, whatever the roundings are.
     - *Statistical*: errors of sums of products over the rows. Roundings within a block of 256 rows are taken to have
       either sign, so that they grow like the root of its length, and over blocks to be as bad as can be. Features with
-      two or three values, whose roundings all go one way, may pass such a bound.
+      two or three values, whose roundings all go one way, may pass such a bound. Those of `nrc3_quantile` and
+      `nrc3_untrained` are two standard deviations of the heads that are drawn.
     - *Very probable*: that block Krylov iteration on the rows has missed no component. For collapsed features the trace
       shows it for certain.
     """
 
     __module__ = "nrc_fast"
     _described = "report"
-    _may_be_missing = frozenset({"ufm", "energy", "nrc3_untrained"})
+    _may_be_missing = frozenset({"ufm", "energy", *HEAD_LABELS})
 
     samples: int
     d: int
@@ -146,6 +153,10 @@ class Report(StoredResult):
     cka_debiased: float = NAN
     energy: float = NAN
     nrc3_untrained: float = NAN
+    nrc3_at_zero: float = NAN
+    gamma_share: float = NAN
+    head_outside: float = NAN
+    nrc3_quantile: float = NAN
 
     @classmethod
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
@@ -153,7 +164,7 @@ class Report(StoredResult):
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """What the numbers say, in two or three sentences by fixed rules on them and their bounds.
+        """What the numbers say, in two to four sentences by fixed rules on them and their bounds.
 
         How far the features are collapsed, and to what; what NRC3 is worth; what to look at next. The rules are those
         of `nrc_fast.reports.verdicts.features.features_verdict`.
@@ -179,6 +190,8 @@ class Report(StoredResult):
             energy_outside=nrc1["raw"].value if "raw" in nrc1 else NAN,
             nrc3=known("nrc3", own, self.bounds),
             nrc3_untrained=self.nrc3_untrained,
+            nrc3_quantile=known("nrc3_quantile", own, self.bounds),
+            gamma_share=known("gamma_share", own, self.bounds),
             r2=known("r2", own, self.bounds),
             has_weights=not all(map(math.isnan, (self.nrc2, self.nrc3, self.mse))),
             has_targets=not math.isnan(self.linear_mse),
@@ -202,7 +215,9 @@ class Report(StoredResult):
         lines = [f"{size}, convention {self.convention}, computed by {self.backend}"]
         if self.zero_rows or self.skipped_rows:
             lines.append(f"{self.zero_rows:,} zero rows, {self.skipped_rows:,} rows skipped as not finite")
-        lines += ["", *self.verdict, "", *self._lines_of(FIRST), ""]
+        lines += ["", *self.verdict, "", *self._lines_of(OF_COLLAPSE)]
+        lines += [f"  {label:<52}{value}" for label, value in told_context(vars(self), self.bounds)]
+        lines += [*self._lines_of(FIRST[len(OF_COLLAPSE) :]), ""]
         lines += self._lines_of(name for name in LABELS if name not in FIRST)
         shares = ", ".join(f"{share:.4f}" for share in self.explained_variance_ratio[: self.n + 2])
         lines.append(f"  {'explained variance of the first components':<52}{shares}")
@@ -231,7 +246,7 @@ class Report(StoredResult):
 
     def _repr_html_(self) -> str:
         size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, convention {self.convention}"
-        rows: list[tuple[object, ...]] = [*labelled_values(self, LABELS, digits=4), *told_prediction(self)]
+        rows: list[tuple[object, ...]] = [*labelled_rows(self, digits=4), *told_prediction(self)]
         shares = [float(share) for share in self.explained_variance_ratio[: max(MOST_SHARES, self.n + 2)]]
         about = f"first {len(shares)} components, the first {self.n} coloured"
         by_k = sparkline([float(value) for value in self.nrc1_by_k], "NRC1 of 1, 2, ... components", is_log=True)
@@ -278,6 +293,13 @@ def labelled_values(report: Report, names: Iterable[str], digits: int = 6) -> li
         if is_shown and not math.isnan(value):
             found.append((LABELS[name], format_value(value, report.bounds.get(name), digits)))
     return found
+
+
+def labelled_rows(report: Report, digits: int = 6) -> list[tuple[str, str]]:
+    """All that is known of `LABELS`, with what stands beside NRC3 after it."""
+    others = (name for name in LABELS if name not in OF_COLLAPSE)
+    context = labelled_context(vars(report), report.bounds, digits)
+    return [*labelled_values(report, OF_COLLAPSE, digits), *context, *labelled_values(report, others, digits)]
 
 
 def told_prediction(report: Report) -> list[tuple[str, str]]:

@@ -114,6 +114,15 @@ NRC3 = Term(
         ),
     ),
 )
+HEADS = Term(
+    "random heads",
+    "NRC3 of a W of independent Gaussian numbers, as large as this one and at the gamma that is best for it: what NRC3 "
+    "is without any training. It depends on n, d and \u03a3 alone; 10,000 are drawn, fewer for large n. Where many of "
+    "them do as well, NRC3 is no sign of training. NRC3 at gamma = 0, the gamma over the smallest eigenvalue of \u03a3 "
+    "(0: the decay is weak beside the variance of the targets; 1: a direction is about to drop out of W), and the "
+    "share of the Gram matrix of W outside the eigenbasis of \u03a3 (turned eigenvectors, which no gamma makes up for) "
+    "tell what NRC3 consists of.",
+)
 MSE = Term(
     "MSE and R2",
     "Mean squared error, summed over the outputs. R2 is its share of the variance of the targets, taken from 1.",
@@ -182,6 +191,6 @@ CLASSES = Term(
     _formula("NC1", _over("1", "K"), "tr", "(", _sub("S", "W"), element("msubsup", *map(_symbol, "SB+")), ")"),
 )
 
-terms_of_features = (NRC1, NRC2, NRC3, MSE, READOUT, CKA, RANKS, VARIANCE, BOUNDS)
+terms_of_features = (NRC1, NRC2, NRC3, HEADS, MSE, READOUT, CKA, RANKS, VARIANCE, BOUNDS)
 terms_of_layers = (LAYERS, CKA, RANKS, BOUNDS)
 terms_of_classes = (CLASSES, BOUNDS)

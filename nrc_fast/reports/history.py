@@ -15,15 +15,14 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.files import write_text
 from nrc_fast.base.frames import FrameLibrary, make_frame
 from nrc_fast.base.json_values import JSONValue
-from nrc_fast.base.linalg import scale_to_unit
-from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.metrics.alignment import GammaChoice, HeadAlignment, head_gram, untrained_nrc3
+from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.features import Report
+from nrc_fast.reports.head_records import gram_of, record_of_weights
 from nrc_fast.reports.history_card import history_card
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult
-from nrc_fast.reports.replay import last_curve, replayed
+from nrc_fast.reports.replay import beside_heads, last_curve, null_points, replayed
 from nrc_fast.reports.steps import SCALARS, Record, csv_of, restored_steps, stored_row, table_of, whole_step
 from nrc_fast.reports.verdicts.histories import history_verdict
 
@@ -106,16 +105,14 @@ class History(StoredResult):
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """What the records say, in two to four sentences by fixed rules on them and their bounds.
+        """What the records say, in two to five sentences by fixed rules on them and their bounds.
 
         The level of the last record, the direction of the curve, what NRC3 is worth, and whether the training has
         diverged. The rules are those of `nrc_fast.reports.verdicts.histories.history_verdict`.
         """
         seen = copy(self)  # another thread may add to this one
-        width = max((record.d for record in seen._records), default=0)
-        is_known = seen.n > 0 and bool(np.isfinite(seen.target_covariance).all())
-        untrained = untrained_nrc3(seen.target_covariance, width) if is_known else NAN
-        return history_verdict(seen.records(), n=seen.n, convention=seen.convention, untrained_nrc3=untrained)
+        beside = beside_heads(seen._records, seen.target_covariance)
+        return history_verdict(seen.records(), n=seen.n, convention=seen.convention, **beside)
 
     def __str__(self) -> str:
         seen = copy(self)
@@ -144,11 +141,11 @@ class History(StoredResult):
         TypeError, ValueError
             The step is no whole number, or the report has another n than those before.
         """
-        gram = np.full((report.n, report.n), NAN) if W is None else _gram_of(W)
+        gram = np.full((report.n, report.n), NAN) if W is None else gram_of(W)
         return self._append(Record.of(whole_step(step), report), report.n, gram, covariance)
 
     def add_weights(self, step: int, W: Array, covariance: Array) -> Record:
-        """Add the weights of a step whose features are not known; all but NRC3 and gamma is NaN.
+        """Add the weights of a step whose features are not known; all but NRC3, its gamma and quantile is NaN.
 
         Parameters
         ----------
@@ -163,11 +160,8 @@ class History(StoredResult):
         TypeError, ValueError
             The step is no whole number, or W is no float matrix or has another number of rows than those before.
         """
-        gram = _gram_of(W)
-        alignment = HeadAlignment(gram, np.array(covariance, dtype=np.float64))
-        gamma = alignment.best_gamma()
-        found: dict[str, Any] = dict.fromkeys(SCALARS, NAN) | {"gamma": gamma, "nrc3": alignment.nrc3(gamma)}
-        return self._append(Record(step=whole_step(step), **found), len(gram), gram, covariance)
+        record, gram = record_of_weights(step, W, covariance), gram_of(W)
+        return self._append(record, len(gram), gram, covariance)
 
     def _append(self, record: Record, n: int, gram: FloatArray, covariance: Array) -> Record:
         if self._records and n != self.n:
@@ -246,6 +240,14 @@ class History(StoredResult):
         self._require_records()
         _, sigma, _, grams = self._kept
         return last_curve(grams, sigma, points)
+
+    def nrc3_null(self) -> tuple[float, float, float]:
+        """NRC3 that 5, 50 and 95 of 100 random heads are below, for these targets and each at its own best gamma.
+
+        W of independent Gaussian numbers, as wide as that of the records: see `nrc_fast.nrc3_context`. NaN where the
+        targets or the width are not known.
+        """
+        return null_points(self._kept.records, self._kept.target_covariance)
 
     def _require_records(self) -> None:
         if not self._records:
@@ -394,7 +396,3 @@ class History(StoredResult):
         """
         self._require_records()
         return finished(plot_history(copy(self), gamma, ax), path)
-
-
-def _gram_of(W: Array) -> FloatArray:
-    return head_gram(scale_to_unit(as_matrix(W, "W")[0])[0])

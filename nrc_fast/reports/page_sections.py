@@ -12,7 +12,7 @@ from nrc_fast.reports.charts import Chart, charts_of_layers, charts_of_report, c
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.compared import Compared
 from nrc_fast.reports.comparisons import Comparison, shown_value
-from nrc_fast.reports.features import LABELS, Report, labelled_values, told_prediction
+from nrc_fast.reports.features import Report, labelled_rows, told_prediction
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.page_style import MOST_TOGGLES
@@ -31,6 +31,7 @@ OF_STEPS = {
     "nrc2": "NRC2",
     "nrc3": "NRC3",
     "gamma": "gamma",
+    "nrc3_quantile": "random heads below",
     "explained_variance": "explained variance",
     "nrc1_id25": "NRC1, id25",
     "nrc1_variance": "NRC1, variance",
@@ -108,7 +109,7 @@ def _notes(texts: Sequence[str]) -> list[Markup]:
 
 def _report_section(report: Report) -> Markup:
     size = f"{report.samples:,} samples, d = {report.d}, n = {report.n}, {report.dtype}; convention {report.convention}"
-    rows = labelled_values(report, LABELS)
+    rows = labelled_rows(report)
     rows += [
         (f"{metric.upper()} under convention {name}", format_value(value, _bound_of(report, name, metric)))
         for name, values in report.alternatives.items()

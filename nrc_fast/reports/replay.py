@@ -1,4 +1,4 @@
-"""NRC3 of the steps of a training for one gamma, which may be that of a later step, and that of the last for all."""
+"""NRC3 of the steps of a training for one gamma, which may be that of a later step, that of the last, and the null."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from dataclasses import replace
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.metrics.alignment import GammaChoice, HeadAlignment
+from nrc_fast.metrics.random_heads import random_heads, typical_nrc3
 from nrc_fast.reports.records import NAN
 from nrc_fast.reports.steps import Record
 
-__all__ = ["last_curve", "replayed"]
+__all__ = ["beside_heads", "last_curve", "null_points", "replayed"]
+
+# Of random heads, the shares that are below the lower and the upper edge of a band.
+BAND = (0.05, 0.95)
 
 
 def replayed(
@@ -59,6 +64,28 @@ def last_curve(grams: Sequence[FloatArray], sigma: FloatArray, points: int) -> t
     alignment = HeadAlignment(gram, sigma)
     gammas = np.linspace(0.0, float(alignment.eigenvalues[-1]), points)
     return gammas, alignment.nrc3_curve(gammas)
+
+
+def null_points(records: Sequence[Record], sigma: FloatArray) -> tuple[float, float, float]:
+    """NRC3 that 5, 50 and 95 of 100 random heads are below; see `nrc_fast.reports.History.nrc3_null`."""
+    eigenvalues, features = _eigenvalues_of(sigma), max((record.d for record in records), default=0)
+    if not eigenvalues.size or np.isnan(eigenvalues).any():
+        return NAN, NAN, NAN
+    heads = random_heads(eigenvalues, features)
+    low, high = map(heads.point, BAND)
+    return low, typical_nrc3(eigenvalues, features)[0], high
+
+
+def beside_heads(records: Sequence[Record], sigma: FloatArray) -> dict[str, float]:
+    """What NRC3 and gamma are to be seen beside: the median of random heads, and the smallest eigenvalue of Sigma."""
+    eigenvalues = _eigenvalues_of(sigma)
+    smallest = float(eigenvalues[-1]) if eigenvalues.size else NAN
+    return {"untrained_nrc3": null_points(records, sigma)[1], "smallest_eigenvalue": smallest}
+
+
+def _eigenvalues_of(sigma: FloatArray) -> FloatArray:
+    """The eigenvalues of a covariance, descending; NaN where it is not finite, and none without records."""
+    return covariance_spectrum(sigma)[0] if sigma.size and np.isfinite(sigma).all() else np.full(len(sigma), NAN)
 
 
 def _is_unknown(gram: FloatArray, sigma: FloatArray) -> bool:

@@ -36,7 +36,7 @@ MORE_COMPONENTS = 2
 ROWS, COLUMN = 8, 22
 SHOWN = {"mse": "MSE", "r2": "R2", "nrc1": "NRC1", "nrc2": "NRC2", "nrc3": "NRC3"}
 # What older files lack of a record.
-LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes")
+LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes", "nrc3_quantile")
 # What a file holds of a history, and how it is declared.
 STORED = {
     "name": "str",
@@ -81,6 +81,8 @@ class Record:
         Absolute bound of the number of that name; that of ``nrc3`` is for the gamma of the step itself.
     notes : tuple of str
         What the report of the step said before its numbers are to be believed.
+    nrc3_quantile : float
+        Share of random heads with a smaller NRC3, this step and each of them at the gamma of its own.
     """
 
     __module__ = "nrc_fast"
@@ -103,6 +105,7 @@ class Record:
     d: int = 0
     bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
+    nrc3_quantile: float = NAN
 
     @classmethod
     def of(cls, step: int, report: Report) -> Record:
@@ -124,6 +127,7 @@ class Record:
             d=report.d,
             bounds=_bounds(report),
             notes=report.notes,
+            nrc3_quantile=report.nrc3_quantile,
         )
 
     def scalars(self) -> dict[str, float]:

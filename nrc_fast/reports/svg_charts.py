@@ -76,7 +76,8 @@ def key_of(charts: Sequence[DrawnChart]) -> list[tuple[str, int, Markup]]:
 
 def _scale(chart: DrawnChart, charts: Sequence[DrawnChart]) -> Scale:
     together = [other for other in charts if chart.scale and other.scale == chart.scale] or [chart]
-    values = [value for other in together for curve in other.curves for value in curve.y]
+    values = [value for other in together for curve in (*other.curves, *other.beside) for value in curve.y]
+    values += [value for other in together for value in other.band or ()]
     scale = scale_of(values, HEIGHT - BOTTOM, TOP, is_log=chart.is_log)
     room = 0.0 if chart.is_log else 0.04 * (scale.highest - scale.lowest)
     return replace(scale, lowest=scale.lowest - room, highest=scale.highest + room)
@@ -89,6 +90,9 @@ def _drawing(chart: DrawnChart, order: Mapping[str, int], up: Scale, most_dots: 
     else:
         across = scale_of(places, LEFT + 4.0, WIDTH - RIGHT - 4.0)
     parts = [*_value_axis(up), *_axis_of_places(chart, across)]
+    if chart.band is not None:
+        parts.append(_band(chart.band, up))
+    parts += [_thin_line(curve, order[curve.run], across, up) for curve in chart.beside]
     dots = max(most_dots // max(len(chart.curves), 1), LEAST_DOTS)
     for curve in chart.curves:
         k = order[curve.run]
@@ -101,7 +105,8 @@ def _drawing(chart: DrawnChart, order: Mapping[str, int], up: Scale, most_dots: 
         role="img",
         aria_label=f"{chart.title}: {_said(chart)}",
     )
-    return element("div", element("div", chart.title, class_="title"), drawing, class_="chart")
+    words = [element("div", element("small", chart.words))] if chart.words else []
+    return element("div", element("div", chart.title, *words, class_="title"), drawing, class_="chart")
 
 
 def _said(chart: DrawnChart) -> str:
@@ -144,6 +149,24 @@ def _level(curve: DrawnCurve, k: int, up: Scale) -> Markup:
     line = element("path", d=path_of([(LEFT, y), (WIDTH - RIGHT, y)]), **paint)
     dot = _dot(f"{curve.label}: {_value(curve, 0)}", (WIDTH - RIGHT - 3.0, y), k)
     return element("g", line, dot, class_=f"run-{k}")
+
+
+def _band(edges: tuple[float, float], up: Scale) -> Markup:
+    top, bottom = up.at(edges[1]), up.at(edges[0])
+    place = {
+        "x": f"{LEFT:.0f}",
+        "y": f"{top:.1f}",
+        "width": f"{WIDTH - RIGHT - LEFT:.0f}",
+        "height": f"{bottom - top:.1f}",
+    }
+    words = element("title", f"between {edges[0]:.3g} and {edges[1]:.3g}")
+    return element("rect", words, **place, fill="currentColor", fill_opacity="0.1", class_="band")
+
+
+def _thin_line(curve: DrawnCurve, k: int, across: Scale, up: Scale) -> Markup:
+    points = [(across.at(x), up.at(y)) for x, y in zip(curve.x, curve.y, strict=True)]
+    paint = line_paint(k) | {"stroke_width": "0.9", "stroke_dasharray": "1 2"}
+    return element("g", element("path", d=path_of(points), **paint), class_=f"run-{k}")
 
 
 def _line(chart: DrawnChart, curve: DrawnCurve, k: int, scales: tuple[Scale, Scale], most_dots: int) -> Markup:

@@ -149,6 +149,6 @@ def test_the_figure_shows_every_run() -> None:
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["a", "b", "MSE predicted for a"]
     for chart, panel in zip(comparison.charts({"a": 0.1}), figure.axes, strict=True):
-        for curve, line in zip(chart.curves, panel.get_lines(), strict=True):
+        for curve, line in zip([*chart.curves, *chart.beside], panel.get_lines(), strict=True):
             drawn = np.asarray(line.get_ydata(), dtype=np.float64)
             np.testing.assert_array_equal(drawn, curve.y * (len(drawn) // len(curve.y)))

@@ -214,6 +214,9 @@ class FakeHistory:
             return self.all
         return [SimpleNamespace(**(vars(record) | {"nrc3": 10.0 * record.nrc3})) for record in self.all]
 
+    def nrc3_null(self) -> tuple[float, float, float]:
+        return math.nan, math.nan, math.nan
+
 
 PREDICTED = {"third": 0.02}
 
@@ -236,7 +239,7 @@ def test_every_curve_holds_its_history(runs: dict[str, Any]) -> None:
     assert names == ["first", "second", "third", "MSE predicted for third"]
     titles = [panel.get_title() for panel in figure.axes]
     assert titles[0] == "NRC1, convention nrc24 (rows as they are)"
-    assert titles[3] == "NRC3, gamma of the last step"
+    assert titles[3] == "NRC3, gamma of the last step\nthin: gamma of each step"
     assert titles[5] == "variance in the first 3 components"
 
 

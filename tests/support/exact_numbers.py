@@ -205,6 +205,11 @@ class ExactNumbers:
         best = min((distance(shift), shift) for shift in candidates if roots[0] > shift)
         self.numbers["nrc3"] = _exactly(best[0], Decimal("1e-3"))
         self.numbers["gamma"] = _exactly(best[1] ** 2, roots[0] ** 2)
+        self.numbers["nrc3_at_zero"] = _exactly(distance(Decimal(0)), Decimal("1e-3"))
+        self.numbers["head_outside"] = _exactly(outside, Decimal("1e-3"))
+        if roots[-1] > 0:
+            condition = eigenvalues.decimals()[0] / eigenvalues.decimals()[-1]
+            self.numbers["gamma_share"] = _exactly((best[1] / roots[-1]) ** 2, condition)
 
 
 def _about_mean(rows: Pairs) -> Pairs:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nrc_fast.reports.plots.drawn import DrawnChart, DrawnCurve
-from nrc_fast.reports.plots.panels import GivenAxes, line_style, literal, panels_for, use_log_axis
+from nrc_fast.reports.plots.panels import (
+    GivenAxes,
+    draw_band,
+    draw_thin_line,
+    line_style,
+    literal,
+    panels_for,
+    use_log_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -51,12 +59,17 @@ def plot_charts(charts: Sequence[DrawnChart], ax: GivenAxes | None = None) -> Fi
     for chart, panel in zip(charts, panels, strict=True):
         for curve in chart.curves:
             handles.setdefault(literal(curve.label), _draw_curve(panel, curve, order.index(curve.run)))
-        panel.set_title(literal(chart.title), fontsize="medium")
+        for curve in chart.beside:
+            draw_thin_line(panel, order.index(curve.run), curve.x, curve.y, "_thin")
+        words = f"\n{chart.words}" if chart.words else ""
+        panel.set_title(literal(chart.title) + words, fontsize="medium")
         panel.grid(alpha=0.25)
         if chart.places:
             panel.set_xticks(range(len(chart.places)), list(map(literal, chart.places)), rotation=30, ha="right")
     _scale(charts, panels)
     for chart, panel in zip(charts, panels, strict=True):
+        if chart.band is not None:
+            draw_band(panel, chart.band)
         _draw_bounds(panel, chart.curves, order)
     for chart, panel in list(zip(charts, panels, strict=True))[len(panels) // 2 :]:
         panel.set_xlabel(chart.x_label)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = [
     "GivenAxes",
     "GivenPath",
+    "draw_band",
     "draw_line",
+    "draw_thin_line",
     "finish_panel",
     "finished",
     "line_style",
@@ -82,6 +84,21 @@ def draw_line(panel: Axes, k: int, steps: Sequence[int], values: Sequence[float]
     if len(steps) == 1:
         style |= {"marker": "o", "linestyle": "none"}
     panel.plot(steps, values, label=label, **style)
+
+
+def draw_thin_line(panel: Axes, k: int, steps: Sequence[float], values: Sequence[float], label: str) -> None:
+    """Draw a line behind the k-th one, in its colour."""
+    style: LineStyle = {"color": COLOURS[k % len(COLOURS)], "linestyle": ":", "linewidth": 1.0}
+    if len(steps) == 1:
+        style |= {"marker": "."}
+    panel.plot(steps, values, label=label, zorder=1.5, **style)
+
+
+def draw_band(panel: Axes, edges: tuple[float, float], label: str = "") -> None:
+    """Shade what lies between two values, and let the axis reach around it; for axes that are scaled already."""
+    bottom, top = panel.get_ylim()
+    panel.axhspan(*edges, color=GREY, alpha=0.25, linewidth=0, zorder=0, label=label)
+    panel.set_ylim(min(bottom, edges[0] / 1.5), max(top, 1.5 * edges[1]))
 
 
 def finish_panel(panel: Axes, label: str, *, log: bool) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nrc_fast.reports.affine import is_affine
-from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, SHAPED, UNFITTED, Known, first_that_holds, percent_inside
+from nrc_fast.reports.verdicts.heads import HeadNumbers, head_verdict
+from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, UNFITTED, Known, first_that_holds, percent_inside
 
-__all__ = ["ABOUT_MEAN", "ABOUT_ORIGIN", "FeatureNumbers", "features_verdict", "level_of_features", "sentence_on_head"]
+__all__ = ["ABOUT_MEAN", "ABOUT_ORIGIN", "FeatureNumbers", "features_verdict", "level_of_features", "sentences_on_head"]
 
 # Of what features without any preferred direction leave outside n of d dimensions, from which on nothing is structured.
 FEATURELESS = 0.9
@@ -34,9 +35,13 @@ class FeatureNumbers:
         Share of the energy of the rows, that of their mean included, outside the plane of the first n components.
     nrc3 : Known
     nrc3_untrained : float
-        NRC3 that a W of independent Gaussian numbers has in the mean.
+        NRC3 that half of the W of independent Gaussian numbers are below.
     r2 : Known
     has_weights, has_targets : bool
+    nrc3_quantile : Known
+        Share of such W with a smaller NRC3.
+    gamma_share : Known
+        The best gamma over the smallest eigenvalue of the covariance of the targets.
     """
 
     samples: int
@@ -50,6 +55,8 @@ class FeatureNumbers:
     r2: Known = UNKNOWN
     has_weights: bool = False
     has_targets: bool = False
+    nrc3_quantile: Known = UNKNOWN
+    gamma_share: Known = UNKNOWN
 
     def of(self, conventions: tuple[str, ...]) -> tuple[str, Known, Known]:
         """The first convention that is known of some, with its NRC1 and NRC2."""
@@ -76,7 +83,7 @@ class FeatureNumbers:
 
 
 def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
-    """Two or three sentences: how far the features are collapsed, what NRC3 is worth, what to look at next.
+    """Two to four sentences: how far the features are collapsed, what NRC3 is worth, what to look at next.
 
     The rules, in their order:
 
@@ -108,7 +115,8 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
     Collapsed: the features lie in the span of W (NRC1 2e-06, NRC2 3e-06 under nrc24).
     W W^T does not have the shape that the UFM predicts: NRC3 is 0.4, and that of an untrained W would be about 0.3.
     """
-    return tuple(filter(None, (level_of_features(numbers), sentence_on_head(numbers), _next_sentence(numbers))))
+    sentences = (level_of_features(numbers), *sentences_on_head(numbers), _next_sentence(numbers))
+    return tuple(filter(None, sentences))
 
 
 def level_of_features(numbers: FeatureNumbers) -> str:
@@ -192,26 +200,18 @@ def _outside(numbers: FeatureNumbers, name: str, nrc1: Known, nrc2: Known) -> st
     return f"Not collapsed: {inside}{known} under {name}{beside}."
 
 
-def sentence_on_head(numbers: FeatureNumbers) -> str:
-    """What NRC3 is worth; empty without weights or targets."""
+def sentences_on_head(numbers: FeatureNumbers) -> tuple[str, ...]:
+    """What NRC3 is worth, by the rules of `head_verdict`; empty without weights or targets."""
     if not numbers.has_weights or not numbers.has_targets:
-        return ""
-    nrc3, untrained = numbers.nrc3, numbers.nrc3_untrained
-    beside = "" if math.isnan(untrained) else f", and that of an untrained W would be about {untrained:.2g}"
-    shape = f"the shape that the UFM predicts: NRC3 is {nrc3}{beside}."
-    isotropic = (
-        f"NRC3 {nrc3} says little: the covariance of these targets is so near a multiple of the identity that an "
-        f"untrained W would have about {untrained:.2g}."
+        return ()
+    head = HeadNumbers(
+        n=numbers.n,
+        nrc3=numbers.nrc3,
+        quantile=numbers.nrc3_quantile,
+        untrained=numbers.nrc3_untrained,
+        gamma_share=numbers.gamma_share,
     )
-    rules = [
-        (numbers.n == 1, "NRC3 is not defined for one target: W W^T is a number and has no shape."),
-        (nrc3.is_nan, "NRC3 is not defined here: W, or the covariance of the targets, has no shape."),
-        (untrained < SHAPED and not nrc3.is_above(SHAPED), isotropic),
-        (nrc3.is_below(SHAPED), f"W W^T has {shape}"),
-        (nrc3.is_above(SHAPED), f"W W^T does not have {shape}"),
-        (True, f"Whether W W^T has the shape that the UFM predicts, the bound of NRC3 leaves open: it is {nrc3}."),
-    ]
-    return first_that_holds(rules)
+    return head_verdict(head)
 
 
 def _next_sentence(numbers: FeatureNumbers) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 from nrc_fast.reports.steps import Record
@@ -12,7 +13,7 @@ from nrc_fast.reports.verdicts.features import (
     ABOUT_ORIGIN,
     FeatureNumbers,
     level_of_features,
-    sentence_on_head,
+    sentences_on_head,
 )
 from nrc_fast.reports.verdicts.levels import COLLAPSED, UNFITTED, Known, known
 
@@ -26,9 +27,14 @@ LEAST_RECORDS = 3  # with a direction
 
 
 def history_verdict(
-    records: Sequence[Record], *, n: int, convention: str, untrained_nrc3: float = math.nan
+    records: Sequence[Record],
+    *,
+    n: int,
+    convention: str,
+    untrained_nrc3: float = math.nan,
+    smallest_eigenvalue: float = math.nan,
 ) -> tuple[str, ...]:
-    """Two to four sentences on a training.
+    """Two to five sentences on a training.
 
     The rules:
 
@@ -49,7 +55,9 @@ def history_verdict(
     convention : str
         Of ``nrc1`` and ``nrc2``.
     untrained_nrc3 : float
-        NRC3 of an untrained W, for these targets.
+        NRC3 that half of the random heads are below, for these targets.
+    smallest_eigenvalue : float
+        That of the covariance of the targets, which gamma reaches up to.
 
     Returns
     -------
@@ -57,18 +65,24 @@ def history_verdict(
     """
     if not records:
         return ("Nothing was measured yet.",)
-    measured = [record for record in records if not math.isnan(record.nrc1)]
     sentences = []
     if math.isnan(records[-1].mse) and any(not math.isnan(record.mse) for record in records):
         sentences.append(_diverged(records))
-    if not measured:
-        return (*sentences, "The features were not measured, or are not finite: only NRC3 and gamma are known.")
-    last = measured[-1]
-    numbers = numbers_of(last, n=n, convention=convention, untrained_nrc3=untrained_nrc3)
-    sentences.append(f"At step {last.step:,}: {level_of_features(numbers)}")
-    sentences.append(_curve(measured, numbers, convention))
-    sentences.append(_fit(last) or sentence_on_head(numbers))
-    return tuple(filter(None, sentences))
+    measured = [record for record in records if not math.isnan(record.nrc1)]
+    heads = [record for record in records if not math.isnan(record.nrc3)]
+    last = (measured or heads or records)[-1]
+    numbers = replace(
+        numbers_of(last, n=n, convention=convention),
+        nrc3_untrained=untrained_nrc3,
+        gamma_share=known("gamma", vars(last), last.bounds).over(smallest_eigenvalue),
+    )
+    if measured:
+        sentences.append(f"At step {last.step:,}: {level_of_features(numbers)}")
+        sentences.append(_curve(measured, numbers, convention))
+    else:
+        sentences.append("The features were not measured, or are not finite: only NRC3 and gamma are known.")
+    fit = _fit(last)
+    return tuple(filter(None, [*sentences, *([fit] if fit else sentences_on_head(numbers))]))
 
 
 def direction(values: Sequence[float]) -> str:
@@ -88,7 +102,7 @@ def direction(values: Sequence[float]) -> str:
     return "rising" if late > (1.0 + STILL) * before else "still"
 
 
-def numbers_of(record: Record, *, n: int, convention: str, untrained_nrc3: float) -> FeatureNumbers:
+def numbers_of(record: Record, *, n: int, convention: str) -> FeatureNumbers:
     """What a verdict looks at, from one record."""
     own, bounds = vars(record), record.bounds
     names = {name: f"_{name}" for name in ABOUT_MEAN} | {convention: ""}
@@ -105,7 +119,7 @@ def numbers_of(record: Record, *, n: int, convention: str, untrained_nrc3: float
         nrc2=nrc2,
         energy_outside=record.energy_outside,
         nrc3=known("nrc3", own, bounds),
-        nrc3_untrained=untrained_nrc3,
+        nrc3_quantile=known("nrc3_quantile", own, bounds),
         r2=known("r2", own, bounds),
         has_weights=not all(map(math.isnan, (record.nrc2, record.nrc3, record.mse))),
         has_targets=True,
