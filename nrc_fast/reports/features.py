@@ -15,13 +15,14 @@ from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.plots.features import plot_report
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult, format_value
+from nrc_fast.reports.verdicts.balances import BalanceKnown, sentence_on_balance
 from nrc_fast.reports.verdicts.features import FeatureNumbers, features_verdict
 from nrc_fast.reports.verdicts.levels import known
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LABELS", "MOST_SHARES", "Report", "labelled_values", "told_prediction"]
+__all__ = ["BALANCE", "LABELS", "MOST_SHARES", "Report", "labelled_values", "told_prediction"]
 
 # Of CKA, from which on its debiased value has a line of its own.
 VISIBLE_CHANCE = 0.005
@@ -41,7 +42,11 @@ LABELS = {
     "cka_debiased": "the same, debiased for the number of samples",
     "effective_rank": "effective rank of the features",
     "stable_rank": "stable rank of the features",
+    "balance_distance": "distance of W W^T from the balance of the head",
+    "balance_decay": "weight decay lambda_W that this implies",
+    "balance_asymmetry": "asymmetry of the balance, 0 where training stands",
 }
+BALANCE = ("balance_distance", "balance_decay", "balance_asymmetry")
 # Of these, what comes before the rest.
 FIRST = ("nrc1", "nrc2", "nrc3", "gamma", "mse", "r2", "linear_mse")
 
@@ -88,6 +93,10 @@ class Report(StoredResult):
     nrc3_untrained : float
         NRC3 that a W of independent Gaussian numbers has in the mean, to first order in 1/d: with targets for which it
         is small, a small NRC3 says little.
+    balance_distance, balance_decay, balance_asymmetry : float
+        Of the squared loss, as `nrc_fast.head_balance` tells them: how far W W^T is from the shape that weight decay
+        gives it at a stationary point, the decay lambda_W that this implies in the paper's scaling, and how far the
+        balance is from symmetric, which it is there. They need weights, bias and targets.
     zero_rows, skipped_rows : int
     bounds : mapping of str to float or array
         Absolute bound of the metric of that name.
@@ -116,7 +125,7 @@ class Report(StoredResult):
 
     __module__ = "nrc_fast"
     _described = "report"
-    _may_be_missing = frozenset({"ufm", "energy", "nrc3_untrained"})
+    _may_be_missing = frozenset({"ufm", "energy", "nrc3_untrained", *BALANCE})
 
     samples: int
     d: int
@@ -146,6 +155,9 @@ class Report(StoredResult):
     cka_debiased: float = NAN
     energy: float = NAN
     nrc3_untrained: float = NAN
+    balance_distance: float = NAN
+    balance_decay: float = NAN
+    balance_asymmetry: float = NAN
 
     @classmethod
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
@@ -153,12 +165,15 @@ class Report(StoredResult):
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """What the numbers say, in two or three sentences by fixed rules on them and their bounds.
+        """What the numbers say, in two to four sentences by fixed rules on them and their bounds.
 
         How far the features are collapsed, and to what; what NRC3 is worth; what to look at next. The rules are those
-        of `nrc_fast.reports.verdicts.features.features_verdict`.
+        of `nrc_fast.reports.verdicts.features.features_verdict`. Where the balance of the head is certain, what
+        `nrc_fast.reports.verdicts.balances.sentence_on_balance` says of it.
         """
-        return features_verdict(self._numbers())
+        balance = BalanceKnown(self.n, *(known(name, vars(self), self.bounds) for name in BALANCE))
+        is_told = balance.is_balanced or balance.is_off
+        return (*features_verdict(self._numbers()), *([sentence_on_balance(balance)] if is_told else []))
 
     def _numbers(self) -> FeatureNumbers:
         values = {self.convention: {"nrc1": self.nrc1, "nrc2": self.nrc2}, **self.alternatives}

@@ -114,6 +114,16 @@ NRC3 = Term(
         ),
     ),
 )
+BALANCE = Term(
+    "balance of the head",
+    "Where a training with weight decay \u03bb has come to rest, \u03bb W times W transposed is B, the mean product of "
+    "residuals and predictions, whatever the network is. The distance of their shapes, and the asymmetry of B, are 0 "
+    "there, and the ratio of their traces is the decay in the scaling of the paper. Decoupled decay (AdamW) comes to rest "
+    "elsewhere.",
+    _formula(
+        "B", _mean("i", "N"), "(", _sub("y", "i"), "\u2212", _sub("f", "i"), ")", _sup(_of("(", "W", _H, ")"), "T")
+    ),
+)
 MSE = Term(
     "MSE and R2",
     "Mean squared error, summed over the outputs. R2 is its share of the variance of the targets, taken from 1.",
@@ -182,6 +192,6 @@ CLASSES = Term(
     _formula("NC1", _over("1", "K"), "tr", "(", _sub("S", "W"), element("msubsup", *map(_symbol, "SB+")), ")"),
 )
 
-terms_of_features = (NRC1, NRC2, NRC3, MSE, READOUT, CKA, RANKS, VARIANCE, BOUNDS)
+terms_of_features = (NRC1, NRC2, NRC3, BALANCE, MSE, READOUT, CKA, RANKS, VARIANCE, BOUNDS)
 terms_of_layers = (LAYERS, CKA, RANKS, BOUNDS)
 terms_of_classes = (CLASSES, BOUNDS)

@@ -36,6 +36,8 @@ OF_STEPS = {
     "nrc1_variance": "NRC1, variance",
     "nrc2_id25": "NRC2, id25",
     "nrc2_variance": "NRC2, variance",
+    "balance_distance": "balance, distance",
+    "balance_decay": "balance, decay",
 }
 OF_LAYERS = {
     "noise_fraction": "noise fraction",

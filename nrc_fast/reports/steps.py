@@ -13,7 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from nrc_fast.metrics.alignment import GammaChoice
-from nrc_fast.reports.features import Report
+from nrc_fast.reports.features import BALANCE, Report
 from nrc_fast.reports.fields import declared_fields, restored_bounds, restored_fields
 from nrc_fast.reports.records import NAN, format_value, plain_value
 from nrc_fast.reports.verdicts.levels import known
@@ -36,7 +36,7 @@ MORE_COMPONENTS = 2
 ROWS, COLUMN = 8, 22
 SHOWN = {"mse": "MSE", "r2": "R2", "nrc1": "NRC1", "nrc2": "NRC2", "nrc3": "NRC3"}
 # What older files lack of a record.
-LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes")
+LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes", *BALANCE)
 # What a file holds of a history, and how it is declared.
 STORED = {
     "name": "str",
@@ -81,6 +81,8 @@ class Record:
         Absolute bound of the number of that name; that of ``nrc3`` is for the gamma of the step itself.
     notes : tuple of str
         What the report of the step said before its numbers are to be believed.
+    balance_distance, balance_decay, balance_asymmetry : float
+        The balance of the head, see `nrc_fast.Report`.
     """
 
     __module__ = "nrc_fast"
@@ -103,6 +105,9 @@ class Record:
     d: int = 0
     bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
+    balance_distance: float = NAN
+    balance_decay: float = NAN
+    balance_asymmetry: float = NAN
 
     @classmethod
     def of(cls, step: int, report: Report) -> Record:
@@ -124,6 +129,7 @@ class Record:
             d=report.d,
             bounds=_bounds(report),
             notes=report.notes,
+            **{name: getattr(report, name) for name in BALANCE},
         )
 
     def scalars(self) -> dict[str, float]:

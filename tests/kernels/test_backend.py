@@ -20,10 +20,11 @@ from nrc_fast.kernels.counts import ADDITIVE, COUNTS, SumsKind, zero_sums
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cuda.backend import CudaBackend
 from nrc_fast.kernels.descent import RunningDescent, padded_columns
+from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.devices import backend_of
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.interface import Backend, DescentState, PredictionRequest, Rows, Shifts
+from nrc_fast.kernels.interface import Backend, PredictionRequest, Rows, Shifts
 from nrc_fast.kernels.results import Basis
 
 EPSILON = 2.0**-52
