@@ -15,7 +15,7 @@ from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.plots.features import plot_report
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult, format_value
-from nrc_fast.reports.verdicts.balances import BalanceKnown, sentence_on_balance
+from nrc_fast.reports.verdicts.balances import BalanceKnown
 from nrc_fast.reports.verdicts.features import FeatureNumbers, features_verdict
 from nrc_fast.reports.verdicts.levels import known
 
@@ -167,13 +167,11 @@ class Report(StoredResult):
     def verdict(self) -> tuple[str, ...]:
         """What the numbers say, in two to four sentences by fixed rules on them and their bounds.
 
-        How far the features are collapsed, and to what; what NRC3 is worth; what to look at next. The rules are those
-        of `nrc_fast.reports.verdicts.features.features_verdict`. Where the balance of the head is certain, what
-        `nrc_fast.reports.verdicts.balances.sentence_on_balance` says of it.
+        How far the features are collapsed, and to what; what NRC3 is worth; whether weight decay holds the head, where
+        that is certain; what to look at next. The rules are those of
+        `nrc_fast.reports.verdicts.features.features_verdict`.
         """
-        balance = BalanceKnown(self.n, *(known(name, vars(self), self.bounds) for name in BALANCE))
-        is_told = balance.is_balanced or balance.is_off
-        return (*features_verdict(self._numbers()), *([sentence_on_balance(balance)] if is_told else []))
+        return features_verdict(self._numbers())
 
     def _numbers(self) -> FeatureNumbers:
         values = {self.convention: {"nrc1": self.nrc1, "nrc2": self.nrc2}, **self.alternatives}
@@ -197,6 +195,7 @@ class Report(StoredResult):
             r2=known("r2", own, self.bounds),
             has_weights=not all(map(math.isnan, (self.nrc2, self.nrc3, self.mse))),
             has_targets=not math.isnan(self.linear_mse),
+            balance=BalanceKnown(self.n, *(known(name, own, self.bounds) for name in BALANCE)),
         )
 
     @property

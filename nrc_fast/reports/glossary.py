@@ -116,13 +116,11 @@ NRC3 = Term(
 )
 BALANCE = Term(
     "balance of the head",
-    "Where a training with weight decay \u03bb has come to rest, \u03bb W times W transposed is B, the mean product of "
-    "residuals and predictions, whatever the network is. The distance of their shapes, and the asymmetry of B, are 0 "
-    "there, and the ratio of their traces is the decay in the scaling of the paper. Decoupled decay (AdamW) comes to rest "
-    "elsewhere.",
-    _formula(
-        "B", _mean("i", "N"), "(", _sub("y", "i"), "\u2212", _sub("f", "i"), ")", _sup(_of("(", "W", _H, ")"), "T")
-    ),
+    "Where a training with weight decay \u03bb has come to rest, \u03bb times the Gram matrix of the rows of W is B, "
+    "the mean product of residuals and predictions, whatever the network is. The distance of their shapes and the "
+    "asymmetry of B are 0 there, and the ratio of their traces is the decay in the scaling of the paper. Decoupled "
+    "decay (AdamW) comes to rest elsewhere.",
+    _formula("B", _mean("i", "N"), "(", _sub("y", "i"), "\u2212", _sub("f", "i"), ")", "(", "W", _H, _sup(")", "T")),
 )
 MSE = Term(
     "MSE and R2",

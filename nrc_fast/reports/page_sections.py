@@ -133,7 +133,8 @@ def _bound_of(report: Report, convention: str, metric: str) -> float | None:
 
 def _history_section(name: str, history: History, gamma: GammaChoice, *, has_charts: bool) -> Markup:
     records = history.records(gamma)
-    rows = [(str(record.step), *(_of_record(record, field) for field in OF_STEPS)) for record in records]
+    known = [field for field in OF_STEPS if not all(math.isnan(getattr(record, field)) for record in records)]
+    rows = [(str(record.step), *(_of_record(record, field) for field in known)) for record in records]
     chosen = {"last": "that of the gamma of the last step", "each": "that of the best gamma of each step"}
     intro = (
         f"{len(records):,} evaluations, n = {history.n}, convention {history.convention}; NRC3 is "
@@ -141,7 +142,9 @@ def _history_section(name: str, history: History, gamma: GammaChoice, *, has_cha
     )
     figure = [_charts(charts_of_runs({name: history}, gamma))] if has_charts else []
     return joined(
-        element("p", intro, class_="soft"), *figure, table("Every evaluation", ("step", *OF_STEPS.values()), rows)
+        element("p", intro, class_="soft"),
+        *figure,
+        table("Every evaluation", ("step", *(OF_STEPS[field] for field in known)), rows),
     )
 
 

@@ -55,14 +55,14 @@ def test_collapse_to_other_directions_than_those_of_the_weights() -> None:
     verdict = nrc.measure(**(trained() | {"W": W})).verdict
     assert verdict[0].startswith("Collapsed to 3 dimensions (NRC1 no larger than ")
     assert ", not the span of W (NRC2 0." in verdict[0]
-    assert "Look at the fit first" in verdict[2]  # as such a W does not fit
+    assert "Look at the fit first" in verdict[-1]  # as such a W does not fit
     without = nrc.measure(trained()["H"], W=W).verdict
     assert without[1] == "See whether W is the layer that is given these features."
 
 
 def test_collapse_to_an_affine_plane() -> None:
     report = nrc.measure(**trained(noise=1e-3, offset=3.0))
-    first, _, last = report.verdict
+    first, *_, last = report.verdict
     about_mean = report.alternatives["id25"]
     assert about_mean["nrc1"] < 1e-3
     assert report.nrc1 > 0.1

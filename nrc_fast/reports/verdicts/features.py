@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nrc_fast.reports.affine import is_affine
+from nrc_fast.reports.verdicts.balances import BalanceKnown, sentence_on_balance
 from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, SHAPED, UNFITTED, Known, first_that_holds, percent_inside
 
 __all__ = ["ABOUT_MEAN", "ABOUT_ORIGIN", "FeatureNumbers", "features_verdict", "level_of_features", "sentence_on_head"]
@@ -37,6 +38,7 @@ class FeatureNumbers:
         NRC3 that a W of independent Gaussian numbers has in the mean.
     r2 : Known
     has_weights, has_targets : bool
+    balance : BalanceKnown or None
     """
 
     samples: int
@@ -50,6 +52,7 @@ class FeatureNumbers:
     r2: Known = UNKNOWN
     has_weights: bool = False
     has_targets: bool = False
+    balance: BalanceKnown | None = None
 
     def of(self, conventions: tuple[str, ...]) -> tuple[str, Known, Known]:
         """The first convention that is known of some, with its NRC1 and NRC2."""
@@ -76,7 +79,7 @@ class FeatureNumbers:
 
 
 def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
-    """Two or three sentences: how far the features are collapsed, what NRC3 is worth, what to look at next.
+    """Two to four sentences: how far the features are collapsed, what NRC3 and the balance say, what to look at next.
 
     The rules, in their order:
 
@@ -88,6 +91,9 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
       the span of W.
     - A bound that reaches over a level leaves it open.
     - Below 0.05 (`NEAR`) of the rows or of their variance: on the way. From there on: not collapsed.
+
+    Of the balance of the head a sentence stands there where it is certain, see
+    `nrc_fast.reports.verdicts.balances.sentence_on_balance`.
 
     Parameters
     ----------
@@ -108,7 +114,8 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
     Collapsed: the features lie in the span of W (NRC1 2e-06, NRC2 3e-06 under nrc24).
     W W^T does not have the shape that the UFM predicts: NRC3 is 0.4, and that of an untrained W would be about 0.3.
     """
-    return tuple(filter(None, (level_of_features(numbers), sentence_on_head(numbers), _next_sentence(numbers))))
+    sentences = level_of_features(numbers), sentence_on_head(numbers), _of_balance(numbers), _next_sentence(numbers)
+    return tuple(filter(None, sentences))
 
 
 def level_of_features(numbers: FeatureNumbers) -> str:
@@ -212,6 +219,13 @@ def sentence_on_head(numbers: FeatureNumbers) -> str:
         (True, f"Whether W W^T has the shape that the UFM predicts, the bound of NRC3 leaves open: it is {nrc3}."),
     ]
     return first_that_holds(rules)
+
+
+def _of_balance(numbers: FeatureNumbers) -> str:
+    balance = numbers.balance
+    if balance is None or not (balance.is_balanced or balance.is_off):
+        return ""
+    return sentence_on_balance(balance)
 
 
 def _next_sentence(numbers: FeatureNumbers) -> str:
