@@ -134,7 +134,7 @@ def drawn(dtype: str = "float64", noise: float = 1e-3, scale: float = 1.0, d: in
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("noise", [1.0, 1e-6, 1e-12])
+@pytest.mark.parametrize("noise", [1.0, 1e-5, 1e-10])
 @pytest.mark.parametrize("scale", [1.0, 1e-60, 1e8])
 @pytest.mark.parametrize("d", [6, 2])
 def test_all_ways_are_within_their_bounds_of_sixty_digits(dtype: str, noise: float, scale: float, d: int) -> None:
@@ -157,9 +157,9 @@ def test_all_ways_are_within_their_bounds_of_sixty_digits(dtype: str, noise: flo
             assert abs(getattr(found, name) - expected[exact]) <= found.bounds[name], (way, name)
     # Where moments leave too little, the rows are read for it.
     for way in ("rows", "measured"):
-        assert ways[way].bounds["lambda_W"] <= max(4e-3, 1e-13 / noise) * abs(ways[way].lambda_W)
-    if noise == 1e-12:
-        assert ways["once"].bounds["distance"] == pytest.approx(4.0)
+        assert ways[way].bounds["lambda_W"] <= max(4e-3, 1e-12 / noise) * abs(ways[way].lambda_W)
+    if noise == 1e-10:
+        assert ways["once"].bounds["lambda_W"] > 2.0 * ways["rows"].bounds["lambda_W"]
 
 
 @pytest.mark.parametrize("case", ["near collapse", "large mean", "few values", "ill conditioned", "outlier"])
