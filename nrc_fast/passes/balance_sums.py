@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.blas_threads import one_blas_thread
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.errors import NonFiniteRowsError, UnreadableRowsError
@@ -105,7 +106,8 @@ class BalanceSums(Sums):
         for first in range(0, features.count, SLICE_ROWS):
             rows = first, min(first + SLICE_ROWS, features.count)
             try:
-                part = self._of_rows(features.part(*rows), targets.part(*rows))
+                with one_blas_thread():  # its own wait actively after each of the small products
+                    part = self._of_rows(features.part(*rows), targets.part(*rows))
             except NonFiniteRowsError:
                 features.require_finite()
                 targets.require_finite()
