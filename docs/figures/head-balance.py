@@ -56,7 +56,7 @@ def draw(path: Path) -> None:
         implied.annotate(f"trained with {decay:g}", (900, decay), xytext=(0, 5), textcoords="offset points", color=color)
     shape.set(xlabel="step", ylabel="distance", title="shape of W Wᵀ")
     shape.legend(fontsize=8)
-    implied.set(xlabel="step", title="weight decay that the balance implies", xlim=(50, STEPS), ylim=(0.0, 0.03))
+    implied.set(xlabel="step", title="implied weight decay", xlim=(50, STEPS), ylim=(0.0, 0.03))
     figure.savefig(path, dpi=120)
 
 
