@@ -53,7 +53,9 @@ def draw(path: Path) -> None:
         shape.loglog(steps, [nrc3 for _, _, nrc3 in run], color=color, ls=":", label=f"NRC3, decay {decay:g}")
         implied.semilogx(steps, [balance.weight_decay() for _, balance, _ in run], color=color)
         implied.axhline(decay, color=color, ls="--", lw=1.0)
-        implied.annotate(f"trained with {decay:g}", (900, decay), xytext=(0, 5), textcoords="offset points", color=color)
+        implied.annotate(
+            f"trained with {decay:g}", (900, decay), xytext=(0, 5), textcoords="offset points", color=color
+        )
     shape.set(xlabel="step", ylabel="distance", title="shape of W Wᵀ")
     shape.legend(fontsize=8)
     implied.set(xlabel="step", title="implied weight decay", xlim=(50, STEPS), ylim=(0.0, 0.03))

@@ -57,6 +57,8 @@ TIE = 1e-3
 COARSE = 0.1
 # Numbers that come from the moments alone.
 OF_MOMENTS = ("linear_mse", "cka", "effective_rank", "stable_rank")
+# Outputs up to which products of errors and predictions cost little beside the read that they come with.
+MOST_OUTPUTS = 64
 # When to say that CKA is chance: independent features and targets would have this share of it.
 CHANCE = 0.1
 
@@ -355,6 +357,8 @@ class _Assembly:
 
     def _read_model(self, model: LinearModel) -> LinearModel:
         """The model as a read is given it: with the balance, where the moments leave too little of that."""
+        if len(model.bias) > MOST_OUTPUTS:
+            return model
         is_coarse = balance_of_moments(self._moments, model).relative_error > self.rtol
         return replace(model, wants_balance=is_coarse)
 

@@ -22,8 +22,8 @@ __all__ = ["BalanceSums", "LinearModel", "wanted_balance"]
 
 # Rows whose products are added up before they are added to others.
 BLOCK_ROWS = 512
-# Rows that are looked at together: what comes of them in float64 takes some megabytes.
-SLICE_ROWS = 64 * BLOCK_ROWS
+# Outputs of rows that are looked at together: what comes of them in float64 takes some megabytes.
+SLICE_OUTPUTS = 1 << 17
 # Unit roundoff of float64.
 UNIT = EPSILON / 2.0
 
@@ -103,8 +103,9 @@ class BalanceSums(Sums):
         features, targets = chunk.features, chunk.targets
         assert targets is not None
         products, sizes, counts = np.zeros_like(self.products), np.zeros(2), np.zeros(2)
-        for first in range(0, features.count, SLICE_ROWS):
-            rows = first, min(first + SLICE_ROWS, features.count)
+        step = max(SLICE_OUTPUTS // len(self.products) // BLOCK_ROWS, 1) * BLOCK_ROWS
+        for first in range(0, features.count, step):
+            rows = first, min(first + step, features.count)
             try:
                 with one_blas_thread():  # its own wait actively after each of the small products
                     part = self._of_rows(features.part(*rows), targets.part(*rows))

@@ -289,6 +289,7 @@ def labelled_values(report: Report, names: Iterable[str], digits: int = 6) -> li
     for name in names:
         value = getattr(report, name)
         is_shown = name != "cka_debiased" or abs(value - report.cka) > VISIBLE_CHANCE
+        is_shown = is_shown and not (report.n == 1 and name in ("balance_distance", "balance_asymmetry"))  # 0
         if is_shown and not math.isnan(value):
             found.append((LABELS[name], format_value(value, report.bounds.get(name), digits)))
     return found

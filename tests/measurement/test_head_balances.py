@@ -16,7 +16,7 @@ from support.on_device import device_package
 
 import nrc_fast as nrc
 from nrc_fast.kernels import calls
-from nrc_fast.measurement import balance_metrics
+from nrc_fast.measurement import assembly, balance_metrics
 from nrc_fast.measurement.balance_metrics import balance_of_moments
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.metrics.head_balances import balance_numbers
@@ -217,6 +217,8 @@ def test_rows_are_read_for_the_balance_only_where_moments_leave_too_little(monke
         made.clear()
     H, W, b, Y = drawn(noise=1e-13)
     nrc.measure(H, Y, W)  # without a bias nothing is predicted
+    monkeypatch.setattr(assembly, "MOST_OUTPUTS", 2)
+    nrc.measure(H, Y, W, b)
     assert not made
 
 
@@ -332,6 +334,8 @@ def test_one_output_tells_its_decay_alone() -> None:
     assert balance.notes[0].startswith("One output: the balance and W W^T are numbers, whose distance and asymmetry")
     report = nrc.measure(H, Y[:, 0], given[1], np.zeros(1))
     assert report.balance_decay == pytest.approx(0.5, rel=1e-10)
+    assert "weight decay lambda_W that this implies" in str(report)
+    assert "distance of W W^T from the balance" not in str(report)
     away = nrc.head_balance(H, 2.0 * given[1], None, Y[:, 0])
     assert away.lambda_W < 0.0
     assert away.verdict.startswith("Not at a stationary point: the weight decay that would hold W is negative (-")

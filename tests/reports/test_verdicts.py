@@ -260,8 +260,8 @@ def test_what_a_balance_says_of_a_head() -> None:
         "In balance: W W^T has the shape at which weight decay holds the head (distance 1e-06), and lambda_W is 0.02."
     )
     off = (
-        "Not at a stationary point of this loss with weight decay, or trained without any: W W^T is not the shape of "
-        "its balance (distance 0.02, asymmetry 0.001)."
+        "Not at a stationary point of this loss with weight decay on these samples, or trained without any: W W^T is "
+        "not the shape of its balance (distance 0.02, asymmetry 0.001)."
     )
     assert said_of(3, Known(0.02, 1e-9), *exact[1:]) == off
     assert said_of(3, Known(5e-3), exact[1], Known(0.12)).startswith("Not at a stationary point of this loss")
@@ -286,7 +286,9 @@ def test_a_report_says_of_the_balance_what_is_certain() -> None:
         assert any(sentence.startswith("In balance: ") for sentence in told.verdict) == (words is not None)
         assert told.verdict[-1] == report.verdict[-1]
     off = replace(report, balance_distance=0.5, balance_decay=0.02, balance_asymmetry=0.5, bounds={})
-    assert off.verdict[2].startswith("Not at a stationary point of this loss with weight decay, or trained without any")
+    assert off.verdict[2].startswith(
+        "Not at a stationary point of this loss with weight decay on these samples, or trained"
+    )
     assert "  weight decay lambda_W that this implies             0.02\n" in str(off)
     unknown = nrc.measure(trained()["H"], trained()["Y"], trained()["W"])  # without b
     assert "balance" not in str(unknown)

@@ -56,8 +56,8 @@ def sentence_on_balance(numbers: BalanceKnown) -> str:
     negative = f"Not at a stationary point: the weight decay that would hold W is negative ({decay})."
     single = f"One output: the weight decay lambda_W that would hold W is {decay}; see whether the training has it."
     off = (
-        f"Not at a stationary point of this loss with weight decay, or trained without any: W W^T is not the shape of "
-        f"its balance ({shape})."
+        f"Not at a stationary point of this loss with weight decay on these samples, or trained without any: W W^T is "
+        f"not the shape of its balance ({shape})."
     )
     balanced = (
         f"In balance: W W^T has the shape at which weight decay holds the head (distance {distance}), and lambda_W is "
