@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
 from nrc_fast.measurement.moment_metrics import ONE_SIDED
-from nrc_fast.metrics.head_balances import BalanceMatrix, balance_from_moments, balance_numbers
+from nrc_fast.metrics.head_balances import BalanceMatrix, balance_from_moments, balance_numbers, times_power
 from nrc_fast.passes.balance_sums import BalanceSums, LinearModel
 from nrc_fast.passes.moments import Moments
 
@@ -23,25 +23,33 @@ def balance_of_moments(moments: Moments, model: LinearModel) -> BalanceMatrix:
     What cancels is of the size of ``W C_hh W^T``, far above B where the fit is good.
     """
     weights, bias = model.weights, model.bias
+    scaled, exponent = scale_to_unit(weights)
     covariance, cross, mean = moments.covariance, moments.cross_covariance, moments.mean
-    image = weights @ mean
-    residual = moments.target_mean - bias - image
-    values = balance_from_moments(weights, (covariance, cross), (residual, image))
-    largest, norm = (float(np.linalg.norm(weights, order)) for order in (2, None))
-    sizes = [float(np.linalg.norm(part)) for part in (covariance, cross, mean, moments.target_mean, bias)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        image = scaled @ mean
+        residual = moments.target_mean - bias - weights @ mean
+        values = balance_from_moments(weights, scaled, (covariance, cross), (residual, image))
+    # Of W scaled, and of W.
+    largest, norm = (float(np.linalg.norm(scaled, order)) for order in (2, None))
+    longest, length = (times_power(size, exponent) for size in (largest, norm))
+    sizes = [_length(part) for part in (covariance, cross, mean, moments.target_mean, bias)]
     rounding = EPSILON * (4.0 + 2.0 * moments.d**0.5)
-    error = ONE_SIDED * largest * (moments.cross_error + largest * moments.covariance_error)
-    error += rounding * norm * (sizes[1] + norm * sizes[0])
+    error = ONE_SIDED * largest * (moments.cross_error + longest * moments.covariance_error)
+    error += rounding * norm * (sizes[1] + length * sizes[0])
     of_image = largest * moments.mean_error + rounding * norm * sizes[2]
-    of_residual = of_image + moments.target_mean_error + EPSILON * (sizes[3] + sizes[4] + norm * sizes[2])
-    lengths = float(np.linalg.norm(residual)), float(np.linalg.norm(image))
-    error += of_residual * (lengths[1] + of_image) + lengths[0] * of_image
-    return BalanceMatrix(values, error + 4.0 * EPSILON * float(np.linalg.norm(values)))
+    of_residual = times_power(of_image, exponent) + moments.target_mean_error
+    of_residual += EPSILON * (sizes[3] + sizes[4] + length * sizes[2])
+    error += of_residual * (_length(image) + of_image) + _length(residual) * of_image
+    return BalanceMatrix(values, error + 4.0 * EPSILON * _length(values), exponent)
+
+
+def _length(values: FloatArray) -> float:
+    return times_power(*scaled_norm(values))
 
 
 def summed_balance(sums: BalanceSums) -> BalanceMatrix:
     """``(1/N) sum r (W h)^T`` from sums over the rows."""
-    return BalanceMatrix(sums.products / sums.count, sums.error / sums.count)
+    return BalanceMatrix(sums.products / sums.count, sums.error / sums.count, sums.exponent)
 
 
 def balance_metrics(matrix: BalanceMatrix, weights: FloatArray) -> tuple[dict[str, float], dict[str, float], list[str]]:
@@ -63,6 +71,8 @@ def notes_of_balance(values: Mapping[str, float], matrix: BalanceMatrix, *, n: i
     ...     print(note)
     The balance implies a negative weight decay: no decay holds this W, and it is not at a stationary point.
     """
+    if not matrix.is_finite:
+        return ["The balance of the head leaves the range of float64 and is NaN: scale Y, W and b down first."]
     if math.isnan(values["decay"]):
         return ["W is zero: the balance of the head is NaN, as any decay holds it."]
     if math.isnan(values["distance"]):

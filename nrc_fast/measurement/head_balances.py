@@ -64,7 +64,7 @@ class HeadBalance(StoredResult):
     asymmetry : float
         ``|B - B^T| / |B|``, in [0, 2]: 0 at every stationary point.
     matrix : (n, n) float64 array
-        B.
+        B; infinite beyond the range of float64.
     bounds : mapping of str to float
         Absolute bounds of the three numbers. They are statistical, as roundings of a row are taken to grow like the
         root of its length.
@@ -266,6 +266,8 @@ def head_balance(
         require_rows(reading, sums.count)
         reading.finish()
     matrix = summed_balance(sums)
+    with np.errstate(over="ignore"):
+        whole = np.ldexp(matrix.values, matrix.exponent)
     numbers = balance_numbers(matrix, head[0])
     values = {"distance": numbers.distance, "decay": numbers.decay, "asymmetry": numbers.asymmetry}
     notes = [*notes_of_balance(values, matrix, n=len(head[0])), DECOUPLED, *notes_on_files(source.files)]
@@ -277,7 +279,7 @@ def head_balance(
         distance=numbers.distance,
         lambda_W=numbers.decay,
         asymmetry=numbers.asymmetry,
-        matrix=matrix.values,
+        matrix=whole,
         bounds={"lambda_W" if name == "decay" else name: bound for name, bound in numbers.bounds.items()},
         notes=tuple(notes),
     )

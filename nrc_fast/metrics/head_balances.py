@@ -16,24 +16,37 @@ from dataclasses import dataclass
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
 from nrc_fast.metrics.alignment import head_gram
 
-__all__ = ["BalanceMatrix", "BalanceNumbers", "balance_from_moments", "balance_numbers"]
+__all__ = ["BalanceMatrix", "BalanceNumbers", "balance_from_moments", "balance_numbers", "times_power"]
 
 
 @dataclass(frozen=True)
 class BalanceMatrix:
-    """``B = (1/M) sum r (W h)^T``, (n, n), and the bound of the Frobenius norm of its error."""
+    """``B = (1/M) sum r (W h)^T``, (n, n), and the bound of the Frobenius norm of its error.
+
+    Both are to be multiplied by ``2^exponent``: that of W, which may be of any scale.
+    """
 
     values: FloatArray
     error: float
+    exponent: int = 0
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether B can be told in float64."""
+        return bool(np.isfinite(self.values).all()) and math.isfinite(self.error)
 
     @property
     def relative_error(self) -> float:
-        """The bound over the norm of B; infinite for B = 0 that may be another."""
-        size = float(np.linalg.norm(self.values))
-        return self.error / size if size > 0.0 else (math.inf if self.error > 0.0 else 0.0)
+        """The bound over the norm of B; infinite for B = 0 that may be another, NaN where B is not finite."""
+        if not self.is_finite:
+            return math.nan
+        norm, power = scaled_norm(self.values)
+        if norm > 0.0:
+            return times_power(self.error, -power) / norm
+        return math.inf if self.error > 0.0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ class BalanceNumbers:
     Attributes
     ----------
     distance : float
-        ``| B/|B| - W W^T/|W W^T| |_F^2``; NaN for W = 0 and B = 0.
+        ``| B/|B| - W W^T/|W W^T| |_F^2``; NaN for W = 0 and B = 0; all are where B is not finite.
     decay : float
         ``tr B / tr W W^T``; NaN for W = 0.
     asymmetry : float
@@ -59,30 +72,34 @@ class BalanceNumbers:
 
 
 def balance_from_moments(
-    weights: FloatArray, covariances: tuple[FloatArray, FloatArray], means: tuple[FloatArray, FloatArray]
+    weights: FloatArray,
+    scaled: FloatArray,
+    covariances: tuple[FloatArray, FloatArray],
+    means: tuple[FloatArray, FloatArray],
 ) -> FloatArray:
-    """B of the squared loss from moments: ``(C_yh - W C_hh) W^T + mean(y - f) mean(W h)^T``.
+    """B of the squared loss from moments: ``(C_yh - W C_hh) V^T + mean(y - f) mean(V h)^T``, V a multiple of W.
 
     Parameters
     ----------
-    weights : (n, d) float64 array
+    weights, scaled : (n, d) float64 arrays
+        W and V.
     covariances : (d, d) and (d, n) float64 arrays
         C_hh and C_hy.
     means : (n,) float64 arrays
-        Of ``y - W h - b`` and of ``W h``.
+        Of ``y - W h - b`` and of ``V h``.
 
     Examples
     --------
     >>> one = np.ones((1, 1))
-    >>> balance_from_moments(0.5 * one, (one, 0.75 * one), (np.zeros(1), np.zeros(1))).tolist()
-    [[0.125]]
+    >>> balance_from_moments(0.5 * one, one, (one, 0.75 * one), (np.zeros(1), np.zeros(1))).tolist()
+    [[0.25]]
     """
     covariance, cross = covariances
-    found: FloatArray = (cross.T - weights @ covariance) @ weights.T + np.outer(*means)
+    found: FloatArray = (cross.T - weights @ covariance) @ scaled.T + np.outer(*means)
     return found
 
 
-def _times_power(value: float, exponent: int) -> float:
+def times_power(value: float, exponent: int) -> float:
     """``value 2^exponent``, infinite beyond the range of float64."""
     with np.errstate(over="ignore"):
         return float(np.ldexp(value, exponent))
@@ -106,16 +123,16 @@ def balance_numbers(matrix: BalanceMatrix, weights: FloatArray) -> BalanceNumber
     scaled, exponent = scale_to_unit(weights)
     gram = head_gram(scaled)
     size, (n, d) = float(np.linalg.norm(gram)), weights.shape
-    if not size > 0.0:
+    if not (size > 0.0 and matrix.is_finite):
         return BalanceNumbers(math.nan, math.nan, math.nan, dict.fromkeys(("distance", "decay", "asymmetry"), math.nan))
     values, power = scale_to_unit(matrix.values)
-    error = _times_power(matrix.error, -power)
+    error = times_power(matrix.error, -power)
     length, trace = float(np.linalg.norm(values)), float(np.trace(gram))
     rounding_of_trace = EPSILON * float(np.abs(values.diagonal()).sum())
-    decay = _times_power(float(np.trace(values)) / trace, power - 2 * exponent)
+    decay = times_power(float(np.trace(values)) / trace, power + matrix.exponent - 2 * exponent)
     off = (n**0.5 * error + rounding_of_trace) / trace
     bounds = {
-        "decay": _times_power(off, power - 2 * exponent) + EPSILON * (4.0 + d**0.5) * abs(decay),
+        "decay": times_power(off, power + matrix.exponent - 2 * exponent) + EPSILON * (4.0 + d**0.5) * abs(decay),
         "distance": math.nan,
         "asymmetry": math.nan,
     }

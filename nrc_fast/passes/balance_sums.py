@@ -9,10 +9,11 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import one_blas_thread
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.errors import NonFiniteRowsError, UnreadableRowsError
 from nrc_fast.kernels.interface import Rows
+from nrc_fast.metrics.head_balances import times_power
 from nrc_fast.metrics.rounding import addition_rounding, projection_rounding
 from nrc_fast.metrics.training_losses import TrainingLoss, training_loss
 from nrc_fast.passes.sums import OtherStateError, Sums
@@ -53,7 +54,9 @@ def wanted_balance(model: LinearModel) -> BalanceSums | None:
 
 
 class BalanceSums(Sums):
-    """``sum r (W h)^T`` with ``r = -dl/df`` at ``f = W h + b``, in float64, and how far it may be off.
+    """``sum r (V h)^T`` with ``r = -dl/df`` at ``f = W h + b``, in float64, and how far it may be off.
+
+    V is W scaled by a power of two, so that its squares neither overflow nor vanish: ``W = V 2^exponent``.
 
     Parameters
     ----------
@@ -63,6 +66,7 @@ class BalanceSums(Sums):
     Attributes
     ----------
     products : (n, n) float64 array
+    exponent : int
     """
 
     sees_targets = True
@@ -70,6 +74,7 @@ class BalanceSums(Sums):
     def __init__(self, model: LinearModel, loss: TrainingLoss) -> None:
         self.model = model
         self.loss = loss
+        self._scaled, self.exponent = scale_to_unit(model.weights)
         n = len(model.bias)
         self.products = np.zeros((n, n))
         self._sizes = np.zeros(2)  # bounds of the errors that rows add, and norms of the sums that are rounded
@@ -123,20 +128,20 @@ class BalanceSums(Sums):
 
     def _of_rows(self, features: Rows, given: Rows) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The products of some rows, their sizes and their counts."""
-        weights, bias = self.model.weights, self.model.bias
-        images, squares = calls.images(features, weights)
+        bias = self.model.bias
+        images, squares = calls.images(features, self._scaled)
         values = given.to_float64()
         if not np.isfinite(values).all():
             given.require_finite()
         with np.errstate(over="ignore", invalid="ignore"):
-            targets, outputs = self.loss.targets(values, len(bias)), images + bias
+            targets, outputs = self.loss.targets(values, len(bias)), np.ldexp(images, self.exponent) + bias
             residuals = self.loss.residuals(outputs, targets)
             products, starts = np.zeros_like(self.products), range(0, len(images), BLOCK_ROWS)
             for first in starts:
                 rows = slice(first, first + BLOCK_ROWS)
                 products += residuals[rows].T @ images[rows]
             image, residual = _norm(images), _norm(residuals)
-            off = _along(weights) * math.sqrt(float(squares.sum()))
+            off = _along(self._scaled) * math.sqrt(float(squares.sum()))
             turned = self._error_of_residuals(outputs, targets, residuals, off=off, squares=squares)
             sizes = np.array([turned * (image + off) + residual * off, residual * image])
         return products, sizes, np.array([len(images), len(starts)])
@@ -149,9 +154,9 @@ class BalanceSums(Sums):
         own = UNIT * loss.rounding * math.sqrt(outputs.size)
         if not math.isnan(loss.steepness):
             # The images, the sum with b, and the difference from y.
-            moved = off + UNIT * (2.0 * _norm(outputs) + _norm(targets))
+            moved = times_power(off, self.exponent) + UNIT * (2.0 * _norm(outputs) + _norm(targets))
             return loss.steepness * moved + own
-        reach = _along(self.model.weights) * np.sqrt(squares)[:, np.newaxis]
+        reach = np.ldexp(_along(self._scaled) * np.sqrt(squares), self.exponent)[:, np.newaxis]
         reach = reach + UNIT * (2.0 * np.abs(outputs) + np.abs(targets))
         ends = [np.abs(loss.residuals(outputs + side * reach, targets) - residuals) for side in (-1.0, 1.0)]
         return _norm(np.maximum(*ends)) + own
@@ -183,4 +188,4 @@ def _along(weights: FloatArray) -> float:
 
 
 def _norm(values: FloatArray) -> float:
-    return math.sqrt(float(np.vdot(values, values)))
+    return times_power(*scaled_norm(values))

@@ -19,7 +19,7 @@ from nrc_fast.kernels import calls
 from nrc_fast.measurement import assembly, balance_metrics
 from nrc_fast.measurement.balance_metrics import balance_of_moments
 from nrc_fast.measurement.evidence import Evidence
-from nrc_fast.metrics.head_balances import balance_numbers
+from nrc_fast.metrics.head_balances import BalanceMatrix, balance_numbers
 from nrc_fast.passes.balance_sums import LinearModel
 
 FIELDS = {"distance": "balance_distance", "lambda_W": "balance_decay", "asymmetry": "balance_asymmetry"}
@@ -162,6 +162,18 @@ def test_all_ways_are_within_their_bounds_of_sixty_digits(dtype: str, noise: flo
         assert ways["once"].bounds["lambda_W"] > 2.0 * ways["rows"].bounds["lambda_W"]
 
 
+@pytest.mark.parametrize("power", [-900, -600, 300])
+def test_weights_of_any_scale_are_within_their_bounds(power: int) -> None:
+    H, W, b, Y = drawn(noise=0.1)
+    W = np.ldexp(W, power)
+    expected = exact_numbers(exact_matrix(H, W, b, Y), W)
+    statistics = nrc.FeatureStatistics(6, n_targets=3).update(H, Y)
+    for found in (nrc.head_balance(H, W, b, Y), _of_report(statistics.report(W, b))):
+        for name, exact in EXACT.items():
+            assert abs(getattr(found, name) - expected[exact]) <= found.bounds[name], name
+        assert found.bounds["distance"] < 1e-10
+
+
 @pytest.mark.parametrize("case", ["near collapse", "large mean", "few values", "ill conditioned", "outlier"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_bounds_hold_on_features_that_are_hard(case: str, dtype: str) -> None:
@@ -197,7 +209,8 @@ def test_moments_bound_the_norm_of_the_error() -> None:
         moments = nrc.FeatureStatistics(6, n_targets=3).update(H, Y).moments
         matrix = balance_of_moments(moments, LinearModel(W, b))
         with mpmath.workdps(60):
-            off = mpmath.mnorm(mpmath.matrix(matrix.values.tolist()) - exact_matrix(H, W, b, Y), "f")
+            exact = exact_matrix(H, W, b, Y) / mpmath.mpf(2) ** matrix.exponent
+            off = mpmath.mnorm(mpmath.matrix(matrix.values.tolist()) - exact, "f")
         assert off <= matrix.error
         assert matrix.error < 1e-3 * (1.0 + 100.0**seed)
 
@@ -357,6 +370,9 @@ def test_heads_without_a_balance_say_why() -> None:
         in fitted.notes
     )
     assert fitted.verdict == "The balance of the head is not defined: W, or the balance itself, is 0."
+    beyond = balance_metrics.balance_metrics(BalanceMatrix(np.full((3, 3), np.inf), 1.0), W)
+    assert all(math.isnan(value) for value in beyond[0].values())
+    assert beyond[2] == ["The balance of the head leaves the range of float64 and is NaN: scale Y, W and b down first."]
     once = nrc.measure(iter([(H, H @ W.T + b)]), None, W, b)
     assert any("cannot be told from the rounding" in text for text in once.notes)
 

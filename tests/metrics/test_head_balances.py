@@ -83,6 +83,10 @@ def test_what_is_not_defined_is_nan() -> None:
     assert BalanceMatrix(np.zeros((3, 3)), 0.0).relative_error == 0.0
     assert BalanceMatrix(np.zeros((3, 3)), 1.0).relative_error == math.inf
     assert BalanceMatrix(2.0 * np.eye(4), 1.0).relative_error == 0.25
+    assert BalanceMatrix(2e-200 * np.eye(4), 1e-200).relative_error == 0.25
+    beyond = BalanceMatrix(np.array([[math.inf]]), 1.0)
+    assert math.isnan(beyond.relative_error)
+    assert all(math.isnan(getattr(balance_numbers(beyond, np.ones((1, 2))), name)) for name in NAMES)
 
 
 def test_one_output_is_balanced_by_definition_unless_the_decay_is_negative() -> None:
@@ -128,7 +132,9 @@ def test_moments_give_what_the_rows_do() -> None:
     H, Y = rng.standard_normal((50, 4)) + 2.0, rng.standard_normal((50, 2)) - 1.0
     W, b = rng.standard_normal((2, 4)), np.array([0.5, -3.0])
     about, targets = H - H.mean(axis=0), Y - Y.mean(axis=0)
+    V = 0.25 * W
     image = W @ H.mean(axis=0)
-    found = balance_from_moments(W, (about.T @ about / 50, about.T @ targets / 50), (Y.mean(axis=0) - b - image, image))
-    expected = (Y - H @ W.T - b).T @ (H @ W.T) / 50
+    covariances = about.T @ about / 50, about.T @ targets / 50
+    found = balance_from_moments(W, V, covariances, (Y.mean(axis=0) - b - image, 0.25 * image))
+    expected = (Y - H @ W.T - b).T @ (H @ V.T) / 50
     np.testing.assert_allclose(found, expected, rtol=1e-12)
