@@ -25,6 +25,7 @@ from nrc_fast.measurement.class_statistics import ClassStatistics
 from nrc_fast.measurement.classes import measure_classes
 from nrc_fast.measurement.dimension import IntrinsicDimension, intrinsic_dimension
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.measurement.head_balances import HeadBalance, head_balance
 from nrc_fast.measurement.head_context import nrc3_context
 from nrc_fast.measurement.precision import PrecisionWarning
 from nrc_fast.measurement.single_metrics import nrc1, nrc2
@@ -48,6 +49,7 @@ __all__ = [
     "Convention",
     "DeepReport",
     "FeatureStatistics",
+    "HeadBalance",
     "History",
     "IntrinsicDimension",
     "Monitor",
@@ -61,6 +63,7 @@ __all__ = [
     "WatchedLayer",
     "WatchedLayers",
     "compare",
+    "head_balance",
     "intrinsic_dimension",
     "measure",
     "measure_classes",

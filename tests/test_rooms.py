@@ -72,9 +72,11 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "kernels/test_backend.py": (
         "kernels/cpu/classes.py",
+        "kernels/cpu/images.py",
         "kernels/cpu/rows.py",
         "kernels/cpu/sums.py",
         "kernels/cuda/results.py",
+        "kernels/descent_state.py",
         "kernels/interface.py",
     ),
     "kernels/test_gram.py": ("kernels/calls.py", "kernels/errors.py", "kernels/results.py"),
@@ -104,6 +106,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "reports/features.py",
     ),
     "measurement/test_head_context.py": ("metrics/head_context.py",),
+    "measurement/test_head_balances.py": ("measurement/balance_metrics.py",),
     "measurement/test_single_metrics.py": (
         "measurement/all_metrics.py",
         "measurement/explicit_metrics.py",
@@ -135,6 +138,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "reports/test_verdicts.py": (
         "reports/affine.py",
+        "reports/verdicts/balances.py",
         "reports/verdicts/classes.py",
         "reports/verdicts/features.py",
         "reports/verdicts/histories.py",

@@ -10,10 +10,20 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.options import require_precision
+from nrc_fast.kernels.errors import too_large
 from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums, in_range_of_float32
 
-__all__ = ["beside", "checked_gram", "gram", "gram_product", "prediction_error", "residual", "residual_and_errors"]
+__all__ = [
+    "beside",
+    "checked_gram",
+    "gram",
+    "gram_product",
+    "images",
+    "prediction_error",
+    "residual",
+    "residual_and_errors",
+]
 
 
 @overload
@@ -183,6 +193,26 @@ def gram_product(features: Rows, vectors: FloatArray, shift: FloatArray) -> Prod
     d = features.columns
     checked = _as_float64(vectors, (len(vectors), d), "vectors")
     return features.backend.gram_product(features, checked, _as_float64(shift, (d,), "shift"))
+
+
+def images(features: Rows, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``W h`` of each row, (N, n), and ``|h|^2``, (N,), in float64 and on the host, for few rows of W.
+
+    Raises
+    ------
+    NonFiniteRowsError
+        A feature is not finite.
+    ValueError
+        The weights do not fit the rows, or squares leave the range of float64.
+    UnreadableRowsError
+        The file of the rows ends early or cannot be read.
+    """
+    checked = _as_float64(weights, (len(weights), features.columns), "weights")
+    found, squares = features.backend.images(features, checked)
+    if not np.isfinite(squares).all():
+        features.require_finite()
+        raise too_large(features.name)
+    return found, squares
 
 
 def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:

@@ -8,7 +8,8 @@ import numpy as np
 
 from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray, StoredDtype
 from nrc_fast.kernels.arrays import PlacedArray
-from nrc_fast.kernels.interface import Backend, DescentState
+from nrc_fast.kernels.descent_state import DescentState
+from nrc_fast.kernels.interface import Backend
 
 __all__ = ["RunningDescent", "padded_columns"]
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
 
 from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray, StoredArray
 from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.counts import SumsKind
+from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
 
@@ -22,7 +23,6 @@ __all__ = [
     "Backend",
     "ClassRows",
     "Copies",
-    "DescentState",
     "GramRequest",
     "PredictionRequest",
     "Rows",
@@ -183,23 +183,6 @@ class Shifts:
         return placed
 
 
-@dataclass
-class DescentState:
-    """States of gradient descent on the unconstrained feature model, a batch of P of them, float64 or float32.
-
-    With ``Z = [H0, Y, 1]`` the features are ``Z transform^T``. Rows of transforms and moments are padded with zeros to
-    whole 64 bytes. Velocities are None where no problem has momentum.
-    """
-
-    transforms: PlacedArray  # (P, d, stride)
-    weights: PlacedArray  # (P, d, n), transposed
-    biases: PlacedArray  # (P, n)
-    moments: PlacedArray  # (K, d + n + 1, stride): Z^T Z / M
-    moment_index: PlacedArray  # (P,) int64
-    rates: PlacedArray  # (P, 7) float64: learning rates of W, T and b, penalties of W, H and b, momentum
-    velocities: tuple[PlacedArray, PlacedArray, PlacedArray] | None = field(default=None)
-
-
 # ---- what backends give ----
 
 
@@ -326,6 +309,9 @@ class Backend(Protocol):
         self, features: Rows, bases: Sequence[Basis], prediction: PredictionRequest
     ) -> tuple[list[ResidualSums], FloatArray]:
         """Residuals on each basis, if any, and ``sum (W h + b - y)^2`` of each output, in float64."""
+
+    def images(self, features: Rows, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``W h`` of each row, (N, n), and ``|h|^2``, (N,), in float64 and on the host."""
 
     def placed_gram(
         self, features: Rows, shift: PlacedArray | None, *, unit_rows: bool, precision: str

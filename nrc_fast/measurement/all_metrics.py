@@ -69,7 +69,7 @@ def measure(
     W : (n, d) array or tensor, optional
         Weights of the last layer.
     b : (n,) array or tensor, optional
-        Its bias; ``mse`` and ``r2`` need it. Give zeros for a layer without bias.
+        Its bias; ``mse``, ``r2`` and the balance of the head need it. Give zeros for a layer without bias.
     n : int, optional
         Number of components of NRC1. Taken from W, else from Y, else it must be given. With more outputs than features
         all components are taken, which leaves nothing: NRC1 is 0, and so is NRC2 where W has rank d.
@@ -90,9 +90,10 @@ def measure(
         is NaN because no penalty on the features is known, c is the measured gamma.
     rtol : float
         NRC1 and NRC2 always come from a read of their own, NRC1 for each of the leading components, and the MSE of
-        W and b from the same one. Where that read is in float32, for more than 16 components, the rows are read once
-        more for the MSE if its bound from the statistics exceeds `rtol` of it. What can be read only once is
-        not: its values come from the statistics, and their bounds say how far down they can be trusted.
+        W and b from the same one, with the balance of a head of up to 64 outputs where its bound from the statistics
+        exceeds `rtol` of it. Where that read is in float32, for more than 16 components, the rows are read once more
+        for the MSE if its bound from the statistics exceeds `rtol` of it. What can be read only once is not: its values
+        come from the statistics, and their bounds say how far down they can be trusted.
     by_k : {"leading", "all"}
         How far ``nrc1_by_k`` goes: up to max(16, 2n + 2) components, or to all d, which takes a second Gram matrix
         under conventions of unit rows and stays within its bounds beyond the leading ones (``nrc1(H, None)`` reads

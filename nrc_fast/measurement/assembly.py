@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import covariance_spectrum, scale_to_unit
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.balance_metrics import balance_metrics, balance_of_moments, summed_balance
 from nrc_fast.measurement.convention_metrics import ConventionMetrics, explicit_metrics, moment_metrics
 from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
@@ -40,7 +41,8 @@ from nrc_fast.metrics.targets import (
     r_squared,
     r_squared_bound,
 )
-from nrc_fast.passes.explicit_sums import LinearModel, PredictionErrors
+from nrc_fast.passes.balance_sums import LinearModel
+from nrc_fast.passes.explicit_sums import PredictionErrors
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.rereading import require_same_errors
 from nrc_fast.passes.residual_sums import Pairing, Residuals
@@ -57,6 +59,8 @@ TIE = 1e-3
 COARSE = 0.1
 # Numbers that come from the moments alone.
 OF_MOMENTS = ("linear_mse", "cka", "effective_rank", "stable_rank")
+# Outputs up to which products of errors and predictions cost little beside the read that they come with.
+MOST_OUTPUTS = 64
 # When to say that CKA is chance: independent features and targets would have this share of it.
 CHANCE = 0.1
 
@@ -218,7 +222,7 @@ class _Assembly:
         evidence, head = self.evidence, self.head
         if not evidence.can_read_again:
             return moment_metrics(evidence, head, self.convention, self.extent)
-        model = self.model if self._moments.n_targets else None
+        model = None if self.model is None or not self._moments.n_targets else self._read_model(self.model)
         pairing = self._pairing(basis=1)
         return explicit_metrics(evidence, head, self.convention, self.extent, pairing=pairing, model=model)
 
@@ -285,6 +289,7 @@ class _Assembly:
         values["nrc3_untrained"], self.bounds["nrc3_untrained"] = typical_nrc3(covariance_spectrum(sigma)[0], moments.d)
         if self.model is not None:
             values["mse"] = self._prediction_error(self.model)
+            values |= self._balance(self.model)
             values["r2"] = r_squared(values["mse"], sigma)
             self.bounds["r2"] = r_squared_bound(
                 values["mse"],
@@ -344,13 +349,29 @@ class _Assembly:
         moments = self._moments
         value, bound, size = prediction_error_of_moments(moments, model.weights, model.bias)
         if self.errors is None and self.evidence.can_read_again and bound > self.rtol * value:
-            self.errors = self.evidence.prediction_errors(model)
+            self.errors = self.evidence.prediction_errors(self._read_model(model))
         if self.errors is not None:
             explicit = float(np.sum(np.asarray(self.errors.errors))) / moments.count
             require_same_errors(explicit, value, 4.0 * bound, size)
             value, bound = explicit, explicit_error_bound(explicit, size, d=moments.d, chunks=self.errors.chunks)
         self.bounds["mse"] = bound
         return value
+
+    def _read_model(self, model: LinearModel) -> LinearModel:
+        """The model as a read is given it: with the balance, where the moments leave too little of that."""
+        if len(model.bias) > MOST_OUTPUTS:
+            return model
+        is_coarse = balance_of_moments(self._moments, model).relative_error > self.rtol
+        return replace(model, wants_balance=is_coarse)
+
+    def _balance(self, model: LinearModel) -> dict[str, float]:
+        matrix = balance_of_moments(self._moments, model)
+        if self.errors is not None and self.errors.balance is not None:
+            matrix = min(matrix, summed_balance(self.errors.balance), key=lambda found: found.error)
+        values, bounds, notes = balance_metrics(matrix, model.weights)
+        self.bounds |= bounds
+        self.notes += notes
+        return values
 
     def _prediction(self, sigma: FloatArray, gamma: float) -> Prediction | None:
         c = math.nan if self.penalties is None else float(self.penalties.c)

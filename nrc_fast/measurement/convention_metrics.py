@@ -14,7 +14,7 @@ from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.metrics.residuals import leading_values, subspace_residual
-from nrc_fast.passes.explicit_sums import LinearModel
+from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.residual_sums import Pairing, Residuals
 
 __all__ = ["ConventionMetrics", "explicit_metrics", "moment_metrics"]

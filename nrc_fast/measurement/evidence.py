@@ -23,8 +23,9 @@ from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.residuals import PrincipalBasis, resolved_rank
 from nrc_fast.metrics.rounding import projection_rounding
+from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.component_costs import component_costs
-from nrc_fast.passes.explicit_sums import LinearModel, PredictionErrors
+from nrc_fast.passes.explicit_sums import PredictionErrors
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_rows

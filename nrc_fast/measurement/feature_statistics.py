@@ -280,7 +280,7 @@ class FeatureStatistics(MomentsView):
         W : (n, d) array or tensor, optional
             Weights of the last layer.
         b : (n,) array or tensor, optional
-            Its bias; ``mse`` and ``r2`` need it.
+            Its bias; ``mse``, ``r2`` and the balance of the head need it.
         n : int, optional
             Number of components of NRC1. Taken from W, else from the targets, else it must be given.
         convention : str or Convention

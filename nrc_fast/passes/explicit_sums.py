@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,10 +10,11 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.results import Basis
+from nrc_fast.passes.balance_sums import LinearModel, wanted_balance
 from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk
 
-__all__ = ["CenteredUnitGram", "GramProduct", "LinearModel", "PredictionErrors", "turned_rows"]
+__all__ = ["CenteredUnitGram", "GramProduct", "PredictionErrors", "turned_rows"]
 
 
 class GramProduct(Sums):
@@ -186,33 +186,23 @@ class CenteredUnitGram(Sums):
         self.gram, self.column_sums, self.turned = arrays["gram"], arrays["column_sums"], arrays["turned"]
 
 
-@dataclass(frozen=True)
-class LinearModel:
-    """A model ``W h + b`` of the targets.
-
-    Attributes
-    ----------
-    weights : (n, d) float64 array
-        W.
-    bias : (n,) float64 array
-        b.
-    """
-
-    weights: FloatArray
-    bias: FloatArray
-
-
 class PredictionErrors(Sums):
     """``sum (W h + b - y)^2`` for each output of a model.
 
     Parameters
     ----------
     model : LinearModel
+
+    Attributes
+    ----------
+    balance : BalanceSums or None
+        Products of the errors and the predictions, where the model wants them.
     """
 
     def __init__(self, model: LinearModel) -> None:
         self.model = model
         self.errors = np.zeros(len(model.bias))
+        self.balance = wanted_balance(model)
         self._chunks = np.zeros(1)
 
     @property
@@ -225,11 +215,14 @@ class PredictionErrors(Sums):
         assert chunk.targets is not None
         weights, bias = self.model.weights, self.model.bias
         errors = calls.prediction_error(chunk.features, weights, bias, chunk.targets)
+        if self.balance is not None:
+            self.balance.add_chunk(chunk)
         self.errors, self._chunks = self.errors + errors, self._chunks + 1
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""
-        return {"errors": self.errors, "chunks": self._chunks}
+        own = {"errors": self.errors, "chunks": self._chunks}
+        return own if self.balance is None else own | self.balance.arrays()
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state.
@@ -237,11 +230,13 @@ class PredictionErrors(Sums):
         Raises
         ------
         OtherStateError
-            It knows nothing of chunks.
+            It knows nothing of chunks, or of products that are wanted.
         ValueError
             Something is missing, has another shape or is not finite.
         """
         if "chunks" not in arrays:
             raise OtherStateError
+        if self.balance is not None:
+            self.balance.restore(arrays)
         self.require_state(arrays)
         self.errors, self._chunks = arrays["errors"], arrays["chunks"]

@@ -12,7 +12,8 @@ from nrc_fast.kernels import calls
 from nrc_fast.kernels.interface import PredictionRequest
 from nrc_fast.kernels.results import Basis, ResidualSums
 from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
-from nrc_fast.passes.explicit_sums import LinearModel, turned_rows
+from nrc_fast.passes.balance_sums import BalanceSums, LinearModel, wanted_balance
+from nrc_fast.passes.explicit_sums import turned_rows
 from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk
 
@@ -63,6 +64,8 @@ class Residuals(Sums):
         ``sum a_i^2``, ``sum b_i^2`` and ``sum a_i b_i`` of the pairing; NaN without one.
     errors : (n,) float64 array or None
         ``sum (W h + b - y)^2`` for each output of the model.
+    balance : BalanceSums or None
+        Products of the errors and the predictions, where the model wants them.
     turned : (1,) float64 array
         Sum of the squares of the angles by which rows about a shift may be turned, see `turned_rows`; 0 without error.
     """
@@ -87,6 +90,7 @@ class Residuals(Sums):
         self.sums = [_no_residuals(len(basis.vectors)) for basis in bases]
         self.paired: FloatArray = np.full(3, np.nan) if pairing is None else np.zeros(3)
         self.errors: FloatArray | None = None if model is None else np.zeros(len(model.bias))
+        self.balance: BalanceSums | None = None if model is None else wanted_balance(model)
         self._pairing = pairing
         self._model = model
         if pairing is not None:
@@ -116,10 +120,13 @@ class Residuals(Sums):
     def add_chunk(self, chunk: Chunk) -> None:
         """Add the residuals of a chunk; when it raises, nothing was added."""
         parts, errors = self._of_chunk(chunk)
+        products = self._products(chunk, parts)
+        if self.balance is not None:
+            self.balance.add_chunk(chunk)
         pairs = zip(self.sums, parts, strict=True)
         self.sums, self.paired, self.turned, self.errors, self._counts = (
             [_added(total, part) for total, part in pairs],
-            self.paired + self._products(chunk, parts),
+            self.paired + products,
             self.turned + self._turned(parts),
             None if self.errors is None else self.errors + errors,
             self._counts + np.array([chunk.features.count, 1]),
@@ -155,7 +162,8 @@ class Residuals(Sums):
         arrays = {"counts": self._counts, "paired": self.paired, "turned": self.turned}
         for index, sums in enumerate(self.sums):
             arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit, f"expanded {index}": sums.expanded}
-        return arrays if self.errors is None else arrays | {"errors": self.errors}
+        arrays |= {} if self.errors is None else {"errors": self.errors}
+        return arrays if self.balance is None else arrays | self.balance.arrays()
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state; one of an earlier version has no products of squares.
@@ -163,7 +171,8 @@ class Residuals(Sums):
         Raises
         ------
         OtherStateError
-            It is of fewer vectors, lacks the errors of the model, or knows nothing of rows near the shift or of chunks.
+            It is of fewer vectors, lacks the errors of the model or products that are wanted, or knows nothing of rows
+            near the shift or of chunks.
         ValueError
             Something is missing, has another shape or is not finite.
         """
@@ -171,6 +180,8 @@ class Residuals(Sums):
         raw = [(arrays.get(f"raw {i}"), len(basis.vectors) + 1) for i, basis in enumerate(self.bases)]
         if not needed <= arrays.keys() or any(found is not None and found.size < expected for found, expected in raw):
             raise OtherStateError
+        if self.balance is not None:
+            self.balance.restore(arrays)
         arrays = {"paired": np.full(3, np.nan)} | arrays
         self.require_state(arrays, may_be_nan=("paired",))
         self._counts, self.paired, self.turned = arrays["counts"], arrays["paired"], arrays["turned"]

@@ -10,7 +10,8 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import from_lower
 from nrc_fast.kernels.results import Basis, ResidualSums
-from nrc_fast.passes.explicit_sums import CenteredUnitGram, GramProduct, LinearModel, PredictionErrors
+from nrc_fast.passes.balance_sums import LinearModel
+from nrc_fast.passes.explicit_sums import CenteredUnitGram, GramProduct, PredictionErrors
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import SAME_ENERGY, SAME_ENERGY_SINGLE, require_same

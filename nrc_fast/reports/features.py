@@ -16,13 +16,14 @@ from nrc_fast.reports.head_context import HEAD_LABELS, labelled_context, told_co
 from nrc_fast.reports.plots.features import plot_report
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult, format_value
+from nrc_fast.reports.verdicts.balances import BalanceKnown
 from nrc_fast.reports.verdicts.features import FeatureNumbers, features_verdict
 from nrc_fast.reports.verdicts.levels import known
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LABELS", "MOST_SHARES", "Report", "labelled_rows", "told_prediction"]
+__all__ = ["BALANCE", "LABELS", "MOST_SHARES", "Report", "labelled_rows", "told_prediction"]
 
 # Of CKA, from which on its debiased value has a line of its own.
 VISIBLE_CHANCE = 0.005
@@ -35,6 +36,9 @@ LABELS = {
     "nrc2": "NRC2  features outside the row space of W",
     "nrc3": "NRC3  distance of W W^T from the predicted shape",
     "gamma": "gamma that NRC3 is smallest at",
+    "balance_distance": "distance of W W^T from the balance of the head",
+    "balance_decay": "weight decay lambda_W that this implies",
+    "balance_asymmetry": "asymmetry of the balance, 0 where training stands",
     "mse": "training MSE, summed over outputs",
     "r2": "R2",
     "linear_mse": "MSE of the best affine readout",
@@ -43,9 +47,10 @@ LABELS = {
     "effective_rank": "effective rank of the features",
     "stable_rank": "stable rank of the features",
 }
+BALANCE = ("balance_distance", "balance_decay", "balance_asymmetry")
 # Of these, what comes before the rest.
 OF_COLLAPSE = ("nrc1", "nrc2", "nrc3", "gamma")
-FIRST = (*OF_COLLAPSE, "mse", "r2", "linear_mse")
+FIRST = (*OF_COLLAPSE, *BALANCE, "mse", "r2", "linear_mse")
 
 
 def _prediction(values: Any) -> Prediction | None:
@@ -94,6 +99,10 @@ class Report(StoredResult):
     nrc3_quantile, nrc3_untrained : float
         Share of random heads with a smaller NRC3, and the NRC3 that half of them are below: W of independent Gaussian
         numbers, each at its own best gamma. See `nrc_fast.nrc3_context`.
+    balance_distance, balance_decay, balance_asymmetry : float
+        Of the squared loss, as `nrc_fast.head_balance` tells them: how far W W^T is from the shape that weight decay
+        gives it at a stationary point, the decay lambda_W that this implies in the paper's scaling, and how far the
+        balance is from symmetric, which it is there. They need weights, bias and targets.
     zero_rows, skipped_rows : int
     bounds : mapping of str to float or array
         Absolute bound of the metric of that name.
@@ -123,7 +132,7 @@ class Report(StoredResult):
 
     __module__ = "nrc_fast"
     _described = "report"
-    _may_be_missing = frozenset({"ufm", "energy", *HEAD_LABELS})
+    _may_be_missing = frozenset({"ufm", "energy", *HEAD_LABELS, *BALANCE})
 
     samples: int
     d: int
@@ -157,6 +166,9 @@ class Report(StoredResult):
     gamma_share: float = NAN
     head_outside: float = NAN
     nrc3_quantile: float = NAN
+    balance_distance: float = NAN
+    balance_decay: float = NAN
+    balance_asymmetry: float = NAN
 
     @classmethod
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
@@ -166,8 +178,9 @@ class Report(StoredResult):
     def verdict(self) -> tuple[str, ...]:
         """What the numbers say, in two to four sentences by fixed rules on them and their bounds.
 
-        How far the features are collapsed, and to what; what NRC3 is worth; what to look at next. The rules are those
-        of `nrc_fast.reports.verdicts.features.features_verdict`.
+        How far the features are collapsed, and to what; what NRC3 is worth; whether weight decay holds the head, where
+        that is certain; what to look at next. The rules are those of
+        `nrc_fast.reports.verdicts.features.features_verdict`.
         """
         return features_verdict(self._numbers())
 
@@ -195,6 +208,7 @@ class Report(StoredResult):
             r2=known("r2", own, self.bounds),
             has_weights=not all(map(math.isnan, (self.nrc2, self.nrc3, self.mse))),
             has_targets=not math.isnan(self.linear_mse),
+            balance=BalanceKnown(self.n, *(known(name, own, self.bounds) for name in BALANCE)),
         )
 
     @property
@@ -290,6 +304,7 @@ def labelled_values(report: Report, names: Iterable[str], digits: int = 6) -> li
     for name in names:
         value = getattr(report, name)
         is_shown = name != "cka_debiased" or abs(value - report.cka) > VISIBLE_CHANCE
+        is_shown = is_shown and not (report.n == 1 and name in ("balance_distance", "balance_asymmetry"))  # 0
         if is_shown and not math.isnan(value):
             found.append((LABELS[name], format_value(value, report.bounds.get(name), digits)))
     return found

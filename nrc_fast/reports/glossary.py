@@ -123,6 +123,14 @@ HEADS = Term(
     "share of the Gram matrix of W outside the eigenbasis of \u03a3 (turned eigenvectors, which no gamma makes up for) "
     "tell what NRC3 consists of.",
 )
+BALANCE = Term(
+    "balance of the head",
+    "Where a training with weight decay \u03bb has come to rest, \u03bb times the Gram matrix of the rows of W is B, "
+    "the mean product of residuals and predictions, whatever the network is. The distance of their shapes and the "
+    "asymmetry of B are 0 there, and the ratio of their traces is the decay in the scaling of the paper. Decoupled "
+    "decay (AdamW) comes to rest elsewhere.",
+    _formula("B", _mean("i", "N"), "(", _sub("y", "i"), "\u2212", _sub("f", "i"), ")", "(", "W", _H, _sup(")", "T")),
+)
 MSE = Term(
     "MSE and R2",
     "Mean squared error, summed over the outputs. R2 is its share of the variance of the targets, taken from 1.",
@@ -191,6 +199,6 @@ CLASSES = Term(
     _formula("NC1", _over("1", "K"), "tr", "(", _sub("S", "W"), element("msubsup", *map(_symbol, "SB+")), ")"),
 )
 
-terms_of_features = (NRC1, NRC2, NRC3, HEADS, MSE, READOUT, CKA, RANKS, VARIANCE, BOUNDS)
+terms_of_features = (NRC1, NRC2, NRC3, HEADS, BALANCE, MSE, READOUT, CKA, RANKS, VARIANCE, BOUNDS)
 terms_of_layers = (LAYERS, CKA, RANKS, BOUNDS)
 terms_of_classes = (CLASSES, BOUNDS)

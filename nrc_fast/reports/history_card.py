@@ -28,6 +28,8 @@ SHOWN = {
     "nrc3": ("NRC3", True),
     "gamma": ("gamma", False),
     "explained_variance": ("variance in the first n components", False),
+    "balance_distance": ("distance from the balance of the head", True),
+    "balance_decay": ("weight decay that the balance implies", False),
 }
 
 

@@ -37,6 +37,8 @@ OF_STEPS = {
     "nrc1_variance": "NRC1, variance",
     "nrc2_id25": "NRC2, id25",
     "nrc2_variance": "NRC2, variance",
+    "balance_distance": "balance, distance",
+    "balance_decay": "balance, decay",
 }
 OF_LAYERS = {
     "noise_fraction": "noise fraction",
@@ -132,7 +134,8 @@ def _bound_of(report: Report, convention: str, metric: str) -> float | None:
 
 def _history_section(name: str, history: History, gamma: GammaChoice, *, has_charts: bool) -> Markup:
     records = history.records(gamma)
-    rows = [(str(record.step), *(_of_record(record, field) for field in OF_STEPS)) for record in records]
+    known = [field for field in OF_STEPS if not all(math.isnan(getattr(record, field)) for record in records)]
+    rows = [(str(record.step), *(_of_record(record, field) for field in known)) for record in records]
     chosen = {"last": "that of the gamma of the last step", "each": "that of the best gamma of each step"}
     intro = (
         f"{len(records):,} evaluations, n = {history.n}, convention {history.convention}; NRC3 is "
@@ -140,7 +143,9 @@ def _history_section(name: str, history: History, gamma: GammaChoice, *, has_cha
     )
     figure = [_charts(charts_of_runs({name: history}, gamma))] if has_charts else []
     return joined(
-        element("p", intro, class_="soft"), *figure, table("Every evaluation", ("step", *OF_STEPS.values()), rows)
+        element("p", intro, class_="soft"),
+        *figure,
+        table("Every evaluation", ("step", *(OF_STEPS[field] for field in known)), rows),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from nrc_fast.metrics.alignment import GammaChoice
-from nrc_fast.reports.features import Report
+from nrc_fast.reports.features import BALANCE, Report
 from nrc_fast.reports.fields import declared_fields, restored_bounds, restored_fields
 from nrc_fast.reports.records import NAN, format_value, plain_value
 from nrc_fast.reports.verdicts.levels import known
@@ -36,7 +36,7 @@ MORE_COMPONENTS = 2
 ROWS, COLUMN = 8, 22
 SHOWN = {"mse": "MSE", "r2": "R2", "nrc1": "NRC1", "nrc2": "NRC2", "nrc3": "NRC3"}
 # What older files lack of a record.
-LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes", "nrc3_quantile")
+LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes", "nrc3_quantile", *BALANCE)
 # What a file holds of a history, and how it is declared.
 STORED = {
     "name": "str",
@@ -83,6 +83,8 @@ class Record:
         What the report of the step said before its numbers are to be believed.
     nrc3_quantile : float
         Share of random heads with a smaller NRC3, this step and each of them at the gamma of its own.
+    balance_distance, balance_decay, balance_asymmetry : float
+        The balance of the head, see `nrc_fast.Report`.
     """
 
     __module__ = "nrc_fast"
@@ -106,6 +108,9 @@ class Record:
     bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
     nrc3_quantile: float = NAN
+    balance_distance: float = NAN
+    balance_decay: float = NAN
+    balance_asymmetry: float = NAN
 
     @classmethod
     def of(cls, step: int, report: Report) -> Record:
@@ -128,6 +133,7 @@ class Record:
             bounds=_bounds(report),
             notes=report.notes,
             nrc3_quantile=report.nrc3_quantile,
+            **{name: getattr(report, name) for name in BALANCE},
         )
 
     def scalars(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,18 @@ from support import arrays, cuda_core
 from nrc_fast import kernels
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.counts import ADDITIVE, COUNTS, SumsKind, zero_sums
+from nrc_fast.kernels.cpu import images as cpu_images
 from nrc_fast.kernels.cpu.backend import CPU
+from nrc_fast.kernels.cuda import rows as cuda_rows
 from nrc_fast.kernels.cuda.backend import CudaBackend
 from nrc_fast.kernels.descent import RunningDescent, padded_columns
+from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.devices import backend_of
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
-from nrc_fast.kernels.interface import Backend, DescentState, PredictionRequest, Rows, Shifts
+from nrc_fast.kernels.interface import Backend, PredictionRequest, Rows, Shifts
 from nrc_fast.kernels.results import Basis
+from nrc_fast.sources import open_source
 
 EPSILON = 2.0**-52
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16"]
@@ -118,6 +123,48 @@ def test_arrays_come_and_go_without_a_change(backend: Backend, dtype: type) -> N
     assert backend.fetch(wide).dtype == np.float64
     np.testing.assert_array_equal(backend.fetch(wide), values)
     np.testing.assert_array_equal(backend.fetch(backend.library.isfinite(wide)), np.ones((2, 3, 4), dtype=bool))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "d", "n"), [(0, 3, 2), (1, 1, 1), (45, 5, 2), (700, 17, 3)])
+def test_images(backend: Backend, monkeypatch: pytest.MonkeyPatch, dtype: str, rows: int, d: int, n: int) -> None:
+    """Blocks of rows, on threads or one after the other, are those of the whole."""
+    monkeypatch.setattr(cpu_images, "BLOCK_VALUES", 64 * d)
+    monkeypatch.setattr(cuda_rows, "IMAGE_VALUES", 64 * d)
+    H, _ = draw(rows, rows, d, dtype=dtype)
+    W = np.random.default_rng(9).standard_normal((n, d))
+    found, squares = calls.images(on(backend, H), W)
+    stored = as_rows(H, "H").to_float64()
+    np.testing.assert_allclose(found, stored @ W.T, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(squares, np.sum(stored**2, axis=1), rtol=1e-14)
+    strided = on(backend, np.asfortranarray(stored))
+    np.testing.assert_allclose(calls.images(strided, W)[0], found, rtol=1e-13, atol=1e-13)
+
+
+def test_images_of_rows_that_are_not_finite_or_too_large(backend: Backend) -> None:
+    H, _ = draw(3)
+    H[17, 2] = np.nan
+    with pytest.raises(NonFiniteRowsError, match=r"1 of 45 rows .* the first is row 17"):
+        calls.images(on(backend, H), np.ones((2, 5)))
+    H[17, 2] = 1e200
+    with pytest.raises(ValueError, match="divide it by a constant first"):
+        calls.images(on(backend, H), np.ones((2, 5)))
+    with pytest.raises(ValueError, match=r"weights has shape \(2, 4\); \(2, 5\) is expected"):
+        calls.images(on(backend, H), np.ones((2, 4)))
+
+
+def test_images_of_a_file_that_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_images, "BLOCK_VALUES", 64 * 5)
+    H, _ = draw(3, rows=300)
+    np.save(tmp_path / "H.npy", H)
+    source = open_source(tmp_path / "H.npy")
+    (chunk,) = source.chunks(300)
+    found, _ = calls.images(chunk.features, np.eye(2, 5))
+    np.testing.assert_array_equal(found, H[:, :2])
+    with (tmp_path / "H.npy").open("r+b") as file:
+        file.truncate(128 + 201 * 5 * 8)
+    with pytest.raises(OSError, match=r"row 201 of .* cannot be read: the file ends before it"):
+        calls.images(chunk.features, np.eye(2, 5))
 
 
 # ---- passes ----

@@ -15,8 +15,8 @@ from nrc_fast.measurement.evidence import Evidence, gathered
 from nrc_fast.measurement.layer_conditions import layer_collapse
 from nrc_fast.metrics.conventions import CONVENTIONS
 from nrc_fast.passes import component_costs
+from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.begin import begin_reading
-from nrc_fast.passes.explicit_sums import LinearModel
 from nrc_fast.passes.reading import Reading
 from nrc_fast.sources.left_over import LeftOver
 from nrc_fast.testing import reference_nrc1, reference_residuals

@@ -11,7 +11,7 @@ from support.chunks import chunk, draw
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import Basis
 from nrc_fast.metrics.rounding import projection_rounding
-from nrc_fast.passes.explicit_sums import LinearModel
+from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.residual_sums import Residuals
 from nrc_fast.passes.sums import OtherStateError
 from nrc_fast.sources import Chunk

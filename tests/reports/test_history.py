@@ -11,6 +11,7 @@ import pytest
 from support.monitored import Run
 
 import nrc_fast as nrc
+from nrc_fast.reports.features import BALANCE
 from nrc_fast.reports.history import History
 
 
@@ -33,6 +34,8 @@ def test_history_survives_its_file(run: Run, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [float(row["nrc3"]) for row in rows] == [record.nrc3 for record in history.records("last")]
     assert [int(row["step"]) for row in rows] == [0, 10, 20]
+    for name in BALANCE:
+        assert [float(row[name]) for row in rows] == [getattr(record, name) for record in history.records()]
 
 
 def test_a_monitor_is_told_as_its_history_is(run: Run) -> None:
@@ -44,6 +47,9 @@ def test_a_monitor_is_told_as_its_history_is(run: Run) -> None:
     assert (last.notes, last.bounds["nrc1"]) == (monitor.report.notes, monitor.report.bounds["nrc1"])
     assert last.nrc2_id25 == monitor.report.alternatives["id25"]["nrc2"]
     assert (last.samples, last.d) == (96, 9)
+    for name in BALANCE:
+        assert getattr(last, name) == getattr(monitor.report, name)
+        assert last.bounds[name] == monitor.report.bounds[name]
 
 
 def test_other_files_are_no_history(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.page_style import STYLE
 from nrc_fast.reports.pages import page
+from nrc_fast.reports.records import format_digits
 
 
 @pytest.fixture
@@ -142,6 +143,22 @@ def test_tables_have_captions_and_scopes() -> None:
             assert len(row) == width
     (details,) = root.iter("details")
     assert details.findtext("summary") == "Every evaluation: 30 rows"
+
+
+def test_a_history_has_columns_for_what_is_known_of_it() -> None:
+    rng = np.random.default_rng(0)
+    H, Y, W = rng.standard_normal((50, 6)), rng.standard_normal((50, 2)), rng.standard_normal((2, 6))
+    for bias, known in ((np.zeros(2), {"MSE", "balance, distance", "balance, decay"}), (None, set())):
+        history = History("run")
+        record = history.add(0, nrc.measure(H, Y, W, bias), W, np.eye(2))
+        (found,) = the_page([("run", history)]).iter("table")
+        columns = ["".join(cell.itertext()) for cell in found.find("thead").iter("th")]  # type: ignore[union-attr]
+        assert known == {"MSE", "balance, distance", "balance, decay"} & set(columns)
+        assert {"step", "NRC1", "NRC3"} <= set(columns)
+        row = dict(zip(columns, ["".join(cell.itertext()) for cell in found.find("tbody")[0]], strict=True))  # type: ignore[union-attr,index]
+        if known:
+            decay = format_digits(record.balance_decay, record.bounds["balance_decay"], 4)
+            assert row["balance, decay"].replace("\u2212", "-") == decay
 
 
 def test_words_of_the_results_are_explained_with_formulas() -> None:

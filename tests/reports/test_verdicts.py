@@ -14,6 +14,8 @@ import pytest
 import nrc_fast as nrc
 from nrc_fast.reports import ClassReport, DeepReport, History, LayerCollapse, Record, Report
 from nrc_fast.reports.affine import affine_note
+from nrc_fast.reports.features import BALANCE
+from nrc_fast.reports.verdicts.balances import BalanceKnown, sentence_on_balance
 from nrc_fast.reports.verdicts.classes import classes_verdict
 from nrc_fast.reports.verdicts.features import FeatureNumbers, features_verdict
 from nrc_fast.reports.verdicts.histories import direction, history_verdict
@@ -56,14 +58,14 @@ def test_collapse_to_other_directions_than_those_of_the_weights() -> None:
     verdict = nrc.measure(**(trained() | {"W": W})).verdict
     assert verdict[0].startswith("Collapsed to 3 dimensions (NRC1 no larger than ")
     assert ", not the span of W (NRC2 0." in verdict[0]
-    assert "Look at the fit first" in verdict[3]  # as such a W does not fit
+    assert "Look at the fit first" in verdict[-1]  # as such a W does not fit
     without = nrc.measure(trained()["H"], W=W).verdict
     assert without[1] == "See whether W is the layer that is given these features."
 
 
 def test_collapse_to_an_affine_plane() -> None:
     report = nrc.measure(**trained(noise=1e-3, offset=3.0))
-    first, _, _, last = report.verdict
+    first, *_, last = report.verdict
     about_mean = report.alternatives["id25"]
     assert about_mean["nrc1"] < 1e-3
     assert report.nrc1 > 0.1
@@ -250,6 +252,56 @@ def test_a_prediction_is_shown_where_it_says_something() -> None:
     assert "UFM at" in str(replace(at_zero, gamma=0.1, ufm=replace(at_zero.ufm, c=0.1), bounds={"gamma": 0.01}))
 
 
+# ---- the balance of the head ----
+
+
+def said_of(n: int, distance: Known, decay: Known, asymmetry: Known) -> str:
+    return sentence_on_balance(BalanceKnown(n, distance, decay, asymmetry))
+
+
+def test_what_a_balance_says_of_a_head() -> None:
+    exact = Known(1e-6, 1e-12), Known(0.02, 1e-9), Known(1e-3, 1e-9)
+    assert said_of(3, *exact) == (
+        "In balance: W W^T has the shape at which weight decay holds the head (distance 1e-06), and lambda_W is 0.02."
+    )
+    off = (
+        "Not at a stationary point of this loss with weight decay on these samples, or trained without any: W W^T is "
+        "not the shape of its balance (distance 0.02, asymmetry 0.001)."
+    )
+    assert said_of(3, Known(0.02, 1e-9), *exact[1:]) == off
+    assert said_of(3, Known(5e-3), exact[1], Known(0.12)).startswith("Not at a stationary point of this loss")
+    near = "Near its balance, not in it (distance 0.001, asymmetry 0.001); the implied lambda_W is 0.02."
+    assert said_of(3, Known(1e-3, 1e-9), *exact[1:]) == near
+    left_open = said_of(3, Known(1e-6, 1e-3), *exact[1:])
+    assert left_open.startswith("Whether the head is in balance its bound leaves open (distance no larger than 1.0e-03")
+    assert "negative (-0.1)" in said_of(3, exact[0], Known(-0.1, 1e-3), exact[2])
+    assert said_of(1, Known(0.0), exact[1], Known(0.0)).startswith("One output: the weight decay lambda_W that would")
+    for distance, decay in ((exact[0], Known(math.nan)), (Known(math.nan), Known(0.0))):
+        assert (
+            said_of(3, distance, decay, exact[2])
+            == "The balance of the head is not defined: W, or the balance itself, is 0."
+        )
+
+
+def test_a_report_says_of_the_balance_what_is_certain() -> None:
+    report = nrc.measure(**trained(noise=0.5))
+    stated = {"balance_distance": 1e-6, "balance_decay": 0.02, "balance_asymmetry": 1e-3}
+    for bound, words in ((1e-9, "In balance: "), (1e-3, None)):
+        told = replace(report, **stated, bounds=dict.fromkeys(stated, bound))
+        assert any(sentence.startswith("In balance: ") for sentence in told.verdict) == (words is not None)
+        assert told.verdict[-1] == report.verdict[-1]
+    off = replace(report, balance_distance=0.5, balance_decay=0.02, balance_asymmetry=0.5, bounds={})
+    assert off.verdict[-2].startswith(
+        "Not at a stationary point of this loss with weight decay on these samples, or trained"
+    )
+    assert "  weight decay lambda_W that this implies             0.02\n" in str(off)
+    unknown = nrc.measure(trained()["H"], trained()["Y"], trained()["W"])  # without b
+    assert "balance" not in str(unknown)
+    stored = {name: value for name, value in report.to_dict().items() if name not in BALANCE}
+    assert math.isnan(Report.from_dict(stored).balance_decay)
+    assert Report.from_dict(report.to_dict()).balance_distance == report.balance_distance
+
+
 # ---- histories ----
 
 
@@ -349,7 +401,7 @@ def test_records_hold_bounds_notes_and_nrc2_about_the_mean() -> None:
 
 def test_histories_of_older_files_have_no_bounds() -> None:
     stored = json.loads(measured_history().to_json())
-    later = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes")
+    later = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes", *BALANCE)
     stored["records"] = [{k: v for k, v in row.items() if k not in later} for row in stored["records"]]
     history = History.from_dict(stored)
     assert history.records()[0].bounds == {}

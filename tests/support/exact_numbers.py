@@ -176,6 +176,24 @@ class ExactNumbers:
         size = (_energy(rows @ self.weights.T) + _energy(targets)) / self.count
         self.numbers["mse"] = _exactly(mse, mse + size * Decimal("1e-29"))
         self.numbers["r2"] = _exactly(1 - mse / variance, Decimal(1) + mse / variance)
+        self._balance(errors, rows @ self.weights.T)
+
+    def _balance(self, errors: Pairs, images: Pairs) -> None:
+        matrix = [-entry for entry in self._mean_product(errors, images).decimals()]
+        gram = (self.weights @ self.weights.T).decimals()
+        n, size = len(self.weights.high), (_energy(errors) * _energy(images)).sqrt() / self.count
+        lengths = [sum(entry**2 for entry in entries).sqrt() for entries in (matrix, gram)]
+        traces = [sum(entries[:: n + 1]) for entries in (matrix, gram)]
+        if not lengths[0] > 1000 * ROUNDING * size:
+            return
+        pairs = zip(matrix, gram, strict=True)
+        distance = sum((entry / lengths[0] - other / lengths[1]) ** 2 for entry, other in pairs)
+        odd = sum((matrix[j * n + k] - matrix[k * n + j]) ** 2 for j in range(n) for k in range(n)).sqrt()
+        turn = 10 * ROUNDING * size / lengths[0]
+        slack = 2 * distance.sqrt() * turn + turn**2
+        self.numbers["balance_distance"] = Interval(distance - slack, distance + slack)
+        self.numbers["balance_decay"] = _exactly(traces[0] / traces[1], 10 * size / traces[1])
+        self.numbers["balance_asymmetry"] = _exactly(odd / lengths[0], 10 * size / lengths[0])
 
     # ---- NRC3 ----
 

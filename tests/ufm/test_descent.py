@@ -16,7 +16,7 @@ import pytest
 import nrc_fast as nrc
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.descent import RunningDescent
-from nrc_fast.kernels.interface import DescentState
+from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.ufm import descend, minimum
 from nrc_fast.ufm.descent.stability import _blocks, stable_factor
 from nrc_fast.ufm.descent.trajectory import METRICS

@@ -13,10 +13,12 @@ from nrc_fast.base.linalg import eigh_descending
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.cpu import classes, descent, sums
+from nrc_fast.kernels.cpu.images import images_of
 from nrc_fast.kernels.cpu.machine import current_isa, thread_count
 from nrc_fast.kernels.cpu.memory import address_of, kept_empty
+from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import NonFiniteRowsError, unreadable
-from nrc_fast.kernels.interface import DescentState, GramRequest, PredictionRequest, Rows
+from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
 
 __all__ = ["CPU", "HostBackend"]
@@ -113,6 +115,10 @@ class HostBackend:
         counts = _cpu.residual(features.matrix, jobs, double_precision=True, prediction=model)
         _require_good(counts, features)
         return found, errors
+
+    def images(self, features: Rows, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``W h`` of each row, (N, n), and ``|h|^2``, (N,)."""
+        return images_of(features, weights)
 
     def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
         """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2``.

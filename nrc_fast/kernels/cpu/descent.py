@@ -6,7 +6,7 @@ import numpy as np
 
 import nrc_fast.kernels._cpu as _cpu
 from nrc_fast.base.arrays import IntArray
-from nrc_fast.kernels.interface import DescentState
+from nrc_fast.kernels.descent_state import DescentState
 
 __all__ = ["take_steps"]
 

@@ -25,8 +25,9 @@ from nrc_fast.kernels.cuda.launches import (
 )
 from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.cuda.spectrum import checked_eigh
+from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import too_large
-from nrc_fast.kernels.interface import DescentState, GramRequest, PredictionRequest, Rows
+from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
 from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
 
 if TYPE_CHECKING:
@@ -158,6 +159,10 @@ class CudaBackend:
         )
         found = self.residual(features, bases, double_precision=True)
         return found, fetch_counted(results, rows)["errors"]
+
+    def images(self, features: Rows, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``W h`` of each row, (N, n), and ``|h|^2``, (N,), in float64 and on the host."""
+        return _placed(features).images(weights)
 
     def placed_gram(
         self, features: Rows, shift: Tensor | None, *, unit_rows: bool, precision: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nrc_fast.base.arrays import IntArray
 from nrc_fast.kernels.cuda.device import CudaDevice
-from nrc_fast.kernels.interface import DescentState
+from nrc_fast.kernels.descent_state import DescentState
 
 __all__ = ["take_steps"]
 

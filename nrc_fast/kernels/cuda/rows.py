@@ -20,6 +20,8 @@ __all__ = ["DeviceBackend", "DeviceRows"]
 
 # Values that are looked at together, so that masks of single values stay small.
 FINITE_VALUES = 1 << 26
+# Values that are in float64 at a time.
+IMAGE_VALUES = 1 << 24
 
 
 class DeviceBackend(Backend, Protocol):
@@ -88,6 +90,17 @@ class DeviceRows(Rows):
     def to_float64(self) -> FloatArray:
         """The rows as a new float64 array on the host."""
         return self.device.fetch(self.tensor.double())
+
+    def images(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``W h`` of each row, (N, n), and ``|h|^2``, (N,), in float64 and on the host."""
+        step, transposed = max(IMAGE_VALUES // self.columns, 1), self.device.place(np.ascontiguousarray(weights.T))
+        found, squares = np.empty((self.count, len(weights))), np.empty(self.count)
+        for first in range(0, self.count, step):
+            rows = slice(first, first + step)
+            values = self.tensor[rows].double()
+            found[rows] = self.device.fetch(values @ transposed)
+            squares[rows] = self.device.fetch(values.square().sum(dim=1))
+        return found, squares
 
     def finite_rows(self) -> BoolArray:
         """Which rows hold neither NaN nor infinite values, (N,), on the host."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nrc_fast.reports.affine import is_affine
+from nrc_fast.reports.verdicts.balances import BalanceKnown, sentence_on_balance
 from nrc_fast.reports.verdicts.heads import HeadNumbers, head_verdict
 from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, UNFITTED, Known, first_that_holds, percent_inside
 
@@ -42,6 +43,7 @@ class FeatureNumbers:
         Share of such W with a smaller NRC3.
     gamma_share : Known
         The best gamma over the smallest eigenvalue of the covariance of the targets.
+    balance : BalanceKnown or None
     """
 
     samples: int
@@ -57,6 +59,7 @@ class FeatureNumbers:
     has_targets: bool = False
     nrc3_quantile: Known = UNKNOWN
     gamma_share: Known = UNKNOWN
+    balance: BalanceKnown | None = None
 
     def of(self, conventions: tuple[str, ...]) -> tuple[str, Known, Known]:
         """The first convention that is known of some, with its NRC1 and NRC2."""
@@ -83,7 +86,7 @@ class FeatureNumbers:
 
 
 def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
-    """Two to four sentences: how far the features are collapsed, what NRC3 is worth, what to look at next.
+    """A few sentences: how far the features are collapsed, what NRC3 and the balance say, what to look at next.
 
     The rules, in their order:
 
@@ -95,6 +98,9 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
       the span of W.
     - A bound that reaches over a level leaves it open.
     - Below 0.05 (`NEAR`) of the rows or of their variance: on the way. From there on: not collapsed.
+
+    Of the balance of the head a sentence stands there where it is certain, see
+    `nrc_fast.reports.verdicts.balances.sentence_on_balance`.
 
     Parameters
     ----------
@@ -115,8 +121,8 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
     Collapsed: the features lie in the span of W (NRC1 2e-06, NRC2 3e-06 under nrc24).
     W W^T does not have the shape that the UFM predicts: NRC3 is 0.4, and that of an untrained W would be about 0.3.
     """
-    sentences = (level_of_features(numbers), *sentences_on_head(numbers), _next_sentence(numbers))
-    return tuple(filter(None, sentences))
+    on_head = *sentences_on_head(numbers), _of_balance(numbers)
+    return tuple(filter(None, (level_of_features(numbers), *on_head, _next_sentence(numbers))))
 
 
 def level_of_features(numbers: FeatureNumbers) -> str:
@@ -212,6 +218,13 @@ def sentences_on_head(numbers: FeatureNumbers) -> tuple[str, ...]:
         gamma_share=numbers.gamma_share,
     )
     return head_verdict(head)
+
+
+def _of_balance(numbers: FeatureNumbers) -> str:
+    balance = numbers.balance
+    if balance is None or not (balance.is_balanced or balance.is_off):
+        return ""
+    return sentence_on_balance(balance)
 
 
 def _next_sentence(numbers: FeatureNumbers) -> str:

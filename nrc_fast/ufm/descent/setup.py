@@ -11,8 +11,9 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, BoolArray, FloatArray, IntArray
 from nrc_fast.kernels.descent import RunningDescent, padded_columns
+from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.devices import on_host
-from nrc_fast.kernels.interface import Backend, DescentState
+from nrc_fast.kernels.interface import Backend
 from nrc_fast.kernels.samples import sample_count
 from nrc_fast.ufm.closed_form import minimum
 from nrc_fast.ufm.descent.dynamics import Problems

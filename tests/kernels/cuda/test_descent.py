@@ -12,7 +12,7 @@ from nrc_fast.kernels import devices
 from nrc_fast.kernels.cuda import device as cuda_device
 from nrc_fast.kernels.cuda.backend import CudaBackend
 from nrc_fast.kernels.descent import RunningDescent, padded_columns
-from nrc_fast.kernels.interface import DescentState
+from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.ufm import descend
 from nrc_fast.ufm.descent.trajectory import METRICS
 

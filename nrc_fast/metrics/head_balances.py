@@ -1,0 +1,150 @@
+"""The balance of a head: what weight decay, the residuals and the predictions have to do with W W^T.
+
+Where the gradient with respect to W of a loss with the term ``(lambda_W/2) |W|^2`` is zero,
+``lambda_W W = (1/M) sum r h^T`` with ``r = -dl/df``. Multiplied by W^T from the right that is
+
+    lambda_W W W^T = (1/M) sum r (W h)^T = B.
+
+Bounds follow from the bound of B that is given and are certified in it; those of W W^T are statistical.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
+from nrc_fast.metrics.alignment import head_gram
+
+__all__ = ["BalanceMatrix", "BalanceNumbers", "balance_from_moments", "balance_numbers", "times_power"]
+
+
+@dataclass(frozen=True)
+class BalanceMatrix:
+    """``B = (1/M) sum r (W h)^T``, (n, n), and the bound of the Frobenius norm of its error.
+
+    Both are to be multiplied by ``2^exponent``: that of W, which may be of any scale.
+    """
+
+    values: FloatArray
+    error: float
+    exponent: int = 0
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether B can be told in float64."""
+        return bool(np.isfinite(self.values).all()) and math.isfinite(self.error)
+
+    @property
+    def relative_error(self) -> float:
+        """The bound over the norm of B; infinite for B = 0 that may be another, NaN where B is not finite."""
+        if not self.is_finite:
+            return math.nan
+        norm, power = scaled_norm(self.values)
+        if norm > 0.0:
+            return times_power(self.error, -power) / norm
+        return math.inf if self.error > 0.0 else 0.0
+
+
+@dataclass(frozen=True)
+class BalanceNumbers:
+    """What the balance of a head says, and bounds of the errors of these numbers.
+
+    Attributes
+    ----------
+    distance : float
+        ``| B/|B| - W W^T/|W W^T| |_F^2``; NaN for W = 0 and B = 0; all are where B is not finite.
+    decay : float
+        ``tr B / tr W W^T``; NaN for W = 0.
+    asymmetry : float
+        ``|B - B^T| / |B|``; NaN for B = 0.
+    bounds : dict
+        By the names of the numbers.
+    """
+
+    distance: float
+    decay: float
+    asymmetry: float
+    bounds: dict[str, float]
+
+
+def balance_from_moments(
+    weights: FloatArray,
+    scaled: FloatArray,
+    covariances: tuple[FloatArray, FloatArray],
+    means: tuple[FloatArray, FloatArray],
+) -> FloatArray:
+    """B of the squared loss from moments: ``(C_yh - W C_hh) V^T + mean(y - f) mean(V h)^T``, V a multiple of W.
+
+    Parameters
+    ----------
+    weights, scaled : (n, d) float64 arrays
+        W and V.
+    covariances : (d, d) and (d, n) float64 arrays
+        C_hh and C_hy.
+    means : (n,) float64 arrays
+        Of ``y - W h - b`` and of ``V h``.
+
+    Examples
+    --------
+    >>> one = np.ones((1, 1))
+    >>> balance_from_moments(0.5 * one, one, (one, 0.75 * one), (np.zeros(1), np.zeros(1))).tolist()
+    [[0.25]]
+    """
+    covariance, cross = covariances
+    found: FloatArray = (cross.T - weights @ covariance) @ scaled.T + np.outer(*means)
+    return found
+
+
+def times_power(value: float, exponent: int) -> float:
+    """``value 2^exponent``, infinite beyond the range of float64."""
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(value, exponent))
+
+
+def balance_numbers(matrix: BalanceMatrix, weights: FloatArray) -> BalanceNumbers:
+    """Distance, implied decay and asymmetry, with their bounds.
+
+    Parameters
+    ----------
+    matrix : BalanceMatrix
+    weights : (n, d) float64 array
+        W, of any scale.
+
+    Examples
+    --------
+    >>> numbers = balance_numbers(BalanceMatrix(np.diag([0.2, 0.1]), 0.0), np.diag([2.0, 2.0]))
+    >>> round(numbers.distance, 6), round(numbers.decay, 6), numbers.asymmetry
+    (0.102633, 0.0375, 0.0)
+    """
+    scaled, exponent = scale_to_unit(weights)
+    gram = head_gram(scaled)
+    size, (n, d) = float(np.linalg.norm(gram)), weights.shape
+    if not (size > 0.0 and matrix.is_finite):
+        return BalanceNumbers(math.nan, math.nan, math.nan, dict.fromkeys(("distance", "decay", "asymmetry"), math.nan))
+    values, power = scale_to_unit(matrix.values)
+    error = times_power(matrix.error, -power)
+    length, trace = float(np.linalg.norm(values)), float(np.trace(gram))
+    rounding_of_trace = EPSILON * float(np.abs(values.diagonal()).sum())
+    decay = times_power(float(np.trace(values)) / trace, power + matrix.exponent - 2 * exponent)
+    off = (n**0.5 * error + rounding_of_trace) / trace
+    bounds = {
+        "decay": times_power(off, power + matrix.exponent - 2 * exponent) + EPSILON * (4.0 + d**0.5) * abs(decay),
+        "distance": math.nan,
+        "asymmetry": math.nan,
+    }
+    if not length > 0.0:
+        return BalanceNumbers(math.nan, decay, math.nan, bounds)
+    difference = values / length - gram / size
+    distance = float(np.vdot(difference, difference))
+    asymmetry = float(np.linalg.norm(values - values.T)) / length
+    # Of matrices that are apart by e, one of norm v, the directions are apart by at most this (Dunkl and Williams).
+    turn = 2.0 * error / (2.0 * length - error) if error < length else 2.0
+    turn += EPSILON * (6.0 + n + (n * d) ** 0.5)
+    bounds["distance"] = min(2.0 * math.sqrt(distance) * turn + turn**2, 4.0) + 8.0 * EPSILON * distance
+    spread = (2.0 + asymmetry) * error / (length - error) if error < length else 2.0
+    bounds["asymmetry"] = min(spread, 2.0) + EPSILON * (4.0 + n) * asymmetry
+    return BalanceNumbers(distance, decay, asymmetry, bounds)
