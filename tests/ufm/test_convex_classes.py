@@ -26,13 +26,13 @@ def test_classes_of_a_size_merge_at_their_share(counts: list[int], bias: bool) -
     total = sum(counts)
     for group in groups(counts):
         threshold = counts[group[0]] / total
-        for factor in (0.97, 1.03):
+        for factor in (0.97, 1.0, 1.03):
             c = factor * threshold
             found = convex(
                 range(len(counts)), weights=counts, loss="cross_entropy", lambda_W=1.0, lambda_H=c, bias=bias
             )
             assert found.merge_thresholds[group[0]] == threshold
-            if factor > 1:
+            if factor >= 1:
                 assert any(set(group) <= set(merged) for merged in found.merged)
             else:
                 assert not any(len(set(group) & set(merged)) > 1 for merged in found.merged)
