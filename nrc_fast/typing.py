@@ -18,6 +18,7 @@ from nrc_fast.training.given_features import FeatureChoice
 from nrc_fast.training.head_batches import FeatureReading
 from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.watch_options import Mode
+from nrc_fast.ufm.convex_targets import ConvexLossName
 from nrc_fast.ufm.scaling import LossName
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Batch",
     "ByK",
     "ConventionName",
+    "ConvexLossName",
     "Device",
     "FeatureChoice",
     "FeatureReading",

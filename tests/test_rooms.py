@@ -163,6 +163,12 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "ufm/test_bounds.py": ("ufm/deep_bounds.py", "ufm/floor_bounds.py", "ufm/minimum_bounds.py"),
     "ufm/test_closed_form.py": ("metrics/prediction.py",),
+    "ufm/test_convex_path.py": (
+        "ufm/convex_minimum.py",
+        "ufm/convex_newton.py",
+        "ufm/convex_solver.py",
+        "ufm/convex_targets.py",
+    ),
     "ufm/test_deep_head.py": ("ufm/deep_directions.py",),
     "ufm/test_descent.py": (
         "kernels/samples.py",

@@ -3,6 +3,8 @@
 from nrc_fast.base.listing import listing
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.ufm.closed_form import interpolating_features, minimum, predicted_spectrum
+from nrc_fast.ufm.convex_minimum import ConvexMinimum
+from nrc_fast.ufm.convex_path import convex
 from nrc_fast.ufm.deep_head import DeepMinimum, deep
 from nrc_fast.ufm.descent.outcome import Descent
 from nrc_fast.ufm.descent.runs import descend
@@ -14,6 +16,7 @@ from nrc_fast.ufm.solution import Minimum
 
 __all__ = [
     "LOSSES",
+    "ConvexMinimum",
     "DeepMinimum",
     "Descent",
     "ErrorFloor",
@@ -23,6 +26,7 @@ __all__ = [
     "Refinement",
     "aligned_distance",
     "bures_wasserstein",
+    "convex",
     "deep",
     "descend",
     "interpolating_features",

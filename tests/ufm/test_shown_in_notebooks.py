@@ -57,6 +57,21 @@ def test_minimum_and_a_batch_of_them() -> None:
     assert str(path.get("d")).count("L") == 2
 
 
+def test_minima_under_convex_losses(targets: Any) -> None:
+    found = ufm.convex(targets, loss="huber", lambda_W=0.1, lambda_H=0.2)
+    heights, _ = bars(found)
+    values = found.weight_singular_values
+    np.testing.assert_allclose(heights, values / values[0], atol=3e-4)
+    assert rows_of(found)["loss without penalties"] == [f"{found.data_loss:.6g}"]
+    assert f"Features and head have rank {found.rank}." in said(found)
+    classes = ufm.convex(range(3), weights=[60, 20, 20], loss="cross_entropy", lambda_W=0.5, lambda_H=0.5)
+    assert "classes that have merged: {1, 2}; accuracy 0.6" in said(classes)
+    batch = ufm.convex(targets, loss="huber", lambda_W=[0.1, 0.2, 0.4], lambda_H=0.2)
+    assert said(batch).startswith("3 minima of the UFM, huber loss, n = 3")
+    (path,) = tree(batch._repr_html_()).iter("path")
+    assert str(path.get("d")).count("L") == 2
+
+
 def test_descent(targets: Any) -> None:
     descent = ufm.descend(targets, steps=40, lambda_W=0.1, lambda_H=0.1, lr=0.05, d=4, record=("loss", "mse"), at=10)
     rows = rows_of(descent)
