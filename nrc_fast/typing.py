@@ -12,13 +12,13 @@ from nrc_fast.kernels.devices import Device
 from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.metrics.conventions import ConventionName
 from nrc_fast.metrics.prediction import PenaltyProduct
+from nrc_fast.metrics.training_losses import TrainingLossName
 from nrc_fast.sources import Batch, Features, Targets
 from nrc_fast.training.evaluation import Split
 from nrc_fast.training.given_features import FeatureChoice
 from nrc_fast.training.head_batches import FeatureReading
 from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.watch_options import Mode
-from nrc_fast.ufm.convex_targets import ConvexLossName
 from nrc_fast.ufm.scaling import LossName
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "Batch",
     "ByK",
     "ConventionName",
-    "ConvexLossName",
     "Device",
     "FeatureChoice",
     "FeatureReading",
@@ -42,6 +41,7 @@ __all__ = [
     "Spectrum",
     "Split",
     "Targets",
+    "TrainingLossName",
 ]
 
 __dir__ = listing(__name__, __all__)

@@ -157,7 +157,7 @@ def test_literals_are_what_is_checked_at_runtime() -> None:
     assert get_args(known.LossName) == tuple(ufm.LOSSES)
     with pytest.raises(ValueError, match="loss is 'unknown'") as caught:
         ufm.convex([0.0, 1.0], lambda_W=1.0, lambda_H=1.0, loss="unknown")  # type: ignore[arg-type]
-    assert all(repr(word) in str(caught.value) for word in get_args(known.ConvexLossName))
+    assert all(repr(word) in str(caught.value) for word in get_args(known.TrainingLossName))
     for words, name in (
         (known.Precision, "precision"),
         (known.NonFinite, "nonfinite"),

@@ -13,6 +13,7 @@ from nrc_fast.base.arrays import FloatArray
 
 __all__ = ["FORMULAS", "TrainingLoss", "TrainingLossName", "training_loss"]
 
+# What `head_balance` and `ufm.convex` know.
 TrainingLossName: TypeAlias = Literal["squared", "huber", "absolute", "cross_entropy", "logistic"]
 Residual: TypeAlias = Callable[[FloatArray, FloatArray], FloatArray]
 

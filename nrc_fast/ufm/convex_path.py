@@ -12,10 +12,11 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import fix_signs
+from nrc_fast.metrics.training_losses import TrainingLossName
 from nrc_fast.ufm.closed_form import product_of_penalties
 from nrc_fast.ufm.convex_minimum import ConvexMinimum
 from nrc_fast.ufm.convex_solver import Solution, solve, start_without_predictions
-from nrc_fast.ufm.convex_targets import ConvexLossName, Merged, merged
+from nrc_fast.ufm.convex_targets import Merged, merged
 from nrc_fast.ufm.inputs import as_number, as_penalty, broadcast_shape, plain, plain_counts
 
 __all__ = ["convex"]
@@ -31,7 +32,7 @@ def convex(
     *,
     lambda_W: Array,
     lambda_H: Array,
-    loss: ConvexLossName = "squared",
+    loss: TrainingLossName = "squared",
     delta: float | None = None,
     weights: Array | None = None,
     bias: bool = True,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray, IntArray
+from nrc_fast.metrics.training_losses import TrainingLossName
 from nrc_fast.ufm.convex_losses import Absolute, ConvexLoss, CrossEntropy, Huber, Logistic, Squared
 from nrc_fast.ufm.convex_newton import Problem
 from nrc_fast.ufm.inputs import as_float64, as_integer, as_number
 
-__all__ = ["ConvexLossName", "Merged", "class_labels", "merged", "target_rows"]
-
-# The losses that `convex` knows.
-ConvexLossName: TypeAlias = Literal["squared", "huber", "absolute", "cross_entropy", "logistic"]
+__all__ = ["Merged", "class_labels", "merged", "target_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +41,7 @@ class Merged:
         Losses are the problem's times ``unit**power``.
     """
 
-    name: ConvexLossName
+    name: TrainingLossName
     problem: Problem
     bias: FloatArray
     rows: FloatArray | IntArray
@@ -60,7 +58,7 @@ class Merged:
 
 def merged(
     Y: Array,
-    loss: ConvexLossName,
+    loss: TrainingLossName,
     *,
     delta: float | None,
     weights: Array | None,
@@ -74,8 +72,8 @@ def merged(
     TypeError, ValueError, RuntimeError
         See `convex`.
     """
-    if loss not in get_args(ConvexLossName):
-        msg = f"loss is {loss!r}; {', '.join(map(repr, get_args(ConvexLossName)))} are known"
+    if loss not in get_args(TrainingLossName):
+        msg = f"loss is {loss!r}; {', '.join(map(repr, get_args(TrainingLossName)))} are known"
         raise ValueError(msg)
     for name, value, needed in (("delta", delta, "huber"), ("n_classes", n_classes, "cross_entropy")):
         if value is not None and loss != needed:
@@ -178,7 +176,7 @@ def _of_answers(rows: FloatArray, total: FloatArray, samples: int, bias: bool) -
 
 
 def _of_errors(
-    name: ConvexLossName, delta: float, merged_rows: tuple[FloatArray, FloatArray, int], bias: bool
+    name: TrainingLossName, delta: float, merged_rows: tuple[FloatArray, FloatArray, int], bias: bool
 ) -> Merged:
     rows, total, samples = merged_rows
     shares = total / total.sum()
