@@ -25,6 +25,7 @@ from nrc_fast.measurement.class_statistics import ClassStatistics
 from nrc_fast.measurement.classes import measure_classes
 from nrc_fast.measurement.dimension import IntrinsicDimension, intrinsic_dimension
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
+from nrc_fast.measurement.head_powers import HeadExponent, head_exponent
 from nrc_fast.measurement.precision import PrecisionWarning
 from nrc_fast.measurement.single_metrics import nrc1, nrc2
 from nrc_fast.measurement.suspicions import SuspiciousInputWarning
@@ -47,6 +48,7 @@ __all__ = [
     "Convention",
     "DeepReport",
     "FeatureStatistics",
+    "HeadExponent",
     "History",
     "IntrinsicDimension",
     "Monitor",
@@ -59,6 +61,7 @@ __all__ = [
     "WatchedLayer",
     "WatchedLayers",
     "compare",
+    "head_exponent",
     "intrinsic_dimension",
     "measure",
     "measure_classes",

@@ -81,6 +81,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "kernels/test_inputs.py": ("kernels/arrays.py",),
     "kernels/test_isa.py": ("kernels/cpu/machine.py",),
     "kernels/test_threads.py": ("kernels/cpu/memory.py",),
+    "measurement/test_alignment.py": ("measurement/head_and_targets.py",),
     "measurement/test_class_statistics.py": (
         "measurement/class_moments.py",
         "measurement/classes.py",
@@ -155,9 +156,14 @@ COVERED: dict[str, tuple[str, ...]] = {
         "training/watch_options.py",
         "training/watched_layers.py",
     ),
-    "ufm/test_bounds.py": ("ufm/deep_bounds.py", "ufm/floor_bounds.py", "ufm/minimum_bounds.py"),
+    "ufm/test_bounds.py": (
+        "ufm/deep_bounds.py",
+        "ufm/deep_floor_bounds.py",
+        "ufm/floor_bounds.py",
+        "ufm/minimum_bounds.py",
+    ),
     "ufm/test_closed_form.py": ("metrics/prediction.py",),
-    "ufm/test_deep_head.py": ("ufm/deep_directions.py",),
+    "ufm/test_deep_head.py": ("metrics/deep_directions.py",),
     "ufm/test_descent.py": (
         "kernels/samples.py",
         "ufm/descent/dynamics.py",
@@ -168,6 +174,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "ufm/descent/start.py",
         "ufm/descent/trajectory.py",
     ),
+    "ufm/test_error_floor.py": ("ufm/floors.py",),
     "ufm/test_minimum.py": ("ufm/rotations.py", "ufm/solution.py", "ufm/spectral.py", "ufm/targets.py"),
 }
 
@@ -386,7 +393,7 @@ def test_every_package_is_a_face() -> None:
     for name, path in files().items():
         if path.name != "__init__.py" and name != "nrc_fast.typing":
             continue
-        assert len(path.read_text(encoding="utf-8").splitlines()) < (80 if name == "nrc_fast" else 50), name
+        assert len(path.read_text(encoding="utf-8").splitlines()) < (100 if name == "nrc_fast" else 50), name
         for node in tree(path).body:
             is_plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr))
             assert is_plain, f"{name} does more than hand names on"

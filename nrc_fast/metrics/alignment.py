@@ -117,6 +117,8 @@ class HeadAlignment:
     (True, True)
     """
 
+    most_gamma_name = "lambda_min"
+
     def __init__(self, gram: FloatArray, covariance: FloatArray) -> None:
         ascending, vectors = np.linalg.eigh(covariance, UPLO="L")
         self.lowest = float(ascending[0])
@@ -191,6 +193,14 @@ class HeadAlignment:
         target /= np.sqrt(np.square(target).sum(axis=1, keepdims=True))
         values: FloatArray = self._outside + np.square(self._diagonal - target).sum(axis=1)
         return values
+
+    def most_gamma(self, slack: float = 0.0) -> float:
+        """The largest gamma that theory allows, of a smallest eigenvalue that is larger by some slack."""
+        return max(self.lowest, 0.0) + slack
+
+    def smallest_nrc3(self) -> float:
+        """NRC3 at the best gamma."""
+        return self.nrc3(self.best_gamma())
 
     def best_gamma(self) -> float:
         """Exact minimiser of NRC3 over gamma in [0, lambda_min].
