@@ -129,7 +129,7 @@ def nrc3(
     alignment, error = compared.alignment, compared.covariance_error
     if gamma is None:
         value = alignment.smallest_nrc3()
-        bound = alignment.bounds(alignment.best_gamma(), error, features=compared.features)[1]
+        bound = alignment.smallest_nrc3_bound(error, features=compared.features)
     else:
         (chosen,) = _check_gammas([gamma], alignment)
         value = alignment.nrc3(chosen)

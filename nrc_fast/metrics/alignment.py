@@ -313,6 +313,10 @@ class HeadAlignment:
             gamma, max(highest, gamma), covariance_error, features=features
         )
 
+    def smallest_nrc3_bound(self, covariance_error: float, *, features: int) -> float:
+        """Bound of `smallest_nrc3`, from the errors of Sigma and of W W^T; NaN where that is."""
+        return self.bounds(self.best_gamma(), covariance_error, features=features)[1]
+
     def nrc3_bound(self, gamma: float, covariance_error: float, *, features: int) -> float:
         """Bound of NRC3 for a gamma that is given, from the errors of Sigma and of W W^T; NaN where NRC3 is."""
         return self._range_of_nrc3(gamma, gamma, covariance_error, features=features)

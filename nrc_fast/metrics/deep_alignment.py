@@ -131,22 +131,31 @@ class DeepAlignment(HeadAlignment):
         """
         if not self.is_defined:
             return math.nan, math.nan
-        best, rounding = self._best, self._rounding(features)
-        above = self._change(best.ratio, best.ratio, covariance_error) + rounding
-        below = self._change(0.0, self._most_ratio, covariance_error) + rounding
-        value = best.value
-        upper = 2.0 * math.sqrt(value) * above + above**2
-        lower = 2.0 * math.sqrt(value) * below + best.missed
-        nrc3_bound = min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
-        first, last = self._level_set((math.sqrt(value) + above + below) * (1.0 + 4.0 * EPSILON))
-        error = self._covariance_error(covariance_error)
-        ends = (
-            self._gamma_of(first, max(self._smallest - error, 0.0)),
-            self._gamma_of(last if self._smallest > 0.0 else largest_ratio(self.layers), self._smallest + error),
-        )
+        nrc3_bound = self.smallest_nrc3_bound(covariance_error, features=features)
         if not math.isfinite(gamma):
             return math.inf, nrc3_bound
-        return max(ends[1] - gamma, gamma - ends[0]) + 8.0 * (self.layers + 1.0) * EPSILON * gamma, nrc3_bound
+        above, below = self._turns(covariance_error, features)
+        first, last = self._level_set((math.sqrt(self._best.value) + above + below) * (1.0 + 4.0 * EPSILON))
+        error = self._covariance_error(covariance_error)
+        least = self._gamma_of(first, max(self._smallest - error, 0.0))
+        most = self._gamma_of(last if self._smallest > 0.0 else largest_ratio(self.layers), self._smallest + error)
+        rounding = 8.0 * (self.layers + 1.0) * EPSILON * gamma
+        return max(most - gamma, gamma - least) + rounding, nrc3_bound
+
+    def smallest_nrc3_bound(self, covariance_error: float, *, features: int) -> float:
+        """Bound of `smallest_nrc3`, from the errors of Sigma and of W W^T, and of the search."""
+        if not self.is_defined:
+            return math.nan
+        value, (above, below) = self._best.value, self._turns(covariance_error, features)
+        upper = 2.0 * math.sqrt(value) * above + above**2
+        lower = 2.0 * math.sqrt(value) * below + self._best.missed
+        return min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
+
+    def _turns(self, covariance_error: float, features: int) -> tuple[float, float]:
+        """Bounds of the change of the distance of both shapes at the best c, and of that at any other."""
+        rounding, ratio = self._rounding(features), self._best.ratio
+        at_best = self._change(ratio, ratio, covariance_error) + rounding
+        return at_best, self._change(0.0, self._most_ratio, covariance_error) + rounding
 
     def nrc3_bound(self, gamma: float, covariance_error: float, *, features: int) -> float:
         """Bound of NRC3 for a c that is given, from the errors of Sigma and of W W^T; NaN where NRC3 is."""

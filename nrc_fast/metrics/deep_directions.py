@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 NEWTON_STEPS = 24
+MOST_POWER = 512
 
 
 def root_of_product(factors: Sequence[FloatArray], powers: Sequence[int], degree: int = 1) -> FloatArray:
@@ -42,14 +43,20 @@ def root_of_product(factors: Sequence[FloatArray], powers: Sequence[int], degree
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
         for factor, power in zip(factors, powers, strict=True):
             part, whole = np.frexp(factor)
-            mantissa = mantissa * part ** float(power)
             exponent = exponent + power * whole.astype(np.int64)
-            mantissa, carried = np.frexp(mantissa)
-            exponent = exponent + carried
+            for step in _steps(power):
+                mantissa, carried = np.frexp(mantissa * part ** float(step))
+                exponent = exponent + carried
         quotient, rest = np.divmod(exponent, degree)
         root = np.ldexp(mantissa, rest) ** (1.0 / degree) if degree > 1 else np.ldexp(mantissa, rest)
         # Of a factor of 0 the exponent says nothing.
         return np.asarray(np.ldexp(root, np.clip(quotient, -5000, 5000).astype(np.int32)))
+
+
+def _steps(power: int) -> list[int]:
+    """A power as a sum of such that no mantissa leaves the range of float64."""
+    whole, rest = divmod(abs(power), MOST_POWER)
+    return [step if power > 0 else -step for step in [*[MOST_POWER] * whole, rest]]
 
 
 @dataclass(frozen=True, eq=False)

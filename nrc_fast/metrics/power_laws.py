@@ -183,7 +183,7 @@ class PowerLaw:
             return math.nan
         return float(np.vdot(self._gram, np.where(self._turns > 0.0, self._gram, 0.0)))
 
-    @property
+    @cached_property
     def _gram(self) -> FloatArray:
         gram = self._rows @ self._rows.T
         shape: FloatArray = gram / np.linalg.norm(gram)

@@ -177,6 +177,16 @@ def test_singular_and_isotropic_covariances_leave_gamma_zero() -> None:
         np.testing.assert_allclose(flat.nrc3_curve(np.linspace(0, 1, 5) * flat.most_gamma()), expected, rtol=1e-13)
 
 
+def test_very_many_layers() -> None:
+    """Powers of thousands, whose mantissas alone leave the range of float64."""
+    W, covariance, m = np.random.default_rng(3).standard_normal((3, 6)), np.diag([3.0, 1.0, 1.0 - 1e-3]), 3000
+    alignment = DeepAlignment(head_gram(W), 1e6 * covariance, layers=m)
+    values, gram = rotated(W, covariance)
+    value, _ = exact_best(values, gram, m, points=8)
+    assert abs(alignment.smallest_nrc3() - value) <= alignment.smallest_nrc3_bound(0.0, features=6) < 1e-12
+    assert alignment.best_gamma() in (0.0, math.inf)
+
+
 @pytest.mark.parametrize("m", [2, 6, 10])
 @pytest.mark.parametrize("scale", [1e-250, 1e-40, 1e40, 1e250])
 def test_targets_of_any_scale(m: int, scale: float) -> None:
