@@ -73,6 +73,7 @@ class ErrorFloor:
 
         Examples
         --------
+        >>> from nrc_fast.ufm import predict
         >>> floor = predict(covariance=np.diag([0.2, 0.09]), weight_decay=0.3, feature_decay=0.3, loss="paper")
         >>> floor.rank, floor.bounds["rank"], floor.rank_range
         (1, 1, (1, 2))
@@ -178,6 +179,7 @@ class ErrorFloor:
 
         Examples
         --------
+        >>> from nrc_fast.ufm import predict
         >>> predict(covariance=np.diag([4.0, 1.0]), c=2.0).to_dict()["eigenvalues"]
         [4.0, 1.0]
         """

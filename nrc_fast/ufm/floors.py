@@ -92,9 +92,9 @@ def predict(
         lambda_W lambda_H itself, in place of the decays.
     layers : int, optional
         L, at least 2, for a linear network of L layers of width n or more with `weight_decay` on every one, on inputs
-        whose covariance is the identity. Its first layer takes the place of the features, so that nothing need be
-        assumed of `feature_decay`: it is `deep` with L - 1 layers and all penalties the same. Two layers are the model
-        that is meant without this, with lambda_H = lambda_W.
+        whose covariance is the identity and from which the targets follow linearly. Its first layer takes the place of
+        the features, so that nothing need be assumed of `feature_decay`: it is `deep` with L - 1 layers and all
+        penalties the same. Two layers are the model that is meant without this, with lambda_H = lambda_W.
 
     Returns
     -------
@@ -114,6 +114,7 @@ def predict(
 
     Examples
     --------
+    >>> import numpy as np
     >>> floor = predict(covariance=np.diag([4.0, 1.0]), c=2.0)
     >>> floor.rank, floor.mse_floor, floor.single_task_floor, floor.whitened_floor
     (1, 3.0, 3.0, 5.0)
