@@ -271,7 +271,7 @@ def scaled_weight_decay(weight_decay: Array, *, scale: Array, layers: int) -> Ba
 
     Examples
     --------
-    >>> scaled_weight_decay(1e-3, scale=8.0, layers=3)
+    >>> round(scaled_weight_decay(1e-3, scale=8.0, layers=3), 12)
     0.016
     """
     if as_integer(layers, "layers") < 1:
