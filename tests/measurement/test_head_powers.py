@@ -15,8 +15,6 @@ from support.ufm_reference import covariance_with, targets_with
 import nrc_fast as nrc
 from nrc_fast import ufm
 
-pytest.importorskip("scipy.optimize")
-
 
 def linear_targets(X: Any, scales: list[float], seed: int) -> Any:
     """Targets that are linear in the inputs, with these standard deviations where the inputs are whitened."""
@@ -28,6 +26,7 @@ def linear_targets(X: Any, scales: list[float], seed: int) -> Any:
 @pytest.mark.parametrize("layers", [2, 3, 4])
 def test_trained_linear_networks_on_whitened_inputs(layers: int) -> None:
     """All of the head is known: NRC3 of the depth L - 1 vanishes, that of depth 1 does not, and so is its scale."""
+    pytest.importorskip("scipy.optimize")
     X = whitened_inputs(24, 8, seed=1)
     Y = linear_targets(X, [1.3, 0.8, 0.5], seed=layers)
     decay = 0.03
@@ -51,6 +50,7 @@ def test_trained_linear_networks_on_whitened_inputs(layers: int) -> None:
 
 
 def test_with_correlated_inputs_only_the_product_says_what_the_head_is() -> None:
+    pytest.importorskip("scipy.optimize")
     X = whitened_inputs(24, 6, seed=2) * np.array([1.0, 0.8, 0.6, 0.5, 0.4, 0.3])
     Y = linear_targets(X, [3.0, 2.0, 2.0], seed=3)
     weights, _ = trained(X, Y, 0.01, 3, seed=0)
