@@ -77,8 +77,8 @@ def nrc3(
     With a depth m of 2 or more A is the Gram of the last of m linear layers on free features, at the minimum of
     `nrc_fast.ufm.deep`: with U the eigenvectors of Sigma, ``A = U diag(a) U^T``, ``a_j = lambda_j^(1/(m + 1))
     (1 - t_j)^(2/(m + 1))``, ``t_j (1 - t_j)^((m - 1)/(m + 1)) = (gamma/lambda_j^m)^(1/(m + 1))``. There gamma is the
-    product of all penalties, ``lambda_H lambda_1 ... lambda_m``, up to which all directions are kept, at most
-    ``lambda_min^m (m - 1)^(m - 1)/m^(2m)``; the best one is found by a search that misses no minimum.
+    product of all penalties, ``lambda_H lambda_1 ... lambda_m``, of at most ``lambda_min^m (m - 1)^(m - 1)/m^(2m)``, up
+    to which all directions are kept; the best one is found by a search that misses no minimum.
 
     Parameters
     ----------
