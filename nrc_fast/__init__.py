@@ -27,6 +27,7 @@ from nrc_fast.measurement.dimension import IntrinsicDimension, intrinsic_dimensi
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.head_balances import HeadBalance, head_balance
 from nrc_fast.measurement.head_context import nrc3_context
+from nrc_fast.measurement.head_powers import HeadExponent, head_exponent
 from nrc_fast.measurement.precision import PrecisionWarning
 from nrc_fast.measurement.single_metrics import nrc1, nrc2
 from nrc_fast.measurement.suspicions import SuspiciousInputWarning
@@ -50,6 +51,7 @@ __all__ = [
     "DeepReport",
     "FeatureStatistics",
     "HeadBalance",
+    "HeadExponent",
     "History",
     "IntrinsicDimension",
     "Monitor",
@@ -64,6 +66,7 @@ __all__ = [
     "WatchedLayers",
     "compare",
     "head_balance",
+    "head_exponent",
     "intrinsic_dimension",
     "measure",
     "measure_classes",

@@ -64,7 +64,7 @@ nrc.measure(H, Y, conventions="nrc24")  # did you mean "convention"?
 nrc.measure(H, Y).nrc4  # "Report" has no attribute "nrc4"
 value: float = nrc.nrc1(H, 2, return_bound=True)  # expression has type "tuple[float, float]", variable has type "float"
 first: float = nrc.nrc1(H, [1, 2])  # variable has type "float"
-nrc.ufm.predict(Y, c=0.1, loss="mse")  # expected "Literal['paper', 'id25', 'torch_mse',
+nrc.ufm.predict(Y, c=0.1, loss="mse")  # No overload variant of "predict" matches
 nrc.History().records("all")  # expected "Literal['last', 'each'] | float"
 """
 

@@ -24,6 +24,7 @@ def add_ufm(commands: Commands) -> None:
     strength.add_argument("--weight-decay", type=float, help="of the last layer")
     strength.add_argument("--c", type=float, help="lambda_W lambda_H itself, in place of the decays")
     command.add_argument("--feature-decay", type=float, help="of the features; default: so that lambda_H = lambda_W")
+    command.add_argument("--layers", type=int, help="of a linear network, all with this decay, on whitened inputs")
     command.add_argument("--loss", default="torch_mse", choices=list(ufm.LOSSES), help="default: torch_mse")
     command.add_argument("--samples", type=int, help="samples of one step, for losses that sum over them")
     command.add_argument("--json", action="store_true", help="print the floor as JSON")
@@ -32,13 +33,14 @@ def add_ufm(commands: Commands) -> None:
 
 def _ufm(options: argparse.Namespace) -> None:
     targets = load_matrix(one_or_many(options.targets), options.key)
-    floor = ufm.predict(
-        targets,  # type: ignore[arg-type] # rows, which arrays become
+    floor = ufm.predict(  # type: ignore[call-overload] # rows, which arrays become
+        targets,
         weight_decay=options.weight_decay,
         feature_decay=options.feature_decay,
         loss=options.loss,
         samples=options.samples,
         c=options.c,
+        layers=options.layers,
     )
     if options.json:
         say(json.dumps(without_nan(floor.to_dict()), indent=2))

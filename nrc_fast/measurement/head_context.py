@@ -7,7 +7,9 @@ from operator import index
 from typing import SupportsIndex
 
 from nrc_fast.base.arrays import Array
-from nrc_fast.measurement.alignment import compared_head
+from nrc_fast.base.linalg import scale_to_unit
+from nrc_fast.measurement.head_and_targets import head_and_targets
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.head_context import head_context
 from nrc_fast.metrics.random_heads import DRAWS, random_heads
 from nrc_fast.reports.head_context import NRC3Context
@@ -81,9 +83,10 @@ def nrc3_context(
     W W^T does not have the shape that the UFM predicts: NRC3 is 0.18, and 77% of random heads do as well.
     """
     most, start = _whole("draws", draws, least=1), _whole("seed", seed, least=0)
-    compared = compared_head(W, Y, covariance)
-    alignment, d = compared.alignment, compared.features
-    values, bounds = head_context(alignment, compared.covariance_error, features=d, draws=most, seed=start)
+    given = head_and_targets(W, Y, covariance, stacklevel=4)
+    alignment, d = HeadAlignment(head_gram(scale_to_unit(given.weights)[0]), given.covariance), given.weights.shape[1]
+    given.require_covariance(alignment.lowest)
+    values, bounds = head_context(alignment, given.covariance_error, features=d, draws=most, seed=start)
     heads = random_heads(alignment.eigenvalues, d, draws=most, seed=start)
     found = {name: (values[kept], bounds[kept]) for name, kept in NAMES.items()}
     found |= {name: (heads.point(share), heads.point_bound(share)) for name, share in POINTS.items()}

@@ -87,6 +87,8 @@ class HeadAlignment:
     (True, True)
     """
 
+    most_gamma_name = "lambda_min"
+
     def __init__(self, gram: FloatArray, covariance: FloatArray) -> None:
         ascending, vectors = np.linalg.eigh(covariance, UPLO="L")
         self.lowest = float(ascending[0])
@@ -167,6 +169,14 @@ class HeadAlignment:
         target /= np.sqrt(np.square(target).sum(axis=1, keepdims=True))
         values: FloatArray = self._outside + np.square(self._diagonal - target).sum(axis=1)
         return values
+
+    def most_gamma(self, slack: float = 0.0) -> float:
+        """The largest gamma that theory allows, of a smallest eigenvalue that is larger by some slack."""
+        return max(self.lowest, 0.0) + slack
+
+    def smallest_nrc3(self) -> float:
+        """NRC3 at the best gamma."""
+        return self.nrc3(self.best_gamma())
 
     def best_gamma(self) -> float:
         """Exact minimiser of NRC3 over gamma in [0, lambda_min].
@@ -278,6 +288,10 @@ class HeadAlignment:
         return max(highest - gamma, gamma - lowest) + rounding, self._range_of_nrc3(
             gamma, max(highest, gamma), covariance_error, features=features
         )
+
+    def smallest_nrc3_bound(self, covariance_error: float, *, features: int) -> float:
+        """Bound of `smallest_nrc3`, from the errors of Sigma and of W W^T; NaN where that is."""
+        return self.bounds(self.best_gamma(), covariance_error, features=features)[1]
 
     def nrc3_bound(self, gamma: float, covariance_error: float, *, features: int) -> float:
         """Bound of NRC3 for a gamma that is given, from the errors of Sigma and of W W^T; NaN where NRC3 is."""

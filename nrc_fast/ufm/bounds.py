@@ -16,7 +16,17 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.eigenvalues import Spectrum
 
-__all__ = ["Ends", "Thresholded", "apart", "around", "interval_of", "length_of", "matrix_error", "shares_error"]
+__all__ = [
+    "Ends",
+    "Thresholded",
+    "apart",
+    "around",
+    "interval_of",
+    "length_of",
+    "matrix_error",
+    "shares_error",
+    "turned_entries",
+]
 
 LEAST = 1e-320  # what products that underflow may lose, and sums of them
 LARGEST = float(np.finfo(np.float64).max)
@@ -104,7 +114,7 @@ def matrix_error(
     >>> matrix_error(known, np.ones(1), np.array([0.5]), np.zeros((1, 1))).round(12).item()
     0.5
     """
-    turned = _turned(spectrum, values, slopes, most)
+    turned = turned_entries(spectrum, values, slopes, most)
     if weights is not None:
         turned = turned * weights[..., :, np.newaxis] * weights[..., np.newaxis, :]
         values, errors = values * weights**2, errors * weights**2
@@ -113,8 +123,25 @@ def matrix_error(
     return np.asarray(length_of(errors) + length_of(turned.reshape(*turned.shape[:-2], n * n)) + rounding)
 
 
-def _turned(spectrum: Spectrum, values: FloatArray, slopes: FloatArray, most: FloatArray | None) -> FloatArray:
-    """Bounds of the entries of ``U'^T f(Sigma) U' - diag(f)`` by what U lacks of an eigenbasis U'."""
+def turned_entries(spectrum: Spectrum, values: FloatArray, slopes: FloatArray, most: FloatArray | None) -> FloatArray:
+    """Bounds of the entries of ``U'^T f(Sigma) U' - diag(f)`` by what U lacks of an eigenbasis U', (..., n, n).
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    values : (..., n) float64 array
+        f at the eigenvalues.
+    slopes : (..., n, n) float64 array
+        Bounds of the divided differences of f between pairs of eigenvalues.
+    most : (..., n, n) float64 array, optional
+        Bounds of what entries off the diagonal can be.
+
+    Examples
+    --------
+    >>> known = Spectrum(np.ones(1), np.eye(1), np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1)))
+    >>> turned_entries(known, np.ones(1), np.zeros((1, 1)), None).tolist()
+    [[0.0]]
+    """
     off = np.eye(values.shape[-1]) == 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         turned = np.where(off & (spectrum.mixing > 0.0), 2.0 * slopes * spectrum.mixing, 0.0)
@@ -253,7 +280,7 @@ class Thresholded:
     def gram_entries_error(self, kept: FloatArray) -> FloatArray:
         """Bounds of the errors of its entries, (..., n, n)."""
         errors = apart(kept, self.kept, 0.0) + 0.5 * (kept.shape[-1] + 4.0) * EPSILON * kept
-        turned = _turned(self.spectrum, kept, self._root_slopes, np.sqrt(self.spectrum.mixing))
+        turned = turned_entries(self.spectrum, kept, self._root_slopes, np.sqrt(self.spectrum.mixing))
         turned = turned + errors[..., np.newaxis] * np.eye(kept.shape[-1])
         sizes = np.abs(self.spectrum.vectors)
         sizes = sizes + sizes @ self.spectrum.skew
@@ -275,7 +302,7 @@ class Thresholded:
     def residual_trace_error(self, residuals: FloatArray, loads: FloatArray) -> FloatArray:
         """Bound of the error of ``tr D min(Sigma, c)`` from the diagonal ``loads`` of ``U^T D U``, D not negative."""
         errors = apart(residuals, self.residuals, 0.0)
-        turned = _turned(self.spectrum, residuals, self._residual_slopes, None)
+        turned = turned_entries(self.spectrum, residuals, self._residual_slopes, None)
         roots = np.sqrt(loads)[..., np.newaxis]
         mixed = (np.swapaxes(roots, -1, -2) @ turned @ roots)[..., 0, 0]
         n = residuals.shape[-1]

@@ -6,41 +6,70 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.ufm.bounds import Ends, apart, around, interval_of, matrix_error
-from nrc_fast.ufm.deep_directions import (
+from nrc_fast.metrics.deep_directions import (
     Directions,
     factor_singular_values,
     gram_eigenvalues,
     largest_ratio,
     root_of_product,
     solve_directions,
+    threshold,
 )
+from nrc_fast.ufm.bounds import Ends, apart, around, interval_of, matrix_error
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.inputs import Batched, BatchedInt, plain, plain_counts
 
-__all__ = ["deep_bounds", "deep_rank_range"]
+__all__ = ["Sides", "deep_bounds", "deep_rank_range"]
 
 # Relative errors of a root of a product, and of what follows from it, in units of eps.
 OF_RATIO = 3.0
 OF_SHARE = 3.0
 
 
-class _Sides:
-    """Directions at both ends of what their variances may be."""
+class Sides:
+    """Directions at both ends of what their variances may be.
 
-    def __init__(self, spectrum: Spectrum, penalties: FloatArray) -> None:
-        self.penalties, self.layers = penalties, penalties.shape[-1] - 1
-        self.values = interval_of(spectrum)
-        off = OF_RATIO * EPSILON
+    Parameters
+    ----------
+    values : Ends
+        These variances, (..., n).
+    penalties : (..., m + 1) float64 array
+    roundings : float
+        Relative error of each penalty, in units of eps.
+
+    Examples
+    --------
+    >>> sides = Sides(Ends(np.array([1.0]), np.array([4.0])), np.array([1.0, 0.25]))
+    >>> [round(part.item(), 12) for part in sides.shares]
+    [0.25, 0.5]
+    """
+
+    def __init__(self, values: Ends, penalties: FloatArray, roundings: float = 0.0) -> None:
+        self.penalties, self.layers, self.values = penalties, penalties.shape[-1] - 1, values
+        self._off = (OF_RATIO + roundings) * EPSILON
         # The ratio falls with the variance.
-        self.low: Directions = solve_directions(self.values.low, penalties, stretch=1.0 + off)
-        self.high: Directions = solve_directions(self.values.high, penalties, stretch=1.0 - off)
+        self.low: Directions = solve_directions(values.low, penalties, stretch=1.0 + self._off)
+        self.high: Directions = solve_directions(values.high, penalties, stretch=1.0 - self._off)
 
     @property
     def shares(self) -> Ends:
         """What is lost: less of larger variances."""
         off = OF_SHARE * EPSILON
         return Ends(self.high.share * (1.0 - off), np.minimum(self.low.share * (1.0 + off), 1.0))
+
+    @property
+    def squares(self) -> Ends:
+        """Squared errors, ``lambda t^2``."""
+        low, high = ((value * share) * share for value, share in zip(self.values, self.shares, strict=True))
+        return Ends(low, high)
+
+    @property
+    def captured(self) -> Ends:
+        """What is left of the variances without these, ``lambda (1 - t^2)``."""
+        low, high = (
+            (value * (1.0 - share)) * (1.0 + share) for value, share in zip(self.values, self.shares[::-1], strict=True)
+        )
+        return Ends(low * (1.0 - 4.0 * EPSILON), high * (1.0 + 4.0 * EPSILON))
 
     @property
     def factors(self) -> Ends:
@@ -75,7 +104,7 @@ class _Sides:
     @property
     def rank(self) -> tuple[FloatArray, FloatArray]:
         """How many directions are kept for sure, and how many may be."""
-        most, off = largest_ratio(self.layers), OF_RATIO * EPSILON
+        most, off = largest_ratio(self.layers), self._off
         return (
             np.asarray(np.count_nonzero(self.low.ratio < most * (1.0 - off), axis=-1)),
             np.asarray(np.count_nonzero(self.high.ratio < most * (1.0 + off), axis=-1)),
@@ -108,7 +137,7 @@ class _Sides:
 
 def deep_rank_range(spectrum: Spectrum, penalties: FloatArray, rank: IntArray) -> tuple[BatchedInt, BatchedInt]:
     """The least and the largest rank that errors leave open."""
-    least, most = _Sides(spectrum, penalties).rank
+    least, most = Sides(interval_of(spectrum), penalties).rank
     return plain_counts(np.minimum(least, rank)), plain_counts(np.maximum(most, rank))
 
 
@@ -127,12 +156,11 @@ def deep_bounds(
     mean_error : float
         Bound of the error of the mean of the targets.
     """
-    sides = _Sides(spectrum, penalties)
+    sides = Sides(interval_of(spectrum), penalties)
     m, n = sides.layers, spectrum.values.shape[-1]
     rounding = 0.5 * n + 3.0
     shares, values, grams, factors = sides.shares, sides.values, sides.grams, sides.factors
     least, most = sides.rank
-    squares = Ends(*((value * share) * share for value, share in zip(values, shares, strict=True)))
     predicted = Ends(*(np.sqrt(value) * (1.0 - share) for value, share in zip(values, shares[::-1], strict=True)))
     layers = Ends(*(part[..., :-1, :] for part in factors))
     features = Ends(*(part[..., -1, :] for part in factors))
@@ -143,7 +171,7 @@ def deep_bounds(
     found: dict[str, FloatArray] = {
         "rank": np.maximum(most - rank, rank - least),
         "loss": apart(numbers["loss"], sides.losses.summed(), rounding),
-        "mse": apart(numbers["mse"], squares.summed(), rounding + 2.0),
+        "mse": apart(numbers["mse"], sides.squares.summed(), rounding + 2.0),
         "error_share": apart(numbers["error_share"], shares, 1.0),
         "prediction_singular_values": apart(numbers["prediction_singular_values"], predicted, 4.0)
         + EPSILON * np.sqrt(values.high),
@@ -162,15 +190,3 @@ def deep_bounds(
         ),
     }
     return {name: plain(np.array(part)) for name, part in found.items()}
-
-
-def threshold(values: FloatArray, m: int) -> FloatArray:
-    """``lambda^m (m - 1)^(m - 1)/m^(2m)``, the product of penalties from which on a direction of variance lambda goes.
-
-    Examples
-    --------
-    >>> threshold(np.array([4.0]), 2).tolist()
-    [1.0]
-    """
-    factors = [values, np.array(float(max(m - 1, 1))), np.array(float(m))]
-    return np.where(values > 0.0, root_of_product(factors, [m, m - 1, -2 * m]), 0.0)

@@ -16,15 +16,15 @@ from nrc_fast.reports.plots.error_floors import plot_error_floor
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.floor_bounds import Correlations, FloorNumbers, correlation_spectrum, floor_bounds, thresholds
-from nrc_fast.ufm.inputs import Batched, BatchedInt, as_number, as_penalty, plain, plain_counts
-from nrc_fast.ufm.scaling import LossName, Penalties, penalties
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
+from nrc_fast.ufm.scaling import Penalties
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
-from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
+from nrc_fast.ufm.targets import TargetMoments
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ErrorFloor", "predict"]
+__all__ = ["MOST_ENTRIES", "ErrorFloor"]
 
 MOST_ENTRIES = 6  # of a direction that are printed
 ROUNDINGS = 2.0  # of c, from decays, in units of eps
@@ -73,6 +73,7 @@ class ErrorFloor:
 
         Examples
         --------
+        >>> from nrc_fast.ufm import predict
         >>> floor = predict(covariance=np.diag([0.2, 0.09]), weight_decay=0.3, feature_decay=0.3, loss="paper")
         >>> floor.rank, floor.bounds["rank"], floor.rank_range
         (1, 1, (1, 2))
@@ -108,6 +109,21 @@ class ErrorFloor:
     def n(self) -> int:
         """Number of outputs."""
         return self.moments.n
+
+    @property
+    def axis(self) -> str:
+        """What figures draw the numbers against."""
+        return "c"
+
+    @property
+    def position(self) -> float:
+        """Where this floor is on that axis."""
+        return self.c
+
+    @property
+    def steps(self) -> FloatArray:
+        """Where on that axis directions go."""
+        return self.eigenvalues
 
     @property
     def variance(self) -> float:
@@ -163,6 +179,7 @@ class ErrorFloor:
 
         Examples
         --------
+        >>> from nrc_fast.ufm import predict
         >>> predict(covariance=np.diag([4.0, 1.0]), c=2.0).to_dict()["eigenvalues"]
         [4.0, 1.0]
         """
@@ -289,92 +306,6 @@ class ErrorFloor:
             `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
         """
         return finished(plot_error_floor(self, ax), path)
-
-
-def predict(
-    Y: Targets | None = None,
-    *,
-    weight_decay: float | None = None,
-    feature_decay: float | None = None,
-    loss: LossName = "torch_mse",
-    samples: int | None = None,
-    c: float | None = None,
-    covariance: Array | None = None,
-    mean: Array | None = None,
-) -> ErrorFloor:
-    """What training on these targets will keep, and the floor of its error, before anything is trained.
-
-    The errors are those at the global minimum of the UFM, where features are free. A network cannot reach them in
-    general: they are a floor and a trend, not a forecast of its training error, which may be many times as large. At a
-    fixed c, raw, standardised and whitened targets differ because c counts relative to their variance, not because one
-    is easier to represent.
-
-    Parameters
-    ----------
-    Y : (M, n) or (M,) array or tensor, or an object with `target_covariance` and `target_mean`
-    covariance, mean
-        Moments of the targets in place of Y, see `minimum`.
-    weight_decay : float, optional
-        Weight decay of the last layer, in the training loss `loss`.
-    feature_decay : float, optional
-        Penalty of the features in the same loss. If not given, as large a one is assumed as makes lambda_H =
-        lambda_W, which the result says: decay of the layers below acts like one, but nobody knows its size.
-    loss, samples
-        The training loss and what it sums over, see `penalties`.
-    c : float, optional
-        lambda_W lambda_H itself, in place of the decays.
-
-    Returns
-    -------
-    ErrorFloor
-
-    Raises
-    ------
-    ValueError
-        Neither or both of c and weight_decay, a batch, or values that `minimum` and `penalties` refuse.
-    TypeError
-        What is given is no real number or array.
-
-    References
-    ----------
-    arXiv 2505.09308 for the comparisons (their formulas derived anew); arXiv 2409.04180, theorem 4.1.
-
-    Examples
-    --------
-    >>> floor = predict(covariance=np.diag([4.0, 1.0]), c=2.0)
-    >>> floor.rank, floor.mse_floor, floor.single_task_floor, floor.whitened_floor
-    (1, 3.0, 3.0, 5.0)
-    """
-    moments = target_moments(Y, covariance, mean)
-    if moments.batch:
-        msg = f"covariance has shape {moments.covariance.shape}; predict takes one at a time"
-        raise ValueError(msg)
-    if (c is None) == (weight_decay is None):
-        msg = "give either weight_decay= (with feature_decay= where it is known) or c="
-        raise ValueError(msg)
-    found_spectrum = moments.spectrum()
-    values, vectors = found_spectrum.values, found_spectrum.vectors
-    if weight_decay is None:
-        if feature_decay is not None:
-            msg = "feature_decay goes with weight_decay, not with c"
-            raise ValueError(msg)
-        assert c is not None
-        return ErrorFloor(moments, as_number(c, "c"), values, vectors)
-    decay = as_number(weight_decay, "weight_decay")
-    found = penalties(decay, feature_decay=feature_decay, loss=loss, n=moments.n, samples=samples)
-    note = ""
-    if feature_decay is None:
-        found = Penalties(found.lambda_W, found.lambda_W)
-        note = "no feature_decay was given; lambda_H = lambda_W is assumed"
-    return ErrorFloor(
-        moments=moments,
-        c=as_number(found.c, "c"),
-        eigenvalues=values,
-        directions=vectors,
-        penalties=found,
-        weight_decay=decay,
-        note=note,
-    )
 
 
 def _column(c: Array) -> FloatArray:

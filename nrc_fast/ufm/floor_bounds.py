@@ -15,7 +15,7 @@ from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
 from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["Correlations", "FloorNumbers", "correlation_spectrum", "floor_bounds", "thresholds"]
+__all__ = ["Correlations", "FloorNumbers", "correlation_spectrum", "directions_error", "floor_bounds", "thresholds"]
 
 # Eigenvalues of the correlations of the outputs that have a variance, and these variances.
 Correlations: TypeAlias = tuple[Spectrum, FloatArray]
@@ -111,7 +111,7 @@ def floor_bounds(
     whitened = [min(1.0, float(c[0])) * amount for c, amount in zip(ends.threshold, total, strict=True)]
     bounds: dict[str, Batched] = {
         "eigenvalues": found.errors,
-        "directions": _directions_error(found),
+        "directions": directions_error(found),
         "variance": plain(apart(np.asarray(numbers.variance), total, sum_rounding)),
         "rank": int(max(most - numbers.rank, numbers.rank - least)),
         "mse_floor": plain(apart(np.asarray(numbers.mse_floor), left, sum_rounding)),
@@ -148,8 +148,17 @@ def _decays_error(numbers: FloorNumbers, ends: Thresholded) -> FloatArray:
     return apart(numbers.critical_weight_decays, Ends(sides[0], sides[1]), ends.roundings + 3.0)
 
 
-def _directions_error(found: Spectrum) -> FloatArray:
-    """A direction turns by the entries beside its eigenvalue over the gaps; where these tie nothing is known of it."""
+def directions_error(found: Spectrum) -> FloatArray:
+    """Bounds of the errors of directions, (n,), which turn by the entries beside their eigenvalues over the gaps.
+
+    Where eigenvalues tie nothing is known of their directions.
+
+    Examples
+    --------
+    >>> known = Spectrum(np.ones(1), np.eye(1), np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1)))
+    >>> bool(directions_error(known)[0] < 1e-15)
+    True
+    """
     n = found.values.shape[-1]
     apart_by = np.abs(found.values[:, np.newaxis] - found.values) - found.errors[:, np.newaxis] - found.errors
     with np.errstate(divide="ignore", invalid="ignore"):

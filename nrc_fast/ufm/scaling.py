@@ -15,7 +15,7 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
 
-__all__ = ["LOSSES", "Decays", "LossName", "Penalties", "penalties"]
+__all__ = ["LOSSES", "Decays", "LossName", "Penalties", "penalties", "scaled_weight_decay"]
 
 
 # One number, or an array with one for each of several trainings.
@@ -227,6 +227,59 @@ def penalties(
         lambda_H = as_penalty(feature_decay, "feature_decay") * feature_factor
     broadcast_shape(weight_decay=lambda_W, feature_decay=lambda_H)
     return Penalties(plain(lambda_W), plain(lambda_H))
+
+
+@overload
+def scaled_weight_decay(weight_decay: float, *, scale: float, layers: int) -> float: ...
+
+
+@overload
+def scaled_weight_decay(weight_decay: Array, *, scale: Array, layers: int) -> Batched: ...
+
+
+def scaled_weight_decay(weight_decay: Array, *, scale: Array, layers: int) -> Batched:
+    """The weight decay that does to targets times `scale` what another does to the targets: ``wd scale^(2 - 2/L)``.
+
+    It holds for the squared error and a network of L layers with the same decay on each whose output is multiplied by
+    a^L where all weights are multiplied by a: linear layers and ReLU without biases, or with such that are not decayed.
+    Its minima are then those of the other training times ``scale^(1/L)``. So targets that are divided by their standard
+    deviation s take ``wd (s^2)^(1/L - 1)``.
+
+    Parameters
+    ----------
+    weight_decay : float or array
+        wd for the targets as they are, >= 0.
+    scale : float or array
+        What the targets are multiplied by, positive.
+    layers : int
+        L, how many layers have weights, at least 1.
+
+    Returns
+    -------
+    float or float64 array
+
+    Raises
+    ------
+    ValueError
+        A decay is negative, a scale is not positive, they are not finite or do not broadcast, or `layers` is below 1.
+    TypeError
+        They are no real numbers, or `layers` is no whole number.
+
+    References
+    ----------
+    This project's.
+
+    Examples
+    --------
+    >>> round(scaled_weight_decay(1e-3, scale=8.0, layers=3), 12)
+    0.016
+    """
+    if as_integer(layers, "layers") < 1:
+        msg = f"layers is {layers}; at least 1 is expected"
+        raise ValueError(msg)
+    decays, scales = as_penalty(weight_decay, "weight_decay"), as_penalty(scale, "scale", positive=True)
+    broadcast_shape(weight_decay=decays, scale=scales)
+    return plain(decays * scales ** (2.0 - 2.0 / layers))
 
 
 def _factors(loss: LossName, n: int | None, samples: int | None) -> tuple[float, float]:

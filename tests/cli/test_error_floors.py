@@ -36,6 +36,18 @@ def test_command(targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "at least 0" in capsys.readouterr().err
 
 
+def test_layers(targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "targets.npy", targets)
+    command = ["ufm", str(tmp_path / "targets.npy"), "--weight-decay", "0.1", "--layers", "3"]
+    floor = predict(targets, weight_decay=0.1, layers=3)
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{floor}\n"
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(floor.to_dict()))
+    assert main([*command, "--feature-decay", "0.1"]) == 1
+    assert "--layers goes with --weight-decay alone" in capsys.readouterr().err
+
+
 def test_json_holds_the_numbers_of_the_floor(targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "targets.npy", targets)
     stored = str(tmp_path / "targets.npy")

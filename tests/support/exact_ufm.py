@@ -147,21 +147,17 @@ def exact_threshold(value: Any, m: int) -> Any:
 
 
 def exact_deep(problem: Problem, penalties: list[float], *, bias: bool) -> dict[str, Any]:
-    m = len(penalties) - 1
     values, vectors = problem.spectrum(about_mean=bias)
-    exact = [exactly(penalty) for penalty in penalties]
-    product, exponent = mp.fprod(exact), mp.mpf(m - 1) / (m + 1)
-    shares, energies = [], []
-    for value in values:
-        share = mp.mpf(1)
-        if product < exact_threshold(value, m):
-            wanted = (product / value**m) ** (mp.mpf(1) / (m + 1))
-            share = wanted
-            for _ in range(30 if m > 1 else 0):
-                left = (1 - share) ** exponent
-                share -= (share * left - wanted) * (1 - share) / (left * (1 - share * (1 + exponent)))
-        shares.append(share)
-        energies.append(value * share * (1 - share))
+    found = exact_deep_numbers(values, [exactly(penalty) for penalty in penalties])
+    return found | {"gram": along(vectors, found.pop("gram_values"))}
+
+
+def exact_deep_numbers(values: list[Any], exact: list[Any]) -> dict[str, Any]:
+    """Of directions of these variances, with penalties of which the last is lambda_H."""
+    m = len(exact) - 1
+    product = mp.fprod(exact)
+    shares = [exact_share(value, product, m) for value in values]
+    energies = [value * share * (1 - share) for value, share in zip(values, shares, strict=True)]
     layers = mp.fprod(exact[:-1])
     return {
         "rank": sum(share < 1 for share in shares),
@@ -174,7 +170,52 @@ def exact_deep(problem: Problem, penalties: list[float], *, bias: bool) -> dict[
         "penalty_product": product,
         "thresholds": [exact_threshold(value, m) for value in values],
         "jumps": [mp.sqrt(value) * (m - 1) / m for value in values],
-        "gram": along(vectors, [e**m / layers for e in energies]),
+        "gram_values": [e**m / layers for e in energies],
+    }
+
+
+def exact_share(value: Any, product: Any, m: int) -> Any:
+    """What predictions lose of a direction, t; 1 where it is dropped."""
+    if not product < exact_threshold(value, m):
+        return mp.mpf(1)
+    exponent = mp.mpf(m - 1) / (m + 1)
+    wanted = (product / value**m) ** (mp.mpf(1) / (m + 1))
+    share = wanted
+    for _ in range(30 if m > 1 else 0):
+        left = (1 - share) ** exponent
+        share -= (share * left - wanted) * (1 - share) / (left * (1 - share * (1 + exponent)))
+    return share
+
+
+def exact_deep_floor(problem: Problem, decay: Any, layers: int) -> dict[str, Any]:
+    """Of a linear network with the loss ``torch_mse``."""
+    n, covariance = problem.n, problem.covariance
+    values, _ = problem.spectrum(about_mean=True)
+    product, m = (decay * n / 2) ** layers, layers - 1
+
+    def square(value: Any) -> Any:
+        return max(value, mp.mpf(0)) * exact_share(max(value, mp.mpf(0)), product, m) ** 2
+
+    variances = [covariance[i, i] for i in range(n)]
+    correlations = mp.matrix(n, n)
+    for i in range(n):
+        for j in range(n):
+            correlations[i, j] = covariance[i, j] / mp.sqrt(variances[i] * variances[j])
+    shares, vectors = mp.eigsy(correlations)
+    mse = sum(square(value) for value in values)
+    return {
+        "eigenvalues": values,
+        "variance": sum(values),
+        "rank": sum(exact_share(value, product, m) < 1 for value in values),
+        "error_share": [exact_share(value, product, m) for value in values],
+        "mse_floor": mse,
+        "r2_ceiling": 1 - mse / sum(values),
+        "single_task_floor": sum(square(value) for value in variances),
+        "standardized_floor": mp.fsum(
+            square(shares[j]) * vectors[i, j] ** 2 * variances[i] for i in range(n) for j in range(n)
+        ),
+        "whitened_floor": square(mp.mpf(1)) * sum(values),
+        "critical_weight_decays": [exact_threshold(value, m) ** (mp.mpf(1) / layers) * 2 / n for value in values],
     }
 
 

@@ -21,6 +21,8 @@ from support.exact_ufm import (  # noqa: E402 - mpmath may be missing
     Comparison,
     Problem,
     exact_deep,
+    exact_deep_floor,
+    exact_deep_numbers,
     exact_error_floor,
     exact_minimum,
     exact_threshold,
@@ -107,6 +109,41 @@ def test_deep_minimum_within_its_bounds() -> None:
     medians = compared.medians()
     assert max(medians.values()) < MOST, medians
     assert len(medians) > 9
+
+
+def test_deep_error_floor_within_its_bounds() -> None:
+    rng, compared = np.random.default_rng(20), Comparison()
+    for index in range(28):
+        problem, layers = Problem(rng, index), int(rng.integers(2, 6))
+        problem.given.pop("mean", None)
+        values = problem.spectrum(about_mean=True)[0]
+        product = exact_threshold(exactly(threshold(rng, values, index)), layers - 1)
+        decay = float(product ** (mp.mpf(1) / layers))
+        found = ufm.predict(**problem.given, weight_decay=decay, layers=layers)
+        compared.add(f"{index}", found, exact_deep_floor(problem, exactly(decay), layers))
+    assert not compared.violations
+    medians = compared.medians()
+    # Correlations are rounded entry by entry, and all roundings are taken to add up.
+    assert medians.pop("standardized_floor") < 3.0 * MOST
+    assert max(medians.values()) < MOST, medians
+    assert len(medians) > 7
+
+
+@pytest.mark.parametrize("penalty", [1e-300, 1e-200, 1e-45, 1e-3, 1e100])
+@pytest.mark.parametrize("m", [1, 2, 5, 10])
+def test_deep_minimum_of_extreme_penalties(m: int, penalty: float) -> None:
+    """Products of up to eleven penalties are far beyond float64 long before losses and Grams are."""
+    for values in ([4.0, 1.0], [4e-100, 1e-100], [3e200, 1e190]):
+        exact = exact_deep_numbers([exactly(value) for value in values], [exactly(penalty)] * (m + 1))
+        found = ufm.deep(covariance=np.diag(values), lambda_W=[penalty] * m, lambda_H=penalty)
+        assert found.rank == exact["rank"]
+        for name in ("loss", "mse", "gram_values", "layer_singular_values", "thresholds", "penalty_product"):
+            got = np.diagonal(found.gram) if name == "gram_values" else getattr(found, name)
+            for one, number in zip(np.ravel(np.array(exact[name], dtype=object)), np.ravel(got), strict=True):
+                if mp.mpf(10) ** -300 < one < mp.mpf(10) ** 308:
+                    assert abs(exactly(number) - one) <= mp.mpf(1e-13) * one
+                else:
+                    assert (number == math.inf) if one > 1 else (number < 1e-299)
 
 
 def test_a_small_direction_counts() -> None:

@@ -16,15 +16,15 @@ __all__ = ["plot_error_floor"]
 
 
 def plot_error_floor(floor: DrawnErrorFloor, ax: GivenAxes | None = None) -> Figure:
-    """Draw what the UFM predicts from targets alone against c = lambda_W lambda_H.
+    """Draw what the UFM predicts from targets alone against c = lambda_W lambda_H, or against the decay of all layers.
 
-    Left: the rank of features and head, which falls by one at every eigenvalue of the target covariance. Right: the
-    floor of the training MSE of one model for all outputs, of one for each, and of standardised and whitened targets
-    mapped back. Dashed: the c of the floor.
+    Left: the rank of features and head, which falls by one wherever a direction of the targets goes. Right: the floor
+    of the training MSE of one model for all outputs, of one for each, and of standardised and whitened targets mapped
+    back. Dashed: the c or decay of the floor.
 
     Parameters
     ----------
-    floor : nrc_fast.ufm.ErrorFloor
+    floor : nrc_fast.ufm.ErrorFloor or nrc_fast.ufm.DeepErrorFloor
     ax : pair of matplotlib axes, optional
         Where to draw; a new figure if not given.
 
@@ -41,11 +41,11 @@ def plot_error_floor(floor: DrawnErrorFloor, ax: GivenAxes | None = None) -> Fig
         `ax` is no pair.
     """
     figure, pair = panels_for(ax, ("the rank", "the MSE"), (9.0, 3.8))
-    positive = floor.eigenvalues[floor.eigenvalues > 0.0]
-    marks = np.append(positive, [floor.c] if floor.c > 0.0 else [])
+    positive = floor.steps[floor.steps > 0.0]
+    marks = np.append(positive, [floor.position] if floor.position > 0.0 else [])
     marks = marks if marks.size else np.ones(1)
-    cs = np.geomspace(marks.min() / 30.0, marks.max() * 10.0, 400)
-    steps = np.sort(np.concatenate([cs, positive]))  # the rank falls exactly at the eigenvalues
+    strengths = np.geomspace(marks.min() / 30.0, marks.max() * 10.0, 400)
+    steps = np.sort(np.concatenate([strengths, positive]))  # the rank falls exactly there
     pair[0].step(steps, floor.rank_at(steps), where="post", color=BLUE)
     pair[0].set_ylabel("rank of features and head")
     pair[0].yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg] # a MaxNLocator
@@ -56,14 +56,14 @@ def plot_error_floor(floor: DrawnErrorFloor, ax: GivenAxes | None = None) -> Fig
         "whitened targets, mapped back": floor.whitened_floor_at,
     }
     for k, (label, curve) in enumerate(curves.items()):
-        pair[1].plot(cs, curve(cs), label=label, **line_style(k))
+        pair[1].plot(strengths, curve(strengths), label=label, **line_style(k))
     pair[1].set_ylabel("floor of the training MSE, summed over outputs")
     if floor.variance > 0.0:
         pair[1].set_yscale("log")
     pair[1].legend(fontsize="small")
     for panel in pair:
         panel.set_xscale("log")
-        panel.set_xlabel("c")
-        if floor.c > 0.0:
-            panel.axvline(floor.c, color=GREY, linestyle="--", linewidth=1)
+        panel.set_xlabel(floor.axis)
+        if floor.position > 0.0:
+            panel.axvline(floor.position, color=GREY, linestyle="--", linewidth=1)
     return figure

@@ -13,9 +13,19 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["Directions", "root_of_product", "solve_directions"]
+__all__ = [
+    "Directions",
+    "factor_singular_values",
+    "gram_eigenvalues",
+    "largest_ratio",
+    "lost_share",
+    "root_of_product",
+    "solve_directions",
+    "threshold",
+]
 
 NEWTON_STEPS = 24
+MOST_POWER = 512
 
 
 def root_of_product(factors: Sequence[FloatArray], powers: Sequence[int], degree: int = 1) -> FloatArray:
@@ -33,14 +43,20 @@ def root_of_product(factors: Sequence[FloatArray], powers: Sequence[int], degree
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
         for factor, power in zip(factors, powers, strict=True):
             part, whole = np.frexp(factor)
-            mantissa = mantissa * part ** float(power)
             exponent = exponent + power * whole.astype(np.int64)
-            mantissa, carried = np.frexp(mantissa)
-            exponent = exponent + carried
+            for step in _steps(power):
+                mantissa, carried = np.frexp(mantissa * part ** float(step))
+                exponent = exponent + carried
         quotient, rest = np.divmod(exponent, degree)
         root = np.ldexp(mantissa, rest) ** (1.0 / degree) if degree > 1 else np.ldexp(mantissa, rest)
         # Of a factor of 0 the exponent says nothing.
         return np.asarray(np.ldexp(root, np.clip(quotient, -5000, 5000).astype(np.int32)))
+
+
+def _steps(power: int) -> list[int]:
+    """A power as a sum of such that no mantissa leaves the range of float64."""
+    whole, rest = divmod(abs(power), MOST_POWER)
+    return [step if power > 0 else -step for step in [*[MOST_POWER] * whole, rest]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +89,36 @@ def largest_ratio(m: int) -> float:
     return float((1.0 / m) * (1.0 - 1.0 / m) ** ((m - 1) / (m + 1))) if m > 1 else 1.0
 
 
+def lost_share(ratio: FloatArray, m: int) -> FloatArray:
+    """Shares t of directions that are kept, the smaller root of ``t (1 - t)^((m - 1)/(m + 1)) = r``.
+
+    It beats z = 0 iff t <= 1/m; up to there the left side rises and is concave, so that Newton's steps from t = r
+    reach it from below.
+
+    Parameters
+    ----------
+    ratio : float64 array of any shape
+        r, at most `largest_ratio`.
+    m : int
+        Number of linear layers.
+
+    Examples
+    --------
+    >>> lost_share(np.array([0.0, largest_ratio(2)]), 2).round(12).tolist()
+    [0.0, 0.5]
+    """
+    exponent, share = (m - 1) / (m + 1), ratio
+    for _ in range(NEWTON_STEPS if m > 1 else 0):
+        before, left = share, (1.0 - share) ** exponent
+        slope = left * (1.0 - share * (1.0 + exponent)) / (1.0 - share)
+        share = np.minimum(share - (share * left - ratio) / slope, 1.0 / m)
+        if np.all(share <= before):  # what rises no more has arrived
+            break
+    return share
+
+
 def solve_directions(values: FloatArray, penalties: FloatArray, *, stretch: float = 1.0) -> Directions:
     """The global minimum in each direction.
-
-    Stationarity is ``t (1 - t)^((m - 1)/(m + 1)) = r``. Its smaller root beats z = 0 iff t <= 1/m; up to there the left
-    side rises and is concave, so that Newton's steps from t = r reach it from below.
 
     Parameters
     ----------
@@ -98,18 +139,12 @@ def solve_directions(values: FloatArray, penalties: FloatArray, *, stretch: floa
     [0.5, 1.0]
     """
     m = penalties.shape[-1] - 1
-    exponent = (m - 1) / (m + 1)
     factors = [penalties[..., i, np.newaxis] for i in range(m + 1)]
     ones = [1] * (m + 1)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         ratio = np.where(values > 0.0, root_of_product([*factors, values], [*ones, -m], m + 1) * stretch, np.inf)
     is_kept = ratio < largest_ratio(m)
-    wanted = np.where(is_kept, ratio, 0.0)
-    share = wanted
-    for _ in range(NEWTON_STEPS if m > 1 else 0):
-        left = (1.0 - share) ** exponent
-        slope = left * (1.0 - share * (1.0 + exponent)) / (1.0 - share)
-        share = np.minimum(share - (share * left - wanted) / slope, 1.0 / m)
+    share = lost_share(np.where(is_kept, ratio, 0.0), m)
     product = root_of_product([*factors, values], [*ones, 1], m + 1) * stretch
     energy = np.where(is_kept, product * (1.0 - share) ** (2.0 / (m + 1)), 0.0)
     return Directions(np.where(is_kept, share, 1.0), energy, ratio)
@@ -145,3 +180,24 @@ def gram_eigenvalues(values: FloatArray, penalties: FloatArray, share: FloatArra
     factors = [penalties[..., i, np.newaxis] for i in range(m + 1)]
     root = root_of_product([*factors, values], [*[-1] * m, m, m], m + 1)
     return np.asarray(np.where(share < 1.0, root, 0.0) * (1.0 - share) ** (2.0 * m / (m + 1)))
+
+
+def threshold(values: FloatArray, m: int, *, degree: int = 1) -> FloatArray:
+    """``lambda^m (m - 1)^(m - 1)/m^(2m)``, the product of penalties from which on a direction of variance lambda goes.
+
+    Parameters
+    ----------
+    values : float64 array
+        lambda.
+    m : int
+        Number of linear layers.
+    degree : int
+        Of the root that is taken: with m + 1 it is the penalty of each factor where all are the same.
+
+    Examples
+    --------
+    >>> threshold(np.array([4.0]), 2).tolist(), threshold(np.array([4.0]), 2, degree=3).tolist()
+    ([1.0], [1.0])
+    """
+    factors = [values, np.array(float(max(m - 1, 1))), np.array(float(m))]
+    return np.where(values > 0.0, root_of_product(factors, [m, m - 1, -2 * m], degree), 0.0)

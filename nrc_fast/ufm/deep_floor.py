@@ -1,0 +1,304 @@
+"""What the UFM says of a linear network with weight decay on every layer before training, from the targets alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.cards import card
+from nrc_fast.base.json_values import JSONValue
+from nrc_fast.base.svg import spark_bars
+from nrc_fast.metrics.deep_directions import solve_directions, threshold
+from nrc_fast.reports.plots.error_floors import plot_error_floor
+from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
+from nrc_fast.ufm.bounds import interval_of
+from nrc_fast.ufm.deep_bounds import Sides
+from nrc_fast.ufm.deep_floor_bounds import ROUNDINGS, DeepFloorNumbers, deep_floor_bounds
+from nrc_fast.ufm.eigenvalues import Spectrum
+from nrc_fast.ufm.error_floor import MOST_ENTRIES
+from nrc_fast.ufm.floor_bounds import Correlations, correlation_spectrum
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
+from nrc_fast.ufm.scaling import scaled_weight_decay
+from nrc_fast.ufm.solution import UNCERTAIN_RANK
+from nrc_fast.ufm.targets import TargetMoments
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["DeepErrorFloor"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DeepErrorFloor:
+    """The minimum of a linear network of L layers on whitened inputs, from its targets; made by `predict`.
+
+    Inputs with identity covariance that determine the targets linearly, width of at least n, and the same weight decay
+    on every layer: then the first layer is what the features of `deep` are, and their penalty is its own. The errors
+    are mean squared errors on the scale of the raw targets, summed over the outputs. For such a network they are what
+    training reaches at its global minimum; for others they are a floor and a trend, as in `ErrorFloor`.
+
+    Attributes
+    ----------
+    moments : TargetMoments
+    layers : int
+        L, at least 2.
+    weight_decay : float
+        Of every layer.
+    factor : float
+        The penalty, in the scaling of the paper, of a decay of 1.
+    eigenvalues : (n,) float64 array
+        Eigenvalues of the target covariance, descending.
+    directions : (n, n) float64 array
+        Eigenvectors of the target covariance, one in each column.
+    """
+
+    __module__ = "nrc_fast.ufm"
+
+    moments: TargetMoments
+    layers: int
+    weight_decay: float
+    factor: float
+    eigenvalues: FloatArray
+    directions: FloatArray
+
+    @cached_property
+    def bounds(self) -> dict[str, Batched]:
+        """Absolute bounds of the errors of the numbers, by name; of each direction, of the length of its error.
+
+        They are those of arithmetic, for the targets and the decay as they were given, and certified in the cases in
+        which those of `Minimum.bounds` are.
+        """
+        numbers = {field.name: getattr(self, field.name) for field in fields(DeepFloorNumbers)}
+        return deep_floor_bounds(
+            DeepFloorNumbers(**numbers),
+            self.moments,
+            self._spectrum,
+            correlations=self._correlations,
+            layers=self.layers,
+        )
+
+    @cached_property
+    def rank_range(self) -> tuple[int, int]:
+        """The least and the largest rank that errors leave open: they differ where the decay is near a threshold."""
+        penalties = np.full(self.layers, self.penalty)
+        least, most = Sides(interval_of(self._spectrum), penalties, ROUNDINGS).rank
+        return int(least), int(most)
+
+    @cached_property
+    def _spectrum(self) -> Spectrum:
+        return self.moments.spectrum()
+
+    @cached_property
+    def _correlations(self) -> Correlations | None:
+        return correlation_spectrum(self.moments)
+
+    @property
+    def axis(self) -> str:
+        """What figures draw the numbers against."""
+        return f"weight decay of each of {self.layers} layers"
+
+    @property
+    def position(self) -> float:
+        """Where this floor is on that axis."""
+        return self.weight_decay
+
+    @property
+    def steps(self) -> FloatArray:
+        """Where on that axis directions go."""
+        return self.critical_weight_decays
+
+    @property
+    def penalty(self) -> float:
+        """What the decay is in the scaling of the paper."""
+        return self.factor * self.weight_decay
+
+    @property
+    def n(self) -> int:
+        """Number of outputs."""
+        return self.moments.n
+
+    @property
+    def variance(self) -> float:
+        """Total variance of the targets, the error of predicting their mean."""
+        return float(self.eigenvalues.sum())
+
+    @property
+    def error_share(self) -> FloatArray:
+        """What the predictions lose of each direction, t, (n,); 1 where it is dropped."""
+        return self._shares(self.eigenvalues, self.weight_decay)
+
+    @property
+    def rank(self) -> int:
+        """How many target directions are kept."""
+        return int(self.rank_at(self.weight_decay))
+
+    @property
+    def mse_floor(self) -> float:
+        """The training error of one network for all outputs, ``sum_j lambda_j t_j^2``."""
+        return float(self.mse_floor_at(self.weight_decay))
+
+    @property
+    def r2_ceiling(self) -> float:
+        """The R2 of that error, ``1 - mse_floor/variance``; NaN for targets without variance."""
+        # By what is captured, which keeps its digits where it is little.
+        share = self.error_share
+        captured = float((self.eigenvalues * (1.0 - share) * (1.0 + share)).sum())
+        return captured / self.variance if self.variance > 0.0 else float("nan")
+
+    @property
+    def single_task_floor(self) -> float:
+        """The training error of n networks with one output each."""
+        return float(self.single_task_floor_at(self.weight_decay))
+
+    @property
+    def standardized_floor(self) -> float:
+        """The error after training on targets over their standard deviations and mapping predictions back."""
+        return float(self.standardized_floor_at(self.weight_decay))
+
+    @property
+    def whitened_floor(self) -> float:
+        """The error after training on ``Sigma^(-1/2) (y - ybar)`` and mapping predictions back."""
+        return float(self.whitened_floor_at(self.weight_decay))
+
+    @property
+    def critical_weight_decays(self) -> FloatArray:
+        """Weight decay of every layer at which each direction goes, (n,)."""
+        return threshold(self.eigenvalues, self.layers - 1, degree=self.layers) / self.factor
+
+    @property
+    def unit_weight_decay(self) -> float:
+        """The decay that is the same for targets over the root of their mean variance, see `scaled_weight_decay`."""
+        if not self.variance > 0.0:
+            return float("nan")
+        return scaled_weight_decay(self.weight_decay, scale=math.sqrt(self.n / self.variance), layers=self.layers)
+
+    def to_dict(self) -> dict[str, JSONValue]:
+        """Plain numbers, lists and strings; ``directions`` holds a row for each direction.
+
+        Examples
+        --------
+        >>> from nrc_fast.ufm import predict
+        >>> predict(covariance=np.diag([4.0, 1.0]), weight_decay=0.1, layers=3).to_dict()["layers"]
+        3
+        """
+        names = [
+            *("n", "layers", "weight_decay", "penalty", "variance", "rank", "mse_floor", "r2_ceiling"),
+            *("single_task_floor", "standardized_floor", "whitened_floor", "unit_weight_decay"),
+        ]
+        return {name: getattr(self, name) for name in names} | {
+            "eigenvalues": self.eigenvalues.tolist(),
+            "error_share": self.error_share.tolist(),
+            "directions": self.directions.T.tolist(),
+            "critical_weight_decays": self.critical_weight_decays.tolist(),
+        }
+
+    # ---- for any weight decay ----
+
+    def rank_at(self, weight_decay: Array) -> BatchedInt:
+        """`rank` for one weight decay or an array of them."""
+        return plain_counts(np.count_nonzero(self._shares(self.eigenvalues, weight_decay) < 1.0, axis=-1))
+
+    def mse_floor_at(self, weight_decay: Array) -> Batched:
+        """`mse_floor` for one weight decay or an array of them."""
+        return plain(self._squares(self.eigenvalues, weight_decay).sum(axis=-1))
+
+    def single_task_floor_at(self, weight_decay: Array) -> Batched:
+        """`single_task_floor` for one weight decay or an array of them."""
+        return plain(self._squares(np.diagonal(self.moments.covariance), weight_decay).sum(axis=-1))
+
+    def standardized_floor_at(self, weight_decay: Array) -> Batched:
+        """`standardized_floor` for one weight decay or an array of them, without outputs that have no variance."""
+        if self._correlations is None:
+            return plain(np.zeros(np.shape(weight_decay)))
+        correlations, variances = self._correlations
+        loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
+        return plain((self._squares(correlations.values, weight_decay) * loads).sum(axis=-1))
+
+    def whitened_floor_at(self, weight_decay: Array) -> Batched:
+        """`whitened_floor` for one weight decay or an array of them."""
+        return plain(self._squares(np.ones(1), weight_decay)[..., 0] * self.variance)
+
+    def _shares(self, values: FloatArray, weight_decay: Array) -> FloatArray:
+        penalty = as_penalty(weight_decay, "weight_decay") * self.factor
+        penalties = np.repeat(penalty[..., np.newaxis], self.layers, axis=-1)
+        return solve_directions(values, penalties).share
+
+    def _squares(self, values: FloatArray, weight_decay: Array) -> FloatArray:
+        shares = self._shares(values, weight_decay)
+        return np.asarray((values * shares) * shares)
+
+    # ---- for people ----
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        network = f"a linear network of {self.layers} layers on whitened inputs"
+        unit = f"for targets of unit variance the same is {self.unit_weight_decay:.6g}"
+        lines = [
+            f"targets with n = {self.n} outputs, variance {self.variance:.6g}; {network}",
+            f"  weight decay {self.weight_decay:.6g} on every layer: penalty {self.penalty:.6g}; {unit}",
+            "",
+            f"  {'direction':<10}{'goes at':>12}{'variance':>10}{'lost':>10}  {'':<8}components",
+            *map(self._table_row, range(self.n)),
+            "",
+            f"  rank of every layer                             {self.rank} of {self.n}",
+            f"  training MSE, summed over outputs               {self.mse_floor:.6g}  (R2 {self.r2_ceiling:.6g})",
+            f"    one network for each output                   {self.single_task_floor:.6g}",
+            f"    trained on standardised targets, mapped back  {self.standardized_floor:.6g}",
+            f"    trained on whitened targets, mapped back      {self.whitened_floor:.6g}",
+        ]
+        if self.layers > 2:
+            share = f"{self.layers - 2}/{self.layers - 1}"
+            lines.append(f"  a direction is predicted with at least {share} of its standard deviation until it goes")
+        if len(set(self.rank_range)) > 1:
+            lines.append(f"note: {UNCERTAIN_RANK}")
+        return "\n".join(lines)
+
+    def _table_row(self, j: int) -> str:
+        share = self.eigenvalues[j] / self.variance if self.variance > 0.0 else np.nan
+        state = "kept" if self.error_share[j] < 1.0 else "dropped"
+        entries = ", ".join(f"{entry:.3f}" for entry in self.directions[:MOST_ENTRIES, j])
+        more = ", ..." if self.n > MOST_ENTRIES else ""
+        numbers = f"{self.critical_weight_decays[j]:>12.4g}{share:>10.1%}{self.error_share[j]:>10.1%}"
+        return f"  {j + 1:<10}{numbers}  {state:<8}[{entries}{more}]"
+
+    def _repr_html_(self) -> str:
+        kept = f"At weight decay {self.weight_decay:.4g} it keeps {self.rank} of {self.n} target directions."
+        least = f"Its MSE is {self.mse_floor:.4g} (R2 {self.r2_ceiling:.4g}) at the global minimum."
+        bars = spark_bars(self.eigenvalues.tolist(), "variances of the targets; coloured: kept", range(self.rank))
+        rows: list[tuple[object, ...]] = [
+            ("variances along the target directions", bars),
+            ("MSE, one network for all outputs", f"{self.mse_floor:.4g}"),
+            ("one network for each output", f"{self.single_task_floor:.4g}"),
+            ("trained on standardised targets, mapped back", f"{self.standardized_floor:.4g}"),
+            ("trained on whitened targets, mapped back", f"{self.whitened_floor:.4g}"),
+        ]
+        title = f"a linear network of {self.layers} layers on whitened inputs, n = {self.n} outputs"
+        return card(title, [kept, least], rows)
+
+    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
+        """Draw rank and training MSE against the weight decay; returns the figure of matplotlib.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write the figure to as well, in the format that its name ends with.
+        ax : pair of matplotlib axes, optional
+            Where to draw; a new figure if not given.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        OSError
+            The file cannot be written.
+        ValueError
+            `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
+        """
+        return finished(plot_error_floor(self, ax), path)
