@@ -82,20 +82,24 @@ def along(vectors: Any, values: list[Any]) -> Any:
     return vectors * mp.diag(values) * vectors.T
 
 
-def exact_minimum(problem: Problem, lambda_W: float, lambda_H: float, *, bias: bool) -> dict[str, Any]:
+def exact_minimum(
+    problem: Problem, lambda_W: float, lambda_H: float, *, bias: bool, d: int | None = None
+) -> dict[str, Any]:
+    """Of features of width d, which hold the leading d directions alone; of any width from n on if None."""
     n, covariance = problem.n, problem.covariance
     values, vectors = problem.spectrum(about_mean=bias)
     c = exactly(lambda_W) * exactly(lambda_H)
     root, scale = mp.sqrt(c), mp.sqrt(exactly(lambda_H) / exactly(lambda_W))
-    kept = [max(mp.sqrt(value) - root, mp.mpf(0)) for value in values]
-    residual = [min(value, c) for value in values]
+    has_room = [d is None or j < d for j in range(n)]
+    kept = [max(mp.sqrt(v) - root, mp.mpf(0)) if room else mp.mpf(0) for v, room in zip(values, has_room, strict=True)]
+    residual = [min(v, c) if room else v for v, room in zip(values, has_room, strict=True)]
     gram = along(vectors, kept)
     plain = bias or not any(problem.mean)
     variance = sum(values) if plain else sum(covariance[i, i] for i in range(n))
     found = {
-        "rank": sum(value > c for value in values),
+        "rank": sum(value > 0 for value in kept),
         "mse": sum(residual),
-        "loss": sum(root * mp.sqrt(v) - c / 2 if v > c else v / 2 for v in values),
+        "loss": sum(residual) / 2 + root * sum(kept),
         "r2": 1 - sum(residual) / variance,
         "weight_norm_squared": scale * sum(kept),
         "feature_norm_squared": sum(kept) / scale,

@@ -51,15 +51,18 @@ def threshold(rng: np.random.Generator, values: list[Any], which: int) -> float:
     return candidates[which % 5] or 1e-30 * largest
 
 
+@pytest.mark.parametrize("has_room", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-def test_minimum_within_its_bounds(bias: bool) -> None:
+def test_minimum_within_its_bounds(bias: bool, has_room: bool) -> None:
+    """With as many features as outputs and more, and with fewer, which hold the leading directions."""
     rng, compared = np.random.default_rng(17), Comparison()
     for index in range(28):
         problem = Problem(rng, index)
         c = threshold(rng, problem.spectrum(about_mean=bias)[0], index)
         lambda_W = 10.0 ** rng.uniform(-20, 20)
-        found = ufm.minimum(**problem.given, lambda_W=lambda_W, lambda_H=c / lambda_W, bias=bias)
-        compared.add(f"{index}", found, exact_minimum(problem, lambda_W, c / lambda_W, bias=bias))
+        d = None if has_room else max(1, problem.n - 1 - index % 3)
+        found = ufm.minimum(**problem.given, lambda_W=lambda_W, lambda_H=c / lambda_W, bias=bias, d=d)
+        compared.add(f"{index}", found, exact_minimum(problem, lambda_W, c / lambda_W, bias=bias, d=d))
     assert not compared.violations
     medians = compared.medians()
     if not bias:

@@ -71,7 +71,8 @@ def descend(
     momentum : float or array
         In [0, 1), as in torch's SGD without dampening.
     d : int, optional
-        Width of the features; known where `weights` or `features` are given.
+        Width of the features, from 1 on; known where `weights` or `features` are given. Fewer than n can hold only as
+        many directions of the targets, see `minimum`.
     weights : (..., n, d) array or tensor, optional
         To start from; Gaussian with standard deviation `weight_scale` (1/sqrt(d) if None) otherwise.
     features : (M, d) array or tensor, or an object with `mean`, `covariance` and `cross_covariance`, optional
