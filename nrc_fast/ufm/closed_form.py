@@ -12,7 +12,7 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.prediction import Prediction
-from nrc_fast.ufm.inputs import as_float64, as_integer, as_number, as_penalty, broadcast_shape, plain, plain_flags
+from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, as_width, broadcast_shape, plain, plain_flags
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.spectral import Shrinkage, shrink, within_width
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
@@ -172,7 +172,7 @@ def minimum(
     moments = target_moments(Y, covariance, mean)
     weight, feature = as_penalty(lambda_W, "lambda_W"), as_penalty(lambda_H, "lambda_H")
     bias_penalty = as_penalty(lambda_b, "lambda_b")
-    width = _width(d)
+    width = as_width(d)
     ratio = as_number(limit_ratio, "limit_ratio", positive=True)
     if not bias and np.any(bias_penalty > 0.0):
         msg = "lambda_b penalises a bias, and bias=False leaves it out; give one of them"
@@ -194,14 +194,6 @@ def minimum(
         is_unpenalised=plain_flags(is_unpenalised),
         d=width,
     )
-
-
-def _width(d: int | None) -> int | None:
-    width = None if d is None else as_integer(d, "d")
-    if width is not None and width < 1:
-        msg = f"d is {width}; a number of features from 1 on is expected"
-        raise ValueError(msg)
-    return width
 
 
 def _within(shrinkage: Shrinkage, width: int | None, lambda_b: FloatArray) -> Shrinkage:

@@ -127,6 +127,11 @@ class NarrowThresholded(Thresholded):
         """Bound of the norm of the error of the residuals' second moment."""
         return self._known(super().residual_error(residuals), 2.0 * length_of(self.values.high))
 
+    def residual_trace_error(self, residuals: FloatArray, loads: FloatArray) -> FloatArray:
+        """Bound of the error of ``tr D R`` with R the second moment of the residuals."""
+        most = loads.sum(axis=-1) * self.values.high.max(axis=-1)
+        return self._known(super().residual_trace_error(residuals, loads), np.asarray(most))
+
     @property
     def _inverse_slopes(self) -> FloatArray:
         values = np.where(self._inside, self.values.low, 1.0)

@@ -121,7 +121,7 @@ def exact_minimum(
     return found
 
 
-def exact_error_floor(problem: Problem, c: Any) -> dict[str, Any]:
+def exact_error_floor(problem: Problem, c: Any, d: int | None = None) -> dict[str, Any]:
     n, covariance = problem.n, problem.covariance
     values, _ = problem.spectrum(about_mean=True)
     variances = [covariance[i, i] for i in range(n)]
@@ -130,20 +130,21 @@ def exact_error_floor(problem: Problem, c: Any) -> dict[str, Any]:
         for j in range(n):
             correlations[i, j] = covariance[i, j] / mp.sqrt(variances[i] * variances[j])
     shares, vectors = mp.eigsy(correlations)
-    standardized = mp.fsum(
-        min(max(shares[j], mp.mpf(0)), c) * vectors[i, j] ** 2 * variances[i] for i in range(n) for j in range(n)
-    )
-    mse = sum(min(value, c) for value in values)
-    return {
+    room = n if d is None else min(d, n)
+    leading = sorted(range(n), key=lambda j: -shares[j])[:room]
+    left = [min(max(share, mp.mpf(0)), c) if j in leading else share for j, share in enumerate(shares)]
+    standardized = mp.fsum(left[j] * vectors[i, j] ** 2 * variances[i] for i in range(n) for j in range(n))
+    mse = sum(min(value, c) for value in values[:room]) + sum(values[room:])
+    found = {
         "eigenvalues": values,
         "variance": sum(values),
-        "rank": sum(value > c for value in values),
+        "rank": sum(value > c for value in values[:room]),
         "mse_floor": mse,
-        "r2_ceiling": 1 - mse / sum(values),
+        "r2_ceiling": sum(max(value - c, mp.mpf(0)) for value in values[:room]) / sum(values),
         "single_task_floor": sum(min(value, c) for value in variances),
         "standardized_floor": standardized,
-        "whitened_floor": min(c, mp.mpf(1)) * sum(values),
     }
+    return found if room < n else found | {"whitened_floor": min(c, mp.mpf(1)) * sum(values)}
 
 
 def exact_threshold(value: Any, m: int) -> Any:

@@ -72,21 +72,23 @@ def test_minimum_within_its_bounds(bias: bool, has_room: bool) -> None:
     assert len(medians) > 9
 
 
-def test_error_floor_within_its_bounds() -> None:
+@pytest.mark.parametrize("has_room", [True, False])
+def test_error_floor_within_its_bounds(has_room: bool) -> None:
     rng, compared = np.random.default_rng(18), Comparison()
     for index in range(28):
         problem = Problem(rng, index)
         problem.given.pop("mean", None)
         values = problem.spectrum(about_mean=True)[0]
-        c = threshold(rng, values, index)
+        c, d = threshold(rng, values, index), None if has_room else max(1, problem.n - 1 - index % 3)
         if index % 3:
             decay = math.sqrt(c)
-            found = ufm.predict(**problem.given, weight_decay=decay, feature_decay=2.0 * decay, loss="torch_mse")
+            found = ufm.predict(**problem.given, weight_decay=decay, feature_decay=2.0 * decay, loss="torch_mse", d=d)
             product = exactly(decay) * exactly(2.0 * decay) * mp.mpf(problem.n) ** 2 / 4
-            exact = exact_error_floor(problem, product)
-            exact["critical_weight_decays"] = [exactly(decay) * mp.sqrt(value / product) for value in values]
+            exact = exact_error_floor(problem, product, d)
+            if has_room:
+                exact["critical_weight_decays"] = [exactly(decay) * mp.sqrt(value / product) for value in values]
         else:
-            found, exact = ufm.predict(**problem.given, c=c), exact_error_floor(problem, exactly(c))
+            found, exact = ufm.predict(**problem.given, c=c, d=d), exact_error_floor(problem, exactly(c), d)
         compared.add(f"{index}", found, exact)
     assert not compared.violations
     medians = compared.medians()

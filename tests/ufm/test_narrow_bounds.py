@@ -148,6 +148,27 @@ def test_a_small_gap_widens_the_bound() -> None:
     assert bounds[2] > 1e2 * bounds[1] > 1e4 * bounds[0]
 
 
+def test_forecast_for_fewer_features() -> None:
+    covariance = np.array([[4.0, 0.6, 0.0], [0.6, 1.0, 0.2], [0.0, 0.2, 0.5]])
+    floor = ufm.predict(covariance=covariance, weight_decay=0.3, feature_decay=0.3, loss="paper", d=2)
+    closed = ufm.minimum(covariance=covariance, lambda_W=0.3, lambda_H=0.3, d=2)
+    assert (floor.rank, floor.mse_floor, floor.r2_ceiling) == (
+        *(2, pytest.approx(closed.mse, rel=1e-14)),
+        pytest.approx(closed.r2, rel=1e-14),
+    )
+    deviations = np.sqrt(np.diag(covariance))
+    correlations = covariance / np.outer(deviations, deviations)
+    left = ufm.minimum(covariance=correlations, lambda_W=0.3, lambda_H=0.3, d=2).residual_covariance
+    assert floor.standardized_floor == pytest.approx(float(np.diag(left) @ np.diag(covariance)), rel=1e-13)
+    assert math.isnan(floor.whitened_floor)
+    assert np.isnan(floor.critical_weight_decays).tolist() == [False, False, True]
+    text = str(floor)
+    assert "no room" in text.splitlines()[6]
+    assert "  there is room for the first 2 of 3 directions; of whitened targets none leads" in text
+    one, all_of_them = (ufm.predict(covariance=covariance, c=0.09, d=d) for d in (3, None))
+    assert str(one) == str(all_of_them)
+
+
 def test_bad_widths() -> None:
     options = {"covariance": np.diag([2.0, 1.0]), "lambda_W": 0.1, "lambda_H": 0.1}
     with pytest.raises(ValueError, match="d is 0; a number of features from 1 on"):

@@ -149,8 +149,8 @@ def square_factors(weights: FloatArray) -> FloatArray:
 
     Examples
     --------
-    >>> square_factors(np.array([[[3.0], [4.0]]])).round(12).tolist()
-    [[[-3.0, 0.0], [-4.0, 0.0]]]
+    >>> np.abs(square_factors(np.array([[[3.0], [4.0]]]))).round(12).tolist()
+    [[[3.0, 0.0], [4.0, 0.0]]]
     """
     n = weights.shape[-2]
     factors = np.swapaxes(np.linalg.qr(np.swapaxes(weights, -1, -2), mode="r"), -1, -2)
