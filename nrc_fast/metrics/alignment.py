@@ -59,7 +59,7 @@ def untrained_nrc3(covariance: FloatArray, d: int) -> float:
     Returns
     -------
     float
-        NaN for n = 1 and for targets without variance.
+        NaN for n = 1, for targets without variance, and for fewer features than targets, where 1/d is not small.
 
     Examples
     --------
@@ -67,6 +67,8 @@ def untrained_nrc3(covariance: FloatArray, d: int) -> float:
     (0.005, 0.102633)
     """
     n = len(covariance)
+    if 0 < d < n:
+        return math.nan
     orthogonal = HeadAlignment(np.eye(n), covariance)
     value = orthogonal.nrc3(orthogonal.best_gamma())
     chance = (n - 1) * (n + 2) / (n * d) if d else 0.0

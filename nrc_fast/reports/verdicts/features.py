@@ -203,9 +203,14 @@ def sentence_on_head(numbers: FeatureNumbers) -> str:
         f"NRC3 {nrc3} says little: the covariance of these targets is so near a multiple of the identity that an "
         f"untrained W would have about {untrained:.2g}."
     )
+    narrow = (
+        f"W W^T cannot have the shape that the UFM predicts from n = {numbers.n} features on: its rank is at most "
+        f"{numbers.d}, and NRC3, {nrc3}, stays above 0. For so few features, see ufm.minimum(..., d={numbers.d}).gram."
+    )
     rules = [
         (numbers.n == 1, "NRC3 is not defined for one target: W W^T is a number and has no shape."),
         (nrc3.is_nan, "NRC3 is not defined here: W, or the covariance of the targets, has no shape."),
+        (0 < numbers.d < numbers.n, narrow),
         (untrained < SHAPED and not nrc3.is_above(SHAPED), isotropic),
         (nrc3.is_below(SHAPED), f"W W^T has {shape}"),
         (nrc3.is_above(SHAPED), f"W W^T does not have {shape}"),
