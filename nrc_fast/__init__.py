@@ -30,7 +30,7 @@ from nrc_fast.measurement.single_metrics import nrc1, nrc2
 from nrc_fast.measurement.suspicions import SuspiciousInputWarning
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.passes.plans import Plan
-from nrc_fast.reports import ClassReport, Comparison, DeepReport, History, Record, Report
+from nrc_fast.reports import ClassReport, Clock, Comparison, DeepReport, History, Record, Report
 from nrc_fast.reports.comparisons import compare
 from nrc_fast.sources import Source
 from nrc_fast.sources import open_source as open  # noqa: A004 - the natural name, and never imported with *
@@ -43,6 +43,7 @@ __all__ = [
     "CONVENTIONS",
     "ClassReport",
     "ClassStatistics",
+    "Clock",
     "Comparison",
     "Convention",
     "DeepReport",

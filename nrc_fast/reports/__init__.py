@@ -3,12 +3,23 @@
 from nrc_fast.base.listing import listing
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.classes import ClassReport
+from nrc_fast.reports.clocks import Clock
 from nrc_fast.reports.comparisons import Comparison
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.steps import Record
 
-__all__ = ["VARIANTS", "ClassReport", "Comparison", "DeepReport", "History", "LayerCollapse", "Record", "Report"]
+__all__ = [
+    "VARIANTS",
+    "ClassReport",
+    "Clock",
+    "Comparison",
+    "DeepReport",
+    "History",
+    "LayerCollapse",
+    "Record",
+    "Report",
+]
 
 __dir__ = listing(__name__, __all__)

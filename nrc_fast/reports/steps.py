@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from nrc_fast.metrics.alignment import GammaChoice
+from nrc_fast.metrics.decay_slopes import UNKNOWN_SLOPE, Slope
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.fields import declared_fields, restored_bounds, restored_fields
 from nrc_fast.reports.records import NAN, format_value, plain_value
@@ -36,7 +37,7 @@ MORE_COMPONENTS = 2
 ROWS, COLUMN = 8, 22
 SHOWN = {"mse": "MSE", "r2": "R2", "nrc1": "NRC1", "nrc2": "NRC2", "nrc3": "NRC3"}
 # What older files lack of a record.
-LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes")
+LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes", "clock")
 # What a file holds of a history, and how it is declared.
 STORED = {
     "name": "str",
@@ -81,6 +82,9 @@ class Record:
         Absolute bound of the number of that name; that of ``nrc3`` is for the gamma of the step itself.
     notes : tuple of str
         What the report of the step said before its numbers are to be believed.
+    clock : float
+        Slope of log NRC1 (`variance`) per step that weight decay alone predicts of linear features; NaN where it is not
+        known, see `nrc_fast.Clock`.
     """
 
     __module__ = "nrc_fast"
@@ -103,9 +107,10 @@ class Record:
     d: int = 0
     bounds: Mapping[str, float] = field(default_factory=dict, hash=False)
     notes: tuple[str, ...] = ()
+    clock: float = NAN
 
     @classmethod
-    def of(cls, step: int, report: Report) -> Record:
+    def of(cls, step: int, report: Report, clock: Slope = UNKNOWN_SLOPE) -> Record:
         """The record of a report; NRC3 is that of the report's own gamma."""
         shares = report.explained_variance_ratio
         return cls(
@@ -122,8 +127,9 @@ class Record:
             energy_outside=report.energy_outside,
             samples=report.samples,
             d=report.d,
-            bounds=_bounds(report),
+            bounds=_bounds(report) | ({} if math.isnan(clock.bound) else {"clock": clock.bound}),
             notes=report.notes,
+            clock=clock.value,
         )
 
     def scalars(self) -> dict[str, float]:
