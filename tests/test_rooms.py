@@ -117,7 +117,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "passes/sums.py",
     ),
     "reports/test_comparisons.py": ("reports/compared.py",),
-    "reports/test_history.py": ("reports/replay.py", "reports/steps.py"),
+    "reports/test_history.py": ("reports/kept_steps.py", "reports/replay.py", "reports/steps.py"),
     "reports/test_pages.py": (
         "reports/glossary.py",
         "reports/page_sections.py",

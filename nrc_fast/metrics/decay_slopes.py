@@ -61,12 +61,14 @@ def decay_slope(shrinkage: float, momentum: float = 0.0, *, is_nesterov: bool = 
     Examples
     --------
     >>> round(decay_slope(0.005).value, 6), round(decay_slope(0.0005, 0.9).value, 6)
-    (-0.010025, -0.010046)
+    (-0.010025, -0.010526)
     >>> decay_slope(0.0).value
     0.0
     """
     if not (shrinkage >= 0.0 and 0.0 <= momentum < 1.0 and math.isfinite(shrinkage)):
         return UNKNOWN_SLOPE
+    if shrinkage == 0.0:
+        return Slope(0.0, 0.0)
     total = (1.0 - momentum) + shrinkage * (1.0 + (momentum if is_nesterov else 0.0))
     discriminant = total * total - 4.0 * shrinkage
     off = 8.0 * EPSILON * (total * total + 4.0 * shrinkage)

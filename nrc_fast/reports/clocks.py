@@ -13,7 +13,7 @@ import numpy as np
 from nrc_fast.base.cards import card
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.decay_slopes import fitted_slope, fitting_weights
-from nrc_fast.reports.records import StoredResult, format_value
+from nrc_fast.reports.records import StoredResult
 
 __all__ = ["Clock", "ClockRecord", "clock_of", "predicted_curve"]
 
@@ -79,18 +79,15 @@ class Clock(StoredResult):
         return str(self)
 
     def __str__(self) -> str:
-        measured, predicted = (
-            format_value(getattr(self, name), self.bounds.get(name), digits=4) for name in ("measured", "predicted")
-        )
         return (
             f"clock of steps {self.first_step:,} to {self.last_step:,} ({self.records} records): log NRC1 (variance) "
-            f"changes by {measured} a step; weight decay alone predicts {predicted}"
+            f"changes by {self.measured:.4g} a step; weight decay alone predicts {self.predicted:.4g}"
         )
 
     def _repr_html_(self) -> str:
         rows: list[tuple[object, ...]] = [
-            (name, format_value(getattr(self, name), self.bounds.get(name), digits=4))
-            for name in ("measured", "predicted")
+            ("measured", f"{self.measured:.4g}"),
+            ("by weight decay alone", f"{self.predicted:.4g}"),
         ]
         title = f"slope of log NRC1 (variance) a step, steps {self.first_step:,} to {self.last_step:,}"
         return card(title, rows=rows)

@@ -143,7 +143,7 @@ class Record:
 
 
 # Everything of a record but the step that is one measured number.
-SCALARS = tuple(part.name for part in fields(Record) if part.type == "float")
+SCALARS = tuple(part.name for part in fields(Record) if part.type == "float" and part.name != "clock")
 # What records keep under other conventions.
 PAIRS = [(name, metric) for metric in ("nrc1", "nrc2") for name in ("id25", "variance")]
 
@@ -170,7 +170,7 @@ def _bounds(report: Report) -> dict[str, float]:
 
 def stored_row(record: Record) -> dict[str, Any]:
     """What a file holds of a record in one mapping; the shares of the variance lie beside."""
-    others = {name: plain_value(getattr(record, name)) for name in ("step", "samples", "d", "bounds", "notes")}
+    others = {name: plain_value(getattr(record, name)) for name in ("step", "samples", "d", "bounds", "notes", "clock")}
     return record.scalars() | others
 
 

@@ -64,8 +64,9 @@ class FeatureLayer:
 
     def _remember(self, layer: Any, args: object, output: object) -> None:
         del args
-        if not self.is_seen and hasattr(output, "_version"):
-            self._made.append(_Made(layer, output, _version(output)))  # type: ignore[arg-type]
+        torch = require_library("torch", "torch")
+        if not self.is_seen and isinstance(output, torch.Tensor):
+            self._made.append(_Made(layer, output, _version(output)))
 
     def _look(self, head: Module, args: Sequence[object], kwargs: dict[str, object]) -> None:
         del head
