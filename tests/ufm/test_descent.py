@@ -509,6 +509,26 @@ def test_blocks_are_the_whole_hessian(reference: Any, n: int, d: int, c: float) 
     assert factor == pytest.approx(3.0 / wanted[-1], rel=1e-9)
 
 
+@pytest.mark.parametrize(("momentum", "pace"), [(0.0, 1.0), (0.9, 0.02)])
+def test_nrc1_falls_by_the_penalty_of_the_features(reference: Any, momentum: float, pace: float) -> None:
+    """Late in a descent, to 1e-6 of the slope, where all directions are kept and where one is dropped."""
+    Y = reference.targets_with(reference.covariance_with([1.3, 0.5, 0.1], seed=2), 40, [0.3, -1.0, 2.0], seed=3)
+    lambda_H = np.array([0.05, 0.1, 0.15])
+    found = descend(
+        Y, d=7, steps=int(2000 * (1.0 - momentum) / pace), lambda_W=[0.1, 0.1, 1.0], lambda_H=lambda_H, lr=0.2 * pace,
+        lr_H=10.0 * pace, momentum=momentum, record="nrc1", at=35,
+    )  # fmt: skip
+    shrinkage = 0.25 * pace * lambda_H
+    total = 1.0 - momentum + shrinkage
+    exact = 2.0 * np.log1p(-0.5 * (total - np.sqrt(total**2 - 4.0 * shrinkage)))
+    np.testing.assert_allclose(found.predicted_slope, exact, rtol=1e-12)
+    assert found.predicted.rank.tolist() == [3, 3, 2]
+    np.testing.assert_allclose(found.measured_slope, found.predicted_slope, rtol=1e-6)
+    one = descend(Y, d=7, steps=40, lambda_W=0.1, lambda_H=0.0, lr=0.2, record="loss")
+    assert one.predicted_slope == 0.0
+    assert math.isnan(one.measured_slope)
+
+
 @pytest.mark.parametrize("d", [1, 2])
 def test_fewer_features_than_outputs_reach_their_minimum(reference: Any, d: int) -> None:
     """The minimum of that width, whose directions are the leading ones; NRC1 and NRC2 are 0 all along."""
