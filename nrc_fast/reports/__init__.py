@@ -2,6 +2,7 @@
 
 from nrc_fast.base.listing import listing
 from nrc_fast.metrics.classes import VARIANTS
+from nrc_fast.reports.balances import Balance, LayerBalance
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.clocks import Clock
 from nrc_fast.reports.comparisons import Comparison
@@ -12,11 +13,13 @@ from nrc_fast.reports.steps import Record
 
 __all__ = [
     "VARIANTS",
+    "Balance",
     "ClassReport",
     "Clock",
     "Comparison",
     "DeepReport",
     "History",
+    "LayerBalance",
     "LayerCollapse",
     "Record",
     "Report",
