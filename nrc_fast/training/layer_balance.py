@@ -114,13 +114,15 @@ def balance(
 
 
 def balance_below(model: Module, name: str) -> Bounded:
-    """The relative imbalance of a layer of a model with the one below, biases decayed; NaN where there is none."""
+    """The relative imbalance of a layer of a model with the one below, biases decayed; NaN where it has none."""
+    known = linear_layers(model)
     for pair in linear_neighbours(model):
         if pair.upper == name and not pair.between:
-            parts = {each: _read(each, linear_layers(model)[each]) for each in (pair.lower, pair.upper)}
-            if all(np.isfinite(part.weights).all() for part in parts.values()):
-                lower = _with_bias(parts[pair.lower], "decayed")
-                return imbalance(lower, parts[pair.upper].weights).relative
+            try:
+                lower, upper = (_read(each, known[each]) for each in (pair.lower, pair.upper))
+            except (TypeError, ValueError):  # weights that are not finite, as those of a training that diverges
+                break
+            return imbalance(_with_bias(lower, "decayed"), upper.weights).relative
     return Bounded(math.nan, math.nan)
 
 
@@ -144,7 +146,7 @@ def _of_model(model: Any, layers: Sequence[str | Module] | None) -> tuple[dict[s
                 msg = f"layer {name} is no torch.nn.Linear; a chain of linear layers is expected"
                 raise ValueError(msg)
         pairs = _in_a_row(names)
-    return _followed({name: _finite(name, _read(name, known[name])) for name in names}, pairs)
+    return _followed({name: _read(name, known[name]) for name in names}, pairs)
 
 
 def _of_matrices(matrices: Any, layers: Sequence[str | Module] | None) -> tuple[dict[str, _Layer], list[Neighbours]]:
@@ -158,7 +160,7 @@ def _of_matrices(matrices: Any, layers: Sequence[str | Module] | None) -> tuple[
         msg = "the list of weights is empty; a matrix for each layer is expected"
         raise ValueError(msg)
     parts = {f"W{k + 1}": _Layer(as_matrix(matrix, f"W{k + 1}")[0], None) for k, matrix in enumerate(matrices)}
-    return _followed({name: _finite(name, part) for name, part in parts.items()}, _in_a_row(list(parts)))
+    return _followed(parts, _in_a_row(list(parts)))
 
 
 def _in_a_row(names: Sequence[str]) -> list[Neighbours]:
@@ -180,13 +182,6 @@ def _read(name: str, layer: Any) -> _Layer:
     weight, bias = (part.full_tensor() if hasattr(part, "full_tensor") else part for part in (layer.weight, layer.bias))
     values = as_matrix(weight.detach(), f"the weights of {name}")[0]
     return _Layer(values, None if bias is None else as_matrix(bias.detach()[None], f"the bias of {name}")[0][0])
-
-
-def _finite(name: str, layer: _Layer) -> _Layer:
-    if not np.isfinite(layer.weights).all() or (layer.bias is not None and not np.isfinite(layer.bias).all()):
-        msg = f"{name} has values that are not finite (NaN or infinite)"
-        raise ValueError(msg)
-    return layer
 
 
 # ---- what is found ----
@@ -258,7 +253,7 @@ def _mean_square(G: Array | float, inputs: int) -> float:
             raise ValueError(msg)
         return value
     rows = as_matrix(G, "G")[0]
-    if rows.shape[1] != inputs or not len(rows) or not np.isfinite(rows).all():
-        msg = f"G has shape {rows.shape}; finite rows of {inputs} numbers are expected, what the layer below is given"
+    if rows.shape[1] != inputs or not len(rows):
+        msg = f"G has shape {rows.shape}; rows of {inputs} numbers are expected, what the layer below is given"
         raise ValueError(msg)
     return float(np.mean(np.sum(rows**2, axis=1))) * (1.0 + sum(rows.shape) * EPSILON)
