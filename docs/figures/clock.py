@@ -1,4 +1,4 @@
-"""The figure of docs/clock.md: NRC1 of linear features falls as decay alone makes it fall; that of ReLU features not."""
+"""The figure of docs/clock.md: NRC1 of linear features falls as decay makes it fall; that of ReLU features stays up."""
 
 from pathlib import Path
 
