@@ -205,7 +205,7 @@ def sentence_on_head(numbers: FeatureNumbers) -> str:
     )
     narrow = (
         f"W W^T cannot have the shape that the UFM predicts from n = {numbers.n} features on: its rank is at most "
-        f"{numbers.d}, and NRC3, {nrc3}, stays above 0. For so few features, see ufm.minimum(..., d={numbers.d}).gram."
+        f"{numbers.d}, and NRC3 ({nrc3}) is 0 for no gamma below lambda_min. See ufm.minimum(..., d={numbers.d}).gram."
     )
     rules = [
         (numbers.n == 1, "NRC3 is not defined for one target: W W^T is a number and has no shape."),
