@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureLayer"]
 
+# Outputs that are kept at a time: those of all layers may not fit beside one another.
+MOST_KEPT = 4
+
 
 class _Made(NamedTuple):
     """What a layer returned, and how often its memory had been written to by then."""
@@ -27,7 +31,8 @@ class _Made(NamedTuple):
 class FeatureLayer:
     """Finds the linear layer whose output the head is given as it is.
 
-    The output is recognised by its memory, which nothing may have written to since: an activation in place has.
+    The output is recognised by its memory, which nothing may have written to since: an activation in place has. Looked
+    at are the last four linear layers that were called before the head.
 
     Parameters
     ----------
@@ -43,7 +48,7 @@ class FeatureLayer:
 
     def __init__(self, model: Module, head: Module) -> None:
         self._model, self._head = model, head
-        self._made: list[_Made] = []
+        self._made: deque[_Made] = deque(maxlen=MOST_KEPT)
         self.is_seen = False
         self.layer: Linear | None = None
 

@@ -157,3 +157,22 @@ def test_features_that_are_no_output_of_a_linear_layer_have_none() -> None:
     assert "clock of" not in str(monitor)
     with pytest.raises(TypeError, match="optimizer is a str"):
         nrc.Monitor(net, [(torch.ones(4, 6), torch.ones(4, 2))], optimizer="sgd")  # type: ignore[arg-type]
+
+
+def test_few_outputs_are_kept_at_a_time() -> None:
+    """Of a deep model the last four; a layer that others follow before the head is called is not found."""
+    torch.manual_seed(0)
+    parts = [nn.Linear(6, 6) for _ in range(9)]
+    model = nn.Sequential(*parts)
+    watched = FeatureLayer(model, parts[-1])
+    kept: list[int] = []
+    for part in parts[:-1]:
+        part.register_forward_hook(lambda *_: kept.append(len(watched._made)))
+    with torch.no_grad(), watched.watching():
+        for part in parts[:-1]:
+            part.register_forward_hook(lambda *_: kept.append(len(watched._made)))
+        model(torch.randn(3, 6))
+    assert watched.layer is parts[-2]
+    assert max(kept) == 4
+    many = Branches(lambda net, x: (net.below(x), [net.below(x) for _ in range(4)])[0])
+    assert layer_of(many, torch.randn(5, 4)) is None
