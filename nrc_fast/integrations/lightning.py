@@ -14,6 +14,7 @@ from nrc_fast.training.evaluation import Split, split_batch
 from nrc_fast.training.head_evaluation import Run
 from nrc_fast.training.monitor import Monitor
 from nrc_fast.training.monitor_options import require_monitor_options
+from nrc_fast.training.optimizers import known_optimizers
 from nrc_fast.training.schedule import Every, schedule_of
 
 with needs_library("lightning", "this needs lightning"):
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 # What of a monitor's parameters the callback gives itself.
-OWN = ("layer", "every", "run", "context", "group")
+OWN = ("layer", "every", "run", "context", "group", "optimizer")
 
 __all__ = ["NRCCallback"]
 
@@ -172,6 +173,8 @@ class NRCCallback(Callback):
             run=run,
             context=feeding.context,
             group=distributed.group.WORLD if trainer.world_size > 1 else None,
+            # The trainer's steps are those of all its optimizers.
+            optimizer=known_optimizers(trainer.optimizers) if len(trainer.optimizers) == 1 else None,
             **(self._options | {"split": feeding.split}),
         )
 

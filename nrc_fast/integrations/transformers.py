@@ -13,6 +13,7 @@ from nrc_fast.base.listing import listing
 from nrc_fast.reports.steps import Record
 from nrc_fast.training.monitor import Monitor
 from nrc_fast.training.monitor_options import require_monitor_options
+from nrc_fast.training.optimizers import known_optimizers
 from nrc_fast.training.schedule import Every, schedule_of
 
 with needs_library("transformers", "this needs transformers"):
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
 # What of a monitor's parameters the callback gives itself.
-OWN = ("layer", "every", "group")
+OWN = ("layer", "every", "group", "optimizer")
 # How a checkpoint of the trainer calls its folder and what it knows of the training, and where the latter has our part.
 FOLDER, STATE_FILE, KEY = "checkpoint-{step}", "trainer_state.json", "nrc_fast {prefix}"
 
@@ -147,6 +148,7 @@ class NRCCallback(TrainerCallback):
                 layer=self._layer,
                 every=self.every,
                 group=_group(),
+                optimizer=known_optimizers(parts.get("optimizer")),
                 **self._options,
             )
             if self._restored is not None:

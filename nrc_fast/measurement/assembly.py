@@ -376,8 +376,9 @@ class _Assembly:
     def _prediction(self, sigma: FloatArray, gamma: float) -> Prediction | None:
         c = math.nan if self.penalties is None else float(self.penalties.c)
         if math.isnan(c):
-            c = gamma
-            if self.penalties is not None:
+            # W W^T of fewer features than outputs has another shape, whose best gamma says nothing of c.
+            c = gamma if self._moments.d >= len(sigma) else math.nan
+            if self.penalties is not None and not math.isnan(c):
                 self.notes.append("the penalties leave c open (no feature_decay): the UFM is shown at c = gamma")
         if math.isnan(c) or not float(np.trace(sigma)) > 0.0:
             return None

@@ -2,7 +2,9 @@
 
 from nrc_fast.base.listing import listing
 from nrc_fast.metrics.classes import VARIANTS
+from nrc_fast.reports.balances import Balance, LayerBalance
 from nrc_fast.reports.classes import ClassReport
+from nrc_fast.reports.clocks import Clock
 from nrc_fast.reports.comparisons import Comparison
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.head_context import NRC3Context
@@ -12,10 +14,13 @@ from nrc_fast.reports.steps import Record
 
 __all__ = [
     "VARIANTS",
+    "Balance",
     "ClassReport",
+    "Clock",
     "Comparison",
     "DeepReport",
     "History",
+    "LayerBalance",
     "LayerCollapse",
     "NRC3Context",
     "Record",

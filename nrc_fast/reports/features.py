@@ -113,7 +113,8 @@ class Report(StoredResult):
     notes : tuple of str
         What the reader should know before believing the numbers.
     ufm : Prediction or None
-        What the unconstrained feature model predicts for these targets at c = gamma, or at the given penalties.
+        What the unconstrained feature model predicts for these targets at c = gamma, or at the given penalties; fewer
+        features than targets have it at given penalties alone.
 
     Notes
     -----

@@ -95,9 +95,10 @@ def _number(value: Any, name: str) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise _refused(name, value, "a number")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError as error:
         raise _refused(name, value, "a number in the range of float64") from error
+    return math.nan if math.isnan(number) else number
 
 
 def _text(value: Any, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the weights of a step tell without its features: the shape of W W^T, and a record of NRC3."""
+"""What the weights of a step tell without its features: a record of NRC3."""
 
 from __future__ import annotations
 
@@ -7,27 +7,16 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.linalg import scale_to_unit
+from nrc_fast.base.arrays import Array
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram
+from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.metrics.head_context import head_context
+from nrc_fast.reports.kept_steps import shape_of_gram
 from nrc_fast.reports.steps import SCALARS, Record, whole_step
 
-__all__ = ["gram_of", "record_of_weights"]
+__all__ = ["record_of_weights"]
 
 OF_HEADS = ("nrc3", "gamma", "nrc3_quantile")
-
-
-def gram_of(W: Array) -> FloatArray:
-    """W W^T of some weights, up to a factor.
-
-    Raises
-    ------
-    TypeError, ValueError
-        They are no finite float matrix.
-    """
-    return head_gram(scale_to_unit(as_matrix(W, "W")[0])[0])
 
 
 def record_of_weights(step: SupportsIndex, W: Array, covariance: Array) -> Record:
@@ -45,7 +34,7 @@ def record_of_weights(step: SupportsIndex, W: Array, covariance: Array) -> Recor
     (0.25, 2, nan)
     """
     weights, _ = as_matrix(W, "W")
-    alignment = HeadAlignment(gram_of(weights), np.array(covariance, dtype=np.float64))
+    alignment = HeadAlignment(shape_of_gram(weights), np.array(covariance, dtype=np.float64))
     values, bounds = head_context(alignment, 0.0, features=weights.shape[1])
     found: dict[str, Any] = dict.fromkeys(SCALARS, math.nan) | {name: values[name] for name in OF_HEADS}
     # The error of the covariance is not known, and so neither are the bounds of the others.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right
 from copy import copy
-from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -16,9 +14,12 @@ from nrc_fast.base.files import write_text
 from nrc_fast.base.frames import FrameLibrary, make_frame
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.metrics.alignment import GammaChoice
+from nrc_fast.metrics.decay_slopes import UNKNOWN_SLOPE, Slope
+from nrc_fast.reports.clocks import Clock, clock_of
 from nrc_fast.reports.features import Report
-from nrc_fast.reports.head_records import gram_of, record_of_weights
+from nrc_fast.reports.head_records import record_of_weights
 from nrc_fast.reports.history_card import history_card
+from nrc_fast.reports.kept_steps import KeptSteps, shape_of_gram
 from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult
@@ -34,15 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["History"]
 
 KIND = "nrc_fast history"
-
-
-class _Kept(NamedTuple):
-    """What a history holds, in one object: whoever reads while another thread adds sees all of one state."""
-
-    n: int
-    target_covariance: FloatArray
-    records: tuple[Record, ...] = ()
-    head_grams: tuple[FloatArray, ...] = ()
 
 
 class History(StoredResult):
@@ -77,8 +69,8 @@ class History(StoredResult):
     def __init__(self, name: str = "", convention: str = "nrc24") -> None:
         self.name = name
         self.convention = convention
-        self._kept = _Kept(0, np.zeros((0, 0)))
-        self._replayed: tuple[_Kept, GammaChoice, tuple[Record, ...]] | None = None
+        self._kept = KeptSteps(0, np.zeros((0, 0)))
+        self._replayed: tuple[KeptSteps, GammaChoice, tuple[Record, ...]] | None = None
 
     @property
     def n(self) -> int:
@@ -114,14 +106,25 @@ class History(StoredResult):
         beside = beside_heads(seen._records, seen.target_covariance)
         return history_verdict(seen.records(), n=seen.n, convention=seen.convention, **beside)
 
+    @property
+    def clock(self) -> Clock | None:
+        """How fast NRC1 of linear features falls late in the training, beside what weight decay predicts.
+
+        None where no prediction is known: a Monitor makes it with ``optimizer=``, see `nrc_fast.Clock`.
+        """
+        return clock_of(self._records)
+
     def __str__(self) -> str:
         seen = copy(self)
         records = seen.records()
         table = ["", *table_of(records)] if records else []
         notes = [f"note: {note}" for note in records[-1].notes] if records else []
+        notes = [str(seen.clock), *notes] if seen.clock is not None else notes
         return "\n".join([repr(seen), "", *seen.verdict, *table, *notes])
 
-    def add(self, step: int, report: Report, W: Array | None, covariance: Array) -> Record:
+    def add(
+        self, step: int, report: Report, W: Array | None, covariance: Array, *, clock: Slope = UNKNOWN_SLOPE
+    ) -> Record:
         """Add what was measured at a step; returns its record, with NRC3 for its own gamma.
 
         Records are in the order of their steps, whenever they come.
@@ -135,14 +138,16 @@ class History(StoredResult):
             step is NaN for every gamma.
         covariance : (n, n) array
             Covariance of the targets, for the replay of NRC3: the last that is finite counts.
+        clock : Slope, optional
+            What weight decay predicts of the slope of log NRC1, see `nrc_fast.metrics.decay_slopes.decay_slope`.
 
         Raises
         ------
         TypeError, ValueError
             The step is no whole number, or the report has another n than those before.
         """
-        gram = np.full((report.n, report.n), NAN) if W is None else gram_of(W)
-        return self._append(Record.of(whole_step(step), report), report.n, gram, covariance)
+        gram = np.full((report.n, report.n), NAN) if W is None else shape_of_gram(W)
+        return self._append(Record.of(whole_step(step), report, clock), report.n, gram, covariance)
 
     def add_weights(self, step: int, W: Array, covariance: Array) -> Record:
         """Add the weights of a step whose features are not known; all but NRC3, its gamma and quantile is NaN.
@@ -160,22 +165,14 @@ class History(StoredResult):
         TypeError, ValueError
             The step is no whole number, or W is no float matrix or has another number of rows than those before.
         """
-        record, gram = record_of_weights(step, W, covariance), gram_of(W)
+        record, gram = record_of_weights(step, W, covariance), shape_of_gram(W)
         return self._append(record, len(gram), gram, covariance)
 
     def _append(self, record: Record, n: int, gram: FloatArray, covariance: Array) -> Record:
         if self._records and n != self.n:
             msg = f"the report has n = {n} and this history has n = {self.n}; start another History"
             raise ValueError(msg)
-        _, sigma, records, grams = self._kept
-        given = np.array(covariance, dtype=np.float64)
-        place = bisect_right([known.step for known in records], record.step)
-        self._kept = _Kept(
-            n,
-            given if np.isfinite(given).all() or not records else sigma,
-            (*records[:place], record, *records[place:]),
-            (*grams[:place], gram, *grams[place:]),
-        )
+        self._kept = self._kept.with_record(record, gram, covariance)
         return record
 
     def forget(self, first: int, last: int | None = None) -> None:
@@ -191,11 +188,7 @@ class History(StoredResult):
         >>> [record.step for record in history.records()]
         [0, 20]
         """
-        n, sigma, records, grams = self._kept
-        begin = bisect_left(records, first, key=attrgetter("step"))
-        end = len(records) if last is None else bisect_right(records, last, key=attrgetter("step"))
-        left = records[:begin] + records[end:]
-        self._kept = _Kept(n, sigma, left, grams[:begin] + grams[end:]) if left else _Kept(0, np.zeros((0, 0)))
+        self._kept = self._kept.without(first, last)
 
     def records(self, gamma: GammaChoice = "last") -> tuple[Record, ...]:
         """The records, with NRC3 for one gamma.
@@ -364,7 +357,7 @@ class History(StoredResult):
     def _restored(cls, values: dict[str, Any]) -> History:
         kept, records = restored_steps(values)
         history = cls(kept["name"], kept["convention"])
-        history._kept = _Kept(kept["n"], kept["target_covariance"], tuple(records), tuple(kept["head_grams"]))
+        history._kept = KeptSteps(kept["n"], kept["target_covariance"], tuple(records), tuple(kept["head_grams"]))
         return history
 
     def _repr_html_(self) -> str:

@@ -9,6 +9,7 @@ from nrc_fast.base.cards import card, chart_grid
 from nrc_fast.base.svg import sparkline
 from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.charts import charts_of_runs
+from nrc_fast.reports.clocks import Clock
 from nrc_fast.reports.plots.drawn import DrawnHistory
 from nrc_fast.reports.records import format_digits
 from nrc_fast.reports.svg_charts import svg_charts
@@ -40,6 +41,10 @@ class ToldHistory(DrawnHistory, Protocol):
     def verdict(self) -> Sequence[str]:
         """In sentences."""
 
+    @property
+    def clock(self) -> Clock | None:
+        """How fast NRC1 falls, beside what weight decay predicts."""
+
 
 def history_card(history: ToldHistory, gamma: GammaChoice, about: str, *, with_charts: bool = False) -> str:
     """HTML for a cell of a notebook.
@@ -67,6 +72,11 @@ def history_card(history: ToldHistory, gamma: GammaChoice, about: str, *, with_c
             line = sparkline(values, f"{label} from {values[0]:.3g} to {values[-1]:.3g}", is_log=is_log)
             bound = None if field == "nrc3" else records[-1].bounds.get(field)
             rows.append((label, format_digits(values[-1], bound, 4), line))
+    clock = history.clock
+    if clock is not None:
+        slopes = f"{clock.measured:.3g}, by weight decay alone {clock.predicted:.3g}"
+        line = sparkline([record.nrc1_variance for record in records], "NRC1, variance", is_log=True)
+        rows.append(("slope of log NRC1 (variance) a step", slopes, line))
     title = f"{about}; {steps}, n = {history.n}, convention {history.convention}"
     below = (
         [chart_grid(svg_charts(charts_of_runs({history.name or "run": history}, gamma), DOTS))] if with_charts else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.svg import sparkline
 from nrc_fast.reports.plots.layers import plot_layers
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
-from nrc_fast.reports.records import StoredResult, format_digits
+from nrc_fast.reports.records import NAN, StoredResult, format_digits
 from nrc_fast.reports.verdicts.layers import layers_verdict
 
 if TYPE_CHECKING:
@@ -62,10 +63,14 @@ class LayerCollapse(StoredResult):
     bounds : mapping of str to float
         Absolute bound of the number of that name. One as large as what it bounds means that nothing is known: where
         the last component that counts as signal cannot be told from the next, no alignment is.
+    balance : float
+        ``|W^T W - V V^T|_F`` over the sum of the norms of both, V the weights of the linear layer below and its bias,
+        where nothing stands between; NaN elsewhere. See `nrc_fast.balance`.
     """
 
     __module__ = "nrc_fast.reports"
     _described = "layer"
+    _may_be_missing = frozenset({"balance"})
 
     name: str
     d: int
@@ -77,6 +82,7 @@ class LayerCollapse(StoredResult):
     feature_stable_rank: float
     weight_stable_rank: float
     bounds: Mapping[str, float] = field(default_factory=dict)
+    balance: float = NAN
 
     def __repr__(self) -> str:
         noise, alignment = f"noise fraction {self.noise_fraction:.3g}", f"weight alignment {self.weight_alignment:.3g}"
@@ -184,11 +190,12 @@ class DeepReport(StoredResult):
             f"{self.samples:,} samples, {self.n} targets; MSE of the network {self.mse:.4g}, variance of the targets "
             f"{self.target_variance:.4g}, their stable rank {self.target_stable_rank:.3g}"
         )
-        names = f"{'layer':<{width}}{'d':>7}" + "".join(f"{title:>11}" for title in COLUMNS.values())
+        columns = COLUMNS | ({} if all(math.isnan(layer.balance) for layer in self.layers) else {"balance": "balance"})
+        names = f"{'layer':<{width}}{'d':>7}" + "".join(f"{title:>11}" for title in columns.values())
         lines = [summary, "", *self.verdict, "", names]
         lines += [
             f"{layer.name:<{width}}{layer.d:>7}"
-            + "".join(f"{format_digits(getattr(layer, name), layer.bounds.get(name), 4):>11}" for name in COLUMNS)
+            + "".join(f"{format_digits(getattr(layer, name), layer.bounds.get(name), 4):>11}" for name in columns)
             for layer in self.layers
         ]
         lines += [f"note: {note}" for note in self.notes]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredResult", "format_digits", "format_value", "plain_value", "without_nan"]
 
-NAN = float("nan")
+# The one NaN of results, so that what was stored and comes back equals what was stored.
+NAN = math.nan
 
 DIGITS_OF_BOUND = 2
 

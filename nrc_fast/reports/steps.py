@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from nrc_fast.metrics.alignment import GammaChoice
+from nrc_fast.metrics.decay_slopes import UNKNOWN_SLOPE, Slope
 from nrc_fast.reports.features import BALANCE, Report
 from nrc_fast.reports.fields import declared_fields, restored_bounds, restored_fields
 from nrc_fast.reports.records import NAN, format_value, plain_value
@@ -36,7 +37,10 @@ MORE_COMPONENTS = 2
 ROWS, COLUMN = 8, 22
 SHOWN = {"mse": "MSE", "r2": "R2", "nrc1": "NRC1", "nrc2": "NRC2", "nrc3": "NRC3"}
 # What older files lack of a record.
-LATER = ("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes", "nrc3_quantile", *BALANCE)
+LATER = (
+    *("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes", "nrc3_quantile", "clock"),
+    *BALANCE,
+)
 # What a file holds of a history, and how it is declared.
 STORED = {
     "name": "str",
@@ -85,6 +89,9 @@ class Record:
         Share of random heads with a smaller NRC3, this step and each of them at the gamma of its own.
     balance_distance, balance_decay, balance_asymmetry : float
         The balance of the head, see `nrc_fast.Report`.
+    clock : float
+        Slope of log NRC1 (`variance`) per step that weight decay alone predicts of linear features; NaN where it is not
+        known, see `nrc_fast.Clock`.
     """
 
     __module__ = "nrc_fast"
@@ -111,9 +118,10 @@ class Record:
     balance_distance: float = NAN
     balance_decay: float = NAN
     balance_asymmetry: float = NAN
+    clock: float = NAN
 
     @classmethod
-    def of(cls, step: int, report: Report) -> Record:
+    def of(cls, step: int, report: Report, clock: Slope = UNKNOWN_SLOPE) -> Record:
         """The record of a report; NRC3 is that of the report's own gamma."""
         shares = report.explained_variance_ratio
         return cls(
@@ -130,10 +138,11 @@ class Record:
             energy_outside=report.energy_outside,
             samples=report.samples,
             d=report.d,
-            bounds=_bounds(report),
+            bounds=_bounds(report) | ({} if math.isnan(clock.bound) else {"clock": clock.bound}),
             notes=report.notes,
             nrc3_quantile=report.nrc3_quantile,
             **{name: getattr(report, name) for name in BALANCE},
+            clock=clock.value,
         )
 
     def scalars(self) -> dict[str, float]:
@@ -147,7 +156,7 @@ class Record:
 
 
 # Everything of a record but the step that is one measured number.
-SCALARS = tuple(part.name for part in fields(Record) if part.type == "float")
+SCALARS = tuple(part.name for part in fields(Record) if part.type == "float" and part.name != "clock")
 # What records keep under other conventions.
 PAIRS = [(name, metric) for metric in ("nrc1", "nrc2") for name in ("id25", "variance")]
 
@@ -174,7 +183,7 @@ def _bounds(report: Report) -> dict[str, float]:
 
 def stored_row(record: Record) -> dict[str, Any]:
     """What a file holds of a record in one mapping; the shares of the variance lie beside."""
-    others = {name: plain_value(getattr(record, name)) for name in ("step", "samples", "d", "bounds", "notes")}
+    others = {name: plain_value(getattr(record, name)) for name in ("step", "samples", "d", "bounds", "notes", "clock")}
     return record.scalars() | others
 
 

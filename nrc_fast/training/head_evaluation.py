@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, get_args
 
@@ -14,15 +14,18 @@ from nrc_fast.measurement.all_metrics import measure
 from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.metrics.conventions import ConventionName
+from nrc_fast.metrics.decay_slopes import UNKNOWN_SLOPE, Slope
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.reports.features import Report
 from nrc_fast.training.divergence import notes_on_nonfinite, unknown_report
 from nrc_fast.training.evaluation import Split, beside_model, evaluating, run_model, runnable
+from nrc_fast.training.feature_layers import FeatureLayer
 from nrc_fast.training.head_batches import FeatureReading, HeadBatches
 from nrc_fast.training.heads import UsedHead, choose_head, is_head, last_linear
 from nrc_fast.training.kept_state import KeptState
 from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.named_layers import find_layer
+from nrc_fast.training.optimizers import slope_of_weight
 from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
 from nrc_fast.training.watching import watch
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
     from torch.nn import Module
+    from torch.optim import Optimizer
 
 __all__ = ["Evaluated", "HeadEvaluation", "ReportOptions", "Run", "RunOptions"]
 
@@ -60,15 +64,17 @@ class RunOptions:
     run: Run | None
     context: Callable[[], AbstractContextManager[object]]
     group: ProcessGroup | None
+    optimizers: tuple[Optimizer, ...] = ()
 
 
 class Evaluated(NamedTuple):
-    """What an evaluation found: a report, W where it is finite, and what was not finite, in words."""
+    """What an evaluation found: a report, W where it is finite, what was not finite in words, and decay's slope."""
 
     report: Report
     weights: Tensor | None
     target_covariance: FloatArray
     divergence: tuple[str, ...]
+    clock: Slope
 
 
 class HeadEvaluation:
@@ -116,6 +122,7 @@ class HeadEvaluation:
         self._options, self._wishes = options, wishes
         self.layer = last_linear(model) if layer is None else layer
         self.is_chosen = layer is not None
+        self._below: FeatureLayer | None = None
         self.notes: tuple[str, ...] = ()
         with self._watch() as head:
             if not is_head(head.layer):
@@ -134,7 +141,7 @@ class HeadEvaluation:
         group = self._options.group
         with evaluating(self._model, self._loader):
             self._choose_layer()
-            with self._watch() as head, UsedHead(head.name, head.layer) as used:
+            with self._watch() as head, UsedHead(head.name, head.layer) as used, self._looking_below(head.layer):
                 batches = HeadBatches(
                     self._loader, self._options.split, self._run, head=head, nonfinite=self._options.nonfinite
                 )
@@ -142,7 +149,7 @@ class HeadEvaluation:
                 divergence = notes_on_nonfinite(report, used)
                 covariance = batches.target_covariance(group)
         report = replace(report, notes=(*report.notes, *self.notes, *divergence))
-        return Evaluated(report, used.finite()[0], covariance, tuple(divergence))
+        return Evaluated(report, used.finite()[0], covariance, tuple(divergence), self._slope())
 
     def restore(self, layer: str, notes: tuple[str, ...]) -> None:
         """Take the layer that an earlier evaluation has found.
@@ -185,6 +192,18 @@ class HeadEvaluation:
             mask=self._options.mask,
         )
         return next(iter(watched.values()))
+
+    def _looking_below(self, head: Module) -> AbstractContextManager[None]:
+        """Find the linear layer that makes the features, once, where there is an optimizer to ask about its weights."""
+        if not self._options.optimizers or (self._below is not None and self._below.is_seen):
+            return nullcontext()
+        self._below = FeatureLayer(self._model, head)
+        return self._below.watching()
+
+    def _slope(self) -> Slope:
+        if self._below is None or self._below.layer is None:
+            return UNKNOWN_SLOPE
+        return slope_of_weight(self._options.optimizers, self._below.layer.weight)
 
     def _choose_layer(self) -> None:
         """Where no layer was named: the one whose output is the model's, from the first batch."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -31,6 +32,7 @@ from nrc_fast.training.evaluation import (
     split_batch,
 )
 from nrc_fast.training.given_features import FeatureChoice
+from nrc_fast.training.layer_balance import balance_below
 from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.named_layers import named_layers
 from nrc_fast.training.watched_layers import WatchedLayer, WatchedLayers
@@ -137,7 +139,7 @@ def measure_layers(
         called = [name for name, layer in watched.items() if _is_called(layer, group) or layers is not None]
     called = called or list(watched)  # which says what is wrong
     order = [name for name in order if name in called] + [name for name in called if name not in order]
-    found = tuple(_collapse_of(name, watched, n) for name in order)
+    found = tuple(_with_balance(_collapse_of(name, watched, n), model) for name in order)
     statistics, mse = watched[order[0]].statistics, float(errors[0] / errors[1])
     n, sigma = statistics.n_targets, statistics.target_covariance
     spectrum = covariance_spectrum(sigma)[0]
@@ -222,3 +224,11 @@ def _collapse_of(name: str, watched: WatchedLayers, n: int | None) -> LayerColla
         weights = None
     components = None if n is None else min(n, statistics.d)
     return layer_collapse(statistics, None if weights is None else weights.detach(), n=components, name=name)
+
+
+def _with_balance(layer: LayerCollapse, model: Module) -> LayerCollapse:
+    """The same with the balance of its weights and those of the linear layer below."""
+    found = balance_below(model, layer.name)
+    if math.isnan(found.value):
+        return layer
+    return replace(layer, balance=found.value, bounds={**layer.bounds, "balance": found.bound})

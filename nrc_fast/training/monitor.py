@@ -27,6 +27,7 @@ from nrc_fast.training.layer_rows import Positions
 from nrc_fast.training.live import LiveFigure
 from nrc_fast.training.loggers import Destination
 from nrc_fast.training.monitor_state import MonitorState
+from nrc_fast.training.optimizers import Optimizers, optimizers_of
 from nrc_fast.training.recorder import Recorder
 from nrc_fast.training.schedule import Every
 
@@ -99,6 +100,11 @@ class Monitor(Recorder):
     group : torch.distributed.ProcessGroup, optional
         Every process of the group has a part of the samples, at least one batch, and gets the numbers of all; all
         must call.
+    optimizer : torch.optim.Optimizer, or a sequence of them, optional
+        What trains the model. Where a linear layer makes the features and nothing stands between it and the last layer,
+        records have the slope of log NRC1 that its weight decay predicts (`Record.clock`), by the optimizer's numbers
+        at that time, and `History.clock` says how fast NRC1 falls beside it. Known of ``torch.optim.SGD``, with
+        `step` told once for each of its steps.
     name : str
         What plots call the run.
 
@@ -169,6 +175,7 @@ class Monitor(Recorder):
         context: Callable[[], AbstractContextManager[object]] = nullcontext,
         loggers: Destination | Sequence[Destination] = (),
         group: ProcessGroup | None = None,
+        optimizer: Optimizers | None = None,
         name: str = "",
     ) -> None:
         require_module(model)
@@ -184,6 +191,7 @@ class Monitor(Recorder):
             run=run,
             context=context,
             group=group,
+            optimizers=optimizers_of(optimizer),
         )
         wishes: ReportOptions = {
             "convention": convention,
@@ -250,7 +258,7 @@ class Monitor(Recorder):
         found = self._evaluation.evaluate()
         self._forget(number, number)
         self.report = found.report
-        record = self.history.add(number, found.report, found.weights, found.target_covariance)
+        record = self.history.add(number, found.report, found.weights, found.target_covariance, clock=found.clock)
         self._send(record)
         if found.divergence and not self._has_diverged:
             self._has_diverged = True

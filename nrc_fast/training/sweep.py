@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from nrc_fast.metrics.conventions import ConventionName
 from nrc_fast.reports.history import History
 from nrc_fast.reports.steps import Record
 from nrc_fast.training.head_batches import FeatureReading
+from nrc_fast.training.layer_balance import balance_below
 from nrc_fast.training.monitor import Monitor
 from nrc_fast.training.saved_models import load_weights
 
@@ -52,6 +54,9 @@ class CheckpointSweep:
     ----------
     history : History
         Longer by one record with every checkpoint.
+    balances : dict of int to float
+        By the step of each checkpoint, the relative imbalance of the head and the linear layer below, see
+        `nrc_fast.balance`: NaN without a model, and where something stands between.
 
     Raises
     ------
@@ -78,6 +83,7 @@ class CheckpointSweep:
             raise ValueError(msg)
         inputs, targets = _load_data(Path(data), inputs_key if model is not None else None, targets_key)
         self._head, self._model = head, model
+        self.balances: dict[int, float] = {}
         if model is None:
             self.history = History(convention=convention)
             self._target_covariance = _covariance(targets)
@@ -91,6 +97,11 @@ class CheckpointSweep:
         self._monitor = Monitor(model, batches, layer=head, features=features, convention=convention)
         self.history = self._monitor.history
 
+    @property
+    def has_balance(self) -> bool:
+        """Whether the head of the model is right above another linear layer."""
+        return self._model is not None and not math.isnan(balance_below(self._model, self._head).value)
+
     def add(self, step: int, path: str | Path) -> Record:
         """Measure one checkpoint.
 
@@ -102,6 +113,7 @@ class CheckpointSweep:
         """
         weights = load_weights(path)
         if self._model is None:
+            self.balances[step] = math.nan
             head = self._head_of(weights, path)
             try:
                 return self.history.add_weights(step, head, self._target_covariance)
@@ -113,6 +125,7 @@ class CheckpointSweep:
         except RuntimeError as error:
             msg = f"{path} does not fit the model: {error}"
             raise ValueError(msg) from error
+        self.balances[step] = balance_below(self._model, self._head).value
         return self._monitor.evaluate(step)
 
     def _head_of(self, weights: Mapping[str, Tensor], path: str | Path) -> Tensor:

@@ -272,15 +272,20 @@ class Thresholded:
         with np.errstate(divide="ignore"):
             return np.where(is_on, 1.0 / total, 0.0)
 
+    @property
+    def _root_caps(self) -> FloatArray:
+        """Bounds of what its entries off the diagonal can be: roots are no further apart than the root of E."""
+        return np.asarray(np.sqrt(self.spectrum.mixing))
+
     def gram_error(self, kept: FloatArray) -> FloatArray:
         """Bound of the norm of the error of ``[Sigma^(1/2) - sqrt(c)]_+``."""
-        errors, most = apart(kept, self.kept, 0.0), np.sqrt(self.spectrum.mixing)
-        return matrix_error(self.spectrum, kept, errors, self._root_slopes, most=most)
+        errors = apart(kept, self.kept, 0.0)
+        return matrix_error(self.spectrum, kept, errors, self._root_slopes, most=self._root_caps)
 
     def gram_entries_error(self, kept: FloatArray) -> FloatArray:
         """Bounds of the errors of its entries, (..., n, n)."""
         errors = apart(kept, self.kept, 0.0) + 0.5 * (kept.shape[-1] + 4.0) * EPSILON * kept
-        turned = turned_entries(self.spectrum, kept, self._root_slopes, np.sqrt(self.spectrum.mixing))
+        turned = turned_entries(self.spectrum, kept, self._root_slopes, self._root_caps)
         turned = turned + errors[..., np.newaxis] * np.eye(kept.shape[-1])
         sizes = np.abs(self.spectrum.vectors)
         sizes = sizes + sizes @ self.spectrum.skew
@@ -316,15 +321,21 @@ class Thresholded:
         With x and x' the roots of two eigenvalues, or that of c where it is more, divided differences of this function
         are at most ``2/(x x' (x + x'))``, and its derivative by sqrt(c) is at most ``1/x^2``.
         """
-        low, root = self.roots.low, self.root
-        least = np.maximum(low, root.low)
-        first, second = least[..., :, np.newaxis], least[..., np.newaxis, :]
-        high = self.roots.high
-        is_on = np.maximum(high[..., :, np.newaxis], high[..., np.newaxis, :]) > root.low[..., np.newaxis]
+        high, root, least = self.roots.high, self.root, np.maximum(self.roots.low, self.root.low)
+        slopes = self._inverse_slopes
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            slopes = np.where(is_on, 2.0 / first / second / (first + second), 0.0)
             own = np.diagonal(slopes, axis1=-2, axis2=-1) * self.spectrum.errors
             own = np.where(self.spectrum.errors > 0.0, own, 0.0) + np.where(
                 high > root.low, (root.high - root.low) / least**2, 0.0
             )
         return matrix_error(self.spectrum, values, own + 8.0 * EPSILON * values, slopes, weights=high)
+
+    @property
+    def _inverse_slopes(self) -> FloatArray:
+        """Of ``[S^(1/2) - sqrt(c)]_+ S^-1``, see `inverse_error`."""
+        high, root = self.roots.high, self.root
+        least = np.maximum(self.roots.low, root.low)
+        first, second = least[..., :, np.newaxis], least[..., np.newaxis, :]
+        is_on = np.maximum(high[..., :, np.newaxis], high[..., np.newaxis, :]) > root.low[..., np.newaxis]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return np.where(is_on, 2.0 / first / second / (first + second), 0.0)

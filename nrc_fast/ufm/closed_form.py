@@ -12,9 +12,9 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.prediction import Prediction
-from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape, plain, plain_flags
+from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, as_width, broadcast_shape, plain, plain_flags
 from nrc_fast.ufm.solution import Minimum
-from nrc_fast.ufm.spectral import shrink, within_width
+from nrc_fast.ufm.spectral import Shrinkage, shrink, within_width
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["interpolating_features", "minimum", "predicted_spectrum", "product_of_penalties"]
@@ -104,6 +104,7 @@ def minimum(
     bias: bool = True,
     lambda_b: Array = 0.0,
     limit_ratio: float = 1.0,
+    d: int | None = None,
 ) -> Minimum:
     """Global minimum of the unconstrained feature model, for every c > 0 and any number of penalties at once.
 
@@ -132,6 +133,10 @@ def minimum(
         of the covariance, as for balanced classes, one output or a mean of zero; else use `refine`.
     limit_ratio : float
         Where both penalties are 0 the result is the limit of vanishing penalties with this ``lambda_H/lambda_W``.
+    d : int, optional
+        Width of the features, from 1 on; any from n on if not given, as all of these have the same minimum. Fewer than
+        n hold the leading d directions of the targets alone: the others add their variance to the MSE, and their
+        ``lambda_j/2`` to the loss. Not with a penalised bias.
 
     Returns
     -------
@@ -140,15 +145,16 @@ def minimum(
     Raises
     ------
     ValueError
-        Targets or penalties cannot be used, shapes do not fit together, there is no closed form (see `lambda_b`), or
-        one of lambda_W and lambda_H is 0 and the other is not: then W or H grows without end and nothing is a minimum.
+        Targets or penalties cannot be used, shapes do not fit together, there is no closed form (see `lambda_b` and
+        `d`), or one of lambda_W and lambda_H is 0 and the other is not: then W or H grows without end and nothing is a
+        minimum.
     TypeError
         What is given is no real number or array.
 
     References
     ----------
     arXiv 2409.04180 (NeurIPS 2024), theorems 4.1 and 4.3 and corollary 4.2, in spectral form; arXiv 2510.01105 for the
-    limit of vanishing penalties.
+    limit of vanishing penalties. That fewer features than outputs keep the leading directions is this project's.
 
     Examples
     --------
@@ -159,10 +165,14 @@ def minimum(
     [[1.5, 0.0], [0.0, 0.5]]
     >>> minimum(covariance=np.diag([4.0, 1.0]), lambda_W=1.5, lambda_H=[0.5, 1.0, 3.0]).rank.tolist()
     [2, 1, 0]
+    >>> narrow = minimum(covariance=np.diag([4.0, 1.0]), lambda_W=0.5, lambda_H=0.5, d=1)
+    >>> narrow.mse, narrow.loss, narrow.weights().shape
+    (1.25, 1.375, (2, 1))
     """
     moments = target_moments(Y, covariance, mean)
     weight, feature = as_penalty(lambda_W, "lambda_W"), as_penalty(lambda_H, "lambda_H")
     bias_penalty = as_penalty(lambda_b, "lambda_b")
+    width = as_width(d)
     ratio = as_number(limit_ratio, "limit_ratio", positive=True)
     if not bias and np.any(bias_penalty > 0.0):
         msg = "lambda_b penalises a bias, and bias=False leaves it out; give one of them"
@@ -174,7 +184,7 @@ def minimum(
     scale = np.sqrt(np.where(is_unpenalised, ratio, feature)) / np.sqrt(np.where(is_unpenalised, 1.0, weight))
     return Minimum(
         moments=moments,
-        shrinkage=shrink(moments, c, root_c, bias_penalty if bias else None),
+        shrinkage=_within(shrink(moments, c, root_c, bias_penalty if bias else None), width, bias_penalty),
         lambda_W=plain(weight),
         lambda_H=plain(feature),
         lambda_b=plain(bias_penalty) if bias else None,
@@ -182,7 +192,21 @@ def minimum(
         root_c=root_c,
         scale=scale,
         is_unpenalised=plain_flags(is_unpenalised),
+        d=width,
     )
+
+
+def _within(shrinkage: Shrinkage, width: int | None, lambda_b: FloatArray) -> Shrinkage:
+    """What is kept by features of this width; as it is where there is room for all directions."""
+    if width is None or width >= shrinkage.values.shape[-1]:
+        return shrinkage
+    if np.any(lambda_b > 0.0):
+        msg = (
+            f"d is {width}, fewer features than outputs, and the bias is penalised: there is no closed form; use "
+            "nrc_fast.ufm.refine, which takes the same arguments"
+        )
+        raise ValueError(msg)
+    return within_width(shrinkage, width)
 
 
 def product_of_penalties(lambda_W: FloatArray, lambda_H: FloatArray) -> tuple[FloatArray, FloatArray]:

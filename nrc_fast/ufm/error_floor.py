@@ -19,6 +19,7 @@ from nrc_fast.ufm.floor_bounds import Correlations, FloorNumbers, correlation_sp
 from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
 from nrc_fast.ufm.scaling import Penalties
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
+from nrc_fast.ufm.spectral import left_within
 from nrc_fast.ufm.targets import TargetMoments
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class ErrorFloor:
         NaN where c was given.
     note : str
         What was assumed; may be empty.
+    d : int or None
+        Width of the features, where it was given: fewer than n have room for the leading directions alone.
     """
 
     __module__ = "nrc_fast.ufm"
@@ -63,6 +66,7 @@ class ErrorFloor:
     penalties: Penalties[float] | None = None
     weight_decay: float = float("nan")
     note: str = ""
+    d: int | None = None
 
     @cached_property
     def bounds(self) -> dict[str, Batched]:
@@ -85,12 +89,13 @@ class ErrorFloor:
             self._spectrum,
             correlations=self._correlations,
             roundings=self._roundings,
+            width=self.d,
         )
 
     @cached_property
     def rank_range(self) -> tuple[int, int]:
         """The least and the largest rank that errors leave open: they differ where c is as near to an eigenvalue."""
-        least, most = thresholds(self._spectrum, self.c, self._roundings).rank
+        least, most = thresholds(self._spectrum, self.c, self._roundings, self.d).rank
         return int(least), int(most)
 
     @cached_property
@@ -109,6 +114,10 @@ class ErrorFloor:
     def n(self) -> int:
         """Number of outputs."""
         return self.moments.n
+
+    @property
+    def _room(self) -> int:
+        return self.n if self.d is None else min(self.d, self.n)
 
     @property
     def axis(self) -> str:
@@ -137,14 +146,14 @@ class ErrorFloor:
 
     @property
     def mse_floor(self) -> float:
-        """Floor of the training error of one model for all outputs, ``sum_j min(lambda_j, c)``."""
+        """Floor of the training error of one model for all outputs, ``sum_j min(lambda_j, c)``; for j > d lambda_j."""
         return float(self.mse_floor_at(self.c))
 
     @property
     def r2_ceiling(self) -> float:
         """The R2 of that floor, ``1 - mse_floor/variance``; NaN for targets without variance."""
         # By what is captured, which keeps its digits where it is little.
-        captured = float(np.maximum(self.eigenvalues - self.c, 0.0).sum())
+        captured = float(np.maximum(self.eigenvalues - self.c, 0.0)[: self.d].sum())
         return captured / self.variance if self.variance > 0.0 else float("nan")
 
     @property
@@ -162,16 +171,20 @@ class ErrorFloor:
 
     @property
     def whitened_floor(self) -> float:
-        """Floor of the error after training on ``Sigma^(-1/2) (y - ybar)`` and mapping predictions back."""
+        """Floor of the error after training on ``Sigma^(-1/2) (y - ybar)`` and mapping predictions back.
+
+        NaN for d < n: of whitened targets no direction leads, and it is open which are kept.
+        """
         return float(self.whitened_floor_at(self.c))
 
     @property
     def critical_weight_decays(self) -> FloatArray:
         """Weight decay at which each direction goes, (n,), with the decay of the features in the same ratio.
 
-        NaN where c was given and not a weight decay, and for a c of 0.
+        NaN where c was given and not a weight decay, for a c of 0, and for directions that d features have no room for.
         """
         ratio = np.sqrt(self.eigenvalues / self.c) if self.c > 0.0 else np.full(self.n, np.nan)
+        ratio[self._room :] = np.nan
         return np.asarray(self.weight_decay * ratio)
 
     def to_dict(self) -> dict[str, JSONValue]:
@@ -185,7 +198,7 @@ class ErrorFloor:
         """
         names = [
             *("n", "c", "weight_decay", "variance", "rank", "mse_floor", "r2_ceiling"),
-            *("single_task_floor", "standardized_floor", "whitened_floor", "note"),
+            *("single_task_floor", "standardized_floor", "whitened_floor", "note", "d"),
         ]
         return {name: getattr(self, name) for name in names} | {
             "eigenvalues": self.eigenvalues.tolist(),
@@ -198,11 +211,11 @@ class ErrorFloor:
 
     def rank_at(self, c: Array) -> BatchedInt:
         """`rank` for one c or an array of them."""
-        return plain_counts(np.count_nonzero(self.eigenvalues > _column(c), axis=-1))
+        return plain_counts(np.count_nonzero(self.eigenvalues[: self.d] > _column(c), axis=-1))
 
     def mse_floor_at(self, c: Array) -> Batched:
         """`mse_floor` for one c or an array of them."""
-        return plain(np.minimum(self.eigenvalues, _column(c)).sum(axis=-1))
+        return plain(left_within(self.eigenvalues, _column(c), self.d).sum(axis=-1))
 
     def single_task_floor_at(self, c: Array) -> Batched:
         """`single_task_floor` for one c or an array of them."""
@@ -218,11 +231,11 @@ class ErrorFloor:
             return plain(np.zeros(np.shape(c)))
         correlations, variances = self._correlations
         loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
-        return plain((np.minimum(correlations.values, _column(c)) * loads).sum(axis=-1))
+        return plain((left_within(correlations.values, _column(c), self.d) * loads).sum(axis=-1))
 
     def whitened_floor_at(self, c: Array) -> Batched:
         """`whitened_floor` for one c or an array of them: ``min(1, c) tr Sigma``."""
-        return plain(np.minimum(1.0, _column(c))[..., 0] * self.variance)
+        return plain(np.minimum(1.0, _column(c))[..., 0] * (self.variance if self._room == self.n else np.nan))
 
     # ---- for people ----
 
@@ -272,12 +285,14 @@ class ErrorFloor:
         value = self.eigenvalues[j]
         decay = "" if np.isnan(self.weight_decay) else f"{self.critical_weight_decays[j]:>14.4g}"
         share = value / self.variance if self.variance > 0.0 else np.nan
-        state = "kept" if value > self.c else "dropped"
+        state = ("kept" if value > self.c else "dropped") if j < self._room else "no room"
         entries = ", ".join(f"{entry:.3f}" for entry in self.directions[:MOST_ENTRIES, j])
         more = ", ..." if self.n > MOST_ENTRIES else ""
         return f"  {j + 1:<10}{value:>12.4g}{decay}{share:>10.1%}  {state:<8}[{entries}{more}]"
 
     def _advice(self) -> str:
+        if self._room < self.n:
+            return f"  there is room for the first {self._room} of {self.n} directions; of whitened targets none leads"
         change = self.whitened_floor - self.mse_floor
         effect = "lowers" if change < 0.0 else "raises" if change > 0.0 else "does not change"
         average = self.variance / self.n

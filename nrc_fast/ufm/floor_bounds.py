@@ -13,6 +13,8 @@ from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, Thresholded, apart
 from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
 from nrc_fast.ufm.inputs import Batched, plain
+from nrc_fast.ufm.narrow_bounds import thresholded
+from nrc_fast.ufm.spectral import left_within
 from nrc_fast.ufm.targets import TargetMoments
 
 __all__ = ["Correlations", "FloorNumbers", "correlation_spectrum", "directions_error", "floor_bounds", "thresholds"]
@@ -61,8 +63,8 @@ def correlation_spectrum(moments: TargetMoments) -> Correlations | None:
     return spectrum(Pair(correlations, np.zeros_like(correlations)), noise, np.asarray(error)), variances[kept]
 
 
-def thresholds(found: Spectrum, c: float, roundings: float) -> Thresholded:
-    """Soft thresholding at c that is off by so many roundings.
+def thresholds(found: Spectrum, c: float, roundings: float, width: int | None = None) -> Thresholded:
+    """Soft thresholding at c that is off by so many roundings, of the leading directions where there is a width.
 
     Examples
     --------
@@ -71,7 +73,7 @@ def thresholds(found: Spectrum, c: float, roundings: float) -> Thresholded:
     [1, 1]
     """
     product = np.asarray(c)
-    return Thresholded(found, product, np.sqrt(product), np.ones(()), roundings)
+    return thresholded(found, product, np.sqrt(product), np.ones(()), roundings=roundings, width=width)
 
 
 def floor_bounds(
@@ -81,6 +83,7 @@ def floor_bounds(
     *,
     correlations: Correlations | None,
     roundings: float,
+    width: int | None = None,
 ) -> dict[str, Batched]:
     """Absolute bounds by the names of the numbers; of directions, of the length of the error of each.
 
@@ -94,9 +97,11 @@ def floor_bounds(
         What `correlation_spectrum` gives of the moments.
     roundings : float
         Relative error of c, in units of eps.
+    width : int, optional
+        How many directions there is room for.
     """
     n = moments.n
-    ends = thresholds(found, numbers.c, roundings)
+    ends = thresholds(found, numbers.c, roundings, width)
     sum_rounding = 0.5 * n + 3.0
     least, most = ends.rank
     variances = np.diagonal(moments.covariance)
@@ -117,7 +122,7 @@ def floor_bounds(
         "mse_floor": plain(apart(np.asarray(numbers.mse_floor), left, sum_rounding)),
         "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), n + 2.0)),
         "single_task_floor": plain(apart(np.asarray(numbers.single_task_floor), single.summed(), sum_rounding)),
-        "standardized_floor": _standardized_error(moments, correlations, numbers.c, roundings),
+        "standardized_floor": _standardized_error(moments, correlations, numbers.c, roundings, width),
         "whitened_floor": plain(
             apart(np.asarray(numbers.whitened_floor), Ends(whitened[0], whitened[1]), sum_rounding)
         ),
@@ -126,13 +131,15 @@ def floor_bounds(
     return bounds
 
 
-def _standardized_error(moments: TargetMoments, found: Correlations | None, c: float, roundings: float) -> float:
+def _standardized_error(
+    moments: TargetMoments, found: Correlations | None, c: float, roundings: float, width: int | None
+) -> float:
     if found is None:
         return 0.0
     correlations, variances = found
     loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
-    ends = thresholds(correlations, c, roundings)
-    residuals = np.minimum(correlations.values, c)
+    ends = thresholds(correlations, c, roundings, width)
+    residuals = left_within(correlations.values, np.full(1, c), width)
     # The variances too are rounded, and known up to the error of the covariance.
     off = ends.residual_trace_error(residuals, loads) + float(residuals.max()) * (
         EPSILON * float(variances.sum()) + len(variances) * moments.covariance_error

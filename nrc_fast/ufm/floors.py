@@ -7,7 +7,7 @@ from typing import overload
 from nrc_fast.base.arrays import Array
 from nrc_fast.ufm.deep_floor import DeepErrorFloor
 from nrc_fast.ufm.error_floor import ErrorFloor
-from nrc_fast.ufm.inputs import as_integer, as_number
+from nrc_fast.ufm.inputs import as_integer, as_number, as_width
 from nrc_fast.ufm.scaling import LossName, Penalties, penalties
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
@@ -26,6 +26,7 @@ def predict(
     layers: None = ...,
     covariance: Array | None = ...,
     mean: Array | None = ...,
+    d: int | None = ...,
 ) -> ErrorFloor: ...
 
 
@@ -39,6 +40,7 @@ def predict(
     layers: int,
     covariance: Array | None = ...,
     mean: Array | None = ...,
+    d: int | None = ...,
 ) -> DeepErrorFloor: ...
 
 
@@ -54,6 +56,7 @@ def predict(
     layers: int | None,
     covariance: Array | None = ...,
     mean: Array | None = ...,
+    d: int | None = ...,
 ) -> ErrorFloor | DeepErrorFloor: ...
 
 
@@ -68,6 +71,7 @@ def predict(
     layers: int | None = None,
     covariance: Array | None = None,
     mean: Array | None = None,
+    d: int | None = None,
 ) -> ErrorFloor | DeepErrorFloor:
     """What training on these targets will keep, and the floor of its error, before anything is trained.
 
@@ -95,6 +99,9 @@ def predict(
         whose covariance is the identity and from which the targets follow linearly. Its first layer takes the place of
         the features, so that nothing need be assumed of `feature_decay`: it is `deep` with L - 1 layers and all
         penalties the same. Two layers are the model that is meant without this, with lambda_H = lambda_W.
+    d : int, optional
+        Width of the features; fewer than n have room for the leading d directions alone, see `minimum`. Layers that
+        are narrower than n are not solved here.
 
     Returns
     -------
@@ -103,8 +110,8 @@ def predict(
     Raises
     ------
     ValueError
-        Neither or both of c and weight_decay, `layers` below 2 or with anything but a weight_decay, a batch, or values
-        that `minimum` and `penalties` refuse.
+        Neither or both of c and weight_decay, `layers` below 2 or with anything but a weight_decay, a batch, d below 1
+        or, with `layers`, below n, or values that `minimum` and `penalties` refuse.
     TypeError
         What is given is no real number or array, or `layers` no whole number.
 
@@ -132,9 +139,13 @@ def predict(
     if (c is None) == (weight_decay is None):
         msg = "give either weight_decay= (with feature_decay= where it is known) or c="
         raise ValueError(msg)
+    width = as_width(d)
     if layers is not None:
         if weight_decay is None or feature_decay is not None:
             msg = "layers= goes with weight_decay= alone, which every layer has, the first in place of the features"
+            raise ValueError(msg)
+        if width is not None and width < moments.n:
+            msg = f"d is {d}; with layers= at least n = {moments.n} is expected, for every layer holds all n directions"
             raise ValueError(msg)
         return _of_layers(moments, as_number(weight_decay, "weight_decay"), layers, loss=loss, samples=samples)
     found_spectrum = moments.spectrum()
@@ -144,7 +155,7 @@ def predict(
             msg = "feature_decay goes with weight_decay, not with c"
             raise ValueError(msg)
         assert c is not None
-        return ErrorFloor(moments, as_number(c, "c"), values, vectors)
+        return ErrorFloor(moments, as_number(c, "c"), values, vectors, d=width)
     decay = as_number(weight_decay, "weight_decay")
     found = penalties(decay, feature_decay=feature_decay, loss=loss, n=moments.n, samples=samples)
     note = ""
@@ -159,6 +170,7 @@ def predict(
         penalties=found,
         weight_decay=decay,
         note=note,
+        d=width,
     )
 
 

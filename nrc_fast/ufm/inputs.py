@@ -19,6 +19,7 @@ __all__ = [
     "as_integer",
     "as_number",
     "as_penalty",
+    "as_width",
     "broadcast_shape",
     "plain",
     "plain_counts",
@@ -134,6 +135,28 @@ def as_integer(value: SupportsIndex, name: str) -> int:
     except TypeError:
         msg = f"{name} is a {type(value).__name__}; a whole number is expected"
         raise TypeError(msg) from None
+
+
+def as_width(d: SupportsIndex | None) -> int | None:
+    """The width of the features as an int, where it is given.
+
+    Raises
+    ------
+    TypeError
+        It is no whole number.
+    ValueError
+        It is below 1.
+
+    Examples
+    --------
+    >>> as_width(np.int64(3)), as_width(None)
+    (3, None)
+    """
+    width = None if d is None else as_integer(d, "d")
+    if width is not None and width < 1:
+        msg = f"d is {width}; a number of features from 1 on is expected"
+        raise ValueError(msg)
+    return width
 
 
 def broadcast_shape(**arrays: FloatArray) -> tuple[int, ...]:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import BoolArray, FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, Thresholded, apart, length_of, shares_error
 from nrc_fast.ufm.inputs import Batched, plain
+from nrc_fast.ufm.narrow_bounds import NarrowThresholded, thresholded
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["NUMBERS", "Solved", "minimum_bounds", "rank_range"]
+__all__ = ["NUMBERS", "Solved", "has_certain_directions", "minimum_bounds", "rank_range"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,8 @@ class Solved:
     ----------
     numbers : dict of str to float or array
         All that `NUMBERS` names.
+    width : int or None
+        How many directions there is room for, where they are fewer than n.
     """
 
     moments: TargetMoments
@@ -32,6 +35,7 @@ class Solved:
     root_c: FloatArray
     scale: FloatArray
     numbers: dict[str, FloatArray]
+    width: int | None = None
 
 
 NUMBERS = (
@@ -45,7 +49,7 @@ LEAST_NORM = 1e-300  # up to which an error is that of numbers that underflow
 def _ends(found: Solved) -> Thresholded | None:
     if found.shrinkage.spectrum is None:
         return None
-    return Thresholded(found.shrinkage.spectrum, np.asarray(found.c), found.root_c, found.scale)
+    return thresholded(found.shrinkage.spectrum, np.asarray(found.c), found.root_c, found.scale, width=found.width)
 
 
 def rank_range(found: Solved) -> tuple[Batched, Batched]:
@@ -55,6 +59,14 @@ def rank_range(found: Solved) -> tuple[Batched, Batched]:
         return plain(rank), plain(rank)
     least, most = ends.rank
     return plain(np.minimum(least, rank)), plain(np.maximum(most, rank))
+
+
+def has_certain_directions(found: Solved) -> BoolArray:
+    """Whether it is known which directions are kept where there is room for fewer than n, (...)."""
+    ends = _ends(found)
+    if isinstance(ends, NarrowThresholded):
+        return ends.is_certain
+    return np.ones(np.shape(found.numbers["rank"]), dtype=bool)
 
 
 def minimum_bounds(found: Solved) -> dict[str, Batched]:

@@ -118,7 +118,7 @@ def refine(
     lambda_W, lambda_H, lambda_b : float
         Penalties; the first two positive. The mean of the targets may be any, whatever lambda_b is.
     d : int, optional
-        Width of the features, at least n; n if not given.
+        Width of the features, from 1 on; n if not given.
     seed : int
         Seed of the random start.
     tolerance : float
@@ -136,7 +136,7 @@ def refine(
     ImportError
         scipy is not installed.
     ValueError
-        Targets or penalties cannot be used, see `minimum`, or d is below n.
+        Targets or penalties cannot be used, see `minimum`, or d is below 1.
     RuntimeError
         The tolerance was not reached.
 
@@ -164,8 +164,8 @@ def refine(
         msg = "lambda_b penalises a bias, and bias=False leaves it out; give one of them"
         raise ValueError(msg)
     width = moments.n if d is None else as_integer(d, "d")
-    if width < moments.n:
-        msg = f"d is {width}; at least n = {moments.n} is expected"
+    if width < 1:
+        msg = f"d is {width}; a number of features from 1 on is expected"
         raise ValueError(msg)
     root_c = float(product_of_penalties(weight, feature)[1])
     profile = _Profile(moments, root_c, float(bias_penalty) if bias else None)
@@ -209,7 +209,9 @@ class _Profile:
 
     def value(self, V: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         """The loss over mu, its gradient, and the mean minus the bias."""
-        left, singular_values, right = np.linalg.svd(V, full_matrices=False)
+        # Columns of zeros, which have no part in it, complete the basis of the outputs where there are fewer than n.
+        whole = np.pad(V, ((0, 0), (0, max(len(V) - V.shape[1], 0))))
+        left, singular_values, right = np.linalg.svd(whole, full_matrices=False)
         inverse = 1.0 / (singular_values**2 + self.mu)
         offset = self._offset(left, inverse)
         second = left.T @ (self.covariance + np.outer(offset, offset)) @ left
@@ -218,7 +220,7 @@ class _Profile:
             loss += 0.5 * self.lambda_b / self.mu * float(np.sum((self.mean - offset) ** 2))
         pull = inverse[:, np.newaxis] * second * inverse * singular_values
         self.rounding = 16 * len(V) * EPSILON * float(inverse.max() ** 2 * singular_values.max())
-        return loss, V - (left @ pull) @ right, offset
+        return loss, (whole - (left @ pull) @ right)[:, : V.shape[1]], offset
 
     def _offset(self, left: FloatArray, inverse: FloatArray) -> FloatArray:
         if self.lambda_b is None:

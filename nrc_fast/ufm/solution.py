@@ -14,8 +14,8 @@ from nrc_fast.base.double_double import Pair, product
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.ufm.inputs import Batched, BatchedBool, BatchedInt, plain, plain_counts
-from nrc_fast.ufm.minimum_bounds import NUMBERS, Solved, minimum_bounds, rank_range
-from nrc_fast.ufm.rotations import check_rotation
+from nrc_fast.ufm.minimum_bounds import NUMBERS, Solved, has_certain_directions, minimum_bounds, rank_range
+from nrc_fast.ufm.rotations import rotation_within
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -30,6 +30,11 @@ WITHOUT_PENALTIES = (
 UNCERTAIN_RANK = (
     "c and an eigenvalue of the target covariance are equal within their errors: whether that direction is kept is "
     "not determined, and rank_range has the ranks that are possible"
+)
+
+UNCERTAIN_DIRECTIONS = (
+    "the target covariance has equal eigenvalues, within their errors, on both sides of what d features have room for: "
+    "which direction is kept is not determined, and other minima have other matrices"
 )
 
 
@@ -50,6 +55,9 @@ class Minimum:
         k^2, the ratio of weights to features: ``sqrt(lambda_H/lambda_W)``.
     is_unpenalised : (...) bool array
         Where both penalties are 0, so that the minimum is one of many.
+    d : int or None
+        Width of the features, where it was given: fewer than n hold the leading d directions of the targets alone.
+        From n on the minimum is the same for every width.
     """
 
     __module__ = "nrc_fast.ufm"
@@ -63,6 +71,7 @@ class Minimum:
     root_c: FloatArray
     scale: FloatArray
     is_unpenalised: BatchedBool
+    d: int | None = None
 
     @property
     def n(self) -> int:
@@ -239,10 +248,11 @@ class Minimum:
 
         Parameters
         ----------
-        rotation : (n, d) array or tensor, optional
-            R with orthonormal rows; every such R gives a global minimum. The first n axes if not given.
+        rotation : (min(n, d), d) array or tensor, optional
+            R with orthonormal rows; every such R gives a global minimum. The first axes if not given.
         d : int, optional
-            Width of the features, at least n; n if neither it nor a rotation is given.
+            Width of the features; that of the minimum, or n, if neither it nor a rotation is given. Below n there must
+            be room for every direction that is kept: give d to `minimum` too.
 
         Returns
         -------
@@ -251,15 +261,16 @@ class Minimum:
         Raises
         ------
         ValueError
-            The rotation has no orthonormal rows, or another shape; d is below n, or not that of the rotation.
+            The rotation has no orthonormal rows, or another shape; d is not that of the rotation or of the minimum, or
+            has no room for what is kept.
 
         References
         ----------
         arXiv 2409.04180 (NeurIPS 2024), theorem 4.1, in spectral form.
         """
-        return (self.shrinkage.vectors * self.weight_singular_values[..., np.newaxis, :]) @ check_rotation(
-            rotation, self.n, d
-        )
+        turn = rotation_within(rotation, self.shrinkage.kept, d, self.d)
+        scaled = self.shrinkage.vectors * self.weight_singular_values[..., np.newaxis, :]
+        return scaled[..., : len(turn)] @ turn
 
     def features(self, Y: Array, rotation: Array | None = None, d: int | None = None) -> FloatArray:
         """``h = R^T diag(sqrt(a)/(a + sqrt(c)))/k U^T (y - b)`` for every target, (..., M, d).
@@ -270,10 +281,10 @@ class Minimum:
         ----------
         Y : (M, n) or (M,) array or tensor
             The targets whose moments these are, or new ones.
-        rotation : (n, d) array or tensor, optional
-            R with orthonormal rows, the one that was given to `weights`. The first n axes if not given.
+        rotation : (min(n, d), d) array or tensor, optional
+            R with orthonormal rows, the one that was given to `weights`. The first axes if not given.
         d : int, optional
-            Width of the features, at least n; n if neither it nor a rotation is given.
+            Width of the features, see `weights`.
 
         Raises
         ------
@@ -290,7 +301,8 @@ class Minimum:
             raise ValueError(msg)
         factors = self._feature_factors / np.sqrt(self.scale)[..., np.newaxis]
         coordinates = np.subtract(targets, self.bias[..., np.newaxis, :], order="C") @ self.shrinkage.vectors
-        return (coordinates * factors[..., np.newaxis, :]) @ check_rotation(rotation, self.n, d)
+        turn = rotation_within(rotation, self.shrinkage.kept, d, self.d)
+        return (coordinates * factors[..., np.newaxis, :])[..., : len(turn)] @ turn
 
     def _repr_html_(self) -> str:
         first, *lines = str(self).splitlines()
@@ -312,15 +324,16 @@ class Minimum:
         return str(self)
 
     def __str__(self) -> str:
+        sizes = f"n = {self.n}" if self.d is None else f"n = {self.n}, d = {self.d}"
         if np.size(self.c) == 0:
             lines = [f"no minima of the UFM: a batch of shape {np.shape(self.c)}"]
         elif np.ndim(self.c):
             c, rank = np.asarray(self.c), np.asarray(self.rank)
             ranges = f"c from {c.min():.4g} to {c.max():.4g}, rank {rank.min()} to {rank.max()}"
-            lines = [f"{c.size:,} minima of the UFM, n = {self.n}: {ranges}"]
+            lines = [f"{c.size:,} minima of the UFM, {sizes}: {ranges}"]
         else:
             lines = [
-                f"minimum of the UFM, n = {self.n}, c = {self.c:.6g}",
+                f"minimum of the UFM, {sizes}, c = {self.c:.6g}",
                 f"  rank {self.rank}, loss {self.loss:.6g}, MSE {self.mse:.6g} (summed over outputs), R2 {self.r2:.6g}",
                 f"  |W|^2 {self.weight_norm_squared:.6g}, mean |h|^2 {self.feature_norm_squared:.6g}",
                 f"  CKA of features and targets {self.cka:.6g}",
@@ -329,6 +342,8 @@ class Minimum:
             lines.append(f"note: {WITHOUT_PENALTIES}")
         if np.size(self.c) and np.any(np.not_equal(*self.rank_range)):
             lines.append(f"note: {UNCERTAIN_RANK}")
+        if np.size(self.c) and not np.all(has_certain_directions(self._solved(("rank",)))):
+            lines.append(f"note: {UNCERTAIN_DIRECTIONS}")
         return "\n".join(lines)
 
     # ---- helpers ----
@@ -340,7 +355,9 @@ class Minimum:
 
     def _solved(self, names: Iterable[str]) -> Solved:
         numbers = {name: np.asarray(getattr(self, name)) for name in names}
-        return Solved(self.moments, self.shrinkage, self.c, numbers=numbers, root_c=self.root_c, scale=self.scale)
+        return Solved(
+            self.moments, self.shrinkage, self.c, numbers=numbers, root_c=self.root_c, scale=self.scale, width=self.d
+        )
 
     @property
     def _kept_sum(self) -> FloatArray:

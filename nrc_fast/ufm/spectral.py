@@ -17,7 +17,7 @@ from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["Shrinkage", "shrink", "within_width"]
+__all__ = ["Shrinkage", "left_within", "shrink", "within_width"]
 
 BISECTIONS = 128
 
@@ -119,6 +119,18 @@ def _thresholded(values: FloatArray, c: FloatArray, root_c: FloatArray) -> tuple
     """What is kept and what is left by soft thresholding: Lemma D.1 of the paper, eigenvalue by eigenvalue."""
     kept = np.maximum(np.sqrt(values) - root_c[..., np.newaxis], 0.0)
     return kept, np.minimum(values, c[..., np.newaxis])
+
+
+def left_within(values: FloatArray, c: FloatArray, d: int | None) -> FloatArray:
+    """What errors hold of variances (..., n), descending, that are thresholded by c (..., 1): of those beyond d all.
+
+    Examples
+    --------
+    >>> left_within(np.array([4.0, 1.0]), np.array([0.25]), 1).tolist()
+    [0.25, 1.0]
+    """
+    has_room = np.arange(values.shape[-1]) < (values.shape[-1] if d is None else d)
+    return np.where(has_room, np.minimum(values, c), values)
 
 
 def within_width(shrinkage: Shrinkage, d: int) -> Shrinkage:

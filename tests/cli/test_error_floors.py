@@ -67,3 +67,17 @@ def test_json_holds_the_numbers_of_the_floor(targets: Any, tmp_path: Path, capsy
     printed = json.loads(capsys.readouterr().out)
     assert printed["weight_decay"] is None
     assert printed["penalties"] is None
+
+
+def test_fewer_features_than_outputs(targets: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "targets.npy", targets)
+    arguments = ["ufm", str(tmp_path / "targets.npy"), "--c", "0.01"]
+    assert main([*arguments, "--d", "1", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    floor = predict(targets, c=0.01, d=1)
+    assert (printed["d"], printed["rank"], printed["mse_floor"]) == (1, 1, floor.mse_floor)
+    assert printed["whitened_floor"] is None
+    values = np.linalg.eigvalsh(np.cov(targets.T, bias=True))
+    assert printed["mse_floor"] == pytest.approx(0.01 + values[:-1].sum(), rel=1e-12)
+    assert main([*arguments, "--d", "0"]) == 1
+    assert "d is 0; a number of features from 1 on is expected" in capsys.readouterr().err

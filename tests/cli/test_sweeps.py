@@ -70,6 +70,36 @@ def test_sweep_prints_a_line_for_each(stored: Stored, capsys: pytest.CaptureFixt
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_sweep_tells_the_balance_of_a_head_on_a_linear_layer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The relative imbalance of each checkpoint, in a column of its own; none where something stands between."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", inputs=rng.standard_normal((40, 3)), targets=rng.standard_normal((40, 2)))
+    wanted = []
+    for name, between in (("linear", ""), ("parted", "nn.Tanh(), ")):
+        parts = f"nn.Linear(3, 5), {between}nn.Linear(5, 2)"
+        text = f"from torch import nn\n\n\ndef build():\n    return nn.Sequential({parts}).double()\n"
+        (tmp_path / f"{name}.py").write_text(text)
+    linear, parted = (
+        torch.nn.Sequential(torch.nn.Linear(3, 5), *rest, torch.nn.Linear(5, 2)).double()
+        for rest in ([], [torch.nn.Tanh()])
+    )
+    for model, name, head in ((linear, "linear", "1"), (parted, "parted", "2")):
+        torch.save(model.state_dict(), tmp_path / f"{name}_7.pt")
+        arguments = ["--head", head, "--data", str(tmp_path / "data.npz"), "--model", f"{tmp_path / name}.py:build"]
+        assert main(["sweep", str(tmp_path / f"{name}_7.pt"), *arguments]) == 0
+        title, line, *_ = capsys.readouterr().out.splitlines()
+        wanted.append((title.split()[-1], line.split()))
+    V, b, W = (linear[0].weight, linear[0].bias, linear[1].weight)
+    above, below = W.T @ W, V @ V.T + torch.outer(b, b)
+    relative = float(((above - below).norm() / (above.norm() + below.norm())).detach())
+    assert wanted[0][0] == "balance"
+    assert float(wanted[0][1][-1]) == pytest.approx(relative, rel=1e-3)
+    assert wanted[1][0] == "variance"
+    assert len(wanted[1][1]) == len(wanted[0][1]) - 1
+
+
 @pytest.mark.parametrize("value", [0.1234567, 1.2345e-5, -1.2345e-300, -np.inf, np.nan, 1234.5])
 def test_lines_have_80_columns_and_space_between_numbers(value: float) -> None:
     names = ("mse", "r2", "nrc1", "nrc2", "nrc3", "gamma", "explained_variance", "nrc1_id25", "nrc1_variance")

@@ -6,6 +6,7 @@ import copy
 import csv
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from support import processes
 
 import nrc_fast as nrc
+from nrc_fast.metrics.decay_slopes import decay_slope
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3
 
 torch = pytest.importorskip("torch")
@@ -126,6 +128,28 @@ def test_lightning_batches_are_those_of_the_trainer(
     coarse = "bf16" in precision
     assert record.mse == pytest.approx(float((errors**2).sum(dim=1).mean()), rel=2e-2 if coarse else 1e-5)
     assert record.nrc1 == pytest.approx(reference_nrc1(H.double().numpy(), 2), rel=2e-2 if coarse else 1e-5)
+
+
+def test_callbacks_know_the_clock_of_their_optimizer(tmp_path: Path, trainers: Any) -> None:
+    """Of linear features under SGD, at the learning rate of each record; of other features none."""
+    pytest.importorskip("lightning")
+    pytest.importorskip("accelerate")
+    pytest.importorskip("transformers")
+    from nrc_fast.integrations import lightning, transformers
+
+    callback: Any = lightning.NRCCallback(every="2 epochs")
+    trainers.fit_with_lightning(tmp_path / "linear", callback, activation=nn.Identity, decay=0.02)
+    slopes = [record.clock for record in callback.monitor.records()]
+    assert slopes == [decay_slope(0.1 * 0.02, 0.9).value] * 3
+    callback = lightning.NRCCallback(every="2 epochs")
+    trainers.fit_with_lightning(tmp_path / "tanh", callback, decay=0.02)
+    assert all(math.isnan(record.clock) for record in callback.monitor.records())
+    callback = transformers.NRCCallback([{"inputs": trainers.samples()[0], "labels": trainers.samples()[1]}])
+    options = {"optim": "sgd", "weight_decay": 0.02, "lr_scheduler_type": "linear"}
+    trainers.train_with_transformers(tmp_path / "hf", callback, activation=nn.Identity, **options)
+    records = callback.monitor.records()
+    rates = [0.05 * (1.0 - record.step / 9) for record in records]
+    assert [record.clock for record in records] == pytest.approx([decay_slope(rate * 0.02).value for rate in rates])
 
 
 def test_lightning_splits_what_was_transferred(tmp_path: Path, trainers: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import nrc_fast as nrc
+from nrc_fast import ufm
 from nrc_fast.testing import reference_nrc2, reference_nrc3
 from nrc_fast.ufm import predicted_spectrum
 
@@ -65,7 +66,35 @@ def test_the_width_of_the_features_limits_the_prediction() -> None:
         np.testing.assert_allclose(found.explained_variance_ratio, kept / kept.sum(), atol=16 * EPSILON)
         expected = (turn * kept) @ turn.T / np.linalg.norm(kept)
         np.testing.assert_allclose(found.head_gram_shape, expected, atol=64 * EPSILON)
-    assert nrc.measure(*draw(2, 4)[:3]).ufm.rank <= 2  # type: ignore[union-attr]
+    penalised = nrc.measure(*draw(2, 4)[:3], penalties=ufm.Penalties(0.1, 0.1))
+    assert penalised.ufm is not None
+    assert penalised.ufm.rank <= 2
+
+
+def test_the_shape_of_all_directions_says_nothing_of_c() -> None:
+    """At the minimum for two features NRC3 is above 0 at every gamma, and the best gamma is not c."""
+    Y = np.random.default_rng(0).standard_normal((300, 5)) @ np.diag([3.0, 2.0, 1.0, 0.8, 0.5])
+    closed = ufm.minimum(Y, lambda_W=0.1, lambda_H=0.1, d=2)
+    report = nrc.measure(closed.features(Y), Y, closed.weights(), closed.bias)
+    shape = closed.gram / np.linalg.norm(closed.gram)
+    np.testing.assert_allclose(closed.head_gram_shape, shape, atol=1e-14)
+    assert report.nrc3 > 0.04
+    assert abs(report.gamma - 0.01) > 0.005
+    assert report.ufm is None
+    assert np.isnan(report.nrc3_untrained)
+    assert report.mse == pytest.approx(closed.mse, rel=1e-12)
+    assert report.verdict[1] == (
+        "W W^T cannot have the shape that the UFM predicts from n = 5 features on: its rank is at most 2, and NRC3 "
+        f"({report.nrc3:.2g}) is 0 for no gamma below lambda_min. See ufm.minimum(..., d=2).gram."
+    )
+    assert not any("c = gamma" in note for note in report.notes)
+    history = nrc.History()
+    for step in range(3):
+        history.add(step, report, closed.weights(), np.cov(Y.T))
+    assert [sentence.partition(":")[0] for sentence in history.verdict] == [
+        "At step 2",
+        report.verdict[1].partition(":")[0],
+    ]
 
 
 def test_a_number_of_components_alone_must_fit() -> None:

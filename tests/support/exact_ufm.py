@@ -82,20 +82,24 @@ def along(vectors: Any, values: list[Any]) -> Any:
     return vectors * mp.diag(values) * vectors.T
 
 
-def exact_minimum(problem: Problem, lambda_W: float, lambda_H: float, *, bias: bool) -> dict[str, Any]:
+def exact_minimum(
+    problem: Problem, lambda_W: float, lambda_H: float, *, bias: bool, d: int | None = None
+) -> dict[str, Any]:
+    """Of features of width d, which hold the leading d directions alone; of any width from n on if None."""
     n, covariance = problem.n, problem.covariance
     values, vectors = problem.spectrum(about_mean=bias)
     c = exactly(lambda_W) * exactly(lambda_H)
     root, scale = mp.sqrt(c), mp.sqrt(exactly(lambda_H) / exactly(lambda_W))
-    kept = [max(mp.sqrt(value) - root, mp.mpf(0)) for value in values]
-    residual = [min(value, c) for value in values]
+    has_room = [d is None or j < d for j in range(n)]
+    kept = [max(mp.sqrt(v) - root, mp.mpf(0)) if room else mp.mpf(0) for v, room in zip(values, has_room, strict=True)]
+    residual = [min(v, c) if room else v for v, room in zip(values, has_room, strict=True)]
     gram = along(vectors, kept)
     plain = bias or not any(problem.mean)
     variance = sum(values) if plain else sum(covariance[i, i] for i in range(n))
     found = {
-        "rank": sum(value > c for value in values),
+        "rank": sum(value > 0 for value in kept),
         "mse": sum(residual),
-        "loss": sum(root * mp.sqrt(v) - c / 2 if v > c else v / 2 for v in values),
+        "loss": sum(residual) / 2 + root * sum(kept),
         "r2": 1 - sum(residual) / variance,
         "weight_norm_squared": scale * sum(kept),
         "feature_norm_squared": sum(kept) / scale,
@@ -117,7 +121,7 @@ def exact_minimum(problem: Problem, lambda_W: float, lambda_H: float, *, bias: b
     return found
 
 
-def exact_error_floor(problem: Problem, c: Any) -> dict[str, Any]:
+def exact_error_floor(problem: Problem, c: Any, d: int | None = None) -> dict[str, Any]:
     n, covariance = problem.n, problem.covariance
     values, _ = problem.spectrum(about_mean=True)
     variances = [covariance[i, i] for i in range(n)]
@@ -126,20 +130,21 @@ def exact_error_floor(problem: Problem, c: Any) -> dict[str, Any]:
         for j in range(n):
             correlations[i, j] = covariance[i, j] / mp.sqrt(variances[i] * variances[j])
     shares, vectors = mp.eigsy(correlations)
-    standardized = mp.fsum(
-        min(max(shares[j], mp.mpf(0)), c) * vectors[i, j] ** 2 * variances[i] for i in range(n) for j in range(n)
-    )
-    mse = sum(min(value, c) for value in values)
-    return {
+    room = n if d is None else min(d, n)
+    leading = sorted(range(n), key=lambda j: -shares[j])[:room]
+    left = [min(max(share, mp.mpf(0)), c) if j in leading else share for j, share in enumerate(shares)]
+    standardized = mp.fsum(left[j] * vectors[i, j] ** 2 * variances[i] for i in range(n) for j in range(n))
+    mse = sum(min(value, c) for value in values[:room]) + sum(values[room:])
+    found = {
         "eigenvalues": values,
         "variance": sum(values),
-        "rank": sum(value > c for value in values),
+        "rank": sum(value > c for value in values[:room]),
         "mse_floor": mse,
-        "r2_ceiling": 1 - mse / sum(values),
+        "r2_ceiling": sum(max(value - c, mp.mpf(0)) for value in values[:room]) / sum(values),
         "single_task_floor": sum(min(value, c) for value in variances),
         "standardized_floor": standardized,
-        "whitened_floor": min(c, mp.mpf(1)) * sum(values),
     }
+    return found if room < n else found | {"whitened_floor": min(c, mp.mpf(1)) * sum(values)}
 
 
 def exact_threshold(value: Any, m: int) -> Any:

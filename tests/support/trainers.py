@@ -23,7 +23,13 @@ def samples() -> tuple[Any, Any]:
 
 
 def fit_with_lightning(
-    folder: Path, *callbacks: Any, hooks: tuple[type, ...] = (), ckpt_path: str | Path | None = None, **options: Any
+    folder: Path,
+    *callbacks: Any,
+    hooks: tuple[type, ...] = (),
+    ckpt_path: str | Path | None = None,
+    activation: type[nn.Module] = nn.Tanh,
+    decay: float = 0.0,
+    **options: Any,
 ) -> tuple[Any, Any]:
     """A trainer of Lightning after four epochs, and its module, which has hooks of other classes too."""
     lightning = importlib.import_module("lightning")
@@ -31,7 +37,7 @@ def fit_with_lightning(
     class Module(*hooks, lightning.LightningModule):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__()
-            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), activation())
             self.head = nn.Linear(8, 2)
 
         def forward(self, x: Any) -> Any:
@@ -41,7 +47,7 @@ def fit_with_lightning(
             return nn.functional.mse_loss(self(batch[0]), batch[1])
 
         def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+            return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, weight_decay=decay)
 
     lightning.seed_everything(3, verbose=False)
     module = Module()
@@ -128,7 +134,11 @@ def fitted(folder: Path, module: Any, *callbacks: Any, ckpt_path: str | Path | N
 
 
 def train_with_transformers(
-    folder: Path, *callbacks: Any, resume_from_checkpoint: str | None = None, **options: Any
+    folder: Path,
+    *callbacks: Any,
+    resume_from_checkpoint: str | None = None,
+    activation: type[nn.Module] = nn.Tanh,
+    **options: Any,
 ) -> tuple[Any, Any]:
     """A trainer of transformers after three epochs, and its model."""
     transformers = importlib.import_module("transformers")
@@ -136,7 +146,7 @@ def train_with_transformers(
     class Regression(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), nn.Tanh())
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), activation())
             self.head = nn.Linear(8, 2)
 
         def forward(self, inputs: Any, labels: Any = None) -> Any:

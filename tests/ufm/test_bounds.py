@@ -53,15 +53,18 @@ def threshold(rng: np.random.Generator, values: list[Any], which: int) -> float:
     return candidates[which % 5] or 1e-30 * largest
 
 
+@pytest.mark.parametrize("has_room", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-def test_minimum_within_its_bounds(bias: bool) -> None:
+def test_minimum_within_its_bounds(bias: bool, has_room: bool) -> None:
+    """With as many features as outputs and more, and with fewer, which hold the leading directions."""
     rng, compared = np.random.default_rng(17), Comparison()
     for index in range(28):
         problem = Problem(rng, index)
         c = threshold(rng, problem.spectrum(about_mean=bias)[0], index)
         lambda_W = 10.0 ** rng.uniform(-20, 20)
-        found = ufm.minimum(**problem.given, lambda_W=lambda_W, lambda_H=c / lambda_W, bias=bias)
-        compared.add(f"{index}", found, exact_minimum(problem, lambda_W, c / lambda_W, bias=bias))
+        d = None if has_room else max(1, problem.n - 1 - index % 3)
+        found = ufm.minimum(**problem.given, lambda_W=lambda_W, lambda_H=c / lambda_W, bias=bias, d=d)
+        compared.add(f"{index}", found, exact_minimum(problem, lambda_W, c / lambda_W, bias=bias, d=d))
     assert not compared.violations
     medians = compared.medians()
     if not bias:
@@ -71,26 +74,31 @@ def test_minimum_within_its_bounds(bias: bool) -> None:
     assert len(medians) > 9
 
 
-def test_error_floor_within_its_bounds() -> None:
+@pytest.mark.parametrize("has_room", [True, False])
+def test_error_floor_within_its_bounds(has_room: bool) -> None:
     rng, compared = np.random.default_rng(18), Comparison()
     for index in range(28):
         problem = Problem(rng, index)
         problem.given.pop("mean", None)
         values = problem.spectrum(about_mean=True)[0]
-        c = threshold(rng, values, index)
+        c, d = threshold(rng, values, index), None if has_room else max(1, problem.n - 1 - index % 3)
         if index % 3:
             decay = math.sqrt(c)
-            found = ufm.predict(**problem.given, weight_decay=decay, feature_decay=2.0 * decay, loss="torch_mse")
+            found = ufm.predict(**problem.given, weight_decay=decay, feature_decay=2.0 * decay, loss="torch_mse", d=d)
             product = exactly(decay) * exactly(2.0 * decay) * mp.mpf(problem.n) ** 2 / 4
-            exact = exact_error_floor(problem, product)
-            exact["critical_weight_decays"] = [exactly(decay) * mp.sqrt(value / product) for value in values]
+            exact = exact_error_floor(problem, product, d)
+            if has_room:
+                exact["critical_weight_decays"] = [exactly(decay) * mp.sqrt(value / product) for value in values]
         else:
-            found, exact = ufm.predict(**problem.given, c=c), exact_error_floor(problem, exactly(c))
+            found, exact = ufm.predict(**problem.given, c=c, d=d), exact_error_floor(problem, exactly(c), d)
         compared.add(f"{index}", found, exact)
     assert not compared.violations
     medians = compared.medians()
+    if not has_room:
+        # Correlations of outputs tie more often than their covariance, and what is kept of a tie is open.
+        del medians["standardized_floor"]
     assert max(medians.values()) < MOST, medians
-    assert len(medians) > 7
+    assert len(medians) > (7 if has_room else 4)
 
 
 def test_deep_minimum_within_its_bounds() -> None:

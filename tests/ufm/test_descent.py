@@ -97,10 +97,6 @@ def test_every_kind_of_bias_and_penalty(reference: Any, isa: str, options: Any) 
 @pytest.mark.parametrize("d", [1, 2, 3, 5, 15, 16, 31, 64])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 11])
 def test_sizes(reference: Any, n: int, d: int) -> None:
-    if d < n:
-        with pytest.raises(ValueError, match=f"at least n = {n}"):
-            descend(np.ones((3, n)), steps=1, d=d, lambda_W=0.1, lambda_H=0.1, lr=0.1)
-        return
     Y, H, W, b = start_of(30, n, d, seed=n)
     found = descend(Y, steps=20, lambda_W=0.02, lambda_H=0.03, lr=0.02, lr_H=0.5, weights=W, features=H, bias=b)
     H, W, b = explicit(reference, Y, (H, W, b), (0.02, 0.03, 0.0), (0.02, 0.5, 0.02), 20)
@@ -471,14 +467,14 @@ def test_where_there_is_no_predicted_minimum() -> None:
         descend(Y, lambda_W=0.1, lambda_H=0.0, lr=80.0, **(keywords | {"steps": 3000}))
 
 
-@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 3), (2, 2), (3, 5)])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 3), (2, 2), (3, 5), (2, 1), (3, 1), (3, 2)])
 @pytest.mark.parametrize("c", [0.01, 0.3])
 def test_blocks_are_the_whole_hessian(reference: Any, n: int, d: int, c: float) -> None:
     """Every eigenvalue of the blocks is one of the Hessian of the loss, and the other way round."""
     samples, lambda_W = 9, 0.4
     covariance = reference.covariance_with([1.3, 0.5, 0.1][:n], seed=2)
     Y = reference.targets_with(covariance, samples, [0.3, -1.0, 2.0][:n], seed=3)
-    closed = minimum(Y, lambda_W=lambda_W, lambda_H=c / lambda_W)
+    closed = minimum(Y, lambda_W=lambda_W, lambda_H=c / lambda_W, d=d)
     start = [closed.features(Y, d=d), closed.weights(d=d), closed.bias]
     cuts = np.cumsum([part.size for part in start])[:-1]
     rates = np.concatenate(
@@ -511,6 +507,43 @@ def test_blocks_are_the_whole_hessian(reference: Any, n: int, d: int, c: float) 
     assert distances.min(axis=0).max() < 1e-10
     factor = stable_factor(closed, (), (0.2, 0.7, 1.9), 0.5, d)
     assert factor == pytest.approx(3.0 / wanted[-1], rel=1e-9)
+
+
+@pytest.mark.parametrize(("momentum", "pace"), [(0.0, 1.0), (0.9, 0.02)])
+def test_nrc1_falls_by_the_penalty_of_the_features(reference: Any, momentum: float, pace: float) -> None:
+    """Late in a descent, to 1e-6 of the slope, where all directions are kept and where one is dropped."""
+    Y = reference.targets_with(reference.covariance_with([1.3, 0.5, 0.1], seed=2), 40, [0.3, -1.0, 2.0], seed=3)
+    lambda_H = np.array([0.05, 0.1, 0.15])
+    found = descend(
+        Y, d=7, steps=int(2000 * (1.0 - momentum) / pace), lambda_W=[0.1, 0.1, 1.0], lambda_H=lambda_H, lr=0.2 * pace,
+        lr_H=10.0 * pace, momentum=momentum, record="nrc1", at=35,
+    )  # fmt: skip
+    shrinkage = 0.25 * pace * lambda_H
+    total = 1.0 - momentum + shrinkage
+    exact = 2.0 * np.log1p(-0.5 * (total - np.sqrt(total**2 - 4.0 * shrinkage)))
+    np.testing.assert_allclose(found.predicted_slope, exact, rtol=1e-12)
+    assert found.predicted.rank.tolist() == [3, 3, 2]
+    np.testing.assert_allclose(found.measured_slope, found.predicted_slope, rtol=1e-6)
+    one = descend(Y, d=7, steps=40, lambda_W=0.1, lambda_H=0.0, lr=0.2, record="loss")
+    assert one.predicted_slope == 0.0
+    assert math.isnan(one.measured_slope)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_fewer_features_than_outputs_reach_their_minimum(reference: Any, d: int) -> None:
+    """The minimum of that width, whose directions are the leading ones; NRC1 and NRC2 are 0 all along."""
+    Y = reference.targets_with(reference.covariance_with([1.3, 0.5, 0.1], seed=2), 40, [0.3, -1.0, 2.0], seed=3)
+    found = descend(
+        Y, d=d, steps=4000, lambda_W=0.1, lambda_H=[0.1, 1.0], lr=0.3, lr_H=12.0, at=1000,
+        record=["loss", "nrc1", "nrc2", "distance"],
+    )  # fmt: skip
+    closed = minimum(Y, lambda_W=0.1, lambda_H=[0.1, 1.0], d=d)
+    np.testing.assert_allclose(found.history["loss"][:, -1], closed.loss, rtol=1e-13)
+    np.testing.assert_allclose(found.history["distance"][:, -1], 0.0, atol=1e-9)
+    assert (found.history["nrc1"][0] == 0.0).all()
+    assert np.nanmax(found.history["nrc2"][0]) < 1e-28
+    gram = found.weights[0] @ found.weights[0].T
+    np.testing.assert_allclose(gram, closed.gram[0], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("c", [0.01, 0.3])
@@ -561,7 +594,7 @@ def test_interruption_is_heard() -> None:
         ({"momentum": 1.0}, "momentum must be below 1"),
         ({"lambda_W": -0.1}, "lambda_W must be at least 0"),
         ({"d": None}, "d is not known"),
-        ({"d": 1}, "at least n = 2"),
+        ({"d": 0}, "from 1 on"),
         ({"weights": np.ones((2, 5))}, "width of the features differs"),
         ({"weights": np.ones((3, 4))}, r"weights has shape \(3, 4\)"),
         ({"weights": np.full((2, 4), math.nan)}, "not finite"),

@@ -370,11 +370,11 @@ def test_bad_types() -> None:
 def test_bad_rotations() -> None:
     found = minimum(covariance=np.diag([1.0, 0.5]), lambda_W=0.1, lambda_H=0.1)
     for rotation, d, message in (
-        (None, 1, "at least n = 2"),
+        (None, 1, r"keeps 2 directions; make it with minimum\(\.\.\., d=1\)"),
         (np.ones((2, 4)), None, "off the identity by 4"),
-        (np.eye(3), None, r"\(2, d >= n\) is expected"),
+        (np.eye(3), None, r"\(2, 3\) is expected"),
         (np.eye(2, 4), 5, r"\(2, 5\) is expected"),
-        (np.eye(2)[:, :1], None, "is expected"),
+        (np.eye(2)[:, :1], None, "d is 1 and this minimum keeps 2"),
     ):
         with pytest.raises(ValueError, match=message):
             found.weights(rotation, d)

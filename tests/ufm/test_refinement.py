@@ -75,7 +75,7 @@ def test_units_do_not_matter(size: float) -> None:
         ({"lambda_W": 0.0}, "lambda_W must be positive"),
         ({"lambda_H": [0.1, 0.2]}, "one problem at a time"),
         ({"covariance": np.ones((2, 1, 1))}, "one problem at a time"),
-        ({"d": 1}, "at least n = 2"),
+        ({"d": 0}, "from 1 on"),
         ({"lambda_b": 0.1, "bias": False}, "give one of them"),
     ],
 )

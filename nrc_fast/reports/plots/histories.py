@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nrc_fast.metrics.alignment import GammaChoice
+from nrc_fast.reports.clocks import predicted_curve
 from nrc_fast.reports.plots.drawn import DrawnHistory, DrawnRecord
 from nrc_fast.reports.plots.panels import (
     BLUE,
@@ -45,9 +46,10 @@ def plot_history(history: DrawnHistory, gamma: GammaChoice = "last", ax: GivenAx
     """Draw a history as the paper does: NRC1 and NRC2, NRC3, MSE and R2, explained variance, NRC3 against gamma.
 
     The sixth panel holds NRC1 under the conventions id25 and variance, which tell a collapse to a plane away from the
-    origin. Metrics of collapse and the MSE are on logarithmic axes, where a 0 lies on the lower edge. Behind NRC3 is a
-    band with 90 of 100 random heads, and for one gamma, which most steps only have by hindsight, a thin line with what
-    NRC3 is at the best gamma of each step.
+    origin, and what weight decay alone makes of the latter where the history has a clock. Metrics of collapse and the
+    MSE are on logarithmic axes, where a 0 lies on the lower edge. Behind NRC3 is a band with 90 of 100 random heads,
+    and for one gamma, which most steps only have by hindsight, a thin line with what NRC3 is at the best gamma of each
+    step.
 
     Parameters
     ----------
@@ -93,6 +95,7 @@ def plot_history(history: DrawnHistory, gamma: GammaChoice = "last", ax: GivenAx
     _draw_nrc3_against_gamma(panels[1, 1], history)
     draw(panels[1, 2], ("nrc1_id25", "NRC1, id25"), ("nrc1_variance", "NRC1, variance"))
     panels[1, 2].set_title("NRC1 around the mean", fontsize="medium")
+    _draw_clock(panels[1, 2], history, records)
     if history.name and ax is None:
         figure.suptitle(literal(history.name))
     return figure
@@ -136,6 +139,19 @@ def _draw_shares(panel: Axes, steps: Sequence[int], records: Sequence[DrawnRecor
     panel.set_ylim(-0.02, 1.5)  # the upper part holds the legend
     panel.set_yticks(np.linspace(0.0, 1.0, 6))
     panel.legend(fontsize="small", frameon=False, ncols=2, loc="upper center")
+
+
+def _draw_clock(panel: Axes, history: DrawnHistory, records: Sequence[DrawnRecord]) -> None:
+    """What weight decay alone makes of NRC1, through the last record of the part that its slope is fitted to."""
+    clock = history.clock
+    if clock is None:
+        return
+    part = [record for record in records if clock.first_step <= record.step <= clock.last_step]
+    curve = np.array(predicted_curve(part))
+    values = part[-1].nrc1_variance * np.exp(curve - curve[-1])
+    label = f"decay alone: {clock.predicted:.3g} a step in log"
+    panel.plot([record.step for record in part], values, color=GREY, linestyle="--", linewidth=1.6, label=label)
+    panel.legend(fontsize="small", frameon=False)
 
 
 def _draw_nrc3_against_gamma(panel: Axes, history: DrawnHistory) -> None:

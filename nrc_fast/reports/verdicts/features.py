@@ -216,6 +216,7 @@ def sentences_on_head(numbers: FeatureNumbers) -> tuple[str, ...]:
         quantile=numbers.nrc3_quantile,
         untrained=numbers.nrc3_untrained,
         gamma_share=numbers.gamma_share,
+        d=numbers.d,
     )
     return head_verdict(head)
 

@@ -29,6 +29,8 @@ class HeadNumbers:
         NRC3 that half of the random heads are below.
     gamma_share : Known
         That gamma over the smallest eigenvalue of the covariance of the targets.
+    d : int
+        Number of features; 0 where it is not known.
     """
 
     n: int
@@ -36,6 +38,7 @@ class HeadNumbers:
     quantile: Known = UNKNOWN
     untrained: float = math.nan
     gamma_share: Known = UNKNOWN
+    d: int = 0
 
 
 def head_verdict(numbers: HeadNumbers) -> tuple[str, ...]:
@@ -53,7 +56,7 @@ def head_verdict(numbers: HeadNumbers) -> tuple[str, ...]:
     W W^T does not have the shape that the UFM predicts: NRC3 is 0.4, and 83% of random heads do as well.
     Gamma has fitted the ratio of the two eigenvalues: NRC3 is how far the eigenvectors are turned, no more.
     """
-    is_known = not numbers.nrc3.is_nan and numbers.n > 1
+    is_known = not numbers.nrc3.is_nan and numbers.n > 1 and not 0 < numbers.d < numbers.n
     return tuple(filter(None, (_shape(numbers), _gamma(numbers) if is_known else "")))
 
 
@@ -64,10 +67,15 @@ def _shape(numbers: HeadNumbers) -> str:
     chance = f"NRC3 {nrc3} says little of the training: {share_of_heads(numbers.quantile)} do as well."
     little = f"NRC3 {nrc3} says little: an untrained W would have about {numbers.untrained:.2g}."
     is_chance = not numbers.quantile.is_nan and not is_rare
+    narrow = (
+        f"W W^T cannot have the shape that the UFM predicts from n = {numbers.n} features on: its rank is at most "
+        f"{numbers.d}, and NRC3 ({nrc3}) is 0 for no gamma below lambda_min. See ufm.minimum(..., d={numbers.d}).gram."
+    )
     is_typical = numbers.quantile.is_nan and numbers.untrained < SHAPED
     rules = [
         (numbers.n == 1, "NRC3 is not defined for one target: W W^T is a number and has no shape."),
         (nrc3.is_nan, "NRC3 is not defined here: W, or the covariance of the targets, has no shape."),
+        (0 < numbers.d < numbers.n, narrow),
         (is_chance and not nrc3.is_above(SHAPED), chance),
         (is_typical and not nrc3.is_above(SHAPED), little),
         (nrc3.is_below(SHAPED), f"W W^T has {shape}"),

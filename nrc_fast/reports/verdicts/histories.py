@@ -42,7 +42,8 @@ def history_verdict(
     - The level is that of the last record, by the rules of
       `nrc_fast.reports.verdicts.features.features_verdict`.
     - The direction is that of NRC1, about the mean near an affine plane: the median of its last quarter against that
-      of the quarter before. Below 0.9 of it the curve falls, above 1.1 of it it rises, else it stands still.
+      of the quarter before. Below 0.9 of it the curve falls, above 1.1 of it it rises, else it stands still. Of a
+      curve that is 0 whatever the features are none is told.
     - A curve that is not collapsed has, so far, not come nearer to it unless half of the first value is gone; where
       NRC1 about the mean (id25) falls beside it, that is said.
 
@@ -78,7 +79,7 @@ def history_verdict(
     )
     if measured:
         sentences.append(f"At step {last.step:,}: {level_of_features(numbers)}")
-        sentences.append(_curve(measured, numbers, convention))
+        sentences.append("" if numbers.is_trivial else _curve(measured, numbers, convention))
     else:
         sentences.append("The features were not measured, or are not finite: only NRC3 and gamma are known.")
     fit = _fit(last)

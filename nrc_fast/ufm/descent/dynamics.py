@@ -17,7 +17,13 @@ from nrc_fast.kernels.descent import RunningDescent
 from nrc_fast.kernels.interface import Backend
 from nrc_fast.ufm.descent.stability import stable_factor
 from nrc_fast.ufm.descent.start import DrawnStart, GivenStart
-from nrc_fast.ufm.descent.trajectory import States, epsilon_of, measure_states, relative_gradient
+from nrc_fast.ufm.descent.trajectory import (
+    States,
+    epsilon_of,
+    measure_states,
+    relative_gradient,
+    square_factors,
+)
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -68,8 +74,9 @@ class Problems:
         if self.predicted is None:
             self._predicted = np.full((count, self.n, self.n), np.nan)
         else:
-            heads = np.broadcast_to(self.predicted.weights(), (*self.batch, self.n, self.n))
-            self._predicted = np.where(self.has_minimum[:, None, None], heads.reshape(-1, self.n, self.n), np.nan)
+            heads = np.broadcast_to(self.predicted.weights(), (*self.batch, self.n, self.d)).reshape(-1, self.n, self.d)
+            square = square_factors(heads)
+            self._predicted = np.where(self.has_minimum[:, None, None], square, np.nan)
 
     @property
     def backend(self) -> Backend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,11 +11,15 @@ from nrc_fast.base.arrays import FloatArray, IntArray, TextArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.svg import sparkline
 from nrc_fast.kernels.samples import Reader
+from nrc_fast.metrics.decay_slopes import fitted_slope
 from nrc_fast.ufm.descent.dynamics import Problems
-from nrc_fast.ufm.inputs import Batched, BatchedBool, BatchedInt
+from nrc_fast.ufm.inputs import Batched, BatchedBool, BatchedInt, plain
 from nrc_fast.ufm.solution import Minimum
 
 __all__ = ["Descent"]
+
+# NRC1 below this is the square of roundings.
+RESOLVED, LEAST_STEPS = 1e-26, 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +49,10 @@ class Descent:
     tolerance : float
     notes : tuple of str
         What the learning rates leave slow.
+    predicted_slope : float or (...) array
+        Change of the logarithm of NRC1 per step that the penalty of the features alone makes, ``2 log(1 - lr_H
+        lambda_H/M)`` without momentum: late in the descent, when W stands still, what is left of the features outside
+        its row space and apart from the targets sees nothing else.
     """
 
     __module__ = "nrc_fast.ufm"
@@ -60,8 +69,30 @@ class Descent:
     predicted: Minimum | None
     tolerance: float
     notes: tuple[str, ...]
+    predicted_slope: Batched
     _problems: Problems
     _targets: Reader | None
+
+    @cached_property
+    def measured_slope(self) -> Batched:
+        """Slope of the least-squares line through log NRC1 of the last half of the recorded steps, per step.
+
+        NaN where NRC1 was not recorded (``record="nrc1"``) at three steps at least while it was above its rounding.
+
+        Examples
+        --------
+        >>> from nrc_fast.ufm import descend
+        >>> found = descend(covariance=[[1.0]], samples=50, d=3, steps=400, lambda_W=0.1, lambda_H=0.1, lr=0.2,
+        ...                 lr_H=10.0, record="nrc1", at=20)
+        >>> abs(found.measured_slope / found.predicted_slope - 1.0) < 1e-3
+        True
+        """
+        batch = np.shape(self.steps)
+        curves = self.history.get("nrc1", np.full((*batch, len(self.recorded_steps)), np.nan))
+        flat = curves.reshape(-1, curves.shape[-1])
+        taken = np.broadcast_to(self.steps, batch).ravel()
+        slopes = [_late_slope(self.recorded_steps, curve, last) for curve, last in zip(flat, taken, strict=True)]
+        return plain(np.array(slopes).reshape(batch))
 
     def features(self, index: tuple[int, ...] = ()) -> FloatArray:
         """The features H_t = Z T_t^T of one problem, (M, d).
@@ -128,3 +159,15 @@ class Descent:
             return []
         least, most = (f"{value:.1e}" for value in (known.min(), known.max()))
         return [f"relative gradient{f's {least} to' if least != most else ''} {most}"]
+
+
+def _late_slope(steps: IntArray, curve: FloatArray, last: int) -> float:
+    """The slope of one problem over the last half of its steps, up to the one at which it stopped."""
+    counts = (curve > RESOLVED) & (steps <= last)
+    if np.count_nonzero(counts) < LEAST_STEPS:
+        return float("nan")
+    known, values = steps[counts], curve[counts]
+    late = known >= (known[0] + known[-1]) / 2
+    if np.count_nonzero(late) < LEAST_STEPS:
+        late = np.arange(len(known)) >= len(known) - LEAST_STEPS
+    return fitted_slope(known[late].tolist(), values[late].tolist(), [0.0] * int(np.count_nonzero(late))).value

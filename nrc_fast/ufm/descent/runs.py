@@ -10,12 +10,13 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.progress import Progress
 from nrc_fast.kernels.devices import Device, backend_of
 from nrc_fast.kernels.samples import Reader, sample_reader
+from nrc_fast.metrics.decay_slopes import decay_slope
 from nrc_fast.ufm.descent.dynamics import Problems, divergence_message, run
 from nrc_fast.ufm.descent.outcome import Descent
 from nrc_fast.ufm.descent.setup import Request, make_problems
 from nrc_fast.ufm.descent.start import StartFeatures
 from nrc_fast.ufm.descent.trajectory import METRICS
-from nrc_fast.ufm.inputs import as_integer, as_number, plain, plain_counts, plain_flags
+from nrc_fast.ufm.inputs import Batched, as_integer, as_number, plain, plain_counts, plain_flags
 from nrc_fast.ufm.targets import Targets, is_measured
 
 __all__ = ["descend"]
@@ -71,7 +72,8 @@ def descend(
     momentum : float or array
         In [0, 1), as in torch's SGD without dampening.
     d : int, optional
-        Width of the features; known where `weights` or `features` are given.
+        Width of the features, from 1 on; known where `weights` or `features` are given. Fewer than n can hold only as
+        many directions of the targets, see `minimum`.
     weights : (..., n, d) array or tensor, optional
         To start from; Gaussian with standard deviation `weight_scale` (1/sqrt(d) if None) otherwise.
     features : (M, d) array or tensor, or an object with `mean`, `covariance` and `cross_covariance`, optional
@@ -285,6 +287,17 @@ def _result(
         predicted=problems.predicted,
         tolerance=tolerance,
         notes=notes,
+        predicted_slope=_predicted_slope(problems),
         _problems=problems,
         _targets=targets,
     )
+
+
+def _predicted_slope(problems: Problems) -> Batched:
+    """What the penalty of the features alone makes of log NRC1, per step."""
+    rates = problems.descent.rates
+    slopes = [
+        decay_slope(float(row[1]) * float(penalty), float(row[-1])).value
+        for row, penalty in zip(rates, problems.lambda_H, strict=True)
+    ]
+    return plain(np.array(slopes).reshape(problems.batch))

@@ -125,7 +125,7 @@ def make_problems(request: Request) -> Problems:
     with np.errstate(over="ignore"):
         state = _initial_state(starts, start_index, weights, biases, rates=table, dtype=request.dtype)
     under_way = RunningDescent(state, request.backend)
-    predicted, has_minimum = _predicted(moments, named, batch, has_bias=setting.has_bias)
+    predicted, has_minimum = _predicted(setting, named, batch)
     return Problems(
         batch=batch,
         n=n,
@@ -223,7 +223,7 @@ def _width(request: Request, n: int, start: GivenStart | None) -> int:
     Raises
     ------
     ValueError
-        It is not known, differs between what was given, or is smaller than n.
+        It is not known, differs between what was given, or is below 1.
     """
     shape = np.shape(cast("ArrayLike", request.weights))  # numpy knows that of a tensor too
     sizes = {
@@ -240,8 +240,8 @@ def _width(request: Request, n: int, start: GivenStart | None) -> int:
         msg = f"the width of the features differs ({listed})"
         raise ValueError(msg)
     width = next(iter(known.values()))
-    if width < n:
-        msg = f"d is {width}; at least n = {n} is expected"
+    if width < 1:
+        msg = f"d is {width}; a number of features from 1 on is expected"
         raise ValueError(msg)
     return width
 
@@ -347,19 +347,20 @@ def _initial_state(
 
 
 def _predicted(
-    moments: TargetMoments, named: dict[str, FloatArray], batch: tuple[int, ...], *, has_bias: bool
+    setting: _Setting, named: dict[str, FloatArray], batch: tuple[int, ...]
 ) -> tuple[Minimum | None, BoolArray]:
     """The minimum in closed form, and for which problems of the flattened batch there is one."""
     weight, feature = (np.broadcast_to(named[name], batch) for name in ("lambda_W", "lambda_H"))
     known = (weight > 0.0) == (feature > 0.0)
     try:
         found = minimum(
-            covariance=moments.covariance,
-            mean=moments.mean,
+            covariance=setting.moments.covariance,
+            mean=setting.moments.mean,
             lambda_W=np.where(known, weight, 1.0),
             lambda_H=np.where(known, feature, 1.0),
-            bias=has_bias,
+            bias=setting.has_bias,
             lambda_b=named["lambda_b"],
+            d=setting.width,
         )
     except ValueError:  # a penalised bias without a closed form
         return None, np.zeros(math.prod(batch), dtype=bool)

@@ -90,6 +90,12 @@ def _blocks(
     if width > n:
         yield np.array([[lambda_H]]), (1,)
     for i in range(n):
+        if i >= width:  # no feature of its own, only those that move towards it
+            if has_bias:
+                yield np.array([[1.0]]), (2,)
+            for j in range(width):
+                yield np.array([[f[j] ** 2 + lambda_W, -e[i]], [-e[i], p[j] ** 2 + lambda_H]]), (0, 1)
+            continue
         mixed = p[i] * f[i] - e[i]
         yield np.array([[f[i] ** 2 + lambda_W, mixed], [mixed, p[i] ** 2 + lambda_H]]), (0, 1)
         if width > n:

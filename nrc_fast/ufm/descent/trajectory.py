@@ -19,7 +19,7 @@ from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.ufm.geometry import least_distance
 from nrc_fast.ufm.solution import nonzero
 
-__all__ = ["METRICS", "States", "epsilon_of", "measure_states", "relative_gradient"]
+__all__ = ["METRICS", "States", "epsilon_of", "measure_states", "relative_gradient", "square_factors"]
 
 METRICS = (
     *("loss", "mse", "nrc1", "nrc2", "nrc3"),
@@ -138,10 +138,23 @@ def _nrc3(states: States) -> FloatArray:
 
 
 def _distance(states: States) -> FloatArray:
-    triangles = np.linalg.qr(np.swapaxes(states.backend.fetch(states.weights), -1, -2), mode="r")
     known = np.isfinite(states.predicted[:, 0, 0])
-    distance = least_distance(np.swapaxes(triangles, -1, -2), np.where(known[:, None, None], states.predicted, 0.0))
+    heads = square_factors(states.backend.fetch(states.weights))
+    distance = least_distance(heads, np.where(known[:, None, None], states.predicted, 0.0))
     return np.where(known, distance, np.nan)
+
+
+def square_factors(weights: FloatArray) -> FloatArray:
+    """Matrices (P, n, n) with the Grams of weights (P, n, d), which is all that counts up to a rotation.
+
+    Examples
+    --------
+    >>> np.abs(square_factors(np.array([[[3.0], [4.0]]]))).round(12).tolist()
+    [[[3.0, 0.0], [4.0, 0.0]]]
+    """
+    n = weights.shape[-2]
+    factors = np.swapaxes(np.linalg.qr(np.swapaxes(weights, -1, -2), mode="r"), -1, -2)
+    return np.pad(factors, ((0, 0), (0, 0), (0, n - factors.shape[-1])))
 
 
 def epsilon_of(dtype: str) -> float:
