@@ -406,7 +406,7 @@ def test_every_package_is_a_face() -> None:
     for name, path in files().items():
         if path.name != "__init__.py" and name != "nrc_fast.typing":
             continue
-        assert len(path.read_text(encoding="utf-8").splitlines()) < (110 if name == "nrc_fast" else 50), name
+        assert len(path.read_text(encoding="utf-8").splitlines()) < (110 if name == "nrc_fast" else 60), name
         for node in tree(path).body:
             is_plain = isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr))
             assert is_plain, f"{name} does more than hand names on"
