@@ -144,6 +144,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "reports/verdicts/features.py",
         "reports/verdicts/histories.py",
         "reports/verdicts/levels.py",
+        "reports/verdicts/notes.py",
     ),
     "sources/formats/test_zarr_arrays.py": ("sources/formats/zarr_codecs.py",),
     "sources/test_table.py": ("sources/shards.py",),

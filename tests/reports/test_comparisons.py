@@ -22,13 +22,17 @@ HOSTILE = "<script>alert(1)</script>$\\frac$\x1b[2J"
 def test_a_table_has_a_line_for_each_run() -> None:
     runs = {"first": results.history(), "second": results.history(seed=3), "last": results.report()}
     comparison = nrc.compare(runs)
-    head, *lines, note = str(comparison).splitlines()
-    assert head.split() == ["run", "step", "MSE", "R2", "NRC1", "NRC2", "NRC3", "gamma"]
+    head, *lines, _, _, note = str(comparison).splitlines()
+    assert head.split() == ["run", "step", "MSE", "R2", "NRC1", "NRC2", "NRC3", "gamma", "heads", "lambda_W"]
+    assert str(comparison).splitlines()[-3:-1] == [
+        "note: heads: share of random heads with a smaller NRC3",
+        "note: lambda_W: the weight decay that the balance of the head implies",
+    ]
     assert note == "note: of a training the last step is shown, with NRC3 for its own gamma"
     for line, (name, run) in zip(lines, runs.items(), strict=True):
         is_history = isinstance(run, History)
         record = run.records()[-1] if isinstance(run, History) else Record.of(0, run)
-        fields = ("mse", "r2", "nrc1", "nrc2", "nrc3", "gamma")
+        fields = ("mse", "r2", "nrc1", "nrc2", "nrc3", "gamma", "nrc3_quantile", "balance_decay")
         wanted = [format_digits(getattr(record, field), record.bounds.get(field), 3) for field in fields]
         assert line.replace("<= ", "<=").split() == [
             name,
@@ -42,7 +46,7 @@ def test_values_below_their_bounds_are_no_numbers() -> None:
     rng = np.random.default_rng(0)
     Y, W = rng.standard_normal((50, 2)), rng.standard_normal((2, 5))
     text = str(nrc.compare({"exact": nrc.measure(Y @ W, Y, W)}))
-    head, line = text.splitlines()
+    head, line, _ = text.splitlines()
     assert "MSE" not in head  # without b it is not known
     assert line.split("exact")[1].strip().startswith("<= ")
 
@@ -115,7 +119,7 @@ def test_what_is_no_run_is_refused() -> None:
     with pytest.raises(TypeError, match="run a is a dict; a History, Monitor, Report, ClassReport or DeepReport"):
         nrc.compare({"a": {}})  # type: ignore[dict-item]
     empty = nrc.compare({"a": History("a"), "b": results.history()})
-    assert str(empty).splitlines()[1].split() == ["a", *"-------"]
+    assert str(empty).splitlines()[1].split() == ["a", *"---------"]
 
 
 def test_the_dictionary_is_plain() -> None:
