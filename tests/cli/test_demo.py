@@ -309,7 +309,7 @@ def test_the_table_of_laws_holds_the_numbers(finished: Run) -> None:
         assert cells[4:6] == pytest.approx([distance, np.trace(balance) / np.trace(gram)], rel=0.06)
         assert cells[6] == pytest.approx(slope, abs=0.006)
         clock = result.recorded.clock
-        known = clock is not None and clock.predicted < 0.0
+        known = clock is not None and clock.predicted < 0.0 and result.history[-1].nrc1_variance > 1e-9
         assert len(cells) == 7 + known
         assert not known or cells[7] == pytest.approx(clock.measured / clock.predicted, abs=0.006)
     laws = re.sub(r"\s+", " ", finished.text)
@@ -323,14 +323,14 @@ def with_report(result: RunResult, **values: Any) -> RunResult:
 def test_what_nrc3_is_decided_by_is_worded_by_the_numbers(finished: Run) -> None:
     strong, weak = finished.results[:2]
     strong = with_report(strong, nrc3=1e-5, nrc3_quantile=0.001, gamma_share=0.7, balance_distance=0.3)
-    weak = with_report(weak, nrc3=0.25, nrc3_quantile=0.6, gamma_share=0.0, balance_distance=1e-6, balance_decay=1.5e-3)
+    weak = with_report(weak, nrc3=0.25, nrc3_quantile=0.6, gamma_share=0.0, balance_distance=1e-6, balance_decay=1.8e-3)
     both = finding_on_heads([strong, weak])
     assert both.startswith(
         "NRC3 comes near 0 with weight decay 5e-3 (1e-05, gamma/lambda_min 0.70). It does not with "
         "weight decay 1.5e-3 (0.25, gamma/lambda_min 0.00). There gamma is at 0: "
     )
-    rest = "in balance, which needs no such model: they have come to rest, under a decay of 0.0015."
-    assert both.endswith(f"1 of these 2 heads are {rest}")
+    assert "1 of these 2 heads have the shape of their balance to within 0.01" in both
+    assert both.endswith("It implies a decay of 0.0018 for 0.0015.")
     lucky = with_report(strong, nrc3_quantile=0.4)  # as small as that of random heads
     assert finding_on_heads([lucky]).startswith("It does not with")
     alone = finding_on_heads([strong])

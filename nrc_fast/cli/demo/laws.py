@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from nrc_fast.cli.demo.settings import RunResult
 from nrc_fast.measurement.head_powers import head_exponent
-from nrc_fast.reports.verdicts.balances import BALANCED
 from nrc_fast.reports.verdicts.levels import RARE, SHAPED
 
 __all__ = ["LAWS", "finding_on_heads", "laws_table"]
 
+# NRC1 about the mean from which on float32 weights round as much as decay takes away.
+ROUNDED = 1e-9
 # Shares of gamma in [0, lambda_min] that are called its ends.
 ENDS = 0.02, 0.98
 
@@ -28,28 +29,28 @@ LAWS = (
     "p: W W^T goes like Sigma^p, with p = 1/2 on free features at weak decay and 1/L on top of L - 1 linear layers.",
     (
         "clock: the pace at which the variance outside n components falls late, over the pace of weight decay alone, "
-        "which linear features come to. Not defined for ReLU features."
+        "which linear features come to. Not defined for ReLU features, nor once float32 has no digits left."
     ),
 )
 
 
 def laws_table(results: Sequence[RunResult]) -> str:
     """What each law says at the end of every run."""
-    columns = f"{'NRC3':>8}{'at 0':>8}{'gamma':>7}{'random':>8}{'balance':>9}{'decay':>9}{'p':>5}{'clock':>6}"
+    columns = f"{'NRC3':>8}{'at 0':>8}{'gamma':>7}{'random':>8}{'balance':>9}{'decay':>8}{'p':>6}{'clock':>6}"
     lines = [f"{'what the laws say':<20}{columns}"]
     for result in results:
         report = result.report
         lines.append(
             f"{result.name:<20}{report.nrc3:>8.1e}{report.nrc3_at_zero:>8.1e}{report.gamma_share:>7.2f}"
-            f"{f'{100.0 * report.nrc3_quantile:.1f}%':>8}{report.balance_distance:>9.1e}{report.balance_decay:>9.2g}"
-            f"{head_exponent(result.W, result.Y).exponent:>5.2f}{_pace(result):>6}"
+            f"{f'{100.0 * report.nrc3_quantile:.1f}%':>8}{report.balance_distance:>9.1e}{report.balance_decay:>8.2g}"
+            f"{head_exponent(result.W, result.Y).exponent:>6.2f}{_pace(result):>6}"
         )
     return "\n".join(lines)
 
 
 def _pace(result: RunResult) -> str:
     clock = result.recorded.clock
-    if clock is None or not clock.predicted < 0.0:
+    if clock is None or not clock.predicted < 0.0 or result.history[-1].nrc1_variance < ROUNDED:
         return ""
     return f"{clock.measured / clock.predicted:.2f}"
 
@@ -68,11 +69,13 @@ def finding_on_heads(results: Sequence[RunResult]) -> str:
     if missed:
         sentences.append(f"It does not with {_listed(missed)}.")
     sentences.append(_cause(missed))
-    at_rest = [result for result in known if result.report.balance_distance < BALANCED]
+    at_rest = [result for result in known if result.report.balance_distance < SHAPED]
     if at_rest:
+        decays = [f"{result.report.balance_decay:.2g} for {result.weight_decay:g}" for result in at_rest]
         sentences.append(
-            f"{len(at_rest)} of these {len(known)} heads are in balance, which needs no such model: they have come to "
-            f"rest, under a decay of {', '.join(f'{result.report.balance_decay:.2g}' for result in at_rest)}."
+            f"{len(at_rest)} of these {len(known)} heads have the shape of their balance to within {SHAPED:g}, which "
+            f"needs no such model: but for the noise of small batches they are at rest. It implies a decay of "
+            f"{', '.join(decays)}."
         )
     return " ".join(filter(None, sentences))
 
