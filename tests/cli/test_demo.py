@@ -19,8 +19,9 @@ from support.commands import measured
 import nrc_fast as nrc
 from nrc_fast.cli import main
 from nrc_fast.cli.demo import training
+from nrc_fast.cli.demo.laws import LAWS, finding_on_heads
 from nrc_fast.cli.demo.settings import RunResult, Setting
-from nrc_fast.cli.demo.text import finding, findings
+from nrc_fast.cli.demo.text import finding
 from nrc_fast.cli.stored import load_stored
 from nrc_fast.reports.steps import Record
 from nrc_fast.testing import reference_nrc1, reference_nrc2, reference_nrc3
@@ -153,9 +154,10 @@ def test_steps_descend_the_loss_that_is_named(setting: Setting) -> None:
     parameters = [[*trunk.parameters(), *head.parameters()] for trunk, head in networks]
     speeds = [torch.zeros_like(parameter) for parameter in parameters[1]]
     bar = SimpleNamespace(update=lambda: None)
+    optimizer = training._optimizer(torch, setting, *networks[0])
     taken = 0
     with training._one_thread(torch):
-        for step in training._descend(torch, *networks[0], setting, X, Y, range(5), bar):
+        for step in training._descend(torch, *networks[0], optimizer, setting, X, Y, range(5), bar):
             for _ in range(taken, step):  # rows fit one batch, so their order does not matter
                 gradients = torch.autograd.grad(explicit_loss(setting, *networks[1], X, Y), parameters[1])
                 rate = setting.learning_rate * min(1.0, (4 - taken) / (setting.cooling * 4))
@@ -288,12 +290,53 @@ def test_affine_plane_is_told_from_a_plane_through_the_origin(finished: Run, off
         assert ">99.99% of the variance" in sentence
 
 
-def test_nrc3_is_mentioned_where_it_stays_large(finished: Run) -> None:
-    decayed = finished.results[:2]
-    shaped = [with_last(result, nrc3=1e-5) for result in decayed]
-    missed = [shaped[0], with_last(decayed[1], nrc3=0.25)]
-    assert not any("NRC3 does not" in sentence for sentence in findings(shaped))
-    assert "in 1 of 2 runs with weight decay (0.25)" in findings(missed)[-1]
+def test_the_table_of_laws_holds_the_numbers(finished: Run) -> None:
+    lines = finished.text.splitlines()
+    first = next(k for k, line in enumerate(lines) if line.startswith("what the laws say"))
+    for result, line in zip(finished.results, lines[first + 1 :], strict=False):
+        cells = [float(text.rstrip("%")) for text in line.removeprefix(result.name).split()]
+        sigma = np.cov(result.Y.astype(float), rowvar=False, bias=True)
+        values, vectors = np.linalg.eigh(sigma)
+        W, H = result.W.astype(float), result.H.astype(float)
+        residual = result.Y - H @ W.T - result.b
+        gram, balance = W @ W.T, residual.T @ (H @ W.T) / len(H)
+        distance = np.sum((balance / np.linalg.norm(balance) - gram / np.linalg.norm(gram)) ** 2)
+        slope = np.polyfit(np.log(values), np.log(np.diag(vectors.T @ gram @ vectors)), 1)[0]
+        shown = [reference_nrc3(result.W, result.Y), reference_nrc3(result.W, result.Y, gamma=0.0)]
+        assert cells[:2] == pytest.approx(shown, rel=0.06)
+        assert cells[2] == pytest.approx(nrc.nrc3_gamma(result.W, result.Y) / values[0], abs=0.006)
+        assert cells[3] == pytest.approx(100.0 * nrc.nrc3_context(result.W, result.Y).quantile, abs=0.06)
+        assert cells[4:6] == pytest.approx([distance, np.trace(balance) / np.trace(gram)], rel=0.06)
+        assert cells[6] == pytest.approx(slope, abs=0.006)
+        clock = result.recorded.clock
+        known = clock is not None and clock.predicted < 0.0 and result.history[-1].nrc1_variance > 1e-9
+        assert len(cells) == 7 + known
+        assert not known or cells[7] == pytest.approx(clock.measured / clock.predicted, abs=0.006)
+    laws = re.sub(r"\s+", " ", finished.text)
+    assert all(law in laws for law in LAWS)
+
+
+def with_report(result: RunResult, **values: Any) -> RunResult:
+    return replace(result, report=replace(result.report, **values))
+
+
+def test_what_nrc3_is_decided_by_is_worded_by_the_numbers(finished: Run) -> None:
+    strong, weak = finished.results[:2]
+    strong = with_report(strong, nrc3=1e-5, nrc3_quantile=0.001, gamma_share=0.7, balance_distance=0.3)
+    weak = with_report(weak, nrc3=0.25, nrc3_quantile=0.6, gamma_share=0.0, balance_distance=1e-6, balance_decay=1.8e-3)
+    both = finding_on_heads([strong, weak])
+    assert both.startswith(
+        "NRC3 comes near 0 with weight decay 5e-3 (1e-05, gamma/lambda_min 0.70). It does not with "
+        "weight decay 1.5e-3 (0.25, gamma/lambda_min 0.00). There gamma is at 0: "
+    )
+    assert "1 of these 2 heads have the shape of their balance to within 0.01" in both
+    assert both.endswith("It implies a decay of 0.0018 for 0.0015.")
+    lucky = with_report(strong, nrc3_quantile=0.4)  # as small as that of random heads
+    assert finding_on_heads([lucky]).startswith("It does not with")
+    alone = finding_on_heads([strong])
+    assert "It does not" not in alone
+    assert "balance" not in alone
+    assert finding_on_heads([]) == finding_on_heads([finished.results[2]]) == ""
 
 
 def test_agreement_with_the_theory_is_measured(finished: Run) -> None:

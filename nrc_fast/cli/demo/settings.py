@@ -72,6 +72,8 @@ SETTINGS = (
     Setting("weight decay 5e-3", 5e-3),
     Setting("weight decay 1.5e-3", 1.5e-3),
     Setting("no weight decay", 0.0),
+    # Strong beside the variance of the targets, and so W W^T takes the shape of the UFM.
+    Setting("ReLU, decay 2.5e-2", 2.5e-2, relu=True, learning_rate=0.05, cooling=0.6),
     # Free biases that start above 0 leave the ReLUs a plane away from the origin to collapse to.
     Setting("ReLU, free biases", 1.5e-2, relu=True, learning_rate=0.02, biases_decay=False, feature_bias=0.5),
     Setting("UFM penalties", 0.2, cooling=0.6, feature_penalty=0.2),

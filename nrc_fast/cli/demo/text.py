@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nrc_fast.base.arrays import FloatArray, SingleArray
+from nrc_fast.cli.demo.laws import finding_on_heads
 from nrc_fast.cli.demo.settings import BATCH, MOMENTUM, WIDTH, RunResult, Setting
 from nrc_fast.measurement.alignment import nrc3
 from nrc_fast.reports.affine import is_affine
-from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, SHAPED, percent_inside
+from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, percent_inside
 
 __all__ = ["finding", "findings", "header", "history_table", "item", "summary_table"]
 
@@ -90,17 +91,9 @@ def item(text: str) -> str:
 
 
 def findings(results: Sequence[RunResult]) -> list[str]:
-    """A finding for each run and one for NRC3 under weight decay, worded by what was measured."""
-    findings = [f"{result.name}: {finding(result)}" for result in results]
-    decayed = [result for result in results if result.weight_decay > 0.0 and math.isnan(result.c)]
-    missed = [result for result in decayed if result.history[-1].nrc3 > SHAPED]
-    if missed:
-        values = ", ".join(f"{result.history[-1].nrc3:.2g}" for result in missed)
-        findings.append(
-            f"NRC3 does not come near 0 in {len(missed)} of {len(decayed)} runs with weight decay ({values}): W W^T "
-            "does not take the shape of the UFM. That model penalises the features, weight decay the layers below."
-        )
-    return findings
+    """A finding for each run and one on the heads under weight decay, worded by what was measured."""
+    on_heads = finding_on_heads(results)
+    return [*(f"{result.name}: {finding(result)}" for result in results), *([on_heads] if on_heads else [])]
 
 
 def finding(result: RunResult) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, SingleArray
 from nrc_fast.base.libraries import require_library
+from nrc_fast.cli.demo.laws import LAWS, laws_table
 from nrc_fast.cli.demo.settings import BATCH, MOMENTUM, SETTINGS, WIDTH, RunResult, Setting
 from nrc_fast.cli.demo.text import findings, header, history_table, item, summary_table
 from nrc_fast.reports.comparisons import compare
@@ -98,7 +99,10 @@ def run(
             results.append(_train(torch=torch, setting=setting, inputs=inputs, targets=targets, marks=marks, bar=bar))
             bar.clear()
             print(f"\n{history_table(results[-1])}", file=out, flush=True)
-    print(f"\n{summary_table(results)}\n", file=out)
+    print(f"\n{summary_table(results)}\n\n{laws_table(results)}\n", file=out)
+    for law in LAWS:
+        print(item(law), file=out)
+    print(file=out)
     for finding in findings(results):
         print(item(finding), file=out)
     if plot is not None:
@@ -189,10 +193,13 @@ def _train(
     trunk, head = _network(torch, setting, inputs.shape[1], targets.shape[1])
     X, Y = torch.from_numpy(inputs), torch.from_numpy(targets)
     penalties = None if math.isnan(setting.c) else SimpleNamespace(c=setting.c)
-    model = torch.nn.Sequential(trunk, head)
-    monitor = Monitor(model, [(X, Y)], penalties=penalties, name=setting.name)
+    model, optimizer = torch.nn.Sequential(trunk, head), _optimizer(torch, setting, trunk, head)
+    monitor = Monitor(model, [(X, Y)], penalties=penalties, name=setting.name, optimizer=optimizer)
     heads = []
-    for step in _descend(torch=torch, trunk=trunk, head=head, setting=setting, X=X, Y=Y, marks=marks, bar=bar):
+    steps = _descend(
+        torch=torch, trunk=trunk, head=head, optimizer=optimizer, setting=setting, X=X, Y=Y, marks=marks, bar=bar
+    )
+    for step in steps:
         monitor.evaluate(step)
         heads.append(head.weight.detach().numpy().copy())
     with torch.no_grad():
@@ -255,6 +262,7 @@ def _descend(
     torch: ModuleType,
     trunk: Module,
     head: Linear,
+    optimizer: Optimizer,
     setting: Setting,
     X: Tensor,
     Y: Tensor,
@@ -266,7 +274,6 @@ def _descend(
     The loss is that of the UFM, (1/2N) |prediction - target|^2, summed over the outputs; for two outputs it is
     torch's mse_loss.
     """
-    optimizer = _optimizer(torch, setting, trunk, head)
     generator = torch.Generator().manual_seed(SEED)
     batch, steps = min(BATCH, len(X)), marks[-1]
     batches = len(X) // batch

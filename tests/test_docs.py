@@ -1,0 +1,40 @@
+"""README and the pages of docs: examples that run, links that lead somewhere, figures that have a script."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+FIGURES = sorted((ROOT / "docs" / "figures").glob("*.png"))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_examples(page: Path) -> None:
+    """Those of a page are one session, as a reader would have it."""
+    result = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert result.attempted >= 2 or ">>>" not in page.read_text(encoding="utf-8")
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda page: page.stem)
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    assert [target for target in targets if target and not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.stem)
+def test_a_figure_is_small_has_a_script_and_is_shown(figure: Path) -> None:
+    assert figure.with_suffix(".py").is_file()
+    assert figure.stat().st_size < 100_000
+    assert any(f"figures/{figure.name}" in page.read_text(encoding="utf-8") for page in PAGES)
+
+
+def test_every_page_is_named_by_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in PAGES if page.name != "README.md" and f"({page.name})" not in index] == []
