@@ -56,7 +56,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "cli/outputs.py",
         "cli/printing.py",
     ),
-    "cli/test_demo.py": ("cli/demo/settings.py", "cli/demo/text.py", "cli/demo/training.py"),
+    "cli/test_demo.py": ("cli/demo/laws.py", "cli/demo/settings.py", "cli/demo/text.py", "cli/demo/training.py"),
     "cli/test_sweeps.py": ("training/sweep.py",),
     "test_import.py": ("base/listing.py",),
     "integrations/test_trainings.py": (

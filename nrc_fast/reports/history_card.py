@@ -67,7 +67,7 @@ def history_card(history: ToldHistory, gamma: GammaChoice, about: str, *, with_c
     steps = f"{len(records):,} records, steps {records[0].step:,} to {records[-1].step:,}"
     if len(records) == 1:
         steps = f"1 record, step {records[0].step:,}"
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for field in known_columns(SHOWN, records[-1:], history.n):
         label, is_log = SHOWN[field]
         values = [getattr(record, field) for record in records]
@@ -75,9 +75,9 @@ def history_card(history: ToldHistory, gamma: GammaChoice, about: str, *, with_c
         rows.append((label, format_digits(values[-1], shown_bound(records[-1], field), 4), line))
     clock = history.clock
     if clock is not None:
-        slopes = f"{clock.measured:.3g}, by weight decay alone {clock.predicted:.3g}"
         line = sparkline([record.nrc1_variance for record in records], "NRC1, variance", is_log=True)
-        rows.append(("slope of log NRC1 (variance) a step", slopes, line))
+        rows.append(("slope of log NRC1 (variance) a step", f"{clock.measured:.3g}", line))
+        rows.append(("the same by weight decay alone", f"{clock.predicted:.3g}", ""))
     title = f"{about}; {steps}, n = {history.n}, convention {history.convention}"
     below = (
         [chart_grid(svg_charts(charts_of_runs({history.name or "run": history}, gamma), DOTS))] if with_charts else []

@@ -447,7 +447,9 @@ def test_a_balance_is_shown_and_stored(tmp_path: Path) -> None:
 
     balance = nrc.head_balance(*ridge(0.05))
     text = str(balance)
-    assert text.startswith("200 samples, d = 5, n = 2, loss squared (1/2 |f - y|^2)\n\nIn balance: a weight decay lambda_W")
+    assert text.startswith(
+        "200 samples, d = 5, n = 2, loss squared (1/2 |f - y|^2)\n\nIn balance: a weight decay lambda_W"
+    )
     assert "  weight decay lambda_W that the balance implies      0.05  +- " in text
     assert text.endswith(
         "note: Of decoupled decay (AdamW) the balance says nothing: its trainings come to rest elsewhere."

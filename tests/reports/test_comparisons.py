@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -156,3 +157,27 @@ def test_the_figure_shows_every_run() -> None:
         for curve, line in zip([*chart.curves, *chart.beside], panel.get_lines(), strict=True):
             drawn = np.asarray(line.get_ydata(), dtype=np.float64)
             np.testing.assert_array_equal(drawn, curve.y * (len(drawn) // len(curve.y)))
+
+
+def test_no_line_is_wider_than_100_columns() -> None:
+    """What is least missed goes first, and the frame has it all the same."""
+    names = ("mse", "r2", "nrc1", "nrc2", "nrc3", "gamma", "nrc3_quantile", "balance_decay")
+    report = replace(results.report(), **dict.fromkeys(names, -1.23e-10), bounds={})
+    head, *lines = str(nrc.compare({"a": report, "b": report})).splitlines()[:3]
+    assert head.split() == ["run", "MSE", "R2", "NRC1", "NRC2", "NRC3", "gamma", "heads", "lambda_W"]
+    wide = {f"{'x' * 40} {name}": report for name in "ab"}
+    head, *lines = str(nrc.compare(wide)).splitlines()[:3]
+    assert head.split() == ["run", "MSE", "NRC1", "NRC2", "NRC3", "heads", "lambda_W"]
+    assert {len(line) for line in (head, *lines)} == {len(head)}
+    assert len(head) <= 100
+    assert lines[0].split() == ["x" * 21 + "...", *["-1.23e-10"] * 6]
+    assert {"gamma", "r2"} < set(nrc.compare(wide).rows[0].values)
+
+
+def test_short_names_are_explained_where_they_stand() -> None:
+    layers = results.layers()
+    known = replace(layers, layers=(layers.layers[0], replace(layers.layers[1], balance=0.25)))
+    head, line, _, note = str(nrc.compare({"a": known, "b": layers})).splitlines()
+    assert line[head.index("balance") : head.index("balance") + 7].strip() == "0.25"
+    assert note == "note: balance: imbalance of the last layer and the one below it"
+    assert "balance" not in str(nrc.compare({"a": layers, "b": layers}))

@@ -101,3 +101,16 @@ def test_page_and_card_have_the_same_rows(gamma: float) -> None:
     assert [name for name in first_of_card if name in {*groups, *names}] == [
         name for heading, rows in groups.items() for name in (heading, *(label for label, _ in rows))
     ]
+
+
+def test_what_the_verdict_says_is_not_said_again() -> None:
+    rng = np.random.default_rng(0)
+    Y = rng.standard_normal((200, 2))
+    H = np.concatenate([Y, 1e-3 * rng.standard_normal((200, 4))], axis=1) + 3.0 * np.eye(6)[2]
+    report = replace(nrc.measure(H, Y, np.eye(2, 6), np.zeros(2)), notes=nrc.measure(H, Y).notes)
+    (note,) = report.notes
+    assert "lie near an affine plane" in note
+    assert report.verdict[0].startswith("Collapsed to an affine plane")
+    assert "note" not in str(report)
+    assert note not in report._repr_html_()
+    assert "An own note." in str(replace(report, notes=(note, "An own note.")))
