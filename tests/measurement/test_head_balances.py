@@ -353,6 +353,7 @@ def test_one_output_tells_its_decay_alone() -> None:
     assert away.lambda_W < 0.0
     assert away.verdict.startswith("Not at a stationary point with weight decay, or trained without any: the weight")
     assert any("negative weight decay" in note for note in away.notes)
+    assert "negative weight decay" not in str(away)  # as the verdict says it
 
 
 def test_heads_without_a_balance_say_why() -> None:
