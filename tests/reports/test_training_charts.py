@@ -101,3 +101,14 @@ def test_a_verdict_tells_the_balance_where_it_is_certain(n: int) -> None:
     (sentence,) = [said for said in history.verdict if "lambda_W" in said]
     start = "One output: the weight decay lambda_W that would hold W is 0.11" if n == 1 else "In balance"
     assert sentence.startswith(start)
+
+
+def test_of_one_target_no_distance_is_shown() -> None:
+    """It is the sign of the decay and nothing else, as is NRC3, which is not defined."""
+    single, pair = training(1), training(2)
+    heads = [next(line for line in str(history).splitlines() if "step  " in line) for history in (single, pair)]
+    assert heads[0].split() == ["step", "MSE", "R2", "NRC1", "NRC1", "id25", "NRC2", "lambda_W"]
+    assert heads[1].split() == ["step", "MSE", "R2", "NRC1", "NRC1", "id25", "NRC2", "NRC3", "balance", "lambda_W"]
+    for history, is_shown in ((single, False), (pair, True)):
+        assert ("distance from the balance of the head" in history._repr_html_()) == is_shown
+        assert ("balance, distance" in page([("run", history)])) == is_shown
