@@ -56,7 +56,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "cli/outputs.py",
         "cli/printing.py",
     ),
-    "cli/test_demo.py": ("cli/demo/settings.py", "cli/demo/text.py", "cli/demo/training.py"),
+    "cli/test_demo.py": ("cli/demo/laws.py", "cli/demo/settings.py", "cli/demo/text.py", "cli/demo/training.py"),
     "cli/test_sweeps.py": ("training/sweep.py",),
     "test_import.py": ("base/listing.py",),
     "integrations/test_trainings.py": (
@@ -144,6 +144,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "reports/verdicts/features.py",
         "reports/verdicts/histories.py",
         "reports/verdicts/levels.py",
+        "reports/verdicts/notes.py",
     ),
     "sources/formats/test_zarr_arrays.py": ("sources/formats/zarr_codecs.py",),
     "sources/test_table.py": ("sources/shards.py",),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from nrc_fast.base.markup import Markup, element, joined, with_signs
 
-__all__ = ["card", "chart_grid"]
+__all__ = ["card", "chart_grid", "heading_of_rows"]
 
 # Set on the elements: notebooks that do not trust a page take its style sheets away. Colours are those of the text
 # around, with more or less of it, so that light and dark notebooks both show them.
@@ -63,6 +63,11 @@ def chart_grid(figures: Iterable[Markup]) -> Markup:
     """Figures beside each other, as many as there is room for."""
     grid = "display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: .5rem 1rem;"
     return element("div", *figures, style=grid)
+
+
+def heading_of_rows(text: str) -> Markup:
+    """The only cell of a row that says what the rows below it are of."""
+    return element("b", text, style="font-size: .9em;")
 
 
 def _line(kind: str, cells: Sequence[object]) -> Markup:

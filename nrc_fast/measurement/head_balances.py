@@ -28,6 +28,7 @@ from nrc_fast.reports.fields import restored_bounds
 from nrc_fast.reports.records import StoredResult, format_value
 from nrc_fast.reports.verdicts.balances import BalanceKnown, sentence_on_balance
 from nrc_fast.reports.verdicts.levels import known
+from nrc_fast.reports.verdicts.notes import notes_beside
 from nrc_fast.sources import Features, Targets
 from nrc_fast.ufm.scaling import LossName, Penalties
 
@@ -144,7 +145,7 @@ class HeadBalance(StoredResult):
         formula = f" ({FORMULAS[self.loss]})" if self.loss in FORMULAS else ""
         lines = [f"{self.samples:,} samples, d = {self.d}, n = {self.n}, loss {self.loss}{formula}", ""]
         lines += [self.verdict, "", *(f"  {label:<52}{value}" for label, value in self._rows())]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return "\n".join([*lines, *(f"note: {note}" for note in notes_beside([self.verdict], self.notes))])
 
     def _rows(self, digits: int = 6) -> list[tuple[str, str]]:
         return [
@@ -153,7 +154,7 @@ class HeadBalance(StoredResult):
 
     def _repr_html_(self) -> str:
         title = f"balance of a head: {self.samples:,} samples, d = {self.d}, n = {self.n}, loss {self.loss}"
-        return card(title, [self.verdict], self._rows(4), notes=self.notes)
+        return card(title, [self.verdict], self._rows(4), notes=notes_beside([self.verdict], self.notes))
 
 
 def head_balance(

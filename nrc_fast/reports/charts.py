@@ -89,8 +89,10 @@ class Chart:
         Thin lines without points behind the curves, each with the colour of its run.
     band : (float, float), optional
         Values between which a band is shaded behind all curves.
+    dashed : tuple of Curve
+        Dashed lines without points before the curves, of what theory predicts of their runs.
     words : str
-        What these two are.
+        What these three are.
     """
 
     title: str
@@ -101,6 +103,7 @@ class Chart:
     scale: str = ""
     beside: tuple[Curve, ...] = ()
     band: tuple[float, float] | None = None
+    dashed: tuple[Curve, ...] = ()
     words: str = ""
 
 

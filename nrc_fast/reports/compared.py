@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,11 +15,11 @@ from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport
 from nrc_fast.reports.steps import Record
 
-__all__ = ["Compared", "Row", "columns_of", "main_columns_of", "notes_on", "row_of"]
+__all__ = ["SPARED", "Compared", "Row", "columns_of", "in_words", "main_columns_of", "notes_on", "row_of"]
 
 Compared: TypeAlias = "Report | History | ClassReport | DeepReport"
 
-# By the names that frames have, what people read. The first lines of each are what a terminal shows.
+# By the names that frames have, what people read.
 OF_RUNS = {
     "step": "step",
     "mse": "MSE",
@@ -28,7 +28,11 @@ OF_RUNS = {
     "nrc2": "NRC2",
     "nrc3": "NRC3",
     "gamma": "gamma",
-    "nrc3_quantile": "random heads below NRC3",
+    "nrc3_quantile": "random heads below",
+    "balance_distance": "balance, distance",
+    "balance_decay": "balance, lambda_W",
+    "measured_slope": "slope of log NRC1",
+    "predicted_slope": "by decay alone",
     "nrc1_id25": "NRC1, id25",
     "nrc1_variance": "NRC1, variance",
     "nrc2_id25": "NRC2, id25",
@@ -41,9 +45,23 @@ OF_RUNS = {
     "n": "n",
     "convention": "convention",
 }
-MAIN_OF_RUNS = ("step", "mse", "r2", "nrc1", "nrc2", "nrc3", "gamma")
+# What a terminal shows, with names that are as short as the numbers.
+MAIN_OF_RUNS = {
+    "step": "step",
+    "mse": "MSE",
+    "r2": "R2",
+    "nrc1": "NRC1",
+    "nrc2": "NRC2",
+    "nrc3": "NRC3",
+    "gamma": "gamma",
+    "nrc3_quantile": "heads",
+    "balance_decay": "lambda_W",
+}
+# What it goes without where there is no room, the first one first.
+SPARED = ("gamma", "r2", "target_stable_rank", "layers")
 # Of a report alone.
 OF_REPORTS = ("linear_mse", "cka", "effective_rank", "stable_rank")
+OF_TRAININGS = ("step", "measured_slope", "predicted_slope")
 MAIN_OF_CLASSES = ("nc1", "cdnv", "nc2_equinorm", "nc2_equiangular", "nc3", "nc4", "accuracy")
 OF_LAYERS = {
     "layers": "layers",
@@ -53,7 +71,25 @@ OF_LAYERS = {
     "signal_alignment": "signal, last",
     "weight_alignment": "weights, last",
     "linear_mse": "readout MSE, last",
+    "balance": "balance, last",
     "target_stable_rank": "rank of targets",
+}
+MAIN_OF_LAYERS = {
+    "layers": "layers",
+    "first_collapsed": "first collapsed",
+    "mse": "MSE",
+    "noise_fraction": "noise",
+    "signal_alignment": "signal",
+    "weight_alignment": "weights",
+    "linear_mse": "readout",
+    "balance": "balance",
+    "target_stable_rank": "rank Y",
+}
+# What the short names mean that are not the paper's.
+MEANINGS = {
+    "heads": "share of random heads with a smaller NRC3",
+    "lambda_W": "the weight decay that the balance of the head implies",
+    "balance": "imbalance of the last layer and the one below it",
 }
 
 
@@ -83,17 +119,28 @@ def columns_of(runs: Mapping[str, Compared]) -> dict[str, str]:
     if isinstance(first, DeepReport):
         return OF_LAYERS
     kinds = {type(run) for run in runs.values()}
-    unknown = [*(("step",) if History not in kinds else ()), *(OF_REPORTS if Report not in kinds else ())]
+    unknown = [*(OF_TRAININGS if History not in kinds else ()), *(OF_REPORTS if Report not in kinds else ())]
     return {name: label for name, label in OF_RUNS.items() if name not in unknown}
 
 
 def main_columns_of(runs: Mapping[str, Compared]) -> dict[str, str]:
-    """Those of the columns that a terminal has room for."""
+    """Those of the columns that a terminal has room for, and what it calls them."""
     first = next(iter(runs.values()))
-    if isinstance(first, DeepReport):
-        return OF_LAYERS
-    names = MAIN_OF_CLASSES if isinstance(first, ClassReport) else MAIN_OF_RUNS
-    return {name: label for name, label in columns_of(runs).items() if name in names}
+    if isinstance(first, ClassReport):
+        return {name: label for name, label in columns_of(runs).items() if name in MAIN_OF_CLASSES}
+    names = MAIN_OF_LAYERS if isinstance(first, DeepReport) else MAIN_OF_RUNS
+    return {name: label for name, label in names.items() if name in columns_of(runs)}
+
+
+def in_words(labels: Iterable[str]) -> tuple[str, ...]:
+    """What those of the short names mean that are not the paper's.
+
+    Examples
+    --------
+    >>> in_words(["NRC3", "heads"])
+    ('heads: share of random heads with a smaller NRC3',)
+    """
+    return tuple(f"{label}: {MEANINGS[label]}" for label in labels if label in MEANINGS)
 
 
 def row_of(name: str, run: Compared, gamma: GammaChoice) -> Row:
@@ -114,12 +161,17 @@ def row_of(name: str, run: Compared, gamma: GammaChoice) -> Row:
     last = records[-1]
     # That of NRC3 is for the gamma of the step.
     bounds = {column: bound for column, bound in last.bounds.items() if column != "nrc3" or isinstance(gamma, str)}
-    return Row(name, {**last.scalars(), **facts, "step": last.step}, bounds)
+    facts |= {"step": last.step}
+    clock = run.clock
+    if clock is not None:
+        facts |= {"measured_slope": clock.measured, "predicted_slope": clock.predicted}
+        bounds |= {f"{slope}_slope": bound for slope, bound in clock.bounds.items()}
+    return Row(name, {**last.scalars(), **facts}, bounds)
 
 
 def _row_of_layers(name: str, run: DeepReport) -> Row:
     last = run.layers[-1]
-    parts = ("noise_fraction", "signal_alignment", "weight_alignment", "linear_mse")
+    parts = ("noise_fraction", "signal_alignment", "weight_alignment", "linear_mse", "balance")
     values: dict[str, float | int | str | None] = {column: getattr(last, column) for column in parts}
     values |= {"layers": len(run.layers), "first_collapsed": run.first_collapsed, "mse": run.mse}
     values["target_stable_rank"] = run.target_stable_rank

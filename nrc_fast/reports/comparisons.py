@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
@@ -16,7 +16,7 @@ from nrc_fast.base.printable import printable
 from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.reports.charts import Chart, charts_of_classes, charts_of_layers, charts_of_runs
 from nrc_fast.reports.classes import ClassReport
-from nrc_fast.reports.compared import Compared, Row, columns_of, main_columns_of, notes_on, row_of
+from nrc_fast.reports.compared import SPARED, Compared, Row, columns_of, in_words, main_columns_of, notes_on, row_of
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport
@@ -34,8 +34,8 @@ __all__ = ["Comparison", "compare", "shown_value"]
 
 # What stands in a table where a number is not known.
 UNKNOWN = "-"
-# Of a name that the table of a terminal shows.
-MOST_LETTERS = 24
+# Of a name that the table of a terminal shows, and of a line of it.
+MOST_LETTERS, WIDTH = 24, 100
 
 
 class Recorded(Protocol):
@@ -87,14 +87,13 @@ class Comparison:
 
     def __str__(self) -> str:
         columns = {name: label for name, label in main_columns_of(self.runs).items() if _is_known(self.rows, name)}
-        lines = [["run", *columns.values()]]
-        lines += [[_short(row.name), *(shown_value(row, name) for name in columns)] for row in self.rows]
-        widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-        table = [
-            "  ".join(cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(pairs))
-            for pairs in (list(zip(line, widths, strict=True)) for line in lines)
-        ]
-        return "\n".join([*table, *(f"note: {printable(note)}" for note in self.notes)])
+        table = _table(self.rows, columns)
+        for spared in SPARED:
+            if len(table[0]) > WIDTH:
+                columns.pop(spared, None)
+                table = _table(self.rows, columns)
+        notes = (*in_words(columns.values()), *self.notes)
+        return "\n".join([*table, *(f"note: {printable(note)}" for note in notes)])
 
     def _repr_html_(self) -> str:
         known = {name: label for name, label in self.columns.items() if _is_known(self.rows, name)}
@@ -210,9 +209,10 @@ def compare(runs: Mapping[str, Compared | Recorded], gamma: GammaChoice = "last"
     >>> noise = rng.standard_normal((300, 8))
     >>> runs = {f"noise {size:g}": nrc.measure(Y @ W + size * noise, Y, W) for size in (0.1, 0.5)}
     >>> print(nrc.compare(runs))
-    run         NRC1   NRC2    NRC3  gamma
-    noise 0.1  0.016  0.016  0.0569   0.94
-    noise 0.5  0.198  0.199  0.0569   0.94
+    run         NRC1   NRC2    NRC3  gamma  heads
+    noise 0.1  0.016  0.016  0.0569   0.94  0.355
+    noise 0.5  0.198  0.199  0.0569   0.94  0.355
+    note: heads: share of random heads with a smaller NRC3
     """
     given: object = runs
     if not isinstance(given, Mapping):
@@ -242,6 +242,17 @@ def _result(name: str, run: object) -> Compared:
 
 def _kind(run: Compared) -> type[Any]:
     return History if isinstance(run, Report) else type(run)
+
+
+def _table(rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
+    """The lines of a text, the head first, all of one width."""
+    lines = [["run", *columns.values()]]
+    lines += [[_short(row.name), *(shown_value(row, name) for name in columns)] for row in rows]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return [
+        "  ".join(cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(pairs))
+        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
+    ]
 
 
 def _is_known(rows: Iterable[Row], column: str) -> bool:

@@ -3,54 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.cards import card
+from nrc_fast.base.cards import card, heading_of_rows
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.fields import declared_fields, restored_fields
-from nrc_fast.reports.head_context import HEAD_LABELS, labelled_context, told_context
+from nrc_fast.reports.head_context import HEAD_LABELS
 from nrc_fast.reports.plots.features import plot_report
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
-from nrc_fast.reports.records import NAN, StoredResult, format_value
+from nrc_fast.reports.records import NAN, StoredResult
+from nrc_fast.reports.report_rows import BALANCE, grouped_rows, text_lines
 from nrc_fast.reports.verdicts.balances import BalanceKnown
 from nrc_fast.reports.verdicts.features import FeatureNumbers, features_verdict
 from nrc_fast.reports.verdicts.levels import known
+from nrc_fast.reports.verdicts.notes import notes_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["BALANCE", "LABELS", "MOST_SHARES", "Report", "labelled_rows", "told_prediction"]
-
-# Of CKA, from which on its debiased value has a line of its own.
-VISIBLE_CHANCE = 0.005
+__all__ = ["MOST_SHARES", "Report"]
 
 # Components whose share of the variance is shown, where n is not larger.
 MOST_SHARES = 12
-
-LABELS = {
-    "nrc1": "NRC1  features outside their first n components",
-    "nrc2": "NRC2  features outside the row space of W",
-    "nrc3": "NRC3  distance of W W^T from the predicted shape",
-    "gamma": "gamma that NRC3 is smallest at",
-    "balance_distance": "distance of W W^T from the balance of the head",
-    "balance_decay": "weight decay lambda_W that this implies",
-    "balance_asymmetry": "asymmetry of the balance, 0 where training stands",
-    "mse": "training MSE, summed over outputs",
-    "r2": "R2",
-    "linear_mse": "MSE of the best affine readout",
-    "cka": "linear CKA of features and targets",
-    "cka_debiased": "the same, debiased for the number of samples",
-    "effective_rank": "effective rank of the features",
-    "stable_rank": "stable rank of the features",
-}
-BALANCE = ("balance_distance", "balance_decay", "balance_asymmetry")
-# Of these, what comes before the rest.
-OF_COLLAPSE = ("nrc1", "nrc2", "nrc3", "gamma")
-FIRST = (*OF_COLLAPSE, *BALANCE, "mse", "r2", "linear_mse")
 
 
 def _prediction(values: Any) -> Prediction | None:
@@ -177,7 +155,7 @@ class Report(StoredResult):
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """What the numbers say, in two to four sentences by fixed rules on them and their bounds.
+        """What the numbers say, in two to five sentences by fixed rules on them and their bounds.
 
         How far the features are collapsed, and to what; what NRC3 is worth; whether weight decay holds the head, where
         that is certain; what to look at next. The rules are those of
@@ -209,6 +187,7 @@ class Report(StoredResult):
             r2=known("r2", own, self.bounds),
             has_weights=not all(map(math.isnan, (self.nrc2, self.nrc3, self.mse))),
             has_targets=not math.isnan(self.linear_mse),
+            has_bias=not math.isnan(self.mse),
             balance=BalanceKnown(self.n, *(known(name, own, self.bounds) for name in BALANCE)),
         )
 
@@ -230,44 +209,21 @@ class Report(StoredResult):
         lines = [f"{size}, convention {self.convention}, computed by {self.backend}"]
         if self.zero_rows or self.skipped_rows:
             lines.append(f"{self.zero_rows:,} zero rows, {self.skipped_rows:,} rows skipped as not finite")
-        lines += ["", *self.verdict, "", *self._lines_of(OF_COLLAPSE)]
-        lines += [f"  {label:<52}{value}" for label, value in told_context(vars(self), self.bounds)]
-        lines += [*self._lines_of(FIRST[len(OF_COLLAPSE) :]), ""]
-        lines += self._lines_of(name for name in LABELS if name not in FIRST)
-        shares = ", ".join(f"{share:.4f}" for share in self.explained_variance_ratio[: self.n + 2])
-        lines.append(f"  {'explained variance of the first components':<52}{shares}")
-        lines += self._alternative_lines() + self._prediction_lines()
-        lines += [f"note: {note}" for note in self.notes]
+        lines += ["", *self.verdict, "", *text_lines(self)]
+        lines += [f"note: {note}" for note in notes_beside(self.verdict, self.notes)]
         return "\n".join(lines)
-
-    def _lines_of(self, names: Iterable[str]) -> list[str]:
-        return [f"  {label:<52}{value}" for label, value in labelled_values(self, names)]
-
-    def _alternative_lines(self) -> list[str]:
-        lines = []
-        for name, values in self.alternatives.items():
-            bounds = self.alternative_bounds.get(name, {})
-            shown = ", ".join(
-                f"{key.upper()} {format_value(value, bounds.get(key), digits=4)}"
-                for key, value in values.items()
-                if not math.isnan(value)
-            )
-            if shown:
-                lines.append(f"  {f'under convention {name}':<52}{shown}")
-        return lines
-
-    def _prediction_lines(self) -> list[str]:
-        return [f"  {condition:<52}{numbers}" for condition, numbers in told_prediction(self)]
 
     def _repr_html_(self) -> str:
         size = f"{self.samples:,} samples, d = {self.d}, n = {self.n}, convention {self.convention}"
-        rows: list[tuple[object, ...]] = [*labelled_rows(self, digits=4), *told_prediction(self)]
+        rows: list[tuple[object, ...]] = []
+        for heading, part in grouped_rows(self, digits=4).items():
+            rows += [(heading_of_rows(heading),), *part]
         shares = [float(share) for share in self.explained_variance_ratio[: max(MOST_SHARES, self.n + 2)]]
         about = f"first {len(shares)} components, the first {self.n} coloured"
         by_k = sparkline([float(value) for value in self.nrc1_by_k], "NRC1 of 1, 2, ... components", is_log=True)
         rows.append((f"NRC1 of 1 to {len(self.nrc1_by_k)} components", by_k))
         rows.append(("share of the variance in each component", spark_bars(shares, about, range(self.n))))
-        return card(f"report of {size}", self.verdict, rows, notes=self.notes)
+        return card(f"report of {size}", self.verdict, rows, notes=notes_beside(self.verdict, self.notes))
 
     def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
         """Draw NRC1 and the explained variance against the number of components; returns the figure of matplotlib.
@@ -289,42 +245,3 @@ class Report(StoredResult):
             `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
         """
         return finished(plot_report(self, ax), path)
-
-
-def labelled_values(report: Report, names: Iterable[str], digits: int = 6) -> list[tuple[str, str]]:
-    """Of the metrics of `LABELS` those that are known and say something: what they are called, with value and bound.
-
-    Parameters
-    ----------
-    report : Report
-    names : iterable of str
-    digits : int
-        At most as many of each value.
-    """
-    found = []
-    for name in names:
-        value = getattr(report, name)
-        is_shown = name != "cka_debiased" or abs(value - report.cka) > VISIBLE_CHANCE
-        is_shown = is_shown and not (report.n == 1 and name in ("balance_distance", "balance_asymmetry"))  # 0
-        if is_shown and not math.isnan(value):
-            found.append((LABELS[name], format_value(value, report.bounds.get(name), digits)))
-    return found
-
-
-def labelled_rows(report: Report, digits: int = 6) -> list[tuple[str, str]]:
-    """All that is known of `LABELS`, with what stands beside NRC3 after it."""
-    others = (name for name in LABELS if name not in OF_COLLAPSE)
-    context = labelled_context(vars(report), report.bounds, digits)
-    return [*labelled_values(report, OF_COLLAPSE, digits), *context, *labelled_values(report, others, digits)]
-
-
-def told_prediction(report: Report) -> list[tuple[str, str]]:
-    """What the UFM predicts, as a condition and numbers; nothing where that says nothing."""
-    prediction = report.ufm
-    # At c = 0 every training reaches error 0, and a gamma within its bound of 0 is none to predict from.
-    if prediction is None or not prediction.c > 0.0:
-        return []
-    if prediction.c == report.gamma and not known("gamma", vars(report), report.bounds).is_above(0.0):
-        return []
-    numbers = f"rank {prediction.rank}, MSE {prediction.mse:.4g}, R2 {prediction.r2:.4g}, CKA {prediction.cka:.4g}"
-    return [(f"UFM at c = {prediction.c:.4g} predicts", numbers)]

@@ -81,7 +81,7 @@ def _formula(left: str, *right: object) -> Markup:
     return element("math", _of(element("mtext", left), "=", *right), display="block")
 
 
-_X, _H = _sub("x", "i"), _sub("h", "i")
+_X, _H, _Y = (_sub(letter, "i") for letter in "xhy")
 _GRAM = _of("W", _sup("W", "T"))
 _SHAPE = _of(_sup("\u03a3", _over("1", "2")), "\u2212", _root("\u03b3"), "I")
 _BELOW_F = element("mi", "F")
@@ -129,12 +129,20 @@ BALANCE = Term(
     "the mean product of residuals and predictions, whatever the network is. The distance of their shapes and the "
     "asymmetry of B are 0 there, and the ratio of their traces is the decay in the scaling of the paper. Decoupled "
     "decay (AdamW) comes to rest elsewhere.",
-    _formula("B", _mean("i", "N"), "(", _sub("y", "i"), "\u2212", _sub("f", "i"), ")", "(", "W", _H, _sup(")", "T")),
+    _formula("B", _mean("i", "N"), _of("(", _Y, "\u2212", _sub("f", "i"), ")"), _sup(_of("(", "W", _H, ")"), "T")),
+)
+CLOCK = Term(
+    "by weight decay alone",
+    "Outside the row space of W the loss has no gradient for features that a linear layer makes: what lies there "
+    "shrinks by weight decay alone. Late in a training NRC1 under convention variance then changes at a pace that the "
+    "learning rate \u03b7, the momentum m and the decay \u03bb of the optimizer tell, but for small terms. With an "
+    "activation in front of the last layer, or with Adam, there is no such pace.",
+    _formula("slope of log NRC1", "\u2212", "2", _over(_of("\u03b7", "\u03bb"), _of("1", "\u2212", "m"))),
 )
 MSE = Term(
     "MSE and R2",
     "Mean squared error, summed over the outputs. R2 is its share of the variance of the targets, taken from 1.",
-    _formula("MSE", _mean("i", "N"), _sup(_norm("W", _H, "+", "b", "\u2212", _sub("y", "i")), "2")),
+    _formula("MSE", _mean("i", "N"), _sup(_norm("W", _H, "+", "b", "\u2212", _Y), "2")),
 )
 READOUT = Term(
     "MSE of the best affine readout",
@@ -191,6 +199,13 @@ LAYERS = Term(
     "leading directions of the weights (weight alignment), and the MSE of a linear readout.",
     _formula("noise", "1", "\u2212", _over(_of("tr", "(", _sup("U", "T"), "C", "U", ")"), _of("tr", "C"))),
 )
+LAYER_BALANCE = Term(
+    "balance of layers",
+    "Two linear layers with nothing between them, V below W, are balanced wherever a training with weight decay has "
+    "come to rest. The norm of the difference is told over the sum of the norms of both: 0 is balanced, 1 not at all. "
+    "V has its bias as one more column.",
+    element("math", _of(_sup("W", "T"), "W", "=", "V", _sup("V", "T")), display="block"),
+)
 CLASSES = Term(
     "NC1 to NC4",
     "Collapse of classes: rows at the means of their classes (NC1), these means at the corners of a simplex (NC2), "
@@ -199,6 +214,6 @@ CLASSES = Term(
     _formula("NC1", _over("1", "K"), "tr", "(", _sub("S", "W"), element("msubsup", *map(_symbol, "SB+")), ")"),
 )
 
-terms_of_features = (NRC1, NRC2, NRC3, HEADS, BALANCE, MSE, READOUT, CKA, RANKS, VARIANCE, BOUNDS)
-terms_of_layers = (LAYERS, CKA, RANKS, BOUNDS)
+terms_of_features = (NRC1, NRC2, NRC3, HEADS, BALANCE, CLOCK, MSE, READOUT, CKA, RANKS, VARIANCE, BOUNDS)
+terms_of_layers = (LAYERS, CKA, RANKS, LAYER_BALANCE, BOUNDS)
 terms_of_classes = (CLASSES, BOUNDS)

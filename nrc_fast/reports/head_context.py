@@ -116,22 +116,16 @@ class NRC3Context(StoredResult):
 def labelled_context(
     values: Mapping[str, float], bounds: Mapping[str, float | FloatArray], digits: int = 6
 ) -> list[tuple[str, str]]:
-    """What is known of `HEAD_LABELS`, each with its label and its bound; nothing where NRC3 is not defined."""
-    if math.isnan(values["nrc3"]):
-        return []
-    return [
-        (label, format_value(values[name], bounds.get(name), digits))
-        for name, label in HEAD_LABELS.items()
-        if not math.isnan(values[name])
-    ]
+    """What is known of `HEAD_LABELS`, each with its label and its bound; nothing where NRC3 is not defined.
+
+    Where the best gamma is 0, NRC3 at 0 and the share of that gamma are NRC3 and 0 again, and left out.
+    """
+    return [(HEAD_LABELS[name], format_value(values[name], bounds.get(name), digits)) for name in _told(values)]
 
 
 def told_context(values: Mapping[str, float], bounds: Mapping[str, float | FloatArray]) -> list[tuple[str, str]]:
     """The same in two lines, for a report in which NRC3 is one number of many: a bound is beside the first number."""
-    known = [name for name in HEAD_LABELS if not math.isnan(values[name])]
-    if math.isnan(values["nrc3"]) or not known:
-        return []
-    shown = {name: format_digits(values[name], bounds.get(name), digits=3) for name in known}
+    shown = {name: format_digits(values[name], bounds.get(name), digits=3) for name in _told(values)}
     lines = []
     if "nrc3_quantile" in shown:
         share = format_value(values["nrc3_quantile"], bounds.get("nrc3_quantile"), digits=3)
@@ -142,4 +136,14 @@ def told_context(values: Mapping[str, float], bounds: Mapping[str, float | Float
         names = {"gamma_share": "gamma/lambda_min", "head_outside": "outside the basis of Sigma"}
         beside = [f"{name} {shown[field]}" for field, name in names.items() if field in shown]
         lines.append(("  at gamma = 0", "; ".join([shown["nrc3_at_zero"], *beside])))
+    elif "head_outside" in shown:
+        lines.append(("  share of W W^T outside the basis of Sigma", shown["head_outside"]))
     return lines
+
+
+def _told(values: Mapping[str, float]) -> list[str]:
+    """The names of what is known and not said already."""
+    if math.isnan(values["nrc3"]):
+        return []
+    said = ("nrc3_at_zero", "gamma_share") if values["gamma_share"] == 0.0 else ()
+    return [name for name in HEAD_LABELS if name not in said and not math.isnan(values[name])]

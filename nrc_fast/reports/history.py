@@ -26,6 +26,7 @@ from nrc_fast.reports.records import NAN, StoredResult
 from nrc_fast.reports.replay import beside_heads, last_curve, null_points, replayed
 from nrc_fast.reports.steps import SCALARS, Record, csv_of, restored_steps, stored_row, table_of, whole_step
 from nrc_fast.reports.verdicts.histories import history_verdict
+from nrc_fast.reports.verdicts.notes import notes_beside
 
 if TYPE_CHECKING:
     import pandas
@@ -97,10 +98,11 @@ class History(StoredResult):
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """What the records say, in two to five sentences by fixed rules on them and their bounds.
+        """What the records say, in two to six sentences by fixed rules on them and their bounds.
 
-        The level of the last record, the direction of the curve, what NRC3 is worth, and whether the training has
-        diverged. The rules are those of `nrc_fast.reports.verdicts.histories.history_verdict`.
+        The level of the last record, the direction of the curve, what NRC3 is worth, whether weight decay holds the
+        head, and whether the training has diverged. The rules are those of
+        `nrc_fast.reports.verdicts.histories.history_verdict`.
         """
         seen = copy(self)  # another thread may add to this one
         beside = beside_heads(seen._records, seen.target_covariance)
@@ -116,11 +118,11 @@ class History(StoredResult):
 
     def __str__(self) -> str:
         seen = copy(self)
-        records = seen.records()
-        table = ["", *table_of(records)] if records else []
-        notes = [f"note: {note}" for note in records[-1].notes] if records else []
+        records, verdict = seen.records(), seen.verdict
+        table = ["", *table_of(records, seen.n)] if records else []
+        notes = [f"note: {note}" for note in notes_beside(verdict, records[-1].notes)] if records else []
         notes = [str(seen.clock), *notes] if seen.clock is not None else notes
-        return "\n".join([repr(seen), "", *seen.verdict, *table, *notes])
+        return "\n".join([repr(seen), "", *verdict, *table, *notes])
 
     def add(
         self, step: int, report: Report, W: Array | None, covariance: Array, *, clock: Slope = UNKNOWN_SLOPE

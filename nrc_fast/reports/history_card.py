@@ -12,7 +12,9 @@ from nrc_fast.reports.charts import charts_of_runs
 from nrc_fast.reports.clocks import Clock
 from nrc_fast.reports.plots.drawn import DrawnHistory
 from nrc_fast.reports.records import format_digits
+from nrc_fast.reports.steps import known_columns, shown_bound
 from nrc_fast.reports.svg_charts import svg_charts
+from nrc_fast.reports.verdicts.notes import notes_beside
 
 __all__ = ["history_card"]
 
@@ -21,16 +23,16 @@ DOTS = 40
 
 # What is shown, and whether its curve is logarithmic.
 SHOWN = {
-    "mse": ("MSE, summed over outputs", True),
-    "r2": ("R2", False),
     "nrc1": ("NRC1", True),
     "nrc1_id25": ("NRC1, id25", True),
     "nrc2": ("NRC2", True),
     "nrc3": ("NRC3", True),
     "gamma": ("gamma", False),
-    "explained_variance": ("variance in the first n components", False),
     "balance_distance": ("distance from the balance of the head", True),
-    "balance_decay": ("weight decay that the balance implies", False),
+    "balance_decay": ("lambda_W that the balance implies", False),
+    "mse": ("MSE, summed over outputs", True),
+    "r2": ("R2", False),
+    "explained_variance": ("variance in the first n components", False),
 }
 
 
@@ -65,20 +67,21 @@ def history_card(history: ToldHistory, gamma: GammaChoice, about: str, *, with_c
     steps = f"{len(records):,} records, steps {records[0].step:,} to {records[-1].step:,}"
     if len(records) == 1:
         steps = f"1 record, step {records[0].step:,}"
-    rows = []
-    for field, (label, is_log) in SHOWN.items():
+    rows: list[tuple[object, ...]] = []
+    for field in known_columns(SHOWN, records[-1:], history.n):
+        label, is_log = SHOWN[field]
         values = [getattr(record, field) for record in records]
-        if values[-1] == values[-1]:
-            line = sparkline(values, f"{label} from {values[0]:.3g} to {values[-1]:.3g}", is_log=is_log)
-            bound = None if field == "nrc3" else records[-1].bounds.get(field)
-            rows.append((label, format_digits(values[-1], bound, 4), line))
+        line = sparkline(values, f"{label} from {values[0]:.3g} to {values[-1]:.3g}", is_log=is_log)
+        rows.append((label, format_digits(values[-1], shown_bound(records[-1], field), 4), line))
     clock = history.clock
     if clock is not None:
-        slopes = f"{clock.measured:.3g}, by weight decay alone {clock.predicted:.3g}"
         line = sparkline([record.nrc1_variance for record in records], "NRC1, variance", is_log=True)
-        rows.append(("slope of log NRC1 (variance) a step", slopes, line))
+        rows.append(("slope of log NRC1 (variance) a step", f"{clock.measured:.3g}", line))
+        rows.append(("the same by weight decay alone", f"{clock.predicted:.3g}", ""))
     title = f"{about}; {steps}, n = {history.n}, convention {history.convention}"
     below = (
         [chart_grid(svg_charts(charts_of_runs({history.name or "run": history}, gamma), DOTS))] if with_charts else []
     )
-    return card(title, history.verdict, rows, header=("", "last", "all steps"), below=below, notes=records[-1].notes)
+    verdict = history.verdict
+    notes = notes_beside(verdict, records[-1].notes)
+    return card(title, verdict, rows, header=("", "last", "all steps"), below=below, notes=notes)

@@ -32,6 +32,9 @@ COLUMNS = {
     "feature_stable_rank": "rank H",
     "weight_stable_rank": "rank W",
 }
+OF_CARDS = ("noise_fraction", "signal_alignment", "weight_alignment", "linear_mse")
+# What stands where a number is not known.
+UNKNOWN = "-"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -190,16 +193,20 @@ class DeepReport(StoredResult):
             f"{self.samples:,} samples, {self.n} targets; MSE of the network {self.mse:.4g}, variance of the targets "
             f"{self.target_variance:.4g}, their stable rank {self.target_stable_rank:.3g}"
         )
-        columns = COLUMNS | ({} if all(math.isnan(layer.balance) for layer in self.layers) else {"balance": "balance"})
+        columns = COLUMNS | self._balance_column
         names = f"{'layer':<{width}}{'d':>7}" + "".join(f"{title:>11}" for title in columns.values())
         lines = [summary, "", *self.verdict, "", names]
         lines += [
-            f"{layer.name:<{width}}{layer.d:>7}"
-            + "".join(f"{format_digits(getattr(layer, name), layer.bounds.get(name), 4):>11}" for name in columns)
+            f"{layer.name:<{width}}{layer.d:>7}" + "".join(f"{_shown(layer, name, 4):>11}" for name in columns)
             for layer in self.layers
         ]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+    @property
+    def _balance_column(self) -> dict[str, str]:
+        """That of the balance, where it is known of a layer."""
+        return {} if all(math.isnan(layer.balance) for layer in self.layers) else {"balance": "balance"}
 
     def to_dict(self) -> dict[str, JSONValue]:
         """The fields as plain numbers, lists and strings by their names, and the first collapsed layer."""
@@ -210,7 +217,7 @@ class DeepReport(StoredResult):
         return {"layers": _layers}
 
     def _repr_html_(self) -> str:
-        fields = ("noise_fraction", "signal_alignment", "weight_alignment", "linear_mse")
+        columns = {name: COLUMNS[name] for name in OF_CARDS} | self._balance_column
         noise = sparkline(
             [layer.noise_fraction for layer in self.layers], "noise fraction, layer by layer", is_log=True
         )
@@ -218,11 +225,11 @@ class DeepReport(StoredResult):
             (
                 layer.name,
                 str(layer.d),
-                *(format_digits(getattr(layer, field), layer.bounds.get(field), 3) for field in fields),
+                *(_shown(layer, field, 3) for field in columns),
             )
             for layer in self.layers
         ]
-        header = ("layer", "d", "noise", "signal CKA", "weights", "readout MSE")
+        header = ("layer", "d", *columns.values())
         title = f"Deep NRC of {len(self.layers)} layers: {self.samples:,} samples, {self.n} targets"
         return card(title, self.verdict, [*rows, ("noise, layer by layer", noise)], header=header, notes=self.notes)
 
@@ -248,3 +255,8 @@ class DeepReport(StoredResult):
             `ax` holds several, or the name of the file ends with no format that matplotlib knows.
         """
         return finished(plot_layers(self, ax), path)
+
+
+def _shown(layer: LayerCollapse, name: str, digits: int) -> str:
+    value = getattr(layer, name)
+    return UNKNOWN if math.isnan(value) else format_digits(value, layer.bounds.get(name), digits)

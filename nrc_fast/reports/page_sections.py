@@ -10,16 +10,20 @@ from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.metrics.classes import VARIANTS
 from nrc_fast.reports.charts import Chart, charts_of_layers, charts_of_report, charts_of_runs
 from nrc_fast.reports.classes import ClassReport
+from nrc_fast.reports.clocks import Clock
 from nrc_fast.reports.compared import Compared
 from nrc_fast.reports.comparisons import Comparison, shown_value
-from nrc_fast.reports.features import Report, labelled_rows, told_prediction
+from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.page_style import MOST_TOGGLES
-from nrc_fast.reports.page_tables import table
+from nrc_fast.reports.page_tables import grouped_table, table
 from nrc_fast.reports.records import format_digits, format_value
-from nrc_fast.reports.steps import Record, shown_bound
+from nrc_fast.reports.report_rows import grouped_rows
+from nrc_fast.reports.steps import Record, known_columns, shown_bound
 from nrc_fast.reports.svg_charts import key_of, svg_charts
+from nrc_fast.reports.training_charts import charts_of_trainings
+from nrc_fast.reports.verdicts.notes import notes_beside
 
 __all__ = ["comparison_section", "result_section"]
 
@@ -32,21 +36,22 @@ OF_STEPS = {
     "nrc3": "NRC3",
     "gamma": "gamma",
     "nrc3_quantile": "random heads below",
+    "balance_distance": "balance, distance",
+    "balance_decay": "balance, lambda_W",
     "explained_variance": "explained variance",
     "nrc1_id25": "NRC1, id25",
     "nrc1_variance": "NRC1, variance",
     "nrc2_id25": "NRC2, id25",
     "nrc2_variance": "NRC2, variance",
-    "balance_distance": "balance, distance",
-    "balance_decay": "balance, decay",
 }
 OF_LAYERS = {
     "noise_fraction": "noise fraction",
     "signal_alignment": "signal alignment",
     "weight_alignment": "weight alignment",
-    "linear_mse": "MSE of linear readout",
-    "feature_stable_rank": "stable rank, features",
-    "weight_stable_rank": "stable rank, weights",
+    "linear_mse": "readout MSE",
+    "feature_stable_rank": "rank of features",
+    "weight_stable_rank": "rank of weights",
+    "balance": "balance",
 }
 
 
@@ -72,7 +77,8 @@ def comparison_section(comparison: Comparison) -> Markup:
     shown = [k for k, label in enumerate(header) if k == 0 or (label not in hidden and any(row[k] for row in rows))]
     caption = f"{len(comparison)} runs side by side{same}"
     found = table(caption, [header[k] for k in shown], [[row[k] for k in shown] for row in rows])
-    return joined(_figure(comparison.charts()), found, *_notes(comparison.notes))
+    charts = (*comparison.charts(), *charts_of_trainings(comparison.runs))
+    return joined(_figure(charts), found, *_notes(comparison.notes))
 
 
 def _known(text: str) -> str:
@@ -111,41 +117,40 @@ def _notes(texts: Sequence[str]) -> list[Markup]:
 
 def _report_section(report: Report) -> Markup:
     size = f"{report.samples:,} samples, d = {report.d}, n = {report.n}, {report.dtype}; convention {report.convention}"
-    rows = labelled_rows(report)
-    rows += [
-        (f"{metric.upper()} under convention {name}", format_value(value, _bound_of(report, name, metric)))
-        for name, values in report.alternatives.items()
-        for metric, value in values.items()
-        if not math.isnan(value)
-    ]
-    words = [element("p", f"{condition} {numbers}.") for condition, numbers in told_prediction(report)]
-    words += _notes(report.notes)
     return joined(
         element("p", f"{size}; computed by {report.backend}", class_="soft"),
-        table("What was measured, with bounds of the error", ("metric", "value"), rows),
-        *words,
+        grouped_table("What was measured, with bounds of the error", ("metric", "value"), grouped_rows(report)),
+        *_notes(notes_beside(report.verdict, report.notes)),
         _charts(charts_of_report(report)),
     )
 
 
-def _bound_of(report: Report, convention: str, metric: str) -> float | None:
-    return report.alternative_bounds.get(convention, {}).get(metric)
-
-
 def _history_section(name: str, history: History, gamma: GammaChoice, *, has_charts: bool) -> Markup:
     records = history.records(gamma)
-    known = [field for field in OF_STEPS if not all(math.isnan(getattr(record, field)) for record in records)]
+    known = known_columns(OF_STEPS, records, history.n)
     rows = [(str(record.step), *(_of_record(record, field) for field in known)) for record in records]
     chosen = {"last": "that of the gamma of the last step", "each": "that of the best gamma of each step"}
     intro = (
         f"{len(records):,} evaluations, n = {history.n}, convention {history.convention}; NRC3 is "
         f"{chosen.get(str(gamma), f'for gamma = {gamma}')}."
     )
-    figure = [_charts(charts_of_runs({name: history}, gamma))] if has_charts else []
+    runs = {name: history}
+    figure = [_charts((*charts_of_runs(runs, gamma), *charts_of_trainings(runs)))] if has_charts else []
     return joined(
         element("p", intro, class_="soft"),
+        *([] if history.clock is None else [_clock_line(history.clock)]),
         *figure,
         table("Every evaluation", ("step", *(OF_STEPS[field] for field in known)), rows),
+    )
+
+
+def _clock_line(clock: Clock) -> Markup:
+    slopes = (format_digits(getattr(clock, name), clock.bounds.get(name), 4) for name in ("measured", "predicted"))
+    return element(
+        "p",
+        "Steps {:,} to {:,}: log NRC1 (variance) changes by {} a step, and by {} under weight decay alone.".format(
+            clock.first_step, clock.last_step, *slopes
+        ),
     )
 
 
@@ -164,15 +169,18 @@ def _layers_section(name: str, report: DeepReport, *, has_charts: bool) -> Marku
         f"{report.target_stable_rank:.3g}. {first} (noise fraction below {report.threshold:g} here and in all later "
         "layers)."
     )
-    rows = [(layer.name, str(layer.d), *(_of_layer(layer, field) for field in OF_LAYERS)) for layer in report.layers]
+    known = [field for field in OF_LAYERS if not all(math.isnan(getattr(layer, field)) for layer in report.layers)]
+    rows = [(layer.name, str(layer.d), *(_of_layer(layer, field) for field in known)) for layer in report.layers]
     figure = [_charts(charts_of_layers({name: report}))] if has_charts else []
-    found_table = table("Layers, in the order of the data", ("layer", "d", *OF_LAYERS.values()), rows)
+    found_table = table(
+        "Layers, in the order of the data", ("layer", "d", *(OF_LAYERS[field] for field in known)), rows
+    )
     return joined(element("p", intro), found_table, *_notes(report.notes), *figure)
 
 
 def _of_layer(layer: LayerCollapse, name: str) -> str:
     value = getattr(layer, name)
-    return "" if math.isnan(value) else format_value(value, layer.bounds.get(name), digits=4)
+    return "" if math.isnan(value) else format_digits(value, layer.bounds.get(name), 4)
 
 
 def _classes_section(report: ClassReport) -> Markup:

@@ -25,6 +25,7 @@ a { color: var(--link); }
 section { margin-top: 2rem; }
 .soft { color: var(--soft); }
 .verdict { max-width: 46rem; margin: .2rem 0 .9rem; }
+.verdict span { display: block; margin-top: .2rem; }
 nav ol { margin: .3rem 0; padding-left: 1.4rem; columns: 16rem; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -37,6 +38,7 @@ th.number, td.number { text-align: right; padding: .25rem 0 .25rem .9rem; }
 td.number { white-space: nowrap; }
 .number + :not(.number) { padding-left: 1.2rem; }
 tbody th { min-width: 10rem; position: sticky; left: 0; background: var(--paper); }
+th.group { color: var(--soft); font-weight: 600; padding-top: .8rem; }
 .note { max-width: 46rem; background: var(--note); border-left: 4px solid var(--mark); padding: .5rem .8rem;
   margin: .5rem 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); gap: 1rem 1.2rem; }

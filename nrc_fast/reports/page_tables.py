@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nrc_fast.base.markup import Markup, element, joined, with_signs
 
-__all__ = ["table"]
+__all__ = ["grouped_table", "table"]
 
 # Rows of a table that are shown before somebody asks for them.
 MOST_ROWS = 24
@@ -15,17 +15,33 @@ MOST_ROWS = 24
 def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 0) -> Markup:
     """A table of numbers, but for the first column and the last `words`; a long one opens when it is asked for."""
     lines = [_row(row, words) for row in rows]
-    head = element(
-        "thead", element("tr", *(_cell("th", text, k, len(header) - words) for k, text in enumerate(header)))
-    )
-    body = element("tbody", joined("", *lines, ""))
-    found = element(
-        "table", element("caption", element("span", caption)), head, body, **({"class_": "words"} if words else {})
-    )
-    shown = element("div", found, class_="scroll", tabindex="0")
+    shown = _scrolled(caption, _head(header, words), [_body(lines)], **({"class_": "words"} if words else {}))
     if len(lines) <= MOST_ROWS:
         return shown
     return element("details", element("summary", f"{caption}: {len(lines):,} rows"), shown)
+
+
+def grouped_table(caption: str, header: Sequence[str], groups: Mapping[str, Iterable[Sequence[str]]]) -> Markup:
+    """A table whose rows stand below the headings of their groups."""
+    bodies = []
+    for heading, rows in groups.items():
+        first = element("tr", element("th", heading, scope="rowgroup", colspan=str(len(header)), class_="group"))
+        bodies.append(_body([first, *(_row(row, 0) for row in rows)]))
+    return _scrolled(caption, _head(header, 0), bodies)
+
+
+def _head(header: Sequence[str], words: int) -> Markup:
+    cells = [_cell("th", text, k, len(header) - words) for k, text in enumerate(header)]
+    return element("thead", element("tr", *cells))
+
+
+def _body(lines: Sequence[Markup]) -> Markup:
+    return element("tbody", joined("", *lines, ""))
+
+
+def _scrolled(caption: str, head: Markup, bodies: Sequence[Markup], **attributes: str) -> Markup:
+    found = element("table", element("caption", element("span", caption)), head, *bodies, **attributes)
+    return element("div", found, class_="scroll", tabindex="0")
 
 
 def _row(texts: Sequence[str], words: int) -> Markup:

@@ -132,7 +132,11 @@ def _verdicts(named: Mapping[str, Compared]) -> Markup:
     for number, (name, part) in enumerate(named.items(), start=1):
         first, *others = part.verdict
         words.append(element("h3", element("a", name, href=f"#result-{number}")))
-        words.append(element("p", element("strong", first), *(f" {other}" for other in others), class_="verdict"))
+        words.append(
+            element(
+                "p", element("strong", first), *(element("span", f" {other}") for other in others), class_="verdict"
+            )
+        )
     return joined(*words)
 
 

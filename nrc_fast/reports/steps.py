@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import index
 from typing import Any, SupportsIndex
@@ -14,15 +14,18 @@ import numpy as np
 
 from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.metrics.decay_slopes import UNKNOWN_SLOPE, Slope
-from nrc_fast.reports.features import BALANCE, Report
+from nrc_fast.reports.features import Report
 from nrc_fast.reports.fields import declared_fields, restored_bounds, restored_fields
-from nrc_fast.reports.records import NAN, format_value, plain_value
+from nrc_fast.reports.plots.drawn import DrawnRecord
+from nrc_fast.reports.records import NAN, format_digits, plain_value
+from nrc_fast.reports.report_rows import BALANCE
 from nrc_fast.reports.verdicts.levels import known
 
 __all__ = [
     "SCALARS",
     "Record",
     "csv_of",
+    "known_columns",
     "name_of_gamma",
     "restored_steps",
     "shown_bound",
@@ -34,8 +37,17 @@ __all__ = [
 # Shares of the variance that are kept, beside those of the first n components.
 MORE_COMPONENTS = 2
 # What is printed of a training.
-ROWS, COLUMN = 8, 22
-SHOWN = {"mse": "MSE", "r2": "R2", "nrc1": "NRC1", "nrc2": "NRC2", "nrc3": "NRC3"}
+ROWS, COLUMN = 8, 11
+SHOWN = {
+    "mse": "MSE",
+    "r2": "R2",
+    "nrc1": "NRC1",
+    "nrc1_id25": "NRC1 id25",
+    "nrc2": "NRC2",
+    "nrc3": "NRC3",
+    "balance_distance": "balance",
+    "balance_decay": "lambda_W",
+}
 # What older files lack of a record.
 LATER = (
     *("nrc2_id25", "nrc2_variance", "energy_outside", "samples", "d", "bounds", "notes", "nrc3_quantile", "clock"),
@@ -198,19 +210,31 @@ def csv_of(records: Sequence[Record]) -> str:
     return lines.getvalue()
 
 
-def shown_bound(record: Record, name: str) -> float | None:
+def shown_bound(record: DrawnRecord, name: str) -> float | None:
     """The bound of a number as a history shows it; none of NRC3, whose bound is for the gamma of the step itself."""
     return None if name == "nrc3" else record.bounds.get(name)
 
 
-def table_of(records: Sequence[Record]) -> list[str]:
-    """Some records, spread over a training, as the lines of a table."""
+def table_of(records: Sequence[Record], n: int) -> list[str]:
+    """Some records of n targets, spread over a training, as the lines of a table: of what is known of any.
+
+    Numbers have the digits that their bounds allow.
+    """
     rows = sorted({round((len(records) - 1) * k / ROWS) for k in range(ROWS + 1)})
-    lines = [f"{'step':>8}" + "".join(f"{title:>{COLUMN}}" for title in SHOWN.values())]
-    for record in (records[row] for row in rows):
-        numbers = [format_value(getattr(record, name), shown_bound(record, name), digits=4) for name in SHOWN]
+    shown = [records[row] for row in rows]
+    known = known_columns(SHOWN, shown, n)
+    lines = [f"{'step':>8}" + "".join(f"{SHOWN[name]:>{COLUMN}}" for name in known)]
+    for record in shown:
+        numbers = [format_digits(getattr(record, name), shown_bound(record, name), digits=4) for name in known]
         lines.append(f"{record.step:>8}" + "".join(f"{number:>{COLUMN}}" for number in numbers))
     return lines
+
+
+def known_columns(names: Iterable[str], records: Sequence[DrawnRecord], n: int) -> list[str]:
+    """Of the names of scalars those that say something of one of the records, where there are n targets."""
+    # Of one target the shape of a balance is a sign.
+    names = [name for name in names if n > 1 or name not in ("balance_distance", "balance_asymmetry")]
+    return [name for name in names if not all(math.isnan(getattr(record, name)) for record in records)]
 
 
 def name_of_gamma(gamma: GammaChoice) -> str:

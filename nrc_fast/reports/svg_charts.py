@@ -76,7 +76,9 @@ def key_of(charts: Sequence[DrawnChart]) -> list[tuple[str, int, Markup]]:
 
 def _scale(chart: DrawnChart, charts: Sequence[DrawnChart]) -> Scale:
     together = [other for other in charts if chart.scale and other.scale == chart.scale] or [chart]
-    values = [value for other in together for curve in (*other.curves, *other.beside) for value in curve.y]
+    values = [
+        value for other in together for curve in (*other.curves, *other.beside, *other.dashed) for value in curve.y
+    ]
     values += [value for other in together for value in other.band or ()]
     scale = scale_of(values, HEIGHT - BOTTOM, TOP, is_log=chart.is_log)
     room = 0.0 if chart.is_log else 0.04 * (scale.highest - scale.lowest)
@@ -97,6 +99,7 @@ def _drawing(chart: DrawnChart, order: Mapping[str, int], up: Scale, most_dots: 
     for curve in chart.curves:
         k = order[curve.run]
         parts.append(_level(curve, k, up) if curve.is_level else _line(chart, curve, k, (across, up), dots))
+    parts += [_dashed_line(curve, order[curve.run], across, up) for curve in chart.dashed]
     drawing = element(
         "svg",
         joined(*parts, between=""),
@@ -167,6 +170,13 @@ def _thin_line(curve: DrawnCurve, k: int, across: Scale, up: Scale) -> Markup:
     points = [(across.at(x), up.at(y)) for x, y in zip(curve.x, curve.y, strict=True)]
     paint = line_paint(k) | {"stroke_width": "0.9", "stroke_dasharray": "1 2"}
     return element("g", element("path", d=path_of(points), **paint), class_=f"run-{k}")
+
+
+def _dashed_line(curve: DrawnCurve, k: int, across: Scale, up: Scale) -> Markup:
+    """In the colour of the text, which is seen on a curve that it lies on."""
+    points = [(across.at(x), up.at(y)) for x, y in zip(curve.x, curve.y, strict=True)]
+    paint = {"fill": "none", "stroke": "currentColor", "stroke_width": "1.3", "stroke_dasharray": "6 4"}
+    return element("g", element("path", element("title", curve.label), d=path_of(points), **paint), class_=f"run-{k}")
 
 
 def _line(chart: DrawnChart, curve: DrawnCurve, k: int, scales: tuple[Scale, Scale], most_dots: int) -> Markup:

@@ -18,7 +18,7 @@ from nrc_fast.cli.stored import load_stored
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.features import Report
 from nrc_fast.reports.layers import DeepReport
-from nrc_fast.reports.records import format_value
+from nrc_fast.reports.records import format_digits, format_value
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -111,8 +111,7 @@ def test_layers_and_classes_are_shown_too(tmp_path: Path, capsys: pytest.Capture
     assert layers.verdict[0] in html.unescape(text)
     for layer in layers.layers:
         assert layer.name in page.cells
-        noise = format_value(layer.noise_fraction, layer.bounds["noise_fraction"], digits=4)
-        assert noise.replace("  +- ", " \u00b1 ") in page.cells
+        assert format_digits(layer.noise_fraction, layer.bounds["noise_fraction"], 4) in page.cells
     assert format_value(classes.nc1, classes.bounds["nc1"]).replace("  +- ", " \u00b1 ") in page.cells
     assert "nc4" not in page.cells
     assert main(["plot", sources[0], "-o", str(tmp_path / "layers.png")]) == 0

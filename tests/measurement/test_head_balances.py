@@ -347,12 +347,13 @@ def test_one_output_tells_its_decay_alone() -> None:
     assert balance.notes[0].startswith("One output: the balance and W W^T are numbers, whose distance and asymmetry")
     report = nrc.measure(H, Y[:, 0], given[1], np.zeros(1))
     assert report.balance_decay == pytest.approx(0.5, rel=1e-10)
-    assert "weight decay lambda_W that this implies" in str(report)
-    assert "distance of W W^T from the balance" not in str(report)
+    assert "weight decay lambda_W that the balance implies" in str(report)
+    assert "distance of W W^T from the shape of the balance" not in str(report)
     away = nrc.head_balance(H, 2.0 * given[1], None, Y[:, 0])
     assert away.lambda_W < 0.0
-    assert away.verdict.startswith("Not at a stationary point: the weight decay that would hold W is negative (-")
+    assert away.verdict.startswith("Not at a stationary point with weight decay, or trained without any: the weight")
     assert any("negative weight decay" in note for note in away.notes)
+    assert "negative weight decay" not in str(away)  # as the verdict says it
 
 
 def test_heads_without_a_balance_say_why() -> None:
@@ -447,7 +448,9 @@ def test_a_balance_is_shown_and_stored(tmp_path: Path) -> None:
 
     balance = nrc.head_balance(*ridge(0.05))
     text = str(balance)
-    assert text.startswith("200 samples, d = 5, n = 2, loss squared (1/2 |f - y|^2)\n\nIn balance: W W^T has the shape")
+    assert text.startswith(
+        "200 samples, d = 5, n = 2, loss squared (1/2 |f - y|^2)\n\nIn balance: a weight decay lambda_W"
+    )
     assert "  weight decay lambda_W that the balance implies      0.05  +- " in text
     assert text.endswith(
         "note: Of decoupled decay (AdamW) the balance says nothing: its trainings come to rest elsewhere."

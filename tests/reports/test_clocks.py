@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.drawings import cells
 
 import nrc_fast as nrc
 from nrc_fast.metrics.decay_slopes import Slope
@@ -94,7 +95,9 @@ def test_histories_keep_it() -> None:
     found = history.clock
     assert found.measured == pytest.approx(-0.02, rel=0.05)  # the share of what is left grows with what goes
     assert str(found) in str(history)
-    assert "by weight decay alone -0.02" in history._repr_html_()
+    rows = {row[0]: row[1].replace("\u2212", "-") for row in cells(history._repr_html_())}
+    assert rows["slope of log NRC1 (variance) a step"] == f"{found.measured:.3g}"
+    assert rows["the same by weight decay alone"] == "-0.02"
     again = nrc.History.from_dict(history.to_dict())
     assert again.records() == history.records()
     assert str(again.clock) == str(found)

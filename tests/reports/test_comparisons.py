@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,13 +23,17 @@ HOSTILE = "<script>alert(1)</script>$\\frac$\x1b[2J"
 def test_a_table_has_a_line_for_each_run() -> None:
     runs = {"first": results.history(), "second": results.history(seed=3), "last": results.report()}
     comparison = nrc.compare(runs)
-    head, *lines, note = str(comparison).splitlines()
-    assert head.split() == ["run", "step", "MSE", "R2", "NRC1", "NRC2", "NRC3", "gamma"]
+    head, *lines, _, _, note = str(comparison).splitlines()
+    assert head.split() == ["run", "step", "MSE", "R2", "NRC1", "NRC2", "NRC3", "gamma", "heads", "lambda_W"]
+    assert str(comparison).splitlines()[-3:-1] == [
+        "note: heads: share of random heads with a smaller NRC3",
+        "note: lambda_W: the weight decay that the balance of the head implies",
+    ]
     assert note == "note: of a training the last step is shown, with NRC3 for its own gamma"
     for line, (name, run) in zip(lines, runs.items(), strict=True):
         is_history = isinstance(run, History)
         record = run.records()[-1] if isinstance(run, History) else Record.of(0, run)
-        fields = ("mse", "r2", "nrc1", "nrc2", "nrc3", "gamma")
+        fields = ("mse", "r2", "nrc1", "nrc2", "nrc3", "gamma", "nrc3_quantile", "balance_decay")
         wanted = [format_digits(getattr(record, field), record.bounds.get(field), 3) for field in fields]
         assert line.replace("<= ", "<=").split() == [
             name,
@@ -42,7 +47,7 @@ def test_values_below_their_bounds_are_no_numbers() -> None:
     rng = np.random.default_rng(0)
     Y, W = rng.standard_normal((50, 2)), rng.standard_normal((2, 5))
     text = str(nrc.compare({"exact": nrc.measure(Y @ W, Y, W)}))
-    head, line = text.splitlines()
+    head, line, _ = text.splitlines()
     assert "MSE" not in head  # without b it is not known
     assert line.split("exact")[1].strip().startswith("<= ")
 
@@ -115,7 +120,7 @@ def test_what_is_no_run_is_refused() -> None:
     with pytest.raises(TypeError, match="run a is a dict; a History, Monitor, Report, ClassReport or DeepReport"):
         nrc.compare({"a": {}})  # type: ignore[dict-item]
     empty = nrc.compare({"a": History("a"), "b": results.history()})
-    assert str(empty).splitlines()[1].split() == ["a", *"-------"]
+    assert str(empty).splitlines()[1].split() == ["a", *"---------"]
 
 
 def test_the_dictionary_is_plain() -> None:
@@ -152,3 +157,27 @@ def test_the_figure_shows_every_run() -> None:
         for curve, line in zip([*chart.curves, *chart.beside], panel.get_lines(), strict=True):
             drawn = np.asarray(line.get_ydata(), dtype=np.float64)
             np.testing.assert_array_equal(drawn, curve.y * (len(drawn) // len(curve.y)))
+
+
+def test_no_line_is_wider_than_100_columns() -> None:
+    """What is least missed goes first, and the frame has it all the same."""
+    names = ("mse", "r2", "nrc1", "nrc2", "nrc3", "gamma", "nrc3_quantile", "balance_decay")
+    report = replace(results.report(), **dict.fromkeys(names, -1.23e-10), bounds={})
+    head, *lines = str(nrc.compare({"a": report, "b": report})).splitlines()[:3]
+    assert head.split() == ["run", "MSE", "R2", "NRC1", "NRC2", "NRC3", "gamma", "heads", "lambda_W"]
+    wide = {f"{'x' * 40} {name}": report for name in "ab"}
+    head, *lines = str(nrc.compare(wide)).splitlines()[:3]
+    assert head.split() == ["run", "MSE", "NRC1", "NRC2", "NRC3", "heads", "lambda_W"]
+    assert {len(line) for line in (head, *lines)} == {len(head)}
+    assert len(head) <= 100
+    assert lines[0].split() == ["x" * 21 + "...", *["-1.23e-10"] * 6]
+    assert {"gamma", "r2"} < set(nrc.compare(wide).rows[0].values)
+
+
+def test_short_names_are_explained_where_they_stand() -> None:
+    layers = results.layers()
+    known = replace(layers, layers=(layers.layers[0], replace(layers.layers[1], balance=0.25)))
+    head, line, _, note = str(nrc.compare({"a": known, "b": layers})).splitlines()
+    assert line[head.index("balance") : head.index("balance") + 7].strip() == "0.25"
+    assert note == "note: balance: imbalance of the last layer and the one below it"
+    assert "balance" not in str(nrc.compare({"a": layers, "b": layers}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ from nrc_fast.reports.verdicts.levels import Known
 SIGMA = np.diag([4.0, 1.0])
 HAS, HAS_NOT = ("W W^T has the shape that the UFM predicts: ", "W W^T does not have the shape that the UFM predicts: ")
 AT_ZERO = (
-    "It is smallest at gamma = 0: W W^T is no steeper than Sigma^(1/2), as under weight decay that is weak beside the "
-    "variance of the targets."
+    "NRC3 is smallest at gamma = 0: W W^T is no steeper than Sigma^(1/2), as under weight decay that is weak beside "
+    "the variance of the targets, or behind a deep trunk."
 )
-AT_END = "It is smallest at gamma = lambda_min: a direction of the targets is about to drop out of W, or has."
+AT_END = "NRC3 is smallest at gamma = lambda_min: a direction of the targets is about to drop out of W, or has."
 INSIDE = "Gamma has fitted the ratio of the two eigenvalues: NRC3 is how far the eigenvectors are turned, no more."
 OPEN = "Whether W W^T has the shape that the UFM predicts, the bound of NRC3 leaves open: it is "
 TYPICAL = "and that of an untrained W would be about 0.12"
@@ -44,6 +45,12 @@ TYPICAL = "and that of an untrained W would be about 0.12"
             f"{HAS}NRC3 is 0.0001, which at most 0.04% of random heads reach.",
         ),
         (Known(0.05), Known(0.02, 1e-3), {}, f"{HAS_NOT}NRC3 is 0.05, which 2% of random heads reach."),
+        (
+            Known(0.02, 1e-3),
+            Known(0.02, 1e-3),
+            {},
+            "W W^T is near the shape that the UFM predicts: NRC3 is 0.02, which 2% of random heads reach.",
+        ),
         (Known(0.2), Known(0.83, 0.01), {}, f"{HAS_NOT}NRC3 is 0.2, and 83% of random heads do as well."),
         (Known(2e-3), Known(0.4, 0.01), {}, "NRC3 0.002 says little of the training: 40% of random heads do as well."),
         # An interval that reaches over 5 percent is not below it.
@@ -95,8 +102,12 @@ def test_what_an_nrc3_is_worth(nrc3: Known, quantile: Known, rest: dict[str, flo
     ],
 )
 def test_what_gamma_says(n: int, share: Known, said: str) -> None:
-    head = HeadNumbers(n, Known(0.2), Known(0.5, 0.01), 0.1, share)
+    head = HeadNumbers(n, Known(0.2), Known(0.01, 0.001), 0.1, share)
     assert head_verdict(head)[1:] == ((said,) if said else ())
+    # Of weight decay the gamma of a head that is like random ones, or has not come to rest, says nothing.
+    of_ratio = (said,) if said == INSIDE else ()
+    assert head_verdict(replace(head, quantile=Known(0.5, 0.01)))[1:] == of_ratio
+    assert head_verdict(replace(head, is_moving=True))[1:] == of_ratio
     assert len(head_verdict(HeadNumbers(n, Known(math.nan), gamma_share=share))) == 1
 
 
@@ -128,11 +139,13 @@ def test_a_direction_that_drops_out_puts_gamma_at_its_end() -> None:
 
 def test_a_context_is_told_in_lines() -> None:
     context = nrc.nrc3_context(np.random.default_rng(0).standard_normal((2, 64)), covariance=SIGMA)
-    title, empty, *verdict, between, _, _, _, _, _, _, _, _ = str(context).splitlines()
-    lines = str(context).splitlines()[-8:]
+    title, empty, *verdict, between, _, _, _, _, _, _ = str(context).splitlines()
+    lines = str(context).splitlines()[-6:]
     assert title == "NRC3 of a head of n = 2 rows and d = 64 columns beside 10,000 random ones"
     assert (empty, tuple(verdict), between) == ("", context.verdict, "")
-    labels = ["NRC3 at its best gamma", "that gamma", *HEAD_LABELS.values(), "NRC3 of random heads, 5% to 95%"]
+    assert context.gamma == 0.0  # so that NRC3 at 0 is said already
+    told = [HEAD_LABELS[name] for name in ("nrc3_quantile", "nrc3_untrained", "head_outside")]
+    labels = ["NRC3 at its best gamma", "that gamma", *told, "NRC3 of random heads, 5% to 95%"]
     assert [line[:54].strip() for line in lines] == labels
     assert lines[2][54:] == f"{context.quantile:.4f}  +- {math.ceil(1e4 * context.bounds['quantile']) / 1e4}"
     assert lines[-1][54:] == f"{context.untrained_low:.3g} to {context.untrained_high:.3g}"
@@ -157,6 +170,11 @@ def test_a_report_tells_it_below_gamma() -> None:
     assert shape[:54].strip() == "at gamma = 0"
     assert shape[54:].startswith(f"{report.nrc3_at_zero:.3g}; gamma/lambda_min ")
     assert f"; outside the basis of Sigma {report.head_outside:.3g}" in shape
+    at_zero = str(replace(report, gamma=0.0, gamma_share=0.0, nrc3_at_zero=report.nrc3)).splitlines()
+    place = next(k for k, line in enumerate(at_zero) if line.startswith("    random heads with a smaller NRC3"))
+    shape = at_zero[place + 1]
+    assert shape[:54].strip() == "share of W W^T outside the basis of Sigma"
+    assert shape[54:] == f"{report.head_outside:.3g}"
     without = str(nrc.measure(np.random.default_rng(0).standard_normal((20, 5)), np.eye(20)[:, :2]))
     assert "random heads" not in without
     assert "at gamma = 0" not in without
@@ -235,9 +253,10 @@ def test_the_verdict_of_a_history_counts_random_heads() -> None:
     covariance = np.cov(Y, rowvar=False, bias=True)
     report = nrc.measure(H, Y, W, np.zeros(3))
     history.add(0, report, W, covariance)
-    assert history.verdict[-2:] == report.verdict[1:3]
-    assert f"{100 * report.nrc3_quantile:.2g}% of random heads do as well" in history.verdict[-2]
-    assert history.verdict[-1] == AT_ZERO
+    # Of gamma = 0 nothing is said beside a head that is like random ones, and the balance of an exact fit is unknown.
+    assert history.verdict[1:] == report.verdict[1:] == (history.verdict[1],)
+    assert report.gamma == 0.0
+    assert f"{100 * report.nrc3_quantile:.2g}% of random heads do as well" in history.verdict[1]
 
 
 def test_heads_alone_have_a_verdict() -> None:

@@ -11,8 +11,8 @@ import pytest
 from support.monitored import Run
 
 import nrc_fast as nrc
-from nrc_fast.reports.features import BALANCE
 from nrc_fast.reports.history import History
+from nrc_fast.reports.report_rows import BALANCE
 
 
 @pytest.fixture(scope="module")

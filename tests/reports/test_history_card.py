@@ -13,9 +13,9 @@ from support.drawings import Tags, cells, points, tree, with_class
 
 from nrc_fast.base.svg import MARGIN, SPARK
 from nrc_fast.reports import History
-from nrc_fast.reports.features import LABELS
 from nrc_fast.reports.history_card import SHOWN, history_card
 from nrc_fast.reports.records import format_value
+from nrc_fast.reports.report_rows import LABELS
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 HEIGHT = SPARK[1]

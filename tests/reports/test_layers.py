@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.drawings import cells
 
 import nrc_fast as nrc
 from nrc_fast.reports.layers import DeepReport, LayerCollapse, first_collapsed
+from nrc_fast.reports.pages import page
+from nrc_fast.reports.records import NAN
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -18,6 +21,11 @@ nn = torch.nn
 
 def draw(*shape: int, seed: int = 1) -> Any:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rows_of_page(report: DeepReport) -> list[list[str]]:
+    text = page([("net", report)])
+    return cells(text[text.index("<body>") : text.index("</html>")])
 
 
 def test_first_collapsed_layer_follows_its_rule() -> None:
@@ -79,3 +87,24 @@ def test_title_of_the_heat_map_is_not_cut(name: str) -> None:
     assert name in title.get_text()
     place = title.get_window_extent()
     assert figure.bbox.x0 <= place.x0 < place.x1 <= figure.bbox.x1
+
+
+def test_the_balance_is_shown_where_it_is_known() -> None:
+    pytest.importorskip("matplotlib")
+    below = LayerCollapse("fc0", 8, 2, 0.5, 0.9, 0.9, 0.1, 2.0, 2.0)
+    above = LayerCollapse("fc1", 8, 2, 0.01, 0.9, 0.9, 0.1, 2.0, 2.0, bounds={"balance": 1e-3}, balance=0.25)
+    layers = above, replace(above, balance=NAN)
+    known, unknown = (DeepReport((below, layer), 10, 2, 0.1, 1.0, 1.5) for layer in layers)
+    head, first, second = str(known).splitlines()[-3:]
+    assert [line[-11:].strip() for line in (head, first, second)] == ["balance", "-", "0.2500"]
+    assert [row[-1] for row in cells(known._repr_html_())[:3]] == ["balance", "-", "0.25"]
+    assert [row[-1] for row in rows_of_page(known)[:3]] == ["balance", "", "0.2500"]
+    assert "<dt>balance of layers</dt>" in page([("net", known)])
+    panel = known.plot().axes[0]
+    assert panel.get_yticklabels()[-1].get_text() == "balance with the layer below"
+    assert [part.get_text() for part in panel.texts][-2:] == ["-", "0.25"]
+    shades = panel.get_images()[0].get_array()
+    assert float(shades[-1, 1]) == 0.75  # from 1, not balanced at all, to 0
+    assert "balance" not in str(unknown)
+    assert len(unknown.plot().axes[0].get_yticklabels()) == 6
+    assert not any("balance" in cell for cell in rows_of_page(unknown)[0])

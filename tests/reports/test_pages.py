@@ -107,16 +107,17 @@ def test_runs_are_compared_in_one_table_and_one_figure() -> None:
             assert shown == [shown_value(row, column) for row in comparison.rows]
     assert {"step", "NRC1", "NRC3", "NRC2, variance"} < set(head)
     assert "; n 2; convention nrc24" in "".join(next(both.iter("caption")).itertext())
-    assert len(with_class(both, "chart")) == 6
+    assert len(with_class(both, "chart")) == 8
     for k, name in enumerate(runs):
-        assert len(with_class(both, f"run-{k}")) == 6 + (name != "last")  # NRC3 of trainings has a thin line too
+        # NRC3 of trainings has a thin line too, and what is known of their balance has charts of its own.
+        assert len(with_class(both, f"run-{k}")) == (6 if name == "last" else 6 + 1 + 2)
         (key,) = with_class(both, f"key-{k}")
         assert "".join(key.itertext()) == name
         (box,) = key.iter("input")
         assert box.get("class") == f"toggle-{k}"
         assert f".runs:has(.toggle-{k}:not(:checked)) .run-{k} {{ display: none; }}" in STYLE
     assert not with_class(section(root, "one"), "chart")
-    assert len(with_class(section(the_page([("one", runs["one"])]), "one"), "chart")) == 6
+    assert len(with_class(section(the_page([("one", runs["one"])]), "one"), "chart")) == 8
 
 
 def test_a_name_that_several_have_is_numbered() -> None:
@@ -137,8 +138,11 @@ def test_tables_have_captions_and_scopes() -> None:
         assert head is not None
         assert {cell.get("scope") for cell in head.iter("th")} == {"col"}
         width = len(list(head.iter("th")))
-        for row in table.find("tbody"):  # type: ignore[union-attr]
+        for row in (row for body in table.iter("tbody") for row in body):
             assert row[0].tag == "th"
+            if row[0].get("scope") == "rowgroup":
+                assert (len(row), row[0].get("colspan")) == (1, str(width))
+                continue
             assert row[0].get("scope") == "row"
             assert len(row) == width
     (details,) = root.iter("details")
@@ -148,17 +152,17 @@ def test_tables_have_captions_and_scopes() -> None:
 def test_a_history_has_columns_for_what_is_known_of_it() -> None:
     rng = np.random.default_rng(0)
     H, Y, W = rng.standard_normal((50, 6)), rng.standard_normal((50, 2)), rng.standard_normal((2, 6))
-    for bias, known in ((np.zeros(2), {"MSE", "balance, distance", "balance, decay"}), (None, set())):
+    for bias, known in ((np.zeros(2), {"MSE", "balance, distance", "balance, lambda_W"}), (None, set())):
         history = History("run")
         record = history.add(0, nrc.measure(H, Y, W, bias), W, np.eye(2))
         (found,) = the_page([("run", history)]).iter("table")
         columns = ["".join(cell.itertext()) for cell in found.find("thead").iter("th")]  # type: ignore[union-attr]
-        assert known == {"MSE", "balance, distance", "balance, decay"} & set(columns)
+        assert known == {"MSE", "balance, distance", "balance, lambda_W"} & set(columns)
         assert {"step", "NRC1", "NRC3"} <= set(columns)
         row = dict(zip(columns, ["".join(cell.itertext()) for cell in found.find("tbody")[0]], strict=True))  # type: ignore[union-attr,index]
         if known:
             decay = format_digits(record.balance_decay, record.bounds["balance_decay"], 4)
-            assert row["balance, decay"].replace("\u2212", "-") == decay
+            assert row["balance, lambda_W"].replace("\u2212", "-") == decay
 
 
 def test_words_of_the_results_are_explained_with_formulas() -> None:

@@ -14,7 +14,9 @@ import pytest
 import nrc_fast as nrc
 from nrc_fast.reports import ClassReport, DeepReport, History, LayerCollapse, Record, Report
 from nrc_fast.reports.affine import affine_note
-from nrc_fast.reports.features import BALANCE
+from nrc_fast.reports.records import format_digits
+from nrc_fast.reports.report_rows import BALANCE
+from nrc_fast.reports.steps import shown_bound
 from nrc_fast.reports.verdicts.balances import BalanceKnown, sentence_on_balance
 from nrc_fast.reports.verdicts.classes import classes_verdict
 from nrc_fast.reports.verdicts.features import FeatureNumbers, features_verdict
@@ -50,7 +52,7 @@ def test_collapse_to_the_span_of_the_weights() -> None:
     untrained = report.nrc3_untrained
     assert untrained == pytest.approx(np.median([reference_nrc3(draw, given["Y"]) for draw in draws]), rel=0.15)
     assert second.endswith(f": NRC3 is {report.nrc3:.2g}, which at most 0.04% of random heads reach.")
-    assert third.startswith("It is smallest at gamma = 0: ")
+    assert third.startswith("NRC3 is smallest at gamma = 0: ")
 
 
 def test_collapse_to_other_directions_than_those_of_the_weights() -> None:
@@ -231,9 +233,10 @@ def test_a_report_is_told_from_its_verdict_on() -> None:
     assert lines[1] == ""
     assert tuple(lines[2 : 2 + len(report.verdict)]) == report.verdict
     assert lines[2 + len(report.verdict)] == ""
-    assert lines[3 + len(report.verdict)].startswith("  NRC1")
+    assert lines[3 + len(report.verdict)] == "collapse of the features"
+    assert lines[4 + len(report.verdict)].startswith("  NRC1")
     readout = next(place for place, line in enumerate(lines) if line.startswith("  MSE of the best affine readout"))
-    assert lines[readout + 1] == ""
+    assert lines[readout + 1] == "features and targets"
     assert lines[readout + 2].startswith("  linear CKA")
     metrics = f"NRC1 {report.nrc1:.3g}, NRC2 {report.nrc2:.3g}, NRC3 {report.nrc3:.3g}"
     assert repr(report) == f"<Report of 600 samples, d = 24, n = 3, convention nrc24: {metrics}>"
@@ -262,11 +265,11 @@ def said_of(n: int, distance: Known, decay: Known, asymmetry: Known) -> str:
 def test_what_a_balance_says_of_a_head() -> None:
     exact = Known(1e-6, 1e-12), Known(0.02, 1e-9), Known(1e-3, 1e-9)
     assert said_of(3, *exact) == (
-        "In balance: W W^T has the shape at which weight decay holds the head (distance 1e-06), and lambda_W is 0.02."
+        "In balance: a weight decay lambda_W of 0.02 holds the head as it is (distance 1e-06)."
     )
     off = (
-        "Not at a stationary point of this loss with weight decay on these samples, or trained without any: W W^T is "
-        "not the shape of its balance (distance 0.02, asymmetry 0.001)."
+        "Not at a stationary point of this loss with weight decay on these samples, or trained without any: the head "
+        "is out of balance (distance 0.02, asymmetry 0.001)."
     )
     assert said_of(3, Known(0.02, 1e-9), *exact[1:]) == off
     assert said_of(3, Known(5e-3), exact[1], Known(0.12)).startswith("Not at a stationary point of this loss")
@@ -294,9 +297,12 @@ def test_a_report_says_of_the_balance_what_is_certain() -> None:
     assert off.verdict[-2].startswith(
         "Not at a stationary point of this loss with weight decay on these samples, or trained"
     )
-    assert "  weight decay lambda_W that this implies             0.02\n" in str(off)
+    assert "  weight decay lambda_W that the balance implies      0.02\n" in str(off)
     unknown = nrc.measure(trained()["H"], trained()["Y"], trained()["W"])  # without b
-    assert "balance" not in str(unknown)
+    assert "of the balance" not in str(unknown)
+    bias = "Give b too, zeros for a head without one, for the training error and the balance of the head."
+    assert unknown.verdict[-1] == bias
+    assert bias not in report.verdict
     stored = {name: value for name, value in report.to_dict().items() if name not in BALANCE}
     assert math.isnan(Report.from_dict(stored).balance_decay)
     assert Report.from_dict(report.to_dict()).balance_distance == report.balance_distance
@@ -393,10 +399,15 @@ def test_records_hold_bounds_notes_and_nrc2_about_the_mean() -> None:
     assert tuple(lines[2 : 2 + len(history.verdict)]) == history.verdict
     assert [line.split()[0] for line in lines if line[:8].strip().isdigit()] == ["0", "1", "2"]
     assert repr(history.records()[0]).startswith("<Record of step 0: NRC1 ")
-    # Numbers have their bounds beside them, but NRC3, which is replayed with a gamma that its bound is not for.
+    # Numbers have the digits that their bounds allow, but NRC3, whose bound is for the gamma of the step itself.
+    (head,) = [line for line in lines if line.startswith("    step")]
+    fields = ("mse", "r2", "nrc1", "nrc1_id25", "nrc2", "nrc3", "balance_distance", "balance_decay")
+    assert head.split("  ")[-1] == " lambda_W"
+    middle = history.records()[1]
+    wanted = [format_digits(getattr(middle, name), shown_bound(middle, name), 4) for name in fields]
     (line,) = [line for line in lines if line[:8].strip() == "1"]
-    columns = [line[8 + 22 * k : 30 + 22 * k] for k in range(5)]
-    assert ["+-" in column for column in columns] == [True] * 4 + [False]
+    assert [line[8 + 11 * k : 19 + 11 * k].strip() for k in range(8)] == wanted
+    assert len(line) == len(head) == 96
 
 
 def test_histories_of_older_files_have_no_bounds() -> None:

@@ -150,7 +150,7 @@ def _draw_clock(panel: Axes, history: DrawnHistory, records: Sequence[DrawnRecor
     curve = np.array(predicted_curve(part))
     values = part[-1].nrc1_variance * np.exp(curve - curve[-1])
     label = f"decay alone: {clock.predicted:.3g} a step in log"
-    panel.plot([record.step for record in part], values, color=GREY, linestyle="--", linewidth=1.6, label=label)
+    panel.plot([record.step for record in part], values, color="black", linestyle=":", linewidth=1.8, label=label)
     panel.legend(fontsize="small", frameon=False)
 
 

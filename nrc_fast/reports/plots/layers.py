@@ -21,8 +21,9 @@ def plot_layers(report: DrawnLayers, ax: GivenAxes | None = None) -> Figure:
     """Draw Deep NRC as a heat map: a row for each metric, a column for each layer.
 
     Dark is collapsed: colours are scaled for each metric by itself, from not at all to completely where the metric has
-    such ends (noise 1 to 0, alignments 0 to 1, readout MSE from the variance of the targets to 0), ranks between their
-    largest value and 1. The numbers stand in the cells. A line stands before the first collapsed layer.
+    such ends (noise and imbalance 1 to 0, alignments 0 to 1, readout MSE from the variance of the targets to 0), ranks
+    between their largest value and 1. The balance has a row where it is known of a layer. The numbers stand in the
+    cells. A line stands before the first collapsed layer.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def plot_layers(report: DrawnLayers, ax: GivenAxes | None = None) -> Figure:
         `ax` holds several.
     """
     names = [literal(layer.name) for layer in report.layers]
-    fields = {
+    fields: dict[str, tuple[str, float | None, float]] = {
         "noise_fraction": ("noise fraction", 1.0, 0.0),
         "signal_alignment": ("signal alignment (CKA)", 0.0, 1.0),
         "weight_alignment": ("weight alignment", 0.0, 1.0),
@@ -51,10 +52,12 @@ def plot_layers(report: DrawnLayers, ax: GivenAxes | None = None) -> Figure:
         "feature_stable_rank": ("stable rank, features", None, 1.0),
         "weight_stable_rank": ("stable rank, weights", None, 1.0),
     }
+    if not all(np.isnan(layer.balance) for layer in report.layers):
+        fields["balance"] = ("balance with the layer below", 1.0, 0.0)
     values = np.array([[getattr(layer, field) for layer in report.layers] for field in fields])
     shades = np.array([_shades(row, start, end) for row, (_, start, end) in zip(values, fields.values(), strict=True)])
     width = max(4.8, 2.6 + 0.85 * len(names))
-    figure, (axes,) = panels_for(ax, ("the heat map",), (width, 3.6))
+    figure, (axes,) = panels_for(ax, ("the heat map",), (width, 3.6 + 0.45 * ("balance" in fields)))
     axes.imshow(shades, cmap="Blues", vmin=0.0, vmax=1.2, aspect="auto")
     for row, line in enumerate(values):
         for column, value in enumerate(line):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nrc_fast.reports.verdicts.levels import SHAPED, Known, first_that_holds
+from nrc_fast.reports.verdicts.levels import NEAR, SHAPED, Known, first_that_holds
 
-__all__ = ["BALANCED", "BalanceKnown", "sentence_on_balance"]
+__all__ = ["BALANCED", "BalanceKnown", "certain_balance", "sentence_on_balance"]
 
 # Distance below which W W^T has the shape of its balance: trainings that came to rest reach 1e-10 to 1e-4.
 BALANCED = 1e-4
@@ -36,6 +36,11 @@ class BalanceKnown:
         return self.n > 1 and self.decay.is_above(0.0) and self.distance.is_below(BALANCED)
 
     @property
+    def is_single(self) -> bool:
+        """Whether there is one output, of which a decay is all that a balance has, and that decay is positive."""
+        return self.n == 1 and self.decay.is_above(0.0)
+
+    @property
     def is_off(self) -> bool:
         """Whether no weight decay holds W, for certain."""
         is_negative = self.decay.value + self.decay.bound < 0.0
@@ -48,21 +53,21 @@ def sentence_on_balance(numbers: BalanceKnown) -> str:
     Examples
     --------
     >>> print(sentence_on_balance(BalanceKnown(2, Known(1e-9), Known(0.0125), Known(1e-5))))
-    In balance: W W^T has the shape at which weight decay holds the head (distance 1e-09), and lambda_W is 0.013.
+    In balance: a weight decay lambda_W of 0.013 holds the head as it is (distance 1e-09).
     """
     distance, decay, asymmetry = numbers.distance, numbers.decay, numbers.asymmetry
     shape = f"distance {distance}, asymmetry {asymmetry}"
     undefined = "The balance of the head is not defined: W, or the balance itself, is 0."
-    negative = f"Not at a stationary point: the weight decay that would hold W is negative ({decay})."
+    negative = (
+        f"Not at a stationary point with weight decay, or trained without any: the weight decay that would hold W is "
+        f"negative ({decay})."
+    )
     single = f"One output: the weight decay lambda_W that would hold W is {decay}; see whether the training has it."
     off = (
-        f"Not at a stationary point of this loss with weight decay on these samples, or trained without any: W W^T is "
-        f"not the shape of its balance ({shape})."
+        f"Not at a stationary point of this loss with weight decay on these samples, or trained without any: the head "
+        f"is out of balance ({shape})."
     )
-    balanced = (
-        f"In balance: W W^T has the shape at which weight decay holds the head (distance {distance}), and lambda_W is "
-        f"{decay}."
-    )
+    balanced = f"In balance: a weight decay lambda_W of {decay} holds the head as it is (distance {distance})."
     rules = [
         (decay.is_nan or (distance.is_nan and numbers.n > 1), undefined),
         (decay.value + decay.bound < 0.0, negative),
@@ -73,3 +78,24 @@ def sentence_on_balance(numbers: BalanceKnown) -> str:
         (True, f"Whether the head is in balance its bound leaves open ({shape}); the implied lambda_W is {decay}."),
     ]
     return first_that_holds(rules)
+
+
+def certain_balance(numbers: BalanceKnown | None, nrc3: Known) -> str:
+    """What a verdict on features or a training says of the balance: one sentence where it is certain, else nothing.
+
+    A head in balance whose NRC3 is not even near that of the shape which the UFM predicts is in balance all the same:
+    it is not the training that has to go on.
+
+    Examples
+    --------
+    >>> balance = BalanceKnown(2, Known(1e-9), Known(0.0125), Known(1e-5))
+    >>> print(certain_balance(balance, Known(0.2)))
+    In balance all the same: a weight decay lambda_W of 0.013 holds the head as it is (distance 1e-09).
+    >>> certain_balance(BalanceKnown(2, Known(1e-3), Known(0.0125), Known(1e-5)), Known(0.2))
+    ''
+    """
+    if numbers is None or not (numbers.is_balanced or numbers.is_off or numbers.is_single):
+        return ""
+    said = sentence_on_balance(numbers)
+    is_other = numbers.is_balanced and nrc3.is_above(NEAR)
+    return said.replace("In balance:", "In balance all the same:", 1) if is_other else said

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nrc_fast.reports.affine import is_affine
-from nrc_fast.reports.verdicts.balances import BalanceKnown, sentence_on_balance
+from nrc_fast.reports.verdicts.balances import BalanceKnown, certain_balance
 from nrc_fast.reports.verdicts.heads import HeadNumbers, head_verdict
 from nrc_fast.reports.verdicts.levels import COLLAPSED, NEAR, UNFITTED, Known, first_that_holds, percent_inside
 
@@ -38,7 +38,7 @@ class FeatureNumbers:
     nrc3_untrained : float
         NRC3 that half of the W of independent Gaussian numbers are below.
     r2 : Known
-    has_weights, has_targets : bool
+    has_weights, has_targets, has_bias : bool
     nrc3_quantile : Known
         Share of such W with a smaller NRC3.
     gamma_share : Known
@@ -57,6 +57,7 @@ class FeatureNumbers:
     r2: Known = UNKNOWN
     has_weights: bool = False
     has_targets: bool = False
+    has_bias: bool = True
     nrc3_quantile: Known = UNKNOWN
     gamma_share: Known = UNKNOWN
     balance: BalanceKnown | None = None
@@ -100,7 +101,7 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
     - Below 0.05 (`NEAR`) of the rows or of their variance: on the way. From there on: not collapsed.
 
     Of the balance of the head a sentence stands there where it is certain, see
-    `nrc_fast.reports.verdicts.balances.sentence_on_balance`.
+    `nrc_fast.reports.verdicts.balances.certain_balance`.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
     Collapsed: the features lie in the span of W (NRC1 2e-06, NRC2 3e-06 under nrc24).
     W W^T does not have the shape that the UFM predicts: NRC3 is 0.4, and that of an untrained W would be about 0.3.
     """
-    on_head = *sentences_on_head(numbers), _of_balance(numbers)
+    on_head = sentences_on_head(numbers)
     return tuple(filter(None, (level_of_features(numbers), *on_head, _next_sentence(numbers))))
 
 
@@ -207,7 +208,7 @@ def _outside(numbers: FeatureNumbers, name: str, nrc1: Known, nrc2: Known) -> st
 
 
 def sentences_on_head(numbers: FeatureNumbers) -> tuple[str, ...]:
-    """What NRC3 is worth, by the rules of `head_verdict`; empty without weights or targets."""
+    """What NRC3 is worth, by the rules of `head_verdict`, and the balance; empty without weights or targets."""
     if not numbers.has_weights or not numbers.has_targets:
         return ()
     head = HeadNumbers(
@@ -217,15 +218,9 @@ def sentences_on_head(numbers: FeatureNumbers) -> tuple[str, ...]:
         untrained=numbers.nrc3_untrained,
         gamma_share=numbers.gamma_share,
         d=numbers.d,
+        is_moving=numbers.balance is not None and numbers.balance.is_off,
     )
-    return head_verdict(head)
-
-
-def _of_balance(numbers: FeatureNumbers) -> str:
-    balance = numbers.balance
-    if balance is None or not (balance.is_balanced or balance.is_off):
-        return ""
-    return sentence_on_balance(balance)
+    return tuple(filter(None, (*head_verdict(head), certain_balance(numbers.balance, numbers.nrc3))))
 
 
 def _next_sentence(numbers: FeatureNumbers) -> str:
@@ -237,12 +232,14 @@ def _next_sentence(numbers: FeatureNumbers) -> str:
     is_near = nrc1.is_below(NEAR) or numbers.variance_outside.is_below(NEAR)
     fit = f"Look at the fit first: R2 is {numbers.r2}, and collapse is a statement about networks that fit."
     conventions = "Quote NRC1 and NRC2 under id25 or variance too: an affine plane keeps them large under nrc24."
+    bias = "Give b too, zeros for a head without one, for the training error and the balance of the head."
     compare = (
         "Compare with the start of the training (Monitor), and with more weight decay: without any, none collapse."
     )
     rules = [
         (numbers.r2.is_below(UNFITTED), fit),
         (not numbers.has_weights, "Give W for NRC2, and W, b and the targets for NRC3 and the training error."),
+        (numbers.has_targets and not numbers.has_bias, bias),
         (is_collapsed and nrc2.is_above(NEAR), "See whether W is the layer that is given these features."),
         (is_collapsed and not numbers.has_targets, "Give the targets for NRC3."),
         (is_collapsed, ""),

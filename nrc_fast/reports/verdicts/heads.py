@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nrc_fast.reports.verdicts.levels import RARE, SHAPED, Known, first_that_holds
+from nrc_fast.reports.verdicts.levels import NEAR, RARE, SHAPED, Known, first_that_holds
 
 __all__ = ["HeadNumbers", "head_verdict", "share_of_heads"]
 
@@ -31,6 +31,8 @@ class HeadNumbers:
         That gamma over the smallest eigenvalue of the covariance of the targets.
     d : int
         Number of features; 0 where it is not known.
+    is_moving : bool
+        Whether training is, for certain, not at rest, so that its gamma says nothing of a weight decay.
     """
 
     n: int
@@ -39,15 +41,18 @@ class HeadNumbers:
     untrained: float = math.nan
     gamma_share: Known = UNKNOWN
     d: int = 0
+    is_moving: bool = False
 
 
 def head_verdict(numbers: HeadNumbers) -> tuple[str, ...]:
     """What this NRC3 is worth, in one or two sentences by fixed rules.
 
     - Below 0.01 (`nrc_fast.reports.verdicts.levels.SHAPED`), its bound included, W W^T has the predicted shape.
-    - It is worth something where less than 5 percent (`RARE`) of random heads do as well.
-    - A gamma at an end of [0, lambda_min] says how weight decay stands to the variance of the targets; between the
-      ends, and with two targets, it has fitted the ratio of the eigenvalues of W W^T.
+    - It is worth something where less than 5 percent (`RARE`) of random heads do as well; it is near that shape where
+      it then is below 0.05 (`NEAR`).
+    - A gamma at an end of [0, lambda_min] says how weight decay stands to the variance of the targets, unless training
+      is not at rest or the head is like random ones; between the ends, and with two targets, it has fitted the ratio
+      of the eigenvalues of W W^T.
 
     Examples
     --------
@@ -79,6 +84,7 @@ def _shape(numbers: HeadNumbers) -> str:
         (is_chance and not nrc3.is_above(SHAPED), chance),
         (is_typical and not nrc3.is_above(SHAPED), little),
         (nrc3.is_below(SHAPED), f"W W^T has {shape}"),
+        (nrc3.is_above(SHAPED) and nrc3.is_below(NEAR) and is_rare, f"W W^T is near {shape}"),
         (nrc3.is_above(SHAPED), f"W W^T does not have {shape}"),
         (True, f"Whether W W^T has the shape that the UFM predicts, the bound of NRC3 leaves open: it is {nrc3}."),
     ]
@@ -114,16 +120,17 @@ def _gamma(numbers: HeadNumbers) -> str:
     share = numbers.gamma_share
     is_close = share.bound < CLOSE
     at_zero = (
-        "It is smallest at gamma = 0: W W^T is no steeper than Sigma^(1/2), as under weight decay that is weak beside "
-        "the variance of the targets."
+        "NRC3 is smallest at gamma = 0: W W^T is no steeper than Sigma^(1/2), as under weight decay that is weak "
+        "beside the variance of the targets, or behind a deep trunk."
     )
-    at_end = "It is smallest at gamma = lambda_min: a direction of the targets is about to drop out of W, or has."
+    at_end = "NRC3 is smallest at gamma = lambda_min: a direction of the targets is about to drop out of W, or has."
     inside = "Gamma has fitted the ratio of the two eigenvalues: NRC3 is how far the eigenvectors are turned, no more."
+    is_telling = not numbers.is_moving and (numbers.quantile.is_nan or numbers.quantile.is_below(RARE))
     is_inside = share.is_above(0.0) and share.value > share.bound and share.is_below(1.0)
     rules = [
         (share.is_nan, ""),
-        (share.value == 0.0 and is_close, at_zero),
-        (share.value == 1.0 and is_close, at_end),
+        (share.value == 0.0 and is_close and is_telling, at_zero),
+        (share.value == 1.0 and is_close and is_telling, at_end),
         (numbers.n == 2 and is_inside, inside),
     ]
     return first_that_holds(rules)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+from nrc_fast.reports.report_rows import BALANCE
 from nrc_fast.reports.steps import Record
+from nrc_fast.reports.verdicts.balances import BalanceKnown
 from nrc_fast.reports.verdicts.features import (
     ABOUT_MEAN,
     ABOUT_ORIGIN,
@@ -34,7 +36,7 @@ def history_verdict(
     untrained_nrc3: float = math.nan,
     smallest_eigenvalue: float = math.nan,
 ) -> tuple[str, ...]:
-    """Two to five sentences on a training.
+    """Two to six sentences on a training.
 
     The rules:
 
@@ -46,6 +48,8 @@ def history_verdict(
       curve that is 0 whatever the features are none is told.
     - A curve that is not collapsed has, so far, not come nearer to it unless half of the first value is gone; where
       NRC1 about the mean (id25) falls beside it, that is said.
+    - Of the balance of the head one sentence, where it is certain: see
+      `nrc_fast.reports.verdicts.balances.certain_balance`.
 
     Parameters
     ----------
@@ -124,6 +128,7 @@ def numbers_of(record: Record, *, n: int, convention: str) -> FeatureNumbers:
         r2=known("r2", own, bounds),
         has_weights=not all(map(math.isnan, (record.nrc2, record.nrc3, record.mse))),
         has_targets=True,
+        balance=BalanceKnown(n, *(known(name, own, bounds) for name in BALANCE)),
     )
 
 
