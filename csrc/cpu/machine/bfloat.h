@@ -27,6 +27,10 @@ NRC_FAST_INLINE Native<float> add_products(Native<float> sum, const Pair& left, 
 
 #else
 
+NRC_FAST_INLINE Native<Pair> broadcast(Pair pair) {
+  return reinterpret<Native<Pair>>(_mm512_set1_epi32(static_cast<int>(pair)));
+}
+
 #if defined(NRC_FAST_EMULATED_BFLOAT16)
 
 NRC_FAST_INLINE Native<float> without_subnormals(Native<float> value) {
@@ -58,9 +62,11 @@ NRC_FAST_INLINE Native<float> dot_pairs(Native<float> sum, Native<Pair> left, Na
 
 #endif
 
+#if defined(NRC_FAST_EMULATED_BFLOAT16) || defined(__AVX512BF16__)  // tiles have an instruction of their own
 NRC_FAST_INLINE Native<float> add_products(Native<float> sum, const Pair& left, Native<Pair> right) {
-  return dot_pairs(sum, reinterpret<Native<Pair>>(_mm512_set1_epi32(static_cast<int>(left))), right);
+  return dot_pairs(sum, broadcast(left), right);
 }
+#endif
 
 #endif
 
