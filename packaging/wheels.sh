@@ -27,7 +27,7 @@ build() {
   shift
   "$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir "$work/$name" \
     --config-settings=cmake.define.NRC_FAST_CUDA=OFF "$@" . >&2
-  PATH="$work/tools/bin:$PATH" auditwheel repair --strip --wheel-dir "$work/$name-repaired" "$work/$name"/*.whl >&2
+  PATH="$work/tools/bin:$PATH" auditwheel repair --wheel-dir "$work/$name-repaired" "$work/$name"/*.whl >&2
   local made=("$work/$name-repaired"/*.whl)
   cp "${made[0]}" "$folder"
   echo "$folder/$(basename "${made[0]}")"
