@@ -23,7 +23,7 @@ BUILD_FOLDER = --config-settings=build-dir=$(VENV)/build
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
           $(shell find cmake csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 
-.PHONY: demo test test-long test-all test-endurance lint bench bench-report clean
+.PHONY: demo test test-long test-all test-endurance lint bench bench-report wheels clean
 
 # What a development has installed serves the demonstration too; alone it needs neither CUDA nor the tests' packages.
 demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
@@ -69,6 +69,11 @@ bench-report: $(VENV)/rivals
 	$(BIN)/python bench/report.py --readme README.md --page bench/results/cpu.md --plot bench/results/roofline.png
 	$(BIN)/python bench/report.py bench/results/cpu_wide.json --page bench/results/cpu_wide.md
 	$(BIN)/python bench/report.py bench/results/cpu_reports.json --page bench/results/cpu_reports.md
+
+# The wheels that this machine can build, tried in empty environments: WHEELS="native aarch64" builds for Arm as well.
+WHEELS ?= native
+wheels:
+	PYTHON=$(PYTHON) bash packaging/wheels.sh dist $(WHEELS)
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)

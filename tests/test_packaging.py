@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+import nrc_fast as nrc
+from nrc_fast import kernels
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,6 +28,52 @@ def test_two_installs_from_one_checkout_share_no_build_folder() -> None:
     reader = pytest.importorskip("scikit_build_core.settings.skbuild_read_settings")
     read = reader.SettingsReader.from_file(str(ROOT / "pyproject.toml"), {})
     assert read.settings.build_dir == ""  # each has a temporary one
+
+
+def found(pattern: str, name: str) -> list[str]:
+    """What lines of a file of the repository say."""
+    return re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_one_version_is_said_everywhere() -> None:
+    newest = found(r"^## (.+)$", "CHANGELOG.md")[0]
+    heading, date = re.findall(r"^\[(.+)\] - (.+)$", newest)[0]
+    assert found(r"^version: (.+)$", "CITATION.cff") == [heading]
+    assert found(r'^__version__ = "(.+)"$', "nrc_fast/base/version.py") == [heading] == [nrc.__version__]
+    assert kernels.build_config()["version"] == heading
+    # A date, in both, once there is such a release.
+    assert found(r"^date-released: (.+)$", "CITATION.cff") == ([] if date == "unreleased" else [date])
+    assert date == "unreleased" or re.fullmatch(r"\d{4}-\d\d-\d\d", date)
+
+
+def test_wheels_are_built_for_the_versions_that_the_classifiers_name() -> None:
+    named = found(r'"Programming Language :: Python :: (3\.\d+)"', "pyproject.toml")
+    (listed,) = found(r"^build = \[(.*)\]$", "pyproject.toml")
+    built = re.findall(r'"cp3(\d+)-\*"', listed)
+    assert named == [f"3.{minor}" for minor in built]
+    assert found(r'^requires-python = ">=(.+)"$', "pyproject.toml") == named[:1]
+    assert "cp314t-*" in listed
+
+
+def test_workflows_name_what_they_use_by_digest() -> None:
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    if not workflows:
+        pytest.skip("needs a checkout")
+    assert [path.name for path in workflows] == ["ci.yml", "wheels.yml"]
+    versions: dict[str, set[str]] = {}
+    for path in workflows:
+        text = path.read_text(encoding="utf-8")
+        used = re.findall(r"^ *(?:- )?uses: (.*)$", text, re.MULTILINE)
+        assert used
+        for action in used:
+            matched = re.fullmatch(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40} # v\d+\.\d+\.\d+)", action)
+            assert matched, action
+            versions.setdefault(matched[1], set()).add(matched[2])
+        # Nobody but the job that publishes may do more than read.
+        assert re.findall(r"^permissions:\n  contents: read\n\n", text, re.MULTILINE)
+        granted = re.findall(r"^    permissions:\n((?:      .*\n)+)", text, re.MULTILINE)
+        assert all(line.strip().startswith("id-token: write") for job in granted for line in job.splitlines())
+    assert all(len(pins) == 1 for pins in versions.values()), versions
 
 
 def listed_files() -> list[str]:
@@ -54,7 +104,8 @@ def source_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_source_distribution_holds_every_file_but_those_of_ci(source_distribution: Path) -> None:
     listed = listed_files()
-    assert {name for name in listed if not (source_distribution / name).is_file()} <= {".ci/run"}
+    left_out = [name for name in listed if not (source_distribution / name).is_file()]
+    assert [name for name in left_out if not name.startswith((".ci/", ".github/"))] == []
     assert len(listed) > 200
 
 

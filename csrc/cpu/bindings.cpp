@@ -176,7 +176,7 @@ py::dict build_config() {
 }  // namespace
 }  // namespace nrc_fast
 
-PYBIND11_MODULE(_cpu, module) {
+PYBIND11_MODULE(_cpu, module, py::mod_gil_not_used()) {
   using namespace nrc_fast;
   module.doc() = "Compiled kernels of nrc_fast for the CPU. Private: use nrc_fast.kernels.";
 

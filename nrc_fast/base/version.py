@@ -1,4 +1,4 @@
-"""The version of the package."""
+"""The version of the package, which its metadata and the compiled modules take from here."""
 
 from __future__ import annotations
 

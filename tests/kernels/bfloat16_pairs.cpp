@@ -1,12 +1,15 @@
-// An emulated instruction against its definition in scalar steps, and the check of a processor's pairs against kernels
-// that are wrong; compiled and run by test_pairs.py, for tiles with NRC_FAST_TEST_TILES.
+// An instruction for pairs, emulated or that of Arm, against its definition in scalar steps, and the check of a
+// processor's pairs against kernels that are wrong; compiled and run by test_pairs.py, for tiles with
+// NRC_FAST_TEST_TILES.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 
 #define NRC_FAST_ISA emulated
+#if !defined(NRC_FAST_NEON)
 #define NRC_FAST_EMULATED_BFLOAT16
+#endif
 #include "cpu/gram/check_pairs.h"
 #include "cpu/gram/pack.h"
 #if defined(NRC_FAST_TEST_TILES)
@@ -96,23 +99,55 @@ int wrong_products() {
 
 #else
 
+#if defined(NRC_FAST_NEON)
+
+// The numbers are of ordinary size: a double holds their sums.
+constexpr bool takes_any = false;
+
+float rounded_to_odd(double value) {
+  float nearest = static_cast<float>(value);
+  if (std::fabs(static_cast<double>(nearest)) > std::fabs(value)) nearest = std::nextafter(nearest, 0.0F);
+  return static_cast<double>(nearest) == value ? nearest : as_float(bits_of(nearest) | 1U);
+}
+
+float product(float sum, std::uint32_t left, std::uint32_t right) {
+  const auto factor = [](std::uint32_t bits) { return static_cast<double>(as_float(bits)); };
+  const double both =
+      factor(left & 0xffff0000U) * factor(right & 0xffff0000U) + factor(left << 16) * factor(right << 16);
+  return rounded_to_odd(static_cast<double>(sum) + static_cast<double>(rounded_to_odd(both)));
+}
+
+#else
+
+constexpr bool takes_any = true;
+
+float product(float sum, std::uint32_t left, std::uint32_t right) {
+  return step(step(sum, left & 0xffff0000U, right & 0xffff0000U), left << 16, right << 16);
+}
+
+#endif
+
 int wrong_products() {
+  constexpr int count = lanes<float>;
   int wrong = 0;
-  for (int trial = 0; trial < 200000; ++trial) {
-    const bool any = trial % 2 == 0;
-    float sums[16];
-    Pair left[16];
-    Pair right[16];
-    for (int i = 0; i < 16; ++i) {
+  for (int trial = 0; trial < 3200000 / count; ++trial) {
+    const bool any = takes_any && trial % 2 == 0;
+    float sums[count];
+    Pair left[count];
+    Pair right[count];
+    for (int i = 0; i < count; ++i) {
       sums[i] = as_float(any ? random_bits() : (random_bits() & 0x81ffffffU) + 0x3f000000U);
       left[i] = random_pair(any);
       right[i] = random_pair(any);
     }
-    float found[16];
+    float found[count];
     store(found, dot_pairs(load<Native<float> >(sums), load<Native<Pair> >(left), load<Native<Pair> >(right)));
-    for (int i = 0; i < 16; ++i) {
-      const float high = step(sums[i], left[i] & 0xffff0000U, right[i] & 0xffff0000U);
-      if (!are_same(found[i], step(high, left[i] << 16, right[i] << 16))) ++wrong;
+    for (int i = 0; i < count; ++i) {
+      if (!are_same(found[i], product(sums[i], left[i], right[i]))) ++wrong;
+    }
+    store(found, add_products(load<Native<float> >(sums), left[0], load<Native<Pair> >(right)));
+    for (int i = 0; i < count; ++i) {
+      if (!are_same(found[i], product(sums[i], left[0], right[i]))) ++wrong;
     }
   }
   return wrong;

@@ -1,5 +1,6 @@
 // The Gram of every width from 1 to 40 against plain sums, with the tiles that this compilation has; compiled and run
-// by test_compilers.py with the address sanitizer, for numbers of registers that the machine may not have.
+// by test_compilers.py with the address sanitizer, for numbers of registers that the machine may not have, and by
+// test_neon.py for another processor.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -9,22 +10,28 @@
 #include "cpu/gram/gram.h"
 #include "cpu/machine/isa.h"
 
+#if defined(NRC_FAST_NEON)
+#define NRC_FAST_TESTED neon
+#else
+#define NRC_FAST_TESTED baseline
+#endif
+
 namespace nrc_fast {
 
-namespace baseline {
+namespace NRC_FAST_TESTED {
 const RowKernels& row_kernels();
 const GramKernels& gram_float32();
 const GramKernels& gram_float64();
-}  // namespace baseline
+}  // namespace NRC_FAST_TESTED
 
 // In place of isa.cpp, so that only the kernels of the Gram are compiled.
 const KernelTable& current_kernels() {
   static const KernelTable table = [] {
     KernelTable gram_alone{};
-    gram_alone.name = "baseline";
-    gram_alone.rows = baseline::row_kernels;
-    gram_alone.gram_float32 = baseline::gram_float32;
-    gram_alone.gram_float64 = baseline::gram_float64;
+    gram_alone.name = "tested";
+    gram_alone.rows = NRC_FAST_TESTED::row_kernels;
+    gram_alone.gram_float32 = NRC_FAST_TESTED::gram_float32;
+    gram_alone.gram_float64 = NRC_FAST_TESTED::gram_float64;
     return gram_alone;
   }();
   return table;

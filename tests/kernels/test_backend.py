@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import arrays, cuda_core
+from support.double_double import Pairs, stacked
 
 from nrc_fast import kernels
 from nrc_fast.kernels import calls
@@ -33,6 +34,13 @@ from nrc_fast.sources import open_source
 
 EPSILON = 2.0**-52
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16"]
+
+
+def largest(numbers: Pairs) -> float:
+    """The largest magnitude."""
+    return float(np.abs(numbers.astype(np.float64)).max())
+
+
 BACKENDS = [*(f"cpu {isa}" for isa in kernels.available_isas()), "emulated", "card"]
 
 
@@ -257,21 +265,22 @@ def test_products_and_prediction_errors(backend: Backend) -> None:
     rng = np.random.default_rng(7)
     vectors, shift = rng.standard_normal((2, 9)), H.mean(axis=0)
     found = calls.gram_product(on(backend, H), vectors, shift)
-    x = (H - shift).astype(np.longdouble)
-    assert np.abs(found.image - vectors @ x.T @ x).max() <= 64 * EPSILON * np.abs(vectors).max() * float(np.sum(x * x))
-    assert np.abs(found.column_sums - x.sum(axis=0)).max() <= 64 * EPSILON * float(np.abs(x).sum(axis=0).max())
-    assert found.energy == pytest.approx(float(np.sum(x * x)), rel=64 * EPSILON)
+    x = Pairs(H - shift)
+    energy = float((x * x).sum())
+    assert largest(found.image - vectors @ x.T @ x) <= 64 * EPSILON * np.abs(vectors).max() * energy
+    assert largest(found.column_sums - x.sum(axis=0)) <= 64 * EPSILON * np.abs(H - shift).sum(axis=0).max()
+    assert found.energy == pytest.approx(energy, rel=64 * EPSILON)
     without_vectors = calls.gram_product(on(backend, H), vectors[:0], shift)
     assert without_vectors.energy == pytest.approx(found.energy, rel=64 * EPSILON)
     weights, bias = rng.standard_normal((3, 9)), rng.standard_normal(3)
     squares = calls.prediction_error(on(backend, H), weights, bias, on(backend, Y, "Y"))
-    errors = H.astype(np.longdouble) @ weights.T + bias - Y
-    assert np.abs(squares / (errors**2).sum(axis=0) - 1.0).max() <= 64 * EPSILON
+    errors = Pairs(H) @ weights.T + bias - Y
+    assert largest(squares / (errors**2).sum(axis=0) - 1.0) <= 64 * EPSILON
     basis = arrays.orthonormal(2, 9, 1)
     model = PredictionRequest(weights, bias, on(backend, Y, "Y"))
     (residuals,), together = calls.residual_and_errors(on(backend, H), [Basis(basis, shift, per_row=True)], model)
     arrays.residual_reference(H, basis, shift=shift).check(residuals, "residuals")
-    assert np.abs(together / (errors**2).sum(axis=0) - 1.0).max() <= 64 * EPSILON
+    assert largest(together / (errors**2).sum(axis=0) - 1.0) <= 64 * EPSILON
 
 
 @pytest.mark.parametrize("unit_rows", [False, True])
@@ -373,10 +382,10 @@ def test_the_mean_of_the_first_rows(backend: Backend, dtype: str, single: bool) 
     H, _ = draw(12, 1100, 3, dtype=dtype)
     H[0], H[5, 1] = np.nan, np.inf
     values = as_rows(H, "H").to_float64()[:1024]
-    expected = values[np.isfinite(values).all(axis=1)].astype(np.longdouble).mean(axis=0)
+    expected = Pairs(values[np.isfinite(values).all(axis=1)]).mean(axis=0)
     found = backend.fetch(backend.first_mean(on(backend, H), single=single))
     unit = 2.0**-24 if single else 16 * EPSILON
-    assert np.abs(found - expected).max() <= unit * np.abs(expected).max()
+    assert largest(found - expected) <= unit * largest(expected)
     if single:
         np.testing.assert_array_equal(found, found.astype(np.float32))
     nothing = backend.first_mean(on(backend, np.full((3, 2), np.nan)), single=single)
@@ -413,17 +422,17 @@ def test_sums_of_classes(backend: Backend) -> None:
     numbers = np.random.default_rng(14).permutation(np.repeat(np.arange(3), (5, 10, 30)))
     counts = np.bincount(numbers)
     members = backend.class_rows(on(backend, H), numbers, counts)
-    exact = np.stack([H[numbers == k].astype(np.longdouble).sum(axis=0) for k in range(3)])
-    assert np.abs(members.sums() - exact).max() <= 64 * EPSILON * np.abs(exact).max()
-    shifts = np.float64(exact / counts[:, None])
+    exact = stacked([Pairs(H[numbers == k]).sum(axis=0) for k in range(3)])
+    assert largest(members.sums() - exact) <= 64 * EPSILON * largest(exact)
+    shifts = (exact / counts[:, None]).astype(np.float64)
     members.subtract(shifts)
     rest = H - shifts[numbers]
     energies = np.array([float(np.sum(rest[numbers == k] ** 2)) for k in range(3)])
     np.testing.assert_allclose(members.energies(), energies, rtol=64 * EPSILON)
-    gram = rest.astype(np.longdouble).T @ rest
+    gram = Pairs(rest).T @ rest
     for double, unit in ((True, 64 * EPSILON), (False, 2.0**-20)):
         found = calls.gram(members.rows(double=double)).gram
-        assert np.abs(found - np.tril(gram)).max() <= unit * float(np.trace(gram))
+        assert largest(found - gram.tril()) <= unit * float(gram.diagonal().sum())
 
 
 def test_the_largest_scores(backend: Backend) -> None:
@@ -475,16 +484,16 @@ def test_steps_of_descent(backend: Backend, dtype: str) -> None:
     d, n, count = 4, 2, 3
     used = d + n + 1
     start = _state(d, n, dtype)
-    T, W, b = (np.array(part[0], dtype=np.longdouble) for part in (start.transforms, start.weights, start.biases))
-    T, K = T[:, :used], start.moments[0, :, :used].astype(np.longdouble)
-    lr_W, lr_T, lr_b, lambda_W, lambda_T, lambda_b, _ = start.rates[0].astype(dtype).astype(np.longdouble)
+    T, W, b = (Pairs(part[0]) for part in (start.transforms, start.weights, start.biases))
+    T, K = T[:, :used], Pairs(start.moments[0, :, :used])
+    lr_W, lr_T, lr_b, lambda_W, lambda_T, lambda_b, _ = start.rates[0].astype(dtype).astype(np.float64)
     rests = start.transforms[1, :, :used].astype(np.float64)
     descent = RunningDescent(start, backend)
     descent.take_steps(np.array([count, 0]))
     descent.wait()
     for _ in range(count):
         Q = W.T @ T
-        Q[range(n), range(d, d + n)] -= 1
+        Q[range(n), range(d, d + n)] -= 1.0
         Q[:, -1] += b
         P = Q @ K
         by_T, by_W, by_b = W @ Q + lambda_T * T, T @ P.T + lambda_W * W, P[:, -1] + lambda_b * b
@@ -493,7 +502,7 @@ def test_steps_of_descent(backend: Backend, dtype: str) -> None:
     weights, biases = descent.heads()
     for found, exact in ((descent.transform(0)[:, :used], T), (weights[0], W.T), (biases[0], b)):
         assert found.dtype == np.float64
-        assert np.abs(found - exact).max() <= unit * float(np.abs(exact).max())
+        assert largest(found - exact) <= unit * largest(exact)
     transforms, some_weights, some_biases = (backend.fetch(part) for part in descent.part(np.array([1, 0])))
     np.testing.assert_array_equal(transforms[0], rests)
     np.testing.assert_array_equal(some_weights, weights[::-1])

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from support.tools import ROOT, configure_project, require_module, require_tool
 
-# What every processor compiles: all but the instruction sets of one.
+# What another processor than x86 compiles, and how the instruction sets of Arm are compiled.
 PORTABLE = [
     str(path.relative_to(ROOT / "csrc"))
     for path in sorted((ROOT / "csrc" / "cpu").rglob("*.cpp"))
     if not path.stem.startswith(("avx", "amx"))
 ]
+OWN_FLAGS = {"neon": ["-DNRC_FAST_NEON"], "neonbf16": ["-DNRC_FAST_NEON", "-march=armv8.2-a+bf16"]}
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wno-vla", "-Wno-psabi", "-Werror"]
 
 
@@ -77,6 +78,7 @@ def test_other_processors_compile_without_a_warning(compiler: str, source: str) 
     require_tool("aarch64-linux-gnu-g++")
     names = ("VERSION", "COMPILER", "FLAGS")
     options += ["-std=gnu++17", "-fPIC", *WARNINGS, *(f'-DNRC_FAST_{name}="x"' for name in names)]
+    options += ["-DNRC_FAST_ARM64", "-DNRC_FAST_NEONBF16", *OWN_FLAGS.get(Path(source).stem, ())]
     includes = [
         str(ROOT / "csrc"),
         pybind11.get_include(),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.double_double import Pairs
 
 from nrc_fast.kernels.calls import gram
 from nrc_fast.kernels.errors import NonFiniteRowsError
@@ -491,12 +492,12 @@ def test_a_large_mean_costs_no_digits(arrays: Any, dtype: str, deviation: float)
     reference.check(found)
     offset = found.column_sums / 2000
     covariance = found.gram / 2000 - np.tril(np.outer(offset, offset))
-    rows = features.astype(np.longdouble)
+    rows = Pairs(features)
     centered = rows - rows.mean(axis=0)
-    exact = centered.T @ centered / 2000
+    exact = centered.T @ centered / 2000.0
     tolerance = 2 * reference.gram.tolerance  # of the Gram and of the outer product of the sums
-    variances = np.abs(centered).T @ np.abs(centered) / 2000
-    arrays.Expected(exact, variances, tolerance).check_triangle(covariance, "covariance")
+    deviations = np.abs(centered.astype(np.float64))
+    arrays.Expected(exact, deviations.T @ deviations / 2000, tolerance).check_triangle(covariance, "covariance")
 
 
 @every_isa
@@ -525,7 +526,7 @@ def test_sums_over_many_equal_rows_do_not_drift(arrays: Any, set_threads: SetThr
     count, row = 1_000_000, arrays.store([[1.0, 2.0, 0.7]], dtype)
     features = as_rows(np.broadcast_to(row, (count, 3)), "H")
     sums = gram(features, unit="raw", targets=features)
-    wide = arrays.exact_rows(row)
+    wide = arrays.exact_rows(row).astype(np.float64)
     rounds = {"float64": count, "float32": 0}[dtype]
     tolerance = arrays.arithmetic_of(row).epsilon * (5.0 + arrays.GRAM_BLOCK**0.5) + 2.0**-52 * rounds**0.5
     products = wide.T @ wide
@@ -639,10 +640,10 @@ def test_unit_rows_have_no_scale(arrays: Any, dtype: str, scale: float, rule: st
 def unit_reference(arrays: Any, features: Any, shift: Any) -> Any:
     """The unit-row Gram alone: the other sums leave every range."""
     scaled = arrays.unit_rows(arrays.exact_rows(features) - (0.0 if shift is None else shift))
-    scaled[~(np.abs(scaled) > 0.0)] = 0.0
+    scaled[~(abs(scaled) > 0.0)] = 0.0
     arithmetic, epsilon = arrays.arithmetic_of(features)
     plain = scaled.astype(arithmetic)
-    magnitude = np.abs(scaled).astype(np.float64)
+    magnitude = np.abs(scaled.astype(np.float64))
     rounding = epsilon * (5.0 + len(scaled) ** 0.5)
     return arrays.expected(scaled.T @ scaled, magnitude.T @ magnitude, plain.T @ plain, rounding)
 

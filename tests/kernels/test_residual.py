@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import products
+from support.double_double import Pairs
 
 from nrc_fast.kernels.calls import gram_product, prediction_error, residual, residual_and_errors
 from nrc_fast.kernels.errors import NonFiniteRowsError
@@ -153,9 +154,8 @@ def test_small_integers_on_the_axes_are_exact(
 
 def collapsed_sums(arrays: Any, features: Any, vectors: Any) -> tuple[Any, Any, Any]:
     """Exact raw and unit sums and row residuals of rows that are next to the span of all vectors."""
-    rows = arrays.reference_rows(features).astype(np.longdouble)
-    exact = arrays.leading_residuals(rows, vectors)
-    return exact[:, -1].sum(), np.sum(exact[:, -1] / exact[:, 0]), exact[:, -1]
+    exact = arrays.leading_residuals(Pairs(arrays.reference_rows(features)), vectors)
+    return exact[:, -1].sum(), (exact[:, -1] / exact[:, 0]).sum(), exact[:, -1]
 
 
 @every_isa
@@ -176,9 +176,9 @@ def test_float64_residuals_near_collapse(
         sums = residual_on(features, vectors)
         assert sums.raw[-1] == pytest.approx(float(raw), rel=arrays.collapse_tolerance(EPS64, k, share))
         assert sums.unit[-1] == pytest.approx(float(unit), rel=arrays.collapse_tolerance(EPS64, k, share))
-        shares = rows / arrays.reference_rows(sums.row_energies)
-        tolerances = [arrays.collapse_tolerance(EPS64, k, float(s)) for s in shares]
-        assert np.all(np.abs(sums.row_residuals - rows) <= tolerances * rows)
+        shares = rows / sums.row_energies
+        tolerances = np.array([arrays.collapse_tolerance(EPS64, k, float(share)) for share in shares])
+        assert np.all(abs(sums.row_residuals - rows) <= tolerances * rows)
 
 
 @every_isa
@@ -225,8 +225,8 @@ def test_a_few_collapsed_rows_among_others(arrays: Any) -> None:
     _, _, rows = collapsed_sums(arrays, features, vectors)
     sums = residual_on(features, vectors)
     shares = (rows[near] / sums.row_energies[near]).astype(np.float64)
-    tolerances = [arrays.collapse_tolerance(EPS64, 4, share) for share in shares]
-    assert np.all(np.abs(sums.row_residuals[near] - rows[near]) <= tolerances * rows[near])
+    tolerances = np.array([arrays.collapse_tolerance(EPS64, 4, share) for share in shares])
+    assert np.all(abs(sums.row_residuals[near] - rows[near]) <= tolerances * rows[near])
     arrays.residual_reference(features, vectors).check(sums)
 
 
@@ -301,7 +301,7 @@ def test_rows_whose_squares_leave_the_range(
         reference.row_residuals.check(np.ldexp(sums.row_residuals, -2 * powers), "row residuals")
         reference.row_energies.check(np.ldexp(sums.row_energies, -2 * powers), "row energies")
         weights = 4.0**powers
-        exact = arrays.leading_residuals(arrays.reference_rows(scaled).astype(np.longdouble), vectors)
+        exact = arrays.leading_residuals(Pairs(arrays.reference_rows(scaled)), vectors)
         total = np.full(6, np.float64(weights @ reference.row_energies.exact.astype(np.float64)))
         arrays.Expected(exact.sum(axis=0), total, reference.row_residuals.tolerance).check(sums.raw, "raw")
 
@@ -434,12 +434,11 @@ def test_layouts_of_tensors(arrays: Any, dtype: str) -> None:
 
 
 def check_errors(arrays: Any, features: Any, weights: Any, bias: Any, targets: Any) -> None:
-    x, y = (arrays.reference_rows(array).astype(np.longdouble) for array in (features, targets))
-    exact = np.sum((x @ weights.T + bias - y) ** 2, axis=0)
-    wide = [array.astype(np.float64) for array in (x, y)]
+    wide = [arrays.reference_rows(array) for array in (features, targets)]
+    exact = ((Pairs(wide[0]) @ weights.T + bias - wide[1]) ** 2).sum(axis=0)
     plain = np.sum((wide[0] @ weights.T + bias - wide[1]) ** 2, axis=0)
     terms = np.abs(wide[0]) @ np.abs(weights).T + np.abs(bias) + np.abs(wide[1])
-    rounding = EPS64 * (4.0 + len(x) ** 0.5 + x.shape[1] ** 0.5)
+    rounding = EPS64 * (4.0 + sum(size**0.5 for size in wide[0].shape))
     found = prediction_error(as_rows(features, "H"), weights, bias, as_rows(targets, "Y"))
     arrays.expected(exact, np.sum(terms**2, axis=0), plain, rounding).check(found, "errors")
 
@@ -494,8 +493,7 @@ def test_prediction_error_of_a_good_model() -> None:
     features = rng.standard_normal((500, 40))
     targets = features @ weights.T + bias + 1e-6 * rng.standard_normal((500, 3))
     found = prediction_error(as_rows(features, "H"), weights, bias, as_rows(targets, "Y"))
-    x, y = features.astype(np.longdouble), targets.astype(np.longdouble)
-    exact = np.sum((x @ weights.T + bias - y) ** 2, axis=0).astype(np.float64)
+    exact = ((Pairs(features) @ weights.T + bias - targets) ** 2).sum(axis=0).astype(np.float64)
     lengths = (np.abs(features) @ np.abs(weights).T + np.abs(bias) + np.abs(targets)).max()
     relative = EPS64 * (4.0 + 40**0.5) * lengths / 1e-6
     assert found == pytest.approx(exact, rel=2 * relative + relative**2)
@@ -533,8 +531,9 @@ def test_prediction_error_of_rows_whose_squares_leave_the_range(arrays: Any, pow
     if power > -1000:
         check_errors(arrays, features, weights, bias, targets)
     else:
-        rows = features.astype(np.longdouble)
-        exact = np.sum((rows @ weights.T.astype(np.longdouble) + bias - targets) ** 2, axis=0)
+        # Predictions of rows 2^1000 times as large by weights as much smaller.
+        predictions = Pairs(np.ldexp(features, 1000)) @ np.ldexp(weights, -1000).T
+        exact = ((predictions + bias - targets) ** 2).sum(axis=0)
         found = prediction_error(as_rows(features, "H"), weights, bias, as_rows(targets, "Y"))
         assert found == pytest.approx(exact.astype(np.float64), rel=EPS64 * (4.0 + 60**0.5 + 13**0.5))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.double_double import Pairs
 
 import nrc_fast as nrc
 
@@ -16,22 +17,23 @@ EPSILON = 2.0**-52
 
 
 def by_kernels(H: Any, Y: Any) -> float:
-    """With kernels whose diagonals are 0, in extended precision."""
+    """With kernels whose diagonals are 0, in pairs of float64."""
 
     def alignment(K: Any, L: Any) -> Any:
         n = len(K)
-        total = np.sum(K * L) + K.sum() * L.sum() / ((n - 1) * (n - 2)) - 2 * K.sum(axis=0) @ L.sum(axis=0) / (n - 2)
+        both = 2.0 * (K.sum(axis=0) * L.sum(axis=0)).sum() / (n - 2)
+        total = (K * L).sum() + K.sum() * L.sum() / ((n - 1) * (n - 2)) - both
         return total / (n * (n - 3))
 
     kernels = []
     for rows in (H, Y):
-        x = np.asarray(rows, dtype=np.longdouble)
+        x = Pairs(rows)
         x = x - x.mean(axis=0)  # it does not depend on what is subtracted
         K = x @ x.T
-        kernels.append(K - np.diag(np.diag(K)))
+        kernels.append(K * (1.0 - np.eye(len(K))))
     K, L = kernels
     own, theirs = alignment(K, K), alignment(L, L)
-    return float(alignment(K, L) / np.sqrt(own * theirs)) if own > 0 and theirs > 0 else float("nan")
+    return float(alignment(K, L) / (own * theirs).root()) if own > 0 and theirs > 0 else float("nan")
 
 
 def draw(seed: int, rows: int, d: int, n: int, *, shared: float = 0.0, mean: float = 0.0) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.double_double import Pairs
 from support.features import spread_features, stored_as
 
 import nrc_fast as nrc
@@ -372,7 +373,7 @@ def test_the_bound_of_the_error_sees_the_bias() -> None:
     H, W, b = rng.standard_normal((300, 5)), rng.standard_normal((2, 5)), np.full(2, 1e8)
     Y = H @ W.T + b
     report = nrc.measure(H, Y, W, b)
-    exact = np.mean(np.sum((H.astype(np.longdouble) @ W.T.astype(np.longdouble) + b - Y) ** 2, axis=1))
+    exact = float(((Pairs(H) @ W.T + b - Y) ** 2).sum(axis=1).mean())
     assert abs(report.mse - exact) <= report.bounds["mse"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.double_double import Pairs
 
 from nrc_fast.kernels.counts import magnitudes_of
 from nrc_fast.passes.shifting import shifted
@@ -12,19 +13,19 @@ EPSILON = 2.0**-52
 
 
 def sums_about(H: np.ndarray, Y: np.ndarray, shift: np.ndarray, target_shift: np.ndarray) -> dict[str, np.ndarray]:
-    x, y = (H - shift).astype(np.longdouble), (Y - target_shift).astype(np.longdouble)
+    x, y = Pairs(H - shift), Pairs(Y - target_shift)
     exact = {
         "column_sums": x.sum(axis=0),
-        "gram": np.tril(x.T @ x),
+        "gram": (x.T @ x).tril(),
         "cross": y.T @ x,
         "target_sums": y.sum(axis=0),
-        "target_gram": np.tril(y.T @ y),
+        "target_gram": (y.T @ y).tril(),
         "counts": np.array([len(H), 0.0]),
         "magnitudes": magnitudes_of(double=float((x * x).sum()), targets=float((y * y).sum())),
         "shift": shift,
         "target_shift": target_shift,
     }
-    return {name: np.asarray(array, dtype=np.float64) for name, array in exact.items()}
+    return {name: array.astype(np.float64) for name, array in exact.items()}
 
 
 @pytest.mark.parametrize(("rows", "d", "n"), [(1, 1, 1), (7, 3, 2), (50, 5, 1), (33, 4, 0)])

@@ -1,6 +1,6 @@
 """Rows of every dtype and memory layout, and what the kernels shall say about them.
 
-References are written from the definitions, for float64 rows in extended precision, for all others in float64.
+References are written from the definitions, for float64 rows in pairs of float64, for all others in float64.
 Errors are relative to the sum of the magnitudes that were added, element by element; they may be twice those of
 the plain numpy computation in the same arithmetic, and a few roundings more.
 """
@@ -14,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from nrc_fast.testing import reference_rows
+from support.double_double import Pairs, stacked
 
 FloatArray = NDArray[np.floating[Any]]
+Exact = FloatArray | Pairs
 
 DTYPES = ["float64", "float32", "float16", "torch.bfloat16", "ml_dtypes.bfloat16"]
 GRAM_BLOCK = 256  # float32 sums are added to float64 after that many rows
@@ -53,16 +55,18 @@ def near_subspace(count: int, basis: FloatArray, noise: float, seed: int) -> NDA
     return np.asarray(coefficients @ basis + noise * np.sqrt(k / d) * rng.standard_normal((count, d)))
 
 
-def unit_rows(rows: FloatArray) -> FloatArray:
-    peaks = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
-    scaled = rows / np.where(peaks > 0.0, peaks, 1.0)
-    norms = np.sqrt(np.sum(scaled**2, axis=1, keepdims=True))
-    return np.asarray(scaled / np.where(norms > 0.0, norms, 1.0))
+def unit_rows(rows: Any) -> Any:
+    peaks = np.abs(rows.astype(np.float64)).max(axis=1, keepdims=True, initial=0.0)
+    powers = -np.frexp(peaks)[1]
+    scaled = rows.times_power(powers) if isinstance(rows, Pairs) else np.ldexp(rows, powers)
+    norms = (scaled**2).sum(axis=1, keepdims=True) ** 0.5
+    norms[norms == 0.0] = 1.0
+    return scaled / norms
 
 
-def relative_error(found: FloatArray, exact: FloatArray, magnitude: FloatArray) -> float:
+def relative_error(found: Exact, exact: Exact, magnitude: FloatArray) -> float:
     """Largest error relative to the magnitude of its element; infinite where something stands for exactly 0."""
-    difference = np.abs(found - exact)
+    difference = abs(found - exact).astype(np.float64)
     unfounded = np.where(difference == 0.0, 0.0, np.inf)
     return float(np.max(np.divide(difference, magnitude, out=unfounded, where=magnitude > 0.0), initial=0.0))
 
@@ -70,7 +74,7 @@ def relative_error(found: FloatArray, exact: FloatArray, magnitude: FloatArray) 
 class Expected(NamedTuple):
     """A result, the magnitudes added up in it, and how large the relative error may be."""
 
-    exact: FloatArray
+    exact: Exact
     magnitude: FloatArray
     tolerance: float
 
@@ -82,12 +86,13 @@ class Expected(NamedTuple):
 
     def check_triangle(self, found: Any, what: str) -> None:
         assert not np.triu(found, 1).any(), f"{what}: above the diagonal"
-        lower = Expected(np.tril(self.exact), np.tril(self.magnitude), self.tolerance)
+        exact = self.exact.tril() if isinstance(self.exact, Pairs) else np.tril(self.exact)
+        lower = Expected(exact, np.tril(self.magnitude), self.tolerance)
         lower.check(found, what)
 
 
-def expected(exact: FloatArray, magnitude: FloatArray, plain: FloatArray, rounding: float) -> Expected:
-    error = relative_error(plain.astype(exact.dtype), exact, magnitude)
+def expected(exact: Exact, magnitude: FloatArray, plain: FloatArray, rounding: float) -> Expected:
+    error = relative_error(plain, exact, magnitude)
     assert np.isfinite(error), "the plain computation overflows: compare with that of another arithmetic"
     return Expected(exact, magnitude, 2.0 * error + rounding)
 
@@ -104,9 +109,9 @@ def arithmetic_of(array: Any, double_precision: bool = False) -> Arithmetic:
     return Arithmetic(np.float64, 2.0**-52) if wide else Arithmetic(np.float32, 2.0**-23)
 
 
-def exact_rows(array: Any, double_precision: bool = False) -> FloatArray:
+def exact_rows(array: Any, double_precision: bool = False) -> Exact:
     rows = reference_rows(array)
-    return rows.astype(np.longdouble) if double_precision or is_double(array) else rows
+    return Pairs(rows) if double_precision or is_double(array) else rows
 
 
 class GramReference(NamedTuple):
@@ -128,8 +133,8 @@ class GramReference(NamedTuple):
         assert sums.zero_rows == self.zero_rows, what
 
 
-def _products(left: FloatArray, right: FloatArray, plain: FloatArray, rounding: float) -> Expected:
-    magnitude = np.abs(left).astype(np.float64).T @ np.abs(right).astype(np.float64)
+def _products(left: Exact, right: Exact, plain: FloatArray, rounding: float) -> Expected:
+    magnitude = np.abs(left.astype(np.float64)).T @ np.abs(right.astype(np.float64))
     return expected(left.T @ right, magnitude, plain, rounding)
 
 
@@ -151,7 +156,8 @@ def gram_reference(
     rounding = epsilon * (3.0 + additions**0.5)
 
     gram = _products(shifted, shifted, stored.T @ stored, rounding)
-    columns = expected(shifted.sum(axis=0), np.abs(shifted).sum(axis=0), stored.sum(axis=0), rounding)
+    sizes = np.abs(shifted.astype(np.float64)).sum(axis=0)
+    columns = expected(shifted.sum(axis=0), sizes, stored.sum(axis=0), rounding)
     unit_gram = cross = None
     if unit is not None:
         scaled = unit_rows(shifted if unit == "shifted" else rows)
@@ -163,19 +169,19 @@ def gram_reference(
         # Always added in float64, but the shifted features are rounded to the arithmetic.
         plain = deviations.astype(np.float64).T @ stored.astype(np.float64)
         cross = _products(deviations, shifted, plain, 2.0 * epsilon + 2.0**-52 * (3.0 + len(rows) ** 0.5))
-    zero_rows = int(np.count_nonzero(~rows.any(axis=1)))
+    zero_rows = int(np.count_nonzero(~rows.astype(np.float64).any(axis=1)))
     return GramReference(gram, columns, unit_gram, cross, zero_rows)
 
 
-def leading_residuals(rows: FloatArray, basis: FloatArray) -> FloatArray:
+def leading_residuals(rows: Any, basis: FloatArray) -> Any:
     """Squared norms of what is left of each row without the leading j = 0..k vectors, (N, k + 1)."""
     rest = rows
-    residuals = [np.sum(rest * rest, axis=1)]
-    for vector in basis.astype(rows.dtype):
+    residuals = [(rest * rest).sum(axis=1)]
+    for vector in basis if isinstance(rows, Pairs) else basis.astype(rows.dtype):
         with np.errstate(invalid="ignore"):  # BLAS may also multiply what lies beside the numbers
-            rest = rest - np.outer(rest @ vector, vector)
-        residuals.append(np.sum(rest * rest, axis=1))
-    return np.stack(residuals, axis=1)
+            rest = rest - (rest @ vector)[:, np.newaxis] * vector
+        residuals.append((rest * rest).sum(axis=1))
+    return stacked(residuals, axis=1) if isinstance(rows, Pairs) else np.stack(residuals, axis=1)
 
 
 class ResidualReference(NamedTuple):
@@ -209,18 +215,19 @@ def residual_reference(
     sum_rounding = rounding + 2.0**-52 * len(rows) ** 0.5  # float64 whatever the arithmetic
 
     energies = exact[:, 0]
-    weights = np.divide(1.0, energies, out=np.zeros_like(energies), where=energies > 0.0)
-    total, present = np.float64(energies.sum()), np.float64(np.count_nonzero(energies))
+    sizes = energies.astype(np.float64)
+    divisors = energies + np.where(sizes == 0.0, 1.0, 0.0)
+    weights = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0.0)
+    total, present = float(energies.sum()), float(np.count_nonzero(sizes))
     ones = np.ones(basis.shape[0] + 1)
     plain_raw, plain_unit = (
-        np.add.accumulate(np.vstack([0.0 * ones, terms]))[-1]
-        for terms in (plain, weights.astype(np.float64)[:, np.newaxis] * plain)
+        np.add.accumulate(np.vstack([0.0 * ones, terms]))[-1] for terms in (plain, weights[:, np.newaxis] * plain)
     )
     return ResidualReference(
         expected(exact.sum(axis=0), total * ones, plain_raw, sum_rounding),
-        expected(weights @ exact, present * ones, plain_unit, sum_rounding),
-        expected(exact[:, -1], energies, plain[:, -1], rounding),
-        expected(energies, energies, plain[:, 0], rounding),
+        expected((exact / divisors[:, np.newaxis]).sum(axis=0), present * ones, plain_unit, sum_rounding),
+        expected(exact[:, -1], sizes, plain[:, -1], rounding),
+        expected(energies, sizes, plain[:, 0], rounding),
     )
 
 

@@ -1,23 +1,27 @@
-"""Matrices of pairs of float64 numbers, about 31 digits: sums, products and eigenpairs, in plain numpy.
+"""Arrays of pairs of float64 numbers, about 31 digits, in plain numpy: the extended precision of the references.
 
-Each operation is an error-free transformation of its leading parts (Knuth's sum, Dekker's product, Ozaki's split of
-matrices into slices whose products BLAS adds without rounding), with a rounding of about 2^-104 for what is left.
+`np.longdouble` has 18 digits on one processor, 34 in software on another and 15 on a third; these pairs are the same
+everywhere. Each operation is an error-free transformation of its leading parts (Knuth's sum, Dekker's product, Ozaki's
+split of matrices into slices whose products BLAS adds without rounding), with a rounding of about 2^-104 for what is
+left. Numbers keep the range of float64, and products want room in it: factors between 1e-140 and 1e140.
 """
 
 from __future__ import annotations
 
 import math
 from decimal import Decimal, localcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nrc_fast.base.blas_threads import one_blas_thread
 
 FloatArray = NDArray[np.float64]
 
 DIGITS = 60  # of the decimals that scalars become
 SPLITTER = 2.0**27 + 1.0
-SWEEPS = 8
+SLICED_BITS = 200  # below the largest number of a row or column; what is smaller adds less than any rounding here
 
 
 def _two_sum(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -35,11 +39,21 @@ def _two_product(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 class Pairs:
-    """An array of unevaluated sums high + low."""
+    """An array of unevaluated sums high + low, high being what float64 makes of the sum.
+
+    Operators take arrays and numbers beside pairs, and give pairs; numpy's functions refuse them, for most would round.
+    """
+
+    __array_ufunc__ = None  # operators of arrays leave the work to those here
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, high: Any, low: Any = None) -> None:
-        self.high: FloatArray = np.asarray(high, dtype=np.float64)
-        self.low: FloatArray = np.zeros_like(self.high) if low is None else np.asarray(low, dtype=np.float64)
+        self.high: FloatArray = np.array(high, dtype=np.float64)
+        self.low: FloatArray = np.zeros_like(self.high) if low is None else np.array(low, dtype=np.float64)
+
+    def __array__(self, *arguments: Any, **options: Any) -> NoReturn:
+        message = "pairs become an array by .astype(np.float64), which rounds them"
+        raise TypeError(message)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,34 +63,101 @@ class Pairs:
     def T(self) -> Pairs:
         return Pairs(self.high.T, self.low.T)
 
+    def __len__(self) -> int:
+        return len(self.high)
+
     def __getitem__(self, key: Any) -> Pairs:
         return Pairs(self.high[key], self.low[key])
+
+    def __setitem__(self, key: Any, values: Any) -> None:
+        values = _pairs(values)
+        self.high[key], self.low[key] = values.high, values.low
+
+    def __float__(self) -> float:
+        return float(self.high)
+
+    def astype(self, dtype: Any) -> NDArray[Any]:
+        """The nearest numbers of a dtype of at most 53 bits."""
+        assert np.finfo(dtype).nmant <= 52
+        return self.high.astype(dtype)
+
+    def reshape(self, *shape: int) -> Pairs:
+        return Pairs(self.high.reshape(shape), self.low.reshape(shape))
 
     def __neg__(self) -> Pairs:
         return Pairs(-self.high, -self.low)
 
-    def __add__(self, other: Pairs) -> Pairs:
+    def __abs__(self) -> Pairs:
+        sign = np.where(self.high < 0.0, -1.0, 1.0)
+        return Pairs(sign * self.high, sign * self.low)
+
+    def __add__(self, other: Any) -> Pairs:
+        other = _pairs(other)
         high, error = _two_sum(self.high, other.high)
         low, rest = _two_sum(self.low, other.low)
         high, error = _two_sum(high, error + low)
         return Pairs(*_two_sum(high, error + rest))
 
-    def __sub__(self, other: Pairs) -> Pairs:
-        return self + (-other)
+    __radd__ = __add__
 
-    def __mul__(self, other: Pairs) -> Pairs:
+    def __sub__(self, other: Any) -> Pairs:
+        return self + (-_pairs(other))
+
+    def __rsub__(self, other: Any) -> Pairs:
+        return _pairs(other) - self
+
+    def __mul__(self, other: Any) -> Pairs:
+        other = _pairs(other)
         high, error = _two_product(self.high, other.high)
         return Pairs(*_two_sum(high, error + (self.high * other.low + self.low * other.high)))
 
-    def __truediv__(self, other: Pairs) -> Pairs:
-        first = self.high / other.high
-        rest = self - other * Pairs(first)
-        second = rest.high / other.high
-        rest = rest - other * Pairs(second)
-        return Pairs(*_two_sum(first, second)) + Pairs(rest.high / other.high)
+    __rmul__ = __mul__
 
-    def __matmul__(self, other: Pairs) -> Pairs:
-        return product(self, other)
+    def __truediv__(self, other: Any) -> Pairs:
+        other = _pairs(other)
+        first = self.high / other.high
+        rest = self - other * first
+        second = rest.high / other.high
+        rest = rest - other * second
+        return Pairs(*_two_sum(first, second)) + rest.high / other.high
+
+    def __rtruediv__(self, other: Any) -> Pairs:
+        return _pairs(other) / self
+
+    def __pow__(self, exponent: float) -> Pairs:
+        """Squares and square roots."""
+        assert exponent in (2, 0.5)
+        return self * self if exponent == 2 else self.root()
+
+    def __matmul__(self, other: Any) -> Pairs:
+        other = _pairs(other)
+        left = self if self.high.ndim == 2 else self[np.newaxis]
+        right = other if other.high.ndim == 2 else other[:, np.newaxis]
+        return product(left, right).reshape(*self.shape[:-1], *other.shape[1:])
+
+    def __rmatmul__(self, other: Any) -> Pairs:
+        return _pairs(other) @ self
+
+    def _sign_against(self, other: Any) -> FloatArray:
+        return (self - other).high
+
+    def __lt__(self, other: Any) -> NDArray[np.bool_]:
+        return self._sign_against(other) < 0.0
+
+    def __le__(self, other: Any) -> NDArray[np.bool_]:
+        return self._sign_against(other) <= 0.0
+
+    def __gt__(self, other: Any) -> NDArray[np.bool_]:
+        return self._sign_against(other) > 0.0
+
+    def __ge__(self, other: Any) -> NDArray[np.bool_]:
+        return self._sign_against(other) >= 0.0
+
+    def __eq__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]
+        return self._sign_against(other) == 0.0
+
+    def __ne__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]
+        return self._sign_against(other) != 0.0
 
     def root(self) -> Pairs:
         """Square roots, 0 for 0."""
@@ -85,19 +166,35 @@ class Pairs:
         found = safe + (self - safe * safe) / (safe + safe)
         return Pairs(np.where(guess > 0.0, found.high, 0.0), np.where(guess > 0.0, found.low, 0.0))
 
-    def sum(self, axis: int) -> Pairs:
-        """Sums along an axis, by halves."""
-        high, low = np.moveaxis(self.high, axis, 0), np.moveaxis(self.low, axis, 0)
-        part = Pairs(high, low)
-        while part.shape[0] > 1:
-            half = part.shape[0] // 2
+    def sum(self, axis: int | None = None, *, keepdims: bool = False) -> Pairs:
+        """Sums along an axis, or of everything, by halves."""
+        if axis is None:
+            total = self.reshape(-1).sum(0)
+            return total.reshape(*(1,) * self.high.ndim) if keepdims else total
+        part = Pairs(np.moveaxis(self.high, axis, 0), np.moveaxis(self.low, axis, 0))
+        if not len(part):
+            part = Pairs(np.zeros((1, *part.shape[1:])))
+        while len(part) > 1:
+            half = len(part) // 2
             rest = part[2 * half :]
             part = part[:half] + part[half : 2 * half]
-            if rest.shape[0]:
+            if len(rest):
                 part = Pairs(np.concatenate([part.high, rest.high]), np.concatenate([part.low, rest.low]))
-        return part[0]
+        total = part[0]
+        return Pairs(np.expand_dims(total.high, axis), np.expand_dims(total.low, axis)) if keepdims else total
 
-    def times_power(self, exponent: int) -> Pairs:
+    def mean(self, axis: int | None = None, *, keepdims: bool = False) -> Pairs:
+        count = self.high.size if axis is None else self.shape[axis]
+        return self.sum(axis, keepdims=keepdims) / float(count)
+
+    def tril(self) -> Pairs:
+        return Pairs(np.tril(self.high), np.tril(self.low))
+
+    def diagonal(self) -> Pairs:
+        return Pairs(np.diagonal(self.high), np.diagonal(self.low))
+
+    def times_power(self, exponent: Any) -> Pairs:
+        """Exactly, where nothing leaves the range."""
         return Pairs(np.ldexp(self.high, exponent), np.ldexp(self.low, exponent))
 
     def decimals(self) -> list[Decimal]:
@@ -110,26 +207,38 @@ class Pairs:
             ]
 
 
-def stacked(rows: list[Pairs]) -> Pairs:
-    return Pairs(np.stack([row.high for row in rows]), np.stack([row.low for row in rows]))
+def _pairs(values: Any) -> Pairs:
+    return values if isinstance(values, Pairs) else Pairs(values)
+
+
+def stacked(rows: list[Pairs], axis: int = 0) -> Pairs:
+    return Pairs(np.stack([row.high for row in rows], axis), np.stack([row.low for row in rows], axis))
 
 
 def product(a: Pairs, b: Pairs) -> Pairs:
     """Matrix product of (m, p) and (p, n)."""
-    total = Pairs(a.high @ b.low + a.low @ b.high)
+    if a.shape[0] > b.shape[1]:
+        return product(b.T, a.T).T
+    total = Pairs(np.zeros((a.shape[0], b.shape[1])))
+    for one, other in ((a.high, b.low), (a.low, b.high)):
+        if one.any() and other.any():
+            total = total + one @ other
     bits = (53 - math.ceil(math.log2(max(a.shape[1], 2)))) // 2
-    left, right = _slices(a.high, bits, axis=1), _slices(b.high, bits, axis=0)
-    for i, one in enumerate(left):
-        for j, other in enumerate(right):
-            if (i + j) * bits < 2 * 53 + 6:
-                total = total + Pairs(one @ other)
+    left = _slices(a.high, bits, axis=1)
+    for j, other in enumerate(_slices(b.high, bits, axis=0)):
+        # All at once: each large factor is read once.
+        used = left[: max(SLICED_BITS // bits - j, 0)]
+        with one_blas_thread():  # which would wait for each other longer than they work
+            parts = np.split(np.concatenate(used) @ other, len(used)) if used else []
+        for part in parts:
+            total = total + part
     return total
 
 
 def _slices(matrix: FloatArray, bits: int, *, axis: int) -> list[FloatArray]:
     """Matrices of `bits` significant bits that add up to one, aligned along an axis."""
     rest, found = matrix.copy(), []
-    while rest.any():
+    while rest.any() and len(found) * bits < SLICED_BITS:
         peak = np.abs(rest).max(axis=axis, keepdims=True)
         _, exponent = np.frexp(peak)
         grid = np.ldexp(0.75, exponent + 53 - bits + 1)
@@ -137,84 +246,3 @@ def _slices(matrix: FloatArray, bits: int, *, axis: int) -> list[FloatArray]:
         rest = rest - head
         found.append(head)
     return found
-
-
-def eigenpairs(matrix: Pairs) -> tuple[Pairs, Pairs]:
-    """Eigenvalues, descending, and eigenvectors as rows: LAPACK's, mended by Jacobi rotations."""
-    exponent = int(np.frexp(np.abs(matrix.high).max())[1])
-    scaled, size = matrix.times_power(-exponent), matrix.shape[0]
-    vectors = _orthonormal(Pairs(np.linalg.eigh(scaled.high)[1].T[::-1].copy()))
-    rotated = vectors @ scaled @ vectors.T
-    state = [rotated, vectors]
-    for _ in range(SWEEPS):
-        off = rotated.high - np.diag(np.diagonal(rotated.high))
-        diagonal = np.abs(np.diagonal(rotated.high))
-        scale = np.sqrt(np.outer(diagonal, diagonal)) * 1e-28 + diagonal.max() * 1e-32
-        if (np.abs(off) <= scale).all():
-            break
-        state = _sweep(*state, size)
-        rotated = state[0]
-    values = Pairs(np.diagonal(rotated.high).copy(), np.diagonal(rotated.low).copy())
-    order = np.lexsort((values.low, values.high))[::-1]
-    return values[order].times_power(exponent), _orthonormal(state[1][order])
-
-
-def _sweep(rotated: Pairs, vectors: Pairs, size: int) -> list[Pairs]:
-    """One rotation of every pair, half of the rows at a time (round robin)."""
-    players = list(range(size + size % 2))
-    for _ in range(len(players) - 1):
-        half = len(players) // 2
-        pairs = [
-            (min(p, q), max(p, q))
-            for p, q in zip(players[:half], players[: half - 1 : -1], strict=True)
-            if max(p, q) < size
-        ]
-        players = [players[0], players[-1], *players[1:-1]]
-        first, second = np.array([p for p, _ in pairs]), np.array([q for _, q in pairs])
-        cosine, sine = _rotations(rotated, first, second)
-        for axis in (0, 1):
-            rotated = _turned(rotated if axis == 0 else rotated.T, first, second, (cosine, sine))
-        vectors = _turned(vectors, first, second, (cosine, sine))
-    return [rotated, vectors]
-
-
-def _rotations(rotated: Pairs, first: NDArray[np.intp], second: NDArray[np.intp]) -> tuple[Pairs, Pairs]:
-    apart = (rotated[second, second] - rotated[first, first]).high
-    both = rotated[first, second].high
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        tau = apart / (2.0 * both)
-        tangent = np.where(tau < 0.0, -1.0, 1.0) / (np.abs(tau) + np.sqrt(1.0 + tau * tau))
-    tangent = np.where(both == 0.0, 0.0, np.nan_to_num(tangent))
-    one = Pairs(np.ones(len(first)))
-    cosine = one / (one + Pairs(tangent) * Pairs(tangent)).root()
-    return cosine[:, np.newaxis], (cosine * Pairs(tangent))[:, np.newaxis]
-
-
-def _turned(matrix: Pairs, first: NDArray[np.intp], second: NDArray[np.intp], rotations: tuple[Pairs, Pairs]) -> Pairs:
-    cosine, sine = rotations
-    upper = cosine * matrix[first] - sine * matrix[second]
-    lower = sine * matrix[first] + cosine * matrix[second]
-    high, low = matrix.high.copy(), matrix.low.copy()
-    high[first], low[first], high[second], low[second] = upper.high, upper.low, lower.high, lower.low
-    return Pairs(high, low)
-
-
-def _orthonormal(rows: Pairs) -> Pairs:
-    """Nearly orthonormal rows made so, by Newton's iteration."""
-    for _ in range(2):
-        error = Pairs(np.eye(rows.shape[0])) - rows @ rows.T
-        step = error @ rows
-        rows = rows + Pairs(0.5 * step.high, 0.5 * step.low)
-    return rows
-
-
-def row_space(matrix: Pairs) -> Pairs:
-    """Orthonormal rows that span those of a matrix of full rank, by Gram and Schmidt, twice."""
-    found: list[Pairs] = []
-    for index in range(matrix.shape[0]):
-        row = matrix[index]
-        for _ in range(3):
-            for other in found:
-                row = row - other * (row * other).sum(0)
-        found.append(row / (row * row).sum(0).root())
-    return stacked(found)

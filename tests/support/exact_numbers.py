@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from nrc_fast import CONVENTIONS
 from nrc_fast.testing import reference_rows
-from support.double_double import DIGITS, Pairs, eigenpairs, row_space, stacked
+from support.double_double import DIGITS, Pairs, stacked
+from support.eigenpairs import eigenpairs, row_space
 
 FloatArray = NDArray[np.float64]
 

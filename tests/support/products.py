@@ -1,8 +1,8 @@
-"""Products of rows with a few vectors against long doubles."""
+"""Products of rows with a few vectors against pairs of float64."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,28 +10,50 @@ from nrc_fast.kernels.calls import gram_product
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import ProductSums
 from support import arrays
+from support.double_double import Pairs
 
-__all__ = ["bits", "check"]
+__all__ = ["ProductReference", "bits", "check", "reference"]
 
 EPS64 = 2.0**-52
 
 
-def check(features: Any, vectors: Any, shift: Any) -> ProductSums:
-    """The product of the features, which has at most twice the error of numpy's."""
-    x = arrays.reference_rows(features).astype(np.longdouble) - shift
+class ProductReference(NamedTuple):
+    """The product of features with vectors about a shift, which may have at most twice the error of numpy's."""
+
+    features: Any
+    vectors: Any
+    shift: Any
+    image: arrays.Expected
+    column_sums: arrays.Expected
+    energy: arrays.Expected
+
+    def check(self) -> ProductSums:
+        found = gram_product(as_rows(self.features, "H"), self.vectors, self.shift)
+        self.image.check(found.image, "image")
+        self.column_sums.check(found.column_sums, "sums")
+        self.energy.check(np.array([[found.energy]]), "energy")
+        return found
+
+
+def reference(features: Any, vectors: Any, shift: Any) -> ProductReference:
+    x = Pairs(arrays.reference_rows(features)) - shift
     wide = x.astype(np.float64)
-    found = gram_product(as_rows(features, "H"), vectors, shift)
     # Coefficients are sums over the columns, images over the rows, with three roundings for each product.
     rounding = EPS64 * (3.0 + len(x) ** 0.5 + x.shape[1] ** 0.5)
     magnitude = (np.abs(vectors) @ np.abs(wide).T) @ np.abs(wide)
-    exact = (vectors.astype(np.longdouble) @ x.T) @ x
-    arrays.expected(exact, magnitude, (vectors @ wide.T) @ wide, rounding).check(found.image, "image")
-    arrays.expected(x.sum(axis=0), np.abs(wide).sum(axis=0), wide.sum(axis=0), rounding).check(
-        found.column_sums, "sums"
-    )
     energy = np.sum(wide**2, keepdims=True)
-    arrays.expected(np.sum(x**2, keepdims=True), energy, energy, rounding).check(np.array([[found.energy]]), "energy")
-    return found
+    return ProductReference(
+        features,
+        vectors,
+        shift,
+        arrays.expected((vectors @ x.T) @ x, magnitude, (vectors @ wide.T) @ wide, rounding),
+        arrays.expected(x.sum(axis=0), np.abs(wide).sum(axis=0), wide.sum(axis=0), rounding),
+        arrays.expected((x**2).sum().reshape(1, 1), energy, energy, rounding),
+    )
+
+
+def check(features: Any, vectors: Any, shift: Any) -> ProductSums:
+    return reference(features, vectors, shift).check()
 
 
 def bits(sums: ProductSums) -> list[bytes]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.double_double import Pairs, row_space
+from support.double_double import Pairs
+from support.eigenpairs import row_space
 
 import nrc_fast as nrc
 from nrc_fast.testing import reference_rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.double_double import Pairs
 
 from nrc_fast.testing import reference_gram, reference_rows
 
@@ -17,8 +19,6 @@ torch = pytest.importorskip("torch")
 
 from nrc_fast import torch_ops  # noqa: E402 - torch may be missing
 from nrc_fast.torch_ops import gram, residual  # noqa: E402
-
-FloatArray = NDArray[np.floating[Any]]
 
 EPSILON = 2.0**-52
 SIZES = (1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 63, 65, 97)
@@ -34,31 +34,34 @@ def wanted(*tensors: Any) -> tuple[Any, ...]:
     return tuple(tensor.detach().clone().requires_grad_() for tensor in tensors)
 
 
-def reference(features: Any, basis: Any, shift: Any = None, rows: str = "unit") -> tuple[FloatArray, ...]:
-    """Rows that are projected, what is left of them, and the norms that they were divided by, in long double."""
-    x = reference_rows(features).astype(np.longdouble)
+def reference(features: Any, basis: Any, shift: Any = None, rows: str = "unit") -> tuple[Pairs, ...]:
+    """Rows that are projected, what is left of them, and the norms that they were divided by, in pairs of float64."""
+    x = Pairs(reference_rows(features))
     if shift is not None:
         x = x - reference_rows(shift)
-    lengths = np.ones(len(x), dtype=np.longdouble)
+    lengths = Pairs(np.ones(len(x)))
     if rows == "unit":
-        lengths = np.sqrt(np.sum(x * x, axis=1))
+        lengths = (x * x).sum(axis=1).root()
         lengths[lengths == 0.0] = 1.0
         x = x / lengths[:, np.newaxis]
-    rest = x
-    for vector in gram_schmidt(reference_rows(basis)):
-        rest = rest - np.outer(rest @ vector, vector)
-    return x, rest, lengths
+    U = orthonormal_rows(reference_rows(basis))
+    return x, x - (x @ U.T) @ U, lengths
 
 
-def gram_schmidt(basis: NDArray[np.float64]) -> list[FloatArray]:
-    """Orthonormal vectors with the span of independent rows, in long double."""
-    vectors: list[FloatArray] = []
-    for row in basis.astype(np.longdouble):
-        rest = row
-        for vector in 2 * vectors:
-            rest = rest - (rest @ vector) * vector
-        vectors.append(rest / np.sqrt(rest @ rest))
-    return vectors
+def orthonormal_rows(basis: NDArray[np.float64]) -> Pairs:
+    """Orthonormal vectors with the span of independent rows, in pairs of float64."""
+    return _gram_schmidt(basis.tobytes(), basis.shape)
+
+
+@functools.lru_cache(maxsize=2)  # the same ones serve rows of many numbers
+def _gram_schmidt(numbers: bytes, shape: tuple[int, int]) -> Pairs:
+    found = Pairs(np.zeros(shape))
+    for k, row in enumerate(Pairs(np.frombuffer(numbers).reshape(shape))):
+        before, rest = found[:k], row
+        for _ in range(2):
+            rest = rest - (before @ rest) @ before
+        found[k] = rest / (rest * rest).sum().root()
+    return found
 
 
 def check_residual(features: Any, basis: Any, shift: Any = None) -> None:
@@ -72,8 +75,8 @@ def check_residual(features: Any, basis: Any, shift: Any = None) -> None:
         assert found.dtype == torch.float64
         assert found.shape == features.shape[:1]
         x, rest, _ = reference(features, basis, shift, rows)
-        error = np.abs(found.numpy() - np.sum(rest * rest, axis=1))
-        assert np.all(error <= tolerance * np.sum(x * x, axis=1)), rows
+        error = abs(found.numpy() - (rest * rest).sum(axis=1))
+        assert np.all(error <= tolerance * (x * x).sum(axis=1)), rows
 
 
 # ---- values ----
@@ -106,12 +109,12 @@ def test_residuals_near_collapse_keep_their_digits(arrays: Any, noise: float) ->
     features = torch.from_numpy(arrays.near_subspace(200, basis, noise, 1))
     for rows in ("raw", "unit"):
         x, rest, _ = reference(features, torch.from_numpy(basis), rows=rows)
-        exact = np.sum(rest * rest, axis=1)
-        shares = exact / np.sum(x * x, axis=1)
+        exact = (rest * rest).sum(axis=1)
+        shares = (exact / (x * x).sum(axis=1)).astype(np.float64)
         found = residual(features, torch.from_numpy(basis), rows=rows).numpy()
         # The basis is turned by a few roundings on its way through a singular value decomposition.
         tolerance = [arrays.collapse_tolerance(4.0 * EPSILON, 3, float(share)) for share in shares]
-        assert np.all(np.abs(found - exact) <= np.array(tolerance) * exact)
+        assert np.all(abs(found - exact) <= np.array(tolerance) * exact)
 
 
 def test_basis_of_weights_of_any_rank_and_scale() -> None:
@@ -147,12 +150,12 @@ def test_gram_is_symmetric_and_that_of_the_reference(dtype: str, precision: str)
                 found, sums = gram(features, shift, unit_rows=unit, precision=precision)
                 assert found.dtype == sums.dtype == torch.float64
                 x, _, lengths = reference(features, torch.zeros(0, d), shift, "unit" if unit else "raw")
-                magnitude = np.abs(x).T @ np.abs(x)
+                sizes = np.abs(x.astype(float))
                 assert torch.equal(found, found.T)
-                assert np.all(np.abs(found.numpy() - reference_gram(x.astype(float))) <= tolerance * magnitude)
+                assert np.all(np.abs(found.numpy() - reference_gram(x.astype(float))) <= tolerance * (sizes.T @ sizes))
                 unscaled = x * lengths[:, np.newaxis]
-                error = np.abs(sums.numpy() - unscaled.sum(axis=0))
-                assert np.all(error <= tolerance * np.abs(unscaled).sum(axis=0))
+                error = abs(sums.numpy() - unscaled.sum(axis=0))
+                assert np.all(error <= tolerance * np.abs(unscaled.astype(float)).sum(axis=0))
 
 
 # ---- gradients ----
@@ -181,14 +184,14 @@ def test_gradient_of_the_basis_at_deficient_rank() -> None:
     assert torch.autograd.gradcheck(lambda A, B: residual(normal(6, 5), A @ B), (left, right))
 
 
-def gradients(features: Any, basis: Any, shift: Any, rows: str, upstream: Any) -> tuple[FloatArray, ...]:
-    """The formulas of the docstring for orthonormal rows, in long double."""
+def gradients(features: Any, basis: Any, shift: Any, rows: str, upstream: Any) -> tuple[Pairs, ...]:
+    """The formulas of the docstring for orthonormal rows, in pairs of float64."""
     x, r, lengths = reference(features, basis, shift, rows)
-    U = np.array(gram_schmidt(reference_rows(basis)))
-    g = 2.0 * reference_rows(upstream).astype(np.longdouble)[:, np.newaxis]
+    U = orthonormal_rows(reference_rows(basis))
+    g = 2.0 * reference_rows(upstream)[:, np.newaxis]
     grad = g * r
     if rows == "unit":
-        grad = (grad - x * np.sum(x * grad, axis=1, keepdims=True)) / lengths[:, np.newaxis]
+        grad = (grad - x * (x * grad).sum(axis=1, keepdims=True)) / lengths[:, np.newaxis]
     return grad, -(g * (x @ U.T)).T @ r, -grad.sum(axis=0)
 
 
@@ -204,8 +207,8 @@ def test_gradients_follow_the_formulas_in_many_blocks(arrays: Any, rows: str, dt
         assert tensor.grad.shape == tensor.shape
         rounding = 0.5 * torch.finfo(tensor.dtype).eps  # of a result in the dtype of the input
         found = reference_rows(tensor.grad)
-        scale = np.abs(expected).max()
-        assert np.abs(found - expected).max() <= (rounding + EPSILON * 3000**0.5) * scale
+        scale = np.abs(expected.astype(np.float64)).max()
+        assert abs(found - expected).astype(np.float64).max() <= (rounding + EPSILON * 3000**0.5) * scale
 
 
 @pytest.mark.parametrize("noise", [1e-3, 1e-7, 1e-9])
@@ -220,8 +223,9 @@ def test_gradients_near_collapse_do_not_cancel(arrays: Any, rows: str, noise: fl
     tolerance = EPSILON * (8.0 + 33**0.5)
     x, _, lengths = reference(features, basis, None, rows)
     scale = np.linalg.norm(x.astype(float), axis=1) / lengths.astype(float)
-    assert np.all(np.linalg.norm(inputs[0].grad.numpy() - expected[0], axis=1) <= 2.0 * tolerance * scale)
-    assert np.linalg.norm(inputs[1].grad.numpy() - expected[1]) <= 2.0 * tolerance * np.sum(x.astype(float) ** 2)
+    errors = [(part.grad.numpy() - best).astype(float) for part, best in zip(inputs, expected[:2], strict=True)]
+    assert np.all(np.linalg.norm(errors[0], axis=1) <= 2.0 * tolerance * scale)
+    assert np.linalg.norm(errors[1]) <= 2.0 * tolerance * np.sum(x.astype(float) ** 2)
     # It is orthogonal to the basis, which the derivative of ||x||^2 - ||U x||^2 is not.
     assert np.abs(inputs[1].grad.numpy() @ basis.numpy().T).max() <= 2.0 * tolerance * np.sum(x.astype(float) ** 2)
 

@@ -20,6 +20,16 @@ constexpr int descent_outputs = 4;
 constexpr unsigned subnormals_are_zero = 0x8040u;
 NRC_FAST_INLINE unsigned floating_mode() { return __builtin_ia32_stmxcsr(); }
 NRC_FAST_INLINE void set_floating_mode(unsigned mode) { __builtin_ia32_ldmxcsr(mode); }
+#elif defined(__aarch64__)
+constexpr unsigned subnormals_are_zero = 1U << 24;
+NRC_FAST_INLINE unsigned floating_mode() {
+  std::uint64_t mode = 0;
+  asm volatile("mrs %0, fpcr" : "=r"(mode));
+  return static_cast<unsigned>(mode);
+}
+NRC_FAST_INLINE void set_floating_mode(unsigned mode) {
+  asm volatile("msr fpcr, %0" : : "r"(std::uint64_t{mode}) : "memory");
+}
 #else
 constexpr unsigned subnormals_are_zero = 0;
 NRC_FAST_INLINE unsigned floating_mode() { return 0; }

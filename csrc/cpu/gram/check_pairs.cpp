@@ -12,7 +12,7 @@ namespace nrc_fast {
 namespace {
 
 // An odd number of rows, and a panel beside a narrow one.
-constexpr std::int64_t check_rows = 75;
+constexpr std::int64_t check_rows = 171;
 constexpr std::int64_t check_columns = 61;
 
 // Of both kernels together, relative to the norms of the columns: a few roundings for each row, were they all to one

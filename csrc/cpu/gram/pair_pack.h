@@ -24,6 +24,13 @@ constexpr std::int64_t least_columns = 1;  // to be tested, not to be fast
 constexpr std::int64_t least_columns = 128;
 #endif
 
+// Of fewer rows the float32 kernel has a smaller error: see the chains of pair_kernel.h.
+#if defined(NRC_FAST_NEON)
+constexpr std::int64_t least_rows = 160;
+#else
+constexpr std::int64_t least_rows = 0;
+#endif
+
 // Limits of the sum of squares of a column over a block. What the instruction takes for zero is below 2^-126, in a
 // factor as in a sum: less than 2^-30 of the least one over 256 rows. The largest leaves room for the sums.
 constexpr float least_energy = 0x1p-88F;
@@ -138,6 +145,7 @@ NRC_FAST_INLINE Vector<std::int32_t, lanes<float>> write_pairs(const PairColumns
 template <int step>
 bool pack_pairs(const PairArguments& task) {
   const PackArguments& block = task.block;
+  if (block.row_count < least_rows) return false;
   for (std::int64_t panel = block.first_panel; panel < block.last_panel; ++panel) {
     const std::int64_t first = panel * panel_width<Pair>;
     const int width = width_of<Pair>(panel, block.columns);

@@ -11,7 +11,18 @@ constexpr std::int64_t line_bytes = 64;
 template <class T>
 struct Products {
   using Sum = T;
-  static NRC_FAST_INLINE Native<T> added(Native<T> sum, T left, Native<T> right) { return sum + left * right; }
+  static NRC_FAST_INLINE Native<T> added(Native<T> sum, const T& left, Native<T> right) { return sum + left * right; }
+};
+
+// Rows of a panel whose products are added up one after the other, as rounding grows with them: all of a block, or as
+// many as this.
+template <class T>
+struct Chain {
+  static constexpr std::int64_t rows = 0;
+};
+template <>
+struct Chain<double> {
+  static constexpr std::int64_t rows = 64;
 };
 
 // tile[r][c] += sum over rows k of left[k][r] * right[k][c], in registers, then added to float64, or put in place of
@@ -77,15 +88,12 @@ NRC_FAST_INLINE void accumulate_tile(std::int64_t row_count, const T* left, int 
   }
 }
 
-// Rows whose products are added up one after the other in float64: fewer than a block has, as rounding grows with them.
-constexpr std::int64_t chained_rows = 64;
-
-// A tile of float64 numbers: sums over such chains are added up, and then to the tile.
-template <int rows, int vectors>
-NRC_FAST_INLINE void accumulate_chains(const TileArguments& task, const double* left, int left_width,
-                                       const double* right, int right_width, double* strip, RowsAhead& ahead,
-                                       std::int64_t ahead_bytes) {
-  constexpr int width = panel_width<double>;
+// Sums over chains of rows are added up in float64, and then to the tile.
+template <class T, int rows, int vectors>
+NRC_FAST_INLINE void accumulate_chains(const TileArguments& task, const T* left, int left_width, const T* right,
+                                       int right_width, double* strip, RowsAhead& ahead, std::int64_t ahead_bytes) {
+  constexpr int width = panel_width<T>;
+  constexpr std::int64_t chained_rows = Chain<T>::rows;
   double sums[rows * width];
   const bool is_one_chain = task.row_count <= chained_rows;
   double* const target = is_one_chain ? strip : sums;
@@ -94,13 +102,13 @@ NRC_FAST_INLINE void accumulate_chains(const TileArguments& task, const double* 
   do {  // once for no rows, which put zeros
     const std::int64_t left_over = task.row_count - row;
     const std::int64_t count = left_over < chained_rows ? left_over : chained_rows;
-    accumulate_tile<double, rows, vectors>(count, left + row * left_width, left_width, right + row * right_width,
-                                           right_width, target, is_one_chain ? task.is_first : row == 0, ahead, share);
+    accumulate_tile<T, rows, vectors>(count, left + row * left_width, left_width, right + row * right_width,
+                                      right_width, target, is_one_chain ? task.is_first : row == 0, ahead, share);
     row += count;
   } while (row < task.row_count);
   if (is_one_chain) return;
   for (int r = 0; r < rows; ++r) {
-    for (int c = r * width; c < r * width + vectors * lanes<double>; c += lanes<double>) {
+    for (int c = r * width; c < r * width + vectors * lanes<T>; c += lanes<double>) {
       const auto found = load<Native<double>>(sums + c);
       store(strip + c, task.is_first ? found : load<Native<double>>(strip + c) + found);
     }
@@ -110,8 +118,8 @@ NRC_FAST_INLINE void accumulate_chains(const TileArguments& task, const double* 
 template <class T, int rows, int vectors>
 NRC_FAST_INLINE void accumulate_strip(const TileArguments& task, const T* left, int left_width, const T* right,
                                       int right_width, double* strip, RowsAhead& ahead, std::int64_t ahead_bytes) {
-  if constexpr (is_same<T, double>) {
-    accumulate_chains<rows, vectors>(task, left, left_width, right, right_width, strip, ahead, ahead_bytes);
+  if constexpr (Chain<T>::rows > 0) {
+    accumulate_chains<T, rows, vectors>(task, left, left_width, right, right_width, strip, ahead, ahead_bytes);
   } else {
     accumulate_tile<T, rows, vectors>(task.row_count, left, left_width, right, right_width, strip, task.is_first, ahead,
                                       ahead_bytes);
@@ -156,7 +164,7 @@ NRC_FAST_INLINE void cross_strip(const CrossArguments& task, const T* features, 
   constexpr int N = lanes<double>;
   Native<double> totals[count][vectors] = {};
   for (std::int64_t k = 0; k < task.row_count;) {
-    const std::int64_t last = k + chained_rows < task.row_count ? k + chained_rows : task.row_count;
+    const std::int64_t last = k + Chain<double>::rows < task.row_count ? k + Chain<double>::rows : task.row_count;
     Native<double> sums[count][vectors] = {};
     for (; k < last; ++k, features += width, targets += task.target_count) {
 #pragma GCC unroll 3

@@ -10,6 +10,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#if defined(NRC_FAST_NEONBF16) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(NRC_FAST_NEONBF16)
+#include <sys/sysctl.h>
+#endif
 
 #include "cpu/gram/check_pairs.h"
 
@@ -43,15 +48,22 @@ NRC_FAST_DECLARE(baseline)
 #if defined(NRC_FAST_X86)
 NRC_FAST_DECLARE(avx2)
 NRC_FAST_DECLARE(avx512)
+#elif defined(NRC_FAST_ARM64)
+NRC_FAST_DECLARE(neon)
 #endif
 
-// Of bfloat16 pairs there is a Gram kernel; the rest of such a processor is that of AVX-512.
+// Of bfloat16 pairs there is a Gram kernel; the rest of such a processor is that of AVX-512, or of NEON.
+#if defined(NRC_FAST_ARM64)
+#define NRC_FAST_PAIR_HOST neon
+#else
+#define NRC_FAST_PAIR_HOST avx512
+#endif
 #define NRC_FAST_DECLARE_PAIRS(isa) \
   namespace isa {                   \
   const PairKernels& gram_pairs();  \
   }
 #define NRC_FAST_PAIR_ENTRY(name, isa, is_there) \
-  NRC_FAST_ENTRY(name, avx512, (are_offered<isa::gram_pairs, is_there>), isa::gram_pairs)
+  NRC_FAST_ENTRY(name, NRC_FAST_PAIR_HOST, (are_offered<isa::gram_pairs, is_there>), isa::gram_pairs)
 
 #if defined(NRC_FAST_AMX)
 NRC_FAST_DECLARE_PAIRS(amx)
@@ -62,6 +74,9 @@ NRC_FAST_DECLARE_PAIRS(avx512bf16)
 #if defined(NRC_FAST_BFLOAT16_EMULATION)
 NRC_FAST_DECLARE_PAIRS(amx_emulated)
 NRC_FAST_DECLARE_PAIRS(avx512bf16_emulated)
+#endif
+#if defined(NRC_FAST_NEONBF16)
+NRC_FAST_DECLARE_PAIRS(neonbf16)
 #endif
 
 namespace {
@@ -96,11 +111,13 @@ struct CpuLeaf {
 };
 
 bool has_bit(unsigned int bits, int place) { return (bits >> place & 1U) != 0; }
+#endif
 
+#if defined(NRC_FAST_X86) || defined(NRC_FAST_NEONBF16)
 // Kernels of pairs that nobody may have run on such a processor yet: once they have multiplied right there.
 template <const PairKernels& (*pairs)(), bool (*is_there)()>
 bool are_offered() {
-  static const bool is_right = is_there() && pairs_are_right(pairs(), avx512::gram_float32());
+  static const bool is_right = is_there() && pairs_are_right(pairs(), NRC_FAST_PAIR_HOST::gram_float32());
   return is_right;
 }
 #endif
@@ -133,6 +150,19 @@ bool has_amx() {
 }
 #endif
 
+#if defined(NRC_FAST_NEONBF16) && defined(__linux__)
+bool has_neonbf16() {
+  constexpr unsigned long bfloat16 = 1UL << 14;  // HWCAP2_BF16, which older headers do not name
+  return (getauxval(AT_HWCAP2) & bfloat16) != 0;
+}
+#elif defined(NRC_FAST_NEONBF16)
+bool has_neonbf16() {
+  int is_there = 0;
+  std::size_t size = sizeof(is_there);
+  return sysctlbyname("hw.optional.arm.FEAT_BF16", &is_there, &size, nullptr, 0) == 0 && is_there != 0;
+}
+#endif
+
 const KernelTable tables[] = {
 #if defined(NRC_FAST_AMX)
     NRC_FAST_PAIR_ENTRY("amx", amx, has_amx),
@@ -143,6 +173,12 @@ const KernelTable tables[] = {
 #if defined(NRC_FAST_X86)
     NRC_FAST_ENTRY("avx512", avx512, has_avx512, nullptr),
     NRC_FAST_ENTRY("avx2", avx2, has_avx2, nullptr),
+#endif
+#if defined(NRC_FAST_NEONBF16)
+    NRC_FAST_PAIR_ENTRY("neonbf16", neonbf16, has_neonbf16),
+#endif
+#if defined(NRC_FAST_ARM64)
+    NRC_FAST_ENTRY("neon", neon, always, nullptr),  // every such processor has it
 #endif
 #if defined(NRC_FAST_BFLOAT16_EMULATION)
     NRC_FAST_PAIR_ENTRY("amx-emulated", amx_emulated, has_avx512),

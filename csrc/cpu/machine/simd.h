@@ -9,12 +9,14 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(NRC_FAST_NEON)
+#include <arm_neon.h>
 #endif
 
 #include "common/dtype.h"
 
 #ifndef NRC_FAST_ISA
-#error "define NRC_FAST_ISA (baseline, avx2 or avx512) before including this file"
+#error "define NRC_FAST_ISA (baseline, avx2, avx512 or neon) before including this file"
 #endif
 
 #define NRC_FAST_INLINE inline __attribute__((always_inline))
@@ -27,6 +29,9 @@ constexpr int vector_registers = 32;
 #elif defined(__AVX2__)
 constexpr int vector_bytes = 32;
 constexpr int vector_registers = 16;
+#elif defined(NRC_FAST_NEON)
+constexpr int vector_bytes = 16;
+constexpr int vector_registers = 32;
 #else
 constexpr int vector_bytes = 16;
 #if defined(NRC_FAST_BASELINE_REGISTERS)  // other processors have more: the tests compile the baseline for them
@@ -77,6 +82,8 @@ template <class V>
 NRC_FAST_INLINE void keep_in_register(V& value) {
 #if defined(__x86_64__)
   asm("" : "+v"(value));
+#elif defined(__aarch64__)
+  asm("" : "+w"(value));
 #else
   (void)value;
 #endif
@@ -137,6 +144,17 @@ NRC_FAST_INLINE Vector<T, 4> horizontal_sums(Native<T> a, Native<T> b, Native<T>
     const __m256 all = _mm256_hadd_ps(ab, cd);
     return reinterpret<Vector<T, 4>>(_mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
   }
+#elif defined(NRC_FAST_NEON)
+  if constexpr (sizeof(T) == 8) {
+    const Native<T> sums[2] = {
+        reinterpret<Native<T>>(vpaddq_f64(reinterpret<float64x2_t>(a), reinterpret<float64x2_t>(b))),
+        reinterpret<Native<T>>(vpaddq_f64(reinterpret<float64x2_t>(c), reinterpret<float64x2_t>(d)))};
+    return load<Vector<T, 4>>(sums);
+  } else {
+    const float32x4_t ab = vpaddq_f32(reinterpret<float32x4_t>(a), reinterpret<float32x4_t>(b));
+    const float32x4_t cd = vpaddq_f32(reinterpret<float32x4_t>(c), reinterpret<float32x4_t>(d));
+    return reinterpret<Vector<T, 4>>(vpaddq_f32(ab, cd));
+  }
 #else
   return Vector<T, 4>{horizontal_sum<T, lanes<T>>(a), horizontal_sum<T, lanes<T>>(b), horizontal_sum<T, lanes<T>>(c),
                       horizontal_sum<T, lanes<T>>(d)};
@@ -156,12 +174,17 @@ NRC_FAST_INLINE Native<double> widen(Vector<float, lanes<double>> value) {
 
 NRC_FAST_INLINE Native<double> widen(Native<double> value) { return value; }
 
-#if defined(__AVX512F__)
 // The first or the second half.
+#if defined(__AVX512F__)
 NRC_FAST_INLINE Native<double> widened_half(Native<float> value, int half) {
   const auto whole = reinterpret<__m512>(value);
   const __m256 part = half == 0 ? _mm512_castps512_ps256(whole) : _mm512_extractf32x8_ps(whole, 1);
   return reinterpret<Native<double>>(_mm512_cvtps_pd(part));
+}
+#elif defined(NRC_FAST_NEON)
+NRC_FAST_INLINE Native<double> widened_half(Native<float> value, int half) {
+  const auto whole = reinterpret<float32x4_t>(value);
+  return reinterpret<Native<double>>(half == 0 ? vcvt_f64_f32(vget_low_f32(whole)) : vcvt_high_f64_f32(whole));
 }
 #endif
 
@@ -174,7 +197,7 @@ NRC_FAST_INLINE void put_widened(double* target, Native<double> value) {
 
 template <bool adds>
 NRC_FAST_INLINE void put_widened(double* target, Native<float> value) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(NRC_FAST_NEON)
   put_widened<adds>(target, widened_half(value, 0));
   put_widened<adds>(target + lanes<double>, widened_half(value, 1));
 #elif defined(__AVX2__)
@@ -220,6 +243,13 @@ NRC_FAST_INLINE Vector<float, N> widen_float16(const Float16* source) {
     return load<Vector<float, N>>(&value);
   }
 #endif
+#elif defined(NRC_FAST_NEON)
+  if constexpr (N <= 4) {
+    std::uint16_t halves[4] = {};
+    __builtin_memcpy(halves, source, N * sizeof(std::uint16_t));
+    const float32x4_t value = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(halves)));
+    return load<Vector<float, N>>(&value);
+  }
 #else
   // Rebiased as integers; no step passes through a float32 subnormal, which some users have flushed to zero.
   using Bits = Vector<std::uint32_t, N>;

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from support.double_double import Pairs
 
 from nrc_fast.kernels import devices
 from nrc_fast.kernels.cuda import device as cuda_device
@@ -58,21 +60,19 @@ def random_state(problems: int, d: int, n: int, dtype: str, momentum: float = 0.
     return DescentState(*parts, moments.astype(dtype), index, rates, velocities)  # type: ignore[arg-type]
 
 
-def plain_steps(state: DescentState, steps: Any, dtype: Any) -> Any:
-    """T, W and b after these steps, as the formulas say, in a dtype."""
+def plain_steps(state: DescentState, steps: Any, numbers: Callable[[Any], Any]) -> Any:
+    """T, W and b after these steps, as the formulas say, in the numbers that arrays are made of."""
     results = []
     for p, count in enumerate(steps):
-        T, W, b = (np.array(part[p], dtype=dtype) for part in (state.transforms, state.weights, state.biases))
+        T, W, b = (numbers(part[p]) for part in (state.transforms, state.weights, state.biases))
         (d, n), used = W.shape, sum(W.shape) + 1
-        T, K = T[:, :used], np.array(state.moments[state.moment_index[p]], dtype=dtype)[:, :used]
+        T, K = T[:, :used], numbers(state.moments[state.moment_index[p]])[:, :used]
         # What the kernels compute with are rates rounded to the dtype of the state.
-        lr_W, lr_T, lr_b, lambda_W, lambda_T, lambda_b, momentum = (
-            state.rates[p].astype(state.weights.dtype).astype(dtype)
-        )
-        velocities = [np.zeros_like(part) for part in (T, W, b)]
+        lr_W, lr_T, lr_b, lambda_W, lambda_T, lambda_b, momentum = state.rates[p].astype(state.weights.dtype)
+        velocities = [0.0 * part for part in (T, W, b)]
         for _ in range(count):
             Q = W.T @ T
-            Q[range(n), range(d, d + n)] -= 1
+            Q[range(n), range(d, d + n)] -= 1.0
             Q[:, -1] += b
             P = Q @ K
             gradients = W @ Q + lambda_T * T, T @ P.T + lambda_W * W, P[:, -1] + lambda_b * b
@@ -97,18 +97,23 @@ def bits(results: Any) -> bytes:
     return b"".join(part.tobytes() for result in results for part in result)
 
 
+def largest(numbers: Pairs) -> float:
+    """The largest magnitude."""
+    return float(np.abs(numbers.astype(np.float64)).max())
+
+
 def check(device: Any, state: DescentState, steps: Any) -> None:
     """At most twice the error of the plain computation in the same dtype, and a rounding for each step."""
     dtype = state.weights.dtype
     found, plain, exact = (
         taken(device, state, steps),
-        plain_steps(state, steps, dtype),
-        plain_steps(state, steps, np.longdouble),
+        plain_steps(state, steps, np.array),
+        plain_steps(state, steps, Pairs),
     )
     for p, count in enumerate(steps):
         for ours, same, best in zip(found[p], plain[p], exact[p], strict=True):
-            limit = 2 * np.abs(same - best).max() + (1 + count) * np.finfo(dtype).eps * np.abs(best).max()
-            assert np.abs(ours - best).max() <= limit
+            limit = 2 * largest(same - best) + (1 + count) * np.finfo(dtype).eps * largest(best)
+            assert largest(ours - best) <= limit
 
 
 SHAPES = [
