@@ -178,7 +178,7 @@ struct BasisArguments {
 };
 
 // Two arrays [output][row] of some rows, padded with zeros to whole `sum_lanes`: products [output of left][output of
-// right] are the sums over the rows.
+// right] are the sums over the rows, and behind them is the sum of the squares of right.
 struct OutputArguments {
   const double* left;
   const double* right;

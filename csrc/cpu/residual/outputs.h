@@ -43,12 +43,27 @@ NRC_FAST_INLINE void output_tile(const OutputArguments& task, std::int64_t left,
   }
 }
 
+NRC_FAST_INLINE double sum_of_squares(const double* values, std::int64_t count) {
+  constexpr int N = lanes<double>;
+  Native<double> sum = {};
+  for (std::int64_t r = 0; r < count; r += N) {
+    const auto value = load<Native<double>>(values + r);
+    sum += value * value;
+  }
+  return horizontal_sum<double, N>(sum);
+}
+
 void multiply_outputs(const OutputArguments& task) {
   // As many as leave registers for what is multiplied.
   constexpr int rows = vector_registers == 32 ? 4 : 2;
   for (std::int64_t left = 0; left < task.outputs; left += rows) {
     for (std::int64_t right = 0; right < task.outputs; right += tile_columns) output_tile<rows>(task, left, right);
   }
+  double squares = 0.0;
+  for (std::int64_t t = 0; t < task.outputs; ++t) {
+    squares += sum_of_squares(task.right + t * task.stride, task.padded_count);
+  }
+  task.products[task.outputs * task.outputs] = squares;
 }
 
 }  // namespace nrc_fast::NRC_FAST_ISA

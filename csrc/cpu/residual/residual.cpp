@@ -157,33 +157,35 @@ class ResidualPass {
     }
   }
 
+  // What stores may change is looked up once, before the loop over the rows.
   void add_errors(const RowGroup& group, ResidualSpace& space) const {
     const Prediction& prediction = request_.prediction;
     const bool keeps_outputs = wants_products();
+    const std::int64_t count = group.count;
+    const std::int64_t outputs = outputs_;
+    const double scale = prediction.scale;
+    const int* const exponents = space.exponents.as<int>();
     double* const targets = space.targets.as<double>();
-    load_as_double(prediction.targets, group.first, group.count, no_shift_.data(), targets);
-    for (std::int64_t t = 0; t < outputs_; ++t) {
+    load_as_double(prediction.targets, group.first, count, no_shift_.data(), targets);
+    for (std::int64_t t = 0; t < outputs; ++t) {
       const double* const products = space.coefficients.as<double>() + (prediction_.first + t) * space.padded_rows;
+      const double bias = prediction.bias[t];
       double* const sums = space.segment.errors.lanes(t);
-      for (std::int64_t r = 0; r < group.count; ++r) {
-        const int exponent = space.exponents.as<int>()[r];
-        const double product = exponent == 0 ? products[r] : std::ldexp(products[r], exponent);
-        const double error = prediction.scale * product + prediction.bias[t] - targets[r * outputs_ + t];
+      double* const residuals = keeps_outputs ? space.products.residuals(t) + space.in_segment : nullptr;
+      double* const images = keeps_outputs ? space.products.images(t) + space.in_segment : nullptr;
+      for (std::int64_t r = 0; r < count; ++r) {
+        const double product = exponents[r] == 0 ? products[r] : std::ldexp(products[r], exponents[r]);
+        const double error = scale * product + bias - targets[r * outputs + t];
         sums[r % sum_lanes] += error * error;
-        if (keeps_outputs) keep_output(t, r, error, product, space);
+        if (!keeps_outputs) continue;
+        residuals[r] = -error;
+        images[r] = product;
       }
     }
     if (!keeps_outputs) return;
-    double* const energies = space.segment.energies.lanes(1);
-    for (std::int64_t r = 0; r < group.count; ++r) {
-      energies[r % sum_lanes] += unscaled_square(space.energies.as<double>()[r], space.exponents.as<int>()[r]);
-    }
-  }
-
-  static void keep_output(std::int64_t output, std::int64_t row, double error, double product, ResidualSpace& space) {
-    space.segment.energies.lanes(0)[row % sum_lanes] += product * product;
-    space.products.residuals(output)[space.in_segment + row] = -error;
-    space.products.images(output)[space.in_segment + row] = product;
+    const double* const squares = space.energies.as<double>();
+    double* const energies = space.segment.energies.lanes(0);
+    for (std::int64_t r = 0; r < count; ++r) energies[r % sum_lanes] += unscaled_square(squares[r], exponents[r]);
   }
 
   const void* coefficients(std::int64_t vector, const ResidualSpace& space) const {
@@ -216,7 +218,7 @@ class ResidualPass {
     SegmentOutputs products(outputs_, 0);
     for (const ResidualSpace& space : spaces) products.add(space.products);
     products.add_results(sums);
-    for (std::int64_t i = 0; i < 2; ++i) sums[outputs_ * outputs_ + i] += energies[i].total();
+    sums[outputs_ * outputs_ + 1] += energies[0].total();
   }
 
   const ResidualRequest& request_;

@@ -80,10 +80,10 @@ inline void add_leading(const Totals& squares, std::int64_t vectors, double* sum
   }
 }
 
-// Of all bases and the prediction: squares of its errors, and of what its weights make of the rows and of these.
+// Of all bases and the prediction: squares of its errors, and of the rows.
 template <class Sums>
 struct ResidualSums {
-  ResidualSums(const std::vector<ResidualJob>& jobs, std::int64_t outputs) : errors(outputs), energies(2) {
+  ResidualSums(const std::vector<ResidualJob>& jobs, std::int64_t outputs) : errors(outputs), energies(1) {
     for (const ResidualJob& job : jobs) bases.emplace_back(job.vectors);
   }
 

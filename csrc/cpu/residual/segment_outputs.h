@@ -20,13 +20,13 @@ class SegmentOutputs {
         stride_(round_up(most_rows, sum_lanes)),
         residuals_(outputs * stride_ * 8),
         images_(outputs * stride_ * 8),
-        products_(outputs * outputs * 8),
-        totals_(static_cast<std::size_t>(outputs * outputs)) {}
+        products_((outputs * outputs + 1) * 8),
+        totals_(static_cast<std::size_t>(outputs * outputs + 1)) {}
 
   double* residuals(std::int64_t output) const { return residuals_.as<double>() + output * stride_; }
   double* images(std::int64_t output) const { return images_.as<double>() + output * stride_; }
 
-  // Adds the products of the rows that the segment has, and starts another.
+  // Adds the products and, behind them, the squares of the images of the rows that the segment has, and starts another.
   void close(const ResidualKernels& kernels, std::int64_t count) {
     if (outputs_ == 0) return;
     const std::int64_t padded = round_up(count, sum_lanes);
@@ -52,7 +52,7 @@ class SegmentOutputs {
   std::int64_t stride_;
   Buffer residuals_;  // [output][row]
   Buffer images_;
-  Buffer products_;
+  Buffer products_;  // of a segment
   std::vector<CompensatedSum> totals_;
 };
 
