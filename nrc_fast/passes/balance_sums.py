@@ -119,7 +119,8 @@ class BalanceSums(Sums):
         assert targets is not None
         if self.loss is SQUARED and len(self.products) <= MOST_OUTPUTS:
             _, found = calls.residual_and_errors(features, [], self.request(targets))
-            return self.add_predictions(found, chunk)
+            self.add_predictions(found, chunk)
+            return
         products, sizes, counts = np.zeros_like(self.products), np.zeros(2), np.zeros(2)
         step = max(SLICE_OUTPUTS // len(self.products) // BLOCK_ROWS, 1) * BLOCK_ROWS
         for first in range(0, features.count, step):
@@ -134,7 +135,7 @@ class BalanceSums(Sums):
             except UnreadableRowsError as error:
                 raise UnreadableRowsError(str(error), error.reason, first + error.row) from error
             products, sizes, counts = products + part[0], sizes + part[1], counts + part[2]
-        return self._add(products, sizes, counts)
+        self._add(products, sizes, counts)
 
     def request(self, targets: Rows) -> PredictionRequest:
         """What kernels are asked for that bring the products of the squared loss with the errors."""

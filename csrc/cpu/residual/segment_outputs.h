@@ -34,9 +34,13 @@ class SegmentOutputs {
       std::fill(residuals(t) + count, residuals(t) + padded, 0.0);
       std::fill(images(t) + count, images(t) + padded, 0.0);
     }
-    const double* const products = products_.as<double>();
-    kernels.multiply_outputs({residuals(0), images(0), stride_, padded, outputs_, products_.as<double>()});
-    for (std::size_t i = 0; i < totals_.size(); ++i) totals_[i].add(products[i]);
+    double* const products = products_.as<double>();
+    const std::int64_t step = most_additions * kernels.lanes;
+    for (std::int64_t first = 0; first < padded; first += step) {
+      const std::int64_t rows = std::min(step, padded - first);
+      kernels.multiply_outputs({residuals(0) + first, images(0) + first, stride_, rows, outputs_, products});
+      for (std::size_t i = 0; i < totals_.size(); ++i) totals_[i].add(products[i]);
+    }
   }
 
   void add(const SegmentOutputs& other) {
@@ -48,6 +52,9 @@ class SegmentOutputs {
   }
 
  private:
+  // In each lane of a vector, so that what they round does not depend on how many lanes there are.
+  static constexpr std::int64_t most_additions = 24;
+
   std::int64_t outputs_;
   std::int64_t stride_;
   Buffer residuals_;  // [output][row]
