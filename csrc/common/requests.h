@@ -80,11 +80,15 @@ struct GramProduct {
   double* energy = nullptr;
 };
 
-// errors (count) += sum over rows of (V h + bias - y)^2; targets have a column for each vector.
+// errors (count) += sum over rows of e^2 with e = scale V h + bias - y; targets have a column for each vector. The
+// scale is a power of two. Products, where not null, are those of the residuals with what the vectors make of the rows:
+// count x count += sum over rows of -e (V h)^T, and behind them two numbers += sum of ||V h||^2, and of ||h||^2.
 struct PredictionError {
   const double* bias = nullptr;
   MatrixView targets;
   double* errors = nullptr;
+  double scale = 1.0;
+  double* products = nullptr;
 };
 
 constexpr int descent_rate_count = 7;  // learning rates of W, T and b, penalties of W, H and b, momentum

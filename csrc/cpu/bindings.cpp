@@ -140,8 +140,10 @@ ReadCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& j
   return residual(request);
 }
 
-Prediction make_prediction(Address weights, Address bias, const Matrix& targets, Address errors) {
-  return {{pointer<const double>(bias), in_memory(targets), pointer<double>(errors)}, pointer<const double>(weights)};
+Prediction make_prediction(Address weights, Address bias, const Matrix& targets, Address errors, double scale,
+                           Address products) {
+  return {{pointer<const double>(bias), in_memory(targets), pointer<double>(errors), scale, pointer<double>(products)},
+          pointer<const double>(weights)};
 }
 
 ReadCounts gram_product_of(const Matrix& features, Address shift, Address vectors, std::int64_t count, Address image,
@@ -217,7 +219,8 @@ PYBIND11_MODULE(_cpu, module, py::mod_gil_not_used()) {
 
   // NOLINTNEXTLINE: the module keeps the class
   py::class_<Prediction>(module, "Prediction", "A linear model of the features, and where the sums of its errors go.")
-      .def(py::init(&make_prediction), py::arg("weights"), py::arg("bias"), py::arg("targets"), py::arg("errors"));
+      .def(py::init(&make_prediction), py::arg("weights"), py::arg("bias"), py::arg("targets"), py::arg("errors"),
+           py::arg("scale") = 1.0, py::arg("products") = 0);
 
   module.def("gram", &gram_of, py::arg("rows"), py::arg("shifts"), py::arg("sums"), py::arg("onto"),
              py::arg("options"));

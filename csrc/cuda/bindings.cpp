@@ -102,9 +102,11 @@ void gram_product_of(ProductRequest request, Address shift, Address image, Addre
          [&](const auto& limits) { gram_product(request, sums, limits, stream_of(stream)); });
 }
 
-void prediction_error_of(ProductRequest request, Address bias, const MatrixView& targets, Address errors,
-                         Address workspace, std::int64_t workspace_bytes, int device, Address stream) {
-  const PredictionError sums{pointer<const double>(bias), targets, pointer<double>(errors)};
+void prediction_error_of(ProductRequest request, Address bias, const MatrixView& targets, Address errors, double scale,
+                         Address products, Address workspace, std::int64_t workspace_bytes, int device,
+                         Address stream) {
+  const PredictionError sums{pointer<const double>(bias), targets, pointer<double>(errors), scale,
+                             pointer<double>(products)};
   launch(request, workspace, workspace_bytes, device,
          [&](const auto& limits) { prediction_error(request, sums, limits, stream_of(stream)); });
 }
@@ -194,8 +196,8 @@ void bind_kernels(py::module_& module) {
              py::arg("column_sums"), py::arg("energy"), py::arg("workspace"), py::arg("workspace_bytes"),
              py::arg("device"), py::arg("stream"));
   module.def("prediction_error", &prediction_error_of, py::arg("request"), py::kw_only(), py::arg("bias"),
-             py::arg("targets"), py::arg("errors"), py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"),
-             py::arg("stream"));
+             py::arg("targets"), py::arg("errors"), py::arg("scale") = 1.0, py::arg("products") = 0,
+             py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"), py::arg("stream"));
 
   py::class_<DescentBatch>(module, "DescentRequest", "States of gradient descent, and how many steps each takes.",
                            py::module_local())

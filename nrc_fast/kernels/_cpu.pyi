@@ -60,7 +60,9 @@ class ResidualJob:
     ) -> None: ...
 
 class Prediction:
-    def __init__(self, weights: int, bias: int, targets: Matrix, errors: int) -> None: ...
+    def __init__(
+        self, weights: int, bias: int, targets: Matrix, errors: int, scale: float = 1.0, products: int = 0
+    ) -> None: ...
 
 def gram(
     rows: tuple[Matrix, Matrix | None],

@@ -73,6 +73,8 @@ def prediction_error(
     bias: int,
     targets: Matrix,
     errors: int,
+    scale: float = 1.0,
+    products: int = 0,
     workspace: int,
     workspace_bytes: int,
     device: int,

@@ -12,7 +12,14 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.options import require_precision
 from nrc_fast.kernels.errors import too_large
 from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
-from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums, in_range_of_float32
+from nrc_fast.kernels.results import (
+    Basis,
+    GramSums,
+    PredictionSums,
+    ProductSums,
+    ResidualSums,
+    in_range_of_float32,
+)
 
 __all__ = [
     "beside",
@@ -225,13 +232,13 @@ def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targ
     ValueError
         The weights or the bias do not fit features and targets.
     """
-    return residual_and_errors(features, [], PredictionRequest(weights, bias, targets))[1]
+    return residual_and_errors(features, [], PredictionRequest(weights, bias, targets))[1].errors
 
 
 def residual_and_errors(
     features: Rows, bases: Sequence[Basis], prediction: PredictionRequest
-) -> tuple[list[ResidualSums], FloatArray]:
-    """Projection residuals as of `residual` and errors as of `prediction_error`, both in float64, in one read.
+) -> tuple[list[ResidualSums], PredictionSums]:
+    """Projection residuals as of `residual` and sums of the errors of a model, both in float64, in one read.
 
     Raises
     ------
@@ -244,9 +251,10 @@ def residual_and_errors(
     if targets.count != features.count:
         msg = f"features and targets differ in their rows: {features.count} and {targets.count}"
         raise ValueError(msg)
-    checked = PredictionRequest(
-        _as_float64(prediction.weights, (targets.columns, d), "weights"),
-        _as_float64(prediction.bias, (targets.columns,), "bias"),
-        beside(targets, features),
+    checked = replace(
+        prediction,
+        weights=_as_float64(prediction.weights, (targets.columns, d), "weights"),
+        bias=_as_float64(prediction.bias, (targets.columns,), "bias"),
+        targets=beside(targets, features),
     )
     return features.backend.residual_and_errors(features, _checked(bases, d), checked)

@@ -17,7 +17,7 @@ from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import NonFiniteRowsError
-from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
+from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSums, ResidualSums
 
 __all__ = [
     "Backend",
@@ -153,11 +153,13 @@ class GramRequest:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """A linear model ``W h + b`` of the rows, and the targets that it is held against."""
+    """A linear model ``scale W h + b`` of the rows, and the targets that it is held against."""
 
     weights: FloatArray  # (n, d)
     bias: FloatArray  # (n,)
     targets: Rows  # in the memory of the features
+    scale: float = 1.0  # a power of two
+    wants_products: bool = False  # of the errors with ``W h``
 
 
 class Shifts:
@@ -307,8 +309,8 @@ class Backend(Protocol):
 
     def residual_and_errors(
         self, features: Rows, bases: Sequence[Basis], prediction: PredictionRequest
-    ) -> tuple[list[ResidualSums], FloatArray]:
-        """Residuals on each basis, if any, and ``sum (W h + b - y)^2`` of each output, in float64."""
+    ) -> tuple[list[ResidualSums], PredictionSums]:
+        """Residuals on each basis, if any, and what the errors of a model add up to, in float64."""
 
     def images(self, features: Rows, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """``W h`` of each row, (N, n), and ``|h|^2``, (N,), in float64 and on the host."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["Basis", "GramSums", "ProductSums", "ResidualSums", "in_range_of_float32"]
+__all__ = ["Basis", "GramSums", "PredictionSums", "ProductSums", "ResidualSums", "in_range_of_float32"]
 
 # Mean squared magnitudes outside of which squares of float32 numbers over- or underflow: float64 is used instead.
 SMALLEST_FLOAT32_ENERGY = 2.0**-80
@@ -91,6 +91,34 @@ class ProductSums:
     image: FloatArray
     column_sums: FloatArray
     energy: float
+
+
+@dataclass(frozen=True)
+class PredictionSums:
+    """What the errors of a linear model ``s V h + b`` of targets y add up to, in float64.
+
+    Attributes
+    ----------
+    errors : (n,) float64 array
+        ``sum (s V h + b - y)^2`` for each output.
+    products : (n, n) float64 array or None
+        ``sum (y - s V h - b)(V h)^T``, where it is wanted.
+    image_energy, energy : float
+        ``sum |V h|^2`` and ``sum |h|^2`` beside the products; 0 without them.
+    """
+
+    errors: FloatArray
+    products: FloatArray | None = None
+    image_energy: float = 0.0
+    energy: float = 0.0
+
+    @classmethod
+    def of(cls, errors: FloatArray, sums: FloatArray) -> PredictionSums:
+        """Errors, and products with the two energies behind them, (n * n + 2,), or nothing."""
+        if sums.size == 0:
+            return cls(errors)
+        n = len(errors)
+        return cls(errors, sums[:-2].reshape(n, n), float(sums[-2]), float(sums[-1]))
 
 
 def in_range_of_float32(sums: GramSums) -> bool:

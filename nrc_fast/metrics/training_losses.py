@@ -11,7 +11,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["FORMULAS", "TrainingLoss", "TrainingLossName", "training_loss"]
+__all__ = ["FORMULAS", "SQUARED", "TrainingLoss", "TrainingLossName", "training_loss"]
 
 # What `head_balance` and `ufm.convex` know.
 TrainingLossName: TypeAlias = Literal["squared", "huber", "absolute", "cross_entropy", "logistic"]
@@ -102,6 +102,10 @@ class TrainingLoss:
         return chosen
 
 
+# What kernels know, too: a function of the name may be another.
+SQUARED = TrainingLoss("squared", lambda f, y: y - f, 1.0)
+
+
 def training_loss(loss: TrainingLossName | Residual, delta: float = 1.0) -> TrainingLoss:
     """A loss by its name, or one whose ``-dl/df`` is given.
 
@@ -134,7 +138,7 @@ def training_loss(loss: TrainingLossName | Residual, delta: float = 1.0) -> Trai
         msg = f"delta is {delta!r}; a positive number is expected"
         raise ValueError(msg)
     losses = {
-        "squared": TrainingLoss(loss, lambda f, y: y - f, 1.0),
+        "squared": SQUARED,
         "huber": TrainingLoss(loss, lambda f, y: np.clip(y - f, -delta, delta), 1.0),
         "absolute": TrainingLoss(loss, lambda f, y: np.sign(y - f), math.nan),
         "cross_entropy": TrainingLoss(loss, _of_classes, 1.0, EXPONENTIAL_ROUNDING),

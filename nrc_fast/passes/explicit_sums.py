@@ -10,7 +10,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.results import Basis
-from nrc_fast.passes.balance_sums import LinearModel, wanted_balance
+from nrc_fast.passes.balance_sums import LinearModel, prediction_request, wanted_balance
 from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk
 
@@ -213,11 +213,11 @@ class PredictionErrors(Sums):
     def add_chunk(self, chunk: Chunk) -> None:
         """Add the rows of a chunk; when it raises, nothing was added."""
         assert chunk.targets is not None
-        weights, bias = self.model.weights, self.model.bias
-        errors = calls.prediction_error(chunk.features, weights, bias, chunk.targets)
+        request = prediction_request(self.model, self.balance, chunk.targets)
+        _, found = calls.residual_and_errors(chunk.features, [], request)
         if self.balance is not None:
-            self.balance.add_chunk(chunk)
-        self.errors, self._chunks = self.errors + errors, self._chunks + 1
+            self.balance.add_predictions(found, chunk)
+        self.errors, self._chunks = self.errors + found.errors, self._chunks + 1
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""

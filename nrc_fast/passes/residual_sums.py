@@ -9,10 +9,9 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels import calls
-from nrc_fast.kernels.interface import PredictionRequest
-from nrc_fast.kernels.results import Basis, ResidualSums
+from nrc_fast.kernels.results import Basis, PredictionSums, ResidualSums
 from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
-from nrc_fast.passes.balance_sums import BalanceSums, LinearModel, wanted_balance
+from nrc_fast.passes.balance_sums import BalanceSums, LinearModel, prediction_request, wanted_balance
 from nrc_fast.passes.explicit_sums import turned_rows
 from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk
@@ -119,26 +118,27 @@ class Residuals(Sums):
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Add the residuals of a chunk; when it raises, nothing was added."""
-        parts, errors = self._of_chunk(chunk)
+        parts, found = self._of_chunk(chunk)
         products = self._products(chunk, parts)
         if self.balance is not None:
-            self.balance.add_chunk(chunk)
+            self.balance.add_predictions(found, chunk)
         pairs = zip(self.sums, parts, strict=True)
         self.sums, self.paired, self.turned, self.errors, self._counts = (
             [_added(total, part) for total, part in pairs],
             self.paired + products,
             self.turned + self._turned(parts),
-            None if self.errors is None else self.errors + errors,
+            None if self.errors is None else self.errors + found.errors,
             self._counts + np.array([chunk.features.count, 1]),
         )
 
-    def _of_chunk(self, chunk: Chunk) -> tuple[list[ResidualSums], FloatArray]:
+    def _of_chunk(self, chunk: Chunk) -> tuple[list[ResidualSums], PredictionSums]:
         if self._model is None:
-            return calls.residual(chunk.features, self.bases, double_precision=self.is_double), np.zeros(0)
+            found = calls.residual(chunk.features, self.bases, double_precision=self.is_double)
+            return found, PredictionSums(np.zeros(0))
         assert self.is_double
         assert chunk.targets is not None
-        prediction = PredictionRequest(self._model.weights, self._model.bias, chunk.targets)
-        return calls.residual_and_errors(chunk.features, self.bases, prediction)
+        request = prediction_request(self._model, self.balance, chunk.targets)
+        return calls.residual_and_errors(chunk.features, self.bases, request)
 
     def _turned(self, parts: Sequence[ResidualSums]) -> float:
         if self._shifted is None:

@@ -280,7 +280,30 @@ def test_products_and_prediction_errors(backend: Backend) -> None:
     model = PredictionRequest(weights, bias, on(backend, Y, "Y"))
     (residuals,), together = calls.residual_and_errors(on(backend, H), [Basis(basis, shift, per_row=True)], model)
     arrays.residual_reference(H, basis, shift=shift).check(residuals, "residuals")
-    assert largest(together / (errors**2).sum(axis=0) - 1.0) <= 64 * EPSILON
+    assert largest(together.errors / (errors**2).sum(axis=0) - 1.0) <= 64 * EPSILON
+    assert together.products is None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "d", "n"), [(1, 1, 1), (70, 9, 2), (150, 33, 7)])
+def test_products_of_errors_and_images(backend: Backend, dtype: str, rows: int, d: int, n: int) -> None:
+    H, Y = draw(7, rows, d, n, dtype)
+    rng = np.random.default_rng(8)
+    weights, bias, scale = rng.standard_normal((n, d)), rng.standard_normal(n), 2.0**-3
+    model = PredictionRequest(weights, bias, on(backend, Y, "Y"), scale=scale, wants_products=True)
+    (residuals,), found = calls.residual_and_errors(on(backend, H), [Basis(weights[:0])], model)
+    assert found.products is not None
+    x = Pairs(arrays.reference_rows(H))
+    images = x @ weights.T
+    errors = Y - images * scale - bias
+    lengths = np.abs(x.high) @ np.abs(weights).T
+    terms = (scale * lengths + np.abs(bias) + np.abs(Y)).T @ lengths
+    assert (np.abs((errors.T @ images - found.products).high) <= 64 * EPSILON * terms).all()
+    expected = (errors**2).sum(axis=0).astype(np.float64)
+    assert found.errors == pytest.approx(expected, rel=64 * EPSILON * float(terms.max()))
+    assert abs(float((images**2).sum() - found.image_energy)) <= 64 * EPSILON * np.sum(lengths**2)
+    assert found.energy == pytest.approx(float((x**2).sum()), rel=64 * EPSILON)
+    assert residuals.raw == pytest.approx(found.energy, rel=64 * EPSILON)
 
 
 @pytest.mark.parametrize("unit_rows", [False, True])
@@ -312,7 +335,12 @@ def test_passes_over_no_rows(backend: Backend) -> None:
     assert not product.image.any()
     assert not product.column_sums.any()
     assert product.energy == 0.0
-    assert not calls.prediction_error(rows, np.ones((2, 4)), np.ones(2), targets).any()
+    model = PredictionRequest(np.ones((2, 4)), np.ones(2), targets, wants_products=True)
+    errors = calls.residual_and_errors(rows, [], model)[1]
+    assert errors.products is not None
+    assert not errors.errors.any()
+    assert not errors.products.any()
+    assert (errors.image_energy, errors.energy) == (0.0, 0.0)
 
 
 # ---- sums that grow ----

@@ -517,7 +517,7 @@ def test_residuals_and_errors_at_once_are_those_one_by_one(arrays: Any, set_thre
         found, errors = residual_and_errors(features, bases, PredictionRequest(weights, bias, targets))
         alone = residual(features, bases, double_precision=True)
         assert [bits(sums) for sums in found] == [bits(sums) for sums in alone]
-        assert errors.tobytes() == prediction_error(features, weights, bias, targets).tobytes()
+        assert errors.errors.tobytes() == prediction_error(features, weights, bias, targets).tobytes()
 
 
 @every_isa

@@ -103,8 +103,51 @@ def test_a_function_is_bounded_by_what_it_gives_nearby() -> None:
     assert 0.1 * 1e6 * plain.error <= sums.error <= 10.0 * 1e6 * plain.error
 
 
-def test_chunks_slices_and_states_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most_outputs", [1, 2])
+def test_the_kernels_and_numpy_add_up_the_same(monkeypatch: pytest.MonkeyPatch, most_outputs: int) -> None:
+    given = draw(rows=700, noise=1e-3)
+    exact = exact_matrix(given[0], given[2], given[3], given[1])
+    monkeypatch.setattr(balance_sums, "MOST_OUTPUTS", most_outputs)
+    called = []
+    residual_and_errors = balance_sums.calls.residual_and_errors
+    monkeypatch.setattr(
+        balance_sums.calls, "residual_and_errors", lambda *rows: called.append(1) or residual_and_errors(*rows)
+    )
+    sums = sums_of(*given)
+    assert len(called) == most_outputs - 1
+    assert off(sums, exact) <= bound_of(sums)
+    size = np.linalg.norm(given[2]) * np.sqrt(np.mean(np.sum(given[0] ** 2, axis=1)))
+    assert bound_of(sums) <= 2.0**-52 * 200.0 * size**2
+
+
+@pytest.mark.parametrize("power", [-1050, -400, 400, 1021])
+def test_weights_of_any_scale_are_within_the_bound(power: int) -> None:
+    """Predictions and targets are of their scale, or as large as numbers are."""
     H, Y, W, b = draw()
+    W, b, Y = np.ldexp(W / 8.0, power), np.ldexp(b, min(power, 400)), np.ldexp(Y, min(power, 400))
+    H = np.ldexp(H, min(0, 400 - power))
+    sums = sums_of(H, Y, W, b)
+    with mpmath.workdps(60):
+        error = off(sums, exact_matrix(H, W, b, Y)) * mpmath.mpf(2) ** -sums.exponent
+        assert error <= sums.error / sums.count
+    if abs(power) == 400:  # squares of ordinary rows and weights: the bound is some roundings of what cancels
+        outputs = np.linalg.norm(np.ldexp(W, -sums.exponent)) * np.linalg.norm(H)
+        assert sums.error <= 2.0**-52 * 100.0 * outputs * (np.ldexp(outputs, sums.exponent) + np.linalg.norm(Y))
+
+
+def test_a_function_of_the_name_is_another_loss() -> None:
+    H, Y, W, b = draw()
+
+    def squared(f: Any, y: Any) -> Any:
+        return 3.0 * (y - f)
+
+    np.testing.assert_allclose(sums_of(H, Y, W, b, squared).products, 3.0 * sums_of(H, Y, W, b).products, rtol=1e-12)
+
+
+@pytest.mark.parametrize("most_outputs", [1, 64])
+def test_chunks_slices_and_states_add_up(monkeypatch: pytest.MonkeyPatch, most_outputs: int) -> None:
+    H, Y, W, b = draw()
+    monkeypatch.setattr(balance_sums, "MOST_OUTPUTS", most_outputs)
     whole = sums_of(H, Y, W, b)
     monkeypatch.setattr(balance_sums, "BLOCK_ROWS", 17)
     monkeypatch.setattr(balance_sums, "SLICE_OUTPUTS", 34)
@@ -122,10 +165,12 @@ def test_chunks_slices_and_states_add_up(monkeypatch: pytest.MonkeyPatch) -> Non
         rest.restore(parts.arrays() | {"balance": np.zeros((3, 3))})
 
 
+@pytest.mark.parametrize("most_outputs", [1, 64])
 @pytest.mark.parametrize("of_targets", [False, True])
 def test_rows_that_are_not_finite_are_found_wherever_they_are(
-    monkeypatch: pytest.MonkeyPatch, *, of_targets: bool
+    monkeypatch: pytest.MonkeyPatch, most_outputs: int, *, of_targets: bool
 ) -> None:
+    monkeypatch.setattr(balance_sums, "MOST_OUTPUTS", most_outputs)
     monkeypatch.setattr(balance_sums, "BLOCK_ROWS", 17)
     monkeypatch.setattr(balance_sums, "SLICE_OUTPUTS", 34)
     H, Y, W, b = draw()
@@ -137,7 +182,9 @@ def test_rows_that_are_not_finite_are_found_wherever_they_are(
     assert not sums.products.any()
 
 
-def test_products_beyond_float64_are_refused() -> None:
+@pytest.mark.parametrize("most_outputs", [1, 64])
+def test_products_beyond_float64_are_refused(monkeypatch: pytest.MonkeyPatch, most_outputs: int) -> None:
+    monkeypatch.setattr(balance_sums, "MOST_OUTPUTS", most_outputs)
     H, Y, W, b = draw()
     with pytest.raises(ValueError, match="the products of residuals and predictions leave the range of float64"):
         sums_of(1e120 * H, 1e200 * Y, W, b)

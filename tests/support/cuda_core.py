@@ -389,7 +389,7 @@ def _product(
     memory, address = backend.workspace(size)
     kept = {key: place_rows(backend, v) if isinstance(v, Stored) else backend.place(v) for key, v in inputs.items()}
     arguments = {key: v.matrix if isinstance(v, Placed) else backend.address(v) for key, v in kept.items()}
-    names = ("image", "column_sums", "energy") if name == "gram_product" else ("errors",)
+    names = ("image", "column_sums", "energy") if name == "gram_product" else ("errors", "products")[: len(placed)]
     arguments |= {key: backend.address(array) for key, array in zip(names, placed, strict=True)}
     getattr(backend.core, name)(
         request, **arguments, workspace=address, workspace_bytes=size, device=0, stream=backend.stream()
@@ -415,6 +415,9 @@ def prediction_error(
     targets: Stored,
     start: float = 0.0,
     rows_at_once: int = 0,
+    *,
+    wants_products: bool = False,
 ) -> Any:
-    results = [np.full(len(weights), start)]
+    n = len(weights)
+    results = [np.full(n, start), *([np.full(n * n + 2, start)] if wants_products else [])]
     return _product(backend, rows, weights, "prediction_error", results, rows_at_once, bias=bias, targets=targets)

@@ -177,11 +177,23 @@ struct BasisArguments {
   double* unit_sums;
 };
 
+// Two arrays [output][row] of some rows, padded with zeros to whole `sum_lanes`: products [output of left][output of
+// right] are the sums over the rows, and behind them is the sum of the squares of right.
+struct OutputArguments {
+  const double* left;
+  const double* right;
+  std::int64_t stride;
+  std::int64_t padded_count;
+  std::int64_t outputs;
+  double* products;
+};
+
 struct ResidualKernels {
   std::int64_t lanes;
   std::int64_t element_size;
   void (*project[dtype_count])(const ProjectArguments&);
   void (*add_residuals)(const BasisArguments&);
+  void (*multiply_outputs)(const OutputArguments&);
 };
 
 // Rows and columns of a block that is multiplied with a few vectors in float64, and the stride of its loaded rows,

@@ -5,6 +5,7 @@
 
 #include "cpu/residual/load.h"
 #include "cpu/residual/multiply.h"
+#include "cpu/residual/outputs.h"
 #include "cpu/residual/project.h"
 
 namespace nrc_fast::NRC_FAST_ISA {
@@ -109,6 +110,7 @@ constexpr ResidualKernels residual_kernels_of() {
   kernels.project[static_cast<int>(DType::float16)] = project<T, Float16>;
   kernels.project[static_cast<int>(DType::bfloat16)] = project<T, BFloat16>;
   kernels.add_residuals = add_residuals<T>;
+  kernels.multiply_outputs = multiply_outputs;
   return kernels;
 }
 

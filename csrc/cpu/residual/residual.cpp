@@ -9,6 +9,7 @@
 #include "cpu/machine/thread_pool.h"
 #include "cpu/residual/projection.h"
 #include "cpu/residual/residual_sums.h"
+#include "cpu/residual/segment_outputs.h"
 
 namespace nrc_fast {
 namespace {
@@ -23,15 +24,19 @@ const ResidualKernels& kernels_for(const KernelTable& table, const ResidualReque
 
 // Scratch of one thread, with the targets of a group, and its sums.
 struct ResidualSpace : ProjectionSpace {
-  ResidualSpace(ProjectionSpace&& projection, const std::vector<ResidualJob>& jobs, std::int64_t outputs)
+  ResidualSpace(ProjectionSpace&& projection, const std::vector<ResidualJob>& jobs, std::int64_t outputs,
+                bool wants_products)
       : ProjectionSpace(std::move(projection)),
         targets(padded_rows * outputs * 8),
         segment(jobs, outputs),
-        totals(jobs, outputs) {}
+        totals(jobs, outputs),
+        products(wants_products ? outputs : 0, summed_rows + row_capacity) {}
 
   Buffer targets;  // [row][output]
   ResidualSums<LaneSums> segment;
   ResidualSums<Totals> totals;
+  SegmentOutputs products;
+  std::int64_t in_segment = 0;  // rows
 };
 
 class ResidualPass {
@@ -60,8 +65,8 @@ class ResidualPass {
     std::vector<ResidualSpace> spaces;
     // Everything is allocated before the threads start: a task must not throw.
     for (int p = parts_for(operations, features_.rows, thread_count()); p > 0; --p) {
-      spaces.emplace_back(ProjectionSpace(kernels_, features_, frames_.front(), most_vectors_), request_.jobs,
-                          outputs_);
+      spaces.emplace_back(ProjectionSpace(kernels_, features_, frames_.front(), most_vectors_), request_.jobs, outputs_,
+                          wants_products());
     }
     const int parts = static_cast<int>(spaces.size());
     parallel_for(parts, [&](int p) { run_rows(share(features_.rows, parts, p), spaces[static_cast<std::size_t>(p)]); });
@@ -86,16 +91,18 @@ class ResidualPass {
   }
 
   void run_rows(Range rows, ResidualSpace& space) const {
-    std::int64_t in_segment = 0;
     for_each_group(features_, rows, space, [&](const RowGroup& group) {
       add_group(group, space);
-      in_segment += group.count;
-      if (in_segment < summed_rows && group.first + group.count < rows.last) return;
+      space.in_segment += group.count;
+      if (space.in_segment < summed_rows && group.first + group.count < rows.last) return;
       space.totals.add(space.segment);
       space.segment.clear();
-      in_segment = 0;
+      space.products.close(kernels_, space.in_segment);
+      space.in_segment = 0;
     });
   }
+
+  bool wants_products() const { return request_.prediction.products != nullptr; }
 
   void add_group(const RowGroup& group, ResidualSpace& space) const {
     Shares shares{0, round_up((features_.row_bytes() + tiles_ - 1) / tiles_, 64)};
@@ -150,20 +157,35 @@ class ResidualPass {
     }
   }
 
+  // What stores may change is looked up once, before the loop over the rows.
   void add_errors(const RowGroup& group, ResidualSpace& space) const {
     const Prediction& prediction = request_.prediction;
+    const bool keeps_outputs = wants_products();
+    const std::int64_t count = group.count;
+    const std::int64_t outputs = outputs_;
+    const double scale = prediction.scale;
+    const int* const exponents = space.exponents.as<int>();
     double* const targets = space.targets.as<double>();
-    load_as_double(prediction.targets, group.first, group.count, no_shift_.data(), targets);
-    for (std::int64_t t = 0; t < outputs_; ++t) {
+    load_as_double(prediction.targets, group.first, count, no_shift_.data(), targets);
+    for (std::int64_t t = 0; t < outputs; ++t) {
       const double* const products = space.coefficients.as<double>() + (prediction_.first + t) * space.padded_rows;
+      const double bias = prediction.bias[t];
       double* const sums = space.segment.errors.lanes(t);
-      for (std::int64_t r = 0; r < group.count; ++r) {
-        const int exponent = space.exponents.as<int>()[r];
-        const double product = exponent == 0 ? products[r] : std::ldexp(products[r], exponent);
-        const double error = product + prediction.bias[t] - targets[r * outputs_ + t];
+      double* const residuals = keeps_outputs ? space.products.residuals(t) + space.in_segment : nullptr;
+      double* const images = keeps_outputs ? space.products.images(t) + space.in_segment : nullptr;
+      for (std::int64_t r = 0; r < count; ++r) {
+        const double product = exponents[r] == 0 ? products[r] : std::ldexp(products[r], exponents[r]);
+        const double error = scale * product + bias - targets[r * outputs + t];
         sums[r % sum_lanes] += error * error;
+        if (!keeps_outputs) continue;
+        residuals[r] = -error;
+        images[r] = product;
       }
     }
+    if (!keeps_outputs) return;
+    const double* const squares = space.energies.as<double>();
+    double* const energies = space.segment.energies.lanes(0);
+    for (std::int64_t r = 0; r < count; ++r) energies[r % sum_lanes] += unscaled_square(squares[r], exponents[r]);
   }
 
   const void* coefficients(std::int64_t vector, const ResidualSpace& space) const {
@@ -179,6 +201,7 @@ class ResidualPass {
   void add_results(const std::vector<ResidualSpace>& spaces) const {
     ResidualSums<Totals> sums(request_.jobs, outputs_);
     for (const ResidualSpace& space : spaces) sums.add(space.totals);
+    if (wants_products()) add_products(spaces, sums.energies);
     for (std::size_t j = 0; j < jobs_.size(); ++j) {
       const ResidualJob& job = request_.jobs[j];
       add_leading(sums.bases[j].raw, job.vectors, job.raw_sums);
@@ -188,6 +211,14 @@ class ResidualPass {
       job.expanded[1] += sums.bases[j].unit[job.vectors + 1].total();
     }
     for (std::int64_t t = 0; t < outputs_; ++t) request_.prediction.errors[t] += sums.errors[t].total();
+  }
+
+  void add_products(const std::vector<ResidualSpace>& spaces, const Totals& energies) const {
+    double* const sums = request_.prediction.products;
+    SegmentOutputs products(outputs_, 0);
+    for (const ResidualSpace& space : spaces) products.add(space.products);
+    products.add_results(sums);
+    sums[outputs_ * outputs_ + 1] += energies[0].total();
   }
 
   const ResidualRequest& request_;

@@ -80,25 +80,28 @@ inline void add_leading(const Totals& squares, std::int64_t vectors, double* sum
   }
 }
 
-// Of all bases and the prediction.
+// Of all bases and the prediction: squares of its errors, and of the rows.
 template <class Sums>
 struct ResidualSums {
-  ResidualSums(const std::vector<ResidualJob>& jobs, std::int64_t outputs) : errors(outputs) {
+  ResidualSums(const std::vector<ResidualJob>& jobs, std::int64_t outputs) : errors(outputs), energies(1) {
     for (const ResidualJob& job : jobs) bases.emplace_back(job.vectors);
   }
 
   void clear() {
     for (BasisSums<Sums>& sums : bases) sums.clear();
     errors.clear();
+    energies.clear();
   }
   template <class Other>
   void add(const ResidualSums<Other>& other) {
     for (std::size_t j = 0; j < bases.size(); ++j) bases[j].add(other.bases[j]);
     errors.add(other.errors);
+    energies.add(other.energies);
   }
 
   std::vector<BasisSums<Sums>> bases;
   Sums errors;
+  Sums energies;
 };
 
 }  // namespace nrc_fast

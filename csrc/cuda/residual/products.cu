@@ -63,14 +63,17 @@ coefficients_kernel(CoefficientArguments arguments) {
   }
 }
 
+// Numbers behind `PredictionError::products`.
+NRC_FAST_BOTH std::int64_t product_sums(std::int64_t count) { return count * count + 2; }
+
 struct ErrorArguments {
   const double* coefficients;
   const double* bias;
   MatrixView targets;
-  double* partial;  // parts x count
+  double scale;
+  const double* energies;  // of the rows, where their products are wanted
+  double* partial;         // parts x sums
   std::int64_t parts;
-  const RowCounts* counts;
-  double* errors;
 };
 
 // One thread for each part of the rows and output.
@@ -87,20 +90,59 @@ squared_errors_kernel(ErrorArguments arguments) {
   CompensatedSum sum;
   for (std::int64_t row = shares.block_at(part); row < last; ++row) {
     const double target = as_double(stored_value<Target>(arguments.targets, row, output));
-    const double error = arguments.coefficients[row * count + output] + arguments.bias[output] - target;
+    const double error =
+        arguments.scale * arguments.coefficients[row * count + output] + arguments.bias[output] - target;
     sum.add(error * error);
   }
   arguments.partial[index] = sum.total();
 }
 
+// One thread for each part of the rows and pair of outputs, and two more for the squares.
+template <class Target>
 NRC_FAST_GLOBAL(product_threads, 2)
-add_errors_kernel(ErrorArguments arguments) {
+output_products_kernel(ErrorArguments arguments) {
   const std::int64_t count = arguments.targets.columns;
-  const std::int64_t output = block_index() * product_threads + thread_index();
-  if (output >= count || !are_usable(arguments.counts)) return;
+  const std::int64_t sums = product_sums(count);
+  const std::int64_t index = block_index() * product_threads + thread_index();
+  if (index >= arguments.parts * sums) return;
+  const std::int64_t part = index / sums;
+  const std::int64_t pair = index % sums;
+  const WorkPlan shares{1, arguments.parts, arguments.targets.rows};
+  const std::int64_t last = shares.block_at(part + 1);
   CompensatedSum sum;
-  for (std::int64_t part = 0; part < arguments.parts; ++part) sum.add(arguments.partial[part * count + output]);
-  arguments.errors[output] += sum.total();
+  for (std::int64_t row = shares.block_at(part); row < last; ++row) {
+    const double* const images = arguments.coefficients + row * count;
+    if (pair < count * count) {
+      const std::int64_t output = pair / count;
+      const double target = as_double(stored_value<Target>(arguments.targets, row, output));
+      const double error = arguments.scale * images[output] + arguments.bias[output] - target;
+      sum.add(-error * images[pair % count]);
+    } else if (pair == count * count) {
+      for (std::int64_t output = 0; output < count; ++output) sum.add(images[output] * images[output]);
+    } else {
+      sum.add(arguments.energies[row]);
+    }
+  }
+  arguments.partial[index] = sum.total();
+}
+
+struct PartialArguments {
+  const double* partial;  // parts x count
+  std::int64_t parts;
+  std::int64_t count;
+  const RowCounts* counts;
+  double* sums;
+};
+
+NRC_FAST_GLOBAL(product_threads, 2)
+add_partial_kernel(PartialArguments arguments) {
+  const std::int64_t index = block_index() * product_threads + thread_index();
+  if (index >= arguments.count || !are_usable(arguments.counts)) return;
+  CompensatedSum sum;
+  for (std::int64_t part = 0; part < arguments.parts; ++part) {
+    sum.add(arguments.partial[part * arguments.count + index]);
+  }
+  arguments.sums[index] += sum.total();
 }
 
 // Rows whose coefficients are in memory at once.
@@ -113,6 +155,13 @@ std::int64_t rows_in_memory(const ProductRequest& request) {
 std::int64_t error_parts(std::int64_t rows) {
   const std::int64_t parts = ceiling(rows, 64);
   return parts < 4096 ? parts : 4096;
+}
+
+// Fewer where there are many products: a million threads fill every device.
+std::int64_t pair_parts(std::int64_t rows, std::int64_t count) {
+  const std::int64_t filling = ceiling(std::int64_t{1} << 20, product_sums(count));
+  const std::int64_t parts = error_parts(rows);
+  return parts < filling ? parts : filling;
 }
 
 struct Pieces {
@@ -135,7 +184,9 @@ Pieces pieces_of(const ProductRequest& request, const DeviceLimits& device, char
   const std::int64_t of_images = pieces.parts * (1 + request.count) * request.features.columns;
   const std::int64_t of_sums = of_images > pieces.energy_parts ? of_images : pieces.energy_parts;
   const std::int64_t of_errors = error_parts(rows) * request.count;
-  pieces.partial = workspace.take<double>(of_sums > of_errors ? of_sums : of_errors);
+  const std::int64_t of_pairs = pair_parts(rows, request.count) * product_sums(request.count);
+  const std::int64_t of_predictions = of_errors > of_pairs ? of_errors : of_pairs;
+  pieces.partial = workspace.take<double>(of_sums > of_predictions ? of_sums : of_predictions);
   pieces.bytes = workspace.used();
   return pieces;
 }
@@ -156,15 +207,26 @@ void write_coefficients(const CoefficientArguments& arguments, Stream stream) {
   });
 }
 
-void add_errors(const ErrorArguments& arguments, Stream stream) {
+unsigned blocks_of(std::int64_t threads) { return static_cast<unsigned>(ceiling(threads, product_threads)); }
+
+void add_errors(const ErrorArguments& arguments, const RowCounts* counts, double* errors, Stream stream) {
   const std::int64_t count = arguments.targets.columns;
   with_row_type(arguments.targets.dtype, [&](auto target) {
-    launch(squared_errors_kernel<decltype(target)>, "squared_errors",
-           {static_cast<unsigned>(ceiling(arguments.parts * count, product_threads))}, product_threads, 0, stream,
-           arguments);
+    launch(squared_errors_kernel<decltype(target)>, "squared_errors", {blocks_of(arguments.parts * count)},
+           product_threads, 0, stream, arguments);
   });
-  launch(add_errors_kernel, "add_errors", {static_cast<unsigned>(ceiling(count, product_threads))}, product_threads, 0,
-         stream, arguments);
+  launch(add_partial_kernel, "add_errors", {blocks_of(count)}, product_threads, 0, stream,
+         PartialArguments{arguments.partial, arguments.parts, count, counts, errors});
+}
+
+void add_products(const ErrorArguments& arguments, const RowCounts* counts, double* products, Stream stream) {
+  const std::int64_t sums = product_sums(arguments.targets.columns);
+  with_row_type(arguments.targets.dtype, [&](auto target) {
+    launch(output_products_kernel<decltype(target)>, "output_products", {blocks_of(arguments.parts * sums)},
+           product_threads, 0, stream, arguments);
+  });
+  launch(add_partial_kernel, "add_products", {blocks_of(sums)}, product_threads, 0, stream,
+         PartialArguments{arguments.partial, arguments.parts, sums, counts, products});
 }
 
 }  // namespace
@@ -206,12 +268,17 @@ void prediction_error(const ProductRequest& request, const PredictionError& sums
   for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
     const std::int64_t left = request.features.rows - first;
     const std::int64_t count = left < at_once ? left : at_once;
+    double* const energies = sums.products == nullptr ? nullptr : pieces.energies;
     write_coefficients({part_of(request.features, first, count), nullptr, request.vectors, request.count,
-                        pieces.coefficients, nullptr},
+                        pieces.coefficients, energies},
                        stream);
-    add_errors({pieces.coefficients, sums.bias, part_of(targets, first, count), pieces.partial, error_parts(count),
-                request.counts, sums.errors},
-               stream);
+    ErrorArguments arguments{pieces.coefficients, sums.bias, part_of(targets, first, count),
+                             sums.scale,          energies,  pieces.partial,
+                             error_parts(count)};
+    add_errors(arguments, request.counts, sums.errors, stream);
+    if (sums.products == nullptr) continue;
+    arguments.parts = pair_parts(count, request.count);
+    add_products(arguments, request.counts, sums.products, stream);
   }
 }
 

@@ -19,7 +19,7 @@ from nrc_fast.kernels.cpu.memory import address_of, kept_empty
 from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import NonFiniteRowsError, unreadable
 from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
-from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
+from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSums, ResidualSums
 
 __all__ = ["CPU", "HostBackend"]
 
@@ -100,8 +100,8 @@ class HostBackend:
 
     def residual_and_errors(
         self, features: Rows, bases: Sequence[Basis], prediction: PredictionRequest
-    ) -> tuple[list[ResidualSums], FloatArray]:
-        """Residuals on each basis and ``sum (W h + b - y)^2`` of each output: one read for all of them.
+    ) -> tuple[list[ResidualSums], PredictionSums]:
+        """Residuals on each basis and what the errors of a model add up to: one read for all of them.
 
         Raises
         ------
@@ -109,12 +109,16 @@ class HostBackend:
             A feature is not finite.
         """
         found, jobs = _residual_jobs(bases, features.count)
-        errors = np.zeros(len(prediction.bias))
+        n = len(prediction.bias)
+        errors, products = np.zeros(n), np.zeros(n * n + 2 if prediction.wants_products else 0)
         addresses = address_of(prediction.weights), address_of(prediction.bias)
-        model = _cpu.Prediction(*addresses, prediction.targets.matrix, address_of(errors))
+        targets = prediction.targets.matrix
+        model = _cpu.Prediction(
+            *addresses, targets, address_of(errors), scale=prediction.scale, products=address_of(products)
+        )
         counts = _cpu.residual(features.matrix, jobs, double_precision=True, prediction=model)
         _require_good(counts, features)
-        return found, errors
+        return found, PredictionSums.of(errors, products)
 
     def images(self, features: Rows, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """``W h`` of each row, (N, n), and ``|h|^2``, (N,)."""

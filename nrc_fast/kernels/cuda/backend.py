@@ -28,7 +28,7 @@ from nrc_fast.kernels.cuda.spectrum import checked_eigh
 from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import too_large
 from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
-from nrc_fast.kernels.results import Basis, GramSums, ProductSums, ResidualSums
+from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSums, ResidualSums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,22 +143,31 @@ class CudaBackend:
 
     def residual_and_errors(
         self, features: Rows, bases: Sequence[Basis], prediction: PredictionRequest
-    ) -> tuple[list[ResidualSums], FloatArray]:
-        """Residuals on each basis and ``sum (W h + b - y)^2`` of each output: one read for each.
+    ) -> tuple[list[ResidualSums], PredictionSums]:
+        """Residuals on each basis and what the errors of a model add up to: one read for each.
 
         Raises
         ------
         NonFiniteRowsError
             A feature is not finite.
         """
-        rows = _placed(features)
-        shapes: dict[str, tuple[int, ...]] = {"errors": (len(prediction.bias),)}
-        targets = _placed(prediction.targets).matrix
+        rows, n = _placed(features), len(prediction.bias)
+        shapes: dict[str, tuple[int, ...]] = {
+            "errors": (n,),
+            "products": (n * n + 2 if prediction.wants_products else 0,),
+        }
         results = launch_product(
-            "prediction_error", rows, prediction.weights, shapes, {"bias": prediction.bias}, targets=targets
+            "prediction_error",
+            rows,
+            prediction.weights,
+            shapes,
+            {"bias": prediction.bias},
+            targets=_placed(prediction.targets).matrix,
+            scale=prediction.scale,
         )
         found = self.residual(features, bases, double_precision=True)
-        return found, fetch_counted(results, rows)["errors"]
+        arrays = fetch_counted(results, rows)
+        return found, PredictionSums.of(arrays["errors"], arrays["products"])
 
     def images(self, features: Rows, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """``W h`` of each row, (N, n), and ``|h|^2``, (N,), in float64 and on the host."""

@@ -55,6 +55,28 @@ def test_prediction_error(backend: Any, cuda_core: Any, n: int, d: int, outputs:
     assert counts == (0, 0, -1)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "d", "outputs", "rows_at_once"), [(1, 1, 1, 0), (33, 31, 3, 0), (70, 129, 9, 13)])
+def test_products_of_errors_and_images(
+    backend: Any, cuda_core: Any, n: int, d: int, outputs: int, rows_at_once: int, dtype: str, layout: str
+) -> None:
+    rows = cuda_core.stored(values(n, d), dtype, layout)
+    targets = cuda_core.stored(values(n, outputs), dtype, layout)
+    weights, bias = values(outputs, d), np.linspace(-1.0, 1.0, outputs)
+    given = backend, rows, weights, bias, targets, 1.0, rows_at_once
+    (errors, found), counts = cuda_core.prediction_error(*given, wants_products=True)
+    images = rows.values @ weights.T
+    exact = (targets.values - images - bias).T @ images
+    lengths = np.abs(rows.values) @ np.abs(weights).T
+    magnitude = (lengths + np.abs(bias) + np.abs(targets.values)).T @ lengths
+    assert close(found[:-2].reshape(outputs, outputs), exact + 1.0, magnitude + 1.0)
+    energies = np.array([np.sum(images**2), np.sum(rows.values**2)])
+    assert close(found[-2:], energies + 1.0, np.array([np.sum(lengths**2), energies[1]]) + 1.0)
+    np.testing.assert_array_equal(errors, cuda_core.prediction_error(*given)[0][0])
+    assert counts == (0, 0, -1)
+
+
 def test_rows_that_are_not_finite_add_nothing(backend: Any, cuda_core: Any) -> None:
     features, targets = values(40, 9), values(40, 2)
     features[11, 3] = np.nan
@@ -65,11 +87,12 @@ def test_rows_that_are_not_finite_add_nothing(backend: Any, cuda_core: Any) -> N
     assert (image == 3.0).all()
     assert (column_sums == 3.0).all()
     assert energy == 3.0
-    (errors,), counts = cuda_core.prediction_error(
-        backend, rows, values(2, 9), np.zeros(2), cuda_core.stored(targets, "float64"), start=3.0
+    (errors, products), counts = cuda_core.prediction_error(
+        backend, rows, values(2, 9), np.zeros(2), cuda_core.stored(targets, "float64"), start=3.0, wants_products=True
     )
     assert counts == (0, 2, 7)
     assert (errors == 3.0).all()
+    assert (products == 3.0).all()
 
 
 def test_rows_go_through_the_workspace_in_parts(backend: Any, cuda_core: Any) -> None:
