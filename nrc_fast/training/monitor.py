@@ -104,7 +104,8 @@ class Monitor(Recorder):
         What trains the model. Where a linear layer makes the features and nothing stands between it and the last layer,
         records have the slope of log NRC1 that its weight decay predicts (`Record.clock`), by the optimizer's numbers
         at that time, and `History.clock` says how fast NRC1 falls beside it. Known of ``torch.optim.SGD``, with
-        `step` told once for each of its steps.
+        `step` told once for each of its steps, and of one head: NaN where another module is given the features too, and
+        wrong where the loss itself takes them.
     name : str
         What plots call the run.
 

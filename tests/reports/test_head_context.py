@@ -146,9 +146,10 @@ def test_fewer_features_than_targets_may_have_the_shape() -> None:
         report = nrc.measure(rows[:, :2], rows @ np.diag(np.sqrt(sigma)), W, np.zeros(3))
         assert report.verdict[1].startswith(HAS)
     wide = nrc.nrc3_context(np.eye(3)[:, :2], covariance=np.diag([4.0, 1.0, 0.5]))
-    assert wide.verdict == (
+    (sentence,) = wide.verdict
+    assert sentence == (
         "W W^T does not have the shape that the UFM predicts from n = 3 features on: NRC3 is 0.19. Its rank is at most "
-        "2, so that NRC3 is 0 for no gamma below lambda_min. See ufm.minimum(..., d=2).gram.",
+        "2, so that NRC3 is 0 for no gamma below lambda_min. See ufm.minimum(..., d=2).gram."
     )
 
 
