@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.svg import spark_bars, sparkline
+from nrc_fast.metrics.head_balances import LARGEST
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.head_context import HEAD_LABELS, labelled_context, told_context
@@ -307,7 +308,8 @@ def labelled_values(report: Report, names: Iterable[str], digits: int = 6) -> li
         is_shown = name != "cka_debiased" or abs(value - report.cka) > VISIBLE_CHANCE
         is_shown = is_shown and not (report.n == 1 and name in ("balance_distance", "balance_asymmetry"))  # 0
         if is_shown and not math.isnan(value):
-            found.append((LABELS[name], format_value(value, report.bounds.get(name), digits)))
+            most = LARGEST.get(name.removeprefix("balance_"), math.inf)
+            found.append((LABELS[name], format_value(value, report.bounds.get(name), digits, most=most)))
     return found
 
 

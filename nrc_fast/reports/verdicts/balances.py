@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from nrc_fast.metrics.head_balances import LARGEST
 from nrc_fast.reports.verdicts.levels import SHAPED, Known, first_that_holds
 
 __all__ = ["BALANCED", "BalanceKnown", "sentence_on_balance"]
@@ -50,15 +51,14 @@ def sentence_on_balance(numbers: BalanceKnown) -> str:
     >>> print(sentence_on_balance(BalanceKnown(2, Known(1e-9), Known(0.0125), Known(1e-5))))
     In balance: W W^T has the shape at which weight decay holds the head (distance 1e-09), and lambda_W is 0.013.
     """
-    distance, decay, asymmetry = numbers.distance, numbers.decay, numbers.asymmetry
+    decay = numbers.decay
+    distance, asymmetry = (replace(getattr(numbers, name), most=most) for name, most in LARGEST.items())
     shape = f"distance {distance}, asymmetry {asymmetry}"
     undefined = "The balance of the head is not defined: W, or the balance itself, is 0."
-    negative = f"Not at a stationary point: the weight decay that would hold W is negative ({decay})."
+    away = "Not at a stationary point of this loss with weight decay on these samples, or trained without any:"
+    negative = f"{away} the weight decay that would hold W is negative ({decay})."
     single = f"One output: the weight decay lambda_W that would hold W is {decay}; see whether the training has it."
-    off = (
-        f"Not at a stationary point of this loss with weight decay on these samples, or trained without any: W W^T is "
-        f"not the shape of its balance ({shape})."
-    )
+    off = f"{away} W W^T is not the shape of its balance ({shape})."
     balanced = (
         f"In balance: W W^T has the shape at which weight decay holds the head (distance {distance}), and lambda_W is "
         f"{decay}."
