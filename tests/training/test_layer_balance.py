@@ -327,6 +327,31 @@ def test_what_cannot_be_used() -> None:
         (([W.T, W],), {"G": -1.0}, ValueError, "the mean of"),
         (([W.T, W],), {"G": np.ones((5, 3))}, ValueError, "rows of 2 numbers are expected"),
         (([["a"]],), {}, TypeError, "W1"),
+        (
+            ([np.zeros((0, 3))],),
+            {},
+            ValueError,
+            r"W1 has shape \(0, 3\); a layer with at least one output and one input",
+        ),
+        ((net, []), {}, ValueError, "layers is empty; at least one layer is expected"),
+        ((net, "0"), {}, TypeError, r"layers is '0'; a sequence of names or layers is expected"),
+        ((net, net[0]), {}, TypeError, "layers is a Linear; a sequence of names or layers is expected"),
+        ((net, ["0", net[0]]), {}, ValueError, "layer 0 is given twice; the law is one of layers whose weights"),
+        (
+            (tied(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "0", "1"), ["0", "1"]),
+            {},
+            ValueError,
+            "layer 1 has the weights of 0",
+        ),
+        (([W.T, W],), {"G": "abc"}, TypeError, "G is 'abc'; rows of numbers, or the mean of"),
+        (([W],), {"G": "abc"}, TypeError, "G is 'abc'"),
+        (([W],), {"G": np.zeros((0, 3))}, ValueError, "rows of p numbers are expected"),
+        (
+            (nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), ["0"]),
+            {},
+            ValueError,
+            "layer 0 is a LazyLinear without weigh",
+        ),
     ):
         with pytest.raises(kind, match=message):
             nrc.balance(*arguments, **options)
