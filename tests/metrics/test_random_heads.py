@@ -193,9 +193,11 @@ def test_the_error_of_sigma_moves_random_heads_as_far_as_this_head() -> None:
     value, bound = heads.quantile(0.0, 1e-4)
     assert value == 0.0
     assert bound == pytest.approx(RandomHeads(heads.nrc3).quantile(4e-4, 0.0)[1] + 0.25, rel=1e-12)
-    # Far from 0 it is about twice the bound.
-    near = RandomHeads(np.array([0.97981, 0.97979, 1.0201, 1.0202]))
-    assert near.quantile(1.0, 0.01)[1] == pytest.approx(0.5 - near.quantile(0.9798, 0.0)[0] + 0.25, abs=0.5)
+    # At 1 a bound of 0.01 is one of 0.005: from 0.98015 to 1.02005 heads may be on either side.
+    near = RandomHeads(np.array([0.9801, 0.9802, 1.02, 1.0201]))
+    value, bound = near.quantile(1.0, 0.01)
+    assert value == 0.5
+    assert bound == pytest.approx(module._wilson(0.75, 4, 1.0) - 0.5, rel=1e-12)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
