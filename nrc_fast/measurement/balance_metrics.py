@@ -65,7 +65,7 @@ def notes_of_balance(values: Mapping[str, float], matrix: BalanceMatrix, *, n: i
     >>> values = {"distance": 0.5, "decay": -0.1, "asymmetry": 0.0}
     >>> for note in notes_of_balance(values, BalanceMatrix(np.diag([1.0, -2.0]), 0.0), n=2):
     ...     print(note)
-    The balance implies a negative weight decay: no decay holds this W, unless it was trained without any.
+    The balance implies a negative weight decay: no decay holds this W; training goes on, or had no decay.
     """
     if not matrix.is_finite:
         return ["The balance of the head leaves the range of float64 and is NaN: scale Y, W and b down first."]
@@ -81,7 +81,7 @@ def notes_of_balance(values: Mapping[str, float], matrix: BalanceMatrix, *, n: i
         )
     elif values["decay"] < 0.0:
         notes.append(
-            "The balance implies a negative weight decay: no decay holds this W, unless it was trained without any."
+            "The balance implies a negative weight decay: no decay holds this W; training goes on, or had no decay."
         )
     if n == 1:
         notes.append(

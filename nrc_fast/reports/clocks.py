@@ -61,8 +61,9 @@ class Clock(StoredResult):
     measured : float
         Slope of the least-squares line through log NRC1.
     predicted : float
-        Slope of the same line through the curve that decay predicts, by the optimizer's numbers at each record. Known
-        of features that no other module than the head reads: in the loss, a second reader has a row space too.
+        Slope of the same line through the curve that decay predicts, by the optimizer's numbers at each record. It is
+        the law of features that the loss sees through one head alone: a second one, or a penalty on the features, has a
+        gradient outside the row space of W.
     bounds : mapping of str to float
         Absolute bounds of both, from those of the records; where the optimizer's numbers change from one record to the
         next, that of the prediction holds every schedule between. They hold no more than that: a curve that is no line
