@@ -41,9 +41,9 @@ __all__ = ["HeadBalance", "head_balance"]
 # As reports call them.
 FIELDS = {"distance": "balance_distance", "lambda_W": "balance_decay", "asymmetry": "balance_asymmetry"}
 DECOUPLED = "Of decoupled decay (AdamW) the balance says nothing: its trainings come to rest elsewhere."
-# Losses beside the squared one by what torch's own of that name are averaged over.
 # Losses whose targets may be whole numbers in batches too.
 OF_CLASSES = ("cross_entropy", "logistic")
+# Losses beside the squared one by what torch's own of that name are averaged over.
 OVER_OUTPUTS, OVER_SAMPLES = ("huber", "absolute", "logistic"), ("cross_entropy",)
 
 

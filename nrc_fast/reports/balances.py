@@ -19,6 +19,9 @@ COLUMNS = {
     "condition": "condition",
 }
 
+# Layers of a chain that are all named.
+MOST_NAMES = 4
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerBalance(StoredResult):
@@ -165,8 +168,10 @@ class Balance(StoredResult):
     def _of_chain(self) -> list[tuple[str, str]]:
         names = ("product_condition", "balanced_condition")
         product, balanced = (_condition(getattr(self, name), self.bounds.get(name), format_value) for name in names)
+        are_few = len(self.chain) <= MOST_NAMES
+        names_of_layers = ", ".join(self.chain) if are_few else f"{self.chain[0]} to {self.chain[-1]}"
         rows = [
-            (f"condition of the product of {', '.join(self.chain)}", product),
+            (f"condition of the product of {names_of_layers}", product),
             ("that of each if they were balanced", balanced),
         ]
         return rows if math.isnan(self.nrc2_bound) else [*rows, ("NRC2 (raw) is at most", f"{self.nrc2_bound:.4g}")]

@@ -67,7 +67,7 @@ def balance(
         A chain of layers of the model, the first first, with nothing between them: for models that call their layers
         themselves, or in several sequences. By default all that follow one another in a sequence; the chain is then
         the last of its runs with nothing between, and there is none where layers follow one another in several
-        sequences, as nothing says which of these is run last.
+        sequences, as nothing says which of these is run last. Where none do, it is the layer that is registered last.
     G : (M, p) array or tensor, or float, optional
         What the layer below the last one of the chain is given, or the mean of ``|g|^2``, for the bound of NRC2.
     biases : {"decayed", "free"}

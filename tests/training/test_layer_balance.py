@@ -178,6 +178,8 @@ def test_of_several_sequences_none_is_the_last() -> None:
     assert named.chain == ("head.0", "head.1")
     assert "condition of the product of head.0, head.1: " in str(named)
     assert math.isfinite(named.nrc2_bound)
+    deep = nrc.balance(nn.Sequential(*(nn.Linear(3, 3) for _ in range(5))))
+    assert "condition of the product of 0 to 4: " in str(deep)
     two = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 3), nn.Linear(3, 2))
     assert nrc.balance(two).chain == ("3", "4")  # of one sequence the last run is known
 
