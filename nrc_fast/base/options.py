@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal, TypeAlias, get_args
+from operator import index
+from typing import Literal, SupportsIndex, TypeAlias, get_args
+
+import numpy as np
 
 __all__ = [
     "PRECISIONS",
@@ -12,6 +15,7 @@ __all__ = [
     "NonFinite",
     "Precision",
     "Spectrum",
+    "as_integer",
     "parse_memory",
     "require_choice",
     "require_nonfinite",
@@ -29,6 +33,42 @@ Spectrum: TypeAlias = Literal["auto", "full"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 UNITS |= {unit + "i": 1024**power for power, unit in enumerate("kmgt", start=1)}
+
+
+def as_integer(value: SupportsIndex, name: str, *, least: int | None = None) -> int:
+    """A whole number of any library's kind as an int.
+
+    Parameters
+    ----------
+    value : int or like one
+    name : str
+        What it is called where it was given.
+    least : int, optional
+        The smallest that is allowed.
+
+    Raises
+    ------
+    TypeError
+        It is none: a truth value, or a float, even without a fraction.
+    ValueError
+        It is below `least`.
+
+    Examples
+    --------
+    >>> as_integer(np.int64(3), "d")
+    3
+    """
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = index(value)
+    except TypeError:
+        msg = f"{name} is {value!r}; a whole number is expected"
+        raise TypeError(msg) from None
+    if least is not None and number < least:
+        msg = f"{name} is {number}; a whole number from {least} on is expected"
+        raise ValueError(msg)
+    return number
 
 
 def require_precision(precision: str) -> None:

@@ -10,13 +10,13 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.options import as_integer
 from nrc_fast.measurement.head_and_targets import head_and_targets
 from nrc_fast.measurement.precision import with_bound
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.deep_alignment import DeepAlignment
 from nrc_fast.metrics.deep_directions import threshold
 from nrc_fast.sources import Targets
-from nrc_fast.ufm.inputs import as_integer
 
 __all__ = ["nrc3", "nrc3_curve", "nrc3_gamma"]
 

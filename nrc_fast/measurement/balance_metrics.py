@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.measurement.moment_metrics import ONE_SIDED
-from nrc_fast.metrics.head_balances import BalanceMatrix, balance_from_moments, balance_numbers, times_power
+from nrc_fast.metrics.head_balances import BalanceMatrix, balance_from_moments, balance_numbers, length_of, times_power
 from nrc_fast.passes.balance_sums import BalanceSums, LinearModel
 from nrc_fast.passes.moments import Moments
 
@@ -32,19 +32,15 @@ def balance_of_moments(moments: Moments, model: LinearModel) -> BalanceMatrix:
     # Of W scaled, and of W.
     largest, norm = (float(np.linalg.norm(scaled, order)) for order in (2, None))
     longest, length = (times_power(size, exponent) for size in (largest, norm))
-    sizes = [_length(part) for part in (covariance, cross, mean, moments.target_mean, bias)]
+    sizes = [length_of(part) for part in (covariance, cross, mean, moments.target_mean, bias)]
     rounding = EPSILON * (4.0 + 2.0 * moments.d**0.5)
     error = ONE_SIDED * largest * (moments.cross_error + longest * moments.covariance_error)
     error += rounding * norm * (sizes[1] + length * sizes[0])
     of_image = largest * moments.mean_error + rounding * norm * sizes[2]
     of_residual = times_power(of_image, exponent) + moments.target_mean_error
     of_residual += EPSILON * (sizes[3] + sizes[4] + length * sizes[2])
-    error += of_residual * (_length(image) + of_image) + _length(residual) * of_image
-    return BalanceMatrix(values, error + 4.0 * EPSILON * _length(values), exponent)
-
-
-def _length(values: FloatArray) -> float:
-    return times_power(*scaled_norm(values))
+    error += of_residual * (length_of(image) + of_image) + length_of(residual) * of_image
+    return BalanceMatrix(values, error + 4.0 * EPSILON * length_of(values), exponent)
 
 
 def summed_balance(sums: BalanceSums) -> BalanceMatrix:
@@ -69,7 +65,7 @@ def notes_of_balance(values: Mapping[str, float], matrix: BalanceMatrix, *, n: i
     >>> values = {"distance": 0.5, "decay": -0.1, "asymmetry": 0.0}
     >>> for note in notes_of_balance(values, BalanceMatrix(np.diag([1.0, -2.0]), 0.0), n=2):
     ...     print(note)
-    The balance implies a negative weight decay: no decay holds this W, and it is not at a stationary point.
+    The balance implies a negative weight decay: no decay holds this W; training goes on, or had no decay.
     """
     if not matrix.is_finite:
         return ["The balance of the head leaves the range of float64 and is NaN: scale Y, W and b down first."]
@@ -80,12 +76,12 @@ def notes_of_balance(values: Mapping[str, float], matrix: BalanceMatrix, *, n: i
     notes = []
     if not matrix.relative_error < 1.0:
         notes.append(
-            "The balance of the head cannot be told from the rounding of what was added up; features in arrays or "
-            "files are read again where that helps."
+            "The balance of the head cannot be told from the rounding of what was added up: the residuals are too "
+            "small beside the predictions."
         )
     elif values["decay"] < 0.0:
         notes.append(
-            "The balance implies a negative weight decay: no decay holds this W, and it is not at a stationary point."
+            "The balance implies a negative weight decay: no decay holds this W; training goes on, or had no decay."
         )
     if n == 1:
         notes.append(

@@ -19,17 +19,19 @@ from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.balance_metrics import notes_of_balance, summed_balance
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.suspicions import notes_on_files
-from nrc_fast.metrics.head_balances import balance_numbers
+from nrc_fast.metrics.head_balances import LARGEST, balance_numbers
 from nrc_fast.metrics.training_losses import FORMULAS, Residual, TrainingLoss, TrainingLossName, training_loss
 from nrc_fast.passes.balance_sums import BalanceSums, LinearModel
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.passes.runs import require_rows
 from nrc_fast.reports.fields import restored_bounds
 from nrc_fast.reports.records import StoredResult, format_value
+from nrc_fast.reports.report_rows import LABELS
 from nrc_fast.reports.verdicts.balances import BalanceKnown, sentence_on_balance
 from nrc_fast.reports.verdicts.levels import known
 from nrc_fast.reports.verdicts.notes import notes_beside
 from nrc_fast.sources import Features, Targets
+from nrc_fast.sources.dispatch import is_batches
 from nrc_fast.ufm.scaling import LossName, Penalties
 
 if TYPE_CHECKING:
@@ -37,12 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HeadBalance", "head_balance"]
 
-LABELS = {
-    "distance": "distance of W W^T from the shape of the balance",
-    "lambda_W": "weight decay lambda_W that the balance implies",
-    "asymmetry": "asymmetry of the balance, 0 where training stands",
-}
+# As reports call them.
+FIELDS = {"distance": "balance_distance", "lambda_W": "balance_decay", "asymmetry": "balance_asymmetry"}
 DECOUPLED = "Of decoupled decay (AdamW) the balance says nothing: its trainings come to rest elsewhere."
+# Losses whose targets may be whole numbers in batches too.
+OF_CLASSES = ("cross_entropy", "logistic")
 # Losses beside the squared one by what torch's own of that name are averaged over.
 OVER_OUTPUTS, OVER_SAMPLES = ("huber", "absolute", "logistic"), ("cross_entropy",)
 
@@ -56,7 +57,7 @@ class HeadBalance(StoredResult):
     samples, d, n : int
         Rows that were read, features and outputs.
     loss : str
-        Whose residuals were taken.
+        Whose residuals were taken; "function" and its name where one was given.
     distance : float
         ``| B/|B| - W W^T/|W W^T| |_F^2``, in [0, 4]: 0 at every stationary point of a loss with weight decay.
     lambda_W : float
@@ -97,7 +98,7 @@ class HeadBalance(StoredResult):
         The rules are those of `nrc_fast.reports.verdicts.balances.sentence_on_balance`.
         """
         own = vars(self)
-        distance, decay, asymmetry = (known(name, own, self.bounds) for name in LABELS)
+        distance, decay, asymmetry = (known(name, own, self.bounds) for name in FIELDS)
         return sentence_on_balance(BalanceKnown(self.n, distance, decay, asymmetry))
 
     def weight_decay(self, loss: LossName | None = None, *, samples: int | None = None) -> float:
@@ -138,7 +139,7 @@ class HeadBalance(StoredResult):
         return self.lambda_W / self.n if self.loss in OVER_OUTPUTS else self.lambda_W
 
     def __repr__(self) -> str:
-        numbers = ", ".join(f"{name} {getattr(self, name):.3g}" for name in LABELS)
+        numbers = ", ".join(f"{name} {getattr(self, name):.3g}" for name in FIELDS)
         return f"<HeadBalance of {self.samples:,} samples, n = {self.n}, loss {self.loss}: {numbers}>"
 
     def __str__(self) -> str:
@@ -149,7 +150,11 @@ class HeadBalance(StoredResult):
 
     def _rows(self, digits: int = 6) -> list[tuple[str, str]]:
         return [
-            (label, format_value(getattr(self, name), self.bounds.get(name), digits)) for name, label in LABELS.items()
+            (
+                LABELS[field],
+                format_value(getattr(self, name), self.bounds.get(name), digits, most=LARGEST.get(name, math.inf)),
+            )
+            for name, field in FIELDS.items()
         ]
 
     def _repr_html_(self) -> str:
@@ -191,7 +196,8 @@ def head_balance(
     b : (n,) array or tensor, or None
         Its bias; None for a layer without bias.
     Y : (M, n) or (M,) array or tensor, or path, optional
-        Targets; of `cross_entropy` numbers of classes (M,) or probabilities (M, n). Batches and sources may hold them.
+        Targets; of `cross_entropy` numbers of classes (M,) or probabilities (M, n). Batches and sources may hold them;
+        files hold numbers of classes as floating-point numbers.
     loss : str or callable
         ``squared``; ``huber``, with `delta`; ``absolute``; ``cross_entropy`` of logits; ``logistic``, of n logits of
         their own. Of another loss the function that gives ``-dl/df`` of the outputs and the targets, both (rows, n).
@@ -213,12 +219,13 @@ def head_balance(
     HeadBalance
         Distance, lambda_W and asymmetry, each with the absolute bound of its error. For n = 1 the first and the last
         are 0 by definition. All are NaN for W = 0, and the shapes for B = 0. A negative lambda_W is one of no training
-        that came to rest.
+        that came to rest with weight decay; trained without any, a network at rest has one of either sign near 0.
 
     Raises
     ------
     TypeError, ValueError
-        Arrays do not fit together, rows are not finite, the loss is unknown, or Y holds no targets of it.
+        Arrays do not fit together, rows are not finite, the loss is unknown or a function of something else than arrays
+        of numpy, delta is no positive number, or Y holds no targets of the loss.
     RuntimeError
         The device or the group cannot be used.
     OSError
@@ -251,7 +258,7 @@ def head_balance(
     """
     chosen = training_loss(loss, delta)
     reading = begin_reading(
-        H,
+        map(_with_floats, H) if chosen.name in OF_CLASSES and is_batches(H) else H,
         _in_floats(Y),
         device=device,
         nonfinite=nonfinite,
@@ -294,6 +301,12 @@ def _in_floats(targets: Targets | None) -> Targets | None:
         return targets
     found: Targets = given.double() if hasattr(given, "double") else np.asarray(given).astype(np.float64)
     return found
+
+
+def _with_floats(batch: Any) -> Any:
+    """A batch, with the targets of a pair in floats."""
+    is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    return (batch[0], _in_floats(batch[1])) if is_pair else batch
 
 
 def _head_of(

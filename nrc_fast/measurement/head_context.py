@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from operator import index
-from typing import SupportsIndex
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.linalg import scale_to_unit
+from nrc_fast.base.options import as_integer
 from nrc_fast.measurement.head_and_targets import head_and_targets
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.head_context import head_context
@@ -53,8 +52,8 @@ def nrc3_context(
     covariance : (n, n) array or tensor, optional
         Covariance of the targets; its numbers are taken as exact.
     draws : int
-        Random heads at the most. Fewer are drawn for n above 23, so that they take about a tenth of a second, 20 at
-        the least, and none for n above about 770.
+        Random heads at the most. Fewer are drawn where these would take more than about a tenth of a second (of the
+        10,000 of the default for n above 23), 20 at the least, and none for n above about 770.
     seed : int
         Of the draws, which are the same at every call.
 
@@ -82,7 +81,7 @@ def nrc3_context(
     >>> print(context.verdict[0])
     W W^T does not have the shape that the UFM predicts: NRC3 is 0.18, and 77% of random heads do as well.
     """
-    most, start = _whole("draws", draws, least=1), _whole("seed", seed, least=0)
+    most, start = as_integer(draws, "draws", least=1), as_integer(seed, "seed", least=0)
     given = head_and_targets(W, Y, covariance, stacklevel=4)
     alignment, d = HeadAlignment(head_gram(scale_to_unit(given.weights)[0]), given.covariance), given.weights.shape[1]
     given.require_covariance(alignment.lowest)
@@ -98,15 +97,3 @@ def nrc3_context(
         **{name: value for name, (value, _) in found.items()},
         bounds={name: bound for name, (value, bound) in found.items() if not math.isnan(value)},
     )
-
-
-def _whole(name: str, value: SupportsIndex, *, least: int) -> int:
-    try:
-        number = index(value)
-    except TypeError as error:
-        msg = f"{name} is {value!r}; a whole number is expected"
-        raise TypeError(msg) from error
-    if number < least:
-        msg = f"{name} is {number}; a whole number from {least} on is expected"
-        raise ValueError(msg)
-    return number

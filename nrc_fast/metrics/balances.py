@@ -10,6 +10,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.metrics.head_balances import times_power
 
 __all__ = ["Bounded", "Imbalance", "condition", "imbalance", "product_condition", "unit_imbalance"]
 
@@ -164,4 +165,4 @@ def _norm(matrix: FloatArray) -> float:
 
 
 def _times(number: Bounded, exponent: int) -> Bounded:
-    return Bounded(*(float(np.ldexp(part, exponent)) for part in (number.value, number.bound)))
+    return Bounded(*(times_power(part, exponent) for part in (number.value, number.bound)))

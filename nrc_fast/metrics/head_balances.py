@@ -19,7 +19,18 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
 from nrc_fast.metrics.alignment import head_gram
 
-__all__ = ["BalanceMatrix", "BalanceNumbers", "balance_from_moments", "balance_numbers", "times_power"]
+__all__ = [
+    "LARGEST",
+    "BalanceMatrix",
+    "BalanceNumbers",
+    "balance_from_moments",
+    "balance_numbers",
+    "length_of",
+    "times_power",
+]
+
+# The ends of their ranges.
+LARGEST = {"distance": 4.0, "asymmetry": 2.0}
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,11 @@ def balance_from_moments(
     return found
 
 
+def length_of(values: FloatArray) -> float:
+    """The Frobenius norm, of numbers whose squares may leave the range of float64."""
+    return times_power(*scaled_norm(values))
+
+
 def times_power(value: float, exponent: int) -> float:
     """``value 2^exponent``, infinite beyond the range of float64."""
     with np.errstate(over="ignore"):
@@ -144,7 +160,9 @@ def balance_numbers(matrix: BalanceMatrix, weights: FloatArray) -> BalanceNumber
     # Of matrices that are apart by e, one of norm v, the directions are apart by at most this (Dunkl and Williams).
     turn = 2.0 * error / (2.0 * length - error) if error < length else 2.0
     turn += EPSILON * (6.0 + n + (n * d) ** 0.5)
-    bounds["distance"] = min(2.0 * math.sqrt(distance) * turn + turn**2, 4.0) + 8.0 * EPSILON * distance
+    bounds["distance"] = 2.0 * math.sqrt(distance) * turn + turn**2 + 8.0 * EPSILON * distance
     spread = (2.0 + asymmetry) * error / (length - error) if error < length else 2.0
-    bounds["asymmetry"] = min(spread, 2.0) + EPSILON * (4.0 + n) * asymmetry
+    bounds["asymmetry"] = spread + EPSILON * (4.0 + n) * asymmetry
+    for name, value in (("distance", distance), ("asymmetry", asymmetry)):  # both ends of a range are as far as it goes
+        bounds[name] = min(bounds[name], max(value, LARGEST[name] - value))
     return BalanceNumbers(distance, decay, asymmetry, bounds)

@@ -17,7 +17,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import EPSILON
 
-__all__ = ["DRAWS", "RandomHeads", "random_heads", "typical_nrc3"]
+__all__ = ["DRAWS", "LEAST_FOR_BAND", "RandomHeads", "random_heads", "typical_nrc3"]
 
 DRAWS = 10_000
 # Work of all draws of one size together, in multiplications: about a tenth of a second.
@@ -29,6 +29,10 @@ COST_OF_NUMBER = 64
 LEAST_DRAWS, LARGEST_WORK = 20, 1e10
 # Numbers of one set of draws that are kept, and numbers that are drawn at a time.
 MOST_KEPT, AT_A_TIME = 2**20, 2**20
+# The largest NRC3 of matrices none of which has a negative eigenvalue.
+LARGEST = 2.0
+# Draws below which the percent points 5 and 95 may be anything on their side, see `RandomHeads.point_bound`.
+LEAST_FOR_BAND = 60
 # Standard deviations of the interval of a quantile: it holds the quantile of all random heads in 95 of 100 cases.
 DEVIATIONS = 2.0
 
@@ -63,12 +67,17 @@ class RandomHeads:
         return below + (place - low) * (above - below)
 
     def point_bound(self, share: float) -> float:
-        """Bound of the error of `point`: it reaches to the draws at the ends of Wilson's interval of the share."""
+        """Bound of the error of `point`: it reaches to the draws at the ends of Wilson's interval of the share.
+
+        Where no draw may be beyond an end, it reaches to the end of the range of NRC3, 0 or 2.
+        """
         draws = len(self.nrc3)
         if not draws:
             return math.nan
-        value = self.point(share)
-        return max(*(abs(self.point(_wilson(share, draws, sign)) - value) for sign in (-1.0, 1.0)))
+        value, (low, high) = self.point(share), (_wilson(share, draws, sign) for sign in (-1.0, 1.0))
+        lowest = self.point(low) if low > 1.0 / draws else 0.0
+        highest = self.point(high) if high < 1.0 - 1.0 / draws else LARGEST
+        return max(value - lowest, highest - value)
 
     def quantile(self, nrc3: float, bound: float) -> tuple[float, float]:
         """The share of random heads whose NRC3 is smaller, and a bound of its error.
@@ -76,8 +85,8 @@ class RandomHeads:
         Parameters
         ----------
         nrc3, bound : float
-            Of the head that is compared, for its best gamma. As much as the bound counts again for the random heads,
-            as the covariance of the targets is theirs too.
+            Of the head that is compared, for its best gamma. The covariance of the targets is that of the random heads
+            too, so that the root of NRC3, a distance, may be off by as much for them as for this head.
 
         Returns
         -------
@@ -88,9 +97,11 @@ class RandomHeads:
         draws = len(self.nrc3)
         if not draws or math.isnan(nrc3):
             return math.nan, math.nan
-        reach = 2.0 * bound if bound > 0.0 else 0.0
-        lowest = float(np.searchsorted(self.nrc3, nrc3 - reach, "left")) / draws
-        highest = float(np.searchsorted(self.nrc3, nrc3 + reach, "right")) / draws
+        length = math.sqrt(nrc3)
+        off = math.sqrt(nrc3 + bound) - length if bound > 0.0 else 0.0
+        least, most = (max(length - 2.0 * off, 0.0) ** 2, (length + 2.0 * off) ** 2) if off > 0.0 else (nrc3, nrc3)
+        lowest = float(np.searchsorted(self.nrc3, least, "left")) / draws
+        highest = float(np.searchsorted(self.nrc3, most, "right")) / draws
         ends = (np.searchsorted(self.nrc3, nrc3, side) for side in ("left", "right"))
         value = float(sum(ends)) / (2 * draws)
         return value, max(value - _wilson(lowest, draws, -1.0), _wilson(highest, draws, 1.0) - value)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["FORMULAS", "SQUARED", "TrainingLoss", "TrainingLossName", "training_loss"]
+__all__ = ["FORMULAS", "SQUARED", "Residual", "TrainingLoss", "TrainingLossName", "sigmoid", "softmax", "training_loss"]
 
 # What `head_balance` and `ufm.convex` know.
 TrainingLossName: TypeAlias = Literal["squared", "huber", "absolute", "cross_entropy", "logistic"]
@@ -38,6 +39,7 @@ class TrainingLoss:
     Attributes
     ----------
     name : str
+        Of a function that was given "function" and its own name, which may be that of a loss.
     function : callable
         ``-dl/df`` of f and y, all of them (rows, n).
     steepness : float
@@ -57,10 +59,19 @@ class TrainingLoss:
 
         Raises
         ------
+        TypeError
+            A function that was given takes no arrays of numpy.
         ValueError
             A function that was given gives another shape, or numbers that are not finite.
         """
-        found = np.asarray(self.function(outputs, targets), dtype=np.float64)
+        try:
+            found = np.asarray(self.function(outputs, targets), dtype=np.float64)
+        except (TypeError, AttributeError) as error:
+            msg = (
+                f"loss {self.name} cannot be called on arrays of numpy ({error}); a function that gives -dl/df of "
+                f"outputs and targets, float64 arrays of shape {outputs.shape}, is expected, not the loss"
+            )
+            raise TypeError(msg) from error
         if found.shape != outputs.shape or not np.isfinite(found).all():
             what = f"shape {found.shape}" if found.shape != outputs.shape else "numbers that are not finite"
             msg = f"loss {self.name} gives {what}; -dl/df of outputs of shape {outputs.shape} is expected"
@@ -79,13 +90,20 @@ class TrainingLoss:
         Raises
         ------
         ValueError
-            Numbers of classes are none of 0..n-1, or probabilities do not add up to 1.
+            Numbers of classes are none of 0..n-1, probabilities do not add up to 1, or answers are not from 0 to 1.
 
         Examples
         --------
         >>> training_loss("cross_entropy").targets(np.array([[2.0], [0.0]]), 3).tolist()
         [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
         """
+        if self.name == "logistic" and not ((given >= 0.0) & (given <= 1.0)).all():
+            wrong = given[(given < 0.0) | (given > 1.0)][0]
+            msg = (
+                f"Y holds {wrong:g}; loss 'logistic' takes answers of 0 and 1, or their probabilities, one for each "
+                "output: of answers -1 and 1 give (y + 1)/2"
+            )
+            raise ValueError(msg)
         if self.name != "cross_entropy":
             return given
         if given.shape[1] == n:
@@ -120,7 +138,7 @@ def training_loss(loss: TrainingLossName | Residual, delta: float = 1.0) -> Trai
     ValueError
         The name is unknown, or delta is not positive.
     TypeError
-        It is neither a name nor callable.
+        It is neither a name nor callable, or delta is no number.
 
     Examples
     --------
@@ -133,7 +151,11 @@ def training_loss(loss: TrainingLossName | Residual, delta: float = 1.0) -> Trai
         msg = f"loss is a {type(given).__name__}; a name or a function that gives -dl/df of (f, y) is expected"
         raise TypeError(msg)
     if callable(loss):
-        return TrainingLoss(getattr(loss, "__name__", type(loss).__name__), loss, math.nan)
+        return TrainingLoss(f"function {getattr(loss, '__name__', type(loss).__name__)}", loss, math.nan)
+    width: object = delta
+    if not isinstance(width, Real):
+        msg = f"delta is {delta!r}; a positive number is expected"
+        raise TypeError(msg)
     if not (delta > 0.0 and math.isfinite(delta)):
         msg = f"delta is {delta!r}; a positive number is expected"
         raise ValueError(msg)
@@ -142,7 +164,7 @@ def training_loss(loss: TrainingLossName | Residual, delta: float = 1.0) -> Trai
         "huber": TrainingLoss(loss, lambda f, y: np.clip(y - f, -delta, delta), 1.0),
         "absolute": TrainingLoss(loss, lambda f, y: np.sign(y - f), math.nan),
         "cross_entropy": TrainingLoss(loss, _of_classes, 1.0, EXPONENTIAL_ROUNDING),
-        "logistic": TrainingLoss(loss, lambda f, y: y - _sigmoid(f), 1.0, EXPONENTIAL_ROUNDING),
+        "logistic": TrainingLoss(loss, lambda f, y: y - sigmoid(f), 1.0, EXPONENTIAL_ROUNDING),
     }
     if loss not in losses:
         msg = f"loss is {loss!r}; {', '.join(map(repr, losses))} are known, or a function that gives -dl/df of (f, y)"
@@ -151,11 +173,17 @@ def training_loss(loss: TrainingLossName | Residual, delta: float = 1.0) -> Trai
 
 
 def _of_classes(f: FloatArray, y: FloatArray) -> FloatArray:
-    powers = np.exp(f - f.max(axis=1, keepdims=True))
-    found: FloatArray = y - powers * (y.sum(axis=1, keepdims=True) / powers.sum(axis=1, keepdims=True))
+    found: FloatArray = y - softmax(f) * y.sum(axis=1, keepdims=True)
     return found
 
 
-def _sigmoid(f: FloatArray) -> FloatArray:
+def softmax(f: FloatArray) -> FloatArray:
+    """Probabilities of logits, row by row."""
+    powers = np.exp(f - f.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def sigmoid(f: FloatArray) -> FloatArray:
+    """``1/(1 + exp(-f))``, without loss for large f of either sign."""
     power = np.exp(-np.abs(f))
     return np.where(f >= 0.0, 1.0, power) / (1.0 + power)

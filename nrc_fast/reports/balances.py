@@ -19,6 +19,9 @@ COLUMNS = {
     "condition": "condition",
 }
 
+# Layers of a chain that are all named.
+MOST_NAMES = 4
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerBalance(StoredResult):
@@ -32,7 +35,7 @@ class LayerBalance(StoredResult):
     below : str
         The linear layer whose outputs it is given; empty where there is none that can be compared.
     between : str
-        What stands between, such as "ReLU"; empty for nothing.
+        What stands between, such as "ReLU" or "ReLU, Dropout"; empty for nothing.
     imbalance : float
         ``|W^T W - V V^T|_F`` with V the weights below, and their bias as one more column where it decays; NaN where an
         activation stands between.
@@ -94,13 +97,15 @@ class Balance(StoredResult):
     Attributes
     ----------
     layers : tuple of LayerBalance
-        In the order in which the data goes through them.
+        In the order in which the data goes through them; of several sequences one after the other.
     chain : tuple of str
-        The last layers, between which there is nothing: what follows is about them and their product P.
+        The end of the last run of layers with nothing between, in the order in which they are run, or the layers that
+        were named: what follows is about them and their product P. Empty for layers of several sequences, of which
+        nothing says which is the last.
     components : int
-        The least width of the chain, how many singular values of P can be other than 0.
+        The least width of the chain, how many singular values of P can be other than 0; 0 without a chain.
     product_condition : float
-        Ratio of the first singular value of P to the last of these.
+        Ratio of the first singular value of P to the last of these; NaN, like the next, without a chain.
     balanced_condition : float
         ``product_condition^(1/m)`` with m the length of the chain: the condition of each of its layers if they are
         balanced.
@@ -147,6 +152,9 @@ class Balance(StoredResult):
     def _summary(self) -> str:
         known = [layer for layer in self.layers if not math.isnan(layer.relative_imbalance)]
         count = "1 linear layer" if len(self.layers) == 1 else f"{len(self.layers)} linear layers"
+        zero = next((layer for layer in self.layers if layer.below and not layer.between), None)
+        if not known and zero is not None:
+            return f"balance of {count}: {zero.name} and {zero.below} are both 0"
         if not known:
             units = [layer.unit_imbalance for layer in self.layers if not math.isnan(layer.unit_imbalance)]
             beside = f", by units {max(units):.3g} at most" if units else ""
@@ -159,9 +167,11 @@ class Balance(StoredResult):
     @property
     def _of_chain(self) -> list[tuple[str, str]]:
         names = ("product_condition", "balanced_condition")
-        product, balanced = (format_value(getattr(self, name), self.bounds.get(name), digits=4) for name in names)
+        product, balanced = (_condition(getattr(self, name), self.bounds.get(name), format_value) for name in names)
+        are_few = len(self.chain) <= MOST_NAMES
+        names_of_layers = ", ".join(self.chain) if are_few else f"{self.chain[0]} to {self.chain[-1]}"
         rows = [
-            (f"condition of the product of the last {len(self.chain)}", product),
+            (f"condition of the product of {names_of_layers}", product),
             ("that of each if they were balanced", balanced),
         ]
         return rows if math.isnan(self.nrc2_bound) else [*rows, ("NRC2 (raw) is at most", f"{self.nrc2_bound:.4g}")]
@@ -190,5 +200,12 @@ def _below(layer: LayerBalance) -> str:
 
 
 def _cell(layer: LayerBalance, name: str) -> str:
-    value = getattr(layer, name)
-    return "" if math.isnan(value) else format_digits(value, layer.bounds.get(name), 4)
+    value, bound = getattr(layer, name), layer.bounds.get(name)
+    if math.isnan(value):
+        return ""
+    return _condition(value, bound, format_digits) if name == "condition" else format_digits(value, bound, 4)
+
+
+def _condition(value: float, bound: float | None, shown: Callable[[float, float | None, int], str]) -> str:
+    """A condition; one whose last singular value may be 0 has no digit that is known."""
+    return "unresolved" if bound is not None and not math.isfinite(bound) else shown(value, bound, 4)

@@ -13,11 +13,13 @@ import numpy as np
 from nrc_fast.base.cards import card
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.decay_slopes import fitted_slope, fitting_weights
-from nrc_fast.reports.records import StoredResult
+from nrc_fast.reports.records import StoredResult, format_value
 
 __all__ = ["Clock", "ClockRecord", "clock_of", "predicted_curve"]
 
 LEAST_RECORDS = 3
+# Relative bound from which on a prediction is printed with it.
+WIDE = 1e-2
 # How many times its bound NRC1 must be to count: what is below is rounding.
 ABOVE_BOUND = 10.0
 
@@ -59,10 +61,13 @@ class Clock(StoredResult):
     measured : float
         Slope of the least-squares line through log NRC1.
     predicted : float
-        Slope of the same line through the curve that decay predicts, by the optimizer's numbers at each record.
+        Slope of the same line through the curve that decay predicts, by the optimizer's numbers at each record. It is
+        the law of features that the loss sees through one head alone: a second one, or a penalty on the features, has a
+        gradient outside the row space of W.
     bounds : mapping of str to float
-        Absolute bounds of both, from those of the records. They hold no more than that: a curve that is no line has a
-        line through it too.
+        Absolute bounds of both, from those of the records; where the optimizer's numbers change from one record to the
+        next, that of the prediction holds every schedule between. They hold no more than that: a curve that is no line
+        has a line through it too.
     """
 
     __module__ = "nrc_fast"
@@ -75,19 +80,26 @@ class Clock(StoredResult):
     predicted: float
     bounds: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def _predicted(self) -> str:
+        """With its bound, where a schedule between records makes that one of its first digits."""
+        bound = self.bounds.get("predicted", 0.0)
+        is_wide = bound > WIDE * abs(self.predicted)
+        return format_value(self.predicted, bound, 4) if is_wide else f"{self.predicted:.4g}"
+
     def __repr__(self) -> str:
         return str(self)
 
     def __str__(self) -> str:
         return (
             f"clock of steps {self.first_step:,} to {self.last_step:,} ({self.records} records): log NRC1 (variance) "
-            f"changes by {self.measured:.4g} a step; weight decay alone predicts {self.predicted:.4g}"
+            f"changes by {self.measured:.4g} a step; weight decay alone predicts {self._predicted}"
         )
 
     def _repr_html_(self) -> str:
         rows: list[tuple[object, ...]] = [
             ("measured", f"{self.measured:.4g}"),
-            ("by weight decay alone", f"{self.predicted:.4g}"),
+            ("by weight decay alone", self._predicted),
         ]
         title = f"slope of log NRC1 (variance) a step, steps {self.first_step:,} to {self.last_step:,}"
         return card(title, rows=rows)
@@ -118,7 +130,7 @@ def clock_of(records: Sequence[ClockRecord]) -> Clock | None:
         steps, [record.nrc1_variance for record in part], [record.bounds.get("nrc1_variance", 0.0) for record in part]
     )
     weights, curve = fitting_weights(steps), np.array(predicted_curve(part))
-    errors = np.abs(predicted_curve(part, bounds=True)) + (len(part) + 4.0) * EPSILON * np.abs(curve)
+    errors = np.array(_curve_errors(part)) + (len(part) + 4.0) * EPSILON * np.abs(curve)
     return Clock(
         first_step=steps[0],
         last_step=steps[-1],
@@ -129,7 +141,7 @@ def clock_of(records: Sequence[ClockRecord]) -> Clock | None:
     )
 
 
-def predicted_curve(records: Sequence[ClockRecord], *, bounds: bool = False) -> list[float]:
+def predicted_curve(records: Sequence[ClockRecord]) -> list[float]:
     """What decay predicts of log NRC1 at each record, from 0 at the first: slopes between records are their means.
 
     Examples
@@ -138,18 +150,28 @@ def predicted_curve(records: Sequence[ClockRecord], *, bounds: bool = False) -> 
     >>> predicted_curve([Made(step=0, clock=-0.5), Made(step=2, clock=-0.5), Made(step=4, clock=-0.25)])
     [0.0, -1.0, -1.75]
     """
-    slopes = [record.bounds.get("clock", 0.0) if bounds else record.clock for record in records]
     curve = [0.0]
-    for (slope, before), (other, after) in pairwise(zip(slopes, records, strict=True)):
-        curve.append(curve[-1] + 0.5 * (slope + other) * (after.step - before.step))
+    for before, after in pairwise(records):
+        curve.append(curve[-1] + 0.5 * (before.clock + after.clock) * (after.step - before.step))
     return curve
+
+
+def _curve_errors(records: Sequence[ClockRecord]) -> list[float]:
+    """Bounds of the predicted curve: a slope between two records may be that of either all the way."""
+    errors = [0.0]
+    for before, after in pairwise(records):
+        own = 0.5 * (before.bounds.get("clock", 0.0) + after.bounds.get("clock", 0.0))
+        jump = 0.5 * abs(before.clock - after.clock)
+        errors.append(errors[-1] + (own + jump) * (after.step - before.step))
+    return errors
 
 
 def _counted(records: Sequence[ClockRecord]) -> list[ClockRecord]:
     part: list[ClockRecord] = []
     for record in reversed(records):
         is_resolved = record.nrc1_variance > ABOVE_BOUND * record.bounds.get("nrc1_variance", 0.0)
-        if math.isnan(record.clock) or (part and not is_resolved):
+        # A slope of minus infinity is that of a step that leaves nothing: there is no line through what follows.
+        if not math.isfinite(record.clock) or (part and not is_resolved):
             break
         if is_resolved:
             part.append(record)

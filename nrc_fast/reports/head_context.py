@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.cards import card
+from nrc_fast.metrics.random_heads import LEAST_FOR_BAND
 from nrc_fast.reports.records import NAN, StoredResult, format_digits, format_value
 from nrc_fast.reports.verdicts.heads import HeadNumbers, head_verdict
 from nrc_fast.reports.verdicts.levels import known
@@ -82,7 +83,7 @@ class NRC3Context(StoredResult):
         own = vars(self)
         quantile, share = known("quantile", own, self.bounds), known("gamma_share", own, self.bounds)
         nrc3 = known("nrc3", own, self.bounds)
-        return head_verdict(HeadNumbers(self.n, nrc3, quantile, self.untrained, share))
+        return head_verdict(HeadNumbers(self.n, nrc3, quantile, self.untrained, share, d=self.d, draws=self.draws))
 
     def _rows(self, digits: int = 6) -> list[tuple[str, str]]:
         if math.isnan(self.nrc3):
@@ -94,7 +95,8 @@ class NRC3Context(StoredResult):
             ("that gamma", format_value(self.gamma, self.bounds.get("gamma"), digits)),
         ]
         ends = self.untrained_low, self.untrained_high
-        band = [("NRC3 of random heads, 5% to 95%", f"{ends[0]:.3g} to {ends[1]:.3g}")] if self.draws else []
+        is_known = self.draws >= LEAST_FOR_BAND
+        band = [("NRC3 of random heads, 5% to 95%", f"{ends[0]:.3g} to {ends[1]:.3g}")] if is_known else []
         return [*first, *labelled_context(own, bounds, digits), *band]
 
     def _title(self) -> str:

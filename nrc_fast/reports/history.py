@@ -13,6 +13,7 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.files import write_text
 from nrc_fast.base.frames import FrameLibrary, make_frame
 from nrc_fast.base.json_values import JSONValue
+from nrc_fast.base.options import as_integer
 from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.metrics.decay_slopes import UNKNOWN_SLOPE, Slope
 from nrc_fast.reports.clocks import Clock, clock_of
@@ -24,7 +25,7 @@ from nrc_fast.reports.plots.histories import plot_history
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.reports.records import NAN, StoredResult
 from nrc_fast.reports.replay import beside_heads, last_curve, null_points, replayed
-from nrc_fast.reports.steps import SCALARS, Record, csv_of, restored_steps, stored_row, table_of, whole_step
+from nrc_fast.reports.steps import SCALARS, Record, csv_of, restored_steps, stored_row, table_of
 from nrc_fast.reports.verdicts.histories import history_verdict
 from nrc_fast.reports.verdicts.notes import notes_beside
 
@@ -149,7 +150,7 @@ class History(StoredResult):
             The step is no whole number, or the report has another n than those before.
         """
         gram = np.full((report.n, report.n), NAN) if W is None else shape_of_gram(W)
-        return self._append(Record.of(whole_step(step), report, clock), report.n, gram, covariance)
+        return self._append(Record.of(as_integer(step, "step"), report, clock), report.n, gram, covariance)
 
     def add_weights(self, step: int, W: Array, covariance: Array) -> Record:
         """Add the weights of a step whose features are not known; all but NRC3, its gamma and quantile is NaN.
@@ -240,7 +241,7 @@ class History(StoredResult):
         """NRC3 that 5, 50 and 95 of 100 random heads are below, for these targets and each at its own best gamma.
 
         W of independent Gaussian numbers, as wide as that of the records: see `nrc_fast.nrc3_context`. NaN where the
-        targets or the width are not known.
+        targets or the width are not known; the first and the last also for fewer than 60 heads, n above about 180.
         """
         return null_points(self._kept.records, self._kept.target_covariance)
 

@@ -28,11 +28,11 @@ NAN = math.nan
 DIGITS_OF_BOUND = 2
 
 
-def format_value(value: float, bound: float | FloatArray | None, digits: int = 6) -> str:
+def format_value(value: float, bound: float | FloatArray | None, digits: int = 6, *, most: float = math.inf) -> str:
     """A value and its bound, with the digits that the bound supports, at most some.
 
     Both end at the second digit of the bound, which is rounded up, and holds what the value loses there. A value that
-    is no larger than its bound is only known to be no larger than their sum.
+    is no larger than its bound is only known to be no larger than their sum, nor than the end of its range, `most`.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def format_value(value: float, bound: float | FloatArray | None, digits: int = 6
     >>> format_value(0.0611, 0.0613), format_value(2e-9, 1e-8), format_value(0.25, None)
     ('<= 0.13', '<= 1.2e-08', '0.25')
     """
-    text = format_digits(value, bound, digits)
+    text = format_digits(value, bound, digits, most=most)
     if not _is_bounded(value, bound) or text.startswith("<"):
         return text
     assert isinstance(bound, float)
@@ -49,7 +49,7 @@ def format_value(value: float, bound: float | FloatArray | None, digits: int = 6
     return f"{text}  +- {_rounded_up(bound + lost)}"
 
 
-def format_digits(value: float, bound: float | FloatArray | None, digits: int = 6) -> str:
+def format_digits(value: float, bound: float | FloatArray | None, digits: int = 6, *, most: float = math.inf) -> str:
     """The value of `format_value` alone, for tables without room for bounds.
 
     Examples
@@ -61,7 +61,7 @@ def format_digits(value: float, bound: float | FloatArray | None, digits: int = 
         return f"{value:.{digits}g}"
     assert isinstance(bound, float)
     if abs(value) <= bound:
-        return f"<= {_rounded_up(abs(value) + bound)}"
+        return f"<= {_rounded_up(abs(value) + bound)}" if abs(value) + bound < most else f"<= {most:g}"
     supported = _supported(value, bound)
     if supported > digits:
         return f"{value:.{digits}g}"

@@ -11,7 +11,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.metrics.alignment import GammaChoice, HeadAlignment
-from nrc_fast.metrics.random_heads import random_heads, typical_nrc3
+from nrc_fast.metrics.random_heads import LEAST_FOR_BAND, random_heads, typical_nrc3
 from nrc_fast.reports.records import NAN
 from nrc_fast.reports.steps import Record
 
@@ -72,7 +72,7 @@ def null_points(records: Sequence[Record], sigma: FloatArray) -> tuple[float, fl
     if not eigenvalues.size or np.isnan(eigenvalues).any():
         return NAN, NAN, NAN
     heads = random_heads(eigenvalues, features)
-    low, high = map(heads.point, BAND)
+    low, high = map(heads.point, BAND) if len(heads.nrc3) >= LEAST_FOR_BAND else (NAN, NAN)
     return low, typical_nrc3(eigenvalues, features)[0], high
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.metrics.head_balances import LARGEST
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.reports.head_context import labelled_context, told_context
 from nrc_fast.reports.records import format_value
@@ -145,7 +146,8 @@ def _labelled(report: ToldReport, names: Iterable[str], digits: int) -> list[tup
         is_shown = name != "cka_debiased" or abs(value - report.cka) > VISIBLE_CHANCE
         is_shown = is_shown and not (report.n == 1 and name in ("balance_distance", "balance_asymmetry"))  # 0
         if is_shown and not math.isnan(value):
-            found.append((LABELS[name], format_value(value, report.bounds.get(name), digits)))
+            most = LARGEST.get(name.removeprefix("balance_"), math.inf)
+            found.append((LABELS[name], format_value(value, report.bounds.get(name), digits, most=most)))
     return found
 
 

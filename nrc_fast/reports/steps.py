@@ -7,8 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from operator import index
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,6 @@ __all__ = [
     "shown_bound",
     "stored_row",
     "table_of",
-    "whole_step",
 ]
 
 # Shares of the variance that are kept, beside those of the first n components.
@@ -287,18 +285,3 @@ def _lists(values: Any) -> list[Any]:
         msg = f"explained_variance_ratio is a {type(values).__name__}; a list for each record is expected"
         raise ValueError(msg)
     return values
-
-
-def whole_step(step: SupportsIndex) -> int:
-    """A step of any library's kind of integer.
-
-    Raises
-    ------
-    TypeError
-        It is no whole number.
-    """
-    try:
-        return index(step)
-    except TypeError as error:
-        msg = f"step is {step!r}; a whole number is expected"
-        raise TypeError(msg) from error

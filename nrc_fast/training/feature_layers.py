@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import require_library
 from nrc_fast.training.evaluation import unwrapped
@@ -20,19 +21,23 @@ __all__ = ["FeatureLayer"]
 MOST_KEPT = 4
 
 
-class _Made(NamedTuple):
-    """What a layer returned, and how often its memory had been written to by then."""
+@dataclass
+class _Made:
+    """What a layer returned, how often its memory had been written to by then, and whether others have read it."""
 
     layer: Linear
     output: Tensor
     version: int
+    is_read: bool = False
 
 
 class FeatureLayer:
-    """Finds the linear layer whose output the head is given as it is.
+    """Finds the linear layer whose output the head, and nothing else, is given as it is.
 
     The output is recognised by its memory, which nothing may have written to since: an activation in place has. Looked
-    at are the last four linear layers that were called before the head.
+    at are the last four linear layers that were called before the head. A module that makes something else of the
+    output is a second way from the features to the loss, and dropout is none in evaluation, but is in training: with
+    either there is no such layer. Functions that are called are not seen.
 
     Parameters
     ----------
@@ -43,12 +48,13 @@ class FeatureLayer:
     is_seen : bool
         Whether the head was called in the block.
     layer : torch.nn.Linear or None
-        None before a pass was seen, and where what the head was given is made by something else.
+        None before a pass was seen, where what the head was given is made by something else, and where others read it.
     """
 
     def __init__(self, model: Module, head: Module) -> None:
         self._model, self._head = model, head
         self._made: deque[_Made] = deque(maxlen=MOST_KEPT)
+        self._is_over = False
         self.is_seen = False
         self.layer: Linear | None = None
 
@@ -57,11 +63,13 @@ class FeatureLayer:
         """Look at the first pass of the block."""
         torch = require_library("torch", "torch")
         with ExitStack() as stack:
-            for module in unwrapped(self._model).modules():
+            for module in _beside(torch, unwrapped(self._model), self._head):
+                stack.callback(module.register_forward_hook(self._mark, with_kwargs=True).remove)
                 # A subclass may compute something else from the same weights.
-                if module is not self._head and type(module) is torch.nn.Linear:
+                if type(module) is torch.nn.Linear:
                     stack.callback(module.register_forward_hook(self._remember).remove)
-            stack.callback(self._head.register_forward_pre_hook(self._look, with_kwargs=True, prepend=True).remove)
+            # The last of all hooks of the head: what others make of its input, it is given.
+            stack.callback(self._head.register_forward_pre_hook(self._look, with_kwargs=True).remove)
             try:
                 yield
             finally:
@@ -73,16 +81,48 @@ class FeatureLayer:
         if not self.is_seen and isinstance(output, torch.Tensor):
             self._made.append(_Made(layer, output, _version(output)))
 
-    def _look(self, head: Module, args: Sequence[object], kwargs: dict[str, object]) -> None:
+    def _mark(self, module: Module, args: Sequence[object], kwargs: Mapping[str, object], output: object) -> None:
+        """Mark outputs that a module makes something else of, until the head is called again."""
+        if self._is_over or not self._made:
+            return
+        torch = require_library("torch", "torch")
+        is_dropout = isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0.0
+        given, returned = list(_tensors((*args, *kwargs.values()))), list(_tensors((output,)))
+        for made in self._made:
+            if any(_is_same(part, made) for part in given):
+                made.is_read |= is_dropout or not any(_is_same(part, made) for part in returned)
+                if made.is_read and made.layer is self.layer:
+                    self.layer = None
+
+    def _look(self, head: Module, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
         del head
         if self.is_seen:
+            self._is_over = True
+            self._made.clear()
             return
         self.is_seen = True
-        torch = require_library("torch", "torch")
-        given = next((part for part in (*args, *kwargs.values()) if isinstance(part, torch.Tensor)), None)
-        same = [made.layer for made in self._made if given is not None and _is_same(given, made)]
-        self.layer = same[-1] if same else None
-        self._made.clear()
+        given = next(_tensors((*args, *kwargs.values())), None)
+        same = [made for made in self._made if given is not None and _is_same(given, made)][-1:]
+        self.layer = same[0].layer if same and not same[0].is_read else None
+        self._made = deque(same, MOST_KEPT)
+
+
+def _beside(torch: Any, model: Module, head: Module) -> Iterator[Module]:
+    """The modules of a model but the head, its parts, and those that it is a part of."""
+    parts = {id(module) for module in head.modules()}
+    named = dict(model.named_modules(remove_duplicate=False))
+    above = {""}
+    for name in (name for name, module in named.items() if module is head):
+        above |= {name[:place] for place, letter in enumerate(name) if letter == "."}
+    skipped = parts | {id(named[name]) for name in above}
+    for module in model.modules():
+        if id(module) not in skipped and not isinstance(module, torch.jit.ScriptModule):  # these take no hooks
+            yield module
+
+
+def _tensors(values: Iterable[object]) -> Iterator[Tensor]:
+    torch = require_library("torch", "torch")
+    return (part for part in values if isinstance(part, torch.Tensor))
 
 
 def _version(tensor: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
@@ -11,20 +11,29 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.balances import Bounded, condition, imbalance, product_condition, unit_imbalance
+from nrc_fast.metrics.head_balances import times_power
 from nrc_fast.reports.balances import Balance, LayerBalance
-from nrc_fast.training.linear_chains import Neighbours, linear_layers, linear_neighbours
+from nrc_fast.training.linear_chains import Neighbours, linear_layers, linear_neighbours, linear_sequences
 from nrc_fast.training.named_layers import find_layer
 
 if TYPE_CHECKING:
-    from torch.nn import Module
+    from torch.nn import Linear, Module
 
 __all__ = ["Biases", "balance", "balance_below"]
 
 # Whether weight decay acts on the biases too.
 Biases: TypeAlias = Literal["decayed", "free"]
+
+
+class _Given(NamedTuple):
+    """Layers by name, which of them follow one another, and which ends the chain; empty for none."""
+
+    parts: dict[str, _Layer]
+    pairs: list[Neighbours]
+    last: str
 
 
 class _Layer(NamedTuple):
@@ -56,9 +65,11 @@ def balance(
         first layer first.
     layers : sequence of str or torch.nn.Linear, optional
         A chain of layers of the model, the first first, with nothing between them: for models that call their layers
-        themselves. By default all that follow one another in a sequence.
+        themselves, or in several sequences. By default all that follow one another in a sequence; the chain is then
+        the last of its runs with nothing between, and there is none where layers follow one another in several
+        sequences, as nothing says which of these is run last. Where none do, it is the layer that is registered last.
     G : (M, p) array or tensor, or float, optional
-        What the layer below the last one is given, or the mean of ``|g|^2``, for the bound of NRC2.
+        What the layer below the last one of the chain is given, or the mean of ``|g|^2``, for the bound of NRC2.
     biases : {"decayed", "free"}
         Whether weight decay acts on biases, as it does in torch unless they are put in a group of their own. Decayed,
         the bias of the layer below counts as one more column of its weights.
@@ -72,10 +83,11 @@ def balance(
     ImportError
         A model was given and torch is not installed.
     TypeError
-        The model is something else, or an array is no real one.
+        The model or `layers` is something else, or an array is no real one.
     ValueError
-        There is no linear layer, a layer is not in the model or no linear one, shapes do not follow one another, values
-        are not finite, or `biases` is unknown.
+        There is no linear layer, a layer is not in the model, no linear one, has no weights yet or is given twice,
+        shapes do not follow one another, values are not finite, G is given and there is no chain, or `biases` is
+        unknown.
 
     References
     ----------
@@ -93,23 +105,22 @@ def balance(
     if biases not in get_args(Biases):
         msg = f"biases is {biases!r}; {', '.join(map(repr, get_args(Biases)))} are known"
         raise ValueError(msg)
-    parts, pairs = _of_model(model, layers) if hasattr(model, "named_modules") else _of_matrices(model, layers)
-    names = list(parts)
+    parts, pairs, last = _of_model(model, layers) if hasattr(model, "named_modules") else _of_matrices(model, layers)
     below = {pair.upper: pair for pair in pairs}
-    chain = _chain(names[-1], below)
-    components = min(size for name in chain for size in parts[name].weights.shape)
+    chain = _chain(last, below) if last else []
+    if G is not None and not chain:
+        msg = "layers follow one another in several sequences, and G belongs to one of them; name its layers in layers="
+        raise ValueError(msg)
+    components = min((size for name in chain for size in parts[name].weights.shape), default=0)
     found = tuple(
-        _layer(name, parts, below.get(name), biases, components=components if name in chain else 0) for name in names
+        _layer(name, parts, below.get(name), biases, components=components if name in chain else 0) for name in parts
     )
-    product = product_condition([parts[name].weights for name in chain], components)
     return Balance(
         layers=found,
         chain=tuple(chain),
         components=components,
-        product_condition=product.value,
-        balanced_condition=product.value ** (1.0 / len(chain)),
         nrc2_bound=_nrc2_bound([parts[name] for name in chain[-2:]], G),
-        bounds={"product_condition": product.bound, "balanced_condition": _root_bound(product, len(chain))},
+        **_conditions([parts[name].weights for name in chain], components),
     )
 
 
@@ -129,27 +140,46 @@ def balance_below(model: Module, name: str) -> Bounded:
 # ---- what was given ----
 
 
-def _of_model(model: Any, layers: Sequence[str | Module] | None) -> tuple[dict[str, _Layer], list[Neighbours]]:
-    torch = require_library("torch", "torch")
+def _of_model(model: Any, layers: Sequence[str | Module] | None) -> _Given:
     known = linear_layers(model)
-    if layers is None:
-        pairs = linear_neighbours(model)
-        together = {name for pair in pairs for name in pair[:2]}
-        names = [name for name in known if name in together] or list(known)[-1:]
-        if not names:
-            msg = f"{type(model).__name__} has no torch.nn.Linear; give the weights of a chain of layers as a list"
+    if layers is not None:
+        names = _named(model, layers, known)
+        return _followed({name: _read(name, known[name]) for name in names}, _in_a_row(names), names[-1])
+    sequences = linear_sequences(model)
+    pairs = [pair for found in sequences for pair in found]
+    names = list(dict.fromkeys(name for pair in pairs for name in pair[:2])) or list(known)[-1:]
+    if not names:
+        msg = f"{type(model).__name__} has no torch.nn.Linear; give the weights of a chain of layers as a list"
+        raise ValueError(msg)
+    last = names[-1] if len(sequences) < 2 else ""
+    return _followed({name: _read(name, known[name]) for name in names}, pairs, last)
+
+
+def _named(model: Any, layers: Any, known: dict[str, Linear]) -> list[str]:
+    """The names of the layers that were given as a chain."""
+    torch = require_library("torch", "torch")
+    if isinstance(layers, (str, torch.nn.Module)) or not isinstance(layers, Iterable):
+        what = repr(layers) if isinstance(layers, str) else f"a {type(layers).__name__}"
+        msg = f"layers is {what}; a sequence of names or layers is expected, such as ['fc1', 'fc2']"
+        raise TypeError(msg)
+    names = [find_layer(torch, model, layer)[0] for layer in layers]
+    if not names:
+        msg = "layers is empty; at least one layer is expected, or leave it out"
+        raise ValueError(msg)
+    seen: dict[int, str] = {}
+    for name in names:
+        if name not in known:
+            msg = f"layer {name} is no torch.nn.Linear; a chain of linear layers is expected"
             raise ValueError(msg)
-    else:
-        names = [find_layer(torch, model, layer)[0] for layer in layers]
-        for name in names:
-            if name not in known:
-                msg = f"layer {name} is no torch.nn.Linear; a chain of linear layers is expected"
-                raise ValueError(msg)
-        pairs = _in_a_row(names)
-    return _followed({name: _read(name, known[name]) for name in names}, pairs)
+        first = seen.setdefault(id(known[name].weight), name)
+        if names.count(name) > 1 or first != name:
+            what = "is given twice" if first == name else f"has the weights of {first}"
+            msg = f"layer {name} {what}; the law is one of layers whose weights are used once"
+            raise ValueError(msg)
+    return names
 
 
-def _of_matrices(matrices: Any, layers: Sequence[str | Module] | None) -> tuple[dict[str, _Layer], list[Neighbours]]:
+def _of_matrices(matrices: Any, layers: Sequence[str | Module] | None) -> _Given:
     if layers is not None:
         msg = "layers names those of a model, and weights were given; leave it out"
         raise ValueError(msg)
@@ -160,14 +190,18 @@ def _of_matrices(matrices: Any, layers: Sequence[str | Module] | None) -> tuple[
         msg = "the list of weights is empty; a matrix for each layer is expected"
         raise ValueError(msg)
     parts = {f"W{k + 1}": _Layer(as_matrix(matrix, f"W{k + 1}")[0], None) for k, matrix in enumerate(matrices)}
-    return _followed(parts, _in_a_row(list(parts)))
+    return _followed(parts, _in_a_row(list(parts)), list(parts)[-1])
 
 
 def _in_a_row(names: Sequence[str]) -> list[Neighbours]:
     return [Neighbours(lower, upper, "") for lower, upper in pairwise(names)]
 
 
-def _followed(parts: dict[str, _Layer], pairs: list[Neighbours]) -> tuple[dict[str, _Layer], list[Neighbours]]:
+def _followed(parts: dict[str, _Layer], pairs: list[Neighbours], last: str) -> _Given:
+    for name, part in parts.items():
+        if not part.weights.size:
+            msg = f"{name} has shape {part.weights.shape}; a layer with at least one output and one input is expected"
+            raise ValueError(msg)
     for pair in pairs:
         outputs, inputs = len(parts[pair.lower].weights), parts[pair.upper].weights.shape[1]
         if outputs != inputs:
@@ -175,10 +209,13 @@ def _followed(parts: dict[str, _Layer], pairs: list[Neighbours]) -> tuple[dict[s
                 f"{pair.upper} takes {inputs} inputs and {pair.lower} has {outputs} outputs; give the first layer first"
             )
             raise ValueError(msg)
-    return parts, pairs
+    return _Given(parts, pairs, last)
 
 
 def _read(name: str, layer: Any) -> _Layer:
+    if require_library("torch", "torch").nn.parameter.is_lazy(layer.weight):
+        msg = f"layer {name} is a {type(layer).__name__} without weights yet; run the model once on a batch first"
+        raise ValueError(msg)
     weight, bias = (part.full_tensor() if hasattr(part, "full_tensor") else part for part in (layer.weight, layer.bias))
     values = as_matrix(weight.detach(), f"the weights of {name}")[0]
     return _Layer(values, None if bias is None else as_matrix(bias.detach()[None], f"the bias of {name}")[0][0])
@@ -226,6 +263,18 @@ def _layer(
     )
 
 
+def _conditions(matrices: Sequence[FloatArray], components: int) -> dict[str, Any]:
+    """Of the product of a chain, and of each of its layers if they were balanced, with bounds; NaN without a chain."""
+    if not matrices:
+        return {"product_condition": math.nan, "balanced_condition": math.nan}
+    product, m = product_condition(matrices, components), len(matrices)
+    return {
+        "product_condition": product.value,
+        "balanced_condition": product.value ** (1.0 / m),
+        "bounds": {"product_condition": product.bound, "balanced_condition": _root_bound(product, m)},
+    }
+
+
 def _root_bound(product: Bounded, m: int) -> float:
     if not math.isfinite(product.bound):
         return math.inf
@@ -234,26 +283,36 @@ def _root_bound(product: Bounded, m: int) -> float:
 
 
 def _nrc2_bound(chain: Sequence[_Layer], G: Array | float | None) -> float:
-    if G is None or len(chain) < 2:
+    if G is None:
+        return math.nan
+    energy = _mean_square(G, chain[0].weights.shape[1] if len(chain) > 1 else None)
+    if len(chain) < 2:
         return math.nan
     feature, head = chain
-    energy = _mean_square(G, feature.weights.shape[1])
     if feature.bias is not None:
         energy += 1.0
     operator = imbalance(_with_bias(feature, "decayed"), head.weights).operator
     return (operator.value + operator.bound) * energy * (1.0 + 4.0 * EPSILON)
 
 
-def _mean_square(G: Array | float, inputs: int) -> float:
-    """The mean of |g|^2, with what it may be off by."""
+def _mean_square(G: Array | float, inputs: int | None) -> float:
+    """The mean of |g|^2, with what it may be off by; infinite beyond the range of float64."""
     if np.ndim(cast("Any", G)) == 0:
-        value = float(cast("Any", G))
+        try:
+            value = math.nan if isinstance(G, (str, bytes)) else float(cast("Any", G))
+        except (TypeError, ValueError):
+            value = math.nan
+        if math.isnan(value):
+            msg = f"G is {G!r}; rows of numbers, or the mean of |g|^2, is expected"
+            raise TypeError(msg)
         if not 0.0 <= value < math.inf:
             msg = f"G is {value}; the mean of |g|^2 is a finite number from 0 on"
             raise ValueError(msg)
         return value
     rows = as_matrix(G, "G")[0]
-    if rows.shape[1] != inputs or not len(rows):
-        msg = f"G has shape {rows.shape}; rows of {inputs} numbers are expected, what the layer below is given"
+    if rows.shape[1] != (inputs or rows.shape[1]) or not len(rows):
+        msg = f"G has shape {rows.shape}; rows of {inputs or 'p'} numbers are expected, what the layer below is given"
         raise ValueError(msg)
-    return float(np.mean(np.sum(rows**2, axis=1))) * (1.0 + sum(rows.shape) * EPSILON)
+    scaled, exponent = scale_to_unit(rows)
+    mean = float(np.mean(np.sum(scaled**2, axis=1))) * (1.0 + sum(rows.shape) * EPSILON)
+    return times_power(mean, 2 * exponent)

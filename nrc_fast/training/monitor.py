@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.json_values import JSONValue
-from nrc_fast.base.options import ByK, NonFinite, Spectrum
+from nrc_fast.base.options import ByK, NonFinite, Spectrum, as_integer
 from nrc_fast.metrics.alignment import GammaChoice
 from nrc_fast.metrics.conventions import ConventionName
 from nrc_fast.metrics.prediction import PenaltyProduct
@@ -19,7 +19,7 @@ from nrc_fast.reports.features import Report
 from nrc_fast.reports.history import History
 from nrc_fast.reports.history_card import history_card
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath
-from nrc_fast.reports.steps import Record, whole_step
+from nrc_fast.reports.steps import Record
 from nrc_fast.training.evaluation import Split, require_module, split_batch
 from nrc_fast.training.head_batches import FeatureReading
 from nrc_fast.training.head_evaluation import HeadEvaluation, ReportOptions, Run, RunOptions
@@ -104,7 +104,8 @@ class Monitor(Recorder):
         What trains the model. Where a linear layer makes the features and nothing stands between it and the last layer,
         records have the slope of log NRC1 that its weight decay predicts (`Record.clock`), by the optimizer's numbers
         at that time, and `History.clock` says how fast NRC1 falls beside it. Known of ``torch.optim.SGD``, with
-        `step` told once for each of its steps.
+        `step` told once for each of its steps, and of one head: NaN where another module is given the features too, and
+        wrong where the loss itself takes them.
     name : str
         What plots call the run.
 
@@ -254,7 +255,7 @@ class Monitor(Recorder):
             What the loader or the layer gives cannot be measured, see `nrc_fast.measure` and `nrc_fast.watch`;
             ValueError for a loader without batches, and for a layer that returns something else than W h + b.
         """
-        number = self._next_step if step is None else whole_step(step)
+        number = self._next_step if step is None else as_integer(step, "step")
         found = self._evaluation.evaluate()
         self._forget(number, number)
         self.report = found.report

@@ -69,8 +69,11 @@ def slope_of_weight(optimizers: Sequence[Optimizer], weight: Tensor) -> Slope:
     Slope
         By the learning rate, the momentum and the decay of the group that has the weight, as they are now. Unknown
         where none or several groups have it, and for everything but ``torch.optim.SGD``: Adam divides the gradient
-        entry by entry, which brings it out of the row space of the head, so that decay is not alone there.
+        entry by entry, which brings it out of the row space of the head, so that decay is not alone there. 0 for a
+        weight without gradient, which is frozen: optimizers skip it, and its decay with it.
     """
+    if not weight.requires_grad:
+        return Slope(0.0, 0.0)
     torch = require_library("torch", "torch")
     holding = [
         (optimizer, group)

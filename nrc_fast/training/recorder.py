@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from nrc_fast.base.options import as_integer
 from nrc_fast.base.processes import Team
 from nrc_fast.reports.history import History
-from nrc_fast.reports.steps import Record, whole_step
+from nrc_fast.reports.steps import Record
 from nrc_fast.training.loggers import Destination, loggers_of
 from nrc_fast.training.measuring_time import MeasuringTime
 from nrc_fast.training.schedule import Every, schedule_of
@@ -78,7 +79,7 @@ class Recorder(ABC):
             The step is no whole number from 0 on, or the model or what the loader gives cannot be measured, see
             `evaluate`.
         """
-        number = self._next_step if step is None else whole_step(step)
+        number = self._next_step if step is None else as_integer(step, "step")
         if number < 0:
             msg = f"step is {number}; the number of steps that a training has made is expected, from 0 on"
             raise ValueError(msg)
@@ -119,7 +120,7 @@ class Recorder(ABC):
         TypeError, ValueError, RuntimeError
             The model or what the loader gives cannot be measured, see `evaluate`.
         """
-        self._epochs = self._epochs + 1 if epoch is None else whole_step(epoch)
+        self._epochs = self._epochs + 1 if epoch is None else as_integer(epoch, "epoch")
         return self._end("epoch", self._epochs, step)
 
     def end_evaluation(self, step: int | None = None) -> Record | None:

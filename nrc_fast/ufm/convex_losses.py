@@ -13,6 +13,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray
 from nrc_fast.base.linalg import EPSILON
+from nrc_fast.metrics.training_losses import sigmoid, softmax
 
 __all__ = ["Absolute", "ConvexLoss", "CrossEntropy", "Curvature", "Huber", "Logistic", "SmoothedAbsolute", "Squared"]
 
@@ -257,12 +258,12 @@ class Logistic(_OfErrors):
 
     def gradients(self, r: FloatArray) -> FloatArray:
         """Probabilities minus answers, each the probability of the other answer with a sign."""
-        other = _sigmoid(np.where(self.answers, -r, r))
+        other = sigmoid(np.where(self.answers, -r, r))
         return np.where(self.answers, -other, other)
 
     def curvature(self, r: FloatArray) -> Curvature:
         """``p (1 - p)``."""
-        return Curvature(_sigmoid(r) * _sigmoid(-r))
+        return Curvature(sigmoid(r) * sigmoid(-r))
 
     def conjugates(self, u: FloatArray) -> FloatArray:
         """``p log p + (1 - p) log(1 - p)`` for the probability p of the other answer, ``|u|``."""
@@ -298,11 +299,11 @@ class CrossEntropy(ConvexLoss):
 
     def gradients(self, r: FloatArray) -> FloatArray:
         """Probabilities minus the label; that of the label as minus the sum of the others, so it keeps its digits."""
-        return self._without_label(_softmax(r))
+        return self._without_label(softmax(r))
 
     def curvature(self, r: FloatArray) -> Curvature:
         """``diag(p) - p p^T``."""
-        return Curvature(_softmax(r), is_of_probabilities=True)
+        return Curvature(softmax(r), is_of_probabilities=True)
 
     def conjugates(self, u: FloatArray) -> FloatArray:
         """``sum p log p``, p the probabilities ``u + label``."""
@@ -334,15 +335,6 @@ class CrossEntropy(ConvexLoss):
         p[self.samples, self.labels] = 0.0
         p[self.samples, self.labels] = -p.sum(axis=1)
         return p
-
-
-def _sigmoid(r: FloatArray) -> FloatArray:
-    return np.exp(-np.logaddexp(0.0, -r))
-
-
-def _softmax(r: FloatArray) -> FloatArray:
-    powers = np.exp(r - r.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _entropies(p: FloatArray) -> FloatArray:

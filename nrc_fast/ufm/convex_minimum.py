@@ -9,11 +9,12 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray, IntArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.options import as_integer
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.ufm.convex_classes import class_report, merge_thresholds, merged_classes
 from nrc_fast.ufm.convex_targets import Merged, class_labels, target_rows
-from nrc_fast.ufm.inputs import Batched, BatchedInt, as_integer, plain, plain_counts
+from nrc_fast.ufm.inputs import Batched, BatchedInt, plain, plain_counts
 from nrc_fast.ufm.rotations import check_rotation
 from nrc_fast.ufm.solution import nonzero
 

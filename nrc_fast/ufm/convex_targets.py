@@ -8,10 +8,11 @@ from typing import get_args
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray, IntArray
+from nrc_fast.base.options import as_integer
 from nrc_fast.metrics.training_losses import TrainingLossName
 from nrc_fast.ufm.convex_losses import Absolute, ConvexLoss, CrossEntropy, Huber, Logistic, Squared
 from nrc_fast.ufm.convex_newton import Problem
-from nrc_fast.ufm.inputs import as_float64, as_integer, as_number
+from nrc_fast.ufm.inputs import as_float64, as_number
 
 __all__ = ["Merged", "class_labels", "merged", "target_rows"]
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.options import as_integer
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.deep_directions import (
@@ -29,7 +30,7 @@ from nrc_fast.metrics.deep_directions import (
 )
 from nrc_fast.ufm.deep_bounds import deep_bounds, deep_rank_range
 from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.inputs import Batched, BatchedInt, as_integer, as_penalty, broadcast_shape, plain, plain_counts
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, broadcast_shape, plain, plain_counts
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["DeepMinimum", "deep"]

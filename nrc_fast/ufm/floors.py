@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import overload
 
 from nrc_fast.base.arrays import Array
+from nrc_fast.base.options import as_integer
 from nrc_fast.ufm.deep_floor import DeepErrorFloor
 from nrc_fast.ufm.error_floor import ErrorFloor
-from nrc_fast.ufm.inputs import as_integer, as_number, as_width
+from nrc_fast.ufm.inputs import as_number, as_width
 from nrc_fast.ufm.scaling import LossName, Penalties, penalties
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 

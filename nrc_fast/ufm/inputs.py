@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 from typing import SupportsIndex, TypeAlias
 
@@ -10,13 +9,13 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, BoolArray, FloatArray, IntArray, StoredArray
 from nrc_fast.base.linalg import EPSILON, EPSILONS
+from nrc_fast.base.options import as_integer
 
 __all__ = [
     "Batched",
     "BatchedBool",
     "BatchedInt",
     "as_float64",
-    "as_integer",
     "as_number",
     "as_penalty",
     "as_width",
@@ -113,28 +112,6 @@ def as_number(value: Array, name: str, *, positive: bool = False) -> float:
         msg = f"{name} has shape {array.shape}; one number is expected"
         raise ValueError(msg)
     return float(array)
-
-
-def as_integer(value: SupportsIndex, name: str) -> int:
-    """A whole number of any kind as an int.
-
-    Raises
-    ------
-    TypeError
-        It is none, not even where it is a float without a fraction.
-
-    Examples
-    --------
-    >>> as_integer(np.int64(3), "d")
-    3
-    """
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        msg = f"{name} is a {type(value).__name__}; a whole number is expected"
-        raise TypeError(msg) from None
 
 
 def as_width(d: SupportsIndex | None) -> int | None:

@@ -16,10 +16,11 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.libraries import require_library
 from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.options import as_integer
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.closed_form import product_of_penalties
-from nrc_fast.ufm.inputs import as_integer, as_number, as_penalty
+from nrc_fast.ufm.inputs import as_number, as_penalty
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["Refinement", "refine"]

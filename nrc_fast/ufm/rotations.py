@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.options import as_integer
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.ufm.inputs import as_integer
 
 __all__ = ["check_rotation", "rotation_within"]
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
-from nrc_fast.ufm.inputs import Batched, as_integer, as_penalty, broadcast_shape, plain
+from nrc_fast.base.options import as_integer
+from nrc_fast.ufm.inputs import Batched, as_penalty, broadcast_shape, plain
 
 __all__ = ["LOSSES", "Decays", "LossName", "Penalties", "penalties", "scaled_weight_decay"]
 

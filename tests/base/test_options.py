@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import nrc_fast as nrc
+from nrc_fast.base.options import as_integer
 from nrc_fast.metrics import residuals
 
 rng = np.random.default_rng(0)
@@ -212,3 +214,13 @@ def test_squares_of_squares_may_overflow_without_a_warning() -> None:
         assert large.nrc3 == pytest.approx(plain.nrc3, rel=1e-9)
         assert math.isfinite(large.bounds["linear_mse"])
     assert residuals.trace_bound(1e200, 1e200, 1e-8, 0.0) == pytest.approx(2e192, rel=1e-6)
+
+
+def test_whole_numbers_of_any_kind() -> None:
+    assert [as_integer(value, "d") for value in (3, np.int8(-3), np.uint64(3))] == [3, -3, 3]
+    wrong: list[Any] = [True, np.True_, 3.0, "3", None, [3]]
+    for value in wrong:
+        with pytest.raises(TypeError, match=re.escape(f"d is {value!r}; a whole number is expected")):
+            as_integer(value, "d")
+    with pytest.raises(ValueError, match="d is 0; a whole number from 1 on is expected"):
+        as_integer(0, "d", least=1)

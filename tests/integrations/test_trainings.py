@@ -138,15 +138,17 @@ def test_callbacks_know_the_clock_of_their_optimizer(tmp_path: Path, trainers: A
     from nrc_fast.integrations import lightning, transformers
 
     callback: Any = lightning.NRCCallback(every="2 epochs")
-    trainers.fit_with_lightning(tmp_path / "linear", callback, activation=nn.Identity, decay=0.02)
+    trainers.fit_with_lightning(tmp_path / "linear", callback, activation=nn.Identity, dropout=0.0, decay=0.02)
     slopes = [record.clock for record in callback.monitor.records()]
     assert slopes == [decay_slope(0.1 * 0.02, 0.9).value] * 3
-    callback = lightning.NRCCallback(every="2 epochs")
-    trainers.fit_with_lightning(tmp_path / "tanh", callback, decay=0.02)
-    assert all(math.isnan(record.clock) for record in callback.monitor.records())
+    others: tuple[dict[str, Any], ...] = ({"dropout": 0.0}, {"activation": nn.Identity})  # tanh, and dropout
+    for options in others:
+        callback = lightning.NRCCallback(every="2 epochs")
+        trainers.fit_with_lightning(tmp_path / "others", callback, decay=0.02, **options)
+        assert all(math.isnan(record.clock) for record in callback.monitor.records())
     callback = transformers.NRCCallback([{"inputs": trainers.samples()[0], "labels": trainers.samples()[1]}])
-    options = {"optim": "sgd", "weight_decay": 0.02, "lr_scheduler_type": "linear"}
-    trainers.train_with_transformers(tmp_path / "hf", callback, activation=nn.Identity, **options)
+    sgd = {"optim": "sgd", "weight_decay": 0.02, "lr_scheduler_type": "linear"}
+    trainers.train_with_transformers(tmp_path / "hf", callback, activation=nn.Identity, dropout=0.0, **sgd)
     records = callback.monitor.records()
     rates = [0.05 * (1.0 - record.step / 9) for record in records]
     assert [record.clock for record in records] == pytest.approx([decay_slope(rate * 0.02).value for rate in rates])

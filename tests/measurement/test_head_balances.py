@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -353,7 +354,7 @@ def test_one_output_tells_its_decay_alone() -> None:
     assert "distance of W W^T from the shape of the balance" not in str(report)
     away = nrc.head_balance(H, 2.0 * given[1], None, Y[:, 0])
     assert away.lambda_W < 0.0
-    assert away.verdict.startswith("Not at a stationary point with weight decay, or trained without any: the weight")
+    assert "or trained without any: the weight decay that would hold W is negative (-" in away.verdict
     assert any("negative weight decay" in note for note in away.notes)
     assert "negative weight decay" not in str(away)  # as the verdict says it
 
@@ -401,9 +402,67 @@ def test_targets_of_classes_come_as_labels_or_probabilities() -> None:
     for given_labels in (labels, labels.astype(np.uint8), torch.tensor(labels), labels.astype(float)):
         found = nrc.head_balance(H, W, b, given_labels, loss="cross_entropy")
         np.testing.assert_array_equal(found.matrix, expected.matrix)
+    pairs = [(H[:20], labels[:20]), (H[20:], labels[20:])]
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(torch.tensor(H), torch.tensor(labels)), batch_size=20
+    )
+    for batches in (pairs, loader, iter(pairs)):
+        found = nrc.head_balance(batches, W, b, loss="cross_entropy")
+        np.testing.assert_allclose(found.matrix, expected.matrix, rtol=1e-12, atol=1e-15)
     bits = rng.integers(0, 2, (50, 3)).astype(bool)
     found = nrc.head_balance(H, W, b, bits, loss="logistic")
     np.testing.assert_allclose(found.matrix, (bits - 1 / (1 + np.exp(-H @ W.T))).T @ (H @ W.T) / 50, rtol=1e-12)
+
+
+def test_a_function_with_the_name_of_a_loss_is_no_such_loss() -> None:
+    H, W, b, Y = drawn()
+
+    def huber(f: Any, y: Any) -> Any:
+        return y - f
+
+    def cross_entropy(f: Any, y: Any) -> Any:
+        return y - f
+
+    squared = nrc.head_balance(H, W, b, Y)
+    for function in (huber, cross_entropy):
+        found = nrc.head_balance(H, W, b, Y, loss=function)
+        np.testing.assert_array_equal(found.matrix, squared.matrix)
+        assert f"n = 3, loss function {function.__name__}\n" in str(found)
+        with pytest.raises(ValueError, match="how it is averaged is not known"):
+            found.weight_decay()
+
+
+def test_nothing_is_printed_beyond_the_range_of_a_number() -> None:
+    bounds = {"distance": 3.0, "lambda_W": 1e-15, "asymmetry": 1.9}
+    found = nrc.HeadBalance(300, 4, 2, "squared", 2.9, 1e-16, 1.8, np.eye(2), bounds)
+    assert "from the balance of the head      <= 4\n" in str(found)
+    assert str(found).endswith("0 where training stands   <= 2")
+    assert "(distance no larger than 4.0e+00, asymmetry no larger than 2.0e+00)" in found.verdict
+    H, W, b, Y = drawn()
+    stored = {f"balance_{name}": value for name, value in (("distance", 2.9), ("asymmetry", 1.8))}
+    known = {f"balance_{name}": bounds[name] for name in ("distance", "asymmetry")}
+    report = replace(nrc.measure(H, Y, W, b), **stored, bounds=known)
+    assert "from the balance of the head      <= 4\n" in str(report)
+    for seed in range(5):  # nothing is known of a B that is below its error
+        values = np.random.default_rng(seed).standard_normal((3, 3))
+        numbers = balance_numbers(BalanceMatrix(values, 1e3), W)
+        assert numbers.bounds["distance"] == max(numbers.distance, 4.0 - numbers.distance)
+        assert numbers.bounds["asymmetry"] == max(numbers.asymmetry, 2.0 - numbers.asymmetry)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_least_squares_without_decay_are_not_called_unfinished(seed: int) -> None:
+    """Rounded to float32 they have a decay of 1e-8 of either sign: trained without any, as the sentence leaves open."""
+    rng = np.random.default_rng(seed)
+    H = rng.standard_normal((500, 6)).astype(np.float32)
+    Y = (H @ rng.standard_normal((6, 2)) + rng.standard_normal((500, 2))).astype(np.float32)
+    W = np.linalg.lstsq(H.astype(float), Y.astype(float), rcond=None)[0].T.astype(np.float32)
+    found = nrc.head_balance(H, W, None, Y)
+    assert abs(found.lambda_W) < 1e-7
+    assert found.verdict.startswith(
+        "Not at a stationary point of this loss with weight decay on these samples, or trained without any: "
+    )
+    assert all("not at a stationary point" not in note for note in found.notes)
 
 
 def test_calls_that_do_not_fit_are_refused() -> None:
@@ -423,6 +482,14 @@ def test_calls_that_do_not_fit_are_refused() -> None:
         nrc.head_balance(H, W[:1], b[:1], np.zeros(70), loss="cross_entropy")
     with pytest.raises(ValueError, match="classes 0 to 2 are expected"):
         nrc.head_balance(H, W, b, np.full(70, 3), loss="cross_entropy")
+    with pytest.raises(ValueError, match=r"Y holds -1; loss 'logistic' takes answers of 0 and 1.* \(y \+ 1\)/2"):
+        nrc.head_balance(H, W, b, np.sign(Y), loss="logistic")
+    deltas: list[Any] = ["a", np.ones(2), None, True + 0j]
+    for delta in deltas:
+        with pytest.raises(TypeError, match=r"(?s)delta is .*; a positive number is expected"):
+            nrc.head_balance(H, W, b, Y, loss="huber", delta=delta)
+    with pytest.raises(ValueError, match="delta is -1; a positive number is expected"):
+        nrc.head_balance(H, W, b, Y, loss="huber", delta=-1)
 
 
 # ---- the result ----

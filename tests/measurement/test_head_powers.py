@@ -119,7 +119,7 @@ def test_bad_input() -> None:
         with pytest.raises(ValueError, match=f"depth is {depth}; a number of linear layers of at least 1"):
             nrc.nrc3(W, covariance=covariance, depth=depth)
     for kind in (1.5, "2", True):
-        with pytest.raises(TypeError, match=r"depth is a .*; a whole number is expected"):
+        with pytest.raises(TypeError, match=r"depth is .*; a whole number is expected"):
             nrc.nrc3_gamma(W, covariance=covariance, depth=kind)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match=r"gamma is 0\.07; it must lie in \[0, the product of .*\] = \[0, 0\.0625\]"):
         nrc.nrc3(W, covariance=covariance, gamma=0.07, depth=2)

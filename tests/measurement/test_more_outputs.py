@@ -84,8 +84,9 @@ def test_the_shape_of_all_directions_says_nothing_of_c() -> None:
     assert report.nrc3_untrained > report.nrc3  # that of heads of two columns, of which none has the shape either
     assert report.mse == pytest.approx(closed.mse, rel=1e-12)
     assert report.verdict[1] == (
-        "W W^T cannot have the shape that the UFM predicts from n = 5 features on: its rank is at most 2, and NRC3 "
-        f"({report.nrc3:.2g}) is 0 for no gamma below lambda_min. See ufm.minimum(..., d=2).gram."
+        "W W^T does not have the shape that the UFM predicts from n = 5 features on: NRC3 is "
+        f"{report.nrc3:.2g}. Its rank is at most 2, so that NRC3 is 0 for no gamma below lambda_min. See "
+        "ufm.minimum(..., d=2).gram."
     )
     assert not any("c = gamma" in note for note in report.notes)
     history = nrc.History()

@@ -187,6 +187,34 @@ def test_the_interval_of_a_quantile_is_wilsons() -> None:
     assert math.isnan(heads.quantile(math.nan, 0.0)[0])
 
 
+def test_the_error_of_sigma_moves_random_heads_as_far_as_this_head() -> None:
+    """As a distance, the root of NRC3: near 0 a bound of 1e-4 is one of 0.01, and 0.02 away is 4e-4."""
+    heads = RandomHeads(np.array([3.9e-4, 4.1e-4, 0.1, 0.2]))
+    value, bound = heads.quantile(0.0, 1e-4)
+    assert value == 0.0
+    assert bound == pytest.approx(RandomHeads(heads.nrc3).quantile(4e-4, 0.0)[1] + 0.25, rel=1e-12)
+    # At 1 a bound of 0.01 is one of 0.005: from 0.98015 to 1.02005 heads may be on either side.
+    near = RandomHeads(np.array([0.9801, 0.9802, 1.02, 1.0201]))
+    value, bound = near.quantile(1.0, 0.01)
+    assert value == 0.5
+    assert bound == pytest.approx(module._wilson(0.75, 4, 1.0) - 0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("draws", [1, 20, 60, 400])
+def test_the_bound_of_a_point_holds_it(share: float, draws: int) -> None:
+    """Of 100 sets of draws; a single one bounds nothing but by the range of NRC3."""
+    eigenvalues = np.array([4.0, 1.0])
+    truth = random_heads(eigenvalues, 64, draws=100_000).point(share)
+    sets = [random_heads(eigenvalues, 64, draws=draws, seed=seed) for seed in range(1, 101)]
+    found = [(heads.point(share), heads.point_bound(share)) for heads in sets]
+    assert sum(abs(value - truth) <= bound for value, bound in found) >= 90
+    if draws == 1:
+        assert all(bound == max(value, 2.0 - value) for value, bound in found)
+    if draws >= 60:
+        assert max(bound for value, bound in found) < 1.0
+
+
 def test_the_interval_of_a_quantile_holds_it() -> None:
     """Of 200 sets of draws the true share, by 100,000 draws, is in about 95 of 100 intervals."""
     eigenvalues, nrc3 = np.array([4.0, 1.0]), 0.05

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nrc_fast.metrics.training_losses import FORMULAS, training_loss
+from nrc_fast.metrics.training_losses import FORMULAS, sigmoid, softmax, training_loss
 
 
 def gradients(name: str, f: Any, y: Any, delta: float) -> Any:
@@ -77,7 +77,7 @@ def test_a_function_is_a_loss_too() -> None:
         return (y - f) ** 3
 
     loss = training_loss(cubic)
-    assert loss.name == "cubic"
+    assert loss.name == "function cubic"
     assert math.isnan(loss.steepness)
     assert loss.residuals(np.zeros((1, 2)), np.array([[2.0, -1.0]])).tolist() == [[8.0, -1.0]]
     with pytest.raises(ValueError, match=r"<lambda> gives shape \(1,\); -dl/df of outputs of shape \(1, 2\)"):
@@ -96,3 +96,20 @@ def test_unknown_losses_are_refused() -> None:
     for delta in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="a positive number is expected"):
             training_loss("huber", delta)
+
+
+def test_a_loss_of_torch_is_no_function_of_residuals() -> None:
+    import torch
+
+    losses: list[Any] = [torch.nn.functional.mse_loss, torch.nn.MSELoss()]
+    for loss in losses:
+        with pytest.raises(TypeError, match=r"(?s)loss function \w+ cannot be called on arrays of numpy .*-dl/df"):
+            training_loss(loss).residuals(np.ones((3, 2)), np.ones((3, 2)))
+
+
+def test_probabilities_and_answers() -> None:
+    f = np.array([[800.0, -800.0, 0.0], [1e-3, 40.0, -40.0]])
+    exact = 1.0 / (1.0 + np.exp(-np.clip(f.astype(np.longdouble), -11000, 11000)))
+    np.testing.assert_allclose(sigmoid(f), exact.astype(float), rtol=1e-14)
+    powers = np.exp(f.astype(np.longdouble))
+    np.testing.assert_allclose(softmax(f), (powers / powers.sum(axis=1, keepdims=True)).astype(float), rtol=1e-14)

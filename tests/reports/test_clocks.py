@@ -56,6 +56,19 @@ def test_a_schedule_is_followed() -> None:
     assert found.measured == pytest.approx(np.polyfit(steps[3:], curve[3:], 1)[0], rel=1e-12)
 
 
+@pytest.mark.parametrize("drop", [1001, 1250, 1501, 1999])
+def test_a_schedule_between_records_is_in_the_bound(drop: int) -> None:
+    """Records every 500 steps do not tell when the learning rate has dropped."""
+    rates = [-0.01 if step < drop else -0.0001 for step in range(2000)]
+    curve = np.concatenate([[0.0], np.cumsum(rates)])
+    steps = range(0, 2001, 500)
+    found = clock_of([record(t, math.exp(curve[t]), -0.01 if t < drop else -0.0001) for t in steps])
+    assert found is not None
+    assert abs(found.predicted - found.measured) <= found.bounds["predicted"]
+    assert found.bounds["predicted"] > 1e-3
+    assert str(found).endswith("  +- 0.0025")
+
+
 def test_records_that_say_nothing_are_left_out() -> None:
     known = [record(t, math.exp(-0.01 * t), bound=1e-12) for t in range(0, 500, 50)]
     # Below ten times its bound NRC1 is rounding; before the last unknown slope nothing was known of the layer.

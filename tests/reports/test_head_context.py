@@ -53,12 +53,26 @@ TYPICAL = "and that of an untrained W would be about 0.12"
         ),
         (Known(0.2), Known(0.83, 0.01), {}, f"{HAS_NOT}NRC3 is 0.2, and 83% of random heads do as well."),
         (Known(2e-3), Known(0.4, 0.01), {}, "NRC3 0.002 says little of the training: 40% of random heads do as well."),
-        # An interval that reaches over 5 percent is not below it.
+        # An interval that holds 5 percent says neither.
         (
             Known(2e-3),
             Known(0.049, 0.004),
             {},
-            "NRC3 0.002 says little of the training: 4.9% of random heads do as well.",
+            f"{HAS}NRC3 is 0.002, and 4.9% of random heads do as well.",
+        ),
+        # Few draws, none or all of them below: what they tell is no share of 0 or 100 percent.
+        (Known(2e-3), Known(0.0, 0.17), {}, f"{HAS}NRC3 is 0.002, and at most 17% of random heads do as well."),
+        (
+            Known(2e-3),
+            Known(0.0, 0.17),
+            {"draws": 20},
+            f"{HAS}NRC3 is 0.002, and none of the 20 random heads does as well.",
+        ),
+        (
+            Known(0.2),
+            Known(1.0, 0.8),
+            {"draws": 1},
+            f"{HAS_NOT}NRC3 is 0.2, and at least 20% of random heads do as well.",
         ),
         (Known(1e-4), Known(math.nan), {}, f"{HAS}NRC3 is 0.0001, {TYPICAL}."),
         (
@@ -109,6 +123,45 @@ def test_what_gamma_says(n: int, share: Known, said: str) -> None:
     assert head_verdict(replace(head, quantile=Known(0.5, 0.01)))[1:] == of_ratio
     assert head_verdict(replace(head, is_moving=True))[1:] == of_ratio
     assert len(head_verdict(HeadNumbers(n, Known(math.nan), gamma_share=share))) == 1
+
+
+def test_few_random_heads_leave_open_what_they_cannot_tell() -> None:
+    """n = 300: of the 20 heads that are drawn none comes near a head with the shape, and that is no 0 percent."""
+    n = 300
+    eigenvalues = np.linspace(1.0, 30.0, n)
+    W = np.diag(np.sqrt(np.sqrt(eigenvalues) - 0.5)) + 1e-3 * np.random.default_rng(0).standard_normal((n, n))
+    context = nrc.nrc3_context(W, covariance=np.diag(eigenvalues))
+    assert context.draws == 20
+    assert context.nrc3 < 0.01
+    assert context.verdict[0].startswith(HAS)
+    assert context.verdict[0].endswith(", and none of the 20 random heads does as well.")
+    assert "5% to 95%" not in str(context)
+    assert context.bounds["untrained_low"] >= context.untrained_low  # it may be anything down to 0
+    history = History()
+    history.add_weights(0, W, np.diag(eigenvalues))
+    low, middle, high = history.nrc3_null()
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert middle == context.untrained
+
+
+def test_fewer_features_than_targets_may_have_the_shape() -> None:
+    """At gamma = lambda_min one direction less is what the UFM predicts, and for singular targets always."""
+    for roots, sigma in (([1.5, 0.5], [4.0, 1.0, 0.25]), ([2.0, 1.0], [4.0, 1.0, 0.0])):
+        W = np.zeros((3, 2))
+        W[[0, 1], [0, 1]] = np.sqrt(roots)
+        context = nrc.nrc3_context(W, covariance=np.diag(sigma))
+        assert context.nrc3 < 1e-12
+        assert context.verdict[0].startswith(HAS)
+        rows = np.linalg.qr(np.c_[np.ones(50), np.random.default_rng(0).standard_normal((50, 3))])[0][:, 1:] * 50**0.5
+        report = nrc.measure(rows[:, :2], rows @ np.diag(np.sqrt(sigma)), W, np.zeros(3))
+        assert report.verdict[1].startswith(HAS)
+    wide = nrc.nrc3_context(np.eye(3)[:, :2], covariance=np.diag([4.0, 1.0, 0.5]))
+    (sentence,) = wide.verdict
+    assert sentence == (
+        "W W^T does not have the shape that the UFM predicts from n = 3 features on: NRC3 is 0.19. Its rank is at most "
+        "2, so that NRC3 is 0 for no gamma below lambda_min. See ufm.minimum(..., d=2).gram."
+    )
 
 
 def test_shares_of_heads_are_no_more_exact_than_the_draws() -> None:

@@ -28,6 +28,7 @@ def fit_with_lightning(
     hooks: tuple[type, ...] = (),
     ckpt_path: str | Path | None = None,
     activation: type[nn.Module] = nn.Tanh,
+    dropout: float = 0.2,
     decay: float = 0.0,
     **options: Any,
 ) -> tuple[Any, Any]:
@@ -37,7 +38,7 @@ def fit_with_lightning(
     class Module(*hooks, lightning.LightningModule):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__()
-            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), activation())
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(dropout), activation())
             self.head = nn.Linear(8, 2)
 
         def forward(self, x: Any) -> Any:
@@ -138,6 +139,7 @@ def train_with_transformers(
     *callbacks: Any,
     resume_from_checkpoint: str | None = None,
     activation: type[nn.Module] = nn.Tanh,
+    dropout: float = 0.2,
     **options: Any,
 ) -> tuple[Any, Any]:
     """A trainer of transformers after three epochs, and its model."""
@@ -146,7 +148,7 @@ def train_with_transformers(
     class Regression(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.2), activation())
+            self.trunk = nn.Sequential(nn.Linear(5, 8), nn.Dropout(dropout), activation())
             self.head = nn.Linear(8, 2)
 
         def forward(self, inputs: Any, labels: Any = None) -> Any:

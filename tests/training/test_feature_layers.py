@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ class Branches(nn.Module):
     def __init__(self, make: Callable[[Any, torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
         self.below, self.head, self.norm = nn.Linear(4, 6), nn.Linear(6, 2), nn.LayerNorm(6)
+        self.other, self.dropout, self.nothing = nn.Linear(6, 1), nn.Dropout(0.5), nn.Dropout(0.0)
         self._make = make
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -41,6 +43,7 @@ LINEAR = {
     "nothing": lambda net, x: net.below(x),
     "a reshape": lambda net, x: net.below(x).reshape(1, -1, 6).flatten(0, 1),
     "dropout": lambda net, x: nn.functional.dropout(net.below(x), 0.5, training=False),
+    "modules that hand it on": lambda net, x: net.nothing(nn.Sequential(nn.Identity())(net.below(x))),
     "the second call": lambda net, x: (net.below(x), net.below(x))[1],
 }
 OTHERS = {
@@ -51,6 +54,9 @@ OTHERS = {
     "a sum": lambda net, x: net.below(x) + 1.0,
     "a part": lambda net, x: nn.functional.pad(net.below(x)[:, :3], (0, 3)),
     "the input": lambda _, x: nn.functional.pad(x, (0, 2)),
+    "dropout in training": lambda net, x: net.dropout(net.below(x)),
+    "what another head reads too": lambda net, x: (h := net.below(x), net.other(h))[0],
+    "what a norm reads too": lambda net, x: (h := net.below(x), net.norm(h))[0],
 }
 
 
@@ -70,6 +76,46 @@ def test_sequences_and_the_nearest_layer() -> None:
         with watched.watching():
             net(torch.randn(5, 4))
     assert watched.layer is None
+
+
+class TwoHeads(nn.Module):
+    """The head, in a block of its own and with parts, and another that reads the same features after it."""
+
+    def __init__(self, *, with_other: bool) -> None:
+        super().__init__()
+        self.below, self.block, self.other = nn.Linear(4, 6), nn.Sequential(nn.Linear(6, 2)), nn.Linear(6, 1)
+        self.with_other = with_other
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.below(x)
+        output: torch.Tensor = self.block(h)
+        return output + self.other(h) if self.with_other else output
+
+
+@pytest.mark.parametrize("with_other", [False, True])
+def test_a_second_reader_after_the_head_is_seen(with_other: bool) -> None:
+    model = TwoHeads(with_other=with_other).eval()
+    watched = FeatureLayer(model, model.block[0])
+    with torch.no_grad(), watched.watching():
+        model(torch.randn(5, 4))
+        model.with_other = True  # the first pass is what counts
+        model(torch.randn(5, 4))
+    assert watched.layer is (None if with_other else model.below)
+
+
+def test_a_hook_that_changes_what_the_head_is_given_is_seen() -> None:
+    model = Branches(LINEAR["nothing"]).eval()
+    handle = model.head.register_forward_pre_hook(lambda _, args: (args[0].relu(),))
+    assert layer_of(model, torch.randn(5, 4)) is None
+    handle.remove()
+    assert layer_of(model, torch.randn(5, 4)) is model.below
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_scripted_parts_end_nothing() -> None:
+    model = Branches(lambda net, x: net.norm(net.below(x))).eval()
+    model.norm = torch.jit.script(nn.LayerNorm(6))  # type: ignore[assignment, no-untyped-call]
+    assert layer_of(model, torch.randn(5, 4)) is None
 
 
 # ---- a training ----
@@ -118,6 +164,28 @@ def test_a_schedule_changes_the_records() -> None:
     run(2)
     slopes = [decay_slope(rate * DECAY, MOMENTUM).value for rate in (LR, LR, LR / 2)]
     assert [record.clock for record in monitor.records()] == slopes
+
+
+def test_frozen_features_do_not_fall() -> None:
+    net = linear_net()
+    net[0].requires_grad_(requires_grad=False)
+    monitor, _, _ = training(net, 61, 20)
+    assert [record.clock for record in monitor.records()] == [0.0] * 4
+    assert monitor.history.clock.predicted == 0.0
+    assert abs(monitor.history.clock.measured) < 1e-12
+
+
+def test_a_step_that_leaves_nothing_has_no_line() -> None:
+    """SGD with lr wd = 1: the slope is minus infinity, and a history of it is printed without a warning."""
+    net = linear_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0, weight_decay=1.0)
+    monitor = nrc.Monitor(net, [(torch.randn(40, 6), torch.randn(40, 2))], optimizer=optimizer)
+    for step in range(5):
+        monitor.evaluate(step)
+    with np.errstate(invalid="raise"):
+        assert monitor.records()[0].clock == -math.inf
+        assert monitor.history.clock is None
+        assert "clock of" not in str(monitor)
 
 
 def test_it_goes_on_with_a_training() -> None:

@@ -121,6 +121,89 @@ def test_weights_that_are_not_finite_end_no_measurement() -> None:
     assert balance_below(deep_linear(), "2").value > 0.1
 
 
+def tied(net: nn.Sequential, one: str, other: str) -> nn.Sequential:
+    net.get_submodule(other).weight = net.get_submodule(one).weight
+    return net
+
+
+def test_dropout_leaves_the_balance_of_units_alone() -> None:
+    """Of its expected loss: units may be scaled, not mixed, so W^T W and V V^T have one diagonal and are others."""
+    torch.manual_seed(1)
+    net: Any = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Dropout(0.5), nn.Linear(4, 2, bias=False)).double()
+    X = torch.randn(40, 4, dtype=torch.float64)
+    Y = X @ torch.randn(4, 2, dtype=torch.float64) + 0.1 * torch.randn(40, 2, dtype=torch.float64)
+    parameters = list(net.parameters())
+    optimizer = torch.optim.LBFGS(
+        parameters, max_iter=400, tolerance_grad=1e-13, tolerance_change=0.0, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        features = net[0](X)
+        spread = (features.square().mean(dim=0) * net[2].weight.square().sum(dim=0)).sum()
+        decay = sum(part.square().sum() for part in parameters)
+        loss: torch.Tensor = (
+            0.5 * (net[2](features) - Y).square().sum(dim=1).mean() + 0.5 * spread + 0.5 * DECAY * decay
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    found = nrc.balance(net).layers[1]
+    assert found.between == "Dropout"
+    assert found.unit_imbalance < 1e-6
+    assert math.isnan(found.relative_imbalance)
+    assert nrc.balance([net[0].weight.detach(), net[2].weight.detach()]).layers[1].relative_imbalance > 1e-3
+
+
+def test_of_several_sequences_none_is_the_last() -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 2))  # registered first, run last
+            self.trunk = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5), nn.ReLU())
+
+    model = Heads().double()
+    found = nrc.balance(model)
+    assert [layer.name for layer in found.layers] == ["head.0", "head.1", "trunk.0", "trunk.1"]
+    assert (found.chain, found.components, dict(found.bounds)) == ((), 0, {})
+    assert math.isnan(found.product_condition)
+    assert all(math.isnan(layer.condition) for layer in found.layers)
+    assert not math.isnan(found.layers[3].relative_imbalance)
+    assert "condition of the product" not in str(found)
+    assert nrc.Balance.from_dict(json.loads(found.to_json())).chain == ()
+    with pytest.raises(ValueError, match=r"in several sequences, and G belongs to one of them; name its layers in lay"):
+        nrc.balance(model, G=1.0)
+    named = nrc.balance(model, layers=["head.0", model.head[1]], G=1.0)
+    assert named.chain == ("head.0", "head.1")
+    assert "condition of the product of head.0, head.1: " in str(named)
+    assert math.isfinite(named.nrc2_bound)
+    deep = nrc.balance(nn.Sequential(*(nn.Linear(3, 3) for _ in range(5))))
+    assert "condition of the product of 0 to 4: " in str(deep)
+    two = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 3), nn.Linear(3, 2))
+    assert nrc.balance(two).chain == ("3", "4")  # of one sequence the last run is known
+
+
+def test_conditions_without_a_digit_and_layers_of_nothing() -> None:
+    found = nrc.balance([np.diag([1.0, 1e-17]), np.eye(2)])
+    lines = str(found).splitlines()
+    assert lines[3].endswith("unresolved")
+    assert lines[-2:] == [
+        "condition of the product of W1, W2: unresolved",
+        "that of each if they were balanced: unresolved",
+    ]
+    assert str(nrc.Balance.from_dict(json.loads(found.to_json()))) == str(found)
+    assert str(nrc.balance([np.zeros((2, 2))] * 2)).startswith("balance of 2 linear layers: W2 and W1 are both 0\n")
+
+
+def test_numbers_beyond_the_range_of_float64_are_infinite() -> None:
+    found = nrc.balance([1e200 * np.eye(2), 2e200 * np.eye(2)])
+    assert found.layers[1].relative_imbalance == pytest.approx(0.6)
+    assert math.isinf(found.layers[1].imbalance)
+    large = nrc.balance([np.eye(2), 2.0 * np.eye(2)], G=1e200 * np.ones((3, 2)))
+    assert math.isinf(large.nrc2_bound)
+
+
 def test_which_layers_follow_one_another() -> None:
     class Own(nn.Sequential):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -137,7 +220,19 @@ def test_which_layers_follow_one_another() -> None:
         (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), [("0", "1", "")]),
         (nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Linear(4, 2)), [("0.0", "1", "ReLU")]),
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), []),
-        (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU(), nn.Linear(4, 2)), []),
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU(), nn.Linear(4, 2)), [("0", "3", "ReLU, ReLU")]),
+        (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.1), nn.Linear(4, 2)), [("0", "2", "Dropout")]),
+        (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2)), [("0", "3", "ReLU, Dropout")]),
+        (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.0), nn.Flatten(), nn.Linear(4, 2)), [("0", "3", "")]),
+        (nn.Sequential(nn.Linear(4, 4), nn.AlphaDropout(0.1), nn.Linear(4, 2)), []),
+        (nn.Sequential(nn.Linear(4, 4), nn.Flatten(), nn.Linear(8, 2)), []),
+        # What is used twice is pulled at from two sides.
+        (nn.Sequential(shared, nn.Linear(4, 4), shared), []),
+        (tied(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), "0", "1"), []),
+        (
+            tied(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(2, 2)), "0", "1"),
+            [("2", "3", "")],
+        ),
         (nn.Sequential(nn.Linear(4, 4), nn.Linear(8, 2)), []),
         (nn.Sequential(shared, shared), []),
         (Own(nn.Linear(4, 4), nn.Linear(4, 2)), []),
@@ -234,6 +329,31 @@ def test_what_cannot_be_used() -> None:
         (([W.T, W],), {"G": -1.0}, ValueError, "the mean of"),
         (([W.T, W],), {"G": np.ones((5, 3))}, ValueError, "rows of 2 numbers are expected"),
         (([["a"]],), {}, TypeError, "W1"),
+        (
+            ([np.zeros((0, 3))],),
+            {},
+            ValueError,
+            r"W1 has shape \(0, 3\); a layer with at least one output and one input",
+        ),
+        ((net, []), {}, ValueError, "layers is empty; at least one layer is expected"),
+        ((net, "0"), {}, TypeError, r"layers is '0'; a sequence of names or layers is expected"),
+        ((net, net[0]), {}, TypeError, "layers is a Linear; a sequence of names or layers is expected"),
+        ((net, ["0", net[0]]), {}, ValueError, "layer 0 is given twice; the law is one of layers whose weights"),
+        (
+            (tied(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "0", "1"), ["0", "1"]),
+            {},
+            ValueError,
+            "layer 1 has the weights of 0",
+        ),
+        (([W.T, W],), {"G": "abc"}, TypeError, "G is 'abc'; rows of numbers, or the mean of"),
+        (([W],), {"G": "abc"}, TypeError, "G is 'abc'"),
+        (([W],), {"G": np.zeros((0, 3))}, ValueError, "rows of p numbers are expected"),
+        (
+            (nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), ["0"]),
+            {},
+            ValueError,
+            "layer 0 is a LazyLinear without weigh",
+        ),
     ):
         with pytest.raises(kind, match=message):
             nrc.balance(*arguments, **options)

@@ -35,6 +35,16 @@ def test_the_group_of_the_weight_counts() -> None:
     assert str(optimizer.state_dict()) == str(before)
 
 
+def test_a_frozen_weight_does_not_decay() -> None:
+    (weight, *_) = weights()
+    optimizer = torch.optim.SGD([weight], lr=0.1, weight_decay=0.01)
+    weight.requires_grad_(requires_grad=False)
+    before = weight.clone()
+    optimizer.step()
+    assert torch.equal(weight, before)
+    assert slope_of_weight([optimizer], weight) == slope_of_weight([], weight) == (0.0, 0.0)
+
+
 def test_schedules_and_tensors_are_followed() -> None:
     (weight, *_) = weights()
     optimizer = torch.optim.SGD([weight], lr=0.4, weight_decay=0.01)

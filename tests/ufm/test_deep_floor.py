@@ -199,7 +199,7 @@ def test_bad_input(keywords: Any, message: str) -> None:
 
 
 def test_bad_kinds() -> None:
-    with pytest.raises(TypeError, match="layers is a float; a whole number is expected"):
+    with pytest.raises(TypeError, match=r"layers is 2\.0; a whole number is expected"):
         predict(covariance=np.eye(2), weight_decay=0.1, layers=2.0)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="scale must be positive"):
         scaled_weight_decay(0.1, scale=0.0, layers=3)

@@ -48,7 +48,7 @@ def test_whole_numbers(name: str) -> None:
     for value in (4.0, 2.5, "4", True, 3j):
         if (name, type(value)) == ("at", str):
             continue  # a sequence of letters
-        with pytest.raises(TypeError, match=f"^{name.partition(' of ')[0]}.* is a .*; a whole number is expected"):
+        with pytest.raises(TypeError, match=f"^{name.partition(' of ')[0]}.* is .*; a whole number is expected"):
             WHOLE[name](value)
     with pytest.raises(TypeError, match="a whole number is expected"):
         descent(at="12")

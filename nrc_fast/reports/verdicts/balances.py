@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from nrc_fast.metrics.head_balances import LARGEST
 from nrc_fast.reports.verdicts.levels import NEAR, SHAPED, Known, first_that_holds
 
 __all__ = ["BALANCED", "BalanceKnown", "certain_balance", "sentence_on_balance"]
@@ -55,18 +56,14 @@ def sentence_on_balance(numbers: BalanceKnown) -> str:
     >>> print(sentence_on_balance(BalanceKnown(2, Known(1e-9), Known(0.0125), Known(1e-5))))
     In balance: a weight decay lambda_W of 0.013 holds the head as it is (distance 1e-09).
     """
-    distance, decay, asymmetry = numbers.distance, numbers.decay, numbers.asymmetry
+    decay = numbers.decay
+    distance, asymmetry = (replace(getattr(numbers, name), most=most) for name, most in LARGEST.items())
     shape = f"distance {distance}, asymmetry {asymmetry}"
     undefined = "The balance of the head is not defined: W, or the balance itself, is 0."
-    negative = (
-        f"Not at a stationary point with weight decay, or trained without any: the weight decay that would hold W is "
-        f"negative ({decay})."
-    )
+    away = "Not at a stationary point of this loss with weight decay on these samples, or trained without any:"
+    negative = f"{away} the weight decay that would hold W is negative ({decay})."
     single = f"One output: the weight decay lambda_W that would hold W is {decay}; see whether the training has it."
-    off = (
-        f"Not at a stationary point of this loss with weight decay on these samples, or trained without any: the head "
-        f"is out of balance ({shape})."
-    )
+    off = f"{away} the head is out of balance ({shape})."
     balanced = f"In balance: a weight decay lambda_W of {decay} holds the head as it is (distance {distance})."
     rules = [
         (decay.is_nan or (distance.is_nan and numbers.n > 1), undefined),

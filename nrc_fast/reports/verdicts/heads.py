@@ -33,6 +33,8 @@ class HeadNumbers:
         Number of features; 0 where it is not known.
     is_moving : bool
         Whether training is, for certain, not at rest, so that its gamma says nothing of a weight decay.
+    draws : int
+        How many random heads there are; 0 where it is not known.
     """
 
     n: int
@@ -42,14 +44,21 @@ class HeadNumbers:
     gamma_share: Known = UNKNOWN
     d: int = 0
     is_moving: bool = False
+    draws: int = 0
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether fewer features than outputs keep W W^T from the shape, for certain."""
+        return 0 < self.d < self.n and self.nrc3.is_above(SHAPED)
 
 
 def head_verdict(numbers: HeadNumbers) -> tuple[str, ...]:
     """What this NRC3 is worth, in one or two sentences by fixed rules.
 
     - Below 0.01 (`nrc_fast.reports.verdicts.levels.SHAPED`), its bound included, W W^T has the predicted shape.
-    - It is worth something where less than 5 percent (`RARE`) of random heads do as well; it is near that shape where
-      it then is below 0.05 (`NEAR`).
+    - It is worth something where less than 5 percent (`RARE`) of random heads do as well, and says little where more
+      do; between them, where few were drawn, stands what is known of their share. It is near that shape where it is
+      worth something and below 0.05 (`NEAR`).
     - A gamma at an end of [0, lambda_min] says how weight decay stands to the variance of the targets, unless training
       is not at rest or the head is like random ones; between the ends, and with two targets, it has fitted the ratio
       of the eigenvalues of W W^T.
@@ -61,26 +70,26 @@ def head_verdict(numbers: HeadNumbers) -> tuple[str, ...]:
     W W^T does not have the shape that the UFM predicts: NRC3 is 0.4, and 83% of random heads do as well.
     Gamma has fitted the ratio of the two eigenvalues: NRC3 is how far the eigenvectors are turned, no more.
     """
-    is_known = not numbers.nrc3.is_nan and numbers.n > 1 and not 0 < numbers.d < numbers.n
+    is_known = not numbers.nrc3.is_nan and numbers.n > 1 and not numbers.is_narrow
     return tuple(filter(None, (_shape(numbers), _gamma(numbers) if is_known else "")))
 
 
 def _shape(numbers: HeadNumbers) -> str:
     nrc3 = numbers.nrc3
-    is_rare, worth = numbers.quantile.is_below(RARE), _worth(numbers)
-    shape = f"the shape that the UFM predicts: NRC3 is {nrc3}{worth}."
+    shape = f"the shape that the UFM predicts: NRC3 is {nrc3}{_worth(numbers)}."
     chance = f"NRC3 {nrc3} says little of the training: {share_of_heads(numbers.quantile)} do as well."
     little = f"NRC3 {nrc3} says little: an untrained W would have about {numbers.untrained:.2g}."
-    is_chance = not numbers.quantile.is_nan and not is_rare
+    is_rare, is_chance = numbers.quantile.is_below(RARE), numbers.quantile.is_above(RARE)
     narrow = (
-        f"W W^T cannot have the shape that the UFM predicts from n = {numbers.n} features on: its rank is at most "
-        f"{numbers.d}, and NRC3 ({nrc3}) is 0 for no gamma below lambda_min. See ufm.minimum(..., d={numbers.d}).gram."
+        f"W W^T does not have the shape that the UFM predicts from n = {numbers.n} features on: NRC3 is {nrc3}. Its "
+        f"rank is at most {numbers.d}, so that NRC3 is 0 for no gamma below lambda_min. See "
+        f"ufm.minimum(..., d={numbers.d}).gram."
     )
     is_typical = numbers.quantile.is_nan and numbers.untrained < SHAPED
     rules = [
         (numbers.n == 1, "NRC3 is not defined for one target: W W^T is a number and has no shape."),
         (nrc3.is_nan, "NRC3 is not defined here: W, or the covariance of the targets, has no shape."),
-        (0 < numbers.d < numbers.n, narrow),
+        (numbers.is_narrow, narrow),
         (is_chance and not nrc3.is_above(SHAPED), chance),
         (is_typical and not nrc3.is_above(SHAPED), little),
         (nrc3.is_below(SHAPED), f"W W^T has {shape}"),
@@ -97,22 +106,29 @@ def _worth(numbers: HeadNumbers) -> str:
         typical = numbers.untrained
         return "" if math.isnan(typical) else f", and that of an untrained W would be about {typical:.2g}"
     heads = share_of_heads(numbers.quantile)
-    return f", which {heads} reach" if numbers.quantile.is_below(RARE) else f", and {heads} do as well"
+    if numbers.quantile.is_below(RARE):
+        return f", which {heads} reach"
+    if numbers.quantile.value == 0.0 and numbers.draws:
+        return f", and none of the {numbers.draws} random heads does as well"
+    return f", and {heads} do as well"
 
 
 def share_of_heads(quantile: Known) -> str:
-    """How many random heads do as well, in words.
+    """How many random heads do as well, in words, as far as the draws tell.
 
     Examples
     --------
     >>> share_of_heads(Known(0.0, 4e-4)), share_of_heads(Known(0.437, 0.01)), share_of_heads(Known(1.0, 4e-4))
     ('at most 0.04% of random heads', '44% of random heads', 'more than 99% of random heads')
+    >>> share_of_heads(Known(0.0, 0.17)), share_of_heads(Known(1.0, 0.17))
+    ('at most 17% of random heads', 'at least 83% of random heads')
     """
-    most = quantile.value + quantile.bound
-    if quantile.value <= quantile.bound and most < 2.0 * RARE:
-        return f"at most {100.0 * most:.2g}% of random heads"
-    if quantile.value > 0.99:
+    if quantile.value <= quantile.bound:
+        return f"at most {100.0 * min(quantile.value + quantile.bound, 1.0):.2g}% of random heads"
+    if quantile.is_above(0.99):
         return "more than 99% of random heads"
+    if quantile.value > 0.99:
+        return f"at least {100.0 * (quantile.value - quantile.bound):.2g}% of random heads"
     return f"{100.0 * quantile.value:.2g}% of random heads"
 
 

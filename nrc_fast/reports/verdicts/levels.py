@@ -27,6 +27,12 @@ UNFITTED = 0.5
 class Known:
     """A number and the absolute bound of its error.
 
+    Attributes
+    ----------
+    value, bound : float
+    most : float
+        The end of its range, which nothing that is printed of it is beyond.
+
     Examples
     --------
     >>> print(Known(0.0123, 1e-6), Known(3e-9, 1e-8), Known(math.nan))
@@ -37,6 +43,7 @@ class Known:
 
     value: float
     bound: float = 0.0
+    most: float = math.inf
 
     @property
     def is_nan(self) -> bool:
@@ -57,7 +64,7 @@ class Known:
 
     def __str__(self) -> str:
         if self.bound > 0.0 and abs(self.value) <= self.bound:
-            return f"no larger than {abs(self.value) + self.bound:.1e}"
+            return f"no larger than {min(abs(self.value) + self.bound, self.most):.1e}"
         return f"{self.value:.2g}"
 
 

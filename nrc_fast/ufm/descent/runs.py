@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.options import as_integer
 from nrc_fast.base.progress import Progress
 from nrc_fast.kernels.devices import Device, backend_of
 from nrc_fast.kernels.samples import Reader, sample_reader
@@ -16,7 +17,7 @@ from nrc_fast.ufm.descent.outcome import Descent
 from nrc_fast.ufm.descent.setup import Request, make_problems
 from nrc_fast.ufm.descent.start import StartFeatures
 from nrc_fast.ufm.descent.trajectory import METRICS
-from nrc_fast.ufm.inputs import Batched, as_integer, as_number, plain, plain_counts, plain_flags
+from nrc_fast.ufm.inputs import Batched, as_number, plain, plain_counts, plain_flags
 from nrc_fast.ufm.targets import Targets, is_measured
 
 __all__ = ["descend"]

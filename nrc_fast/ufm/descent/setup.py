@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from nrc_fast.base.arrays import Array, BoolArray, FloatArray, IntArray
+from nrc_fast.base.options import as_integer
 from nrc_fast.kernels.descent import RunningDescent, padded_columns
 from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.devices import on_host
@@ -27,7 +28,7 @@ from nrc_fast.ufm.descent.start import (
     has_moments,
     start_of_moments,
 )
-from nrc_fast.ufm.inputs import as_float64, as_integer, as_number, as_penalty, broadcast_shape
+from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.targets import TargetMoments, Targets, is_measured, target_moments
 
