@@ -176,7 +176,6 @@ COVERED: dict[str, tuple[str, ...]] = {
         "ufm/convex_solver.py",
         "ufm/convex_targets.py",
     ),
-    "ufm/test_deep_head.py": ("metrics/deep_directions.py",),
     "ufm/test_descent.py": (
         "kernels/samples.py",
         "ufm/descent/dynamics.py",

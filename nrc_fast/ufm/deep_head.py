@@ -29,7 +29,16 @@ from nrc_fast.metrics.deep_directions import (
 )
 from nrc_fast.ufm.deep_bounds import deep_bounds, deep_rank_range
 from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.inputs import Batched, BatchedInt, as_integer, as_penalty, broadcast_shape, plain, plain_counts
+from nrc_fast.ufm.inputs import (
+    Batched,
+    BatchedInt,
+    as_integer,
+    as_layers,
+    as_penalty,
+    broadcast_shape,
+    plain,
+    plain_counts,
+)
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["DeepMinimum", "deep"]
@@ -297,7 +306,7 @@ def deep(
     Raises
     ------
     ValueError
-        Targets or penalties cannot be used, or there is no layer.
+        Targets or penalties cannot be used, or there is no layer or more than 10,000.
     TypeError
         What is given is no real number or array.
 
@@ -329,6 +338,7 @@ def deep(
     if not layers:
         msg = "lambda_W must be a sequence with one penalty for each of the m >= 1 layers, as in [0.01, 0.01]"
         raise ValueError(msg)
+    as_layers(len(layers), "the length of lambda_W", least=1)
     penalties = [as_penalty(value, f"lambda_W[{i}]", positive=True) for i, value in enumerate(layers)]
     penalties.append(as_penalty(lambda_H, "lambda_H", positive=True))
     named = {f"lambda_W[{i}]": penalty for i, penalty in enumerate(penalties[:-1])}
