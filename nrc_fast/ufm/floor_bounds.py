@@ -13,11 +13,19 @@ from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, Thresholded, apart
 from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
 from nrc_fast.ufm.inputs import Batched, plain
-from nrc_fast.ufm.narrow_bounds import thresholded
+from nrc_fast.ufm.narrow_bounds import NarrowThresholded, thresholded
 from nrc_fast.ufm.spectral import left_within
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["Correlations", "FloorNumbers", "correlation_spectrum", "directions_error", "floor_bounds", "thresholds"]
+__all__ = [
+    "Correlations",
+    "FloorNumbers",
+    "correlation_spectrum",
+    "directions_error",
+    "floor_bounds",
+    "has_certain_directions",
+    "thresholds",
+]
 
 # Eigenvalues of the correlations of the outputs that have a variance, and these variances.
 Correlations: TypeAlias = tuple[Spectrum, FloatArray]
@@ -74,6 +82,18 @@ def thresholds(found: Spectrum, c: float, roundings: float, width: int | None = 
     """
     product = np.asarray(c)
     return thresholded(found, product, np.sqrt(product), np.ones(()), roundings=roundings, width=width)
+
+
+def has_certain_directions(ends: Thresholded) -> bool:
+    """Whether it is known which directions are kept, as it is where there is room for all.
+
+    Examples
+    --------
+    >>> known = Spectrum(np.ones(2), np.eye(2), np.zeros(2), np.zeros((2, 2)), np.zeros((2, 2)))
+    >>> [has_certain_directions(thresholds(known, 0.5, 1.0, width)) for width in (1, 2)]
+    [False, True]
+    """
+    return bool(ends.is_certain.all()) if isinstance(ends, NarrowThresholded) else True
 
 
 def floor_bounds(
@@ -139,6 +159,8 @@ def _standardized_error(
     correlations, variances = found
     loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
     ends = thresholds(correlations, c, roundings, width)
+    if not has_certain_directions(ends):
+        return float("nan")
     residuals = left_within(correlations.values, np.full(1, c), width)
     # The variances too are rounded, and known up to the error of the covariance.
     off = ends.residual_trace_error(residuals, loads) + float(residuals.max()) * (

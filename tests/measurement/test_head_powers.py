@@ -116,7 +116,7 @@ def test_values_at_given_products_of_penalties() -> None:
 def test_bad_input() -> None:
     W, covariance = np.eye(2), np.diag([4.0, 1.0])
     for depth in (0, -1):
-        with pytest.raises(ValueError, match=f"depth is {depth}; a number of linear layers of at least 1"):
+        with pytest.raises(ValueError, match=f"depth is {depth}; a number of layers from 1 to 10,000"):
             nrc.nrc3(W, covariance=covariance, depth=depth)
     for kind in (1.5, "2", True):
         with pytest.raises(TypeError, match=r"depth is a .*; a whole number is expected"):
