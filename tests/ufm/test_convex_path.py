@@ -327,6 +327,36 @@ def test_targets_of_any_kind() -> None:
     assert constant.bias.tolist() == [3.25, 3.25]
 
 
+# ---- far from 1 ----
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [1e308, 1e-300])
+def test_weights_of_any_size(name: Any, size: float) -> None:
+    Y, w = samples(name, 11), np.random.default_rng(3).uniform(0.1, 1.0, 24)
+    one, other = (convex(Y, loss=name, lambda_W=1.0, lambda_H=0.01, weights=factor * w) for factor in (1.0, size))
+    assert (one.rank, other.rank) == (3, 3)
+    same(one, other)
+
+
+def test_absolute_targets_of_any_size() -> None:
+    Y = np.random.default_rng(0).standard_normal((9, 2))
+    one = convex(Y, loss="absolute", lambda_W=1.0, lambda_H=0.05)
+    for size in (1e-300, 1e-170, 1e170, 1e300):
+        other = convex(size * Y, loss="absolute", lambda_W=1.0, lambda_H=0.05)
+        assert other.rank == one.rank
+        assert other.loss / size == pytest.approx(one.loss, rel=1e-6)
+
+
+def test_answers_of_a_small_share() -> None:
+    """The model with all answers turned around is its mirror."""
+    one, other = (
+        convex(Y, loss="logistic", lambda_W=0.1, lambda_H=0.1, weights=[1e-18, 1.0]) for Y in ([0, 1], [1, 0])
+    )
+    assert one.loss == pytest.approx(other.loss, rel=1e-10)
+    assert one.loss == pytest.approx(1e-18 * (1.0 + math.log(1e18)), rel=1e-2)
+
+
 # ---- what is said ----
 
 
@@ -355,9 +385,14 @@ def test_what_is_printed() -> None:
         (np.eye(3), {"loss": "huber", "delta": 0.0}, ValueError, "delta must be positive"),
         (np.eye(3), {"n_classes": 3}, ValueError, "n_classes goes with loss='cross_entropy'"),
         (np.eye(3), {"lambda_W": 0.0}, ValueError, "lambda_W must be positive, got 0.0"),
-        (np.eye(3), {"weights": [1.0, 2.0]}, ValueError, r"weights have shape \(2,\); \(3,\)"),
+        (
+            np.eye(3),
+            {"weights": [1.0, 2.0]},
+            ValueError,
+            r"weights have shape \(2,\), and values from 1 to 2; \(3,\) is expected",
+        ),
         (np.eye(3), {"weights": [0.0, 0.0, 0.0]}, ValueError, "not all 0"),
-        (np.eye(3), {"weights": [1.0, -1.0, 1.0]}, ValueError, "at least 0"),
+        (np.eye(3), {"weights": [1.0, -1.0, 1.0]}, ValueError, r"\(3,\), and values from -1 to 1; \(3,\) is expected"),
         (np.zeros((0, 3)), {}, ValueError, "at least one sample"),
         (np.full((3, 2), np.nan), {}, ValueError, "not finite"),
         (np.full((3, 2), 1e200) * [[1], [2], [3]], {}, ValueError, "rescale them"),
@@ -366,6 +401,10 @@ def test_what_is_printed() -> None:
         ([0, -1], {"loss": "cross_entropy"}, ValueError, "labels are at least 0, got -1"),
         ([0, 2], {"loss": "cross_entropy"}, ValueError, "class 1 has no samples: its logit falls without end"),
         ([0, 1], {"loss": "cross_entropy", "n_classes": 1}, ValueError, "n_classes is 1; at least 2 is expected"),
+        ([0, 10**12], {"loss": "cross_entropy"}, ValueError, "class 1 has no samples"),
+        ([0, 1], {"loss": "cross_entropy", "n_classes": 10**12}, ValueError, "class 2 has no samples"),
+        (np.array([0, 2**64 - 1], np.uint64), {"loss": "cross_entropy"}, ValueError, f"the label {2**64 - 1}; "),
+        (np.eye(3) * 1e-170, {"loss": "huber"}, ValueError, "squares of the targets leave the range of float64"),
         ([0, 0], {"loss": "cross_entropy"}, ValueError, "n_classes is 1; at least 2 is expected"),
         (
             np.eye(3),
