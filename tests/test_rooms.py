@@ -171,6 +171,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "ufm/test_closed_form.py": ("metrics/prediction.py",),
     "ufm/test_convex_path.py": (
+        "ufm/convex_kinks.py",
         "ufm/convex_minimum.py",
         "ufm/convex_newton.py",
         "ufm/convex_solver.py",

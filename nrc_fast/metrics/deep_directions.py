@@ -192,7 +192,7 @@ def factor_singular_values(values: FloatArray, penalties: FloatArray, share: Flo
     every = _Product(mantissa[..., np.newaxis, :], exponent[..., np.newaxis, :])
     roots = _root(_times(every, penalties[..., np.newaxis], -count), 2 * count)
     kept = share[..., np.newaxis, :]
-    return np.where(kept < 1.0, roots, 0.0) * (1.0 - kept) ** (1.0 / count)
+    return np.asarray(np.where(kept < 1.0, roots, 0.0) * (1.0 - kept) ** (1.0 / count))
 
 
 def gram_eigenvalues(values: FloatArray, penalties: FloatArray, share: FloatArray) -> FloatArray:

@@ -125,6 +125,46 @@ def test_nothing_is_learnt_of_absolute_errors_beyond_the_second_moment_of_signs(
         )
 
 
+def test_more_outputs_than_samples_are_fitted_by_the_least_nuclear_norm() -> None:
+    """At a small penalty the minimum interpolates, with the bias of the least sum of singular values."""
+    optimise = pytest.importorskip("scipy.optimize")
+    for seed in range(12):
+        Y = np.random.default_rng(seed).standard_normal((3, 4))
+        found = convex(Y, loss="absolute", lambda_W=1e-4, lambda_H=1.0, tolerance=1e-12)
+        assert found.data_loss <= 1e-14
+        assert found.rank == 2
+        nuclear = lambda b, Y=Y: np.linalg.svd(Y - b, compute_uv=False).sum() / math.sqrt(3)  # noqa: E731
+        least = optimise.minimize(
+            nuclear, Y.mean(axis=0), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
+        )
+        assert found.loss <= 0.01 * least.fun * (1.0 + 1e-12)
+        assert found.loss == pytest.approx(0.01 * least.fun, rel=1e-5)
+
+
+def test_just_beyond_the_threshold_nothing_is_learnt() -> None:
+    for seed in range(6):
+        Y = np.random.default_rng(seed).standard_normal((7, 2))
+        signs = np.sign(Y - np.median(Y, axis=0))
+        c = 1.0005 * float(np.linalg.eigvalsh(signs.T @ signs / 7)[-1])
+        found = convex(Y, loss="absolute", lambda_W=1.0, lambda_H=c)
+        assert (found.rank, found.kept.tolist()) == (0, [0.0, 0.0])
+        assert found.relative_gap < 1e-14
+        assert convex(Y, loss="absolute", lambda_W=1.0, lambda_H=0.999 * c / 1.0005).rank == 1
+
+
+def test_targets_that_tie_at_the_median_need_less() -> None:
+    """Of 0, 0, 0, 1 the mean subgradient is least with -1/3 for each 0, whose second moment is 1/3, not 1/4."""
+    for c, rank in ((0.34, 0), (0.33, 1)):
+        found = convex([0.0, 0.0, 0.0, 1.0], loss="absolute", lambda_W=1.0, lambda_H=c)
+        assert found.rank == rank
+
+
+def test_absolute_errors_reach_the_last_digits() -> None:
+    for seed, shape, c in ((0, (20, 3), 0.05), (1, (40, 3), 0.3), (2, (5, 8), 1e-4), (3, (30, 2), 1e-6)):
+        Y = np.random.default_rng(seed).standard_t(3, shape)
+        assert convex(Y, loss="absolute", lambda_W=1.0, lambda_H=c, tolerance=1e-12).relative_gap <= 1e-12
+
+
 # ---- against explicit minimisation ----
 
 
@@ -419,7 +459,7 @@ def test_what_is_printed() -> None:
             np.random.default_rng(0).random((9, 2)),
             {"loss": "huber", "tolerance": 1e-18},
             RuntimeError,
-            "raise tolerance=",
+            r"above the tolerance of 1e-18; tolerance=\de-1\d takes what was found",
         ),
     ],
 )
