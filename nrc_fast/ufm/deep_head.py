@@ -32,9 +32,9 @@ from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.inputs import (
     Batched,
     BatchedInt,
-    as_integer,
     as_layers,
     as_penalty,
+    as_width,
     broadcast_shape,
     plain,
     plain_counts,
@@ -266,7 +266,7 @@ class DeepMinimum:
 
     def _width(self, d: int | None) -> int:
         n = self.moments.n
-        width = n if d is None else as_integer(d, "d")
+        width = as_width(d) or n
         if width < n:
             msg = f"d is {d}; at least n = {n} is expected, for every layer holds all n target directions"
             raise ValueError(msg)

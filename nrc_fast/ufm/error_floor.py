@@ -18,11 +18,13 @@ from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.floor_bounds import (
     Correlations,
     FloorNumbers,
+    correlation_loads,
     correlation_spectrum,
     floor_bounds,
     has_certain_directions,
     thresholds,
 )
+from nrc_fast.ufm.floor_text import lines_of_others, rows_of_others, share_of_variance
 from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
 from nrc_fast.ufm.scaling import Penalties
 from nrc_fast.ufm.solution import UNCERTAIN_DIRECTIONS, UNCERTAIN_RANK
@@ -244,8 +246,8 @@ class ErrorFloor:
         """
         if self._correlations is None:
             return plain(np.zeros(np.shape(c)))
-        correlations, variances = self._correlations
-        loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
+        correlations, _ = self._correlations
+        loads = correlation_loads(self._correlations)
         floors = (left_within(correlations.values, _column(c), self.d) * loads).sum(axis=-1)
         certain = [self._knows_directions(correlations, one) for one in np.ravel(_column(c)).tolist()]
         return plain(np.where(np.reshape(certain, floors.shape), floors, np.nan))
@@ -263,9 +265,7 @@ class ErrorFloor:
         rows: list[tuple[object, ...]] = [
             ("variances along the target directions", bars),
             ("floor of the MSE, one model for all outputs", f"{self.mse_floor:.4g}"),
-            ("one model for each output", f"{self.single_task_floor:.4g}"),
-            ("trained on standardised targets, mapped back", f"{self.standardized_floor:.4g}"),
-            ("trained on whitened targets, mapped back", f"{self.whitened_floor:.4g}"),
+            *((label, f"{value:.4g}") for label, value in rows_of_others(self, "model")),
         ]
         title = f"what the UFM says of targets with n = {self.n} outputs, variance {self.variance:.4g}"
         return card(title, [kept, least], rows, notes=self._notes())
@@ -283,9 +283,7 @@ class ErrorFloor:
             "",
             f"  rank of the features and of the head            {self.rank} of {self.n}",
             f"  floor of the training MSE, summed over outputs  {self.mse_floor:.6g}  (R2 {self.r2_ceiling:.6g})",
-            f"    one model for each output                     {self.single_task_floor:.6g}",
-            f"    trained on standardised targets, mapped back  {self.standardized_floor:.6g}",
-            f"    trained on whitened targets, mapped back      {self.whitened_floor:.6g}",
+            *lines_of_others(self, "model"),
             self._advice(),
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self._notes())])
@@ -305,11 +303,11 @@ class ErrorFloor:
     def _table_row(self, j: int) -> str:
         value = self.eigenvalues[j]
         decay = "" if np.isnan(self.weight_decay) else f"{self.critical_weight_decays[j]:>14.4g}"
-        share = value / self.variance if self.variance > 0.0 else np.nan
+        share = share_of_variance(value, self.variance)
         state = ("kept" if value > self.c else "dropped") if j < self._room else "no room"
         entries = ", ".join(f"{entry:.3f}" for entry in self.directions[:MOST_ENTRIES, j])
         more = ", ..." if self.n > MOST_ENTRIES else ""
-        return f"  {j + 1:<10}{value:>12.4g}{decay}{share:>10.1%}  {state:<8}[{entries}{more}]"
+        return f"  {j + 1:<10}{value:>12.4g}{decay}{share:>10}  {state:<8}[{entries}{more}]"
 
     def _advice(self) -> str:
         if self._room < self.n:

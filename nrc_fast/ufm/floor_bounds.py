@@ -20,6 +20,7 @@ from nrc_fast.ufm.targets import TargetMoments
 __all__ = [
     "Correlations",
     "FloorNumbers",
+    "correlation_loads",
     "correlation_spectrum",
     "directions_error",
     "floor_bounds",
@@ -69,6 +70,19 @@ def correlation_spectrum(moments: TargetMoments) -> Correlations | None:
     given = moments.covariance_error / float(variances[kept].min())
     error = 2.5 * EPSILON * np.sqrt(np.sum(correlations**2)) + 2.0 * given
     return spectrum(Pair(correlations, np.zeros_like(correlations)), noise, np.asarray(error)), variances[kept]
+
+
+def correlation_loads(found: Correlations) -> FloatArray:
+    """Variance of the raw targets that the squares of each direction of the correlations hold, (k,).
+
+    Examples
+    --------
+    >>> found = correlation_spectrum(TargetMoments(np.diag([4.0, 2.0]), np.zeros(2)))
+    >>> sorted(correlation_loads(found).tolist()) if found else None
+    [2.0, 4.0]
+    """
+    correlations, variances = found
+    return np.asarray(np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0))
 
 
 def thresholds(found: Spectrum, c: float, roundings: float, width: int | None = None) -> Thresholded:
@@ -157,7 +171,7 @@ def _standardized_error(
     if found is None:
         return 0.0
     correlations, variances = found
-    loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
+    loads = correlation_loads(found)
     ends = thresholds(correlations, c, roundings, width)
     if not has_certain_directions(ends):
         return float("nan")

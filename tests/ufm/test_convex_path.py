@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nrc_fast.ufm import ConvexMinimum, convex, minimum
+from nrc_fast.ufm.convex_path import _require_memory
 
 NAMES = ["squared", "huber", "absolute", "cross_entropy", "logistic"]
 
@@ -395,6 +396,48 @@ def test_answers_of_a_small_share() -> None:
     )
     assert one.loss == pytest.approx(other.loss, rel=1e-10)
     assert one.loss == pytest.approx(1e-18 * (1.0 + math.log(1e18)), rel=1e-2)
+
+
+def test_memory_is_asked_for_beforehand() -> None:
+    with pytest.raises(MemoryError, match=r"with 200,000 classes needs .* PiB, and this machine has"):
+        _require_memory(_Many())  # type: ignore[arg-type]
+
+
+class _Many:
+    name = "cross_entropy"
+
+    class problem:  # noqa: N801
+        offset = np.broadcast_to(0.0, (200_000, 200_000))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e10])
+def test_mse_keeps_its_digits(offset: float) -> None:
+    """Integers and a power of two less of them, so that the targets with the offset are exact."""
+    mp = pytest.importorskip("mpmath")
+    Y = np.round(np.random.default_rng(5).standard_normal((12, 3)) * 64.0) / 64.0
+    found = convex(Y + offset, lambda_W=1.0, lambda_H=1e-8)
+    wanted = minimum(Y, lambda_W=1.0, lambda_H=1e-8)
+    with mp.workdps(50):
+        mean = [mp.fsum(map(mp.mpf, column.tolist())) / 12 for column in Y.T]
+        rows = mp.matrix([[mp.mpf(float(y)) - mu for y, mu in zip(row, mean, strict=True)] for row in Y])
+        covariance = rows.T * rows / 12
+        values = mp.eigsy(covariance, eigvals_only=True)
+        exact = mp.fsum(min(value, mp.mpf(1e-8)) for value in values)
+    assert wanted.mse == pytest.approx(float(exact), rel=1e-9)
+    assert abs(found.mse - float(exact)) <= found.bounds["mse"]
+    assert found.mse == pytest.approx(float(exact), rel=1e-4)
+    assert math.isinf(convex(Y, loss="huber", lambda_W=0.1, lambda_H=0.1).bounds["mse"])
+    assert math.isnan(convex([0, 1], loss="logistic", lambda_W=0.1, lambda_H=0.1).bounds["mse"])
+
+
+def test_an_empty_batch_has_the_sizes_of_others() -> None:
+    Y = samples("squared", 1)
+    full, empty = (convex(Y, lambda_W=0.1, lambda_H=h) for h in (np.ones(1), np.ones(0)))
+    assert empty.n == 3
+    for name in ("bias", "kept", "vectors", "coordinates", "gradients", "errors", "gram", "cosines"):
+        assert getattr(empty, name).shape == (0, *getattr(full, name).shape[1:]), name
+    assert empty.weights().shape == (0, 3, 3)
+    assert empty.features(Y[:2]).shape == (0, 2, 3)
 
 
 # ---- what is said ----

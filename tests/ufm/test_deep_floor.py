@@ -162,6 +162,8 @@ def test_targets_without_variance() -> None:
     assert math.isnan(constant.unit_weight_decay)
     assert constant.critical_weight_decays.tolist() == [0.0, 0.0]
     assert math.isfinite(constant.bounds["mse_floor"])
+    assert "nan%" not in str(constant) + str(predict(np.full((3, 2), 0.1), weight_decay=0.1))
+    assert "until it goes" not in str(predict(covariance=np.eye(2), weight_decay=9.0, layers=3))
     part = predict(np.array([[1.0, 5.0], [3.0, 5.0]]), weight_decay=0.1, layers=3)
     assert part.rank == 1
     assert part.standardized_floor > 0.0

@@ -200,7 +200,7 @@ def test_bad_widths() -> None:
         narrow.weights(d=3)
     with pytest.raises(ValueError, match=r"rotation has shape \(2, 1\); \(1, 1\) is expected"):
         narrow.weights(np.ones((2, 1)))
-    with pytest.raises(ValueError, match="d is 0; at least 1 is expected"):
+    with pytest.raises(ValueError, match="d is 0; a number of features from 1 on is expected"):
         ufm.minimum(**options).weights(d=0)
     # What is not kept needs no room.
     assert ufm.minimum(**(options | {"lambda_W": 15.0})).weights(d=1).shape == (2, 1)
