@@ -20,6 +20,9 @@ from nrc_fast.ufm.solution import nonzero
 
 __all__ = ["ConvexMinimum"]
 
+LOOSE = 1e-4  # relative gaps from which on directions of a minimum may be missing
+UNCERTAIN_GROUPS = "note: at so large a gap the classes that merge may be others; give a smaller tolerance="
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ConvexMinimum:
@@ -249,7 +252,8 @@ class ConvexMinimum:
     def merged(self) -> tuple[tuple[int, ...], ...]:
         """Groups of two or more classes that share their features: distances below 1e-6 of the largest logit.
 
-        With cross-entropy only, one of a batch at a time.
+        With cross-entropy only, one of a batch at a time. At relative gaps above 1e-4 these are groups of the point
+        that was found and need not be those of the minimum; `merge_thresholds` is exact.
         """
         return merged_classes(self.predictions(self._one_of_classes()) - self.bias)
 
@@ -302,7 +306,8 @@ class ConvexMinimum:
         if self.given.name != "cross_entropy":
             return []
         groups = ", ".join("{" + ", ".join(map(str, group)) + "}" for group in self.merged) or "none"
-        return [f"classes that have merged: {groups}; accuracy {self.classes.accuracy:.4g}"]
+        about = f"classes that have merged: {groups}; accuracy {self.classes.accuracy:.4g}"
+        return [about, UNCERTAIN_GROUPS] if float(self.relative_gap) > LOOSE else [about]
 
     @cached_property
     def _predictions(self) -> FloatArray:

@@ -118,6 +118,10 @@ def test_bad_input() -> None:
     for depth in (0, -1):
         with pytest.raises(ValueError, match=f"depth is {depth}; a number of layers from 1 to 10,000"):
             nrc.nrc3(W, covariance=covariance, depth=depth)
+    for depth in (1, 2, np.int64(3)):
+        for found in (nrc.nrc3, nrc.nrc3_gamma):
+            value = found(W, covariance=covariance, depth=depth, return_bound=True)
+            assert [type(number) for number in value] == [float, float]
     for kind in (1.5, "2", True):
         with pytest.raises(TypeError, match=r"depth is a .*; a whole number is expected"):
             nrc.nrc3_gamma(W, covariance=covariance, depth=kind)  # type: ignore[call-overload]
