@@ -10,13 +10,13 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
-from nrc_fast.base.options import as_integer
 from nrc_fast.measurement.head_and_targets import head_and_targets
 from nrc_fast.measurement.precision import with_bound
 from nrc_fast.metrics.alignment import HeadAlignment, head_gram
 from nrc_fast.metrics.deep_alignment import DeepAlignment
 from nrc_fast.metrics.deep_directions import threshold
 from nrc_fast.sources import Targets
+from nrc_fast.ufm.inputs import as_layers
 
 __all__ = ["nrc3", "nrc3_curve", "nrc3_gamma"]
 
@@ -104,7 +104,7 @@ def nrc3(
     ------
     TypeError, ValueError
         Arrays that are no finite float matrices or do not fit, gamma outside [0, lambda_min] or above what a depth
-        allows, or a depth that is no whole number of at least 1.
+        allows, or a depth that is no whole number from 1 to 10,000.
 
     References
     ----------
@@ -196,7 +196,7 @@ def nrc3_gamma(
     Raises
     ------
     TypeError, ValueError
-        Arrays are no finite float matrices, or do not fit, or the depth is no whole number of at least 1.
+        Arrays are no finite float matrices, or do not fit, or the depth is no whole number from 1 to 10,000.
 
     Examples
     --------
@@ -244,7 +244,7 @@ def nrc3_curve(
     ------
     TypeError, ValueError
         Arrays are no finite float matrices or do not fit, a gamma lies outside [0, lambda_min] or above what the depth
-        allows, or the depth is no whole number of at least 1.
+        allows, or the depth is no whole number from 1 to 10,000.
 
     Examples
     --------
@@ -260,16 +260,14 @@ def nrc3_curve(
 
 
 def _compared(W: Array, Y: Targets | None, covariance: Array | None, depth: int) -> _Compared:
-    if as_integer(depth, "depth") < 1:
-        msg = f"depth is {depth}; a number of linear layers of at least 1 is expected, 1 for a head on a trunk"
-        raise ValueError(msg)
+    layers = as_layers(depth, "depth", least=1, why="1 for a head on a trunk")
     given = head_and_targets(W, Y, covariance, stacklevel=5)
     head = head_gram(scale_to_unit(given.weights)[0])
     alignment = (
-        HeadAlignment(head, given.covariance) if depth == 1 else DeepAlignment(head, given.covariance, layers=depth)
+        HeadAlignment(head, given.covariance) if layers == 1 else DeepAlignment(head, given.covariance, layers=layers)
     )
     given.require_covariance(alignment.lowest)
-    return _Compared(alignment, given.covariance_error, given.weights.shape[1], depth)
+    return _Compared(alignment, given.covariance_error, given.weights.shape[1], layers)
 
 
 def _check_gammas(gammas: Iterable[object], alignment: HeadAlignment) -> list[float]:

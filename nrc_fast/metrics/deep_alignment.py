@@ -140,7 +140,7 @@ class DeepAlignment(HeadAlignment):
         least = self._gamma_of(first, max(self._smallest - error, 0.0))
         most = self._gamma_of(last if self._smallest > 0.0 else largest_ratio(self.layers), self._smallest + error)
         rounding = 8.0 * (self.layers + 1.0) * EPSILON * gamma
-        return max(most - gamma, gamma - least) + rounding, nrc3_bound
+        return float(max(most - gamma, gamma - least) + rounding), nrc3_bound
 
     def smallest_nrc3_bound(self, covariance_error: float, *, features: int) -> float:
         """Bound of `smallest_nrc3`, from the errors of Sigma and of W W^T, and of the search."""
@@ -149,7 +149,7 @@ class DeepAlignment(HeadAlignment):
         value, (above, below) = self._best.value, self._turns(covariance_error, features)
         upper = 2.0 * math.sqrt(value) * above + above**2
         lower = 2.0 * math.sqrt(value) * below + self._best.missed
-        return min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
+        return float(min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value)
 
     def _turns(self, covariance_error: float, features: int) -> tuple[float, float]:
         """Bounds of the change of the distance of both shapes at the best c, and of that at any other."""
@@ -164,7 +164,7 @@ class DeepAlignment(HeadAlignment):
             return math.nan
         ratio = min(float(self._ratio_of(np.asarray(gamma))), self._most_ratio)
         turn = self._change(ratio, ratio, covariance_error) + self._rounding(features)
-        return min(2.0 * math.sqrt(value) * turn + turn**2, 4.0) + 8.0 * EPSILON * value
+        return float(min(2.0 * math.sqrt(value) * turn + turn**2, 4.0) + 8.0 * EPSILON * value)
 
     # ---- the path of heads ----
 

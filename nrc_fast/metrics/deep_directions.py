@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import FloatArray, IntArray
 
 __all__ = [
     "Directions",
@@ -26,6 +27,7 @@ __all__ = [
 
 NEWTON_STEPS = 24
 MOST_POWER = 512
+MOST_SHIFT = 1000  # what a mantissa may be shifted by and stay a float64 number
 
 
 def root_of_product(factors: Sequence[FloatArray], powers: Sequence[int], degree: int = 1) -> FloatArray:
@@ -38,17 +40,43 @@ def root_of_product(factors: Sequence[FloatArray], powers: Sequence[int], degree
     >>> root_of_product([np.array(1e-200), np.array(1e-200), np.array(1e-200)], [1, 1, 1], 3).item()
     1e-200
     """
-    mantissa: FloatArray = np.ones(())
-    exponent = np.zeros((), dtype=np.int64)
+    return _root(_product(factors, powers), degree)
+
+
+class _Product(NamedTuple):
+    """A product as mantissas, from 1/2 to 1 or 0, and the exponents of 2 beside them."""
+
+    mantissa: FloatArray
+    exponent: IntArray
+
+
+def _product(factors: Sequence[FloatArray], powers: Sequence[int]) -> _Product:
+    found = _Product(np.ones(()), np.zeros((), dtype=np.int64))
+    for factor, power in zip(factors, powers, strict=True):
+        found = _times(found, factor, power)
+    return found
+
+
+def _times(product: _Product, factor: FloatArray, power: int) -> _Product:
+    """The product with one more factor, to a power."""
+    mantissa, exponent = product
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
-        for factor, power in zip(factors, powers, strict=True):
-            part, whole = np.frexp(factor)
-            exponent = exponent + power * whole.astype(np.int64)
-            for step in _steps(power):
-                mantissa, carried = np.frexp(mantissa * part ** float(step))
-                exponent = exponent + carried
-        quotient, rest = np.divmod(exponent, degree)
-        root = np.ldexp(mantissa, rest) ** (1.0 / degree) if degree > 1 else np.ldexp(mantissa, rest)
+        part, whole = np.frexp(factor)
+        exponent = exponent + power * whole.astype(np.int64)
+        for step in _steps(power):
+            mantissa, carried = np.frexp(mantissa * part ** float(step))
+            exponent = exponent + carried
+    return _Product(mantissa, exponent)
+
+
+def _root(product: _Product, degree: int) -> FloatArray:
+    with np.errstate(divide="ignore", over="ignore", under="ignore"):
+        quotient, rest = np.divmod(product.exponent, degree)
+        # A rest of a degree beyond what float64 holds goes into the root by a factor of its own.
+        near = np.minimum(rest, MOST_SHIFT)
+        root = np.ldexp(product.mantissa, near)
+        if degree > 1:
+            root = root ** (1.0 / degree) * 2.0 ** ((rest - near) / degree)
         # Of a factor of 0 the exponent says nothing.
         return np.asarray(np.ldexp(root, np.clip(quotient, -5000, 5000).astype(np.int32)))
 
@@ -160,12 +188,11 @@ def factor_singular_values(values: FloatArray, penalties: FloatArray, share: Flo
     """
     count = penalties.shape[-1]
     factors = [penalties[..., i, np.newaxis] for i in range(count)]
-    left = (1.0 - share) ** (1.0 / count)
-    found = []
-    for i in range(count):
-        powers = [1 - count if k == i else 1 for k in range(count)]
-        found.append(np.where(share < 1.0, root_of_product([*factors, values], [*powers, 1], 2 * count), 0.0) * left)
-    return np.stack(np.broadcast_arrays(*found), axis=-2)
+    mantissa, exponent = _product([*factors, values], [1] * (count + 1))
+    every = _Product(mantissa[..., np.newaxis, :], exponent[..., np.newaxis, :])
+    roots = _root(_times(every, penalties[..., np.newaxis], -count), 2 * count)
+    kept = share[..., np.newaxis, :]
+    return np.asarray(np.where(kept < 1.0, roots, 0.0) * (1.0 - kept) ** (1.0 / count))
 
 
 def gram_eigenvalues(values: FloatArray, penalties: FloatArray, share: FloatArray) -> FloatArray:

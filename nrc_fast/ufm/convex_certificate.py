@@ -27,15 +27,12 @@ class Certificate:
         F minus the dual value, with what rounding may have taken from it.
     gradients : (m, n) float64 array
         u, the dual point: ``|sqrt(p) u|_2 <= s``, of mean 0 with a free bias.
-    singular_values : (k,) float64 array
-        Of the gradient in the scaled predictions, before u was scaled into the dual's domain.
     """
 
     loss: float
     data_loss: float
     gap: float
     gradients: FloatArray
-    singular_values: FloatArray
 
 
 def certificate(problem: Problem, s: float, predictions: FloatArray, bias: FloatArray, u: FloatArray) -> Certificate:
@@ -61,4 +58,4 @@ def certificate(problem: Problem, s: float, predictions: FloatArray, bias: Float
     sizes = shares @ (np.abs(costs) + np.abs(conjugates) + np.sum(np.abs(dual * errors), axis=1))
     rounding = EPSILON * (problem.offset.shape[1] + 8.0) * (float(sizes) + 2.0 * s * nuclear)
     data_loss = float(shares @ costs)
-    return Certificate(data_loss + s * nuclear, data_loss, gap + rounding, dual, values)
+    return Certificate(data_loss + s * nuclear, data_loss, gap + rounding, dual)

@@ -18,6 +18,7 @@ from nrc_fast.metrics.training_losses import sigmoid, softmax
 __all__ = ["Absolute", "ConvexLoss", "CrossEntropy", "Curvature", "Huber", "Logistic", "SmoothedAbsolute", "Squared"]
 
 # Rounds in which the mean gradient becomes 0: most are Newton steps, and a few are enough.
+BLOCK_ENTRIES = 2**20  # of matrices that are inverted at once
 ROUNDS = 150
 FREE_ROUNDS = 10
 
@@ -49,8 +50,17 @@ class Curvature:
         Scaled to a diagonal of ones before it is inverted, as q may be 0 or anything up to the inverse of a width. In
         the limit ``diag(q) - q q^T`` keeps the sum of what it gives at 0, and so does this.
         """
-        root = np.sqrt(self.diagonal)
-        scales = root / np.sqrt(1.0 + self.diagonal * np.diagonal(gram))
+        samples, n = self.diagonal.shape
+        found = np.empty((samples, n, n))
+        rows = max(BLOCK_ENTRIES // n**2, 1)
+        for first in range(0, samples, rows):
+            block = self.diagonal[first : first + rows]
+            found[first : first + rows] = self._responses_of(block, gram)
+        return found
+
+    def _responses_of(self, diagonal: FloatArray, gram: FloatArray) -> FloatArray:
+        root = np.sqrt(diagonal)
+        scales = root / np.sqrt(1.0 + diagonal * np.diagonal(gram))
         both: FloatArray = scales[:, :, np.newaxis] * scales[:, np.newaxis, :]
         inner = both * gram
         every = np.arange(len(gram))

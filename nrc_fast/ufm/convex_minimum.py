@@ -9,16 +9,19 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray, IntArray
 from nrc_fast.base.cards import card
-from nrc_fast.base.options import as_integer
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.ufm.convex_classes import class_report, merge_thresholds, merged_classes
 from nrc_fast.ufm.convex_targets import Merged, class_labels, target_rows
-from nrc_fast.ufm.inputs import Batched, BatchedInt, plain, plain_counts
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_width, plain, plain_counts
 from nrc_fast.ufm.rotations import check_rotation
 from nrc_fast.ufm.solution import nonzero
 
 __all__ = ["ConvexMinimum"]
+
+LOOSE = 1e-4  # relative gaps from which on directions of a minimum may be missing
+UNCERTAIN_GROUPS = "note: at so large a gap the classes that merge may be others; give a smaller tolerance="
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +53,9 @@ class ConvexMinimum:
         ``v_i/sqrt(p_i)`` of the samples that differ.
     gradients : (..., m, n) float64 array
         ``dl/df`` of the samples that differ, as the certificate has them: a point of the dual problem.
+    errors : (..., m, n) float64 array
+        ``f - y`` of the samples that differ, which keep their digits where targets are far larger than their
+        differences; the logits f of cross-entropy and logistic loss.
     steps : int or array
         Newton steps that it took.
     """
@@ -68,6 +74,7 @@ class ConvexMinimum:
     vectors: FloatArray
     coordinates: FloatArray
     gradients: FloatArray
+    errors: FloatArray
     steps: BatchedInt
 
     @property
@@ -78,7 +85,7 @@ class ConvexMinimum:
     def __getitem__(self, index: int | tuple[int, ...]) -> ConvexMinimum:
         """One minimum of a batch."""
         numbers = ("lambda_W", "lambda_H", "c", "loss", "data_loss", "gap")
-        arrays = ("bias", "kept", "vectors", "coordinates", "gradients")
+        arrays = ("bias", "kept", "vectors", "coordinates", "gradients", "errors")
         if np.ndim(self.c) == 0 or np.ndim(np.asarray(self.c)[index]):
             msg = f"the batch has shape {np.shape(self.c)}; one index for each of its axes is expected"
             raise IndexError(msg)
@@ -106,9 +113,7 @@ class ConvexMinimum:
         """Mean squared error summed over the outputs; NaN for cross-entropy and logistic loss."""
         if self.given.power == 0:
             return plain(np.full(np.shape(self.c), np.nan))
-        shares = self.given.problem.shares
-        errors = self._predictions + self.bias[..., np.newaxis, :] - self.given.rows
-        return plain(np.sum(errors**2, axis=-1) @ shares)
+        return plain(np.sum(self.errors**2, axis=-1) @ self.given.problem.shares)
 
     @cached_property
     def scale(self) -> FloatArray:
@@ -178,7 +183,8 @@ class ConvexMinimum:
         Parameters
         ----------
         Y : (M, n) or (M,) array or tensor
-            Samples that are among those that were given, in any order and number: targets, answers or labels.
+            Samples among those that were given with a positive weight, in any order and number: targets, answers or
+            labels.
         rotation : (n, d) array or tensor, optional
             R with orthonormal rows, the one that was given to `weights`.
         d : int, optional
@@ -187,7 +193,8 @@ class ConvexMinimum:
         Raises
         ------
         ValueError
-            A sample is not among those that were given; the rotation or d does not fit, see `weights`.
+            A sample is not among those that were given with a positive weight; the rotation or d does not fit, see
+            `weights`.
         """
         factors = np.sqrt(self.kept) / np.sqrt(self.scale)[..., np.newaxis]
         return self._rotated((self.coordinates * factors[..., np.newaxis, :])[..., self._rows_of(Y), :], rotation, d)
@@ -198,12 +205,12 @@ class ConvexMinimum:
         Parameters
         ----------
         Y : (M, n) or (M,) array or tensor
-            Samples that are among those that were given.
+            Samples among those that were given with a positive weight.
 
         Raises
         ------
         ValueError
-            A sample is not among those that were given.
+            A sample is not among those that were given with a positive weight.
         """
         return (self._predictions + self.bias[..., np.newaxis, :])[..., self._rows_of(Y), :]
 
@@ -215,15 +222,18 @@ class ConvexMinimum:
 
         ``loss`` is the gap itself. ``gradients`` and ``predictions`` are root mean squares over the samples of the
         distance from those of the exact minimum: ``sqrt(2 L gap)``, L the largest curvature of the loss, and
-        ``sqrt(2 gap/m)``, m its smallest, so predictions of the squared loss only. Infinite where nothing is certified;
-        how near W, rank and angles are is then not certified either, though Newton's method leaves them near.
+        ``sqrt(2 gap/m)``, m its smallest, so predictions of the squared loss only. ``mse`` follows from the predictions
+        and the rounding of the errors, and is NaN where the MSE is. Infinite where nothing is certified; how near W,
+        rank and angles are is then not certified either, though Newton's method leaves them near.
         """
         loss, gap = self.given.problem.loss, np.asarray(self.gap)
         largest = np.full(gap.shape, np.inf)
+        predictions = np.sqrt(2.0 * gap / loss.convexity) if loss.convexity > 0.0 else largest
         return {
             "loss": self.gap,
             "gradients": plain(np.sqrt(2.0 * loss.smoothness * gap) if loss.smoothness < np.inf else largest),
-            "predictions": plain(np.sqrt(2.0 * gap / loss.convexity) if loss.convexity > 0.0 else largest),
+            "predictions": plain(predictions),
+            "mse": plain(self._mse_bound(predictions)),
         }
 
     # ---- classes ----
@@ -242,7 +252,8 @@ class ConvexMinimum:
     def merged(self) -> tuple[tuple[int, ...], ...]:
         """Groups of two or more classes that share their features: distances below 1e-6 of the largest logit.
 
-        With cross-entropy only, one of a batch at a time.
+        With cross-entropy only, one of a batch at a time. At relative gaps above 1e-4 these are groups of the point
+        that was found and need not be those of the minimum; `merge_thresholds` is exact.
         """
         return merged_classes(self.predictions(self._one_of_classes()) - self.bias)
 
@@ -295,18 +306,29 @@ class ConvexMinimum:
         if self.given.name != "cross_entropy":
             return []
         groups = ", ".join("{" + ", ".join(map(str, group)) + "}" for group in self.merged) or "none"
-        return [f"classes that have merged: {groups}; accuracy {self.classes.accuracy:.4g}"]
+        about = f"classes that have merged: {groups}; accuracy {self.classes.accuracy:.4g}"
+        return [about, UNCERTAIN_GROUPS] if float(self.relative_gap) > LOOSE else [about]
 
     @cached_property
     def _predictions(self) -> FloatArray:
         """Predictions without the bias of the samples that differ, (..., m, n)."""
         return np.asarray((self.coordinates * self.kept[..., np.newaxis, :]) @ np.swapaxes(self.vectors, -1, -2))
 
+    def _mse_bound(self, predictions: FloatArray) -> FloatArray:
+        """Bound of the error of the MSE from that of the predictions, (...)."""
+        mse, given = np.asarray(self.mse), self.given
+        # Errors are sums of rounded products, from offsets that are rounded differences of the targets.
+        terms = np.abs(self.coordinates) @ np.swapaxes(self.kept[..., np.newaxis, :] * np.abs(self.vectors), -1, -2)
+        terms = terms + np.abs(given.unit * given.problem.offset)
+        largest = np.sqrt(np.sum(terms**2, axis=-1) @ given.problem.shares)
+        error = predictions + EPSILON * (self.kept.shape[-1] + 8.0) * largest
+        return np.asarray((2.0 * np.sqrt(mse) + error) * error + EPSILON * (self.n + len(given.weights)) * mse)
+
     def _rotated(self, columns: FloatArray, rotation: Array | None, d: int | None) -> FloatArray:
         """Columns (..., k) turned into d features."""
         if rotation is not None:
             return np.asarray(columns @ check_rotation(rotation, self.n, d)[: columns.shape[-1]])
-        width, rank = self.n if d is None else as_integer(d, "d"), int(np.max(self.rank, initial=0))
+        width, rank = as_width(d) or self.n, int(np.max(self.rank, initial=0))
         if width < rank:
             msg = (
                 f"d is {width}; at least the rank of the minimum, {rank}, is expected: with fewer features the problem "
@@ -329,7 +351,7 @@ class ConvexMinimum:
             raise ValueError(msg)
         found = [self._places.get(row.tobytes(), -1) for row in rows]
         if min(found) < 0:
-            msg = f"row {found.index(-1)} of Y is not among the samples that the minimum is of"
+            msg = f"row {found.index(-1)} of Y is not among the samples that were given with a positive weight"
             raise ValueError(msg)
         return np.array(found)
 

@@ -7,11 +7,14 @@ singular values. Its duality gap says how far any point is from the minimum at m
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.linalg import fix_signs
+from nrc_fast.base.memory import require_memory
 from nrc_fast.metrics.training_losses import TrainingLossName
 from nrc_fast.ufm.closed_form import product_of_penalties
 from nrc_fast.ufm.convex_minimum import ConvexMinimum
@@ -24,6 +27,7 @@ __all__ = ["convex"]
 # Relative duality gaps that are reached if nothing else is asked for.
 USUAL, USUAL_OF_KINKS = 1e-10, 1e-6
 # Penalties of the nuclear norm, relative to the size of the targets or of logits, that leave float64 enough digits.
+OF_MATRICES = 44  # bytes for each entry of a matrix for every sample: those of a few points, as measured
 LEAST_OF_ERRORS, LEAST_OF_LOGITS = 1e-8, 1e-13
 
 
@@ -72,8 +76,8 @@ def convex(
     n_classes : int, optional
         K; the largest label plus 1 if not given. Every class needs a sample.
     tolerance : float, optional
-        The duality gap to reach, relative to the loss. If not given 1e-10, and 1e-6 for `absolute`, whose kinks leave
-        fewer digits: 1e-7 is nearly always reached, 1e-9 often.
+        The duality gap to reach, relative to the loss. If not given 1e-10, and 1e-6 for `absolute`: up to a thousand
+        unknowns (W, b, features, and errors that are 0) 1e-12 is reached there too; beyond, kinks leave fewer digits.
 
     Returns
     -------
@@ -87,8 +91,10 @@ def convex(
         The loss is unknown; targets, labels, answers, weights or penalties cannot be used or do not fit together; a
         class has no samples or an output of `logistic` only one answer, so that its bias has no minimum; the penalties
         are so small that all is fitted to the last digits.
+    MemoryError
+        There are so many classes, or samples that differ with so many outputs, that the machine has too little memory.
     RuntimeError
-        The tolerance was not reached. Rounding allows about 1e-13.
+        The tolerance was not reached; the message says how near it came. Rounding allows about 1e-13.
 
     References
     ----------
@@ -114,14 +120,18 @@ def convex(
     usual = USUAL_OF_KINKS if loss == "absolute" else USUAL
     goal = usual if tolerance is None else as_number(tolerance, "tolerance", positive=True)
     given = merged(Y, loss, delta=delta, weights=weights, bias=bias, n_classes=n_classes)
+    _require_memory(given)
     levels, places = np.unique(root_c, return_inverse=True)
     with few_blas_threads(given.problem.offset.shape[1]):
         solutions = _along(given, levels[::-1], goal)[::-1]
         parts = [_decomposed(given, solution) for solution in solutions]
     at = places.reshape(batch)
 
-    def spread(values: list[FloatArray]) -> FloatArray:
-        return np.stack(values)[at] if values else np.zeros(batch)
+    m, n = given.problem.offset.shape
+    k = min(m, n)
+
+    def spread(values: list[FloatArray], *shape: int) -> FloatArray:
+        return np.stack(values)[at] if values else np.zeros((*batch, *shape))
 
     scale = given.unit**given.power
     vectors, kept, coordinates, offsets = ([part[k] for part in parts] for k in range(4))
@@ -134,11 +144,12 @@ def convex(
         loss=plain(spread([np.asarray(scale * found.loss) for found in certificates])),
         data_loss=plain(spread([np.asarray(scale * found.data_loss) for found in certificates])),
         gap=plain(spread([np.asarray(scale * found.gap) for found in certificates])),
-        bias=spread(offsets),
-        kept=spread(kept),
-        vectors=spread(vectors),
-        coordinates=spread(coordinates),
-        gradients=spread([scale / given.unit * found.gradients for found in certificates]),
+        bias=spread(offsets, n),
+        kept=spread(kept, k),
+        vectors=spread(vectors, n, k),
+        coordinates=spread(coordinates, m, k),
+        gradients=spread([scale / given.unit * found.gradients for found in certificates], m, n),
+        errors=spread([given.unit * solution.point.errors for solution in solutions], m, n),
         steps=plain_counts(spread([np.asarray(solution.steps) for solution in solutions])),
     )
 
@@ -158,14 +169,41 @@ def _along(given: Merged, levels: FloatArray, tolerance: float) -> list[Solution
     for root_c in levels.tolist():
         solution = solve(given.problem, given.penalty(root_c), point, tolerance)
         if not solution.relative_gap <= tolerance:
+            reached = solution.relative_gap
             msg = (
-                f"at c = {root_c**2:.6g} the duality gap is {solution.relative_gap:.2g} of the loss after "
-                f"{solution.steps} Newton steps, above the tolerance of {tolerance:.2g}; raise tolerance="
+                f"at c = {root_c**2:.6g} the duality gap is {reached:.2g} of the loss after {solution.steps} Newton "
+                f"steps, above the tolerance of {tolerance:.2g}; "
             )
+            if reached < 1.0:
+                msg += f"tolerance={_rounded_up(reached):.0e} takes what was found, whose loss is certified up to that"
+            else:
+                msg += (
+                    "nothing is known of the minimum: weights and targets of sizes nearer to one another are expected"
+                )
             raise RuntimeError(msg)
         found.append(solution)
         point = solution.point
     return found
+
+
+def _require_memory(given: Merged) -> None:
+    """Say beforehand that the matrices of all samples need more memory than there is."""
+    m, n = given.problem.offset.shape
+    of = f"{n:,} classes" if given.name == "cross_entropy" else f"{m:,} samples that differ, of {n:,} outputs,"
+    if given.name != "squared":
+        require_memory(f"loss {given.name!r} with {of}", OF_MATRICES * m * n**2, "take fewer of them")
+
+
+def _rounded_up(number: float) -> float:
+    """To one digit.
+
+    Examples
+    --------
+    >>> _rounded_up(1.7e-6)
+    2e-06
+    """
+    unit = 10.0 ** math.floor(math.log10(number))
+    return float(f"{math.ceil(number / unit) * unit:.0e}")
 
 
 def _decomposed(given: Merged, solution: Solution) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:

@@ -11,6 +11,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.convex_certificate import Certificate, certificate
+from nrc_fast.ufm.convex_kinks import balanced_start, sharpened
 from nrc_fast.ufm.convex_losses import Absolute, SmoothedAbsolute
 from nrc_fast.ufm.convex_newton import Point, Problem, narrowed, newton_step, settled, steepness
 
@@ -41,7 +42,7 @@ class Solution:
     @property
     def relative_gap(self) -> float:
         """The gap over the loss; 0 for a loss of 0."""
-        return self.certificate.gap / self.certificate.loss if self.certificate.loss > 0.0 else 0.0
+        return 0.0 if self.certificate.loss == 0.0 else self.certificate.gap / self.certificate.loss
 
 
 def start_without_predictions(problem: Problem, bias: FloatArray) -> Point:
@@ -53,34 +54,76 @@ def start_without_predictions(problem: Problem, bias: FloatArray) -> Point:
 
 def solve(problem: Problem, s: float, start: Point, tolerance: float) -> Solution:
     """The minimum at the penalty s from a start, to a relative duality gap of `tolerance` or as near as it comes."""
-    steps, point = 0, start
-    best: Solution | None = None
+    search, point = _Search(problem, s, tolerance, _certified_start(problem, s, start)), start
     for smooth, enough in _smoothings(problem, s):
-        kept = settled(smooth, s, (point.weights, point.bias, point.features, point.errors), 0.0)
-        ahead = kept if best is None else narrowed(smooth, s, point, NARROWER)
+        if search.is_over:
+            break
+        point = search.descent(smooth, enough, search.start(smooth, point))
+        if smooth is not problem and not search.is_over:
+            search.sharpen(point)
+    return _without_needless(problem, s, _without_negligible(problem, s, search.best, tolerance))
+
+
+@dataclass
+class _Search:
+    """What has been found so far."""
+
+    problem: Problem
+    s: float
+    tolerance: float
+    best: Solution
+    steps: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.best.relative_gap <= self.tolerance
+
+    def look_at(self, point: Point) -> Solution:
+        """A point with its certificate; the best so far is that of the smallest gap."""
+        found = Solution(point, _certified(self.problem, self.s, point), self.steps)
+        if found.certificate.gap <= self.best.certificate.gap:
+            self.best = found
+        return found
+
+    def start(self, smooth: Problem, point: Point) -> Point:
+        """Where to start with a smoothing, from what the one before has led to."""
+        kept = settled(smooth, self.s, (point.weights, point.bias, point.features, point.errors), 0.0)
+        ahead = kept if self.steps == 0 else narrowed(smooth, self.s, point, NARROWER)
         # What the last digits say of the values says nothing.
-        point = ahead if ahead.value <= kept.value * (1.0 + 16.0 * EPSILON) else kept
+        return ahead if ahead.value <= kept.value * (1.0 + 16.0 * EPSILON) else kept
+
+    def descent(self, smooth: Problem, enough: _Enough, point: Point) -> Point:
+        """Newton steps down to a gap that is enough, or as far as they lead."""
         radius = FIRST_RADIUS * (1.0 + float(np.linalg.norm(point.weights)))
-        for _ in range(MOST_STEPS if smooth is problem else MOST_STEPS_OF_A_WIDTH):
-            found = Solution(point, _certified(problem, s, point), steps)
-            if best is None or found.certificate.gap <= best.certificate.gap:
-                best = found
-            if found.relative_gap <= tolerance:
+        for _ in range(MOST_STEPS if smooth is self.problem else MOST_STEPS_OF_A_WIDTH):
+            found = self.look_at(point)
+            if found.relative_gap <= self.tolerance:
                 break
-            if found.certificate.gap <= enough.gap and steepness(smooth, s, point) <= enough.slope:
+            if found.certificate.gap <= enough.gap and steepness(smooth, self.s, point) <= enough.slope:
                 break
-            wider = _with_new_directions(smooth, s, found, tolerance)
+            wider = _with_new_directions(smooth, self.s, found, self.tolerance)
             if wider is not None:
                 point = wider
                 radius = max(radius, FIRST_RADIUS * (1.0 + float(np.linalg.norm(point.weights))))
             elif radius < EPSILON:
                 break
-            point, radius = newton_step(smooth, s, point, radius)
-            steps += 1
-        if best is not None and best.relative_gap <= tolerance:
-            break
-    assert best is not None
-    return _without_negligible(problem, s, replace(best, steps=steps), tolerance)
+            point, radius = newton_step(smooth, self.s, point, radius)
+            self.steps += 1
+        return point
+
+    def sharpen(self, point: Point) -> None:
+        """Look at the solutions of the equations without a smoothing."""
+        for sharp in sharpened(self.problem, self.s, point):
+            self.look_at(sharp)
+            if self.is_over:
+                break
+
+
+def _certified_start(problem: Problem, s: float, start: Point) -> Solution:
+    """Of a point without predictions, which is the minimum for a large penalty, with the gradients that show it."""
+    if isinstance(problem.loss, Absolute) and start.width == 0:
+        start = replace(start, gradients=balanced_start(problem, start))
+    return Solution(start, _certified(problem, s, start), 0)
 
 
 def _certified(problem: Problem, s: float, point: Point) -> Certificate:
@@ -150,12 +193,33 @@ def _with_new_directions(problem: Problem, s: float, solution: Solution, toleran
 
 def _without_negligible(problem: Problem, s: float, solution: Solution, tolerance: float) -> Solution:
     """The solution with its negligible directions at 0, where that leaves its gap within the tolerance."""
-    point = solution.point
-    left, sizes, right = np.linalg.svd(point.weights, full_matrices=False)
-    kept = sizes**2 > _least_share(s, solution, tolerance)
-    if kept.all():
-        return solution
-    weights, features = left[:, kept] * sizes[kept], point.features @ right[kept].T
-    smaller = replace(point, weights=weights, features=features)
-    found = replace(solution, point=smaller, certificate=_certified(problem, s, smaller))
+    sizes = np.linalg.svd(solution.point.weights, compute_uv=False)
+    rank = int(np.count_nonzero(sizes**2 > _least_share(s, solution, tolerance)))
+    found = _cut(problem, s, solution, rank)
     return found if found.relative_gap <= max(tolerance, solution.relative_gap) else solution
+
+
+def _without_needless(problem: Problem, s: float, solution: Solution) -> Solution:
+    """The solution without its last directions, as long as the gap is no larger without them."""
+    while solution.point.width:
+        found = _cut(problem, s, solution, solution.point.width - 1)
+        if not found.certificate.gap <= solution.certificate.gap:
+            break
+        solution = found
+    return solution
+
+
+def _cut(problem: Problem, s: float, solution: Solution, rank: int) -> Solution:
+    """The solution with the leading directions alone."""
+    point = solution.point
+    if rank == point.width:
+        return solution
+    left, sizes, right = np.linalg.svd(point.weights, full_matrices=False)
+    weights, features = left * sizes, point.features @ right.T
+    smaller = replace(
+        point,
+        weights=weights[:, :rank],
+        features=features[:, :rank],
+        errors=point.errors - features[:, rank:] @ weights[:, rank:].T,
+    )
+    return replace(solution, point=smaller, certificate=_certified(problem, s, smaller))

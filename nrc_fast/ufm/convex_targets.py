@@ -17,6 +17,11 @@ from nrc_fast.ufm.inputs import as_float64, as_number
 __all__ = ["Merged", "class_labels", "merged", "target_rows"]
 
 
+MOST_LABEL = 2**53  # that float64 arithmetic can count
+LARGEST_EXPONENT = 500  # of the largest weight
+LARGEST_OF_LOSS = 1000  # exponent of 2
+
+
 @dataclass(frozen=True, eq=False)
 class Merged:
     """A problem in units of the targets, and the way back.
@@ -32,7 +37,7 @@ class Merged:
     rows : (m, n) or (m,) float64 or int64 array
         The samples that differ: targets as they were given, or the numbers of the classes.
     weights : (m,) float64 array
-        Their weights, summed.
+        Their weights, summed; over a power of two where they were far from 1.
     samples : int
         How many there were: the sum of the weights where all are whole numbers, else the rows that were given.
     center : (n,) float64 array
@@ -103,18 +108,21 @@ def target_rows(Y: Array) -> FloatArray:
 
 def class_labels(Y: Array) -> IntArray:
     """Numbers of classes, (M,)."""
-    values, _ = as_float64(Y, "Y")
-    kind = np.asarray(Y.detach() if hasattr(Y, "detach") else Y).dtype.kind
-    if kind not in "iu" or values.ndim != 1:
+    as_float64(Y, "Y")
+    labels = np.asarray(Y.detach() if hasattr(Y, "detach") else Y)
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
         msg = (
-            f"Y has shape {values.shape} and is {'' if kind in 'iu' else 'not '}of whole numbers; 'cross_entropy' "
-            "takes the number of the class of every sample, whole numbers of shape (M,)"
+            f"Y has shape {labels.shape} and is {'' if labels.dtype.kind in 'iu' else 'not '}of whole numbers; "
+            "'cross_entropy' takes the number of the class of every sample, whole numbers of shape (M,)"
         )
         raise TypeError(msg)
-    if values.size == 0 or values.min() < 0:
-        msg = "Y has no labels" if values.size == 0 else f"labels are at least 0, got {int(values.min())}"
+    if labels.size == 0 or labels.min() < 0:
+        msg = "Y has no labels" if labels.size == 0 else f"labels are at least 0, got {int(labels.min())}"
         raise ValueError(msg)
-    return values.astype(np.int64)
+    if int(labels.max()) > MOST_LABEL:
+        msg = f"Y has the label {int(labels.max())}; numbers of classes, from 0 to {MOST_LABEL:,}, are expected"
+        raise ValueError(msg)
+    return labels.astype(np.int64)
 
 
 def _sample_weights(weights: Array | None, rows: int) -> tuple[FloatArray, int]:
@@ -122,11 +130,15 @@ def _sample_weights(weights: Array | None, rows: int) -> tuple[FloatArray, int]:
     if weights is None:
         return np.ones(rows), rows
     values, _ = as_float64(weights, "weights")
-    if values.shape != (rows,) or values.min(initial=0.0) < 0.0 or not values.sum() > 0.0:
-        msg = (
-            f"weights have shape {values.shape}; ({rows},), at least 0 and not all 0, is expected, one for each sample"
-        )
+    least, most = float(values.min(initial=np.inf)), float(values.max(initial=0.0))
+    if values.shape != (rows,) or least < 0.0 or most == 0.0:
+        found = f", and values from {least:.6g} to {most:.6g}" if values.size else ""
+        msg = f"weights have shape {values.shape}{found}; ({rows},) is expected, one for each sample, "
+        msg += "at least 0 and not all 0"
         raise ValueError(msg)
+    exponent = int(np.frexp(most)[1])
+    if abs(exponent) > LARGEST_EXPONENT:  # sums would leave the range of float64, and only ratios count
+        values = np.ldexp(values, -exponent)
     is_whole = bool((values == np.rint(values)).all()) and values.sum() < 2.0**53
     return values, int(values.sum()) if is_whole else rows
 
@@ -145,7 +157,9 @@ def _of_labels(labels: IntArray, weights: Array | None, bias: bool, n_classes: i
         msg = f"n_classes is {classes}; at least {max(int(labels.max()) + 1, 2)} is expected"
         raise ValueError(msg)
     given, samples = _sample_weights(weights, len(labels))
-    total = np.bincount(labels, given, classes).astype(np.float64)
+    # With more classes than samples one is empty, and is among the first of these; memory goes with the samples.
+    counted = min(classes, len(labels) + 1)
+    total = np.bincount(np.minimum(labels, counted), given, counted + 1)[:counted].astype(np.float64)
     if (total == 0.0).any():
         empty = np.flatnonzero(total == 0.0)
         msg = f"class {empty[0]} has no samples: its logit falls without end; give labels 0..K - 1 that all occur"
@@ -164,13 +178,13 @@ def _of_answers(rows: FloatArray, total: FloatArray, samples: int, bias: bool) -
         msg = "Y has values other than 0 and 1; loss 'logistic' takes answers, one for each output"
         raise ValueError(msg)
     shares = total / total.sum()
-    means = shares @ rows
     constant = np.flatnonzero(rows.min(axis=0) == rows.max(axis=0))
     if bias and len(constant):
         k = constant[0]
         msg = f"output {k} has the answer {int(rows[0, k])} for every sample: its bias grows without end; leave it out"
         raise ValueError(msg)
-    logits = np.log(means / (1.0 - means)) if bias else np.zeros(rows.shape[1])
+    # Each share as a sum of its own: a rest from 1 has no digits of a small one.
+    logits = np.log(shares @ rows) - np.log(shares @ (1.0 - rows)) if bias else np.zeros(rows.shape[1])
     problem = Problem(Logistic(rows > 0.5), np.zeros(rows.shape), shares, bias)
     center = np.zeros(rows.shape[1])
     return Merged("logistic", problem, logits, rows=rows, weights=total, samples=samples, center=center)
@@ -181,14 +195,19 @@ def _of_errors(
 ) -> Merged:
     rows, total, samples = merged_rows
     shares = total / total.sum()
+    power = 1 if name == "absolute" else 2
     with np.errstate(over="ignore", invalid="ignore"):
         center = shares @ rows if bias else np.zeros(rows.shape[1])
         offset = rows - center
-        size = float(np.sqrt(shares @ np.mean(offset**2, axis=1)))
-    if not np.isfinite(size):
-        msg = "the squares of the targets leave the range of float64; rescale them"
+        largest = float(np.abs(offset).max())
+        # Over the largest, so that squares neither over- nor underflow.
+        size = largest * float(np.sqrt(shares @ np.mean((offset / (largest or 1.0)) ** 2, axis=1)))
+    exponent = int(np.rint(np.log2(size))) if 0.0 < size < np.inf else 0
+    if not np.isfinite(size) or abs(power * exponent) > LARGEST_OF_LOSS:
+        what = "squares of the targets" if power == 2 else "targets"
+        msg = f"the {what} leave the range of float64: they are {size:.3g} from their mean; rescale them"
         raise ValueError(msg)
-    unit = 2.0 ** np.round(np.log2(size)) if size > 0.0 else 1.0
+    unit = 2.0**exponent
     loss: ConvexLoss = Squared()
     if name == "huber":
         loss = Huber(delta / unit)
@@ -206,7 +225,7 @@ def _of_errors(
         samples=samples,
         center=center,
         unit=unit,
-        power=1 if name == "absolute" else 2,
+        power=power,
     )
 
 

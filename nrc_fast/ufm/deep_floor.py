@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.svg import spark_bars
-from nrc_fast.metrics.deep_directions import solve_directions, threshold
+from nrc_fast.metrics.deep_directions import root_of_product, solve_directions, threshold
 from nrc_fast.reports.plots.error_floors import plot_error_floor
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.ufm.bounds import interval_of
@@ -21,9 +20,9 @@ from nrc_fast.ufm.deep_bounds import Sides
 from nrc_fast.ufm.deep_floor_bounds import ROUNDINGS, DeepFloorNumbers, deep_floor_bounds
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.error_floor import MOST_ENTRIES
-from nrc_fast.ufm.floor_bounds import Correlations, correlation_spectrum
+from nrc_fast.ufm.floor_bounds import Correlations, correlation_loads, correlation_spectrum
+from nrc_fast.ufm.floor_text import lines_of_others, rows_of_others, share_of_variance
 from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
-from nrc_fast.ufm.scaling import scaled_weight_decay
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -175,7 +174,8 @@ class DeepErrorFloor:
         """The decay that is the same for targets over the root of their mean variance, see `scaled_weight_decay`."""
         if not self.variance > 0.0:
             return float("nan")
-        return scaled_weight_decay(self.weight_decay, scale=math.sqrt(self.n / self.variance), layers=self.layers)
+        factors = [np.asarray(self.weight_decay), np.asarray(self.n / self.variance)]
+        return float(root_of_product(factors, [self.layers, self.layers - 1], self.layers))
 
     def to_dict(self) -> dict[str, JSONValue]:
         """Plain numbers, lists and strings; ``directions`` holds a row for each direction.
@@ -215,8 +215,8 @@ class DeepErrorFloor:
         """`standardized_floor` for one weight decay or an array of them, without outputs that have no variance."""
         if self._correlations is None:
             return plain(np.zeros(np.shape(weight_decay)))
-        correlations, variances = self._correlations
-        loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
+        correlations, _ = self._correlations
+        loads = correlation_loads(self._correlations)
         return plain((self._squares(correlations.values, weight_decay) * loads).sum(axis=-1))
 
     def whitened_floor_at(self, weight_decay: Array) -> Batched:
@@ -249,11 +249,9 @@ class DeepErrorFloor:
             "",
             f"  rank of every layer                             {self.rank} of {self.n}",
             f"  training MSE, summed over outputs               {self.mse_floor:.6g}  (R2 {self.r2_ceiling:.6g})",
-            f"    one network for each output                   {self.single_task_floor:.6g}",
-            f"    trained on standardised targets, mapped back  {self.standardized_floor:.6g}",
-            f"    trained on whitened targets, mapped back      {self.whitened_floor:.6g}",
+            *lines_of_others(self, "network"),
         ]
-        if self.layers > 2:
+        if self.layers > 2 and self.rank:
             share = f"{self.layers - 2}/{self.layers - 1}"
             lines.append(f"  a direction is predicted with at least {share} of its standard deviation until it goes")
         if len(set(self.rank_range)) > 1:
@@ -261,11 +259,11 @@ class DeepErrorFloor:
         return "\n".join(lines)
 
     def _table_row(self, j: int) -> str:
-        share = self.eigenvalues[j] / self.variance if self.variance > 0.0 else np.nan
+        share = share_of_variance(self.eigenvalues[j], self.variance)
         state = "kept" if self.error_share[j] < 1.0 else "dropped"
         entries = ", ".join(f"{entry:.3f}" for entry in self.directions[:MOST_ENTRIES, j])
         more = ", ..." if self.n > MOST_ENTRIES else ""
-        numbers = f"{self.critical_weight_decays[j]:>12.4g}{share:>10.1%}{self.error_share[j]:>10.1%}"
+        numbers = f"{self.critical_weight_decays[j]:>12.4g}{share:>10}{self.error_share[j]:>10.1%}"
         return f"  {j + 1:<10}{numbers}  {state:<8}[{entries}{more}]"
 
     def _repr_html_(self) -> str:
@@ -275,9 +273,7 @@ class DeepErrorFloor:
         rows: list[tuple[object, ...]] = [
             ("variances along the target directions", bars),
             ("MSE, one network for all outputs", f"{self.mse_floor:.4g}"),
-            ("one network for each output", f"{self.single_task_floor:.4g}"),
-            ("trained on standardised targets, mapped back", f"{self.standardized_floor:.4g}"),
-            ("trained on whitened targets, mapped back", f"{self.whitened_floor:.4g}"),
+            *((label, f"{value:.4g}") for label, value in rows_of_others(self, "network")),
         ]
         title = f"a linear network of {self.layers} layers on whitened inputs, n = {self.n} outputs"
         return card(title, [kept, least], rows)

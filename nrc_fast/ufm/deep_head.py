@@ -17,7 +17,6 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
-from nrc_fast.base.options import as_integer
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.deep_directions import (
@@ -30,7 +29,16 @@ from nrc_fast.metrics.deep_directions import (
 )
 from nrc_fast.ufm.deep_bounds import deep_bounds, deep_rank_range
 from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, broadcast_shape, plain, plain_counts
+from nrc_fast.ufm.inputs import (
+    Batched,
+    BatchedInt,
+    as_layers,
+    as_penalty,
+    as_width,
+    broadcast_shape,
+    plain,
+    plain_counts,
+)
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["DeepMinimum", "deep"]
@@ -258,7 +266,7 @@ class DeepMinimum:
 
     def _width(self, d: int | None) -> int:
         n = self.moments.n
-        width = n if d is None else as_integer(d, "d")
+        width = as_width(d) or n
         if width < n:
             msg = f"d is {d}; at least n = {n} is expected, for every layer holds all n target directions"
             raise ValueError(msg)
@@ -298,7 +306,7 @@ def deep(
     Raises
     ------
     ValueError
-        Targets or penalties cannot be used, or there is no layer.
+        Targets or penalties cannot be used, or there is no layer or more than 10,000.
     TypeError
         What is given is no real number or array.
 
@@ -330,6 +338,7 @@ def deep(
     if not layers:
         msg = "lambda_W must be a sequence with one penalty for each of the m >= 1 layers, as in [0.01, 0.01]"
         raise ValueError(msg)
+    as_layers(len(layers), "the length of lambda_W", least=1)
     penalties = [as_penalty(value, f"lambda_W[{i}]", positive=True) for i, value in enumerate(layers)]
     penalties.append(as_penalty(lambda_H, "lambda_H", positive=True))
     named = {f"lambda_W[{i}]": penalty for i, penalty in enumerate(penalties[:-1])}

@@ -15,10 +15,19 @@ from nrc_fast.base.svg import spark_bars
 from nrc_fast.reports.plots.error_floors import plot_error_floor
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.floor_bounds import Correlations, FloorNumbers, correlation_spectrum, floor_bounds, thresholds
+from nrc_fast.ufm.floor_bounds import (
+    Correlations,
+    FloorNumbers,
+    correlation_loads,
+    correlation_spectrum,
+    floor_bounds,
+    has_certain_directions,
+    thresholds,
+)
+from nrc_fast.ufm.floor_text import lines_of_others, rows_of_others, share_of_variance
 from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
 from nrc_fast.ufm.scaling import Penalties
-from nrc_fast.ufm.solution import UNCERTAIN_RANK
+from nrc_fast.ufm.solution import UNCERTAIN_DIRECTIONS, UNCERTAIN_RANK
 from nrc_fast.ufm.spectral import left_within
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -106,6 +115,10 @@ class ErrorFloor:
     def _correlations(self) -> Correlations | None:
         return correlation_spectrum(self.moments)
 
+    def _knows_directions(self, found: Spectrum, c: float) -> bool:
+        """Whether it is known which directions of such eigenvalues are kept."""
+        return has_certain_directions(thresholds(found, c, self._roundings, self.d))
+
     @property
     def _roundings(self) -> float:
         return 0.0 if self.penalties is None else ROUNDINGS
@@ -166,7 +179,11 @@ class ErrorFloor:
 
     @property
     def standardized_floor(self) -> float:
-        """Floor of the error after training on targets over their standard deviations and mapping predictions back."""
+        """Floor of the error after training on targets over their standard deviations and mapping predictions back.
+
+        NaN for d < n where the correlations have equal eigenvalues, within their errors, on both sides of what there is
+        room for: it is open then which of their directions are kept, and the raw errors of both differ.
+        """
         return float(self.standardized_floor_at(self.c))
 
     @property
@@ -225,13 +242,15 @@ class ErrorFloor:
         """`standardized_floor` for one c or an array of them.
 
         ``sum_j min(p_j, c) u_j^T D u_j`` with D the variances and U diag(p) U^T the correlations; outputs without
-        variance have no part in it.
+        variance have no part in it. NaN where it is open which directions are kept, see `standardized_floor`.
         """
         if self._correlations is None:
             return plain(np.zeros(np.shape(c)))
-        correlations, variances = self._correlations
-        loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
-        return plain((left_within(correlations.values, _column(c), self.d) * loads).sum(axis=-1))
+        correlations, _ = self._correlations
+        loads = correlation_loads(self._correlations)
+        floors = (left_within(correlations.values, _column(c), self.d) * loads).sum(axis=-1)
+        certain = [self._knows_directions(correlations, one) for one in np.ravel(_column(c)).tolist()]
+        return plain(np.where(np.reshape(certain, floors.shape), floors, np.nan))
 
     def whitened_floor_at(self, c: Array) -> Batched:
         """`whitened_floor` for one c or an array of them: ``min(1, c) tr Sigma``."""
@@ -246,12 +265,10 @@ class ErrorFloor:
         rows: list[tuple[object, ...]] = [
             ("variances along the target directions", bars),
             ("floor of the MSE, one model for all outputs", f"{self.mse_floor:.4g}"),
-            ("one model for each output", f"{self.single_task_floor:.4g}"),
-            ("trained on standardised targets, mapped back", f"{self.standardized_floor:.4g}"),
-            ("trained on whitened targets, mapped back", f"{self.whitened_floor:.4g}"),
+            *((label, f"{value:.4g}") for label, value in rows_of_others(self, "model")),
         ]
         title = f"what the UFM says of targets with n = {self.n} outputs, variance {self.variance:.4g}"
-        return card(title, [kept, least], rows, notes=filter(None, [self.note]))
+        return card(title, [kept, least], rows, notes=self._notes())
 
     def __repr__(self) -> str:
         return str(self)
@@ -266,16 +283,18 @@ class ErrorFloor:
             "",
             f"  rank of the features and of the head            {self.rank} of {self.n}",
             f"  floor of the training MSE, summed over outputs  {self.mse_floor:.6g}  (R2 {self.r2_ceiling:.6g})",
-            f"    one model for each output                     {self.single_task_floor:.6g}",
-            f"    trained on standardised targets, mapped back  {self.standardized_floor:.6g}",
-            f"    trained on whitened targets, mapped back      {self.whitened_floor:.6g}",
+            *lines_of_others(self, "model"),
             self._advice(),
         ]
-        if self.note:
-            lines.append(f"note: {self.note}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self._notes())])
+
+    def _notes(self) -> list[str]:
+        notes = [self.note] if self.note else []
         if len(set(self.rank_range)) > 1:
-            lines.append(f"note: {UNCERTAIN_RANK}")
-        return "\n".join(lines)
+            notes.append(UNCERTAIN_RANK)
+        if not self._knows_directions(self._spectrum, self.c):
+            notes.append(UNCERTAIN_DIRECTIONS)
+        return notes
 
     def _table_head(self) -> str:
         decay = "" if np.isnan(self.weight_decay) else f"{'weight decay':>14}"
@@ -284,11 +303,11 @@ class ErrorFloor:
     def _table_row(self, j: int) -> str:
         value = self.eigenvalues[j]
         decay = "" if np.isnan(self.weight_decay) else f"{self.critical_weight_decays[j]:>14.4g}"
-        share = value / self.variance if self.variance > 0.0 else np.nan
+        share = share_of_variance(value, self.variance)
         state = ("kept" if value > self.c else "dropped") if j < self._room else "no room"
         entries = ", ".join(f"{entry:.3f}" for entry in self.directions[:MOST_ENTRIES, j])
         more = ", ..." if self.n > MOST_ENTRIES else ""
-        return f"  {j + 1:<10}{value:>12.4g}{decay}{share:>10.1%}  {state:<8}[{entries}{more}]"
+        return f"  {j + 1:<10}{value:>12.4g}{decay}{share:>10}  {state:<8}[{entries}{more}]"
 
     def _advice(self) -> str:
         if self._room < self.n:

@@ -13,11 +13,20 @@ from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, Thresholded, apart
 from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
 from nrc_fast.ufm.inputs import Batched, plain
-from nrc_fast.ufm.narrow_bounds import thresholded
+from nrc_fast.ufm.narrow_bounds import NarrowThresholded, thresholded
 from nrc_fast.ufm.spectral import left_within
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["Correlations", "FloorNumbers", "correlation_spectrum", "directions_error", "floor_bounds", "thresholds"]
+__all__ = [
+    "Correlations",
+    "FloorNumbers",
+    "correlation_loads",
+    "correlation_spectrum",
+    "directions_error",
+    "floor_bounds",
+    "has_certain_directions",
+    "thresholds",
+]
 
 # Eigenvalues of the correlations of the outputs that have a variance, and these variances.
 Correlations: TypeAlias = tuple[Spectrum, FloatArray]
@@ -63,6 +72,19 @@ def correlation_spectrum(moments: TargetMoments) -> Correlations | None:
     return spectrum(Pair(correlations, np.zeros_like(correlations)), noise, np.asarray(error)), variances[kept]
 
 
+def correlation_loads(found: Correlations) -> FloatArray:
+    """Variance of the raw targets that the squares of each direction of the correlations hold, (k,).
+
+    Examples
+    --------
+    >>> found = correlation_spectrum(TargetMoments(np.diag([4.0, 2.0]), np.zeros(2)))
+    >>> sorted(correlation_loads(found).tolist()) if found else None
+    [2.0, 4.0]
+    """
+    correlations, variances = found
+    return np.asarray(np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0))
+
+
 def thresholds(found: Spectrum, c: float, roundings: float, width: int | None = None) -> Thresholded:
     """Soft thresholding at c that is off by so many roundings, of the leading directions where there is a width.
 
@@ -74,6 +96,18 @@ def thresholds(found: Spectrum, c: float, roundings: float, width: int | None = 
     """
     product = np.asarray(c)
     return thresholded(found, product, np.sqrt(product), np.ones(()), roundings=roundings, width=width)
+
+
+def has_certain_directions(ends: Thresholded) -> bool:
+    """Whether it is known which directions are kept, as it is where there is room for all.
+
+    Examples
+    --------
+    >>> known = Spectrum(np.ones(2), np.eye(2), np.zeros(2), np.zeros((2, 2)), np.zeros((2, 2)))
+    >>> [has_certain_directions(thresholds(known, 0.5, 1.0, width)) for width in (1, 2)]
+    [False, True]
+    """
+    return bool(ends.is_certain.all()) if isinstance(ends, NarrowThresholded) else True
 
 
 def floor_bounds(
@@ -137,8 +171,10 @@ def _standardized_error(
     if found is None:
         return 0.0
     correlations, variances = found
-    loads = np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0)
+    loads = correlation_loads(found)
     ends = thresholds(correlations, c, roundings, width)
+    if not has_certain_directions(ends):
+        return float("nan")
     residuals = left_within(correlations.values, np.full(1, c), width)
     # The variances too are rounded, and known up to the error of the covariance.
     off = ends.residual_trace_error(residuals, loads) + float(residuals.max()) * (

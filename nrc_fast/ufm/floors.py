@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import overload
 
 from nrc_fast.base.arrays import Array
-from nrc_fast.base.options import as_integer
 from nrc_fast.ufm.deep_floor import DeepErrorFloor
 from nrc_fast.ufm.error_floor import ErrorFloor
-from nrc_fast.ufm.inputs import as_number, as_width
+from nrc_fast.ufm.inputs import as_layers, as_number, as_width
 from nrc_fast.ufm.scaling import LossName, Penalties, penalties
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
@@ -111,8 +110,8 @@ def predict(
     Raises
     ------
     ValueError
-        Neither or both of c and weight_decay, `layers` below 2 or with anything but a weight_decay, a batch, d below 1
-        or, with `layers`, below n, or values that `minimum` and `penalties` refuse.
+        Neither or both of c and weight_decay, `layers` below 2, above 10,000 or with anything but a weight_decay, a
+        batch, d below 1 or, with `layers`, below n, or values that `minimum` and `penalties` refuse.
     TypeError
         What is given is no real number or array, or `layers` no whole number.
 
@@ -178,13 +177,11 @@ def predict(
 def _of_layers(
     moments: TargetMoments, decay: float, layers: int, *, loss: LossName, samples: int | None
 ) -> DeepErrorFloor:
-    if as_integer(layers, "layers") < 2:
-        msg = f"layers is {layers}; at least 2 are expected, for a single linear layer has no features"
-        raise ValueError(msg)
+    depth = as_layers(layers, "layers", least=2, why="for a single linear layer has no features")
     found = moments.spectrum()
     return DeepErrorFloor(
         moments=moments,
-        layers=int(layers),
+        layers=depth,
         weight_decay=decay,
         factor=penalties(1.0, loss=loss, n=moments.n, samples=samples).lambda_W,
         eigenvalues=found.values,

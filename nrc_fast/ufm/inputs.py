@@ -16,6 +16,7 @@ __all__ = [
     "BatchedBool",
     "BatchedInt",
     "as_float64",
+    "as_layers",
     "as_number",
     "as_penalty",
     "as_width",
@@ -29,6 +30,8 @@ __all__ = [
 Batched: TypeAlias = float | FloatArray
 BatchedInt: TypeAlias = int | IntArray
 BatchedBool: TypeAlias = bool | BoolArray
+
+MOST_LAYERS = 10_000  # so that a slip of the keyboard takes no hours
 
 
 def as_float64(values: Array, name: str) -> tuple[FloatArray, float]:
@@ -134,6 +137,28 @@ def as_width(d: SupportsIndex | None) -> int | None:
         msg = f"d is {width}; a number of features from 1 on is expected"
         raise ValueError(msg)
     return width
+
+
+def as_layers(layers: SupportsIndex, name: str, *, least: int, why: str = "") -> int:
+    """A number of layers as an int.
+
+    Raises
+    ------
+    TypeError
+        It is no whole number.
+    ValueError
+        It is below the least there can be, or above `MOST_LAYERS`.
+
+    Examples
+    --------
+    >>> as_layers(np.int64(3), "layers", least=2)
+    3
+    """
+    count = as_integer(layers, name)
+    if not least <= count <= MOST_LAYERS:
+        msg = f"{name} is {count}; a number of layers from {least} to {MOST_LAYERS:,} is expected{why and f', {why}'}"
+        raise ValueError(msg)
+    return count
 
 
 def broadcast_shape(**arrays: FloatArray) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from nrc_fast.base.options import as_integer
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.ufm.closed_form import product_of_penalties
-from nrc_fast.ufm.inputs import as_number, as_penalty
+from nrc_fast.ufm.inputs import as_number, as_penalty, as_width
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
 
 __all__ = ["Refinement", "refine"]
@@ -164,10 +164,7 @@ def refine(
     if not bias and bias_penalty > 0.0:
         msg = "lambda_b penalises a bias, and bias=False leaves it out; give one of them"
         raise ValueError(msg)
-    width = moments.n if d is None else as_integer(d, "d")
-    if width < 1:
-        msg = f"d is {width}; a number of features from 1 on is expected"
-        raise ValueError(msg)
+    width = as_width(d) or moments.n
     root_c = float(product_of_penalties(weight, feature)[1])
     profile = _Profile(moments, root_c, float(bias_penalty) if bias else None)
     tolerance, iterations = as_number(tolerance, "tolerance"), as_integer(iterations, "iterations")

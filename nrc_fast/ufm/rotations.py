@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.options import as_integer
 from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.ufm.inputs import as_width
 
 __all__ = ["check_rotation", "rotation_within"]
 
@@ -25,7 +25,7 @@ def check_rotation(rotation: Array | None, n: int, d: int | None = None) -> Floa
     [[1.0, 0.0]]
     """
     if rotation is None:
-        width = n if d is None else as_integer(d, "d")
+        width = as_width(d) or n
         if width < n:
             msg = f"d is {width}; at least {n} is expected, for the features hold {n} target directions"
             raise ValueError(msg)
@@ -71,10 +71,9 @@ def rotation_within(rotation: Array | None, kept: FloatArray, d: int | None, wid
     n = kept.shape[-1]
     shape = np.shape(rotation) if rotation is not None else ()
     given = int(shape[-1]) if shape else width
-    wanted = (given or n) if d is None else as_integer(d, "d")
-    if wanted < 1 or (width is not None and wanted != width):
-        expected = "at least 1" if width is None else f"{width}, which this minimum is of,"
-        msg = f"d is {wanted}; {expected} is expected"
+    wanted = as_width(d) or given or n
+    if width is not None and wanted != width:
+        msg = f"d is {wanted}; {width}, which this minimum is of, is expected"
         raise ValueError(msg)
     rank = int(np.count_nonzero(kept, axis=-1).max(initial=0))
     if wanted < n and np.any(kept[..., wanted:] > 0.0):

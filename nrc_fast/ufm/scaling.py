@@ -14,7 +14,8 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.options import as_integer
-from nrc_fast.ufm.inputs import Batched, as_penalty, broadcast_shape, plain
+from nrc_fast.metrics.deep_directions import root_of_product
+from nrc_fast.ufm.inputs import Batched, as_layers, as_penalty, broadcast_shape, plain
 
 __all__ = ["LOSSES", "Decays", "LossName", "Penalties", "penalties", "scaled_weight_decay"]
 
@@ -262,7 +263,8 @@ def scaled_weight_decay(weight_decay: Array, *, scale: Array, layers: int) -> Ba
     Raises
     ------
     ValueError
-        A decay is negative, a scale is not positive, they are not finite or do not broadcast, or `layers` is below 1.
+        A decay is negative, a scale is not positive, they are not finite or do not broadcast, `layers` is below 1 or
+        above 10,000, or the decay that it asks for leaves the range of float64.
     TypeError
         They are no real numbers, or `layers` is no whole number.
 
@@ -275,12 +277,17 @@ def scaled_weight_decay(weight_decay: Array, *, scale: Array, layers: int) -> Ba
     >>> round(scaled_weight_decay(1e-3, scale=8.0, layers=3), 12)
     0.016
     """
-    if as_integer(layers, "layers") < 1:
-        msg = f"layers is {layers}; at least 1 is expected"
-        raise ValueError(msg)
+    depth = as_layers(layers, "layers", least=1)
     decays, scales = as_penalty(weight_decay, "weight_decay"), as_penalty(scale, "scale", positive=True)
     broadcast_shape(weight_decay=decays, scale=scales)
-    return plain(decays * scales ** (2.0 - 2.0 / layers))
+    scaled = root_of_product([decays, scales], [depth, 2 * depth - 2], depth)
+    if not np.isfinite(scaled).all():
+        msg = (
+            f"the weight decay for targets times {np.max(scales):.4g} leaves the range of float64; "
+            "targets of a scale nearer to 1 are expected"
+        )
+        raise ValueError(msg)
+    return plain(scaled)
 
 
 def _factors(loss: LossName, n: int | None, samples: int | None) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from nrc_fast.ufm.rotations import rotation_within
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["UNCERTAIN_RANK", "WITHOUT_PENALTIES", "Minimum", "nonzero"]
+__all__ = ["UNCERTAIN_DIRECTIONS", "UNCERTAIN_RANK", "WITHOUT_PENALTIES", "Minimum", "nonzero"]
 
 WITHOUT_PENALTIES = (
     "without penalties every W of full row rank is a global minimum, with h = W^+ (y - b) + (I - W^+ W) z for any z: "

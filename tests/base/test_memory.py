@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast.base.memory import memory_for
+from nrc_fast.base.memory import memory_for, require_memory
 from nrc_fast.cli import main
 from nrc_fast.kernels import _cpu
 
@@ -42,3 +43,16 @@ def test_the_command_ends_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixt
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("nrc-fast: not enough memory: statistics of 3,000,000 features")
+
+
+def test_what_no_machine_has_is_refused_before_it_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(os, "sysconf"):
+        pytest.skip("this system does not say how much memory it has")
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 20, "SC_PAGE_SIZE": 4096}.__getitem__)
+    require_memory("a list", 4 << 30, "give fewer numbers")
+    with pytest.raises(
+        MemoryError, match=r"^a list needs 6\.0 GiB, and this machine has 4\.0 GiB; give fewer numbers$"
+    ):
+        require_memory("a list", 6 << 30, "give fewer numbers")
+    monkeypatch.delattr(os, "sysconf")
+    require_memory("a list", 6 << 30, "give fewer numbers")

@@ -435,14 +435,14 @@ def test_a_function_with_the_name_of_a_loss_is_no_such_loss() -> None:
 def test_nothing_is_printed_beyond_the_range_of_a_number() -> None:
     bounds = {"distance": 3.0, "lambda_W": 1e-15, "asymmetry": 1.9}
     found = nrc.HeadBalance(300, 4, 2, "squared", 2.9, 1e-16, 1.8, np.eye(2), bounds)
-    assert "from the balance of the head      <= 4\n" in str(found)
+    assert "from the shape of the balance     <= 4\n" in str(found)
     assert str(found).endswith("0 where training stands   <= 2")
     assert "(distance no larger than 4.0e+00, asymmetry no larger than 2.0e+00)" in found.verdict
     H, W, b, Y = drawn()
     stored = {f"balance_{name}": value for name, value in (("distance", 2.9), ("asymmetry", 1.8))}
     known = {f"balance_{name}": bounds[name] for name in ("distance", "asymmetry")}
     report = replace(nrc.measure(H, Y, W, b), **stored, bounds=known)
-    assert "from the balance of the head      <= 4\n" in str(report)
+    assert "from the shape of the balance     <= 4\n" in str(report)
     for seed in range(5):  # nothing is known of a B that is below its error
         values = np.random.default_rng(seed).standard_normal((3, 3))
         numbers = balance_numbers(BalanceMatrix(values, 1e3), W)

@@ -116,8 +116,12 @@ def test_values_at_given_products_of_penalties() -> None:
 def test_bad_input() -> None:
     W, covariance = np.eye(2), np.diag([4.0, 1.0])
     for depth in (0, -1):
-        with pytest.raises(ValueError, match=f"depth is {depth}; a number of linear layers of at least 1"):
+        with pytest.raises(ValueError, match=f"depth is {depth}; a number of layers from 1 to 10,000"):
             nrc.nrc3(W, covariance=covariance, depth=depth)
+    for depth in (1, 2, np.int64(3)):
+        for found in (nrc.nrc3, nrc.nrc3_gamma):
+            value = found(W, covariance=covariance, depth=depth, return_bound=True)
+            assert [type(number) for number in value] == [float, float]
     for kind in (1.5, "2", True):
         with pytest.raises(TypeError, match=r"depth is .*; a whole number is expected"):
             nrc.nrc3_gamma(W, covariance=covariance, depth=kind)  # type: ignore[call-overload]

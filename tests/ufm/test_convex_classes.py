@@ -76,6 +76,18 @@ def test_merged_classes_count_with_their_chance() -> None:
     assert np.isnan(everything.classes.nc2_etf)
 
 
+def test_at_a_large_gap_groups_are_said_to_be_uncertain() -> None:
+    loose, tight = (
+        convex(range(3), weights=[60, 20, 20], loss="cross_entropy", lambda_W=1.0, lambda_H=0.19, tolerance=tolerance)
+        for tolerance in (0.05, 1e-8)
+    )
+    assert (loose.merged, tight.merged) == (((1, 2),), ())
+    note = "note: at so large a gap the classes that merge may be others"
+    assert note in str(loose)
+    assert note in loose._repr_html_()
+    assert note not in str(tight) + tight._repr_html_()
+
+
 def test_what_is_asked_of_other_losses_and_batches_says_so() -> None:
     found: Any = convex(np.eye(3), lambda_W=0.1, lambda_H=0.1)
     for name in ("classes", "merged", "merge_thresholds"):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nrc_fast.ufm import ConvexMinimum, convex, minimum
+from nrc_fast.ufm.convex_path import _require_memory
 
 NAMES = ["squared", "huber", "absolute", "cross_entropy", "logistic"]
 
@@ -123,6 +124,46 @@ def test_nothing_is_learnt_of_absolute_errors_beyond_the_second_moment_of_signs(
         np.testing.assert_allclose(
             np.sum(np.abs(scale * Y - found.bias)), np.sum(np.abs(scale * (Y - np.median(Y, axis=0)))), rtol=1e-6
         )
+
+
+def test_more_outputs_than_samples_are_fitted_by_the_least_nuclear_norm() -> None:
+    """At a small penalty the minimum interpolates, with the bias of the least sum of singular values."""
+    optimise = pytest.importorskip("scipy.optimize")
+    for seed in range(12):
+        Y = np.random.default_rng(seed).standard_normal((3, 4))
+        found = convex(Y, loss="absolute", lambda_W=1e-4, lambda_H=1.0, tolerance=1e-12)
+        assert found.data_loss <= 1e-14
+        assert found.rank == 2
+        nuclear = lambda b, Y=Y: np.linalg.svd(Y - b, compute_uv=False).sum() / math.sqrt(3)  # noqa: E731
+        least = optimise.minimize(
+            nuclear, Y.mean(axis=0), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
+        )
+        assert found.loss <= 0.01 * least.fun * (1.0 + 1e-12)
+        assert found.loss == pytest.approx(0.01 * least.fun, rel=1e-5)
+
+
+def test_just_beyond_the_threshold_nothing_is_learnt() -> None:
+    for seed in range(6):
+        Y = np.random.default_rng(seed).standard_normal((7, 2))
+        signs = np.sign(Y - np.median(Y, axis=0))
+        c = 1.0005 * float(np.linalg.eigvalsh(signs.T @ signs / 7)[-1])
+        found = convex(Y, loss="absolute", lambda_W=1.0, lambda_H=c)
+        assert (found.rank, found.kept.tolist()) == (0, [0.0, 0.0])
+        assert found.relative_gap < 1e-14
+        assert convex(Y, loss="absolute", lambda_W=1.0, lambda_H=0.999 * c / 1.0005).rank == 1
+
+
+def test_targets_that_tie_at_the_median_need_less() -> None:
+    """Of 0, 0, 0, 1 the mean subgradient is least with -1/3 for each 0, whose second moment is 1/3, not 1/4."""
+    for c, rank in ((0.34, 0), (0.33, 1)):
+        found = convex([0.0, 0.0, 0.0, 1.0], loss="absolute", lambda_W=1.0, lambda_H=c)
+        assert found.rank == rank
+
+
+def test_absolute_errors_reach_the_last_digits() -> None:
+    for seed, shape, c in ((0, (20, 3), 0.05), (1, (40, 3), 0.3), (2, (5, 8), 1e-4), (3, (30, 2), 1e-6)):
+        Y = np.random.default_rng(seed).standard_t(3, shape)
+        assert convex(Y, loss="absolute", lambda_W=1.0, lambda_H=c, tolerance=1e-12).relative_gap <= 1e-12
 
 
 # ---- against explicit minimisation ----
@@ -327,6 +368,78 @@ def test_targets_of_any_kind() -> None:
     assert constant.bias.tolist() == [3.25, 3.25]
 
 
+# ---- far from 1 ----
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [1e308, 1e-300])
+def test_weights_of_any_size(name: Any, size: float) -> None:
+    Y, w = samples(name, 11), np.random.default_rng(3).uniform(0.1, 1.0, 24)
+    one, other = (convex(Y, loss=name, lambda_W=1.0, lambda_H=0.01, weights=factor * w) for factor in (1.0, size))
+    assert (one.rank, other.rank) == (3, 3)
+    same(one, other)
+
+
+def test_absolute_targets_of_any_size() -> None:
+    Y = np.random.default_rng(0).standard_normal((9, 2))
+    one = convex(Y, loss="absolute", lambda_W=1.0, lambda_H=0.05)
+    for size in (1e-300, 1e-170, 1e170, 1e300):
+        other = convex(size * Y, loss="absolute", lambda_W=1.0, lambda_H=0.05)
+        assert other.rank == one.rank
+        assert other.loss / size == pytest.approx(one.loss, rel=1e-6)
+
+
+def test_answers_of_a_small_share() -> None:
+    """The model with all answers turned around is its mirror."""
+    one, other = (
+        convex(Y, loss="logistic", lambda_W=0.1, lambda_H=0.1, weights=[1e-18, 1.0]) for Y in ([0, 1], [1, 0])
+    )
+    assert one.loss == pytest.approx(other.loss, rel=1e-10)
+    assert one.loss == pytest.approx(1e-18 * (1.0 + math.log(1e18)), rel=1e-2)
+
+
+def test_memory_is_asked_for_beforehand() -> None:
+    with pytest.raises(MemoryError, match=r"with 200,000 classes needs .* PiB, and this machine has"):
+        _require_memory(_Many())  # type: ignore[arg-type]
+
+
+class _Many:
+    name = "cross_entropy"
+
+    class problem:  # noqa: N801
+        offset = np.broadcast_to(0.0, (200_000, 200_000))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e10])
+def test_mse_keeps_its_digits(offset: float) -> None:
+    """Integers and a power of two less of them, so that the targets with the offset are exact."""
+    mp = pytest.importorskip("mpmath")
+    Y = np.round(np.random.default_rng(5).standard_normal((12, 3)) * 64.0) / 64.0
+    found = convex(Y + offset, lambda_W=1.0, lambda_H=1e-8)
+    wanted = minimum(Y, lambda_W=1.0, lambda_H=1e-8)
+    with mp.workdps(50):
+        mean = [mp.fsum(map(mp.mpf, column.tolist())) / 12 for column in Y.T]
+        rows = mp.matrix([[mp.mpf(float(y)) - mu for y, mu in zip(row, mean, strict=True)] for row in Y])
+        covariance = rows.T * rows / 12
+        values = mp.eigsy(covariance, eigvals_only=True)
+        exact = mp.fsum(min(value, mp.mpf(1e-8)) for value in values)
+    assert wanted.mse == pytest.approx(float(exact), rel=1e-9)
+    assert abs(found.mse - float(exact)) <= found.bounds["mse"]
+    assert found.mse == pytest.approx(float(exact), rel=1e-4)
+    assert math.isinf(convex(Y, loss="huber", lambda_W=0.1, lambda_H=0.1).bounds["mse"])
+    assert math.isnan(convex([0, 1], loss="logistic", lambda_W=0.1, lambda_H=0.1).bounds["mse"])
+
+
+def test_an_empty_batch_has_the_sizes_of_others() -> None:
+    Y = samples("squared", 1)
+    full, empty = (convex(Y, lambda_W=0.1, lambda_H=h) for h in (np.ones(1), np.ones(0)))
+    assert empty.n == 3
+    for name in ("bias", "kept", "vectors", "coordinates", "gradients", "errors", "gram", "cosines"):
+        assert getattr(empty, name).shape == (0, *getattr(full, name).shape[1:]), name
+    assert empty.weights().shape == (0, 3, 3)
+    assert empty.features(Y[:2]).shape == (0, 2, 3)
+
+
 # ---- what is said ----
 
 
@@ -355,9 +468,14 @@ def test_what_is_printed() -> None:
         (np.eye(3), {"loss": "huber", "delta": 0.0}, ValueError, "delta must be positive"),
         (np.eye(3), {"n_classes": 3}, ValueError, "n_classes goes with loss='cross_entropy'"),
         (np.eye(3), {"lambda_W": 0.0}, ValueError, "lambda_W must be positive, got 0.0"),
-        (np.eye(3), {"weights": [1.0, 2.0]}, ValueError, r"weights have shape \(2,\); \(3,\)"),
+        (
+            np.eye(3),
+            {"weights": [1.0, 2.0]},
+            ValueError,
+            r"weights have shape \(2,\), and values from 1 to 2; \(3,\) is expected",
+        ),
         (np.eye(3), {"weights": [0.0, 0.0, 0.0]}, ValueError, "not all 0"),
-        (np.eye(3), {"weights": [1.0, -1.0, 1.0]}, ValueError, "at least 0"),
+        (np.eye(3), {"weights": [1.0, -1.0, 1.0]}, ValueError, r"\(3,\), and values from -1 to 1; \(3,\) is expected"),
         (np.zeros((0, 3)), {}, ValueError, "at least one sample"),
         (np.full((3, 2), np.nan), {}, ValueError, "not finite"),
         (np.full((3, 2), 1e200) * [[1], [2], [3]], {}, ValueError, "rescale them"),
@@ -366,6 +484,10 @@ def test_what_is_printed() -> None:
         ([0, -1], {"loss": "cross_entropy"}, ValueError, "labels are at least 0, got -1"),
         ([0, 2], {"loss": "cross_entropy"}, ValueError, "class 1 has no samples: its logit falls without end"),
         ([0, 1], {"loss": "cross_entropy", "n_classes": 1}, ValueError, "n_classes is 1; at least 2 is expected"),
+        ([0, 10**12], {"loss": "cross_entropy"}, ValueError, "class 1 has no samples"),
+        ([0, 1], {"loss": "cross_entropy", "n_classes": 10**12}, ValueError, "class 2 has no samples"),
+        (np.array([0, 2**64 - 1], np.uint64), {"loss": "cross_entropy"}, ValueError, f"the label {2**64 - 1}; "),
+        (np.eye(3) * 1e-170, {"loss": "huber"}, ValueError, "squares of the targets leave the range of float64"),
         ([0, 0], {"loss": "cross_entropy"}, ValueError, "n_classes is 1; at least 2 is expected"),
         (
             np.eye(3),
@@ -380,7 +502,7 @@ def test_what_is_printed() -> None:
             np.random.default_rng(0).random((9, 2)),
             {"loss": "huber", "tolerance": 1e-18},
             RuntimeError,
-            "raise tolerance=",
+            r"above the tolerance of 1e-18; tolerance=\de-1\d takes what was found",
         ),
     ],
 )

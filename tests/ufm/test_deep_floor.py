@@ -129,9 +129,8 @@ def test_arrays_of_decays(targets: Any) -> None:
         np.testing.assert_array_equal(getattr(floor, f"{name}_at")(decays), [getattr(one, name) for one in each])
     assert each[0].mse_floor == 0.0
     assert floor.mse_floor_at(10.0) == pytest.approx(floor.variance, rel=4 * EPS)
-    np.testing.assert_array_equal(
-        scaled_weight_decay(decays, scale=[1.0, 2.0, 1.0, 2.0, 4.0], layers=2), decays * [1.0, 2.0, 1.0, 2.0, 4.0]
-    )
+    scales = [1.0, 2.0, 1.0, 2.0, 4.0]
+    np.testing.assert_allclose(scaled_weight_decay(decays, scale=scales, layers=2), decays * scales, rtol=2 * EPS)
 
 
 def test_text_and_json(targets: Any) -> None:
@@ -163,6 +162,8 @@ def test_targets_without_variance() -> None:
     assert math.isnan(constant.unit_weight_decay)
     assert constant.critical_weight_decays.tolist() == [0.0, 0.0]
     assert math.isfinite(constant.bounds["mse_floor"])
+    assert "nan%" not in str(constant) + str(predict(np.full((3, 2), 0.1), weight_decay=0.1))
+    assert "until it goes" not in str(predict(covariance=np.eye(2), weight_decay=9.0, layers=3))
     part = predict(np.array([[1.0, 5.0], [3.0, 5.0]]), weight_decay=0.1, layers=3)
     assert part.rank == 1
     assert part.standardized_floor > 0.0
@@ -185,7 +186,9 @@ def test_plot(targets: Any) -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"layers": 1}, "layers is 1; at least 2"),
+        ({"layers": 1}, "layers is 1; a number of layers from 2 to 10,000"),
+        ({"layers": 10_001}, "layers is 10001; a number of layers from 2 to 10,000"),
+        ({"layers": 10**30}, "a number of layers from 2 to 10,000"),
         ({"feature_decay": 0.1}, "goes with weight_decay= alone"),
         ({"weight_decay": None, "c": 0.1}, "goes with weight_decay= alone"),
         ({"c": 0.1}, "give either"),
@@ -203,5 +206,9 @@ def test_bad_kinds() -> None:
         predict(covariance=np.eye(2), weight_decay=0.1, layers=2.0)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="scale must be positive"):
         scaled_weight_decay(0.1, scale=0.0, layers=3)
-    with pytest.raises(ValueError, match="layers is 0; at least 1"):
+    with pytest.raises(ValueError, match="layers is 0; a number of layers from 1 to 10,000"):
         scaled_weight_decay(0.1, scale=2.0, layers=0)
+    with pytest.raises(ValueError, match="for targets times 1e\\+200 leaves the range of float64"):
+        scaled_weight_decay(0.1, scale=1e200, layers=10)
+    # Only a decay that is no float64 number itself is refused.
+    assert scaled_weight_decay(1e-300, scale=1e200, layers=10) == pytest.approx(1e60, rel=1e-12)

@@ -203,6 +203,7 @@ def test_singular_and_extreme() -> None:
     [
         ({"lambda_W": 0.1}, "sequence with one penalty for each"),
         ({"lambda_W": []}, "sequence with one penalty for each"),
+        ({"lambda_W": [0.1] * 10_001}, "the length of lambda_W is 10001; a number of layers from 1 to 10,000"),
         ({"lambda_W": [0.1, 0.0]}, r"lambda_W\[1\] must be positive"),
         ({"lambda_H": 0.0}, "lambda_H must be positive"),
         ({"lambda_H": math.nan}, "not finite"),

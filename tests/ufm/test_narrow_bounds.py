@@ -169,6 +169,24 @@ def test_forecast_for_fewer_features() -> None:
     assert str(one) == str(all_of_them)
 
 
+def test_a_forecast_says_that_directions_tie() -> None:
+    """Of diagonal covariances all correlations tie: which output is kept is open, and so is the error mapped back."""
+    for order in ([4.0, 2.0, 1.0], [1.0, 2.0, 4.0]):
+        tied = ufm.predict(covariance=np.diag(order), c=0.09, d=2)
+        assert math.isnan(tied.standardized_floor)
+        assert math.isnan(float(np.asarray(tied.bounds["standardized_floor"])))
+        assert "not determined" not in str(tied)  # the covariance has no ties
+        # Nothing is kept of correlations from c = 1 on, and of a width for all nothing is open.
+        np.testing.assert_array_equal(tied.standardized_floor_at([0.5, 1.5]), [math.nan, 7.0])
+        assert ufm.predict(covariance=np.diag(order), c=0.09, d=3).standardized_floor == pytest.approx(0.63)
+    for d, is_open in ((1, False), (2, True)):
+        floor = ufm.predict(covariance=np.diag([3.0, 1.0, 1.0]), c=0.09, d=d)
+        assert ("which direction is kept is not determined" in str(floor)) == is_open
+        assert ("which direction is kept is not determined" in floor._repr_html_()) == is_open
+    # An output without variance is none of the correlations.
+    assert ufm.predict(covariance=np.diag([4.0, 1.0, 0.0]), c=0.09, d=2).standardized_floor == pytest.approx(0.45)
+
+
 def test_bad_widths() -> None:
     options = {"covariance": np.diag([2.0, 1.0]), "lambda_W": 0.1, "lambda_H": 0.1}
     with pytest.raises(ValueError, match="d is 0; a number of features from 1 on"):
@@ -182,7 +200,7 @@ def test_bad_widths() -> None:
         narrow.weights(d=3)
     with pytest.raises(ValueError, match=r"rotation has shape \(2, 1\); \(1, 1\) is expected"):
         narrow.weights(np.ones((2, 1)))
-    with pytest.raises(ValueError, match="d is 0; at least 1 is expected"):
+    with pytest.raises(ValueError, match="d is 0; a number of features from 1 on is expected"):
         ufm.minimum(**options).weights(d=0)
     # What is not kept needs no room.
     assert ufm.minimum(**(options | {"lambda_W": 15.0})).weights(d=1).shape == (2, 1)

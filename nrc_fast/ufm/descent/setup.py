@@ -28,7 +28,7 @@ from nrc_fast.ufm.descent.start import (
     has_moments,
     start_of_moments,
 )
-from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, broadcast_shape
+from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, as_width, broadcast_shape
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.targets import TargetMoments, Targets, is_measured, target_moments
 
@@ -228,7 +228,7 @@ def _width(request: Request, n: int, start: GivenStart | None) -> int:
     """
     shape = np.shape(cast("ArrayLike", request.weights))  # numpy knows that of a tensor too
     sizes = {
-        "d": None if request.d is None else as_integer(request.d, "d"),
+        "d": as_width(request.d),
         "the columns of weights": int(shape[-1]) if shape else None,
         "the columns of features": None if start is None else len(start.moments) - n - 1,
     }
