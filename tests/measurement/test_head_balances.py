@@ -426,7 +426,7 @@ def test_a_function_with_the_name_of_a_loss_is_no_such_loss() -> None:
     squared = nrc.head_balance(H, W, b, Y)
     for function in (huber, cross_entropy):
         found = nrc.head_balance(H, W, b, Y, loss=function)
-        np.testing.assert_array_equal(found.matrix, squared.matrix)
+        np.testing.assert_allclose(found.matrix, squared.matrix, rtol=1e-9)
         assert f"n = 3, loss function {function.__name__}\n" in str(found)
         with pytest.raises(ValueError, match="how it is averaged is not known"):
             found.weight_decay()
