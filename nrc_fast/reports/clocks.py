@@ -66,8 +66,8 @@ class Clock(StoredResult):
         gradient outside the row space of W.
     bounds : mapping of str to float
         Absolute bounds of both, from those of the records; where the optimizer's numbers change from one record to the
-        next, that of the prediction holds every schedule between. They hold no more than that: a curve that is no line
-        has a line through it too.
+        next, that of the prediction holds every schedule between that stays within the range of the two. They hold no
+        more than that: a curve that is no line has a line through it too.
     """
 
     __module__ = "nrc_fast"
