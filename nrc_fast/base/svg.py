@@ -18,6 +18,7 @@ DASHES = ("none", "6 3", "8 3 2 3", "12 3", "3 2 1 2 1 2", "2 2")
 LOWEST = 1e-16  # of a logarithmic scale without any positive value
 LARGEST = 1e306  # on any scale
 MOST_TICKS = 5
+SMALLEST = 1e-300  # step between ticks
 # Width and height of a sparkline, and what is left free around it.
 SPARK = (160.0, 36.0)
 MARGIN = 4.0
@@ -79,7 +80,8 @@ class Scale:
             if len(powers) > 1:
                 return powers
         span = self.highest - self.lowest
-        rough = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
+        # Between ends that are next to 0 no power of ten may be left.
+        rough = 10.0 ** math.floor(math.log10(max(span / MOST_TICKS, SMALLEST)))
         step_size = next(rough * part for part in (1, 2, 5, 10, 20) if span / (rough * part) <= MOST_TICKS)
         first = math.ceil(self.lowest / step_size - 1e-9)
         last = math.floor(self.highest / step_size + 1e-9)

@@ -76,7 +76,7 @@ def test_minimum_within_its_bounds(bias: bool, has_room: bool) -> None:
 
 @pytest.mark.parametrize("has_room", [True, False])
 def test_error_floor_within_its_bounds(has_room: bool) -> None:
-    rng, compared = np.random.default_rng(18), Comparison()
+    rng, compared, ties = np.random.default_rng(18), Comparison(), []
     for index in range(28):
         problem = Problem(rng, index)
         problem.given.pop("mean", None)
@@ -91,8 +91,12 @@ def test_error_floor_within_its_bounds(has_room: bool) -> None:
                 exact["critical_weight_decays"] = [exactly(decay) * mp.sqrt(value / product) for value in values]
         else:
             found, exact = ufm.predict(**problem.given, c=c, d=d), exact_error_floor(problem, exactly(c), d)
+        if not has_room and math.isnan(found.standardized_floor):
+            ties.append(index)  # what is kept of correlations that tie is open
+            del exact["standardized_floor"]
         compared.add(f"{index}", found, exact)
     assert not compared.violations
+    assert len(ties) < 6
     medians = compared.medians()
     if not has_room:
         # Correlations of outputs tie more often than their covariance, and what is kept of a tie is open.
