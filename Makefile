@@ -52,7 +52,7 @@ lint: $(VENV)/installed
 	# The build's own compiler may know warnings that clang does not, and its pybind11 was in an environment that is gone.
 	$(BIN)/clang-tidy --quiet --extra-arg=-Wno-unknown-warning-option \
 	  --extra-arg=-isystem"$$($(BIN)/python -c 'import pybind11; print(pybind11.get_include())')" \
-	  -p $(VENV)/build $$(git ls-files 'csrc/cpu/*.cpp')
+	  -p $(VENV)/build $$(git ls-files 'csrc/cpu/*.cpp' | grep -v /neon) # which this build may not know how to compile
 	$(BIN)/mypy
 	$(BIN)/codespell $$(git ls-files)
 	$(BIN)/validate-pyproject pyproject.toml
