@@ -36,13 +36,13 @@ LAWS = (
 
 def laws_table(results: Sequence[RunResult]) -> str:
     """What each law says at the end of every run."""
-    columns = f"{'NRC3':>8}{'at 0':>8}{'gamma':>7}{'random':>8}{'balance':>9}{'decay':>8}{'p':>6}{'clock':>6}"
+    columns = f"{'NRC3':>8}{'at 0':>8}{'gamma':>6}{'random':>8}{'balance':>9}{'decay':>9}{'p':>6}{'clock':>6}"
     lines = [f"{'what the laws say':<20}{columns}"]
     for result in results:
         report = result.report
         lines.append(
-            f"{result.name:<20}{report.nrc3:>8.1e}{report.nrc3_at_zero:>8.1e}{report.gamma_share:>7.2f}"
-            f"{f'{100.0 * report.nrc3_quantile:.1f}%':>8}{report.balance_distance:>9.1e}{report.balance_decay:>8.2g}"
+            f"{result.name:<20}{report.nrc3:>8.1e}{report.nrc3_at_zero:>8.1e}{report.gamma_share:>6.2f}"
+            f"{f'{100.0 * report.nrc3_quantile:.1f}%':>8}{report.balance_distance:>9.1e}{report.balance_decay:>9.2g}"
             f"{head_exponent(result.W, result.Y).exponent:>6.2f}{_pace(result):>6}"
         )
     return "\n".join(lines)
