@@ -188,7 +188,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "ufm/descent/start.py",
         "ufm/descent/trajectory.py",
     ),
-    "ufm/test_error_floor.py": ("ufm/floor_text.py", "ufm/floors.py"),
+    "ufm/test_error_floor.py": ("ufm/common_floor.py", "ufm/floor_text.py", "ufm/floors.py"),
     "ufm/test_minimum.py": ("ufm/rotations.py", "ufm/solution.py", "ufm/spectral.py", "ufm/targets.py"),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,27 +12,21 @@ from nrc_fast.base.cards import card
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.metrics.deep_directions import root_of_product, solve_directions, threshold
-from nrc_fast.reports.plots.error_floors import plot_error_floor
-from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.ufm.bounds import interval_of
+from nrc_fast.ufm.common_floor import CommonFloor
 from nrc_fast.ufm.deep_bounds import Sides
 from nrc_fast.ufm.deep_floor_bounds import ROUNDINGS, DeepFloorNumbers, deep_floor_bounds
-from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.error_floor import MOST_ENTRIES
-from nrc_fast.ufm.floor_bounds import Correlations, correlation_loads, correlation_spectrum
-from nrc_fast.ufm.floor_text import lines_of_others, rows_of_others, share_of_variance
+from nrc_fast.ufm.floor_bounds import correlation_loads
+from nrc_fast.ufm.floor_text import components_of, lines_of_others, rows_of_others, share_of_variance
 from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
 from nrc_fast.ufm.targets import TargetMoments
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["DeepErrorFloor"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DeepErrorFloor:
+class DeepErrorFloor(CommonFloor):
     """The minimum of a linear network of L layers on whitened inputs, from its targets; made by `predict`.
 
     Inputs with identity covariance that determine the targets linearly, width of at least n, and the same weight decay
@@ -88,14 +81,6 @@ class DeepErrorFloor:
         least, most = Sides(interval_of(self._spectrum), penalties, ROUNDINGS).rank
         return int(least), int(most)
 
-    @cached_property
-    def _spectrum(self) -> Spectrum:
-        return self.moments.spectrum()
-
-    @cached_property
-    def _correlations(self) -> Correlations | None:
-        return correlation_spectrum(self.moments)
-
     @property
     def axis(self) -> str:
         """What figures draw the numbers against."""
@@ -117,52 +102,9 @@ class DeepErrorFloor:
         return self.factor * self.weight_decay
 
     @property
-    def n(self) -> int:
-        """Number of outputs."""
-        return self.moments.n
-
-    @property
-    def variance(self) -> float:
-        """Total variance of the targets, the error of predicting their mean."""
-        return float(self.eigenvalues.sum())
-
-    @property
     def error_share(self) -> FloatArray:
         """What the predictions lose of each direction, t, (n,); 1 where it is dropped."""
         return self._shares(self.eigenvalues, self.weight_decay)
-
-    @property
-    def rank(self) -> int:
-        """How many target directions are kept."""
-        return int(self.rank_at(self.weight_decay))
-
-    @property
-    def mse_floor(self) -> float:
-        """The training error of one network for all outputs, ``sum_j lambda_j t_j^2``."""
-        return float(self.mse_floor_at(self.weight_decay))
-
-    @property
-    def r2_ceiling(self) -> float:
-        """The R2 of that error, ``1 - mse_floor/variance``; NaN for targets without variance."""
-        # By what is captured, which keeps its digits where it is little.
-        share = self.error_share
-        captured = float((self.eigenvalues * (1.0 - share) * (1.0 + share)).sum())
-        return captured / self.variance if self.variance > 0.0 else float("nan")
-
-    @property
-    def single_task_floor(self) -> float:
-        """The training error of n networks with one output each."""
-        return float(self.single_task_floor_at(self.weight_decay))
-
-    @property
-    def standardized_floor(self) -> float:
-        """The error after training on targets over their standard deviations and mapping predictions back."""
-        return float(self.standardized_floor_at(self.weight_decay))
-
-    @property
-    def whitened_floor(self) -> float:
-        """The error after training on ``Sigma^(-1/2) (y - ybar)`` and mapping predictions back."""
-        return float(self.whitened_floor_at(self.weight_decay))
 
     @property
     def critical_weight_decays(self) -> FloatArray:
@@ -204,7 +146,7 @@ class DeepErrorFloor:
         return plain_counts(np.count_nonzero(self._shares(self.eigenvalues, weight_decay) < 1.0, axis=-1))
 
     def mse_floor_at(self, weight_decay: Array) -> Batched:
-        """`mse_floor` for one weight decay or an array of them."""
+        """`mse_floor` for one weight decay or an array of them: ``sum_j lambda_j t_j^2`` with the shares t lost."""
         return plain(self._squares(self.eigenvalues, weight_decay).sum(axis=-1))
 
     def single_task_floor_at(self, weight_decay: Array) -> Batched:
@@ -232,10 +174,11 @@ class DeepErrorFloor:
         shares = self._shares(values, weight_decay)
         return np.asarray((values * shares) * shares)
 
-    # ---- for people ----
+    def _captured(self) -> float:
+        share = self.error_share
+        return float((self.eigenvalues * (1.0 - share) * (1.0 + share)).sum())
 
-    def __repr__(self) -> str:
-        return str(self)
+    # ---- for people ----
 
     def __str__(self) -> str:
         network = f"a linear network of {self.layers} layers on whitened inputs"
@@ -261,10 +204,8 @@ class DeepErrorFloor:
     def _table_row(self, j: int) -> str:
         share = share_of_variance(self.eigenvalues[j], self.variance)
         state = "kept" if self.error_share[j] < 1.0 else "dropped"
-        entries = ", ".join(f"{entry:.3f}" for entry in self.directions[:MOST_ENTRIES, j])
-        more = ", ..." if self.n > MOST_ENTRIES else ""
         numbers = f"{self.critical_weight_decays[j]:>12.4g}{share:>10}{self.error_share[j]:>10.1%}"
-        return f"  {j + 1:<10}{numbers}  {state:<8}[{entries}{more}]"
+        return f"  {j + 1:<10}{numbers}  {state:<8}{components_of(self.directions[:, j])}"
 
     def _repr_html_(self) -> str:
         kept = f"At weight decay {self.weight_decay:.4g} it keeps {self.rank} of {self.n} target directions."
@@ -277,24 +218,3 @@ class DeepErrorFloor:
         ]
         title = f"a linear network of {self.layers} layers on whitened inputs, n = {self.n} outputs"
         return card(title, [kept, least], rows)
-
-    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
-        """Draw rank and training MSE against the weight decay; returns the figure of matplotlib.
-
-        Parameters
-        ----------
-        path : path, optional
-            A file to write the figure to as well, in the format that its name ends with.
-        ax : pair of matplotlib axes, optional
-            Where to draw; a new figure if not given.
-
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed.
-        OSError
-            The file cannot be written.
-        ValueError
-            `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
-        """
-        return finished(plot_error_floor(self, ax), path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,36 +11,29 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.svg import spark_bars
-from nrc_fast.reports.plots.error_floors import plot_error_floor
-from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
+from nrc_fast.ufm.common_floor import CommonFloor
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.floor_bounds import (
-    Correlations,
     FloorNumbers,
     correlation_loads,
-    correlation_spectrum,
     floor_bounds,
     has_certain_directions,
     thresholds,
 )
-from nrc_fast.ufm.floor_text import lines_of_others, rows_of_others, share_of_variance
+from nrc_fast.ufm.floor_text import components_of, lines_of_others, rows_of_others, share_of_variance
 from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
 from nrc_fast.ufm.scaling import Penalties
 from nrc_fast.ufm.solution import UNCERTAIN_DIRECTIONS, UNCERTAIN_RANK
 from nrc_fast.ufm.spectral import left_within
 from nrc_fast.ufm.targets import TargetMoments
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+__all__ = ["ErrorFloor"]
 
-__all__ = ["MOST_ENTRIES", "ErrorFloor"]
-
-MOST_ENTRIES = 6  # of a direction that are printed
 ROUNDINGS = 2.0  # of c, from decays, in units of eps
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ErrorFloor:
+class ErrorFloor(CommonFloor):
     """The floor of the error of training on these targets; made by `predict`.
 
     All errors are mean squared errors on the scale of the raw targets, summed over the outputs, at the global minimum
@@ -107,14 +99,6 @@ class ErrorFloor:
         least, most = thresholds(self._spectrum, self.c, self._roundings, self.d).rank
         return int(least), int(most)
 
-    @cached_property
-    def _spectrum(self) -> Spectrum:
-        return self.moments.spectrum()
-
-    @cached_property
-    def _correlations(self) -> Correlations | None:
-        return correlation_spectrum(self.moments)
-
     def _knows_directions(self, found: Spectrum, c: float) -> bool:
         """Whether it is known which directions of such eigenvalues are kept."""
         return has_certain_directions(thresholds(found, c, self._roundings, self.d))
@@ -122,11 +106,6 @@ class ErrorFloor:
     @property
     def _roundings(self) -> float:
         return 0.0 if self.penalties is None else ROUNDINGS
-
-    @property
-    def n(self) -> int:
-        """Number of outputs."""
-        return self.moments.n
 
     @property
     def _room(self) -> int:
@@ -146,53 +125,6 @@ class ErrorFloor:
     def steps(self) -> FloatArray:
         """Where on that axis directions go."""
         return self.eigenvalues
-
-    @property
-    def variance(self) -> float:
-        """Total variance of the targets, the error of predicting their mean."""
-        return float(self.eigenvalues.sum())
-
-    @property
-    def rank(self) -> int:
-        """How many target directions are kept at c."""
-        return int(self.rank_at(self.c))
-
-    @property
-    def mse_floor(self) -> float:
-        """Floor of the training error of one model for all outputs, ``sum_j min(lambda_j, c)``; for j > d lambda_j."""
-        return float(self.mse_floor_at(self.c))
-
-    @property
-    def r2_ceiling(self) -> float:
-        """The R2 of that floor, ``1 - mse_floor/variance``; NaN for targets without variance."""
-        # By what is captured, which keeps its digits where it is little.
-        captured = float(np.maximum(self.eigenvalues - self.c, 0.0)[: self.d].sum())
-        return captured / self.variance if self.variance > 0.0 else float("nan")
-
-    @property
-    def single_task_floor(self) -> float:
-        """Floor of the training error of n models with one output each, ``sum_i min(Sigma_ii, c)``.
-
-        Never below `mse_floor`.
-        """
-        return float(self.single_task_floor_at(self.c))
-
-    @property
-    def standardized_floor(self) -> float:
-        """Floor of the error after training on targets over their standard deviations and mapping predictions back.
-
-        NaN for d < n where the correlations have equal eigenvalues, within their errors, on both sides of what there is
-        room for: it is open then which of their directions are kept, and the raw errors of both differ.
-        """
-        return float(self.standardized_floor_at(self.c))
-
-    @property
-    def whitened_floor(self) -> float:
-        """Floor of the error after training on ``Sigma^(-1/2) (y - ybar)`` and mapping predictions back.
-
-        NaN for d < n: of whitened targets no direction leads, and it is open which are kept.
-        """
-        return float(self.whitened_floor_at(self.c))
 
     @property
     def critical_weight_decays(self) -> FloatArray:
@@ -231,18 +163,20 @@ class ErrorFloor:
         return plain_counts(np.count_nonzero(self.eigenvalues[: self.d] > _column(c), axis=-1))
 
     def mse_floor_at(self, c: Array) -> Batched:
-        """`mse_floor` for one c or an array of them."""
+        """`mse_floor` for one c or an array of them: ``sum_j min(lambda_j, c)``, for j > d lambda_j."""
         return plain(left_within(self.eigenvalues, _column(c), self.d).sum(axis=-1))
 
     def single_task_floor_at(self, c: Array) -> Batched:
-        """`single_task_floor` for one c or an array of them."""
+        """`single_task_floor` for one c or an array of them: ``sum_i min(Sigma_ii, c)``, never below `mse_floor`."""
         return plain(np.minimum(np.diagonal(self.moments.covariance), _column(c)).sum(axis=-1))
 
     def standardized_floor_at(self, c: Array) -> Batched:
         """`standardized_floor` for one c or an array of them.
 
         ``sum_j min(p_j, c) u_j^T D u_j`` with D the variances and U diag(p) U^T the correlations; outputs without
-        variance have no part in it. NaN where it is open which directions are kept, see `standardized_floor`.
+        variance have no part in it. NaN for d < n where the correlations have equal eigenvalues, within their errors,
+        on both sides of what there is room for: it is open then which of their directions are kept, and the raw errors
+        of both differ.
         """
         if self._correlations is None:
             return plain(np.zeros(np.shape(c)))
@@ -253,8 +187,14 @@ class ErrorFloor:
         return plain(np.where(np.reshape(certain, floors.shape), floors, np.nan))
 
     def whitened_floor_at(self, c: Array) -> Batched:
-        """`whitened_floor` for one c or an array of them: ``min(1, c) tr Sigma``."""
+        """`whitened_floor` for one c or an array of them: ``min(1, c) tr Sigma``.
+
+        NaN for d < n: of whitened targets no direction leads, and it is open which are kept.
+        """
         return plain(np.minimum(1.0, _column(c))[..., 0] * (self.variance if self._room == self.n else np.nan))
+
+    def _captured(self) -> float:
+        return float(np.maximum(self.eigenvalues - self.c, 0.0)[: self.d].sum())
 
     # ---- for people ----
 
@@ -269,9 +209,6 @@ class ErrorFloor:
         ]
         title = f"what the UFM says of targets with n = {self.n} outputs, variance {self.variance:.4g}"
         return card(title, [kept, least], rows, notes=self._notes())
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def __str__(self) -> str:
         lines = [f"targets with n = {self.n} outputs, variance {self.variance:.6g}, c = {self.c:.6g}"]
@@ -305,9 +242,7 @@ class ErrorFloor:
         decay = "" if np.isnan(self.weight_decay) else f"{self.critical_weight_decays[j]:>14.4g}"
         share = share_of_variance(value, self.variance)
         state = ("kept" if value > self.c else "dropped") if j < self._room else "no room"
-        entries = ", ".join(f"{entry:.3f}" for entry in self.directions[:MOST_ENTRIES, j])
-        more = ", ..." if self.n > MOST_ENTRIES else ""
-        return f"  {j + 1:<10}{value:>12.4g}{decay}{share:>10}  {state:<8}[{entries}{more}]"
+        return f"  {j + 1:<10}{value:>12.4g}{decay}{share:>10}  {state:<8}{components_of(self.directions[:, j])}"
 
     def _advice(self) -> str:
         if self._room < self.n:
@@ -319,27 +254,6 @@ class ErrorFloor:
             f"  whitening {effect} the floor at this c, because c counts relative to the targets;\n"
             f"  below all variances it lowers it iff the average variance of the outputs, {average:.4g}, is below 1"
         )
-
-    def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
-        """Draw rank and training MSE against c; returns the figure of matplotlib.
-
-        Parameters
-        ----------
-        path : path, optional
-            A file to write the figure to as well, in the format that its name ends with.
-        ax : pair of matplotlib axes, optional
-            Where to draw; a new figure if not given.
-
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed.
-        OSError
-            The file cannot be written.
-        ValueError
-            `ax` is no pair, or the name of the file ends with no format that matplotlib knows.
-        """
-        return finished(plot_error_floor(self, ax), path)
 
 
 def _column(c: Array) -> FloatArray:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from nrc_fast.base.arrays import FloatArray
+from nrc_fast.ufm.common_floor import CommonFloor
 
-__all__ = ["HasFloors", "lines_of_others", "rows_of_others", "share_of_variance"]
+__all__ = ["components_of", "lines_of_others", "rows_of_others", "share_of_variance"]
 
-
-class HasFloors(Protocol):
-    """Floors beside that of one model for all outputs."""
-
-    @property
-    def single_task_floor(self) -> float:
-        """Of one model for each output."""
-
-    @property
-    def standardized_floor(self) -> float:
-        """Of standardised targets."""
-
-    @property
-    def whitened_floor(self) -> float:
-        """Of whitened targets."""
+MOST_ENTRIES = 6  # of a direction that are printed
 
 
 def share_of_variance(value: float, total: float) -> str:
@@ -34,7 +21,20 @@ def share_of_variance(value: float, total: float) -> str:
     return f"{value / total:.1%}" if total > 0.0 else "-"
 
 
-def rows_of_others(floor: HasFloors, model: str) -> list[tuple[str, float]]:
+def components_of(direction: FloatArray) -> str:
+    """The first components of a direction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> components_of(np.array([0.6, 0.8])), components_of(np.zeros(7))
+    ('[0.600, 0.800]', '[0.000, 0.000, 0.000, 0.000, 0.000, 0.000, ...]')
+    """
+    entries = ", ".join(f"{entry:.3f}" for entry in direction[:MOST_ENTRIES])
+    return f"[{entries}{', ...' if len(direction) > MOST_ENTRIES else ''}]"
+
+
+def rows_of_others(floor: CommonFloor, model: str) -> list[tuple[str, float]]:
     """The other floors with what they are, for a kind of model."""
     return [
         (f"one {model} for each output", floor.single_task_floor),
@@ -43,6 +43,6 @@ def rows_of_others(floor: HasFloors, model: str) -> list[tuple[str, float]]:
     ]
 
 
-def lines_of_others(floor: HasFloors, model: str) -> list[str]:
+def lines_of_others(floor: CommonFloor, model: str) -> list[str]:
     """The same as lines of text."""
     return [f"    {label:<46}{value:.6g}" for label, value in rows_of_others(floor, model)]
