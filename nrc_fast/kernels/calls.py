@@ -27,7 +27,6 @@ __all__ = [
     "gram",
     "gram_product",
     "images",
-    "prediction_error",
     "residual",
     "residual_and_errors",
 ]
@@ -220,19 +219,6 @@ def images(features: Rows, weights: FloatArray) -> tuple[FloatArray, FloatArray]
         features.require_finite()
         raise too_large(features.name)
     return found, squares
-
-
-def prediction_error(features: Rows, weights: FloatArray, bias: FloatArray, targets: Rows) -> FloatArray:
-    """``sum (W h + b - y)^2`` for each output, (n,), in float64.
-
-    Raises
-    ------
-    NonFiniteRowsError
-        A feature is not finite.
-    ValueError
-        The weights or the bias do not fit features and targets.
-    """
-    return residual_and_errors(features, [], PredictionRequest(weights, bias, targets))[1].errors
 
 
 def residual_and_errors(

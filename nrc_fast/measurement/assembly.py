@@ -11,7 +11,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.linalg import covariance_spectrum, scale_to_unit
+from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.balance_metrics import balance_metrics, balance_of_moments, summed_balance
@@ -30,7 +30,7 @@ from nrc_fast.measurement.undefined import (
     notes_of_gamma,
     notes_of_targets,
 )
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram
+from nrc_fast.metrics.alignment import HeadAlignment, head_shape
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.head_context import head_context
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
@@ -285,7 +285,7 @@ class _Assembly:
             values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
         values["linear_mse"], self.bounds["linear_mse"] = self._readout()
         if self.head.weights is not None:
-            values |= self._shape_metrics(HeadAlignment(head_gram(scale_to_unit(self.head.weights)[0]), sigma))
+            values |= self._shape_metrics(HeadAlignment(head_shape(self.head.weights), sigma))
         values["nrc3_untrained"], self.bounds["nrc3_untrained"] = typical_nrc3(covariance_spectrum(sigma)[0], moments.d)
         if self.model is not None:
             values["mse"] = self._prediction_error(self.model)

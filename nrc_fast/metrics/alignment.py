@@ -15,7 +15,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.metrics.rounding import decomposition_rounding
 
-__all__ = ["GammaChoice", "HeadAlignment", "head_gram"]
+__all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape"]
 
 # Which gamma a history shows NRC3 for, see `nrc_fast.History.records`.
 GammaChoice: TypeAlias = Literal["last", "each"] | float
@@ -28,7 +28,7 @@ def head_gram(weights: FloatArray) -> FloatArray:
     ----------
     weights : (n, d) float64 array
         Between about 1e-150 and 1e150 in scale, so that squares can be represented. NRC3 does not depend on
-        the scale: outside this range pass ``linalg.scale_to_unit(weights)[0]``.
+        the scale: for any see `head_shape`.
 
     Returns
     -------
@@ -41,6 +41,17 @@ def head_gram(weights: FloatArray) -> FloatArray:
     """
     gram: FloatArray = weights @ weights.T
     return gram
+
+
+def head_shape(weights: FloatArray) -> FloatArray:
+    """``W @ W.T`` up to its scale, for weights of any, (n, n).
+
+    Examples
+    --------
+    >>> head_shape(np.array([[1e-200, 0.0]])).item() > 0.0
+    True
+    """
+    return head_gram(scale_to_unit(weights)[0])
 
 
 class HeadAlignment:

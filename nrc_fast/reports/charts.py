@@ -14,7 +14,15 @@ from nrc_fast.reports.layers import DeepReport
 from nrc_fast.reports.plots.drawn import DrawnHistory, DrawnRecord
 from nrc_fast.reports.steps import Record, name_of_gamma
 
-__all__ = ["Chart", "Curve", "charts_of_classes", "charts_of_layers", "charts_of_report", "charts_of_runs"]
+__all__ = [
+    "Chart",
+    "Curve",
+    "charts_of_classes",
+    "charts_of_layers",
+    "charts_of_report",
+    "charts_of_runs",
+    "curve_of_training",
+]
 
 # Conventions whose rows differ, where both are drawn.
 ROWS = {"nrc24": "nrc24 (rows as they are)", "id25": "id25 (rows minus their mean)"}
@@ -144,7 +152,7 @@ def charts_of_runs(
         curves = [
             _of_report(name, *reports[name], field, is_level=bool(trainings))
             if name in reports
-            else _of_training(name, trainings[name], field)
+            else curve_of_training(name, trainings[name], field)
             for name in runs
         ]
         levels = predicted or {} if field == "mse" else {}
@@ -163,7 +171,7 @@ def _beside_heads(chart: Chart, runs: Mapping[str, Run], gamma: GammaChoice) -> 
     thin = (
         ()
         if gamma == "each"
-        else tuple(_of_training(name, trainings[name].records("each"), "nrc3") for name in trainings)
+        else tuple(curve_of_training(name, trainings[name].records("each"), "nrc3") for name in trainings)
     )
     bands = {(low, high) for low, _, high in (run.nrc3_null() for run in trainings.values())}
     band = bands.pop() if len(bands) == 1 else None
@@ -173,7 +181,8 @@ def _beside_heads(chart: Chart, runs: Mapping[str, Run], gamma: GammaChoice) -> 
     return replace(chart, beside=thin, band=band, words="; ".join(words))
 
 
-def _of_training(name: str, records: Sequence[DrawnRecord], field: str) -> Curve:
+def curve_of_training(name: str, records: Sequence[DrawnRecord], field: str) -> Curve:
+    """How a number of a training runs over its steps, with its bounds."""
     # The bound of NRC3 is for the gamma of each step.
     bounds = () if field == "nrc3" else tuple(record.bounds.get(field, 0.0) for record in records)
     values = tuple(getattr(record, field) for record in records)

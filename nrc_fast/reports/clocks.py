@@ -10,12 +10,13 @@ from typing import Protocol
 
 import numpy as np
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.decay_slopes import fitted_slope, fitting_weights
 from nrc_fast.reports.records import StoredResult, format_value
 
-__all__ = ["Clock", "ClockRecord", "clock_of", "predicted_curve"]
+__all__ = ["Clock", "ClockRecord", "clock_of", "decay_line", "predicted_curve"]
 
 LEAST_RECORDS = 3
 # Relative bound from which on a prediction is printed with it.
@@ -154,6 +155,22 @@ def predicted_curve(records: Sequence[ClockRecord]) -> list[float]:
     for before, after in pairwise(records):
         curve.append(curve[-1] + 0.5 * (before.clock + after.clock) * (after.step - before.step))
     return curve
+
+
+def decay_line(records: Sequence[ClockRecord], first_step: int, last_step: int) -> tuple[list[int], FloatArray]:
+    """What decay alone makes of NRC1, through the last record of the part that a clock is of: steps, and values.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Made
+    >>> records = [Made(step=t, nrc1_variance=0.5, clock=-0.1, bounds={}) for t in (0, 10, 20)]
+    >>> steps, values = decay_line(records, 10, 20)
+    >>> steps, values.round(3).tolist()
+    ([10, 20], [1.359, 0.5])
+    """
+    part = [record for record in records if first_step <= record.step <= last_step]
+    curve = np.array(predicted_curve(part))
+    return [record.step for record in part], part[-1].nrc1_variance * np.exp(curve - curve[-1])
 
 
 def _curve_errors(records: Sequence[ClockRecord]) -> list[float]:

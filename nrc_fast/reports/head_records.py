@@ -10,9 +10,8 @@ import numpy as np
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.options import as_integer
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.metrics.alignment import HeadAlignment
+from nrc_fast.metrics.alignment import HeadAlignment, head_shape
 from nrc_fast.metrics.head_context import head_context
-from nrc_fast.reports.kept_steps import shape_of_gram
 from nrc_fast.reports.steps import SCALARS, Record
 
 __all__ = ["record_of_weights"]
@@ -37,7 +36,7 @@ def record_of_weights(step: SupportsIndex, W: Array, covariance: Array) -> Recor
     (0.25, 2, nan)
     """
     weights, _ = as_matrix(W, "W")
-    alignment = HeadAlignment(shape_of_gram(weights), np.array(covariance, dtype=np.float64))
+    alignment = HeadAlignment(head_shape(weights), np.array(covariance, dtype=np.float64))
     values, bounds = head_context(alignment, 0.0, features=weights.shape[1])
     found: dict[str, Any] = dict.fromkeys(SCALARS, math.nan) | {name: values[name] for name in OF_HEADS}
     # The error of the covariance is not known, and so neither are the bounds of the others; this one is of the draws.

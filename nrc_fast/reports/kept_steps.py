@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.metrics.alignment import head_gram
+from nrc_fast.metrics.alignment import head_shape
 from nrc_fast.reports.steps import Record
 
 __all__ = ["KeptSteps", "shape_of_gram"]
@@ -67,4 +66,4 @@ def shape_of_gram(W: Array) -> FloatArray:
     >>> shape_of_gram(np.array([[1e-200, 0.0]])).item() > 0.0
     True
     """
-    return head_gram(scale_to_unit(as_matrix(W, "W")[0])[0])
+    return head_shape(as_matrix(W, "W")[0])

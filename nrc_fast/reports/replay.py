@@ -68,9 +68,7 @@ def last_curve(grams: Sequence[FloatArray], sigma: FloatArray, points: int) -> t
 
 def null_points(records: Sequence[Record], sigma: FloatArray) -> tuple[float, float, float]:
     """NRC3 that 5, 50 and 95 of 100 random heads are below; see `nrc_fast.reports.History.nrc3_null`."""
-    eigenvalues, features = _eigenvalues_of(sigma), max((record.d for record in records), default=0)
-    if not eigenvalues.size or np.isnan(eigenvalues).any():
-        return NAN, NAN, NAN
+    eigenvalues, features = _eigenvalues_of(sigma), _most_features(records)
     heads = random_heads(eigenvalues, features)
     low, high = map(heads.point, BAND) if len(heads.nrc3) >= LEAST_FOR_BAND else (NAN, NAN)
     return low, typical_nrc3(eigenvalues, features)[0], high
@@ -80,7 +78,12 @@ def beside_heads(records: Sequence[Record], sigma: FloatArray) -> dict[str, floa
     """What NRC3 and gamma are to be seen beside: the median of random heads, and the smallest eigenvalue of Sigma."""
     eigenvalues = _eigenvalues_of(sigma)
     smallest = float(eigenvalues[-1]) if eigenvalues.size else NAN
-    return {"untrained_nrc3": null_points(records, sigma)[1], "smallest_eigenvalue": smallest}
+    untrained, _ = typical_nrc3(eigenvalues, _most_features(records))
+    return {"untrained_nrc3": untrained, "smallest_eigenvalue": smallest}
+
+
+def _most_features(records: Sequence[Record]) -> int:
+    return max((record.d for record in records), default=0)
 
 
 def _eigenvalues_of(sigma: FloatArray) -> FloatArray:

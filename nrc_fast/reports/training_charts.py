@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
-from nrc_fast.reports.charts import Chart, Curve
-from nrc_fast.reports.clocks import clock_of, predicted_curve
+from nrc_fast.reports.charts import Chart, Curve, curve_of_training
+from nrc_fast.reports.clocks import clock_of, decay_line
 from nrc_fast.reports.history import History
 from nrc_fast.reports.steps import Record, known_columns
 
@@ -38,7 +37,7 @@ def charts_of_trainings(runs: Mapping[str, object]) -> tuple[Chart, ...]:
             Chart(
                 "NRC1, convention variance",
                 "step",
-                tuple(_curve(name, part, "nrc1_variance") for name, part in records.items()),
+                tuple(curve_of_training(name, part, "nrc1_variance") for name, part in records.items()),
                 is_log=True,
                 dashed=predicted,
                 words="dashed: by weight decay alone",
@@ -47,18 +46,9 @@ def charts_of_trainings(runs: Mapping[str, object]) -> tuple[Chart, ...]:
     for field, title in OF_BALANCE.items():
         known = {name: records[name] for name, n in outputs.items() if known_columns([field], records[name], n)}
         if known:
-            curves = tuple(_curve(name, part, field) for name, part in known.items())
+            curves = tuple(curve_of_training(name, part, field) for name, part in known.items())
             charts.append(Chart(title, "step", curves, is_log=True))
     return tuple(charts)
-
-
-def _curve(name: str, records: Sequence[Record], field: str) -> Curve:
-    return Curve(
-        name,
-        tuple(record.step for record in records),
-        tuple(getattr(record, field) for record in records),
-        tuple(record.bounds.get(field, 0.0) for record in records),
-    )
 
 
 def _predicted(name: str, records: Sequence[Record]) -> list[Curve]:
@@ -66,8 +56,5 @@ def _predicted(name: str, records: Sequence[Record]) -> list[Curve]:
     clock = clock_of(records)
     if clock is None:
         return []
-    part = [record for record in records if clock.first_step <= record.step <= clock.last_step]
-    logs = predicted_curve(part)
-    values = tuple(part[-1].nrc1_variance * math.exp(log - logs[-1]) for log in logs)
-    label = f"{name}, by weight decay alone"
-    return [Curve(name, tuple(record.step for record in part), values, name=label)]
+    steps, values = decay_line(records, clock.first_step, clock.last_step)
+    return [Curve(name, tuple(steps), tuple(values.tolist()), name=f"{name}, by weight decay alone")]

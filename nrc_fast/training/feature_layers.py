@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nrc_fast.base.libraries import require_library
 from nrc_fast.training.evaluation import unwrapped
+from nrc_fast.training.linear_chains import drops_units
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +87,7 @@ class FeatureLayer:
         if self._is_over or not self._made:
             return
         torch = require_library("torch", "torch")
-        is_dropout = isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0.0
+        is_dropout = drops_units(torch, module)
         given, returned = list(_tensors((*args, *kwargs.values()))), list(_tensors((output,)))
         for made in self._made:
             if any(_is_same(part, made) for part in given):

@@ -13,7 +13,7 @@ from nrc_fast.training.named_layers import named_layers
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
-__all__ = ["Neighbours", "linear_layers", "linear_neighbours", "linear_sequences"]
+__all__ = ["Neighbours", "drops_units", "linear_layers", "linear_neighbours", "linear_sequences"]
 
 
 class Neighbours(NamedTuple):
@@ -96,14 +96,18 @@ def _is_scaled_through(torch: Any, part: Any) -> bool:
     """Whether each unit that is multiplied by a positive number before it is so after it."""
     if isinstance(part, (torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout)):
         return False
-    is_dropout = isinstance(part, torch.nn.modules.dropout._DropoutNd) and part.p > 0.0
-    return is_dropout or isinstance(part, (torch.nn.ReLU, torch.nn.LeakyReLU))
+    return drops_units(torch, part) or isinstance(part, (torch.nn.ReLU, torch.nn.LeakyReLU))
 
 
 def _is_nothing(torch: Any, part: Any) -> bool:
     """Whether it hands on vectors as they are."""
-    is_idle = isinstance(part, torch.nn.modules.dropout._DropoutNd) and part.p == 0.0
+    is_idle = isinstance(part, torch.nn.modules.dropout._DropoutNd) and not drops_units(torch, part)
     return is_idle or isinstance(part, (torch.nn.Identity, torch.nn.Flatten))
+
+
+def drops_units(torch: Any, module: Any) -> bool:
+    """Whether it is a dropout that takes something out in training."""
+    return isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0.0
 
 
 def _flat(torch: Any, sequence: Any) -> Iterator[Module]:

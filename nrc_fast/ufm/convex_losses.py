@@ -17,8 +17,8 @@ from nrc_fast.metrics.training_losses import sigmoid, softmax
 
 __all__ = ["Absolute", "ConvexLoss", "CrossEntropy", "Curvature", "Huber", "Logistic", "SmoothedAbsolute", "Squared"]
 
-# Rounds in which the mean gradient becomes 0: most are Newton steps, and a few are enough.
 BLOCK_ENTRIES = 2**20  # of matrices that are inverted at once
+# Rounds in which the mean gradient becomes 0: most are Newton steps, and a few are enough.
 ROUNDS = 150
 FREE_ROUNDS = 10
 

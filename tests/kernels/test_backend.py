@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from support import arrays, cuda_core
 from support.double_double import Pairs, stacked
+from support.products import prediction_error
 
 from nrc_fast import kernels
 from nrc_fast.kernels import calls
@@ -235,7 +236,7 @@ def test_passes_refuse_rows_that_are_not_finite(backend: Backend, bad: float) ->
         lambda: calls.gram(rows, plain=False, unit="raw"),
         lambda: calls.residual(rows, [Basis(basis)], double_precision=True),
         lambda: calls.gram_product(rows, basis, np.zeros(5)),
-        lambda: calls.prediction_error(rows, basis, np.zeros(2), targets),
+        lambda: prediction_error(rows, basis, np.zeros(2), targets),
     ):
         with pytest.raises(NonFiniteRowsError, match="H: 2 of 45 rows") as caught:
             make()
@@ -273,7 +274,7 @@ def test_products_and_prediction_errors(backend: Backend) -> None:
     without_vectors = calls.gram_product(on(backend, H), vectors[:0], shift)
     assert without_vectors.energy == pytest.approx(found.energy, rel=64 * EPSILON)
     weights, bias = rng.standard_normal((3, 9)), rng.standard_normal(3)
-    squares = calls.prediction_error(on(backend, H), weights, bias, on(backend, Y, "Y"))
+    squares = prediction_error(on(backend, H), weights, bias, on(backend, Y, "Y"))
     errors = Pairs(H) @ weights.T + bias - Y
     assert largest(squares / (errors**2).sum(axis=0) - 1.0) <= 64 * EPSILON
     basis = arrays.orthonormal(2, 9, 1)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.products import prediction_error
 
 import nrc_fast as nrc
-from nrc_fast.kernels.calls import gram, gram_product, prediction_error, residual
+from nrc_fast.kernels.calls import gram, gram_product, residual
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.inputs import as_matrix, as_rows, plain_kind
 from nrc_fast.kernels.results import Basis

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support.double_double import Pairs
+from support.products import prediction_error
 
-from nrc_fast.kernels.calls import prediction_error, residual_and_errors
+from nrc_fast.kernels.calls import residual_and_errors
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.interface import PredictionRequest
 from nrc_fast.kernels.results import Basis, PredictionSums

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import products
 from support.double_double import Pairs
+from support.products import prediction_error
 
-from nrc_fast.kernels.calls import gram_product, prediction_error, residual, residual_and_errors
+from nrc_fast.kernels.calls import gram_product, residual, residual_and_errors
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.interface import PredictionRequest

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.products import prediction_error
 
 from nrc_fast import kernels
 from nrc_fast.kernels import calls
-from nrc_fast.kernels.calls import gram, gram_product, prediction_error, residual
+from nrc_fast.kernels.calls import gram, gram_product, residual
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.results import Basis
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from support import cuda_core, on_device
+from support.products import prediction_error
 
 import nrc_fast as nrc
 from nrc_fast.base.linalg import eigh_descending
@@ -461,7 +462,7 @@ def test_calls_give_what_those_of_the_cpu_give(on: Any, layout: str) -> None:
             expanded=np.zeros(2),
         ),
         lambda h, _: kernels_calls.gram_product(h, basis, shift),
-        lambda h, y: kernels_calls.prediction_error(h, basis, np.ones(2), y),
+        lambda h, y: prediction_error(h, basis, np.ones(2), y),
     ]
     for call in calls:
         found, expected = call(*rows), call(*plain)

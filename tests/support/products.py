@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nrc_fast.kernels.calls import gram_product
+from nrc_fast.kernels.calls import gram_product, residual_and_errors
 from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.interface import PredictionRequest, Rows
 from nrc_fast.kernels.results import ProductSums
 from support import arrays
 from support.double_double import Pairs
 
-__all__ = ["ProductReference", "bits", "check", "reference"]
+__all__ = ["ProductReference", "bits", "check", "prediction_error", "reference"]
 
 EPS64 = 2.0**-52
 
@@ -59,3 +60,8 @@ def check(features: Any, vectors: Any, shift: Any) -> ProductSums:
 def bits(sums: ProductSums) -> list[bytes]:
     """Of every result."""
     return [np.asarray(part).tobytes() for part in vars(sums).values()]
+
+
+def prediction_error(features: Rows, weights: Any, bias: Any, targets: Rows) -> Any:
+    """``sum (W h + b - y)^2`` for each output, (n,), of a read for nothing else."""
+    return residual_and_errors(features, [], PredictionRequest(weights, bias, targets))[1].errors

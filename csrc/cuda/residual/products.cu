@@ -76,6 +76,14 @@ struct ErrorArguments {
   std::int64_t parts;
 };
 
+// Of one output of a row.
+template <class Target>
+NRC_FAST_DEVICE double error_of(const ErrorArguments& arguments, std::int64_t row, std::int64_t output) {
+  const double target = as_double(stored_value<Target>(arguments.targets, row, output));
+  const double image = arguments.coefficients[row * arguments.targets.columns + output];
+  return arguments.scale * image + arguments.bias[output] - target;
+}
+
 // One thread for each part of the rows and output.
 template <class Target>
 NRC_FAST_GLOBAL(product_threads, 2)
@@ -89,9 +97,7 @@ squared_errors_kernel(ErrorArguments arguments) {
   const std::int64_t last = shares.block_at(part + 1);
   CompensatedSum sum;
   for (std::int64_t row = shares.block_at(part); row < last; ++row) {
-    const double target = as_double(stored_value<Target>(arguments.targets, row, output));
-    const double error =
-        arguments.scale * arguments.coefficients[row * count + output] + arguments.bias[output] - target;
+    const double error = error_of<Target>(arguments, row, output);
     sum.add(error * error);
   }
   arguments.partial[index] = sum.total();
@@ -113,10 +119,7 @@ output_products_kernel(ErrorArguments arguments) {
   for (std::int64_t row = shares.block_at(part); row < last; ++row) {
     const double* const images = arguments.coefficients + row * count;
     if (pair < count * count) {
-      const std::int64_t output = pair / count;
-      const double target = as_double(stored_value<Target>(arguments.targets, row, output));
-      const double error = arguments.scale * images[output] + arguments.bias[output] - target;
-      sum.add(-error * images[pair % count]);
+      sum.add(-error_of<Target>(arguments, row, pair / count) * images[pair % count]);
     } else if (pair == count * count) {
       for (std::int64_t output = 0; output < count; ++output) sum.add(images[output] * images[output]);
     } else {

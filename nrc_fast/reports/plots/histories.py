@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nrc_fast.metrics.alignment import GammaChoice
-from nrc_fast.reports.clocks import predicted_curve
+from nrc_fast.reports.clocks import decay_line
 from nrc_fast.reports.plots.drawn import DrawnHistory, DrawnRecord
 from nrc_fast.reports.plots.panels import (
     BLUE,
@@ -146,11 +146,14 @@ def _draw_clock(panel: Axes, history: DrawnHistory, records: Sequence[DrawnRecor
     clock = history.clock
     if clock is None:
         return
-    part = [record for record in records if clock.first_step <= record.step <= clock.last_step]
-    curve = np.array(predicted_curve(part))
-    values = part[-1].nrc1_variance * np.exp(curve - curve[-1])
     label = f"decay alone: {clock.predicted:.3g} a step in log"
-    panel.plot([record.step for record in part], values, color="black", linestyle=":", linewidth=1.8, label=label)
+    panel.plot(
+        *decay_line(records, clock.first_step, clock.last_step),
+        color="black",
+        linestyle=":",
+        linewidth=1.8,
+        label=label,
+    )
     panel.legend(fontsize="small", frameon=False)
 
 
