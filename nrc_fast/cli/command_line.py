@@ -24,7 +24,7 @@ from nrc_fast.cli.sweeps import add_sweep
 from nrc_fast.reports.plots.panels import require_drawable
 from nrc_fast.reports.records import without_nan
 
-__all__ = ["main"]
+__all__ = ["command_parser", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = None
     try:
         try:
-            options = _parser().parse_args(arguments)
+            options = command_parser().parse_args(arguments)
             _require_outputs(options)
             options.run(options)
         finally:
@@ -82,7 +82,8 @@ def _require_outputs(options: argparse.Namespace) -> None:
             require_drawable(path)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """All commands with their options and help."""
     parser = argparse.ArgumentParser(
         prog="nrc-fast",
         description="Neural regression collapse of stored features.",

@@ -176,7 +176,7 @@ def collect(
     precision: Precision = "high",
     nonfinite: NonFinite = "raise",
 ) -> FeatureStatistics:
-    """`FeatureStatistics` of a dask array, from one pass.
+    """`nrc_fast.FeatureStatistics` of a dask array, from one pass.
 
     Parameters
     ----------

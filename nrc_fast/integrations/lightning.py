@@ -75,7 +75,7 @@ class NRCCallback(Callback):
         Called as ``run(module, inputs)`` with the inputs of a batch, in place of ``module(inputs)``.
     **options
         Options of `nrc_fast.Monitor`: features, gamma, convention, penalties, by_k, spectrum, positions, mask,
-        nonfinite, split, loggers, name. `split` is given batches after their transfer.
+        nonfinite, split, loggers, name. ``split`` is given batches after their transfer.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Where a `Monitor` sends its numbers while a model trains: CSV, lines of JSON, TensorBoard, Weights & Biases."""
+"""Where a `nrc_fast.Monitor` sends its numbers: CSV, lines of JSON, TensorBoard, Weights & Biases."""
 
 from nrc_fast.base.listing import listing
 from nrc_fast.training.loggers import CsvFile, JsonLines, TensorBoard, WeightsAndBiases

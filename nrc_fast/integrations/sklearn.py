@@ -43,7 +43,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     ``fit(H, Y)`` is `nrc_fast.measure`; ``partial_fit`` adds batches to `nrc_fast.FeatureStatistics`. ``transform``
     gives the coordinates of rows in the n leading principal components, as ``PCA(n)`` does up to signs, in float64.
-    ``score(H)`` is ``-nrc2(H, components_)``: minus the NRC1 of `H` outside the components that were fitted, which is
+    ``score(H)`` is ``-nrc2(H, components_)``: minus the NRC1 of H outside the components that were fitted, which is
     ``-nrc1_`` for the fitted rows. The larger the more collapsed, at most 0; targets are not used. Rows of float64,
     float32 and float16 are measured as they are, other numbers as float64.
 
@@ -63,7 +63,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     ----------
     nrc1_, nrc2_, nrc3_, gamma_ : float
         NaN for what the inputs do not allow.
-    components_ : (n_components_, d) float64 array
+    components_ : (k, d) float64 array
         Orthonormal rows. Fewer than n where the features vary in fewer directions.
     mean_ : (d,) float64 array
         What ``transform`` subtracts: the mean of the features, 0 under convention uncentered.
@@ -198,7 +198,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     @property
     def components_(self) -> FloatArray:
-        """The leading components, (n_components_, d)."""
+        """The leading components, (k, d)."""
         self._require_fitted()
         n = min(self.report_.n, self.statistics_.d)
         pairs = self.statistics_.moments.leading(n, centered=self._is_centered())
@@ -238,7 +238,7 @@ class NRCEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     # ---- new rows ----
 
     def transform(self, X: Array) -> FloatArray:
-        """Coordinates ``(x - mean_) components_^T`` of rows in the leading components, (N, n_components_) float64."""
+        """Coordinates ``(x - mean_) components_^T`` of rows in the leading components, (N, k) float64."""
         self._require_fitted()
         projected: FloatArray = (self._new_rows(X) - self.mean_) @ self.components_.T
         return projected

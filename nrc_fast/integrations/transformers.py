@@ -51,7 +51,7 @@ class NRCCallback(TrainerCallback):
     Parameters
     ----------
     loader : iterable of batches, optional
-        Mappings with "labels", or what `split` takes; by default the trainer's training data, and with
+        Mappings with "labels", or what ``split`` takes; by default the trainer's training data, and with
         ``every="evaluation"`` its evaluation data.
     layer : str or torch.nn.Linear, optional
         The last layer, by its name in the model; by default the one whose output is the model's, see

@@ -1,7 +1,7 @@
 """Neural collapse of classifiers, NC1 to NC4, from statistics of features with class labels.
 
 Published code disagrees here as well; every variant has a name of its own, see
-`nrc_fast.metrics.classes.VARIANTS`.
+`nrc_fast.reports.VARIANTS`.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ class ClassStatistics:
         ----------
         Papyan, Han, Donoho, "Prevalence of neural collapse during the terminal phase of deep learning training", PNAS
         2020; see
-        `nrc_fast.metrics.classes.VARIANTS` for the others.
+        `nrc_fast.reports.VARIANTS` for the others.
         """
         moments = self._moments
         return moments.report(None if W is None else weights_and_bias(W, b, self.n_classes, self.d))

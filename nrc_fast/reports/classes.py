@@ -21,10 +21,11 @@ __all__ = ["ClassReport"]
 class ClassReport(StoredResult):
     """NC1 to NC4, each variant under its own name; all of them but the accuracy are 0 when collapsed.
 
-    The attributes are described in `VARIANTS`. What needs weights, or rows that are read again (``nc4`` and
-    ``accuracy``), is NaN without them. ``bounds`` maps names to absolute bounds, of first order in the errors of the
-    moments and infinite where these are too large for that; ``nc4`` and ``accuracy`` are counts and have none.
-    ``skipped_rows`` were left out as not finite. ``notes`` says why a number that was asked for is NaN or infinite.
+    The attributes are described in `nrc_fast.reports.VARIANTS`. What needs weights, or rows that are read again
+    (``nc4`` and ``accuracy``), is NaN without them. ``bounds`` maps names to absolute bounds, of first order in the
+    errors of the moments and infinite where these are too large for that; ``nc4`` and ``accuracy`` are counts and have
+    none. ``skipped_rows`` were left out as not finite. ``notes`` says why a number that was asked for is NaN or
+    infinite.
     """
 
     __module__ = "nrc_fast"

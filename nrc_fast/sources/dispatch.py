@@ -40,7 +40,7 @@ def open_source(
     ----------
     features : path, glob pattern, list of paths, array, tensor, iterable of batches, or data set of Hugging Face
         Files: .npy, .npz, .pt, .pth, .ckpt, .safetensors (and .safetensors.index.json), .h5, .hdf5, .zarr, .parquet.
-        A pattern such as "features/*.npy" stands for its files in natural order (h_2 before h_10); a list for its
+        A pattern such as ``features/*.npy`` stands for its files in natural order (h_2 before h_10); a list for its
         files as they are listed, which must be natural order where the targets are in one piece. Batches: features,
         pairs of features and targets, or mappings; an iterator is read once, anything else for every pass. Of a data
         set `key` and `target_key` name the columns.
@@ -48,7 +48,7 @@ def open_source(
     key : str, optional
         Name of the features inside files or batches; not needed where there is only one matrix. A pattern names
         several, one after the other in natural order; columns of parquet files lie side by side, in the file's order.
-        Inside of .pt files keys and places are joined by dots: "model.features", "0", "batches.*.h".
+        Inside of .pt files keys and places are joined by dots: ``model.features``, ``0``, ``batches.*.h``.
     target_key : str, optional
         Name of the targets, in the files of the features unless `targets` is given.
     verify : bool

@@ -6,15 +6,15 @@ targets (N, n). Inputs may be numpy arrays or torch CPU tensors of any floating 
 
 Definitions: arXiv 2409.04180 (NeurIPS 2024), section 3.1, with five conventions for NRC1 and NRC2.
 
-=============  ======================  ====================================
-convention     basis of NRC1           rows that are projected
-=============  ======================  ====================================
-`nrc24`        PCs of centred rows     h / |h|
-`id25`         PCs of centred rows     (h - mean) / |h - mean|
-`raw`          PCs of centred rows     h
-`uncentered`   PCs of rows as given    h / |h|
-`variance`     PCs of centred rows     h - mean, over the total variance
-=============  ======================  ====================================
+==============  ======================  ====================================
+convention      basis of NRC1           rows that are projected
+==============  ======================  ====================================
+``nrc24``       PCs of centred rows     h / |h|
+``id25``        PCs of centred rows     (h - mean) / |h - mean|
+``raw``         PCs of centred rows     h
+``uncentered``  PCs of rows as given    h / |h|
+``variance``    PCs of centred rows     h - mean, over the total variance
+==============  ======================  ====================================
 """
 
 from nrc_fast.testing.features import reference_gram, reference_nrc1, reference_nrc2, reference_residuals

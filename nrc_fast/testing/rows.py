@@ -20,7 +20,7 @@ def reference_rows(H: ArrayLike) -> FloatArray:
     Parameters
     ----------
     H : array or tensor of any shape
-        float64, float32, float16, or bfloat16 (`ml_dtypes` for numpy); a Parameter is detached.
+        float64, float32, float16, or bfloat16 (``ml_dtypes`` for numpy); a Parameter is detached.
 
     Returns
     -------

@@ -64,7 +64,7 @@ class Monitor(Recorder):
         evaluations", or "log", the default: at log-spaced steps, four in every doubling (0 to 8, 10, 12, 14, 16, 20,
         24, 28, 32, 40 ...). A training of 1,000 steps is measured 36 times then and one of 100,000 steps 63 times, so
         that what it costs is a smaller share the longer a training takes, on every machine at the same steps. Where
-        measuring takes more than half of the time, the logger "nrc_fast" of `logging` says so once. All but
+        measuring takes more than half of the time, the logger "nrc_fast" of ``logging`` says so once. All but
         "evaluation" also measure at the start. See `step`, `end_epoch` and `end_evaluation`.
     features : {"held", "streamed", "again"}
         "held": the features of all samples are kept while they are measured, and every metric is explicit. "streamed":

@@ -74,7 +74,7 @@ def watch(
     precision: Precision = "high",
     nonfinite: NonFinite = "skip",
 ) -> WatchedLayer | WatchedLayers:
-    """Add up the statistics of what layers are given, from now on until `close` or the end of a ``with`` block.
+    """Add up the statistics of what layers are given, from now on until ``close()`` or the end of a ``with`` block.
 
     A forward pre-hook reads the features that the layer is called with, where they lie: no graph is kept, nothing is
     copied but what pooling or a mask selects, and weights, gradients and random states are never touched. Small batches
@@ -83,9 +83,9 @@ def watch(
     and know nothing of one another; what a `Monitor` or `measure_layers` runs is not seen, and copies of the model are
     not watched. Passes that cannot be read (nested tensors, transforms of torch.func, layers that are given no floats,
     or features on an axis that cannot be told) are left out and counted, and a warning says so once. In a model wrapped
-    by DistributedDataParallel every process watches its own rows; `all_reduce` adds them up. Under torch.compile the
-    watch must begin before the first call of the compiled model (hooks added later are not seen by it, which is torch's
-    own rule). It stands in the compiled graph as an operator and does not break it.
+    by DistributedDataParallel every process watches its own rows; ``all_reduce()`` adds them up. Under torch.compile
+    the watch must begin before the first call of the compiled model (hooks added later are not seen by it, which is
+    torch's own rule). It stands in the compiled graph as an operator and does not break it.
 
     Parameters
     ----------

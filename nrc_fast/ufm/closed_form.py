@@ -116,7 +116,7 @@ def minimum(
 
     Parameters
     ----------
-    Y : (M, n) or (M,) array or tensor, or an object with `target_covariance` and `target_mean`
+    Y : (M, n) or (M,) array or tensor, or an object with ``target_covariance`` and ``target_mean``
         Targets, or statistics of them. In its place:
     covariance : (n, n) or (..., n, n) array or tensor
         Sigma (1/M), possibly singular; leading axes are a batch.

@@ -240,7 +240,7 @@ class ConvexMinimum:
 
     @property
     def classes(self) -> ClassReport:
-        """NC1 to NC4 of the minimum, as `nrc.measure_classes` defines them; of cross-entropy, one of a batch at a time.
+        """NC1 to NC4 of the minimum, as `nrc_fast.measure_classes` has them; of cross-entropy, of one minimum alone.
 
         All samples of a class share their features, so NC1 is 0 unless all features are 0. Where several classes tie
         for the largest logit, the accuracy counts each of them with its chance.

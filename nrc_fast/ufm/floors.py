@@ -82,7 +82,7 @@ def predict(
 
     Parameters
     ----------
-    Y : (M, n) or (M,) array or tensor, or an object with `target_covariance` and `target_mean`
+    Y : (M, n) or (M,) array or tensor, or an object with ``target_covariance`` and ``target_mean``
     covariance, mean
         Moments of the targets in place of Y, see `minimum`.
     weight_decay : float, optional

@@ -19,7 +19,7 @@ __all__ = ["aligned_distance", "bures_wasserstein", "least_distance", "optimal_g
 
 
 def optimal_gram(covariance: Array, *, lambda_W: Array, lambda_H: Array) -> FloatArray:
-    """Gram of the optimal head, ``[sqrt(lambda_H/lambda_W) Sigma^(1/2) - lambda_H I]_+``: `minimum(...).gram`.
+    """Gram of the optimal head, ``[sqrt(lambda_H/lambda_W) Sigma^(1/2) - lambda_H I]_+``: ``minimum(...).gram``.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ EXACT_ROUNDING = 2.0**-95
 
 
 class MeasuredTargets(Protocol):
-    """What has added up targets: `FeatureStatistics` and the like."""
+    """What has added up targets: `nrc_fast.FeatureStatistics` and the like."""
 
     @property
     def target_covariance(self) -> FloatArray:
@@ -104,8 +104,8 @@ def target_moments(
 
     Parameters
     ----------
-    Y : (M, n) or (M,) array or tensor, or an object with `target_covariance` and `target_mean`
-        The latter are `FeatureStatistics` and the like.
+    Y : (M, n) or (M,) array or tensor, or an object with ``target_covariance`` and ``target_mean``
+        The latter are `nrc_fast.FeatureStatistics` and the like.
     covariance : (..., n, n) array or tensor
         Covariance of the targets (1/M), in place of Y.
     mean : (..., n) array or tensor, optional

@@ -19,7 +19,7 @@ NOT_RUN = ("demo", "selftest", "completion")
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    parser = command_line._parser()
+    parser = command_line.command_parser()
     (found,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     return dict(found.choices)
 
@@ -81,7 +81,7 @@ def run_examples(capsys: pytest.CaptureFixture[str], *, drawn: bool) -> int:
             output = words[words.index(">") + 1] if ">" in words else None
             words = words[: words.index(">")] if output else words
             draws = name in ("plot", "report") or not {"--plot", "--html"}.isdisjoint(words)
-            command_line._parser().parse_args(words)
+            command_line.command_parser().parse_args(words)
             if name in NOT_RUN or (draws and not drawn):
                 continue
             assert main(words) == 0, (line, capsys.readouterr().err)

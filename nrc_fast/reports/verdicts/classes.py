@@ -22,7 +22,7 @@ def classes_verdict(
     The rules:
 
     - NC1 is judged by ``nc1_share``, the share of the variance within classes: collapsed below 1e-3
-      (`nrc_fast.reports.verdicts.levels.COLLAPSED`), on the way below 0.05 (`NEAR`), bounds included.
+      (`nrc_fast.reports.verdicts.levels.COLLAPSED`), on the way below 0.05 (``NEAR``), bounds included.
     - The means form a simplex where the spread of their norms (``nc2_equinorm``) and the deviation of their angles
       (``nc2_equiangular``) are both below 0.1. For two classes the angle is that of a simplex whatever they are, and
       more than d + 1 classes have none.

@@ -94,11 +94,11 @@ def features_verdict(numbers: FeatureNumbers) -> tuple[str, ...]:
     - Features that do not vary, and sizes for which NRC1 is 0 whatever they are, have no collapse to be found.
     - Below 1e-3 of each row outside (`nrc_fast.reports.verdicts.levels.COLLAPSED`), bounds included: collapsed, to
       the span of W if NRC2 is below it too.
-    - Less than 0.05 of the variance (`NEAR`) outside an affine plane, by `nrc_fast.reports.affine.is_affine`: near it,
-      and collapsed to it where NRC1 about the mean is below 1e-3; NRC2 about the mean tells whether it is parallel to
-      the span of W.
+    - Less than 0.05 of the variance (``NEAR``) outside an affine plane, by `nrc_fast.reports.affine.is_affine`: near
+      it, and collapsed to it where NRC1 about the mean is below 1e-3; NRC2 about the mean tells whether it is parallel
+      to the span of W.
     - A bound that reaches over a level leaves it open.
-    - Below 0.05 (`NEAR`) of the rows or of their variance: on the way. From there on: not collapsed.
+    - Below 0.05 (``NEAR``) of the rows or of their variance: on the way. From there on: not collapsed.
 
     Of the balance of the head a sentence stands there where it is certain, see
     `nrc_fast.reports.verdicts.balances.certain_balance`.

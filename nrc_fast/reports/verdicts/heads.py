@@ -56,9 +56,9 @@ def head_verdict(numbers: HeadNumbers) -> tuple[str, ...]:
     """What this NRC3 is worth, in one or two sentences by fixed rules.
 
     - Below 0.01 (`nrc_fast.reports.verdicts.levels.SHAPED`), its bound included, W W^T has the predicted shape.
-    - It is worth something where less than 5 percent (`RARE`) of random heads do as well, and says little where more
+    - It is worth something where less than 5 percent (``RARE``) of random heads do as well, and says little where more
       do; between them, where few were drawn, stands what is known of their share. It is near that shape where it is
-      worth something and below 0.05 (`NEAR`).
+      worth something and below 0.05 (``NEAR``).
     - A gamma at an end of [0, lambda_min] says how weight decay stands to the variance of the targets, unless training
       is not at rest or the head is like random ones; between the ends, and with two targets, it has fitted the ratio
       of the eigenvalues of W W^T.

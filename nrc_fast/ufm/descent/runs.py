@@ -62,14 +62,14 @@ def descend(
     Parameters
     ----------
     Y : (M, n) or (M,) array or tensor
-        Targets. In their place `covariance`, `mean` and `samples` (M), or `FeatureStatistics`, or another object with
-        `target_covariance` and `target_mean` and `samples`.
+        Targets. In their place `covariance`, `mean` and `samples` (M), or `nrc_fast.FeatureStatistics`, or another
+        object with ``target_covariance`` and ``target_mean`` and `samples`.
     steps : int
     lambda_W, lambda_H, lambda_b : float or array
         Penalties, >= 0.
     lr, lr_W, lr_H, lr_b : float or array
         Learning rate of all, and of W, H and b where they differ. The paper's scaling gives H and W one rate where
-        ``lr_H = M lr_W``; without `lr_H` the result says in its notes how much slower H moves.
+        ``lr_H = M lr_W``; without ``lr_H`` the result says in its notes how much slower H moves.
     momentum : float or array
         In [0, 1), as in torch's SGD without dampening.
     d : int, optional
@@ -77,10 +77,10 @@ def descend(
         many directions of the targets, see `minimum`.
     weights : (..., n, d) array or tensor, optional
         To start from; Gaussian with standard deviation `weight_scale` (1/sqrt(d) if None) otherwise.
-    features : (M, d) array or tensor, or an object with `mean`, `covariance` and `cross_covariance`, optional
-        To start from, themselves or by their moments, as `FeatureStatistics` has them: (d,), (d, d) and (d, n),
-        ``(1/M) sum (h - mean)(y - ybar)^T``. Gaussian with standard deviation `feature_scale` otherwise: drawn by
-        their moments too, at a cost that does not depend on M.
+    features : (M, d) array or tensor, or an object with ``mean``, ``covariance`` and ``cross_covariance``, optional
+        To start from, themselves or by their moments, as `nrc_fast.FeatureStatistics` has them: (d,), (d, d) and
+        (d, n), ``(1/M) sum (h - mean)(y - ybar)^T``. Gaussian with standard deviation `feature_scale` otherwise: drawn
+        by their moments too, at a cost that does not depend on M.
     bias : (..., n) array, True, False or None
         To start from; zeros if None or True. False leaves the bias out.
     seed : int or array of int

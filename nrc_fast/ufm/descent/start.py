@@ -34,7 +34,7 @@ __all__ = [
 
 
 class MeasuredFeatures(Protocol):
-    """What has added up features: `FeatureStatistics` and the like."""
+    """What has added up features: `nrc_fast.FeatureStatistics` and the like."""
 
     @property
     def mean(self) -> FloatArray:
