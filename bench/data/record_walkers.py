@@ -58,7 +58,7 @@ class Search:
 
 
 SEARCHES = {
-    "Swimmer-v5": Search(1, 1, 0.015, 0.025, 800, False, 0.0, 340.0, 3),
+    "Swimmer-v5": Search(2, 2, 0.05, 0.1, 160, False, 0.0, 340.0, 3),
     "Hopper-v5": Search(8, 4, 0.02, 0.025, 400, True, 1.0, 1000.0, 20),
 }
 
