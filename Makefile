@@ -23,7 +23,7 @@ BUILD_FOLDER = --config-settings=build-dir=$(VENV)/build
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
           $(shell find cmake csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 
-.PHONY: demo test test-long test-all test-endurance lint bench bench-report wheels clean
+.PHONY: demo test test-long test-all test-endurance docs lint bench bench-report wheels clean
 
 # What a development has installed serves the demonstration too; alone it needs neither CUDA nor the tests' packages.
 demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
@@ -43,6 +43,10 @@ test-all: test test-long
 # built with each sanitizer under the tests of the kernels. Not part of CI.
 test-endurance: $(VENV)/installed
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m endurance $(PYTEST)
+
+# The site, into build/site: a warning is an error, and nothing comes from the network but the packages.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --fresh-env --quiet docs build/site
 
 lint: $(VENV)/installed
 	$(BIN)/pip install --quiet ruff clang-format clang-tidy mypy codespell validate-pyproject pybind11
@@ -84,6 +88,10 @@ $(VENV)/installed-demo: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	# Compiling all of torch's modules takes longer than installing it; the few that are imported are compiled on the way.
 	$(BIN)/pip install --no-compile --config-settings=cmake.define.NRC_FAST_CUDA=OFF '.[demo]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet sphinx furo myst-parser numpydoc sphinx-copybutton latex2mathml
 	touch $@
 
 $(VENV)/rivals: $(VENV)/installed bench/requirements.txt

@@ -7,18 +7,29 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 
 ROOT = Path(__file__).parents[1]
 
 
-def keep_name(_: Sphinx, __: BuildEnvironment, node: pending_xref, text: nodes.TextElement) -> nodes.Node | None:
-    """The text of a link to a file that is there; any other is left for the warning."""
-    target = str(node.get("reftarget", "")).partition("#")[0]
-    return text if node.get("reftype") == "myst" and target and (ROOT / target).exists() else None
+def is_in_repository(target: str) -> bool:
+    """Whether a link leads to a file that is there and no page."""
+    path = ROOT / target.partition("#")[0]
+    return any(one.is_file() and "docs" not in one.relative_to(ROOT).parts for one in (path, path.with_suffix(".md")))
+
+
+def keep_names(_: Sphinx, document: nodes.document) -> None:
+    """The texts of such links; others are left for the warning that they lead nowhere."""
+    for reference in list(document.findall(pending_xref)):
+        target = str(reference.get("reftarget", ""))
+        if (
+            target
+            and (reference.get("refdomain") == "doc" or reference.get("reftype") == "myst")
+            and is_in_repository(target)
+        ):
+            reference.replace_self(nodes.inline("", "", *reference.children))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
-    app.connect("missing-reference", keep_name)
+    app.connect("doctree-read", keep_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,19 +1,20 @@
-"""README and the pages of docs: examples that run, links that lead somewhere, figures that have a script."""
+"""README and the pages of docs: examples that run, links that lead somewhere, figures with a script, all public names."""
 
 from __future__ import annotations
 
 import doctest
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 FIGURES = sorted((ROOT / "docs" / "figures").glob("*.png"))
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples(page: Path) -> None:
     """Those of a page are one session, as a reader would have it."""
     result = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
@@ -21,7 +22,7 @@ def test_examples(page: Path) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*sorted(ROOT.glob("*.md")), *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
@@ -35,6 +36,28 @@ def test_a_figure_is_small_has_a_script_and_is_shown(figure: Path) -> None:
     assert any(f"figures/{figure.name}" in page.read_text(encoding="utf-8") for page in PAGES)
 
 
-def test_every_page_is_named_by_the_index() -> None:
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert [page.name for page in PAGES if page.name != "README.md" and f"({page.name})" not in index] == []
+def documented() -> set[str]:
+    """The full names of what the pages of the reference show."""
+    found, module = set(), ""
+    for page in sorted((ROOT / "docs" / "reference").glob("*.md")):
+        for kind, name in re.findall(r"^\.\. (\w+):: ([\w.]+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            if kind in ("currentmodule", "automodule"):
+                module = name
+            else:
+                found |= {name, f"{module}.{name}"}
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("nrc_fast", "nrc_fast.ufm", "nrc_fast.torch_ops", "nrc_fast.testing", "nrc_fast.kernels"),
+        *(
+            f"nrc_fast.integrations.{name}"
+            for name in ("dask", "lightning", "loggers", "sklearn", "torchmetrics", "transformers")
+        ),
+    ],
+)
+def test_the_reference_has_every_public_name(name: str) -> None:
+    module = importlib.import_module(name)
+    assert [public for public in module.__all__ if f"{name}.{public}" not in documented()] == []

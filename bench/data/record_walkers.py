@@ -118,7 +118,9 @@ def find_expert(environment: Any, search: Search, seed: int) -> Policy:
         chosen = np.argsort(-returns.max(axis=1))[: search.best]
         spread = returns[chosen].std() or 1.0
         slope = (returns[chosen, 0] - returns[chosen, 1]) @ tried[chosen].reshape(search.best, -1)
-        policy.weights = policy.weights + search.step_size / (search.best * spread) * slope.reshape(policy.weights.shape)
+        policy.weights = policy.weights + search.step_size / (search.best * spread) * slope.reshape(
+            policy.weights.shape
+        )
         if search.is_normalised:
             policy.learn(np.concatenate(seen))
         if step % 20 == 19:
@@ -164,7 +166,9 @@ def report(arrays: dict[str, Any]) -> None:
     """Print the returns and how the actions spread."""
     returns, actions = arrays["returns"], arrays["actions"]
     covariance = np.atleast_2d(np.cov(actions, rowvar=False))
-    print(f"{len(actions)} steps in {len(returns)} episodes; return: mean {returns.mean():.1f}, least {returns.min():.1f}")
+    print(
+        f"{len(actions)} steps in {len(returns)} episodes; return: mean {returns.mean():.1f}, least {returns.min():.1f}"
+    )
     print(f"actions: covariance {covariance.tolist()}, eigenvalues {np.linalg.eigvalsh(covariance).tolist()}")
     print(f"  correlations {np.corrcoef(actions, rowvar=False).round(4).tolist()}")
     print(f"  saturated in {np.mean(np.any(abs(actions) >= 1, axis=1)):.2%} of the steps")
