@@ -1,4 +1,4 @@
-"""README and the pages of docs: examples that run, links that lead somewhere, figures with a script, all public names."""
+"""README and the pages of docs: examples that run, links that lead somewhere, figures with a script, all names."""
 
 from __future__ import annotations
 
