@@ -10,12 +10,14 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 NRC_FAST_CUDA ?= AUTO
 NRC_FAST_CUDA_DEFAULT_ARCHS ?= 80;90a
 NRC_FAST_CUDA_ARCHS ?=
+# The fibers of the emulated device are contexts of POSIX, which macOS no longer offers.
+NRC_FAST_CUDA_EMULATION ?= $(if $(filter Darwin,$(shell uname)),OFF,ON)
 # CI takes warnings of the compiler for errors.
 NRC_FAST_WERROR ?= OFF
 CUDA_SETTINGS = --config-settings=cmake.define.NRC_FAST_CUDA='$(NRC_FAST_CUDA)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_DEFAULT_ARCHS='$(NRC_FAST_CUDA_DEFAULT_ARCHS)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_ARCHS='$(NRC_FAST_CUDA_ARCHS)' \
-                --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION=ON \
+                --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION='$(NRC_FAST_CUDA_EMULATION)' \
                 --config-settings=cmake.define.NRC_FAST_BFLOAT16_EMULATION=ON \
                 --config-settings=cmake.define.NRC_FAST_WERROR='$(NRC_FAST_WERROR)'
 # Each environment has a build of its own, which knows what it has compiled.
