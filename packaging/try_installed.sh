@@ -5,6 +5,7 @@
 # Usage: bash packaging/try_installed.sh [PYTHON [OPTION OF PYTEST...]]      (PYTHON: a command, or a whole path)
 set -euo pipefail
 python=${1:-python}
+[ $# -eq 0 ] || shift
 root=$(cd "$(dirname "$0")/.." && pwd)
 tests=()
 for stem in gram gram_product residual predictions list_columns isa threads free_threads; do
@@ -17,4 +18,4 @@ cd "$empty"
 "$python" -m nrc_fast env
 "$python" -m nrc_fast selftest
 "$python" -m pytest -q -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider -m "not long and not endurance" \
-  "${@:2}" "${tests[@]}"
+  "$@" "${tests[@]}"

@@ -86,10 +86,10 @@ aarch64() {
   "$PYTHON" -m pip install --quiet --target "$site" --only-binary=:all: --python-version "$version" "${platforms[@]}" \
     "$wheel" pytest hypothesis ml_dtypes
   emulated_python "$work/python-aarch64" "$version" "$site"
-  "$work/python-aarch64" -m nrc_fast env | grep '^isas of this machine: neon, '
+  (cd "$work" && ./python-aarch64 -m nrc_fast env) | grep '^isas of this machine: neon, '
   bash packaging/try_installed.sh "$work/python-aarch64" --diagonal "${DIAGONAL:-4}"
   # And the products of bfloat16 pairs, on a processor that has them.
-  QEMU_CPU=max,sve=off "$work/python-aarch64" -m nrc_fast selftest | grep neonbf16
+  (cd "$work" && QEMU_CPU=max,sve=off ./python-aarch64 -m nrc_fast selftest) | grep neonbf16
   say_size "$wheel"
 }
 

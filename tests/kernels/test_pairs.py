@@ -254,10 +254,11 @@ def test_several_blocks_are_packed_at_a_time(arrays: Any, set_threads: SetThread
     features = arrays.store(np.ascontiguousarray(values.T), DTYPE).T if columns_apart else arrays.store(values, DTYPE)
     shift = np.tile([0.0, 1.0, -0.5], width)[:width]
     x = values - shift
+    gram_of_rows = np.tril(x.T @ x)
     for threads in (1, 64):
         set_threads(threads)
         sums = gram(as_rows(features, "H"), shift=shift)
-        np.testing.assert_array_equal(sums.gram, np.tril(x.T @ x))
+        np.testing.assert_array_equal(sums.gram, gram_of_rows)
         np.testing.assert_array_equal(sums.column_sums, x.sum(axis=0))
 
 
