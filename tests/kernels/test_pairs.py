@@ -263,7 +263,8 @@ def test_several_blocks_are_packed_at_a_time(arrays: Any, set_threads: SetThread
 
 
 @pytest.mark.usefixtures("paired")
-def test_strided_rows_at_any_offset_give_the_same_bits(arrays: Any) -> None:
+def test_strided_rows_at_any_offset_give_the_same_bits(arrays: Any, set_threads: SetThreads) -> None:
+    set_threads(1)  # of fewer rows for each thread, some machines make no pairs
     base = arrays.store(drawn("rectified", 1500, 300), DTYPE)
     for features in (base[1::3, 5:138], base[100:, 1:], base[:, ::2], base.T[3:], base[7:][:, 11:144]):
         shift = mean_of(features)
