@@ -10,16 +10,20 @@ export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 NRC_FAST_CUDA ?= AUTO
 NRC_FAST_CUDA_DEFAULT_ARCHS ?= 80;90a
 NRC_FAST_CUDA_ARCHS ?=
+# The fibers of the emulated device are contexts of POSIX, which macOS no longer offers.
+NRC_FAST_CUDA_EMULATION ?= $(if $(filter Darwin,$(shell uname)),OFF,ON)
 # CI takes warnings of the compiler for errors.
 NRC_FAST_WERROR ?= OFF
 CUDA_SETTINGS = --config-settings=cmake.define.NRC_FAST_CUDA='$(NRC_FAST_CUDA)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_DEFAULT_ARCHS='$(NRC_FAST_CUDA_DEFAULT_ARCHS)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_ARCHS='$(NRC_FAST_CUDA_ARCHS)' \
-                --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION=ON \
+                --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION='$(NRC_FAST_CUDA_EMULATION)' \
                 --config-settings=cmake.define.NRC_FAST_BFLOAT16_EMULATION=ON \
                 --config-settings=cmake.define.NRC_FAST_WERROR='$(NRC_FAST_WERROR)'
 # Each environment has a build of its own, which knows what it has compiled.
 BUILD_FOLDER = --config-settings=build-dir=$(VENV)/build
+# --no-build-isolation where the tools of the build are installed already, as workflows have them from a lock.
+PIP_OPTIONS ?=
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
           $(shell find cmake csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 
@@ -74,14 +78,15 @@ bench-report: $(VENV)/rivals
 	$(BIN)/python bench/report.py bench/results/cpu_wide.json --page bench/results/cpu_wide.md
 	$(BIN)/python bench/report.py bench/results/cpu_reports.json --page bench/results/cpu_reports.md
 
-# The wheels that this machine can build, tried in empty environments: WHEELS="native aarch64" builds for Arm as well.
+# The wheels that this machine can build, tried in empty environments: WHEELS="native aarch64" builds for Arm as well,
+# and macos-compile compiles and links for macOS.
 WHEELS ?= native
 wheels:
 	PYTHON=$(PYTHON) bash packaging/wheels.sh dist $(WHEELS)
 
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(BUILD_FOLDER) $(CUDA_SETTINGS) '.[demo,test]'
+	$(BIN)/pip install $(PIP_OPTIONS) $(BUILD_FOLDER) $(CUDA_SETTINGS) '.[demo,test]'
 	touch $@
 
 $(VENV)/installed-demo: $(SOURCES)

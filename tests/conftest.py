@@ -116,23 +116,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("isa", kernels.available_isas(), indirect=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
-def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Leave most of each large grid on the emulated device to `make test-all`.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--diagonal",
+        type=int,
+        metavar="M",
+        help="of each grid of parameters run every M-th diagonal alone: for processors that are emulated",
+    )
 
-    What stays is every m-th diagonal of the grid, m at most 4: all values of each parameter, and where three of them
-    have m values or more, all pairs. The CPU keeps the whole grid, of emulated instructions that of bfloat16 rows: the
-    rest is what AVX-512 computes.
+
+def off_the_diagonals(items: list[Any], most: int) -> Iterator[Any]:
+    """What is not on every m-th diagonal of each grid of parameters, m at most `most`.
+
+    What is on them has all values of each parameter, and where three of them have m values or more, all pairs.
     """
-    for item in items:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        is_emulated = str(parameters.get("isa", "")).endswith("-emulated")
-        if is_emulated and "bfloat16" not in str(parameters.get("dtype", "bfloat16")):
-            item.add_marker(pytest.mark.long)
     grids: dict[tuple[Path, str], list[Any]] = defaultdict(list)
     for item in items:
-        callspec = getattr(item, "callspec", None)
-        if callspec is not None and callspec.params.get("on_every_device") == "emulated":
+        if hasattr(item, "callspec"):
             grids[item.path, item.originalname].append(item)
     for grid in grids.values():
         columns = [[repr(item.callspec.params[name]) for item in grid] for name in grid[0].callspec.params]
@@ -141,10 +141,34 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
             [numbers[value] for numbers, value in zip(numbered, row, strict=True)] for row in zip(*columns, strict=True)
         ]
         sizes = sorted(map(len, numbered))
-        m = min(4, sizes[-2]) if len(sizes) > 1 else 1
-        for item, place in zip(grid, places, strict=True):
-            if sum(place) % m:
-                item.add_marker(pytest.mark.long)
+        m = min(most, sizes[-2]) if len(sizes) > 1 else 1
+        yield from (item for item, place in zip(grid, places, strict=True) if sum(place) % m)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
+    """Leave most of each large grid on the emulated device to `make test-all`.
+
+    The CPU keeps the whole grid, of emulated instructions that of bfloat16 rows: the rest is what AVX-512 computes.
+    """
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        is_emulated = str(parameters.get("isa", "")).endswith("-emulated")
+        if is_emulated and "bfloat16" not in str(parameters.get("dtype", "bfloat16")):
+            item.add_marker(pytest.mark.long)
+    on_device = [
+        item
+        for item in items
+        if hasattr(item, "callspec") and item.callspec.params.get("on_every_device") == "emulated"
+    ]
+    for item in off_the_diagonals(on_device, most=4):
+        item.add_marker(pytest.mark.long)
+    wanted = config.getoption("--diagonal")
+    if wanted is not None:
+        left_out = list(off_the_diagonals(items, most=wanted))
+        config.hook.pytest_deselected(items=left_out)
+        dropped = set(map(id, left_out))
+        items[:] = [item for item in items if id(item) not in dropped]
 
 
 @pytest.fixture

@@ -76,6 +76,23 @@ def test_workflows_name_what_they_use_by_digest() -> None:
     assert all(len(pins) == 1 for pins in versions.values()), versions
 
 
+@pytest.mark.parametrize("name", ["test", "kernels"])
+def test_locks_have_the_versions_of_the_constraints_and_a_hash_of_every_file(name: str) -> None:
+    constraints: dict[str, set[str]] = {}
+    for package, version in found(r"^([\w-]+)==([^;\s]+)", "constraints.txt"):  # type: ignore[misc]
+        constraints.setdefault(package.replace("_", "-"), set()).add(version)
+    text = (ROOT / "packaging" / "locks" / f"{name}.txt").read_text(encoding="utf-8")
+    entries = re.findall(
+        r"^([\w.-]+)==(\S+)(?: ; [^\\\n]*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE
+    )
+    locked = {package for package, _, _ in entries}
+    assert len(locked) == len(re.findall(r"^[^\s#]", text, re.MULTILINE))
+    asked = found(r"^([\w-]+)$", f"packaging/locks/{name}.in")
+    assert {package.replace("_", "-") for package in asked} <= locked
+    for package, version, _ in entries:
+        assert version in constraints.get(package, {version}), package
+
+
 def listed_files() -> list[str]:
     """What git knows of this tree, and what is new in it."""
     if not (ROOT / ".git").exists():

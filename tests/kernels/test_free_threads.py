@@ -8,13 +8,18 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from pathlib import Path
+from threading import Barrier, Event
 
 import numpy as np
 import pytest
 from support.tools import ROOT
 
 import nrc_fast as nrc
+from nrc_fast import kernels
+from nrc_fast.kernels.calls import gram, gram_product, residual
+from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.results import Basis
 
 THREADS, BATCHES, ROWS, D, N = 6, 12, 40, 21, 2
 
@@ -91,3 +96,75 @@ def test_objects_of_many_threads_share_nothing() -> None:
     alone = [measured(part) for part in parts]
     for _ in range(3):
         assert at_once([lambda part=part: measured(part) for part in parts]) == alone  # type: ignore[misc]
+
+
+def checked_passes(seed: int, dtype: type) -> Callable[[], bool]:
+    """Whether the passes over rows of whole numbers give their sums, which are exact in every order."""
+    rng = np.random.default_rng(seed)
+    H = rng.integers(-9, 10, (1500, 29)).astype(np.float64)
+    Y, vectors = rng.integers(-9, 10, (1500, N)).astype(np.float64), rng.integers(-3, 4, (N, 29)).astype(np.float64)
+    rows, targets = as_rows(H.astype(dtype), "H"), as_rows(Y.astype(dtype), "Y")
+    left = [float(np.sum(H[:, j:] ** 2)) for j in range(4)]  # by the first j axes
+
+    def passed() -> bool:
+        sums = gram(rows, targets=targets)
+        (rest,) = residual(rows, [Basis(np.eye(3, 29))], double_precision=True)
+        product = gram_product(rows, vectors, np.zeros(29))
+        assert sums.cross is not None
+        found = (np.tril(sums.gram), sums.column_sums, sums.cross, rest.raw, product.image, product.column_sums)
+        wanted = (np.tril(H.T @ H), H.sum(axis=0), Y.T @ H, left, (vectors @ H.T) @ H, H.sum(axis=0))
+        return all(np.array_equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+    return passed
+
+
+def test_passes_of_many_threads_find_what_is_true_whatever_is_chosen_meanwhile(
+    set_threads: Callable[[int], None],
+) -> None:
+    """Beside a thread that changes the instruction set, the number of threads and the memory that is kept."""
+    before = kernels.current_isa()
+    ended = Event()
+
+    def choose() -> int:
+        changes = 0
+        while not ended.is_set() or changes == 0:
+            for threads, isa in enumerate(kernels.available_isas(), 1):
+                kernels.set_isa(isa)
+                set_threads(threads)
+                kernels.release_memory()
+                changes += 1
+        return changes
+
+    tasks = [checked_passes(seed, dtype) for seed in range(3) for dtype in (np.float64, np.float32)]
+    try:
+        with ThreadPoolExecutor(1) as other:
+            changes = other.submit(choose)
+            try:
+                passed = at_once([lambda task=task: [task() for _ in range(20)] for task in tasks])  # type: ignore[misc]
+            finally:
+                ended.set()
+            assert changes.result() > 0
+    finally:
+        kernels.set_isa(before)
+    assert passed == [[True] * 20] * len(tasks)
+
+
+def test_descents_and_files_of_many_threads_give_the_bits_that_they_give_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    H, Y = rng.standard_normal((2000, D)), rng.standard_normal((2000, N))
+    path = tmp_path / "features.npy"
+    np.save(path, H)
+
+    def descended() -> bytes:
+        decays = {"lambda_W": [0.05, 0.0], "lambda_H": [0.05, 0.0]}
+        run = nrc.ufm.descend(Y[:300], d=6, steps=200, lr=0.1, lr_H=30.0, record=["loss", "nrc1", "distance"], **decays)
+        return b"".join(np.asarray(run.history[name]).tobytes() for name in ("loss", "nrc1", "distance"))
+
+    def read() -> str:
+        return str(nrc.measure(path, Y).to_json())
+
+    assert np.array_equal(nrc.measure(path, Y).nrc1_by_k, nrc.measure(H, Y).nrc1_by_k)
+    tasks = [descended, read] * 3
+    alone = [task() for task in tasks]
+    for _ in range(3):
+        assert at_once(tasks) == alone

@@ -181,17 +181,18 @@ def test_wide_rows_of_which_several_blocks_are_packed_at_a_time(
     targets = rng.integers(-8, 9, (count, 5)).astype(np.float64)
     shift = rng.integers(-2, 3, width).astype(np.float64)
     x = values - shift
+    gram_of_rows, cross = np.tril(x.T @ x), targets.T @ x
+    scaled = arrays.unit_rows(values)
+    tolerance = arrays.arithmetic_of(stored).epsilon * (5.0 + 2.0 * count**0.5)
+    unit_gram = arrays.Expected(scaled.T @ scaled, np.abs(scaled).T @ np.abs(scaled), tolerance)
     for threads in (1, 64):
         set_threads(threads)
         sums = gram(as_rows(features, "H"), shift=shift, targets=as_rows(targets, "Y"), unit="raw")
-        np.testing.assert_array_equal(sums.gram, np.tril(x.T @ x))
+        np.testing.assert_array_equal(sums.gram, gram_of_rows)
         np.testing.assert_array_equal(sums.column_sums, x.sum(axis=0))
-        np.testing.assert_array_equal(sums.cross, targets.T @ x)
+        np.testing.assert_array_equal(sums.cross, cross)
         assert sums.zero_rows == 5
-        scaled = arrays.unit_rows(values)
-        tolerance = arrays.arithmetic_of(stored).epsilon * (5.0 + 2.0 * count**0.5)
-        magnitude = np.abs(scaled).T @ np.abs(scaled)
-        arrays.Expected(scaled.T @ scaled, magnitude, tolerance).check_triangle(sums.unit_gram, "unit Gram")
+        unit_gram.check_triangle(sums.unit_gram, "unit Gram")
 
         kept = features[520, 1500].item()
         features[520, 1500] = np.nan
