@@ -87,7 +87,8 @@ if(cuda_ptx)
   list(APPEND gencode "-gencode=arch=compute_${cuda_ptx},code=compute_${cuda_ptx}")
 endif()
 
-pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/bindings.cpp csrc/cuda/machine/runtime.cpp)
+pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/bindings.cpp csrc/cuda/machine/runtime.cpp
+                                  csrc/cuda/machine/current_device.cpp)
 foreach(kernel IN LISTS cuda_kernels)
   target_sources(_cuda PRIVATE csrc/cuda/${kernel}.cu)
 endforeach()

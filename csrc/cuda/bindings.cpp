@@ -146,6 +146,16 @@ std::pair<int, int> device_capability(int device) {
   return {capability.major, capability.minor};
 }
 
+std::string register_memory(Address address, std::int64_t bytes, int device) {
+  const ReleasedInterpreter released;
+  return register_host_memory(pointer<char>(address), bytes, device);
+}
+
+void unregister_memory(Address address, int device) {
+  const ReleasedInterpreter released;
+  unregister_host_memory(pointer<char>(address), device);
+}
+
 }  // namespace
 
 // Classes are local to the module: the emulation has the same ones.
@@ -218,6 +228,8 @@ void bind_kernels(py::module_& module) {
   module.def("device_problem", &device_problem);
   module.def("device_name", &device_name, py::arg("device"));
   module.def("device_capability", &device_capability, py::arg("device"));
+  module.def("register_host_memory", &register_memory, py::arg("address"), py::arg("size"), py::arg("device"));
+  module.def("unregister_host_memory", &unregister_memory, py::arg("address"), py::arg("device"));
   module.def("multiprocessors", [](int device) { return device_limits(device).multiprocessors; }, py::arg("device"));
 }
 

@@ -367,6 +367,9 @@ class Backend(Protocol):
     def copies(self) -> Copies:
         """Means to bring rows of the host here, chunk by chunk."""
 
+    def copying(self, size: int) -> str:
+        """How chunks of so many bytes come here from the host, in words; empty where nothing is copied."""
+
     def eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Eigenvalues, descending, and eigenvectors (columns) of a symmetric matrix of the host."""
 

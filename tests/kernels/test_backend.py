@@ -101,6 +101,8 @@ def test_rows_come_and_go_without_a_change(backend: Backend, dtype: str) -> None
         np.testing.assert_array_equal(rows.take(expected[:, 0] > 3.0).to_float64(), expected[expected[:, 0] > 3.0])
         assert rows.is_finite
     copies.close()
+    way = f"chunks are copied to {backend.place_name} from pinned memory, beside the computation"
+    assert backend.copying(1000) == ("" if backend == CPU else way)
 
 
 def test_rows_that_are_not_finite_are_told(backend: Backend) -> None:

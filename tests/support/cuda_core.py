@@ -66,34 +66,43 @@ def emulated_devices() -> Any:  # noqa: C901 - its methods are counted
         def is_capturing(self) -> bool:
             return False
 
-        def pinned(self, size: int) -> Any:
-            return torch.full((size,), 255, dtype=torch.uint8)
+        def host_buffer(self, size: int) -> Any:
+            buffer = super().host_buffer(size)
+            buffer.memory.fill_(255)
+            return buffer
 
-        def unpin(self, tensor: Any) -> None:
-            tensor.fill_(255)  # a copy that is late shows
+        def free(self, buffer: Any) -> None:
+            buffer.memory.fill_(255)  # a copy that is late shows
+            super().free(buffer)
 
         def copy_stream(self) -> Any:
             return self.stream()
 
-        def copy_from(self, pinned: Any, stream: Any) -> tuple[Any, Any]:
+        def copy_from(self, values: Any, stream: Any) -> tuple[Any, Any]:
             # As late as may be: when the copy is waited for. Until then there are NaN.
-            copy = self.empty(tuple(pinned.shape), pinned.dtype)
+            copy = self.empty(tuple(values.shape), values.dtype)
 
             lock = threading.Lock()
 
             def arrive() -> None:
                 with lock:  # both threads may wait for it
                     if not event.has_come:
-                        copy.copy_(pinned)
+                        copy.copy_(values)
                         event.has_come = True
 
             event = SimpleNamespace(synchronize=arrive, has_come=False, stream=stream)
             return copy, event
 
-        def use_after(self, copy: Any, event: Any) -> None:
-            assert copy.is_cuda
+        def use_after(self, event: Any, *tensors: Any) -> None:
+            assert all(tensor.is_cuda for tensor in tensors)
             assert event.stream is self.stream()
             event.synchronize()
+
+        def mark(self) -> Any:
+            return SimpleNamespace(synchronize=lambda: None, stream=self.stream())
+
+        def wait_for_all_streams(self) -> None:
+            pass
 
     return EmulatedDevice
 

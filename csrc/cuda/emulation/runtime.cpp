@@ -23,6 +23,9 @@ DeviceLimits device_limits(int device) {
 int runtime_version() { return 0; }
 int driver_version() { return 0; }
 
+std::string register_host_memory(void*, std::int64_t, int) { return ""; }
+void unregister_host_memory(void*, int) {}
+
 CurrentDevice::CurrentDevice(int) {}
 CurrentDevice::~CurrentDevice() = default;
 

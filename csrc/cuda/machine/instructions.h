@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "cuda/machine/fragments.h"
+#include "cuda/machine/runtime.h"
 #include "cuda/machine/status.h"
 
 #define NRC_FAST_GLOBAL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
@@ -183,10 +184,7 @@ NRC_FAST_DEVICE float float16_to_float(std::uint16_t bits) {
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const char* name, Grid grid, int threads, std::int64_t shared_bytes,
             Stream stream, const Arguments& arguments) {
-  if (shared_bytes > 48 * 1024) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-          name);
-  }
+  if (shared_bytes > 48 * 1024) allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes, name);
   kernel<<<dim3(grid.x, grid.y, grid.z), threads, static_cast<std::size_t>(shared_bytes), stream>>>(arguments);
   check(cudaGetLastError(), name);
 }

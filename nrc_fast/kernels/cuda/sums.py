@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from nrc_fast.kernels.counts import SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, count
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.cuda.launches import Totals, gram_results, launch_gram
 from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.cuda.turns import Turn, Turns
 from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
 from nrc_fast.kernels.interface import Rows, Shifts
 
@@ -23,6 +25,8 @@ __all__ = ["DeviceSums", "first_mean", "rounding_kind"]
 
 class DeviceSums:
     """`RunningSums` on a device: those of rows of each dtype are apart, as they round differently.
+
+    Batches may be added, and sums looked at, by several threads and on several streams: each waits for the one before.
 
     Parameters
     ----------
@@ -38,6 +42,7 @@ class DeviceSums:
         self._skipped = 0
         self.grows_unseen = False
         self._parts: dict[str, _Part] = {}
+        self._turns = Turns(device)
 
     def add(
         self, features: Rows, targets: Rows | None, shifts: Shifts, *, skipped: int = 0, skips_nonfinite: bool = False
@@ -51,15 +56,17 @@ class DeviceSums:
         """
         assert isinstance(features, DeviceRows)
         assert targets is None or isinstance(targets, DeviceRows)
-        part = self._parts.get(features.dtype)
-        if part is None:
+        captured = self.device.is_capturing()
+        if features.dtype not in self._parts:
             require_no_capture(features)
-            part = self._parts[features.dtype] = _Part(
-                self.device, self.kind, features.dtype, shifts.on(features.backend)
-            )
-        self.grows_unseen = self.grows_unseen or self.device.is_capturing()
-        part.add(features, targets, skips_nonfinite=skips_nonfinite)
-        self._skipped += skipped
+        with self._turns.turn(captured=captured) as turn:
+            part = self._parts.get(features.dtype)
+            if part is None:
+                part = _Part(self.device, self.kind, features.dtype, shifts.on(features.backend))
+            self.grows_unseen = self.grows_unseen or captured
+            part.add(turn, features, targets, skips_nonfinite=skips_nonfinite)
+            self._parts = self._parts | {features.dtype: part}
+            self._skipped += skipped
 
     def check(self) -> None:
         """Wait for the batches.
@@ -72,14 +79,23 @@ class DeviceSums:
             A batch was refused whose squares leave the range of float64, and no error has told of it before.
         """
         for part in self._parts.values():
-            part.check()
+            with self._reading() as turn:
+                part.check(turn)
 
     def fetch(self) -> list[dict[str, FloatArray]]:
         """Everything that adds up, of each dtype; waits for the batches. `check` afterwards tells of refused ones."""
-        fetched = [part.fetch() for part in self._parts.values()]
-        if self._skipped:
-            fetched.append(zero_sums(self.kind) | {"counts": counted(skipped=self._skipped)})
+        with self._reading() as turn:
+            fetched = [part.fetch(turn) for part in self._parts.values()]
+            skipped = self._skipped
+        if skipped:
+            fetched.append(zero_sums(self.kind) | {"counts": counted(skipped=skipped)})
         return fetched if self._start is None else [self._start, *fetched]
+
+    def _reading(self) -> AbstractContextManager[Turn]:
+        if self.grows_unseen:  # on which stream a graph is replayed, nobody tells
+            self.device.wait_for_all_streams()
+        self._turns.settle()
+        return self._turns.turn()
 
 
 class _Part:
@@ -91,7 +107,8 @@ class _Part:
         self._results = gram_results(device, kind.shapes)
         self._reported = 0  # refused batches that an error has told of
 
-    def add(self, features: DeviceRows, targets: DeviceRows | None, *, skips_nonfinite: bool) -> None:
+    def add(self, turn: Turn, features: DeviceRows, targets: DeviceRows | None, *, skips_nonfinite: bool) -> None:
+        turn.take(self._results.memory, self.shift, self.target_shift)
         launch_gram(
             self._results,
             features,
@@ -102,7 +119,8 @@ class _Part:
             skips_nonfinite=skips_nonfinite,
         )
 
-    def fetch(self) -> dict[str, FloatArray]:
+    def fetch(self, turn: Turn) -> dict[str, FloatArray]:
+        turn.take(self._results.memory)
         arrays, counts = self._results.fetch()
         return arrays | self._described(arrays, Totals.of(counts))
 
@@ -121,7 +139,7 @@ class _Part:
             counts["tiny_targets"] = totals.rows
         return {"counts": counted(**counts), "magnitudes": magnitudes_of(**{kind: energy, "targets": target_energy})}
 
-    def check(self) -> None:
+    def check(self, turn: Turn) -> None:
         """Wait for the batches, and tell of refused ones once.
 
         Raises
@@ -131,6 +149,7 @@ class _Part:
         ValueError
             Its squares leave the range of float64.
         """
+        turn.take(self._results.memory)
         totals = Totals.of(self.device.fetch(self._results.counts))
         if totals.refused == self._reported:
             return
