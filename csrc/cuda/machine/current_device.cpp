@@ -1,5 +1,6 @@
-// The current device of a thread, by the driver's stack of contexts. cudaSetDevice, with which the one before would have
-// to be restored, creates a context on the device that it names: on a card that nobody uses, some hundred megabytes.
+// The current device of a thread, by the driver's stack of contexts. cudaSetDevice, with which the one before would
+// have to be restored, creates a context on the device that it names: on a card that nobody uses, some hundred
+// megabytes.
 #include <cuda_runtime_api.h>
 
 #include <map>

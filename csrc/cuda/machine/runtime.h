@@ -36,8 +36,8 @@ int driver_version();
 
 // ---- state of launches ----
 
-// Lets launches of a kernel on the current device take so many bytes of shared memory. What one launch was allowed stays
-// allowed: another thread may be about to launch the same kernel with more than this one needs.
+// Lets launches of a kernel on the current device take so many bytes of shared memory. What one launch was allowed
+// stays allowed: another thread may be about to launch the same kernel with more than this one needs.
 void allow_shared_memory(const void* kernel, std::int64_t bytes, const char* name);
 
 // Registers memory of the host, so that copies to devices go on from it by themselves. Empty, or why it cannot be

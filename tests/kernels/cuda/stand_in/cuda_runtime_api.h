@@ -1,5 +1,5 @@
-// The functions of the CUDA runtime that csrc/cuda/machine calls, on two made-up cards, with the effects on contexts that
-// CUDA 12 and later document: for launch_state.cpp.
+// The functions of the CUDA runtime that csrc/cuda/machine calls, on two made-up cards, with the effects on contexts
+// that CUDA 12 and later document: for launch_state.cpp.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,8 @@ inline CUctx_st contexts[2] = {{0}, {1}};
 
 struct State {
   std::mutex mutex;
-  std::set<int> created;              // devices with a context
-  std::map<std::string, int> calls;   // of questions that take long
+  std::set<int> created;             // devices with a context
+  std::map<std::string, int> calls;  // of questions that take long
   std::map<std::pair<const void*, int>, int> shared_bytes;
   bool can_register = true;
   int registered = 0;
