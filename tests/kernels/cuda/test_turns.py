@@ -223,3 +223,25 @@ def test_a_handler_of_signals_may_look_in_the_midst_of_an_update(monkeypatch: py
     assert not thread.is_alive()
     assert seen == [30]
     assert statistics.count == 60
+
+
+def test_streams_of_a_card_wait_for_one_another() -> None:
+    """Two streams, one of which is late, and a look on a third: to the last bit what one stream gives."""
+    cuda_core.Card()
+    batches_there = [torch.randn(20_000, 96, generator=torch.Generator().manual_seed(k)).cuda() for k in range(8)]
+    expected = nrc.FeatureStatistics(96)
+    for H in batches_there:
+        expected.update(H)
+    torch.cuda.synchronize()
+    late, quick, third = (torch.cuda.Stream() for _ in range(3))
+    statistics = nrc.FeatureStatistics(96)
+    for k, H in enumerate(batches_there):
+        with torch.cuda.stream(late if k % 2 else quick):
+            if k % 2:
+                torch.cuda._sleep(20_000_000)
+            statistics.update(H)
+    with torch.cuda.stream(third):
+        found = statistics.arrays()
+    assert {name: value.tobytes() for name, value in found.items()} == {
+        name: value.tobytes() for name, value in expected.arrays().items()
+    }
