@@ -38,7 +38,7 @@ ERRORS = {
 def run(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [require_tool("bash"), str(BENCH / "gpu.sh"), *options, str(folder)]
     given = os.environ | {"PYTHON": sys.executable} | environment
-    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=500, check=False)
+    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=3900, check=False)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

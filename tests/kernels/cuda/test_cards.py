@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from nrc_fast.cli.environment import environment
 from nrc_fast.kernels.cuda import cards
@@ -138,6 +137,7 @@ def test_the_environment_asks_nothing_that_creates_a_context(monkeypatch: pytest
     """Which questions do not, test_launch_state.py sees."""
     core = UsedCore()
     monkeypatch.setattr(cards, "cuda_core", lambda: core)
+    torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "init", lambda: pytest.fail("torch begins to use CUDA"))
     assert environment()["cuda"].endswith("Card 0 (8.0)")
     assert core.asked
