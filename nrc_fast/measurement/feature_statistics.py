@@ -149,7 +149,7 @@ class FeatureStatistics(MomentsView):
 
         On a CUDA device values are not looked at before the next `report`, `count` or other look at the sums: a batch
         with rows that are not finite, or whose squares leave the range of float64, is left out, and the look raises
-        what `update` would have, once.
+        what `update` would have, once. Batches may come on several streams: each waits there for the one before.
 
         Parameters
         ----------

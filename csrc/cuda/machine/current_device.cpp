@@ -19,16 +19,13 @@ using DriverStatus = int;
 template <class Function>
 Function driver_function(const char* name) {
   void* found = nullptr;
-  cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
 #if CUDART_VERSION >= 12050
+  cudaDriverEntryPointQueryResult result;
   check(cudaGetDriverEntryPointByVersion(name, &found, 11000, cudaEnableDefault, &result), name);
-#elif CUDART_VERSION >= 12000
-  check(cudaGetDriverEntryPoint(name, &found, cudaEnableDefault, &result), name);
 #else
   check(cudaGetDriverEntryPoint(name, &found, cudaEnableDefault), name);
-  result = found == nullptr ? cudaDriverEntryPointSymbolNotFound : cudaDriverEntryPointSuccess;
 #endif
-  if (result != cudaDriverEntryPointSuccess) throw std::runtime_error(std::string("the CUDA driver has no ") + name);
+  if (found == nullptr) throw std::runtime_error(std::string("the CUDA driver has no ") + name);
   return reinterpret_cast<Function>(found);
 }
 
