@@ -46,14 +46,14 @@ def _lines(folder: Path) -> Iterator[str]:
     wrong = [row for row in smoke if row["check"] != "ok"]
     yield f"kernels once against float64: {len(smoke) - len(wrong)} of {len(smoke)} are right"
     yield from (f"  WRONG {row['kernel']}, {row['d']} {row['dtype']}: {row['error']}, {row['check']}" for row in wrong)
-    yield from _failures(folder / "tests.txt", ("FAILED", "ERROR"))
-    yield from _failures(folder / "sanitizer.txt", ("========= ERROR SUMMARY", "========= RACECHECK SUMMARY"))
+    yield from _failures(folder / "tests.txt", ("FAILED ", "ERROR "))
+    yield from _failures(folder / "sanitizer.txt", ("ERROR SUMMARY", "RACECHECK SUMMARY"))
     yield from _kernel_lines(folder / "cuda_kernels.json")
 
 
-def _failures(path: Path, starts: tuple[str, ...]) -> list[str]:
+def _failures(path: Path, words: tuple[str, ...]) -> list[str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    return [line[:200] for line in lines if line.startswith(starts)][:MOST_FAILURES]
+    return [line[:200] for line in lines if any(word in line for word in words)][:MOST_FAILURES]
 
 
 def _kernel_lines(path: Path) -> Iterator[str]:

@@ -18,11 +18,12 @@ ceilings     60       no         beside
 smoke        40       yes
 kernels      100      no
 tests        100      yes
+memcheck     60       yes        beside
+racecheck    60       yes        beside
 ncu          45       no
-memcheck     60       yes
-racecheck    60       yes
 rest         60       no
 "
+# What is timed has the card to itself.
 # Probes of a card's own instructions belong between ceilings and smoke: a line above and a function part_NAME below.
 
 # At most eight files come back.
@@ -119,12 +120,12 @@ part_racecheck() {
 sanitize() { # sanitize TOOL OPTIONS...: of the smoke test
   local name=$1
   shift
-  echo "==== $name" >> "$out/sanitizer.txt"
-  tool compute-sanitizer >> "$out/sanitizer.txt" || { echo "compute-sanitizer is not there"; return 0; }
+  tool compute-sanitizer | sed "s/^/$name: /" | tee -a "$out/sanitizer.txt"
+  [ "${PIPESTATUS[0]}" -eq 0 ] || return 0
   # Of our kernels alone, or those of torch take all the time. Every allocation by itself, so that what lies beyond one
   # is nobody's.
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$name" --error-exitcode 9 --kernel-regex kns=nrc_fast \
-    --report-api-errors no "$python" bench/card_smoke.py "$@" 2>&1 | tee -a "$out/sanitizer.txt"
+    --report-api-errors no "$python" bench/card_smoke.py "$@" 2>&1 | sed -u "s/^/$name: /" | tee -a "$out/sanitizer.txt"
 }
 
 part_rest() {

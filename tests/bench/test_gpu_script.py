@@ -19,7 +19,7 @@ FILES = {
     *("summary.txt", "log.txt", "ceilings.jsonl", "smoke.jsonl", "cuda_kernels.json", "tests.txt", "ncu.txt"),
     "sanitizer.txt",
 }
-PARTS = ("driver", "build", "ceilings", "smoke", "kernels", "tests", "ncu", "memcheck", "racecheck", "rest")
+PARTS = ("driver", "build", "ceilings", "smoke", "kernels", "tests", "memcheck", "racecheck", "ncu", "rest")
 # By kernel: the largest error of float64, float32, float16 and bfloat16 rows. The emulated tensor cores cut off as
 # those of cards do; few rows are added up here.
 ERRORS = {
@@ -198,3 +198,14 @@ def test_a_long_summary_ends_with_what_it_leaves_out(tmp_path: Path) -> None:
     shown = text.count("WRONG gram")
     assert text.startswith("kernels once against float64: 0 of 1000 are right")
     assert text.endswith(f"and {1000 - shown} lines more in the files")
+
+
+def test_what_a_tool_found_is_in_the_summary(tmp_path: Path) -> None:
+    (tmp_path / "tests.txt").write_text("FAILED tests/a.py::b - c\n12 passed\n", encoding="utf-8")
+    found = "memcheck: ========= Invalid __global__ read\nmemcheck: ========= ERROR SUMMARY: 3 errors\n"
+    (tmp_path / "sanitizer.txt").write_text(found, encoding="utf-8")
+    assert bench("card_summary").summary(tmp_path).splitlines() == [
+        "kernels once against float64: 0 of 0 are right",
+        "FAILED tests/a.py::b - c",
+        "memcheck: ========= ERROR SUMMARY: 3 errors",
+    ]
