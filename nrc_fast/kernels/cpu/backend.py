@@ -223,13 +223,13 @@ class HostBackend:
         """
         return rows.loaded()
 
-    def copies(self) -> HostCopies:
-        """Means to bring rows of the host here, which reads those that lie in files."""
-        return HostCopies()
-
     def copying(self, size: int) -> str:  # noqa: ARG002 - nothing is copied
         """Empty: rows of the host are read where they lie."""
         return ""
+
+    def copies(self) -> HostCopies:
+        """Means to bring rows of the host here, which reads those that lie in files."""
+        return HostCopies()
 
     def eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Eigenvalues, descending, and eigenvectors (columns) of a symmetric matrix."""

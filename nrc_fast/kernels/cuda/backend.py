@@ -12,7 +12,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray, IntArray, StoredArray
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.cuda import classes, descent, sums
-from nrc_fast.kernels.cuda.copies import DeviceCopies, copying
+from nrc_fast.kernels.cuda.copies import DeviceCopies
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.cuda.launches import (
     Totals,
@@ -257,13 +257,13 @@ class CudaBackend:
         placed = self.device.place(bits.view(np.int16) if is_bfloat16 else bits)
         return DeviceRows(rows.name, placed.view(torch.bfloat16) if is_bfloat16 else placed, rows.dtype, self)
 
+    def copying(self, size: int) -> str:
+        """How chunks of so many bytes come here from the host, in words."""
+        return DeviceCopies.way(self.device, size)
+
     def copies(self) -> DeviceCopies:
         """Means to bring rows of the host here, chunk by chunk, through buffers that are pinned where they can be."""
         return DeviceCopies(self)
-
-    def copying(self, size: int) -> str:
-        """How chunks of so many bytes come here from the host, in words."""
-        return copying(self.device, size)
 
     def eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Eigenvalues, descending, and eigenvectors (columns) of a symmetric matrix of the host.

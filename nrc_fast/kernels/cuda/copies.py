@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.cuda import Event
 
-__all__ = ["DeviceCopies", "copying"]
+__all__ = ["DeviceCopies"]
 
 # Buffers: one that is filled while the other is on its way.
 BUFFERS = 2
@@ -56,14 +56,14 @@ class DeviceCopies:
         for slot in self.slots:
             slot.close()
 
-
-def copying(device: CudaDevice, size: int) -> str:
-    """How chunks of so many bytes get to a device, in words: found out by a buffer of this size."""
-    buffer = device.host_buffer(size)
-    device.free(buffer)
-    if not buffer.problem:
-        return f"chunks are copied to {device.name} from pinned memory, beside the computation"
-    return f"chunks are copied to {device.name} from pageable memory, which takes longer: {buffer.problem}"
+    @staticmethod
+    def way(device: CudaDevice, size: int) -> str:
+        """How chunks of so many bytes get to a device, in words: found out by a buffer of this size."""
+        buffer = device.host_buffer(size)
+        device.free(buffer)
+        if not buffer.problem:
+            return f"chunks are copied to {device.name} from pinned memory, beside the computation"
+        return f"chunks are copied to {device.name} from pageable memory, which takes longer: {buffer.problem}"
 
 
 class _Slot:

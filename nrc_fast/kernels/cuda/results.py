@@ -29,11 +29,6 @@ class DeviceResults:
         Shapes of the results, by name.
     counts : int
         How many numbers are counted.
-
-    Attributes
-    ----------
-    memory : tensor
-        All of them, float64.
     """
 
     def __init__(self, device: CudaDevice, shapes: dict[str, tuple[int, ...]], counts: int) -> None:
@@ -41,22 +36,27 @@ class DeviceResults:
         self.shapes = shapes
         ends = np.cumsum([0, *map(math.prod, shapes.values())]).tolist()
         self._places = dict(zip(shapes, pairwise(ends), strict=True))
-        self.memory = device.zeros(ends[-1] + counts)
-        self.counts = self.memory[ends[-1] :].view(device.torch.int64)
+        self._memory = device.zeros(ends[-1] + counts)
+        self.counts = self._memory[ends[-1] :].view(device.torch.int64)
+
+    @property
+    def memory(self) -> Tensor:
+        """All of them in one tensor."""
+        return self._memory
 
     def tensor(self, name: str) -> Tensor:
         """A result on the device."""
         first, last = self._places[name]
-        return self.memory[first:last].view(self.shapes[name])
+        return self._memory[first:last].view(self.shapes[name])
 
     @property
     def addresses(self) -> dict[str, int]:
         """Where all results begin, by name; 0 for those that have no elements."""
-        base = int(self.memory.data_ptr())
+        base = int(self._memory.data_ptr())
         return {name: base + 8 * first if last > first else 0 for name, (first, last) in self._places.items()}
 
     def fetch(self) -> tuple[dict[str, FloatArray], IntArray]:
         """Results and counts on the host; waits for the passes that write them."""
-        memory: FloatArray = self.device.fetch(self.memory)
+        memory: FloatArray = self.device.fetch(self._memory)
         arrays = {name: memory[first:last].reshape(self.shapes[name]) for name, (first, last) in self._places.items()}
         return arrays, memory[len(memory) - len(self.counts) :].view(np.int64)
