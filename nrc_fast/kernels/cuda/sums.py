@@ -42,7 +42,7 @@ class DeviceSums:
         self._skipped = 0
         self.grows_unseen = False
         self._parts: dict[str, _Part] = {}
-        self._turns = Turns(device)
+        self._turns = Turns(self.device)
 
     def add(
         self, features: Rows, targets: Rows | None, shifts: Shifts, *, skipped: int = 0, skips_nonfinite: bool = False
