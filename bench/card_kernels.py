@@ -151,7 +151,7 @@ def plain_gram(card: Card, H: Any, *, precision: str) -> Work:
     exact = sum(part.T @ part for part in _chunks(H))
     norms = _norms(exact)
     exact, scale = torch.tril(exact), torch.outer(norms, norms)
-    call = card.launcher("gram", request, card.core.gram_workspace(request, card.index))
+    call = card.launcher("gram", request)
     passes = gram_passes(H, precision)
     return Work(call, {"gram": result}, {"gram": (exact, scale)}, counts, _zero_rows(H), passes, kept=[H])
 
@@ -200,7 +200,7 @@ def whole_gram(card: Card, H: Any) -> Work:
     }
     for name in ("gram", "unit_gram", "target_gram"):
         sums[name] = torch.tril(sums[name])
-    call = card.launcher("gram", request, card.core.gram_workspace(request, card.index))
+    call = card.launcher("gram", request)
     (plain,) = gram_passes(H, "high")
     passes = [Pass(2.0 * plain.flops, plain.bytes_read, plain.arithmetic)]
     exact = {name: (sums[name], scales[name]) for name in shapes}
@@ -231,7 +231,7 @@ def residual(card: Card, H: Any, *, double_precision: bool) -> Work:
         along = torch.cat([squares, -(part @ basis.T).square()], 1).cumsum(1)
         raw += along.sum(0)
         unit += (along / squares.where(squares > 0, squares.new_ones(()))).sum(0)
-    call = card.launcher("residual", request, card.core.residual_workspace(request, card.index))
+    call = card.launcher("residual", request)
     arithmetic = "float64" if double_precision or _dtype(H) == "float64" else "float32"
     passes = [Pass(float(rows) * d * (2 * k + 2), float(rows) * d * H.element_size(), arithmetic)]
     exact = {"raw": (raw, raw[0]), "unit": (unit, unit[0])}
@@ -252,8 +252,7 @@ def gram_product(card: Card, H: Any) -> Work:
         magnitude += (X @ vectors.T).abs().T @ X.abs()
         sums += X.sum(0)
         energy += X.square().sum()
-    workspace = card.core.product_workspace(request, card.index)
-    call = card.launcher("gram_product", request, workspace, shift=shift.data_ptr(), **addresses)
+    call = card.launcher("gram_product", request, shift=shift.data_ptr(), **addresses)
     exact = {"image": (image, magnitude), "column_sums": (sums, energy.sqrt() * rows**0.5), "energy": (energy, energy)}
     passes = [Pass(4.0 * rows * d * k, float(rows) * d * H.element_size(), "float64")]
     return Work(call, results, exact, counts, _zero_rows(H), passes, kept=[H, vectors, shift])
@@ -270,11 +269,9 @@ def prediction_error(card: Card, H: Any) -> Work:
         (part @ weights.T + bias - targets).square().sum(0)
         for part, targets in zip(_chunks(H), _chunks(Y), strict=True)
     )
-    workspace = card.core.product_workspace(request, card.index)
     call = card.launcher(
         "prediction_error",
         request,
-        workspace,
         bias=bias.data_ptr(),
         targets=card.matrix(Y),
         errors=results["errors"].data_ptr(),
@@ -323,7 +320,7 @@ def descent(card: Card, H: Any) -> Work:
         double_precision=_dtype(H) == "float64",
     )
     exact = _plain_steps(transforms[..., :used].double(), weights.double(), biases.double(), moments[0, :, :used])
-    launch = card.launcher("descent", request, card.core.descent_workspace(request, card.index))
+    launch = card.launcher("descent", request)
     kept = [transforms, moments, weights, biases, rates, index, steps]
     start = [part.clone() for part in (transforms, weights, biases)]
 
