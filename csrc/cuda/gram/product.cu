@@ -1,9 +1,8 @@
 // V sum (h - s)(h - s)^T of rows on a device, without the Gram matrix: the work that is shared out to the kernels of
 // product_kernels.h, and their sums added up in a fixed order.
-#include "cuda/gram/product.h"
-
 #include <stdexcept>
 
+#include "cuda/gram/product.h"
 #include "cuda/gram/product_kernels.h"
 #include "cuda/machine/workspace.h"
 
@@ -23,8 +22,8 @@ struct PrepareArguments {
   std::int64_t columns;
   std::int64_t count;  // of this group
   std::int64_t tiles;
-  int at_once;          // values of a row in 16 bytes
-  double* fragments;    // null: the shift
+  int at_once;        // values of a row in 16 bytes
+  double* fragments;  // null: the shift
   std::int64_t size;
   double* padded_shift;
 };
@@ -250,7 +249,9 @@ class GramProductPass {
     }
   }
 
-  double* fragments_of(const VectorGroup& group) const { return pieces_.vectors + group.first * pieces_.padded_columns; }
+  double* fragments_of(const VectorGroup& group) const {
+    return pieces_.vectors + group.first * pieces_.padded_columns;
+  }
 
   void add_rows(std::int64_t first) {
     const std::int64_t count = smaller(request_.features.rows - first, pieces_.rows);
@@ -300,8 +301,8 @@ class GramProductPass {
     const bool is_first = arguments.first_unit == 1;
     const std::int64_t size = arguments.padded_rows * tiles * tile_vectors;
     launch(settle_coefficients_kernel, "settle_coefficients", {blocks_of(size)}, sum_threads, 0, stream_,
-           SettleArguments{arguments.coefficients, size, arguments.column_parts, arguments.flags,
-                           arguments.padded_rows, rows.rows, first, is_first ? request_.counts : nullptr});
+           SettleArguments{arguments.coefficients, size, arguments.column_parts, arguments.flags, arguments.padded_rows,
+                           rows.rows, first, is_first ? request_.counts : nullptr});
     if (is_first) {
       launch(add_energies_kernel, "add_energies", {1}, energy_parts, 0, stream_,
              totals(arguments.column_parts * row_blocks * product_warps));
@@ -313,9 +314,15 @@ class GramProductPass {
   }
 
   TotalArguments totals(std::int64_t energy_count) const {
-    return {pieces_.energies,       energy_count,           pieces_.energy,
-            pieces_.image,          pieces_.row_parts,      1 + request_.count,
-            request_.features.columns, pieces_.padded_columns, request_.counts,
+    return {pieces_.energies,
+            energy_count,
+            pieces_.energy,
+            pieces_.image,
+            pieces_.row_parts,
+            1 + request_.count,
+            request_.features.columns,
+            pieces_.padded_columns,
+            request_.counts,
             sums_};
   }
 

@@ -42,7 +42,7 @@ struct ProductArguments {
   unsigned char* flags;  // column parts x padded rows
   std::int64_t row_parts;
   std::int64_t padded_columns;
-  std::int64_t units;      // vectors, and one more for the sums of the rows
+  std::int64_t units;  // vectors, and one more for the sums of the rows
   std::int64_t first_unit;
   std::int64_t group_vectors;
   CompensatedSum* image;  // row parts x units x padded columns
@@ -109,8 +109,8 @@ coefficients_of_rows_kernel(ProductArguments arguments) {
   const int lane = thread_index() % warp_lanes;
   const int quarter = lane % coefficient_lanes;
   const MatrixView& rows = arguments.features;
-  const std::int64_t first_row =
-      block_index() * coefficient_rows<Row, tiles> + thread_index() / warp_lanes * 8 * row_count + lane / coefficient_lanes;
+  const std::int64_t first_row = block_index() * coefficient_rows<Row, tiles> +
+                                 thread_index() / warp_lanes * 8 * row_count + lane / coefficient_lanes;
   const WorkPlan shares{1, arguments.column_parts, ceiling(rows.columns, coefficient_columns)};
   const std::int64_t part = block_index_y();
   const std::int64_t last_step = shares.block_at(part + 1);
@@ -240,8 +240,7 @@ class ImageSums {
 
  private:
   // Groups whose rows are on their way: 64 bytes a lane, fewer where the sums take the registers.
-  static constexpr int at_once =
-      RowPiece<Row>::loads >= 4 || tiles >= 4 ? 1 : 4 / RowPiece<Row>::loads;
+  static constexpr int at_once = RowPiece<Row>::loads >= 4 || tiles >= 4 ? 1 : 4 / RowPiece<Row>::loads;
 
   NRC_FAST_DEVICE void clear() {
 #pragma unroll

@@ -15,8 +15,8 @@ struct alignas(16) SixteenBytes {
   Row values[16 / sizeof(Row)];
 };
 
-// The column, from the first of those that `lanes` lanes share, of a value of a lane's piece. Those of an even value and
-// of the next one are neighbours.
+// The column, from the first of those that `lanes` lanes share, of a value of a lane's piece. Those of an even value
+// and of the next one are neighbours.
 NRC_FAST_BOTH int piece_column(int values_at_once, int lanes, int lane, int value) {
   return (value / values_at_once * lanes + lane) * values_at_once + value % values_at_once;
 }

@@ -188,7 +188,8 @@ bool is_empty(const ProductRequest& request) { return request.features.rows == 0
 
 Pieces checked_pieces(const ProductRequest& request) {
   if (request.counts == nullptr) throw std::invalid_argument("a pass over rows needs memory for its counts");
-  require_workspace(request.workspace, request.workspace_bytes, prediction_error_workspace(request), "prediction_error");
+  require_workspace(request.workspace, request.workspace_bytes, prediction_error_workspace(request),
+                    "prediction_error");
   return pieces_of(request, request.workspace);
 }
 
@@ -239,9 +240,9 @@ void prediction_error(const ProductRequest& request, const PredictionError& sums
     const std::int64_t left = request.features.rows - first;
     const std::int64_t count = left < at_once ? left : at_once;
     double* const energies = sums.products == nullptr ? nullptr : pieces.energies;
-    write_coefficients({part_of(request.features, first, count), request.vectors, request.count, pieces.coefficients,
-                        energies},
-                       stream);
+    write_coefficients(
+        {part_of(request.features, first, count), request.vectors, request.count, pieces.coefficients, energies},
+        stream);
     ErrorArguments arguments{pieces.coefficients, sums.bias, part_of(targets, first, count),
                              sums.scale,          energies,  pieces.partial,
                              error_parts(count)};

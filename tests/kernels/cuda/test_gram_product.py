@@ -1,4 +1,4 @@
-"""Products of rows with a block of vectors, there and back, by the CUDA kernels: every way in which they share the work."""
+"""Products of rows with a block of vectors by the CUDA kernels, in every way in which these share the work."""
 
 from __future__ import annotations
 
