@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.kernels.counts import SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, counted, magnitudes_of, zero_sums
-from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.counts import GRAMS, SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, counted, magnitudes_of, zero_sums
 from nrc_fast.kernels.cuda.launches import Totals, gram_results, launch_gram
-from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.cuda.rows import DeviceBackend, DeviceRows
 from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
 from nrc_fast.kernels.interface import Rows, Shifts
+from nrc_fast.kernels.results import SumsPart, part_of_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,14 +26,14 @@ class DeviceSums:
 
     Parameters
     ----------
-    device : CudaDevice
+    backend : DeviceBackend
     kind : SumsKind
     start : mapping, optional
         Sums of other rows, on the host.
     """
 
-    def __init__(self, device: CudaDevice, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> None:
-        self.device, self.kind = device, kind
+    def __init__(self, backend: DeviceBackend, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> None:
+        self.backend, self.device, self.kind = backend, backend.device, kind
         self._start = None if start is None else dict(start)
         self._skipped = 0
         self.grows_unseen = False
@@ -55,7 +55,7 @@ class DeviceSums:
         if part is None:
             require_no_capture(features)
             part = self._parts[features.dtype] = _Part(
-                self.device, self.kind, features.dtype, shifts.on(features.backend)
+                self.backend, self.kind, features.dtype, shifts.on(features.backend)
             )
         self.grows_unseen = self.grows_unseen or self.device.is_capturing()
         part.add(features, targets, skips_nonfinite=skips_nonfinite)
@@ -74,21 +74,23 @@ class DeviceSums:
         for part in self._parts.values():
             part.check()
 
-    def fetch(self) -> list[dict[str, FloatArray]]:
+    def fetch(self) -> list[SumsPart]:
         """Everything that adds up, of each dtype; waits for the batches. `check` afterwards tells of refused ones."""
         fetched = [part.fetch() for part in self._parts.values()]
         if self._skipped:
-            fetched.append(zero_sums(self.kind) | {"counts": counted(skipped=self._skipped)})
-        return fetched if self._start is None else [self._start, *fetched]
+            skipped = zero_sums(self.kind) | {"counts": counted(skipped=self._skipped)}
+            fetched.append(part_of_host(skipped))
+        return fetched if self._start is None else [part_of_host(self._start), *fetched]
 
 
 class _Part:
     """Sums over rows of one dtype about shifts, float64 tensors (d,) and (n_targets,)."""
 
-    def __init__(self, device: CudaDevice, kind: SumsKind, dtype: str, shifts: tuple[Tensor, Tensor]) -> None:
-        self.device, self.kind, self.dtype = device, kind, dtype
+    def __init__(self, backend: DeviceBackend, kind: SumsKind, dtype: str, shifts: tuple[Tensor, Tensor]) -> None:
+        self.backend, self.device, self.kind, self.dtype = backend, backend.device, kind, dtype
         self.shift, self.target_shift = shifts
-        self._results = gram_results(device, kind.shapes)
+        # Matrices that stay first, so that all that does not is one copy.
+        self._results = gram_results(self.device, {name: kind.shapes[name] for name in GRAMS} | kind.shapes)
         self._reported = 0  # refused batches that an error has told of
 
     def add(self, features: DeviceRows, targets: DeviceRows | None, *, skips_nonfinite: bool) -> None:
@@ -102,20 +104,28 @@ class _Part:
             skips_nonfinite=skips_nonfinite,
         )
 
-    def fetch(self) -> dict[str, FloatArray]:
-        arrays, counts = self._results.fetch()
-        return arrays | self._described(arrays, Totals.of(counts))
+    def fetch(self) -> SumsPart:
+        if not self.backend.keeps_matrices(self.kind.d):
+            arrays, counts = self._results.fetch()
+            diagonal = np.diagonal(arrays["gram"])
+            return part_of_host(arrays | self._described(arrays, diagonal, Totals.of(counts)))
+        # Copies, as batches go on; all of them in the order of the stream.
+        grams = {name: self._results.tensor(name).clone() for name in GRAMS}
+        numbers, counts = self._results.fetch(GRAMS)
+        diagonal = self.device.fetch(grams["gram"].diagonal())
+        numbers |= self._described(numbers, diagonal, Totals.of(counts))
+        return SumsPart(self.backend, numbers, grams, diagonal)
 
-    def _described(self, arrays: dict[str, FloatArray], totals: Totals) -> dict[str, FloatArray]:
+    def _described(self, arrays: dict[str, FloatArray], diagonal: FloatArray, totals: Totals) -> dict[str, FloatArray]:
         """Counts and magnitudes of what the device has added up."""
         kind = rounding_kind(self.dtype, self.kind.precision)
-        energy, target_energy = (float(np.trace(arrays[name])) for name in ("gram", "target_gram"))
+        energy, target_energy = float(np.sum(diagonal)), float(np.trace(arrays["target_gram"]))
         limit = SMALLEST_ENERGY * totals.rows
         counts = {"rows": totals.rows, "zero": totals.zero, "skipped": totals.skipped, self.dtype: totals.rows}
         counts |= {"blocks": totals.blocks, "parts": totals.added}
         if kind != "double":
             counts[kind] = totals.rows
-        if arrays["gram"].size and energy < limit and totals.exponent:
+        if diagonal.size and energy < limit and totals.exponent:
             counts["tiny"] = totals.rows
         if target_energy < limit and totals.target_exponent:
             counts["tiny_targets"] = totals.rows
