@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.counts import GRAMS
-
-if TYPE_CHECKING:
-    from nrc_fast.kernels.interface import Backend
 
 __all__ = [
     "Basis",
@@ -155,7 +152,7 @@ class SumsPart:
         Of "gram", on the host.
     """
 
-    backend: Backend | None
+    backend: Any  # as the interface of backends names this class
     numbers: dict[str, FloatArray]
     grams: dict[str, PlacedArray]
     diagonal: FloatArray

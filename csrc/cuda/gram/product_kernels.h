@@ -239,8 +239,11 @@ class ImageSums {
   }
 
  private:
-  // Groups whose rows are on their way: 64 bytes a lane, fewer where the sums take the registers.
-  static constexpr int at_once = RowPiece<Row>::loads >= 4 || tiles >= 4 ? 1 : 4 / RowPiece<Row>::loads;
+  // Groups whose rows are on their way: up to 64 bytes a lane, fewer where the sums take the registers.
+  static constexpr int at_once = tiles >= most_tiles || RowPiece<Row>::loads >= 4 ? 1
+                                 : RowPiece<Row>::loads == 2                      ? 2
+                                 : tiles == 2                                     ? 3
+                                                                                  : 4;
 
   NRC_FAST_DEVICE void clear() {
 #pragma unroll
