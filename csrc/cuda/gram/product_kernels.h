@@ -86,12 +86,12 @@ struct RowFindings {
   Native<Row> bad = 0;
   double energy = 0.0;
 
-  // A value of a piece as a float64 number about the shift; where it lies beyond the last column it counts for nothing.
-  NRC_FAST_DEVICE double take(Row stored, double shift, bool is_beyond) {
+  // A value of a piece as a float64 number about the shift.
+  NRC_FAST_DEVICE double take(Row stored, double shift) {
     const auto native = as<Native<Row>>(stored);
     filled |= magnitude_bits(stored);
     bad += native * 0;
-    const double value = is_beyond ? 0.0 : as_double(native) - shift;
+    const double value = as_double(native) - shift;
     energy += value * value;
     return value;
   }
@@ -145,19 +145,31 @@ coefficients_of_rows_kernel(ProductArguments arguments) {
                                                arguments.is_aligned);
     }
     const double* const fragments = arguments.vectors + column * tiles * tile_vectors + lane * 2;
-    const bool is_tail = column + coefficient_columns > rows.columns;
+    if (column + coefficient_columns > rows.columns) {  // as the shift there is 0, they count for nothing
 #pragma unroll
-    for (int v = 0; v < piece_values; ++v) {
-      const int place = piece_column(RowPiece<Row>::at_once, coefficient_lanes, quarter, v);
-      const bool is_beyond = is_tail && column + place >= rows.columns;
-      double values[row_count];
+      for (int t = 0; t < row_count; ++t) {
+        pieces[t].template clear_from<coefficient_lanes>(rows.columns - column, quarter);
+      }
+    }
 #pragma unroll
-      for (int t = 0; t < row_count; ++t) values[t] = findings[t].take(pieces[t].value(v), shift[v], is_beyond);
+    for (int v = 0; v < piece_values; v += 2) {
+      SixteenBytes<double> vectors[tiles];
 #pragma unroll
       for (int tile = 0; tile < tiles; ++tile) {
-        const double vector = fragments[(v / 2 * tiles + tile) * 64 + v % 2];
+        vectors[tile] = *reinterpret_cast<const SixteenBytes<double>*>(fragments + (v / 2 * tiles + tile) * 64);
+      }
 #pragma unroll
-        for (int t = 0; t < row_count; ++t) add_product<by_tensor_cores>(sums[t][tile], values[t], vector);
+      for (int i = 0; i < 2; ++i) {
+        double values[row_count];
+#pragma unroll
+        for (int t = 0; t < row_count; ++t) values[t] = findings[t].take(pieces[t].value(v + i), shift[v + i]);
+#pragma unroll
+        for (int tile = 0; tile < tiles; ++tile) {
+#pragma unroll
+          for (int t = 0; t < row_count; ++t) {
+            add_product<by_tensor_cores>(sums[t][tile], values[t], vectors[tile].values[i]);
+          }
+        }
       }
     }
   }

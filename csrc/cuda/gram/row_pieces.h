@@ -31,6 +31,15 @@ struct RowPiece {
 
   NRC_FAST_DEVICE Row value(int index) const { return parts[index / at_once].values[index % at_once]; }
 
+  // Values of columns from `columns` on, counted from the first that the lanes share, become zeros.
+  template <int lanes>
+  NRC_FAST_DEVICE void clear_from(std::int64_t columns, int lane) {
+#pragma unroll
+    for (int v = 0; v < piece_values; ++v) {
+      if (piece_column(at_once, lanes, lane, v) >= columns) parts[v / at_once].values[v % at_once] = Row{};
+    }
+  }
+
   // Reads columns from `first` on, of which the last stands for those beyond it.
   template <int lanes>
   NRC_FAST_DEVICE void load(const MatrixView& rows, const Row* row, std::int64_t first, int lane, bool is_aligned) {
