@@ -11,7 +11,6 @@ __all__ = ["Card"]
 
 ALIGNMENT = 256  # of a workspace
 # What says how large the workspace is, where that has not the name of the kernel.
-WORKSPACES = {"gram_product": "product", "prediction_error": "product"}
 CODES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
 
 
@@ -100,7 +99,7 @@ class Card:
     def launcher(self, name: str, request: Any, **arguments: Any) -> Callable[[], None]:
         """A call that launches a kernel on the current stream; its workspace holds NaN before the first."""
         torch = self.torch
-        workspace = getattr(self.core, f"{WORKSPACES.get(name, name)}_workspace")(request, self.index)
+        workspace = getattr(self.core, f"{name}_workspace")(request, self.index)
         memory = torch.full((workspace + ALIGNMENT,), 255, dtype=torch.uint8, device=self.place)
         address = -(-memory.data_ptr() // ALIGNMENT) * ALIGNMENT
         run = getattr(self.core, name)

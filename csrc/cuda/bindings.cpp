@@ -10,6 +10,7 @@
 #include "common/released_interpreter.h"
 #include "cuda/descent/descent.h"
 #include "cuda/gram/gram.h"
+#include "cuda/gram/product.h"
 #include "cuda/machine/runtime.h"
 #include "cuda/residual/products.h"
 #include "cuda/residual/residual.h"
@@ -108,7 +109,7 @@ void prediction_error_of(ProductRequest request, Address bias, const MatrixView&
   const PredictionError sums{pointer<const double>(bias), targets, pointer<double>(errors), scale,
                              pointer<double>(products)};
   launch(request, workspace, workspace_bytes, device,
-         [&](const auto& limits) { prediction_error(request, sums, limits, stream_of(stream)); });
+         [&](const auto&) { prediction_error(request, sums, stream_of(stream)); });
 }
 
 void descent_of(const DescentBatch& batch, Address workspace, std::int64_t workspace_bytes, int device,
@@ -199,12 +200,16 @@ void bind_kernels(py::module_& module) {
       .def(py::init(&make_product_request), py::arg("features"), py::arg("vectors"), py::arg("count"), py::kw_only(),
            py::arg("rows_at_once") = 0, py::arg("counts") = 0);
   module.def(
-      "product_workspace",
-      [](const ProductRequest& request, int device) { return product_workspace(request, device_limits(device)); },
+      "gram_product_workspace",
+      [](const ProductRequest& request, int device) { return gram_product_workspace(request, device_limits(device)); },
       py::arg("request"), py::arg("device"));
   module.def("gram_product", &gram_product_of, py::arg("request"), py::kw_only(), py::arg("shift"), py::arg("image"),
              py::arg("column_sums"), py::arg("energy"), py::arg("workspace"), py::arg("workspace_bytes"),
              py::arg("device"), py::arg("stream"));
+  module.def(
+      "prediction_error_workspace",
+      [](const ProductRequest& request, int) { return prediction_error_workspace(request); }, py::arg("request"),
+      py::arg("device"));
   module.def("prediction_error", &prediction_error_of, py::arg("request"), py::kw_only(), py::arg("bias"),
              py::arg("targets"), py::arg("errors"), py::arg("scale") = 1.0, py::arg("products") = 0,
              py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"), py::arg("stream"));

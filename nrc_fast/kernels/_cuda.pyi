@@ -54,7 +54,7 @@ class ProductRequest:
         self, features: Matrix, vectors: int, count: int, *, rows_at_once: int = 0, counts: int = 0
     ) -> None: ...
 
-def product_workspace(request: ProductRequest, device: int) -> int: ...
+def gram_product_workspace(request: ProductRequest, device: int) -> int: ...
 def gram_product(
     request: ProductRequest,
     *,
@@ -67,6 +67,7 @@ def gram_product(
     device: int,
     stream: int,
 ) -> None: ...
+def prediction_error_workspace(request: ProductRequest, device: int) -> int: ...
 def prediction_error(
     request: ProductRequest,
     *,

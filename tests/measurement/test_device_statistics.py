@@ -406,7 +406,7 @@ def test_a_row_that_is_not_finite_is_named_as_on_the_cpu(on: Any) -> None:
 def test_large_matrices_are_decomposed_on_the_device(on: Any, centered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     H, _ = draw(16)
     monkeypatch.setattr(spectrum, "LEAST_SIZE", 7)
-    monkeypatch.setattr("nrc_fast.kernels.cuda.spectrum.eigh_descending", lambda _: pytest.fail("the host decomposes"))
+    monkeypatch.setattr("nrc_fast.base.symmetric.eigh_descending", lambda _: pytest.fail("the host decomposes"))
     values, vectors = nrc.FeatureStatistics(7).update(on(H)).spectrum(centered=centered)
     monkeypatch.undo()
     expected = nrc.FeatureStatistics(7).update(H).spectrum(centered=centered)

@@ -394,7 +394,7 @@ def _product(
         rows_at_once=rows_at_once,
         counts=backend.address(counts),
     )
-    size = backend.core.product_workspace(request, 0)
+    size = getattr(backend.core, f"{name}_workspace")(request, 0)
     memory, address = backend.workspace(size)
     kept = {key: place_rows(backend, v) if isinstance(v, Stored) else backend.place(v) for key, v in inputs.items()}
     arguments = {key: v.matrix if isinstance(v, Placed) else backend.address(v) for key, v in kept.items()}

@@ -183,6 +183,16 @@ T shuffle_xor(T value, int mask) {
     for (int lane = 0; lane < 32; ++lane) taken[lane] = given[lane ^ given[lane].mask].value;
   });
 }
+template <class T>
+T shuffle_from(T value, int lane) {
+  struct Given {
+    T value;
+    int lane;
+  };
+  return block().exchange<T>(Given{value, lane}, [](const Given* given, T* taken) {
+    for (int l = 0; l < 32; ++l) taken[l] = given[given[l].lane].value;
+  });
+}
 
 inline void count_more(std::int64_t* counter, std::int64_t amount) { *counter += amount; }
 inline void keep_smallest(std::int64_t* smallest, std::int64_t value) {

@@ -162,6 +162,10 @@ template <class T>
 NRC_FAST_DEVICE T shuffle_xor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
 }
+template <class T>
+NRC_FAST_DEVICE T shuffle_from(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
+}
 
 // ---- counters: whole numbers, so that the order does not matter ----
 

@@ -1,5 +1,5 @@
-// Products of rows with a few vectors in float64, one warp for each row, and what is summed of them. The coefficients
-// of some rows at a time lie in the workspace.
+// The errors of a linear model of the rows in float64, one warp for each row, and what is summed of them. The
+// coefficients of some rows at a time lie in the workspace.
 #include <stdexcept>
 
 #include "common/arithmetic.h"
@@ -17,7 +17,6 @@ constexpr std::int64_t coefficient_bytes_at_once = std::int64_t{64} << 20;
 
 struct CoefficientArguments {
   MatrixView features;
-  const double* shift;
   const double* vectors;
   std::int64_t count;
   double* coefficients;  // rows x count
@@ -39,13 +38,11 @@ coefficients_kernel(CoefficientArguments arguments) {
   for (std::int64_t row = block_index() * rows_at_once + thread_index() / warp_lanes; row < arguments.features.rows;
        row += step) {
     double energy = 0.0;
-    // Once where there are no vectors: for the energy.
-    for (std::int64_t first = 0; first == 0 || first < arguments.count; first += vectors_at_once) {
+    for (std::int64_t first = 0; first < arguments.count; first += vectors_at_once) {
       const std::int64_t left = arguments.count - first;
       double sums[vectors_at_once] = {0.0, 0.0, 0.0, 0.0};
       for (std::int64_t c = lane; c < columns; c += warp_lanes) {
-        double value = as_double(stored_value<Row>(arguments.features, row, c));
-        if (arguments.shift != nullptr) value -= arguments.shift[c];
+        const double value = as_double(stored_value<Row>(arguments.features, row, c));
         if (first == 0) energy += value * value;
 #pragma unroll
         for (int v = 0; v < vectors_at_once; ++v) {
@@ -171,35 +168,29 @@ struct Pieces {
   double* coefficients;
   double* energies;
   double* partial;
-  std::int64_t parts;
-  std::int64_t energy_parts;
   std::int64_t bytes;
 };
 
-Pieces pieces_of(const ProductRequest& request, const DeviceLimits& device, char* memory) {
+Pieces pieces_of(const ProductRequest& request, char* memory) {
   const std::int64_t rows = rows_in_memory(request);
   Workspace workspace(memory);
   Pieces pieces{};
   pieces.coefficients = workspace.take<double>(rows * request.count);
   pieces.energies = workspace.take<double>(rows);
-  pieces.parts = column_sum_parts(rows, request.features.columns, device.multiprocessors);
-  pieces.energy_parts = column_sum_parts(rows, 1, device.multiprocessors);
-  const std::int64_t of_images = pieces.parts * (1 + request.count) * request.features.columns;
-  const std::int64_t of_sums = of_images > pieces.energy_parts ? of_images : pieces.energy_parts;
   const std::int64_t of_errors = error_parts(rows) * request.count;
   const std::int64_t of_pairs = pair_parts(rows, request.count) * product_sums(request.count);
-  const std::int64_t of_predictions = of_errors > of_pairs ? of_errors : of_pairs;
-  pieces.partial = workspace.take<double>(of_sums > of_predictions ? of_sums : of_predictions);
+  pieces.partial = workspace.take<double>(of_errors > of_pairs ? of_errors : of_pairs);
   pieces.bytes = workspace.used();
   return pieces;
 }
 
 bool is_empty(const ProductRequest& request) { return request.features.rows == 0 || request.features.columns == 0; }
 
-Pieces checked_pieces(const ProductRequest& request, const DeviceLimits& device) {
+Pieces checked_pieces(const ProductRequest& request) {
   if (request.counts == nullptr) throw std::invalid_argument("a pass over rows needs memory for its counts");
-  require_workspace(request.workspace, request.workspace_bytes, product_workspace(request, device), "product");
-  return pieces_of(request, device, request.workspace);
+  require_workspace(request.workspace, request.workspace_bytes, prediction_error_workspace(request),
+                    "prediction_error");
+  return pieces_of(request, request.workspace);
 }
 
 void write_coefficients(const CoefficientArguments& arguments, Stream stream) {
@@ -234,47 +225,24 @@ void add_products(const ErrorArguments& arguments, const RowCounts* counts, doub
 
 }  // namespace
 
-std::int64_t product_workspace(const ProductRequest& request, const DeviceLimits& device) {
-  return is_empty(request) ? 0 : pieces_of(request, device, nullptr).bytes;
+std::int64_t prediction_error_workspace(const ProductRequest& request) {
+  return is_empty(request) ? 0 : pieces_of(request, nullptr).bytes;
 }
 
-void gram_product(const ProductRequest& request, const GramProduct& sums, const DeviceLimits& device, Stream stream) {
-  if (is_empty(request)) return;
-  const Pieces pieces = checked_pieces(request, device);
-  row_norms({request.features, {}, nullptr, nullptr, request.counts}, stream);
-  const std::int64_t at_once = rows_in_memory(request);
-  for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
-    const std::int64_t left = request.features.rows - first;
-    const MatrixView rows = part_of(request.features, first, left < at_once ? left : at_once);
-    write_coefficients({rows, sums.shift, request.vectors, request.count, pieces.coefficients, pieces.energies},
-                       stream);
-    // The image is the cross moments of the coefficients with the rows, the energy a sum of one column.
-    const MatrixView coefficients{pieces.coefficients, rows.rows, request.count, request.count, 1, DType::float64};
-    add_column_sums({rows, sums.shift, coefficients, nullptr, sums.column_sums, sums.image, pieces.partial,
-                     pieces.parts, request.counts},
-                    stream);
-    const MatrixView energies{pieces.energies, rows.rows, 1, 1, 1, DType::float64};
-    add_column_sums(
-        {energies, nullptr, {}, nullptr, sums.energy, nullptr, pieces.partial, pieces.energy_parts, request.counts},
-        stream);
-  }
-}
-
-void prediction_error(const ProductRequest& request, const PredictionError& sums, const DeviceLimits& device,
-                      Stream stream) {
+void prediction_error(const ProductRequest& request, const PredictionError& sums, Stream stream) {
   const MatrixView& targets = sums.targets;
   require_target_columns(request.features, targets, request.count);
   if (is_empty(request) || request.count == 0) return;
-  const Pieces pieces = checked_pieces(request, device);
+  const Pieces pieces = checked_pieces(request);
   row_norms({request.features, targets, nullptr, nullptr, request.counts}, stream);
   const std::int64_t at_once = rows_in_memory(request);
   for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
     const std::int64_t left = request.features.rows - first;
     const std::int64_t count = left < at_once ? left : at_once;
     double* const energies = sums.products == nullptr ? nullptr : pieces.energies;
-    write_coefficients({part_of(request.features, first, count), nullptr, request.vectors, request.count,
-                        pieces.coefficients, energies},
-                       stream);
+    write_coefficients(
+        {part_of(request.features, first, count), request.vectors, request.count, pieces.coefficients, energies},
+        stream);
     ErrorArguments arguments{pieces.coefficients, sums.bias, part_of(targets, first, count),
                              sums.scale,          energies,  pieces.partial,
                              error_parts(count)};

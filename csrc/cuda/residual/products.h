@@ -16,9 +16,7 @@ struct ProductRequest : ProductFields<MatrixView> {
   std::int64_t workspace_bytes = 0;
 };
 
-std::int64_t product_workspace(const ProductRequest& request, const DeviceLimits& device);
-void gram_product(const ProductRequest& request, const GramProduct& sums, const DeviceLimits& device, Stream stream);
-void prediction_error(const ProductRequest& request, const PredictionError& sums, const DeviceLimits& device,
-                      Stream stream);
+std::int64_t prediction_error_workspace(const ProductRequest& request);
+void prediction_error(const ProductRequest& request, const PredictionError& sums, Stream stream);
 
 }  // namespace nrc_fast::cuda

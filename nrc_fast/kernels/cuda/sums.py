@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.kernels.counts import SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, counted, magnitudes_of, zero_sums
-from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.counts import GRAMS, SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, counted, magnitudes_of, zero_sums
 from nrc_fast.kernels.cuda.launches import Totals, gram_results, launch_gram
-from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.cuda.rows import DeviceBackend, DeviceRows
 from nrc_fast.kernels.cuda.turns import Turn, Turns
 from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
 from nrc_fast.kernels.interface import Rows, Shifts
+from nrc_fast.kernels.results import SumsPart, part_of_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,14 +30,14 @@ class DeviceSums:
 
     Parameters
     ----------
-    device : CudaDevice
+    backend : DeviceBackend
     kind : SumsKind
     start : mapping, optional
         Sums of other rows, on the host.
     """
 
-    def __init__(self, device: CudaDevice, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> None:
-        self.device, self.kind = device, kind
+    def __init__(self, backend: DeviceBackend, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> None:
+        self.backend, self.device, self.kind = backend, backend.device, kind
         self._start = None if start is None else dict(start)
         self._skipped = 0
         self.grows_unseen = False
@@ -62,7 +62,7 @@ class DeviceSums:
         with self._turns.turn(captured=captured) as turn:
             part = self._parts.get(features.dtype)
             if part is None:
-                part = _Part(self.device, self.kind, features.dtype, shifts.on(features.backend))
+                part = _Part(self.backend, self.kind, features.dtype, shifts.on(features.backend))
             self.grows_unseen = self.grows_unseen or captured
             part.add(turn, features, targets, skips_nonfinite=skips_nonfinite)
             self._parts = self._parts | {features.dtype: part}
@@ -82,14 +82,14 @@ class DeviceSums:
             with self._reading() as turn:
                 part.check(turn)
 
-    def fetch(self) -> list[dict[str, FloatArray]]:
+    def fetch(self) -> list[SumsPart]:
         """Everything that adds up, of each dtype; waits for the batches. `check` afterwards tells of refused ones."""
         with self._reading() as turn:
             fetched = [part.fetch(turn) for part in self._parts.values()]
             skipped = self._skipped
         if skipped:
-            fetched.append(zero_sums(self.kind) | {"counts": counted(skipped=skipped)})
-        return fetched if self._start is None else [self._start, *fetched]
+            fetched.append(part_of_host(zero_sums(self.kind) | {"counts": counted(skipped=skipped)}))
+        return fetched if self._start is None else [part_of_host(self._start), *fetched]
 
     def _reading(self) -> AbstractContextManager[Turn]:
         if self.grows_unseen:  # on which stream a graph is replayed, nobody tells
@@ -101,10 +101,11 @@ class DeviceSums:
 class _Part:
     """Sums over rows of one dtype about shifts, float64 tensors (d,) and (n_targets,)."""
 
-    def __init__(self, device: CudaDevice, kind: SumsKind, dtype: str, shifts: tuple[Tensor, Tensor]) -> None:
-        self.device, self.kind, self.dtype = device, kind, dtype
+    def __init__(self, backend: DeviceBackend, kind: SumsKind, dtype: str, shifts: tuple[Tensor, Tensor]) -> None:
+        self.backend, self.device, self.kind, self.dtype = backend, backend.device, kind, dtype
         self.shift, self.target_shift = shifts
-        self._results = gram_results(device, kind.shapes)
+        # Matrices that stay first, so that all that does not is one copy.
+        self._results = gram_results(self.device, {name: kind.shapes[name] for name in GRAMS} | kind.shapes)
         self._reported = 0  # refused batches that an error has told of
 
     def add(self, turn: Turn, features: DeviceRows, targets: DeviceRows | None, *, skips_nonfinite: bool) -> None:
@@ -119,21 +120,29 @@ class _Part:
             skips_nonfinite=skips_nonfinite,
         )
 
-    def fetch(self, turn: Turn) -> dict[str, FloatArray]:
+    def fetch(self, turn: Turn) -> SumsPart:
         turn.take(self._results.memory)
-        arrays, counts = self._results.fetch()
-        return arrays | self._described(arrays, Totals.of(counts))
+        if not self.backend.keeps_matrices(self.kind.d):
+            arrays, counts = self._results.fetch()
+            diagonal = np.diagonal(arrays["gram"])
+            return part_of_host(arrays | self._described(arrays, diagonal, Totals.of(counts)))
+        # Copies, as batches go on; all of them in the order of the stream.
+        grams = {name: self._results.tensor(name).clone() for name in GRAMS}
+        numbers, counts = self._results.fetch(GRAMS)
+        diagonal = self.device.fetch(grams["gram"].diagonal())
+        numbers |= self._described(numbers, diagonal, Totals.of(counts))
+        return SumsPart(self.backend, numbers, grams, diagonal)
 
-    def _described(self, arrays: dict[str, FloatArray], totals: Totals) -> dict[str, FloatArray]:
+    def _described(self, arrays: dict[str, FloatArray], diagonal: FloatArray, totals: Totals) -> dict[str, FloatArray]:
         """Counts and magnitudes of what the device has added up."""
         kind = rounding_kind(self.dtype, self.kind.precision)
-        energy, target_energy = (float(np.trace(arrays[name])) for name in ("gram", "target_gram"))
+        energy, target_energy = float(np.sum(diagonal)), float(np.trace(arrays["target_gram"]))
         limit = SMALLEST_ENERGY * totals.rows
         counts = {"rows": totals.rows, "zero": totals.zero, "skipped": totals.skipped, self.dtype: totals.rows}
         counts |= {"blocks": totals.blocks, "parts": totals.added}
         if kind != "double":
             counts[kind] = totals.rows
-        if arrays["gram"].size and energy < limit and totals.exponent:
+        if diagonal.size and energy < limit and totals.exponent:
             counts["tiny"] = totals.rows
         if target_energy < limit and totals.target_exponent:
             counts["tiny_targets"] = totals.rows
