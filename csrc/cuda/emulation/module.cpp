@@ -64,8 +64,35 @@ std::vector<SegmentTuple> segments(const WorkPlan& plan, std::int64_t worker) {
 std::vector<std::int64_t> slabs(const WorkPlan& plan, std::int64_t tile) {
   std::vector<std::int64_t> found;
   SlabWalk walk(plan, tile);
-  std::int64_t slab = 0;
-  while (walk.next(slab)) found.push_back(slab);
+  SlabRun run{};
+  while (walk.next(run)) {
+    for (std::int64_t i = 0; i < run.count; ++i) found.push_back(run.slab(i));
+  }
+  return found;
+}
+
+// Of those the ones with rows, as the last kernel finds them.
+std::vector<std::int64_t> filled_slabs(const WorkPlan& plan, std::int64_t tile) {
+  std::vector<std::int64_t> found;
+  SlabWalk walk(plan, tile);
+  SlabRun run{};
+  while (walk.next(run)) {
+    const bool asks = !run.all_have_blocks(plan);
+    for (std::int64_t i = 0; i < run.count; ++i) {
+      if (!asks || run.has_blocks(plan, i)) found.push_back(run.slab(i));
+    }
+  }
+  return found;
+}
+
+using Element = std::pair<std::int64_t, std::int64_t>;
+
+std::vector<Element> double_elements(std::int64_t tile, std::int64_t columns) {
+  std::vector<Element> found;
+  for (int i = 0; i < double_sums * slab_lanes(columns); ++i) {
+    const GramElement element = double_slab_element(tile, columns, i);
+    found.emplace_back(element.row, element.column);
+  }
   return found;
 }
 
@@ -105,6 +132,7 @@ PYBIND11_MODULE(_cuda_emulation, module) {
       }))
       .def("segments", &segments)
       .def("slabs", &slabs)
+      .def("filled_slabs", &filled_slabs)
       .def("slab_count", [](const WorkPlan& plan) { return slab_count(plan); });
   module.def("lower_tiles", [](std::int64_t rows) { return lower_tiles(rows); });
   module.def("tile_position", [](std::int64_t index) {
@@ -115,5 +143,7 @@ PYBIND11_MODULE(_cuda_emulation, module) {
   module.def("left_lane", [](int lane) { return std::make_pair(left_lane(lane).row, left_lane(lane).chunk); });
   module.def("right_lane", [](int lane) { return std::make_pair(right_lane(lane).row, right_lane(lane).chunk); });
   module.def("element_of_tile", &element_of_tile);
+  module.def("double_item_count", &double_item_count);
+  module.def("double_elements", &double_elements);
   module.def("gram_choice", &gram_choice);
 }

@@ -36,10 +36,11 @@ bool can_be_copied(const MatrixView& rows) {
   return unit_stride && rows.row_stride % chunk_columns == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
 }
 
-std::int64_t workers_for(GramMethod method, std::int64_t columns, const DeviceLimits& device) {
-  // Blocks that run at once on a multiprocessor: their registers and shared memory.
-  const int at_once = tile_size(method, columns) == 128 ? 1 : (slab_order(method) == SlabOrder::fragments ? 2 : 3);
-  return static_cast<std::int64_t>(device.multiprocessors) * at_once;
+// Blocks of a method's kernel that run at once on a multiprocessor.
+std::int64_t blocks_at_once(GramMethod method, const MatrixView& rows) {
+  if (method == GramMethod::tensor_float64) return double_tensor_blocks(rows.dtype, rows.columns);
+  if (is_direct(method)) return direct_gram_blocks(method, rows.dtype);
+  return tile_size(method, rows.columns) == 128 ? 1 : 2;
 }
 
 class GramPass {
@@ -111,15 +112,17 @@ class GramPass {
     // Unit rows are in range anyway.
     const bool is_common = has_totals && !is_float64 && gram == request_.gram;
     if (is_common && runs_) scaled.common = &findings_->scale;
-    const std::int64_t workers = workers_for(choice.method, rows.columns, device_);
-    const std::int64_t size = tile_size(choice.method, rows.columns);
-    const std::int64_t slab_values =
-        slab_count(plan_for(choice.method, rows.rows, rows.columns, workers)) * size * size;
-    double* const slabs = workspace_.take<double>(slab_values);
-    if (runs_) fill_zero(slabs, slab_values * 8, stream_);
+    const std::int64_t workers = workers_for(choice.method, rows.rows, rows.columns,
+                                             device_.multiprocessors * blocks_at_once(choice.method, rows));
+    const std::int64_t values = slab_count(plan_for(choice.method, rows.rows, rows.columns, workers)) *
+                                slab_values(choice.method, rows.columns);
+    double* const slabs = workspace_.take<double>(values);
+    if (runs_ && !is_direct(choice.method)) fill_zero(slabs, values * 8, stream_);
     if (choice.needs_planes) {
       add_by_planes(choice.method, scaled, workers, slabs, is_scaled);
-    } else if (runs_ && slab_order(choice.method) == SlabOrder::row_major) {
+    } else if (runs_ && choice.method == GramMethod::tensor_float64) {
+      add_double_tensor_gram(scaled, workers, slabs, stream_);
+    } else if (runs_ && is_direct(choice.method)) {
       add_direct_gram(choice.method, scaled, workers, slabs, stream_);
     } else if (runs_) {
       add_tensor_gram(choice.method,
@@ -127,7 +130,7 @@ class GramPass {
                       workers, slabs, stream_);
     }
     const double* const factor = is_common && runs_ ? &findings_->inverse_square : nullptr;
-    if (runs_) finalize_gram(choice.method, rows.columns, workers, slabs, guard_, factor, gram, stream_);
+    if (runs_) finalize_gram(choice.method, rows.rows, rows.columns, workers, slabs, guard_, factor, gram, stream_);
     most_used_ = std::max(most_used_, workspace_.used());
     workspace_ = before;
   }
