@@ -1,19 +1,10 @@
 // What goes before a Gram kernel: norms and counts of rows, sums over columns, and planes of 16-bit numbers.
 #pragma once
 
+#include "cuda/gram/row_findings.h"
 #include "cuda/gram/slabs.h"
 
 namespace nrc_fast::cuda {
-
-// What a pass whose totals are wanted finds out about its rows before it adds anything.
-struct Findings {
-  RowCounts counts;
-  std::int64_t below;  // 2047 minus the biased exponent of the largest |h - shift|; -1 where all are 0
-  std::int64_t target_below;
-  RowCounts guard;        // not finite: nothing is to be added
-  double scale;           // a power of two that brings the largest |h - shift| to between 1 and 2
-  double inverse_square;  // 1 / scale^2
-};
 
 struct RowNormTask {
   MatrixView features;
