@@ -160,6 +160,7 @@ void multiply_add(float (&sums)[4], const std::uint32_t (&left)[4], std::uint32_
 
 // The launches choose by the emulated capability, which is known at run time only.
 constexpr bool runs_float64_without_tensor_cores = true;
+constexpr bool has_float64_tensor_cores = true;
 
 inline void multiply_add(double (&sums)[2], double left, double right) {
   struct Operands {

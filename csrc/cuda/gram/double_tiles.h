@@ -105,6 +105,48 @@ NRC_FAST_BOTH TileElement element_of_share(const DoubleShare& share, int lane, i
   return {i * strip + sum / 2 % 2 * 8 + inner.row, j * 8 + inner.column};
 }
 
+// Where one read of at most 64 columns forms all moments there are 8 columns more, the extra ones: targets, and behind
+// them ones. Two pairs of warps take turns at the rows. One warp of a pair has the first strip of the triangle and the
+// last, the other those between, which are as many products, and each of them its strips with the extra columns.
+constexpr int extra_columns = 8;
+constexpr int moment_products = 8;
+constexpr int moment_sums = moment_products * 4 + 2 * 2 + 2 * 4 + 2;
+constexpr int moment_lanes = 2 * warp_lanes;
+constexpr int moment_values = moment_sums * moment_lanes;  // of a slab
+
+// The strip of a warp's product, and its columns on the right.
+struct MomentProduct {
+  int strip;
+  int column;  // in units of 8
+};
+NRC_FAST_BOTH int moment_strip(int share, int which) { return share == 0 ? which * 3 : 1 + which; }
+NRC_FAST_BOTH MomentProduct moment_product(int share, int product) {
+  const int of_first = 2 * moment_strip(share, 0) + 1;
+  const int which = product < of_first ? 0 : 1;
+  return {moment_strip(share, which), which == 0 ? product : product - of_first};
+}
+
+// The element of the moments that a sum belongs to; the extra columns follow the 64. (-1, -1): none.
+NRC_FAST_BOTH TileElement moment_element(int share, int lane, int sum) {
+  const TileElement inner = double_accumulator_element(lane, sum % 2);
+  const int lower = sum / 2 % 2 * 8;
+  if (sum < moment_products * 4) {
+    const MomentProduct product = moment_product(share, sum / 4);
+    return {product.strip * strip + lower + inner.row, product.column * 8 + inner.column};
+  }
+  int left = sum - moment_products * 4;
+  if (left < 2 * 2) {
+    const int corner = moment_strip(share, left / 2) * strip + 8;
+    return {corner + inner.row, corner + inner.column};
+  }
+  left -= 2 * 2;
+  if (left < 2 * 4) {
+    return {narrow_columns + inner.column, moment_strip(share, left / 4) * strip + lower + inner.row};
+  }
+  if (share > 0) return {-1, -1};
+  return {narrow_columns + inner.row, narrow_columns + inner.column};
+}
+
 struct GramElement {
   std::int64_t row;
   std::int64_t column;

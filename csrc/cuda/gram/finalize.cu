@@ -14,12 +14,33 @@ struct FinalizeArguments {
   const double* slabs;
   const RowCounts* counts;
   const double* factor;
-  double* gram;
-  std::int64_t columns;
+  GramMoments sums;
   std::int64_t slab_values;
   int parts;
   bool skips_empty;
 };
+
+// Where an element of the moments is added to; null: nowhere.
+NRC_FAST_DEVICE double* moment_place(const GramMoments& sums, int index) {
+  const TileElement element =
+      moment_element(index % moment_lanes / warp_lanes, index % warp_lanes, index / moment_lanes);
+  if (element.row < 0 || element.column > element.row) return nullptr;
+  if (element.row < narrow_columns) {
+    return element.row < sums.columns ? sums.gram + element.row * sums.columns + element.column : nullptr;
+  }
+  const int target = element.row - narrow_columns;
+  const bool is_of_ones = target == sums.targets;
+  if (target > sums.targets) return nullptr;
+  if (element.column < narrow_columns) {
+    if (element.column >= sums.columns) return nullptr;
+    double* const array = is_of_ones ? sums.column_sums : sums.cross;
+    return array == nullptr ? nullptr : array + (is_of_ones ? 0 : target * sums.columns) + element.column;
+  }
+  const int other = element.column - narrow_columns;
+  if (other >= sums.targets) return nullptr;
+  double* const array = is_of_ones ? sums.target_sums : sums.target_gram;
+  return array == nullptr ? nullptr : array + (is_of_ones ? 0 : target * sums.targets) + other;
+}
 
 template <int size, SlabOrder order>
 NRC_FAST_DEVICE GramElement slab_element(std::int64_t tile, std::int64_t columns, int index) {
@@ -33,6 +54,17 @@ NRC_FAST_DEVICE GramElement slab_element(std::int64_t tile, std::int64_t columns
       inner = tile_element<size>(index % threads, index / threads);
     }
     return {position.row * size + inner.row, position.column * size + inner.column};
+  }
+}
+
+template <int size, SlabOrder order>
+NRC_FAST_DEVICE double* place_of(const GramMoments& sums, std::int64_t tile, int index) {
+  if constexpr (order == SlabOrder::moments) {
+    return moment_place(sums, index);
+  } else {
+    const GramElement element = slab_element<size, order>(tile, sums.columns, index);
+    const bool is_wanted = element.row >= 0 && element.row < sums.columns && element.column <= element.row;
+    return is_wanted ? sums.gram + element.row * sums.columns + element.column : nullptr;
   }
 }
 
@@ -70,16 +102,15 @@ gram_finalize_kernel(FinalizeArguments arguments) {
   const std::int64_t pieces = arguments.slab_values / elements;
   const std::int64_t tile = block_index() / pieces;
   const int index = static_cast<int>(block_index() % pieces) * elements + thread_index() % elements;
-  const GramElement element = slab_element<size, order>(tile, arguments.columns, index);
-  const bool is_wanted = element.row >= 0 && element.row < arguments.columns && element.column <= element.row;
+  double* const place = place_of<size, order>(arguments.sums, tile, index);
   const int part = thread_index() / elements;
-  double sum = is_wanted ? sum_of_part(arguments, tile, index, part) : 0.0;
+  double sum = place != nullptr ? sum_of_part(arguments, tile, index, part) : 0.0;
   sums[thread_index()] = sum;
   synchronize_block();
-  if (part > 0 || !is_wanted) return;
+  if (part > 0 || place == nullptr) return;
   for (int p = 1; p < arguments.parts; ++p) sum += sums[p * elements + thread_index()];
   if (arguments.factor != nullptr) sum *= *arguments.factor;
-  arguments.gram[element.row * arguments.columns + element.column] += sum;
+  *place += sum;
 }
 
 template <int size, SlabOrder order>
@@ -129,13 +160,26 @@ SlabOrder slab_order(GramMethod method) {
   }
 }
 
+namespace {
+
+FinalizeArguments finalize_arguments(const WorkPlan& plan, const double* slabs, std::int64_t values,
+                                     const RowCounts* counts, const GramMoments& sums) {
+  int parts = 1;
+  while (parts < most_parts && parts * loads_at_once * plan.tiles < plan.workers) parts *= 2;
+  return {plan, slabs, counts, nullptr, sums, values, parts, true};
+}
+
+}  // namespace
+
 void finalize_gram(GramMethod method, std::int64_t rows, std::int64_t columns, std::int64_t workers,
                    const double* slabs, const RowCounts* counts, const double* factor, double* gram, Stream stream) {
-  const WorkPlan plan = plan_for(method, rows, columns, workers);
-  int parts = 1;
-  while (parts < most_parts && parts * loads_at_once * plan.tiles < workers) parts *= 2;
-  const FinalizeArguments arguments{plan,    slabs, counts, factor, gram, columns, slab_values(method, columns),
-                                    parts, is_direct(method)};
+  GramMoments sums{};
+  sums.gram = gram;
+  sums.columns = columns;
+  FinalizeArguments arguments = finalize_arguments(plan_for(method, rows, columns, workers), slabs,
+                                                   slab_values(method, columns), counts, sums);
+  arguments.factor = factor;
+  arguments.skips_empty = is_direct(method);
   switch (slab_order(method)) {
     case SlabOrder::row_major:
       return launch_finalize<64, SlabOrder::row_major>(arguments, stream);
@@ -146,6 +190,12 @@ void finalize_gram(GramMethod method, std::int64_t rows, std::int64_t columns, s
   }
   if (tile_size(method, columns) == 64) return launch_finalize<64, SlabOrder::fragments>(arguments, stream);
   launch_finalize<128, SlabOrder::fragments>(arguments, stream);
+}
+
+void finalize_moments(std::int64_t rows, std::int64_t workers, const double* slabs, const RowCounts* counts,
+                      const GramMoments& sums, Stream stream) {
+  const WorkPlan plan = plan_for(GramMethod::tensor_float64, rows, sums.columns, workers);
+  launch_finalize<64, SlabOrder::moments>(finalize_arguments(plan, slabs, moment_values, counts, sums), stream);
 }
 
 }  // namespace nrc_fast::cuda

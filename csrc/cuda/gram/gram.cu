@@ -52,7 +52,14 @@ class GramPass {
     const MatrixView& rows = request_.features;
     double* const inverse_norms = request_.unit_gram == nullptr ? nullptr : workspace_.take<double>(rows.rows);
     const double* const unit_shift = request_.unit_rows_are_shifted ? request_.shift : nullptr;
-    inspect(unit_shift, inverse_norms);
+    const RowNormTask task = begin(unit_shift, inverse_norms);
+    if (reads_once()) {
+      add_moments(task);
+      add_gram({rows, unit_shift, inverse_norms}, request_.precision, request_.unit_gram);
+      return std::max(most_used_, workspace_.used());
+    }
+    if (runs_) row_norms(task, stream_);
+    settle();
     const MatrixView& targets = request_.targets;
     MatrixView crossed = targets;
     if (request_.cross == nullptr) crossed.columns = 0;
@@ -68,25 +75,51 @@ class GramPass {
   }
 
  private:
-  // What is known of the rows before anything is added.
-  void inspect(const double* unit_shift, double* inverse_norms) {
+  // Float64 products of few columns need nothing to be known before, and one read finds all sums.
+  bool reads_once() const {
+    if (request_.gram == nullptr || !can_form_moments(request_.features, request_.targets)) return false;
+    const GramChoice choice = choose_gram(request_.features, request_.totals != nullptr, request_.shift != nullptr,
+                                          request_.precision, device_.capability);
+    return choice.method == GramMethod::tensor_float64;
+  }
+
+  void add_moments(const RowNormTask& task) {
+    const Workspace before = workspace_;
+    const MatrixView& rows = task.features;
+    const std::int64_t workers =
+        workers_for(GramMethod::tensor_float64, rows.rows, rows.columns,
+                    device_.multiprocessors * moment_blocks(rows, task.targets));
+    const WorkPlan plan = plan_for(GramMethod::tensor_float64, rows.rows, rows.columns, workers);
+    double* const slabs = workspace_.take<double>(slab_count(plan) * moment_values);
+    if (runs_) form_moments(task, workers, slabs, stream_);
+    settle();
+    const GramMoments sums{request_.gram,        request_.column_sums, request_.cross,      request_.target_gram,
+                           request_.target_sums, rows.columns,         task.targets.columns};
+    if (runs_) finalize_moments(rows.rows, workers, slabs, guard_, sums, stream_);
+    most_used_ = std::max(most_used_, workspace_.used());
+    workspace_ = before;
+  }
+
+  // What is to be known of the rows before anything is added.
+  RowNormTask begin(const double* unit_shift, double* inverse_norms) {
     RowNormTask task{request_.features, request_.targets, unit_shift, inverse_norms, request_.counts};
-    guard_ = request_.counts;
-    if (request_.totals == nullptr) {
-      if (runs_) row_norms(task, stream_);
-      return;
-    }
-    findings_ = workspace_.take<Findings>(1);
-    if (request_.skips_nonfinite) kept_ = workspace_.take<double>(request_.features.rows);
-    if (!runs_) return;
-    guard_ = &findings_->guard;
-    task.counts = &findings_->counts;
     task.shift = request_.shift;
     task.target_shift = request_.target_shift;
+    guard_ = request_.counts;
+    if (request_.totals == nullptr) return task;
+    findings_ = workspace_.take<Findings>(1);
+    if (request_.skips_nonfinite) kept_ = workspace_.take<double>(request_.features.rows);
+    if (!runs_) return task;
+    guard_ = &findings_->guard;
+    task.counts = &findings_->counts;
     task.findings = findings_;
     task.kept = kept_;
     begin_findings(findings_, stream_);
-    row_norms(task, stream_);
+    return task;
+  }
+
+  void settle() {
+    if (findings_ == nullptr || !runs_) return;
     settle_findings(findings_, request_.totals, request_.features.rows, request_.skips_nonfinite, stream_);
   }
 

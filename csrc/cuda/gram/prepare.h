@@ -23,6 +23,12 @@ struct RowNormTask {
 // Of a norm below 2^-1022 the inverse is infinite.
 void row_norms(const RowNormTask& task, Stream stream);
 
+// The same, and with it the slabs of all moments of at most 64 columns in float64, where the device has tensor cores for
+// that and there are few targets. The norms are of rows that are shifted by the shift or by nothing.
+bool can_form_moments(const MatrixView& features, const MatrixView& targets);
+std::int64_t moment_blocks(const MatrixView& features, const MatrixView& targets);
+void form_moments(const RowNormTask& task, std::int64_t workers, double* slabs, Stream stream);
+
 // Before `row_norms` and after it: sets the findings up, and adds them to the totals. A batch is refused where a row is
 // not finite, unless those are skipped, and where squares leave the range of float64.
 void begin_findings(Findings* findings, Stream stream);

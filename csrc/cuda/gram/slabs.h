@@ -26,7 +26,7 @@ std::int64_t tile_count(GramMethod method, std::int64_t columns);
 constexpr int direct_block_rows = 16;
 int block_rows(GramMethod method);
 // How a method's slabs keep the elements of a tile, and how many numbers these are.
-enum class SlabOrder : int { row_major = 0, fragments = 1, shares = 2 };
+enum class SlabOrder : int { row_major = 0, fragments = 1, shares = 2, moments = 3 };
 SlabOrder slab_order(GramMethod method);
 std::int64_t slab_values(GramMethod method, std::int64_t columns);
 // Methods that read the rows as they are, in one launch, which writes the slabs; others add to what is in them.
@@ -85,5 +85,18 @@ std::int64_t double_tensor_blocks(DType dtype, std::int64_t columns);
 // method slabs without rows are not read.
 void finalize_gram(GramMethod method, std::int64_t rows, std::int64_t columns, std::int64_t workers,
                    const double* slabs, const RowCounts* counts, const double* factor, double* gram, Stream stream);
+
+// Sums of one read of at most 64 columns, as GramFields has them; all but the Gram matrix may be null.
+struct GramMoments {
+  double* gram;
+  double* column_sums;
+  double* cross;
+  double* target_gram;
+  double* target_sums;
+  std::int64_t columns;
+  std::int64_t targets;
+};
+void finalize_moments(std::int64_t rows, std::int64_t workers, const double* slabs, const RowCounts* counts,
+                      const GramMoments& sums, Stream stream);
 
 }  // namespace nrc_fast::cuda

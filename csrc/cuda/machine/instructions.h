@@ -156,7 +156,9 @@ NRC_FAST_DEVICE void multiply_add(float (&sums)[4], const std::uint32_t (&left)[
 // Where float64 tensor cores are, no launch forms float64 sums without them.
 #if __CUDA_ARCH__ >= 800
 constexpr bool runs_float64_without_tensor_cores = false;
+constexpr bool has_float64_tensor_cores = true;
 #else
+constexpr bool has_float64_tensor_cores = false;
 constexpr bool runs_float64_without_tensor_cores = true;
 #endif
 
