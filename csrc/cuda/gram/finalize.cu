@@ -99,10 +99,11 @@ gram_finalize_kernel(FinalizeArguments arguments) {
   if (!are_usable(arguments.counts)) return;
   auto* const sums = static_cast<double*>(static_cast<void*>(shared_memory()));
   const int elements = finalize_threads / arguments.parts;
-  const std::int64_t pieces = arguments.slab_values / elements;
+  const std::int64_t pieces = ceiling(arguments.slab_values, elements);
   const std::int64_t tile = block_index() / pieces;
   const int index = static_cast<int>(block_index() % pieces) * elements + thread_index() % elements;
-  double* const place = place_of<size, order>(arguments.sums, tile, index);
+  double* const place =
+      index < arguments.slab_values ? place_of<size, order>(arguments.sums, tile, index) : nullptr;
   const int part = thread_index() / elements;
   double sum = place != nullptr ? sum_of_part(arguments, tile, index, part) : 0.0;
   sums[thread_index()] = sum;
@@ -115,7 +116,7 @@ gram_finalize_kernel(FinalizeArguments arguments) {
 
 template <int size, SlabOrder order>
 void launch_finalize(const FinalizeArguments& arguments, Stream stream) {
-  const std::int64_t blocks = arguments.plan.tiles * (arguments.slab_values * arguments.parts / finalize_threads);
+  const std::int64_t blocks = arguments.plan.tiles * ceiling(arguments.slab_values, finalize_threads / arguments.parts);
   launch(gram_finalize_kernel<size, order>, "gram_finalize", {static_cast<unsigned>(blocks)}, finalize_threads,
          finalize_threads * 8, stream, arguments);
 }
