@@ -51,6 +51,7 @@ inline void copy_async(void* shared, const void* global, int valid_bytes) {
     throw std::runtime_error("an asynchronous copy needs an address that 16 divides, and at most 16 bytes");
   }
   emulation::Fiber& fiber = block().fiber();
+  emulation::machine().copied_bytes += valid_bytes;
   emulation::Copy copy{shared, {}, fiber.copy_group};
   std::memcpy(copy.bytes, global, static_cast<std::size_t>(valid_bytes));
   if (emulation::machine().copies == emulation::Machine::Copies::early) {
@@ -60,6 +61,8 @@ inline void copy_async(void* shared, const void* global, int valid_bytes) {
   std::memset(shared, 0xff, 16);  // what is there until the copy has been waited for is undefined
   fiber.copies.push_back(copy);
 }
+
+inline void copy_async(void* shared, const void* global) { copy_async(shared, global, 16); }
 
 inline void commit_copies() { ++block().fiber().copy_group; }
 
@@ -188,6 +191,12 @@ inline void count_more(std::int64_t* counter, std::int64_t amount) { *counter +=
 inline void keep_smallest(std::int64_t* smallest, std::int64_t value) {
   if (static_cast<std::uint64_t>(value) < static_cast<std::uint64_t>(*smallest)) *smallest = value;
 }
+
+inline void set_bits(std::uint32_t* word, std::uint32_t bits) { *word |= bits; }
+inline int count_bits(std::uint32_t word) { return __builtin_popcount(word); }
+inline int lowest_bit(std::uint32_t word) { return __builtin_ctz(word); }
+
+inline void note_load(int bytes) { emulation::machine().loaded_bytes += bytes; }
 
 inline float float16_to_float(std::uint16_t bits) { return emulation::widened_float16(bits); }
 

@@ -69,9 +69,15 @@ std::vector<std::int64_t> slabs(const WorkPlan& plan, std::int64_t tile) {
   return found;
 }
 
-std::pair<int, int> element_of_tile(int size, int thread, int index) {
-  const TileElement element = size == 64 ? tile_element<64>(thread, index) : tile_element<128>(thread, index);
+template <int size, int warps>
+std::pair<int, int> element_of_register(int thread, int index) {
+  const TileElement element = tile_element<size>(first_place<size, warps>(thread) + place_behind<size, warps>(index));
   return {element.row, element.column};
+}
+
+std::pair<int, int> element_of_tile(int size, int threads, int thread, int index) {
+  if (size == 64) return element_of_register<64, 4>(thread, index);
+  return threads == 128 ? element_of_register<128, 4>(thread, index) : element_of_register<128, 8>(thread, index);
 }
 
 std::pair<int, bool> gram_choice(int dtype, bool is_copyable, bool is_scaled, bool is_shifted, int precision,
@@ -98,6 +104,8 @@ PYBIND11_MODULE(_cuda_emulation, module) {
   module.def("matrix_reads", [] { return machine().matrix_reads; });
   module.def("matrix_passes", [] { return machine().matrix_passes; });
   module.def("launches", [] { return machine().launches; });
+  module.def("copied_bytes", [] { return machine().copied_bytes; });
+  module.def("loaded_bytes", [] { return machine().loaded_bytes; });
 
   py::class_<WorkPlan>(module, "WorkPlan")
       .def(py::init([](std::int64_t tiles, std::int64_t workers, std::int64_t blocks) {

@@ -139,6 +139,7 @@ gram_direct_kernel(DirectGramArguments arguments) {
     fail();
     return;
   }
+  if (!are_usable(arguments.features.guard)) return;
   Value* const shared = static_cast<Value*>(static_cast<void*>(shared_memory()));
   constexpr int side_size = depth * padded;
   Sums sums;

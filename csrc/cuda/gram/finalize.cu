@@ -20,8 +20,7 @@ NRC_FAST_DEVICE TileElement slab_element(int index) {
   if constexpr (order == SlabOrder::row_major) {
     return {index / size, index % size};
   } else {
-    constexpr int threads = WarpLayout<size>::warps * warp_lanes;
-    return tile_element<size>(index % threads, index / threads);
+    return tile_element<size>(index);
   }
 }
 

@@ -16,6 +16,7 @@ struct RowNormTask {
   const double* shift = nullptr;
   const double* target_shift = nullptr;
   Findings* findings = nullptr;
+  RowMasks masks{};        // null, or in place of the counts: rows whose targets are not finite are marked there
   double* kept = nullptr;  // null, or for each row 1, and 0 where it is not finite; inverse norms are 0 there too
 };
 

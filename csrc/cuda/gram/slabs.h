@@ -31,17 +31,6 @@ inline WorkPlan plan_for(GramMethod method, std::int64_t rows, std::int64_t colu
   return {lower_tiles(tile_rows), workers, ceiling(rows, block_rows(method))};
 }
 
-// 16-bit rows that a tensor-core kernel copies in pieces of 16 bytes: the address and the strides are multiples of it.
-struct Planes {
-  const std::uint16_t* data;
-  std::int64_t rows;
-  std::int64_t columns;
-  std::int64_t row_stride;
-  std::int64_t plane_stride;
-};
-
-// Each of these adds to the slabs.
-void add_tensor_gram(GramMethod method, const Planes& planes, std::int64_t workers, double* slabs, Stream stream);
 // x = (h - shift) * scale * common, where not null; scale is of the row, and x = 0 where it is 0, whatever is in the
 // row.
 struct ScaledRows {
@@ -49,6 +38,7 @@ struct ScaledRows {
   const double* shift;
   const double* scale;
   const double* common = nullptr;
+  const RowCounts* guard = nullptr;  // not null: sums are formed only where it counts no row that is not finite
 };
 
 template <class Value>
@@ -58,6 +48,7 @@ NRC_FAST_DEVICE Value scaled(const ScaledRows& rows, std::int64_t row, Value val
   const double scale = rows.scale[row];
   return scale == 0.0 ? Value{0} : static_cast<Value>(static_cast<double>(value) * scale);
 }
+// Adds to the slabs.
 void add_direct_gram(GramMethod method, const ScaledRows& rows, std::int64_t workers, double* slabs, Stream stream);
 
 // gram (columns x columns, lower triangle) += factor (null: 1) times the slabs, unless a row was not finite.
