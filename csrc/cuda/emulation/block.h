@@ -36,6 +36,9 @@ struct Machine {
   std::int64_t matrix_reads = 0;
   std::int64_t matrix_passes = 0;
   std::int64_t launches = 0;
+  // Of rows: by asynchronous copies, and by loads.
+  std::int64_t copied_bytes = 0;
+  std::int64_t loaded_bytes = 0;
 };
 
 inline Machine& machine() {

@@ -53,6 +53,7 @@ inline void copy_bytes_async(void* shared, const void* global, int bytes, int va
                              " bytes needs an address that these divide, and no more valid bytes");
   }
   emulation::Fiber& fiber = block().fiber();
+  emulation::machine().copied_bytes += valid_bytes;
   emulation::Copy copy{shared, {}, bytes, fiber.copy_group};
   std::memcpy(copy.bytes, global, static_cast<std::size_t>(valid_bytes));
   if (emulation::machine().copies == emulation::Machine::Copies::early) {
@@ -72,6 +73,7 @@ void copy_element_async(void* shared, const void* global, bool is_valid) {
   static_assert(bytes == 4 || bytes == 8);
   copy_bytes_async(shared, global, bytes, is_valid ? bytes : 0);
 }
+inline void copy_async(void* shared, const void* global) { copy_async(shared, global, 16); }
 
 inline void commit_copies() { ++block().fiber().copy_group; }
 
@@ -210,6 +212,12 @@ inline void count_more(std::int64_t* counter, std::int64_t amount) { *counter +=
 inline void keep_smallest(std::int64_t* smallest, std::int64_t value) {
   if (static_cast<std::uint64_t>(value) < static_cast<std::uint64_t>(*smallest)) *smallest = value;
 }
+
+inline void set_bits(std::uint32_t* word, std::uint32_t bits) { *word |= bits; }
+inline int count_bits(std::uint32_t word) { return __builtin_popcount(word); }
+inline int lowest_bit(std::uint32_t word) { return __builtin_ctz(word); }
+
+inline void note_load(int bytes) { emulation::machine().loaded_bytes += bytes; }
 
 inline float float16_to_float(std::uint16_t bits) { return emulation::widened_float16(bits); }
 

@@ -96,9 +96,24 @@ std::vector<Element> double_elements(std::int64_t tile, std::int64_t columns) {
   return found;
 }
 
-std::pair<int, int> element_of_tile(int size, int thread, int index) {
-  const TileElement element = size == 64 ? tile_element<64>(thread, index) : tile_element<128>(thread, index);
+std::vector<Element> moment_elements() {
+  std::vector<Element> found;
+  for (int i = 0; i < moment_values; ++i) {
+    const TileElement element = moment_element(i % moment_lanes / warp_lanes, i % warp_lanes, i / moment_lanes);
+    found.emplace_back(element.row, element.column);
+  }
+  return found;
+}
+
+template <int size, int warps>
+std::pair<int, int> element_of_register(int thread, int index) {
+  const TileElement element = tile_element<size>(first_place<size, warps>(thread) + place_behind<size, warps>(index));
   return {element.row, element.column};
+}
+
+std::pair<int, int> element_of_tile(int size, int threads, int thread, int index) {
+  if (size == 64) return element_of_register<64, 4>(thread, index);
+  return threads == 128 ? element_of_register<128, 4>(thread, index) : element_of_register<128, 8>(thread, index);
 }
 
 std::pair<int, bool> gram_choice(int dtype, bool is_copyable, bool is_scaled, bool is_shifted, int precision,
@@ -125,6 +140,8 @@ PYBIND11_MODULE(_cuda_emulation, module) {
   module.def("matrix_reads", [] { return machine().matrix_reads; });
   module.def("matrix_passes", [] { return machine().matrix_passes; });
   module.def("launches", [] { return machine().launches; });
+  module.def("copied_bytes", [] { return machine().copied_bytes; });
+  module.def("loaded_bytes", [] { return machine().loaded_bytes; });
 
   py::class_<WorkPlan>(module, "WorkPlan")
       .def(py::init([](std::int64_t tiles, std::int64_t workers, std::int64_t blocks) {
@@ -145,5 +162,6 @@ PYBIND11_MODULE(_cuda_emulation, module) {
   module.def("element_of_tile", &element_of_tile);
   module.def("double_item_count", &double_item_count);
   module.def("double_elements", &double_elements);
+  module.def("moment_elements", &moment_elements);
   module.def("gram_choice", &gram_choice);
 }

@@ -23,7 +23,7 @@ struct DirectGramArguments {
 // What a thread reads of one side of a tile: of one column every second row of a block.
 template <class Row, class Value>
 struct SideColumn {
-  const Row* first;        // in the first row of this thread; of a column beyond the last one, in that
+  const Row* first;  // in the first row of this thread; of a column beyond the last one, in that
   HighAndLow<Value> shift;
   bool is_valid;
   Row stored[loads] = {};
@@ -129,6 +129,7 @@ gram_direct_kernel(DirectGramArguments arguments) {
     fail();
     return;
   }
+  if (!are_usable(arguments.features.guard)) return;
   Value* const shared = static_cast<Value*>(static_cast<void*>(shared_memory()));
   constexpr int side_size = depth * padded;
   const MatrixView& rows = arguments.features.rows;

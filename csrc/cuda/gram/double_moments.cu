@@ -149,7 +149,7 @@ NRC_FAST_DEVICE void copy_targets(SideCopies& side, DType dtype, const void* som
 struct LaneColumns {
   const double* shifts;  // from its first column on; null: none
   double target_shift;
-  int extra;             // its extra column
+  int extra;  // its extra column
 };
 
 // What is to be known of a row before its products are formed, and what both warps of a pair find alike.
@@ -192,8 +192,8 @@ struct RowLook {
 // Looks at a row, shifts it, and leaves it out where that is wanted. Of the two warps that have the row one, which
 // `tells`, says what it has found.
 template <class Row>
-NRC_FAST_DEVICE void examine(const RowNormTask& task, const LaneColumns& lane, std::int64_t row, bool is_row, bool tells,
-                             double (&values)[8], double& extra, Largest& largest) {
+NRC_FAST_DEVICE void examine(const RowNormTask& task, const LaneColumns& lane, std::int64_t row, bool is_row,
+                             bool tells, double (&values)[8], double& extra, Largest& largest) {
   const bool is_target = lane.extra < task.targets.columns;
   RowLook<Row> look;
   if (tells || task.kept != nullptr) look.see(values, is_target ? extra : 0.0);
@@ -245,8 +245,8 @@ gram_moments_kernel(MomentArguments arguments) {
   SideCopies side = side_copies(task.features, size, arguments.copies, stage.depth, first_row, 0, columns,
                                 (columns + strip - 1) / strip * strip, 0, stage.pitch);
   const int target_size = targets == 0 ? 1 : stage.row_tail / targets;
-  SideCopies target_side = side_copies(task.targets, target_size, CopyKind::elements, stage.depth, first_row, 0, targets,
-                                       targets, stage.depth * stage.pitch, stage.row_tail);
+  SideCopies target_side = side_copies(task.targets, target_size, CopyKind::elements, stage.depth, first_row, 0,
+                                       targets, targets, stage.depth * stage.pitch, stage.row_tail);
   const auto copy_stage = [&](char* target) {
     const int rows = static_cast<int>(rows_to_copy < stage.depth ? rows_to_copy : stage.depth);
     copy_side<size>(side, arguments.copies, task.features.data, rows, target);

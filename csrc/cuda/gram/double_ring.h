@@ -27,8 +27,8 @@ struct StageLayout {
 
 // What of one side of a stage this thread copies: `count` pieces.
 struct SideCopies {
-  const char* source;      // of the first of them, in the next stage
-  std::int64_t step;       // bytes from one to the next
+  const char* source;  // of the first of them, in the next stage
+  std::int64_t step;   // bytes from one to the next
   std::int64_t stage_step;
   int row;
   int column;
@@ -83,6 +83,18 @@ NRC_FAST_DEVICE void copy_pieces(const SideCopies& side, const void* somewhere, 
   char* target = stage + side.target;
   int row = side.row;
   int left = side.columns - side.column;
+  if constexpr (are_chunks) {
+    // All of a piece and of the rows is there: nothing is left to be asked.
+    if (left * size >= 16 && row + (side.count - 1) * side.row_step < rows_left) {
+#pragma unroll 4
+      for (int i = 0; i < side.count; ++i) {
+        copy_async(target, source);
+        source += side.step;
+        target += side.target_step;
+      }
+      return;
+    }
+  }
   for (int i = 0; i < side.count; ++i) {
     const bool is_valid = row < rows_left && left > 0;
     const void* const from = is_valid ? static_cast<const void*>(source) : somewhere;

@@ -21,6 +21,7 @@ gram_double_tensor_kernel(DoubleTensorArguments arguments) {
     fail();  // the launches never come here
     return;
   }
+  if (!are_usable(arguments.features.guard)) return;
   char* const shared = shared_memory();
   const StageLayout& stage = arguments.stage;
   double* const shifts = static_cast<double*>(static_cast<void*>(shared + ring_stages * stage.bytes));
@@ -72,7 +73,8 @@ gram_double_tensor_kernel(DoubleTensorArguments arguments) {
       if (rows_to_copy > 0) copy_stage(shared + (at == 0 ? ring_stages - 1 : at - 1) * stage.bytes);
       commit_copies();
       const char* const current = shared + at * stage.bytes;
-      const auto* const factors = static_cast<const double*>(static_cast<const void*>(current + stage.depth * stage.pitch));
+      const auto* const factors =
+          static_cast<const double*>(static_cast<const void*>(current + stage.depth * stage.pitch));
       for (int k = share.group * step_rows; k < stage.depth; k += share.groups * step_rows) {
         const int row = k + lane % step_rows;
         LaneRow lane_row{current + row * stage.pitch + lane / step_rows * static_cast<int>(sizeof(Row)),
@@ -123,8 +125,8 @@ void add_double_tensor_gram(const ScaledRows& rows, std::int64_t workers, double
   const DoubleTensorArguments arguments{rows, plan_for(GramMethod::tensor_float64, view.rows, view.columns, workers),
                                         slabs, stage, copy_kind(view)};
   with_row_type(view.dtype, [&](auto row) {
-    launch(gram_double_tensor_kernel<decltype(row)>, "gram_double_tensor", {static_cast<unsigned>(workers)}, ring_threads,
-           shared_bytes(stage, view.columns), stream, arguments);
+    launch(gram_double_tensor_kernel<decltype(row)>, "gram_double_tensor", {static_cast<unsigned>(workers)},
+           ring_threads, shared_bytes(stage, view.columns), stream, arguments);
   });
 }
 

@@ -48,8 +48,8 @@ NRC_FAST_BOTH DoubleItem double_item(std::int64_t index, std::int64_t columns) {
   return {left, is_triangle ? left : place * narrow_columns, static_cast<int>(count), is_triangle};
 }
 
-// What a warp does in an item. On the left are up to 64 columns, in strips of 16; on the right are 32, or for a triangle
-// the same.
+// What a warp does in an item. On the left are up to 64 columns, in strips of 16; on the right are 32, or for a
+// triangle the same.
 struct DoubleShare {
   int index;         // its place in the slab
   int group;         // of the warps with the same products, which take turns at the rows
@@ -162,8 +162,7 @@ NRC_FAST_BOTH GramElement double_slab_element(std::int64_t tile, std::int64_t co
   const DoubleShare share = double_share(item, place * groups);
   const TileElement element = element_of_share(share, index % warp_lanes, index / lanes);
   if (element.row < 0 || element.row >= share.columns) return {-1, -1};
-  const std::int64_t right =
-      item.is_triangle ? item.right + share.right : item.right + share.right - wide_columns;
+  const std::int64_t right = item.is_triangle ? item.right + share.right : item.right + share.right - wide_columns;
   return {item.left + share.left + element.row, right + element.column};
 }
 

@@ -49,10 +49,7 @@ NRC_FAST_DEVICE GramElement slab_element(std::int64_t tile, std::int64_t columns
   } else {
     const TilePosition position = tile_position(tile);
     TileElement inner{index / size, index % size};
-    if constexpr (order == SlabOrder::fragments) {
-      constexpr int threads = WarpLayout<size>::warps * warp_lanes;
-      inner = tile_element<size>(index % threads, index / threads);
-    }
+    if constexpr (order == SlabOrder::fragments) inner = tile_element<size>(index);
     return {position.row * size + inner.row, position.column * size + inner.column};
   }
 }
@@ -102,8 +99,7 @@ gram_finalize_kernel(FinalizeArguments arguments) {
   const std::int64_t pieces = ceiling(arguments.slab_values, elements);
   const std::int64_t tile = block_index() / pieces;
   const int index = static_cast<int>(block_index() % pieces) * elements + thread_index() % elements;
-  double* const place =
-      index < arguments.slab_values ? place_of<size, order>(arguments.sums, tile, index) : nullptr;
+  double* const place = index < arguments.slab_values ? place_of<size, order>(arguments.sums, tile, index) : nullptr;
   const int part = thread_index() / elements;
   double sum = place != nullptr ? sum_of_part(arguments, tile, index, part) : 0.0;
   sums[thread_index()] = sum;
@@ -177,8 +173,8 @@ void finalize_gram(GramMethod method, std::int64_t rows, std::int64_t columns, s
   GramMoments sums{};
   sums.gram = gram;
   sums.columns = columns;
-  FinalizeArguments arguments = finalize_arguments(plan_for(method, rows, columns, workers), slabs,
-                                                   slab_values(method, columns), counts, sums);
+  FinalizeArguments arguments =
+      finalize_arguments(plan_for(method, rows, columns, workers), slabs, slab_values(method, columns), counts, sums);
   arguments.factor = factor;
   arguments.skips_empty = is_direct(method);
   switch (slab_order(method)) {

@@ -16,6 +16,7 @@ struct RowNormTask {
   const double* shift = nullptr;
   const double* target_shift = nullptr;
   Findings* findings = nullptr;
+  RowMasks masks{};        // null, or in place of the counts: rows whose targets are not finite are marked there
   double* kept = nullptr;  // null, or for each row 1, and 0 where it is not finite; inverse norms are 0 there too
 };
 
@@ -23,8 +24,8 @@ struct RowNormTask {
 // Of a norm below 2^-1022 the inverse is infinite.
 void row_norms(const RowNormTask& task, Stream stream);
 
-// The same, and with it the slabs of all moments of at most 64 columns in float64, where the device has tensor cores for
-// that and there are few targets. The norms are of rows that are shifted by the shift or by nothing.
+// The same, and with it the slabs of all moments of at most 64 columns in float64, where the device has tensor cores
+// for that and there are few targets. The norms are of rows that are shifted by the shift or by nothing.
 bool can_form_moments(const MatrixView& features, const MatrixView& targets);
 std::int64_t moment_blocks(const MatrixView& features, const MatrixView& targets);
 void form_moments(const RowNormTask& task, std::int64_t workers, double* slabs, Stream stream);

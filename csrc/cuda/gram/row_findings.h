@@ -16,8 +16,16 @@ struct Findings {
   std::int64_t below;  // 2047 minus the biased exponent of the largest |h - shift|; -1 where all are 0
   std::int64_t target_below;
   RowCounts guard;        // not finite: nothing is to be added
+  RowCounts near_guard;   // not finite: nothing is to be added of float32 products of rows as they are stored
+  RowCounts far_guard;    // not finite: nor of the float64 products that take their place where those leave the range
   double scale;           // a power of two that brings the largest |h - shift| to between 1 and 2
   double inverse_square;  // 1 / scale^2
+};
+
+// One bit for each row, 32 rows a word, for rows whose columns are read by several blocks; zeros at first.
+struct RowMasks {
+  std::uint32_t* filled;  // rows with a number that is not 0
+  std::uint32_t* bad;     // rows with one that is not finite
 };
 
 // Biased, of the largest numbers whose squares are added up: about 1e75.
@@ -140,19 +148,13 @@ NRC_FAST_DEVICE void keep_exponent(std::int64_t* below, double largest) {
 
 // ---- rows of 16 bits as they lie in shared memory: eight numbers are four words ----
 
-// One bit for each row, 32 rows a word, for rows whose columns are read by several blocks; zeros at first.
-struct RowMasks {
-  std::uint32_t* filled;  // rows with a number that is not 0
-  std::uint32_t* bad;     // rows with one that is not finite
-};
-
 template <class Row>
 struct StoredBits;
 template <>
 struct StoredBits<BFloat16> {
   static constexpr std::uint32_t exponent_bits = 0x7f807f80u;
   static constexpr std::uint32_t exponent_one = 0x00800080u;
-  static constexpr int exponent_shift = 3;               // from the place of a float32 number to that of float64
+  static constexpr int exponent_shift = 3;                 // from the place of a float32 number to that of float64
   static constexpr std::uint32_t kept_bits = 0x8fffffffu;  // sign, and what is shifted
   static constexpr int bias = 1023 - 127;
 };
@@ -178,8 +180,8 @@ NRC_FAST_DEVICE std::uint32_t nonfinite_bits(std::uint32_t word) {
 // which the device does for one lane in eight cycles. What is not finite becomes a large number.
 template <class Row>
 NRC_FAST_DEVICE double small_double(std::uint32_t word) {
-  const auto moved = static_cast<std::uint32_t>(static_cast<std::int32_t>(word & 0xffff0000u) >>
-                                                StoredBits<Row>::exponent_shift);
+  const auto moved =
+      static_cast<std::uint32_t>(static_cast<std::int32_t>(word & 0xffff0000u) >> StoredBits<Row>::exponent_shift);
   DoubleBits bits;
   bits.bits = static_cast<std::uint64_t>(moved & StoredBits<Row>::kept_bits) << 32;
   return bits.value;

@@ -52,6 +52,11 @@ row_norms_kernel(RowNormTask task) {
     found_target.join_warp();
     if (lane != 0) continue;
     const bool is_bad = found.bad != 0.0 || found_target.bad != 0.0;
+    if (task.masks.bad != nullptr) {
+      if (is_bad) set_bits(task.masks.bad + row / 32, 1u << (row % 32));
+      if (task.findings != nullptr) keep_exponent(&task.findings->target_below, found_target.largest);
+      continue;
+    }
     const bool is_left_out = task.kept != nullptr && is_bad;
     if (task.kept != nullptr) task.kept[row] = is_left_out ? 0.0 : 1.0;
     if (task.inverse_norms != nullptr) task.inverse_norms[row] = is_left_out ? 0.0 : found.energy.inverse_norm();
@@ -76,12 +81,17 @@ struct SettleArguments {
 NRC_FAST_GLOBAL(warp_lanes, 1)
 begin_findings_kernel(SettleArguments arguments) {
   if (thread_index() != 0) return;
-  *arguments.findings = {{}, -1, -1, {}, 1.0, 1.0};
+  *arguments.findings = {{}, -1, -1, {}, {}, {}, 1.0, 1.0};
 }
 
 NRC_FAST_DEVICE std::int64_t exponent_of(std::int64_t below) { return below < 0 ? 0 : 2047 - below; }
 
 NRC_FAST_DEVICE std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+// Of the largest number: sums of squares of a slab's worth of rows stay in the range of float32, and products that
+// underflow are too small to count beside its square.
+constexpr std::int64_t smallest_near_exponent = 1023 - 30;
+constexpr std::int64_t largest_near_exponent = 1023 + 50;
 
 NRC_FAST_GLOBAL(warp_lanes, 1)
 settle_findings_kernel(SettleArguments arguments) {
@@ -94,6 +104,8 @@ settle_findings_kernel(SettleArguments arguments) {
   const bool is_too_large = exponent > largest_exponent || target_exponent > largest_exponent;
   if (is_too_large || (findings.counts.nonfinite > 0 && !arguments.skips)) {
     findings.guard.nonfinite = 1;
+    findings.near_guard.nonfinite = 1;
+    findings.far_guard.nonfinite = 1;
     if (totals.refused++ > 0) return;
     totals.refused_batch = batch;
     totals.refused_rows = arguments.rows;
@@ -102,6 +114,9 @@ settle_findings_kernel(SettleArguments arguments) {
     totals.refused_by_targets = exponent > largest_exponent ? 0 : 1;
     return;
   }
+  const bool is_near = findings.below < 0 || (exponent >= smallest_near_exponent && exponent <= largest_near_exponent);
+  findings.near_guard.nonfinite = is_near ? 0 : 1;
+  findings.far_guard.nonfinite = is_near ? 1 : 0;
   // Further out squares of the scale itself would leave the range; float32 numbers never are.
   if (findings.below >= 0 && exponent > 1023 - 500 && exponent < 1023 + 500) {
     findings.scale = power_of_two(1023 - exponent);

@@ -45,17 +45,6 @@ inline std::int64_t workers_for(GramMethod method, std::int64_t rows, std::int64
   return filled < at_once ? filled : at_once;
 }
 
-// 16-bit rows that a tensor-core kernel copies in pieces of 16 bytes: the address and the strides are multiples of it.
-struct Planes {
-  const std::uint16_t* data;
-  std::int64_t rows;
-  std::int64_t columns;
-  std::int64_t row_stride;
-  std::int64_t plane_stride;
-};
-
-// Adds to the slabs.
-void add_tensor_gram(GramMethod method, const Planes& planes, std::int64_t workers, double* slabs, Stream stream);
 // x = (h - shift) * scale * common, where not null; scale is of the row, and x = 0 where it is 0, whatever is in the
 // row.
 struct ScaledRows {
@@ -63,6 +52,7 @@ struct ScaledRows {
   const double* shift;
   const double* scale;
   const double* common = nullptr;
+  const RowCounts* guard = nullptr;  // not null: sums are formed only where it counts no row that is not finite
 };
 
 template <class Value>
@@ -81,8 +71,8 @@ void add_double_tensor_gram(const ScaledRows& rows, std::int64_t workers, double
 std::int64_t direct_gram_blocks(GramMethod method, DType dtype);
 std::int64_t double_tensor_blocks(DType dtype, std::int64_t columns);
 
-// gram (columns x columns, lower triangle) += factor (null: 1) times the slabs, unless a row was not finite. Of a direct
-// method slabs without rows are not read.
+// gram (columns x columns, lower triangle) += factor (null: 1) times the slabs, unless a row was not finite. Of a
+// direct method slabs without rows are not read.
 void finalize_gram(GramMethod method, std::int64_t rows, std::int64_t columns, std::int64_t workers,
                    const double* slabs, const RowCounts* counts, const double* factor, double* gram, Stream stream);
 

@@ -134,7 +134,7 @@ struct SlabRun {
   std::int64_t first;
   std::int64_t step;
   std::int64_t count;
-  std::int64_t row_start;   // of the first range, and the length of each, as positions of the plan
+  std::int64_t row_start;  // of the first range, and the length of each, as positions of the plan
   std::int64_t row_length;
 
   NRC_FAST_BOTH std::int64_t slab(std::int64_t index) const { return first + index * step; }

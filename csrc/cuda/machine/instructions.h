@@ -66,6 +66,10 @@ NRC_FAST_DEVICE void copy_async(void* shared, const void* global, int valid_byte
   const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(valid_bytes) : "memory");
 }
+NRC_FAST_DEVICE void copy_async(void* shared, const void* global) {
+  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(global) : "memory");
+}
 template <int bytes>
 NRC_FAST_DEVICE void copy_element_async(void* shared, const void* global, bool is_valid) {
   const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
@@ -94,6 +98,9 @@ NRC_FAST_DEVICE void copy_async(void* shared, const void* global, int valid_byte
     value = make_uint4(words[0], words[1], words[2], words[3]);
   }
   *static_cast<uint4*>(shared) = value;
+}
+NRC_FAST_DEVICE void copy_async(void* shared, const void* global) {
+  *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
 }
 template <int bytes>
 NRC_FAST_DEVICE void copy_element_async(void* shared, const void* global, bool is_valid) {
@@ -207,6 +214,15 @@ NRC_FAST_DEVICE void count_more(std::int64_t* counter, std::int64_t amount) {
 NRC_FAST_DEVICE void keep_smallest(std::int64_t* smallest, std::int64_t value) {
   atomicMin(reinterpret_cast<unsigned long long*>(smallest), static_cast<unsigned long long>(value));
 }
+
+// Bits that are set by many; again the order does not matter.
+NRC_FAST_DEVICE void set_bits(std::uint32_t* word, std::uint32_t bits) { atomicOr(word, bits); }
+NRC_FAST_DEVICE int count_bits(std::uint32_t word) { return __popc(word); }
+// Of a word that is not 0.
+NRC_FAST_DEVICE int lowest_bit(std::uint32_t word) { return __ffs(static_cast<int>(word)) - 1; }
+
+// The emulated device counts what is loaded of rows.
+NRC_FAST_DEVICE void note_load(int) {}
 
 NRC_FAST_DEVICE float float16_to_float(std::uint16_t bits) {
   float value;
