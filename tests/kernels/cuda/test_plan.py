@@ -107,7 +107,9 @@ def test_lanes_address_the_matrices_of_the_operands(core: Any) -> None:
 @pytest.mark.parametrize(("size", "threads"), [(64, 128), (128, 128), (128, 256)])
 def test_threads_hold_every_element_of_a_tile_once(core: Any, size: int, threads: int) -> None:
     count = size * size // threads
-    elements = {core.element_of_tile(size, threads, thread, index) for thread in range(threads) for index in range(count)}
+    elements = {
+        core.element_of_tile(size, threads, thread, index) for thread in range(threads) for index in range(count)
+    }
     assert elements == {(row, column) for row in range(size) for column in range(size)}
 
 
