@@ -221,6 +221,16 @@ inline void note_load(int bytes) { emulation::machine().loaded_bytes += bytes; }
 
 inline float float16_to_float(std::uint16_t bits) { return emulation::widened_float16(bits); }
 
+inline std::uint32_t packed_bfloat16(float low, float high) {
+  const auto rounded = [](float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    if (value != value) return 0x7fffu;
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  };
+  return rounded(low) | rounded(high) << 16;
+}
+
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const char*, Grid grid, int threads, std::int64_t shared_bytes, Stream,
             const Arguments& arguments) {

@@ -87,16 +87,20 @@ class GramPass {
     }
     const GramChoice choice =
         choose_gram(rows, request_.skips_nonfinite, request_.shift != nullptr, request_.precision, device_.capability);
-    const bool is_found_on_the_way = request_.gram != nullptr && choice.is_as_stored;
-    double* const inverse_norms = request_.unit_gram == nullptr ? nullptr : workspace_.take<double>(rows.rows);
-    const bool is_read_before = !is_found_on_the_way || inverse_norms != nullptr;
+    // What else is wanted of the rows is found in the read that multiplies them, where a kernel sees whole rows or
+    // leaves them as they are.
+    const bool is_found_on_the_way = request_.gram != nullptr && (choice.is_as_stored || is_converted(choice.method));
+    const bool has_norms_on_the_way = is_converted(unit_method(unit_shift));
+    const bool needs_norms = request_.unit_gram != nullptr && !has_norms_on_the_way;
+    double* const inverse_norms = needs_norms ? workspace_.take<double>(rows.rows) : nullptr;
+    const bool is_read_before = !is_found_on_the_way || needs_norms;
     if (is_read_before) {
       inspect(unit_shift, inverse_norms);
       settle();
     }
     // The Gram matrices use the same memory, one after the other.
     const bool has_sums = is_found_on_the_way && request_.cross == nullptr;
-    if (is_found_on_the_way) add_stored_gram(choice, is_read_before, has_sums ? request_.column_sums : nullptr);
+    if (is_found_on_the_way) add_found_gram(choice, is_read_before, has_sums ? request_.column_sums : nullptr);
     if (request_.cross != nullptr || (request_.column_sums != nullptr && !has_sums)) {
       MatrixView crossed = request_.targets;
       if (request_.cross == nullptr) crossed.columns = 0;
@@ -106,7 +110,11 @@ class GramPass {
       sum_columns(request_.targets, request_.target_shift, {}, request_.target_sums, nullptr);
     }
     if (!is_found_on_the_way) add_gram({rows, request_.shift, kept_}, request_.precision, request_.gram);
-    add_gram({rows, unit_shift, inverse_norms}, request_.precision, request_.unit_gram);
+    if (request_.unit_gram != nullptr && has_norms_on_the_way) {
+      add_unit_gram(unit_shift);
+    } else {
+      add_gram({rows, unit_shift, inverse_norms}, request_.precision, request_.unit_gram);
+    }
     add_gram({request_.targets, request_.target_shift, kept_}, Precision::highest, request_.target_gram);
     return std::max(most_used_, workspace_.used());
   }
@@ -140,6 +148,15 @@ class GramPass {
     if (runs_) finalize_moments(rows.rows, work.workers, work.values, guard_, sums, stream_);
     most_used_ = std::max(most_used_, workspace_.used());
     workspace_ = before;
+  }
+
+  // Rows are converted on their way to the tensor cores. Those that are skipped must be known before.
+  bool is_converted(GramMethod method) const {
+    return !request_.skips_nonfinite && request_.rows_at_once == 0 &&
+           can_convert_rows(request_.features, method, device_);
+  }
+  GramMethod unit_method(const double* unit_shift) const {
+    return choose_gram(request_.features, true, unit_shift != nullptr, request_.precision, device_.capability).method;
   }
 
   void begin() {
@@ -177,9 +194,9 @@ class GramPass {
     settle_findings(findings_, request_.totals, request_.features.rows, request_.skips_nonfinite, stream_);
   }
 
-  // The Gram matrix of rows as they are stored, with the counts, unless they are known, and the sums over columns, null
-  // if they are not wanted, of the same read.
-  void add_stored_gram(const GramChoice& choice, bool is_read_before, double* column_sums) {
+  // The Gram matrix with the counts, unless they are known, and the sums over columns, null if they are not wanted, of
+  // the same read.
+  void add_found_gram(const GramChoice& choice, bool is_read_before, double* column_sums) {
     const MatrixView& rows = request_.features;
     const Workspace before = workspace_;
     GramWork work = take_slabs(choice.method, rows);
@@ -195,7 +212,9 @@ class GramPass {
       fill_zero(findings.sums, sum_values * 8, stream_);
       if (!is_read_before) find_targets(findings, words);
     }
-    if (choice.needs_planes) {
+    if (!choice.is_as_stored) {
+      if (runs_) add_converted_gram(shape, rows, request_.shift, false, work.workers, work.values, findings, stream_);
+    } else if (choice.needs_planes) {
       add_by_planes({rows, nullptr, nullptr}, work, PlaneContent::copied, findings);
     } else if (runs_) {
       add_tensor_gram(shape,
@@ -210,8 +229,8 @@ class GramPass {
     if (runs_ && column_sums != nullptr) {
       add_slab_sums(shape, rows.columns, work.workers, findings.sums, guard_, column_sums, stream_);
     }
-    // Squares of float16 stay in the range of float32, those of bfloat16 need not.
-    const bool is_ranged = has_totals() && rows.dtype == DType::bfloat16;
+    // Squares of float16 stay in the range of float32, others need not.
+    const bool is_ranged = has_totals() && choice.method != GramMethod::tensor_float16;
     if (runs_) {
       finalize(work, is_ranged ? &findings_->near_guard : guard_, nullptr, request_.gram);
     }
@@ -238,7 +257,7 @@ class GramPass {
     most_used_ = std::max(most_used_, workspace_.used());
     workspace_ = before;
     if (!runs_) return;
-    ScaledRows scaled{rows, nullptr, nullptr};
+    ScaledRows scaled{rows, request_.shift, nullptr};
     scaled.guard = &findings_->far_guard;
     add_double_tensor_gram(scaled, work.workers, work.values, stream_);
     finalize(work, scaled.guard, nullptr, request_.gram);
@@ -253,6 +272,18 @@ class GramPass {
       add_column_sums({rows, shift, targets, request_.target_shift, sums, cross, partial, parts, guard_, kept_},
                       stream_);
     }
+  }
+
+  void add_unit_gram(const double* unit_shift) {
+    const Workspace before = workspace_;
+    const MatrixView& rows = request_.features;
+    GramWork work = take_slabs(GramMethod::tensor_split, rows);
+    most_used_ = std::max(most_used_, workspace_.used());
+    workspace_ = before;
+    if (!runs_) return;
+    const TensorShape shape = tensor_shape(work.method, rows.columns, device_);
+    add_converted_gram(shape, rows, unit_shift, true, work.workers, work.values, {}, stream_);
+    finalize(work, guard_, nullptr, request_.unit_gram);
   }
 
   GramWork take_slabs(GramMethod method, const MatrixView& rows) {

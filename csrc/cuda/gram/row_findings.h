@@ -152,36 +152,25 @@ template <class Row>
 struct StoredBits;
 template <>
 struct StoredBits<BFloat16> {
-  static constexpr std::uint32_t exponent_bits = 0x7f807f80u;
-  static constexpr std::uint32_t exponent_one = 0x00800080u;
-  static constexpr int exponent_shift = 3;                 // from the place of a float32 number to that of float64
-  static constexpr std::uint32_t kept_bits = 0x8fffffffu;  // sign, and what is shifted
+  static constexpr std::uint32_t infinity = 0x7f800000u;   // in the upper half of a word
+  static constexpr int exponent_shift = 3;                 // from its place there to that of float64
+  static constexpr std::uint32_t kept_bits = 0x8fffe000u;  // sign and number, shifted
   static constexpr int bias = 1023 - 127;
 };
 template <>
 struct StoredBits<Float16> {
-  static constexpr std::uint32_t exponent_bits = 0x7c007c00u;
-  static constexpr std::uint32_t exponent_one = 0x04000400u;
+  static constexpr std::uint32_t infinity = 0x7c000000u;
   static constexpr int exponent_shift = 6;
-  static constexpr std::uint32_t kept_bits = 0x81ffffffu;
+  static constexpr std::uint32_t kept_bits = 0x81fffc00u;
   static constexpr int bias = 1023 - 15;
 };
-
-// Not 0 where one of the two numbers of a word is not 0.
-NRC_FAST_DEVICE std::uint32_t filled_bits(std::uint32_t word) { return word & 0x7fff7fffu; }
-// Not 0 where one of the two is not finite: the addition carries out of an exponent of ones.
-template <class Row>
-NRC_FAST_DEVICE std::uint32_t nonfinite_bits(std::uint32_t word) {
-  return ((word & StoredBits<Row>::exponent_bits) + StoredBits<Row>::exponent_one) & 0x80008000u;
-}
 
 // The number in the upper half of a word, times 2^-bias: its bits moved to where float64 has them. Zeros and subnormal
 // numbers become what they are, as float64 keeps them; and two integer instructions take the place of a conversion,
 // which the device does for one lane in eight cycles. What is not finite becomes a large number.
 template <class Row>
 NRC_FAST_DEVICE double small_double(std::uint32_t word) {
-  const auto moved =
-      static_cast<std::uint32_t>(static_cast<std::int32_t>(word & 0xffff0000u) >> StoredBits<Row>::exponent_shift);
+  const auto moved = static_cast<std::uint32_t>(static_cast<std::int32_t>(word) >> StoredBits<Row>::exponent_shift);
   DoubleBits bits;
   bits.bits = static_cast<std::uint64_t>(moved & StoredBits<Row>::kept_bits) << 32;
   return bits.value;

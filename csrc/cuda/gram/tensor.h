@@ -39,6 +39,12 @@ int sum_rows(const TensorShape& shape);
 void add_tensor_gram(const TensorShape& shape, const Planes& planes, std::int64_t workers, double* slabs,
                      const TensorFindings& findings, Stream stream);
 
+// The same of rows that are no wider than a tile and are split on the way, shifted and scaled to norm 1 where that is
+// wanted; where they lie so that they can be copied.
+bool can_convert_rows(const MatrixView& rows, GramMethod method, const DeviceLimits& device);
+void add_converted_gram(const TensorShape& shape, const MatrixView& rows, const double* shift, bool has_unit_rows,
+                        std::int64_t workers, double* slabs, const TensorFindings& findings, Stream stream);
+
 // What was found, brought together after the products. Both add, the sums unless the guard counts a row that is not
 // finite.
 void count_rows(const RowMasks& masks, std::int64_t rows, RowCounts* counts, Stream stream);

@@ -32,27 +32,22 @@ class StageFindings {
     for (int i = 0; i < Gram::thread_rows; ++i) {
       const ChunkWords found =
           *static_cast<const ChunkWords*>(static_cast<const void*>(chunk + i * Gram::row_step * Gram::size * 2));
-      std::uint32_t any = 0;
-      std::uint32_t any_bad = 0;
+      std::uint32_t largest = 0;
 #pragma unroll
       for (int w = 0; w < chunk_columns / 2; ++w) {
         const std::uint32_t bits = found.words[w];
-        any |= filled_bits(bits);
-        any_bad |= nonfinite_bits<Row>(bits);
-        keep_larger(bits << 16 & 0x7fff0000u);
-        keep_larger(bits & 0x7fff0000u);
+        largest = larger_of(largest, larger_of(bits & 0x7fff0000u, bits << 16 & 0x7fff0000u));
         sums_[2 * w] += small_double<Row>(bits << 16) * small_double_unit<Row>();
         sums_[2 * w + 1] += small_double<Row>(bits) * small_double_unit<Row>();
       }
-      filled |= (any != 0 ? 1u : 0u) << (row + i * Gram::row_step);
-      bad |= (any_bad != 0 ? 1u : 0u) << (row + i * Gram::row_step);
+      largest_ = larger_of(largest_, largest);
+      filled |= (largest != 0 ? 1u : 0u) << (row + i * Gram::row_step);
+      bad |= (largest >= StoredBits<Row>::infinity ? 1u : 0u) << (row + i * Gram::row_step);
     }
     if (masks.filled == nullptr) return;
+    if (bad != 0) set_bits(masks.bad + word, bad);  // hardly ever
     filled = joined_bits<warp_lanes>(filled);
-    bad = joined_bits<warp_lanes>(bad);
-    if (thread_index() % warp_lanes != 0) return;
-    if (filled != 0) set_bits(masks.filled + word, filled);
-    if (bad != 0) set_bits(masks.bad + word, bad);
+    if (thread_index() % warp_lanes == 0 && filled != 0) set_bits(masks.filled + word, filled);
   }
 
   // Adds to the sums of a slab, and starts anew.
@@ -78,7 +73,7 @@ class StageFindings {
     clear_sums();
     largest_ = 0;
   }
-  NRC_FAST_DEVICE void keep_larger(std::uint32_t bits) { largest_ = bits > largest_ ? bits : largest_; }
+  NRC_FAST_DEVICE static std::uint32_t larger_of(std::uint32_t a, std::uint32_t b) { return a > b ? a : b; }
 
   double sums_[chunk_columns];
   std::uint32_t largest_;

@@ -230,6 +230,18 @@ NRC_FAST_DEVICE float float16_to_float(std::uint16_t bits) {
   return value;
 }
 
+// The nearest bfloat16 numbers of two, ties to even, side by side in a word.
+NRC_FAST_DEVICE std::uint32_t packed_bfloat16(float low, float high) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+#else
+  fail();  // sm_75 multiplies no bfloat16
+  return 0;
+#endif
+}
+
 // ---- launches ----
 
 template <class Arguments>
