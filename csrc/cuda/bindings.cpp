@@ -177,7 +177,10 @@ void bind_kernels(py::module_& module) {
   module.attr("total_block_rows") = total_block_rows;
   module.def(
       "gram_workspace",
-      [](const GramRequest& request, int device) { return gram_workspace(request, device_limits(device)); },
+      [](const GramRequest& request, int device) {
+        const CurrentDevice current(device);
+        return gram_workspace(request, device_limits(device));
+      },
       py::arg("request"), py::arg("device"));
   module.def("gram", &gram_of, py::arg("request"), py::kw_only(), py::arg("workspace"), py::arg("workspace_bytes"),
              py::arg("device"), py::arg("stream"));

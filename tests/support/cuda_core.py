@@ -278,6 +278,7 @@ class Gram:
     unit_gram: FloatArray
     cross: FloatArray
     counts: tuple[int, int, int]
+    totals: NDArray[np.int64]
 
 
 def gram(
@@ -292,14 +293,19 @@ def gram(
     start: float = 0.0,
     workspace_change: int = 0,
     rows_at_once: int = 0,
+    nonfinite: str = "count",
 ) -> Gram:
-    """One Gram pass, into arrays that hold `start`."""
+    """One Gram pass, into arrays that hold `start`.
+
+    Rows that are not finite are only counted, or with totals "refuse" the batch, or are left out: "skip".
+    """
     d = rows.values.shape[1]
     n_targets = 0 if targets is None else targets.values.shape[1]
     features = place_rows(backend, rows)
     placed_targets = None if targets is None else place_rows(backend, targets)
     results = [backend.place(np.full(shape, start)) for shape in ((d, d), (d,), (d, d), (n_targets, d))]
     counts = backend.place(np.array([0, 0, -1], dtype=np.int64))
+    totals = backend.place(np.zeros(backend.core.total_values, dtype=np.int64))
     shifts = [None if value is None else backend.place(value) for value in (shift, target_shift)]
     request = backend.core.GramRequest(
         features.matrix,
@@ -314,6 +320,8 @@ def gram(
         precision=PRECISIONS[precision],
         rows_at_once=rows_at_once,
         counts=backend.address(counts),
+        totals=0 if nonfinite == "count" else backend.address(totals),
+        skips_nonfinite=nonfinite == "skip",
     )
     size = backend.core.gram_workspace(request, 0)
     memory, address = backend.workspace(size)
@@ -322,8 +330,9 @@ def gram(
     )
     fetched = [backend.fetch(result) for result in results]
     del memory
-    zero, nonfinite, first = (int(value) for value in backend.fetch(counts))
-    return Gram(fetched[0], fetched[1], fetched[2], fetched[3], (zero, nonfinite, first))
+    zero, bad, first = (int(value) for value in backend.fetch(counts))
+    counted = zero, bad, first
+    return Gram(fetched[0], fetched[1], fetched[2], fetched[3], counted, backend.fetch(totals))
 
 
 @dataclass

@@ -36,6 +36,9 @@ struct Machine {
   std::int64_t matrix_reads = 0;
   std::int64_t matrix_passes = 0;
   std::int64_t launches = 0;
+  // Of rows: by asynchronous copies, and by loads.
+  std::int64_t copied_bytes = 0;
+  std::int64_t loaded_bytes = 0;
 };
 
 inline Machine& machine() {
@@ -52,6 +55,7 @@ struct Dimensions {
 struct Copy {
   void* target;
   unsigned char bytes[16];
+  int size;
   int group;
 };
 
@@ -132,11 +136,12 @@ class Block {
   Fiber& fiber() { return *active_; }
   unsigned char* shared() { return shared_.get(); }
 
-  // Checks that an address is in shared memory and aligned to 16 bytes.
+  // Checks that an address is in shared memory and aligned to so many bytes.
   std::int64_t shared_offset(const void* address, std::int64_t bytes) const {
     const std::int64_t offset = static_cast<const unsigned char*>(address) - shared_.get();
-    if (offset < 0 || offset + bytes > shared_bytes_ || offset % 16 != 0) {
-      throw std::runtime_error("address " + std::to_string(offset) + " is not a place for 16 bytes in shared memory");
+    if (offset < 0 || offset + bytes > shared_bytes_ || offset % bytes != 0) {
+      throw std::runtime_error("address " + std::to_string(offset) + " is not a place for " + std::to_string(bytes) +
+                               " bytes in shared memory");
     }
     return offset;
   }

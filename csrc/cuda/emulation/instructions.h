@@ -45,21 +45,35 @@ inline void keep_order() {}
 inline void fail() { throw std::runtime_error("a launch has reached code that none reaches"); }
 inline char* shared_memory() { return static_cast<char*>(static_cast<void*>(block().shared())); }
 
-inline void copy_async(void* shared, const void* global, int valid_bytes) {
-  block().shared_offset(shared, 16);
-  if (reinterpret_cast<std::uintptr_t>(global) % 16 != 0 || valid_bytes < 0 || valid_bytes > 16) {
-    throw std::runtime_error("an asynchronous copy needs an address that 16 divides, and at most 16 bytes");
+inline void copy_bytes_async(void* shared, const void* global, int bytes, int valid_bytes) {
+  block().shared_offset(shared, bytes);
+  if (reinterpret_cast<std::uintptr_t>(global) % static_cast<unsigned>(bytes) != 0 || valid_bytes < 0 ||
+      valid_bytes > bytes) {
+    throw std::runtime_error("an asynchronous copy of " + std::to_string(bytes) +
+                             " bytes needs an address that these divide, and no more valid bytes");
   }
   emulation::Fiber& fiber = block().fiber();
-  emulation::Copy copy{shared, {}, fiber.copy_group};
+  emulation::machine().copied_bytes += valid_bytes;
+  emulation::Copy copy{shared, {}, bytes, fiber.copy_group};
   std::memcpy(copy.bytes, global, static_cast<std::size_t>(valid_bytes));
   if (emulation::machine().copies == emulation::Machine::Copies::early) {
-    std::memcpy(shared, copy.bytes, 16);
+    std::memcpy(shared, copy.bytes, static_cast<std::size_t>(bytes));
     return;
   }
-  std::memset(shared, 0xff, 16);  // what is there until the copy has been waited for is undefined
+  // What is there until the copy has been waited for is undefined.
+  std::memset(shared, 0xff, static_cast<std::size_t>(bytes));
   fiber.copies.push_back(copy);
 }
+
+inline void copy_async(void* shared, const void* global, int valid_bytes) {
+  copy_bytes_async(shared, global, 16, valid_bytes);
+}
+template <int bytes>
+void copy_element_async(void* shared, const void* global, bool is_valid) {
+  static_assert(bytes == 4 || bytes == 8);
+  copy_bytes_async(shared, global, bytes, is_valid ? bytes : 0);
+}
+inline void copy_async(void* shared, const void* global) { copy_async(shared, global, 16); }
 
 inline void commit_copies() { ++block().fiber().copy_group; }
 
@@ -68,7 +82,8 @@ void wait_for_copies() {
   emulation::Fiber& fiber = block().fiber();
   const int waited = pending + (has_fault(emulation::Machine::Fault::wait_too_short) ? 1 : 0);
   while (!fiber.copies.empty() && fiber.copies.front().group < fiber.copy_group - waited) {
-    std::memcpy(fiber.copies.front().target, fiber.copies.front().bytes, 16);
+    const emulation::Copy& copy = fiber.copies.front();
+    std::memcpy(copy.target, copy.bytes, static_cast<std::size_t>(copy.size));
     fiber.copies.pop_front();
   }
 }
@@ -147,6 +162,7 @@ void multiply_add(float (&sums)[4], const std::uint32_t (&left)[4], std::uint32_
 
 // The launches choose by the emulated capability, which is known at run time only.
 constexpr bool runs_float64_without_tensor_cores = true;
+constexpr bool has_float64_tensor_cores = true;
 
 inline void multiply_add(double (&sums)[2], double left, double right) {
   struct Operands {
@@ -171,6 +187,14 @@ inline void multiply_add(double (&sums)[2], double left, double right) {
   });
   std::copy(result.sums, result.sums + 2, sums);
   if (has_fault(emulation::Machine::Fault::accumulators_swapped)) std::swap(sums[0], sums[1]);
+}
+
+inline void multiply_add(double (&sums)[4], double upper, double lower, double right) {
+  double halves[2][2] = {{sums[0], sums[1]}, {sums[2], sums[3]}};
+  multiply_add(halves[0], upper, right);
+  multiply_add(halves[1], lower, right);
+  std::copy(halves[0], halves[0] + 2, sums);
+  std::copy(halves[1], halves[1] + 2, sums + 2);
 }
 
 template <class T>
@@ -199,7 +223,23 @@ inline void keep_smallest(std::int64_t* smallest, std::int64_t value) {
   if (static_cast<std::uint64_t>(value) < static_cast<std::uint64_t>(*smallest)) *smallest = value;
 }
 
+inline void set_bits(std::uint32_t* word, std::uint32_t bits) { *word |= bits; }
+inline int count_bits(std::uint32_t word) { return __builtin_popcount(word); }
+inline int lowest_bit(std::uint32_t word) { return __builtin_ctz(word); }
+
+inline void note_load(int bytes) { emulation::machine().loaded_bytes += bytes; }
+
 inline float float16_to_float(std::uint16_t bits) { return emulation::widened_float16(bits); }
+
+inline std::uint32_t packed_bfloat16(float low, float high) {
+  const auto rounded = [](float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    if (value != value) return 0x7fffu;
+    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  };
+  return rounded(low) | rounded(high) << 16;
+}
 
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const char*, Grid grid, int threads, std::int64_t shared_bytes, Stream,
@@ -213,6 +253,17 @@ void launch(void (*kernel)(Arguments), const char*, Grid grid, int threads, std:
       }
     }
   }
+}
+
+// As the real device answers for kernels that take all the registers that a launch of two blocks leaves them.
+template <class Arguments>
+std::int64_t resident_blocks(void (*)(Arguments), const char*, int threads, std::int64_t shared_bytes) {
+  constexpr std::int64_t registers = 65536;
+  constexpr std::int64_t registers_of_thread = 256;
+  constexpr std::int64_t reserved = 1024;  // bytes of shared memory, by the system for each block
+  const std::int64_t by_registers = registers / (registers_of_thread * threads);
+  const std::int64_t by_memory = (emulation::machine().shared_bytes + reserved) / (shared_bytes + reserved);
+  return std::min(by_registers, by_memory);
 }
 
 inline void fill_zero(void* memory, std::int64_t bytes, Stream) {

@@ -64,14 +64,56 @@ std::vector<SegmentTuple> segments(const WorkPlan& plan, std::int64_t worker) {
 std::vector<std::int64_t> slabs(const WorkPlan& plan, std::int64_t tile) {
   std::vector<std::int64_t> found;
   SlabWalk walk(plan, tile);
-  std::int64_t slab = 0;
-  while (walk.next(slab)) found.push_back(slab);
+  SlabRun run{};
+  while (walk.next(run)) {
+    for (std::int64_t i = 0; i < run.count; ++i) found.push_back(run.slab(i));
+  }
   return found;
 }
 
-std::pair<int, int> element_of_tile(int size, int thread, int index) {
-  const TileElement element = size == 64 ? tile_element<64>(thread, index) : tile_element<128>(thread, index);
+// Of those the ones with rows, as the last kernel finds them.
+std::vector<std::int64_t> filled_slabs(const WorkPlan& plan, std::int64_t tile) {
+  std::vector<std::int64_t> found;
+  SlabWalk walk(plan, tile);
+  SlabRun run{};
+  while (walk.next(run)) {
+    const bool asks = !run.all_have_blocks(plan);
+    for (std::int64_t i = 0; i < run.count; ++i) {
+      if (!asks || run.has_blocks(plan, i)) found.push_back(run.slab(i));
+    }
+  }
+  return found;
+}
+
+using Element = std::pair<std::int64_t, std::int64_t>;
+
+std::vector<Element> double_elements(std::int64_t tile, std::int64_t columns) {
+  std::vector<Element> found;
+  for (int i = 0; i < double_sums * slab_lanes(columns); ++i) {
+    const GramElement element = double_slab_element(tile, columns, i);
+    found.emplace_back(element.row, element.column);
+  }
+  return found;
+}
+
+std::vector<Element> moment_elements() {
+  std::vector<Element> found;
+  for (int i = 0; i < moment_values; ++i) {
+    const TileElement element = moment_element(i % moment_lanes / warp_lanes, i % warp_lanes, i / moment_lanes);
+    found.emplace_back(element.row, element.column);
+  }
+  return found;
+}
+
+template <int size, int warps>
+std::pair<int, int> element_of_register(int thread, int index) {
+  const TileElement element = tile_element<size>(first_place<size, warps>(thread) + place_behind<size, warps>(index));
   return {element.row, element.column};
+}
+
+std::pair<int, int> element_of_tile(int size, int threads, int thread, int index) {
+  if (size == 64) return element_of_register<64, 4>(thread, index);
+  return threads == 128 ? element_of_register<128, 4>(thread, index) : element_of_register<128, 8>(thread, index);
 }
 
 std::pair<int, bool> gram_choice(int dtype, bool is_copyable, bool is_scaled, bool is_shifted, int precision,
@@ -98,6 +140,8 @@ PYBIND11_MODULE(_cuda_emulation, module) {
   module.def("matrix_reads", [] { return machine().matrix_reads; });
   module.def("matrix_passes", [] { return machine().matrix_passes; });
   module.def("launches", [] { return machine().launches; });
+  module.def("copied_bytes", [] { return machine().copied_bytes; });
+  module.def("loaded_bytes", [] { return machine().loaded_bytes; });
 
   py::class_<WorkPlan>(module, "WorkPlan")
       .def(py::init([](std::int64_t tiles, std::int64_t workers, std::int64_t blocks) {
@@ -105,6 +149,7 @@ PYBIND11_MODULE(_cuda_emulation, module) {
       }))
       .def("segments", &segments)
       .def("slabs", &slabs)
+      .def("filled_slabs", &filled_slabs)
       .def("slab_count", [](const WorkPlan& plan) { return slab_count(plan); });
   module.def("lower_tiles", [](std::int64_t rows) { return lower_tiles(rows); });
   module.def("tile_position", [](std::int64_t index) {
@@ -115,5 +160,8 @@ PYBIND11_MODULE(_cuda_emulation, module) {
   module.def("left_lane", [](int lane) { return std::make_pair(left_lane(lane).row, left_lane(lane).chunk); });
   module.def("right_lane", [](int lane) { return std::make_pair(right_lane(lane).row, right_lane(lane).chunk); });
   module.def("element_of_tile", &element_of_tile);
+  module.def("double_item_count", &double_item_count);
+  module.def("double_elements", &double_elements);
+  module.def("moment_elements", &moment_elements);
   module.def("gram_choice", &gram_choice);
 }

@@ -60,12 +60,23 @@ NRC_FAST_DEVICE char* shared_memory() {
   return nrc_fast_shared_memory;
 }
 
-// ---- asynchronous copies, 16 bytes at a time; bytes after the valid ones become zero ----
+// ---- asynchronous copies, of 16 bytes, after whose valid ones come zeros, or of an element of 4 or 8, or zero ----
 
 #if __CUDA_ARCH__ >= 800
 NRC_FAST_DEVICE void copy_async(void* shared, const void* global, int valid_bytes) {
   const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(valid_bytes) : "memory");
+}
+NRC_FAST_DEVICE void copy_async(void* shared, const void* global) {
+  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(global) : "memory");
+}
+template <int bytes>
+NRC_FAST_DEVICE void copy_element_async(void* shared, const void* global, bool is_valid) {
+  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(target), "l"(global), "n"(bytes),
+               "r"(is_valid ? bytes : 0)
+               : "memory");
 }
 NRC_FAST_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int pending>
@@ -88,6 +99,18 @@ NRC_FAST_DEVICE void copy_async(void* shared, const void* global, int valid_byte
     value = make_uint4(words[0], words[1], words[2], words[3]);
   }
   *static_cast<uint4*>(shared) = value;
+}
+NRC_FAST_DEVICE void copy_async(void* shared, const void* global) {
+  *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
+}
+template <int bytes>
+NRC_FAST_DEVICE void copy_element_async(void* shared, const void* global, bool is_valid) {
+  static_assert(bytes == 4 || bytes == 8);
+  if constexpr (bytes == 4) {
+    *static_cast<unsigned*>(shared) = is_valid ? *static_cast<const unsigned*>(global) : 0u;
+  } else {
+    *static_cast<unsigned long long*>(shared) = is_valid ? *static_cast<const unsigned long long*>(global) : 0ull;
+  }
 }
 NRC_FAST_DEVICE void commit_copies() {}
 template <int pending>
@@ -141,7 +164,9 @@ NRC_FAST_DEVICE void multiply_add(float (&sums)[4], const std::uint32_t (&left)[
 // Where float64 tensor cores are, no launch forms float64 sums without them.
 #if __CUDA_ARCH__ >= 800
 constexpr bool runs_float64_without_tensor_cores = false;
+constexpr bool has_float64_tensor_cores = true;
 #else
+constexpr bool has_float64_tensor_cores = false;
 constexpr bool runs_float64_without_tensor_cores = true;
 #endif
 
@@ -153,6 +178,24 @@ NRC_FAST_DEVICE void multiply_add(double (&sums)[2], double left, double right) 
                : "d"(left), "d"(right));
 #else
   fail();  // the launches never come here
+#endif
+}
+
+// The same of 16 x 4 times 4 x 8, two of the products above, one below the other, with the same bits.
+NRC_FAST_DEVICE void multiply_add(double (&sums)[4], double upper, double lower, double right) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mma.sync.aligned.m16n8k4.row.col.f64.f64.f64.f64 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+d"(sums[0]), "+d"(sums[1]), "+d"(sums[2]), "+d"(sums[3])
+               : "d"(upper), "d"(lower), "d"(right));
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+               : "+d"(sums[0]), "+d"(sums[1])
+               : "d"(upper), "d"(right));
+  asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+               : "+d"(sums[2]), "+d"(sums[3])
+               : "d"(lower), "d"(right));
+#else
+  fail();
 #endif
 }
 
@@ -177,10 +220,31 @@ NRC_FAST_DEVICE void keep_smallest(std::int64_t* smallest, std::int64_t value) {
   atomicMin(reinterpret_cast<unsigned long long*>(smallest), static_cast<unsigned long long>(value));
 }
 
+// Bits that are set by many; again the order does not matter.
+NRC_FAST_DEVICE void set_bits(std::uint32_t* word, std::uint32_t bits) { atomicOr(word, bits); }
+NRC_FAST_DEVICE int count_bits(std::uint32_t word) { return __popc(word); }
+// Of a word that is not 0.
+NRC_FAST_DEVICE int lowest_bit(std::uint32_t word) { return __ffs(static_cast<int>(word)) - 1; }
+
+// The emulated device counts what is loaded of rows.
+NRC_FAST_DEVICE void note_load(int) {}
+
 NRC_FAST_DEVICE float float16_to_float(std::uint16_t bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
   return value;
+}
+
+// The nearest bfloat16 numbers of two, ties to even, side by side in a word.
+NRC_FAST_DEVICE std::uint32_t packed_bfloat16(float low, float high) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+#else
+  fail();  // sm_75 multiplies no bfloat16
+  return 0;
+#endif
 }
 
 // ---- launches ----
@@ -191,6 +255,19 @@ void launch(void (*kernel)(Arguments), const char* name, Grid grid, int threads,
   if (shared_bytes > 48 * 1024) allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes, name);
   kernel<<<dim3(grid.x, grid.y, grid.z), threads, static_cast<std::size_t>(shared_bytes), stream>>>(arguments);
   check(cudaGetLastError(), name);
+}
+
+// Blocks of a kernel that run at once on a multiprocessor of the current device.
+template <class Arguments>
+std::int64_t resident_blocks(void (*kernel)(Arguments), const char* name, int threads, std::int64_t shared_bytes) {
+  if (shared_bytes > 48 * 1024) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+          name);
+  }
+  int blocks = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, static_cast<std::size_t>(shared_bytes)),
+        name);
+  return blocks;
 }
 
 inline void fill_zero(void* memory, std::int64_t bytes, Stream stream) {
