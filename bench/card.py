@@ -10,7 +10,6 @@ from typing import Any
 __all__ = ["Card"]
 
 ALIGNMENT = 256  # of a workspace
-# What says how large the workspace is, where that has not the name of the kernel.
 CODES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
 
 

@@ -260,10 +260,7 @@ void launch(void (*kernel)(Arguments), const char* name, Grid grid, int threads,
 // Blocks of a kernel that run at once on a multiprocessor of the current device.
 template <class Arguments>
 std::int64_t resident_blocks(void (*kernel)(Arguments), const char* name, int threads, std::int64_t shared_bytes) {
-  if (shared_bytes > 48 * 1024) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-          name);
-  }
+  if (shared_bytes > 48 * 1024) allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes, name);
   int blocks = 0;
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, static_cast<std::size_t>(shared_bytes)),
         name);
