@@ -60,14 +60,16 @@ struct GramWork {
   std::int64_t slab_values;  // in all of them
   double* values = nullptr;
 
-  GramWork(GramMethod method_, const MatrixView& rows_, std::int64_t at_once, std::int64_t values_of_slab)
+  GramWork(GramMethod method_, const MatrixView& rows_, std::int64_t at_once, std::int64_t least_rows,
+           std::int64_t values_of_slab)
       : method(method_),
         rows(rows_),
-        workers(workers_for(method, rows.rows, rows.columns, at_once)),
+        workers(workers_for(tile_count(method, rows.columns), rows.rows, least_rows, at_once)),
         slabs(slab_count(plan_for(method, rows.rows, rows.columns, workers))),
         slab_values(slabs * values_of_slab) {}
   GramWork(GramMethod method_, const MatrixView& rows_, const DeviceLimits& device)
-      : GramWork(method_, rows_, blocks_at_once(method_, rows_, device), cuda::slab_values(method_, rows_.columns)) {}
+      : GramWork(method_, rows_, blocks_at_once(method_, rows_, device), least_rows_of_worker(method_, rows_.columns),
+                 cuda::slab_values(method_, rows_.columns)) {}
 };
 
 class GramPass {
@@ -134,7 +136,8 @@ class GramPass {
     const Workspace before = workspace_;
     const MatrixView& rows = request_.features;
     const std::int64_t at_once = device_.multiprocessors * moment_blocks(rows, request_.targets);
-    GramWork work(GramMethod::tensor_float64, rows, at_once, moment_values);
+    // Two pairs of warps take turns at the rows.
+    GramWork work(GramMethod::tensor_float64, rows, at_once, 2 * chained_rows, moment_values);
     work.values = workspace_.take<double>(work.slab_values);
     RowNormTask task = row_task();
     task.shift = request_.shift;

@@ -36,12 +36,18 @@ inline WorkPlan plan_for(GramMethod method, std::int64_t rows, std::int64_t colu
   return {tile_count(method, columns), workers, ceiling(rows, block_rows(method))};
 }
 
-// Workers of a Gram pass on a device that runs so many blocks at once: a worker has some hundred rows of a tile, or
-// its slab would be more to read and to write than they are, unless there are fewer workers than tiles.
-constexpr std::int64_t least_rows_of_worker = 256;
-inline std::int64_t workers_for(GramMethod method, std::int64_t rows, std::int64_t columns, std::int64_t at_once) {
-  const std::int64_t tiles = tile_count(method, columns);
-  const std::int64_t filled = tiles * ceiling(rows, least_rows_of_worker);
+// Rows that are added in float64 one after the other where there are few: what bounds of the rounding count with.
+constexpr std::int64_t chained_rows = 64;
+// Rows of a tile that a worker has at least, or its slab would be more to write and to read than they are. Float64 sums
+// have no more than the chained ones for each of their warps that take turns; others are folded within more.
+inline std::int64_t least_rows_of_worker(GramMethod method, std::int64_t columns) {
+  if (method == GramMethod::tensor_float64 && columns <= narrow_columns) return chained_rows * double_warps;
+  return method == GramMethod::tensor_float64 || method == GramMethod::float64 ? chained_rows : 256;
+}
+
+// Workers of a Gram pass on a device that runs so many blocks at once.
+inline std::int64_t workers_for(std::int64_t tiles, std::int64_t rows, std::int64_t least_rows, std::int64_t at_once) {
+  const std::int64_t filled = tiles * ceiling(rows, least_rows);
   return filled < at_once ? filled : at_once;
 }
 

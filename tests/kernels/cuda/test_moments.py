@@ -144,7 +144,7 @@ def test_few_columns_are_read_once(emulated: Any, cuda_core: Any, dtype: str, si
 @pytest.mark.parametrize("columns", [3, 64])
 @pytest.mark.parametrize("capability", [80, 90])
 def test_few_rows_have_few_workers(emulated: Any, cuda_core: Any, capability: int, columns: int) -> None:
-    """One slab for each 256 rows, until every block that runs at once has one."""
+    """One slab for each 128 rows, until every block that runs at once has one."""
     emulated.core.configure(multiprocessors=132, capability=capability)
 
     def slabs(rows: int) -> float:
@@ -152,7 +152,7 @@ def test_few_rows_have_few_workers(emulated: Any, cuda_core: Any, capability: in
         request = emulated.core.GramRequest(matrix, gram=256, counts=256)
         return emulated.core.gram_workspace(request, 0) / (46 * 64 * 8)
 
-    assert [slabs(rows) for rows in (1, 256, 257, 5000)] == [1.0, 1.0, 2.0, 20.0]
+    assert [slabs(rows) for rows in (1, 128, 129, 5000)] == [1.0, 1.0, 2.0, 40.0]
     assert slabs(10**9) == 2 * 132
 
 
