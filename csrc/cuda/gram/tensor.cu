@@ -26,6 +26,10 @@ struct TensorGramArguments {
 template <class Row, class Gram, int blocks>
 NRC_FAST_GLOBAL(Gram::threads, blocks)
 gram_tensor_kernel(TensorGramArguments arguments) {
+  if constexpr (Gram::sums_in_shared && !runs_largest_blocks) {
+    fail();
+    return;
+  }
   constexpr bool is_bfloat16 = std::is_same_v<Row, BFloat16>;
   char* const shared = shared_memory();
   char* const ring_end = shared + Gram::stages * Gram::stage_bytes;

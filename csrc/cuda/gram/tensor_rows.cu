@@ -208,6 +208,10 @@ class RowConversion {
 template <class Gram>
 NRC_FAST_GLOBAL(Gram::threads, 1)
 gram_rows_kernel(RowGramArguments arguments) {
+  if constexpr (!runs_largest_blocks) {
+    fail();
+    return;
+  }
   char* const planes = shared_memory();
   char* const second_sums = planes + 2 * Gram::stage_bytes;
   char* const ring = second_sums + Gram::sums_bytes;

@@ -59,6 +59,13 @@ NRC_FAST_DEVICE char* shared_memory() {
   return nrc_fast_shared_memory;
 }
 
+// Cards before sm_80 have no shared memory for the largest blocks: no launch asks for them there.
+#if __CUDA_ARCH__ >= 800
+constexpr bool runs_largest_blocks = true;
+#else
+constexpr bool runs_largest_blocks = false;
+#endif
+
 // ---- asynchronous copies, 16 bytes at a time; bytes after the valid ones become zero ----
 
 #if __CUDA_ARCH__ >= 800
