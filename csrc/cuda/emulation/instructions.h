@@ -45,6 +45,9 @@ inline void keep_order() {}
 inline void fail() { throw std::runtime_error("a launch has reached code that none reaches"); }
 inline char* shared_memory() { return static_cast<char*>(static_cast<void*>(block().shared())); }
 
+// The launches choose by the emulated capability, which is known at run time only.
+constexpr bool runs_largest_blocks = true;
+
 inline void copy_bytes_async(void* shared, const void* global, int bytes, int valid_bytes) {
   block().shared_offset(shared, bytes);
   if (reinterpret_cast<std::uintptr_t>(global) % static_cast<unsigned>(bytes) != 0 || valid_bytes < 0 ||

@@ -26,6 +26,10 @@ struct TensorGramArguments {
 template <class Row, class Gram, int blocks>
 NRC_FAST_GLOBAL(Gram::threads, blocks)
 gram_tensor_kernel(TensorGramArguments arguments) {
+  if constexpr (Gram::sums_in_shared && !runs_largest_blocks) {
+    fail();
+    return;
+  }
   constexpr bool is_bfloat16 = std::is_same_v<Row, BFloat16>;
   char* const shared = shared_memory();
   char* const ring_end = shared + Gram::stages * Gram::stage_bytes;
@@ -43,7 +47,6 @@ gram_tensor_kernel(TensorGramArguments arguments) {
     const int first_sample = static_cast<int>(segment.first_block) * Gram::stage_rows;
     const TilePosition tile = tile_position(segment.tile);
     const bool is_diagonal = tile.row == tile.column;
-    const bool is_multiplied = !is_diagonal || !is_above_diagonal<Gram>();
     const bool is_looked_at = Gram::finds && is_diagonal && arguments.findings.sums != nullptr;
     StageCopies<Gram> copies(arguments.planes, static_cast<int>(tile.row), static_cast<int>(tile.column), first_sample);
 #pragma unroll
@@ -58,9 +61,7 @@ gram_tensor_kernel(TensorGramArguments arguments) {
       synchronize_block();  // the block has arrived for all threads, and all are done with the one before it
       if (b + Gram::stages - 1 < count) copies.start(next);
       commit_copies();
-      if (is_multiplied) {
-        multiply_block<is_bfloat16, Gram>(stage, stage + (is_diagonal ? 0 : Gram::side_bytes), places, large, small);
-      }
+      multiply_block<is_bfloat16, Gram>(stage, stage + (is_diagonal ? 0 : Gram::side_bytes), places, large, small);
       if constexpr (Gram::finds) {
         if (is_looked_at) {
           const std::int64_t word = (arguments.first_row + first_sample) / Gram::stage_rows + b;
@@ -71,13 +72,13 @@ gram_tensor_kernel(TensorGramArguments arguments) {
       stage += Gram::stage_bytes;
       if (stage == ring_end) stage = shared;
       const bool is_last = b + 1 == count;
-      if (is_multiplied && (b % Gram::fold_blocks == Gram::fold_blocks - 1 || is_last)) {
+      if (b % Gram::fold_blocks == Gram::fold_blocks - 1 || is_last) {
         if constexpr (Gram::parts > 1) fold(sums, small);
         fold(sums, large);
       }
       if (b % Gram::slab_blocks == Gram::slab_blocks - 1 || is_last) {
         const std::int64_t slab = slab_index(arguments.plan, block_index(), ordinal);
-        if (is_multiplied) add_to_slab(sums, arguments.slabs + slab * (Gram::size * Gram::size));
+        add_to_slab(sums, arguments.slabs + slab * (Gram::size * Gram::size));
         if constexpr (Gram::finds) {
           if (is_looked_at) findings.add_to(arguments.findings.sums + slab * (Gram::row_step * Gram::size));
         }

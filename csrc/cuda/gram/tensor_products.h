@@ -61,15 +61,6 @@ NRC_FAST_DEVICE void add_to_slab(FoldedSums<Gram>& sums, double* slab) {
   }
 }
 
-// Whether all that a warp would multiply lies above the diagonal of a tile on the diagonal: nobody reads that.
-template <class Gram>
-NRC_FAST_DEVICE bool is_above_diagonal() {
-  using Layout = typename Gram::Layout;
-  const int warp = thread_index() / warp_lanes;
-  const int rows_end = (warp / Layout::warps_across + 1) * Layout::tall * 16;
-  return rows_end <= warp % Layout::warps_across * Layout::wide * 8;
-}
-
 // Where a warp reads its matrices in a stage.
 template <class Gram>
 struct WarpPlaces {

@@ -208,6 +208,10 @@ class RowConversion {
 template <class Gram>
 NRC_FAST_GLOBAL(Gram::threads, 1)
 gram_rows_kernel(RowGramArguments arguments) {
+  if constexpr (!runs_largest_blocks) {
+    fail();
+    return;
+  }
   char* const planes = shared_memory();
   char* const second_sums = planes + 2 * Gram::stage_bytes;
   char* const ring = second_sums + Gram::sums_bytes;
@@ -224,7 +228,6 @@ gram_rows_kernel(RowGramArguments arguments) {
   const std::int64_t first_sample = segment.first_block * Gram::stage_rows;
   RowCopies<Gram> copies(arguments.rows, first_sample, count, ring);
   RowConversion<Gram> conversion(arguments, shift);
-  const bool is_multiplied = !is_above_diagonal<Gram>();
   const WarpPlaces<Gram> places;
   Accumulators<Gram::accumulators> large;
   Accumulators<Gram::accumulators> small;
@@ -243,14 +246,14 @@ gram_rows_kernel(RowGramArguments arguments) {
       conversion.convert(stored, row, planes + (b + 1) % 2 * Gram::stage_bytes);
     }
     const char* const stage = planes + b % 2 * Gram::stage_bytes;
-    if (is_multiplied) multiply_block<true, Gram>(stage, stage, places, large, small);
+    multiply_block<true, Gram>(stage, stage, places, large, small);
     const bool is_last = b + 1 == count;
-    if (is_multiplied && (b % Gram::fold_blocks == Gram::fold_blocks - 1 || is_last)) {
+    if (b % Gram::fold_blocks == Gram::fold_blocks - 1 || is_last) {
       fold(sums, small);
       fold(sums, large);
     }
     if (b % Gram::slab_blocks == Gram::slab_blocks - 1 || is_last) {
-      if (is_multiplied) add_to_slab(sums, arguments.slabs + segment.slab * (Gram::size * Gram::size));
+      add_to_slab(sums, arguments.slabs + segment.slab * (Gram::size * Gram::size));
       if (arguments.findings.sums != nullptr) {
         conversion.add_to(arguments.findings.sums + segment.slab * (Gram::row_step * Gram::size));
       }

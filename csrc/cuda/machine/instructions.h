@@ -60,6 +60,13 @@ NRC_FAST_DEVICE char* shared_memory() {
   return nrc_fast_shared_memory;
 }
 
+// Cards before sm_80 have no shared memory for the largest blocks: no launch asks for them there.
+#if __CUDA_ARCH__ >= 800
+constexpr bool runs_largest_blocks = true;
+#else
+constexpr bool runs_largest_blocks = false;
+#endif
+
 // ---- asynchronous copies, of 16 bytes, after whose valid ones come zeros, or of an element of 4 or 8, or zero ----
 
 #if __CUDA_ARCH__ >= 800
