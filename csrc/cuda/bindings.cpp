@@ -109,7 +109,7 @@ void prediction_error_of(ProductRequest request, Address bias, const MatrixView&
   const PredictionError sums{pointer<const double>(bias), targets, pointer<double>(errors), scale,
                              pointer<double>(products)};
   launch(request, workspace, workspace_bytes, device,
-         [&](const auto&) { prediction_error(request, sums, stream_of(stream)); });
+         [&](const DeviceLimits& limits) { prediction_error(request, sums, limits, stream_of(stream)); });
 }
 
 void descent_of(const DescentBatch& batch, Address workspace, std::int64_t workspace_bytes, int device,
@@ -211,7 +211,7 @@ void bind_kernels(py::module_& module) {
              py::arg("device"), py::arg("stream"));
   module.def(
       "prediction_error_workspace",
-      [](const ProductRequest& request, int) { return prediction_error_workspace(request); }, py::arg("request"),
+      [](const ProductRequest& request, int device) { return prediction_error_workspace(request, device_limits(device)); }, py::arg("request"),
       py::arg("device"));
   module.def("prediction_error", &prediction_error_of, py::arg("request"), py::kw_only(), py::arg("bias"),
              py::arg("targets"), py::arg("errors"), py::arg("scale") = 1.0, py::arg("products") = 0,

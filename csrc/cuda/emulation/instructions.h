@@ -91,7 +91,8 @@ void wait_for_copies() {
   }
 }
 
-inline void load_transposed(std::uint32_t (&values)[4], const void* shared) {
+template <bool is_transposed>
+void load_eights(std::uint32_t (&values)[4], const void* shared) {
   struct Registers {
     std::uint32_t value[4];
   };
@@ -112,7 +113,7 @@ inline void load_transposed(std::uint32_t (&values)[4], const void* shared) {
         // Transposed: the lane's row is a column in memory.
         const int row = lane / 4;
         const int column = lane % 4 * 2;
-        const bool plain = machine.fault == emulation::Machine::Fault::not_transposed;
+        const bool plain = !is_transposed || machine.fault == emulation::Machine::Fault::not_transposed;
         const std::uint32_t first = plain ? rows[row][column] : rows[column][row];
         const std::uint32_t second = plain ? rows[row][column + 1] : rows[column + 1][row];
         taken[lane].value[matrix] = first | second << 16;
@@ -121,6 +122,9 @@ inline void load_transposed(std::uint32_t (&values)[4], const void* shared) {
   });
   std::copy(registers.value, registers.value + 4, values);
 }
+
+inline void load_transposed(std::uint32_t (&values)[4], const void* shared) { load_eights<true>(values, shared); }
+inline void load_matrices(std::uint32_t (&values)[4], const void* shared) { load_eights<false>(values, shared); }
 
 template <bool is_bfloat16>
 void multiply_add(float (&sums)[4], const std::uint32_t (&left)[4], std::uint32_t right0, std::uint32_t right1) {
