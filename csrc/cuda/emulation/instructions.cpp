@@ -1,0 +1,249 @@
+#include "cuda/emulation/instructions.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "cuda/emulation/tensor_core.h"
+
+namespace nrc_fast::cuda {
+namespace {
+
+using emulation::AccessKind;
+using emulation::Block;
+using emulation::Machine;
+using emulation::machine;
+using emulation::Meeting;
+using emulation::Synchronization;
+
+Block& own_block() { return *Block::active()->block; }
+
+bool has_fault(Machine::Fault fault) { return machine().fault == fault; }
+
+// Whether a test has left this synchronization out; it is remembered that it was reached.
+bool is_left_out(const Synchronization& at) {
+  Machine& machine = emulation::machine();
+  if (machine.keeps_records) {
+    const auto is_it = [&](const Synchronization& other) { return is_same(other.place, at.place); };
+    auto& reached = machine.synchronizations;
+    if (std::none_of(reached.begin(), reached.end(), is_it)) reached.push_back(at);
+  }
+  return machine.left_out_line == at.place.line &&
+         is_same(at.place, {machine.left_out_file.c_str(), machine.left_out_line});
+}
+
+// Of a warp that has met, what each lane gave and what it takes.
+template <class T>
+T given(const Meeting& warp, int lane) {
+  static_assert(sizeof(T) <= Meeting::most_bytes);
+  T value;
+  std::memcpy(&value, warp.given[lane], sizeof(T));
+  return value;
+}
+template <class T>
+void give(Meeting& warp, int lane, const T& value) {
+  static_assert(sizeof(T) <= Meeting::most_bytes);
+  std::memcpy(warp.taken[lane], &value, sizeof(T));
+}
+
+}  // namespace
+
+void fail() { throw std::runtime_error("a launch has reached code that none reaches"); }
+char* shared_memory() { return static_cast<char*>(static_cast<void*>(block().shared())); }
+
+void synchronize_block(const char* file, int line) {
+  const Synchronization at{"synchronize_block", {file, line}};
+  if (!is_left_out(at) && !has_fault(Machine::Fault::no_barrier)) own_block().synchronize(at);
+}
+
+void synchronize_warp(const char* file, int line) {
+  const Synchronization at{"synchronize_warp", {file, line}};
+  if (!is_left_out(at) && !has_fault(Machine::Fault::no_barrier)) own_block().synchronize_warp(at);
+}
+
+// ---- asynchronous copies ----
+
+void copy_async(void* shared, const void* global, int valid_bytes) {
+  own_block().start_copy(shared, global, 16, valid_bytes, __builtin_return_address(0));
+}
+
+void commit_copies() { ++Block::active()->copy_group; }
+
+void wait_for_copies(int pending, const char* file, int line) {
+  if (is_left_out({"wait_for_copies", {file, line}})) return;
+  own_block().finish_copies(pending + (has_fault(Machine::Fault::wait_too_short) ? 1 : 0));
+}
+
+// ---- matrices of a warp ----
+
+void load_transposed(std::uint32_t (&values)[4], const void* shared, const char* file, int line) {
+  struct Registers {
+    std::uint32_t value[4];
+  };
+  own_block().access(shared, 16, AccessKind::read, __builtin_return_address(0));
+  const auto work = [](Block& block, Meeting& warp) {
+    Registers taken[32];
+    for (int matrix = 0; matrix < 4; ++matrix) {
+      std::uint16_t rows[8][8];
+      int uses[8] = {};
+      for (int r = 0; r < 8; ++r) {
+        const void* const address = given<const void*>(warp, matrix * 8 + r);
+        ++uses[block.shared_offset(address, 16) / 16 % 8];
+        std::memcpy(rows[r], address, 16);
+      }
+      ++machine().matrix_reads;
+      machine().matrix_passes += *std::max_element(uses, uses + 8);
+      const bool is_plain = has_fault(Machine::Fault::not_transposed);
+      for (int lane = 0; lane < 32; ++lane) {
+        // Transposed: the lane's row is a column in memory.
+        const int row = lane / 4;
+        const int column = lane % 4 * 2;
+        const std::uint32_t first = is_plain ? rows[row][column] : rows[column][row];
+        const std::uint32_t second = is_plain ? rows[row][column + 1] : rows[column + 1][row];
+        taken[lane].value[matrix] = first | second << 16;
+      }
+    }
+    for (int lane = 0; lane < 32; ++lane) give(warp, lane, taken[lane]);
+  };
+  std::memcpy(values, own_block().exchange({"load_transposed", {file, line}}, &shared, sizeof(shared), work),
+              sizeof(values));
+}
+
+namespace {
+
+struct Operands16 {
+  std::uint32_t left[4];
+  std::uint32_t right[2];
+  float sums[4];
+};
+struct Sums16 {
+  float sums[4];
+};
+
+template <bool is_bfloat16>
+void multiply_add_warp(Block&, Meeting& warp) {
+  const auto widened = is_bfloat16 ? &emulation::widened_bfloat16 : &emulation::widened_float16;
+  const emulation::TensorCore core = emulation::tensor_core_of(machine().capability);
+  emulation::Factor a[16][16];
+  emulation::Factor b[8][16];
+  float sums[32][4];
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto operands = given<Operands16>(warp, lane);
+    std::copy(operands.sums, operands.sums + 4, sums[lane]);
+    const int group = lane / 4;
+    const int pair = lane % 4 * 2;
+    for (int half = 0; half < 2; ++half) {
+      for (int reg = 0; reg < 4; ++reg) {
+        const auto bits = static_cast<std::uint16_t>(operands.left[reg] >> 16 * half);
+        a[group + reg % 2 * 8][pair + half + reg / 2 * 8] = emulation::factor(widened(bits));
+      }
+      for (int reg = 0; reg < 2; ++reg) {
+        const auto bits = static_cast<std::uint16_t>(operands.right[reg] >> 16 * half);
+        b[group][pair + half + reg * 8] = emulation::factor(widened(bits));
+      }
+    }
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    Sums16 taken;
+    for (int reg = 0; reg < 4; ++reg) {
+      const TileElement element = accumulator_element(lane, reg);
+      taken.sums[reg] = emulation::dot_add(core, sums[lane][reg], a[element.row], b[element.column]);
+    }
+    give(warp, lane, taken);
+  }
+}
+
+}  // namespace
+
+void multiply_add_16(bool is_bfloat16, float (&sums)[4], const std::uint32_t (&left)[4],
+                     const std::uint32_t (&right)[2], const emulation::Place& place) {
+  Operands16 operands{{left[0], left[1], left[2], left[3]}, {right[0], right[1]}, {sums[0], sums[1], sums[2], sums[3]}};
+  if (has_fault(Machine::Fault::operands_swapped)) std::swap(operands.right[0], operands.right[1]);
+  const Block::Work work = is_bfloat16 ? &multiply_add_warp<true> : &multiply_add_warp<false>;
+  std::memcpy(sums, own_block().exchange({"multiply_add", place}, &operands, sizeof(operands), work), sizeof(sums));
+  if (has_fault(Machine::Fault::accumulators_swapped)) std::swap(sums[1], sums[2]);
+}
+
+void multiply_add(double (&sums)[2], double left, double right, const char* file, int line) {
+  struct Operands {
+    double left;
+    double right;
+    double sums[2];
+  };
+  struct Sums {
+    double sums[2];
+  };
+  const Operands operands{left, right, {sums[0], sums[1]}};
+  const auto work = [](Block&, Meeting& warp) {
+    Operands all[32];
+    for (int lane = 0; lane < 32; ++lane) all[lane] = given<Operands>(warp, lane);
+    for (int lane = 0; lane < 32; ++lane) {
+      Sums taken;
+      for (int reg = 0; reg < 2; ++reg) {
+        const TileElement element = double_accumulator_element(lane, reg);
+        double sum = all[lane].sums[reg];
+        for (int k = 0; k < 4; ++k)
+          sum = std::fma(all[element.row * 4 + k].left, all[element.column * 4 + k].right, sum);
+        taken.sums[reg] = sum;
+      }
+      give(warp, lane, taken);
+    }
+  };
+  std::memcpy(sums, own_block().exchange({"multiply_add", {file, line}}, &operands, sizeof(operands), work),
+              sizeof(sums));
+  if (has_fault(Machine::Fault::accumulators_swapped)) std::swap(sums[0], sums[1]);
+}
+
+void take_from_lane(const char* name, void* value, std::size_t bytes, int lane, const emulation::Place& place) {
+  struct Given {
+    unsigned char value[8];
+    int lane;
+  };
+  Given ours{{}, lane};
+  std::memcpy(ours.value, value, bytes);
+  const auto work = [](Block& block, Meeting& warp) {
+    for (int taker = 0; taker < warp.members; ++taker) {
+      const int giver = given<Given>(warp, taker).lane;
+      if (giver < 0 || giver >= warp.members) {
+        throw std::runtime_error(std::string(block.launch.name) + ": a shuffle asks for lane " + std::to_string(giver) +
+                                 " of a warp of " + std::to_string(warp.members));
+      }
+      std::memcpy(warp.taken[taker], warp.given[giver], sizeof(ours.value));
+    }
+  };
+  std::memcpy(value, own_block().exchange({name, place}, &ours, sizeof(ours), work), bytes);
+}
+
+// ---- counters ----
+
+void count_more(std::int64_t* counter, std::int64_t amount) {
+  own_block().access(counter, sizeof(*counter), AccessKind::atomic, __builtin_return_address(0));
+  *counter += amount;
+}
+
+void keep_smallest(std::int64_t* smallest, std::int64_t value) {
+  own_block().access(smallest, sizeof(*smallest), AccessKind::atomic, __builtin_return_address(0));
+  if (static_cast<std::uint64_t>(value) < static_cast<std::uint64_t>(*smallest)) *smallest = value;
+}
+
+std::int64_t look_at(const std::int64_t* counter) {
+  own_block().access(counter, sizeof(*counter), AccessKind::look, __builtin_return_address(0));
+  return *counter;
+}
+
+float float16_to_float(std::uint16_t bits) { return emulation::widened_float16(bits); }
+
+void fill_zero(void* memory, std::int64_t bytes, Stream) {
+  emulation::GuardedExtent extent;
+  const auto begin = reinterpret_cast<std::uintptr_t>(memory);
+  const std::uintptr_t end = begin + static_cast<std::uintptr_t>(bytes);
+  if (emulation::find_guarded(begin, extent) && (begin < extent.begin || end > extent.end)) {
+    throw std::runtime_error("clearing a workspace reaches " +
+                             distance_from(extent, begin < extent.begin ? begin : end));
+  }
+  std::memset(memory, 0, static_cast<std::size_t>(bytes));
+}
+
+}  // namespace nrc_fast::cuda
