@@ -16,16 +16,32 @@ CALL = re.compile(r"\b(synchronize_block|synchronize_warp|wait_for_copies)(?:<.*
 
 @dataclass(frozen=True)
 class Barrier:
-    """A line of the sources, by its path below csrc/cuda."""
+    """A line of the sources, by its path below csrc/cuda, and the number that it has in its function."""
 
     file: str
     line: int
-    name: str
-    text: str = ""
+    function: str
+    number: int
 
     @property
     def place(self) -> tuple[str, int]:
         return self.file, self.line
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.function} {self.number}"
+
+
+def barriers_of(file: str, text: str) -> list[Barrier]:
+    """Those of one source, in the order of its lines."""
+    found: list[Barrier] = []
+    function = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if "NRC_FAST_DEVICE" in line or re.match(r"\w+_kernel\(", line):
+            function = re.findall(r"(\w+)\(", line)[0]
+        for _ in CALL.finditer(line.split("//")[0]):
+            before = sum(barrier.function == function for barrier in found)
+            found.append(Barrier(file, number, function, before + 1))
+    return found
 
 
 def barriers_in_sources() -> list[Barrier]:
@@ -33,11 +49,8 @@ def barriers_in_sources() -> list[Barrier]:
     found = []
     for path in sorted(KERNELS.rglob("*")):
         folder = path.relative_to(KERNELS).parts[0]
-        if path.suffix not in (".cu", ".h") or folder in ("machine", "emulation"):
-            continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            for call in CALL.finditer(line.split("//")[0]):
-                found.append(Barrier(str(path.relative_to(KERNELS)), number, call[1], line.strip()))
+        if path.suffix in (".cu", ".h") and folder not in ("machine", "emulation"):
+            found += barriers_of(str(path.relative_to(KERNELS)), path.read_text(encoding="utf-8"))
     return found
 
 

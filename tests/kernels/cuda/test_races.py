@@ -53,7 +53,6 @@ OTHER_FAULTS = {
     "shared past the end": "memory 0 bytes past the end of an allocation of 512 bytes",
 }
 ORDERS = ["forward", "backward", "shuffled", "ahead"]
-COPIES = {"forward": "late", "backward": "early", "shuffled": "late", "ahead": "early"}
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +109,17 @@ def test_places_of_a_race_are_lines(backend: Any) -> None:
     assert lines[1] == lines[0] + 1
 
 
-@pytest.fixture(scope="module")
-def first_numbers() -> dict[str, bytes]:
-    """Of every small pass, in the order that comes first."""
-    return {}
-
-
-@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("work", SMALL_PASSES, ids=lambda work: work.name)
-def test_no_kernel_has_a_race(backend: Any, first_numbers: dict[str, bytes], work: SmallPass, order: str) -> None:
+def test_no_kernel_has_a_race(backend: Any, work: SmallPass) -> None:
     """Nor do its numbers depend on the order."""
+    machines = [
+        {},
+        {"order": "backward", "copies": "early", "blocks_at_once": 2},
+        {"order": "shuffled", "blocks_at_once": 3, "seed": 3},
+        {"order": "ahead", "blocks_at_once": 2, "seed": 5},
+    ]
     try:
-        found = work.bits(backend, order=order, copies=COPIES[order], seed=3, blocks_at_once=1 + ORDERS.index(order))
+        found = {work.bits(backend, **machine) for machine in machines}
     except RuntimeError as error:
         pytest.fail(named_lines(backend.core, str(error)))
-    assert first_numbers.setdefault(work.name, found) == found
+    assert len(found) == 1
