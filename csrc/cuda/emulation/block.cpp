@@ -4,6 +4,7 @@
 #include <cstring>
 #include <random>
 #include <stdexcept>
+#include <utility>
 
 namespace nrc_fast::cuda::emulation {
 namespace {
@@ -12,19 +13,54 @@ constexpr std::size_t stack_bytes = 64 * 1024;
 
 std::string described(const Synchronization& at) { return std::string(at.name) + " (" + described(at.place) + ")"; }
 
+bool is_same(const Synchronization& at, const Synchronization& other) {
+  // In one source the texts are in one place.
+  if (at.name == other.name && at.place.file == other.place.file) return at.place.line == other.place.line;
+  return std::strcmp(at.name, other.name) == 0 && is_same(at.place, other.place);
+}
+
 template <class T>
 void shuffle(std::vector<T>& values, unsigned seed) {
   std::mt19937 random(seed);
   for (std::size_t t = values.size(); t > 1; --t) std::swap(values[t - 1], values[random() % t]);
 }
 
+struct SpareStacks {
+  std::unique_ptr<char[]> memory;
+  std::size_t bytes = 0;
+};
+
+SpareStacks& spare_stacks() {
+  static thread_local SpareStacks spare;
+  return spare;
+}
+
 }  // namespace
+
+Stacks::Stacks(std::size_t count) : bytes_(stack_bytes * count) {
+  SpareStacks& spare = spare_stacks();
+  if (spare.bytes >= bytes_) {
+    bytes_ = std::exchange(spare.bytes, 0);
+    memory_ = std::move(spare.memory);
+  } else {
+    memory_.reset(new char[bytes_]);
+  }
+}
+
+Stacks::~Stacks() {
+  if (spare_stacks().bytes < bytes_) spare_stacks() = {std::move(memory_), bytes_};
+}
+
+char* Stacks::of(std::size_t fiber) const { return memory_.get() + fiber * stack_bytes; }
+
+bool Stacks::contain(std::uintptr_t address) const {
+  return address - reinterpret_cast<std::uintptr_t>(memory_.get()) < bytes_;
+}
 
 Block::Block(const Launch& of, GlobalShadow* global)
     : launch(of),
       fibers_(static_cast<std::size_t>(of.threads)),
-      stacks_(new char[stack_bytes * fibers_.size()]),
-      stack_bytes_total_(stack_bytes * fibers_.size()),
+      stacks_(fibers_.size()),
       warps_((fibers_.size() + 31) / 32),
       warp_barriers_(warps_.size()),
       shared_(of.shared_bytes, 16),
@@ -113,19 +149,19 @@ void Block::synchronize_warp(const Synchronization& at) {
   });
 }
 
-const void* Block::exchange(const Synchronization& at, const void* given, std::size_t bytes, Work work) {
+void Block::exchange(const Synchronization& at, const void* given, void* taken, Work work) {
   Meeting& meeting = warp();
   const int lane = active()->thread % 32;
-  std::memcpy(meeting.given[lane], given, bytes);
+  meeting.given[lane] = given;
+  meeting.taken[lane] = taken;
   meet(meeting, at, work);
-  return meeting.taken[lane];
 }
 
 void Block::meet(Meeting& meeting, const Synchronization& at, Work work) {
   if (meeting.arrived == 0) {
     meeting.at = at;
     meeting.first_thread = active()->thread;
-  } else if (std::strcmp(meeting.at.name, at.name) != 0 || !is_same(meeting.at.place, at.place)) {
+  } else if (!is_same(meeting.at, at)) {
     abandon(std::string(launch.name) + ": thread " + std::to_string(meeting.first_thread) + " is at " +
             described(meeting.at) + ", and thread " + std::to_string(active()->thread) + " of the same " +
             (&meeting == &everyone_ ? "block" : "warp") + " at " + described(at));
@@ -133,8 +169,9 @@ void Block::meet(Meeting& meeting, const Synchronization& at, Work work) {
   if (++meeting.arrived == meeting.members) {
     work(*this, meeting);
     meeting.arrived = 0;
-    for (Fiber& fiber : fibers_) {
-      if (fiber.awaited == &meeting) fiber.awaited = nullptr;
+    const std::size_t first = &meeting == &everyone_ ? 0 : static_cast<std::size_t>(active()->thread / 32 * 32);
+    for (std::size_t t = first; t < first + static_cast<std::size_t>(meeting.members); ++t) {
+      if (fibers_[t].awaited == &meeting) fibers_[t].awaited = nullptr;
     }
     progress_ = true;
     return;
@@ -199,7 +236,7 @@ void Block::prepare(Fiber& fiber, int thread) {
   fiber.copy_group = 0;
   fiber.copies.clear();
   getcontext(&fiber.beginning);
-  fiber.beginning.uc_stack.ss_sp = stacks_.get() + static_cast<std::size_t>(thread) * stack_bytes;
+  fiber.beginning.uc_stack.ss_sp = stacks_.of(static_cast<std::size_t>(thread));
   fiber.beginning.uc_stack.ss_size = stack_bytes;
   fiber.beginning.uc_link = nullptr;
   makecontext(&fiber.beginning, &Block::enter, 0);
@@ -239,8 +276,7 @@ void Block::access(const void* address, std::int64_t bytes, AccessKind kind, con
   if (global_shadow_ == nullptr) return;
   const auto* const place = static_cast<const unsigned char*>(address);
   const auto number = reinterpret_cast<std::uintptr_t>(place);
-  const std::uintptr_t stacks = reinterpret_cast<std::uintptr_t>(stacks_.get());
-  if (number - stacks < stack_bytes_total_) return;
+  if (stacks_.contain(number)) return;
   const std::uintptr_t shared = reinterpret_cast<std::uintptr_t>(shared_.data());
   const auto size = static_cast<std::uintptr_t>(bytes);
   const Access now = current_access(kind, bytes, code);

@@ -30,17 +30,32 @@ struct Copy {
   int group;
 };
 
-// Threads that wait for one another: of a warp, with what each of them brings and takes away, or of the block.
+// Threads that wait for one another: of a warp, with what each of them gives and where it takes something, or of the
+// block.
 struct Meeting {
-  static constexpr int most_bytes = 64;
-
   int members = 0;
   int arrived = 0;
   // Where the first one came from; all must come from there.
   Synchronization at = {};
   int first_thread = 0;
-  alignas(16) unsigned char given[32][most_bytes];
-  alignas(16) unsigned char taken[32][most_bytes];
+  const void* given[32];
+  void* taken[32];
+};
+
+// Memory for the stacks of fibers, which the next block of this thread of the system gets again: fresh pages take time.
+class Stacks {
+ public:
+  explicit Stacks(std::size_t count);
+  ~Stacks();
+  Stacks(const Stacks&) = delete;
+  Stacks& operator=(const Stacks&) = delete;
+
+  char* of(std::size_t fiber) const;
+  bool contain(std::uintptr_t address) const;
+
+ private:
+  std::unique_ptr<char[]> memory_;
+  std::size_t bytes_;
 };
 
 class Block;
@@ -81,7 +96,7 @@ class Block {
   void synchronize_warp(const Synchronization& at);
   // Every lane of the warp gives something; when all have, `work` makes of these what they take. Orders no memory.
   using Work = void (*)(Block& block, Meeting& warp);
-  const void* exchange(const Synchronization& at, const void* given, std::size_t bytes, Work work);
+  void exchange(const Synchronization& at, const void* given, void* taken, Work work);
 
   // Accesses of the active thread, for races and limits of memory.
   void access(const void* address, std::int64_t bytes, AccessKind kind, const void* code);
@@ -112,8 +127,7 @@ class Block {
   std::string whereabouts() const;
 
   std::vector<Fiber> fibers_;
-  std::unique_ptr<char[]> stacks_;
-  std::size_t stack_bytes_total_;
+  Stacks stacks_;
   std::vector<Meeting> warps_;
   std::vector<std::uint32_t> warp_barriers_;
   std::uint32_t block_barriers_ = 0;

@@ -34,18 +34,14 @@ bool is_left_out(const Synchronization& at) {
          is_same(at.place, {machine.left_out_file.c_str(), machine.left_out_line});
 }
 
-// Of a warp that has met, what each lane gave and what it takes.
+// Of a warp that has met, what a lane gave, and where it takes something.
 template <class T>
-T given(const Meeting& warp, int lane) {
-  static_assert(sizeof(T) <= Meeting::most_bytes);
-  T value;
-  std::memcpy(&value, warp.given[lane], sizeof(T));
-  return value;
+const T& given(const Meeting& warp, int lane) {
+  return *static_cast<const T*>(warp.given[lane]);
 }
 template <class T>
-void give(Meeting& warp, int lane, const T& value) {
-  static_assert(sizeof(T) <= Meeting::most_bytes);
-  std::memcpy(warp.taken[lane], &value, sizeof(T));
+T* taken(const Meeting& warp, int lane) {
+  return static_cast<T*>(warp.taken[lane]);
 }
 
 }  // namespace
@@ -79,17 +75,13 @@ void wait_for_copies(int pending, const char* file, int line) {
 // ---- matrices of a warp ----
 
 void load_transposed(std::uint32_t (&values)[4], const void* shared, const char* file, int line) {
-  struct Registers {
-    std::uint32_t value[4];
-  };
   own_block().access(shared, 16, AccessKind::read, __builtin_return_address(0));
   const auto work = [](Block& block, Meeting& warp) {
-    Registers taken[32];
     for (int matrix = 0; matrix < 4; ++matrix) {
       std::uint16_t rows[8][8];
       int uses[8] = {};
       for (int r = 0; r < 8; ++r) {
-        const void* const address = given<const void*>(warp, matrix * 8 + r);
+        const void* const address = warp.given[matrix * 8 + r];
         ++uses[block.shared_offset(address, 16) / 16 % 8];
         std::memcpy(rows[r], address, 16);
       }
@@ -102,13 +94,11 @@ void load_transposed(std::uint32_t (&values)[4], const void* shared, const char*
         const int column = lane % 4 * 2;
         const std::uint32_t first = is_plain ? rows[row][column] : rows[column][row];
         const std::uint32_t second = is_plain ? rows[row][column + 1] : rows[column + 1][row];
-        taken[lane].value[matrix] = first | second << 16;
+        taken<std::uint32_t>(warp, lane)[matrix] = first | second << 16;
       }
     }
-    for (int lane = 0; lane < 32; ++lane) give(warp, lane, taken[lane]);
   };
-  std::memcpy(values, own_block().exchange({"load_transposed", {file, line}}, &shared, sizeof(shared), work),
-              sizeof(values));
+  own_block().exchange({"load_transposed", {file, line}}, shared, values, work);
 }
 
 namespace {
@@ -118,9 +108,6 @@ struct Operands16 {
   std::uint32_t right[2];
   float sums[4];
 };
-struct Sums16 {
-  float sums[4];
-};
 
 template <bool is_bfloat16>
 void multiply_add_warp(Block&, Meeting& warp) {
@@ -128,10 +115,8 @@ void multiply_add_warp(Block&, Meeting& warp) {
   const emulation::TensorCore core = emulation::tensor_core_of(machine().capability);
   emulation::Factor a[16][16];
   emulation::Factor b[8][16];
-  float sums[32][4];
   for (int lane = 0; lane < 32; ++lane) {
-    const auto operands = given<Operands16>(warp, lane);
-    std::copy(operands.sums, operands.sums + 4, sums[lane]);
+    const auto& operands = given<Operands16>(warp, lane);
     const int group = lane / 4;
     const int pair = lane % 4 * 2;
     for (int half = 0; half < 2; ++half) {
@@ -146,12 +131,11 @@ void multiply_add_warp(Block&, Meeting& warp) {
     }
   }
   for (int lane = 0; lane < 32; ++lane) {
-    Sums16 taken;
     for (int reg = 0; reg < 4; ++reg) {
       const TileElement element = accumulator_element(lane, reg);
-      taken.sums[reg] = emulation::dot_add(core, sums[lane][reg], a[element.row], b[element.column]);
+      const float sum = given<Operands16>(warp, lane).sums[reg];
+      taken<float>(warp, lane)[reg] = emulation::dot_add(core, sum, a[element.row], b[element.column]);
     }
-    give(warp, lane, taken);
   }
 }
 
@@ -162,7 +146,7 @@ void multiply_add_16(bool is_bfloat16, float (&sums)[4], const std::uint32_t (&l
   Operands16 operands{{left[0], left[1], left[2], left[3]}, {right[0], right[1]}, {sums[0], sums[1], sums[2], sums[3]}};
   if (has_fault(Machine::Fault::operands_swapped)) std::swap(operands.right[0], operands.right[1]);
   const Block::Work work = is_bfloat16 ? &multiply_add_warp<true> : &multiply_add_warp<false>;
-  std::memcpy(sums, own_block().exchange({"multiply_add", place}, &operands, sizeof(operands), work), sizeof(sums));
+  own_block().exchange({"multiply_add", place}, &operands, sums, work);
   if (has_fault(Machine::Fault::accumulators_swapped)) std::swap(sums[1], sums[2]);
 }
 
@@ -172,48 +156,43 @@ void multiply_add(double (&sums)[2], double left, double right, const char* file
     double right;
     double sums[2];
   };
-  struct Sums {
-    double sums[2];
-  };
   const Operands operands{left, right, {sums[0], sums[1]}};
   const auto work = [](Block&, Meeting& warp) {
-    Operands all[32];
-    for (int lane = 0; lane < 32; ++lane) all[lane] = given<Operands>(warp, lane);
     for (int lane = 0; lane < 32; ++lane) {
-      Sums taken;
       for (int reg = 0; reg < 2; ++reg) {
         const TileElement element = double_accumulator_element(lane, reg);
-        double sum = all[lane].sums[reg];
-        for (int k = 0; k < 4; ++k)
-          sum = std::fma(all[element.row * 4 + k].left, all[element.column * 4 + k].right, sum);
-        taken.sums[reg] = sum;
+        double sum = given<Operands>(warp, lane).sums[reg];
+        for (int k = 0; k < 4; ++k) {
+          sum = std::fma(given<Operands>(warp, element.row * 4 + k).left,
+                         given<Operands>(warp, element.column * 4 + k).right, sum);
+        }
+        taken<double>(warp, lane)[reg] = sum;
       }
-      give(warp, lane, taken);
     }
   };
-  std::memcpy(sums, own_block().exchange({"multiply_add", {file, line}}, &operands, sizeof(operands), work),
-              sizeof(sums));
+  own_block().exchange({"multiply_add", {file, line}}, &operands, sums, work);
   if (has_fault(Machine::Fault::accumulators_swapped)) std::swap(sums[0], sums[1]);
 }
 
 void take_from_lane(const char* name, void* value, std::size_t bytes, int lane, const emulation::Place& place) {
   struct Given {
     unsigned char value[8];
+    std::size_t bytes;
     int lane;
   };
-  Given ours{{}, lane};
+  Given ours{{}, bytes, lane};
   std::memcpy(ours.value, value, bytes);
   const auto work = [](Block& block, Meeting& warp) {
     for (int taker = 0; taker < warp.members; ++taker) {
-      const int giver = given<Given>(warp, taker).lane;
-      if (giver < 0 || giver >= warp.members) {
-        throw std::runtime_error(std::string(block.launch.name) + ": a shuffle asks for lane " + std::to_string(giver) +
-                                 " of a warp of " + std::to_string(warp.members));
+      const auto& wish = given<Given>(warp, taker);
+      if (wish.lane < 0 || wish.lane >= warp.members) {
+        throw std::runtime_error(std::string(block.launch.name) + ": a shuffle asks for lane " +
+                                 std::to_string(wish.lane) + " of a warp of " + std::to_string(warp.members));
       }
-      std::memcpy(warp.taken[taker], warp.given[giver], sizeof(ours.value));
+      std::memcpy(warp.taken[taker], given<Given>(warp, wish.lane).value, wish.bytes);
     }
   };
-  std::memcpy(value, own_block().exchange({name, place}, &ours, sizeof(ours), work), bytes);
+  own_block().exchange({name, place}, &ours, value, work);
 }
 
 // ---- counters ----

@@ -16,20 +16,21 @@ double toward_zero_float(double value) {
 }
 
 // Adds the products that a tensor core adds at once.
-float add_at_once(const TensorCore& core, float sum, const Factor* left, const Factor* right) {
-  double terms[products];
+template <int at_once>
+float add_at_once(int extra_bits, float sum, const Factor* left, const Factor* right) {
+  double terms[at_once];
   int largest = sum == 0.0f ? nothing : std::ilogb(sum);
   double plain = static_cast<double>(sum);
-  for (int k = 0; k < core.products_at_once; ++k) {
+  for (int k = 0; k < at_once; ++k) {
     terms[k] = left[k].value * right[k].value;
     plain += terms[k];
     if (terms[k] != 0.0) largest = std::max(largest, left[k].exponent + right[k].exponent);
   }
   if (!std::isfinite(plain)) return static_cast<float>(plain);
   if (largest <= nothing) return 0.0f;
-  const double up = std::ldexp(1.0, 23 + core.extra_bits - largest);
+  const double up = std::ldexp(1.0, 23 + extra_bits - largest);
   double total = std::trunc(static_cast<double>(sum) * up);
-  for (int k = 0; k < core.products_at_once; ++k) total += std::trunc(terms[k] * up);
+  for (int k = 0; k < at_once; ++k) total += std::trunc(terms[k] * up);
   return static_cast<float>(toward_zero_float(total / up));
 }
 
@@ -51,7 +52,10 @@ Factor factor(float value) {
 }
 
 float dot_add(const TensorCore& core, float sum, const Factor* left, const Factor* right) {
-  for (int k = 0; k < products; k += core.products_at_once) sum = add_at_once(core, sum, left + k, right + k);
+  const auto add = core.products_at_once == 16  ? &add_at_once<16>
+                   : core.products_at_once == 8 ? &add_at_once<8>
+                                                : &add_at_once<4>;
+  for (int k = 0; k < products; k += core.products_at_once) sum = add(core.extra_bits, sum, left + k, right + k);
   return sum;
 }
 

@@ -18,7 +18,7 @@ float widened_float16(std::uint16_t bits);
 float widened_bfloat16(std::uint16_t bits);
 
 struct TensorCore {
-  int products_at_once;  // divides 16
+  int products_at_once;  // 4, 8 or 16
   int extra_bits;
 };
 

@@ -124,3 +124,12 @@ def test_a_late_wait_does_not_hide_what_is_wrong(core: Any) -> None:
         numbers.append(memory.copy())
     assert (numbers[0][4:] == 1).all()
     assert (numbers[0] == numbers[1]).all()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_workspace_that_is_shorter_than_is_said(cuda_core: Any, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = cuda_core.Emulation(module)
+    short = guarded_bytes(backend.core, 256, 256)
+    monkeypatch.setattr(backend, "workspace", lambda _: (short, short.ctypes.data))
+    with pytest.raises(RuntimeError, match=r"bytes past the end of an allocation of 256 bytes"):
+        cuda_core.gram(backend, cuda_core.stored(np.ones((20, 5)), "float64"), unit="raw")
