@@ -1,6 +1,6 @@
-# nrc_fast.kernels._cuda_emulation and _cuda_emulation_races: the kernels on an emulated device. In the first, products are
-# contracted with sums, as nvcc does it, where this machine can; in the second they are not, and every access to memory
-# is told to the emulated device, which looks for races.
+# nrc_fast.kernels._cuda_emulation and _cuda_emulation_races: the kernels on an emulated device. In the first, products
+# are contracted with sums, as nvcc does it, where this machine can; in the second they are not, and every access to
+# memory is told to the emulated device, which looks for races.
 set(emulated "")
 foreach(kernel IN LISTS cuda_kernels)
   set(source ${CMAKE_CURRENT_BINARY_DIR}/emulation/${kernel}.cpp)
