@@ -52,6 +52,39 @@ def gram(dtype: str, n: int, d: int, precision: str = "high", **options: Any) ->
     return run
 
 
+def gram_with_totals(dtype: str, n: int, d: int) -> Callable[[Any], Any]:
+    """Sums of a batch of which one row is not finite, and is left out; norms, counts and exponents go to totals."""
+
+    def run(backend: Any) -> tuple[Results, Results]:
+        plain = values(n, d)
+        plain[n // 2, d // 2] = np.nan
+        rows = cuda_core.stored(plain, dtype)
+        features = cuda_core.place_rows(backend, rows)
+        results = [backend.place(np.zeros(shape)) for shape in ((d, d), (d,), (d, d))]
+        totals = backend.place(np.zeros(backend.core.total_values, np.int64))
+        gram, column_sums, unit_gram = map(backend.address, results)
+        request = backend.core.GramRequest(
+            features.matrix,
+            gram=gram,
+            column_sums=column_sums,
+            unit_gram=unit_gram,
+            totals=backend.address(totals),
+            skips_nonfinite=True,
+        )
+        size = backend.core.gram_workspace(request, 0)
+        memory, address = backend.workspace(size)
+        backend.core.gram(request, workspace=address, workspace_bytes=size, device=0, stream=backend.stream())
+        del memory
+        h = np.delete(rows.values, n // 2, axis=0)
+        units = h / np.linalg.norm(h, axis=1, keepdims=True)
+        exact = [np.tril(h.T @ h), h.sum(axis=0), np.tril(units.T @ units)]
+        # Rows, zeros, rows left out, batches given and added.
+        counts = np.array([n - 1, 0, 1, 1, 1], np.int64)
+        return [*map(backend.fetch, results), backend.fetch(totals)[:5]], [*exact, counts]
+
+    return run
+
+
 def residual(dtype: str, n: int, d: int, vectors: int, kept: float = 1.0, **options: Any) -> Callable[[Any], Any]:
     """`kept`: of what is outside the basis; little of it takes the pass to its explicit form."""
 
@@ -157,8 +190,13 @@ SMALL_PASSES = [
     SmallPass("gram of segments of three blocks, float64", gram("float64", 40, 200), ONE),
     SmallPass("gram of float64 without tensor cores", gram("float64", 60, 70, unit="raw"), ONE | {"capability": 75}),
     SmallPass("gram of float32 without tensor cores", gram("float32", 60, 70), ONE | {"capability": 86}),
+    SmallPass("gram of narrow float64 rows", gram("float64", 300, 12, unit="raw"), ONE),
+    SmallPass("gram with totals, bfloat16", gram_with_totals("bfloat16", 90, 12)),
+    SmallPass("gram with totals, float32", gram_with_totals("float32", 90, 70)),
+    SmallPass("gram with totals, float64", gram_with_totals("float64", 90, 12)),
     SmallPass("residual of pairs of tiles", residual("float32", 150, 70, 40), ONE),
     SmallPass("residual of pairs of tiles, explicit", residual("float32", 150, 70, 40, 1e-3), ONE),
+    SmallPass("residual of pairs of tiles on sm_75", residual("float32", 150, 70, 40), ONE | {"capability": 75}),
     SmallPass("residual in float64", residual("float64", 80, 40, 5), ONE),
     SmallPass("residual in float64, explicit", residual("bfloat16", 80, 40, 5, double_precision=True), ONE),
     SmallPass("products", products("float32", 90, 40, 5)),
