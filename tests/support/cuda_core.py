@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import threading
 from dataclasses import dataclass, field
@@ -13,18 +14,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from support.guarded import guarded_bytes, guarded_copy, guarded_tensor
+
 CODES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
 PRECISIONS = {"high": 0, "highest": 1, "fast": 2}
 FloatArray = NDArray[np.float64]
 
 
-def emulation() -> Any:
-    """The module of the emulated device; CI fails without it, elsewhere the tests are skipped."""
-    if os.environ.get("NRC_FAST_CUDA") == "ON":
-        from nrc_fast.kernels import _cuda_emulation
+def emulation(name: str = "_cuda_emulation") -> Any:
+    """A module of the emulated device; CI fails without it, elsewhere the tests are skipped.
 
-        return _cuda_emulation
-    return pytest.importorskip("nrc_fast.kernels._cuda_emulation", reason="built without NRC_FAST_CUDA_EMULATION=ON")
+    That named `_cuda_emulation_races` looks for races.
+    """
+    name = f"nrc_fast.kernels.{name}"
+    if os.environ.get("NRC_FAST_CUDA") == "ON":
+        return importlib.import_module(name)
+    return pytest.importorskip(name, reason="built without NRC_FAST_CUDA_EMULATION=ON")
 
 
 def emulated_device(core: Any) -> Any:
@@ -49,16 +54,16 @@ def emulated_devices() -> Any:  # noqa: C901 - its methods are counted
 
     class EmulatedDevice(CudaDevice):
         def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-            # What is in it must not matter: NaN.
-            tensor = torch.empty(shape, dtype=dtype)
-            tensor.view(torch.uint8).fill_(255) if tensor.ndim else tensor.fill_(-1)
-            return tensor.as_subclass(kind)
+            return guarded_tensor(self.core, shape, dtype).as_subclass(kind)
 
         def place(self, array: NDArray[Any]) -> Any:
-            return torch.from_numpy(np.array(array, order="C")).as_subclass(kind)
+            return torch.from_numpy(guarded_copy(self.core, np.array(array, order="C"))).as_subclass(kind)
 
         def move(self, tensor: Any) -> Any:
-            return tensor.clone().as_subclass(kind)
+            if not tensor.is_contiguous():
+                return tensor.clone().as_subclass(kind)
+            placed = guarded_tensor(self.core, tuple(tensor.shape), tensor.dtype)
+            return placed.copy_(tensor.detach().as_subclass(torch.Tensor)).as_subclass(kind)
 
         def bring(self, tensor: Any) -> Any:
             return tensor.detach().clone().as_subclass(torch.Tensor)
@@ -138,14 +143,14 @@ def emulated_tensors() -> Any:
 
 
 class Emulation:
-    """Memory of the host."""
+    """Memory of the host, between pages that nobody may touch."""
 
-    def __init__(self) -> None:
-        self.core = emulation()
+    def __init__(self, module: str = "_cuda_emulation") -> None:
+        self.core = emulation(module)
         self.core.configure()
 
     def place(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array
+        return guarded_copy(self.core, array)
 
     def address(self, placed: NDArray[Any]) -> int:
         return placed.ctypes.data
@@ -154,9 +159,8 @@ class Emulation:
         return placed
 
     def workspace(self, size: int) -> tuple[Any, int]:
-        # What is in it must not matter: NaN.
-        buffer = np.full(size + 256, 255, np.uint8)
-        return buffer, buffer.ctypes.data + -buffer.ctypes.data % 256
+        buffer = guarded_bytes(self.core, max(size, 1), 256)
+        return buffer, buffer.ctypes.data
 
     def stream(self) -> int:
         return 0

@@ -143,7 +143,7 @@ NRC_FAST_DEVICE void keep_exponent(std::int64_t* below, double largest) {
   bits.value = largest;
   const auto found = static_cast<std::int64_t>(2047 - (bits.bits >> 52 & 0x7ff));
   // Most rows change nothing: they only look.
-  if (static_cast<std::uint64_t>(found) < static_cast<std::uint64_t>(*below)) keep_smallest(below, found);
+  if (static_cast<std::uint64_t>(found) < static_cast<std::uint64_t>(look_at(below))) keep_smallest(below, found);
 }
 
 // ---- rows of 16 bits as they lie in shared memory: eight numbers are four words ----

@@ -235,6 +235,10 @@ NRC_FAST_DEVICE void count_more(std::int64_t* counter, std::int64_t amount) {
 NRC_FAST_DEVICE void keep_smallest(std::int64_t* smallest, std::int64_t value) {
   atomicMin(reinterpret_cast<unsigned long long*>(smallest), static_cast<unsigned long long>(value));
 }
+// What a counter holds while others may be changing it: a plain load may be moved or done twice.
+NRC_FAST_DEVICE std::int64_t look_at(const std::int64_t* counter) {
+  return *static_cast<const volatile std::int64_t*>(counter);
+}
 
 // Bits that are set by many; again the order does not matter.
 NRC_FAST_DEVICE void set_bits(std::uint32_t* word, std::uint32_t bits) { atomicOr(word, bits); }
