@@ -209,9 +209,9 @@ class GramPass {
     TensorFindings findings;
     findings.sums = workspace_.take<double>(sum_values);
     findings.masks.filled = workspace_.take<std::uint32_t>(2 * words);
-    findings.masks.bad = findings.masks.filled + words;
-    if (is_read_before) findings.masks = {};
     if (runs_) {
+      findings.masks.bad = findings.masks.filled + words;
+      if (is_read_before) findings.masks = {};
       fill_zero(findings.sums, sum_values * 8, stream_);
       if (!is_read_before) find_targets(findings, words);
     }
