@@ -56,7 +56,7 @@ def moments(
     memory, address = emulated.workspace(size)
     emulated.core.gram(request, workspace=address, workspace_bytes=size, device=0, stream=0)
     del memory
-    return Moments(*arrays, totals)
+    return Moments(**dict(zip(names, arrays, strict=True)), totals=totals)
 
 
 def close(found: Any, left: Any, right: Any, what: str) -> None:
@@ -150,7 +150,7 @@ def test_few_rows_have_few_workers(emulated: Any, cuda_core: Any, capability: in
     def slabs(rows: int) -> float:
         matrix = emulated.core.Matrix(0, rows, columns, columns, 1, cuda_core.CODES["float64"])
         request = emulated.core.GramRequest(matrix, gram=256, counts=256)
-        return emulated.core.gram_workspace(request, 0) / (46 * 64 * 8)
+        return int(emulated.core.gram_workspace(request, 0)) / (46 * 64 * 8)
 
     assert [slabs(rows) for rows in (1, 128, 129, 5000)] == [1.0, 1.0, 2.0, 40.0]
     assert slabs(10**9) == 2 * 132
