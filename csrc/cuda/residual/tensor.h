@@ -60,7 +60,7 @@ class TensorProjection {
   static constexpr int stage_bytes = rows_bytes + Products::record_bytes;
   static constexpr int stages = row_pieces == 1 ? 4 : 3;
   static constexpr int ring_bytes = stages * stage_bytes;
-  static constexpr int blocks_at_once = Products::wide <= 2 && row_pieces == 1 ? 3 : 2;
+  static constexpr int blocks_at_once = Products::wide == 1 && row_pieces == 1 ? 3 : 2;
 
   NRC_FAST_DEVICE TensorProjection(const ProjectedRows& arguments, char* ring) : arguments_(arguments), ring_(ring) {}
 
