@@ -123,12 +123,13 @@ class FloatProducts {
     } else {
       load_rows(rows, left);
     }
+    // Registers do not suffice for two where rows are unpacked, shifted and split.
+    constexpr int at_once = wide < 2 || (is_shifted && sizeof(Row) == 2) ? 1 : 2;
     using Basis = Numbers<columns_at_once / 2>;
     const char* const fragments =
         record + first_column * (warp_lanes * 2) + thread_index() % warp_lanes * static_cast<int>(sizeof(Basis));
 #pragma unroll
-    for (int first = 0; first < wide; first += 2) {
-      constexpr int at_once = wide < 2 ? 1 : 2;
+    for (int first = 0; first < wide; first += at_once) {
       if constexpr (is_shifted) keep_order();  // here too, on some cards
       Basis right[at_once][basis_parts];
 #pragma unroll
