@@ -1,7 +1,9 @@
 // The projection of tiles of 128 rows by tensor cores. Rows come by asynchronous copies into a ring of stages, and the
-// basis with them, as the prepared records of its steps: `FragmentLayout`. Each warp has 32 rows, as four times eight;
-// of every row a lane copies, and multiplies, what is its own: only the records are shared.
+// basis with them, as the prepared records of its steps: `FragmentLayout`. Each warp has 32 rows, as four times eight,
+// and copies them itself.
 #pragma once
+
+#include <cstddef>
 
 #include "cuda/residual/arguments.h"
 
@@ -58,7 +60,7 @@ class TensorProjection {
   static constexpr int stage_bytes = rows_bytes + Products::record_bytes;
   static constexpr int stages = row_pieces == 1 ? 4 : 3;
   static constexpr int ring_bytes = stages * stage_bytes;
-  static constexpr int blocks_at_once = Products::wide <= 2 ? 3 : 2;
+  static constexpr int blocks_at_once = Products::wide == 1 && row_pieces == 1 ? 3 : 2;
 
   NRC_FAST_DEVICE TensorProjection(const ProjectedRows& arguments, char* ring) : arguments_(arguments), ring_(ring) {}
 
@@ -85,7 +87,7 @@ class TensorProjection {
     lane_rows_ = static_cast<const Row*>(rows.data) + (rows_left_ > 0 ? row : 0) * rows.row_stride;
     copied_step_ = 0;
 #pragma unroll 1
-    for (int s = 0; s < stages - 1; ++s) copy_step(s, s);
+    for (int record = 0; record < stages - 1; ++record) copy_step(record);
   }
 
   // The tile that was started: `finish_group` is called when the coefficients of a group of vectors are there. Those of
@@ -94,15 +96,13 @@ class TensorProjection {
   NRC_FAST_DEVICE void project(const FinishGroup& finish_group) {
     int step = 0;
     int group = 0;
-    int used = 0;
     products_.clear();
 #pragma unroll 1
     for (int record = 0; record < records(); ++record) {
       wait_for_copies<stages - 2>();
       synchronize_block();  // the step has arrived for all threads, and all are done with the one before it
-      copy_step(record + stages - 1, used == 0 ? stages - 1 : used - 1);
-      products_.add(stage(used) + warp_slots(), stage(used) + rows_bytes);
-      used = used + 1 == stages ? 0 : used + 1;
+      copy_step(record + stages - 1);
+      products_.add(stage_of(record) + warp_slots(), stage_of(record) + rows_bytes);
       const bool is_last = ++step == static_cast<int>(arguments_.layout.steps);
       if (is_last || step % Products::fold_steps == 0) products_.fold();
       if (!is_last) continue;
@@ -138,7 +138,9 @@ class TensorProjection {
   }
 
  private:
-  NRC_FAST_DEVICE char* stage(int index) const { return ring_ + index * stage_bytes; }
+  NRC_FAST_DEVICE char* stage_of(int record) const {
+    return ring_ + static_cast<int>(static_cast<unsigned>(record) % stages) * stage_bytes;
+  }
   // Where the rows of a warp are in a stage.
   NRC_FAST_DEVICE static int warp_slots() {
     return thread_index() / warp_lanes * (octets * row_pieces * fragment_bytes);
@@ -146,9 +148,9 @@ class TensorProjection {
   // Steps of all groups.
   NRC_FAST_DEVICE int records() const { return static_cast<int>(arguments_.layout.groups * arguments_.layout.steps); }
 
-  NRC_FAST_DEVICE void copy_step(int record, int to_stage) {
+  NRC_FAST_DEVICE void copy_step(int record) {
     if (record < records()) {
-      char* const target = stage(to_stage);
+      char* const target = stage_of(record);
       if (arguments_.are_copyable) {
         copy_rows(target + warp_slots() + lane_slot());
       } else {

@@ -117,8 +117,9 @@ residual_tensor_kernel(ResidualArguments arguments) {
   TensorTile<Products> tile(arguments);
   tile.begin_sums();
   tile.start(block_index());
-  const std::int64_t tiles = ceiling(arguments.rows.features.rows, tensor_rows);
-  for (std::int64_t index = block_index(); index < tiles; index += grid_size()) tile.run(index);
+  const int tiles = static_cast<int>(ceiling(arguments.rows.features.rows, tensor_rows));
+  const int blocks = static_cast<int>(grid_size());
+  for (int index = static_cast<int>(block_index()); index < tiles; index += blocks) tile.run(index);
   tile.end_sums();
 }
 

@@ -16,6 +16,11 @@ NRC_FAST_DEVICE std::uint32_t upper_halves(std::uint32_t first, std::uint32_t se
   return first >> 16 | (second & 0xffff0000u);
 }
 
+union DoubleWords {
+  std::uint32_t words[2];
+  double value;
+};
+
 NRC_FAST_DEVICE std::uint32_t bits_of(float value) {
   FloatBits result;
   result.value = value;
@@ -26,6 +31,23 @@ NRC_FAST_DEVICE float float_of(std::uint32_t bits) {
   FloatBits result;
   result.bits = bits;
   return result.value;
+}
+
+// One of the numbers in some words, in float32 or, of float64 rows, as it is.
+template <class Row, std::size_t count>
+NRC_FAST_DEVICE auto number_at(const std::uint32_t (&words)[count], int index) {
+  if constexpr (sizeof(Row) == 8) {
+    DoubleWords result;
+    result.words[0] = words[2 * index];
+    result.words[1] = words[2 * index + 1];
+    return result.value;
+  } else if constexpr (sizeof(Row) == 4) {
+    return float_of(words[index]);
+  } else if constexpr (std::is_same_v<Row, BFloat16>) {
+    return float_of(index % 2 == 0 ? words[index / 2] << 16 : words[index / 2] & 0xffff0000u);
+  } else {
+    return float16_to_float(static_cast<std::uint16_t>(words[index / 2] >> index % 2 * 16));
+  }
 }
 
 // 16-bit rows that are not shifted are multiplied as they are; others are split into three bfloat16 numbers, exactly.
@@ -65,7 +87,7 @@ class FloatProducts {
   }
 
   NRC_FAST_DEVICE void add(const char* rows, const char* record) {
-#pragma unroll 1
+#pragma unroll 1  // or too much is loaded ahead for the registers
     for (int first = 0; first < lane_columns; first += columns_at_once) add_columns(rows, record, first);
   }
 
@@ -101,12 +123,14 @@ class FloatProducts {
     } else {
       load_rows(rows, left);
     }
+    // Registers do not suffice for two where rows are unpacked, shifted and split.
+    constexpr int at_once = wide < 2 || (is_shifted && sizeof(Row) == 2) ? 1 : 2;
     using Basis = Numbers<columns_at_once / 2>;
     const char* const fragments =
         record + first_column * (warp_lanes * 2) + thread_index() % warp_lanes * static_cast<int>(sizeof(Basis));
 #pragma unroll
-    for (int first = 0; first < wide; first += 2) {
-      constexpr int at_once = wide < 2 ? 1 : 2;
+    for (int first = 0; first < wide; first += at_once) {
+      if constexpr (is_shifted) keep_order();  // here too, on some cards
       Basis right[at_once][basis_parts];
 #pragma unroll
       for (int t = 0; t < at_once && first + t < wide; ++t) {
@@ -152,8 +176,7 @@ class FloatProducts {
           const std::uint32_t word[1] = {left[0][m][k][i]};
           const int octet = 2 * m + i % 2;
           filled[octet] |= filled_bits<Row>(word);
-          float values[2];
-          read_values(word, 0, values);
+          const float values[2] = {number_at<Row>(word, 0), number_at<Row>(word, 1)};
           add_energy(octet, values);
         }
       }
@@ -180,8 +203,7 @@ class FloatProducts {
       filled[o] |= filled_bits<Row>(raw[o].values);
 #pragma unroll
       for (int pair = 0; pair < columns_at_once / 2; ++pair) {
-        float values[2];
-        read_values(raw[o].values, pair, values);
+        float values[2] = {number_at<Row>(raw[o].values, 2 * pair), number_at<Row>(raw[o].values, 2 * pair + 1)};
         if constexpr (is_shifted) {
           values[0] = values[0] - float_of(high.values[2 * pair]) - float_of(low.values[2 * pair]);
           values[1] = values[1] - float_of(high.values[2 * pair + 1]) - float_of(low.values[2 * pair + 1]);
@@ -201,20 +223,6 @@ class FloatProducts {
   NRC_FAST_DEVICE void add_energy(int octet, const float (&values)[2]) {
     energy_sums_[octet] += values[0] * values[0];
     energy_sums_[octet] += values[1] * values[1];
-  }
-
-  template <std::size_t count>
-  NRC_FAST_DEVICE static void read_values(const std::uint32_t (&words)[count], int pair, float (&values)[2]) {
-    if constexpr (sizeof(Row) == 4) {
-      values[0] = float_of(words[2 * pair]);
-      values[1] = float_of(words[2 * pair + 1]);
-    } else if constexpr (std::is_same_v<Row, BFloat16>) {
-      values[0] = float_of(words[pair] << 16);
-      values[1] = float_of(words[pair] & 0xffff0000u);
-    } else {
-      values[0] = float16_to_float(static_cast<std::uint16_t>(words[pair] & 0xffffu));
-      values[1] = float16_to_float(static_cast<std::uint16_t>(words[pair] >> 16));
-    }
   }
 
   float sums_[octets / 2][wide][4];
@@ -256,7 +264,7 @@ class DoubleProducts {
 
   NRC_FAST_DEVICE void add(const char* rows, const char* record) {
     const int lane = thread_index() % warp_lanes;
-#pragma unroll
+#pragma unroll 1  // or too much is loaded ahead for the registers
     for (int first = 0; first < lane_columns; first += 4) {
       double values[octets][4];
       read_rows(rows, record + basis_bytes + lane % 4 * 16, first, values);
@@ -278,19 +286,22 @@ class DoubleProducts {
  private:
   static constexpr int pieces = lane_columns * static_cast<int>(sizeof(Row)) / 16;
 
-  // Four columns of every row; what a lane has of eight 16-bit numbers is read twice.
+  // Four columns of every row.
   NRC_FAST_DEVICE void read_rows(const char* rows, const char* shift, int first, double (&values)[octets][4]) {
     const Pair shifts[2] = {read<Pair>(shift + first / 2 * 64), read<Pair>(shift + (first / 2 + 1) * 64)};
+    constexpr int count = 4 / pieces;
+    const char* const place = rows + lane_slot() + first * static_cast<int>(sizeof(Row));
 #pragma unroll
     for (int o = 0; o < octets; ++o) {
 #pragma unroll
       for (int p = 0; p < pieces; ++p) {
-        const char* const place = rows + (o * pieces + p) * fragment_bytes + lane_slot();
-        if (first == 0) filled[o] |= filled_bits<Row>(read<Numbers<4>>(place).values);
-        const auto piece = read<Piece<Row>>(place);
-        constexpr int count = 4 / pieces;
+        const auto words =
+            read<Numbers<count* static_cast<int>(sizeof(Row)) / 4>>(place + (o * pieces + p) * fragment_bytes);
+        filled[o] |= filled_bits<Row>(words.values);
 #pragma unroll
-        for (int c = 0; c < count; ++c) values[o][p * count + c] = as_double(piece.values[first + c]);
+        for (int c = 0; c < count; ++c) {
+          values[o][p * count + c] = static_cast<double>(number_at<Row>(words.values, c));
+        }
       }
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
