@@ -136,7 +136,7 @@ add_image_kernel(TotalArguments arguments) {
 std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
-// Vectors are multiplied 32 at a time; of the last ones, tiles of 8 are 1, 2 or 4.
+// Vectors are multiplied 32 at a time, 8 where lanes do it; of the last ones, tiles of 8 are 1, 2 or 4.
 struct VectorGroup {
   std::int64_t first;
   std::int64_t count;
@@ -144,8 +144,10 @@ struct VectorGroup {
   int tiles() const { return count <= tile_vectors ? 1 : (count <= 2 * tile_vectors ? 2 : most_tiles); }
 };
 
-VectorGroup group_from(std::int64_t first, std::int64_t count) {
-  return {first, smaller(count - first, most_tiles * tile_vectors)};
+bool has_tensor_cores(const DeviceLimits& device) { return device.capability.major >= 8; }
+
+std::int64_t vectors_at_once(const DeviceLimits& device) {
+  return has_tensor_cores(device) ? most_tiles * tile_vectors : tile_vectors;
 }
 
 struct Pieces {
@@ -165,17 +167,15 @@ struct Pieces {
   std::int64_t bytes;
 };
 
+// No vectors are a tile of zeros; the last group of tiles may be one of zeros in part.
 std::int64_t fragment_count(const ProductRequest& request, std::int64_t padded_columns) {
-  std::int64_t vectors = tile_vectors;  // no vectors are a tile of zeros
-  for (std::int64_t first = 0; first < request.count; first += most_tiles * tile_vectors) {
-    vectors = larger(vectors, first + group_from(first, request.count).tiles() * tile_vectors);
-  }
-  return vectors * padded_columns;
+  return (round_up(larger(request.count, 1), tile_vectors) + most_tiles * tile_vectors) * padded_columns;
 }
 
 Pieces pieces_of(const ProductRequest& request, const DeviceLimits& device, char* memory) {
   const MatrixView& features = request.features;
-  const std::int64_t widest = group_from(0, request.count).tiles() * tile_vectors;
+  const VectorGroup first_vectors{0, smaller(request.count, vectors_at_once(device))};
+  const std::int64_t widest = first_vectors.tiles() * tile_vectors;
   const std::int64_t filling = blocks_each * device.multiprocessors;
   Pieces pieces{};
   const std::int64_t fitting = coefficient_bytes_at_once / 8 / widest;
@@ -209,7 +209,8 @@ class GramProductPass {
   GramProductPass(const ProductRequest& request, const GramProduct& sums, const DeviceLimits& device, Stream stream)
       : request_(request),
         sums_(sums),
-        by_tensor_cores_(device.capability.major >= 8),
+        by_tensor_cores_(has_tensor_cores(device)),
+        at_once_(vectors_at_once(device)),
         stream_(stream),
         pieces_(pieces_of(request, device, request.workspace)) {}
 
@@ -244,8 +245,8 @@ class GramProductPass {
   // Once where there are no vectors, for the sums and the energy.
   template <class Use>
   void for_groups(const Use& use) const {
-    for (std::int64_t first = 0; first == 0 || first < request_.count; first += most_tiles * tile_vectors) {
-      use(group_from(first, request_.count));
+    for (std::int64_t first = 0; first == 0 || first < request_.count; first += at_once_) {
+      use(VectorGroup{first, smaller(request_.count - first, at_once_)});
     }
   }
 
@@ -260,9 +261,10 @@ class GramProductPass {
       with_row_type(rows.dtype, [&](auto row) {
         using Row = decltype(row);
         const ProductArguments arguments = arguments_of(group, rows, has_aligned_pieces<Row>(rows));
-        if (group.tiles() == 1) return multiply<Row, 1>(arguments, first);
-        if (group.tiles() == 2) return multiply<Row, 2>(arguments, first);
-        multiply<Row, most_tiles>(arguments, first);
+        if (!by_tensor_cores_) return launch_products<Row, 1, false>(arguments, first);
+        if (group.tiles() == 1) return launch_products<Row, 1, true>(arguments, first);
+        if (group.tiles() == 2) return launch_products<Row, 2, true>(arguments, first);
+        launch_products<Row, most_tiles, true>(arguments, first);
       });
     });
   }
@@ -283,12 +285,6 @@ class GramProductPass {
             1 + group.first,
             group.count,
             pieces_.image};
-  }
-
-  template <class Row, int tiles>
-  void multiply(const ProductArguments& arguments, std::int64_t first) {
-    if (by_tensor_cores_) return launch_products<Row, tiles, true>(arguments, first);
-    launch_products<Row, tiles, false>(arguments, first);
   }
 
   template <class Row, int tiles, bool by_tensor_cores>
@@ -329,6 +325,7 @@ class GramProductPass {
   const ProductRequest& request_;
   const GramProduct& sums_;
   bool by_tensor_cores_;
+  std::int64_t at_once_;
   Stream stream_;
   Pieces pieces_;
 };
