@@ -1,0 +1,188 @@
+"""The main loop of a kernel, and the instructions of one of its turns."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from machine_code.instructions import kind_of, work_of
+from machine_code.listing import Function, Instruction
+from machine_code.loops import Graph, Loop, always_run, find_loops, graph_of
+
+__all__ = ["MainLoop", "main_loop"]
+
+# Ways through a loop that differ in what they copy are kept apart, the first few of them.
+_MOST_WAYS = 64
+# Additions in one block that are no part of the arithmetic: a fold of as many sums.
+_FOLDED = 16
+
+
+@dataclass
+class MainLoop:
+    """What a warp executes in one turn of the loop that does a kernel's work."""
+
+    path: list[Instruction]  # the longest turn without what happens now and then
+    half: list[Instruction] | None  # the same where half as much is copied: both sides of a product are the same rows
+    now_and_then: list[Instruction]  # sums that are folded or written after many turns
+    turns_of_inner: list[int | None]  # of each loop inside; None: known at run time only, and counted once
+
+
+@dataclass
+class _Way:
+    rank: tuple[int, int, int]  # work, less of what is rare, length
+    last: list[Instruction]
+    before: _Way | None = None
+
+    @property
+    def path(self) -> list[Instruction]:
+        pieces: list[list[Instruction]] = []
+        way: _Way | None = self
+        while way is not None:
+            pieces.append(way.last)
+            way = way.before
+        return [each for piece in reversed(pieces) for each in piece]
+
+
+def main_loop(function: Function) -> MainLoop | None:
+    """The loop with most of the arithmetic, or with most of the loads where there is none.
+
+    Parameters
+    ----------
+    function : Function
+        A kernel.
+
+    Returns
+    -------
+    MainLoop or None
+        A loop that loads nothing belongs to the turn of the loop around it that does. None where a kernel has no loop.
+    """
+    if not function.instructions:
+        return None
+    graph = graph_of(function)
+    loops = find_loops(graph)
+    if not loops:
+        return None
+    chosen = max(loops, key=lambda loop: _weight(graph, loop.own))
+    if _weight(graph, chosen.own) == (0, 0):
+        return None
+    stage = chosen
+    while not _loads(graph, stage.own) and stage.outer is not None and _loads(graph, stage.outer.own):
+        stage = stage.outer
+    rare = {block for block in stage.own - always_run(graph, stage) if _is_now_and_then(graph.blocks[block])}
+    turns: list[int | None] = []
+    copies = {"copy"} if any("copy" in map(kind_of, graph.blocks[block]) for block in stage.own) else {"global load"}
+    ways = _ways(graph, stage, rare, copies, turns)
+    most = max(ways, key=lambda copied: (ways[copied].rank[0], copied))
+    half = ways.get(most // 2) if most % 2 == 0 and most > 0 else None
+    # A block of the loop that no turn without folding passes was left out above.
+    folded = [each for block in sorted(rare) for each in graph.blocks[block]]
+    return MainLoop(ways[most].path, half.path if half else None, folded, turns)
+
+
+def _weight(graph: Graph, blocks: set[int]) -> tuple[int, int]:
+    code = [each for block in blocks for each in graph.blocks[block]]
+    loads = sum(each.bytes for each in code if kind_of(each) in {"copy", "global load"})
+    return sum(map(work_of, code)), loads
+
+
+def _loads(graph: Graph, blocks: set[int]) -> bool:
+    return any(kind_of(each) in {"copy", "global load"} for block in blocks for each in graph.blocks[block])
+
+
+def _is_now_and_then(code: list[Instruction]) -> bool:
+    """Whether sums are folded or written by code that some turns only pass."""
+    kinds = set(map(kind_of, code))
+    if any(map(work_of, code)) or "copy" in kinds:
+        return False
+    if kinds & {"global store", "atomic"} or any(each.operation in {"CALL", "EXIT", "BPT"} for each in code):
+        return True
+    if "global load" in kinds:
+        return False
+    # Sums in registers need no load; those in shared memory are stored again.
+    added = sum(each.operation in {"FADD", "DADD", "FADD2"} for each in code)
+    return added >= _FOLDED and ("shared load" not in kinds or "shared store" in kinds)
+
+
+def _ways(graph: Graph, loop: Loop, rare: set[int], copies: set[str], turns: list[int | None]) -> dict[int, _Way]:
+    """The longest turn for each number of copies, of those with as little as possible of what is rare."""
+    inner = {block: child for child in loop.inner for block in child.blocks}
+    pieces: dict[int, list[Instruction]] = {}
+    for child in loop.inner:
+        taken = _ways(graph, child, set(), copies, turns)
+        times = _turns(graph, child)
+        turns.append(times)
+        longest = taken[max(taken, key=lambda copied: (taken[copied].rank[0], copied))]
+        pieces[child.header] = longest.path * (times or 1)
+    best: dict[int, dict[int, _Way]] = {}
+    ends: dict[int, _Way] = {}
+    for block in graph.order:
+        if block not in loop.blocks or (block in inner and inner[block].header != block):
+            continue
+        child_blocks = inner[block].blocks if block in inner else {block}
+        code = pieces.get(block, graph.blocks[block])
+        work = sum(map(work_of, code))
+        copied = 0 if block in rare else sum(kind_of(each) in copies for each in code)
+        behind = {0: _Way((0, 0, 0), [])} if block == loop.header else {}
+        for other in _before(graph, loop, child_blocks, inner):
+            for number, way in best.get(other, {}).items():
+                _keep(behind, number, way)
+        here: dict[int, _Way] = {}
+        for number, way in behind.items():
+            rank = (way.rank[0] + work, way.rank[1] - (block in rare), way.rank[2] + len(code))
+            _keep(here, number + copied, _Way(rank, code, way))
+        best[block] = dict(sorted(here.items(), reverse=True)[:_MOST_WAYS])
+        if any(latch in child_blocks for latch in loop.latches):
+            for number, way in best[block].items():
+                _keep(ends, number, way)
+    return ends or {0: _Way((0, 0, 0), [])}
+
+
+def _before(graph: Graph, loop: Loop, blocks: set[int], inner: dict[int, Loop]) -> set[int]:
+    """What comes before within the turn, loops inside by their headers."""
+    found = {other for block in blocks if block != loop.header for other in graph.before[block]}
+    return {inner[other].header if other in inner else other for other in found & loop.blocks if other not in blocks}
+
+
+def _keep(ways: dict[int, _Way], copied: int, way: _Way) -> None:
+    if copied not in ways or way.rank > ways[copied].rank:
+        ways[copied] = way
+
+
+def _turns(graph: Graph, loop: Loop) -> int | None:
+    """How often a loop runs whose counter starts, steps and ends at constants."""
+    if len(loop.latches) != 1:
+        return None
+    code = [each for block in sorted(loop.blocks) for each in graph.blocks[block]]
+    for each in code:
+        found = re.fullmatch(r"U?P\d, U?PT, (U?R\d+), (0x[0-9a-f]+|\d+), U?PT", each.operands)
+        if each.operation not in {"ISETP", "UISETP"} or not found:
+            continue
+        register, end = found[1], int(found[2], 0)
+        steps = [
+            int(step[1], 0)
+            for other in code
+            if (step := re.fullmatch(rf"{register}, (?:U?PT, U?PT, )?{register}, (0x[0-9a-f]+|\d+)(?:, U?RZ)?.*", other.operands))
+            and other.operation in {"IADD3", "UIADD3", "VIADD", "IADD"}
+        ]
+        if len(steps) == 1 and steps[0] > 0 and end % steps[0] == 0 and _starts_at_zero(graph, loop, register):
+            return end // steps[0]
+    return None
+
+
+def _starts_at_zero(graph: Graph, loop: Loop, register: str) -> bool:
+    """Whether the nearest value that comes into the loop is zero."""
+    block = loop.header
+    while graph.nearest[block] != block:
+        block = graph.nearest[block]
+        if block in loop.blocks:
+            continue
+        for each in reversed(graph.blocks[block]):
+            if each.operands.split(",")[0].strip() == register:
+                moved = each.operands.split(",")[1:]
+                return each.operation in {"MOV", "IMAD", "UMOV", "HFMA2", "CS2R"} and {part.strip() for part in moved} <= {
+                    "RZ",
+                    "URZ",
+                    "0x0",
+                    "SRZ",
+                }
+    return False
