@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     """Options of the command."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     made.add_argument("--module", type=Path, help="a built module; that of the installed package if not given")
-    made.add_argument("--compile", nargs="*", metavar="ARCH", help="compile the sources instead, for 80 and 90a or these")
+    made.add_argument("--compile", nargs="*", metavar="ARCH", help="compile the sources, for 80 and 90a or these")
     made.add_argument("--sources", type=Path, default=CSRC, help="the folder of the sources; csrc of this tree")
     made.add_argument("--only", nargs="*", default=[], metavar="NAME", help="of the sources these, as gram/tensor")
     made.add_argument("--show", action="store_true", help="print the page of what is here now")

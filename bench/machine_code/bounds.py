@@ -13,7 +13,6 @@ __all__ = ["Bound", "bound_of", "needed_in_flight", "share_of_bandwidth"]
 WARP = 32
 # Kinds of instructions by the unit that executes them; a multiply of integers takes turns of the float32 lanes.
 _INTEGER = ("integer", "predicate", "move")
-_NEITHER = ("tensor", "copy")
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Bound:
     """What follows for one kernel on one card, at best."""
 
     clocks: dict[str, float]  # that each unit of a multiprocessor needs for one turn of all of its blocks
-    exposed: float  # that nothing else overlaps: what stands between a barrier and the products, with one block at a time
+    exposed: float  # what stands between a barrier and the products, where no other block overlaps it
     share_of_peak: float | None  # of the arithmetic that the loop is for; None where it has none
     share_of_bandwidth: float | None  # of device memory that the loop can ask for; None where it reads nothing
     share_by_flight: float | None  # the same by bytes in flight alone
@@ -43,7 +42,7 @@ def share_of_bandwidth(card: Card, in_flight: float) -> float:
     return min(1.0, in_flight / needed_in_flight(card))
 
 
-def bound_of(card: Card, facts: Mapping[str, Any], half: bool = False) -> Bound | None:  # noqa: FBT001, FBT002
+def bound_of(card: Card, facts: Mapping[str, Any], half: bool = False) -> Bound | None:
     """Bounds of a kernel whose counts are known.
 
     Parameters
@@ -83,20 +82,20 @@ def bound_of(card: Card, facts: Mapping[str, Any], half: bool = False) -> Bound 
     exposed = 0.0
     if facts["blocks"] == 1 and loop["behind barriers"]:
         exposed = warps * loop["behind barriers"] / card.schedulers + card.shared_latency
-    work = _work(card, loop, clocks)
+    work = _work(loop, clocks)
     turn = max(clocks.values()) + exposed
     by_flight = None
     by_time = None
     if moved and loop["in flight"]:
         by_flight = share_of_bandwidth(card, loop["in flight"] * lanes)
-        by_time = moved * card.clock * card.multiprocessors / turn / card.bandwidth
+        of_rows = loop["row bytes"] * lanes
+        by_time = min(1.0, of_rows * card.clock * card.multiprocessors / turn / card.bandwidth)
+    by_both = min(by_flight, by_time) if by_flight and by_time else None
     limit = max(clocks, key=lambda unit: clocks[unit])
-    return Bound(
-        clocks, exposed, work / turn if work else None, min(by_flight, by_time) if by_flight and by_time else None, by_flight, limit
-    )
+    return Bound(clocks, exposed, work / turn if work else None, by_both, by_flight, limit)
 
 
-def _work(card: Card, loop: Mapping[str, Any], clocks: Mapping[str, float]) -> float:
+def _work(loop: Mapping[str, Any], clocks: Mapping[str, float]) -> float:
     """Clocks of the arithmetic that a loop is for: its multiply-adds."""
     if loop["tensor work"]:
         return clocks["tensor cores"]

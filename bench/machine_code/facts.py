@@ -8,7 +8,7 @@ from typing import Any
 
 from machine_code.flight import behind_barriers, flight_of
 from machine_code.instructions import KINDS, count, kind_of, work_of
-from machine_code.kernels import arguments_of, family_of
+from machine_code.kernels import Family, arguments_of, family_of
 from machine_code.listing import Function, Instruction, read_listing
 from machine_code.main_loop import main_loop
 from machine_code.occupancy import LIMITS, blocks_at_once
@@ -67,8 +67,8 @@ def facts_of(name: str, architecture: str, resources: Resources, function: Funct
         a main loop.
     """
     limits = LIMITS[architecture.rstrip("af")]
-    loop = main_loop(function)
     family = family_of(name)
+    loop = main_loop(function, family.inside if family else 1)
     fixed = resources.shared - (limits.reserved if int(architecture.rstrip("af")) >= 90 else 0)
     if family is not None and family.shared is not None:
         at_launch = family.shared(arguments_of(name))
@@ -84,17 +84,20 @@ def facts_of(name: str, architecture: str, resources: Resources, function: Funct
     if resources.local:
         facts["local"] = resources.local
     if loop is not None:
-        folds = family.folds if family else 0
-        row_bytes = family.row_bytes(arguments_of(name)) if family else 0
-        facts["loop"] = _loop_facts(loop.path, len(loop.now_and_then), folds, row_bytes)
-        if loop.half is not None:
-            facts["half loop"] = _loop_facts(loop.half, len(loop.now_and_then), folds, row_bytes)
+        for key, path in (("loop", loop.path), ("half loop", loop.half)):
+            if path is not None:
+                facts[key] = _loop_facts(path, family, arguments_of(name)) | {"folded": len(loop.now_and_then)}
+        if None in loop.turns_of_inner:
+            facts["loop"]["has unknown turns"] = True
     return facts
 
 
-def _loop_facts(path: Sequence[Instruction], folded: int, folds: int, row_bytes: int) -> dict[str, Any]:
+def _loop_facts(path: Sequence[Instruction], family: Family | None, arguments: Sequence[str]) -> dict[str, Any]:
     counts = count(path)
-    flight = flight_of(path, row_bytes)
+    flight = flight_of(path, family.row_bytes(arguments) if family else 0)
+    of_rows = Fraction(1)
+    if family is not None and family.row_copies is not None and counts["copy"]:
+        of_rows = min(of_rows, Fraction(family.row_copies(arguments), counts["copy"]))
     tensor = [each for each in path if kind_of(each) == "tensor"]
     added = [each for each in path if work_of(each) and kind_of(each) != "tensor"]
     widest = tensor or added
@@ -105,12 +108,12 @@ def _loop_facts(path: Sequence[Instruction], folded: int, folds: int, row_bytes:
         "is float64": bool(widest) and sum(each.operation in {"DMMA", "DFMA"} for each in widest) * 2 > len(widest),
         "shared bytes": sum(each.bytes for each in path if kind_of(each) in _SHARED),
         "loaded bytes": flight.bytes,
+        "row bytes": _plain(flight.bytes * of_rows),
         "loads": flight.loads,
         "round trips": str(flight.round_trips),
-        "in flight": _plain(flight.in_flight),
+        "in flight": _plain(flight.in_flight * of_rows),
         "behind barriers": behind_barriers(path),
-        "folded": folded,
-        "turns between folds": folds,
+        "turns between folds": family.folds if family else 0,
     }
 
 

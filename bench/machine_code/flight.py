@@ -21,7 +21,7 @@ class Flight:
 
     bytes: int  # that it loads or copies from device memory
     loads: int  # instructions
-    round_trips: Fraction  # times that it waits for the whole way there and back; 1/3 where three turns are on their way
+    round_trips: Fraction  # waits for the whole way there and back; 1/3 where three turns are on their way
 
     @property
     def in_flight(self) -> Fraction:
@@ -47,17 +47,14 @@ def flight_of(path: Sequence[Instruction], row_bytes: int = 0) -> Flight:
         what is loaded, where a register of it is used.
     """
     copies = any(kind_of(each) == "copy" for each in path)
-    counted = "copy" if copies else "global load"
-    loads = [each for each in path if kind_of(each) == counted and (copies or not row_bytes or _is_of_rows(each, row_bytes))]
-    # What matters of the others: that they use what was loaded. What the cache holds is there at once.
-    slow = {each for each in path if kind_of(each) == "global load" and (not row_bytes or _is_of_rows(each, row_bytes))}
+    # What the cache holds is there at once; what matters of all other instructions is that they use what was loaded.
+    slow = {each for each in path if kind_of(each) == "global load" and _is_of_rows(each, row_bytes)}
+    loads = [each for each in path if kind_of(each) == "copy" or (not copies and each in slow)]
     targets = {register for each in slow for register in _results(each)}
     steps = [
         (each, "slow load" if each in slow else kind_of(each), each.registers & targets)
         for each in path
-        if each in slow
-        or kind_of(each) in {"copy", "barrier"}
-        or (kind_of(each) != "off" and each.registers & targets)
+        if each in slow or kind_of(each) in {"copy", "barrier"} or (kind_of(each) != "off" and each.registers & targets)
     ]
     now, waited = 0, []
     pending: dict[int, int] = {}
@@ -92,7 +89,7 @@ def _steady(waited: Sequence[int]) -> Fraction:
 
 def _is_of_rows(load: Instruction, row_bytes: int) -> bool:
     """Whether a load may be one of rows: of one element, or of as many as 16 bytes hold."""
-    return load.bytes in {row_bytes, 16}
+    return row_bytes == 0 or load.bytes in {row_bytes, 16}
 
 
 def _results(load: Instruction) -> range:

@@ -32,7 +32,8 @@ class Change:
     def __str__(self) -> str:
         """Which number, before and after."""
         verdict = "worse" if self.is_worse else "better or other"
-        return f"{self.kernel}, sm_{self.architecture}: {self.quantity} {_number(self.before)} -> {_number(self.after)} ({verdict})"
+        numbers = f"{_number(self.before)} -> {_number(self.after)}"
+        return f"{self.kernel}, sm_{self.architecture}: {self.quantity} {numbers} ({verdict})"
 
 
 def quantities(facts: Mapping[str, Any], architecture: str) -> dict[str, tuple[float, bool]]:
@@ -123,9 +124,8 @@ def _of_kernel(
             lost = quantity in old and old[quantity][1]
             if is_same or lost:
                 seen = True
-                yield Change(
-                    name, architecture, quantity, *(each.get(quantity, ("none",))[0] for each in (old, new)), is_worse=lost
-                )
+                numbers = [each[quantity][0] if quantity in each else "none" for each in (old, new)]
+                yield Change(name, architecture, quantity, numbers[0], numbers[1], is_worse=lost)
             continue
         (was, more_is_better), (is_now, _) = old[quantity], new[quantity]
         difference = (was - is_now) if more_is_better else (is_now - was)

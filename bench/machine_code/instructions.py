@@ -10,7 +10,6 @@ from machine_code.listing import Instruction
 
 __all__ = ["KINDS", "count", "kind_of", "work_of"]
 
-TENSOR = "tensor"
 KINDS = (
     *("tensor", "float32", "float64", "float16", "conversion", "special"),
     *("integer", "multiply", "uniform", "move", "predicate"),
@@ -37,7 +36,7 @@ _KIND = {
     "shared store": "STS STSM",
     "constant load": "LDC ULDC LDCU",
     "local": "LDL STL",
-    "barrier": "BAR WARPSYNC DEPBAR LDGDEPBAR MEMBAR FENCE SYNCS ERRBAR CCTL ARRIVES UCGABAR WARPGROUP BARRIER NANOSLEEP",
+    "barrier": "BAR WARPSYNC DEPBAR LDGDEPBAR MEMBAR FENCE SYNCS ERRBAR CCTL ARRIVES WARPGROUP NANOSLEEP",
     "shuffle": "SHFL REDUX CREDUX MATCH",
     "control": "BRA BRX EXIT CALL RET BSSY BSYNC BREAK NOP BPT KILL JMP JMX YIELD BMOV LEPC PMTRIG ELECT ACQBULK",
 }

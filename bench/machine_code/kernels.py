@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["PASSES", "Pass", "arguments_of", "family_of", "title_of"]
+__all__ = ["PASSES", "Family", "Pass", "arguments_of", "family_of", "title_of"]
 
 _DTYPES = {"double": "float64", "float": "float32", "Float16": "float16", "BFloat16": "bfloat16"}
 _BYTES = {"double": 8, "float": 4, "Float16": 2, "BFloat16": 2}
@@ -24,6 +24,8 @@ class Family:
     shared: Callable[[Sequence[str]], int] | None = None  # bytes at launch; rings of copies show theirs
     folds: int = 0  # turns of the main loop between two folds of its sums
     rows: bool = False  # the first argument is the dtype of the rows
+    row_copies: Callable[[Sequence[str]], int] | None = None  # of a turn, where others copy what is no row
+    inside: int = 1  # turns of loops with products inside the main one, where these are known at run time only
 
     def row_bytes(self, arguments: Sequence[str]) -> int:
         """Of one element of the rows; 0 where that is not known."""
@@ -48,7 +50,9 @@ _FAMILIES = {
         "slabs of a Gram added up, {0}, {1}", (_SIZES, {"0": "by rows", "1": "as tensor cores hold them"})
     ),
     "planes_kernel": Family(
-        "planes of {0} rows, {1}", rows=True, words=({}, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"})
+        "planes of {0} rows, {1}",
+        rows=True,
+        words=({}, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}),
     ),
     "row_norms_kernel": Family("row norms, {0} rows, {1} targets", rows=True),
     "column_sums_kernel": Family("column sums, {0} rows, {1} targets", rows=True),
@@ -148,7 +152,5 @@ PASSES = (
         is_half=False,
         share_of_bandwidth=0.85,
     ),
-    Pass(
-        "float32 residual, n <= 32", ("residual_kernel<float, float>",), is_half=False, share_of_bandwidth=0.85
-    ),
+    Pass("float32 residual, n <= 32", ("residual_kernel<float, float>",), is_half=False, share_of_bandwidth=0.85),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from machine_code.listing import Function, Instruction
 
@@ -74,7 +75,7 @@ def graph_of(function: Function) -> Graph:
     numbers = {start: number for number, start in enumerate(borders[:-1])}
     joined = _joined_at(code)
     blocks, after = [], []
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         blocks.append(code[start:end])
         last = code[end - 1]
         followers = []

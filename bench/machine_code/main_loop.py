@@ -13,6 +13,8 @@ __all__ = ["MainLoop", "main_loop"]
 
 # Ways through a loop that differ in what they copy are kept apart, the first few of them.
 _MOST_WAYS = 64
+# A loop inside of another one is taken to run as often, where the main one is looked for.
+_TURNS_OF_INNER = 8
 # Additions in one block that are no part of the arithmetic: a fold of as many sums.
 _FOLDED = 16
 
@@ -22,7 +24,9 @@ class MainLoop:
     """What a warp executes in one turn of the loop that does a kernel's work."""
 
     path: list[Instruction]  # the longest turn without what happens now and then
-    half: list[Instruction] | None  # the same where half as much is copied: both sides of a product are the same rows
+    # The same where half as much is copied: both sides of a product are the same rows. There also what is found of rows
+    # beside their products, which is looked for once.
+    half: list[Instruction] | None
     now_and_then: list[Instruction]  # sums that are folded or written after many turns
     turns_of_inner: list[int | None]  # of each loop inside; None: known at run time only, and counted once
 
@@ -43,13 +47,15 @@ class _Way:
         return [each for piece in reversed(pieces) for each in piece]
 
 
-def main_loop(function: Function) -> MainLoop | None:
+def main_loop(function: Function, inside: int = 1) -> MainLoop | None:
     """The loop with most of the arithmetic, or with most of the loads where there is none.
 
     Parameters
     ----------
     function : Function
         A kernel.
+    inside : int
+        Turns of a loop inside with products whose number is not in the machine code.
 
     Returns
     -------
@@ -62,7 +68,7 @@ def main_loop(function: Function) -> MainLoop | None:
     loops = find_loops(graph)
     if not loops:
         return None
-    chosen = max(loops, key=lambda loop: _weight(graph, loop.own))
+    chosen = max(loops, key=lambda loop: _weighed(graph, loop))
     if _weight(graph, chosen.own) == (0, 0):
         return None
     stage = chosen
@@ -71,18 +77,39 @@ def main_loop(function: Function) -> MainLoop | None:
     rare = {block for block in stage.own - always_run(graph, stage) if _is_now_and_then(graph.blocks[block])}
     turns: list[int | None] = []
     copies = {"copy"} if any("copy" in map(kind_of, graph.blocks[block]) for block in stage.own) else {"global load"}
-    ways = _ways(graph, stage, rare, copies, turns)
+    ways = _ways(graph, stage, rare, copies, inside, turns)
     most = max(ways, key=lambda copied: (ways[copied].rank[0], copied))
+    whole = ways[most]
     half = ways.get(most // 2) if most % 2 == 0 and most > 0 else None
+    if half is not None and _global_loads(half.path) > _global_loads(whole.path):
+        half = None  # rows that cannot be copied: another way
+    if half is not None:
+        beside = {block for block in stage.own - always_run(graph, stage) if _is_beside(graph.blocks[block])}
+        whole = _ways(graph, stage, rare | beside, copies, inside, [])[most]
     # A block of the loop that no turn without folding passes was left out above.
     folded = [each for block in sorted(rare) for each in graph.blocks[block]]
-    return MainLoop(ways[most].path, half.path if half else None, folded, turns)
+    return MainLoop(whole.path, half.path if half else None, folded, turns)
 
 
 def _weight(graph: Graph, blocks: set[int]) -> tuple[int, int]:
     code = [each for block in blocks for each in graph.blocks[block]]
     loads = sum(each.bytes for each in code if kind_of(each) in {"copy", "global load"})
     return sum(map(work_of, code)), loads
+
+
+def _weighed(graph: Graph, loop: Loop) -> tuple[int, int]:
+    """The work and the loads of a loop, those of loops inside of others as often as loops run at least to matter."""
+    times = 1
+    outer = loop.outer
+    while outer is not None:
+        times *= _TURNS_OF_INNER
+        outer = outer.outer
+    work, loads = _weight(graph, loop.own)
+    return work * times, loads * times
+
+
+def _global_loads(path: list[Instruction]) -> int:
+    return sum(kind_of(each) == "global load" for each in path)
 
 
 def _loads(graph: Graph, blocks: set[int]) -> bool:
@@ -103,16 +130,29 @@ def _is_now_and_then(code: list[Instruction]) -> bool:
     return added >= _FOLDED and ("shared load" not in kinds or "shared store" in kinds)
 
 
-def _ways(graph: Graph, loop: Loop, rare: set[int], copies: set[str], turns: list[int | None]) -> dict[int, _Way]:
+def _is_beside(code: list[Instruction]) -> bool:
+    """Whether code looks at what is multiplied and has no part in it."""
+    kinds = [kind_of(each) for each in code]
+    if "tensor" in kinds or "copy" in kinds or "global load" in kinds:
+        return False
+    return kinds.count("float32") + kinds.count("float64") >= _FOLDED // 2
+
+
+def _ways(
+    graph: Graph, loop: Loop, rare: set[int], copies: set[str], inside: int, turns: list[int | None]
+) -> dict[int, _Way]:
     """The longest turn for each number of copies, of those with as little as possible of what is rare."""
     inner = {block: child for child in loop.inner for block in child.blocks}
     pieces: dict[int, list[Instruction]] = {}
     for child in loop.inner:
-        taken = _ways(graph, child, set(), copies, turns)
+        taken = _ways(graph, child, set(), copies, inside, turns)
         times = _turns(graph, child)
+        if times is None and inside > 1 and any(work_of(each) for block in child.own for each in graph.blocks[block]):
+            times = inside
         turns.append(times)
         longest = taken[max(taken, key=lambda copied: (taken[copied].rank[0], copied))]
         pieces[child.header] = longest.path * (times or 1)
+    has_tensor = any(kind_of(each) == "tensor" for block in loop.blocks for each in graph.blocks[block])
     best: dict[int, dict[int, _Way]] = {}
     ends: dict[int, _Way] = {}
     for block in graph.order:
@@ -120,7 +160,7 @@ def _ways(graph: Graph, loop: Loop, rare: set[int], copies: set[str], turns: lis
             continue
         child_blocks = inner[block].blocks if block in inner else {block}
         code = pieces.get(block, graph.blocks[block])
-        work = sum(map(work_of, code))
+        work = sum(work_of(each) for each in code if kind_of(each) == "tensor" or not has_tensor)
         copied = 0 if block in rare else sum(kind_of(each) in copies for each in code)
         behind = {0: _Way((0, 0, 0), [])} if block == loop.header else {}
         for other in _before(graph, loop, child_blocks, inner):
@@ -158,12 +198,9 @@ def _turns(graph: Graph, loop: Loop) -> int | None:
         if each.operation not in {"ISETP", "UISETP"} or not found:
             continue
         register, end = found[1], int(found[2], 0)
-        steps = [
-            int(step[1], 0)
-            for other in code
-            if (step := re.fullmatch(rf"{register}, (?:U?PT, U?PT, )?{register}, (0x[0-9a-f]+|\d+)(?:, U?RZ)?.*", other.operands))
-            and other.operation in {"IADD3", "UIADD3", "VIADD", "IADD"}
-        ]
+        stepping = re.compile(rf"{register}, (?:U?PT, U?PT, )?{register}, (0x[0-9a-f]+|\d+)(?:, U?RZ)?.*")
+        added = (other for other in code if other.operation in {"IADD3", "UIADD3", "VIADD", "IADD"})
+        steps = [int(step[1], 0) for step in (stepping.fullmatch(other.operands) for other in added) if step]
         if len(steps) == 1 and steps[0] > 0 and end % steps[0] == 0 and _starts_at_zero(graph, loop, register):
             return end // steps[0]
     return None
@@ -178,11 +215,6 @@ def _starts_at_zero(graph: Graph, loop: Loop, register: str) -> bool:
             continue
         for each in reversed(graph.blocks[block]):
             if each.operands.split(",")[0].strip() == register:
-                moved = each.operands.split(",")[1:]
-                return each.operation in {"MOV", "IMAD", "UMOV", "HFMA2", "CS2R"} and {part.strip() for part in moved} <= {
-                    "RZ",
-                    "URZ",
-                    "0x0",
-                    "SRZ",
-                }
+                moved = {part.strip() for part in each.operands.split(",")[1:]}
+                return each.operation in {"MOV", "IMAD", "UMOV", "CS2R"} and moved <= {"RZ", "URZ", "0x0", "SRZ"}
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from machine_code.bounds import Bound, bound_of, needed_in_flight
@@ -19,29 +20,31 @@ counts are in machine_code.json, and `tests/bench/test_machine_code.py` compares
 estimates: counts of instructions, divided by rates that others have published. Nothing on this page was measured on a
 card.
 
-A *turn* is one iteration of the loop with most of a kernel's arithmetic, or most of its loads where it has none, along
-its longest way; loops inside are counted as often as they run where that is a constant, and once where it is not. What
-happens on few turns only, sums that are folded or written, is left out of the counts; a fold is in the bounds where its
-turns are known. *In flight* are the bytes that the blocks of a multiprocessor have asked for before they wait for the
-first of them, if nothing but the way to memory took time. *Behind the barrier* are the instructions of a warp between a
-barrier and its next product: with one block at once nothing overlaps them.
+A *turn* is one iteration of the loop with most of a kernel's arithmetic, or most of its loads where it has none,
+along its longest way; loops inside are counted as often as they run where that is a constant, and once where it is
+not (rows with a question mark). What happens on few turns only, sums that are folded or written, is left out of the
+counts; a fold is in the bounds where its turns are known. *In flight* are the bytes that the blocks of a
+multiprocessor have asked for before they wait for the first of them, if nothing but the way to memory took time.
+*Behind the barrier* are the instructions of a warp between a barrier and its next product: with one block at once
+nothing overlaps them.
 
 A turn takes at least as many clocks as the busiest of the schedulers, the integer, float32 and float64 lanes, the
-conversions, the tensor cores, shared memory and the second-level cache needs (the column *limit*), and what is behind the
-barrier on top, where only one block runs at once. The share of the peak is that of the turn that the multiply-adds
+conversions, the tensor cores, shared memory and the second-level cache needs (the column *limit*), and what is behind
+the barrier on top, where only one block runs at once. The share of the peak is that of the turn that the multiply-adds
 alone would take. The share of the bandwidth of device memory is the lesser of what these clocks and what the bytes in
-flight allow (Little's law: bytes in flight = bandwidth x latency), where nothing comes from a cache. "One side" is a tile
-on the diagonal, whose both sides are the same rows, copied once.
+flight allow (Little's law: bytes in flight = bandwidth x latency), where nothing comes from a cache. "One side" is a
+tile on the diagonal, whose both sides are the same rows, copied once.
 """
 _OUTRO = """\
 ## What is assumed
 
-{sources}- Bytes that a loop loads are counted as from device memory or the second-level cache, also where the first-level cache
-  has them, but for loads of another width than the rows' own (a shift, a basis), which are not counted.
+{sources}\
+- Bytes that a loop loads are counted as from device memory or the second-level cache, also where the first-level
+  cache has them, but for loads of another width than the rows' own (a shift, a basis), which are not counted.
 - Copies of a ring are as many groups on their way as the loop leaves pending, and one; its shared memory is one group
   more. Other shared memory that is asked for at launch is in `bench/machine_code/kernels.py`.
-- Kernels of few rows, clocks that fall under load, conflicts of banks, imbalance of the plan of blocks, and the time that
-  launches take are in none of these numbers.
+- Kernels of few rows, clocks that fall under load, conflicts of banks, imbalance of the plan of blocks, and the time
+  that launches take are in none of these numbers.
 
 ## What only a card can tell
 
@@ -127,13 +130,12 @@ def _targets(card: Card, record: Mapping[str, Any]) -> list[str]:
             f"| {wanted.title} | {reads} | {aim} | {reached} | {_flight(card, facts, wanted.is_half)} | {verdict} |"
         )
     needed = needed_in_flight(card, 0.85) / 1024
-    lines.append(f"\n85% of {card.bandwidth / 1e12:.2f} TB/s needs {needed:.1f} KB in flight on each of {card.multiprocessors} multiprocessors.\n")
+    many = f"each of {card.multiprocessors} multiprocessors"
+    lines.append(f"\n85% of {card.bandwidth / 1e12:.2f} TB/s needs {needed:.1f} KB in flight on {many}.\n")
     return lines
 
 
 def _with_slow_cache(card: Card, kernels: Mapping[str, Any], wanted: Pass) -> float | None:
-    from dataclasses import replace
-
     return share_of_pass(replace(card, cache=5.5e12), kernels, wanted)[0]
 
 
@@ -156,7 +158,8 @@ def _flight(card: Card, facts: Mapping[str, Any] | None, is_half: bool) -> str:
 def _little(card: Card) -> str:
     return (
         f"{card.multiprocessors} multiprocessors at {card.clock / 1e9:.3g} GHz, {card.bandwidth / 1e12:.3g} TB/s, "
-        f"{card.latency * 1e9:.0f} ns: the whole bandwidth needs {needed_in_flight(card) / 1024:.1f} KB in flight on each of them.\n"
+        f"{card.latency * 1e9:.0f} ns: the whole bandwidth needs {needed_in_flight(card) / 1024:.1f} KB in flight "
+        "on each of them.\n"
     )
 
 
@@ -180,7 +183,7 @@ def _row(card: Card, name: str, facts: Mapping[str, Any], key: str) -> list[str]
     in_flight = loop["in flight"] * facts["threads"] * facts["blocks"] / 1024
     integer = sum(counts.get(kind, 0) for kind in ("integer", "multiply", "move", "predicate", "uniform"))
     return [
-        title_of(name) + (", one side" if key == "half loop" else ""),
+        title_of(name) + (", one side" if key == "half loop" else "") + (" (?)" if "has unknown turns" in loop else ""),
         *(str(facts[each]) for each in ("registers", "threads", "blocks")),
         str(counts.get("tensor", 0)),
         str(loop["multiply-adds"]),

@@ -11,7 +11,6 @@ from support.benches import bench
 from support.tools import must_be_complete
 
 
-
 @pytest.fixture
 def record() -> Any:
     return bench("read_machine_code").read_record()
@@ -94,7 +93,7 @@ def test_targets_are_computed() -> None:
     page, cards, kernels = bench("machine_code.page"), bench("machine_code.cards"), bench("machine_code.kernels")
     card = cards.CARDS[1]
     loop = {"counts": {"tensor": 32}, "tensor work": 32 * 2048, "multiply-adds": 0, "is float64": False}
-    loop |= {"shared bytes": 0, "loaded bytes": 16, "in flight": 48, "behind barriers": 9, "folded": 0}
+    loop |= {"shared bytes": 0, "loaded bytes": 16, "row bytes": 16, "in flight": 48, "behind barriers": 9, "folded": 0}
     facts = {"registers": 128, "threads": 256, "shared": 0, "blocks": 2, "loop": loop}
     once = kernels.Pass("once", ("a",), is_half=False, share_of_bandwidth=0.85)
     twice = kernels.Pass("twice", ("a", "a"), is_half=False, share_of_bandwidth=0.85)
@@ -175,12 +174,15 @@ def test_kernels_that_came_and_went(record: Any, kernel: str) -> None:
     gate = bench("machine_code.gate")
     new = deepcopy(record)
     new["kernels"]["80"]["new_kernel"] = new["kernels"]["80"].pop(kernel)
-    assert [(each.kernel, each.after) for each in gate.changes(record, new)] == [(kernel, "gone"), ("new_kernel", "new")]
+    found = [(each.kernel, each.after) for each in gate.changes(record, new)]
+    assert found == [(kernel, "gone"), ("new_kernel", "new")]
     del new["kernels"]["80"]
     assert gate.changes(record, new) == []  # not built for it
 
 
-def test_the_command_writes_nothing_worse(record: Any, kernel: str, tmp_path: Any, monkeypatch: Any, capsys: Any) -> None:
+def test_the_command_writes_nothing_worse(
+    record: Any, kernel: str, tmp_path: Any, monkeypatch: Any, capsys: Any
+) -> None:
     command = bench("read_machine_code")
     path = tmp_path / "record.json"
     monkeypatch.setattr(command, "RECORD", path)

@@ -52,7 +52,9 @@ RING = """
         /*0360*/                   EXIT ;
 .L_x_10:
         /*0370*/                   BRA `(.L_x_10);
-""".replace("{fold}", "\n".join(f"        /*{0x150 + 16 * i:04x}*/  FADD R{70 + i}, R{70 + i}, R{8 + i % 8} ;" for i in range(16)))
+"""
+FOLD = [f"        /*{0x150 + 16 * i:04x}*/   FADD R{70 + i}, R{70 + i}, R{8 + i % 8} ;" for i in range(16)]
+RING = RING.replace("{fold}", "\n".join(FOLD))
 
 # Eight turns of two multiply-adds inside a loop that loads; what is loaded in one turn is used in the next.
 NESTED = """
@@ -234,5 +236,6 @@ def test_kernels_have_readable_names() -> None:
     assert kernels.title_of("residual_kernel<BFloat16>") == "`residual_kernel<BFloat16>`"
     assert kernels.title_of("new_kernel<3>") == "`new_kernel<3>`"
     shorter = bench("machine_code.tools")._short
-    long = "void nrc_fast::cuda::(anonymous namespace)::planes_kernel<nrc_fast::Float16, (nrc_fast::cuda::PlaneContent)1>"
-    assert shorter(long + "(nrc_fast::cuda::(anonymous namespace)::PlaneArguments)") == "planes_kernel<Float16, 1>"
+    space = "nrc_fast::cuda::(anonymous namespace)::"
+    long = f"void {space}planes_kernel<nrc_fast::Float16, (nrc_fast::cuda::PlaneContent)1>({space}PlaneArguments)"
+    assert shorter(long) == "planes_kernel<Float16, 1>"
