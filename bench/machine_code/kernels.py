@@ -20,7 +20,7 @@ class Family:
     """Kernels of one template."""
 
     title: str  # {0}, {1} ... are its arguments in words
-    words: tuple[dict[str, str], ...] = ()  # for each argument; dtypes are known
+    words: tuple[dict[str, str], ...] = ()  # for each argument, as `arguments_of` gives them; {} for any
     shared: Callable[[Sequence[str]], int] | None = None  # bytes at launch; rings of copies show theirs
     folds: int = 0  # turns of the main loop between two folds of its sums
     rows: bool = False  # the first argument is the dtype of the rows
@@ -42,7 +42,7 @@ _FAMILIES = {
     "gram_direct_kernel": Family(
         "Gram, {0} rows in {1}, {2}, 64 x 64",
         rows=True,
-        words=({}, {}, {"TensorSums": "tensor cores", "SimtSums<float>": "lanes", "SimtSums<double>": "lanes"}),
+        words=(_DTYPES, _DTYPES, {"TensorSums": "tensor cores", "SimtSums": "lanes"}),
         shared=lambda arguments: 4 * 16 * 68 * _BYTES[arguments[1]],
         folds=16,
     ),
@@ -52,15 +52,16 @@ _FAMILIES = {
     "planes_kernel": Family(
         "planes of {0} rows, {1}",
         rows=True,
-        words=({}, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}),
+        words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}),
     ),
-    "row_norms_kernel": Family("row norms, {0} rows, {1} targets", rows=True),
-    "column_sums_kernel": Family("column sums, {0} rows, {1} targets", rows=True),
+    "row_norms_kernel": Family("row norms, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=True),
+    "column_sums_kernel": Family("column sums, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=True),
     "column_sums_finalize_kernel": Family("column sums added up"),
     "begin_findings_kernel": Family("findings of a batch, begun"),
     "settle_findings_kernel": Family("findings of a batch, settled"),
     "residual_kernel": Family(
         "residual, {0} rows in {1}",
+        (_DTYPES, _DTYPES),
         rows=True,
         shared=lambda arguments: (
             (4 + 2) * 64 * 8 + 2 * 4 * 32 * 8 + (32 * 65 + 32 * 33 + 32 * 65) * _BYTES[arguments[1]]
@@ -69,18 +70,18 @@ _FAMILIES = {
     ),
     "residual_sums_kernel": Family("residual sums added up"),
     "leading_sums_kernel": Family("residual sums of leading vectors"),
-    "coefficients_kernel": Family("products with vectors, {0} rows", rows=True),
-    "squared_errors_kernel": Family("errors of predictions, {0} targets"),
-    "output_products_kernel": Family("products of outputs, {0} targets"),
+    "coefficients_kernel": Family("products with vectors, {0} rows", (_DTYPES,), rows=True),
+    "squared_errors_kernel": Family("errors of predictions, {0} targets", (_DTYPES,)),
+    "output_products_kernel": Family("products of outputs, {0} targets", (_DTYPES,)),
     "add_partial_kernel": Family("sums of parts added up"),
     "descent_kernel": Family(
-        "descent in {0}, {1}", ({}, {"true": "state in shared memory", "false": "state in device memory"})
+        "descent in {0}, {1}", (_DTYPES, {"true": "state in shared memory", "false": "state in device memory"})
     ),
 }
 
 
 def arguments_of(name: str) -> list[str]:
-    """Template arguments of a demangled kernel.
+    """Template arguments of a demangled kernel, those of templates among them after their names.
 
     Parameters
     ----------
@@ -90,19 +91,9 @@ def arguments_of(name: str) -> list[str]:
     Returns
     -------
     list of str
-        At commas that are in no other pair of brackets.
+        As ["float", "double", "SimtSums", "double"].
     """
-    found = re.fullmatch(r"\w+<(.*)>", name)
-    if not found:
-        return []
-    parts, depth = [""], 0
-    for letter in found[1]:
-        depth += (letter == "<") - (letter == ">")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts]
+    return re.findall(r"\w+", name)[1:]
 
 
 def family_of(name: str) -> Family | None:
@@ -111,13 +102,12 @@ def family_of(name: str) -> Family | None:
 
 
 def title_of(name: str) -> str:
-    """A kernel in the words of its users, or as in the source where there are none."""
+    """A kernel in the words of its users, or as in the source where there are none for one of its arguments."""
     family, arguments = family_of(name), arguments_of(name)
-    if family is None or len(arguments) != len(re.findall(r"{\d}", family.title)):
+    if family is None or len(arguments) < len(family.words):
         return f"`{name}`"
-    words = [*family.words, *[{}] * len(arguments)]
-    named = [known.get(each, _DTYPES.get(each, each)) for known, each in zip(words, arguments, strict=False)]
-    return family.title.format(*named)
+    words = [known.get(each, "" if known else each) for known, each in zip(family.words, arguments, strict=False)]
+    return family.title.format(*words) if all(words) else f"`{name}`"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class _Way:
 
 
 def main_loop(function: Function, inside: int = 1) -> MainLoop | None:
-    """The loop with most of the arithmetic, or with most of the loads where there is none.
+    """The loop with most of the tensor cores' work; without it with most arithmetic, without that with most loads.
 
     Parameters
     ----------
@@ -97,15 +97,17 @@ def _weight(graph: Graph, blocks: set[int]) -> tuple[int, int]:
     return sum(map(work_of, code)), loads
 
 
-def _weighed(graph: Graph, loop: Loop) -> tuple[int, int]:
-    """The work and the loads of a loop, those of loops inside of others as often as loops run at least to matter."""
+def _weighed(graph: Graph, loop: Loop) -> tuple[int, int, int]:
+    """Products of tensor cores, all work, and loads of a loop; what is inside of other loops counts as often."""
     times = 1
     outer = loop.outer
     while outer is not None:
         times *= _TURNS_OF_INNER
         outer = outer.outer
     work, loads = _weight(graph, loop.own)
-    return work * times, loads * times
+    code = (each for block in loop.own for each in graph.blocks[block])
+    tensor = sum(work_of(each) for each in code if kind_of(each) == "tensor")
+    return tensor * times, work * times, loads * times
 
 
 def _global_loads(path: list[Instruction]) -> int:
