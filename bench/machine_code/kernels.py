@@ -23,13 +23,13 @@ class Family:
     words: tuple[dict[str, str], ...] = ()  # for each argument, as `arguments_of` gives them; {} for any
     shared: Callable[[Sequence[str]], int] | None = None  # bytes at launch; rings of copies show theirs
     folds: int = 0  # turns of the main loop between two folds of its sums
-    rows: bool = False  # the first argument is the dtype of the rows
+    rows: int | None = None  # which argument is the dtype of the rows
     row_copies: Callable[[Sequence[str]], int] | None = None  # of a turn, where others copy what is no row
     inside: int = 1  # turns of loops with products inside the main one, where these are known at run time only
 
     def row_bytes(self, arguments: Sequence[str]) -> int:
         """Of one element of the rows; 0 where that is not known."""
-        return _BYTES.get(arguments[0], 0) if self.rows and arguments else 0
+        return 0 if self.rows is None or self.rows >= len(arguments) else _BYTES.get(arguments[self.rows], 0)
 
 
 _SIZES = {"64": "64 x 64", "128": "128 x 128"}
@@ -41,7 +41,7 @@ _FAMILIES = {
     ),
     "gram_direct_kernel": Family(
         "Gram, {0} rows in {1}, {2}, 64 x 64",
-        rows=True,
+        rows=0,
         words=(_DTYPES, _DTYPES, {"TensorSums": "tensor cores", "SimtSums": "lanes"}),
         shared=lambda arguments: 4 * 16 * 68 * _BYTES[arguments[1]],
         folds=16,
@@ -51,18 +51,18 @@ _FAMILIES = {
     ),
     "planes_kernel": Family(
         "planes of {0} rows, {1}",
-        rows=True,
+        rows=0,
         words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}),
     ),
-    "row_norms_kernel": Family("row norms, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=True),
-    "column_sums_kernel": Family("column sums, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=True),
+    "row_norms_kernel": Family("row norms, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0),
+    "column_sums_kernel": Family("column sums, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0),
     "column_sums_finalize_kernel": Family("column sums added up"),
     "begin_findings_kernel": Family("findings of a batch, begun"),
     "settle_findings_kernel": Family("findings of a batch, settled"),
     "residual_kernel": Family(
         "residual, {0} rows in {1}",
         (_DTYPES, _DTYPES),
-        rows=True,
+        rows=0,
         shared=lambda arguments: (
             (4 + 2) * 64 * 8 + 2 * 4 * 32 * 8 + (32 * 65 + 32 * 33 + 32 * 65) * _BYTES[arguments[1]]
         ),
@@ -70,7 +70,7 @@ _FAMILIES = {
     ),
     "residual_sums_kernel": Family("residual sums added up"),
     "leading_sums_kernel": Family("residual sums of leading vectors"),
-    "coefficients_kernel": Family("products with vectors, {0} rows", (_DTYPES,), rows=True),
+    "coefficients_kernel": Family("products with vectors, {0} rows", (_DTYPES,), rows=0),
     "squared_errors_kernel": Family("errors of predictions, {0} targets", (_DTYPES,)),
     "output_products_kernel": Family("products of outputs, {0} targets", (_DTYPES,)),
     "add_partial_kernel": Family("sums of parts added up"),
@@ -97,8 +97,9 @@ def arguments_of(name: str) -> list[str]:
 
 
 def family_of(name: str) -> Family | None:
-    """What is known of a kernel besides its machine code; None of one that is new."""
-    return _FAMILIES.get(name.split("<", 1)[0])
+    """What is known of a kernel besides its machine code, by itself or with the first template of its arguments."""
+    kernel, *templates = name.split("<")
+    return _FAMILIES.get(f"{kernel}<{templates[0]}" if templates else kernel, _FAMILIES.get(kernel))
 
 
 def title_of(name: str) -> str:
