@@ -86,7 +86,7 @@ def facts_of(name: str, architecture: str, resources: Resources, function: Funct
     if loop is not None:
         for key, path in (("loop", loop.path), ("half loop", loop.half)):
             if path is not None:
-                facts[key] = _loop_facts(path, family, arguments_of(name)) | {"folded": len(loop.now_and_then)}
+                facts[key] = _loop_facts(path, family, arguments_of(name)) | {"folded": len(loop.folded)}
         if None in loop.turns_of_inner:
             facts["loop"]["has unknown turns"] = True
     return facts

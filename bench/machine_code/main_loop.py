@@ -27,8 +27,8 @@ class MainLoop:
     # The same where half as much is copied: both sides of a product are the same rows. There also what is found of rows
     # beside their products, which is looked for once.
     half: list[Instruction] | None
-    now_and_then: list[Instruction]  # sums that are folded or written after many turns
-    turns_of_inner: list[int | None]  # of each loop inside; None: known at run time only, and counted once
+    folded: list[Instruction]  # additions of sums to others after some turns, none to device memory
+    turns_of_inner: list[int | None]  # of loops inside that it passes; None: known at run time only, and counted once
 
 
 @dataclass
@@ -75,7 +75,7 @@ def main_loop(function: Function, inside: int = 1) -> MainLoop | None:
     while not _loads(graph, stage.own) and stage.outer is not None and _loads(graph, stage.outer.own):
         stage = stage.outer
     rare = {block for block in stage.own - always_run(graph, stage) if _is_now_and_then(graph.blocks[block])}
-    turns: list[int | None] = []
+    turns: dict[Instruction, int | None] = {}
     copies = {"copy"} if any("copy" in map(kind_of, graph.blocks[block]) for block in stage.own) else {"global load"}
     ways = _ways(graph, stage, rare, copies, inside, turns)
     most = max(ways, key=lambda copied: (ways[copied].rank[0], copied))
@@ -85,10 +85,12 @@ def main_loop(function: Function, inside: int = 1) -> MainLoop | None:
         half = None  # rows that cannot be copied: another way
     if half is not None:
         beside = {block for block in stage.own - always_run(graph, stage) if _is_beside(graph.blocks[block])}
-        whole = _ways(graph, stage, rare | beside, copies, inside, [])[most]
-    # A block of the loop that no turn without folding passes was left out above.
-    folded = [each for block in sorted(rare) for each in graph.blocks[block]]
-    return MainLoop(whole.path, half.path if half else None, folded, turns)
+        whole = _ways(graph, stage, rare | beside, copies, inside, turns)[most]
+    folds = [graph.blocks[block] for block in sorted(rare) if not _is_written(graph.blocks[block])]
+    folded = [each for code in folds for each in code]
+    passed = set(whole.path)
+    of_inner = [times for first, times in turns.items() if first in passed]
+    return MainLoop(whole.path, half.path if half else None, folded, of_inner)
 
 
 def _weight(graph: Graph, blocks: set[int]) -> tuple[int, int]:
@@ -123,13 +125,19 @@ def _is_now_and_then(code: list[Instruction]) -> bool:
     kinds = set(map(kind_of, code))
     if any(map(work_of, code)) or "copy" in kinds:
         return False
-    if kinds & {"global store", "atomic"} or any(each.operation in {"CALL", "EXIT", "BPT"} for each in code):
+    if _is_written(code):
         return True
     if "global load" in kinds:
         return False
     # Sums in registers need no load; those in shared memory are stored again.
     added = sum(each.operation in {"FADD", "DADD", "FADD2"} for each in code)
     return added >= _FOLDED and ("shared load" not in kinds or "shared store" in kinds)
+
+
+def _is_written(code: list[Instruction]) -> bool:
+    """Whether code ends in device memory, in a subroutine or at all."""
+    kinds = {kind_of(each) for each in code}
+    return bool(kinds & {"global store", "atomic"}) or any(each.operation in {"CALL", "EXIT", "BPT"} for each in code)
 
 
 def _is_beside(code: list[Instruction]) -> bool:
@@ -141,7 +149,7 @@ def _is_beside(code: list[Instruction]) -> bool:
 
 
 def _ways(
-    graph: Graph, loop: Loop, rare: set[int], copies: set[str], inside: int, turns: list[int | None]
+    graph: Graph, loop: Loop, rare: set[int], copies: set[str], inside: int, turns: dict[Instruction, int | None]
 ) -> dict[int, _Way]:
     """The longest turn for each number of copies, of those with as little as possible of what is rare."""
     inner = {block: child for child in loop.inner for block in child.blocks}
@@ -151,9 +159,9 @@ def _ways(
         times = _turns(graph, child)
         if times is None and inside > 1 and any(work_of(each) for block in child.own for each in graph.blocks[block]):
             times = inside
-        turns.append(times)
-        longest = taken[max(taken, key=lambda copied: (taken[copied].rank[0], copied))]
-        pieces[child.header] = longest.path * (times or 1)
+        longest = taken[max(taken, key=lambda copied: (taken[copied].rank[0], copied))].path
+        turns[longest[0]] = times
+        pieces[child.header] = longest * (times or 1)
     has_tensor = any(kind_of(each) == "tensor" for block in loop.blocks for each in graph.blocks[block])
     best: dict[int, dict[int, _Way]] = {}
     ends: dict[int, _Way] = {}

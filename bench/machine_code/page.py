@@ -23,10 +23,10 @@ card.
 A *turn* is one iteration of the loop with most of a kernel's arithmetic, or most of its loads where it has none,
 along its longest way; loops inside are counted as often as they run where that is a constant, and once where it is
 not (rows with a question mark). What happens on few turns only, sums that are folded or written, is left out of the
-counts; a fold is in the bounds where its turns are known. *In flight* are the bytes that the blocks of a
-multiprocessor have asked for before they wait for the first of them, if nothing but the way to memory took time.
-*Behind the barrier* are the instructions of a warp between a barrier and its next product: with one block at once
-nothing overlaps them.
+counts; a fold is in the bounds where its turns are known, what goes to device memory then is not. *In flight* are the
+bytes that the blocks of a multiprocessor have asked for before they wait for the first of them, if nothing but the
+way to memory took time. *Behind the barrier* are the instructions of a warp between a barrier and its next product:
+with one block at once nothing overlaps them.
 
 A turn takes at least as many clocks as the busiest of the schedulers, the integer, float32 and float64 lanes, the
 conversions, the tensor cores, shared memory and the second-level cache needs (the column *limit*), and what is behind

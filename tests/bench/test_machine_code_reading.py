@@ -137,7 +137,7 @@ def test_counts_of_a_ring() -> None:
     expected = {"tensor": 3, "copy": 2, "shared load": 2, "barrier": 3, "integer": 2, "multiply": 1, "off": 1}
     assert counts == expected | {"control": 8}  # six branches, and both halves of the meeting
     assert len(loop.half) == len(loop.path) - 1
-    assert [each.operation for each in loop.now_and_then] == ["FADD"] * 16 + ["LDG", "DADD", "STG"]
+    assert [each.operation for each in loop.folded] == ["FADD"] * 16  # not what goes to the slab
     facts = facts_of(RING)
     assert facts["loop"]["tensor work"] == 3 * 16 * 16 * 8
     assert facts["loop"]["shared bytes"] == 16 + 8 + 2 * 16
