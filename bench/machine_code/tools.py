@@ -61,9 +61,11 @@ def missing_tools(*names: str) -> list[str]:
 
 
 def built_module() -> Path | None:
-    """The compiled kernels of the installed package, if they were built."""
-    specification = importlib.util.find_spec("nrc_fast.kernels._cuda")
-    return Path(specification.origin) if specification is not None and specification.origin else None
+    """The compiled kernels of the installed package, which is not imported, if they were built."""
+    specification = importlib.util.find_spec("nrc_fast")
+    if specification is None or specification.origin is None:
+        return None
+    return next((Path(specification.origin).parent / "kernels").glob("_cuda.*so"), None)
 
 
 def extracted(module: Path) -> list[Cubin]:
