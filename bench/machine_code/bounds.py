@@ -42,7 +42,7 @@ def share_of_bandwidth(card: Card, in_flight: float) -> float:
     return min(1.0, in_flight / needed_in_flight(card))
 
 
-def bound_of(card: Card, facts: Mapping[str, Any], half: bool = False) -> Bound | None:
+def bound_of(card: Card, facts: Mapping[str, Any], *, half: bool = False) -> Bound | None:
     """Bounds of a kernel whose counts are known.
 
     Parameters
