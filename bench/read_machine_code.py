@@ -46,8 +46,7 @@ def present_record(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.compile is not None or arguments.only or module is None:
         architectures = arguments.compile or ARCHITECTURES
         return record_of(compiled(architectures, arguments.sources, arguments.only))
-    record = record_of(extracted(module))
-    return record | {"kernels": {each: record["kernels"][each] for each in ARCHITECTURES if each in record["kernels"]}}
+    return record_of(extracted(module, ARCHITECTURES))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -23,7 +23,6 @@ class Bound:
     exposed: float  # what stands between a barrier and the products, where no other block overlaps it
     share_of_peak: float | None  # of the arithmetic that the loop is for; None where it has none
     share_of_bandwidth: float | None  # of device memory that the loop can ask for; None where it reads nothing
-    share_by_flight: float | None  # the same by bytes in flight alone
     limit: str
 
     @property
@@ -92,7 +91,7 @@ def bound_of(card: Card, facts: Mapping[str, Any], *, half: bool = False) -> Bou
         by_time = min(1.0, of_rows * card.clock * card.multiprocessors / turn / card.bandwidth)
     by_both = min(by_flight, by_time) if by_flight and by_time else None
     limit = max(clocks, key=lambda unit: clocks[unit])
-    return Bound(clocks, exposed, work / turn if work else None, by_both, by_flight, limit)
+    return Bound(clocks, exposed, work / turn if work else None, by_both, limit)
 
 
 def _work(loop: Mapping[str, Any], clocks: Mapping[str, float]) -> float:

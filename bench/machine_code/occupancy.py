@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LIMITS", "Limits", "blocks_at_once", "register_steps"]
+__all__ = ["LIMITS", "Limits", "blocks_at_once"]
 
 WARP = 32
 
@@ -21,7 +21,6 @@ class Limits:
     register_unit: int = 256  # of a warp; these are given away by
     warp_unit: int = 4  # warps of a block are counted in fours: one for each scheduler
     shared_unit: int = 128
-    most_registers: int = 255
 
 
 # By compute capability; CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
@@ -60,21 +59,6 @@ def blocks_at_once(limits: Limits, threads: int, registers: int, shared: int) ->
     taken = _up(shared + limits.reserved, limits.shared_unit)
     by_shared = limits.shared // taken if taken else limits.blocks
     return min(limits.blocks, by_warps, by_registers, by_shared)
-
-
-def register_steps(limits: Limits, threads: int) -> list[int]:
-    """For 1, 2, ... blocks at once the most registers that a thread may have."""
-    steps: list[int] = []
-    for wanted in range(1, limits.blocks + 1):
-        fitting = [
-            registers
-            for registers in range(1, limits.most_registers + 1)
-            if blocks_at_once(limits, threads, registers, 0) >= wanted
-        ]
-        if not fitting:
-            break
-        steps.append(fitting[-1])
-    return steps
 
 
 def _up(number: int, unit: int) -> int:

@@ -68,13 +68,15 @@ def built_module() -> Path | None:
     return next((Path(specification.origin).parent / "kernels").glob("_cuda.*so"), None)
 
 
-def extracted(module: Path) -> list[Cubin]:
+def extracted(module: Path, architectures: Sequence[str]) -> list[Cubin]:
     """Machine code in a module.
 
     Parameters
     ----------
     module : Path
         A shared library or extension with device code.
+    architectures : sequence of str
+        As "90a"; what else the module has is left alone.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def extracted(module: Path) -> list[Cubin]:
     """
     with TemporaryDirectory() as folder:
         _run("cuobjdump", "-xelf", "all", str(module.resolve()), folder=Path(folder))
-        return _read(sorted(Path(folder).glob("*.cubin")))
+        return _read([path for name in architectures for path in sorted(Path(folder).glob(f"*.sm_{name}.cubin"))])
 
 
 def compiled(
