@@ -1,55 +1,207 @@
 #!/usr/bin/env bash
-# One call on a machine with a CUDA card: builds for that card, tests, checks memory accesses and races, benches.
-# Needs nvcc, and a python3 with torch, pybind11, numpy, pytest, hypothesis, CMake and ninja; fetches nothing.
+# One call of at most LIMIT seconds on a machine with a CUDA card, the most valuable first: every part under a limit of
+# its own, every result written as it comes. Needs a python3 with torch; what else is missing, a line says. Fetches
+# nothing, and leaves the card's settings alone.
 #
-# bash bench/gpu.sh [folder for logs and results]        PYTHON=python3  ARCHS=90a  SECONDS_EACH=150
+# bash bench/gpu.sh [--dry-run] [folder for results]        PYTHON=python3  ARCHS=90a  LIMIT=390
+#
+# --dry-run takes the emulated device in place of the card, few rows, and no tool for there.
+# Status 1: something that must pass has not passed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-out=$(mkdir -p "${1:-${OUT:-build/gpu}}" && cd "${1:-${OUT:-build/gpu}}" && pwd)
-python=${PYTHON:-python3}
-build=build/gpu_tree
-limit=${SECONDS_EACH:-150}
-failed=0
 
-step() { # step NAME COMMAND...: the output in a file, its end on the screen
-  local name=$1 start=$SECONDS
-  shift
-  timeout "$limit" "$@" > "$out/$name.log" 2>&1
-  local status=$?
-  printf '%-14s status %d, %d s: %s\n' "$name" "$status" $((SECONDS - start)) "$(tail -n 1 "$out/$name.log")"
-  if [ "$status" -ne 0 ]; then failed=1; fi
+# ---- the parts, in their order ----
+# name       seconds  must pass  beside: with the part before, at the same time
+PARTS="
+driver       15       no
+build        170      yes
+ceilings     60       no         beside
+smoke        40       yes
+kernels      100      no
+tests        100      yes
+memcheck     60       yes        beside
+racecheck    60       yes        beside
+ncu          45       no
+rest         60       no
+"
+# What is timed has the card to itself.
+# Probes of a card's own instructions belong between ceilings and smoke: a line above and a function part_NAME below.
+
+# At most eight files come back.
+FILES="summary.txt log.txt ceilings.jsonl smoke.jsonl cuda_kernels.json tests.txt ncu.txt sanitizer.txt"
+
+part_driver() {
+  tool nvidia-smi && nvidia-smi --format=csv \
+    --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.max.sm,clocks.mem,power.limit,temperature.gpu
+  tool nvcc && nvcc --version | tail -n 2
+  tool cmake && cmake --version | head -n 1
+  tool ncu
+  tool compute-sanitizer
+  "$python" --version
+  echo "$(nproc) processors, $(uname -m)"
 }
 
-capability=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())')
-archs=${ARCHS:-$([ "$capability" = 90 ] && echo 90a || echo "$capability")}
-step configure cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSKBUILD_PROJECT_VERSION=0.1.0 \
-  -DPython_EXECUTABLE="$(command -v "$python")" -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" \
-  -DNRC_FAST_CUDA=ON -DNRC_FAST_CUDA_ARCHS="$archs" -DNRC_FAST_CUDA_EMULATION=ON
-step build cmake --build "$build"
-if [ "$failed" -ne 0 ]; then exit 1; fi
-cp "$build"/*.so nrc_fast/kernels/
-export PYTHONPATH=$PWD NRC_REQUIRE_GPU=1 CI=1
-step environment "$python" -P -m nrc_fast env
-pytest=("$python" -P -m pytest -p no:cacheprovider -q)
-step tests "${pytest[@]}" tests/kernels/cuda/test_gram.py tests/kernels/cuda/test_residual.py \
-  tests/kernels/cuda/test_products.py \
-  tests/kernels/cuda/test_descent.py tests/torch_ops/test_operators.py tests/kernels/cuda/test_cards.py -k "not emulat"
-few="card and (test_every_layout or test_collapsed or results_are_added or not_finite)"
-step metrics "${pytest[@]}" tests/measurement/test_single_metrics.py tests/measurement/test_head.py \
-  tests/measurement/test_feature_statistics.py tests/measurement/test_device_statistics.py \
-  tests/torch_ops/test_device.py tests/training/test_watching_device.py -k card
-step memcheck compute-sanitizer --tool memcheck --error-exitcode 9 "${pytest[@]}" tests/kernels/cuda/test_gram.py \
-  tests/kernels/cuda/test_residual.py tests/kernels/cuda/test_products.py -k "$few"
-step racecheck compute-sanitizer --tool racecheck --error-exitcode 9 "${pytest[@]}" tests/kernels/cuda/test_gram.py \
-  tests/kernels/cuda/test_residual.py -k "card and (results_are_added or test_collapsed_rows_in_float32 or folded)"
-step synccheck compute-sanitizer --tool synccheck --error-exitcode 9 "${pytest[@]}" tests/kernels/cuda/test_gram.py \
-  tests/kernels/cuda/test_residual.py -k "card and (results_are_added or test_collapsed_rows_in_float32)"
-for dtype in bfloat16 float32 float64; do
-  for shape in 4000000x128 1000000x1024 250000x4096; do
-    [ "$dtype" = float64 ] && shape=${shape/000x/00x}
-    step "bench_${dtype}_$shape" "$python" bench/run.py --routine cuda_kernels --shape "$shape" --dtype "$dtype" \
-      --out "$out/cuda_kernels_${shape}_$dtype.json"
-    cat "$out/bench_${dtype}_$shape.log"
-  done
-done
-exit "$failed"
+part_build() {
+  if [ -n "$dry" ]; then
+    "$python" -P -c 'import nrc_fast.kernels._cuda_emulation as core; print(core.build_config()["compiler"])'
+    return
+  fi
+  if ! tool nvcc; then
+    "$python" -P -c 'from nrc_fast.kernels.cuda.cards import cuda_summary as s; print(s()); assert s() != "not built"'
+    return
+  fi
+  local archs=${ARCHS:-} build=build/gpu_tree
+  if [ -z "$archs" ]; then
+    archs=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())') || return
+    [ "$archs" = 90 ] && archs=90a
+  fi
+  cmake -S . -B "$build" $(command -v ninja > /dev/null && echo -G Ninja) -DCMAKE_BUILD_TYPE=Release \
+    -DSKBUILD_PROJECT_VERSION=0.1.0 -DPython_EXECUTABLE="$(command -v "$python")" \
+    -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" -DNRC_FAST_CUDA=ON -DNRC_FAST_CUDA_ARCHS="$archs" \
+    -DNRC_FAST_CUDA_EMULATION=OFF &&
+    cmake --build "$build" --parallel "$(nproc)" && cp "$build"/*.so nrc_fast/kernels/ &&
+    "$python" -P -c 'from nrc_fast.kernels.cuda.cards import cuda_summary as summary; print(summary())'
+}
+
+part_ceilings() {
+  "$python" bench/card_ceilings.py --device "$device" --out "$out/ceilings.jsonl"
+}
+
+part_smoke() {
+  "$python" bench/card_smoke.py --device "$device" ${dry:+--widths 40 --rows 70} --out "$out/smoke.jsonl"
+}
+
+part_kernels() {
+  "$python" bench/run.py --routine cuda_kernels --device "$device" --seconds 0.5 \
+    ${dry:+--shape 70x24 --dtype bfloat16 float32 --runs 1} --out "$out/cuda_kernels.json"
+}
+
+part_tests() {
+  local chosen="tests/kernels/cuda tests/kernels/test_backend.py tests/measurement tests/torch_ops"
+  chosen+=" tests/training/test_watching_device.py"
+  local processes=()
+  "$python" -c 'import xdist' 2> /dev/null && processes=(--numprocesses 6 --dist worksteal)
+  if [ -n "$dry" ]; then
+    chosen="tests/kernels/cuda/test_cards.py -k names_the_card"
+    processes=()
+  else
+    chosen+=" -k card"
+    export NRC_REQUIRE_GPU=1 CI=1
+  fi
+  # shellcheck disable=SC2086 # words
+  "$python" -P -m pytest -p no:cacheprovider -q -m "not long and not endurance" "${processes[@]}" $chosen 2>&1 |
+    tee "$out/tests.txt"
+}
+
+part_ncu() {
+  tool ncu | tee "$out/ncu.txt"
+  [ "${PIPESTATUS[0]}" -eq 0 ] || return 0
+  # The first launch of: a kernel by its name, and what the smoke test is to launch.
+  profile "gram_(tensor|rows)" --kernels "gram high" --dtypes bfloat16 --widths 1024 --rows 262144
+  profile "gram_(double_tensor|direct)" --kernels "gram high" --dtypes float64 --widths 512 --rows 262144
+  profile "^residual_kernel" --kernels residual --dtypes float32 --widths 256 --rows 1000000
+}
+
+profile() { # profile KERNEL OPTIONS...
+  local kernel=$1 sections="SpeedOfLight MemoryWorkloadAnalysis ComputeWorkloadAnalysis Occupancy LaunchStats"
+  shift
+  # shellcheck disable=SC2046 # words
+  timeout 20 ncu --clock-control none $(printf -- '--section %s ' $sections WarpStateStats) --kernel-name-base function \
+    --kernel-name "regex:$kernel" --launch-count 1 "$python" bench/card_smoke.py "$@" 2>&1 | tee -a "$out/ncu.txt"
+}
+
+part_memcheck() {
+  sanitize memcheck --widths 40 130 --rows 600
+}
+
+part_racecheck() {
+  sanitize racecheck --widths 130 --rows 600 --dtypes float32 bfloat16
+}
+
+sanitize() { # sanitize TOOL OPTIONS...: of the smoke test
+  local name=$1
+  shift
+  tool compute-sanitizer | sed "s/^/$name: /" | tee -a "$out/sanitizer.txt"
+  [ "${PIPESTATUS[0]}" -eq 0 ] || return 0
+  # Of our kernels alone, or those of torch take all the time. Every allocation by itself, so that what lies beyond one
+  # is nobody's.
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$name" --error-exitcode 9 --kernel-regex kns=nrc_fast \
+    --report-api-errors no "$python" bench/card_smoke.py "$@" 2>&1 | sed -u "s/^/$name: /" | tee -a "$out/sanitizer.txt"
+}
+
+part_rest() {
+  "$python" -P -m nrc_fast env
+  if [ -z "$dry" ]; then
+    "$python" -P -m nrc_fast selftest
+    sanitize synccheck --widths 130 --rows 600 --dtypes float32 bfloat16
+  fi
+}
+
+# ---- how they run ----
+
+tool() { # whether a program is there; a line where it is not
+  if [ -z "$dry" ] && command -v "$1" > /dev/null; then return 0; fi
+  echo "$1 is not there"
+  return 1
+}
+
+now() { date +%s; }
+
+run_part() { # run_part NAME SECONDS MUST: its output into the log, its line into the summary, at once
+  local name=$1 limit=$2 must=$3 start left status
+  start=$(now)
+  left=$((deadline - start))
+  [ -n "$dry" ] && limit=$((limit * 10)) # on a machine that has other work
+  [ "$left" -lt "$limit" ] && limit=$left
+  if [ "$limit" -lt 5 ]; then
+    status="not run: no time is left"
+  elif [ -e "$work/no_kernels" ]; then
+    status="not run: there are no kernels"
+  else
+    timeout --kill-after=5 "$limit" bash "$script" --part "$name" "$out" < /dev/null > "$work/$name.log" 2>&1
+    status="status $?"
+    [ "$status" = "status 124" ] && status+=" (its $limit s are over)"
+  fi
+  if [ "$must" = yes ] && [ "$status" != "status 0" ]; then
+    touch "$work/failed"
+    [ "$name" = build ] && touch "$work/no_kernels"
+  fi
+  local last
+  last=$(grep -v '^[[:space:]]*$' "$work/$name.log" 2> /dev/null | tail -n 1 | cut -c 1-200)
+  { echo "==== $name: $status"; cat "$work/$name.log" 2> /dev/null; } >> "$out/log.txt"
+  echo "$name: $status, $(($(now) - start)) s: $last" | tee -a "$out/summary.txt"
+}
+
+script=$(cd "$(dirname "$0")" && pwd)/gpu.sh
+cd "$(dirname "$0")/.." || exit 1
+python=${PYTHON:-python3}
+export PATH=$PATH:/usr/local/cuda/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+dry=${GPU_DRY_RUN:-}
+if [ "${1:-}" = --dry-run ]; then
+  dry=yes
+  shift
+fi
+export GPU_DRY_RUN=$dry
+device=$([ -n "$dry" ] && echo emulated || echo cuda)
+# What was built here; a dry run takes what is installed.
+[ -n "$dry" ] || export PYTHONPATH=$PWD
+if [ "${1:-}" = --part ]; then
+  out=$3
+  "part_$2"
+  exit
+fi
+
+out=$(mkdir -p "${1:-${OUT:-build/gpu}}" && cd "${1:-${OUT:-build/gpu}}" && pwd) || exit 1
+(cd "$out" && rm -f $FILES)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+deadline=$(($(now) + ${LIMIT:-$([ -n "$dry" ] && echo 3900 || echo 390)}))
+while read -r name seconds must beside; do
+  [ -n "$name" ] || continue
+  # A part that none is beside of is over before the next begins.
+  [ -n "$beside" ] || wait
+  run_part "$name" "$seconds" "$must" &
+done <<< "$PARTS"
+wait
+rm -f "$out"/*.part # of what was ended in the midst of writing
+"$python" bench/card_summary.py "$out" | tee -a "$out/summary.txt"
+[ ! -e "$work/failed" ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from machine import describe
 from probes import measure_limits
 from report import line
 
-__all__ = ["Record", "write"]
+__all__ = ["Record", "append", "write"]
 
 
 class Record:
@@ -26,10 +28,22 @@ class Record:
         Of the kernels.
     out : Path, optional
         Where to keep it.
+    measured : callable, optional
+        Gives the limits of this moment; by default those of this processor.
     """
 
-    def __init__(self, command: str, threads: int, isa: str, out: Path | None = None) -> None:
-        self._threads, self._isa, self._out = threads, isa, out
+    def __init__(
+        self,
+        command: str,
+        threads: int,
+        isa: str,
+        out: Path | None = None,
+        *,
+        measured: Callable[[], dict[str, float]] | None = None,
+    ) -> None:
+        self._out = out
+        self._measured = partial(measure_limits, threads, isa) if measured is None else measured
+        self._place = f"{threads} threads, {isa}" if measured is None else "the card"
         self._moments: list[dict[str, float]] = []
         self._facts = {"command": command, "machine": describe(threads)}
         self.rows: list[dict[str, Any]] = []
@@ -41,8 +55,8 @@ class Record:
 
     def probe(self) -> None:
         """Look at the machine's limits once more; rows that are there are shared anew."""
-        self._moments.append(measure_limits(self._threads, self._isa))
-        print(f"limits of {self._threads} threads, {self._isa}: {json.dumps(self._moments[-1])}", flush=True)
+        self._moments.append(self._measured())
+        print(f"limits of {self._place}: {json.dumps(self._moments[-1])}", flush=True)
         self.rows = [shared_anew(row, self.limits) for row in self.rows]
         self._keep()
 
@@ -59,14 +73,22 @@ class Record:
         write({**self._facts, "limits": self.limits, **ends, "rows": self.rows}, self._out)
 
 
-def write(record: dict[str, Any], path: Path) -> None:
-    """As JSON, or the rows alone as CSV."""
+def append(row: dict[str, Any], path: Path) -> None:
+    """A row as one more line of JSON, on its way to the disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix != ".csv":
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        return
-    names = list(dict.fromkeys(name for row in record["rows"] for name in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(record["rows"])
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def write(record: dict[str, Any], path: Path) -> None:
+    """As JSON, or the rows alone as CSV; whoever ends this run in the midst of it leaves the file before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        if path.suffix != ".csv":
+            file.write(json.dumps(record, indent=1) + "\n")
+        else:
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in record["rows"] for name in row)))
+            writer.writeheader()
+            writer.writerows(record["rows"])
+    part.replace(path)

@@ -180,7 +180,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
         return seconds(value)
     if name == "share of limit" and value != "":
         return _share(row)
-    if name in {"error", "allowed error"} and value != "":
+    if name in {"error", "allowed error", "bias of the diagonal"} and isinstance(value, float):
         return f"{value:.0e}"
     if isinstance(value, float):
         return f"{value:.3g}"

@@ -15,7 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from card import Card
+from card_ceilings import card_limits
 from cases import DTYPES, KINDS, LAYOUTS, Case, parse_shape, select
+from harness import Settings, measure
 from machine import INSTRUCTIONS, hold_equal
 from record import Record
 from report import line
@@ -24,7 +27,7 @@ ROUTINES = (
     *("gram", "fused", "residual", "gram_product", "nrc1", "measure", "all_k", "nrc3", "nrc3_gamma", "cka", "descend"),
     *("update", "scaling", "busy", "memory", "stream", "watch"),
 )
-# Routines of a card, which "all" stands for with --device cuda.
+# Routines of a card, which "all" stands for with --device cuda or emulated.
 ON_A_CARD = ("cuda_kernels",)
 
 
@@ -40,15 +43,27 @@ def main() -> int:
 
     _set_torch_threads(threads)
     isa = kernels.current_isa()
-    record = Record(" ".join(["python", "bench/run.py", *sys.argv[1:]]), threads, isa, options.out)
+    card = _card(options)
+    record = Record(
+        " ".join(["python", "bench/run.py", *sys.argv[1:]]),
+        threads,
+        isa,
+        options.out,
+        measured=None if card is None else lambda: card_limits(card),
+    )
     for name in routines:
         record.probe()  # at moments spread over the run: the limit is the best of them
-        for row in _measured(name, options, record.limits, f"--threads {threads} --isa {isa}"):
+        if card is None:
+            rows = _measured(name, options, record.limits, f"--threads {threads} --isa {isa}")
+        else:
+            rows = _measured_on_card(name, options, card, record.limits)
+        for row in rows:
             record.add(row)
     record.probe()
     failed = [row for row in record.rows if _fails(row)]
     for row in failed:
-        print(f"FAILED: {line(row)}; {row['allowed error']:.1e} is allowed", file=sys.stderr)
+        allowed = f"; {row['allowed error']:.1e} is allowed" if "allowed error" in row else ""
+        print(f"FAILED: {line(row)}{allowed}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -56,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--routine", nargs="+", choices=[*ROUTINES, *ON_A_CARD, "all"], required=True)
     parser.add_argument("--suite", choices=["short", "full"], default="short", help="full: minutes, every shape")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda", "emulated"], default="cpu")
     parser.add_argument("--shape", nargs="+", type=parse_shape, help="rows x features, such as 400000x256")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES)
     parser.add_argument("--layout", nargs="+", choices=LAYOUTS)
@@ -74,12 +89,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _routines(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[str, ...]:
-    there = ON_A_CARD if options.device == "cuda" else ROUTINES
+    there = ROUTINES if options.device == "cpu" else ON_A_CARD
     names = there if "all" in options.routine else tuple(options.routine)
     strange = [name for name in names if name not in there]
     if strange:
         parser.error(f"{', '.join(strange)} does not run on --device {options.device}; {', '.join(there)} do")
     return names
+
+
+def _card(options: argparse.Namespace) -> Card | None:
+    return None if options.device == "cpu" else Card(is_emulated=options.device == "emulated")
 
 
 def load(name: str) -> ModuleType:
@@ -98,11 +117,7 @@ def _set_torch_threads(threads: int) -> None:
 
 def _measured(name: str, options: argparse.Namespace, limits: dict[str, float], held: str) -> Iterator[dict[str, Any]]:
     """The rows of a routine."""
-    from harness import Settings, measure
-
-    rivals = {"all": None, "none": []}.get(options.rivals[0], options.rivals)
-    settings = Settings(options.runs, options.seconds, options.limit, rivals, options.refcheck)
-    routine = load(name)
+    settings, routine = _settings(options), load(name)
     if hasattr(routine, "rows"):
         yield from _special_rows(routine, name, options, held)
         return
@@ -113,6 +128,20 @@ def _measured(name: str, options: argparse.Namespace, limits: dict[str, float], 
         rows = measure(routine.problem(case), settings, limits) if own is None else own(case, settings, limits)
         for row in rows:
             yield row | {"command": command}
+
+
+def _measured_on_card(
+    name: str, options: argparse.Namespace, card: Card, limits: dict[str, float]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a routine of a card, each with the command of its shape and dtype."""
+    for row in load(name).card_rows(card, options.shape, options.dtype, _settings(options), limits):
+        shape = f"--shape {row['rows']}x{row['d']} --dtype {row['dtype']}"
+        yield row | {"command": f"python bench/run.py --routine {name} --device {options.device} {shape}"}
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    rivals = {"all": None, "none": []}.get(options.rivals[0], options.rivals)
+    return Settings(options.runs, options.seconds, options.limit, rivals, options.refcheck)
 
 
 def _cases(routine: ModuleType, options: argparse.Namespace) -> list[Case]:

@@ -9,27 +9,7 @@ endforeach()
 
 # The same kernels for the host, on an emulated device: for the tests, not for use.
 if(NRC_FAST_CUDA_EMULATION)
-  set(emulated "")
-  foreach(kernel IN LISTS cuda_kernels)
-    set(source ${CMAKE_CURRENT_BINARY_DIR}/emulation/${kernel}.cpp)
-    file(CONFIGURE OUTPUT ${source} CONTENT "#include \"cuda/${kernel}.cu\"\n")
-    list(APPEND emulated ${source})
-  endforeach()
-  pybind11_add_module(_cuda_emulation MODULE NO_EXTRAS csrc/cuda/emulation/module.cpp csrc/cuda/emulation/runtime.cpp
-                                              csrc/cuda/bindings.cpp ${emulated})
-  target_include_directories(_cuda_emulation PRIVATE csrc)
-  # Shared memory of a block holds numbers of several types, as it does on a device. Fibers jump between stacks, which
-  # the checks of fortified builds take for an error.
-  target_compile_options(_cuda_emulation PRIVATE -O3 -fno-strict-aliasing -U_FORTIFY_SOURCE -Wall -Wextra
-                                                   -Wno-unknown-pragmas)
-  if(NRC_FAST_WERROR)
-    target_compile_options(_cuda_emulation PRIVATE -Werror)
-  endif()
-  target_compile_definitions(
-    _cuda_emulation PRIVATE NRC_FAST_CUDA_EMULATION NRC_FAST_VERSION="${PROJECT_VERSION}"
-                            NRC_FAST_CUDA_ARCHITECTURES="" NRC_FAST_CUDA_PTX="" NRC_FAST_CUDA_LEFT_OUT=""
-                            NRC_FAST_CUDA_COMPILER="emulation")
-  install(TARGETS _cuda_emulation DESTINATION nrc_fast/kernels)
+  include(${CMAKE_CURRENT_LIST_DIR}/cuda_emulation.cmake)
 endif()
 
 string(TOUPPER "${NRC_FAST_CUDA}" cuda_wanted)
@@ -87,7 +67,8 @@ if(cuda_ptx)
   list(APPEND gencode "-gencode=arch=compute_${cuda_ptx},code=compute_${cuda_ptx}")
 endif()
 
-pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/bindings.cpp csrc/cuda/machine/runtime.cpp)
+pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/bindings.cpp csrc/cuda/machine/runtime.cpp
+                                  csrc/cuda/machine/current_device.cpp)
 foreach(kernel IN LISTS cuda_kernels)
   target_sources(_cuda PRIVATE csrc/cuda/${kernel}.cu)
 endforeach()

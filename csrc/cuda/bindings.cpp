@@ -10,6 +10,7 @@
 #include "common/released_interpreter.h"
 #include "cuda/descent/descent.h"
 #include "cuda/gram/gram.h"
+#include "cuda/gram/product.h"
 #include "cuda/machine/runtime.h"
 #include "cuda/residual/products.h"
 #include "cuda/residual/residual.h"
@@ -108,7 +109,7 @@ void prediction_error_of(ProductRequest request, Address bias, const MatrixView&
   const PredictionError sums{pointer<const double>(bias), targets, pointer<double>(errors), scale,
                              pointer<double>(products)};
   launch(request, workspace, workspace_bytes, device,
-         [&](const auto& limits) { prediction_error(request, sums, limits, stream_of(stream)); });
+         [&](const DeviceLimits& limits) { prediction_error(request, sums, limits, stream_of(stream)); });
 }
 
 void descent_of(const DescentBatch& batch, Address workspace, std::int64_t workspace_bytes, int device,
@@ -146,6 +147,16 @@ std::pair<int, int> device_capability(int device) {
   return {capability.major, capability.minor};
 }
 
+std::string register_memory(Address address, std::int64_t bytes, int device) {
+  const ReleasedInterpreter released;
+  return register_host_memory(pointer<char>(address), bytes, device);
+}
+
+void unregister_memory(Address address, int device) {
+  const ReleasedInterpreter released;
+  unregister_host_memory(pointer<char>(address), device);
+}
+
 }  // namespace
 
 // Classes are local to the module: the emulation has the same ones.
@@ -166,7 +177,10 @@ void bind_kernels(py::module_& module) {
   module.attr("total_block_rows") = total_block_rows;
   module.def(
       "gram_workspace",
-      [](const GramRequest& request, int device) { return gram_workspace(request, device_limits(device)); },
+      [](const GramRequest& request, int device) {
+        const CurrentDevice current(device);
+        return gram_workspace(request, device_limits(device));
+      },
       py::arg("request"), py::arg("device"));
   module.def("gram", &gram_of, py::arg("request"), py::kw_only(), py::arg("workspace"), py::arg("workspace_bytes"),
              py::arg("device"), py::arg("stream"));
@@ -189,12 +203,16 @@ void bind_kernels(py::module_& module) {
       .def(py::init(&make_product_request), py::arg("features"), py::arg("vectors"), py::arg("count"), py::kw_only(),
            py::arg("rows_at_once") = 0, py::arg("counts") = 0);
   module.def(
-      "product_workspace",
-      [](const ProductRequest& request, int device) { return product_workspace(request, device_limits(device)); },
+      "gram_product_workspace",
+      [](const ProductRequest& request, int device) { return gram_product_workspace(request, device_limits(device)); },
       py::arg("request"), py::arg("device"));
   module.def("gram_product", &gram_product_of, py::arg("request"), py::kw_only(), py::arg("shift"), py::arg("image"),
              py::arg("column_sums"), py::arg("energy"), py::arg("workspace"), py::arg("workspace_bytes"),
              py::arg("device"), py::arg("stream"));
+  module.def(
+      "prediction_error_workspace",
+      [](const ProductRequest& request, int device) { return prediction_error_workspace(request, device_limits(device)); }, py::arg("request"),
+      py::arg("device"));
   module.def("prediction_error", &prediction_error_of, py::arg("request"), py::kw_only(), py::arg("bias"),
              py::arg("targets"), py::arg("errors"), py::arg("scale") = 1.0, py::arg("products") = 0,
              py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"), py::arg("stream"));
@@ -218,6 +236,8 @@ void bind_kernels(py::module_& module) {
   module.def("device_problem", &device_problem);
   module.def("device_name", &device_name, py::arg("device"));
   module.def("device_capability", &device_capability, py::arg("device"));
+  module.def("register_host_memory", &register_memory, py::arg("address"), py::arg("size"), py::arg("device"));
+  module.def("unregister_host_memory", &unregister_memory, py::arg("address"), py::arg("device"));
   module.def("multiprocessors", [](int device) { return device_limits(device).multiprocessors; }, py::arg("device"));
 }
 

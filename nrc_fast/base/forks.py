@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from threading import Lock
+from collections.abc import Callable
+from threading import Lock, RLock
+from typing import Any
 from weakref import WeakSet
 
 __all__ = ["Guard"]
@@ -13,6 +15,11 @@ class Guard:
     """A lock for threads, in an object that has a new one in every child that is forked.
 
     What it guards must be whole at any moment, by single assignments, or be forgotten where `was_forked` says so.
+
+    Parameters
+    ----------
+    reentrant : bool
+        Whether the thread that has the lock may take it again, as a handler of signals does that runs in it.
 
     Attributes
     ----------
@@ -27,9 +34,11 @@ class Guard:
     (True, False)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, reentrant: bool = False) -> None:
+        new: Any = RLock if reentrant else Lock  # used alike
+        self._new: Callable[[], Lock] = new
         self._is_inherited = False
-        self.lock = Lock()
+        self.lock: Lock = self._new()
         _GUARDS.add(self)
 
     def was_forked(self) -> bool:
@@ -40,7 +49,7 @@ class Guard:
     def renew(self) -> None:
         """Begin anew, in a forked child."""
         # Not released: where the thread that forks holds it, it still gives back the one that it took.
-        self.lock = Lock()
+        self.lock = self._new()
         self._is_inherited = True
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import one_blas_thread
 from nrc_fast.base.linalg import EPSILON, fix_signs, scale_to_unit
+from nrc_fast.base.vector_blocks import PlacedBlock, VectorBlocks
 
 __all__ = ["EXTRA_VECTORS", "LEAST_FEATURES", "BlockKrylov", "LeadingPairs", "is_close", "leading_pairs", "start_block"]
 
@@ -28,6 +29,8 @@ MOST_DIMENSIONS = 0.25
 # Rows of a matrix that a start is made of.
 STARTING_ROWS = 64
 
+HOST_BLOCKS = VectorBlocks()
+
 
 @dataclass(frozen=True, eq=False)
 class LeadingPairs:
@@ -38,7 +41,7 @@ class LeadingPairs:
     values : (m,) float64 array
         Descending.
     vectors : (m, d) float64 array
-        Orthonormal rows.
+        Orthonormal rows; of all pairs of a matrix on a device, only those that were asked for.
     distances : (m,) float64 array
         ``|C v - theta v|`` of each pair; no eigenvalue is farther away from theta (Weyl).
     trace : float
@@ -101,6 +104,9 @@ class BlockKrylov:
     ----------
     start : (b, d) float64 array
         Rows that span the first block.
+    blocks : VectorBlocks
+        In whose memory they lie, as the images do. What crosses to the host is no more than the products of vectors
+        with one another, and the pairs that are found.
 
     Attributes
     ----------
@@ -123,11 +129,11 @@ class BlockKrylov:
     [4.0, 1.0]
     """
 
-    def __init__(self, start: FloatArray) -> None:
-        size = float(np.abs(start).max(initial=0.0))
-        self.block = _orthonormal_rows(start, LEAST_NEW * EPSILON * size)
-        self._basis: FloatArray = np.empty((0, start.shape[1]))
-        self._images: FloatArray = self._basis
+    def __init__(self, start: PlacedBlock, blocks: VectorBlocks = HOST_BLOCKS) -> None:
+        self._blocks = blocks
+        self.block = self._orthonormal_rows(start, LEAST_NEW * EPSILON * blocks.largest(start))
+        self._basis: PlacedBlock = start[:0]
+        self._images: PlacedBlock = self._basis
         self._projected: FloatArray = np.empty((0, 0))
         self._exponent: int | None = None  # of the power of two that images are divided by, so that they can be squared
 
@@ -136,47 +142,51 @@ class BlockKrylov:
         """Vectors whose products are known."""
         return len(self._basis)
 
-    def add(self, image: FloatArray) -> None:
+    def add(self, image: PlacedBlock) -> None:
         """Take over ``block @ C``, and choose the next block."""
+        blocks = self._blocks
         if self._exponent is None:
-            self._exponent = scale_to_unit(image)[1]
-        image = np.ldexp(image, -self._exponent)
-        before, own = self._basis @ image.T, self.block @ image.T
+            self._exponent = blocks.scaled_to_unit(image)[1]
+        image = blocks.times_power(image, -self._exponent)
+        before, own = blocks.fetch(self._basis @ image.T), blocks.fetch(self.block @ image.T)
         self._projected = np.block([[self._projected, before], [before.T, 0.5 * (own + own.T)]])
-        self._basis = np.concatenate([self._basis, self.block])
-        self._images = np.concatenate([self._images, image])
-        size = float(np.linalg.norm(image, axis=1).max(initial=0.0))
-        block = _orthonormal_rows(self._without_basis(image), LEAST_NEW * EPSILON * size)
+        self._basis = blocks.joined(self._basis, self.block)
+        self._images = blocks.joined(self._images, image)
+        size = float(blocks.norms(image).max(initial=0.0))
+        block = self._orthonormal_rows(self._without_basis(image), LEAST_NEW * EPSILON * size)
         # What is left of an image may be small beside it, and its rounding not orthogonal to the basis.
-        self.block = _orthonormal_rows(self._without_basis(block), 0.5)
+        self.block = self._orthonormal_rows(self._without_basis(block), 0.5)
 
-    def _without_basis(self, rows: FloatArray) -> FloatArray:
+    def _without_basis(self, rows: PlacedBlock) -> PlacedBlock:
         for _ in range(2):
             rows = rows - (rows @ self._basis.T) @ self._basis
         return rows
 
+    def _orthonormal_rows(self, rows: PlacedBlock, floor: float) -> PlacedBlock:
+        """Orthonormal rows of the same span, but for directions with a singular value up to `floor`."""
+        basis, triangle = self._blocks.factored(rows)
+        turns, values, _ = np.linalg.svd(triangle)
+        return self._blocks.contiguous((basis @ self._blocks.place(turns[:, values > floor])).T)
+
     def pairs(self, count: int, *, trace: float) -> LeadingPairs:
-        """The leading pairs that the span has, at most `count` of them."""
+        """The leading pairs that the span has, at most `count` of them, on the host."""
+        blocks = self._blocks
         values, coordinates = np.linalg.eigh(self._projected)
         count = min(count, len(values))
         values, coordinates = values[::-1][:count].copy(), coordinates[:, ::-1][:, :count].T
-        vectors: FloatArray = fix_signs((coordinates @ self._basis).T).T
-        coordinates = vectors @ self._basis.T  # with the signs that were chosen
-        left = coordinates @ self._images - values[:, np.newaxis] * vectors
+        vectors: FloatArray = fix_signs(blocks.fetch(blocks.place(coordinates) @ self._basis).T).T
+        placed = blocks.place(vectors)
+        placed_coordinates = placed @ self._basis.T  # with the signs that were chosen
+        left = placed_coordinates @ self._images - blocks.place(values[:, np.newaxis]) * placed
         exponent = self._exponent or 0
-        distances = np.linalg.norm(left, axis=1)
+        distances = blocks.norms(left)
         found = LeadingPairs(values, np.ascontiguousarray(vectors), distances, math.ldexp(trace, -exponent))
         return found.scaled(exponent)
 
 
-def _orthonormal_rows(rows: FloatArray, floor: float) -> FloatArray:
-    """Orthonormal rows of the same span, but for directions with a singular value up to `floor`."""
-    basis, triangle = np.linalg.qr(rows.T)
-    turns, values, _ = np.linalg.svd(triangle)
-    return np.ascontiguousarray((basis @ turns[:, values > floor]).T)
-
-
-def leading_pairs(matrix: FloatArray, count: int, *, tolerance: float, trace: float) -> LeadingPairs | None:
+def leading_pairs(
+    matrix: PlacedBlock, count: int, *, tolerance: float, trace: float, blocks: VectorBlocks = HOST_BLOCKS
+) -> LeadingPairs | None:
     """The leading `count` eigenpairs of a matrix that is known, without decomposing it.
 
     Parameters
@@ -188,12 +198,14 @@ def leading_pairs(matrix: FloatArray, count: int, *, tolerance: float, trace: fl
         How far each pair may be off, ``|C v - theta v|``; rounding is never asked for more than it can give.
     trace : float
         Of the matrix.
+    blocks : VectorBlocks
+        In whose memory the matrix lies.
 
     Returns
     -------
     LeadingPairs or None
-        One more than `count`, where there are more, and that one as far as it was found. None where a whole
-        decomposition would cost less.
+        On the host. One more than `count`, where there are more, and that one as far as it was found. None where a
+        whole decomposition would cost less.
 
     Examples
     --------
@@ -204,11 +216,11 @@ def leading_pairs(matrix: FloatArray, count: int, *, tolerance: float, trace: fl
     """
     d = len(matrix)
     most = int(MOST_DIMENSIONS * d)
-    rows = matrix[np.linspace(0, d - 1, min(STARTING_ROWS, d)).astype(np.intp)]
+    rows = blocks.picked(matrix, np.linspace(0, d - 1, min(STARTING_ROWS, d)).astype(np.intp))
     looked_at = 0
     # More threads gain little where memory is the limit, and wait actively for one another and beside what comes next.
     with one_blas_thread():
-        krylov = BlockKrylov(start_block(rows, count + EXTRA_VECTORS))
+        krylov = BlockKrylov(start_block(rows, count + EXTRA_VECTORS, blocks), blocks)
         while len(krylov.block) and krylov.dimensions + len(krylov.block) <= most:
             krylov.add(krylov.block @ matrix)
             # Looking costs as much as some products once there are many dimensions.
@@ -228,7 +240,7 @@ def is_close(pairs: LeadingPairs, count: int, tolerance: float) -> bool:
     return float(pairs.distances[:count].max()) <= max(tolerance, ROUNDINGS * EPSILON * float(pairs.values[0]))
 
 
-def start_block(rows: FloatArray, count: int) -> FloatArray:
+def start_block(rows: PlacedBlock, count: int, blocks: VectorBlocks = HOST_BLOCKS) -> PlacedBlock:
     """Vectors to start from: sums of rows with signs, which have the leading directions, and a little of all others.
 
     The signs are the same for equal numbers, on every machine.
@@ -239,6 +251,8 @@ def start_block(rows: FloatArray, count: int) -> FloatArray:
         Some rows of the features about their mean, or of the matrix; there may be none.
     count : int
         How many vectors are wanted.
+    blocks : VectorBlocks
+        In whose memory the rows lie.
 
     Returns
     -------
@@ -252,12 +266,12 @@ def start_block(rows: FloatArray, count: int) -> FloatArray:
     """
     d = rows.shape[1]
     count = min(count, d)
-    largest = float(np.abs(rows).max(initial=0.0))
+    largest = blocks.largest(rows)
     scaled = rows / largest if largest > 0.0 else rows
-    size = float(np.linalg.norm(scaled))
-    spread: FloatArray = SPREAD / math.sqrt(d) * _signs(count, d, seed=1)
+    size = blocks.norm(scaled)
+    spread = blocks.place(SPREAD / math.sqrt(d) * _signs(count, d, seed=1))
     if size > 0.0:
-        spread += _signs(count, len(rows), seed=2) @ (scaled / size)
+        spread = spread + blocks.place(_signs(count, len(rows), seed=2)) @ (scaled / size)
     return spread
 
 

@@ -144,6 +144,7 @@ def _measure(options: argparse.Namespace) -> None:
     require_outputs_apart(options, source.files)
     head = _head(options, source.n_targets)
     reading = {name: getattr(options, name) for name in ("precision", "nonfinite", "memory", "chunk_rows")}
+    reading["device"] = _device(options.device)
     with started_team(options) as team:
         if team is not None:
             source = source.share(team.rank, team.size)
@@ -161,7 +162,6 @@ def _measure(options: argparse.Namespace) -> None:
             **head,
             **reading,
             spectrum=options.spectrum,
-            device=_device(options.device),
             progress=None if speaks and not options.no_progress else False,
             checkpoint=options.checkpoint,
             checkpoint_every=options.checkpoint_every,

@@ -33,6 +33,8 @@ SMALLEST_ENERGY = 1e-150
 LARGEST_ENERGY = 1e150
 # Everything that adds up over rows. The products are lower triangles.
 ADDITIVE = ("counts", "magnitudes", "column_sums", "gram", "unit_gram", "cross", "target_sums", "target_gram")
+# Those of them that are d x d.
+GRAMS = ("gram", "unit_gram")
 # Rows, of each dtype too. "single": rows that were multiplied in float32 by the CPU, "device" and "fast": by a CUDA
 # device with that precision; "tiny": rows of chunks whose squares underflow; "blocks": what kernels add up inside of
 # one of the "parts", the calls of `add_chunk`.

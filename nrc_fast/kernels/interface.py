@@ -13,11 +13,12 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from nrc_fast.base.arrays import BoolArray, FloatArray, IntArray, StoredArray
+from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import NonFiniteRowsError
-from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSums, ResidualSums
+from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSums, ResidualSums, SumsPart
 
 __all__ = [
     "Backend",
@@ -233,10 +234,10 @@ class RunningSums(Protocol):
             A batch was not added because its squares leave the range of float64, and no error has told of it before.
         """
 
-    def fetch(self) -> list[dict[str, FloatArray]]:
-        """Everything that adds up, by the names of `counts.ADDITIVE`, in parts to be added in this order.
+    def fetch(self) -> list[SumsPart]:
+        """Everything that adds up, in parts to be added in this order.
 
-        Waits for what was added; `check` afterwards tells what was not.
+        Waits for what was added; `check` afterwards tells what was not. Large Gram matrices stay where they are.
         """
 
 
@@ -364,11 +365,17 @@ class Backend(Protocol):
     def copied(self, rows: Rows) -> Rows:
         """A copy of rows of the host in this memory."""
 
+    def copying(self, size: int) -> str:
+        """How chunks of so many bytes come here from the host, in words; empty where nothing is copied."""
+
     def copies(self) -> Copies:
         """Means to bring rows of the host here, chunk by chunk."""
 
-    def eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Eigenvalues, descending, and eigenvectors (columns) of a symmetric matrix of the host."""
+    def keeps_matrices(self, d: int) -> bool:
+        """Whether matrices of d x d stay in this memory, as the host would take longer with them."""
+
+    def covariance(self, lower: PlacedArray, offset: FloatArray | None, count: int) -> SymmetricMatrix:
+        """``G / N - o o^T`` of the lower triangle of G in this memory, and a mean o of the host; none is zero."""
 
     def singular_values(self, matrices: PlacedArray) -> FloatArray:
         """Singular values, descending, of matrices in this memory (..., m, n), on the host."""

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.kernels.arrays import PlacedArray
+from nrc_fast.kernels.counts import GRAMS
 
-__all__ = ["Basis", "GramSums", "PredictionSums", "ProductSums", "ResidualSums", "in_range_of_float32"]
+__all__ = [
+    "Basis",
+    "GramSums",
+    "PredictionSums",
+    "ProductSums",
+    "ResidualSums",
+    "SumsPart",
+    "in_range_of_float32",
+    "part_of_host",
+]
 
 # Mean squared magnitudes outside of which squares of float32 numbers over- or underflow: float64 is used instead.
 SMALLEST_FLOAT32_ENERGY = 2.0**-80
@@ -119,6 +134,43 @@ class PredictionSums:
             return cls(errors)
         n = len(errors)
         return cls(errors, sums[:-2].reshape(n, n), float(sums[-2]), float(sums[-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class SumsPart:
+    """A part of what running sums have added up; no batch that comes later changes it.
+
+    Attributes
+    ----------
+    backend : Backend or None
+        In whose memory the Gram matrices lie; None for that of the host.
+    numbers : dict of float64 arrays
+        On the host: all that adds up, by the names of `counts.ADDITIVE`, but the Gram matrices of the features.
+    grams : dict of float64 arrays of the backend
+        The lower triangles of these, by name.
+    diagonal : (d,) float64 array
+        Of "gram", on the host.
+    """
+
+    backend: Any  # as the interface of backends names this class
+    numbers: dict[str, FloatArray]
+    grams: dict[str, PlacedArray]
+    diagonal: FloatArray
+
+    def on_host(self) -> dict[str, FloatArray]:
+        """Everything, by the names of `counts.ADDITIVE`."""
+        return self.numbers | {name: self.gram_on_host(name) for name in self.grams}
+
+    def gram_on_host(self, name: str) -> FloatArray:
+        """One of the Gram matrices."""
+        found: FloatArray = self.grams[name] if self.backend is None else self.backend.fetch(self.grams[name])
+        return found
+
+
+def part_of_host(sums: Mapping[str, FloatArray]) -> SumsPart:
+    """Sums of the host, by the names of `counts.ADDITIVE`."""
+    numbers = {name: array for name, array in sums.items() if name not in GRAMS}
+    return SumsPart(None, numbers, {name: sums[name] for name in GRAMS}, np.diagonal(sums["gram"]))
 
 
 def in_range_of_float32(sums: GramSums) -> bool:

@@ -194,6 +194,7 @@ def plan(
     *,
     n: int | None = None,
     convention: ConventionName | Convention = "nrc24",
+    device: Device | None = None,
     precision: Precision = "high",
     nonfinite: NonFinite = "raise",
     by_k: ByK = "leading",
@@ -204,10 +205,12 @@ def plan(
     """What `measure` would read with the same arguments, and the memory that it needs; nothing is read yet.
 
     The passes say in which precision rows that are not float64 are summed, and when they are read again in float64.
+    With a device for rows of the host, a buffer of the size of a chunk is tried, and given back: the plan says whether
+    copies go from pinned memory.
 
     Parameters
     ----------
-    H, Y, W, b, n, convention, precision, nonfinite, by_k, spectrum, memory, chunk_rows
+    H, Y, W, b, n, convention, device, precision, nonfinite, by_k, spectrum, memory, chunk_rows
         What `measure` is to be called with. Of batches the first is asked for.
 
     Returns
@@ -221,6 +224,8 @@ def plan(
         The arguments do not fit together, or H gives its rows once.
     OSError
         A file is missing or damaged.
+    RuntimeError
+        The device cannot be used.
 
     Examples
     --------
@@ -236,7 +241,7 @@ def plan(
             "open it (source = nrc_fast.open(H)) and give the source to both plan and measure"
         )
         raise TypeError(msg)
-    reading = begin_reading(H, Y, nonfinite=nonfinite, memory=memory, chunk_rows=chunk_rows)
+    reading = begin_reading(H, Y, device=device, nonfinite=nonfinite, memory=memory, chunk_rows=chunk_rows)
     head = Head(W, b, n, d=reading.source.d, n_targets=reading.source.n_targets)
     return plan_reading(
         reading,

@@ -327,7 +327,7 @@ class _Assembly:
             value, bound = self._paired_again()
         self.bounds["cka_debiased"] = bound
         moments = self._moments
-        by_chance = chance_alignment(moments.covariance, sigma, moments.count)
+        by_chance = chance_alignment(moments.matrix("covariance"), sigma, moments.count)
         if by_chance > CHANCE * plain:
             if math.isfinite(bound):
                 instead = "; cka_debiased is free of that"

@@ -24,7 +24,7 @@ def balance_of_moments(moments: Moments, model: LinearModel) -> BalanceMatrix:
     """
     weights, bias = model.weights, model.bias
     scaled, exponent = scale_to_unit(weights)
-    covariance, cross, mean = moments.covariance, moments.cross_covariance, moments.mean
+    covariance, cross, mean = moments.matrix("covariance"), moments.cross_covariance, moments.mean
     with np.errstate(over="ignore", invalid="ignore"):
         image = scaled @ mean
         residual = moments.target_mean - bias - weights @ mean
@@ -32,7 +32,7 @@ def balance_of_moments(moments: Moments, model: LinearModel) -> BalanceMatrix:
     # Of W scaled, and of W.
     largest, norm = (float(np.linalg.norm(scaled, order)) for order in (2, None))
     longest, length = (times_power(size, exponent) for size in (largest, norm))
-    sizes = [length_of(part) for part in (covariance, cross, mean, moments.target_mean, bias)]
+    sizes = [covariance.norm, *(length_of(part) for part in (cross, mean, moments.target_mean, bias))]
     rounding = EPSILON * (4.0 + 2.0 * moments.d**0.5)
     error = ONE_SIDED * largest * (moments.cross_error + longest * moments.covariance_error)
     error += rounding * norm * (sizes[1] + length * sizes[0])

@@ -31,7 +31,8 @@ def debiased_alignment(moments: Moments, paired: FloatArray, *, double_precision
     variances = moments.variance, float(np.trace(sigma))
     if not (np.isfinite(paired).all() and min(variances) > 0.0):
         return math.nan, math.nan
-    norms = [float(np.linalg.norm(moment)) for moment in (moments.covariance, sigma, moments.cross_covariance)]
+    norms = [moments.matrix("covariance").norm]
+    norms += [float(np.linalg.norm(moment)) for moment in (sigma, moments.cross_covariance)]
     units = *variances, math.sqrt(variances[0] * variances[1])
     first, second, both = ((norm / unit) ** 2 for norm, unit in zip(norms, units, strict=True))
     alignments, energies = (first, second, both), PairedEnergies(*map(float, paired))

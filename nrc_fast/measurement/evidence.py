@@ -16,6 +16,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, orthonormalize
+from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.few_row_components import few_row_components, has_few_rows
 from nrc_fast.measurement.row_components import RowComponents, row_components
@@ -121,26 +122,29 @@ class Evidence:
         if values.size and values[0] > 0.0 and not is_resolved:
             self.require_double()
 
-    def leading(self, k: int, *, centered: bool) -> tuple[LeadingPairs, float]:
-        """Leading pairs of the covariance, or of the second moment, and the bound of that matrix's error."""
-        pairs = self.moments.leading(k, centered=centered, whole=self.needs_whole_spectrum)
+    def leading(self, k: int, *, centered: bool, vectors: int | None = None) -> tuple[LeadingPairs, float]:
+        """Leading pairs of the covariance, or of the second moment, and the bound of that matrix's error.
+
+        With so many vectors, k if it is not said, where all pairs are found.
+        """
+        pairs = self.moments.leading(k, centered=centered, whole=self.needs_whole_spectrum, vectors=vectors)
         if self._reading is not None:
             self._reading.same(pairs.values, pairs.vectors, pairs.distances)
         return pairs, self.moments.covariance_error + self._disturbance + EPSILON * pairs.trace
 
-    def second_moment_of_rows(self, convention: Convention) -> FloatArray | None:
+    def second_moment_of_rows(self, convention: Convention) -> SymmetricMatrix | None:
         """Second moment of the rows that a convention projects; None where they would have to be read again for it."""
         moments = self.moments
         if not convention.unit_rows:
-            return moments.covariance if convention.centered_rows else moments.second_moment
+            return moments.matrix("covariance" if convention.centered_rows else "second_moment")
         if not convention.centered_rows:
-            return moments.unit_second_moment if moments.unit_rows else None
+            return moments.matrix("unit_second_moment") if moments.unit_rows else None
         if self._reading is None:
             return None
         precision = "highest" if moments.is_double else moments.precision
-        gram, turned = centered_unit_gram(self._reading, moments, precision)
+        matrix, turned = centered_unit_gram(self._reading, moments, precision)
         self.turn_of_unit_rows = (turned / moments.count) ** 0.5
-        return gram / moments.count
+        return matrix
 
     # ---- what is read again ----
 

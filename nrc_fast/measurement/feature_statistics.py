@@ -52,10 +52,10 @@ class FeatureStatistics(MomentsView):
     and products of other rows are taken in float32 blocks of a few hundred unless `precision` is "highest".
 
     Tensors on a CUDA device are added up there: `update` launches kernels on the caller's current stream of that device
-    and waits for nothing, so that it may be part of a CUDA graph once a first batch was added outside. What `report`,
-    `save`, `merge` and the like need comes to the host in one copy. Matrices of d x d numbers are decomposed in
-    float64, on the host or, from d = 1024 on, on the device: there the result is checked, and where it is wrong the
-    host computes it with a warning.
+    and waits for nothing, so that it may be part of a CUDA graph once a first batch was added outside. What a look at
+    them needs comes to the host in one copy; from d = 1024 on matrices of d x d numbers stay on the device, where
+    `report` and `merge` compute with them in float64, and come with `save`, `covariance`, `spectrum` and the like.
+    A whole spectrum from a device is checked, and where it is wrong the host computes it with a warning.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class FeatureStatistics(MomentsView):
 
         On a CUDA device values are not looked at before the next `report`, `count` or other look at the sums: a batch
         with rows that are not finite, or whose squares leave the range of float64, is left out, and the look raises
-        what `update` would have, once.
+        what `update` would have, once. Batches may come on several streams: each waits there for the one before.
 
         Parameters
         ----------

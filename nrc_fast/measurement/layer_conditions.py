@@ -10,12 +10,12 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.spectrum_metrics import readout_metric
 from nrc_fast.metrics.angles import angle_bound, leading_angle_bound
-from nrc_fast.metrics.residuals import trace_outside
 from nrc_fast.metrics.rounding import decomposition_rounding
 from nrc_fast.metrics.spectra import (
     explained_variance_ratio,
@@ -91,13 +91,13 @@ def layer_collapse(
     pairs, error = moments.leading(signal, whole=whole), moments.covariance_error
     leading, turned = pairs.vectors[:signal].T, leading_angle_bound(pairs, signal, error)
     error += pairs.distance(signal)
-    eigenvalues = _signal_and_noise(pairs, moments.covariance, signal)
+    eigenvalues = _signal_and_noise(pairs, moments.matrix("covariance"), signal)
     # What lies outside, not 1 minus what lies inside: it keeps its digits near collapse.
     shares = explained_variance_ratio(eigenvalues)
     sigma, cross = moments.target_covariance, moments.cross_covariance
     aligned = linear_cka(np.diag(eigenvalues[:signal]), sigma, leading.T @ cross)
     linear_mse, readout_bound = readout_metric(moments, whole_spectrum=whole)
-    rank_of_features = stable_rank_from_norm(float(np.linalg.norm(moments.covariance)), float(eigenvalues[0]))
+    rank_of_features = stable_rank_from_norm(moments.matrix("covariance").norm, float(eigenvalues[0]))
     values = {
         "noise_fraction": float(np.sum(shares[signal:])) if not math.isnan(shares[0]) else math.nan,
         "signal_alignment": aligned,
@@ -114,10 +114,10 @@ def layer_collapse(
     return LayerCollapse(name=name, d=d, n=signal, **values, **of_weights, bounds=found | bounds_of_weights)
 
 
-def _signal_and_noise(pairs: LeadingPairs, covariance: FloatArray, signal: int) -> FloatArray:
+def _signal_and_noise(pairs: LeadingPairs, covariance: SymmetricMatrix, signal: int) -> FloatArray:
     """Eigenvalues of the signal, and the sum of all others behind them where there are any."""
     values, vectors = np.maximum(pairs.values[:signal], 0.0), pairs.vectors[:signal]
-    return np.append(values, [trace_outside(covariance, vectors)] if signal < pairs.d else [])
+    return np.append(values, [covariance.outside(vectors)] if signal < pairs.d else [])
 
 
 def _signal_bound(value: float, moments: Moments, signal: tuple[FloatArray, FloatArray], turned: float) -> float:

@@ -20,7 +20,6 @@ from nrc_fast.metrics.residuals import (
     mixing_angle,
     resolved_rank,
     trace_bound,
-    trace_outside,
 )
 from nrc_fast.metrics.targets import cka_bound, linear_cka, prediction_error_from_moments
 from nrc_fast.passes.moments import Moments
@@ -44,11 +43,15 @@ def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[F
     rows = evidence.second_moment_of_rows(convention)
     if rows is None:
         return np.full(count, np.nan), np.full(count, np.nan), math.nan
-    pairs, matrix_error = evidence.leading(count, centered=convention.centered_basis)
-    vectors = pairs.vectors[:count]
+    every = count == d  # their vectors stay where they are
+    pairs, matrix_error = evidence.leading(count, centered=convention.centered_basis, vectors=0 if every else None)
     with few_blas_threads(d):
-        parts = np.maximum(np.einsum("ij,ij->i", vectors @ rows, vectors), 0.0)
-        outside = trace_outside(rows, vectors)
+        if every:
+            along, outside = moments.pairs(centered=convention.centered_basis).along(rows), 0.0
+        else:
+            vectors = pairs.vectors[:count]
+            along, outside = rows.along(vectors), rows.outside(vectors)
+    parts = np.maximum(along, 0.0)
     energy = float(parts.sum()) + outside
     if not energy > 0.0:
         return np.full(count, np.nan), np.full(count, np.nan), 0.0
@@ -120,11 +123,11 @@ def subspace_value(evidence: Evidence, convention: Convention, space: RowSpace) 
     rows = evidence.second_moment_of_rows(convention)
     if rows is None:
         return math.nan, math.nan
-    energy = float(np.trace(rows))
+    energy = rows.trace
     if not energy > 0.0:
         return math.nan, math.nan
     basis, moments = space.basis, evidence.moments
-    value = trace_outside(rows, basis)
+    value = rows.outside(basis)
     if convention.relative:
         value, energy = value / energy, 1.0
     angle = EPSILON * moments.d + space.error
@@ -143,7 +146,7 @@ def prediction_error_of_moments(moments: Moments, weights: FloatArray, bias: Flo
         bias=bias,
         feature_mean=moments.mean,
         target_mean=moments.target_mean,
-        feature_covariance=moments.covariance,
+        feature_covariance=moments.matrix("covariance"),
         target_covariance=moments.target_covariance,
         cross_covariance=moments.cross_covariance,
     )
@@ -160,8 +163,9 @@ def prediction_error_of_moments(moments: Moments, weights: FloatArray, bias: Flo
 
 def cka_of_moments(moments: Moments) -> tuple[float, float]:
     """Linear CKA of features and targets, and its bound."""
-    covariance, sigma, cross = moments.covariance, moments.target_covariance, moments.cross_covariance
-    norms = float(np.linalg.norm(covariance)), float(np.linalg.norm(sigma)), float(np.linalg.norm(cross))
+    covariance = moments.matrix("covariance")
+    sigma, cross = moments.target_covariance, moments.cross_covariance
+    norms = covariance.norm, float(np.linalg.norm(sigma)), float(np.linalg.norm(cross))
     errors = moments.covariance_error, moments.target_error, moments.cross_error
     value = linear_cka(covariance, sigma, cross)
     return value, cka_bound(value, norms, errors)

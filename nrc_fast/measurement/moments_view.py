@@ -99,7 +99,8 @@ class MomentsView(ABC):
         ValueError
             The statistics were made with unit_rows=False.
         """
-        return self.moments.unit_second_moment
+        copied: FloatArray = self.moments.unit_second_moment.copy()
+        return copied
 
     @property
     def target_mean(self) -> FloatArray:

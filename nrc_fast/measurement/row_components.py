@@ -192,7 +192,8 @@ class _RowsAsMatrix:
     def start(self, count: int) -> FloatArray:
         """Vectors whose products are wanted first."""
         mean = () if self._is_centered else (self._shift[np.newaxis],)
-        return start_block(np.concatenate([self._sample, *mean]), count)
+        block: FloatArray = start_block(np.concatenate([self._sample, *mean]), count)
+        return block
 
     def product(self, block: FloatArray) -> GramProduct | None:
         """The products of vectors (b, d) with the rows, one read; None where squares leave the range of float64."""

@@ -11,7 +11,7 @@ from nrc_fast.base.linalg import EPSILON
 from nrc_fast.measurement.evidence import UNRESOLVED, Evidence
 from nrc_fast.metrics.readouts import (
     exceeds,
-    linear_readout_error,
+    loaded_readout_error,
     readout_bound,
     regularized_readout_bound,
     regularized_readout_error,
@@ -39,7 +39,7 @@ Found = tuple[dict[str, Any], dict[str, Any]]  # values and bounds by name
 def spectrum_metrics(moments: Moments) -> Found:
     """Shares of all components, effective and stable rank, with their bounds."""
     # None is set to 0 for being small: many small ones add up. The trace knows nothing of their roundings.
-    eigenvalues, trace = np.maximum(moments.spectrum()[0], 0.0), moments.variance
+    eigenvalues, trace = np.maximum(moments.pairs().values, 0.0), moments.variance
     error, shares = moments.covariance_error, explained_variance_ratio(eigenvalues, trace=trace)
     effective, stable = effective_rank(eigenvalues), stable_rank(eigenvalues)
     values = {"explained_variance_ratio": shares, "effective_rank": effective, "stable_rank": stable}
@@ -60,7 +60,7 @@ def leading_spectrum_metrics(evidence: Evidence, count: int) -> Found:
     eigenvalues[:rank] = pairs.values[:rank]
     largest = float(eigenvalues[0])
     off = error + pairs.distance(count)
-    stable = stable_rank_from_norm(float(np.linalg.norm(moments.covariance)), largest)
+    stable = stable_rank_from_norm(moments.matrix("covariance").norm, largest)
     values = {
         "explained_variance_ratio": explained_variance_ratio(eigenvalues, trace=pairs.trace),
         "effective_rank": math.nan,
@@ -78,10 +78,9 @@ def readout_metric(moments: Moments, *, whole_spectrum: bool) -> tuple[float, fl
     sigma, cross = moments.target_covariance, moments.cross_covariance
     variance, errors = float(np.trace(sigma)), (moments.covariance_error, moments.cross_error)
     if whole_spectrum:
-        eigenvalues, vectors = moments.readable_spectrum()
-        value = linear_readout_error(eigenvalues, vectors, sigma, cross)
-        loadings = np.linalg.norm(vectors.T @ cross, axis=1)
-        return value, readout_bound(value, eigenvalues, loadings, variance, errors)
+        eigenvalues, loadings = moments.readable_values, moments.pairs().products(cross)
+        value = loaded_readout_error(eigenvalues, loadings, sigma)
+        return value, readout_bound(value, eigenvalues, np.linalg.norm(loadings, axis=1), variance, errors)
     # The factor is of a matrix that is off by roundings of its size besides.
     floor = max(UNRESOLVED * errors[0], 4.0 * moments.d * EPSILON * moments.variance)
     if not floor > 0.0:
@@ -89,8 +88,9 @@ def readout_metric(moments: Moments, *, whole_spectrum: bool) -> tuple[float, fl
     # The floor of float32 blocks is far above the rounding of a float32 factor.
     in_range = SMALLEST_SINGLE < moments.variance < LARGEST_SINGLE
     single = in_range and not moments.is_double
-    value, slope = regularized_readout_error(moments.covariance, sigma, cross, floor, single_precision=single)
-    is_resolved = exceeds(moments.covariance, floor, single_precision=single)
+    covariance = moments.matrix("covariance")
+    value, slope = regularized_readout_error(covariance, sigma, cross, floor, single_precision=single)
+    is_resolved = exceeds(covariance, floor, single_precision=single)
     bound = regularized_readout_bound(
         value, slope, variance, moments.d, floor=floor, errors=errors, is_resolved=is_resolved
     )

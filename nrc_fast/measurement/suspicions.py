@@ -153,7 +153,7 @@ def notes_on_offset(moments: Moments, weights: FloatArray, bias: FloatArray | No
             bias=centre,
             feature_mean=np.zeros(moments.d),
             target_mean=centre,
-            feature_covariance=moments.covariance,
+            feature_covariance=moments.matrix("covariance"),
             target_covariance=sigma,
             cross_covariance=moments.cross_covariance,
         )

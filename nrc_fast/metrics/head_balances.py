@@ -17,6 +17,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
+from nrc_fast.base.symmetric import Symmetric, as_symmetric
 from nrc_fast.metrics.alignment import head_gram
 
 __all__ = [
@@ -85,7 +86,7 @@ class BalanceNumbers:
 def balance_from_moments(
     weights: FloatArray,
     scaled: FloatArray,
-    covariances: tuple[FloatArray, FloatArray],
+    covariances: tuple[Symmetric, FloatArray],
     means: tuple[FloatArray, FloatArray],
 ) -> FloatArray:
     """B of the squared loss from moments: ``(C_yh - W C_hh) V^T + mean(y - f) mean(V h)^T``, V a multiple of W.
@@ -106,7 +107,7 @@ def balance_from_moments(
     [[0.25]]
     """
     covariance, cross = covariances
-    found: FloatArray = (cross.T - weights @ covariance) @ scaled.T + np.outer(*means)
+    found: FloatArray = (cross.T - as_symmetric(covariance).products(weights)) @ scaled.T + np.outer(*means)
     return found
 
 

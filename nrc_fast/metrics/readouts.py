@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray, StoredArray
-from nrc_fast.base.factors import factored, solve_with_factor
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.symmetric import Symmetric, as_symmetric
 from nrc_fast.metrics.rounding import decomposition_rounding
 
 __all__ = [
     "exceeds",
     "linear_readout_error",
+    "loaded_readout_error",
     "readout_bound",
     "regularized_readout_bound",
     "regularized_readout_error",
@@ -60,8 +61,13 @@ def linear_readout_error(
     >>> round(linear_readout_error(np.array([4.0, 1.0]), np.eye(2), np.eye(1), np.array([[1.0], [0.5]])), 12)
     0.5
     """
+    return loaded_readout_error(eigenvalues, eigenvectors.T @ cross_covariance, target_covariance)
+
+
+def loaded_readout_error(eigenvalues: FloatArray, loadings: FloatArray, target_covariance: FloatArray) -> float:
+    """As `linear_readout_error`, from the products of all eigenvectors with the cross covariance, (d, n)."""
     kept = eigenvalues > len(eigenvalues) * EPSILON * np.max(eigenvalues)
-    explained = (eigenvectors[:, kept].T @ cross_covariance) / np.sqrt(eigenvalues[kept])[:, np.newaxis]
+    explained = loadings[kept] / np.sqrt(eigenvalues[kept])[:, np.newaxis]
     return max(float(np.trace(target_covariance) - np.sum(explained**2)), 0.0)
 
 
@@ -99,7 +105,7 @@ def readout_bound(
 
 
 def regularized_readout_error(
-    feature_covariance: FloatArray,
+    feature_covariance: Symmetric,
     target_covariance: FloatArray,
     cross_covariance: FloatArray,
     floor: float,
@@ -141,24 +147,18 @@ def regularized_readout_error(
     >>> round(error, 12), round(slope**2, 8)
     (0.5, 0.3125)
     """
-    factor = _raised_factor(feature_covariance, floor, single_precision=single_precision)
+    covariance = as_symmetric(feature_covariance)
+    solved = covariance.solver(floor, single_precision=single_precision)
+    if solved is None and single_precision:
+        solved = covariance.solver(floor, single_precision=False)
+    if solved is None:
+        msg = f"C + {floor:.3g} I is not positive definite"
+        raise np.linalg.LinAlgError(msg)
     readout = np.zeros_like(cross_covariance)
     for _ in range(REGULARIZED_SOLVES):
-        readout += solve_with_factor(factor, cross_covariance - feature_covariance @ readout)
+        readout += solved(cross_covariance - covariance.products(np.ascontiguousarray(readout.T)).T)
     explained = float(np.sum(cross_covariance * readout))
     return max(float(np.trace(target_covariance)) - explained, 0.0), float(np.linalg.norm(readout))
-
-
-def _raised_factor(covariance: FloatArray, floor: float, *, single_precision: bool) -> StoredArray:
-    """Lower Cholesky factor of ``C + floor I``: in float32 if that is asked for, and does."""
-    raised = covariance.astype(np.float32 if single_precision else np.float64)
-    raised.flat[:: len(raised) + 1] += floor
-    try:
-        return factored(raised)
-    except np.linalg.LinAlgError:
-        if not single_precision:
-            raise
-        return _raised_factor(covariance, floor, single_precision=False)
 
 
 def regularized_readout_bound(
@@ -185,7 +185,7 @@ def regularized_readout_bound(
     return bound if is_resolved else max(bound, value)
 
 
-def exceeds(covariance: FloatArray, floor: float, *, single_precision: bool = False) -> bool:
+def exceeds(covariance: Symmetric, floor: float, *, single_precision: bool = False) -> bool:
     """Whether every direction has more variance than a floor: ``C - floor I`` has a Cholesky factor.
 
     Examples
@@ -193,10 +193,4 @@ def exceeds(covariance: FloatArray, floor: float, *, single_precision: bool = Fa
     >>> exceeds(np.diag([2.0, 1.0]), 0.5), exceeds(np.diag([2.0, 1.0]), 1.5)
     (True, False)
     """
-    lowered = covariance.astype(np.float32 if single_precision else np.float64)
-    lowered.flat[:: len(lowered) + 1] -= floor
-    try:
-        factored(lowered)
-    except np.linalg.LinAlgError:
-        return False
-    return True
+    return as_symmetric(covariance).solver(-floor, single_precision=single_precision) is not None

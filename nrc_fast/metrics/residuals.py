@@ -30,7 +30,6 @@ __all__ = [
     "resolved_rank",
     "subspace_residual",
     "trace_bound",
-    "trace_outside",
 ]
 
 
@@ -116,23 +115,6 @@ def between_neighbours(values: FloatArray, bounds: FloatArray, energy: float) ->
     lowest = np.maximum(np.maximum.accumulate((values - bounds)[::-1])[::-1], 0.0)
     nearer: FloatArray = np.minimum(bounds, np.maximum(highest - values, values - lowest))
     return np.maximum(nearer, 0.0)
-
-
-def trace_outside(matrix: FloatArray, vectors: FloatArray) -> float:
-    """Trace of the part of a positive semidefinite matrix (d, d) that lies outside the span of orthonormal rows (k, d).
-
-    Of what is left of the matrix, not 1 minus what is inside: it keeps its digits near collapse.
-
-    Examples
-    --------
-    >>> trace_outside(np.diag([1.0, 1e-20]), np.array([[1.0, 0.0]]))
-    1e-20
-    """
-    if len(vectors) == len(matrix):
-        return 0.0
-    rest = matrix - vectors.T @ (vectors @ matrix)
-    rest -= (rest @ vectors.T) @ vectors
-    return max(float(np.trace(rest)), 0.0)
 
 
 class ProjectionSums(Protocol):

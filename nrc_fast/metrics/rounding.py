@@ -28,7 +28,7 @@ __all__ = [
 # Rows whose products are added in float64 one after the other, on the CPU.
 CHAINED_ROWS = 64
 # How many additions stand between a row and the sum over its segment of rows: up to 191 rows in 8 lanes of the CPU, and
-# these; the tree over the 64 rows of a tile of a CUDA device has fewer. Segments are added without loss.
+# these; the trees over the rows of a tile of a CUDA device have fewer. Segments are added without loss.
 ADDITIONS_OF_A_ROW = 32
 # Unit roundoff of float32.
 SINGLE_EPSILON = 2.0**-24

@@ -19,6 +19,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, scaled_norm
+from nrc_fast.base.symmetric import Symmetric, as_symmetric
 from nrc_fast.metrics.rounding import square_sum_rounding
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-def linear_cka(feature_covariance: FloatArray, target_covariance: FloatArray, cross_covariance: FloatArray) -> float:
+def linear_cka(feature_covariance: Symmetric, target_covariance: FloatArray, cross_covariance: FloatArray) -> float:
     """Linear centred kernel alignment of features and targets, from d x n moments instead of N x N kernels.
 
     ``|C_hy|_F^2 / (|C_hh|_F |C_yy|_F)``. A perfectly collapsed network has CKA below 1 unless its targets are
@@ -64,7 +65,8 @@ def linear_cka(feature_covariance: FloatArray, target_covariance: FloatArray, cr
     >>> round(linear_cka(covariance, covariance, covariance), 12)
     1.0
     """
-    moments = [scaled_norm(moment) for moment in (feature_covariance, target_covariance, cross_covariance)]
+    of_features = as_symmetric(feature_covariance).scaled_norm()
+    moments = [of_features, scaled_norm(target_covariance), scaled_norm(cross_covariance)]
     features, targets, cross = (norm for norm, _ in moments)
     if features == 0.0 or targets == 0.0:
         return math.nan
@@ -169,7 +171,7 @@ def debiased_cka_bound(
     return float((abs(both) + off[2]) / smallest - abs(value)) + 8.0 * EPSILON
 
 
-def chance_alignment(feature_covariance: FloatArray, target_covariance: FloatArray, count: int) -> float:
+def chance_alignment(feature_covariance: Symmetric, target_covariance: FloatArray, count: int) -> float:
     """What linear CKA of independent features and targets is on average, about: ``v_h v_y / (N |C_hh|_F |C_yy|_F)``.
 
     Examples
@@ -177,7 +179,7 @@ def chance_alignment(feature_covariance: FloatArray, target_covariance: FloatArr
     >>> chance_alignment(np.eye(100), np.eye(4), 1000)
     0.02
     """
-    own, theirs = (float(np.trace(c)) / float(np.linalg.norm(c)) for c in (feature_covariance, target_covariance))
+    own, theirs = (c.trace / c.norm for c in map(as_symmetric, (feature_covariance, target_covariance)))
     return own * theirs / count
 
 
@@ -186,7 +188,7 @@ def prediction_error_from_moments(
     bias: FloatArray,
     feature_mean: FloatArray,
     target_mean: FloatArray,
-    feature_covariance: FloatArray,
+    feature_covariance: Symmetric,
     target_covariance: FloatArray,
     cross_covariance: FloatArray,
 ) -> float:
@@ -218,7 +220,8 @@ def prediction_error_from_moments(
     0.75
     """
     offset = weights @ feature_mean + bias - target_mean
-    explained = np.sum((weights @ feature_covariance) * weights) - 2.0 * np.sum(weights * cross_covariance.T)
+    images = as_symmetric(feature_covariance).products(weights)
+    explained = np.sum(images * weights) - 2.0 * np.sum(weights * cross_covariance.T)
     return max(float(explained + np.trace(target_covariance)), 0.0) + float(offset @ offset)
 
 

@@ -8,7 +8,12 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.processes import Team
+from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels import calls
+from nrc_fast.kernels.arrays import PlacedArray
+from nrc_fast.kernels.cpu.backend import CPU
+from nrc_fast.kernels.errors import too_large
+from nrc_fast.kernels.interface import Backend, Rows
 from nrc_fast.kernels.results import Basis
 from nrc_fast.passes.balance_sums import LinearModel, prediction_request, wanted_balance
 from nrc_fast.passes.sums import OtherStateError, Sums
@@ -126,6 +131,8 @@ def turned_rows(energies: FloatArray, shift_error: float) -> float:
 class CenteredUnitGram(Sums):
     """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, the lower triangle, and ``sum (h - mean)``.
 
+    Large matrices of rows on a device stay there.
+
     Parameters
     ----------
     mean : (d,) float64 array
@@ -144,31 +151,58 @@ class CenteredUnitGram(Sums):
         self.precision = precision
         self.turned = np.zeros(1)
         self._mean_error = mean_error
-        self.gram = np.zeros((len(mean), len(mean)))
+        self._gram = np.zeros((len(mean), len(mean)))
+        self._placed: dict[Backend, PlacedArray] = {}  # what stays on devices
         self.column_sums = np.zeros(len(mean))
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Add the rows of a chunk; when it raises, nothing was added."""
-        sums = calls.gram(
-            chunk.features,
-            shift=self.mean,
-            plain=False,
-            unit="shifted",
-            unit_onto=self.gram,
-            precision=self.precision,
-        )
         about = Basis(np.zeros((0, len(self.mean))), self.mean, per_row=True)
         (rows,) = calls.residual(chunk.features, [about], double_precision=True)
         assert rows.row_energies is not None
-        self.gram, self.column_sums, self.turned = (
-            sums.unit_gram,
-            self.column_sums + sums.column_sums,
-            self.turned + turned_rows(rows.row_energies, self._mean_error),
+        backend = chunk.features.backend
+        stays = not backend.is_host and backend.keeps_matrices(len(self.mean))
+        found = (self._added_there if stays else self._added_here)(chunk.features)
+        self._gram, self._placed, column_sums = found
+        self.column_sums = self.column_sums + column_sums
+        self.turned = self.turned + turned_rows(rows.row_energies, self._mean_error)
+
+    def _added_here(self, features: Rows) -> tuple[FloatArray, dict[Backend, PlacedArray], FloatArray]:
+        sums = calls.gram(
+            features,
+            shift=self.mean,
+            plain=False,
+            unit="shifted",
+            unit_onto=self._gram,
+            precision=self.precision,
         )
+        return sums.unit_gram, self._placed, sums.column_sums
+
+    def _added_there(self, features: Rows) -> tuple[FloatArray, dict[Backend, PlacedArray], FloatArray]:
+        backend = features.backend
+        shift = backend.place(self.mean)
+        gram, sums = backend.placed_gram(features, shift, unit_rows=True, precision=self.precision)
+        column_sums = backend.fetch(sums)
+        if not np.isfinite(column_sums).all():  # the rows are
+            raise too_large(features.name, backend.place_name)
+        before = self._placed.get(backend)
+        return self._gram, self._placed | {backend: gram if before is None else before + gram}, column_sums
+
+    def matrix(self, count: int) -> SymmetricMatrix:
+        """``(1/N) sum u u^T`` of so many rows, in the memory where it was added up."""
+        (home, total), *others = [*self._placed.items(), (CPU, self._gram)]
+        for backend, gram in others:
+            on_host = backend.fetch(gram)
+            if home.is_host or on_host.any():
+                total = total + home.place(on_host)
+        return home.covariance(total, None, count)
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""
-        return {"gram": self.gram, "column_sums": self.column_sums, "turned": self.turned}
+        gram = self._gram
+        for backend, placed in self._placed.items():
+            gram = gram + backend.fetch(placed)
+        return {"gram": gram, "column_sums": self.column_sums, "turned": self.turned}
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state.
@@ -183,7 +217,8 @@ class CenteredUnitGram(Sums):
         if not {"column_sums", "turned"} <= arrays.keys():
             raise OtherStateError
         self.require_state(arrays)
-        self.gram, self.column_sums, self.turned = arrays["gram"], arrays["column_sums"], arrays["turned"]
+        self._gram, self.column_sums, self.turned = arrays["gram"], arrays["column_sums"], arrays["turned"]
+        self._placed = {}
 
 
 class PredictionErrors(Sums):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.leading import EXTRA_VECTORS, LEAST_FEATURES, LeadingPairs, leading_pairs
+from nrc_fast.base.leading import EXTRA_VECTORS, LEAST_FEATURES, LeadingPairs
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, from_lower, scaled_norm
+from nrc_fast.base.symmetric import EigenPairs, SymmetricMatrix
 from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.interface import Shifts
 from nrc_fast.metrics.rounding import CHAINED_ROWS, addition_rounding, block_rounding
+from nrc_fast.passes.settled_sums import SettledSums
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
-__all__ = ["Moments"]
+__all__ = ["MatrixKind", "Moments"]
+
+MatrixKind = Literal["covariance", "second_moment", "unit_second_moment"]
 
 # How features are multiplied, of the magnitudes.
 KINDS = ("double", "single", "device", "fast")
@@ -35,10 +40,10 @@ class Moments(ShiftedSums):
 
     def _changed(self) -> None:
         super()._changed()
-        self._spectra: dict[bool, tuple[FloatArray, FloatArray]] = {}
-        self._leading: dict[tuple[bool, int], LeadingPairs] = {}
-        self._covariance: tuple[dict[str, FloatArray], FloatArray] | None = None
-        self._roundings: tuple[dict[str, FloatArray], dict[str, float]] | None = None
+        self._pairs: dict[bool, EigenPairs] = {}
+        self._leading: dict[tuple[bool, int, bool], LeadingPairs] = {}
+        self._matrices: tuple[SettledSums, dict[str, SymmetricMatrix]] | None = None
+        self._roundings: tuple[SettledSums, dict[str, float]] | None = None
 
     def recentered(self) -> Moments:
         """Empty moments of the same kind that will subtract the mean of these."""
@@ -60,30 +65,37 @@ class Moments(ShiftedSums):
         mean: FloatArray = self._settled["shift"] + self.mean_offset
         return mean
 
-    @property
-    def covariance(self) -> FloatArray:
-        """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``; not to be written to.
+    def matrix(self, kind: MatrixKind) -> SymmetricMatrix:
+        """One of the second moments of the features, in the memory where its sums lie.
 
         Kept until more rows come: at a large d it takes as long as reading some hundred megabytes.
         """
-        settled, kept = self._settled, self._covariance
-        if kept is not None and kept[0] is settled:
-            return kept[1]
-        covariance, offset = from_lower(settled["gram"]), settled["column_sums"] / self.count
-        covariance /= self.count
-        covariance -= np.outer(offset, offset)
-        covariance.flags.writeable = False
-        self._covariance = settled, covariance
-        return covariance
+        settled, kept = self._settled, self._matrices
+        if kept is None or kept[0] is not settled:
+            self._matrices = kept = settled, {}
+        matrices = kept[1]
+        if kind not in matrices:
+            if kind == "covariance":
+                matrices[kind] = settled.covariance("gram", settled["column_sums"] / self.count)
+            elif kind == "second_moment":
+                matrices[kind] = self.matrix("covariance").raised(self.mean)
+            else:
+                matrices[kind] = settled.covariance("unit_gram")
+        return matrices[kind]
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``; not to be written to."""
+        return self.matrix("covariance").on_host()
 
     @property
     def variance(self) -> float:
         """Trace of `covariance`: the mean of |h - mean|^2."""
-        return float(np.sum(np.diagonal(self._settled["gram"]) / self.count - self.mean_offset**2))
+        return float(np.sum(self._settled.diagonal / self.count - self.mean_offset**2))
 
     def variances_along(self, vectors: FloatArray) -> FloatArray:
         """Variances along some unit vectors (k, d)."""
-        along: FloatArray = np.sum(vectors * (vectors @ self.covariance), axis=1)
+        along: FloatArray = np.sum(vectors * self.matrix("covariance").products(vectors), axis=1)
         return along
 
     @property
@@ -96,40 +108,66 @@ class Moments(ShiftedSums):
         """``(1/N) sum h h^T``, (d, d): the covariance with the shift undone."""
         return self.covariance + np.outer(self.mean, self.mean)
 
-    def spectrum(self, *, centered: bool = True) -> tuple[FloatArray, FloatArray]:
-        """Eigenvalues, descending, and eigenvectors (columns) of `covariance`, or of `second_moment`.
+    def _matrix_of(self, *, centered: bool) -> SymmetricMatrix:
+        return self.matrix("covariance" if centered else "second_moment")
+
+    def pairs(self, *, centered: bool = True) -> EigenPairs:
+        """All eigenpairs of `covariance`, or of `second_moment`, where that lies.
 
         Kept until more rows come: at a large d nothing else takes as long.
         """
-        if centered not in self._spectra:
-            matrix = self.covariance if centered else self.second_moment
-            self._spectra[centered] = self._eigh(matrix)
-        return self._spectra[centered]
+        if centered not in self._pairs:
+            self._pairs[centered] = self._matrix_of(centered=centered).decomposed()
+        return self._pairs[centered]
 
-    def leading(self, k: int, *, centered: bool = True, whole: bool = False) -> LeadingPairs:
+    def spectrum(self, *, centered: bool = True) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues, descending, and eigenvectors (columns) of `covariance`, or of `second_moment`, on the host."""
+        pairs = self.pairs(centered=centered)
+        return pairs.values, pairs.vectors(self.d).T
+
+    def leading(
+        self, k: int, *, centered: bool = True, whole: bool = False, vectors: int | None = None
+    ) -> LeadingPairs:
         """The leading k eigenpairs of `covariance`, or of `second_moment`, and one more where there is one.
 
         All of them if the whole spectrum is wanted anyway, or costs no more. Else each pair is closer to one of the
         matrix than that is to the features. What was asked for before changes no bit.
-        """
-        if whole or self.d < LEAST_FEATURES * (k + EXTRA_VECTORS):
-            return self._whole(centered=centered)
-        if (centered, k) not in self._leading:
-            matrix = self.covariance if centered else self.second_moment
-            tolerance = SHARE_OF_ERROR * self.covariance_error
-            found = leading_pairs(matrix, k, tolerance=tolerance, trace=self.variance if centered else self.energy)
-            self._leading[centered, k] = self._whole(centered=centered) if found is None else found
-        return self._leading[centered, k]
 
-    def _whole(self, *, centered: bool) -> LeadingPairs:
-        values, vectors = self.spectrum(centered=centered)
-        return LeadingPairs(values, vectors.T, np.zeros(self.d), float(values.sum()))
+        Parameters
+        ----------
+        k : int
+        centered, whole : bool
+        vectors : int, optional
+            How many vectors are wanted on the host, where all pairs are found; k if it is not given.
+        """
+        wanted = k if vectors is None else vectors
+        if whole or self.d < LEAST_FEATURES * (k + EXTRA_VECTORS):
+            return self._whole(wanted, centered=centered)
+        place = centered, k, False
+        if place not in self._leading:
+            tolerance = SHARE_OF_ERROR * self.covariance_error
+            trace = self.variance if centered else self.energy
+            found = self._matrix_of(centered=centered).leading(k, tolerance=tolerance, trace=trace)
+            self._leading[place] = self._whole(wanted, centered=centered) if found is None else found
+        return self._leading[place]
+
+    def _whole(self, k: int, *, centered: bool) -> LeadingPairs:
+        place = centered, k, True
+        if place not in self._leading:
+            pairs = self.pairs(centered=centered)
+            values = pairs.values
+            self._leading[place] = LeadingPairs(values, pairs.vectors(k), np.zeros(self.d), float(values.sum()))
+        return self._leading[place]
+
+    @property
+    def readable_values(self) -> FloatArray:
+        """Eigenvalues of `covariance`, descending, with 0 for those that cannot be told from rounding."""
+        eigenvalues = clipped_spectrum(self.pairs().values)
+        return np.where(eigenvalues > 4.0 * self.covariance_error, eigenvalues, 0.0)
 
     def readable_spectrum(self) -> tuple[FloatArray, FloatArray]:
         """The spectrum of `covariance`, with 0 for eigenvalues that cannot be told from rounding."""
-        eigenvalues, vectors = self.spectrum()
-        eigenvalues = clipped_spectrum(eigenvalues)
-        return np.where(eigenvalues > 4.0 * self.covariance_error, eigenvalues, 0.0), vectors
+        return self.readable_values, self.spectrum()[1]
 
     @property
     def unit_second_moment(self) -> FloatArray:
@@ -137,7 +175,7 @@ class Moments(ShiftedSums):
         if not self.unit_rows:
             msg = "these statistics were made without unit_rows=True"
             raise ValueError(msg)
-        return from_lower(self._settled["unit_gram"]) / self.count
+        return self.matrix("unit_second_moment").on_host()
 
     @property
     def target_mean(self) -> FloatArray:

@@ -36,6 +36,8 @@ class Plan:
         Bytes beyond what the process holds already, at most. Pages of the system's file cache are not counted.
     components : str
         Which way `nrc_fast.nrc1` finds the components alone, and what both ways cost by estimate.
+    copying : str
+        How chunks get from the host to a device; empty where they do not.
     """
 
     __module__ = "nrc_fast"
@@ -47,6 +49,7 @@ class Plan:
     passes: tuple[tuple[str, str], ...]
     memory: int
     components: str = ""
+    copying: str = ""
 
     def __str__(self) -> str:
         rows = "unknown" if self.rows is None else f"{self.rows:,}"
@@ -56,7 +59,7 @@ class Plan:
             f"memory: up to {format_bytes(self.memory)} beyond what the process holds",
         ]
         lines += [f"pass {number}: {title} ({when})" for number, (title, when) in enumerate(self.passes, start=1)]
-        return "\n".join([*lines, *filter(None, [self.components])])
+        return "\n".join([*lines, *filter(None, [self.components, self.copying])])
 
     def _repr_html_(self) -> str:
         always = [k for k, (_, when) in enumerate(self.passes) if when.startswith("always")]
@@ -71,7 +74,7 @@ class Plan:
             [first],
             [*self.passes, ("coloured: always made", bars)],
             header=("pass", "when"),
-            notes=filter(None, [self.components]),
+            notes=filter(None, [self.components, self.copying]),
         )
 
     def to_dict(self) -> dict[str, JSONValue]:
@@ -135,6 +138,7 @@ def plan_reading(
         passes=tuple(passes),
         memory=fixed_bytes(source) + rows * bytes_per_row(source, "skip" if reading.skips else "raise"),
         components=_ways(reading, k),
+        copying=source.copying(rows),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import from_lower
+from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.results import Basis, ResidualSums
 from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.explicit_sums import CenteredUnitGram, GramProduct, PredictionErrors
@@ -84,8 +84,8 @@ def gram_product(reading: Reading, vectors: FloatArray, shift: FloatArray, *, ti
     return product
 
 
-def centered_unit_gram(reading: Reading, moments: Moments, precision: str) -> tuple[FloatArray, float]:
-    """``sum u u^T`` with ``u = (h - mean)/||h - mean||``, and how far the mean turns these rows: one read.
+def centered_unit_gram(reading: Reading, moments: Moments, precision: str) -> tuple[SymmetricMatrix, float]:
+    """``(1/N) sum u u^T`` with ``u = (h - mean)/||h - mean||``, and how far the mean turns these rows: one read.
 
     The latter is the sum of the squares of the angles, see `explicit_sums.turned_rows`.
 
@@ -100,7 +100,7 @@ def centered_unit_gram(reading: Reading, moments: Moments, precision: str) -> tu
     offset, energy = total.column_sums / moments.count, moments.energy
     tolerance = 4.0 * moments.mean_error + rounding * math.sqrt(energy)
     require_same(offset, np.zeros(len(offset)), math.sqrt(energy), np.array(tolerance))
-    return from_lower(total.gram), float(total.turned[0])
+    return total.matrix(moments.count), float(total.turned[0])
 
 
 def residual_pass(

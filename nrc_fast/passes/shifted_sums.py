@@ -25,6 +25,8 @@ from nrc_fast.kernels.counts import (
 )
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Backend, Rows, RunningSums, Shifts
+from nrc_fast.kernels.results import SumsPart, part_of_host
+from nrc_fast.passes.settled_sums import KeptSums, SettledSums, kept_sums, shifted_part
 from nrc_fast.passes.shifting import shifted
 from nrc_fast.passes.sums import Sums
 from nrc_fast.sources import Chunk
@@ -60,7 +62,7 @@ class ShiftedSums(Sums):
     The sums are of h - s with s the mean of the first rows, so that a large mean costs no digits. Precision: rows
     that are not float64 are multiplied in float32 blocks of a few hundred rows that are added up in float64, unless
     `precision` is "highest". Rows on a CUDA device are added up there, and nothing waits: what is wrong with them is an
-    error of the next look at the sums, which then come to the host in one copy.
+    error of the next look at the sums, which then come to the host in one copy, large Gram matrices aside.
 
     Parameters
     ----------
@@ -117,9 +119,9 @@ class ShiftedSums(Sums):
         shifts = Shifts(CPU, state["shift"], state["target_shift"]) if "shift" in state else None
         self._hold(_Held(shifts, {CPU: CPU.running_sums(self._kind, state)}))
 
-    def _replace_on_host(self, state: dict[str, FloatArray]) -> None:
-        """Hold a state on the host in place of the one there, beside what devices hold."""
-        self._hold(self._held._replace(running=self._held.running | {CPU: CPU.running_sums(self._kind, state)}))
+    def _keep_on_host(self, parts: Sequence[SumsPart]) -> None:
+        """Hold parts in place of the sums of the host, beside what devices add up."""
+        self._hold(self._held._replace(running=self._held.running | {CPU: kept_sums(self._kind, parts)}))
 
     def _hold(self, held: _Held) -> None:
         # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
@@ -129,16 +131,10 @@ class ShiftedSums(Sums):
     def _changed(self) -> None:
         """Forget what was derived from the sums, even what another thread is deriving just now."""
         self._unchanged = object()
-        self._seen: tuple[object, dict[str, FloatArray]] | None = None
+        self._seen: tuple[object, SettledSums] | None = None
 
     @property
-    def _on_host(self) -> dict[str, FloatArray]:
-        """What the host has added up, without the shifts."""
-        (state,) = self._held.running[CPU].fetch()
-        return state
-
-    @property
-    def _settled(self) -> dict[str, FloatArray]:
+    def _settled(self) -> SettledSums:
         """The sums of the host, of devices, and the shifts."""
         state, seen = self._unchanged, self._seen
         if seen is not None and seen[0] is state:
@@ -147,7 +143,7 @@ class ShiftedSums(Sums):
         if any(sums.grows_unseen for sums in held.running.values()):
             state = object()  # what is seen now holds for this look only
         parts = [part for sums in held.running.values() for part in sums.fetch()]
-        settled = (Sums.combined(parts) if len(parts) > 1 else parts[0]) | _shifts_on_host(held)
+        settled = SettledSums(parts, _shifts_on_host(held), held.devices)
         self._seen = state, settled
         self.check()
         return settled
@@ -156,10 +152,6 @@ class ShiftedSums(Sums):
     def devices(self) -> tuple[str, ...]:
         """Names of the devices that hold sums."""
         return tuple(backend.name for backend in self._held.devices)
-
-    def _eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Eigenvalues and vectors, by the device that holds sums if one does."""
-        return (*self._held.devices, CPU)[0].eigh(matrix)
 
     def snapshot(self) -> Self:
         """The sums as they are now, in an object of their own that no further row changes; nothing is copied.
@@ -171,8 +163,9 @@ class ShiftedSums(Sums):
         """
         origin, held, settled = self._unchanged, self._held, self._settled
         other = copy(self)
-        other._replace(settled)
-        other._hold(other._held._replace(devices=held.devices))
+        shifts = _shifts_on_host(held)
+        kept = Shifts(CPU, shifts["shift"], shifts["target_shift"]) if shifts else None
+        other._hold(_Held(kept, {CPU: KeptSums(self._kind, settled.parts)}, held.devices))
         other._origin = None if any(sums.grows_unseen for sums in held.running.values()) else origin
         return other
 
@@ -241,9 +234,8 @@ class ShiftedSums(Sums):
         self._check_widths(features, targets)
         if features.count == 0:
             if chunk.skipped:
-                self._replace_on_host(
-                    self._on_host | {"counts": self._on_host["counts"] + counted(skipped=chunk.skipped)}
-                )
+                skipped = part_of_host(zero_sums(self._kind) | {"counts": counted(skipped=chunk.skipped)})
+                self._keep_on_host([*self._held.running[CPU].fetch(), skipped])
             return
         if self._held.shifts is None:
             self.begin(chunk, None)
@@ -270,8 +262,8 @@ class ShiftedSums(Sums):
     # ---- parts of the rows ----
 
     def arrays(self) -> dict[str, FloatArray]:
-        """The state; not a copy."""
-        return dict(self._settled)
+        """The state, on the host; not a copy."""
+        return dict(self._settled.arrays)
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
         """Take over a state that `arrays` gave.
@@ -339,20 +331,18 @@ class ShiftedSums(Sums):
             if getattr(self, name) != getattr(other, name):
                 msg = f"parts with {name} = {getattr(self, name)} and {getattr(other, name)} do not add up"
                 raise ValueError(msg)
-        settled, host = other._settled, self._on_host
-        if "shift" not in settled:
-            self._replace_on_host(host | {"counts": host["counts"] + settled["counts"]})
-            return
-        mine = _shifts_on_host(self._held) or settled
-        theirs = other._shifted_to(mine["shift"], mine["target_shift"])
-        added = {name: host[name] + theirs[name] for name in ADDITIVE}
-        if not self.has_shift:
-            self._fix_shifts(Shifts(CPU, theirs["shift"], theirs["target_shift"]))
-        self._replace_on_host(added)
+        settled = other._settled
+        mine = _shifts_on_host(self._held) or settled.shifts
+        theirs: Sequence[SumsPart] = settled.parts
+        if settled.shifts:
+            theirs = [shifted_part(part, settled.shifts, mine["shift"], mine["target_shift"]) for part in theirs]
+            if not self.has_shift:
+                self._fix_shifts(Shifts(CPU, mine["shift"], mine["target_shift"]))
+        self._keep_on_host([*self._held.running[CPU].fetch(), *theirs])
 
     def _shifted_to(self, shift: FloatArray, target_shift: FloatArray) -> dict[str, FloatArray]:
         """The state as if another shift had been subtracted."""
-        return shifted(self._settled, shift, target_shift, products=self.products)
+        return shifted(self._settled.arrays, shift, target_shift, products=self.products)
 
     # ---- counts ----
 
@@ -393,7 +383,11 @@ class ShiftedSums(Sums):
         ValueError
             They underflow.
         """
-        for name, tiny, gram in (("H", "tiny", "gram"), ("Y", "tiny_targets", "target_gram")):
-            if self._count(tiny) and float(np.trace(self._settled[gram])) < SMALLEST_ENERGY * self.count:
+        for name, tiny in (("H", "tiny"), ("Y", "tiny_targets")):
+            if not self._count(tiny):
+                continue
+            settled = self._settled
+            squares = settled.diagonal if tiny == "tiny" else np.diagonal(settled["target_gram"])
+            if float(np.sum(squares)) < SMALLEST_ENERGY * self.count:
                 msg = f"{name} is so small that squares leave the range of float64; multiply it by a constant first"
                 raise ValueError(msg)

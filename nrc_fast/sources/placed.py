@@ -76,6 +76,10 @@ class PlacedSource(Source):
         """Always true: chunks are read and copied while those before are computed with."""
         return True
 
+    def copying(self, rows: int) -> str:
+        """Whether from pinned memory, and if not why not."""
+        return self.backend.copying(rows * max(self.row_bytes, self.target_row_bytes))
+
     def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
         """Chunks of the source, on their way to the device."""
         with closing(self.backend.copies()) as copies:

@@ -127,6 +127,10 @@ class Source(ABC):
         """Whether chunks should be asked for on a thread of their own while others are computed with."""
         return False
 
+    def copying(self, rows: int) -> str:  # noqa: ARG002 - nothing is copied
+        """How chunks of so many rows are copied to where they are computed with, in words; empty where they are not."""
+        return ""
+
     @abstractmethod
     def chunks(self, rows: int, first: int = 0) -> Generator[Chunk, None, None]:
         """Chunks of `rows` rows, the last one shorter, from chunk number `first` on.

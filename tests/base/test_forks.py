@@ -166,3 +166,25 @@ def test_whoever_forks_with_the_lock_in_hand_gives_it_back() -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert not guard.lock.locked()
     assert not guard.was_forked()
+
+
+def test_a_reentrant_lock_is_free_in_a_child_too() -> None:
+    guard = Guard(reentrant=True)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with guard.lock, guard.lock:
+            entered.set()
+            leave.wait()
+
+    busy = threading.Thread(target=hold)
+    busy.start()
+    entered.wait()
+    assert not guard.lock.acquire(blocking=False)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if guard.lock.acquire(blocking=False) and guard.was_forked() else 1)
+    leave.set()
+    busy.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert guard.lock.acquire(blocking=False)

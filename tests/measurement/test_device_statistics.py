@@ -339,6 +339,48 @@ def test_rows_on_their_way_are_waited_for_before_any_look(on: Any) -> None:
     assert streamed.to_dict() == kept.to_dict()
 
 
+def test_chunks_are_copied_from_pageable_memory_where_it_cannot_be_pinned(
+    on: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    H, Y = draw(20)
+    pinned = nrc.plan(H, Y, n=2, device="cuda", chunk_rows=25)
+    there = nrc.measure(on(H), on(Y), chunk_rows=25).to_dict()
+    device = tensor_backend(on(H)).device
+    refusal = "cudaErrorNotSupported, operation not supported"
+    freed: list[int] = []
+    monkeypatch.setattr(device.core, "register_host_memory", lambda *_: refusal)
+    monkeypatch.setattr(device.core, "unregister_host_memory", lambda address, _: freed.append(address))
+    plan = nrc.plan(H, Y, n=2, device="cuda", chunk_rows=25)
+    assert nrc.measure(H, Y, device="cuda", chunk_rows=25).to_dict() == there
+    assert freed == []  # what was never registered
+    assert pinned.copying == "chunks are copied to cuda:0 from pinned memory, beside the computation"
+    assert plan.copying == f"chunks are copied to cuda:0 from pageable memory, which takes longer: {refusal}"
+    assert plan.copying == str(plan).splitlines()[-1] == plan.to_dict()["copying"]
+    assert plan.copying in plan._repr_html_()
+    assert nrc.plan(H, Y, n=2).copying == nrc.plan(on(H), on(Y), n=2).copying == ""
+
+
+def test_what_was_pinned_is_given_back(on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    H, Y = draw(23)
+    core, held = tensor_backend(on(H)).device.core, {}
+    register, unregister = core.register_host_memory, core.unregister_host_memory
+
+    def registered(address: int, size: int, device: int) -> str:
+        held[address] = size
+        return str(register(address, size, device))
+
+    def unregistered(address: int, device: int) -> None:
+        del held[address]
+        unregister(address, device)
+
+    monkeypatch.setattr(core, "register_host_memory", registered)
+    monkeypatch.setattr(core, "unregister_host_memory", unregistered)
+    for part in (slice(0, 40), slice(0, 90)):
+        nrc.measure(H[part], Y[part], device="cuda", chunk_rows=25)
+        nrc.plan(H[part], Y[part], n=2, device="cuda", chunk_rows=25)
+        assert held == {}
+
+
 def test_tensors_on_a_device_stay_there(on: Any) -> None:
     H, _ = draw(13)
     with pytest.raises(RuntimeError, match=r"H lies on cuda:0 and device='cpu' was given; tensors are never moved"):
@@ -364,7 +406,7 @@ def test_a_row_that_is_not_finite_is_named_as_on_the_cpu(on: Any) -> None:
 def test_large_matrices_are_decomposed_on_the_device(on: Any, centered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     H, _ = draw(16)
     monkeypatch.setattr(spectrum, "LEAST_SIZE", 7)
-    monkeypatch.setattr("nrc_fast.kernels.cuda.spectrum.eigh_descending", lambda _: pytest.fail("the host decomposes"))
+    monkeypatch.setattr("nrc_fast.base.symmetric.eigh_descending", lambda _: pytest.fail("the host decomposes"))
     values, vectors = nrc.FeatureStatistics(7).update(on(H)).spectrum(centered=centered)
     monkeypatch.undo()
     expected = nrc.FeatureStatistics(7).update(H).spectrum(centered=centered)

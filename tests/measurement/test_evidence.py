@@ -174,7 +174,7 @@ def test_second_moments_of_the_rows_of_a_convention(name: str) -> None:
     expected = x.T @ x / len(x)
     found = gathered(begin_reading(H), unit_rows=True).second_moment_of_rows(convention)
     assert found is not None
-    assert np.abs(found - expected).max() <= 64 * EPSILON * np.trace(expected)
+    assert np.abs(found.on_host() - expected).max() <= 64 * EPSILON * np.trace(expected)
 
 
 def test_rows_that_are_read_once_give_what_their_sums_give() -> None:
@@ -188,7 +188,7 @@ def test_rows_that_are_read_once_give_what_their_sums_give() -> None:
         unit = H / np.linalg.norm(H, axis=1, keepdims=True)
         found = evidence.second_moment_of_rows(CONVENTIONS["nrc24"])
         assert found is not None
-        assert np.abs(found - unit.T @ unit / 300).max() <= 64 * EPSILON
+        assert np.abs(found.on_host() - unit.T @ unit / 300).max() <= 64 * EPSILON
 
 
 # ---- components below the rounding of the first ----

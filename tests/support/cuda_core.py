@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import threading
 from dataclasses import dataclass, field
@@ -13,18 +14,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from support.guarded import guarded_bytes, guarded_copy, guarded_tensor
+
 CODES = {"float64": 0, "float32": 1, "float16": 2, "bfloat16": 3}
 PRECISIONS = {"high": 0, "highest": 1, "fast": 2}
 FloatArray = NDArray[np.float64]
 
 
-def emulation() -> Any:
-    """The module of the emulated device; CI fails without it, elsewhere the tests are skipped."""
-    if os.environ.get("NRC_FAST_CUDA") == "ON":
-        from nrc_fast.kernels import _cuda_emulation
+def emulation(name: str = "_cuda_emulation") -> Any:
+    """A module of the emulated device; CI fails without it, elsewhere the tests are skipped.
 
-        return _cuda_emulation
-    return pytest.importorskip("nrc_fast.kernels._cuda_emulation", reason="built without NRC_FAST_CUDA_EMULATION=ON")
+    That named `_cuda_emulation_races` looks for races.
+    """
+    name = f"nrc_fast.kernels.{name}"
+    if os.environ.get("NRC_FAST_CUDA") == "ON":
+        return importlib.import_module(name)
+    return pytest.importorskip(name, reason="built without NRC_FAST_CUDA_EMULATION=ON")
 
 
 def emulated_device(core: Any) -> Any:
@@ -49,16 +54,16 @@ def emulated_devices() -> Any:  # noqa: C901 - its methods are counted
 
     class EmulatedDevice(CudaDevice):
         def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-            # What is in it must not matter: NaN.
-            tensor = torch.empty(shape, dtype=dtype)
-            tensor.view(torch.uint8).fill_(255) if tensor.ndim else tensor.fill_(-1)
-            return tensor.as_subclass(kind)
+            return guarded_tensor(self.core, shape, dtype).as_subclass(kind)
 
         def place(self, array: NDArray[Any]) -> Any:
-            return torch.from_numpy(np.array(array, order="C")).as_subclass(kind)
+            return torch.from_numpy(guarded_copy(self.core, np.array(array, order="C"))).as_subclass(kind)
 
         def move(self, tensor: Any) -> Any:
-            return tensor.clone().as_subclass(kind)
+            if not tensor.is_contiguous():
+                return tensor.clone().as_subclass(kind)
+            placed = guarded_tensor(self.core, tuple(tensor.shape), tensor.dtype)
+            return placed.copy_(tensor.detach().as_subclass(torch.Tensor)).as_subclass(kind)
 
         def bring(self, tensor: Any) -> Any:
             return tensor.detach().clone().as_subclass(torch.Tensor)
@@ -66,34 +71,43 @@ def emulated_devices() -> Any:  # noqa: C901 - its methods are counted
         def is_capturing(self) -> bool:
             return False
 
-        def pinned(self, size: int) -> Any:
-            return torch.full((size,), 255, dtype=torch.uint8)
+        def host_buffer(self, size: int) -> Any:
+            buffer = super().host_buffer(size)
+            buffer.memory.fill_(255)
+            return buffer
 
-        def unpin(self, tensor: Any) -> None:
-            tensor.fill_(255)  # a copy that is late shows
+        def free(self, buffer: Any) -> None:
+            buffer.memory.fill_(255)  # a copy that is late shows
+            super().free(buffer)
 
         def copy_stream(self) -> Any:
             return self.stream()
 
-        def copy_from(self, pinned: Any, stream: Any) -> tuple[Any, Any]:
+        def copy_from(self, values: Any, stream: Any) -> tuple[Any, Any]:
             # As late as may be: when the copy is waited for. Until then there are NaN.
-            copy = self.empty(tuple(pinned.shape), pinned.dtype)
+            copy = self.empty(tuple(values.shape), values.dtype)
 
             lock = threading.Lock()
 
             def arrive() -> None:
                 with lock:  # both threads may wait for it
                     if not event.has_come:
-                        copy.copy_(pinned)
+                        copy.copy_(values)
                         event.has_come = True
 
             event = SimpleNamespace(synchronize=arrive, has_come=False, stream=stream)
             return copy, event
 
-        def use_after(self, copy: Any, event: Any) -> None:
-            assert copy.is_cuda
+        def use_after(self, event: Any, *tensors: Any) -> None:
+            assert all(tensor.is_cuda for tensor in tensors)
             assert event.stream is self.stream()
             event.synchronize()
+
+        def mark(self) -> Any:
+            return SimpleNamespace(synchronize=lambda: None, stream=self.stream())
+
+        def wait_for_all_streams(self) -> None:
+            pass
 
     return EmulatedDevice
 
@@ -129,14 +143,14 @@ def emulated_tensors() -> Any:
 
 
 class Emulation:
-    """Memory of the host."""
+    """Memory of the host, between pages that nobody may touch."""
 
-    def __init__(self) -> None:
-        self.core = emulation()
+    def __init__(self, module: str = "_cuda_emulation") -> None:
+        self.core = emulation(module)
         self.core.configure()
 
     def place(self, array: NDArray[Any]) -> NDArray[Any]:
-        return array
+        return guarded_copy(self.core, array)
 
     def address(self, placed: NDArray[Any]) -> int:
         return placed.ctypes.data
@@ -145,9 +159,8 @@ class Emulation:
         return placed
 
     def workspace(self, size: int) -> tuple[Any, int]:
-        # What is in it must not matter: NaN.
-        buffer = np.full(size + 256, 255, np.uint8)
-        return buffer, buffer.ctypes.data + -buffer.ctypes.data % 256
+        buffer = guarded_bytes(self.core, max(size, 1), 256)
+        return buffer, buffer.ctypes.data
 
     def stream(self) -> int:
         return 0
@@ -269,6 +282,7 @@ class Gram:
     unit_gram: FloatArray
     cross: FloatArray
     counts: tuple[int, int, int]
+    totals: NDArray[np.int64]
 
 
 def gram(
@@ -283,14 +297,19 @@ def gram(
     start: float = 0.0,
     workspace_change: int = 0,
     rows_at_once: int = 0,
+    nonfinite: str = "count",
 ) -> Gram:
-    """One Gram pass, into arrays that hold `start`."""
+    """One Gram pass, into arrays that hold `start`.
+
+    Rows that are not finite are only counted, or with totals "refuse" the batch, or are left out: "skip".
+    """
     d = rows.values.shape[1]
     n_targets = 0 if targets is None else targets.values.shape[1]
     features = place_rows(backend, rows)
     placed_targets = None if targets is None else place_rows(backend, targets)
     results = [backend.place(np.full(shape, start)) for shape in ((d, d), (d,), (d, d), (n_targets, d))]
     counts = backend.place(np.array([0, 0, -1], dtype=np.int64))
+    totals = backend.place(np.zeros(backend.core.total_values, dtype=np.int64))
     shifts = [None if value is None else backend.place(value) for value in (shift, target_shift)]
     request = backend.core.GramRequest(
         features.matrix,
@@ -305,6 +324,8 @@ def gram(
         precision=PRECISIONS[precision],
         rows_at_once=rows_at_once,
         counts=backend.address(counts),
+        totals=0 if nonfinite == "count" else backend.address(totals),
+        skips_nonfinite=nonfinite == "skip",
     )
     size = backend.core.gram_workspace(request, 0)
     memory, address = backend.workspace(size)
@@ -313,8 +334,9 @@ def gram(
     )
     fetched = [backend.fetch(result) for result in results]
     del memory
-    zero, nonfinite, first = (int(value) for value in backend.fetch(counts))
-    return Gram(fetched[0], fetched[1], fetched[2], fetched[3], (zero, nonfinite, first))
+    zero, bad, first = (int(value) for value in backend.fetch(counts))
+    counted = zero, bad, first
+    return Gram(fetched[0], fetched[1], fetched[2], fetched[3], counted, backend.fetch(totals))
 
 
 @dataclass
@@ -385,7 +407,7 @@ def _product(
         rows_at_once=rows_at_once,
         counts=backend.address(counts),
     )
-    size = backend.core.product_workspace(request, 0)
+    size = getattr(backend.core, f"{name}_workspace")(request, 0)
     memory, address = backend.workspace(size)
     kept = {key: place_rows(backend, v) if isinstance(v, Stored) else backend.place(v) for key, v in inputs.items()}
     arguments = {key: v.matrix if isinstance(v, Placed) else backend.address(v) for key, v in kept.items()}

@@ -1,12 +1,14 @@
-// The functions of instructions.h on an emulated device, lane by lane as the PTX ISA documents the instructions.
+// The functions of instructions.h on an emulated device, lane by lane as the PTX ISA documents the instructions. Those
+// by which threads wait know the line that they are called from.
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <type_traits>
 
 #include "cuda/emulation/block.h"
-#include "cuda/emulation/tensor_core.h"
 #include "cuda/machine/fragments.h"
 
 #define NRC_FAST_GLOBAL(threads, blocks) inline void
@@ -23,190 +25,125 @@ struct Grid {
   std::int64_t z = 1;
 };
 
-inline emulation::Block& block() { return *emulation::Block::current(); }
-inline bool has_fault(emulation::Machine::Fault fault) { return emulation::machine().fault == fault; }
+NRC_FAST_UNCHECKED inline const emulation::Block& block() { return *emulation::Block::active()->block; }
 
-inline int thread_index() { return block().thread(); }
-inline std::int64_t block_index() { return block().block_index.x; }
-inline std::int64_t block_index_again() { return block_index(); }
-inline std::int64_t block_index_y() { return block().block_index.y; }
-inline std::int64_t block_index_z() { return block().block_index.z; }
-inline std::int64_t grid_size() { return block().grid_size.x; }
-inline std::int64_t grid_size_y() { return block().grid_size.y; }
-inline void synchronize_block() {
-  if (!has_fault(emulation::Machine::Fault::no_barrier)) block().synchronize();
-}
-inline void synchronize_warp() {
-  if (!has_fault(emulation::Machine::Fault::no_barrier)) {
-    block().exchange<char>(char{0}, [](const char*, char* taken) { std::fill(taken, taken + 32, char{0}); });
-  }
-}
+NRC_FAST_UNCHECKED inline int thread_index() { return emulation::Block::active()->thread; }
+NRC_FAST_UNCHECKED inline std::int64_t block_index() { return block().index.x; }
+NRC_FAST_UNCHECKED inline std::int64_t block_index_again() { return block().index.x; }
+NRC_FAST_UNCHECKED inline std::int64_t block_index_y() { return block().index.y; }
+NRC_FAST_UNCHECKED inline std::int64_t block_index_z() { return block().index.z; }
+NRC_FAST_UNCHECKED inline std::int64_t grid_size() { return block().launch.grid.x; }
+NRC_FAST_UNCHECKED inline std::int64_t grid_size_y() { return block().launch.grid.y; }
+void fail();
+char* shared_memory();
+
+void synchronize_block(const char* file = __builtin_FILE(), int line = __builtin_LINE());
+void synchronize_warp(const char* file = __builtin_FILE(), int line = __builtin_LINE());
 inline void keep_order() {}
-inline void fail() { throw std::runtime_error("a launch has reached code that none reaches"); }
-inline char* shared_memory() { return static_cast<char*>(static_cast<void*>(block().shared())); }
-
-inline void copy_async(void* shared, const void* global, int valid_bytes) {
-  block().shared_offset(shared, 16);
-  if (reinterpret_cast<std::uintptr_t>(global) % 16 != 0 || valid_bytes < 0 || valid_bytes > 16) {
-    throw std::runtime_error("an asynchronous copy needs an address that 16 divides, and at most 16 bytes");
-  }
-  emulation::Fiber& fiber = block().fiber();
-  emulation::Copy copy{shared, {}, fiber.copy_group};
-  std::memcpy(copy.bytes, global, static_cast<std::size_t>(valid_bytes));
-  if (emulation::machine().copies == emulation::Machine::Copies::early) {
-    std::memcpy(shared, copy.bytes, 16);
-    return;
-  }
-  std::memset(shared, 0xff, 16);  // what is there until the copy has been waited for is undefined
-  fiber.copies.push_back(copy);
-}
-
-inline void commit_copies() { ++block().fiber().copy_group; }
-
-template <int pending>
-void wait_for_copies() {
-  emulation::Fiber& fiber = block().fiber();
-  const int waited = pending + (has_fault(emulation::Machine::Fault::wait_too_short) ? 1 : 0);
-  while (!fiber.copies.empty() && fiber.copies.front().group < fiber.copy_group - waited) {
-    std::memcpy(fiber.copies.front().target, fiber.copies.front().bytes, 16);
-    fiber.copies.pop_front();
-  }
-}
-
-inline void load_transposed(std::uint32_t (&values)[4], const void* shared) {
-  struct Registers {
-    std::uint32_t value[4];
-  };
-  const Registers registers = block().exchange<Registers>(shared, [](const void* const* given, Registers* taken) {
-    emulation::Machine& machine = emulation::machine();
-    for (int matrix = 0; matrix < 4; ++matrix) {
-      std::uint16_t rows[8][8];
-      int uses[8] = {};
-      for (int r = 0; r < 8; ++r) {
-        const void* const address = given[matrix * 8 + r];
-        const std::int64_t offset = block().shared_offset(address, 16);
-        ++uses[offset / 16 % 8];
-        std::memcpy(rows[r], address, 16);
-      }
-      ++machine.matrix_reads;
-      machine.matrix_passes += *std::max_element(uses, uses + 8);
-      for (int lane = 0; lane < 32; ++lane) {
-        // Transposed: the lane's row is a column in memory.
-        const int row = lane / 4;
-        const int column = lane % 4 * 2;
-        const bool plain = machine.fault == emulation::Machine::Fault::not_transposed;
-        const std::uint32_t first = plain ? rows[row][column] : rows[column][row];
-        const std::uint32_t second = plain ? rows[row][column + 1] : rows[column + 1][row];
-        taken[lane].value[matrix] = first | second << 16;
-      }
-    }
-  });
-  std::copy(registers.value, registers.value + 4, values);
-}
-
-template <bool is_bfloat16>
-void multiply_add(float (&sums)[4], const std::uint32_t (&left)[4], std::uint32_t right0, std::uint32_t right1) {
-  struct Operands {
-    std::uint32_t left[4];
-    std::uint32_t right[2];
-    float sums[4];
-  };
-  struct Result {
-    float sums[4];
-  };
-  Operands operands{{left[0], left[1], left[2], left[3]}, {right0, right1}, {sums[0], sums[1], sums[2], sums[3]}};
-  if (has_fault(emulation::Machine::Fault::operands_swapped)) std::swap(operands.right[0], operands.right[1]);
-  const Result result = block().exchange<Result>(operands, [](const Operands* given, Result* taken) {
-    emulation::Factor a[16][16];
-    emulation::Factor b[8][16];
-    for (int lane = 0; lane < 32; ++lane) {
-      const int group = lane / 4;
-      const int pair = lane % 4 * 2;
-      for (int half = 0; half < 2; ++half) {
-        for (int reg = 0; reg < 4; ++reg) {
-          const auto bits = static_cast<std::uint16_t>(given[lane].left[reg] >> 16 * half);
-          a[group + reg % 2 * 8][pair + half + reg / 2 * 8] = emulation::factor(emulation::widened<is_bfloat16>(bits));
-        }
-        for (int reg = 0; reg < 2; ++reg) {
-          const auto bits = static_cast<std::uint16_t>(given[lane].right[reg] >> 16 * half);
-          b[group][pair + half + reg * 8] = emulation::factor(emulation::widened<is_bfloat16>(bits));
-        }
-      }
-    }
-    for (int lane = 0; lane < 32; ++lane) {
-      for (int reg = 0; reg < 4; ++reg) {
-        const int row = lane / 4 + reg / 2 * 8;
-        const int column = lane % 4 * 2 + reg % 2;
-        taken[lane].sums[reg] = emulation::dot_add(given[lane].sums[reg], a[row], b[column]);
-      }
-    }
-  });
-  std::copy(result.sums, result.sums + 4, sums);
-  if (has_fault(emulation::Machine::Fault::accumulators_swapped)) std::swap(sums[1], sums[2]);
-}
 
 // The launches choose by the emulated capability, which is known at run time only.
+constexpr bool runs_largest_blocks = true;
 constexpr bool runs_float64_without_tensor_cores = true;
+constexpr bool has_float64_tensor_cores = true;
 
-inline void multiply_add(double (&sums)[2], double left, double right) {
-  struct Operands {
-    double left;
-    double right;
-    double sums[2];
-  };
-  struct Result {
-    double sums[2];
-  };
-  const Operands operands{left, right, {sums[0], sums[1]}};
-  const Result result = block().exchange<Result>(operands, [](const Operands* given, Result* taken) {
-    for (int lane = 0; lane < 32; ++lane) {
-      for (int reg = 0; reg < 2; ++reg) {
-        const int row = lane / 4;
-        const int column = lane % 4 * 2 + reg;
-        double sum = given[lane].sums[reg];
-        for (int k = 0; k < 4; ++k) sum = std::fma(given[row * 4 + k].left, given[column * 4 + k].right, sum);
-        taken[lane].sums[reg] = sum;
-      }
-    }
-  });
-  std::copy(result.sums, result.sums + 2, sums);
-  if (has_fault(emulation::Machine::Fault::accumulators_swapped)) std::swap(sums[0], sums[1]);
+void copy_async(void* shared, const void* global, int valid_bytes);
+void copy_async(void* shared, const void* global);
+void copy_bytes_async(void* shared, const void* global, int bytes, int valid_bytes);
+template <int bytes>
+NRC_FAST_UNCHECKED void copy_element_async(void* shared, const void* global, bool is_valid) {
+  static_assert(bytes == 4 || bytes == 8);
+  copy_bytes_async(shared, global, bytes, is_valid ? bytes : 0);
+}
+void commit_copies();
+void wait_for_copies(int pending, const char* file, int line);
+template <int pending>
+void wait_for_copies(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  wait_for_copies(pending, file, line);
+}
+
+void load_transposed(std::uint32_t (&values)[4], const void* shared, const char* file = __builtin_FILE(),
+                     int line = __builtin_LINE());
+void load_matrices(std::uint32_t (&values)[4], const void* shared, const char* file = __builtin_FILE(),
+                   int line = __builtin_LINE());
+
+void multiply_add_16(bool is_bfloat16, float (&sums)[4], const std::uint32_t (&left)[4],
+                     const std::uint32_t (&right)[2], const emulation::Place& place);
+template <bool is_bfloat16>
+NRC_FAST_UNCHECKED void multiply_add(float (&sums)[4], const std::uint32_t (&left)[4], std::uint32_t right0,
+                                     std::uint32_t right1, const char* file = __builtin_FILE(),
+                                     int line = __builtin_LINE()) {
+  multiply_add_16(is_bfloat16, sums, left, {right0, right1}, {file, line});
+}
+
+void multiply_add(double (&sums)[2], double left, double right, const char* file = __builtin_FILE(),
+                  int line = __builtin_LINE());
+
+NRC_FAST_UNCHECKED inline void multiply_add(double (&sums)[4], double upper, double lower, double right,
+                                            const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  double halves[2][2] = {{sums[0], sums[1]}, {sums[2], sums[3]}};
+  multiply_add(halves[0], upper, right, file, line);
+  multiply_add(halves[1], lower, right, file, line);
+  for (int i = 0; i < 4; ++i) sums[i] = halves[i / 2][i % 2];
+}
+
+// `value`, of so many bytes, becomes that of another lane.
+void take_from_lane(const char* name, void* value, std::size_t bytes, int lane, const emulation::Place& place);
+template <class T>
+NRC_FAST_UNCHECKED T shuffle_xor(T value, int mask, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  static_assert((sizeof(T) == 4 || sizeof(T) == 8) && std::is_trivially_copyable_v<T>);
+  take_from_lane("shuffle_xor", &value, sizeof(T), thread_index() % warp_lanes ^ mask, {file, line});
+  return value;
 }
 
 template <class T>
-T shuffle_xor(T value, int mask) {
-  struct Given {
-    T value;
-    int mask;
-  };
-  return block().exchange<T>(Given{value, mask}, [](const Given* given, T* taken) {
-    for (int lane = 0; lane < 32; ++lane) taken[lane] = given[lane ^ given[lane].mask].value;
-  });
+NRC_FAST_UNCHECKED T shuffle_from(T value, int lane, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  static_assert((sizeof(T) == 4 || sizeof(T) == 8) && std::is_trivially_copyable_v<T>);
+  take_from_lane("shuffle_from", &value, sizeof(T), lane, {file, line});
+  return value;
 }
 
-inline void count_more(std::int64_t* counter, std::int64_t amount) { *counter += amount; }
-inline void keep_smallest(std::int64_t* smallest, std::int64_t value) {
-  if (static_cast<std::uint64_t>(value) < static_cast<std::uint64_t>(*smallest)) *smallest = value;
-}
+void count_more(std::int64_t* counter, std::int64_t amount);
+void keep_smallest(std::int64_t* smallest, std::int64_t value);
+// What a counter holds while others may be changing it.
+std::int64_t look_at(const std::int64_t* counter);
 
-inline float float16_to_float(std::uint16_t bits) { return emulation::widened_float16(bits); }
+void set_bits(std::uint32_t* word, std::uint32_t bits);
+inline int count_bits(std::uint32_t word) { return __builtin_popcount(word); }
+inline int lowest_bit(std::uint32_t word) { return __builtin_ctz(word); }
+
+void note_load(int bytes);
+
+float float16_to_float(std::uint16_t bits);
+std::uint32_t packed_bfloat16(float low, float high);
 
 template <class Arguments>
-void launch(void (*kernel)(Arguments), const char*, Grid grid, int threads, std::int64_t shared_bytes, Stream,
+void launch(void (*kernel)(Arguments), const char* name, Grid grid, int threads, std::int64_t shared_bytes, Stream,
             const Arguments& arguments) {
-  ++emulation::machine().launches;
-  emulation::Block block(threads, shared_bytes);
-  for (std::int64_t z = 0; z < grid.z; ++z) {
-    for (std::int64_t y = 0; y < grid.y; ++y) {
-      for (std::int64_t x = 0; x < grid.x; ++x) {
-        block.run({x, y, z}, {grid.x, grid.y, grid.z}, [&] { kernel(arguments); });
-      }
-    }
-  }
+  struct Call {
+    void (*kernel)(Arguments);
+    const Arguments* arguments;
+  };
+  const Call call{kernel, &arguments};
+  emulation::run_launch(
+      {name, {grid.x, grid.y, grid.z}, threads, shared_bytes},
+      [](const void* made) {
+        const auto& of = *static_cast<const Call*>(made);
+        of.kernel(*of.arguments);
+      },
+      &call);
 }
 
-inline void fill_zero(void* memory, std::int64_t bytes, Stream) {
-  std::memset(memory, 0, static_cast<std::size_t>(bytes));
+// As the real device answers for kernels that take all the registers that a launch of two blocks leaves them.
+template <class Arguments>
+std::int64_t resident_blocks(void (*)(Arguments), const char*, int threads, std::int64_t shared_bytes) {
+  constexpr std::int64_t registers_of_thread = 256;
+  constexpr std::int64_t reserved = 1024;  // bytes of shared memory, by the system for each block
+  const emulation::CardLimits& card = emulation::card_limits(emulation::machine().capability);
+  const std::int64_t by_registers = 65536 / (registers_of_thread * threads);
+  const std::int64_t by_memory = (card.shared_per_block + reserved) / (shared_bytes + reserved);
+  return std::min(by_registers, by_memory);
 }
+
+void fill_zero(void* memory, std::int64_t bytes, Stream stream);
 
 }  // namespace nrc_fast::cuda

@@ -3,7 +3,7 @@
 
 #include <stdexcept>
 
-#include "cuda/emulation/block.h"
+#include "cuda/emulation/machine.h"
 
 namespace nrc_fast::cuda {
 
@@ -14,14 +14,18 @@ std::string device_name(int) { return "emulation"; }
 DeviceLimits device_limits(int device) {
   if (device != 0) throw std::runtime_error("the emulation has one device, 0; not " + std::to_string(device));
   const emulation::Machine& machine = emulation::machine();
+  const emulation::CardLimits& card = emulation::card_limits(machine.capability);
   return {{machine.capability / 10, machine.capability % 10},
           machine.multiprocessors,
-          machine.shared_bytes,
-          machine.shared_bytes};
+          card.shared_per_block,
+          card.shared_per_multiprocessor};
 }
 
 int runtime_version() { return 0; }
 int driver_version() { return 0; }
+
+std::string register_host_memory(void*, std::int64_t, int) { return ""; }
+void unregister_host_memory(void*, int) {}
 
 CurrentDevice::CurrentDevice(int) {}
 CurrentDevice::~CurrentDevice() = default;

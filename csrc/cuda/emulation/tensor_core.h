@@ -1,9 +1,8 @@
 // Sums of products as a tensor core forms them: the products and the accumulator are cut to the grid of the largest of
-// them, with a few bits more than float32 has, added exactly, and cut again (toward zero). The number of products added
-// at once and of the extra bits are those that north-numerical-computing/MATLAB-tensor-core reports for Hopper.
+// them, with a few bits more than float32 has, added exactly, and cut again (toward zero). How many products are added
+// at once, and how many bits are extra, differs between cards.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -15,53 +14,29 @@ inline float bits_to_float(std::uint32_t bits) {
   return value;
 }
 
-inline float widened_float16(std::uint16_t bits) {
-  const int exponent = bits >> 10 & 0x1f;
-  const int fraction = bits & 0x3ff;
-  float value = exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
-                              : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
-  if (exponent == 31) value = fraction == 0 ? HUGE_VALF : std::nanf("");
-  return (bits & 0x8000) != 0 ? -value : value;
-}
+float widened_float16(std::uint16_t bits);
+float widened_bfloat16(std::uint16_t bits);
 
-template <bool is_bfloat16>
-float widened(std::uint16_t bits) {
-  return is_bfloat16 ? bits_to_float(static_cast<std::uint32_t>(bits) << 16) : widened_float16(bits);
-}
+struct TensorCore {
+  int products_at_once;  // 4, 8 or 16
+  int extra_bits;
+};
 
-inline double toward_zero_float(double value) {
-  if (value == 0.0) return 0.0;
-  const int exponent = std::max(std::ilogb(value), -126);
-  return std::ldexp(std::trunc(std::ldexp(value, 23 - exponent)), exponent - 23);
+// As north-numerical-computing/MATLAB-tensor-core reports for V100, which here stands for sm_75; for A100 and Ada; and
+// for H100 and B200.
+constexpr TensorCore tensor_core_of(int capability) {
+  if (capability < 80) return {4, 0};
+  return capability < 90 ? TensorCore{8, 1} : TensorCore{16, 2};
 }
-
-constexpr int products_at_once = 16;
-constexpr int extra_bits = 2;
 
 struct Factor {
   double value;
   int exponent;
 };
 
-inline Factor factor(float value) {
-  return {static_cast<double>(value), value == 0.0f || !std::isfinite(value) ? -1000 : std::ilogb(value)};
-}
+Factor factor(float value);
 
-inline float dot_add(float sum, const Factor* left, const Factor* right) {
-  double products[products_at_once];
-  int largest = sum == 0.0f ? -2000 : std::ilogb(sum);
-  double plain = static_cast<double>(sum);
-  for (int k = 0; k < products_at_once; ++k) {
-    products[k] = left[k].value * right[k].value;
-    plain += products[k];
-    if (products[k] != 0.0) largest = std::max(largest, left[k].exponent + right[k].exponent);
-  }
-  if (!std::isfinite(plain)) return static_cast<float>(plain);
-  if (largest <= -2000) return 0.0f;
-  const double up = std::ldexp(1.0, 23 + extra_bits - largest);
-  double total = std::trunc(static_cast<double>(sum) * up);
-  for (int k = 0; k < products_at_once; ++k) total += std::trunc(products[k] * up);
-  return static_cast<float>(toward_zero_float(total / up));
-}
+// Adds 16 products.
+float dot_add(const TensorCore& core, float sum, const Factor* left, const Factor* right);
 
 }  // namespace nrc_fast::cuda::emulation

@@ -5,11 +5,13 @@
 
 #include "cuda/gram/gram.h"
 #include "cuda/gram/prepare.h"
+#include "cuda/gram/tensor.h"
 #include "cuda/machine/workspace.h"
 
 namespace nrc_fast::cuda {
 namespace {
 
+constexpr std::int64_t mask_rows = 32;  // of a word of the masks
 constexpr std::int64_t plane_bytes_at_once = std::int64_t{256} << 20;
 
 bool is_16_bit(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
@@ -28,7 +30,7 @@ std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t 
   const std::int64_t row_bytes = plane_row_stride(rows) * 2 * plane_count(method);
   const std::int64_t most = plane_bytes_at_once / row_bytes / 8192 * 8192;
   const std::int64_t at_once = wanted > 0 ? wanted : (most < 8192 ? 8192 : most);
-  return rows.rows < at_once ? rows.rows : at_once;
+  return rows.rows < at_once ? rows.rows : round_up(at_once, mask_rows);
 }
 
 bool can_be_copied(const MatrixView& rows) {
@@ -36,11 +38,39 @@ bool can_be_copied(const MatrixView& rows) {
   return unit_stride && rows.row_stride % chunk_columns == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
 }
 
-std::int64_t workers_for(GramMethod method, std::int64_t columns, const DeviceLimits& device) {
-  // Blocks that run at once on a multiprocessor: their registers and shared memory.
-  const int at_once = tile_size(method, columns) == 128 ? 1 : (slab_order(method) == SlabOrder::fragments ? 2 : 3);
-  return static_cast<std::int64_t>(device.multiprocessors) * at_once;
+// Blocks of a method's kernel that run at once on the device.
+std::int64_t blocks_at_once(GramMethod method, const MatrixView& rows, const DeviceLimits& device) {
+  std::int64_t blocks = 0;
+  if (!is_direct(method)) {
+    blocks = tensor_shape(method, rows.columns, device).blocks;
+  } else if (method == GramMethod::tensor_float64) {
+    blocks = double_tensor_blocks(rows.dtype, rows.columns);
+  } else {
+    blocks = direct_gram_blocks(method, rows.dtype);
+  }
+  return device.multiprocessors * blocks;
 }
+
+// The slabs of one Gram matrix.
+struct GramWork {
+  GramMethod method;
+  MatrixView rows;
+  std::int64_t workers;
+  std::int64_t slabs;
+  std::int64_t slab_values;  // in all of them
+  double* values = nullptr;
+
+  GramWork(GramMethod method_, const MatrixView& rows_, std::int64_t at_once, std::int64_t least_rows,
+           std::int64_t values_of_slab)
+      : method(method_),
+        rows(rows_),
+        workers(workers_for(tile_count(method, rows.columns), rows.rows, least_rows, at_once)),
+        slabs(slab_count(plan_for(method, rows.rows, rows.columns, workers))),
+        slab_values(slabs * values_of_slab) {}
+  GramWork(GramMethod method_, const MatrixView& rows_, const DeviceLimits& device)
+      : GramWork(method_, rows_, blocks_at_once(method_, rows_, device), least_rows_of_worker(method_, rows_.columns),
+                 cuda::slab_values(method_, rows_.columns)) {}
+};
 
 class GramPass {
  public:
@@ -49,44 +79,191 @@ class GramPass {
 
   std::int64_t run() {
     const MatrixView& rows = request_.features;
-    double* const inverse_norms = request_.unit_gram == nullptr ? nullptr : workspace_.take<double>(rows.rows);
     const double* const unit_shift = request_.unit_rows_are_shifted ? request_.shift : nullptr;
-    inspect(unit_shift, inverse_norms);
-    const MatrixView& targets = request_.targets;
-    MatrixView crossed = targets;
-    if (request_.cross == nullptr) crossed.columns = 0;
-    if (request_.column_sums != nullptr || request_.cross != nullptr) {
+    begin();
+    if (reads_once()) {
+      double* const norms = request_.unit_gram == nullptr ? nullptr : workspace_.take<double>(rows.rows);
+      add_moments(unit_shift, norms);
+      add_gram({rows, unit_shift, norms}, request_.precision, request_.unit_gram);
+      return std::max(most_used_, workspace_.used());
+    }
+    const GramChoice choice =
+        choose_gram(rows, request_.skips_nonfinite, request_.shift != nullptr, request_.precision, device_.capability);
+    // What else is wanted of the rows is found in the read that multiplies them, where a kernel sees whole rows or
+    // leaves them as they are.
+    const bool is_found_on_the_way = request_.gram != nullptr && (choice.is_as_stored || is_converted(choice.method));
+    const bool has_norms_on_the_way = is_converted(unit_method(unit_shift));
+    const bool needs_norms = request_.unit_gram != nullptr && !has_norms_on_the_way;
+    double* const inverse_norms = needs_norms ? workspace_.take<double>(rows.rows) : nullptr;
+    const bool is_read_before = !is_found_on_the_way || needs_norms;
+    if (is_read_before) {
+      inspect(unit_shift, inverse_norms);
+      settle();
+    }
+    // The Gram matrices use the same memory, one after the other.
+    const bool has_sums = is_found_on_the_way && request_.cross == nullptr;
+    if (is_found_on_the_way) add_found_gram(choice, is_read_before, has_sums ? request_.column_sums : nullptr);
+    if (request_.cross != nullptr || (request_.column_sums != nullptr && !has_sums)) {
+      MatrixView crossed = request_.targets;
+      if (request_.cross == nullptr) crossed.columns = 0;
       sum_columns(rows, request_.shift, crossed, request_.column_sums, request_.cross);
     }
-    if (request_.target_sums != nullptr) sum_columns(targets, request_.target_shift, {}, request_.target_sums, nullptr);
-    // The Gram matrices use the same memory, one after the other.
-    add_gram({rows, request_.shift, kept_}, request_.precision, request_.gram);
-    add_gram({rows, unit_shift, inverse_norms}, request_.precision, request_.unit_gram);
-    add_gram({targets, request_.target_shift, kept_}, Precision::highest, request_.target_gram);
+    if (request_.target_sums != nullptr) {
+      sum_columns(request_.targets, request_.target_shift, {}, request_.target_sums, nullptr);
+    }
+    if (!is_found_on_the_way) add_gram({rows, request_.shift, kept_}, request_.precision, request_.gram);
+    if (request_.unit_gram != nullptr && has_norms_on_the_way) {
+      add_unit_gram(unit_shift);
+    } else {
+      add_gram({rows, unit_shift, inverse_norms}, request_.precision, request_.unit_gram);
+    }
+    add_gram({request_.targets, request_.target_shift, kept_}, Precision::highest, request_.target_gram);
     return std::max(most_used_, workspace_.used());
   }
 
  private:
-  // What is known of the rows before anything is added.
-  void inspect(const double* unit_shift, double* inverse_norms) {
-    RowNormTask task{request_.features, request_.targets, unit_shift, inverse_norms, request_.counts};
-    guard_ = request_.counts;
-    if (request_.totals == nullptr) {
-      if (runs_) row_norms(task, stream_);
-      return;
-    }
+  bool has_totals() const { return request_.totals != nullptr; }
+
+  // Float64 products of few columns need nothing to be known before, and one read finds all sums.
+  bool reads_once() const {
+    if (request_.gram == nullptr || !can_form_moments(request_.features, request_.targets)) return false;
+    const GramChoice choice =
+        choose_gram(request_.features, has_totals(), request_.shift != nullptr, request_.precision, device_.capability);
+    return choice.method == GramMethod::tensor_float64;
+  }
+
+  void add_moments(const double* unit_shift, double* inverse_norms) {
+    const Workspace before = workspace_;
+    const MatrixView& rows = request_.features;
+    const std::int64_t at_once = device_.multiprocessors * moment_blocks(rows, request_.targets);
+    // Two pairs of warps take turns at the rows.
+    GramWork work(GramMethod::tensor_float64, rows, at_once, 2 * chained_rows, moment_values);
+    work.values = workspace_.take<double>(work.slab_values);
+    RowNormTask task = row_task();
+    task.shift = request_.shift;
+    task.target_shift = request_.target_shift;
+    task.norm_shift = unit_shift;
+    task.inverse_norms = inverse_norms;
+    if (runs_) form_moments(task, work.workers, work.values, stream_);
+    settle();
+    const GramMoments sums{request_.gram,        request_.column_sums, request_.cross,          request_.target_gram,
+                           request_.target_sums, rows.columns,         request_.targets.columns};
+    if (runs_) finalize_moments(rows.rows, work.workers, work.values, guard_, sums, stream_);
+    most_used_ = std::max(most_used_, workspace_.used());
+    workspace_ = before;
+  }
+
+  // Rows are converted on their way to the tensor cores. Those that are skipped must be known before.
+  bool is_converted(GramMethod method) const {
+    return !request_.skips_nonfinite && request_.rows_at_once == 0 &&
+           can_convert_rows(request_.features, method, device_);
+  }
+  GramMethod unit_method(const double* unit_shift) const {
+    return choose_gram(request_.features, true, unit_shift != nullptr, request_.precision, device_.capability).method;
+  }
+
+  void begin() {
+    guard_ = counts_ = request_.counts;
+    if (!has_totals()) return;
     findings_ = workspace_.take<Findings>(1);
     if (request_.skips_nonfinite) kept_ = workspace_.take<double>(request_.features.rows);
     if (!runs_) return;
     guard_ = &findings_->guard;
-    task.counts = &findings_->counts;
+    counts_ = &findings_->counts;
+    begin_findings(findings_, stream_);
+  }
+
+  RowNormTask row_task() const {
+    RowNormTask task{request_.features, request_.targets, nullptr, nullptr, counts_};
+    if (!has_totals()) return task;
     task.shift = request_.shift;
     task.target_shift = request_.target_shift;
     task.findings = findings_;
     task.kept = kept_;
-    begin_findings(findings_, stream_);
+    return task;
+  }
+
+  // What is known of the rows before anything is added.
+  void inspect(const double* unit_shift, double* inverse_norms) {
+    if (!runs_) return;
+    RowNormTask task = row_task();
+    task.norm_shift = unit_shift;
+    task.inverse_norms = inverse_norms;
     row_norms(task, stream_);
+  }
+
+  void settle() {
+    if (!runs_ || !has_totals()) return;
     settle_findings(findings_, request_.totals, request_.features.rows, request_.skips_nonfinite, stream_);
+  }
+
+  // The Gram matrix with the counts, unless they are known, and the sums over columns, null if they are not wanted, of
+  // the same read.
+  void add_found_gram(const GramChoice& choice, bool is_read_before, double* column_sums) {
+    const MatrixView& rows = request_.features;
+    const Workspace before = workspace_;
+    GramWork work = take_slabs(choice.method, rows);
+    const TensorShape shape = tensor_shape(choice.method, rows.columns, device_);
+    const std::int64_t sum_values = work.slabs * sum_rows(shape) * shape.size;
+    const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
+    TensorFindings findings;
+    findings.sums = workspace_.take<double>(sum_values);
+    findings.masks.filled = workspace_.take<std::uint32_t>(2 * words);
+    if (runs_) {
+      findings.masks.bad = findings.masks.filled + words;
+      if (is_read_before) findings.masks = {};
+      fill_zero(findings.sums, sum_values * 8, stream_);
+      if (!is_read_before) find_targets(findings, words);
+    }
+    if (!choice.is_as_stored) {
+      if (runs_) add_converted_gram(shape, rows, request_.shift, false, work.workers, work.values, findings, stream_);
+    } else if (choice.needs_planes) {
+      add_by_planes({rows, nullptr, nullptr}, work, PlaneContent::copied, findings);
+    } else if (runs_) {
+      add_tensor_gram(shape,
+                      {static_cast<const std::uint16_t*>(rows.data), rows.rows, rows.columns, rows.row_stride, 0},
+                      work.workers, work.values, findings, stream_);
+    }
+    most_used_ = std::max(most_used_, workspace_.used());
+    if (!is_read_before) {
+      if (runs_) count_rows(findings.masks, rows.rows, counts_, stream_);
+      settle();
+    }
+    if (runs_ && column_sums != nullptr) {
+      add_slab_sums(shape, rows.columns, work.workers, findings.sums, guard_, column_sums, stream_);
+    }
+    // Squares of float16 stay in the range of float32, others need not.
+    const bool is_ranged = has_totals() && choice.method != GramMethod::tensor_float16;
+    if (runs_) {
+      finalize(work, is_ranged ? &findings_->near_guard : guard_, nullptr, request_.gram);
+    }
+    workspace_ = before;
+    if (is_ranged) add_far_gram();
+  }
+
+  void find_targets(TensorFindings& findings, std::int64_t words) {
+    fill_zero(findings.masks.filled, words * 8, stream_);
+    if (has_totals()) findings.below = &findings_->below;
+    if (request_.targets.columns == 0) return;
+    RowNormTask task = row_task();
+    task.features.columns = 0;
+    task.masks = findings.masks;
+    row_norms(task, stream_);
+  }
+
+  // The same in float64, which the device does only where squares have left the range of float32.
+  void add_far_gram() {
+    const Workspace before = workspace_;
+    const MatrixView& rows = request_.features;
+    GramWork work(GramMethod::tensor_float64, rows, device_);
+    work.values = workspace_.take<double>(work.slab_values);
+    most_used_ = std::max(most_used_, workspace_.used());
+    workspace_ = before;
+    if (!runs_) return;
+    ScaledRows scaled{rows, request_.shift, nullptr};
+    scaled.guard = &findings_->far_guard;
+    add_double_tensor_gram(scaled, work.workers, work.values, stream_);
+    finalize(work, scaled.guard, nullptr, request_.gram);
   }
 
   void sum_columns(const MatrixView& rows, const double* shift, const MatrixView& targets, double* sums,
@@ -100,55 +277,73 @@ class GramPass {
     }
   }
 
+  void add_unit_gram(const double* unit_shift) {
+    const Workspace before = workspace_;
+    const MatrixView& rows = request_.features;
+    GramWork work = take_slabs(GramMethod::tensor_split, rows);
+    most_used_ = std::max(most_used_, workspace_.used());
+    workspace_ = before;
+    if (!runs_) return;
+    const TensorShape shape = tensor_shape(work.method, rows.columns, device_);
+    add_converted_gram(shape, rows, unit_shift, true, work.workers, work.values, {}, stream_);
+    finalize(work, guard_, nullptr, request_.unit_gram);
+  }
+
+  GramWork take_slabs(GramMethod method, const MatrixView& rows) {
+    GramWork work(method, rows, device_);
+    work.values = workspace_.take<double>(work.slab_values);
+    if (runs_ && !is_direct(method)) fill_zero(work.values, work.slab_values * 8, stream_);
+    return work;
+  }
+
+  void finalize(const GramWork& work, const RowCounts* guard, const double* factor, double* gram) {
+    finalize_gram(work.method, work.rows.rows, work.rows.columns, work.workers, work.values, guard, factor, gram,
+                  stream_);
+  }
+
   void add_gram(ScaledRows scaled, Precision precision, double* gram) {
     if (gram == nullptr) return;
     const Workspace before = workspace_;
     const MatrixView& rows = scaled.rows;
-    const bool has_totals = request_.totals != nullptr;
-    const bool is_scaled = gram == request_.unit_gram || has_totals;
+    const bool is_scaled = gram == request_.unit_gram || has_totals();
     const GramChoice choice = choose_gram(rows, is_scaled, scaled.shift != nullptr, precision, device_.capability);
     const bool is_float64 = choice.method == GramMethod::float64 || choice.method == GramMethod::tensor_float64;
     // Unit rows are in range anyway.
-    const bool is_common = has_totals && !is_float64 && gram == request_.gram;
+    const bool is_common = has_totals() && !is_float64 && gram == request_.gram;
     if (is_common && runs_) scaled.common = &findings_->scale;
-    const std::int64_t workers = workers_for(choice.method, rows.columns, device_);
-    const std::int64_t size = tile_size(choice.method, rows.columns);
-    const std::int64_t slab_values =
-        slab_count(plan_for(choice.method, rows.rows, rows.columns, workers)) * size * size;
-    double* const slabs = workspace_.take<double>(slab_values);
-    if (runs_) fill_zero(slabs, slab_values * 8, stream_);
-    if (choice.needs_planes) {
-      add_by_planes(choice.method, scaled, workers, slabs, is_scaled);
-    } else if (runs_ && slab_order(choice.method) == SlabOrder::row_major) {
-      add_direct_gram(choice.method, scaled, workers, slabs, stream_);
+    GramWork work = take_slabs(choice.method, rows);
+    if (!is_direct(choice.method)) {
+      const bool is_split = choice.method == GramMethod::tensor_split;
+      add_by_planes(scaled, work, is_split ? PlaneContent::split : PlaneContent::rounded, {});
+    } else if (runs_ && choice.method == GramMethod::tensor_float64) {
+      add_double_tensor_gram(scaled, work.workers, work.values, stream_);
     } else if (runs_) {
-      add_tensor_gram(choice.method,
-                      {static_cast<const std::uint16_t*>(rows.data), rows.rows, rows.columns, rows.row_stride, 0},
-                      workers, slabs, stream_);
+      add_direct_gram(choice.method, scaled, work.workers, work.values, stream_);
     }
     const double* const factor = is_common && runs_ ? &findings_->inverse_square : nullptr;
-    if (runs_) finalize_gram(choice.method, rows.columns, workers, slabs, guard_, factor, gram, stream_);
+    if (runs_) finalize(work, guard_, factor, gram);
     most_used_ = std::max(most_used_, workspace_.used());
     workspace_ = before;
   }
 
-  void add_by_planes(GramMethod method, const ScaledRows& scaled, std::int64_t workers, double* slabs, bool is_scaled) {
+  void add_by_planes(const ScaledRows& scaled, const GramWork& work, PlaneContent content, TensorFindings findings) {
     const MatrixView& rows = scaled.rows;
+    const TensorShape shape = tensor_shape(work.method, rows.columns, device_);
     const std::int64_t stride = plane_row_stride(rows);
-    const std::int64_t at_once = plane_rows(rows, method, request_.rows_at_once);
-    std::uint16_t* const planes = workspace_.take<std::uint16_t>(at_once * stride * plane_count(method));
+    const std::int64_t at_once = plane_rows(rows, work.method, request_.rows_at_once);
+    std::uint16_t* const planes = workspace_.take<std::uint16_t>(at_once * stride * plane_count(work.method));
     if (!runs_) return;
-    const bool is_copy = is_16_bit(rows.dtype) && scaled.shift == nullptr && !is_scaled;
-    const PlaneContent content = method == GramMethod::tensor_split ? PlaneContent::split
-                                 : is_copy                          ? PlaneContent::copied
-                                                                    : PlaneContent::rounded;
     for (std::int64_t first = 0; first < rows.rows; first += at_once) {
       const std::int64_t count = rows.rows - first < at_once ? rows.rows - first : at_once;
       ScaledRows part = scaled;
       part.rows = part_of(rows, first, count);
       if (part.scale != nullptr) part.scale += first;
       write_planes(part, content, planes, stride, at_once * stride, device_.multiprocessors, stream_);
-      add_tensor_gram(method, {planes, count, rows.columns, stride, at_once * stride}, workers, slabs, stream_);
+      add_tensor_gram(shape, {planes, count, rows.columns, stride, at_once * stride}, work.workers, work.values,
+                      findings, stream_);
+      if (findings.masks.filled == nullptr) continue;
+      findings.masks.filled += count / mask_rows;
+      findings.masks.bad += count / mask_rows;
     }
   }
 
@@ -158,6 +353,7 @@ class GramPass {
   bool runs_;
   Stream stream_;
   const RowCounts* guard_ = nullptr;
+  RowCounts* counts_ = nullptr;
   Findings* findings_ = nullptr;
   double* kept_ = nullptr;
   std::int64_t most_used_ = 0;
@@ -178,7 +374,7 @@ GramChoice choose_gram(const MatrixView& rows, bool is_scaled, bool is_shifted, 
   const bool has_bfloat16 = capability.major >= 8;
   if (is_as_stored && (has_bfloat16 || rows.dtype == DType::float16)) {
     const bool is_float16 = rows.dtype == DType::float16;
-    return {is_float16 ? GramMethod::tensor_float16 : GramMethod::tensor_bfloat16, !can_be_copied(rows)};
+    return {is_float16 ? GramMethod::tensor_float16 : GramMethod::tensor_bfloat16, !can_be_copied(rows), true};
   }
   if (!has_bfloat16) return {GramMethod::float32, false};
   if (precision == Precision::fast) return {GramMethod::tensor_bfloat16, true};

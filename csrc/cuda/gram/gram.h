@@ -31,7 +31,8 @@ void gram(const GramRequest& request, const DeviceLimits& device, Stream stream)
 // How one Gram matrix is computed on a card.
 struct GramChoice {
   GramMethod method;
-  bool needs_planes;  // of 16 bits, written before
+  bool needs_planes;          // of 16 bits, written before
+  bool is_as_stored = false;  // products are of the 16-bit rows as they are
 };
 GramChoice choose_gram(const MatrixView& rows, bool is_scaled, bool is_shifted, Precision precision,
                        Capability capability);

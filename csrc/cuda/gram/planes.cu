@@ -38,21 +38,26 @@ planes_kernel(PlaneArguments arguments) {
        index += step) {
     const std::int64_t row = index / row_chunks;
     const std::int64_t first = index % row_chunks * chunk_columns;
+    Row stored[chunk_columns];
+    double shifts[chunk_columns];
+#pragma unroll
+    for (int i = 0; i < chunk_columns; ++i) {
+      // All loads first, and none in a branch: what is beyond the last column is not used.
+      const std::int64_t column = first + i < rows.columns ? first + i : rows.columns - 1;
+      stored[i] = stored_value<Row>(rows, row, column);
+      shifts[i] = arguments.source.shift == nullptr ? 0.0 : arguments.source.shift[column];
+    }
     Chunk chunks[parts];
 #pragma unroll
     for (int i = 0; i < chunk_columns; ++i) {
-      const std::int64_t column = first + i;
+      const bool is_there = first + i < rows.columns;
 #pragma unroll
       for (int part = 0; part < parts; ++part) chunks[part].bits[i] = 0;
-      if (column >= rows.columns) continue;
-      const Row stored = stored_value<Row>(rows, row, column);
       if constexpr (content == PlaneContent::copied) {
-        chunks[0].bits[i] = stored_bits(stored);
+        chunks[0].bits[i] = is_there ? stored_bits(stored[i]) : std::uint16_t{0};
       } else {
-        double value = as_double(stored);
-        if (arguments.source.shift != nullptr) value -= arguments.source.shift[column];
-        value = scaled(arguments.source, row, value);
-        float rest = split_off(static_cast<float>(value), chunks[0].bits[i]);
+        const double value = scaled(arguments.source, row, as_double(stored[i]) - shifts[i]);
+        float rest = split_off(is_there ? static_cast<float>(value) : 0.0f, chunks[0].bits[i]);
         if constexpr (parts == 3) {
           rest = split_off(rest, chunks[1].bits[i]);
           split_off(rest, chunks[2].bits[i]);

@@ -1,19 +1,10 @@
 // What goes before a Gram kernel: norms and counts of rows, sums over columns, and planes of 16-bit numbers.
 #pragma once
 
+#include "cuda/gram/row_findings.h"
 #include "cuda/gram/slabs.h"
 
 namespace nrc_fast::cuda {
-
-// What a pass whose totals are wanted finds out about its rows before it adds anything.
-struct Findings {
-  RowCounts counts;
-  std::int64_t below;  // 2047 minus the biased exponent of the largest |h - shift|; -1 where all are 0
-  std::int64_t target_below;
-  RowCounts guard;        // not finite: nothing is to be added
-  double scale;           // a power of two that brings the largest |h - shift| to between 1 and 2
-  double inverse_square;  // 1 / scale^2
-};
 
 struct RowNormTask {
   MatrixView features;
@@ -25,12 +16,19 @@ struct RowNormTask {
   const double* shift = nullptr;
   const double* target_shift = nullptr;
   Findings* findings = nullptr;
+  RowMasks masks{};        // null, or in place of the counts: rows whose targets are not finite are marked there
   double* kept = nullptr;  // null, or for each row 1, and 0 where it is not finite; inverse norms are 0 there too
 };
 
 // Adds to the counts. A row counts as zero by its features as they are stored, and as not finite also by its targets.
 // Of a norm below 2^-1022 the inverse is infinite.
 void row_norms(const RowNormTask& task, Stream stream);
+
+// The same, and with it the slabs of all moments of at most 64 columns in float64, where the device has tensor cores
+// for that and there are few targets. The norms are of rows that are shifted by the shift or by nothing.
+bool can_form_moments(const MatrixView& features, const MatrixView& targets);
+std::int64_t moment_blocks(const MatrixView& features, const MatrixView& targets);
+void form_moments(const RowNormTask& task, std::int64_t workers, double* slabs, Stream stream);
 
 // Before `row_norms` and after it: sets the findings up, and adds them to the totals. A batch is refused where a row is
 // not finite, unless those are skipped, and where squares leave the range of float64.

@@ -6,55 +6,28 @@ namespace {
 
 constexpr int norm_threads = 256;
 constexpr int rows_at_once = norm_threads / warp_lanes;
-// Biased, of the largest numbers whose squares are added up: about 1e75.
-constexpr std::int64_t largest_exponent = 1023 + 249;
+constexpr int loads_at_once = 8;
 
-NRC_FAST_DEVICE double warp_sum(double value) {
-#pragma unroll
-  for (int mask = warp_lanes / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
-  return value;
+NRC_FAST_DEVICE double shift_of(const double* shift, std::int64_t column) {
+  return shift == nullptr ? 0.0 : shift[column];
 }
 
-NRC_FAST_DEVICE double warp_maximum(double value) {
+// Calls `use(value, column)` for the numbers of a row that are a lane's: many loads first, none of them in a branch.
+template <class Row, class Use>
+NRC_FAST_DEVICE void for_numbers(const MatrixView& rows, std::int64_t row, int lane, const Use& use) {
+  for (std::int64_t first = lane; first < rows.columns; first += loads_at_once * warp_lanes) {
+    Row stored[loads_at_once];
 #pragma unroll
-  for (int mask = warp_lanes / 2; mask > 0; mask /= 2) {
-    const double other = shuffle_xor(value, mask);
-    value = other > value ? other : value;
+    for (int i = 0; i < loads_at_once; ++i) {
+      const std::int64_t column = first + i * warp_lanes;
+      stored[i] = stored_value<Row>(rows, row, column < rows.columns ? column : first);
+    }
+#pragma unroll
+    for (int i = 0; i < loads_at_once; ++i) {
+      const std::int64_t column = first + i * warp_lanes;
+      if (column < rows.columns) use(as_double(stored[i]), column);
+    }
   }
-  return value;
-}
-
-union DoubleBits {
-  std::uint64_t bits;
-  double value;
-};
-
-// A power of two that brings the largest of some numbers close to 1, so that their squares neither over- nor underflow.
-NRC_FAST_DEVICE double normal_scale(double largest) {
-  DoubleBits bits;
-  bits.value = largest;
-  int exponent = static_cast<int>(bits.bits >> 52 & 0x7ff) - 1023;
-  exponent = exponent < -1000 ? -1000 : (exponent > 1000 ? 1000 : exponent);
-  bits.bits = static_cast<std::uint64_t>(1023 - exponent) << 52;
-  return bits.value;
-}
-
-NRC_FAST_DEVICE double magnitude(double value) { return value < 0.0 ? -value : value; }
-
-template <class Row>
-NRC_FAST_DEVICE double difference(const MatrixView& rows, const double* shift, std::int64_t row, std::int64_t column) {
-  const double value = as_double(stored_value<Row>(rows, row, column));
-  return shift == nullptr ? value : value - shift[column];
-}
-
-// The largest magnitude that all rows of a warp have seen so far; one of its lanes calls.
-NRC_FAST_DEVICE void keep_exponent(std::int64_t* below, double largest) {
-  if (largest == 0.0) return;
-  DoubleBits bits;
-  bits.value = largest;
-  const auto found = static_cast<std::int64_t>(2047 - (bits.bits >> 52 & 0x7ff));
-  // Most rows change nothing: they only look.
-  if (static_cast<std::uint64_t>(found) < static_cast<std::uint64_t>(*below)) keep_smallest(below, found);
 }
 
 template <class Row, class Target>
@@ -64,54 +37,36 @@ row_norms_kernel(RowNormTask task) {
   const std::int64_t step = grid_size() * rows_at_once;
   for (std::int64_t row = block_index() * rows_at_once + thread_index() / warp_lanes; row < task.features.rows;
        row += step) {
-    double scale = 1.0;
-    if constexpr (sizeof(Row) == 8) {
-      // Squares of narrower rows stay in the range of float64.
-      double largest = 0.0;
-      for (std::int64_t c = lane; c < task.features.columns; c += warp_lanes) {
-        const double value = magnitude(difference<Row>(task.features, task.norm_shift, row, c));
-        largest = value > largest ? value : largest;
-      }
-      scale = normal_scale(warp_maximum(largest));
-    }
-    double energy = 0.0;
-    double bad = 0.0;     // not 0 where a value is not finite
-    double filled = 0.0;  // not 0 where a value is not 0
-    double largest = 0.0;
-    double largest_target = 0.0;
-    for (std::int64_t c = lane; c < task.features.columns; c += warp_lanes) {
-      const double stored = as_double(stored_value<Row>(task.features, row, c));
-      if (!is_finite(stored)) bad = 1.0;
-      if (stored != 0.0) filled = 1.0;
-      const double value = difference<Row>(task.features, task.norm_shift, row, c) * scale;
-      energy += value * value;
-      if (task.findings == nullptr) continue;
-      const double size = magnitude(difference<Row>(task.features, task.shift, row, c));
-      largest = size > largest ? size : largest;
-    }
-    for (std::int64_t c = lane; c < task.targets.columns; c += warp_lanes) {
-      if (!is_finite(as_double(stored_value<Target>(task.targets, row, c)))) bad = 1.0;
-      const double size = magnitude(difference<Target>(task.targets, task.target_shift, row, c));
-      largest_target = size > largest_target ? size : largest_target;
-    }
-    energy = warp_sum(energy);
-    bad = warp_maximum(bad);
-    filled = warp_maximum(filled);
-    largest = warp_maximum(largest);
-    largest_target = warp_maximum(largest_target);
+    RowFindings<Row> found;
+    RowFindings<Target> found_target;
+    for_numbers<Row>(task.features, row, lane, [&](double stored, std::int64_t column) {
+      found.see(stored);
+      if (task.findings != nullptr) found.measure(stored - shift_of(task.shift, column));
+      if (task.inverse_norms != nullptr) found.energy.add(stored - shift_of(task.norm_shift, column));
+    });
+    for_numbers<Target>(task.targets, row, lane, [&](double stored, std::int64_t column) {
+      found_target.see(stored);
+      found_target.measure(stored - shift_of(task.target_shift, column));
+    });
+    found.join_warp();
+    found_target.join_warp();
     if (lane != 0) continue;
-    const bool is_left_out = task.kept != nullptr && bad != 0.0;
-    if (task.kept != nullptr) task.kept[row] = is_left_out ? 0.0 : 1.0;
-    if (task.inverse_norms != nullptr) {
-      task.inverse_norms[row] = energy > 0.0 && !is_left_out ? scale / sqrt(energy) : 0.0;
+    const bool is_bad = found.bad != 0.0 || found_target.bad != 0.0;
+    if (task.masks.bad != nullptr) {
+      if (is_bad) set_bits(task.masks.bad + row / 32, 1u << (row % 32));
+      if (task.findings != nullptr) keep_exponent(&task.findings->target_below, found_target.largest);
+      continue;
     }
-    if (filled == 0.0 && !is_left_out) count_more(&task.counts->zero, 1);
-    if (bad != 0.0) {
+    const bool is_left_out = task.kept != nullptr && is_bad;
+    if (task.kept != nullptr) task.kept[row] = is_left_out ? 0.0 : 1.0;
+    if (task.inverse_norms != nullptr) task.inverse_norms[row] = is_left_out ? 0.0 : found.energy.inverse_norm();
+    if (found.filled == 0.0 && !is_left_out) count_more(&task.counts->zero, 1);
+    if (is_bad) {
       count_more(&task.counts->nonfinite, 1);
       keep_smallest(&task.counts->first_nonfinite, row);
     } else if (task.findings != nullptr) {
-      keep_exponent(&task.findings->below, largest);
-      keep_exponent(&task.findings->target_below, largest_target);
+      keep_exponent(&task.findings->below, found.largest);
+      keep_exponent(&task.findings->target_below, found_target.largest);
     }
   }
 }
@@ -126,18 +81,17 @@ struct SettleArguments {
 NRC_FAST_GLOBAL(warp_lanes, 1)
 begin_findings_kernel(SettleArguments arguments) {
   if (thread_index() != 0) return;
-  *arguments.findings = {{}, -1, -1, {}, 1.0, 1.0};
+  *arguments.findings = {{}, -1, -1, {}, {}, {}, 1.0, 1.0};
 }
 
 NRC_FAST_DEVICE std::int64_t exponent_of(std::int64_t below) { return below < 0 ? 0 : 2047 - below; }
 
 NRC_FAST_DEVICE std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
-NRC_FAST_DEVICE double power_of_two(std::int64_t exponent) {
-  DoubleBits bits;
-  bits.bits = static_cast<std::uint64_t>(1023 + exponent) << 52;
-  return bits.value;
-}
+// Of the largest number: sums of squares of a slab's worth of rows stay in the range of float32, and products that
+// underflow are too small to count beside its square.
+constexpr std::int64_t smallest_near_exponent = 1023 - 30;
+constexpr std::int64_t largest_near_exponent = 1023 + 50;
 
 NRC_FAST_GLOBAL(warp_lanes, 1)
 settle_findings_kernel(SettleArguments arguments) {
@@ -150,6 +104,8 @@ settle_findings_kernel(SettleArguments arguments) {
   const bool is_too_large = exponent > largest_exponent || target_exponent > largest_exponent;
   if (is_too_large || (findings.counts.nonfinite > 0 && !arguments.skips)) {
     findings.guard.nonfinite = 1;
+    findings.near_guard.nonfinite = 1;
+    findings.far_guard.nonfinite = 1;
     if (totals.refused++ > 0) return;
     totals.refused_batch = batch;
     totals.refused_rows = arguments.rows;
@@ -158,6 +114,9 @@ settle_findings_kernel(SettleArguments arguments) {
     totals.refused_by_targets = exponent > largest_exponent ? 0 : 1;
     return;
   }
+  const bool is_near = findings.below < 0 || (exponent >= smallest_near_exponent && exponent <= largest_near_exponent);
+  findings.near_guard.nonfinite = is_near ? 0 : 1;
+  findings.far_guard.nonfinite = is_near ? 1 : 0;
   // Further out squares of the scale itself would leave the range; float32 numbers never are.
   if (findings.below >= 0 && exponent > 1023 - 500 && exponent < 1023 + 500) {
     findings.scale = power_of_two(1023 - exponent);

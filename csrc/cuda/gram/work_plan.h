@@ -129,29 +129,47 @@ NRC_FAST_BOTH bool find_segment(const WorkPlan& plan, std::int64_t worker, std::
   return false;
 }
 
+// Slabs of one tile at equal distances, of successive ranges of rows.
+struct SlabRun {
+  std::int64_t first;
+  std::int64_t step;
+  std::int64_t count;
+  std::int64_t row_start;  // of the first range, and the length of each, as positions of the plan
+  std::int64_t row_length;
+
+  NRC_FAST_BOTH std::int64_t slab(std::int64_t index) const { return first + index * step; }
+  NRC_FAST_BOTH bool has_blocks(const WorkPlan& plan, std::int64_t index) const {
+    const std::int64_t start = row_start + index * row_length;
+    return plan.block_at(start) < plan.block_at(start + row_length);
+  }
+  // Where every range is as long as a block, whatever the rounding, none has to be asked.
+  NRC_FAST_BOTH bool all_have_blocks(const WorkPlan& plan) const {
+    return plan.blocks / plan.workers >= 1 || plan.blocks % plan.workers * row_length >= plan.workers;
+  }
+};
+
 // The slabs of one tile, in the order of their rows.
 class SlabWalk {
  public:
-  NRC_FAST_BOTH SlabWalk(const WorkPlan& plan, std::int64_t tile) : plan_(plan), level_(plan), tile_(tile), group_(0) {}
+  NRC_FAST_BOTH SlabWalk(const WorkPlan& plan, std::int64_t tile) : plan_(plan), level_(plan), tile_(tile) {}
 
-  NRC_FAST_BOTH bool next(std::int64_t& slab) {
+  NRC_FAST_BOTH bool next(SlabRun& run) {
     while (!level_.is_empty()) {
       const std::int64_t index = tile_ - level_.first_tile;
       if (level_.has_sweeps()) {
         if (index < level_.sweeps() * level_.worker_count) {
-          slab = slab_index(plan_, level_.first_worker + index % level_.worker_count,
-                            level_.ordinal + index / level_.worker_count);
+          run = {slab_index(plan_, level_.first_worker + index % level_.worker_count,
+                            level_.ordinal + index / level_.worker_count),
+                 0, 1, level_.row_start, level_.row_length};
           level_.tile_count = 0;
           return true;
         }
         level_.finish_sweeps();
-      } else if (group_ < level_.groups()) {
-        slab = slab_index(plan_, level_.first_worker + group_ * level_.tile_count + index, level_.ordinal);
-        ++group_;
-        return true;
       } else {
-        group_ = 0;
+        run = {slab_index(plan_, level_.first_worker + index, level_.ordinal), level_.tile_count, level_.groups(),
+               level_.row_start, level_.time};
         level_.finish_groups();
+        if (run.count > 0) return true;
       }
     }
     return false;
@@ -161,7 +179,6 @@ class SlabWalk {
   WorkPlan plan_;
   PlanLevel level_;
   std::int64_t tile_;
-  std::int64_t group_;
 };
 
 // The last worker has the most segments.

@@ -18,6 +18,7 @@ namespace nrc_fast::cuda {
 
 using Stream = cudaStream_t;
 float float16_to_float(std::uint16_t bits);
+void note_load(int bytes);
 
 }  // namespace nrc_fast::cuda
 #endif

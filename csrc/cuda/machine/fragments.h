@@ -42,25 +42,44 @@ NRC_FAST_BOTH TileElement accumulator_element(int lane, int reg) {
 NRC_FAST_BOTH TileElement double_accumulator_element(int lane, int reg) { return {lane / 4, lane % 4 * 2 + reg}; }
 
 // A square tile shared out to warps; each of them has `tall` x `wide` accumulators of 16 x 8.
-template <int size>
+template <int size, int warps>
 struct WarpLayout;
 template <>
-struct WarpLayout<128> {
-  static constexpr int warps = 8, warps_across = 4, tall = 4, wide = 4;
+struct WarpLayout<128, 8> {
+  static constexpr int warps_across = 4, tall = 4, wide = 4;
 };
 template <>
-struct WarpLayout<64> {
-  static constexpr int warps = 4, warps_across = 2, tall = 2, wide = 4;
+struct WarpLayout<128, 4> {
+  static constexpr int warps_across = 2, tall = 4, wide = 8;
+};
+template <>
+struct WarpLayout<64, 4> {
+  static constexpr int warps_across = 2, tall = 2, wide = 4;
 };
 
-// The element of a tile that thread `thread` holds in register `index`.
-template <int size>
-NRC_FAST_BOTH TileElement tile_element(int thread, int index) {
-  using Layout = WarpLayout<size>;
+// Memory of a tile keeps accumulators as they are in registers: one after the other, the lanes of a warp side by side,
+// whatever the layout of the warps. Where register 0 of accumulator 0 of a thread lies, and register `index` behind it.
+template <int size, int warps>
+NRC_FAST_BOTH int first_place(int thread) {
+  using Layout = WarpLayout<size, warps>;
   const int warp = thread / warp_lanes;
-  const TileElement inner = accumulator_element(thread % warp_lanes, index % 4);
-  return {(warp / Layout::warps_across * Layout::tall + index / 4 / Layout::wide) * 16 + inner.row,
-          (warp % Layout::warps_across * Layout::wide + index / 4 % Layout::wide) * 8 + inner.column};
+  const int row = warp / Layout::warps_across * Layout::tall;
+  const int column = warp % Layout::warps_across * Layout::wide;
+  return (row * (size / 8) + column) * 4 * warp_lanes + thread % warp_lanes;
+}
+template <int size, int warps>
+NRC_FAST_BOTH int place_behind(int index) {
+  using Layout = WarpLayout<size, warps>;
+  const int accumulator = index / 4;
+  return ((accumulator / Layout::wide * (size / 8) + accumulator % Layout::wide) * 4 + index % 4) * warp_lanes;
+}
+
+// The element of a tile that lies at a place.
+template <int size>
+NRC_FAST_BOTH TileElement tile_element(int place) {
+  const TileElement inner = accumulator_element(place % warp_lanes, place / warp_lanes % 4);
+  const int accumulator = place / (4 * warp_lanes);
+  return {accumulator / (size / 8) * 16 + inner.row, accumulator % (size / 8) * 8 + inner.column};
 }
 
 }  // namespace nrc_fast

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "cuda/machine/fragments.h"
+#include "cuda/machine/runtime.h"
 #include "cuda/machine/status.h"
 
 #define NRC_FAST_GLOBAL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
@@ -59,12 +60,30 @@ NRC_FAST_DEVICE char* shared_memory() {
   return nrc_fast_shared_memory;
 }
 
-// ---- asynchronous copies, 16 bytes at a time; bytes after the valid ones become zero ----
+// Cards before sm_80 have no shared memory for the largest blocks: no launch asks for them there.
+#if __CUDA_ARCH__ >= 800
+constexpr bool runs_largest_blocks = true;
+#else
+constexpr bool runs_largest_blocks = false;
+#endif
+
+// ---- asynchronous copies, of 16 bytes, after whose valid ones come zeros, or of an element of 4 or 8, or zero ----
 
 #if __CUDA_ARCH__ >= 800
 NRC_FAST_DEVICE void copy_async(void* shared, const void* global, int valid_bytes) {
   const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(global), "r"(valid_bytes) : "memory");
+}
+NRC_FAST_DEVICE void copy_async(void* shared, const void* global) {
+  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(target), "l"(global) : "memory");
+}
+template <int bytes>
+NRC_FAST_DEVICE void copy_element_async(void* shared, const void* global, bool is_valid) {
+  const auto target = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(target), "l"(global), "n"(bytes),
+               "r"(is_valid ? bytes : 0)
+               : "memory");
 }
 NRC_FAST_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int pending>
@@ -88,6 +107,18 @@ NRC_FAST_DEVICE void copy_async(void* shared, const void* global, int valid_byte
   }
   *static_cast<uint4*>(shared) = value;
 }
+NRC_FAST_DEVICE void copy_async(void* shared, const void* global) {
+  *static_cast<uint4*>(shared) = *static_cast<const uint4*>(global);
+}
+template <int bytes>
+NRC_FAST_DEVICE void copy_element_async(void* shared, const void* global, bool is_valid) {
+  static_assert(bytes == 4 || bytes == 8);
+  if constexpr (bytes == 4) {
+    *static_cast<unsigned*>(shared) = is_valid ? *static_cast<const unsigned*>(global) : 0u;
+  } else {
+    *static_cast<unsigned long long*>(shared) = is_valid ? *static_cast<const unsigned long long*>(global) : 0ull;
+  }
+}
 NRC_FAST_DEVICE void commit_copies() {}
 template <int pending>
 NRC_FAST_DEVICE void wait_for_copies() {}
@@ -98,6 +129,15 @@ NRC_FAST_DEVICE void wait_for_copies() {}
 NRC_FAST_DEVICE void load_transposed(std::uint32_t (&values)[4], const void* shared) {
   const auto source = static_cast<unsigned>(__cvta_generic_to_shared(shared));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
+               : "r"(source)
+               : "memory");
+}
+
+// The same without transposing: every lane gets two numbers that are side by side.
+NRC_FAST_DEVICE void load_matrices(std::uint32_t (&values)[4], const void* shared) {
+  const auto source = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
                : "r"(source)
                : "memory");
@@ -140,7 +180,9 @@ NRC_FAST_DEVICE void multiply_add(float (&sums)[4], const std::uint32_t (&left)[
 // Where float64 tensor cores are, no launch forms float64 sums without them.
 #if __CUDA_ARCH__ >= 800
 constexpr bool runs_float64_without_tensor_cores = false;
+constexpr bool has_float64_tensor_cores = true;
 #else
+constexpr bool has_float64_tensor_cores = false;
 constexpr bool runs_float64_without_tensor_cores = true;
 #endif
 
@@ -155,11 +197,33 @@ NRC_FAST_DEVICE void multiply_add(double (&sums)[2], double left, double right) 
 #endif
 }
 
+// The same of 16 x 4 times 4 x 8, two of the products above, one below the other, with the same bits.
+NRC_FAST_DEVICE void multiply_add(double (&sums)[4], double upper, double lower, double right) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mma.sync.aligned.m16n8k4.row.col.f64.f64.f64.f64 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+               : "+d"(sums[0]), "+d"(sums[1]), "+d"(sums[2]), "+d"(sums[3])
+               : "d"(upper), "d"(lower), "d"(right));
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+               : "+d"(sums[0]), "+d"(sums[1])
+               : "d"(upper), "d"(right));
+  asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};"
+               : "+d"(sums[2]), "+d"(sums[3])
+               : "d"(lower), "d"(right));
+#else
+  fail();
+#endif
+}
+
 // ---- lanes of a warp ----
 
 template <class T>
 NRC_FAST_DEVICE T shuffle_xor(T value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+template <class T>
+NRC_FAST_DEVICE T shuffle_from(T value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
 }
 
 // ---- counters: whole numbers, so that the order does not matter ----
@@ -171,6 +235,19 @@ NRC_FAST_DEVICE void count_more(std::int64_t* counter, std::int64_t amount) {
 NRC_FAST_DEVICE void keep_smallest(std::int64_t* smallest, std::int64_t value) {
   atomicMin(reinterpret_cast<unsigned long long*>(smallest), static_cast<unsigned long long>(value));
 }
+// What a counter holds while others may be changing it: a plain load may be moved or done twice.
+NRC_FAST_DEVICE std::int64_t look_at(const std::int64_t* counter) {
+  return *static_cast<const volatile std::int64_t*>(counter);
+}
+
+// Bits that are set by many; again the order does not matter.
+NRC_FAST_DEVICE void set_bits(std::uint32_t* word, std::uint32_t bits) { atomicOr(word, bits); }
+NRC_FAST_DEVICE int count_bits(std::uint32_t word) { return __popc(word); }
+// Of a word that is not 0.
+NRC_FAST_DEVICE int lowest_bit(std::uint32_t word) { return __ffs(static_cast<int>(word)) - 1; }
+
+// The emulated device counts what is loaded of rows.
+NRC_FAST_DEVICE void note_load(int) {}
 
 NRC_FAST_DEVICE float float16_to_float(std::uint16_t bits) {
   float value;
@@ -178,17 +255,36 @@ NRC_FAST_DEVICE float float16_to_float(std::uint16_t bits) {
   return value;
 }
 
+// The nearest bfloat16 numbers of two, ties to even, side by side in a word.
+NRC_FAST_DEVICE std::uint32_t packed_bfloat16(float low, float high) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+#else
+  fail();  // sm_75 multiplies no bfloat16
+  return 0;
+#endif
+}
+
 // ---- launches ----
 
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const char* name, Grid grid, int threads, std::int64_t shared_bytes,
             Stream stream, const Arguments& arguments) {
-  if (shared_bytes > 48 * 1024) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-          name);
-  }
+  if (shared_bytes > 48 * 1024) allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes, name);
   kernel<<<dim3(grid.x, grid.y, grid.z), threads, static_cast<std::size_t>(shared_bytes), stream>>>(arguments);
   check(cudaGetLastError(), name);
+}
+
+// Blocks of a kernel that run at once on a multiprocessor of the current device.
+template <class Arguments>
+std::int64_t resident_blocks(void (*kernel)(Arguments), const char* name, int threads, std::int64_t shared_bytes) {
+  if (shared_bytes > 48 * 1024) allow_shared_memory(reinterpret_cast<const void*>(kernel), shared_bytes, name);
+  int blocks = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, static_cast<std::size_t>(shared_bytes)),
+        name);
+  return blocks;
 }
 
 inline void fill_zero(void* memory, std::int64_t bytes, Stream stream) {

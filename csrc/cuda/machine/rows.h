@@ -37,6 +37,7 @@ NRC_FAST_DEVICE Value as(Row row) {
 
 template <class Row>
 NRC_FAST_DEVICE Row stored_value(const MatrixView& rows, std::int64_t row, std::int64_t column) {
+  note_load(sizeof(Row));
   return static_cast<const Row*>(rows.data)[row * rows.row_stride + column * rows.column_stride];
 }
 

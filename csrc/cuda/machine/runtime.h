@@ -20,10 +20,13 @@ struct DeviceLimits {
   std::int64_t shared_memory_per_multiprocessor;
 };
 
+// ---- questions: none of them creates a context on a device, which takes some hundred megabytes of its memory ----
+
 // 0 where there is no driver or no card.
 int device_count();
 // Why device_count is 0, in the words of the runtime; empty otherwise.
 std::string device_problem();
+// The runtime, which takes milliseconds, is asked once for each device.
 std::string device_name(int device);
 DeviceLimits device_limits(int device);
 
@@ -31,7 +34,18 @@ int runtime_version();
 // 0 without a driver.
 int driver_version();
 
-// Makes a device the current one of this thread for as long as it lives.
+// ---- state of launches ----
+
+// Lets launches of a kernel on the current device take so many bytes of shared memory. What one launch was allowed
+// stays allowed: another thread may be about to launch the same kernel with more than this one needs.
+void allow_shared_memory(const void* kernel, std::int64_t bytes, const char* name);
+
+// Registers memory of the host, so that copies to devices go on from it by themselves. Empty, or why it cannot be
+// registered: copies from it are right then too, and slower.
+std::string register_host_memory(void* memory, std::int64_t bytes, int device);
+void unregister_host_memory(void* memory, int device);
+
+// Makes a device the current one of this thread for as long as it lives, and leaves no trace on others.
 class CurrentDevice {
  public:
   explicit CurrentDevice(int device);
@@ -40,9 +54,7 @@ class CurrentDevice {
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 
  private:
-  // The emulated device uses neither.
-  [[maybe_unused]] int previous_ = 0;
-  [[maybe_unused]] bool changed_ = false;
+  [[maybe_unused]] bool is_pushed_ = false;  // the emulated device does not use it
 };
 
 }  // namespace nrc_fast::cuda

@@ -1,67 +1,18 @@
-// Products of rows with a few vectors in float64, one warp for each row, and what is summed of them. The coefficients
-// of some rows at a time lie in the workspace.
+// The errors of a linear model of the rows in float64, and what is summed of them. The coefficients of some rows at a
+// time lie in the workspace.
 #include <stdexcept>
 
 #include "common/arithmetic.h"
 #include "cuda/gram/prepare.h"
 #include "cuda/machine/workspace.h"
+#include "cuda/residual/coefficients.h"
 #include "cuda/residual/products.h"
 
 namespace nrc_fast::cuda {
 namespace {
 
 constexpr int product_threads = 256;
-constexpr int rows_at_once = product_threads / warp_lanes;
-constexpr int vectors_at_once = 4;
 constexpr std::int64_t coefficient_bytes_at_once = std::int64_t{64} << 20;
-
-struct CoefficientArguments {
-  MatrixView features;
-  const double* shift;
-  const double* vectors;
-  std::int64_t count;
-  double* coefficients;  // rows x count
-  double* energies;      // of the rows; null where they are not wanted
-};
-
-NRC_FAST_DEVICE double warp_sum(double value) {
-#pragma unroll
-  for (int mask = warp_lanes / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
-  return value;
-}
-
-template <class Row>
-NRC_FAST_GLOBAL(product_threads, 2)
-coefficients_kernel(CoefficientArguments arguments) {
-  const int lane = thread_index() % warp_lanes;
-  const std::int64_t columns = arguments.features.columns;
-  const std::int64_t step = grid_size() * rows_at_once;
-  for (std::int64_t row = block_index() * rows_at_once + thread_index() / warp_lanes; row < arguments.features.rows;
-       row += step) {
-    double energy = 0.0;
-    // Once where there are no vectors: for the energy.
-    for (std::int64_t first = 0; first == 0 || first < arguments.count; first += vectors_at_once) {
-      const std::int64_t left = arguments.count - first;
-      double sums[vectors_at_once] = {0.0, 0.0, 0.0, 0.0};
-      for (std::int64_t c = lane; c < columns; c += warp_lanes) {
-        double value = as_double(stored_value<Row>(arguments.features, row, c));
-        if (arguments.shift != nullptr) value -= arguments.shift[c];
-        if (first == 0) energy += value * value;
-#pragma unroll
-        for (int v = 0; v < vectors_at_once; ++v) {
-          if (v < left) sums[v] += value * arguments.vectors[(first + v) * columns + c];
-        }
-      }
-#pragma unroll
-      for (int v = 0; v < vectors_at_once; ++v) {
-        const double sum = warp_sum(sums[v]);
-        if (lane == 0 && v < left) arguments.coefficients[row * arguments.count + first + v] = sum;
-      }
-    }
-    energy = warp_sum(energy);
-    if (lane == 0 && arguments.energies != nullptr) arguments.energies[row] = energy;
-  }
-}
 
 // Numbers behind `PredictionError::products`.
 NRC_FAST_BOTH std::int64_t product_sums(std::int64_t count) { return count * count + 2; }
@@ -96,6 +47,7 @@ squared_errors_kernel(ErrorArguments arguments) {
   const WorkPlan shares{1, arguments.parts, arguments.targets.rows};
   const std::int64_t last = shares.block_at(part + 1);
   CompensatedSum sum;
+#pragma unroll 4  // so that some rows are on their way
   for (std::int64_t row = shares.block_at(part); row < last; ++row) {
     const double error = error_of<Target>(arguments, row, output);
     sum.add(error * error);
@@ -168,11 +120,11 @@ std::int64_t pair_parts(std::int64_t rows, std::int64_t count) {
 }
 
 struct Pieces {
+  FragmentLayout layout;
+  char* records;
   double* coefficients;
   double* energies;
   double* partial;
-  std::int64_t parts;
-  std::int64_t energy_parts;
   std::int64_t bytes;
 };
 
@@ -180,16 +132,13 @@ Pieces pieces_of(const ProductRequest& request, const DeviceLimits& device, char
   const std::int64_t rows = rows_in_memory(request);
   Workspace workspace(memory);
   Pieces pieces{};
+  pieces.layout = plan_coefficients(request.features.dtype, request.features.columns, request.count, device).layout;
+  pieces.records = workspace.take<char>(pieces.layout.bytes());
   pieces.coefficients = workspace.take<double>(rows * request.count);
   pieces.energies = workspace.take<double>(rows);
-  pieces.parts = column_sum_parts(rows, request.features.columns, device.multiprocessors);
-  pieces.energy_parts = column_sum_parts(rows, 1, device.multiprocessors);
-  const std::int64_t of_images = pieces.parts * (1 + request.count) * request.features.columns;
-  const std::int64_t of_sums = of_images > pieces.energy_parts ? of_images : pieces.energy_parts;
   const std::int64_t of_errors = error_parts(rows) * request.count;
   const std::int64_t of_pairs = pair_parts(rows, request.count) * product_sums(request.count);
-  const std::int64_t of_predictions = of_errors > of_pairs ? of_errors : of_pairs;
-  pieces.partial = workspace.take<double>(of_sums > of_predictions ? of_sums : of_predictions);
+  pieces.partial = workspace.take<double>(of_errors > of_pairs ? of_errors : of_pairs);
   pieces.bytes = workspace.used();
   return pieces;
 }
@@ -198,16 +147,14 @@ bool is_empty(const ProductRequest& request) { return request.features.rows == 0
 
 Pieces checked_pieces(const ProductRequest& request, const DeviceLimits& device) {
   if (request.counts == nullptr) throw std::invalid_argument("a pass over rows needs memory for its counts");
-  require_workspace(request.workspace, request.workspace_bytes, product_workspace(request, device), "product");
+  require_workspace(request.workspace, request.workspace_bytes, prediction_error_workspace(request, device),
+                    "prediction_error");
   return pieces_of(request, device, request.workspace);
 }
 
-void write_coefficients(const CoefficientArguments& arguments, Stream stream) {
-  const std::int64_t blocks = ceiling(arguments.features.rows, rows_at_once);
-  const Grid grid{static_cast<unsigned>(blocks < 65536 ? blocks : 65536)};
-  with_row_type(arguments.features.dtype, [&](auto row) {
-    launch(coefficients_kernel<decltype(row)>, "coefficients", grid, product_threads, 0, stream, arguments);
-  });
+CoefficientTask coefficient_task(const ProductRequest& request, const Pieces& pieces) {
+  return {request.features, request.vectors, request.count,  pieces.coefficients,
+          pieces.energies,  pieces.layout,   pieces.records};
 }
 
 unsigned blocks_of(std::int64_t threads) { return static_cast<unsigned>(ceiling(threads, product_threads)); }
@@ -234,30 +181,8 @@ void add_products(const ErrorArguments& arguments, const RowCounts* counts, doub
 
 }  // namespace
 
-std::int64_t product_workspace(const ProductRequest& request, const DeviceLimits& device) {
+std::int64_t prediction_error_workspace(const ProductRequest& request, const DeviceLimits& device) {
   return is_empty(request) ? 0 : pieces_of(request, device, nullptr).bytes;
-}
-
-void gram_product(const ProductRequest& request, const GramProduct& sums, const DeviceLimits& device, Stream stream) {
-  if (is_empty(request)) return;
-  const Pieces pieces = checked_pieces(request, device);
-  row_norms({request.features, {}, nullptr, nullptr, request.counts}, stream);
-  const std::int64_t at_once = rows_in_memory(request);
-  for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
-    const std::int64_t left = request.features.rows - first;
-    const MatrixView rows = part_of(request.features, first, left < at_once ? left : at_once);
-    write_coefficients({rows, sums.shift, request.vectors, request.count, pieces.coefficients, pieces.energies},
-                       stream);
-    // The image is the cross moments of the coefficients with the rows, the energy a sum of one column.
-    const MatrixView coefficients{pieces.coefficients, rows.rows, request.count, request.count, 1, DType::float64};
-    add_column_sums({rows, sums.shift, coefficients, nullptr, sums.column_sums, sums.image, pieces.partial,
-                     pieces.parts, request.counts},
-                    stream);
-    const MatrixView energies{pieces.energies, rows.rows, 1, 1, 1, DType::float64};
-    add_column_sums(
-        {energies, nullptr, {}, nullptr, sums.energy, nullptr, pieces.partial, pieces.energy_parts, request.counts},
-        stream);
-  }
 }
 
 void prediction_error(const ProductRequest& request, const PredictionError& sums, const DeviceLimits& device,
@@ -267,16 +192,17 @@ void prediction_error(const ProductRequest& request, const PredictionError& sums
   if (is_empty(request) || request.count == 0) return;
   const Pieces pieces = checked_pieces(request, device);
   row_norms({request.features, targets, nullptr, nullptr, request.counts}, stream);
+  CoefficientTask task = coefficient_task(request, pieces);
+  if (sums.products == nullptr) task.energies = nullptr;
+  prepare_coefficients(task, stream);
   const std::int64_t at_once = rows_in_memory(request);
   for (std::int64_t first = 0; first < request.features.rows; first += at_once) {
     const std::int64_t left = request.features.rows - first;
     const std::int64_t count = left < at_once ? left : at_once;
-    double* const energies = sums.products == nullptr ? nullptr : pieces.energies;
-    write_coefficients({part_of(request.features, first, count), nullptr, request.vectors, request.count,
-                        pieces.coefficients, energies},
-                       stream);
-    ErrorArguments arguments{pieces.coefficients, sums.bias, part_of(targets, first, count),
-                             sums.scale,          energies,  pieces.partial,
+    task.features = part_of(request.features, first, count);
+    write_coefficients(task, device, stream);
+    ErrorArguments arguments{pieces.coefficients, sums.bias,     part_of(targets, first, count),
+                             sums.scale,          task.energies, pieces.partial,
                              error_parts(count)};
     add_errors(arguments, request.counts, sums.errors, stream);
     if (sums.products == nullptr) continue;

@@ -1,5 +1,4 @@
-// Products of rows with a few vectors in float64 on a CUDA device, and what is summed of them, in device memory,
-// without waiting for the device.
+// The errors of a linear model of the rows on a CUDA device, in device memory, without waiting for the device.
 #pragma once
 
 #include "common/requests.h"
@@ -16,8 +15,7 @@ struct ProductRequest : ProductFields<MatrixView> {
   std::int64_t workspace_bytes = 0;
 };
 
-std::int64_t product_workspace(const ProductRequest& request, const DeviceLimits& device);
-void gram_product(const ProductRequest& request, const GramProduct& sums, const DeviceLimits& device, Stream stream);
+std::int64_t prediction_error_workspace(const ProductRequest& request, const DeviceLimits& device);
 void prediction_error(const ProductRequest& request, const PredictionError& sums, const DeviceLimits& device,
                       Stream stream);
 

@@ -1,21 +1,29 @@
 // The residual pass: which kernels it launches, and their sums added up in a fixed order.
 #include <stdexcept>
-#include <string>
 
 #include "cuda/machine/workspace.h"
-#include "cuda/residual/kernel.h"
+#include "cuda/residual/basis.h"
 #include "cuda/residual/residual.h"
+#include "cuda/residual/simt.h"
+#include "cuda/residual/tensor_launch.h"
 
 namespace nrc_fast::cuda {
 namespace {
 
+// Where tensor cores are that project in float64 as in float32, no launch does without.
 template <class Row, class Value>
 NRC_FAST_GLOBAL(residual_threads, 2)
 residual_kernel(ResidualArguments arguments) {
-  auto& shared = *static_cast<ResidualShared<Value>*>(static_cast<void*>(shared_memory()));
-  ResidualTile<Row, Value> tile(arguments, shared);
-  for (std::int64_t row = block_index() * tile_rows; row < arguments.features.rows; row += grid_size() * tile_rows) {
-    tile.run(row);
+  if constexpr (!runs_float64_without_tensor_cores) {
+    fail();
+  } else {
+    SimtTile<Row, Value> tile(arguments);
+    tile.begin_sums();
+    for (std::int64_t row = block_index() * simt_rows; row < arguments.rows.features.rows;
+         row += grid_size() * simt_rows) {
+      tile.run(row);
+    }
+    tile.end_sums();
   }
 }
 
@@ -60,9 +68,13 @@ leading_sums_kernel(SumArguments arguments) {
 }
 
 struct Pieces {
+  TensorPlan plan;
   CompensatedSum* partial;
   CompensatedSum* sums;
   void* coefficients;
+  void* basis;
+  char* records;
+  double* inverse_scales;
   std::int64_t blocks;
   std::int64_t bytes;
 };
@@ -71,24 +83,78 @@ bool is_double(const ResidualRequest& request) {
   return request.double_precision || request.features.dtype == DType::float64;
 }
 
+// Empty where the tensor cores are older than those of compute capability 8.0.
+TensorPlan tensor_plan(const ResidualRequest& request, const DeviceLimits& device) {
+  if (device.capability.major < 8) return {};
+  const MatrixView& rows = request.features;
+  if (is_double(request)) return plan_double_tensor(rows.dtype, rows.columns, request.vectors);
+  return plan_float_tensor(rows.dtype, rows.columns, request.vectors, request.shift != nullptr);
+}
+
 Pieces pieces_of(const ResidualRequest& request, const DeviceLimits& device, char* memory) {
-  const std::int64_t tiles = ceiling(request.features.rows, tile_rows);
-  const std::int64_t filling = static_cast<std::int64_t>(device.multiprocessors) * 4;
-  Workspace workspace(memory);
+  const std::int64_t value_bytes = is_double(request) ? 8 : 4;
   Pieces pieces{};
+  pieces.plan = tensor_plan(request, device);
+  const FragmentLayout& layout = pieces.plan.layout;
+  const bool has_tensor_cores = layout.kind != FragmentKind::none;
+  const int rows = has_tensor_cores ? tensor_rows : simt_rows;
+  const std::int64_t tiles = ceiling(request.features.rows, rows);
+  const std::int64_t filling = static_cast<std::int64_t>(device.multiprocessors) *
+                               (has_tensor_cores ? pieces.plan.blocks_per_multiprocessor : 4);
   pieces.blocks = tiles < filling ? tiles : filling;
+  Workspace workspace(memory);
   pieces.partial = workspace.take<CompensatedSum>(pieces.blocks * partial_sums(request.vectors));
   pieces.sums = workspace.take<CompensatedSum>(partial_sums(request.vectors));
-  const std::int64_t padded_vectors = round_up(request.vectors, group_vectors);
-  pieces.coefficients = workspace.take<char>(pieces.blocks * padded_vectors * tile_rows * (is_double(request) ? 8 : 4));
+  pieces.coefficients =
+      workspace.take<char>(pieces.blocks * round_up(request.vectors, group_vectors) * rows * value_bytes);
+  pieces.basis = workspace.take<char>(plain_basis_size(request.vectors, request.features.columns) * value_bytes);
+  pieces.records = workspace.take<char>(layout.bytes());
+  const bool is_scaled = layout.kind == FragmentKind::float16;
+  pieces.inverse_scales = workspace.take<double>(is_scaled ? layout.groups * layout.wide * 8 : 0);
   pieces.bytes = workspace.used();
   return pieces;
 }
 
-template <class Row, class Value>
-void launch_residual(const ResidualArguments& arguments, std::int64_t blocks, Stream stream) {
-  launch(residual_kernel<Row, Value>, "residual", {static_cast<unsigned>(blocks)}, residual_threads,
-         static_cast<std::int64_t>(sizeof(ResidualShared<Value>)), stream, arguments);
+void launch_simt(const ResidualArguments& arguments, bool is_double, std::int64_t blocks, Stream stream) {
+  const Grid grid{static_cast<unsigned>(blocks)};
+  constexpr auto fixed = static_cast<std::int64_t>(sizeof(TileShared<simt_rows>));
+  with_row_type(arguments.rows.features.dtype, [&](auto row) {
+    using Row = decltype(row);
+    if (is_double) {
+      return launch(residual_kernel<Row, double>, "residual", grid, residual_threads,
+                    fixed + static_cast<std::int64_t>(sizeof(StepShared<double>)), stream, arguments);
+    }
+    if constexpr (sizeof(Row) < 8) {
+      launch(residual_kernel<Row, float>, "residual", grid, residual_threads,
+             fixed + static_cast<std::int64_t>(sizeof(StepShared<float>)), stream, arguments);
+    }
+  });
+}
+
+void launch_tiles(const ResidualRequest& request, const Pieces& pieces, Stream stream) {
+  const FragmentLayout& layout = pieces.plan.layout;
+  prepare_basis({request.basis, request.vectors, request.features.columns, request.shift, layout, is_double(request),
+                 pieces.basis, pieces.records, pieces.inverse_scales},
+                stream);
+  const ResidualArguments arguments{
+      {request.features, are_copyable(request.features), layout, pieces.records, pieces.inverse_scales},
+      pieces.basis,
+      request.vectors,
+      request.shift,
+      request.row_residuals,
+      request.row_energies,
+      request.counts,
+      pieces.partial,
+      pieces.coefficients,
+      least_expanded(is_double(request))};
+  switch (layout.kind) {
+    case FragmentKind::none:
+      return launch_simt(arguments, is_double(request), pieces.blocks, stream);
+    case FragmentKind::float64:
+      return launch_double_tensor(arguments, pieces.blocks, stream);
+    default:
+      return launch_float_tensor(arguments, pieces.blocks, stream);
+  }
 }
 
 }  // namespace
@@ -105,14 +171,7 @@ void residual(const ResidualRequest& request, const DeviceLimits& device, Stream
   const Pieces pieces = pieces_of(request, device, request.workspace);
   fill_zero(pieces.partial,
             pieces.blocks * partial_sums(request.vectors) * static_cast<std::int64_t>(sizeof(CompensatedSum)), stream);
-  const ResidualArguments arguments{
-      request.features,     request.basis,  request.vectors, request.shift,       request.row_residuals,
-      request.row_energies, request.counts, pieces.partial,  pieces.coefficients, least_expanded(is_double(request))};
-  with_row_type(request.features.dtype, [&](auto row) {
-    using Row = decltype(row);
-    if (is_double(request)) return launch_residual<Row, double>(arguments, pieces.blocks, stream);
-    if constexpr (sizeof(Row) < 8) launch_residual<Row, float>(arguments, pieces.blocks, stream);
-  });
+  launch_tiles(request, pieces, stream);
   const SumArguments sums{pieces.partial, pieces.sums,      pieces.blocks,     request.vectors,
                           request.counts, request.raw_sums, request.unit_sums, request.expanded};
   const std::int64_t blocks = ceiling(partial_sums(request.vectors), sum_threads);

@@ -9,7 +9,8 @@ import numpy as np
 
 import nrc_fast.kernels._cpu as _cpu
 from nrc_fast.base.arrays import FloatArray, IntArray, StoredArray
-from nrc_fast.base.linalg import eigh_descending
+from nrc_fast.base.linalg import from_lower
+from nrc_fast.base.symmetric import HostMatrix
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.counts import SumsKind
 from nrc_fast.kernels.cpu import classes, descent, sums
@@ -223,13 +224,26 @@ class HostBackend:
         """
         return rows.loaded()
 
+    def copying(self, size: int) -> str:  # noqa: ARG002 - nothing is copied
+        """Empty: rows of the host are read where they lie."""
+        return ""
+
     def copies(self) -> HostCopies:
         """Means to bring rows of the host here, which reads those that lie in files."""
         return HostCopies()
 
-    def eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Eigenvalues, descending, and eigenvectors (columns) of a symmetric matrix."""
-        return eigh_descending(matrix)
+    def keeps_matrices(self, d: int) -> bool:  # noqa: ARG002 - there is no other memory
+        """Whether matrices of d x d stay in this memory."""
+        return True
+
+    def covariance(self, lower: FloatArray, offset: FloatArray | None, count: int) -> HostMatrix:
+        """``G / N - o o^T`` of the lower triangle of G and a mean o; none is zero."""
+        covariance = from_lower(lower)
+        covariance /= count
+        if offset is not None:
+            covariance -= np.outer(offset, offset)
+        covariance.flags.writeable = False
+        return HostMatrix(covariance)
 
     def singular_values(self, matrices: FloatArray) -> FloatArray:
         """Singular values, descending, of matrices (..., m, n)."""

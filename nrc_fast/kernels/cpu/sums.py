@@ -23,7 +23,7 @@ from nrc_fast.kernels.counts import (
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.errors import too_large
 from nrc_fast.kernels.interface import GramRequest, Rows, Shifts
-from nrc_fast.kernels.results import GramSums
+from nrc_fast.kernels.results import GramSums, SumsPart, part_of_host
 
 __all__ = ["HostSums", "first_mean"]
 
@@ -110,12 +110,11 @@ class HostSums:
     def check(self) -> None:
         """Return at once: batches are added, or refused, when they come."""
 
-    def fetch(self) -> list[dict[str, FloatArray]]:
+    def fetch(self) -> list[SumsPart]:
         """The sums, in one part; not a copy."""
         state = self._state
-        return [
-            {"counts": counted(**state.counts), "magnitudes": magnitudes_of(**state.magnitudes)} | state.arrays,
-        ]
+        numbers = {"counts": counted(**state.counts), "magnitudes": magnitudes_of(**state.magnitudes)}
+        return [part_of_host(numbers | state.arrays)]
 
 
 def _added(numbers: dict[str, float], others: Mapping[str, float]) -> dict[str, float]:

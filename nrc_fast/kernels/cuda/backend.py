@@ -11,7 +11,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, IntArray, StoredArray
 from nrc_fast.kernels.counts import SumsKind
-from nrc_fast.kernels.cuda import classes, descent, sums
+from nrc_fast.kernels.cuda import classes, descent, spectrum, sums
 from nrc_fast.kernels.cuda.copies import DeviceCopies
 from nrc_fast.kernels.cuda.device import CudaDevice
 from nrc_fast.kernels.cuda.launches import (
@@ -23,8 +23,8 @@ from nrc_fast.kernels.cuda.launches import (
     launch_residual,
     placed_or_none,
 )
+from nrc_fast.kernels.cuda.matrices import DeviceMatrix, covariance_of_sums
 from nrc_fast.kernels.cuda.rows import DeviceRows
-from nrc_fast.kernels.cuda.spectrum import checked_eigh
 from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import too_large
 from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
@@ -204,7 +204,7 @@ class CudaBackend:
 
     def running_sums(self, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> sums.DeviceSums:
         """Sums that stay on the device; nothing waits for them."""
-        return sums.DeviceSums(self.device, kind, start)
+        return sums.DeviceSums(self, kind, start)
 
     def rounding_kind(self, rows: Rows, precision: str) -> str:
         """How products of rows are rounded."""
@@ -257,16 +257,21 @@ class CudaBackend:
         placed = self.device.place(bits.view(np.int16) if is_bfloat16 else bits)
         return DeviceRows(rows.name, placed.view(torch.bfloat16) if is_bfloat16 else placed, rows.dtype, self)
 
+    def copying(self, size: int) -> str:
+        """How chunks of so many bytes come here from the host, in words."""
+        return DeviceCopies.way(self.device, size)
+
     def copies(self) -> DeviceCopies:
-        """Means to bring rows of the host here, chunk by chunk, through pinned buffers."""
+        """Means to bring rows of the host here, chunk by chunk, through buffers that are pinned where they can be."""
         return DeviceCopies(self)
 
-    def eigh(self, matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Eigenvalues, descending, and eigenvectors (columns) of a symmetric matrix of the host.
+    def keeps_matrices(self, d: int) -> bool:
+        """Whether matrices of d x d stay on the device, as the host would take longer with them."""
+        return d >= spectrum.LEAST_SIZE
 
-        By the device where that is faster; its result is checked, and where it is wrong the host computes it.
-        """
-        return checked_eigh(matrix, self.device)
+    def covariance(self, lower: Tensor, offset: FloatArray | None, count: int) -> DeviceMatrix:
+        """``G / N - o o^T`` of the lower triangle of G on the device, and a mean o of the host; none is zero."""
+        return covariance_of_sums(lower, offset, count, self.device)
 
     def singular_values(self, matrices: Tensor) -> FloatArray:
         """Singular values, descending, of matrices on the device (..., m, n), on the host."""

@@ -81,7 +81,7 @@ def require_capability(
 
 
 def require_cuda_device(index: int) -> None:
-    """Check that the CUDA kernels can run on a device of this machine.
+    """Check that the CUDA kernels can run on a device of this machine; what is found out of one is asked once.
 
     Raises
     ------
@@ -95,6 +95,11 @@ def require_cuda_device(index: int) -> None:
             "with nvcc (NRC_FAST_CUDA=ON says what is missing), or compute on the CPU"
         )
         raise RuntimeError(msg)
+    _require_device_of(core, index)
+
+
+@functools.cache  # of those that can be used: an error is found out again
+def _require_device_of(core: ModuleType, index: int) -> None:
     count = core.device_count()
     if not 0 <= index < count:
         reason = core.device_problem() if count == 0 else f"devices 0 to {count - 1} are there"

@@ -1,4 +1,4 @@
-"""Chunks of the host copied to a CUDA device beside the computation, through pinned buffers."""
+"""Chunks of the host copied to a CUDA device beside the computation, through buffers, pinned where they can be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.cuda.device import CudaDevice, HostBuffer
 from nrc_fast.kernels.cuda.rows import DeviceBackend, DeviceRows
 from nrc_fast.kernels.interface import Rows
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceCopies"]
 
-# Pinned buffers: one that is filled while the other is on its way.
+# Buffers: one that is filled while the other is on its way.
 BUFFERS = 2
 
 
 class DeviceCopies:
-    """`Copies` to a device over a ring of pinned buffers, on a stream of their own."""
+    """`Copies` to a device over a ring of buffers, on a stream of their own."""
 
     def __init__(self, backend: DeviceBackend) -> None:
         self.backend, self.device = backend, backend.device
@@ -42,43 +42,52 @@ class DeviceCopies:
         """
         device, torch = self.device, self.device.torch
         slot = next(self.turns)
-        pinned = slot.memory(rows.array.dtype.itemsize * rows.count * rows.columns)
-        array = pinned.numpy().view(rows.array.dtype).reshape(rows.count, rows.columns)
+        memory = slot.memory(rows.array.dtype.itemsize * rows.count * rows.columns)
+        array = memory.numpy().view(rows.array.dtype).reshape(rows.count, rows.columns)
         rows.copy_to(array)
         values = torch.from_numpy(array.view(np.int16) if rows.dtype == "bfloat16" else array)
         copy, slot.event = device.copy_from(values, self.stream)
         if rows.dtype == "bfloat16":
             copy = copy.view(torch.bfloat16)
-        return DeviceRows(rows.name, copy, rows.dtype, self.backend, partial(device.use_after, copy, slot.event))
+        return DeviceRows(rows.name, copy, rows.dtype, self.backend, partial(device.use_after, slot.event, copy))
 
     def close(self) -> None:
         """Wait for the copies and give the buffers back."""
         for slot in self.slots:
             slot.close()
 
+    @staticmethod
+    def way(device: CudaDevice, size: int) -> str:
+        """How chunks of so many bytes get to a device, in words: found out by a buffer of this size."""
+        buffer = device.host_buffer(size)
+        device.free(buffer)
+        if not buffer.problem:
+            return f"chunks are copied to {device.name} from pinned memory, beside the computation"
+        return f"chunks are copied to {device.name} from pageable memory, which takes longer: {buffer.problem}"
+
 
 class _Slot:
-    """A pinned buffer, and the event of the last copy from it."""
+    """A buffer, and the event of the last copy from it."""
 
     def __init__(self, device: CudaDevice) -> None:
         self.device = device
         self.event: Event | None = None
-        self._memory: Tensor | None = None
+        self._buffer: HostBuffer | None = None
 
     def memory(self, size: int) -> Tensor:
         """So many bytes of the buffer, once nothing reads them any more."""
-        if self._memory is not None and len(self._memory) < size:
+        if self._buffer is not None and len(self._buffer.memory) < size:
             self.close()
         if self.event is not None:
             self.event.synchronize()
-        if self._memory is None:
-            self._memory = self.device.pinned(size)
-        return self._memory[:size]
+        if self._buffer is None:
+            self._buffer = self.device.host_buffer(size)
+        return self._buffer.memory[:size]
 
     def close(self) -> None:
         """Wait for the last copy and give the buffer back."""
         if self.event is not None:
             self.event.synchronize()
-        memory, self.event, self._memory = self._memory, None, None
-        if memory is not None:
-            self.device.unpin(memory)
+        buffer, self.event, self._buffer = self._buffer, None, None
+        if buffer is not None:
+            self.device.free(buffer)

@@ -18,9 +18,24 @@ if TYPE_CHECKING:
     from torch import Tensor, device, dtype
     from torch.cuda import Event, Stream
 
-__all__ = ["CudaDevice", "cuda_device"]
+__all__ = ["CudaDevice", "HostBuffer", "cuda_device"]
 
 ALIGNMENT = 256  # of a workspace
+
+
+@dataclass(frozen=True)
+class HostBuffer:
+    """Bytes of the host, a uint8 tensor, that are copied to a device.
+
+    Attributes
+    ----------
+    memory : tensor
+    problem : str
+        Why they could not be pinned, so that copies take longer and do not go on by themselves; empty where they are.
+    """
+
+    memory: Tensor
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -84,43 +99,51 @@ class CudaDevice:
 
     # ---- copies that nothing waits for ----
 
-    def pinned(self, size: int) -> Tensor:
-        """Bytes of the host that copies to the device can go on from by themselves, a uint8 tensor.
+    def host_buffer(self, size: int) -> HostBuffer:
+        """Bytes of the host to copy from; give them back by `free`.
 
-        They are whole pages of their own, where torch's pinned memory takes the next power of two. `unpin` them.
+        They are whole pages of their own, where torch's pinned memory takes the next power of two.
         """
-        tensor: Tensor = self.torch.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=self.torch.uint8)
-        self._runtime("cudaHostRegister", tensor.data_ptr(), max(size, 1), 0)
-        return tensor
+        memory: Tensor = self.torch.frombuffer(mmap.mmap(-1, max(size, 1)), dtype=self.torch.uint8)
+        return HostBuffer(memory, self.core.register_host_memory(memory.data_ptr(), len(memory), self.index))
 
-    def unpin(self, tensor: Tensor) -> None:
-        """Make pinned memory ordinary again; no copy from it may be under way."""
-        self._runtime("cudaHostUnregister", tensor.data_ptr())
-
-    def _runtime(self, name: str, *arguments: int) -> None:
-        cuda = self.torch.cuda
-        with cuda.device(self.memory):
-            cuda.check_error(int(getattr(cuda.cudart(), name)(*arguments)))
+    def free(self, buffer: HostBuffer) -> None:
+        """Give a buffer back; no copy from it may be under way."""
+        if not buffer.problem:
+            self.core.unregister_host_memory(buffer.memory.data_ptr(), self.index)
 
     def copy_stream(self) -> Stream:
         """A new stream for copies beside the computation."""
         stream: Stream = self.torch.cuda.Stream(self.memory)
         return stream
 
-    def copy_from(self, pinned: Tensor, stream: Stream) -> tuple[Tensor, Event]:
-        """Start to copy a pinned tensor on a stream: the copy, and an event that comes when it is there."""
+    def copy_from(self, values: Tensor, stream: Stream) -> tuple[Tensor, Event]:
+        """Start to copy values in a buffer on a stream: the copy, and an event that comes when it is there.
+
+        From memory that is not pinned the driver copies through its own, and this waits until it has taken it over.
+        """
         with self.torch.cuda.stream(stream):
-            copy = self.empty(tuple(pinned.shape), pinned.dtype)
-            copy.copy_(pinned, non_blocking=True)
+            copy = self.empty(tuple(values.shape), values.dtype)
+            copy.copy_(values, non_blocking=True)
             event: Event = self.torch.cuda.Event()
             event.record(stream)
         return copy, event
 
-    def use_after(self, copy: Tensor, event: Event) -> None:
-        """Make the current stream wait for a copy of `copy_from`, and the memory of the copy for the current stream."""
+    def use_after(self, event: Event, *tensors: Tensor) -> None:
+        """Make the current stream wait for an event, and the memory of tensors for the current stream.
+
+        The event is that of a copy of `copy_from`, or of `mark`.
+        """
         stream = self.stream()
         stream.wait_event(event)
-        copy.record_stream(stream)
+        for tensor in tensors:
+            tensor.record_stream(stream)
+
+    def mark(self) -> Event:
+        """An event that comes when what was launched on the current stream is done."""
+        event: Event = self.torch.cuda.Event()
+        event.record(self.stream())
+        return event
 
     # ---- launches ----
 
@@ -149,6 +172,10 @@ class CudaDevice:
     def wait(self) -> None:
         """Wait for what was launched on the current stream."""
         self.stream().synchronize()
+
+    def wait_for_all_streams(self) -> None:
+        """Wait for what anybody has launched on the device."""
+        self.torch.cuda.synchronize(self.memory)
 
 
 def cuda_device(index: int | None) -> CudaDevice:

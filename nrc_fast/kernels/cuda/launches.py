@@ -173,7 +173,8 @@ def launch_product(
             features.matrix, _address(placed), len(vectors), counts=_address(results.counts)
         )
         arguments = {key: _address(tensor) for key, tensor in held.items()} | results.addresses | matrices
-        device.launch(name, request, device.core.product_workspace(request, device.index), **arguments)
+        workspace = getattr(device.core, f"{name}_workspace")(request, device.index)
+        device.launch(name, request, workspace, **arguments)
     return results
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,11 @@ class DeviceResults:
         self._memory = device.zeros(ends[-1] + counts)
         self.counts = self._memory[ends[-1] :].view(device.torch.int64)
 
+    @property
+    def memory(self) -> Tensor:
+        """All of them in one tensor."""
+        return self._memory
+
     def tensor(self, name: str) -> Tensor:
         """A result on the device."""
         first, last = self._places[name]
@@ -50,8 +56,13 @@ class DeviceResults:
         base = int(self._memory.data_ptr())
         return {name: base + 8 * first if last > first else 0 for name, (first, last) in self._places.items()}
 
-    def fetch(self) -> tuple[dict[str, FloatArray], IntArray]:
-        """Results and counts on the host; waits for the passes that write them."""
-        memory: FloatArray = self.device.fetch(self._memory)
-        arrays = {name: memory[first:last].reshape(self.shapes[name]) for name, (first, last) in self._places.items()}
+    def fetch(self, leave: Sequence[str] = ()) -> tuple[dict[str, FloatArray], IntArray]:
+        """Results and counts on the host, but for the leading ones named; waits for the passes that write them."""
+        start = max((self._places[name][1] for name in leave), default=0)
+        memory: FloatArray = self.device.fetch(self._memory[start:])
+        arrays = {
+            name: memory[first - start : last - start].reshape(self.shapes[name])
+            for name, (first, last) in self._places.items()
+            if name not in leave
+        }
         return arrays, memory[len(memory) - len(self.counts) :].view(np.int64)

@@ -1,47 +1,43 @@
-"""Eigenvalues and vectors on a CUDA device, in float64 and checked, at sizes where those of the host take long."""
+"""All eigenvalues and vectors on a CUDA device, in float64 and checked, at sizes where those of the host take long."""
 
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, eigh_descending, in_descending_order
+from nrc_fast.base.linalg import EPSILON
 from nrc_fast.kernels.cuda.device import CudaDevice
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["LEAST_SIZE", "checked_eigh"]
 
-# Below, the host is as fast as the copies and the launches.
+# Features from which on matrices stay on the device: below, the host is as fast as the launches.
 LEAST_SIZE = 1024
 
 
-def checked_eigh(matrix: FloatArray, device: CudaDevice) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues, descending, and eigenvectors of a symmetric matrix of the host, as `linalg.eigh_descending`.
+def checked_eigh(matrix: Tensor, device: CudaDevice) -> tuple[Tensor, Tensor] | None:
+    """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix of the device, in its memory.
 
     Solvers on devices have been seen to fail, or to return something else than eigenvectors without a word: what they
-    give must have a residual and a loss of orthogonality of no more than d roundings. Else there is a warning, and the
-    host computes them, as it does with what is smaller than `LEAST_SIZE`.
+    give must have a residual and a loss of orthogonality of no more than d roundings. Else there is a warning, and
+    None: the host must compute them.
     """
-    found = _eigh_on_device(matrix, device) if len(matrix) >= LEAST_SIZE else None
-    return eigh_descending(matrix) if found is None else found
-
-
-def _eigh_on_device(matrix: FloatArray, device: CudaDevice) -> tuple[FloatArray, FloatArray] | None:
     torch, d = device.torch, len(matrix)
-    placed = device.place(matrix)
     try:
-        values, vectors = torch.linalg.eigh(placed)
-        residual = (placed @ vectors - vectors * values).abs().amax() / values.abs().amax().clamp(min=1e-300)
-        loss = (vectors.mT @ vectors - device.place(np.eye(d))).abs().amax()
-        worst = float(device.fetch(torch.maximum(residual, loss)))
+        values, vectors = torch.linalg.eigh(matrix)
+        residual = (matrix @ vectors - vectors * values).abs().amax() / values.abs().amax().clamp(min=1e-300)
+        overlaps = vectors.mT @ vectors
+        overlaps.diagonal().sub_(1.0)
+        worst = float(device.fetch(torch.maximum(residual, overlaps.abs().amax())))
     except RuntimeError as error:
         _warn(device, str(error).partition("\n")[0])
         return None
     if not worst <= d * EPSILON:
         _warn(device, f"an error of {worst:.1e}")
         return None
-    return in_descending_order(device.fetch(values), device.fetch(vectors))
+    return values, vectors
 
 
 def _warn(device: CudaDevice, reason: str) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.kernels.counts import SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, counted, magnitudes_of, zero_sums
-from nrc_fast.kernels.cuda.device import CudaDevice
+from nrc_fast.kernels.counts import GRAMS, SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, counted, magnitudes_of, zero_sums
 from nrc_fast.kernels.cuda.launches import Totals, gram_results, launch_gram
-from nrc_fast.kernels.cuda.rows import DeviceRows
+from nrc_fast.kernels.cuda.rows import DeviceBackend, DeviceRows
+from nrc_fast.kernels.cuda.turns import Turn, Turns
 from nrc_fast.kernels.errors import NonFiniteRowsError, too_large
 from nrc_fast.kernels.interface import Rows, Shifts
+from nrc_fast.kernels.results import SumsPart, part_of_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,20 +26,23 @@ __all__ = ["DeviceSums", "first_mean", "rounding_kind"]
 class DeviceSums:
     """`RunningSums` on a device: those of rows of each dtype are apart, as they round differently.
 
+    Batches may be added, and sums looked at, by several threads and on several streams: each waits for the one before.
+
     Parameters
     ----------
-    device : CudaDevice
+    backend : DeviceBackend
     kind : SumsKind
     start : mapping, optional
         Sums of other rows, on the host.
     """
 
-    def __init__(self, device: CudaDevice, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> None:
-        self.device, self.kind = device, kind
+    def __init__(self, backend: DeviceBackend, kind: SumsKind, start: Mapping[str, FloatArray] | None = None) -> None:
+        self.backend, self.device, self.kind = backend, backend.device, kind
         self._start = None if start is None else dict(start)
         self._skipped = 0
         self.grows_unseen = False
         self._parts: dict[str, _Part] = {}
+        self._turns = Turns(self.device)
 
     def add(
         self, features: Rows, targets: Rows | None, shifts: Shifts, *, skipped: int = 0, skips_nonfinite: bool = False
@@ -51,15 +56,17 @@ class DeviceSums:
         """
         assert isinstance(features, DeviceRows)
         assert targets is None or isinstance(targets, DeviceRows)
-        part = self._parts.get(features.dtype)
-        if part is None:
+        captured = self.device.is_capturing()
+        if features.dtype not in self._parts:
             require_no_capture(features)
-            part = self._parts[features.dtype] = _Part(
-                self.device, self.kind, features.dtype, shifts.on(features.backend)
-            )
-        self.grows_unseen = self.grows_unseen or self.device.is_capturing()
-        part.add(features, targets, skips_nonfinite=skips_nonfinite)
-        self._skipped += skipped
+        with self._turns.turn(captured=captured) as turn:
+            part = self._parts.get(features.dtype)
+            if part is None:
+                part = _Part(self.backend, self.kind, features.dtype, shifts.on(features.backend))
+            self.grows_unseen = self.grows_unseen or captured
+            part.add(turn, features, targets, skips_nonfinite=skips_nonfinite)
+            self._parts = self._parts | {features.dtype: part}
+            self._skipped += skipped
 
     def check(self) -> None:
         """Wait for the batches.
@@ -72,26 +79,37 @@ class DeviceSums:
             A batch was refused whose squares leave the range of float64, and no error has told of it before.
         """
         for part in self._parts.values():
-            part.check()
+            with self._reading() as turn:
+                part.check(turn)
 
-    def fetch(self) -> list[dict[str, FloatArray]]:
+    def fetch(self) -> list[SumsPart]:
         """Everything that adds up, of each dtype; waits for the batches. `check` afterwards tells of refused ones."""
-        fetched = [part.fetch() for part in self._parts.values()]
-        if self._skipped:
-            fetched.append(zero_sums(self.kind) | {"counts": counted(skipped=self._skipped)})
-        return fetched if self._start is None else [self._start, *fetched]
+        with self._reading() as turn:
+            fetched = [part.fetch(turn) for part in self._parts.values()]
+            skipped = self._skipped
+        if skipped:
+            fetched.append(part_of_host(zero_sums(self.kind) | {"counts": counted(skipped=skipped)}))
+        return fetched if self._start is None else [part_of_host(self._start), *fetched]
+
+    def _reading(self) -> AbstractContextManager[Turn]:
+        if self.grows_unseen:  # on which stream a graph is replayed, nobody tells
+            self.device.wait_for_all_streams()
+        self._turns.settle()
+        return self._turns.turn()
 
 
 class _Part:
     """Sums over rows of one dtype about shifts, float64 tensors (d,) and (n_targets,)."""
 
-    def __init__(self, device: CudaDevice, kind: SumsKind, dtype: str, shifts: tuple[Tensor, Tensor]) -> None:
-        self.device, self.kind, self.dtype = device, kind, dtype
+    def __init__(self, backend: DeviceBackend, kind: SumsKind, dtype: str, shifts: tuple[Tensor, Tensor]) -> None:
+        self.backend, self.device, self.kind, self.dtype = backend, backend.device, kind, dtype
         self.shift, self.target_shift = shifts
-        self._results = gram_results(device, kind.shapes)
+        # Matrices that stay first, so that all that does not is one copy.
+        self._results = gram_results(self.device, {name: kind.shapes[name] for name in GRAMS} | kind.shapes)
         self._reported = 0  # refused batches that an error has told of
 
-    def add(self, features: DeviceRows, targets: DeviceRows | None, *, skips_nonfinite: bool) -> None:
+    def add(self, turn: Turn, features: DeviceRows, targets: DeviceRows | None, *, skips_nonfinite: bool) -> None:
+        turn.take(self._results.memory, self.shift, self.target_shift)
         launch_gram(
             self._results,
             features,
@@ -102,26 +120,35 @@ class _Part:
             skips_nonfinite=skips_nonfinite,
         )
 
-    def fetch(self) -> dict[str, FloatArray]:
-        arrays, counts = self._results.fetch()
-        return arrays | self._described(arrays, Totals.of(counts))
+    def fetch(self, turn: Turn) -> SumsPart:
+        turn.take(self._results.memory)
+        if not self.backend.keeps_matrices(self.kind.d):
+            arrays, counts = self._results.fetch()
+            diagonal = np.diagonal(arrays["gram"])
+            return part_of_host(arrays | self._described(arrays, diagonal, Totals.of(counts)))
+        # Copies, as batches go on; all of them in the order of the stream.
+        grams = {name: self._results.tensor(name).clone() for name in GRAMS}
+        numbers, counts = self._results.fetch(GRAMS)
+        diagonal = self.device.fetch(grams["gram"].diagonal())
+        numbers |= self._described(numbers, diagonal, Totals.of(counts))
+        return SumsPart(self.backend, numbers, grams, diagonal)
 
-    def _described(self, arrays: dict[str, FloatArray], totals: Totals) -> dict[str, FloatArray]:
+    def _described(self, arrays: dict[str, FloatArray], diagonal: FloatArray, totals: Totals) -> dict[str, FloatArray]:
         """Counts and magnitudes of what the device has added up."""
         kind = rounding_kind(self.dtype, self.kind.precision)
-        energy, target_energy = (float(np.trace(arrays[name])) for name in ("gram", "target_gram"))
+        energy, target_energy = float(np.sum(diagonal)), float(np.trace(arrays["target_gram"]))
         limit = SMALLEST_ENERGY * totals.rows
         counts = {"rows": totals.rows, "zero": totals.zero, "skipped": totals.skipped, self.dtype: totals.rows}
         counts |= {"blocks": totals.blocks, "parts": totals.added}
         if kind != "double":
             counts[kind] = totals.rows
-        if arrays["gram"].size and energy < limit and totals.exponent:
+        if diagonal.size and energy < limit and totals.exponent:
             counts["tiny"] = totals.rows
         if target_energy < limit and totals.target_exponent:
             counts["tiny_targets"] = totals.rows
         return {"counts": counted(**counts), "magnitudes": magnitudes_of(**{kind: energy, "targets": target_energy})}
 
-    def check(self) -> None:
+    def check(self, turn: Turn) -> None:
         """Wait for the batches, and tell of refused ones once.
 
         Raises
@@ -131,6 +158,7 @@ class _Part:
         ValueError
             Its squares leave the range of float64.
         """
+        turn.take(self._results.memory)
         totals = Totals.of(self.device.fetch(self._results.counts))
         if totals.refused == self._reported:
             return

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nrc_fast.cli.environment import environment
 from nrc_fast.kernels.cuda import cards
 
 built = pytest.mark.skipif(
@@ -99,11 +101,59 @@ def test_device_that_the_build_is_not_for(monkeypatch: pytest.MonkeyPatch) -> No
     assert cards.cuda_summary() == summary
 
 
+class UsedCore(MadeUpCore):
+    """A card that can be used, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name != "asked" and not name.startswith("__"):
+            self.asked.append(name)
+        return super().__getattribute__(name)
+
+    @staticmethod
+    def device_capability(device: int) -> tuple[int, int]:
+        return 8, device
+
+
+QUESTIONS = {"build_config", "device_count", "device_problem", "device_name", "device_capability"}
+
+
+def test_a_card_is_asked_once_whether_it_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = UsedCore()
+    monkeypatch.setattr(cards, "cuda_core", lambda: core)
+    cards.require_cuda_device(0)
+    assert set(core.asked) <= QUESTIONS
+    asked = len(core.asked)
+    cards.require_cuda_device(0)
+    assert len(core.asked) == asked
+    with pytest.raises(RuntimeError, match="devices 0 to 0 are there"):
+        cards.require_cuda_device(1)
+    assert len(core.asked) > asked
+
+
+def test_the_environment_asks_nothing_that_creates_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which questions do not, test_launch_state.py sees."""
+    core = UsedCore()
+    monkeypatch.setattr(cards, "cuda_core", lambda: core)
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "init", lambda: pytest.fail("torch begins to use CUDA"))
+    assert environment()["cuda"].endswith("Card 0 (8.0)")
+    assert core.asked
+    assert set(core.asked) <= QUESTIONS
+
+
 @built
 def test_core_says_how_it_was_built() -> None:
     build = cards.cuda_build()
     assert build is not None
-    assert "80" in build["architectures"]  # type: ignore[operator]
+    architectures = build["architectures"]
+    assert isinstance(architectures, list)
+    assert architectures
+    for name in architectures:
+        digits = name.rstrip("af")
+        assert cards.runs_on((int(digits[:-1]), int(digits[-1])), architectures)
     assert build["runtime"] >= 12000  # type: ignore[operator]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
@@ -55,6 +55,31 @@ def test_plan_needs_few_segments(core: Any, tiles: int, workers: int, most_segme
     assert plan.slab_count() <= most_slabs
 
 
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("tiles", TILES)
+@pytest.mark.parametrize("blocks", [0, 1, 5, 132, 31250])
+def test_slabs_without_rows_are_known(core: Any, tiles: int, workers: int, blocks: int) -> None:
+    plan = core.WorkPlan(tiles, workers, blocks)
+    filled = {slab for worker in range(workers) for _, first, last, slab in plan.segments(worker) if first < last}
+    for tile in range(tiles):
+        assert plan.filled_slabs(tile) == [slab for slab in plan.slabs(tile) if slab in filled]
+
+
+@pytest.mark.parametrize("columns", [1, 16, 17, 33, 64, 65, 80, 112, 128, 129, 192, 200, 256, 300])
+def test_float64_tiles_cover_the_lower_triangle_once(core: Any, columns: int) -> None:
+    elements = [
+        element for tile in range(core.double_item_count(columns)) for element in core.double_elements(tile, columns)
+    ]
+    inside = Counter((row, column) for row, column in elements if 0 <= column <= row < columns)
+    assert inside == Counter((row, column) for row in range(columns) for column in range(row + 1))
+
+
+def test_sums_of_one_read_are_all_moments_once(core: Any) -> None:
+    """64 columns, seven targets and ones."""
+    inside = Counter((row, column) for row, column in core.moment_elements() if 0 <= column <= row)
+    assert inside == Counter((row, column) for row in range(72) for column in range(row + 1))
+
+
 def test_plan_is_the_same_whatever_the_rows(core: Any) -> None:
     """Slabs go on from one chunk of rows to the next."""
     few, many = (core.WorkPlan(10, 132, blocks) for blocks in (3, 5_000_000))
@@ -104,10 +129,12 @@ def test_lanes_address_the_matrices_of_the_operands(core: Any) -> None:
     assert right == [(0, 0), (8, 0), (0, 1), (8, 1)]
 
 
-@pytest.mark.parametrize(("size", "threads"), [(64, 128), (128, 256)])
+@pytest.mark.parametrize(("size", "threads"), [(64, 128), (128, 128), (128, 256)])
 def test_threads_hold_every_element_of_a_tile_once(core: Any, size: int, threads: int) -> None:
     count = size * size // threads
-    elements = {core.element_of_tile(size, thread, index) for thread in range(threads) for index in range(count)}
+    elements = {
+        core.element_of_tile(size, threads, thread, index) for thread in range(threads) for index in range(count)
+    }
     assert elements == {(row, column) for row in range(size) for column in range(size)}
 
 

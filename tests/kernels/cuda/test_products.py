@@ -33,12 +33,28 @@ def test_gram_product(backend: Any, cuda_core: Any, n: int, d: int, k: int, dtyp
     vectors = values(k, d)
     shift = np.linspace(0.0, 1.0, d)
     (image, column_sums, energy), counts = cuda_core.gram_product(backend, rows, vectors, shift, start=1.0)
+    check_gram_product(image, column_sums, energy, rows, vectors, shift)
+    assert counts == (0, 0, -1)
+
+
+def check_gram_product(image: Any, column_sums: Any, energy: Any, rows: Any, vectors: Any, shift: Any) -> None:
     shifted = rows.values - shift
     magnitude = (np.abs(vectors) @ np.abs(shifted).T) @ np.abs(shifted) + 1.0
     assert close(image, (vectors @ shifted.T) @ shifted + 1.0, magnitude)
     assert close(column_sums, shifted.sum(axis=0) + 1.0, np.abs(shifted).sum(axis=0) + 1.0)
     assert close(energy, np.sum(shifted**2) + 1.0, np.sum(shifted**2) + 1.0)
-    assert counts == (0, 0, -1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("k", "d"), [(3, 40), (8, 33), (17, 64), (33, 20), (70, 72)])
+@pytest.mark.parametrize("capability", [75, 80])
+def test_any_number_of_vectors(cuda_core: Any, k: int, d: int, dtype: str, capability: int) -> None:
+    backend = cuda_core.BACKENDS["emulation"]()
+    backend.core.configure(capability=capability, multiprocessors=1)
+    rows, vectors = cuda_core.stored(values(131, d), dtype), values(k, d)
+    shift = np.linspace(0.0, 1.0, d)
+    (image, column_sums, energy), _ = cuda_core.gram_product(backend, rows, vectors, shift, start=1.0)
+    check_gram_product(image, column_sums, energy, rows, vectors, shift)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,4 +1,6 @@
-"""No CUDA kernel keeps anything in local memory: the assembler's own report, for every architecture that is built."""
+"""No CUDA kernel keeps anything in local memory, and its launch bounds leave it the registers that it takes: the
+assembler's own report, for every architecture that is built.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support import cuda_core
+from support.launch_bounds import check_room, launch_bounds, registers
 from support.tools import ROOT, require_tool
 
 CSRC = ROOT / "csrc"
@@ -27,6 +31,7 @@ pytestmark = pytest.mark.long
 def check_resources(kernel: str, architecture: str, target: Path) -> None:
     code = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
     options = ["-std=c++17", "-O3", "-Xptxas=-v,-warn-spills,-warn-lmem-usage", "-Werror=all-warnings", f"-I{CSRC}"]
+    options += ["-keep", "-keep-dir", str(target.parent)]  # for the PTX
     command = [require_tool("nvcc"), *options, code, "-c", str(CSRC / f"{kernel}.cu"), "-o", str(target)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -40,6 +45,11 @@ def check_resources(kernel: str, architecture: str, target: Path) -> None:
     # Local memory, constants that were indexed at run time, would be named lmem.
     assert "lmem" not in report
     assert len(re.findall(r"Used \d+ registers", report)) == len(found)
+    cards = {card["capability"]: card for card in cuda_core.emulation().cards()}
+    (ptx,) = target.parent.glob("*.ptx")
+    used = registers(report)
+    for name, bounds in launch_bounds(ptx.read_text(encoding="utf-8")).items():
+        check_room(bounds, used[name], cards[int(architecture.rstrip("af"))])
 
 
 @pytest.mark.parametrize("architecture", default_architectures())

@@ -1,0 +1,253 @@
+"""The kernels of the package as readers know them, and what their machine code does not say.
+
+Who changes how a kernel is launched or when it folds its sums changes its line here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["PASSES", "Family", "Pass", "arguments_of", "family_of", "title_of"]
+
+_DTYPES = {"double": "float64", "float": "float32", "Float16": "float16", "BFloat16": "bfloat16"}
+_BYTES = {"double": 8, "float": 4, "Float16": 2, "BFloat16": 2}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Kernels of one template."""
+
+    title: str  # {0}, {1} ... are its arguments in words
+    words: tuple[dict[str, str], ...] = ()  # for each argument, as `arguments_of` gives them; {} for any
+    shared: Callable[[Sequence[str]], int] | None = None  # bytes at launch; rings of copies show theirs
+    folds: int = 0  # turns of the main loop between two folds of its sums
+    rows: int | None = None  # which argument is the dtype of the rows
+    row_copies: Callable[[Sequence[str]], int] | None = None  # of a turn, where others copy what is no row
+    inside: int = 1  # turns of loops with products inside the main one, where these are known at run time only
+
+    def row_bytes(self, arguments: Sequence[str]) -> int:
+        """Of one element of the rows; 0 where that is not known."""
+        return 0 if self.rows is None or self.rows >= len(arguments) else _BYTES.get(arguments[self.rows], 0)
+
+
+_SIZES = {"64": "64 x 64", "128": "128 x 128"}
+_SIDES = {"1": "one side", "2": "two sides"}
+_UNITS = {"true": "tensor cores", "false": "lanes"}
+_ORDERS = {"0": "by rows", "1": "as tensor cores hold them"}
+
+
+_WIDTHS = {"1": "8", "2": "16", "3": "24", "4": "32"}
+_FLOAT_PRODUCTS = (
+    {"FloatProducts": "-"},
+    _DTYPES,
+    {"true": "split", "false": "as stored"},
+    {"true": "shifted", "false": "not shifted"},
+    _WIDTHS,
+)
+_DOUBLE_PRODUCTS = ({"DoubleProducts": "-"}, _DTYPES, _WIDTHS)
+
+
+def _tensor_shared(arguments: Sequence[str]) -> int:
+    """Of TensorGram: its ring, and the second set of sums where registers have no place for it."""
+    parts, size, warps, sides = map(int, arguments[2:6])
+    stage = (32 if parts == 1 else 16) * size * 2 * sides * parts
+    ring = 32 << 10 if size == 64 else 96 << 10 if parts > 1 else 48 << 10 if warps == 4 else 64 << 10
+    return ring // stage * stage + (size * size * 4 if size == 128 and (parts > 1 or warps == 4) else 0)
+
+
+def _rows_shared(arguments: Sequence[str]) -> int:
+    """Of RowGram: planes of two stages, sums, and the ring of rows as they are stored."""
+    size, threads = int(arguments[2]), 128 if arguments[2] == "64" else 256
+    raw = 8 * _BYTES[arguments[1]] * threads
+    rings = (24 << 10 if size == 64 else 48 << 10) // raw * raw
+    return 2 * 16 * size * 2 * 3 + (size * size * 4 if size == 128 else 0) + rings + size * 8
+
+
+def _residual_copies(arguments: Sequence[str]) -> int:
+    """Of TensorProjection: copies of rows by one thread; the others are of the basis."""
+    size = _BYTES[arguments[1]]
+    columns = 8 if arguments[0] == "FloatProducts" or size == 2 else 4
+    return 4 * columns * size // 16
+
+
+_FAMILIES = {
+    "gram_tensor_kernel": Family(
+        "Gram, tensor cores, {0}, {2}, {3}, {4} warps, {5}",
+        (
+            *(_DTYPES, {"TensorGram": "-"}, {"1": "one plane", "3": "three planes"}),
+            *(_SIZES, {"4": "4", "8": "8"}, _SIDES),
+        ),
+        shared=_tensor_shared,
+        folds=16,
+        rows=0,
+    ),
+    "gram_rows_kernel": Family(
+        "Gram of {1} rows split on the way, {2}",
+        ({"RowGram": "-"}, _DTYPES, _SIZES),
+        shared=_rows_shared,
+        folds=16,
+        rows=1,
+    ),
+    "gram_direct_kernel": Family(
+        "Gram, {0} rows in {1}, lanes, 64 x 64",
+        (_DTYPES, _DTYPES),
+        shared=lambda arguments: 4 * 16 * 68 * _BYTES[arguments[1]],
+        folds=16,
+        rows=0,
+    ),
+    "gram_double_tensor_kernel": Family("Gram, {0} rows in float64, tensor cores", (_DTYPES,), rows=0),
+    "gram_moments_kernel": Family("Gram and all sums, {0} rows in float64, tensor cores", (_DTYPES,), rows=0),
+    "gram_finalize_kernel": Family(
+        "slabs of a Gram added up, {0}, {1}", (_SIZES, _ORDERS | {"2": "of float64", "3": "of moments"})
+    ),
+    "count_rows_kernel": Family("rows that are zero or not finite, counted"),
+    "slab_sums_kernel": Family("column sums of slabs, added up"),
+    "clear_kernel": Family("slabs of few rows, cleared"),
+    "planes_kernel": Family(
+        "planes of {0} rows, {1}",
+        rows=0,
+        words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}),
+    ),
+    "row_norms_kernel": Family("row norms, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0),
+    "column_sums_kernel": Family("column sums, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0),
+    "column_sums_finalize_kernel": Family("column sums added up"),
+    "begin_findings_kernel": Family("findings of a batch, begun"),
+    "settle_findings_kernel": Family("findings of a batch, settled"),
+    "residual_kernel": Family("residual by lanes, {0} rows in {1}", (_DTYPES, _DTYPES), rows=0, folds=8),
+    "residual_tensor_kernel<FloatProducts": Family(
+        "residual, {1} rows {2} in float32, tensor cores, {3}, {4} vectors",
+        _FLOAT_PRODUCTS,
+        rows=1,
+        row_copies=_residual_copies,
+    ),
+    "residual_tensor_kernel<DoubleProducts": Family(
+        "residual, {1} rows in float64, tensor cores, {2} vectors",
+        _DOUBLE_PRODUCTS,
+        rows=1,
+        row_copies=_residual_copies,
+    ),
+    "tensor_coefficients_kernel<FloatProducts": Family(
+        "products with vectors, {1} rows {2} in float32, tensor cores, {3}, {4} vectors",
+        _FLOAT_PRODUCTS,
+        rows=1,
+        row_copies=_residual_copies,
+    ),
+    "tensor_coefficients_kernel<DoubleProducts": Family(
+        "products with vectors, {1} rows in float64, tensor cores, {2} vectors",
+        _DOUBLE_PRODUCTS,
+        rows=1,
+        row_copies=_residual_copies,
+    ),
+    "simt_coefficients_kernel": Family("products with vectors by lanes, {0} rows", (_DTYPES,), rows=0),
+    "basis_kernel": Family("basis of a residual in {0}, prepared, form {1}", (_DTYPES, {})),
+    "basis_scales_kernel": Family("scales of a basis"),
+    "prepare_product_kernel": Family("product with a Gram, its vectors prepared"),
+    "coefficients_of_rows_kernel": Family(
+        "product with a Gram, coefficients of {0} rows, {1} tiles, {2}", (_DTYPES, {}, _UNITS), rows=0
+    ),
+    "settle_coefficients_kernel": Family("product with a Gram, parts of coefficients added up"),
+    "image_of_rows_kernel": Family(
+        "product with a Gram, image of {0} rows, {1} tiles, {2}", (_DTYPES, {}, _UNITS), rows=0
+    ),
+    "add_energies_kernel": Family("product with a Gram, energies added up"),
+    "add_image_kernel": Family("product with a Gram, image added up"),
+    "residual_sums_kernel": Family("residual sums added up"),
+    "leading_sums_kernel": Family("residual sums of leading vectors"),
+    "squared_errors_kernel": Family("errors of predictions, {0} targets", (_DTYPES,)),
+    "output_products_kernel": Family("products of outputs, {0} targets", (_DTYPES,)),
+    "add_partial_kernel": Family("sums of parts added up"),
+    "descent_kernel": Family(
+        "descent in {0}, {1}", (_DTYPES, {"true": "state in shared memory", "false": "state in device memory"})
+    ),
+}
+
+
+def arguments_of(name: str) -> list[str]:
+    """Template arguments of a demangled kernel, those of templates among them after their names.
+
+    Parameters
+    ----------
+    name : str
+        As "gram_direct_kernel<float, double, SimtSums<double>>".
+
+    Returns
+    -------
+    list of str
+        As ["float", "double", "SimtSums", "double"].
+    """
+    return re.findall(r"\w+", name)[1:]
+
+
+def family_of(name: str) -> Family | None:
+    """What is known of a kernel besides its machine code, by itself or with the first template of its arguments."""
+    kernel, *templates = name.split("<")
+    return _FAMILIES.get(f"{kernel}<{templates[0]}" if templates else kernel, _FAMILIES.get(kernel))
+
+
+def title_of(name: str) -> str:
+    """A kernel in the words of its users, or as in the source where there are none for one of its arguments."""
+    family, arguments = family_of(name), arguments_of(name)
+    if family is None or len(arguments) < len(family.words):
+        return f"`{name}`"
+    words = [known.get(each, "" if known else each) for known, each in zip(family.words, arguments, strict=False)]
+    return family.title.format(*words) if all(words) else f"`{name}`"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One thing that users ask for, by the kernels that read its rows from device memory."""
+
+    title: str
+    readers: tuple[str, ...]
+    is_half: bool  # one tile, whose both sides are the same rows
+    share_of_peak: float | None = None  # that is aimed at, of mma.sync
+    share_of_bandwidth: float | None = None  # that is aimed at, the rows read once
+
+
+# The targets for H100. Who fuses kernels strikes out what no longer reads the rows.
+PASSES = (
+    Pass(
+        "bfloat16 Gram, d >= 1,024",
+        ("gram_tensor_kernel<BFloat16, TensorGram<1, 128, 4, 2>, 2>",),
+        is_half=False,
+        share_of_peak=0.60,
+    ),
+    Pass(
+        "bfloat16 Gram with column sums and counts, 64 < d <= 128",
+        ("gram_tensor_kernel<BFloat16, TensorGram<1, 128, 4, 1>, 2>",),
+        is_half=True,
+        share_of_bandwidth=0.85,
+    ),
+    Pass(
+        "bfloat16 Gram with column sums and counts, d <= 64",
+        ("gram_tensor_kernel<BFloat16, TensorGram<1, 64, 4, 1>, 2>",),
+        is_half=True,
+        share_of_bandwidth=0.85,
+    ),
+    Pass(
+        "bfloat16 residual, n <= 8",
+        ("residual_tensor_kernel<FloatProducts<BFloat16, false, false, 1>>",),
+        is_half=False,
+        share_of_bandwidth=0.85,
+    ),
+    Pass(
+        "bfloat16 residual, n <= 32",
+        ("residual_tensor_kernel<FloatProducts<BFloat16, false, false, 4>>",),
+        is_half=False,
+        share_of_bandwidth=0.85,
+    ),
+    Pass(
+        "float32 residual, n <= 8",
+        ("residual_tensor_kernel<FloatProducts<float, true, false, 1>>",),
+        is_half=False,
+        share_of_bandwidth=0.85,
+    ),
+    Pass(
+        "float32 residual, n <= 32",
+        ("residual_tensor_kernel<FloatProducts<float, true, false, 4>>",),
+        is_half=False,
+        share_of_bandwidth=0.85,
+    ),
+)

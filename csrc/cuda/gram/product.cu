@@ -1,0 +1,348 @@
+// V sum (h - s)(h - s)^T of rows on a device, without the Gram matrix: the work that is shared out to the kernels of
+// product_kernels.h, and their sums added up in a fixed order.
+#include <stdexcept>
+
+#include "cuda/gram/product.h"
+#include "cuda/gram/product_kernels.h"
+#include "cuda/machine/workspace.h"
+
+namespace nrc_fast::cuda {
+namespace {
+
+constexpr int sum_threads = 128;
+constexpr std::int64_t coefficient_bytes_at_once = std::int64_t{64} << 20;
+// Blocks that keep a multiprocessor busy, one after the other.
+constexpr std::int64_t blocks_each = 4;
+
+// ---- what goes before: vectors and shift as the lanes read them ----
+
+struct PrepareArguments {
+  const double* vectors;
+  const double* shift;
+  std::int64_t columns;
+  std::int64_t count;  // of this group
+  std::int64_t tiles;
+  int at_once;        // values of a row in 16 bytes
+  double* fragments;  // null: the shift
+  std::int64_t size;
+  double* padded_shift;
+};
+
+NRC_FAST_GLOBAL(sum_threads, 2)
+prepare_product_kernel(PrepareArguments arguments) {
+  const std::int64_t index = block_index() * sum_threads + thread_index();
+  if (index >= arguments.size) return;
+  if (arguments.fragments == nullptr) {
+    const bool is_there = arguments.shift != nullptr && index < arguments.columns;
+    arguments.padded_shift[index] = is_there ? arguments.shift[index] : 0.0;
+    return;
+  }
+  // Two values of a piece, for each lane, for each tile, for all pairs of a piece, for every step over the columns.
+  const int lane = static_cast<int>(index / 2 % warp_lanes);
+  const std::int64_t tile = index / 64 % arguments.tiles;
+  const int value = static_cast<int>(index / 64 / arguments.tiles % (piece_values / 2) * 2 + index % 2);
+  const std::int64_t step = index / 64 / arguments.tiles / (piece_values / 2);
+  const std::int64_t vector = tile * tile_vectors + lane / coefficient_lanes;
+  const std::int64_t column =
+      step * coefficient_columns + piece_column(arguments.at_once, coefficient_lanes, lane % coefficient_lanes, value);
+  const bool is_there = vector < arguments.count && column < arguments.columns;
+  arguments.fragments[index] = is_there ? arguments.vectors[vector * arguments.columns + column] : 0.0;
+}
+
+// ---- between coefficients and image ----
+
+struct SettleArguments {
+  double* coefficients;
+  std::int64_t size;  // of a part of the columns
+  std::int64_t parts;
+  const unsigned char* flags;
+  std::int64_t padded_rows;
+  std::int64_t rows;
+  std::int64_t first_row;
+  RowCounts* counts;  // null: they were counted with the first vectors
+};
+
+// Adds the parts of the columns, and counts rows.
+NRC_FAST_GLOBAL(sum_threads, 2)
+settle_coefficients_kernel(SettleArguments arguments) {
+  const std::int64_t index = block_index() * sum_threads + thread_index();
+  if (arguments.parts > 1 && index < arguments.size) {
+    double sum = arguments.coefficients[index];
+    for (std::int64_t part = 1; part < arguments.parts; ++part) {
+      sum += arguments.coefficients[part * arguments.size + index];
+    }
+    arguments.coefficients[index] = sum;
+  }
+  if (arguments.counts == nullptr || index >= arguments.rows) return;
+  unsigned found = 0;
+  for (std::int64_t part = 0; part < arguments.parts; ++part) {
+    found |= arguments.flags[part * arguments.padded_rows + index];
+  }
+  if ((found & is_bad) != 0) {
+    count_more(&arguments.counts->nonfinite, 1);
+    keep_smallest(&arguments.counts->first_nonfinite, arguments.first_row + index);
+  }
+  if (found == 0) count_more(&arguments.counts->zero, 1);
+}
+
+// ---- sums of parts, in their order ----
+
+struct TotalArguments {
+  const double* energies;
+  std::int64_t energy_count;
+  CompensatedSum* energy;  // in parts
+  const CompensatedSum* image;
+  std::int64_t parts;
+  std::int64_t units;
+  std::int64_t columns;
+  std::int64_t padded_columns;
+  const RowCounts* counts;
+  GramProduct sums;
+};
+
+NRC_FAST_GLOBAL(energy_parts, 1)
+add_energies_kernel(TotalArguments arguments) {
+  const WorkPlan shares{1, energy_parts, arguments.energy_count};
+  const std::int64_t last = shares.block_at(thread_index() + 1);
+  CompensatedSum sum = arguments.energy[thread_index()];
+  for (std::int64_t e = shares.block_at(thread_index()); e < last; ++e) sum.add(arguments.energies[e]);
+  arguments.energy[thread_index()] = sum;
+}
+
+// One thread for each number of the results, and one for the energy.
+NRC_FAST_GLOBAL(sum_threads, 2)
+add_image_kernel(TotalArguments arguments) {
+  const std::int64_t index = block_index() * sum_threads + thread_index();
+  const std::int64_t size = arguments.units * arguments.columns;
+  if (index > size || !are_usable(arguments.counts)) return;
+  CompensatedSum sum;
+  if (index == size) {
+    for (int part = 0; part < energy_parts; ++part) sum.add(arguments.energy[part]);
+    *arguments.sums.energy += sum.total();
+    return;
+  }
+  const std::int64_t unit = index / arguments.columns;
+  const std::int64_t column = index % arguments.columns;
+  for (std::int64_t part = 0; part < arguments.parts; ++part) {
+    sum.add(arguments.image[(part * arguments.units + unit) * arguments.padded_columns + column]);
+  }
+  double& result =
+      unit == 0 ? arguments.sums.column_sums[column] : arguments.sums.image[(unit - 1) * arguments.columns + column];
+  result += sum.total();
+}
+
+// ---- the work ----
+
+std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+// Vectors are multiplied 32 at a time, 8 where lanes do it; of the last ones, tiles of 8 are 1, 2 or 4.
+struct VectorGroup {
+  std::int64_t first;
+  std::int64_t count;
+
+  int tiles() const { return count <= tile_vectors ? 1 : (count <= 2 * tile_vectors ? 2 : most_tiles); }
+};
+
+bool has_tensor_cores(const DeviceLimits& device) { return device.capability.major >= 8; }
+
+std::int64_t vectors_at_once(const DeviceLimits& device) {
+  return has_tensor_cores(device) ? most_tiles * tile_vectors : tile_vectors;
+}
+
+struct Pieces {
+  std::int64_t rows;  // whose coefficients are in memory at once
+  std::int64_t padded_rows;
+  std::int64_t padded_columns;
+  std::int64_t column_parts;
+  std::int64_t row_parts;
+  double* vectors;  // of all groups
+  double* shift;
+  double* coefficients;
+  double* energies;
+  unsigned char* flags;
+  CompensatedSum* image;
+  CompensatedSum* energy;
+  std::int64_t sum_bytes;  // of both
+  std::int64_t bytes;
+};
+
+// No vectors are a tile of zeros; the last group of tiles may be one of zeros in part.
+std::int64_t fragment_count(const ProductRequest& request, std::int64_t padded_columns) {
+  return (round_up(larger(request.count, 1), tile_vectors) + most_tiles * tile_vectors) * padded_columns;
+}
+
+Pieces pieces_of(const ProductRequest& request, const DeviceLimits& device, char* memory) {
+  const MatrixView& features = request.features;
+  const VectorGroup first_vectors{0, smaller(request.count, vectors_at_once(device))};
+  const std::int64_t widest = first_vectors.tiles() * tile_vectors;
+  const std::int64_t filling = blocks_each * device.multiprocessors;
+  Pieces pieces{};
+  const std::int64_t fitting = coefficient_bytes_at_once / 8 / widest;
+  pieces.rows = smaller(features.rows, request.rows_at_once > 0 ? request.rows_at_once : fitting);
+  pieces.padded_rows = round_up(pieces.rows, padded_block_rows);
+  pieces.padded_columns = round_up(features.columns, image_columns);
+  // Few rows are shared out by their columns.
+  const std::int64_t steps = ceiling(features.columns, coefficient_columns);
+  pieces.column_parts = larger(smaller(filling * padded_block_rows / pieces.padded_rows, ceiling(steps, 4)), 1);
+  const std::int64_t column_blocks = ceiling(features.columns, product_warps * image_columns);
+  pieces.row_parts = larger(smaller(ceiling(filling, column_blocks), ceiling(pieces.rows, fold_rows / 4)), 1);
+  Workspace workspace(memory);
+  pieces.vectors = workspace.take<double>(fragment_count(request, pieces.padded_columns));
+  pieces.shift = workspace.take<double>(pieces.padded_columns);
+  pieces.coefficients = workspace.take<double>(pieces.column_parts * pieces.padded_rows * widest);
+  pieces.energies = workspace.take<double>(pieces.column_parts * pieces.padded_rows / 16);
+  pieces.flags = workspace.take<unsigned char>(pieces.column_parts * pieces.padded_rows);
+  const std::int64_t before = workspace.used();
+  pieces.image = workspace.take<CompensatedSum>(pieces.row_parts * (1 + request.count) * pieces.padded_columns);
+  pieces.energy = workspace.take<CompensatedSum>(energy_parts);
+  pieces.sum_bytes = workspace.used() - before;
+  pieces.bytes = workspace.used();
+  return pieces;
+}
+
+unsigned blocks_of(std::int64_t threads) { return static_cast<unsigned>(ceiling(threads, sum_threads)); }
+
+// One pass, whose launches follow one another on its stream.
+class GramProductPass {
+ public:
+  GramProductPass(const ProductRequest& request, const GramProduct& sums, const DeviceLimits& device, Stream stream)
+      : request_(request),
+        sums_(sums),
+        by_tensor_cores_(has_tensor_cores(device)),
+        at_once_(vectors_at_once(device)),
+        stream_(stream),
+        pieces_(pieces_of(request, device, request.workspace)) {}
+
+  void run() {
+    fill_zero(pieces_.image, pieces_.sum_bytes, stream_);
+    prepare();
+    for (std::int64_t first = 0; first < request_.features.rows; first += pieces_.rows) add_rows(first);
+    const std::int64_t results = totals(0).units * request_.features.columns;
+    launch(add_image_kernel, "add_image", {blocks_of(results + 1)}, sum_threads, 0, stream_, totals(0));
+  }
+
+ private:
+  void prepare() {
+    PrepareArguments arguments{};
+    arguments.shift = sums_.shift;
+    arguments.columns = request_.features.columns;
+    arguments.padded_shift = pieces_.shift;
+    arguments.size = pieces_.padded_columns;
+    launch(prepare_product_kernel, "prepare_shift", {blocks_of(arguments.size)}, sum_threads, 0, stream_, arguments);
+    arguments.at_once = static_cast<int>(16 / size_of(request_.features.dtype));
+    for_groups([&](const VectorGroup& group) {
+      arguments.vectors = request_.vectors + group.first * arguments.columns;
+      arguments.count = group.count;
+      arguments.tiles = group.tiles();
+      arguments.fragments = fragments_of(group);
+      arguments.size = pieces_.padded_columns * arguments.tiles * tile_vectors;
+      launch(prepare_product_kernel, "prepare_vectors", {blocks_of(arguments.size)}, sum_threads, 0, stream_,
+             arguments);
+    });
+  }
+
+  // Once where there are no vectors, for the sums and the energy.
+  template <class Use>
+  void for_groups(const Use& use) const {
+    for (std::int64_t first = 0; first == 0 || first < request_.count; first += at_once_) {
+      use(VectorGroup{first, smaller(request_.count - first, at_once_)});
+    }
+  }
+
+  double* fragments_of(const VectorGroup& group) const {
+    return pieces_.vectors + group.first * pieces_.padded_columns;
+  }
+
+  void add_rows(std::int64_t first) {
+    const std::int64_t count = smaller(request_.features.rows - first, pieces_.rows);
+    const MatrixView rows = part_of(request_.features, first, count);
+    for_groups([&](const VectorGroup& group) {
+      with_row_type(rows.dtype, [&](auto row) {
+        using Row = decltype(row);
+        const ProductArguments arguments = arguments_of(group, rows, has_aligned_pieces<Row>(rows));
+        if (!by_tensor_cores_) return launch_products<Row, 1, false>(arguments, first);
+        if (group.tiles() == 1) return launch_products<Row, 1, true>(arguments, first);
+        if (group.tiles() == 2) return launch_products<Row, 2, true>(arguments, first);
+        launch_products<Row, most_tiles, true>(arguments, first);
+      });
+    });
+  }
+
+  ProductArguments arguments_of(const VectorGroup& group, const MatrixView& rows, bool is_aligned) const {
+    return {rows,
+            is_aligned,
+            fragments_of(group),
+            pieces_.shift,
+            pieces_.column_parts,
+            pieces_.padded_rows,
+            pieces_.coefficients,
+            pieces_.energies,
+            pieces_.flags,
+            pieces_.row_parts,
+            pieces_.padded_columns,
+            1 + request_.count,
+            1 + group.first,
+            group.count,
+            pieces_.image};
+  }
+
+  template <class Row, int tiles, bool by_tensor_cores>
+  void launch_products(const ProductArguments& arguments, std::int64_t first) {
+    const MatrixView& rows = arguments.features;
+    const std::int64_t row_blocks = ceiling(rows.rows, coefficient_rows<Row, tiles>);
+    launch(coefficients_of_rows_kernel<Row, tiles, by_tensor_cores>, "coefficients_of_rows",
+           {static_cast<unsigned>(row_blocks), static_cast<unsigned>(arguments.column_parts)}, product_block, 0,
+           stream_, arguments);
+    const bool is_first = arguments.first_unit == 1;
+    const std::int64_t size = arguments.padded_rows * tiles * tile_vectors;
+    launch(settle_coefficients_kernel, "settle_coefficients", {blocks_of(size)}, sum_threads, 0, stream_,
+           SettleArguments{arguments.coefficients, size, arguments.column_parts, arguments.flags, arguments.padded_rows,
+                           rows.rows, first, is_first ? request_.counts : nullptr});
+    if (is_first) {
+      launch(add_energies_kernel, "add_energies", {1}, energy_parts, 0, stream_,
+             totals(arguments.column_parts * row_blocks * product_warps));
+    }
+    const std::int64_t column_blocks = ceiling(rows.columns, product_warps * image_columns);
+    launch(image_of_rows_kernel<Row, tiles, by_tensor_cores>, "image_of_rows",
+           {static_cast<unsigned>(column_blocks), static_cast<unsigned>(arguments.row_parts)}, product_block, 0,
+           stream_, arguments);
+  }
+
+  TotalArguments totals(std::int64_t energy_count) const {
+    return {pieces_.energies,
+            energy_count,
+            pieces_.energy,
+            pieces_.image,
+            pieces_.row_parts,
+            1 + request_.count,
+            request_.features.columns,
+            pieces_.padded_columns,
+            request_.counts,
+            sums_};
+  }
+
+  const ProductRequest& request_;
+  const GramProduct& sums_;
+  bool by_tensor_cores_;
+  std::int64_t at_once_;
+  Stream stream_;
+  Pieces pieces_;
+};
+
+}  // namespace
+
+std::int64_t gram_product_workspace(const ProductRequest& request, const DeviceLimits& device) {
+  if (request.features.rows == 0 || request.features.columns == 0) return 0;
+  return pieces_of(request, device, nullptr).bytes;
+}
+
+void gram_product(const ProductRequest& request, const GramProduct& sums, const DeviceLimits& device, Stream stream) {
+  if (request.features.rows == 0 || request.features.columns == 0) return;
+  if (request.counts == nullptr) throw std::invalid_argument("a pass over rows needs memory for its counts");
+  require_workspace(request.workspace, request.workspace_bytes, gram_product_workspace(request, device),
+                    "gram_product");
+  GramProductPass(request, sums, device, stream).run();
+}
+
+}  // namespace nrc_fast::cuda

@@ -1,0 +1,54 @@
+// The Gram kernels of the tensor cores, as the pass launches them.
+#pragma once
+
+#include "cuda/gram/row_findings.h"
+#include "cuda/gram/slabs.h"
+#include "cuda/machine/runtime.h"
+
+namespace nrc_fast::cuda {
+
+// Which kernel is launched, and how many of its blocks run at once on a multiprocessor.
+struct TensorShape {
+  GramMethod method;
+  int size;   // of a tile
+  int warps;  // of a block
+  int sides;  // of a tile, that differ somewhere
+  int blocks;
+};
+TensorShape tensor_shape(GramMethod method, std::int64_t columns, const DeviceLimits& device);
+
+// 16-bit rows that a tensor-core kernel copies in pieces of 16 bytes: the address and the strides are multiples of it.
+struct Planes {
+  const std::uint16_t* data;
+  std::int64_t rows;
+  std::int64_t columns;
+  std::int64_t row_stride;
+  std::int64_t plane_stride;
+};
+
+// What is found on the way, of rows as they are stored; null sums: it is not wanted, nor is anything else.
+struct TensorFindings {
+  double* sums = nullptr;         // for each slab, those of the columns of a tile for each of `sum_rows` rows
+  RowMasks masks{};               // null, like what follows, where only the sums are wanted
+  std::int64_t* below = nullptr;  // as in Findings
+};
+// Rows of a stage whose sums are added up apart.
+int sum_rows(const TensorShape& shape);
+
+// Adds to the slabs.
+void add_tensor_gram(const TensorShape& shape, const Planes& planes, std::int64_t workers, double* slabs,
+                     const TensorFindings& findings, Stream stream);
+
+// The same of rows that are no wider than a tile and are split on the way, shifted and scaled to norm 1 where that is
+// wanted; where they lie so that they can be copied.
+bool can_convert_rows(const MatrixView& rows, GramMethod method, const DeviceLimits& device);
+void add_converted_gram(const TensorShape& shape, const MatrixView& rows, const double* shift, bool has_unit_rows,
+                        std::int64_t workers, double* slabs, const TensorFindings& findings, Stream stream);
+
+// What was found, brought together after the products. Both add, the sums unless the guard counts a row that is not
+// finite.
+void count_rows(const RowMasks& masks, std::int64_t rows, RowCounts* counts, Stream stream);
+void add_slab_sums(const TensorShape& shape, std::int64_t columns, std::int64_t workers, const double* sums,
+                   const RowCounts* guard, double* column_sums, Stream stream);
+
+}  // namespace nrc_fast::cuda

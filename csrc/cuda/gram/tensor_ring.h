@@ -1,0 +1,121 @@
+// The ring of stages that feeds the tensor cores: blocks of rows in shared memory, which come by asynchronous copies
+// while earlier ones are multiplied. Addresses and what is valid are worked out once for a segment.
+#pragma once
+
+#include "cuda/gram/tensor.h"
+
+namespace nrc_fast::cuda {
+
+// The shape of a Gram kernel. `parts` planes are multiplied with one another; a block of `warps` works on a tile of
+// size x size. Where the matrix is no wider than a tile, both sides are the same columns, and a stage holds one.
+//
+// Warps of 64 x 64 read 8 matrices of 16 x 16 for 32 products; of 64 x 32, 6 for 16, and then shared memory is what
+// limits the tensor cores. Their second set of sums has no place in registers: those are for cards whose
+// multiprocessors have shared memory for it.
+template <int parts_, int size_, int warps_, int sides_>
+struct TensorGram {
+  static constexpr int parts = parts_;
+  static constexpr int size = size_;
+  static constexpr int sides = sides_;
+  using Layout = WarpLayout<size, warps_>;
+  static constexpr int threads = warps_ * warp_lanes;
+  static constexpr bool finds = parts == 1;  // findings, of rows as they are stored
+  static constexpr int stage_rows = parts == 1 ? 32 : 16;
+  static constexpr int side_bytes = stage_rows * size * 2;
+  static constexpr int part_bytes = side_bytes * sides;
+  static constexpr int stage_bytes = part_bytes * parts;
+  static constexpr int accumulators = Layout::tall * Layout::wide;
+  static constexpr bool sums_in_shared = size == 128 && (parts > 1 || warps_ == 4);
+  static constexpr int sums_bytes = sums_in_shared ? size * size * 4 : 0;
+  // Bytes on their way: enough for the latency of the memory, and for two blocks where registers allow them.
+  static constexpr int ring_bytes = size == 64 ? (32 << 10)
+                                               : (parts > 1     ? (96 << 10)
+                                                  : warps_ == 4 ? (48 << 10)
+                                                                : (64 << 10));
+  static constexpr int stages = ring_bytes / stage_bytes;
+  static constexpr int shared_bytes = stage_bytes * stages + sums_bytes;
+  static constexpr int fold_blocks = (parts == 1 ? 512 : 256) / stage_rows;
+  static constexpr int slab_blocks = 8192 / stage_rows;
+  // Each thread copies the same chunk of a few rows.
+  static constexpr int row_chunks = size / chunk_columns;
+  static constexpr int row_step = threads / row_chunks;
+  static constexpr int thread_rows = stage_rows / row_step;
+  static_assert(row_step % 8 == 0, "chunks of all rows of a thread must be permuted alike");
+};
+
+// Where the chunk of a thread lies in one side of a stage, in its first row.
+template <class Gram>
+NRC_FAST_DEVICE int thread_chunk_offset() {
+  return chunk_offset(Gram::size, thread_index() / Gram::row_chunks, thread_index() % Gram::row_chunks);
+}
+
+// What a thread copies of the stages of a segment.
+template <class Gram>
+class StageCopies {
+ public:
+  NRC_FAST_DEVICE StageCopies(const Planes& planes, int tile_row, int tile_column, int first_sample)
+      : plane_stride_(planes.plane_stride),
+        step_(planes.row_stride * Gram::row_step),
+        rows_left_(static_cast<int>(planes.rows) - first_sample),
+        is_diagonal_(tile_row == tile_column),
+        // The row of tiles is not above the column.
+        is_whole_((tile_row + 1) * Gram::size <= static_cast<int>(planes.columns)) {
+    const int row = thread_index() / Gram::row_chunks;
+    const int chunk = thread_index() % Gram::row_chunks;
+    const std::int64_t first = (first_sample + row) * planes.row_stride;
+#pragma unroll
+    for (int side = 0; side < Gram::sides; ++side) {
+      const int column = (side == 0 ? tile_row : tile_column) * Gram::size + chunk * chunk_columns;
+      const int left = static_cast<int>(planes.columns) - column;
+      valid_[side] = left <= 0 ? 0 : (left < chunk_columns ? left : chunk_columns) * 2;
+      sources_[side] = planes.data + first + (valid_[side] == 0 ? 0 : column);
+    }
+  }
+
+  // Starts the copies of the next stage of the segment.
+  NRC_FAST_DEVICE void start(char* stage) {
+    if (is_whole_ && rows_left_ >= Gram::stage_rows) {
+      start_copies<true>(stage);
+    } else {
+      start_copies<false>(stage);
+    }
+    rows_left_ -= Gram::stage_rows;
+  }
+
+ private:
+  template <bool is_whole>
+  NRC_FAST_DEVICE void start_copies(char* stage) {
+    char* const chunk = stage + thread_chunk_offset<Gram>();
+    const int row = thread_index() / Gram::row_chunks;
+#pragma unroll
+    for (int side = 0; side < Gram::sides; ++side) {
+      if (side == 1 && is_diagonal_) break;
+#pragma unroll
+      for (int i = 0; i < Gram::thread_rows; ++i) {
+        char* const target = chunk + side * Gram::side_bytes + i * Gram::row_step * Gram::size * 2;
+        const int valid = row + i * Gram::row_step < rows_left_ ? valid_[side] : 0;
+        const std::uint16_t* source = sources_[side];
+#pragma unroll
+        for (int part = 0; part < Gram::parts; ++part) {
+          if constexpr (is_whole) {
+            copy_async(target + part * Gram::part_bytes, source);
+          } else {
+            copy_async(target + part * Gram::part_bytes, source, valid);
+          }
+          if constexpr (Gram::parts > 1) source += plane_stride_;
+        }
+        sources_[side] += step_;
+      }
+    }
+  }
+
+  const std::uint16_t* sources_[Gram::sides];
+  std::int64_t plane_stride_;
+  std::int64_t step_;
+  int valid_[Gram::sides];  // bytes of the chunk
+  int rows_left_;
+  bool is_diagonal_;
+  bool is_whole_;
+};
+
+}  // namespace nrc_fast::cuda

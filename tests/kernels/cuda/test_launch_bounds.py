@@ -1,0 +1,60 @@
+"""Launches keep to the `__launch_bounds__` of their kernels, which a card would refuse or run wrongly without."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.launch_bounds import Bounds, check_room, kernel_of_launch, launch_bounds, of_kernel, registers
+from support.small_passes import SMALL_PASSES
+from support.tools import ROOT, require_tool
+
+CSRC = ROOT / "csrc"
+SOURCES = sorted(path for path in CSRC.glob("cuda/*/*.cu") if "NRC_FAST_GLOBAL" in path.read_text(encoding="utf-8"))
+CARD = {"threads_per_multiprocessor": 1024, "blocks_per_multiprocessor": 16}
+
+
+def test_what_ptx_and_the_assembler_say() -> None:
+    ptx = ".visible .entry _Z3one4Args(\n .param .b8 x[8]\n)\n.maxntid 256, 1, 1\n.minnctapersm 2\n{ }"
+    assert launch_bounds(ptx) == {"_Z3one4Args": Bounds(256, 2)}
+    with pytest.raises(AssertionError, match="no launch bounds"):
+        launch_bounds(".entry _Z3two4Args(\n)\n{ }")
+    report = "Compiling entry function '_Z3one4Args' for 'sm_80'\nptxas info : x\nptxas info : Used 128 registers"
+    assert registers(report) == {"_Z3one4Args": 128}
+    assert kernel_of_launch('launch(some_kernel<decltype(row), 3>, "some", {1}, 32)', "some") == "some_kernel"
+    assert kernel_of_launch('launch(kernel, "some", {1}, 32)', "some") == "some_kernel"
+    assert of_kernel("one", launch_bounds(ptx)) == [Bounds(256, 2)]
+
+
+def test_what_has_no_room() -> None:
+    check_room(Bounds(256, 2), 128, CARD)
+    check_room(Bounds(1024, 1), 64, CARD)
+    for bounds, of_thread in ((Bounds(256, 2), 129), (Bounds(1056, 1), 16), (Bounds(576, 2), 16), (Bounds(32, 17), 16)):
+        with pytest.raises(AssertionError):
+            check_room(bounds, of_thread, CARD)
+
+
+@pytest.mark.long
+def test_launches_keep_to_the_bounds(cuda_core: Any, tmp_path: Path) -> None:
+    backend = cuda_core.Emulation()
+    launched: dict[str, int] = {}
+    for work in SMALL_PASSES:
+        work.bits(backend, keeps_records=True)
+        for name, _, threads, _ in backend.core.launched():
+            launched[name] = max(launched.get(name, 0), threads)
+    bounds = {}
+    for source in SOURCES:
+        target = tmp_path / f"{source.stem}.ptx"
+        command = [require_tool("nvcc"), "-std=c++17", f"-I{CSRC}", "-arch=compute_80", "-ptx", "-o", str(target)]
+        subprocess.run([*command, str(source)], check=True)
+        bounds[source] = launch_bounds(target.read_text(encoding="utf-8"))
+    for name, threads in launched.items():
+        found = []
+        for source, own in bounds.items():
+            function = kernel_of_launch(source.read_text(encoding="utf-8"), name)
+            found += of_kernel(function, own) if function else []
+        assert found, name
+        # Templates of one kernel may have different bounds: the launch has to keep to its own.
+        assert threads <= max(bound.threads for bound in found), name

@@ -1,0 +1,195 @@
+"""Float64 sums of the CUDA kernels, on the emulated device: all moments of few columns in one read, tiles of many
+columns, and workers with several segments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+EPSILON = 2.0**-52
+DTYPES = ["float64", "float32", "float16", "bfloat16"]
+# Positions of DeviceTotals in csrc/cuda/machine/rows.h.
+TOTALS = {"rows": 0, "zero": 1, "skipped": 2, "batches": 3, "added": 4, "exponent": 6, "target_exponent": 7}
+REFUSED, REFUSED_NONFINITE, REFUSED_FIRST = 8, 11, 12
+
+
+@pytest.fixture
+def emulated(cuda_core: Any) -> Any:
+    return cuda_core.BACKENDS["emulation"]()
+
+
+@dataclass
+class Moments:
+    gram: Any
+    unit_gram: Any
+    column_sums: Any
+    cross: Any
+    target_gram: Any
+    target_sums: Any
+    totals: Any
+
+
+def moments(
+    emulated: Any, cuda_core: Any, rows: Any, targets: Any, shift: Any, target_shift: Any, *, skips: bool = False
+) -> Moments:
+    """One pass for all sums, in the highest precision, with totals."""
+    d, n = rows.values.shape[1], targets.values.shape[1]
+    placed, placed_targets = (cuda_core.place_rows(emulated, matrix) for matrix in (rows, targets))
+    arrays = [np.zeros(shape) for shape in ((d, d), (d, d), (d,), (n, d), (n, n), (n,))]
+    totals = np.zeros(emulated.core.total_values, dtype=np.int64)
+    names = ("gram", "unit_gram", "column_sums", "cross", "target_gram", "target_sums")
+    request = emulated.core.GramRequest(
+        placed.matrix,
+        **{name: emulated.address(array) for name, array in zip(names, arrays, strict=True)},
+        shift=emulated.address(shift),
+        unit_rows_are_shifted=True,
+        targets=placed_targets.matrix,
+        target_shift=emulated.address(target_shift),
+        precision=cuda_core.PRECISIONS["highest"],
+        totals=emulated.address(totals),
+        skips_nonfinite=skips,
+    )
+    size = emulated.core.gram_workspace(request, 0)
+    memory, address = emulated.workspace(size)
+    emulated.core.gram(request, workspace=address, workspace_bytes=size, device=0, stream=0)
+    del memory
+    return Moments(**dict(zip(names, arrays, strict=True)), totals=totals)
+
+
+def close(found: Any, left: Any, right: Any, what: str) -> None:
+    """`found` is the product of columns, but for roundings: one for the shift of each factor, and those of the sum."""
+    error = np.abs(found - left.T @ right)
+    assert (error <= 64 * EPSILON * (np.abs(left).T @ np.abs(right))).all(), what
+
+
+def check_moments(found: Moments, X: Any, Y: Any) -> None:
+    ones = np.ones((len(X), 1))
+    close(found.gram + np.tril(found.gram, -1).T, X, X, "gram")
+    close(found.column_sums[None], ones, X, "column sums")
+    close(found.cross, Y, X, "cross moments")
+    close(found.target_gram + np.tril(found.target_gram, -1).T, Y, Y, "gram of the targets")
+    close(found.target_sums[None], ones, Y, "sums of the targets")
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    U = np.divide(X, norms, out=np.zeros_like(X), where=norms > 0)
+    close(found.unit_gram + np.tril(found.unit_gram, -1).T, U, U, "unit gram")
+
+
+def draw(n: int, d: int, targets: int) -> tuple[Any, Any, Any, Any]:
+    rng = np.random.default_rng(100 * d + targets)
+    H = rng.standard_normal((n, d)) + 0.5
+    Y = rng.standard_normal((n, targets)) - 2.0
+    # Numbers of few digits: the shifts are exact in every type.
+    return H, Y, np.linspace(0.0, 1.0, d).round(1), np.full(targets, -2.0)
+
+
+# Columns around strips of 16 and 64, targets up to and beyond those that one read takes along.
+SHAPES = [(1, 1), (16, 0), (17, 3), (40, 7), (64, 7), (64, 8), (65, 2), (130, 1)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("d", "targets"), SHAPES)
+def test_all_sums(emulated: Any, cuda_core: Any, d: int, targets: int, dtype: str) -> None:
+    H, Y, shift, target_shift = draw(301, d, targets)
+    H[7] = 0.0
+    rows, labels = cuda_core.stored(H, dtype), cuda_core.stored(Y, DTYPES[(DTYPES.index(dtype) + 1) % 4], "padded")
+    found = moments(emulated, cuda_core, rows, labels, shift, target_shift)
+    X, shifted = rows.values - shift, labels.values - target_shift
+    check_moments(found, X, shifted)
+    exponents = [1022 + int(np.frexp(np.abs(values).max(initial=0.0))[1]) for values in (X, shifted)]
+    expected = {"rows": 301, "zero": 1, "skipped": 0, "batches": 1, "added": 1, "exponent": exponents[0]}
+    expected["target_exponent"] = exponents[1] if targets else 0
+    assert {name: int(found.totals[place]) for name, place in TOTALS.items()} == expected
+
+
+@pytest.mark.parametrize("layout", ["rows", "padded", "columns", "apart", "backward"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_layout(emulated: Any, cuda_core: Any, dtype: str, layout: str) -> None:
+    """Copies of 16 bytes, of one element, of one element down the columns, and through registers."""
+    for d in (24, 72):
+        H, Y, shift, target_shift = draw(90, d, 2)
+        rows, labels = cuda_core.stored(H, dtype, layout), cuda_core.stored(Y, dtype, layout)
+        found = moments(emulated, cuda_core, rows, labels, shift, target_shift)
+        check_moments(found, rows.values - shift, labels.values - target_shift)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("d", [20, 64, 70])
+def test_rows_that_are_not_finite(emulated: Any, cuda_core: Any, d: int, skips: bool) -> None:
+    H, Y, shift, target_shift = draw(200, d, 3)
+    H[[13, 77], [d - 1, 0]] = np.inf, np.nan
+    Y[[5, 77], [2, 1]] = np.nan, -np.inf
+    rows, labels = cuda_core.stored(H, "float64"), cuda_core.stored(Y, "float32")
+    found = moments(emulated, cuda_core, rows, labels, shift, target_shift, skips=skips)
+    good = np.setdiff1d(np.arange(200), [5, 13, 77])
+    if skips:
+        check_moments(found, rows.values[good] - shift, labels.values[good] - target_shift)
+        assert [found.totals[TOTALS[name]] for name in ("rows", "skipped")] == [197, 3]
+        return
+    for name in ("gram", "unit_gram", "column_sums", "cross", "target_gram", "target_sums"):
+        assert not getattr(found, name).any(), name
+    assert [found.totals[place] for place in (REFUSED, REFUSED_NONFINITE, REFUSED_FIRST)] == [1, 3, 5]
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("float32", 4), ("bfloat16", 2)])
+def test_few_columns_are_read_once(emulated: Any, cuda_core: Any, dtype: str, size: int) -> None:
+    rows = cuda_core.stored(np.random.default_rng(0).standard_normal((500, 32)), dtype)
+    cuda_core.gram(emulated, rows, precision="highest")
+    assert emulated.core.copied_bytes() == 500 * 32 * size
+    assert emulated.core.launches() == 2  # the sums, and their slabs added up
+
+
+@pytest.mark.parametrize("columns", [3, 64])
+@pytest.mark.parametrize("capability", [80, 90])
+def test_few_rows_have_few_workers(emulated: Any, cuda_core: Any, capability: int, columns: int) -> None:
+    """One slab for each 128 rows, until every block that runs at once has one."""
+    emulated.core.configure(multiprocessors=132, capability=capability)
+
+    def slabs(rows: int) -> float:
+        matrix = emulated.core.Matrix(0, rows, columns, columns, 1, cuda_core.CODES["float64"])
+        request = emulated.core.GramRequest(matrix, gram=256, counts=256)
+        return int(emulated.core.gram_workspace(request, 0)) / (46 * 64 * 8)
+
+    assert [slabs(rows) for rows in (1, 128, 129, 5000)] == [1.0, 1.0, 2.0, 40.0]
+    assert slabs(10**9) == 2 * 132
+
+
+# Nine tiles of 128 columns, ten of 64. An odd number of blocks leaves the last one where the next segment begins.
+@pytest.mark.parametrize("order", ["forward", "backward", "shuffled"])
+@pytest.mark.parametrize("n", [40, 90, 600])
+@pytest.mark.parametrize(
+    ("dtype", "capability", "d"), [("float64", 90, 300), ("float64", 75, 200), ("float32", 86, 200)]
+)
+def test_workers_with_several_segments(
+    emulated: Any, cuda_core: Any, dtype: str, capability: int, d: int, n: int, order: str
+) -> None:
+    emulated.core.configure(multiprocessors=1, capability=capability, order=order, copies="early", seed=5)
+    rows = cuda_core.stored(np.random.default_rng(n).standard_normal((n, d)), dtype)
+    found = cuda_core.gram(emulated, rows).gram
+    exact = np.tril(rows.values.T @ rows.values)
+    limit = 64 * EPSILON if dtype == "float64" else 18 * 2.0**-23
+    assert (np.abs(found - exact) <= limit * (np.abs(rows.values).T @ np.abs(rows.values))).all()
+
+
+@pytest.mark.parametrize("d", [40, 64, 150])
+def test_same_bits_in_every_order(emulated: Any, cuda_core: Any, d: int) -> None:
+    H, Y, shift, target_shift = draw(700, d, 2)
+    rows, labels = cuda_core.stored(H, "float32"), cuda_core.stored(Y, "float64")
+    results = set()
+    for order, copies in (("forward", "late"), ("backward", "early"), ("shuffled", "late")):
+        emulated.core.configure(order=order, copies=copies, seed=11, multiprocessors=2)
+        found = moments(emulated, cuda_core, rows, labels, shift, target_shift)
+        results.add(b"".join(getattr(found, name).tobytes() for name in found.__dataclass_fields__))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("fault", ["wait_too_short", "no_barrier", "accumulators_swapped"])
+@pytest.mark.parametrize("d", [64, 150])
+def test_a_fault_of_the_machine_is_seen(emulated: Any, cuda_core: Any, d: int, fault: str) -> None:
+    emulated.core.configure(fault=fault, order="shuffled", seed=3)
+    rows = cuda_core.stored(np.random.default_rng(1).standard_normal((300, d)), "float64")
+    found = cuda_core.gram(emulated, rows).gram
+    exact = np.tril(rows.values.T @ rows.values)
+    assert not (np.abs(found - exact) <= 64 * EPSILON * (np.abs(rows.values).T @ np.abs(rows.values))).all()
