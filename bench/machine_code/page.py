@@ -8,7 +8,8 @@ from typing import Any
 
 from machine_code.bounds import Bound, bound_of, needed_in_flight
 from machine_code.cards import CARDS, SOURCES, Card
-from machine_code.kernels import PASSES, Pass, title_of
+from machine_code.kernels import title_of
+from machine_code.passes import PASSES, Pass
 
 __all__ = ["is_met", "page", "share_of_pass"]
 
@@ -82,6 +83,9 @@ def is_met(card: Card, kernels: Mapping[str, Any], wanted: Pass) -> bool:
     peak, bandwidth = share_of_pass(card, kernels, wanted)
     if wanted.share_of_peak is not None:
         return peak is not None and peak >= wanted.share_of_peak
+    if wanted.share_in_flight is not None:
+        needed = needed_in_flight(card, wanted.share_in_flight)
+        return len(wanted.readers) == 1 and _in_flight(kernels.get(wanted.readers[0]), wanted.is_half) >= needed
     return bandwidth is not None and bandwidth >= (wanted.share_of_bandwidth or 0.0)
 
 
@@ -112,8 +116,8 @@ def _targets(card: Card, record: Mapping[str, Any]) -> list[str]:
     kernels = record["kernels"].get(card.architecture, {})
     lines = [
         f"## Targets, {card.name}\n",
-        "| pass | reads of the rows | aimed at | estimate | in flight on a multiprocessor | |",
-        "|---|---|---|---|---|---|",
+        "| pass | reads of the rows | aimed at | estimate | limit | in flight on a multiprocessor | |",
+        "|---|---|---|---|---|---|---|",
     ]
     for wanted in PASSES:
         peak, bandwidth = share_of_pass(card, kernels, wanted)
@@ -121,13 +125,18 @@ def _targets(card: Card, record: Mapping[str, Any]) -> list[str]:
             aim, reached = f"{_percent(wanted.share_of_peak)} of mma.sync's peak", _percent(peak)
             low = _with_slow_cache(card, kernels, wanted)
             reached += f" ({_percent(low)} with a cache of 5.5 TB/s)"
+        elif wanted.share_in_flight is not None:
+            aim = f"one read, bytes in flight for {_percent(wanted.share_in_flight)} of the bandwidth"
+            reached = f"{_percent(bandwidth)} of the bandwidth"
         else:
             aim, reached = f"{_percent(wanted.share_of_bandwidth)} of the bandwidth", _percent(bandwidth)
         facts = kernels.get(wanted.readers[-1])
+        bound = _bound(card, facts, wanted.is_half)
         verdict = "met" if is_met(card, kernels, wanted) else "**not met**"
         reads = f"{len(wanted.readers)}: " + ", ".join(title_of(name) for name in wanted.readers)
         lines.append(
-            f"| {wanted.title} | {reads} | {aim} | {reached} | {_flight(card, facts, wanted.is_half)} | {verdict} |"
+            f"| {wanted.title} | {reads} | {aim} | {reached} | {bound.limit if bound else '-'} "
+            f"| {_flight(card, facts, wanted.is_half)} | {verdict} |"
         )
     needed = needed_in_flight(card, 0.85) / 1024
     many = f"each of {card.multiprocessors} multiprocessors"
@@ -145,14 +154,21 @@ def _bound(card: Card, facts: Mapping[str, Any] | None, is_half: bool) -> Bound 
     return bound_of(card, facts, half=is_half and "half loop" in facts)
 
 
-def _flight(card: Card, facts: Mapping[str, Any] | None, is_half: bool) -> str:
+def _in_flight(facts: Mapping[str, Any] | None, is_half: bool) -> float:
+    """Bytes on a multiprocessor."""
     if facts is None or "loop" not in facts:
-        return "-"
+        return 0.0
     loop = facts["half loop"] if is_half and "half loop" in facts else facts["loop"]
-    if not loop["in flight"]:
-        return "-"
-    found = loop["in flight"] * facts["threads"] * facts["blocks"]
-    return f"{found / 1024:.1f} KB, {_percent(found / needed_in_flight(card))} of what the whole bandwidth needs"
+    return float(loop["in flight"] * facts["threads"] * facts["blocks"])
+
+
+def _flight(card: Card, facts: Mapping[str, Any] | None, is_half: bool) -> str:
+    found = _in_flight(facts, is_half)
+    return (
+        "-"
+        if not found
+        else f"{found / 1024:.1f} KB, {_percent(found / needed_in_flight(card))} of what the whole bandwidth needs"
+    )
 
 
 def _little(card: Card) -> str:
