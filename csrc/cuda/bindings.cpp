@@ -211,8 +211,10 @@ void bind_kernels(py::module_& module) {
              py::arg("device"), py::arg("stream"));
   module.def(
       "prediction_error_workspace",
-      [](const ProductRequest& request, int device) { return prediction_error_workspace(request, device_limits(device)); }, py::arg("request"),
-      py::arg("device"));
+      [](const ProductRequest& request, int device) {
+        return prediction_error_workspace(request, device_limits(device));
+      },
+      py::arg("request"), py::arg("device"));
   module.def("prediction_error", &prediction_error_of, py::arg("request"), py::kw_only(), py::arg("bias"),
              py::arg("targets"), py::arg("errors"), py::arg("scale") = 1.0, py::arg("products") = 0,
              py::arg("workspace"), py::arg("workspace_bytes"), py::arg("device"), py::arg("stream"));

@@ -97,11 +97,15 @@ struct RowFindings {
   }
 };
 
+// Whether the architecture that is compiled for has launches of such a kernel.
+template <bool by_tensor_cores>
+constexpr bool are_products_launched = by_tensor_cores ? has_float64_tensor_cores : runs_float64_without_tensor_cores;
+
 // Blocks for some rows and a part of the columns.
 template <class Row, int tiles, bool by_tensor_cores>
 NRC_FAST_GLOBAL(product_block, 2)
 coefficients_of_rows_kernel(ProductArguments arguments) {
-  if constexpr (!by_tensor_cores && !runs_float64_without_tensor_cores) {
+  if constexpr (!are_products_launched<by_tensor_cores>) {
     fail();
     return;
   }
@@ -323,7 +327,7 @@ class ImageSums {
 template <class Row, int tiles, bool by_tensor_cores>
 NRC_FAST_GLOBAL(product_block, 2)
 image_of_rows_kernel(ProductArguments arguments) {
-  if constexpr (!by_tensor_cores && !runs_float64_without_tensor_cores) {
+  if constexpr (!are_products_launched<by_tensor_cores>) {
     fail();
     return;
   }

@@ -16,31 +16,35 @@ struct TensorCoefficients {
 template <class Products>
 NRC_FAST_GLOBAL(residual_threads, TensorProjection<Products>::blocks_at_once)
 tensor_coefficients_kernel(TensorCoefficients arguments) {
-  using Projection = TensorProjection<Products>;
-  Projection projection(arguments.rows, shared_memory());
-  projection.start(block_index());
-  const std::int64_t tiles = ceiling(arguments.rows.features.rows, tensor_rows);
-  for (std::int64_t tile = block_index(); tile < tiles; tile += grid_size()) {
-    projection.project([&](int group) {
+  if constexpr (!has_float64_tensor_cores) {
+    fail();
+  } else {
+    using Projection = TensorProjection<Products>;
+    Projection projection(arguments.rows, shared_memory());
+    projection.start(block_index());
+    const std::int64_t tiles = ceiling(arguments.rows.features.rows, tensor_rows);
+    for (std::int64_t tile = block_index(); tile < tiles; tile += grid_size()) {
+      projection.project([&](int group) {
 #pragma unroll
-      for (int o = 0; o < octets; ++o) {
-        if (!projection.has_row(o)) continue;
-        double* const row =
-            arguments.coefficients + (tile * tensor_rows + Projection::row_of_octet(o)) * arguments.count;
+        for (int o = 0; o < octets; ++o) {
+          if (!projection.has_row(o)) continue;
+          double* const row =
+              arguments.coefficients + (tile * tensor_rows + Projection::row_of_octet(o)) * arguments.count;
 #pragma unroll
-        for (int i = 0; i < Products::wide * 2; ++i) {
-          const std::int64_t vector = group * Products::wide * 8 + Projection::vector_of(i);
-          if (vector < arguments.count) row[vector] = projection.coefficient(o, i);
+          for (int i = 0; i < Products::wide * 2; ++i) {
+            const std::int64_t vector = group * Products::wide * 8 + Projection::vector_of(i);
+            if (vector < arguments.count) row[vector] = projection.coefficient(o, i);
+          }
         }
-      }
-      if (group != 0) return;
-      bool is_zero = false;
-      const double energy = projection.row_energy(is_zero);
-      const std::int64_t row = tile * tensor_rows + Projection::row_of_octet(Projection::lane() % 4);
-      if (arguments.energies != nullptr && row < arguments.rows.features.rows) arguments.energies[row] = energy;
-    });
-    synchronize_block();  // before the next tile fills what others still read
-    projection.start(tile + grid_size());
+        if (group != 0) return;
+        bool is_zero = false;
+        const double energy = projection.row_energy(is_zero);
+        const std::int64_t row = tile * tensor_rows + Projection::row_of_octet(Projection::lane() % 4);
+        if (arguments.energies != nullptr && row < arguments.rows.features.rows) arguments.energies[row] = energy;
+      });
+      synchronize_block();  // before the next tile fills what others still read
+      projection.start(tile + grid_size());
+    }
   }
 }
 

@@ -153,7 +153,7 @@ Pieces checked_pieces(const ProductRequest& request, const DeviceLimits& device)
 }
 
 CoefficientTask coefficient_task(const ProductRequest& request, const Pieces& pieces) {
-  return {request.features, request.vectors, request.count,  pieces.coefficients,
+  return {request.features, request.vectors, request.count, pieces.coefficients,
           pieces.energies,  pieces.layout,   pieces.records};
 }
 

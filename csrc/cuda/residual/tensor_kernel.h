@@ -111,16 +111,21 @@ class TensorTile : public ResidualTile<typename Products::Row, typename Products
   Projection projection_;
 };
 
+// Cards without tensor cores for float64 do without those for float32 too.
 template <class Products>
 NRC_FAST_GLOBAL(residual_threads, TensorProjection<Products>::blocks_at_once)
 residual_tensor_kernel(ResidualArguments arguments) {
-  TensorTile<Products> tile(arguments);
-  tile.begin_sums();
-  tile.start(block_index());
-  const int tiles = static_cast<int>(ceiling(arguments.rows.features.rows, tensor_rows));
-  const int blocks = static_cast<int>(grid_size());
-  for (int index = static_cast<int>(block_index()); index < tiles; index += blocks) tile.run(index);
-  tile.end_sums();
+  if constexpr (!has_float64_tensor_cores) {
+    fail();
+  } else {
+    TensorTile<Products> tile(arguments);
+    tile.begin_sums();
+    tile.start(block_index());
+    const int tiles = static_cast<int>(ceiling(arguments.rows.features.rows, tensor_rows));
+    const int blocks = static_cast<int>(grid_size());
+    for (int index = static_cast<int>(block_index()); index < tiles; index += blocks) tile.run(index);
+    tile.end_sums();
+  }
 }
 
 template <class Products>

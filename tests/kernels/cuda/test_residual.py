@@ -146,8 +146,8 @@ def test_a_missing_barrier_is_seen(emulated: Any, cuda_core: Any, arrays: Any, c
     rows = cuda_core.stored(values(70, 70), "float64")
     basis = arrays.orthonormal(3, 70, 5)
     emulated.core.configure(fault="no_barrier", order="shuffled", seed=3, capability=capability)
-    # Threads that do not see the same numbers may also go different ways, where the others wait for them.
-    with pytest.raises((AssertionError, RuntimeError), match=r"tolerance|wait for threads"):
+    # Threads that do not see the same numbers may also go different ways, where the others wait for them or meet them.
+    with pytest.raises((AssertionError, RuntimeError), match=r"tolerance|wait for threads|of the same warp"):
         check(cuda_core.residual(emulated, rows, basis), rows, arrays, basis, None)
 
 
@@ -213,7 +213,8 @@ def test_products_of_one_sign_are_not_biased(
     assert (sums.row_residuals > 0.25 * sums.row_energies).all()  # or the form that does not need them
     exact = arrays.leading_residuals(rows.values, basis)
     captured = sums.row_energies - sums.row_residuals
-    np.testing.assert_allclose(captured, exact[:, 0] - exact[:, 1], rtol=12 * 2.0**-24)
+    # Of 32 columns the cards that keep the fewest bits cut off up to 7 units of a coefficient, which counts twice.
+    np.testing.assert_allclose(captured, exact[:, 0] - exact[:, 1], rtol=24 * 2.0**-24)
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
