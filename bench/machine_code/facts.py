@@ -95,7 +95,7 @@ def facts_of(name: str, architecture: str, resources: Resources, function: Funct
 def _launch_of(family: Family | None, arguments: Sequence[str]) -> Launch:
     if family is None:
         return Launch()
-    inside = family.inside(arguments) if family.inside else 1
+    inside = family.inside(arguments) if family.inside else None
     return Launch(inside, family.copies(arguments) if family.copies else None)
 
 

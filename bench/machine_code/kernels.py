@@ -25,8 +25,7 @@ class Family:
     folds: int = 0  # turns of the main loop between two folds of its sums
     rows: int | None = None  # which argument is the dtype of the rows
     row_copies: Callable[[Sequence[str]], int] | None = None  # of a turn, where others copy what is no row
-    # Where only the launch knows them: turns of loops with products inside the main one, and the copies and loads of a
-    # turn of it.
+    # Where only the launch knows them: turns of loops inside the main one, and the copies and loads of a turn of it.
     inside: Callable[[Sequence[str]], int] | None = None
     copies: Callable[[Sequence[str]], int] | None = None
 
@@ -124,6 +123,16 @@ def _residual_copies(arguments: Sequence[str]) -> int:
     return 4 * columns * size // 16
 
 
+def _residual_inside(arguments: Sequence[str]) -> int:
+    """Turns of the loop over the columns of a lane, four at a time."""
+    columns = 8 if arguments[0] == "FloatProducts" or _BYTES[arguments[1]] == 2 else 4
+    return columns // 4
+
+
+def _one_turn(_: Sequence[str]) -> int:
+    return 1
+
+
 _FAMILIES = {
     "gram_tensor_kernel": Family(
         "Gram, tensor cores, {0}, {2}, {3}, {4} warps, {5}",
@@ -170,14 +179,16 @@ _FAMILIES = {
         "slabs of a Gram added up, {0}, {1}", (_SIZES, _ORDERS | {"2": "of float64", "3": "of moments"})
     ),
     "count_rows_kernel": Family("rows that are zero or not finite, counted"),
-    "slab_sums_kernel": Family("column sums of slabs, added up"),
+    "slab_sums_kernel": Family("column sums of slabs, added up", inside=_one_turn),  # of eight rows, and what is left
     "clear_kernel": Family("slabs of few rows, cleared"),
     "planes_kernel": Family(
         "planes of {0} rows, {1}",
         rows=0,
         words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}),
     ),
-    "row_norms_kernel": Family("row norms, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0),
+    "row_norms_kernel": Family(
+        "row norms, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0, inside=_one_turn
+    ),  # rows of at most 256 numbers
     "column_sums_kernel": Family("column sums, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0),
     "column_sums_finalize_kernel": Family("column sums added up"),
     "begin_findings_kernel": Family("findings of a batch, begun"),
@@ -188,27 +199,33 @@ _FAMILIES = {
         _FLOAT_PRODUCTS,
         rows=1,
         row_copies=_residual_copies,
+        inside=_residual_inside,
     ),
     "residual_tensor_kernel<DoubleProducts": Family(
         "residual, {1} rows in float64, tensor cores, {2} vectors",
         _DOUBLE_PRODUCTS,
         rows=1,
         row_copies=_residual_copies,
+        inside=_residual_inside,
     ),
     "tensor_coefficients_kernel<FloatProducts": Family(
         "products with vectors, {1} rows {2} in float32, tensor cores, {3}, {4} vectors",
         _FLOAT_PRODUCTS,
         rows=1,
         row_copies=_residual_copies,
+        inside=_residual_inside,
     ),
     "tensor_coefficients_kernel<DoubleProducts": Family(
         "products with vectors, {1} rows in float64, tensor cores, {2} vectors",
         _DOUBLE_PRODUCTS,
         rows=1,
         row_copies=_residual_copies,
+        inside=_residual_inside,
     ),
     "simt_coefficients_kernel": Family("products with vectors by lanes, {0} rows", (_DTYPES,), rows=0),
-    "basis_kernel": Family("basis of a residual in {0}, prepared, form {1}", (_DTYPES, {})),
+    "basis_kernel": Family(
+        "basis of a residual in {0}, prepared, form {1}", (_DTYPES, {}), inside=_one_turn
+    ),  # one group of vectors
     "basis_scales_kernel": Family("scales of a basis"),
     "prepare_product_kernel": Family("product with a Gram, its vectors prepared"),
     "coefficients_of_rows_kernel": Family(

@@ -51,7 +51,7 @@ class _Way:
 class Launch:
     """What of a turn only the launch knows."""
 
-    inside: int = 1  # turns of a loop inside with products whose number is not in the machine code
+    inside: int | None = None  # turns of a loop inside whose number is not in the machine code; None: not known
     copies: int | None = None  # and loads of a turn, where those are in loops; None: what is in the machine code
 
 
@@ -242,10 +242,10 @@ def _turns(graph: Graph, loop: Loop) -> int | None:
 
 
 def _turns_at_launch(graph: Graph, loop: Loop, launch: Launch) -> int | None:
-    if launch.inside > 1 and any(work_of(each) for block in loop.own for each in graph.blocks[block]):
-        return launch.inside
-    # A turn around it has as many copies as are said.
-    return 1 if launch.copies is not None and _loads(graph, loop.own) else None
+    has_work = any(work_of(each) for block in loop.own for each in graph.blocks[block])
+    if launch.copies is not None and _loads(graph, loop.own) and not has_work:
+        return 1  # the turn around it has as many copies as are said
+    return launch.inside
 
 
 def _starts_at_zero(graph: Graph, loop: Loop, register: str) -> bool:

@@ -22,12 +22,12 @@ estimates: counts of instructions, divided by rates that others have published. 
 card.
 
 A *turn* is one iteration of the loop with most of a kernel's arithmetic, or most of its loads where it has none,
-along its longest way; loops inside are counted as often as they run where that is a constant, and once where it is
-not (rows with a question mark). What happens on few turns only, sums that are folded or written, is left out of the
-counts; a fold is in the bounds where its turns are known, what goes to device memory then is not. *In flight* are the
-bytes that the blocks of a multiprocessor have asked for before they wait for the first of them, if nothing but the
-way to memory took time. *Behind the barrier* are the instructions of a warp between a barrier and its next product:
-with one block at once nothing overlaps them.
+along its longest way; loops inside are counted as often as they run where that is a constant or said in
+`bench/machine_code/kernels.py`, and once where it is not (rows with a question mark). What happens on few turns only,
+sums that are folded or written, is left out of the counts; a fold is in the bounds where its turns are known, what
+goes to device memory then is not. *In flight* are the bytes that the blocks of a multiprocessor have asked for before
+they wait for the first of them, if nothing but the way to memory took time. *Behind the barrier* are the instructions
+of a warp between a barrier and its next product: with one block at once nothing overlaps them.
 
 A turn takes at least as many clocks as the busiest of the schedulers, the integer, float32 and float64 lanes, the
 conversions, the tensor cores, shared memory and the second-level cache needs (the column *limit*), and what is behind
@@ -35,6 +35,23 @@ the barrier on top, where only one block runs at once. The share of the peak is 
 alone would take. The share of the bandwidth of device memory is the lesser of what these clocks and what the bytes in
 flight allow (Little's law: bytes in flight = bandwidth x latency), where nothing comes from a cache. "One side" is a
 tile on the diagonal, whose both sides are the same rows, copied once.
+"""
+_READS = """\
+"As stored" are 16-bit rows without a shift. Running statistics are about a shift, for which 16-bit and float32 rows are
+split into three bfloat16 numbers, six products each: these take longer than the read, and what is aimed at is that the
+read does not stand in their way. Beside what the table says more reads are needed for
+
+- products with targets, except for float64 rows of d <= 64: the column sums form them, in a read of their own;
+- a Gram matrix of rows of norm 1: one read more;
+- rows that are skipped where they are not finite, except float64 rows of d <= 64: they are looked at first;
+- float64 rows, and others with `precision="highest"`, of d > 64: norms and counts, column sums and products are three
+  reads (the products are counted at d > 128, whose stages are as deep);
+- rows that are split and have more than 128 columns, or cannot be copied in pieces of 16 bytes: they are looked at,
+  their columns are added up, and their planes are written and read again;
+- rows as stored that cannot be copied in pieces of 16 bytes: planes too, which are written and read again.
+
+The residual's turns of 8 to 24 vectors count the end of a tile in every turn, where the compiler has it in branches:
+its shares there are too low rather than too high.
 """
 _OUTRO = """\
 ## What is assumed
@@ -140,7 +157,8 @@ def _targets(card: Card, record: Mapping[str, Any]) -> list[str]:
         )
     needed = needed_in_flight(card, 0.85) / 1024
     many = f"each of {card.multiprocessors} multiprocessors"
-    lines.append(f"\n85% of {card.bandwidth / 1e12:.2f} TB/s needs {needed:.1f} KB in flight on {many}.\n")
+    lines.append("\n" + _READS)
+    lines.append(f"85% of {card.bandwidth / 1e12:.2f} TB/s needs {needed:.1f} KB in flight on {many}.\n")
     return lines
 
 
