@@ -41,9 +41,11 @@ _READS = """\
 split into three bfloat16 numbers, six products each: these take longer than the read, and what is aimed at is that the
 read does not stand in their way. Beside what the table says more reads are needed for
 
-- products with targets, except for float64 rows of d <= 64: the column sums form them, in a read of their own;
+- products with targets, except float64 ones of d <= 64 with up to 7 targets: the column sums form them, in one read
+  more;
 - a Gram matrix of rows of norm 1: one read more;
-- rows that are skipped where they are not finite, except float64 rows of d <= 64: they are looked at first;
+- rows that are skipped where they are not finite, except where products are in float64 and d <= 64: they are looked at
+  first;
 - float64 rows, and others with `precision="highest"`, of d > 64: norms and counts, column sums and products are three
   reads (the products are counted at d > 128, whose stages are as deep);
 - rows that are split and have more than 128 columns, or cannot be copied in pieces of 16 bytes: they are looked at,
