@@ -32,10 +32,13 @@ CHAINED_ROWS = 64
 ADDITIONS_OF_A_ROW = 32
 # Unit roundoff of float32.
 SINGLE_EPSILON = 2.0**-24
-# Relative error of a sum of products on the tensor cores of a CUDA device. They round toward zero, so that the errors
-# of sums of squares do not cancel: 2^-24 for each addition of 8 rows (of 16 on later cards), up to the 512 rows after
-# which sums are folded into float64.
-TENSOR_CORE_ROUNDING = 512 / 8 * 2.0**-24
+# Relative error of a sum of products on the tensor cores of a CUDA device. They cut toward zero, so that the errors of
+# sums of squares do not cancel. At each addition of 8 products every one of them loses less than half a last unit of
+# the sum, and the sum less than a unit; half of that is taken for the mean, and for the mean of a growing sum
+# half of what it is after 512 rows, where it is folded. float16 rows of one value come near it on cards of compute
+# capability 8. Later cards add 16 products at once and cut less; those of 7.5 add 4 and cut more, but are folded after
+# 256 rows. Up to 32 folds are added as float32 numbers before they go to float64.
+TENSOR_CORE_ROUNDING = 512 / 8 / 2 * (8 / 2 + 1) / 2 * 2.0**-23 + (32 + 2) / 4 * 2.0**-24
 # The same where rows are first rounded to bfloat16, 2^-9 of each factor.
 FAST_ROUNDING = 2.0**-8 + TENSOR_CORE_ROUNDING
 
@@ -44,8 +47,8 @@ def block_rounding(kind: str, rows: int) -> float:
     """Relative error of a sum of squares over a block of rows, before it is added to others in float64.
 
     A quarter of a unit for each addition, which equal addends reach, as those of features with two values are: each
-    rounds the same way while the sum doubles. Others round either way, like the root of their number. Tensor cores
-    truncate: theirs is the worst case.
+    rounds the same way while the sum doubles. Others round either way, like the root of their number. Tensor cores cut
+    toward zero: theirs is that of the cards that lose most, for sums that grow evenly.
 
     Parameters
     ----------

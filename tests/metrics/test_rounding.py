@@ -43,3 +43,19 @@ def test_float64_chains_are_short() -> None:
 
 def test_sums_of_squares_count_chunks_and_not_rows() -> None:
     assert square_sum_rounding(5) - square_sum_rounding(1) == 4 * 2.0**-53
+
+
+@pytest.mark.parametrize(("capability", "nearest"), [(75, 0.8), (80, 0.8), (90, 0.3)])
+def test_tensor_cores_of_all_cards_stay_within_their_bound(cuda_core: Any, capability: int, nearest: float) -> None:
+    """Of float16 rows, multiplied as they are; 1749 / 1024 has the square of which the models of cards cut most."""
+    backend = cuda_core.Emulation()
+    backend.core.configure(capability=capability, multiprocessors=1)
+    rng = np.random.default_rng(7)
+    plain = np.where(rng.random((2048, 8)) < 0.5, 0.7, 1.3)
+    plain[:, 0] = 1749 / 1024
+    plain[:, 1] = rng.standard_normal(2048)
+    rows = cuda_core.stored(plain, "float16")
+    found = cuda_core.gram(backend, rows).gram
+    exact = rows.values.T @ rows.values
+    error = np.abs(found - np.tril(exact)) / np.sqrt(np.outer(exact.diagonal(), exact.diagonal()))
+    assert nearest * block_rounding("device", 256) < error.max() <= block_rounding("device", 256)

@@ -39,15 +39,18 @@ def values(n: int, d: int) -> NDArray[np.float64]:
     return np.random.default_rng(1000 * n + d).standard_normal((n, d))
 
 
-def gram(dtype: str, n: int, d: int, precision: str = "high", **options: Any) -> Callable[[Any], Any]:
+def gram(dtype: str, n: int, d: int, precision: str = "high", targets: int = 9, **options: Any) -> Callable[[Any], Any]:
     def run(backend: Any) -> tuple[Results, Results]:
         rows = cuda_core.stored(values(n, d), dtype)
-        targets = cuda_core.stored(values(n, 9), "float32")
-        sums = cuda_core.gram(backend, rows, targets=targets, precision=precision, **options)
+        others = cuda_core.stored(values(n, targets), "float32") if targets else None
+        sums = cuda_core.gram(backend, rows, targets=others, precision=precision, **options)
         h = rows.values
         units = h / np.linalg.norm(h, axis=1, keepdims=True) if options.get("unit") else np.zeros_like(h)
-        exact = [np.tril(h.T @ h), h.sum(axis=0), np.tril(units.T @ units), targets.values.T @ h]
-        return [sums.gram, sums.column_sums, sums.unit_gram, sums.cross], exact
+        found = [sums.gram, sums.column_sums, sums.unit_gram]
+        exact = [np.tril(h.T @ h), h.sum(axis=0), np.tril(units.T @ units)]
+        if others is None:
+            return found, exact
+        return [*found, sums.cross], [*exact, others.values.T @ h]
 
     return run
 
@@ -185,12 +188,14 @@ ONE = {"multiprocessors": 1}
 SMALL_PASSES = [
     SmallPass("gram of pairs of segments, bfloat16", gram("bfloat16", 200, 130), ONE),
     SmallPass("gram of a ring that goes around, float16", gram("float16", 300, 20), ONE),
+    SmallPass("gram and column sums in one read, bfloat16", gram("bfloat16", 90, 12, targets=0), ONE),
     SmallPass("gram of split rows", gram("float32", 70, 130), ONE),
     SmallPass("gram of split rows, small", gram("float32", 280, 20, unit="raw"), {"multiprocessors": 2}),
     SmallPass("gram of segments of three blocks, float64", gram("float64", 40, 200), ONE),
     SmallPass("gram of float64 without tensor cores", gram("float64", 40, 200), ONE | {"capability": 75}),
     SmallPass("gram of float32 without tensor cores", gram("float32", 60, 70), ONE | {"capability": 86}),
     SmallPass("gram of narrow float64 rows", gram("float64", 300, 12, unit="raw"), ONE),
+    SmallPass("gram of more slabs than a thread adds up", gram("float64", 650, 8, targets=0), {"multiprocessors": 8}),
     SmallPass("gram with totals, bfloat16", gram_with_totals("bfloat16", 90, 12)),
     SmallPass("gram with totals, float32", gram_with_totals("float32", 90, 70)),
     SmallPass("gram with totals, float64", gram_with_totals("float64", 90, 12)),
@@ -199,7 +204,9 @@ SMALL_PASSES = [
     SmallPass("residual of pairs of tiles on sm_75", residual("float32", 150, 70, 40), ONE | {"capability": 75}),
     SmallPass("residual in float64", residual("float64", 80, 40, 5), ONE),
     SmallPass("residual in float64, explicit", residual("bfloat16", 80, 40, 5, double_precision=True), ONE),
+    SmallPass("residual of float16 rows", residual("float16", 130, 30, 5), ONE),
     SmallPass("products", products("float32", 90, 40, 5)),
+    SmallPass("products of pairs of tiles", products("float32", 500, 8, 3), ONE),
     SmallPass("descent of resident problems", descent(12, 5, 2, 0.9)),
     SmallPass("descent of pairs of problems", descent(30, 36, 3, 0.9), ONE | {"capability": 75}),
 ]

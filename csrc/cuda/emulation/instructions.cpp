@@ -162,6 +162,8 @@ void multiply_add_warp(Block&, Meeting& warp) {
 
 }  // namespace
 
+int products_at_once() { return emulation::tensor_core_of(machine().capability).products_at_once; }
+
 void multiply_add_16(bool is_bfloat16, float (&sums)[4], const std::uint32_t (&left)[4],
                      const std::uint32_t (&right)[2], const emulation::Place& place) {
   Operands16 operands{{left[0], left[1], left[2], left[3]}, {right[0], right[1]}, {sums[0], sums[1], sums[2], sums[3]}};

@@ -66,6 +66,8 @@ void load_transposed(std::uint32_t (&values)[4], const void* shared, const char*
 void load_matrices(std::uint32_t (&values)[4], const void* shared, const char* file = __builtin_FILE(),
                    int line = __builtin_LINE());
 
+int products_at_once();
+
 void multiply_add_16(bool is_bfloat16, float (&sums)[4], const std::uint32_t (&left)[4],
                      const std::uint32_t (&right)[2], const emulation::Place& place);
 template <bool is_bfloat16>

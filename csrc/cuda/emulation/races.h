@@ -26,13 +26,13 @@ struct Access {
   AccessKind kind;
 };
 
-// Of two bytes: no kernel has smaller numbers, and one that had would be taken for a race too often, not too rarely.
+// Of one byte: there are kernels whose threads write neighbouring bytes.
 struct Cell {
   Access write;
   // Of all since the last write, the two that are farthest apart: what races with any of them races with one of these.
   Access reads[2];
 };
-constexpr std::int64_t cell_bytes = 2;
+constexpr std::int64_t cell_bytes = 1;
 
 class SharedShadow {
  public:

@@ -72,7 +72,7 @@ gram_tensor_kernel(TensorGramArguments arguments) {
       stage += Gram::stage_bytes;
       if (stage == ring_end) stage = shared;
       const bool is_last = b + 1 == count;
-      if (b % Gram::fold_blocks == Gram::fold_blocks - 1 || is_last) {
+      if (b % Gram::fold_blocks() == Gram::fold_blocks() - 1 || is_last) {
         if constexpr (Gram::parts > 1) fold(sums, small);
         fold(sums, large);
       }

@@ -34,13 +34,16 @@ struct TensorGram {
                                                                 : (64 << 10));
   static constexpr int stages = ring_bytes / stage_bytes;
   static constexpr int shared_bytes = stage_bytes * stages + sums_bytes;
-  static constexpr int fold_blocks = (parts == 1 ? 512 : 256) / stage_rows;
   static constexpr int slab_blocks = 8192 / stage_rows;
   // Each thread copies the same chunk of a few rows.
   static constexpr int row_chunks = size / chunk_columns;
   static constexpr int row_step = threads / row_chunks;
   static constexpr int thread_rows = stage_rows / row_step;
   static_assert(row_step % 8 == 0, "chunks of all rows of a thread must be permuted alike");
+
+  // Stages between folds. Tensor cores that add only a few products at once cut twice as often, and are folded twice as
+  // often, so that sums lose no more there than elsewhere.
+  NRC_FAST_DEVICE static int fold_blocks() { return (parts == 1 && products_at_once() >= 8 ? 512 : 256) / stage_rows; }
 };
 
 // Where the chunk of a thread lies in one side of a stage, in its first row.

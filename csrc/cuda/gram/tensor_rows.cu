@@ -248,7 +248,7 @@ gram_rows_kernel(RowGramArguments arguments) {
     const char* const stage = planes + b % 2 * Gram::stage_bytes;
     multiply_block<true, Gram>(stage, stage, places, large, small);
     const bool is_last = b + 1 == count;
-    if (b % Gram::fold_blocks == Gram::fold_blocks - 1 || is_last) {
+    if (b % Gram::fold_blocks() == Gram::fold_blocks() - 1 || is_last) {
       fold(sums, small);
       fold(sums, large);
     }

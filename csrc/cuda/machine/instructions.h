@@ -143,6 +143,13 @@ NRC_FAST_DEVICE void load_matrices(std::uint32_t (&values)[4], const void* share
                : "memory");
 }
 
+// Of the products of 16-bit numbers so many, at the least, are added before a tensor core cuts their sum.
+#if __CUDA_ARCH__ >= 800
+NRC_FAST_DEVICE constexpr int products_at_once() { return 8; }
+#else
+NRC_FAST_DEVICE constexpr int products_at_once() { return 4; }
+#endif
+
 // Adds a 16 x 16 times 16 x 8 product of 16-bit numbers.
 template <bool is_bfloat16>
 NRC_FAST_DEVICE void multiply_add(float (&sums)[4], const std::uint32_t (&left)[4], std::uint32_t right0,
