@@ -10,7 +10,7 @@ from machine_code.flight import behind_barriers, flight_of
 from machine_code.instructions import KINDS, count, kind_of, work_of
 from machine_code.kernels import Family, arguments_of, family_of
 from machine_code.listing import Function, Instruction, read_listing
-from machine_code.main_loop import main_loop
+from machine_code.main_loop import Launch, main_loop
 from machine_code.occupancy import LIMITS, blocks_at_once
 from machine_code.tools import Cubin, Resources, demangled
 
@@ -68,7 +68,7 @@ def facts_of(name: str, architecture: str, resources: Resources, function: Funct
     """
     limits = LIMITS[architecture.rstrip("af")]
     family = family_of(name)
-    loop = main_loop(function, family.inside if family else 1)
+    loop = main_loop(function, _launch_of(family, arguments_of(name)))
     fixed = resources.shared - (limits.reserved if int(architecture.rstrip("af")) >= 90 else 0)
     if family is not None and family.shared is not None:
         at_launch = family.shared(arguments_of(name))
@@ -90,6 +90,13 @@ def facts_of(name: str, architecture: str, resources: Resources, function: Funct
         if None in loop.turns_of_inner:
             facts["loop"]["has unknown turns"] = True
     return facts
+
+
+def _launch_of(family: Family | None, arguments: Sequence[str]) -> Launch:
+    if family is None:
+        return Launch()
+    inside = family.inside(arguments) if family.inside else None
+    return Launch(inside, family.copies(arguments) if family.copies else None)
 
 
 def _loop_facts(path: Sequence[Instruction], family: Family | None, arguments: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["PASSES", "Family", "Pass", "arguments_of", "family_of", "title_of"]
+__all__ = ["Family", "arguments_of", "family_of", "title_of"]
 
 _DTYPES = {"double": "float64", "float": "float32", "Float16": "float16", "BFloat16": "bfloat16"}
 _BYTES = {"double": 8, "float": 4, "Float16": 2, "BFloat16": 2}
@@ -25,7 +25,9 @@ class Family:
     folds: int = 0  # turns of the main loop between two folds of its sums
     rows: int | None = None  # which argument is the dtype of the rows
     row_copies: Callable[[Sequence[str]], int] | None = None  # of a turn, where others copy what is no row
-    inside: int = 1  # turns of loops with products inside the main one, where these are known at run time only
+    # Where only the launch knows them: turns of loops inside the main one, and the copies and loads of a turn of it.
+    inside: Callable[[Sequence[str]], int] | None = None
+    copies: Callable[[Sequence[str]], int] | None = None
 
     def row_bytes(self, arguments: Sequence[str]) -> int:
         """Of one element of the rows; 0 where that is not known."""
@@ -65,11 +67,70 @@ def _rows_shared(arguments: Sequence[str]) -> int:
     return 2 * 16 * size * 2 * 3 + (size * size * 4 if size == 128 else 0) + rings + size * 8
 
 
+# Kernels of float64 products are counted at one width: more than 128 columns, and the moments of 64 without targets.
+_RING_STAGES = 4
+_RING_THREADS = 128
+
+
+def _stage(size: int, columns: int, row_tail: int) -> tuple[int, int]:
+    """Of `stage_layout`: rows of a stage, and its bytes."""
+    pitch = -(-columns * size // 128) * 128 + 32
+    depth = 64
+    while depth > 8 and depth * (pitch + row_tail) > 12800:
+        depth //= 2
+    return depth, depth * (pitch + row_tail)
+
+
+def _double_stage(arguments: Sequence[str]) -> tuple[int, int]:
+    return _stage(_BYTES[arguments[0]], 128 + 64, 8)
+
+
+def _double_inside(arguments: Sequence[str]) -> int:
+    """Steps of four rows, all of them each warp's."""
+    return _double_stage(arguments)[0] // 4
+
+
+def _double_row_copies(arguments: Sequence[str]) -> int:
+    """Of both sides, in pieces of 16 bytes."""
+    return _double_stage(arguments)[0] * (128 + 64) * _BYTES[arguments[0]] // 16 // _RING_THREADS
+
+
+def _double_shared(arguments: Sequence[str]) -> int:
+    return max(_RING_STAGES * _double_stage(arguments)[1], 2 * 72 * 32 * 8) + (128 + 64) * 8
+
+
+def _moment_stage(arguments: Sequence[str]) -> tuple[int, int]:
+    return _stage(_BYTES[arguments[0]], 64, 0)
+
+
+def _moment_inside(arguments: Sequence[str]) -> int:
+    """Steps of four rows, at which two pairs of warps take turns."""
+    return _moment_stage(arguments)[0] // (4 * 2)
+
+
+def _moment_copies(arguments: Sequence[str]) -> int:
+    return _moment_stage(arguments)[0] * 64 * _BYTES[arguments[0]] // 16 // _RING_THREADS
+
+
+def _moment_shared(arguments: Sequence[str]) -> int:
+    return max(_RING_STAGES * _moment_stage(arguments)[1], 46 * 64 * 8) + 64 * 8
+
+
 def _residual_copies(arguments: Sequence[str]) -> int:
     """Of TensorProjection: copies of rows by one thread; the others are of the basis."""
     size = _BYTES[arguments[1]]
     columns = 8 if arguments[0] == "FloatProducts" or size == 2 else 4
     return 4 * columns * size // 16
+
+
+def _residual_inside(arguments: Sequence[str]) -> int:
+    """Turns of the loop over the columns of a lane, four at a time."""
+    columns = 8 if arguments[0] == "FloatProducts" or _BYTES[arguments[1]] == 2 else 4
+    return columns // 4
+
+
+def _one_turn(_: Sequence[str]) -> int:
+    return 1
 
 
 _FAMILIES = {
@@ -97,20 +158,37 @@ _FAMILIES = {
         folds=16,
         rows=0,
     ),
-    "gram_double_tensor_kernel": Family("Gram, {0} rows in float64, tensor cores", (_DTYPES,), rows=0),
-    "gram_moments_kernel": Family("Gram and all sums, {0} rows in float64, tensor cores", (_DTYPES,), rows=0),
+    "gram_double_tensor_kernel": Family(
+        "Gram, scaled {0} rows in float64, tensor cores, d > 128",
+        (_DTYPES,),
+        shared=_double_shared,
+        rows=0,
+        row_copies=_double_row_copies,
+        inside=_double_inside,
+        copies=lambda arguments: _double_row_copies(arguments) + 1,  # and of a scale
+    ),
+    "gram_moments_kernel": Family(
+        "Gram and all sums, {0} rows in float64, tensor cores, d = 64",
+        (_DTYPES,),
+        shared=_moment_shared,
+        rows=0,
+        inside=_moment_inside,
+        copies=_moment_copies,
+    ),
     "gram_finalize_kernel": Family(
         "slabs of a Gram added up, {0}, {1}", (_SIZES, _ORDERS | {"2": "of float64", "3": "of moments"})
     ),
     "count_rows_kernel": Family("rows that are zero or not finite, counted"),
-    "slab_sums_kernel": Family("column sums of slabs, added up"),
+    "slab_sums_kernel": Family("column sums of slabs, added up", inside=_one_turn),  # of eight rows, and what is left
     "clear_kernel": Family("slabs of few rows, cleared"),
     "planes_kernel": Family(
         "planes of {0} rows, {1}",
         rows=0,
         words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}),
     ),
-    "row_norms_kernel": Family("row norms, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0),
+    "row_norms_kernel": Family(
+        "row norms, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0, inside=_one_turn
+    ),  # rows of at most 256 numbers
     "column_sums_kernel": Family("column sums, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0),
     "column_sums_finalize_kernel": Family("column sums added up"),
     "begin_findings_kernel": Family("findings of a batch, begun"),
@@ -121,27 +199,33 @@ _FAMILIES = {
         _FLOAT_PRODUCTS,
         rows=1,
         row_copies=_residual_copies,
+        inside=_residual_inside,
     ),
     "residual_tensor_kernel<DoubleProducts": Family(
         "residual, {1} rows in float64, tensor cores, {2} vectors",
         _DOUBLE_PRODUCTS,
         rows=1,
         row_copies=_residual_copies,
+        inside=_residual_inside,
     ),
     "tensor_coefficients_kernel<FloatProducts": Family(
         "products with vectors, {1} rows {2} in float32, tensor cores, {3}, {4} vectors",
         _FLOAT_PRODUCTS,
         rows=1,
         row_copies=_residual_copies,
+        inside=_residual_inside,
     ),
     "tensor_coefficients_kernel<DoubleProducts": Family(
         "products with vectors, {1} rows in float64, tensor cores, {2} vectors",
         _DOUBLE_PRODUCTS,
         rows=1,
         row_copies=_residual_copies,
+        inside=_residual_inside,
     ),
     "simt_coefficients_kernel": Family("products with vectors by lanes, {0} rows", (_DTYPES,), rows=0),
-    "basis_kernel": Family("basis of a residual in {0}, prepared, form {1}", (_DTYPES, {})),
+    "basis_kernel": Family(
+        "basis of a residual in {0}, prepared, form {1}", (_DTYPES, {}), inside=_one_turn
+    ),  # one group of vectors
     "basis_scales_kernel": Family("scales of a basis"),
     "prepare_product_kernel": Family("product with a Gram, its vectors prepared"),
     "coefficients_of_rows_kernel": Family(
@@ -193,61 +277,3 @@ def title_of(name: str) -> str:
         return f"`{name}`"
     words = [known.get(each, "" if known else each) for known, each in zip(family.words, arguments, strict=False)]
     return family.title.format(*words) if all(words) else f"`{name}`"
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One thing that users ask for, by the kernels that read its rows from device memory."""
-
-    title: str
-    readers: tuple[str, ...]
-    is_half: bool  # one tile, whose both sides are the same rows
-    share_of_peak: float | None = None  # that is aimed at, of mma.sync
-    share_of_bandwidth: float | None = None  # that is aimed at, the rows read once
-
-
-# The targets for H100. Who fuses kernels strikes out what no longer reads the rows.
-PASSES = (
-    Pass(
-        "bfloat16 Gram, d >= 1,024",
-        ("gram_tensor_kernel<BFloat16, TensorGram<1, 128, 4, 2>, 2>",),
-        is_half=False,
-        share_of_peak=0.60,
-    ),
-    Pass(
-        "bfloat16 Gram with column sums and counts, 64 < d <= 128",
-        ("gram_tensor_kernel<BFloat16, TensorGram<1, 128, 4, 1>, 2>",),
-        is_half=True,
-        share_of_bandwidth=0.85,
-    ),
-    Pass(
-        "bfloat16 Gram with column sums and counts, d <= 64",
-        ("gram_tensor_kernel<BFloat16, TensorGram<1, 64, 4, 1>, 2>",),
-        is_half=True,
-        share_of_bandwidth=0.85,
-    ),
-    Pass(
-        "bfloat16 residual, n <= 8",
-        ("residual_tensor_kernel<FloatProducts<BFloat16, false, false, 1>>",),
-        is_half=False,
-        share_of_bandwidth=0.85,
-    ),
-    Pass(
-        "bfloat16 residual, n <= 32",
-        ("residual_tensor_kernel<FloatProducts<BFloat16, false, false, 4>>",),
-        is_half=False,
-        share_of_bandwidth=0.85,
-    ),
-    Pass(
-        "float32 residual, n <= 8",
-        ("residual_tensor_kernel<FloatProducts<float, true, false, 1>>",),
-        is_half=False,
-        share_of_bandwidth=0.85,
-    ),
-    Pass(
-        "float32 residual, n <= 32",
-        ("residual_tensor_kernel<FloatProducts<float, true, false, 4>>",),
-        is_half=False,
-        share_of_bandwidth=0.85,
-    ),
-)

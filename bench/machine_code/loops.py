@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from machine_code.listing import Function, Instruction
 
-__all__ = ["Graph", "Loop", "always_run", "find_loops", "graph_of"]
+__all__ = ["Graph", "Loop", "always_run", "find_loops", "graph_of", "is_jump"]
 
 _ENDS = {"EXIT", "RET", "BPT", "KILL"}
 _JUMPS = {"BRA", "BSYNC", "BRX", "JMP", "JMX"}
@@ -70,7 +70,7 @@ def graph_of(function: Function) -> Graph:
     """
     code = function.instructions
     starts = {0, *function.labels.values()}
-    starts |= {place + 1 for place, each in enumerate(code) if each.operation in _ENDS | _JUMPS}
+    starts |= {place + 1 for place, each in enumerate(code) if each.operation in _ENDS or is_jump(each)}
     borders = [*sorted(start for start in starts if start < len(code)), len(code)]
     numbers = {start: number for number, start in enumerate(borders[:-1])}
     joined = _joined_at(code)
@@ -79,11 +79,13 @@ def graph_of(function: Function) -> Graph:
         blocks.append(code[start:end])
         last = code[end - 1]
         followers = []
-        goes_on = last.operation not in _ENDS | _JUMPS or _is_conditional(last)
+        goes_on = not (last.operation in _ENDS or is_jump(last)) or _is_conditional(last) or _parts_lanes(last)
         if goes_on and end < len(code):
             followers.append(numbers[end])
         label = joined.get(end - 1) if last.operation == "BSYNC" else last.target
-        if last.operation in _JUMPS and label is not None and function.labels.get(label, len(code)) < len(code):
+        if not is_jump(last) or _parts_lanes(last):
+            label = None
+        if label is not None and function.labels.get(label, len(code)) < len(code):
             followers.append(numbers[function.labels[label]])
         after.append(list(dict.fromkeys(followers)))
     return Graph(blocks, after)
@@ -121,6 +123,18 @@ def find_loops(graph: Graph) -> list[Loop]:
 def always_run(graph: Graph, loop: Loop) -> set[int]:
     """Blocks that every turn of a loop passes."""
     return {block for block in loop.blocks if all(graph.passes(latch, block) for latch in loop.latches)}
+
+
+def is_jump(instruction: Instruction) -> bool:
+    """Whether what follows is elsewhere; a call to a place in the kernel itself, which nothing comes back from, too."""
+    if instruction.operation == "CALL":
+        return (instruction.target or "").startswith(".L_")
+    return instruction.operation in _JUMPS
+
+
+def _parts_lanes(instruction: Instruction) -> bool:
+    """Whether only warps jump whose lanes have parted: what they do lane by lane is in no turn."""
+    return instruction.name.startswith("BRA.DIV")
 
 
 def _is_conditional(instruction: Instruction) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from machine_code.instructions import kind_of, work_of
 from machine_code.listing import Function, Instruction
-from machine_code.loops import Graph, Loop, always_run, find_loops, graph_of
+from machine_code.loops import Graph, Loop, always_run, find_loops, graph_of, is_jump
 
-__all__ = ["MainLoop", "main_loop"]
+__all__ = ["Launch", "MainLoop", "main_loop"]
 
 # Ways through a loop that differ in what they copy are kept apart, the first few of them.
 _MOST_WAYS = 64
@@ -33,7 +33,7 @@ class MainLoop:
 
 @dataclass
 class _Way:
-    rank: tuple[int, int, int]  # work, less of what is rare, length
+    rank: tuple[int, int, int, int]  # work, less of what is rare, bytes that are copied or loaded, length
     last: list[Instruction]
     before: _Way | None = None
 
@@ -47,15 +47,23 @@ class _Way:
         return [each for piece in reversed(pieces) for each in piece]
 
 
-def main_loop(function: Function, inside: int = 1) -> MainLoop | None:
+@dataclass(frozen=True)
+class Launch:
+    """What of a turn only the launch knows."""
+
+    inside: int | None = None  # turns of a loop inside whose number is not in the machine code; None: not known
+    copies: int | None = None  # and loads of a turn, where those are in loops; None: what is in the machine code
+
+
+def main_loop(function: Function, launch: Launch = Launch()) -> MainLoop | None:
     """The loop with most of the tensor cores' work; without it with most arithmetic, without that with most loads.
 
     Parameters
     ----------
     function : Function
         A kernel.
-    inside : int
-        Turns of a loop inside with products whose number is not in the machine code.
+    launch : Launch
+        What is known besides. Of the ways through a turn with as many copies and loads the longest is taken.
 
     Returns
     -------
@@ -71,26 +79,41 @@ def main_loop(function: Function, inside: int = 1) -> MainLoop | None:
     chosen = max(loops, key=lambda loop: _weighed(graph, loop))
     if _weight(graph, chosen.own) == (0, 0):
         return None
-    stage = chosen
-    while not _loads(graph, stage.own) and stage.outer is not None and _loads(graph, stage.outer.own):
-        stage = stage.outer
+    stage = _loading(graph, chosen)
     rare = {block for block in stage.own - always_run(graph, stage) if _is_now_and_then(graph.blocks[block])}
     turns: dict[Instruction, int | None] = {}
     copies = {"copy"} if any("copy" in map(kind_of, graph.blocks[block]) for block in stage.own) else {"global load"}
-    ways = _ways(graph, stage, rare, copies, inside, turns)
+    if launch.copies is not None:
+        copies = {"copy", "global load"}
+    ways = _ways(graph, stage, rare, copies, launch, turns)
     most = max(ways, key=lambda copied: (ways[copied].rank[0], copied))
+    if launch.copies is not None:
+        most = launch.copies
+    if most not in ways:
+        msg = (
+            f"{function.name}: no turn has {most} copies and loads, but {sorted(ways)}; "
+            "its family in bench/machine_code/kernels.py says which is meant"
+        )
+        raise ValueError(msg)
     whole = ways[most]
-    half = ways.get(most // 2) if most % 2 == 0 and most > 0 else None
+    half = ways.get(most // 2) if launch.copies is None and most % 2 == 0 and most > 0 else None
     if half is not None and _global_loads(half.path) > _global_loads(whole.path):
         half = None  # rows that cannot be copied: another way
     if half is not None:
         beside = {block for block in stage.own - always_run(graph, stage) if _is_beside(graph.blocks[block])}
-        whole = _ways(graph, stage, rare | beside, copies, inside, turns)[most]
+        whole = _ways(graph, stage, rare | beside, copies, launch, turns)[most]
     folds = [graph.blocks[block] for block in sorted(rare) if not _is_written(graph.blocks[block])]
     folded = [each for code in folds for each in code]
     passed = set(whole.path)
     of_inner = [times for first, times in turns.items() if first in passed]
     return MainLoop(whole.path, half.path if half else None, folded, of_inner)
+
+
+def _loading(graph: Graph, loop: Loop) -> Loop:
+    """The loop around it that loads what it works on, or the loop itself."""
+    while not _loads(graph, loop.own) and loop.outer is not None and _loads(graph, loop.outer.blocks - loop.blocks):
+        loop = loop.outer
+    return loop
 
 
 def _weight(graph: Graph, blocks: set[int]) -> tuple[int, int]:
@@ -137,7 +160,8 @@ def _is_now_and_then(code: list[Instruction]) -> bool:
 def _is_written(code: list[Instruction]) -> bool:
     """Whether code ends in device memory, in a subroutine or at all."""
     kinds = {kind_of(each) for each in code}
-    return bool(kinds & {"global store", "atomic"}) or any(each.operation in {"CALL", "EXIT", "BPT"} for each in code)
+    leaves = (each.operation in {"CALL", "EXIT", "BPT"} and not is_jump(each) for each in code)
+    return bool(kinds & {"global store", "atomic"}) or any(leaves)
 
 
 def _is_beside(code: list[Instruction]) -> bool:
@@ -149,16 +173,15 @@ def _is_beside(code: list[Instruction]) -> bool:
 
 
 def _ways(
-    graph: Graph, loop: Loop, rare: set[int], copies: set[str], inside: int, turns: dict[Instruction, int | None]
+    graph: Graph, loop: Loop, rare: set[int], copies: set[str], launch: Launch, turns: dict[Instruction, int | None]
 ) -> dict[int, _Way]:
     """The longest turn for each number of copies, of those with as little as possible of what is rare."""
     inner = {block: child for child in loop.inner for block in child.blocks}
     pieces: dict[int, list[Instruction]] = {}
     for child in loop.inner:
-        taken = _ways(graph, child, set(), copies, inside, turns)
-        times = _turns(graph, child)
-        if times is None and inside > 1 and any(work_of(each) for block in child.own for each in graph.blocks[block]):
-            times = inside
+        written = {block for block in child.own - always_run(graph, child) if _is_now_and_then(graph.blocks[block])}
+        taken = _ways(graph, child, written, copies, launch, turns)
+        times = _turns(graph, child) or _turns_at_launch(graph, child, launch)
         longest = taken[max(taken, key=lambda copied: (taken[copied].rank[0], copied))].path
         turns[longest[0]] = times
         pieces[child.header] = longest * (times or 1)
@@ -172,19 +195,21 @@ def _ways(
         code = pieces.get(block, graph.blocks[block])
         work = sum(work_of(each) for each in code if kind_of(each) == "tensor" or not has_tensor)
         copied = 0 if block in rare else sum(kind_of(each) in copies for each in code)
-        behind = {0: _Way((0, 0, 0), [])} if block == loop.header else {}
+        moved = sum(each.bytes for each in code if kind_of(each) in copies)
+        behind = {0: _Way((0, 0, 0, 0), [])} if block == loop.header else {}
         for other in _before(graph, loop, child_blocks, inner):
             for number, way in best.get(other, {}).items():
                 _keep(behind, number, way)
         here: dict[int, _Way] = {}
         for number, way in behind.items():
-            rank = (way.rank[0] + work, way.rank[1] - (block in rare), way.rank[2] + len(code))
+            work_so_far, usual, moved_so_far, length = way.rank
+            rank = (work_so_far + work, usual - (block in rare), moved_so_far + moved, length + len(code))
             _keep(here, number + copied, _Way(rank, code, way))
         best[block] = dict(sorted(here.items(), reverse=True)[:_MOST_WAYS])
         if any(latch in child_blocks for latch in loop.latches):
             for number, way in best[block].items():
                 _keep(ends, number, way)
-    return ends or {0: _Way((0, 0, 0), [])}
+    return ends or {0: _Way((0, 0, 0, 0), [])}
 
 
 def _before(graph: Graph, loop: Loop, blocks: set[int], inner: dict[int, Loop]) -> set[int]:
@@ -214,6 +239,13 @@ def _turns(graph: Graph, loop: Loop) -> int | None:
         if len(steps) == 1 and steps[0] > 0 and end % steps[0] == 0 and _starts_at_zero(graph, loop, register):
             return end // steps[0]
     return None
+
+
+def _turns_at_launch(graph: Graph, loop: Loop, launch: Launch) -> int | None:
+    has_work = any(work_of(each) for block in loop.own for each in graph.blocks[block])
+    if launch.copies is not None and _loads(graph, loop.own) and not has_work:
+        return 1  # the turn around it has as many copies as are said
+    return launch.inside
 
 
 def _starts_at_zero(graph: Graph, loop: Loop, register: str) -> bool:

@@ -84,8 +84,9 @@ def only(listing: str) -> Any:
     return function
 
 
-def loop_of(listing: str) -> Any:
-    return bench("machine_code.main_loop").main_loop(only(listing))
+def loop_of(listing: str, **known: int) -> Any:
+    module = bench("machine_code.main_loop")
+    return module.main_loop(only(listing), module.Launch(**known))
 
 
 def facts_of(listing: str, name: str = "ring_kernel", **changed: int) -> Any:
@@ -158,6 +159,59 @@ def test_counts_of_loops_inside() -> None:
     unknown = loop_of(NESTED.replace("MOV R9, RZ", "MOV R9, R30"))
     assert unknown.turns_of_inner == [None]
     assert bench("machine_code.instructions").count(unknown.path)["float32"] == 2
+
+
+def test_counts_that_only_the_launch_knows() -> None:
+    count = bench("machine_code.instructions").count
+    many = loop_of(NESTED.replace("MOV R9, RZ", "MOV R9, R30"), inside=5)
+    assert many.turns_of_inner == [5]
+    assert count(many.path)["float32"] == 10
+    # A loop of copies in front of the products, which may be passed by, and copies behind it.
+    copies = """.L_x_3:
+        /*0061*/                   LDGSTS.E.BYPASS.128 [R41], desc[UR4][R32.64] ;
+        /*0062*/                   LDGSTS.E.BYPASS.128 [R41+0x200], desc[UR4][R32.64+0x200] ;
+        /*0063*/               @P3 BRA `(.L_x_3) ;
+        /*0064*/               @P4 BRA `(.L_x_2) ;
+        /*0065*/                   LDGSTS.E.BYPASS.128 [R41], desc[UR4][R32.64] ;
+.L_x_2:
+"""
+    listing = "\n".join(line for line in NESTED.splitlines() if "LDG.E" not in line).replace(".L_x_2:\n", copies)
+    assert count(loop_of(listing).path)["copy"] == 3
+    assert None in loop_of(listing).turns_of_inner
+    for number in (2, 3):
+        loop = loop_of(listing, copies=number)
+        assert count(loop.path)["copy"] == number
+        assert sorted(loop.turns_of_inner) == [1, 8]
+    with pytest.raises(ValueError, match="no turn has 4 copies and loads"):
+        loop_of(listing, copies=4)
+
+
+def test_jumps_that_look_like_calls_or_are_hardly_ever_made() -> None:
+    """A call to a place in the kernel is a jump; what lanes do that have parted is in no turn."""
+    usual = loop_of(NESTED)
+    called = NESTED.replace(
+        "@P1 BRA `(.L_x_1) ;", "@!P1 CALL.REL.NOINC `(.L_x_5) ;\n        /*00d8*/                   BRA `(.L_x_1) ;"
+    )
+    called = called.replace("        /*00e0*/", ".L_x_5:\n        /*00e0*/")
+    loops = bench("machine_code.loops")
+    for listing in (NESTED, called):
+        graph = loops.graph_of(only(listing))
+        inner, outer = loops.find_loops(graph)
+        assert inner.outer is outer
+    graph = loops.graph_of(only(called))
+    last = next(block for block, code in enumerate(graph.blocks) if code[-1].operation == "EXIT")
+    assert graph.before[last], "the call leads out of the loop"
+    assert loop_of(called).turns_of_inner == [8]
+    parted = NESTED.replace(
+        "        /*0060*/", "        /*0058*/                   BRA.DIV ~URZ, `(.L_x_6) ;\n        /*0060*/"
+    )
+    parted += """.L_x_6:
+        /*00f0*/                   FADD R50, R50, R51 ;
+        /*0100*/                   BRA `(.L_x_1) ;
+"""
+    path = loop_of(parted).path
+    assert len(path) == len(usual.path) + 1
+    assert "FADD" not in {each.operation for each in path}
 
 
 def test_bytes_in_flight() -> None:
@@ -234,7 +288,7 @@ def test_bounds_of_a_ring() -> None:
 def test_kernels_have_readable_names() -> None:
     kernels = bench("machine_code.kernels")
     assert kernels.arguments_of("a_kernel<float, Sums<int, 2>, 3>") == ["float", "Sums", "int", "2", "3"]
-    assert kernels.title_of("residual_kernel<BFloat16, float>") == "residual, bfloat16 rows in float32"
+    assert kernels.title_of("residual_kernel<BFloat16, float>") == "residual by lanes, bfloat16 rows in float32"
     for unknown in ("residual_kernel<BFloat16>", "residual_kernel<3, float>"):
         assert kernels.title_of(unknown) == f"`{unknown}`"
     assert kernels.title_of("new_kernel<3>") == "`new_kernel<3>`"

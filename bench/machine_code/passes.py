@@ -1,0 +1,78 @@
+"""What users ask of the kernels, by the kernels that read its rows, and what is aimed at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["PASSES", "Pass"]
+
+SHARE = 0.85  # of the bandwidth
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One thing that users ask for, by the kernels that read its rows from device memory."""
+
+    title: str
+    readers: tuple[str, ...]  # those of the products last
+    is_half: bool  # one tile, whose both sides are the same rows
+    share_of_peak: float | None = None  # that is aimed at, of mma.sync
+    share_of_bandwidth: float | None = None  # that is aimed at, the rows read once
+    # The same by bytes in flight alone, where the products of the rows take longer than their read.
+    share_in_flight: float | None = None
+
+
+def _gram(title: str, *readers: str) -> Pass:
+    return Pass(f"{title}, with column sums and counts", readers, is_half=True, share_of_bandwidth=SHARE)
+
+
+def _split_gram(title: str, *readers: str) -> Pass:
+    return Pass(title, readers, is_half=False, share_in_flight=SHARE)
+
+
+def _residuals() -> Iterator[Pass]:
+    kinds = (
+        ("bfloat16 residual", "FloatProducts<BFloat16, false, false, {}>"),
+        ("float32 residual", "FloatProducts<float, true, false, {}>"),
+        ("bfloat16 residual about a shift", "FloatProducts<BFloat16, true, true, {}>"),
+        ("float32 residual about a shift", "FloatProducts<float, true, true, {}>"),
+        ("float64 residual", "DoubleProducts<double, {}>"),
+    )
+    for title, products in kinds:
+        for eights in (1, 2, 3, 4):
+            kernel = f"residual_tensor_kernel<{products.format(eights)}>"
+            first = "n" if eights == 1 else f"{8 * eights - 8} < n"
+            yield Pass(f"{title}, {first} <= {8 * eights}", (kernel,), is_half=False, share_of_bandwidth=SHARE)
+
+
+# The targets for H100. Who fuses kernels strikes out what no longer reads the rows.
+PASSES = (
+    Pass(
+        "bfloat16 Gram as stored, d >= 1,024",
+        ("gram_tensor_kernel<BFloat16, TensorGram<1, 128, 4, 2>, 2>",),
+        is_half=False,
+        share_of_peak=0.60,
+    ),
+    _gram("bfloat16 Gram as stored, 64 < d <= 128", "gram_tensor_kernel<BFloat16, TensorGram<1, 128, 4, 1>, 2>"),
+    _gram("bfloat16 Gram as stored, d <= 64", "gram_tensor_kernel<BFloat16, TensorGram<1, 64, 4, 1>, 2>"),
+    # Running statistics are about a shift, for which rows are split.
+    _split_gram("bfloat16 Gram about a shift, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<BFloat16, 128>>"),
+    _split_gram("bfloat16 Gram about a shift, d <= 64, with sums", "gram_rows_kernel<RowGram<BFloat16, 64>>"),
+    _split_gram("float32 Gram, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<float, 128>>"),
+    _split_gram("float32 Gram, d <= 64, with sums", "gram_rows_kernel<RowGram<float, 64>>"),
+    # Products of features and targets are formed by the column sums, in a read of their own.
+    _split_gram(
+        "float32 Gram, 64 < d <= 128, with sums and products with targets",
+        "column_sums_kernel<float, float>",
+        "gram_rows_kernel<RowGram<float, 128>>",
+    ),
+    _split_gram("float64 Gram, d <= 64, with sums and products with up to 7 targets", "gram_moments_kernel<double>"),
+    _split_gram(
+        "float64 Gram, 64 < d <= 128, with sums",
+        "row_norms_kernel<double, double>",
+        "column_sums_kernel<double, double>",
+        "gram_double_tensor_kernel<double>",
+    ),
+    *_residuals(),
+)
