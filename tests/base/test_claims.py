@@ -58,12 +58,15 @@ def test_a_child_has_it_neither_while_nor_after_its_parent_has(tmp_path: Path) -
     claim = Claim(tmp_path / "state.npz")
     assert claim.take() is None
     reader, writer = os.pipe()
+    seen, sees = os.pipe()
     child = os.fork()
     if child == 0:
         claim.give_back()  # nothing: it is the parent's
         is_held = Claim(tmp_path / "state.npz").take() is not None
+        os.write(sees, b"x")
         os.read(reader, 1)
         os._exit(0 if is_held else 1)
+    os.read(seen, 1)
     assert claim.lock_path.exists()
     claim.give_back()
     second = Claim(tmp_path / "state.npz")
