@@ -19,7 +19,8 @@ CUDA_SETTINGS = --config-settings=cmake.define.NRC_FAST_CUDA='$(NRC_FAST_CUDA)' 
                 --config-settings=cmake.define.NRC_FAST_CUDA_ARCHS='$(NRC_FAST_CUDA_ARCHS)' \
                 --config-settings=cmake.define.NRC_FAST_CUDA_EMULATION='$(NRC_FAST_CUDA_EMULATION)' \
                 --config-settings=cmake.define.NRC_FAST_BFLOAT16_EMULATION=ON \
-                --config-settings=cmake.define.NRC_FAST_WERROR='$(NRC_FAST_WERROR)'
+                --config-settings=cmake.define.NRC_FAST_WERROR='$(NRC_FAST_WERROR)' \
+                --config-settings=install.strip=false # the emulated device names lines
 # Each environment has a build of its own, which knows what it has compiled.
 BUILD_FOLDER = --config-settings=build-dir=$(VENV)/build
 # --no-build-isolation where the tools of the build are installed already, as workflows have them from a lock.

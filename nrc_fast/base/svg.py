@@ -104,12 +104,13 @@ def scale_of(values: Iterable[float], start: float, end: float, *, is_log: bool 
     if is_log:
         # Room below for those that are not positive. A third of a subnormal number may be 0.
         low = max(low / (3.0 if min(known, default=low) <= 0.0 else 1.25), sys.float_info.min)
-        high *= 1.1
+        high = max(1.1 * high, low)
         if high < 10.0 * low:  # a decade at the least, with the values in its middle
             middle = math.sqrt(low) * math.sqrt(high)
             low, high = middle / math.sqrt(10.0), middle * math.sqrt(10.0)
     elif not high > low:
-        room = abs(high) or 1.0
+        # Between subnormal numbers there may be no other.
+        room = abs(high) if abs(high) >= sys.float_info.min else 1.0
         low, high = low - 0.5 * room, high + 0.5 * room
     return Scale(low, high, start, end, is_log)
 

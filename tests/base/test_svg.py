@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.drawings import points, tree
 
@@ -45,6 +45,8 @@ def test_ticks_are_round_and_few() -> None:
     np.testing.assert_allclose(Scale(0.2, 0.9, 0.0, 1.0, is_log=True).ticks(), [0.2, 0.4, 0.6, 0.8])
 
 
+@example(values=[5e-324], is_log=True)
+@example(values=[5e-324], is_log=False)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=6), st.booleans())
 def test_every_finite_value_has_a_place(values: list[float], is_log: bool) -> None:
     finite = [value for value in values if math.isfinite(value) and abs(value) < 1e300]
