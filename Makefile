@@ -51,7 +51,7 @@ test-endurance: $(VENV)/installed
 
 # The site, into build/site: a warning is an error, and nothing comes from the network but the packages.
 docs: $(VENV)/installed-docs
-	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --fresh-env --quiet docs build/site
+	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --fresh-env --quiet docs build/site
 
 lint: $(VENV)/installed
 	$(BIN)/pip install --quiet ruff clang-format clang-tidy mypy codespell validate-pyproject pybind11
