@@ -20,7 +20,7 @@ endif()
 
 # Shared memory of a block holds numbers of several types, as it does on a device. Fibers jump between stacks, which
 # the checks of fortified builds take for an error.
-set(emulation_options -fno-strict-aliasing -U_FORTIFY_SOURCE -Wall -Wextra -Wno-unknown-pragmas)
+set(emulation_options $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-pass-failed> -fno-strict-aliasing -U_FORTIFY_SOURCE -Wall -Wextra -Wno-unknown-pragmas)
 if(NRC_FAST_WERROR)
   list(APPEND emulation_options -Werror)
 endif()

@@ -44,13 +44,11 @@ def check_room(bounds: Bounds, of_thread: int, card: dict[str, int]) -> None:
     assert bounds.blocks <= card["blocks_per_multiprocessor"]
 
 
-def kernel_of_launch(source: str, name: str) -> str:
-    """The function that a source launches under a name; "" where it launches none."""
-    match = re.search(rf'\blaunch\(\s*(\w+)(?:<[^"]*>)?,\s*"{name}"', source)
-    if match is None:
-        return ""
+def kernels_of_launch(source: str, name: str) -> set[str]:
+    """The functions that a source launches under a name."""
+    found = re.findall(rf'\blaunch\(\s*(\w+)\s*(?:<[^"]*>)?\s*,\s*"{name}"', source)
     # One of several, which the launch has chosen.
-    return f"{name}_kernel" if match[1] == "kernel" else match[1]
+    return {f"{name}_kernel" if function == "kernel" else function for function in found}
 
 
 def of_kernel(function: str, bounds: dict[str, Bounds]) -> Any:

@@ -95,8 +95,9 @@ gram_tensor_kernel(TensorGramArguments arguments) {
 template <class Row, class Gram>
 void launch_shape(const TensorGramArguments& arguments, Stream stream) {
   // Registers are for two blocks where a block has four warps.
-  launch(gram_tensor_kernel < Row, Gram, Gram::threads == 128 ? 2 : 1 >, "gram_tensor",
-         {static_cast<unsigned>(arguments.plan.workers)}, Gram::threads, Gram::shared_bytes, stream, arguments);
+  constexpr int blocks = Gram::threads == 128 ? 2 : 1;
+  launch(gram_tensor_kernel<Row, Gram, blocks>, "gram_tensor", {static_cast<unsigned>(arguments.plan.workers)},
+         Gram::threads, Gram::shared_bytes, stream, arguments);
 }
 
 template <class Row>
