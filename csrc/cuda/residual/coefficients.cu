@@ -1,4 +1,5 @@
 // Coefficients of rows in float64: by tensor cores as the residual projects, or one warp for each row.
+#include "cuda/gram/row_findings.h"
 #include "cuda/residual/basis.h"
 #include "cuda/residual/coefficients.h"
 #include "cuda/residual/tensor_plan.h"
@@ -52,12 +53,6 @@ constexpr int simt_threads = 256;
 constexpr int simt_rows_at_once = simt_threads / warp_lanes;
 constexpr int vectors_at_once = 4;
 constexpr int columns_at_once = 4;
-
-NRC_FAST_DEVICE double warp_sum(double value) {
-#pragma unroll
-  for (int mask = warp_lanes / 2; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
-  return value;
-}
 
 template <class Row>
 NRC_FAST_GLOBAL(simt_threads, 2)
