@@ -38,14 +38,14 @@ demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
 test: $(VENV)/installed
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not long and not endurance" $(PYTEST)
 
-# What takes minutes: other compilers, every CUDA architecture, wide grids on the emulated device.
+# What takes minutes: another compiler, the ends of the CUDA architectures, wide grids on the emulated device.
 test-long: $(VENV)/installed
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "long and not endurance" $(PYTEST)
 
 test-all: test test-long
 
-# What takes up to hours: thousands of damaged files, runs killed at fifty moments, ten thousand updates, and the core
-# built with each sanitizer under the tests of the kernels. Not part of CI.
+# What takes up to hours: thousands of damaged files, runs killed at fifty moments, ten thousand updates, the core built
+# with each sanitizer under the tests of the kernels, and every CUDA architecture. Not part of CI.
 test-endurance: $(VENV)/installed
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m endurance $(PYTEST)
 

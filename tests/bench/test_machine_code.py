@@ -50,6 +50,12 @@ def test_no_count_of_the_built_module_is_worse(record: Any) -> None:
     assert not found, differences(found)
 
 
+def test_no_kernel_keeps_anything_in_local_memory(record: Any) -> None:
+    kernels = [facts for of_one in record["kernels"].values() for facts in of_one.values()]
+    assert len(kernels) > 100
+    assert not any("local" in facts for facts in kernels)
+
+
 @pytest.mark.long
 def test_worse_code_of_the_compiler_is_found() -> None:
     require_disassembler("nvcc")
