@@ -93,6 +93,25 @@ def test_locks_have_the_versions_of_the_constraints_and_a_hash_of_every_file(nam
         assert version in constraints.get(package, {version}), package
 
 
+def test_the_lock_of_the_tests_has_all_that_demo_and_test_ask_for() -> None:
+    tomllib, requirements = pytest.importorskip("tomllib"), pytest.importorskip("packaging.requirements")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    locked = set(found(r"^([\w.-]+)==", "packaging/locks/test.txt"))
+    seen: set[str] = set()
+    left = ["demo", "test"]
+    asked = [*project["dependencies"]]
+    while left:
+        extra = left.pop()
+        if extra not in seen:
+            seen.add(extra)
+            given = [requirements.Requirement(text) for text in project["optional-dependencies"][extra]]
+            left += [name for one in given if one.name == "nrc-fast" for name in one.extras]
+            asked += [str(one) for one in given if one.name != "nrc-fast"]
+    names = {requirements.Requirement(text).name.replace("_", "-").lower() for text in asked}
+    assert {"numpy", "torch", "pytest", "dask"} <= names
+    assert names <= locked
+
+
 def listed_files() -> list[str]:
     """What git knows of this tree, and what is new in it."""
     if not (ROOT / ".git").exists():
