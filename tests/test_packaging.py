@@ -69,10 +69,14 @@ def test_workflows_name_what_they_use_by_digest() -> None:
             matched = re.fullmatch(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40} # v\d+\.\d+\.\d+)", action)
             assert matched, action
             versions.setdefault(matched[1], set()).add(matched[2])
-        # Nobody but the job that publishes may do more than read.
+        # No job may do more than read but the one that publishes and the one that makes the release.
         assert re.findall(r"^permissions:\n  contents: read\n\n", text, re.MULTILINE)
-        granted = re.findall(r"^    permissions:\n((?:      .*\n)+)", text, re.MULTILINE)
-        assert all(line.strip().startswith("id-token: write") for job in granted for line in job.splitlines())
+        granted = re.findall(r"^  (\w+):\n(?:    .*\n)+?    permissions:\n((?:      .*\n)+)", text, re.MULTILINE)
+        assert text.count("permissions:\n") == 1 + len(granted)
+        assert {job: lines.split(" #")[0].strip() for job, lines in granted} == (
+            {"publish": "id-token: write", "release": "contents: write"} if path.name == "wheels.yml" else {}
+        )
+        assert all(lines.count("\n") == 1 for _, lines in granted)
     assert all(len(pins) == 1 for pins in versions.values()), versions
 
 
