@@ -5,7 +5,7 @@ A release is made where the repository lives, and only the workflow that makes i
 addresses into pyproject.toml and CITATION.cff, and makes every link of README.md one that leads somewhere from the
 page of a package index. It fails, and writes nothing, unless the version and the date are those of the tag everywhere.
 
-Usage: python packaging/release.py --home https://github.com/OWNER/NAME --tag v1.2.3 [--root CHECKOUT]
+Usage: python packaging/release.py --home https://github.com/OWNER/NAME --tag v1.2.3 [--root CHECKOUT]   (3.11 or later)
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Release(NamedTuple):
         """What an index shows beside the package."""
         return {
             "Homepage": self.home,
-            "Documentation": self.address("blob", "docs/index.md"),
+            "Documentation": self.address("tree", "docs"),
             "Changelog": self.address("blob", "CHANGELOG.md"),
             "Issues": f"{self.home}/issues",
             "Source": f"{self.home}/tree/{self.tag}",

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 HOME, VERSION, DATE = "https://forge.example/some-one/nrc_fast", "3.1.4", "2026-02-28"
 URLS = {
     "Homepage": HOME,
-    "Documentation": f"{HOME}/blob/v{VERSION}/docs/index.md",
+    "Documentation": f"{HOME}/tree/v{VERSION}/docs",
     "Changelog": f"{HOME}/blob/v{VERSION}/CHANGELOG.md",
     "Issues": f"{HOME}/issues",
     "Source": f"{HOME}/tree/v{VERSION}",
