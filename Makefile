@@ -54,7 +54,7 @@ docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going --fresh-env --quiet docs build/site
 
 lint: $(VENV)/installed
-	$(BIN)/pip install --quiet ruff clang-format clang-tidy mypy codespell validate-pyproject pybind11
+	$(BIN)/pip install --quiet ruff clang-format clang-tidy mypy codespell validate-pyproject check-jsonschema zizmor pybind11
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.cpp' 'bench/*.c')
@@ -65,6 +65,10 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/codespell $$(git ls-files)
 	$(BIN)/validate-pyproject pyproject.toml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/zizmor --offline --quiet --strict-collection .github
 
 # All rivals, README's table, the page of all rows and the roofline, on a machine that does nothing else.
 # BENCH="--suite full" measures every shape.

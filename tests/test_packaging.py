@@ -69,10 +69,14 @@ def test_workflows_name_what_they_use_by_digest() -> None:
             matched = re.fullmatch(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40} # v\d+\.\d+\.\d+)", action)
             assert matched, action
             versions.setdefault(matched[1], set()).add(matched[2])
-        # Nobody but the job that publishes may do more than read.
+        # No job may do more than read but the one that publishes and the one that makes the release.
         assert re.findall(r"^permissions:\n  contents: read\n\n", text, re.MULTILINE)
-        granted = re.findall(r"^    permissions:\n((?:      .*\n)+)", text, re.MULTILINE)
-        assert all(line.strip().startswith("id-token: write") for job in granted for line in job.splitlines())
+        granted = re.findall(r"^  (\w+):\n(?:    .*\n)+?    permissions:\n((?:      .*\n)+)", text, re.MULTILINE)
+        assert text.count("permissions:\n") == 1 + len(granted)
+        assert {job: lines.split(" #")[0].strip() for job, lines in granted} == (
+            {"publish": "id-token: write", "release": "contents: write"} if path.name == "wheels.yml" else {}
+        )
+        assert all(lines.count("\n") == 1 for _, lines in granted)
     assert all(len(pins) == 1 for pins in versions.values()), versions
 
 
@@ -91,6 +95,25 @@ def test_locks_have_the_versions_of_the_constraints_and_a_hash_of_every_file(nam
     assert {package.replace("_", "-") for package in asked} <= locked
     for package, version, _ in entries:
         assert version in constraints.get(package, {version}), package
+
+
+def test_the_lock_of_the_tests_has_all_that_demo_and_test_ask_for() -> None:
+    tomllib, requirements = pytest.importorskip("tomllib"), pytest.importorskip("packaging.requirements")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    locked = set(found(r"^([\w.-]+)==", "packaging/locks/test.txt"))
+    seen: set[str] = set()
+    left = ["demo", "test"]
+    asked = [*project["dependencies"]]
+    while left:
+        extra = left.pop()
+        if extra not in seen:
+            seen.add(extra)
+            given = [requirements.Requirement(text) for text in project["optional-dependencies"][extra]]
+            left += [name for one in given if one.name == "nrc-fast" for name in one.extras]
+            asked += [str(one) for one in given if one.name != "nrc-fast"]
+    names = {requirements.Requirement(text).name.replace("_", "-").lower() for text in asked}
+    assert {"numpy", "torch", "pytest", "dask"} <= names
+    assert names <= locked
 
 
 def listed_files() -> list[str]:

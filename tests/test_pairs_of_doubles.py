@@ -67,7 +67,7 @@ def test_arrays_and_numbers_stand_on_either_side() -> None:
     with pytest.raises(TypeError, match="which rounds them"):
         np.asarray(pairs)
     with pytest.raises(AssertionError):
-        pairs.astype(np.longdouble if np.finfo(np.longdouble).nmant > 52 else np.int64)
+        pairs.astype(np.longdouble if np.finfo(np.longdouble).nmant > 52 else np.int64)  # noqa: TID251 - refused
 
 
 @pytest.mark.parametrize("axis", [0, 1, None])

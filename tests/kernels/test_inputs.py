@@ -41,7 +41,7 @@ def same_bits(found: list[Any], wanted: list[Any]) -> bool:
 
 # ---- what is refused ----
 
-LONG = np.dtype(np.longdouble)
+LONG = np.dtype(np.longdouble)  # noqa: TID251 - no reference
 WIDER = [(VALUES.astype(LONG), LONG.name)] if np.finfo(LONG).nmant > 52 else []  # elsewhere it is float64
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -109,7 +110,9 @@ def test_a_loss_of_torch_is_no_function_of_residuals() -> None:
 
 def test_probabilities_and_answers() -> None:
     f = np.array([[800.0, -800.0, 0.0], [1e-3, 40.0, -40.0]])
-    exact = 1.0 / (1.0 + np.exp(-np.clip(f.astype(np.longdouble), -11000, 11000)))
-    np.testing.assert_allclose(sigmoid(f), exact.astype(float), rtol=1e-14)
-    powers = np.exp(f.astype(np.longdouble))
-    np.testing.assert_allclose(softmax(f), (powers / powers.sum(axis=1, keepdims=True)).astype(float), rtol=1e-14)
+    with mpmath.workdps(40):
+        powers = [[mpmath.exp(value) for value in row] for row in f.tolist()]
+        ones = [[float(power / (1 + power)) for power in row] for row in powers]
+        shares = [[float(power / mpmath.fsum(row)) for power in row] for row in powers]
+    np.testing.assert_allclose(sigmoid(f), ones, rtol=1e-14)
+    np.testing.assert_allclose(softmax(f), shares, rtol=1e-14)
