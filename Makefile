@@ -79,7 +79,8 @@ bench: $(VENV)/rivals
 
 # The same files from results that are there.
 bench-report: $(VENV)/rivals
-	$(BIN)/python bench/report.py --readme README.md --page bench/results/cpu.md --plot bench/results/roofline.png
+	$(BIN)/python bench/report.py --readme README.md --summary bench/results/summary.md --page bench/results/cpu.md \
+	  --plot bench/results/roofline.png
 	$(BIN)/python bench/report.py bench/results/cpu_wide.json --page bench/results/cpu_wide.md
 	$(BIN)/python bench/report.py bench/results/cpu_reports.json --page bench/results/cpu_reports.md
 

@@ -1,7 +1,8 @@
-"""README's table, a page with every row and target, and the roofline plot, from what `bench/run.py --out` wrote.
+"""README's table, a longer one, a page with every row and target, and the roofline plot, from what `bench/run.py` wrote.
 
 python bench/report.py                                      # shows the table and the targets of bench/results/cpu.json
-python bench/report.py --readme README.md --page bench/results/cpu.md --plot bench/results/roofline.png
+python bench/report.py --readme README.md --summary bench/results/summary.md --page bench/results/cpu.md
+python bench/report.py --plot bench/results/roofline.png
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ RESULTS = Path(__file__).with_name("results") / "cpu.json"
 LATER = RESULTS.with_name("cpu_reports.json")
 START, END = "<!-- bench: written by bench/report.py from bench/results/cpu.json -->", "<!-- bench: end -->"
 OURS = "nrc_fast"
+SUMMARY = "# Time and error beside those of others\n\nWritten by `bench/report.py` from cpu_reports.json and cpu.json.\n\n"
 
 WIDE = {"rows": 20_000, "d": 4096, "dtype": "float32", "k": 3}
-# Rows of README's table: routine, what picks the rows, how the work is called, and a part of the rival's name; the
+# Rows of the summary: routine, what picks the rows, how the work is called, and a part of the rival's name; the
 # fastest rival where there is none.
 WORK: list[tuple[str, dict[str, Any], str, str]] = [
     ("nrc1", {"rows": 400_000, "d": 256, "dtype": "float32", "k": 3}, "NRC1, 400,000 x 256 float32", ""),
@@ -44,6 +46,14 @@ WORK: list[tuple[str, dict[str, Any], str, str]] = [
     ("gram", {"rows": 100_000, "d": 1024, "dtype": "float64"}, "Gram, 100,000 x 1024 float64", ""),
     ("residual", {"rows": 400_000, "d": 256, "dtype": "float32", "k": 3}, "residual on 3 vectors, 400,000 x 256", ""),
 ]
+# README's first screen has the first of each of these.
+SHORT = (
+    "NRC1, 400,000 x 256 float32",
+    "NRC1, 1,000,000 x 64 float32",
+    "NRC1, 20,000 x 4,096 float32, collapsed features",
+    "whole report, 400,000 x 256 float32",
+    "NRC1 for every k, 20,000 x 256 float64",
+)
 
 
 def is_ours(row: dict[str, Any]) -> bool:
@@ -64,14 +74,32 @@ def _seconds(row: dict[str, Any]) -> float:
     return float(row["seconds"])
 
 
-def table(*records: dict[str, Any]) -> str:
-    """README's table as Markdown: our time and error, and those of a rival, from the first record that has them."""
+def summary(*records: dict[str, Any]) -> str:
+    """The longer table as a page, with the commands that measured it."""
+    lines, used = _table(WORK, records)
+    return SUMMARY + "\n\n".join(["\n".join(lines), *map(_measured_on, used)]) + "\n"
+
+
+def short_table(*records: dict[str, Any]) -> str:
+    """README's table, with where and when it was measured."""
+    lines, used = _table([work for work in WORK if work[2] in SHORT], records)
+    dates: dict[str, list[str]] = {}
+    for record in used:
+        dates.setdefault(_machine(record), []).append(record["machine"]["date"])
+    machines = "; ".join(f"{machine}, {' and '.join(found)}" for machine, found in dates.items())
+    return "\n\n".join(["\n".join(lines), f"Medians of interleaved runs on {machines}. Errors are against float64."])
+
+
+def _table(
+    works: list[tuple[str, dict[str, Any], str, str]], records: tuple[dict[str, Any], ...]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Our time and error, and those of a rival, from the first record that has them; and the records that have."""
     lines = [
         "| work | nrc_fast | error | of the machine's limit | rival | its time | its error |",
         "|---|---|---|---|---|---|---|",
     ]
     used = []
-    for routine, facts, title, part in WORK:
+    for routine, facts, title, part in works:
         found = next(filter(None, (_compared(record, routine, facts, part) for record in records)), None)
         if found is None:
             continue
@@ -84,7 +112,7 @@ def table(*records: dict[str, Any]) -> str:
             f"{rival['error']:.0e}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n\n".join(["\n".join(lines), *(_measured_on(record) for record in records if record in used)])
+    return lines, [record for record in records if record in used]
 
 
 def _compared(
@@ -121,12 +149,15 @@ def _memory(record: dict[str, Any], row: dict[str, Any]) -> str:
 
 
 def _measured_on(record: dict[str, Any]) -> str:
-    facts = record["machine"]
     return (
-        f"Medians of interleaved runs with `{record['command']}` on {facts['processor']}, {facts['isa']}, "
-        f"threads: {facts['threads of all contenders']}, {facts['date']}; error against float64; MB "
+        f"Medians of interleaved runs with `{record['command']}` on {_machine(record)}, {record['machine']['date']}; error against float64; MB "
         "beyond the features. The rival is the fastest of all that were run, or the one named."
     )
+
+
+def _machine(record: dict[str, Any]) -> str:
+    facts = record["machine"]
+    return f"{facts['processor']}, {facts['isa']}, threads: {facts['threads of all contenders']}"
 
 
 def targets_table(record: dict[str, Any]) -> str:
@@ -218,21 +249,24 @@ def replace_table(text: str, *records: dict[str, Any]) -> str:
     if not found or not ended or START in after:
         msg = f"the table must stand between one {START!r} and one {END!r}"
         raise ValueError(msg)
-    return f"{before}{START}\n{table(*records)}\n{END}{after}"
+    return f"{before}{START}\n{short_table(*records)}\n{END}{after}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
     parser.add_argument("--readme", type=Path, help="replace the table between its two marks")
+    parser.add_argument("--summary", type=Path, help="write the longer table to this file")
     parser.add_argument("--page", type=Path, help="write machine, targets and every row to this file")
     parser.add_argument("--plot", type=Path, help="draw the roofline to this file")
     options = parser.parse_args()
     record = json.loads(options.results.read_text(encoding="utf-8"))
     records = [json.loads(LATER.read_text(encoding="utf-8")), record] if options.results == RESULTS else [record]
-    print(*filter(None, [table(*records), targets_table(record), exceeded(record)]), sep="\n\n")
+    print(*filter(None, [summary(*records), targets_table(record), exceeded(record)]), sep="\n\n")
     if options.readme is not None:
         options.readme.write_text(replace_table(options.readme.read_text(encoding="utf-8"), *records), encoding="utf-8")
+    if options.summary is not None:
+        options.summary.write_text(summary(*records), encoding="utf-8")
     if options.page is not None:
         options.page.write_text(page(record), encoding="utf-8")
     if options.plot is not None:

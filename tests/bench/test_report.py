@@ -19,10 +19,15 @@ def test_readme_says_what_the_result_file_says() -> None:
     assert report.replace_table(readme, *records) == readme, "run: make bench-report"
     for path, record in zip(paths, records, strict=True):
         assert report.page(record) == path.with_suffix(".md").read_text(encoding="utf-8"), "run: make bench-report"
-    # The numbers, read from the table again.
-    table = readme.split(report.START)[1].split(report.END)[0]
-    lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
-    assert lines
+    summary = (ROOT / "bench" / "results" / "summary.md").read_text(encoding="utf-8")
+    assert report.summary(*records) == summary, "run: make bench-report"
+    # The numbers, read from the tables again.
+    short = readme.split(report.START)[1].split(report.END)[0]
+    short_lines, lines = (
+        [line for line in text.splitlines() if line.startswith("| ")][1:] for text in (short, summary)
+    )
+    assert set(short_lines) < set(lines)
+    assert [line.split("|")[1].strip() for line in short_lines] == list(report.SHORT)
     shown = []
     for routine, facts, title, part in report.WORK:
         found = [report.picked(record["rows"], routine, facts) for record in records]
@@ -49,7 +54,8 @@ def test_the_table_names_the_fastest_rival() -> None:
     rows += [facts | {"contender": "TorchDR", "not run": "not installed"}, ours]
     rows.append({**facts, "routine": "memory", "contender": ours["contender"], "MB beyond H": 2.2})
     machine = {"processor": "P", "isa": "avx2", "threads of all contenders": 2, "date": "2026-01-01"}
-    lines = report.table({"command": "c", "machine": machine, "limits": {}, "rows": rows}).splitlines()
+    written = report.summary({"command": "c", "machine": machine, "limits": {}, "rows": rows})
+    lines = written.splitlines()[4:]
     assert lines[2] == (
         "| NRC1, 400,000 x 256 float32 | **100 ms**, 2 MB | 2e-10 | 84% (arithmetic, then memory) | torch | "
         "500 ms (5x) | 1e-07 |"
