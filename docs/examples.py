@@ -12,8 +12,7 @@ def end_with_output(_: Sphinx, document: nodes.document) -> None:
         text = block.astext()
         if text.startswith(">>>") and text.endswith("\n"):
             block.rawsource = text.rstrip("\n")
-            block.children = []
-            block += nodes.Text(block.rawsource)
+            block.children = [nodes.Text(block.rawsource)]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""Links to files of the repository that are no pages: their names, and where they are, as the site does not hold them."""
+"""Links to files of the repository that the site does not hold: their names, and where they are."""
 
 from __future__ import annotations
 

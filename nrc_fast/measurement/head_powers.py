@@ -59,10 +59,10 @@ class HeadExponent:
         directions = f"{self.fitted} of {self.n} directions of the targets"
         weak = ", ".join(f"{1.0 / count:.3g}" for count in LAYERS)
         counts = ", ".join(map(str, LAYERS))
+        residual, outside = f"{self.residual_share:.3g} of |W W^T|^2", f"{self.outside_share:.3g}"
         return [
             f"W W^T goes like Sigma^p with p = {self.exponent:.4g} (bound {self.bound:.1g}), by {directions}",
-            f"{self.residual_share:.3g} of |W W^T|^2 is no multiple of that power; {self.outside_share:.3g} lies outside "
-            "Sigma's eigenbasis",
+            f"{residual} is no multiple of that power; {outside} lies outside Sigma's eigenbasis",
             f"Linear networks of {counts} layers have p = {weak} at weak decay; more decay makes it larger",
         ]
 
