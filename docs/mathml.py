@@ -14,8 +14,8 @@ from sphinx.writers.html5 import HTML5Translator
 BAR = re.compile(r"(?<!\\left)(?<!\\right)\\([lr])vert(?![A-Za-z])")
 PLAIN_BAR = "<mo>&#x0007C;</mo>"
 SIDES = {"l": "prefix", "r": "postfix"}
-# After a formula, so that the comma that follows it does not begin a line.
-WORD_JOINER = "&#x2060;"
+# What may not begin a line after a formula.
+MARKS = ",.;:)"
 
 
 def markup_of(formula: str, display: str) -> str:
@@ -31,9 +31,20 @@ def markup_of(formula: str, display: str) -> str:
     return parts[0] + "".join(bar + part for bar, part in zip(bars, parts[1:], strict=True))
 
 
+def take_in_marks(_: Sphinx, document: nodes.document) -> None:
+    """A mark that follows a formula becomes part of it: browsers may break the line between them."""
+    for formula in document.findall(nodes.math):
+        parent = formula.parent
+        place = parent.index(formula) + 1
+        following = parent[place] if place < len(parent) else None
+        if isinstance(following, nodes.Text) and following[:1] in MARKS:
+            formula.children = [nodes.Text(rf"{formula.astext()}\text{{{following[:1]}}}")]
+            parent.replace(following, nodes.Text(following[1:]))
+
+
 def write_inline(translator: HTML5Translator, node: nodes.math) -> None:
     """A formula within a line."""
-    translator.body.append(markup_of(node.astext(), "inline") + WORD_JOINER)
+    translator.body.append(markup_of(node.astext(), "inline"))
     raise nodes.SkipNode
 
 
@@ -45,5 +56,6 @@ def write_block(translator: HTML5Translator, node: nodes.math_block) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    app.connect("doctree-read", take_in_marks)
     app.add_html_math_renderer("mathml", (write_inline, None), (write_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
