@@ -101,9 +101,11 @@ def test_figures_agree(executed: Any) -> None:
 
 def test_links_lead_to_pages() -> None:
     text = "\n".join(cell.source for cell in cells(committed(), "markdown"))
-    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
     assert len(targets) > 10
-    assert [target for target in targets if not (DOCS / target).is_file()] == []
+    # Those that begin with # are names of the reference, which `make docs` looks up.
+    pages = [target.partition("#")[0] for target in targets if not target.startswith("#nrc_fast.")]
+    assert [page for page in pages if not (DOCS / page).is_file()] == []
 
 
 def test_it_holds_nothing_of_an_editor() -> None:
