@@ -102,7 +102,7 @@ $(VENV)/installed-demo: $(SOURCES)
 	touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed
-	$(BIN)/pip install --quiet sphinx furo myst-parser numpydoc sphinx-copybutton latex2mathml
+	$(BIN)/pip install --quiet sphinx furo myst-nb numpydoc sphinx-copybutton latex2mathml
 	touch $@
 
 $(VENV)/rivals: $(VENV)/installed bench/requirements.txt

@@ -1,6 +1,7 @@
 """The figure of errors and bounds: NRC1 of features that are more and more collapsed, in every dtype.
 
-    python bench/precision.py    # half a minute; writes bench/results/precision.json and precision.png
+    python bench/precision.py           # half a minute; writes bench/results/precision.json and precision.png
+    python bench/precision.py --redraw  # the figure alone, from the results that are there
 
 The reference is exact: stored rows are whole numbers times a power of two, whose covariance Python's whole numbers
 hold, and its eigenvalues come from mpmath with 60 digits. Rivals are what a user would write with torch and
@@ -88,31 +89,35 @@ def measured() -> list[dict[str, Any]]:
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Relative errors and our bound against NRC1, a panel for each dtype."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 6.4), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(DTYPES), sharey=True)
+    panels = figure.subplots(2, len(DTYPES) // 2, sharex=True, sharey=True)
     marks = {"nrc_fast": ("C0", "o"), "torch.linalg.svdvals": ("C1", "x"), "scikit-learn PCA": ("C2", "+")}
-    for panel, name in zip(panels, DTYPES, strict=True):
+    for panel, name in zip(panels.flat, DTYPES, strict=True):
         chosen = [row for row in rows if row["dtype"] == name]
         sizes = [row["nrc1"] for row in chosen]
-        panel.loglog(sizes, [row["bound"] for row in chosen], color="C0", linewidth=1, label="bound of nrc_fast")
+        panel.axhline(1.0, color="0.6", linewidth=1.0)
+        panel.loglog(sizes, [row["bound"] for row in chosen], color="C0", label="bound of nrc_fast")
         for who, (color, mark) in marks.items():
             errors = [max(row["errors"][who], 1e-17) for row in chosen]
-            panel.loglog(sizes, errors, mark, color=color, markersize=4, label=f"error of {who}")
-        panel.axhline(1.0, color="0.7", linewidth=0.8)
-        panel.set(title=name, xlabel="NRC1, exact", ylim=(5e-18, 1e4))
-    panels[0].set_ylabel("relative error")
-    panels[0].legend(fontsize=6.5, loc="upper right")
-    figure.savefig(path, dpi=150)
+            panel.loglog(sizes, errors, mark, color=color, markersize=6, label=f"error of {who}")
+        panel.set(title=name, ylim=(5e-18, 1e2), yticks=[10.0**k for k in range(-16, 1, 4)])
+    for panel in panels[-1]:
+        panel.set_xlabel("NRC1, exact")
+    for panel in panels[:, 0]:
+        panel.set_ylabel("relative error")
+    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=RESULTS / "precision.json")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing, draw what --out holds")
     options = parser.parse_args()
-    rows = measured()
-    options.out.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
-    plot(rows, options.out.with_suffix(".png"))
+    if not options.redraw:
+        options.out.write_text(json.dumps({"rows": measured()}, indent=1) + "\n", encoding="utf-8")
+    plot(json.loads(options.out.read_text(encoding="utf-8"))["rows"], options.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -22,15 +22,18 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "docstrings",
+    "examples",
     "generated",
     "mathml",
     "repository",
     "numpydoc",
-    "myst_parser",
+    "myst_nb",
     "sphinx_copybutton",
 ]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+# Notebooks are shown with the outputs that they hold: tests/test_tutorial.py executes them.
+nb_execution_mode = "off"
 
 nitpicky = True
 default_role = "py:obj"
@@ -45,4 +48,6 @@ html_title = "nrc_fast"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+html_show_copyright = False
+pygments_dark_style = "github-dark"
 html_copy_source = False

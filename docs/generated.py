@@ -49,7 +49,12 @@ class TypeAliases(Directive):
         items = []
         for name, meaning in type_aliases():
             term = nodes.term("", "", nodes.literal("", name))
-            items.append(nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph("", meaning))))
+            # Every second part of a text is a name in backticks.
+            parts = [
+                nodes.literal("", part) if k % 2 else nodes.Text(part) for k, part in enumerate(meaning.split("`"))
+            ]
+            definition = nodes.definition("", nodes.paragraph("", "", *parts))
+            items.append(nodes.definition_list_item("", term, definition))
         return [nodes.definition_list("", *items)]
 
 

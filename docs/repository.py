@@ -1,4 +1,4 @@
-"""Links to files of the repository that are no pages: their names, as the site does not hold them."""
+"""Links to files of the repository that the site does not hold: their names, and where they are."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).parents[1]
 
 
-def is_in_repository(target: str) -> bool:
-    """Whether a link leads to a file that is there and no page."""
+def path_in_repository(target: str) -> str | None:
+    """Where a file is that is there and no page, from the root of the repository; None where there is none."""
     path = ROOT / target.partition("#")[0]
-    return any(one.is_file() and "docs" not in one.relative_to(ROOT).parts for one in (path, path.with_suffix(".md")))
+    for one in (path, path.with_suffix(".md")):
+        if one.is_file() and "docs" not in one.relative_to(ROOT).parts:
+            return one.relative_to(ROOT).as_posix()
+    return None
 
 
 def keep_names(_: Sphinx, document: nodes.document) -> None:
-    """The texts of such links; others are left for the warning that they lead nowhere."""
+    """The texts of such links, which tell their path; others are left for the warning that they lead nowhere."""
     for reference in list(document.findall(pending_xref)):
+        if reference.get("refdomain") != "doc" and reference.get("reftype") != "myst":
+            continue
         target = str(reference.get("reftarget", ""))
-        if (
-            target
-            and (reference.get("refdomain") == "doc" or reference.get("reftype") == "myst")
-            and is_in_repository(target)
-        ):
-            reference.replace_self(nodes.inline("", "", *reference.children))
+        path = path_in_repository(target) if target else None
+        if path is not None:
+            said = {} if reference.astext() == path else {"explanation": f"{path} in the repository"}
+            kind = nodes.abbreviation if said else nodes.inline
+            reference.replace_self(kind("", "", *reference.children, **said))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -55,15 +55,15 @@ class HeadExponent:
 
     def _sentences(self) -> list[str]:
         if self.reason:
-            return [f"no exponent: {self.reason}"]
+            return [f"No exponent: {self.reason}"]
         directions = f"{self.fitted} of {self.n} directions of the targets"
         weak = ", ".join(f"{1.0 / count:.3g}" for count in LAYERS)
-        shares = f"{self.residual_share:.3g} of |W W^T|^2, of which {self.outside_share:.3g}"
         counts = ", ".join(map(str, LAYERS))
+        residual, outside = f"{self.residual_share:.3g} of |W W^T|^2", f"{self.outside_share:.3g}"
         return [
             f"W W^T goes like Sigma^p with p = {self.exponent:.4g} (bound {self.bound:.1g}), by {directions}",
-            f"no multiple of that power is {shares} lies outside Sigma's eigenbasis",
-            f"linear networks of {counts} layers have p = {weak} at weak decay; more decay makes it larger",
+            f"{residual} is no multiple of that power; {outside} lies outside Sigma's eigenbasis",
+            f"Linear networks of {counts} layers have p = {weak} at weak decay; more decay makes it larger",
         ]
 
     def __str__(self) -> str:

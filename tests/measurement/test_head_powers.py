@@ -142,14 +142,14 @@ def test_text_of_the_exponent() -> None:
     first, second, third = str(found).splitlines()
     assert first.startswith("W W^T goes like Sigma^p with p = 0.3333 (bound ")
     assert first.endswith("by 2 of 2 directions of the targets")
-    assert "of |W W^T|^2, of which" in second
+    assert "of |W W^T|^2 is no multiple of that power; 0 lies outside" in second
     assert (
         third
-        == "  linear networks of 2, 3, 4 layers have p = 0.5, 0.333, 0.25 at weak decay; more decay makes it larger"
+        == "  Linear networks of 2, 3, 4 layers have p = 0.5, 0.333, 0.25 at weak decay; more decay makes it larger"
     )
     assert "p = 0.3333" in found._repr_html_()
     none = nrc.head_exponent(np.eye(2), covariance=np.eye(2))
-    assert repr(none).startswith("no exponent: all directions of the targets have the same variance")
+    assert repr(none).startswith("No exponent: all directions of the targets have the same variance")
     assert math.isnan(none.layers)
     falling = nrc.head_exponent(np.diag([1.0, 2.0]), covariance=sigma)
     assert falling.exponent < 0.0
