@@ -22,6 +22,7 @@ from nrc_fast.measurement.few_row_components import few_row_components, has_few_
 from nrc_fast.measurement.row_components import RowComponents, row_components
 from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
+from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
 from nrc_fast.metrics.residuals import PrincipalBasis, resolved_rank
 from nrc_fast.metrics.rounding import projection_rounding
 from nrc_fast.passes.balance_sums import LinearModel
@@ -83,6 +84,7 @@ class Evidence:
         self._found: RowComponents | None = None
         self._disturbance = 0.0  # norm of what the matrix of these rows may be off by, besides
         self._faintest = 0.0  # energy of rows that is rounding
+        self._grounds_before: Grounds = frozenset()
         self.turn_of_unit_rows = 0.0
         self.needs_whole_spectrum = False
 
@@ -93,6 +95,11 @@ class Evidence:
             self._moments = gather(self._rows, unit_rows=self._unit_rows, precision=self._precision)
             self._forget_rows_read_once()
         return self._moments
+
+    @property
+    def grounds_of_moments(self) -> Grounds:
+        """What numbers of the moments rest on: of these, and of those before they were read again in float64."""
+        return self._grounds_before | self.moments.grounds
 
     def _forget_rows_read_once(self) -> None:
         if self._reading is not None and not self._reading.can_read_again:
@@ -113,6 +120,7 @@ class Evidence:
     def require_double(self) -> None:
         """Read the moments again in float64, unless they are."""
         if not self.moments.is_double:
+            self._grounds_before = self.grounds_of_moments
             self._moments = gather(self._rows, unit_rows=self.moments.unit_rows, precision="highest")
 
     def resolve(self, k: int, found: int, *, centered: bool) -> None:
@@ -227,6 +235,7 @@ class Evidence:
             losses=_losses(pairs, k, error),
             collapsed=collapsed,
             spread=max(moments.variance, 0.0) ** 0.5,
+            grounds=moments.grounds | _grounds_of(pairs),
         )
 
     def _refined(
@@ -301,7 +310,12 @@ def _basis_of_rows(found: RowComponents, k: int, disturbance: float) -> Principa
         losses=_losses(pairs, k, error),
         collapsed=pairs.outside(k) <= COLLAPSED * total,
         spread=total**0.5,
+        grounds=grounds_of_sums(["double"]) | found.grounds,
     )
+
+
+def _grounds_of(pairs: LeadingPairs) -> Grounds:
+    return frozenset({"decomposition" if pairs.is_whole else "iteration"})
 
 
 def _angles(pairs: LeadingPairs, k: int, error: float) -> FloatArray:

@@ -16,6 +16,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, RowSpace, orthonormalize
 from nrc_fast.metrics.conventions import Convention, in_range
+from nrc_fast.metrics.grounds import Grounds
 from nrc_fast.metrics.rounding import ProjectionRounding
 
 __all__ = [
@@ -147,6 +148,8 @@ class PrincipalBasis:
         Whether next to nothing of the variance is outside, so that the residual must be float64.
     spread : float
         Root of the variance of the features.
+    grounds : frozenset of str
+        What the angles and losses rest on, by names of `nrc_fast.metrics.grounds.GROUNDS`.
     """
 
     vectors: FloatArray
@@ -156,6 +159,7 @@ class PrincipalBasis:
     losses: FloatArray
     collapsed: bool
     spread: float = 0.0
+    grounds: Grounds = frozenset()
 
     @property
     def shift_error(self) -> float:
@@ -175,7 +179,14 @@ class PrincipalBasis:
         angles[:rank], losses[:rank] = self.angles[:rank], self.losses[:rank]
         angles[rank:last] = np.minimum(self.angles[rank - 1] + fainter.angles[: last - rank], 1.0)
         losses[rank:last] = self.losses[rank - 1] + fainter.losses[: last - rank]
-        return replace(self, vectors=np.ascontiguousarray(vectors), angles=angles, losses=losses, collapsed=True)
+        return replace(
+            self,
+            vectors=np.ascontiguousarray(vectors),
+            angles=angles,
+            losses=losses,
+            collapsed=True,
+            grounds=self.grounds | fainter.grounds,
+        )
 
 
 def resolved_rank(eigenvalues: FloatArray, d: int) -> int:
