@@ -230,7 +230,8 @@ class Minimum:
         are certified up to 32 outputs: they count roundings at their worst. Beyond 32 outputs and for more than some
         millions of targets at a time, errors of LAPACK and of sums over the rows are taken to grow like the root of
         their length: these hold in practice. With statistics in place of targets the bounds are as good as what the
-        statistics say of their own error, and count none if they say nothing. NaN with a penalised bias.
+        statistics say of their own error, and count none if they say nothing. With a penalised bias they hold for the
+        mean as it is, an eigenvector up to rounding, and widen as lambda_b goes to 0.
 
         Examples
         --------

@@ -246,14 +246,6 @@ def test_statistics_hand_on_their_own_errors() -> None:
     assert summed.bounds["weight_norm_squared"] >= errors.sum()
 
 
-def test_a_penalised_bias_has_no_bounds() -> None:
-    found = ufm.minimum(covariance=np.diag([4.0, 1.0]), mean=[1.0, 0.0], lambda_W=0.1, lambda_H=0.1, lambda_b=1.0)
-    assert np.isnan(found.bounds["loss"])
-    assert np.isnan(found.bounds["gram"])
-    assert np.shape(found.bounds["cosines"]) == (2, 2)
-    assert found.rank_range == (2, 2)
-
-
 def test_numbers_that_are_not_defined_have_no_bounds() -> None:
     found = ufm.minimum(covariance=np.diag([4.0, 1.0]), lambda_W=3.0, lambda_H=3.0)
     assert found.rank == 0
