@@ -387,4 +387,5 @@ class _Assembly:
                 self.notes.append("the penalties leave c open (no feature_decay): the UFM is shown at c = gamma")
         if math.isnan(c) or not float(np.trace(sigma)) > 0.0:
             return None
-        return predicted_spectrum(sigma, c, d=self._moments.d)
+        error = self._moments.target_error
+        return predicted_spectrum(sigma, c, d=self._moments.d, covariance_error=error)

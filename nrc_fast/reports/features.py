@@ -36,7 +36,7 @@ def _prediction(values: Any) -> Prediction | None:
     if values is None:
         return None
     try:
-        return Prediction(**restored_fields(declared_fields(Prediction), values))
+        return Prediction(**restored_fields(declared_fields(Prediction), values, {"bounds"}))
     except ValueError as error:
         msg = f"ufm is a {type(values).__name__} and no prediction: {error}"
         raise ValueError(msg) from error

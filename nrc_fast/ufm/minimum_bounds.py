@@ -15,7 +15,15 @@ from nrc_fast.ufm.penalised_bounds import Moved, PenalisedBias, moved_by
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
-__all__ = ["NUMBERS", "Solved", "has_certain_directions", "minimum_bounds", "rank_range"]
+__all__ = [
+    "NUMBERS",
+    "PREDICTED",
+    "Solved",
+    "has_certain_directions",
+    "minimum_bounds",
+    "prediction_bounds",
+    "rank_range",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +51,8 @@ NUMBERS = (
     *("rank", "loss", "mse", "r2", "weight_norm_squared", "feature_norm_squared", "weight_singular_values", "bias"),
     *("gram", "head_gram_shape", "residual_covariance", "cosines", "explained_variance_ratio", "cka"),
 )
+# Numbers whose bounds a prediction has.
+PREDICTED = ("rank", "mse", "r2", "explained_variance_ratio", "cka")
 MATRICES = ("gram", "head_gram_shape", "residual_covariance")  # whose bounds are of norms
 LEAST_NORM = 1e-300  # up to which an error is that of numbers that underflow
 
@@ -110,11 +120,30 @@ def minimum_bounds(found: Solved) -> dict[str, Batched]:
 
 
 def _with_nan(found: Solved, bounds: dict[str, FloatArray]) -> dict[str, Batched]:
-    for name in NUMBERS:
-        value = found.numbers[name]
+    for name, bound in bounds.items():
         if name not in ("rank", *MATRICES):
-            bounds[name] = np.where(np.isnan(value), np.nan, bounds[name])
-    return {name: plain(np.array(bounds[name])) for name in NUMBERS}
+            bounds[name] = np.where(np.isnan(found.numbers[name]), np.nan, bound)
+    return {name: plain(np.array(bounds[name])) for name in NUMBERS if name in bounds}
+
+
+def prediction_bounds(found: Solved) -> dict[str, Batched]:
+    """Those of `minimum_bounds` that a `nrc_fast.ufm.Prediction` has numbers of, in half the time; for a free bias."""
+    ends, n = _ends(found), found.moments.n
+    assert ends is not None
+    kept = np.asarray(found.shrinkage.kept)
+    least, most = rank_range(found)
+    return _with_nan(
+        found,
+        {
+            "rank": np.maximum(most - found.numbers["rank"], found.numbers["rank"] - least),
+            "mse": apart(found.numbers["mse"], ends.residuals.summed(), 0.5 * n + 3.0),
+            "r2": _of_r2(found, ends),
+            "explained_variance_ratio": shares_error(found.numbers["explained_variance_ratio"], ends.kept),
+            "cka": _of_cka(found, ends),
+            "head_gram_shape": _shape_error(np.asarray(ends.gram_error(kept)), length_of(kept), n),
+            "residual_covariance": ends.residual_error(found.shrinkage.residual_values),
+        },
+    )
 
 
 # ---- a penalised bias ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -244,6 +245,27 @@ def test_statistics_hand_on_their_own_errors() -> None:
     assert exact.bounds["weight_norm_squared"] < summed.bounds["weight_norm_squared"]
     errors = statistics.target_error / (2.0 * np.sqrt(summed.shrinkage.values))
     assert summed.bounds["weight_norm_squared"] >= errors.sum()
+
+
+@pytest.mark.parametrize("d", [None, 2])
+def test_predictions_of_reports_within_their_bounds(d: int | None) -> None:
+    """From a covariance that is exact, and from one that is off by as much as is said of it."""
+    rng, compared = np.random.default_rng(20), Comparison()
+    for index in range(1, 40, 2):
+        problem = Problem(rng, index)
+        covariance = problem.given["covariance"]
+        c = threshold(rng, problem.spectrum(about_mean=True)[0], index)
+        exact = exact_minimum(problem, 1.0, c, bias=True, d=d)
+        for error in (0.0, 1e-9 * float(np.linalg.norm(covariance))):
+            noise = rng.standard_normal(covariance.shape)
+            noise *= 0.5 * error / np.linalg.norm(noise + noise.T)
+            found = ufm.predicted_spectrum(covariance + noise + noise.T, c, d=d, covariance_error=error)
+            least = found.rank - found.bounds["rank"]
+            ranged = SimpleNamespace(**vars(found), rank_range=(least, found.rank + found.bounds["rank"]))
+            names = [name for name in exact if hasattr(found, name)]
+            compared.add(f"{index} {error:.1g}", ranged, {name: exact[name] for name in names})
+    assert not compared.violations, compared.violations
+    assert len(compared.medians()) > 5
 
 
 def test_numbers_that_are_not_defined_have_no_bounds() -> None:
