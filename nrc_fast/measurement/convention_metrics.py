@@ -92,6 +92,7 @@ def explicit_metrics(
         bases, collapsed=basis.collapsed, pairing=pairing, model=model, shift_error=basis.shift_error
     )
     turned = float(residuals.turned[0]) / residuals.count
+    turns = evidence.turns(basis, residuals, centered=convention.centered_basis)
     metrics, last = ConventionMetrics(residuals=residuals, is_refined=basis.collapsed), head.components - 1
     for other in dict.fromkeys([convention, *CONVENTIONS.values()]):
         if other.centered_basis != convention.centered_basis:
@@ -104,6 +105,7 @@ def explicit_metrics(
             residuals.count,
             rounding=residuals.rounding(index),
             turned=turned,
+            first_order=None if turns is None else turns.first_order(other),
         )
         found, bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
         if rank:

@@ -18,13 +18,14 @@ from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.exact_turns import MOST_HELD, MOST_HELD_FEATURES, ExactTurns, exact_turns
 from nrc_fast.measurement.few_row_components import few_row_components, has_few_rows
 from nrc_fast.measurement.row_components import RowComponents, row_components
 from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
 from nrc_fast.metrics.residuals import PrincipalBasis, resolved_rank
-from nrc_fast.metrics.rounding import projection_rounding
+from nrc_fast.metrics.rounding import decomposition_rounding, projection_rounding
 from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.component_costs import component_costs
 from nrc_fast.passes.explicit_sums import PredictionErrors
@@ -277,10 +278,38 @@ class Evidence:
             The rows are no longer those of the moments.
         """
         residuals = careful_residuals(
-            self._rows, bases, collapsed=collapsed, pairing=pairing, model=model, shift_error=shift_error
+            self._rows,
+            bases,
+            collapsed=collapsed,
+            pairing=pairing,
+            model=model,
+            shift_error=shift_error,
+            keeps_rows=self._has_held_rows,
         )
         require_same_rows(self._found or self.moments, residuals)
         return residuals
+
+    @property
+    def _has_held_rows(self) -> bool:
+        source, moments = self._rows.source, self._moments
+        is_small = source.count is not None and source.count * source.d <= MOST_HELD and source.d <= MOST_HELD_FEATURES
+        return is_small and moments is not None and moments.is_double and self._rows.team is None
+
+    def turns(self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool) -> ExactTurns | None:
+        """How the exact components of few rows are turned from those of a basis; None where that is not to be had."""
+        rows, rank = residuals.rows, len(basis.vectors)
+        if rows is None or not rank > 0 or not np.isfinite(rows).all():
+            return None
+        pairs, error = self.leading(len(basis.angles), centered=centered)
+        if not pairs.is_whole:
+            return None
+        found = self.moments.pairs(centered=centered)
+        vectors = np.ascontiguousarray(found.vectors(len(found.values))[: len(found.values)])
+        if not np.array_equal(vectors[:rank], basis.vectors):
+            return None  # a later read has refined it
+        error += decomposition_rounding(len(vectors)) * max(float(found.values[0]), 0.0)
+        count = min(rank, len(vectors) - 1)
+        return exact_turns(rows, found.values, vectors, count, error=error, centered=centered) if count else None
 
     def prediction_errors(self, model: LinearModel) -> PredictionErrors:
         """Explicit ``sum (W h + b - y)^2`` of each output of a model: one read."""

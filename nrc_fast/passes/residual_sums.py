@@ -53,6 +53,8 @@ class Residuals(Sums):
         Whose errors are wanted too: in float64, as the residuals must be.
     shift_error : float
         How far the shifts may be off in norm, all of them alike.
+    keeps_rows : bool
+        Whether the rows are kept in float64, which must be few.
 
     Attributes
     ----------
@@ -78,7 +80,9 @@ class Residuals(Sums):
         pairing: Pairing | None = None,
         model: LinearModel | None = None,
         shift_error: float = 0.0,
+        keeps_rows: bool = False,
     ) -> None:
+        self._rows: list[FloatArray] | None = [] if keeps_rows else None
         self.bases = list(bases)
         self.turned = np.zeros(1)
         self._shift_error = shift_error
@@ -107,6 +111,13 @@ class Residuals(Sums):
     def chunks(self) -> int:
         """In how many chunks they came."""
         return int(self._counts[1])
+
+    @property
+    def rows(self) -> FloatArray | None:
+        """All rows, (N, d); None where they are not kept, or another process has added some."""
+        if not self._rows or sum(map(len, self._rows)) != self.count:
+            return None
+        return np.concatenate(self._rows)
 
     @property
     def grounds(self) -> Grounds:
@@ -138,6 +149,8 @@ class Residuals(Sums):
             None if self.errors is None else self.errors + found.errors,
             self._counts + np.array([chunk.features.count, 1]),
         )
+        if self._rows is not None:
+            self._rows.append(chunk.features.to_float64())
         if not chunk.features.backend.is_host:
             self._on_devices = self._on_devices + chunk.features.count
 
