@@ -14,18 +14,16 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, added, long_product, quotient, summed, two_product
+from nrc_fast.base.double_double import Pair, added, quotient, two_product, two_sum
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.residuals import FirstOrder
 
 __all__ = ["MOST_HELD", "MOST_HELD_FEATURES", "ExactTurns", "exact_turns"]
 
-# Numbers of the rows up to which this takes less than a millisecond.
+# Numbers of the rows up to which this takes a millisecond or so.
 MOST_HELD = 1 << 15
 MOST_HELD_FEATURES = 128
-# Of the products that the residual of the eigenvectors is made of, relative to the mean square of the rows.
-ROUNDING = 2.0**-92
 # Gaps between eigenvalues, in errors of these, from which on the turn is known to first order.
 CLEAR = 8.0
 
@@ -71,12 +69,17 @@ class ExactTurns:
         images = rows @ self.vectors.T
         count = self.mixing.shape[1]
         shared = images.T @ (images[:, :count] * weights[:, np.newaxis]) / total
-        changes, sizes = np.zeros(count), np.zeros(count)
-        for k in range(1, count + 1):
-            parts = 2.0 * self.mixing[k:, :k] * shared[k:, :k]
-            changes[k - 1], sizes[k - 1] = parts.sum(), np.abs(parts).sum()
-        rounding = 4.0 * EPSILON * (sum(self.vectors.shape) + len(rows) ** 0.5) * sizes
-        return FirstOrder(changes, self.angles, self.unknown, rounding)
+        parts = 2.0 * self.mixing * shared
+        rounding = 4.0 * EPSILON * (sum(self.vectors.shape) + len(rows) ** 0.5) * _across(np.abs(parts))
+        return FirstOrder(_across(parts), self.angles, self.unknown, rounding)
+
+
+def _across(parts: FloatArray) -> FloatArray:
+    """Sums over the leading k columns below the leading k rows, for k = 1, ..., K."""
+    sums = np.cumsum(np.cumsum(parts[::-1], axis=0)[::-1], axis=1)
+    places = np.arange(parts.shape[1])
+    found: FloatArray = sums[places + 1, places]
+    return found
 
 
 def exact_turns(
@@ -105,28 +108,66 @@ def exact_turns(
     >>> turns.mixing.ravel().round(15).tolist(), bool(turns.angles[0] < 1.01e-9)
     ([0.0, 1e-09], True)
     """
-    scaled, exponent = scale_to_unit(rows)
+    scaled, exponent = scale_to_unit(_shifted(rows) if centered else rows)
     own, error = np.ldexp(values, -2 * exponent), float(np.ldexp(error, -2 * exponent))
     leading = np.ascontiguousarray(vectors[:count].T)
     with few_blas_threads(rows.shape[1]):
-        images = long_product(scaled, Pair(leading, np.zeros_like(leading)))
+        images = _product(scaled, Pair(leading, np.zeros_like(leading)))
         if centered:
-            mean = quotient(summed(images), float(len(rows)))
+            mean = quotient(_sum_of_rows(images), float(len(rows)))
             images = added(images, Pair(*(np.broadcast_to(-part, images.high.shape) for part in mean)))
-        product = quotient(long_product(np.ascontiguousarray(scaled.T), images), float(len(rows)))
+        product = quotient(_product(np.ascontiguousarray(scaled.T), images), float(len(rows)))
         along = two_product(leading, np.broadcast_to(own[:count], leading.shape))
         left = added(product, Pair(-along.high, -along.low)).high
         beside = vectors @ left
-    rounding = ROUNDING * float(np.vdot(scaled, scaled)) / len(rows) * count**0.5
+    rounding = _rounding(scaled.shape) * float(np.vdot(scaled, scaled)) / len(rows) * count**0.5
     apart = own[:, np.newaxis] - own[:count]
     mixing = np.divide(beside, apart, out=np.zeros_like(beside), where=np.abs(apart) > 0.0)
-    angles, unknown = np.full(count, np.inf), np.full(count, np.inf)
-    for k in range(1, count + 1):
-        gap = float(own[k - 1] - own[k]) - 2.0 * error
-        if gap > CLEAR * error:
-            turned = float(np.linalg.norm(beside[k:, :k])) * (1.0 + 1e-6) + 2.0 * rounding
-            angles[k - 1] = turned / gap
-            unknown[k - 1] = (4.0 * error * turned / gap + 2.0 * rounding) / gap
+    gaps = own[:count] - own[1 : count + 1] - 2.0 * error
+    is_clear = gaps > CLEAR * error
+    gaps = np.where(is_clear, gaps, 1.0)
+    turned = np.sqrt(_across(beside**2)) * (1.0 + 1e-6) + 2.0 * rounding
+    angles = np.where(is_clear, turned / gaps, np.inf)
+    unknown = np.where(is_clear, (4.0 * error * turned / gaps + 2.0 * rounding) / gaps, np.inf)
     mean_of_rows = rows.mean(axis=0)
     mean_of_rows += (rows - mean_of_rows).mean(axis=0)
     return ExactTurns(rows, mean_of_rows, vectors, mixing, angles, unknown)
+
+
+def _shifted(rows: FloatArray) -> FloatArray:
+    """Rows less a shift of each column that costs no digit: near a mean that is large beside the spread, or 0."""
+    mean = rows.mean(axis=0)
+    about = two_sum(rows, np.broadcast_to(-mean, rows.shape))
+    return np.where(about.low.any(axis=0), rows, about.high)
+
+
+def _bits(inner: int) -> int:
+    """Of factors whose products add up without rounding."""
+    return (53 - max(inner - 1, 1).bit_length()) // 2
+
+
+def _rounding(shape: tuple[int, int]) -> float:
+    """Error of ``X^T X v`` by `_product`, relative to the sum of squares, in which all but leading bits are rounded."""
+    inner = max(shape)
+    return float(16.0 * EPSILON * 2.0 ** -_bits(inner) * inner**0.5)
+
+
+def _product(a: FloatArray, b: Pair) -> Pair:
+    """Product of rows (N, d) and columns (d, k), whose leading bits BLAS adds up without rounding."""
+    bits = _bits(a.shape[1])
+    left, right = _leading_bits(a, bits, axis=1), _leading_bits(b.high, bits, axis=0)
+    rest = (a - left) @ b.high + left @ ((b.high - right) + b.low)
+    return two_sum(left @ right, rest)
+
+
+def _sum_of_rows(rows: Pair) -> Pair:
+    leading = _leading_bits(rows.high, 52 - len(rows.high).bit_length(), axis=0)
+    return two_sum(leading.sum(axis=0), (rows.high - leading + rows.low).sum(axis=0))
+
+
+def _leading_bits(matrix: FloatArray, bits: int, *, axis: int) -> FloatArray:
+    """So many significant bits of each entry, those of the largest one along an axis."""
+    exponents = np.frexp(np.abs(matrix).max(axis=axis, keepdims=True))[1]
+    grid = np.ldexp(0.75, exponents + 53 - bits + 1)
+    leading: FloatArray = (matrix + grid) - grid
+    return leading

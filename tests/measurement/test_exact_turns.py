@@ -42,7 +42,7 @@ def test_the_first_order_of_a_basis_that_was_turned(convention: str, centered: b
         assert angle <= turns.angles[k - 1] < 100.0 * angle
         wanted = nrc1_on(rows, exact[:k], convention) - nrc1_on(rows, turned[:k], convention)
         energy = float(np.mean(np.sum(rows**2, axis=1))) if convention == "raw" else 1.0
-        assert abs(wanted) > 1e-11
+        assert abs(wanted) > 1e-12
         assert abs(first_order.changes[k - 1] - wanted) <= 2.0 * turns.angles[k - 1] ** 2 * energy + 1e-14
         if centered or convention != "raw":  # where the basis is of the rows themselves all is of second order
             assert first_order.changes[k - 1] == pytest.approx(wanted, rel=1e-4)
