@@ -15,6 +15,7 @@ from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.balance_metrics import balance_metrics, balance_of_moments, summed_balance
+from nrc_fast.measurement.bound_grounds import grounds_of_report
 from nrc_fast.measurement.convention_metrics import ConventionMetrics, explicit_metrics, moment_metrics
 from nrc_fast.measurement.debiased import debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
@@ -47,6 +48,7 @@ from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.rereading import require_same_errors
 from nrc_fast.passes.residual_sums import Pairing, Residuals
 from nrc_fast.reports.affine import affine_note, is_affine
+from nrc_fast.reports.bound_kinds import sorted_grounds
 from nrc_fast.reports.features import Report
 from nrc_fast.ufm.closed_form import predicted_spectrum
 
@@ -172,6 +174,8 @@ class _Assembly:
         all_zero = moments.zero_rows == moments.count
         self.notes += notes_of_features(numbers["stable_rank"], all_zero=all_zero)
         self.notes += of_components
+        has_spectrum = self.extent.has_whole_spectrum(moments.d)
+        grounds = grounds_of_report(evidence, found, self.bounds, errors=self.errors, whole_spectrum=has_spectrum)
         return Report(
             samples=moments.count,
             d=moments.d,
@@ -187,6 +191,7 @@ class _Assembly:
             bounds=self.bounds,
             alternatives=found.alternatives,
             alternative_bounds=found.alternative_bounds,
+            bound_grounds=sorted_grounds(grounds),
             energy=moments.energy,
             notes=tuple(self.notes),
             **numbers,
@@ -382,4 +387,5 @@ class _Assembly:
                 self.notes.append("the penalties leave c open (no feature_decay): the UFM is shown at c = gamma")
         if math.isnan(c) or not float(np.trace(sigma)) > 0.0:
             return None
-        return predicted_spectrum(sigma, c, d=self._moments.d)
+        error = self._moments.target_error
+        return predicted_spectrum(sigma, c, d=self._moments.d, covariance_error=error)

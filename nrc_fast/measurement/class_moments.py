@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from nrc_fast.metrics.classes import (
     variability,
     variability_bounds,
 )
+from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
 from nrc_fast.metrics.rounding import block_rounding
+from nrc_fast.reports.bound_kinds import sorted_grounds
 from nrc_fast.reports.classes import ClassReport
 
 __all__ = ["ADDITIVE", "CHUNK_ROWS", "ClassMoments", "reads_of", "shifted_to"]
@@ -33,6 +36,8 @@ CHUNK_ROWS = 4096
 ADDITIVE = ("counts", "sums", "energies", "gram", "reads")
 # What is read: rows whose products were float32 on the CPU, or of a CUDA device's precision, and the chunks of all.
 READS = ("single", "device", "fast", "chunks")
+# Numbers of the covariance within classes: the others are of class means and variances, which are float64 sums.
+OF_SPREAD = ("nc1", "nc1_sum", "nc1_ratio", "nc1_share", "nc1_total")
 
 
 class ClassMoments:
@@ -162,7 +167,15 @@ class ClassMoments:
             bounds |= duality_bounds(values, *head, centred, mean, error)
         notes = notes_of_classes(values, counts=counts, centred=centred, weights=None if head is None else head[0])
         sizes = {"samples": self.count, "d": self.d, "n_classes": self.n_classes, "skipped_rows": self.skipped}
-        return ClassReport(**sizes, **values, bounds=bounds, notes=tuple(notes))
+        grounds = sorted_grounds(self._grounds(bounds))
+        return ClassReport(**sizes, **values, bounds=bounds, notes=tuple(notes), bound_grounds=grounds)
+
+    def _grounds(self, bounds: Iterable[str]) -> dict[str, Grounds]:
+        """What bounds rest on: those of the spread within classes on the products of the features too."""
+        read = dict(zip(READS, self.state["reads"].tolist(), strict=True))
+        products = grounds_of_sums(["double", *(kind for kind in READS[:-1] if read[kind])])
+        sums = grounds_of_sums(["double"]) | {"first order"}
+        return {name: sums | (products | {"decomposition"} if name in OF_SPREAD else frozenset()) for name in bounds}
 
     def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
         """Variances are sums of float64 squares around a shift near the mean."""

@@ -13,11 +13,16 @@ from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
+from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
 from nrc_fast.metrics.residuals import leading_values, subspace_residual
 from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.residual_sums import Pairing, Residuals
 
 __all__ = ["ConventionMetrics", "explicit_metrics", "moment_metrics"]
+
+
+# What the error of a mean rests on.
+OF_MEANS = grounds_of_sums(["double"])
 
 
 @dataclass
@@ -32,6 +37,8 @@ class ConventionMetrics:
         NRC1 under it for the leading k.
     alternatives, alternative_bounds : dict
         Under the others, by the name of the convention, then of the metric.
+    grounds : dict
+        What the bounds rest on, of those in `values`, and of others with the name of their convention: ``nrc1 raw``.
     residuals : Residuals or None
         The read that they come from, with what else it gave; None for those from moments.
     is_refined : bool
@@ -44,6 +51,7 @@ class ConventionMetrics:
     by_k_bounds: FloatArray = field(default_factory=lambda: np.zeros(0))
     alternatives: dict[str, dict[str, float]] = field(default_factory=dict)
     alternative_bounds: dict[str, dict[str, float]] = field(default_factory=dict)
+    grounds: dict[str, Grounds] = field(default_factory=dict)
     residuals: Residuals | None = None
     is_refined: bool = False
 
@@ -84,6 +92,7 @@ def explicit_metrics(
         bases, collapsed=basis.collapsed, pairing=pairing, model=model, shift_error=basis.shift_error
     )
     turned = float(residuals.turned[0]) / residuals.count
+    turns = evidence.turns(basis, residuals, centered=convention.centered_basis)
     metrics, last = ConventionMetrics(residuals=residuals, is_refined=basis.collapsed), head.components - 1
     for other in dict.fromkeys([convention, *CONVENTIONS.values()]):
         if other.centered_basis != convention.centered_basis:
@@ -96,6 +105,7 @@ def explicit_metrics(
             residuals.count,
             rounding=residuals.rounding(index),
             turned=turned,
+            first_order=None if turns is None else turns.first_order(other),
         )
         found, bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
         if rank:
@@ -108,6 +118,9 @@ def explicit_metrics(
                 mean_error=basis.mean_error,
                 turned=turned,
             )
+        of_rows = residuals.grounds | (OF_MEANS if other.centered_rows else frozenset())
+        own = {"nrc1": of_rows | basis.grounds, "nrc2": of_rows}
+        metrics.grounds |= {_name_of(metric, other, convention): own[metric] for metric in found}
         if other == convention:
             metrics.by_k, metrics.by_k_bounds = values, errors
             metrics.values, metrics.bounds = found, bounds
@@ -118,7 +131,20 @@ def explicit_metrics(
         explicit = len(metrics.by_k)
         values[:explicit], errors[:explicit] = metrics.by_k, metrics.by_k_bounds
         metrics.by_k, metrics.by_k_bounds = values, errors
+    of_all = _of_moments(evidence, convention, evidence.moments.d)["nrc1"] if extent.all_k else frozenset()
+    metrics.grounds["nrc1_by_k"] = metrics.grounds["nrc1"] | of_all
     return metrics
+
+
+def _name_of(metric: str, convention: Convention, own: Convention) -> str:
+    """What grounds of a metric are kept under: under its own convention without a name for that."""
+    return metric if convention == own else f"{metric} {convention.name}"
+
+
+def _of_moments(evidence: Evidence, convention: Convention, count: int) -> dict[str, Grounds]:
+    own = evidence.grounds_of_moments | {"products along rows"}
+    is_whole = count == evidence.moments.d or evidence.leading(count, centered=convention.centered_basis)[0].is_whole
+    return {"nrc1": own | {"decomposition" if is_whole else "iteration"}, "nrc2": own}
 
 
 def moment_metrics(evidence: Evidence, head: Head, convention: Convention, extent: Extent) -> ConventionMetrics:
@@ -138,4 +164,7 @@ def moment_metrics(evidence: Evidence, head: Head, convention: Convention, exten
             metrics.values, metrics.bounds = found, bounds
         elif not np.isnan(found["nrc1"]):
             metrics.alternatives[other.name], metrics.alternative_bounds[other.name] = found, bounds
+        own = _of_moments(evidence, other, numbers if other == convention else last + 1)
+        metrics.grounds |= {_name_of(metric, other, convention): own[metric] for metric in found}
+    metrics.grounds["nrc1_by_k"] = metrics.grounds["nrc1"]
     return metrics

@@ -18,12 +18,14 @@ from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.exact_turns import MOST_HELD, MOST_HELD_FEATURES, ExactTurns, exact_turns
 from nrc_fast.measurement.few_row_components import few_row_components, has_few_rows
 from nrc_fast.measurement.row_components import RowComponents, row_components
 from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
+from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
 from nrc_fast.metrics.residuals import PrincipalBasis, resolved_rank
-from nrc_fast.metrics.rounding import projection_rounding
+from nrc_fast.metrics.rounding import decomposition_rounding, projection_rounding
 from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.component_costs import component_costs
 from nrc_fast.passes.explicit_sums import PredictionErrors
@@ -83,6 +85,7 @@ class Evidence:
         self._found: RowComponents | None = None
         self._disturbance = 0.0  # norm of what the matrix of these rows may be off by, besides
         self._faintest = 0.0  # energy of rows that is rounding
+        self._grounds_before: Grounds = frozenset()
         self.turn_of_unit_rows = 0.0
         self.needs_whole_spectrum = False
 
@@ -93,6 +96,11 @@ class Evidence:
             self._moments = gather(self._rows, unit_rows=self._unit_rows, precision=self._precision)
             self._forget_rows_read_once()
         return self._moments
+
+    @property
+    def grounds_of_moments(self) -> Grounds:
+        """What numbers of the moments rest on: of these, and of those before they were read again in float64."""
+        return self._grounds_before | self.moments.grounds
 
     def _forget_rows_read_once(self) -> None:
         if self._reading is not None and not self._reading.can_read_again:
@@ -113,6 +121,7 @@ class Evidence:
     def require_double(self) -> None:
         """Read the moments again in float64, unless they are."""
         if not self.moments.is_double:
+            self._grounds_before = self.grounds_of_moments
             self._moments = gather(self._rows, unit_rows=self.moments.unit_rows, precision="highest")
 
     def resolve(self, k: int, found: int, *, centered: bool) -> None:
@@ -227,6 +236,7 @@ class Evidence:
             losses=_losses(pairs, k, error),
             collapsed=collapsed,
             spread=max(moments.variance, 0.0) ** 0.5,
+            grounds=moments.grounds | _grounds_of(pairs),
         )
 
     def _refined(
@@ -268,10 +278,38 @@ class Evidence:
             The rows are no longer those of the moments.
         """
         residuals = careful_residuals(
-            self._rows, bases, collapsed=collapsed, pairing=pairing, model=model, shift_error=shift_error
+            self._rows,
+            bases,
+            collapsed=collapsed,
+            pairing=pairing,
+            model=model,
+            shift_error=shift_error,
+            keeps_rows=self._has_held_rows,
         )
         require_same_rows(self._found or self.moments, residuals)
         return residuals
+
+    @property
+    def _has_held_rows(self) -> bool:
+        source, moments = self._rows.source, self._moments
+        is_small = source.count is not None and source.count * source.d <= MOST_HELD and source.d <= MOST_HELD_FEATURES
+        return is_small and moments is not None and moments.is_double and self._rows.team is None
+
+    def turns(self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool) -> ExactTurns | None:
+        """How the exact components of few rows are turned from those of a basis; None where that is not to be had."""
+        rows, rank = residuals.rows, len(basis.vectors)
+        if rows is None or not rank > 0 or not np.isfinite(rows).all():
+            return None
+        pairs, error = self.leading(len(basis.angles), centered=centered)
+        if not pairs.is_whole:
+            return None
+        found = self.moments.pairs(centered=centered)
+        vectors = np.ascontiguousarray(found.vectors(len(found.values))[: len(found.values)])
+        if not np.array_equal(vectors[:rank], basis.vectors):
+            return None  # a later read has refined it
+        error += decomposition_rounding(len(vectors)) * max(float(found.values[0]), 0.0)
+        count = min(rank, len(vectors) - 1)
+        return exact_turns(rows, found.values, vectors, count, error=error, centered=centered) if count else None
 
     def prediction_errors(self, model: LinearModel) -> PredictionErrors:
         """Explicit ``sum (W h + b - y)^2`` of each output of a model: one read."""
@@ -301,7 +339,12 @@ def _basis_of_rows(found: RowComponents, k: int, disturbance: float) -> Principa
         losses=_losses(pairs, k, error),
         collapsed=pairs.outside(k) <= COLLAPSED * total,
         spread=total**0.5,
+        grounds=grounds_of_sums(["double"]) | found.grounds,
     )
+
+
+def _grounds_of(pairs: LeadingPairs) -> Grounds:
+    return frozenset({"decomposition" if pairs.is_whole else "iteration"})
 
 
 def _angles(pairs: LeadingPairs, k: int, error: float) -> FloatArray:

@@ -62,6 +62,7 @@ def _explicit_nrc1(
         [Basis(basis.vectors, shift)], collapsed=basis.collapsed, shift_error=basis.shift_error
     )
     (sums,), count = residuals.sums, residuals.count
+    turns = evidence.turns(basis, residuals, centered=convention.centered_basis)
     values, bounds = leading_values(
         convention,
         basis,
@@ -69,6 +70,7 @@ def _explicit_nrc1(
         count,
         rounding=residuals.rounding(0),
         turned=float(residuals.turned[0]) / count,
+        first_order=None if turns is None else turns.first_order(convention),
     )
     return values, bounds, residual_value(convention, sums, 0, count, reading.source.d)[1]
 

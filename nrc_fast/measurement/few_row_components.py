@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -59,13 +60,14 @@ def few_row_components(reading: Reading, count: int, *, centered: bool) -> RowCo
     about = rows - mean
     pairs = _pairs(about if centered else rows, count + 1)
     variance = math.ldexp(float(np.vdot(about, about)) / len(rows), 2 * exponent)
-    return RowComponents.found(
+    found = RowComponents.found(
         pairs.scaled(2 * exponent),
         np.ldexp(mean, exponent),
         variance=variance,
         square=variance,
         is_centered=centered,
     )
+    return replace(found, grounds=frozenset({"decomposition"}))
 
 
 def _pairs(rows: FloatArray, count: int) -> LeadingPairs:

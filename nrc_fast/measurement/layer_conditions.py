@@ -12,10 +12,12 @@ from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.inputs import as_matrix
+from nrc_fast.measurement.bound_grounds import DECOMPOSITION
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.spectrum_metrics import readout_metric
 from nrc_fast.metrics.angles import angle_bound, leading_angle_bound
+from nrc_fast.metrics.grounds import Grounds
 from nrc_fast.metrics.rounding import decomposition_rounding
 from nrc_fast.metrics.spectra import (
     explained_variance_ratio,
@@ -26,6 +28,7 @@ from nrc_fast.metrics.spectra import (
 )
 from nrc_fast.metrics.targets import cka_bound, linear_cka
 from nrc_fast.passes.moments import Moments
+from nrc_fast.reports.bound_kinds import sorted_grounds
 from nrc_fast.reports.layers import LayerCollapse
 
 if TYPE_CHECKING:
@@ -111,7 +114,18 @@ def layer_collapse(
         "feature_stable_rank": stable_rank_bound(rank_of_features, float(eigenvalues[0]), d, error),
     }
     of_weights, bounds_of_weights = _weight_conditions(weights, leading, turned)
-    return LayerCollapse(name=name, d=d, n=signal, **values, **of_weights, bounds=found | bounds_of_weights)
+    bounds = found | bounds_of_weights
+    grounds = moments.grounds | {"decomposition" if pairs.is_whole else "iteration"}
+    own: dict[str, Grounds] = {"weight_stable_rank": DECOMPOSITION, "weight_alignment": grounds | DECOMPOSITION}
+    return LayerCollapse(
+        name=name,
+        d=d,
+        n=signal,
+        **values,
+        **of_weights,
+        bounds=bounds,
+        bound_grounds=sorted_grounds({name: own.get(name, grounds) for name in bounds}),
+    )
 
 
 def _signal_and_noise(pairs: LeadingPairs, covariance: SymmetricMatrix, signal: int) -> FloatArray:

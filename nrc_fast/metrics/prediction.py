@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.svg import spark_bars
 
 __all__ = ["PenaltyProduct", "Prediction"]
@@ -46,6 +50,9 @@ class Prediction:
         ``W W^T`` over its Frobenius norm, ``U diag(a) U^T / |a|``; zeros for rank 0.
     residual_covariance : (n, n) float64 array
         Covariance of ``W h + b - y``, ``U diag(min(lambda, c)) U^T``.
+    bounds : mapping of str to float or array
+        Absolute bounds of the errors of these for c as it is; of both matrices, of the Frobenius norm of theirs. They
+        rest on what is known of the targets and on LAPACK's eigenvalues, and are probable as those of reports are.
     """
 
     __module__ = "nrc_fast.ufm"
@@ -58,6 +65,7 @@ class Prediction:
     cka: float
     head_gram_shape: FloatArray
     residual_covariance: FloatArray
+    bounds: Mapping[str, float | FloatArray] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         n = len(self.residual_covariance)
@@ -78,8 +86,8 @@ class Prediction:
         ]
         return card(f"what the UFM predicts at c = {self.c:.6g}", rows=rows)
 
-    def to_dict(self) -> dict[str, int | float | list[float] | list[list[float]]]:
-        """Return the same numbers as plain ints, floats and lists of floats.
+    def to_dict(self) -> dict[str, JSONValue]:
+        """Return the same numbers as plain ints, floats and lists of floats, and their bounds.
 
         Examples
         --------
@@ -97,4 +105,5 @@ class Prediction:
             "cka": self.cka,
             "head_gram_shape": self.head_gram_shape.tolist(),
             "residual_covariance": self.residual_covariance.tolist(),
+            "bounds": {name: np.asarray(bound).tolist() for name, bound in self.bounds.items()},
         }

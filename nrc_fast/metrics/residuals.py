@@ -16,9 +16,11 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, RowSpace, orthonormalize
 from nrc_fast.metrics.conventions import Convention, in_range
+from nrc_fast.metrics.grounds import Grounds
 from nrc_fast.metrics.rounding import ProjectionRounding
 
 __all__ = [
+    "FirstOrder",
     "PrincipalBasis",
     "ProjectionSums",
     "between_neighbours",
@@ -147,6 +149,8 @@ class PrincipalBasis:
         Whether next to nothing of the variance is outside, so that the residual must be float64.
     spread : float
         Root of the variance of the features.
+    grounds : frozenset of str
+        What the angles and losses rest on, by names of `nrc_fast.metrics.grounds.GROUNDS`.
     """
 
     vectors: FloatArray
@@ -156,6 +160,7 @@ class PrincipalBasis:
     losses: FloatArray
     collapsed: bool
     spread: float = 0.0
+    grounds: Grounds = frozenset()
 
     @property
     def shift_error(self) -> float:
@@ -175,7 +180,44 @@ class PrincipalBasis:
         angles[:rank], losses[:rank] = self.angles[:rank], self.losses[:rank]
         angles[rank:last] = np.minimum(self.angles[rank - 1] + fainter.angles[: last - rank], 1.0)
         losses[rank:last] = self.losses[rank - 1] + fainter.losses[: last - rank]
-        return replace(self, vectors=np.ascontiguousarray(vectors), angles=angles, losses=losses, collapsed=True)
+        return replace(
+            self,
+            vectors=np.ascontiguousarray(vectors),
+            angles=angles,
+            losses=losses,
+            collapsed=True,
+            grounds=self.grounds | fainter.grounds,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FirstOrder:
+    """What exact components change in NRC1 with k = 1..K of those found, (K,) each.
+
+    Attributes
+    ----------
+    changes : float64 array
+        To first order in the angles.
+    angles : float64 array
+        Bounds of the sines of the angles; infinite where these are not known.
+    unknown : float64 array
+        What of the angles the changes do not hold.
+    rounding : float64 array
+        Bounds of the rounding of the changes.
+    """
+
+    changes: FloatArray
+    angles: FloatArray
+    unknown: FloatArray
+    rounding: FloatArray
+
+    def applied(self, k: int, value: float, energy: float) -> tuple[float, float, float]:
+        """The value with k exact components, the angle that is left, and what is of second order, with roundings."""
+        place = k - 1
+        if place >= len(self.changes) or not math.isfinite(self.angles[place]):
+            return value, math.inf, math.inf
+        beyond = 2.0 * float(self.angles[place]) ** 2 * energy + float(self.rounding[place])
+        return max(value + float(self.changes[place]), 0.0), float(self.unknown[place]), beyond
 
 
 def resolved_rank(eigenvalues: FloatArray, d: int) -> int:
@@ -303,6 +345,7 @@ def leading_values(
     *,
     rounding: ProjectionRounding,
     turned: float = 0.0,
+    first_order: FirstOrder | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """NRC1 for k = 1..K and its bounds, (K,) each, from the sums on a basis with K angles.
 
@@ -317,6 +360,8 @@ def leading_values(
         Of these sums.
     turned : float
         Mean square of the angles by which the error of the mean turns rows about it.
+    first_order : FirstOrder, optional
+        Taken where the bound is less with it.
 
     Raises
     ------
@@ -331,14 +376,17 @@ def leading_values(
     for k, loss in enumerate(basis.losses, start=1):
         value, _ = residual_value(convention, sums, k, count, d)
         turn = mixing_angle(basis.angles[:k], np.add(values, bounds), energy)
-        angle = turn + centring_turn(convention, turned, energy)
+        of_rows = centring_turn(convention, turned, energy)
         least = math.inf
         if convention.projects_its_matrix:
             scale = float(sums.raw[0]) / count if convention.relative else 1.0
             least = min(float(loss) / scale if scale > 0.0 else 0.0, turn**2 * energy)
-        bound = residual_bound(
-            value, energy, angle, rounding, trailing=value - least_value, expanded=expanded, loss=least
-        )
+        off = {"trailing": value - least_value, "expanded": expanded}
+        bound = residual_bound(value, energy, turn + of_rows, rounding, loss=least, **off)
+        if first_order is not None:
+            exact, left, beyond = first_order.applied(k, value, energy)
+            narrower = residual_bound(value, energy, left + of_rows, rounding, **off) + beyond
+            value, bound = (exact, narrower) if narrower < bound else (value, bound)
         bound += centring_excess(convention, basis.mean_error, energy)
         values.append(value)
         # Beyond the rank nothing is known but that more components only take away.

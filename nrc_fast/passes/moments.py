@@ -15,6 +15,7 @@ from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.interface import Shifts
+from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
 from nrc_fast.metrics.rounding import CHAINED_ROWS, addition_rounding, block_rounding
 from nrc_fast.passes.settled_sums import SettledSums
 from nrc_fast.passes.shifted_sums import ShiftedSums
@@ -242,6 +243,11 @@ class Moments(ShiftedSums):
     def _error(self) -> float:
         """Bound of the error of a mean of squares of features."""
         return sum(self._rounding(kind) * self._magnitude(kind) for kind in KINDS) / self.count
+
+    @property
+    def grounds(self) -> Grounds:
+        """What the bounds of these moments rest on: how the features were multiplied, and their sums."""
+        return grounds_of_sums(["double", *(kind for kind in KINDS if self._magnitude(kind) > 0.0)])
 
     @property
     def mean_square(self) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.results import Basis, PredictionSums, ResidualSums
+from nrc_fast.metrics.grounds import Grounds
 from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
 from nrc_fast.passes.balance_sums import BalanceSums, LinearModel, prediction_request, wanted_balance
 from nrc_fast.passes.explicit_sums import turned_rows
@@ -52,6 +53,8 @@ class Residuals(Sums):
         Whose errors are wanted too: in float64, as the residuals must be.
     shift_error : float
         How far the shifts may be off in norm, all of them alike.
+    keeps_rows : bool
+        Whether the rows are kept in float64, which must be few.
 
     Attributes
     ----------
@@ -77,7 +80,9 @@ class Residuals(Sums):
         pairing: Pairing | None = None,
         model: LinearModel | None = None,
         shift_error: float = 0.0,
+        keeps_rows: bool = False,
     ) -> None:
+        self._rows: list[FloatArray] | None = [] if keeps_rows else None
         self.bases = list(bases)
         self.turned = np.zeros(1)
         self._shift_error = shift_error
@@ -95,6 +100,7 @@ class Residuals(Sums):
         if pairing is not None:
             self.bases[pairing.basis] = replace(self.bases[pairing.basis], per_row=True)
         self._counts = np.zeros(2)
+        self._on_devices = np.zeros(1)  # rows that were
 
     @property
     def count(self) -> int:
@@ -105,6 +111,19 @@ class Residuals(Sums):
     def chunks(self) -> int:
         """In how many chunks they came."""
         return int(self._counts[1])
+
+    @property
+    def rows(self) -> FloatArray | None:
+        """All rows, (N, d); None where they are not kept, or another process has added some."""
+        if not self._rows or sum(map(len, self._rows)) != self.count:
+            return None
+        return np.concatenate(self._rows)
+
+    @property
+    def grounds(self) -> Grounds:
+        """What the bounds of these sums rest on: tensor cores multiply rows on devices that are not float64."""
+        has_cores = self._on_devices[0] > 0.0 and not self.is_double
+        return frozenset({"products along rows"} | ({"tensor cores"} if has_cores else set()))
 
     def rounding(self, basis: int) -> ProjectionRounding:
         """What rounding does to the sums on one of the bases."""
@@ -130,6 +149,10 @@ class Residuals(Sums):
             None if self.errors is None else self.errors + found.errors,
             self._counts + np.array([chunk.features.count, 1]),
         )
+        if self._rows is not None:
+            self._rows.append(chunk.features.to_float64())
+        if not chunk.features.backend.is_host:
+            self._on_devices = self._on_devices + chunk.features.count
 
     def _of_chunk(self, chunk: Chunk) -> tuple[list[ResidualSums], PredictionSums]:
         if self._model is None:
@@ -159,14 +182,14 @@ class Residuals(Sums):
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""
-        arrays = {"counts": self._counts, "paired": self.paired, "turned": self.turned}
+        arrays = {"counts": self._counts, "paired": self.paired, "turned": self.turned, "devices": self._on_devices}
         for index, sums in enumerate(self.sums):
             arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit, f"expanded {index}": sums.expanded}
         arrays |= {} if self.errors is None else {"errors": self.errors}
         return arrays if self.balance is None else arrays | self.balance.arrays()
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
-        """Take over a state; one of an earlier version has no products of squares.
+        """Take over a state; one of an earlier version has no products of squares, or does not say where rows were.
 
         Raises
         ------
@@ -182,9 +205,10 @@ class Residuals(Sums):
             raise OtherStateError
         if self.balance is not None:
             self.balance.restore(arrays)
-        arrays = {"paired": np.full(3, np.nan)} | arrays
+        arrays = {"paired": np.full(3, np.nan), "devices": np.zeros(1)} | arrays
         self.require_state(arrays, may_be_nan=("paired",))
         self._counts, self.paired, self.turned = arrays["counts"], arrays["paired"], arrays["turned"]
+        self._on_devices = arrays["devices"]
         self.errors = None if self._model is None else arrays["errors"]
         names = ("raw", "unit", "expanded")
         self.sums = [ResidualSums(*(arrays[f"{name} {i}"] for name in names)) for i in range(len(self.bases))]

@@ -111,12 +111,20 @@ def residual_pass(
     pairing: Pairing | None = None,
     model: LinearModel | None = None,
     shift_error: float = 0.0,
+    keeps_rows: bool = False,
 ) -> Residuals:
     """Explicit residuals on several bases, products of squares and errors of a model where they are asked for.
 
     One read of the source.
     """
-    totals = Residuals(bases, double_precision=double_precision, pairing=pairing, model=model, shift_error=shift_error)
+    totals = Residuals(
+        bases,
+        double_precision=double_precision,
+        pairing=pairing,
+        model=model,
+        shift_error=shift_error,
+        keeps_rows=keeps_rows,
+    )
     reading.run("residuals", totals)
     return totals
 
@@ -129,6 +137,7 @@ def careful_residuals(
     pairing: Pairing | None = None,
     model: LinearModel | None = None,
     shift_error: float = 0.0,
+    keeps_rows: bool = False,
 ) -> Residuals:
     """Residuals in float32 where that is faster and suffices, else in float64, with the errors of a model.
 
@@ -143,6 +152,7 @@ def careful_residuals(
             pairing=pairing,
             model=model if double_precision else None,
             shift_error=shift_error,
+            keeps_rows=keeps_rows,
         )
 
     widest = max(basis.vectors.shape[0] for basis in bases)

@@ -2,6 +2,7 @@
 
 from nrc_fast.base.listing import listing
 from nrc_fast.metrics.classes import VARIANTS
+from nrc_fast.metrics.grounds import GROUNDS, KINDS
 from nrc_fast.reports.balances import Balance, LayerBalance
 from nrc_fast.reports.classes import ClassReport
 from nrc_fast.reports.clocks import Clock
@@ -13,6 +14,8 @@ from nrc_fast.reports.layers import DeepReport, LayerCollapse
 from nrc_fast.reports.steps import Record
 
 __all__ = [
+    "GROUNDS",
+    "KINDS",
     "VARIANTS",
     "Balance",
     "ClassReport",

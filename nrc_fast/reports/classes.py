@@ -10,27 +10,28 @@ from typing import Any
 from nrc_fast.base.cards import card
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.metrics.classes import VARIANTS
+from nrc_fast.reports.bound_kinds import BoundedResult, kinds_line
 from nrc_fast.reports.fields import restored_bounds
-from nrc_fast.reports.records import StoredResult, format_value
+from nrc_fast.reports.records import format_value
 from nrc_fast.reports.verdicts.classes import classes_verdict
 
 __all__ = ["ClassReport"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ClassReport(StoredResult):
+class ClassReport(BoundedResult):
     """NC1 to NC4, each variant under its own name; all of them but the accuracy are 0 when collapsed.
 
     The attributes are described in `nrc_fast.reports.VARIANTS`. What needs weights, or rows that are read again
     (``nc4`` and ``accuracy``), is NaN without them. ``bounds`` maps names to absolute bounds, of first order in the
     errors of the moments and infinite where these are too large for that; ``nc4`` and ``accuracy`` are counts and have
-    none. ``skipped_rows`` were left out as not finite. ``notes`` says why a number that was asked for is NaN or
-    infinite.
+    none. ``bound_kinds`` says how sure each bound is, and ``bound_grounds`` what it rests on. ``skipped_rows`` were
+    left out as not finite. ``notes`` says why a number that was asked for is NaN or infinite.
     """
 
     __module__ = "nrc_fast"
     _described = "report of classes"
-    _may_be_missing = frozenset({"bounds", "skipped_rows", "notes"})
+    _may_be_missing = BoundedResult._may_be_missing | {"bounds", "skipped_rows", "notes"}
 
     samples: int
     d: int
@@ -57,6 +58,7 @@ class ClassReport(StoredResult):
     skipped_rows: int = 0
     bounds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    bound_grounds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
@@ -98,4 +100,5 @@ class ClassReport(StoredResult):
             if not math.isnan(getattr(self, name))
         ]
         lines += [f"note: {note}" for note in self.notes]
+        lines += filter(None, [kinds_line(self.bound_kinds)])
         return "\n".join(lines)

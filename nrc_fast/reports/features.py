@@ -11,11 +11,12 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.cards import card, heading_of_rows
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.metrics.prediction import Prediction
+from nrc_fast.reports.bound_kinds import BoundedResult, kinds_line
 from nrc_fast.reports.fields import declared_fields, restored_fields
 from nrc_fast.reports.head_context import HEAD_LABELS
 from nrc_fast.reports.plots.features import plot_report
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
-from nrc_fast.reports.records import NAN, StoredResult
+from nrc_fast.reports.records import NAN
 from nrc_fast.reports.report_rows import BALANCE, grouped_rows, text_lines
 from nrc_fast.reports.verdicts.balances import BalanceKnown
 from nrc_fast.reports.verdicts.features import FeatureNumbers, features_verdict
@@ -35,14 +36,14 @@ def _prediction(values: Any) -> Prediction | None:
     if values is None:
         return None
     try:
-        return Prediction(**restored_fields(declared_fields(Prediction), values))
+        return Prediction(**restored_fields(declared_fields(Prediction), values, {"bounds"}))
     except ValueError as error:
         msg = f"ufm is a {type(values).__name__} and no prediction: {error}"
         raise ValueError(msg) from error
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report(StoredResult):
+class Report(BoundedResult):
     """What was measured.
 
     Attributes
@@ -88,6 +89,11 @@ class Report(StoredResult):
         NRC1 and NRC2 under other conventions that came from the same reads.
     alternative_bounds : mapping of str to mapping
         Absolute bounds of the numbers in `alternatives`.
+    bound_grounds : mapping of str to tuple of str
+        What each bound rests on, by the names of `nrc_fast.reports.GROUNDS`: nothing where every rounding is counted
+        at its worst. Those of `alternatives` are called ``nrc1 raw`` and so on.
+    bound_kinds : dict of str to str
+        How sure each bound therefore is: "certified", "probable", "assumed" or "statistical".
     notes : tuple of str
         What the reader should know before believing the numbers.
     ufm : Prediction or None
@@ -96,22 +102,16 @@ class Report(StoredResult):
 
     Notes
     -----
-    What a bound rests on:
-
-    - *Certified*: how far a span of components is from the exact one, given the error of the matrix or of the products
-      that they come from (Davis and Kahan; Ky Fan for shares of the variance; Wedin for the row space of W); the
-      interval of what may be where components tie; the error of the MSE from moments, whatever the roundings are.
-    - *Statistical*: errors of sums of products over the rows. Roundings within a block of 256 rows are taken to have
-      either sign, so that they grow like the root of its length, and over blocks to be as bad as can be. Features with
-      two or three values, whose roundings all go one way, may pass such a bound. Those of `nrc3_quantile` and
-      `nrc3_untrained` are two standard deviations of the heads that are drawn.
-    - *Very probable*: that block Krylov iteration on the rows has missed no component. For collapsed features the trace
-      shows it for certain.
+    What follows from the error of a matrix is certified: how far a span of components is from the exact one (Davis and
+    Kahan; Ky Fan for shares of the variance; Wedin for the row space of W), and the interval of what may be where
+    components tie. The error of the matrix itself is that of sums of products over the rows, whose roundings are taken
+    to have either sign, so that they grow like the root of their number, where equal ones would not be worse. Features
+    with two or three values, whose roundings all go one way, may pass such a bound.
     """
 
     __module__ = "nrc_fast"
     _described = "report"
-    _may_be_missing = frozenset({"ufm", "energy", *HEAD_LABELS, *BALANCE})
+    _may_be_missing = BoundedResult._may_be_missing | {"ufm", "energy", *HEAD_LABELS, *BALANCE}
 
     samples: int
     d: int
@@ -148,6 +148,7 @@ class Report(StoredResult):
     balance_distance: float = NAN
     balance_decay: float = NAN
     balance_asymmetry: float = NAN
+    bound_grounds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def _restorers(cls) -> dict[str, Callable[[Any], Any]]:
@@ -211,6 +212,7 @@ class Report(StoredResult):
             lines.append(f"{self.zero_rows:,} zero rows, {self.skipped_rows:,} rows skipped as not finite")
         lines += ["", *self.verdict, "", *text_lines(self)]
         lines += [f"note: {note}" for note in notes_beside(self.verdict, self.notes)]
+        lines += filter(None, [kinds_line(self.bound_kinds)])
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

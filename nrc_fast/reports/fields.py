@@ -156,6 +156,7 @@ READERS: dict[str, Callable[[Any, str], Any]] = {
     "str": _text,
     "tuple[str, ...]": _texts,
     "tuple[float, ...]": _numbers,
+    "Mapping[str, tuple[str, ...]]": _mapping(_texts),
     "FloatArray": _array,
     "list[FloatArray]": _arrays,
     "Mapping[str, float]": _mapping(_number),

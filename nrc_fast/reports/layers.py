@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from nrc_fast.base.cards import card
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.svg import sparkline
+from nrc_fast.reports.bound_kinds import BoundedResult
 from nrc_fast.reports.plots.layers import plot_layers
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
-from nrc_fast.reports.records import NAN, StoredResult, format_digits
+from nrc_fast.reports.records import NAN, format_digits
 from nrc_fast.reports.verdicts.layers import layers_verdict
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ UNKNOWN = "-"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LayerCollapse(StoredResult):
+class LayerCollapse(BoundedResult):
     """The conditions of Deep NRC for the features that one layer is given.
 
     Attributes
@@ -69,11 +70,13 @@ class LayerCollapse(StoredResult):
     balance : float
         ``|W^T W - V V^T|_F`` over the sum of the norms of both, V the weights of the linear layer below and its bias,
         where nothing stands between; NaN elsewhere. See `nrc_fast.balance`.
+    bound_grounds : mapping of str to tuple of str
+        What each bound rests on, as in `nrc_fast.Report`; ``bound_kinds`` says how sure it therefore is.
     """
 
     __module__ = "nrc_fast.reports"
     _described = "layer"
-    _may_be_missing = frozenset({"balance"})
+    _may_be_missing = BoundedResult._may_be_missing | {"balance"}
 
     name: str
     d: int
@@ -86,6 +89,7 @@ class LayerCollapse(StoredResult):
     weight_stable_rank: float
     bounds: Mapping[str, float] = field(default_factory=dict)
     balance: float = NAN
+    bound_grounds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         noise, alignment = f"noise fraction {self.noise_fraction:.3g}", f"weight alignment {self.weight_alignment:.3g}"
@@ -130,7 +134,7 @@ def _layers(values: Any) -> tuple[LayerCollapse, ...]:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DeepReport(StoredResult):
+class DeepReport(BoundedResult):
     """Deep NRC of all layers.
 
     Attributes
@@ -150,13 +154,15 @@ class DeepReport(StoredResult):
         Noise fraction below which a layer counts as collapsed.
     bounds : mapping of str to float
         Absolute bounds of ``mse``, ``target_variance`` and ``target_stable_rank``; every layer has those of its own.
+    bound_grounds : mapping of str to tuple of str
+        What these rest on, as in `nrc_fast.Report`; ``bound_kinds`` says how sure they therefore are.
     notes : tuple of str
         What the reader should know before believing the numbers, such as layers that were left out.
     """
 
     __module__ = "nrc_fast"
     _described = "report of layers"
-    _may_be_missing = frozenset({"notes"})
+    _may_be_missing = BoundedResult._may_be_missing | {"notes"}
 
     layers: tuple[LayerCollapse, ...]
     samples: int
@@ -167,6 +173,7 @@ class DeepReport(StoredResult):
     threshold: float = COLLAPSED_NOISE
     bounds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    bound_grounds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def first_collapsed(self) -> str | None:

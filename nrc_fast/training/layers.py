@@ -18,9 +18,11 @@ from nrc_fast.base.linalg import EPSILON, covariance_spectrum
 from nrc_fast.base.options import Precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import placed_beside
+from nrc_fast.measurement.bound_grounds import DECOMPOSITION, OF_TARGETS
 from nrc_fast.measurement.layer_conditions import layer_collapse
 from nrc_fast.measurement.undefined import notes_of_layers
 from nrc_fast.metrics.spectra import stable_rank, stable_rank_bound
+from nrc_fast.reports.bound_kinds import sorted_grounds
 from nrc_fast.reports.layers import COLLAPSED_NOISE, DeepReport, LayerCollapse
 from nrc_fast.training.evaluation import (
     Split,
@@ -144,6 +146,13 @@ def measure_layers(
     n, sigma = statistics.n_targets, statistics.target_covariance
     spectrum = covariance_spectrum(sigma)[0]
     rank_of_targets = stable_rank(spectrum)
+    bounds = {
+        "mse": (4.0 + (n * statistics.count) ** 0.5) * EPSILON * mse,
+        "target_variance": n * statistics.target_error,
+        "target_stable_rank": stable_rank_bound(
+            rank_of_targets, float(spectrum[0]), len(spectrum), statistics.target_error
+        ),
+    }
     return DeepReport(
         layers=found,
         samples=int(errors[1]),
@@ -152,13 +161,8 @@ def measure_layers(
         target_variance=float(np.trace(sigma)),
         target_stable_rank=rank_of_targets,
         threshold=threshold,
-        bounds={
-            "mse": (4.0 + (n * statistics.count) ** 0.5) * EPSILON * mse,
-            "target_variance": n * statistics.target_error,
-            "target_stable_rank": stable_rank_bound(
-                rank_of_targets, float(spectrum[0]), len(spectrum), statistics.target_error
-            ),
-        },
+        bounds=bounds,
+        bound_grounds=sorted_grounds(dict.fromkeys(bounds, OF_TARGETS | DECOMPOSITION)),
         notes=(*_notes(watched, called), *notes_of_layers(found, mse, target_variance=float(np.trace(sigma)))),
     )
 
@@ -231,4 +235,5 @@ def _with_balance(layer: LayerCollapse, model: Module) -> LayerCollapse:
     found = balance_below(model, layer.name)
     if math.isnan(found.value):
         return layer
-    return replace(layer, balance=found.value, bounds={**layer.bounds, "balance": found.bound})
+    grounds = {**layer.bound_grounds, "balance": ("products along rows",)}
+    return replace(layer, balance=found.value, bounds={**layer.bounds, "balance": found.bound}, bound_grounds=grounds)

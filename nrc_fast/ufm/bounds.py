@@ -8,6 +8,7 @@ the divided difference of f between both eigenvalues (Daletskii and Krein), whic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -202,35 +203,35 @@ class Thresholded:
     scale: FloatArray
     roundings: float = 1.0
 
-    @property
+    @cached_property
     def threshold(self) -> Ends:
         """c, with an axis for the directions."""
         return around(self.c[..., np.newaxis], self.roundings * EPSILON)
 
-    @property
+    @cached_property
     def root(self) -> Ends:
         """The root of c, with an axis for the directions."""
         return around(self.root_c[..., np.newaxis], (1.0 + self.roundings) * EPSILON)
 
-    @property
+    @cached_property
     def values(self) -> Ends:
         """The eigenvalues."""
         return interval_of(self.spectrum)
 
-    @property
+    @cached_property
     def roots(self) -> Ends:
         """Their roots."""
         low, high = (np.sqrt(part) for part in self.values)
         return Ends(low * (1.0 - EPSILON), high * (1.0 + EPSILON))
 
-    @property
+    @cached_property
     def kept(self) -> Ends:
         """``sqrt(lambda) - sqrt(c)`` where it is positive."""
         roots, root = self.roots, self.root
         low, high = np.maximum(roots.low - root.high, 0.0), np.maximum(roots.high - root.low, 0.0)
         return Ends(low * (1.0 - EPSILON), high * (1.0 + EPSILON))
 
-    @property
+    @cached_property
     def residuals(self) -> Ends:
         """``min(lambda, c)``."""
         return Ends(*(np.minimum(value, c) for value, c in zip(self.values, self.threshold, strict=True)))

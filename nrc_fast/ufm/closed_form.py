@@ -13,6 +13,7 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, as_width, broadcast_shape, plain, plain_flags
+from nrc_fast.ufm.minimum_bounds import PREDICTED, prediction_bounds
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.spectral import Shrinkage, shrink, within_width
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
@@ -23,7 +24,9 @@ __all__ = ["interpolating_features", "minimum", "predicted_spectrum", "product_o
 SMALLEST_PRODUCT, LARGEST_PRODUCT = 1e-290, 1e290
 
 
-def predicted_spectrum(covariance: FloatArray, c: float, *, d: int | None = None) -> Prediction:
+def predicted_spectrum(
+    covariance: FloatArray, c: float, *, d: int | None = None, covariance_error: float = 0.0
+) -> Prediction:
     """Spectra and errors at the global minimum of the UFM.
 
     Theorem 4.1 of the paper as printed truncates columns where lambda_n < c < lambda_1, which is right only
@@ -38,10 +41,13 @@ def predicted_spectrum(covariance: FloatArray, c: float, *, d: int | None = None
         lambda_W lambda_H, >= 0; infinity is fine.
     d : int, optional
         Number of features. Fewer than n have room for the leading d directions of the targets only.
+    covariance_error : float
+        Bound of the Frobenius norm of the error of the covariance, which the bounds hold; 0 for one that is exact.
 
     Returns
     -------
     Prediction
+        Its bounds are for this c, every digit of it.
 
     Raises
     ------
@@ -66,7 +72,7 @@ def predicted_spectrum(covariance: FloatArray, c: float, *, d: int | None = None
         msg = f"c = lambda_W * lambda_H must be at least 0, got {c}"
         raise ValueError(msg)
     product = np.asarray(c, dtype=np.float64)
-    moments = TargetMoments(covariance, np.zeros(len(covariance)))
+    moments = TargetMoments(covariance, np.zeros(len(covariance)), covariance_error=covariance_error)
     # Covariances of reports are measured, to the digits that LAPACK keeps, and there are many of them.
     shrinkage = shrink(moments, product, np.sqrt(product), np.zeros(()), is_precise=False)
     if d is not None:
@@ -81,6 +87,7 @@ def predicted_spectrum(covariance: FloatArray, c: float, *, d: int | None = None
         root_c=np.sqrt(product),
         scale=np.ones(()),
         is_unpenalised=c == 0.0,
+        d=d,
     )
     return Prediction(
         c=float(c),
@@ -91,6 +98,7 @@ def predicted_spectrum(covariance: FloatArray, c: float, *, d: int | None = None
         cka=float(solution.cka),
         head_gram_shape=solution.head_gram_shape,
         residual_covariance=solution.residual_covariance,
+        bounds=prediction_bounds(solution.solved(PREDICTED)),
     )
 
 

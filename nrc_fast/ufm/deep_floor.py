@@ -18,7 +18,7 @@ from nrc_fast.ufm.deep_bounds import Sides
 from nrc_fast.ufm.deep_floor_bounds import ROUNDINGS, DeepFloorNumbers, deep_floor_bounds
 from nrc_fast.ufm.floor_bounds import correlation_loads
 from nrc_fast.ufm.floor_text import components_of, lines_of_others, rows_of_others, share_of_variance
-from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_bounds, plain_counts
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -120,7 +120,7 @@ class DeepErrorFloor(CommonFloor):
         return float(root_of_product(factors, [self.layers, self.layers - 1], self.layers))
 
     def to_dict(self) -> dict[str, JSONValue]:
-        """Plain numbers, lists and strings; ``directions`` holds a row for each direction.
+        """Plain numbers, lists and strings, and the bounds of them; ``directions`` holds a row for each direction.
 
         Examples
         --------
@@ -137,6 +137,7 @@ class DeepErrorFloor(CommonFloor):
             "error_share": self.error_share.tolist(),
             "directions": self.directions.T.tolist(),
             "critical_weight_decays": self.critical_weight_decays.tolist(),
+            "bounds": plain_bounds(self.bounds),
         }
 
     # ---- for any weight decay ----

@@ -13,13 +13,13 @@ from functools import cached_property
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.double_double import UNIT, Pair, added, product
 from nrc_fast.base.linalg import EPSILON, fix_signs
 from nrc_fast.metrics.rounding import decomposition_rounding
 
-__all__ = ["Spectrum", "spectrum"]
+__all__ = ["Spectrum", "spectrum", "spectrum_in_basis"]
 
 # Sizes up to which V^T Sigma V costs no more than some milliseconds.
 MOST_OUTPUTS = 32
@@ -95,7 +95,15 @@ def spectrum(matrix: Pair, noise: FloatArray, error: FloatArray, *, is_precise: 
         turned = _mended(scaled) if is_precise and n <= MOST_OUTPUTS else _of_lapack(scaled)
     halves = np.ldexp(np.reshape(noise, (-1, 1, n)), -(exponents // 2))
     floors = np.ldexp((halves @ np.abs(turned.vectors))[:, 0] ** 2, -(exponents[:, 0] % 2))
-    given = np.ldexp(np.reshape(np.broadcast_to(error, batch), (-1, 1)), -exponents[..., 0])
+    return _unscaled(turned, exponents, floors, np.broadcast_to(error, batch), batch)
+
+
+def _unscaled(
+    turned: _Turned, exponents: IntArray, floors: FloatArray, error: FloatArray, batch: tuple[int, ...]
+) -> Spectrum:
+    """Of matrices that were divided by powers of two; values up to the floors count as 0."""
+    n = turned.vectors.shape[-1]
+    given = np.ldexp(np.reshape(error, (-1, 1)), -exponents[..., 0])
     diagonal, found = turned.diagonal, turned.errors + given
     is_zero = diagonal <= floors
     return Spectrum(
@@ -105,6 +113,41 @@ def spectrum(matrix: Pair, noise: FloatArray, error: FloatArray, *, is_precise: 
         mixing=np.ldexp(turned.beside + given[..., np.newaxis], exponents).reshape(*batch, n, n),
         skew=turned.skew.reshape(*batch, n, n),
     )
+
+
+def spectrum_in_basis(matrix: Pair, vectors: FloatArray, error: FloatArray) -> tuple[Spectrum, IntArray]:
+    """What a symmetric matrix is in a basis that is nearly one of its eigenvectors, and the order of these there.
+
+    Parameters
+    ----------
+    matrix : pair of (..., n, n) float64 arrays
+    vectors : (..., n, n) float64 array
+        Nearly orthonormal, one in each column.
+    error : (...) float64 array
+        Bound of the norm of the error of the matrix.
+
+    Returns
+    -------
+    spectrum : Spectrum
+        Nothing counts as 0 that is not negative.
+    order : (..., n) array of int
+        Places in the basis of the values, which descend.
+
+    Examples
+    --------
+    >>> found, order = spectrum_in_basis(Pair(np.diag([1.0, 4.0]), np.zeros((2, 2))), np.eye(2), np.zeros(()))
+    >>> found.values.tolist(), order.tolist()
+    ([4.0, 1.0], [1, 0])
+    """
+    n, batch = matrix.high.shape[-1], matrix.high.shape[:-2]
+    flat = Pair(*(np.reshape(part, (-1, n, n)) for part in matrix))
+    columns = np.reshape(np.broadcast_to(vectors, matrix.high.shape), (-1, n, n))
+    exponents = np.frexp(np.abs(flat.high).max(axis=(1, 2), initial=0.0))[1][:, np.newaxis, np.newaxis]
+    with few_blas_threads(n):
+        image, uncertain, skew = _similar(Pair(*(np.ldexp(part, -exponents) for part in flat)), columns)
+    turned = _Turned(columns, image, uncertain, skew=0.5 * np.abs(skew), beside=_beside(image, uncertain))
+    found = _unscaled(turned, exponents, np.zeros((len(columns), n)), np.broadcast_to(error, batch), batch)
+    return found, turned.order.reshape(*batch, n)
 
 
 @dataclass(eq=False)
@@ -122,6 +165,7 @@ class _Turned:
         order = np.argsort(-np.diagonal(self.matrix.high, axis1=1, axis2=2), axis=1, kind="stable")
         rows, columns = order[:, :, np.newaxis], order[:, np.newaxis, :]
         which = np.arange(len(order))[:, np.newaxis, np.newaxis]
+        self.order = order
         self.vectors = self.vectors[which, np.arange(n)[:, np.newaxis], columns]
         along = [part[which, rows, columns] for part in (*self.matrix, self.uncertain, self.skew, self.beside)]
         self.matrix, self.uncertain, self.skew = Pair(along[0], along[1]), along[2], along[3]

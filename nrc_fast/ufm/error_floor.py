@@ -21,7 +21,7 @@ from nrc_fast.ufm.floor_bounds import (
     thresholds,
 )
 from nrc_fast.ufm.floor_text import components_of, lines_of_others, rows_of_others, share_of_variance
-from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_bounds, plain_counts
 from nrc_fast.ufm.scaling import Penalties
 from nrc_fast.ufm.solution import UNCERTAIN_DIRECTIONS, UNCERTAIN_RANK
 from nrc_fast.ufm.spectral import left_within
@@ -137,7 +137,7 @@ class ErrorFloor(CommonFloor):
         return np.asarray(self.weight_decay * ratio)
 
     def to_dict(self) -> dict[str, JSONValue]:
-        """Plain numbers, lists and strings; ``directions`` holds a row for each direction.
+        """Plain numbers, lists and strings, and the bounds of them; ``directions`` holds a row for each direction.
 
         Examples
         --------
@@ -154,6 +154,7 @@ class ErrorFloor(CommonFloor):
             "directions": self.directions.T.tolist(),
             "critical_weight_decays": self.critical_weight_decays.tolist(),
             "penalties": None if self.penalties is None else vars(self.penalties).copy(),
+            "bounds": plain_bounds(self.bounds),
         }
 
     # ---- for any c ----

@@ -220,7 +220,7 @@ class Minimum:
         >>> minimum(covariance=[[0.2, 0.0], [0.0, 0.09]], lambda_W=0.3, lambda_H=0.3).rank_range
         (1, 2)
         """
-        return rank_range(self._solved(("rank",)))
+        return rank_range(self.solved(("rank",)))
 
     @cached_property
     def bounds(self) -> dict[str, Batched]:
@@ -229,8 +229,8 @@ class Minimum:
         They hold for the targets, or the covariance, and the penalties as they were given, every digit of them, and
         are certified up to 32 outputs: they count roundings at their worst. Beyond 32 outputs and for more than some
         millions of targets at a time, errors of LAPACK and of sums over the rows are taken to grow like the root of
-        their length: these hold in practice. With statistics in place of targets the bounds are as good as what the
-        statistics say of their own error, and count none if they say nothing. NaN with a penalised bias.
+        their length: these hold in practice. Statistics in place of targets hand on what they say of their own error.
+        With a penalised bias bounds hold for the mean as it is, and widen as lambda_b goes to 0.
 
         Examples
         --------
@@ -239,7 +239,7 @@ class Minimum:
         >>> found.mse, bool(found.bounds["mse"] < 1e-14), found.bounds["rank"]
         (0.5, True, 0)
         """
-        return minimum_bounds(self._solved(NUMBERS))
+        return minimum_bounds(self.solved(NUMBERS))
 
     # ---- weights and features ----
 
@@ -342,7 +342,7 @@ class Minimum:
             lines.append(f"note: {WITHOUT_PENALTIES}")
         if np.size(self.c) and np.any(np.not_equal(*self.rank_range)):
             lines.append(f"note: {UNCERTAIN_RANK}")
-        if np.size(self.c) and not np.all(has_certain_directions(self._solved(("rank",)))):
+        if np.size(self.c) and not np.all(has_certain_directions(self.solved(("rank",)))):
             lines.append(f"note: {UNCERTAIN_DIRECTIONS}")
         return "\n".join(lines)
 
@@ -353,7 +353,8 @@ class Minimum:
         """The shape of the batch, which some fields have only along some axes."""
         return np.broadcast_shapes(np.shape(self.scale), self.moments.batch)
 
-    def _solved(self, names: Iterable[str]) -> Solved:
+    def solved(self, names: Iterable[str]) -> Solved:
+        """What bounds of some numbers are made of."""
         numbers = {name: np.asarray(getattr(self, name)) for name in names}
         return Solved(
             self.moments, self.shrinkage, self.c, numbers=numbers, root_c=self.root_c, scale=self.scale, width=self.d

@@ -44,6 +44,8 @@ class Shrinkage:
         Whether the centred targets are uncorrelated along U, which a missing bias may prevent.
     spectrum : Spectrum or None
         The values with their errors; None where the bias is penalised.
+    kappa : (...) float64 array or None
+        ``lambda_b/(1 + lambda_b)`` there; None elsewhere.
     """
 
     vectors: FloatArray
@@ -54,6 +56,7 @@ class Shrinkage:
     offset: FloatArray
     is_diagonal: bool
     spectrum: Spectrum | None = None
+    kappa: FloatArray | None = None
 
 
 def shrink(
@@ -186,6 +189,7 @@ def _with_penalised_bias(moments: TargetMoments, c: FloatArray, root_c: FloatArr
         residual_values=residual,
         offset=moments.mean * outside,
         is_diagonal=True,
+        kappa=(penalty / (1.0 + penalty))[..., 0],
     )
 
 

@@ -7,13 +7,13 @@ from typing import Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
-from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.arrays import Array, FloatArray, IntArray
 from nrc_fast.base.double_double import Pair, added, outer_squares, quotient, two_product, two_sum
 from nrc_fast.base.linalg import EPSILON, EPSILONS, from_lower
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.metrics.rounding import CHAINED_ROWS, addition_rounding, block_rounding
-from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
+from nrc_fast.ufm.eigenvalues import Spectrum, spectrum, spectrum_in_basis
 from nrc_fast.ufm.inputs import as_float64
 
 __all__ = ["TargetMoments", "Targets", "is_measured", "target_moments"]
@@ -85,8 +85,7 @@ class TargetMoments:
 
         Those that are not precise are LAPACK's, for a covariance that is itself no better than that.
         """
-        rest = np.zeros_like(self.covariance) if self.covariance_rest is None else self.covariance_rest
-        matrix, error = Pair(np.asarray(self.covariance), rest), np.asarray(self.covariance_error)
+        matrix, error = self._pair, np.asarray(self.covariance_error)
         if not about_mean and self.mean.any():
             matrix = added(matrix, _outer_square(self.mean, self.mean_rest))
             error = error + 2.0 * self.mean_error * np.sqrt(np.sum(self.mean**2, axis=-1)) + self.mean_error**2
@@ -95,6 +94,15 @@ class TargetMoments:
             diagonal = np.diagonal(matrix.high, axis1=-2, axis2=-1)
             noise = np.sqrt(self.n * self.epsilon) * np.sqrt(np.maximum(diagonal, 0.0))
         return spectrum(matrix, noise, error, is_precise=is_precise)
+
+    def in_basis(self, vectors: FloatArray) -> tuple[Spectrum, IntArray]:
+        """The covariance in a basis that is nearly its own, see `spectrum_in_basis`."""
+        return spectrum_in_basis(self._pair, vectors, np.asarray(self.covariance_error))
+
+    @property
+    def _pair(self) -> Pair:
+        rest = np.zeros_like(self.covariance) if self.covariance_rest is None else self.covariance_rest
+        return Pair(np.asarray(self.covariance), rest)
 
 
 def target_moments(

@@ -84,7 +84,7 @@ def test_components_that_float32_cannot_separate_are_read_again(passes: list[str
     report = nrc.measure(H, n=1)
     assert passes == ["statistics", "residuals", "statistics", "residuals"]
     assert report.bounds["nrc1"] < 1e-3
-    assert report.nrc1 == pytest.approx(reference_nrc1(H, 1), abs=report.bounds["nrc1"])
+    assert report.nrc1 == pytest.approx(reference_nrc1(H, 1), abs=1e-12)  # whose components are no better than that
     fast = nrc.measure(H, n=1, precision="fast")
     assert fast.bounds["nrc1"] > 0.1 * fast.nrc1
 

@@ -451,8 +451,8 @@ def test_classes_are_measured_as_on_the_cpu(on: Any, dtype: type, monkeypatch: p
         nrc.measure_classes([(on(H[:50]), labels[:50]), (on(H[50:]), labels[50:])], W=W, b=b),
     ):
         for name, value in found.to_dict().items():
-            if name == "bounds":
-                continue  # of another arithmetic
+            if name.startswith("bound"):
+                continue  # of another arithmetic, with other roundings
             assert value == pytest.approx(expected[name], rel=1e-9 if dtype is np.float64 else 1e-5, abs=1e-12), name
     H[7, 2] = np.nan
     with pytest.raises(NonFiniteRowsError, match="the first is row 7"):

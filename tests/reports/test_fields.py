@@ -42,6 +42,7 @@ FITTING: dict[str, list[int]] = {
     "Mapping[str, float]": [11],
     "Mapping[str, float | FloatArray]": [11, 12],
     "Mapping[str, Mapping[str, float]]": [11],
+    "Mapping[str, tuple[str, ...]]": [11, 12],
 }
 
 

@@ -258,3 +258,59 @@ class Comparison:
 
     def medians(self) -> dict[str, float]:
         return {name: float(np.median(ratios)) for name, ratios in self.ratios.items() if len(ratios) > 9}
+
+
+def exact_penalised(problem: Any, lambda_W: float, lambda_H: float, lambda_b: float) -> dict[str, Any]:
+    """With a penalised bias, for any mean: the fixed point of a proximal map, which has no closed form in general.
+
+    The predictions Z about the bias minimise ``|(Z - Y) D^(1/2)|^2/2 + sqrt(c) |Z|_*``, Y the root of the covariance
+    and the mean in n + 1 columns, D = diag(1, ..., 1, kappa).
+    """
+    n, covariance, mean = problem.n, problem.covariance, problem.mean
+    c, penalty = exactly(lambda_W) * exactly(lambda_H), exactly(lambda_b)
+    root, scale, kappa = mp.sqrt(c), mp.sqrt(exactly(lambda_H) / exactly(lambda_W)), penalty / (1 + penalty)
+    values, vectors = problem.spectrum(about_mean=True)
+    roots = along(vectors, [mp.sqrt(value) for value in values])
+    Y, Z, last = mp.matrix(n, n + 1), mp.matrix(n, n + 1), mp.inf
+    Y[:, :n], Y[:, n] = roots, mean
+    while last > mp.mpf(10) ** -40 * size(Y):
+        target = Y.copy()
+        target[:, n] = (1 - kappa) * Z[:, n] + kappa * mean
+        squares, U = mp.eigsy(target * target.T)
+        lengths = [mp.sqrt(max(square, mp.mpf(0))) for square in squares]
+        shares = [max(length - root, mp.mpf(0)) / length if length > 0 else mp.mpf(0) for length in lengths]
+        before, Z = Z, along(U, shares) * target
+        last = size(Z - before)
+    r = [length * share for length, share in zip(lengths, shares, strict=True)]
+    bias = (mean - Z[:, n]) / (1 + penalty)
+    errors = Z - Y
+    errors[:, n] += bias
+    gram, total = along(U, r), sum(r)
+    second = errors * errors.T
+    mse, variance = sum(second[i, i] for i in range(n)), sum(covariance[i, i] for i in range(n))
+    found = {
+        "rank": sum(value > mp.mpf(10) ** -30 * size(Y) for value in r),
+        "mse": mse,
+        "loss": mse / 2 + root * total + penalty * size(bias) ** 2 / 2,
+        "r2": 1 - mse / variance,
+        "weight_norm_squared": scale * total,
+        "feature_norm_squared": total / scale,
+        "bias": list(bias),
+        "gram": scale * gram,
+        "residual_covariance": second,
+        "head_gram_shape": gram / size(gram) if total > 0 else gram,
+    }
+    if total > 0:
+        # H^T H is Z^T (Z Z^T)^(-1/2) Z over the scale; its centered part has the features' spectrum.
+        centred = Z[:, :n]
+        inverse = along(U, [1 / value if value > 0 else mp.mpf(0) for value in r])
+        features = centred.T * inverse * centred
+        found["explained_variance_ratio"] = sorted(mp.eigsy(features, eigvals_only=True), reverse=True)
+        spread = sum(found["explained_variance_ratio"])
+        found["explained_variance_ratio"] = [value / spread for value in found["explained_variance_ratio"]]
+        inner = sum(features[i, j] * covariance[i, j] for i in range(n) for j in range(n))
+        found["cka"] = inner / (size(features) * size(covariance))
+        lengths = [mp.sqrt(abs(gram[i, i])) for i in range(n)]
+        if min(lengths) > 0:
+            found["cosines"] = [[gram[i, j] / lengths[i] / lengths[j] for j in range(n)] for i in range(n)]
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -246,12 +247,25 @@ def test_statistics_hand_on_their_own_errors() -> None:
     assert summed.bounds["weight_norm_squared"] >= errors.sum()
 
 
-def test_a_penalised_bias_has_no_bounds() -> None:
-    found = ufm.minimum(covariance=np.diag([4.0, 1.0]), mean=[1.0, 0.0], lambda_W=0.1, lambda_H=0.1, lambda_b=1.0)
-    assert np.isnan(found.bounds["loss"])
-    assert np.isnan(found.bounds["gram"])
-    assert np.shape(found.bounds["cosines"]) == (2, 2)
-    assert found.rank_range == (2, 2)
+@pytest.mark.parametrize("d", [None, 2])
+def test_predictions_of_reports_within_their_bounds(d: int | None) -> None:
+    """From a covariance that is exact, and from one that is off by as much as is said of it."""
+    rng, compared = np.random.default_rng(20), Comparison()
+    for index in range(1, 40, 2):
+        problem = Problem(rng, index)
+        covariance = problem.given["covariance"]
+        c = threshold(rng, problem.spectrum(about_mean=True)[0], index)
+        exact = exact_minimum(problem, 1.0, c, bias=True, d=d)
+        for error in (0.0, 1e-9 * float(np.linalg.norm(covariance))):
+            noise = rng.standard_normal(covariance.shape)
+            noise *= 0.5 * error / np.linalg.norm(noise + noise.T)
+            found = ufm.predicted_spectrum(covariance + noise + noise.T, c, d=d, covariance_error=error)
+            least = found.rank - found.bounds["rank"]
+            ranged = SimpleNamespace(**vars(found), rank_range=(least, found.rank + found.bounds["rank"]))
+            names = [name for name in exact if hasattr(found, name)]
+            compared.add(f"{index} {error:.1g}", ranged, {name: exact[name] for name in names})
+    assert not compared.violations, compared.violations
+    assert len(compared.medians()) > 5
 
 
 def test_numbers_that_are_not_defined_have_no_bounds() -> None:

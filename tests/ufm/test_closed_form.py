@@ -180,6 +180,7 @@ def test_plain_numbers_survive_json() -> None:
         "cka",
         "head_gram_shape",
         "residual_covariance",
+        "bounds",
     ]
     for name, value in plain.items():
         assert np.array_equal(getattr(prediction, name), value)

@@ -1,0 +1,66 @@
+"""What the bounds of a report rest on, number by number, by the way that each was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nrc_fast.measurement.convention_metrics import ConventionMetrics
+from nrc_fast.measurement.evidence import Evidence
+from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
+from nrc_fast.passes.explicit_sums import PredictionErrors
+from nrc_fast.passes.residual_sums import Residuals
+
+__all__ = ["DECOMPOSITION", "OF_TARGETS", "grounds_of_report"]
+
+# The covariance of the targets is summed in float64, whatever the features are.
+OF_TARGETS = grounds_of_sums(["double"])
+ROWS: Grounds = frozenset({"products along rows"})
+DECOMPOSITION: Grounds = frozenset({"decomposition"})
+DRAWN: Grounds = frozenset({"drawn heads"})
+# Numbers that W and the covariance of the targets give.
+OF_HEAD = ("nrc3", "gamma", "nrc3_at_zero", "gamma_share", "head_outside")
+
+
+def grounds_of_report(
+    evidence: Evidence,
+    found: ConventionMetrics,
+    names: Iterable[str],
+    *,
+    errors: Residuals | PredictionErrors | None,
+    whole_spectrum: bool,
+) -> dict[str, Grounds]:
+    """What bounds rest on, by the names of a report's numbers, those of other conventions as ``nrc1 raw``.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        After everything was asked.
+    found : ConventionMetrics
+    names : iterable of str
+        Of all numbers with a bound.
+    errors : Residuals or PredictionErrors or None
+        Where the errors of the model were added up row by row.
+    whole_spectrum : bool
+        Whether all eigenvalues were found, not the leading ones alone.
+    """
+    moments = evidence.grounds_of_moments
+    spectrum = moments | (DECOMPOSITION if whole_spectrum else frozenset({"iteration"}))
+    mse = ROWS if errors is not None else moments | ROWS
+    by_rows = errors is not None and errors.balance is not None
+    own = {
+        **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), spectrum),
+        "linear_mse": moments | DECOMPOSITION | OF_TARGETS,
+        "cka": moments | OF_TARGETS,
+        "cka_debiased": moments | OF_TARGETS | ROWS,
+        **dict.fromkeys(OF_HEAD, OF_TARGETS | DECOMPOSITION),
+        "nrc3_quantile": OF_TARGETS | DECOMPOSITION | DRAWN,
+        "nrc3_untrained": OF_TARGETS | DECOMPOSITION | DRAWN,
+        "mse": mse,
+        "r2": mse | OF_TARGETS,
+        **dict.fromkeys(
+            ("balance_distance", "balance_decay", "balance_asymmetry"),
+            ROWS | OF_TARGETS | (frozenset() if by_rows else moments),
+        ),
+    }
+    known = [f"{metric} {name}" for name, values in found.alternatives.items() for metric in values]
+    return {name: found.grounds.get(name) or own[name] for name in (*names, *known)}

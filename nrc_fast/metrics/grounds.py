@@ -1,0 +1,62 @@
+"""What a bound rests on, and so whether it is certain: one word for each assumption, and one for a whole bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+__all__ = ["GROUNDS", "KINDS", "BoundKind", "Grounds", "grounds_of_sums", "kind_of"]
+
+BoundKind: TypeAlias = Literal["certified", "probable", "assumed", "statistical"]
+# What a bound rests on beyond IEEE arithmetic, by names of `GROUNDS`.
+Grounds: TypeAlias = frozenset[str]
+
+# From the surest on; a bound is as sure as the least sure of what it rests on.
+KINDS: dict[BoundKind, str] = {
+    "certified": "every rounding is counted at its worst",
+    "probable": "holds but for less than 1e-8, if roundings are independent of one another and LAPACK's are as ever",
+    "assumed": "holds if a card's tensor cores round as they are taken to",
+    "statistical": "two standard deviations of a number that is estimated by drawing",
+}
+GROUNDS: dict[str, tuple[BoundKind, str]] = {
+    "float64 sums": ("probable", "roundings of float64 sums over rows grow like the root of their number"),
+    "float32 blocks": ("probable", "so do those of float32 products within a block of rows"),
+    "tensor cores": ("assumed", "sums of products on tensor cores are cut as the cards that cut most do it"),
+    "products along rows": ("probable", "roundings of dot products grow like the root of their length"),
+    "decomposition": ("probable", "LAPACK's roundings grow like the root of the size of a matrix"),
+    "iteration": ("probable", "block Krylov iteration from a start with all directions has missed none"),
+    "first order": ("probable", "squares of the errors of moments are left out where these are small"),
+    "drawn heads": ("statistical", "the heads that were drawn stand for all"),
+}
+# How kernels multiply, in words of `passes.moments`.
+OF_SUMS = {
+    "double": frozenset({"float64 sums"}),
+    "single": frozenset({"float64 sums", "float32 blocks"}),
+    "device": frozenset({"float64 sums", "tensor cores"}),
+    "fast": frozenset({"float64 sums", "tensor cores"}),
+}
+
+
+def kind_of(grounds: Iterable[str]) -> BoundKind:
+    """How sure a bound is that rests on these; what a later version may name counts as assumed.
+
+    Examples
+    --------
+    >>> kind_of([]), kind_of(["float64 sums", "tensor cores"]), kind_of(["float64 sums"])
+    ('certified', 'assumed', 'probable')
+    """
+    order = list(KINDS)
+    kinds: list[BoundKind] = [GROUNDS[ground][0] if ground in GROUNDS else "assumed" for ground in grounds]
+    return max(kinds, key=order.index, default=order[0])
+
+
+def grounds_of_sums(kinds: Iterable[str]) -> Grounds:
+    """What sums of products of these kinds rest on.
+
+    Examples
+    --------
+    >>> sorted(grounds_of_sums(["double", "single"]))
+    ['float32 blocks', 'float64 sums']
+    """
+    found: Grounds = frozenset()
+    return found.union(*(OF_SUMS[kind] for kind in kinds))
