@@ -116,6 +116,17 @@ def _moment_shared(arguments: Sequence[str]) -> int:
     return max(_RING_STAGES * _moment_stage(arguments)[1], 46 * 64 * 8) + 64 * 8
 
 
+def _wide_inside(arguments: Sequence[str]) -> int:
+    """Steps of four rows; those that a thread looks at are eight at a time."""
+    return 64 // _BYTES[arguments[0]] // 4
+
+
+def _wide_shared(arguments: Sequence[str]) -> int:
+    """Without targets, whose numbers are a few hundred bytes."""
+    size = _BYTES[arguments[0]]
+    return _RING_STAGES * 64 // size * (128 * size + 32) + (128 + 4 * 8 * 8) * 8
+
+
 def _residual_copies(arguments: Sequence[str]) -> int:
     """Of TensorProjection: copies of rows by one thread; the others are of the basis."""
     size = _BYTES[arguments[1]]
@@ -174,6 +185,14 @@ _FAMILIES = {
         rows=0,
         inside=_moment_inside,
         copies=_moment_copies,
+    ),
+    "gram_wide_moments_kernel": Family(
+        "Gram and sums, {0} rows in float64, tensor cores, d = 128, {1}",
+        (_DTYPES, {"true": "with targets", "false": "without targets"}),
+        shared=_wide_shared,
+        rows=0,
+        inside=_wide_inside,
+        copies=lambda arguments: 4 + 3 * (arguments[1] == "true"),
     ),
     "gram_finalize_kernel": Family(
         "slabs of a Gram added up, {0}, {1}", (_SIZES, _ORDERS | {"2": "of float64", "3": "of moments"})

@@ -1,7 +1,6 @@
 // Which kernels a Gram pass launches, on which part of the workspace.
 #include <algorithm>
 #include <stdexcept>
-#include <string>
 
 #include "cuda/gram/gram.h"
 #include "cuda/gram/prepare.h"
@@ -10,33 +9,6 @@
 
 namespace nrc_fast::cuda {
 namespace {
-
-constexpr std::int64_t mask_rows = 32;  // of a word of the masks
-constexpr std::int64_t plane_bytes_at_once = std::int64_t{256} << 20;
-
-bool is_16_bit(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
-
-// float32 products of split numbers are slower there than float32 arithmetic itself.
-bool has_half_rate_tensor_cores(Capability capability) {
-  return (capability.major == 8 && capability.minor > 0) || capability.major == 12;
-}
-
-int plane_count(GramMethod method) { return method == GramMethod::tensor_split ? 3 : 1; }
-
-std::int64_t plane_row_stride(const MatrixView& rows) { return round_up(rows.columns, chunk_columns); }
-
-// Rows whose planes are in memory at once: whole folds, and the same whatever the number of rows.
-std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t wanted) {
-  const std::int64_t row_bytes = plane_row_stride(rows) * 2 * plane_count(method);
-  const std::int64_t most = plane_bytes_at_once / row_bytes / 8192 * 8192;
-  const std::int64_t at_once = wanted > 0 ? wanted : (most < 8192 ? 8192 : most);
-  return rows.rows < at_once ? rows.rows : round_up(at_once, mask_rows);
-}
-
-bool can_be_copied(const MatrixView& rows) {
-  const bool unit_stride = rows.column_stride == 1 || rows.columns == 1;
-  return unit_stride && rows.row_stride % chunk_columns == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
-}
 
 // Blocks of a method's kernel that run at once on the device.
 std::int64_t blocks_at_once(GramMethod method, const MatrixView& rows, const DeviceLimits& device) {
@@ -91,7 +63,9 @@ class GramPass {
         choose_gram(rows, request_.skips_nonfinite, request_.shift != nullptr, request_.precision, device_.capability);
     // What else is wanted of the rows is found in the read that multiplies them, where a kernel sees whole rows or
     // leaves them as they are.
-    const bool is_found_on_the_way = request_.gram != nullptr && (choice.is_as_stored || is_converted(choice.method));
+    const bool is_wide = forms_wide_moments(choice);
+    const bool is_found_on_the_way =
+        request_.gram != nullptr && (choice.is_as_stored || is_converted(choice.method) || is_wide);
     const bool has_norms_on_the_way = is_converted(unit_method(unit_shift));
     const bool needs_norms = request_.unit_gram != nullptr && !has_norms_on_the_way;
     double* const inverse_norms = needs_norms ? workspace_.take<double>(rows.rows) : nullptr;
@@ -101,9 +75,14 @@ class GramPass {
       settle();
     }
     // The Gram matrices use the same memory, one after the other.
-    const bool has_sums = is_found_on_the_way && request_.cross == nullptr;
-    if (is_found_on_the_way) add_found_gram(choice, is_read_before, has_sums ? request_.column_sums : nullptr);
-    if (request_.cross != nullptr || (request_.column_sums != nullptr && !has_sums)) {
+    const bool has_sums =
+        is_found_on_the_way && (request_.cross == nullptr || (is_wide && can_form_wide_products(request_.targets)));
+    if (is_wide) {
+      add_wide_moments(is_read_before, has_sums);
+    } else if (is_found_on_the_way) {
+      add_found_gram(choice, is_read_before, has_sums ? request_.column_sums : nullptr);
+    }
+    if (!has_sums && (request_.cross != nullptr || request_.column_sums != nullptr)) {
       MatrixView crossed = request_.targets;
       if (request_.cross == nullptr) crossed.columns = 0;
       sum_columns(rows, request_.shift, crossed, request_.column_sums, request_.cross);
@@ -160,6 +139,12 @@ class GramPass {
   }
   GramMethod unit_method(const double* unit_shift) const {
     return choose_gram(request_.features, true, unit_shift != nullptr, request_.precision, device_.capability).method;
+  }
+
+  // Float64 products of rows that fit into one tile, unless some of them are to be skipped.
+  bool forms_wide_moments(const GramChoice& choice) const {
+    return request_.gram != nullptr && choice.method == GramMethod::tensor_float64 && !request_.skips_nonfinite &&
+           can_form_wide_moments(request_.features);
   }
 
   void begin() {
@@ -239,6 +224,38 @@ class GramPass {
     }
     workspace_ = before;
     if (is_ranged) add_far_gram();
+  }
+
+  // The same in float64, with the products with targets if there are sums.
+  void add_wide_moments(bool is_read_before, bool has_sums) {
+    const MatrixView& rows = request_.features;
+    const Workspace before = workspace_;
+    WideMomentTask task{rows, request_.targets, request_.shift, request_.target_shift, {}};
+    if (!has_sums || request_.cross == nullptr) task.targets.columns = 0;
+    GramWork work(GramMethod::tensor_float64, rows, device_.multiprocessors * wide_moment_blocks(rows, task.targets),
+                  chained_rows, slab_values(GramMethod::tensor_float64, rows.columns));
+    work.values = workspace_.take<double>(work.slab_values);
+    task.findings.sums = workspace_.take<double>(work.workers * (1 + task.targets.columns) * rows.columns);
+    const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
+    std::uint32_t* const masks = workspace_.take<std::uint32_t>(2 * words);
+    most_used_ = std::max(most_used_, workspace_.used());
+    workspace_ = before;
+    if (!runs_) return;
+    if (!is_read_before) {
+      task.findings.masks = {masks, masks + words};
+      find_targets(task.findings, words);
+    }
+    form_wide_moments(task, work.workers, work.values, stream_);
+    if (!is_read_before) {
+      count_rows(task.findings.masks, rows.rows, counts_, stream_);
+      settle();
+    }
+    if (has_sums && (request_.column_sums != nullptr || request_.cross != nullptr)) {
+      add_parts_of_column_sums({rows, nullptr, task.targets, nullptr, request_.column_sums, request_.cross,
+                                task.findings.sums, work.workers, guard_},
+                               stream_);
+    }
+    finalize(work, guard_, nullptr, request_.gram);
   }
 
   void find_targets(TensorFindings& findings, std::int64_t words) {
@@ -364,23 +381,6 @@ void require(bool condition, const char* message) {
 }
 
 }  // namespace
-
-GramChoice choose_gram(const MatrixView& rows, bool is_scaled, bool is_shifted, Precision precision,
-                       Capability capability) {
-  if (rows.dtype == DType::float64 || precision == Precision::highest) {
-    return {capability.major >= 8 ? GramMethod::tensor_float64 : GramMethod::float64, false};
-  }
-  const bool is_as_stored = is_16_bit(rows.dtype) && !is_scaled && !is_shifted;
-  const bool has_bfloat16 = capability.major >= 8;
-  if (is_as_stored && (has_bfloat16 || rows.dtype == DType::float16)) {
-    const bool is_float16 = rows.dtype == DType::float16;
-    return {is_float16 ? GramMethod::tensor_float16 : GramMethod::tensor_bfloat16, !can_be_copied(rows), true};
-  }
-  if (!has_bfloat16) return {GramMethod::float32, false};
-  if (precision == Precision::fast) return {GramMethod::tensor_bfloat16, true};
-  if (has_half_rate_tensor_cores(capability)) return {GramMethod::float32, false};
-  return {GramMethod::tensor_split, true};
-}
 
 std::int64_t gram_workspace(const GramRequest& request, const DeviceLimits& device) {
   if (request.features.rows == 0 || request.features.columns == 0) return 0;
