@@ -194,6 +194,8 @@ SMALL_PASSES = [
     SmallPass("gram of segments of three blocks, float64", gram("float64", 40, 200), ONE),
     SmallPass("gram of float64 without tensor cores", gram("float64", 40, 200), ONE | {"capability": 75}),
     SmallPass("gram of float32 without tensor cores", gram("float32", 60, 70), ONE | {"capability": 86}),
+    SmallPass("gram and all sums of float64 rows of one tile", gram("float64", 90, 70, targets=3), ONE),
+    SmallPass("gram and all sums of float32 rows of one tile", gram("float32", 150, 70, "highest", 3), ONE),
     SmallPass("gram of narrow float64 rows", gram("float64", 300, 12, unit="raw"), ONE),
     SmallPass("gram of more slabs than a thread adds up", gram("float64", 650, 8, targets=0), {"multiprocessors": 8}),
     SmallPass("gram with totals, bfloat16", gram_with_totals("bfloat16", 90, 12)),

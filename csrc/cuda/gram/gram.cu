@@ -87,7 +87,7 @@ class GramPass {
       if (request_.cross == nullptr) crossed.columns = 0;
       sum_columns(rows, request_.shift, crossed, request_.column_sums, request_.cross);
     }
-    if (request_.target_sums != nullptr) {
+    if (request_.target_sums != nullptr && request_.targets.columns > 0) {
       sum_columns(request_.targets, request_.target_shift, {}, request_.target_sums, nullptr);
     }
     if (!is_found_on_the_way) add_gram({rows, request_.shift, kept_}, request_.precision, request_.gram);
@@ -319,7 +319,7 @@ class GramPass {
   }
 
   void add_gram(ScaledRows scaled, Precision precision, double* gram) {
-    if (gram == nullptr) return;
+    if (gram == nullptr || scaled.rows.columns == 0) return;
     const Workspace before = workspace_;
     const MatrixView& rows = scaled.rows;
     const bool is_scaled = gram == request_.unit_gram || has_totals();
