@@ -190,6 +190,7 @@ SMALL_PASSES = [
     SmallPass("gram of a ring that goes around, float16", gram("float16", 300, 20), ONE),
     SmallPass("gram and column sums in one read, bfloat16", gram("bfloat16", 90, 12, targets=0), ONE),
     SmallPass("gram of split rows", gram("float32", 70, 130), ONE),
+    SmallPass("gram of split rows, with products", gram("float32", 280, 70, targets=3), ONE),
     SmallPass("gram of split rows, small", gram("float32", 280, 20, unit="raw"), {"multiprocessors": 2}),
     SmallPass("gram of segments of three blocks, float64", gram("float64", 40, 200), ONE),
     SmallPass("gram of float64 without tensor cores", gram("float64", 40, 200), ONE | {"capability": 75}),

@@ -2,6 +2,7 @@
 // products with up to seven targets and those of the targets, and of each row its norm and whether it is zero or not
 // finite. A lane has every eighth number of a row in registers, so that eight lanes know the row before its products
 // are formed; wider rows are known to no warp, and are read before where something of the whole row is needed.
+#include "cuda/gram/column_products.h"
 #include "cuda/gram/double_sums.h"
 #include "cuda/gram/prepare.h"
 

@@ -147,20 +147,6 @@ NRC_FAST_DEVICE void copy_side(SideCopies& side, CopyKind kind, const void* some
 }
 
 // Targets lie as they are stored behind the rows of a stage.
-NRC_FAST_DEVICE double target_value(DType dtype, const char* place) {
-  const void* const value = place;
-  switch (dtype) {
-    case DType::float64:
-      return *static_cast<const double*>(value);
-    case DType::float32:
-      return as_double(*static_cast<const float*>(value));
-    case DType::float16:
-      return as_double(*static_cast<const Float16*>(value));
-    default:
-      return as_double(*static_cast<const BFloat16*>(value));
-  }
-}
-
 NRC_FAST_DEVICE void copy_targets(SideCopies& side, DType dtype, const void* somewhere, int rows_left, char* stage) {
   if (dtype == DType::float64) {
     copy_side<8>(side, CopyKind::elements, somewhere, rows_left, stage);

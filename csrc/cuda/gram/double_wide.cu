@@ -2,16 +2,12 @@
 // them: sums over columns, products with a few targets, the largest magnitude, and which rows are zero or not finite.
 // Whole rows are in a stage of the ring. Warps share the products out as in double_tensor.cu; beside that each thread
 // looks at one column of the rows, whose sums take few of its registers.
+#include "cuda/gram/column_products.h"
 #include "cuda/gram/double_sums.h"
 #include "cuda/gram/prepare.h"
 
 namespace nrc_fast::cuda {
 namespace {
-
-// Rows that a thread loads numbers of before it uses one.
-constexpr int looked_rows = 8;
-constexpr int most_targets = extra_columns - 1;
-constexpr int target_pitch = extra_columns;  // numbers between targets of one row and of the next, converted
 
 struct WideArguments {
   WideMomentTask task;
@@ -44,16 +40,15 @@ class ColumnLook {
         converted_(converted),
         shift_(shift),
         has_column_(thread_index() < static_cast<int>(arguments.task.features.columns)),
-        targets_(has_targets ? static_cast<int>(arguments.task.targets.columns) : 0) {
-#pragma unroll
-    for (int t = 0; t < most_targets; ++t) products_[t] = 0.0;
-  }
+        targets_(has_targets ? static_cast<int>(arguments.task.targets.columns) : 0) {}
 
   NRC_FAST_DEVICE void see(const char* stage, int rows_left) {
 #pragma unroll 1
     for (int first = 0; first < Stage::depth; first += looked_rows) {
       if constexpr (has_targets) {
-        convert_targets(stage + Stage::rows_bytes + first * arguments_.target_bytes, rows_left - first);
+        convert_targets(arguments_.task.targets, arguments_.task.target_shift,
+                        stage + Stage::rows_bytes + first * arguments_.target_bytes, arguments_.target_bytes,
+                        arguments_.target_bytes / targets_, rows_left - first, converted_);
       }
       const char* const column = stage + first * Stage::pitch + thread_index() * Stage::size;
       if (rows_left - first >= looked_rows) {
@@ -77,32 +72,14 @@ class ColumnLook {
     if (!has_column_) return;
     const auto columns = static_cast<int>(arguments_.task.features.columns);
     double* const column = partial + thread_index();
-    column[0] = sum_;
+    column[0] = products_.sum;
 #pragma unroll
     for (int t = 0; t < most_targets; ++t) {
-      if (t < targets_) column[(1 + t) * columns] = products_[t];
+      if (t < targets_) column[(1 + t) * columns] = products_.products[t];
     }
   }
 
  private:
-  // Each lane converts two numbers.
-  NRC_FAST_DEVICE void convert_targets(const char* stored, int rows_left) const {
-    const MatrixView& targets = arguments_.task.targets;
-    const int lane = thread_index() % warp_lanes;
-    const int target = lane % target_pitch;
-    if (target < targets_) {
-      const int size = arguments_.target_bytes / targets_;
-      const double shift = arguments_.task.target_shift == nullptr ? 0.0 : arguments_.task.target_shift[target];
-#pragma unroll
-      for (int i = lane; i < looked_rows * target_pitch; i += warp_lanes) {
-        const int row = i / target_pitch;
-        const double value = target_value(targets.dtype, stored + row * arguments_.target_bytes + target * size);
-        converted_[i] = row < rows_left ? value - shift : 0.0;
-      }
-    }
-    synchronize_warp();
-  }
-
   template <bool is_whole>
   NRC_FAST_DEVICE void see_rows(const char* column, int count) {
     Row stored[looked_rows];
@@ -123,16 +100,9 @@ class ColumnLook {
       top = larger(top, half);
       shifted[r] = is_whole || r < count ? value.value - shift_ : 0.0;
       largest_ = larger(largest_, upper_half(shifted[r]));
-      sum_ += shifted[r];
     }
-    if constexpr (has_targets) {
-#pragma unroll
-      for (int t = 0; t < most_targets; ++t) {
-        if (t >= targets_) break;
-#pragma unroll
-        for (int r = 0; r < looked_rows; ++r) products_[t] += shifted[r] * converted_[r * target_pitch + t];
-      }
-    }
+    products_.add(shifted);
+    if constexpr (has_targets) products_.add_products(shifted, targets_, converted_);
     filled_ |= filled << (row_ % mask_rows);
     if (top >= nonfinite_half) mark_bad(stored);
   }
@@ -164,8 +134,7 @@ class ColumnLook {
   double shift_;
   bool has_column_;
   int targets_;
-  double sum_ = 0.0;
-  double products_[most_targets];
+  ColumnProducts products_;
   std::uint32_t filled_ = 0;   // rows of a word, from the one on that a word ended with
   std::uint32_t largest_ = 0;  // upper halves of |h - shift|
 };
@@ -205,8 +174,7 @@ gram_wide_moments_kernel(WideArguments arguments) {
   };
   const double shift = column_shift<double>(task.shift, thread_index(), columns).high;
   shifts[thread_index()] = shift;
-  ColumnLook<Row, has_targets> look(arguments, first_row, shift,
-                                    shifts + wide_columns + warp * (looked_rows * target_pitch));
+  ColumnLook<Row, has_targets> look(arguments, first_row, shift, shifts + wide_columns + warp * (converted_targets));
   DoubleSums sums;
   sums.clear();
 #pragma unroll
@@ -252,7 +220,7 @@ std::int64_t stage_bytes(const MatrixView& targets) {
 
 template <class Row>
 std::int64_t shared_bytes(const MatrixView& targets) {
-  const std::int64_t converted = double_warps * looked_rows * target_pitch;
+  const std::int64_t converted = double_warps * converted_targets;
   return ring_stages * stage_bytes<Row>(targets) + (wide_columns + converted) * 8;
 }
 
@@ -271,8 +239,6 @@ void with_wide_kernel(const MatrixView& features, const MatrixView& targets, con
 bool can_form_wide_moments(const MatrixView& features) {
   return features.columns > narrow_columns && features.columns <= wide_columns;
 }
-
-bool can_form_wide_products(const MatrixView& targets) { return targets.columns <= most_targets; }
 
 std::int64_t wide_moment_blocks(const MatrixView& features, const MatrixView& targets) {
   std::int64_t blocks = 0;

@@ -2,47 +2,14 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "cuda/gram/column_products.h"
 #include "cuda/gram/gram.h"
+#include "cuda/gram/gram_work.h"
 #include "cuda/gram/prepare.h"
-#include "cuda/gram/tensor.h"
 #include "cuda/machine/workspace.h"
 
 namespace nrc_fast::cuda {
 namespace {
-
-// Blocks of a method's kernel that run at once on the device.
-std::int64_t blocks_at_once(GramMethod method, const MatrixView& rows, const DeviceLimits& device) {
-  std::int64_t blocks = 0;
-  if (!is_direct(method)) {
-    blocks = tensor_shape(method, rows.columns, device).blocks;
-  } else if (method == GramMethod::tensor_float64) {
-    blocks = double_tensor_blocks(rows.dtype, rows.columns);
-  } else {
-    blocks = direct_gram_blocks(method, rows.dtype);
-  }
-  return device.multiprocessors * blocks;
-}
-
-// The slabs of one Gram matrix.
-struct GramWork {
-  GramMethod method;
-  MatrixView rows;
-  std::int64_t workers;
-  std::int64_t slabs;
-  std::int64_t slab_values;  // in all of them
-  double* values = nullptr;
-
-  GramWork(GramMethod method_, const MatrixView& rows_, std::int64_t at_once, std::int64_t least_rows,
-           std::int64_t values_of_slab)
-      : method(method_),
-        rows(rows_),
-        workers(workers_for(tile_count(method, rows.columns), rows.rows, least_rows, at_once)),
-        slabs(slab_count(plan_for(method, rows.rows, rows.columns, workers))),
-        slab_values(slabs * values_of_slab) {}
-  GramWork(GramMethod method_, const MatrixView& rows_, const DeviceLimits& device)
-      : GramWork(method_, rows_, blocks_at_once(method_, rows_, device), least_rows_of_worker(method_, rows_.columns),
-                 cuda::slab_values(method_, rows_.columns)) {}
-};
 
 class GramPass {
  public:
@@ -75,12 +42,12 @@ class GramPass {
       settle();
     }
     // The Gram matrices use the same memory, one after the other.
-    const bool has_sums =
-        is_found_on_the_way && (request_.cross == nullptr || (is_wide && can_form_wide_products(request_.targets)));
+    const bool has_products = (is_wide || is_converted(choice.method)) && can_form_products(request_.targets);
+    const bool has_sums = is_found_on_the_way && (request_.cross == nullptr || has_products);
     if (is_wide) {
       add_wide_moments(is_read_before, has_sums);
     } else if (is_found_on_the_way) {
-      add_found_gram(choice, is_read_before, has_sums ? request_.column_sums : nullptr);
+      add_found_gram(choice, is_read_before, has_sums);
     }
     if (!has_sums && (request_.cross != nullptr || request_.column_sums != nullptr)) {
       MatrixView crossed = request_.targets;
@@ -182,9 +149,8 @@ class GramPass {
     settle_findings(findings_, request_.totals, request_.features.rows, request_.skips_nonfinite, stream_);
   }
 
-  // The Gram matrix with the counts, unless they are known, and the sums over columns, null if they are not wanted, of
-  // the same read.
-  void add_found_gram(const GramChoice& choice, bool is_read_before, double* column_sums) {
+  // The Gram matrix with the counts, unless they are known, and sums over columns, of the same read.
+  void add_found_gram(const GramChoice& choice, bool is_read_before, bool has_sums) {
     const MatrixView& rows = request_.features;
     const Workspace before = workspace_;
     GramWork work = take_slabs(choice.method, rows);
@@ -194,6 +160,8 @@ class GramPass {
     TensorFindings findings;
     findings.sums = workspace_.take<double>(sum_values);
     findings.masks.filled = workspace_.take<std::uint32_t>(2 * words);
+    const bool has_products = has_sums && request_.cross != nullptr && request_.targets.columns > 0;
+    const RowTargets beside = has_products ? take_products(work.workers) : RowTargets{};
     if (runs_) {
       findings.masks.bad = findings.masks.filled + words;
       if (is_read_before) findings.masks = {};
@@ -201,7 +169,8 @@ class GramPass {
       if (!is_read_before) find_targets(findings, words);
     }
     if (!choice.is_as_stored) {
-      if (runs_) add_converted_gram(shape, rows, request_.shift, false, work.workers, work.values, findings, stream_);
+      if (runs_)
+        add_converted_gram(shape, rows, request_.shift, false, work.workers, work.values, findings, beside, stream_);
     } else if (choice.needs_planes) {
       add_by_planes({rows, nullptr, nullptr}, work, PlaneContent::copied, findings);
     } else if (runs_) {
@@ -214,8 +183,10 @@ class GramPass {
       if (runs_) count_rows(findings.masks, rows.rows, counts_, stream_);
       settle();
     }
-    if (runs_ && column_sums != nullptr) {
-      add_slab_sums(shape, rows.columns, work.workers, findings.sums, guard_, column_sums, stream_);
+    if (has_products) {
+      add_products(beside, row_target_parts * work.workers);
+    } else if (runs_ && has_sums && request_.column_sums != nullptr) {
+      add_slab_sums(shape, rows.columns, work.workers, findings.sums, guard_, request_.column_sums, stream_);
     }
     // Squares of float16 stay in the range of float32, others need not.
     const bool is_ranged = has_totals() && choice.method != GramMethod::tensor_float16;
@@ -224,6 +195,22 @@ class GramPass {
     }
     workspace_ = before;
     if (is_ranged) add_far_gram();
+  }
+
+  RowTargets take_products(std::int64_t workers) {
+    const MatrixView& targets = request_.targets;
+    const std::int64_t count = row_target_parts * workers * (1 + targets.columns) * request_.features.columns;
+    double* const partial = workspace_.take<double>(count);
+    if (runs_) fill_zero(partial, count * 8, stream_);
+    return {targets, static_cast<int>(size_of(targets.dtype)), request_.target_shift, partial};
+  }
+
+  // Sums over columns and products with targets, from their parts.
+  void add_products(const RowTargets& beside, std::int64_t parts) {
+    if (!runs_) return;
+    add_parts_of_column_sums({request_.features, nullptr, beside.targets, nullptr, request_.column_sums, request_.cross,
+                              beside.partial, parts, guard_},
+                             stream_);
   }
 
   // The same in float64, with the products with targets if there are sums.
@@ -251,9 +238,7 @@ class GramPass {
       settle();
     }
     if (has_sums && (request_.column_sums != nullptr || request_.cross != nullptr)) {
-      add_parts_of_column_sums({rows, nullptr, task.targets, nullptr, request_.column_sums, request_.cross,
-                                task.findings.sums, work.workers, guard_},
-                               stream_);
+      add_products({task.targets, 0, nullptr, task.findings.sums}, work.workers);
     }
     finalize(work, guard_, nullptr, request_.gram);
   }
@@ -302,7 +287,7 @@ class GramPass {
     workspace_ = before;
     if (!runs_) return;
     const TensorShape shape = tensor_shape(work.method, rows.columns, device_);
-    add_converted_gram(shape, rows, unit_shift, true, work.workers, work.values, {}, stream_);
+    add_converted_gram(shape, rows, unit_shift, true, work.workers, work.values, {}, {}, stream_);
     finalize(work, guard_, nullptr, request_.unit_gram);
   }
 

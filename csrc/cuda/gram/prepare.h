@@ -42,7 +42,6 @@ struct WideMomentTask {
   TensorFindings findings;
 };
 bool can_form_wide_moments(const MatrixView& features);
-bool can_form_wide_products(const MatrixView& targets);
 std::int64_t wide_moment_blocks(const MatrixView& features, const MatrixView& targets);
 void form_wide_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream);
 
