@@ -27,7 +27,7 @@ class Family:
     row_copies: Callable[[Sequence[str]], int] | None = None  # of a turn, where others copy what is no row
     # Where only the launch knows them: turns of loops inside the main one, and the copies and loads of a turn of it.
     inside: Callable[[Sequence[str]], int] | None = None
-    copies: Callable[[Sequence[str]], int] | None = None
+    copies: Callable[[Sequence[str]], int | None] | None = None
 
     def row_bytes(self, arguments: Sequence[str]) -> int:
         """Of one element of the rows; 0 where that is not known."""
@@ -37,6 +37,7 @@ class Family:
 _SIZES = {"64": "64 x 64", "128": "128 x 128"}
 _SIDES = {"1": "one side", "2": "two sides"}
 _UNITS = {"true": "tensor cores", "false": "lanes"}
+_WITH_TARGETS = {"true": "with targets", "false": "without targets"}
 _ORDERS = {"0": "by rows", "1": "as tensor cores hold them"}
 
 
@@ -60,11 +61,12 @@ def _tensor_shared(arguments: Sequence[str]) -> int:
 
 
 def _rows_shared(arguments: Sequence[str]) -> int:
-    """Of RowGram: planes of two stages, sums, and the ring of rows as they are stored."""
+    """Of RowGram: planes of two stages, sums, and the ring of rows as they are stored, with targets beside them."""
     size, threads = int(arguments[2]), 128 if arguments[2] == "64" else 256
     raw = 8 * _BYTES[arguments[1]] * threads
-    rings = (24 << 10 if size == 64 else 48 << 10) // raw * raw
-    return 2 * 16 * size * 2 * 3 + (size * size * 4 if size == 128 else 0) + rings + size * 8
+    stages = (24 << 10 if size == 64 else 48 << 10) // raw
+    targets = stages * 16 * 8 * 8 + threads // 32 * 64 * 8 if arguments[3] == "true" else 0
+    return 2 * 16 * size * 2 * 3 + (size * size * 4 if size == 128 else 0) + stages * raw + size * 8 + targets
 
 
 # Kernels of float64 products are counted at one width: more than 128 columns, and the moments of 64 without targets.
@@ -116,6 +118,17 @@ def _moment_shared(arguments: Sequence[str]) -> int:
     return max(_RING_STAGES * _moment_stage(arguments)[1], 46 * 64 * 8) + 64 * 8
 
 
+def _wide_inside(arguments: Sequence[str]) -> int:
+    """Steps of four rows; those that a thread looks at are eight at a time."""
+    return 64 // _BYTES[arguments[0]] // 4
+
+
+def _wide_shared(arguments: Sequence[str]) -> int:
+    """Without targets, whose numbers are a few hundred bytes."""
+    size = _BYTES[arguments[0]]
+    return _RING_STAGES * 64 // size * (128 * size + 32) + (128 + 4 * 8 * 8) * 8
+
+
 def _residual_copies(arguments: Sequence[str]) -> int:
     """Of TensorProjection: copies of rows by one thread; the others are of the basis."""
     size = _BYTES[arguments[1]]
@@ -145,11 +158,14 @@ _FAMILIES = {
         rows=0,
     ),
     "gram_rows_kernel": Family(
-        "Gram of {1} rows split on the way, {2}",
-        ({"RowGram": "-"}, _DTYPES, _SIZES),
+        "Gram of {1} rows split on the way, {2}, {3}",
+        ({"RowGram": "-"}, _DTYPES, _SIZES, _WITH_TARGETS),
         shared=_rows_shared,
         folds=16,
         rows=1,
+        row_copies=lambda arguments: _BYTES[arguments[1]] // 2,
+        # With one of a target, and the load of its shift.
+        copies=lambda arguments: _BYTES[arguments[1]] // 2 + 2 if arguments[3] == "true" else None,
     ),
     "gram_direct_kernel": Family(
         "Gram, {0} rows in {1}, lanes, 64 x 64",
@@ -174,6 +190,15 @@ _FAMILIES = {
         rows=0,
         inside=_moment_inside,
         copies=_moment_copies,
+    ),
+    "gram_wide_moments_kernel": Family(
+        "Gram and sums, {0} rows in float64, tensor cores, d = 128, {1}",
+        (_DTYPES, _WITH_TARGETS),
+        shared=_wide_shared,
+        rows=0,
+        row_copies=lambda _: 4,
+        inside=_wide_inside,
+        copies=lambda arguments: 4 + 3 * (arguments[1] == "true"),
     ),
     "gram_finalize_kernel": Family(
         "slabs of a Gram added up, {0}, {1}", (_SIZES, _ORDERS | {"2": "of float64", "3": "of moments"})

@@ -33,7 +33,8 @@ class MainLoop:
 
 @dataclass
 class _Way:
-    rank: tuple[int, int, int, int]  # work, less of what is rare, bytes that are copied or loaded, length
+    # Work, less of what is rare, fewer copies at the edges of a matrix, bytes that are copied or loaded, length.
+    rank: tuple[int, int, int, int, int]
     last: list[Instruction]
     before: _Way | None = None
 
@@ -196,20 +197,25 @@ def _ways(
         work = sum(work_of(each) for each in code if kind_of(each) == "tensor" or not has_tensor)
         copied = 0 if block in rare else sum(kind_of(each) in copies for each in code)
         moved = sum(each.bytes for each in code if kind_of(each) in copies)
-        behind = {0: _Way((0, 0, 0, 0), [])} if block == loop.header else {}
+        # Copies that ask how much of them there is, where another way has as many that need not.
+        edges = sum(each.name.endswith(".ZFILL") for each in code)
+        behind = {0: _Way((0, 0, 0, 0, 0), [])} if block == loop.header else {}
         for other in _before(graph, loop, child_blocks, inner):
             for number, way in best.get(other, {}).items():
                 _keep(behind, number, way)
         here: dict[int, _Way] = {}
         for number, way in behind.items():
-            work_so_far, usual, moved_so_far, length = way.rank
-            rank = (work_so_far + work, usual - (block in rare), moved_so_far + moved, length + len(code))
+            work_so_far, usual, inside, moved_so_far, length = way.rank
+            rank = (
+                *(work_so_far + work, usual - (block in rare), inside - edges),
+                *(moved_so_far + moved, length + len(code)),
+            )
             _keep(here, number + copied, _Way(rank, code, way))
         best[block] = dict(sorted(here.items(), reverse=True)[:_MOST_WAYS])
         if any(latch in child_blocks for latch in loop.latches):
             for number, way in best[block].items():
                 _keep(ends, number, way)
-    return ends or {0: _Way((0, 0, 0, 0), [])}
+    return ends or {0: _Way((0, 0, 0, 0, 0), [])}
 
 
 def _before(graph: Graph, loop: Loop, blocks: set[int], inner: dict[int, Loop]) -> set[int]:

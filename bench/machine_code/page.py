@@ -22,7 +22,7 @@ estimates: counts of instructions, divided by rates that others have published. 
 card.
 
 A *turn* is one iteration of the loop with most of a kernel's arithmetic, or most of its loads where it has none,
-along its longest way; loops inside are counted as often as they run where that is a constant or said in
+along its longest way (at the edges of a matrix only where that is the only one); loops inside are counted as often as they run where that is a constant or said in
 `bench/machine_code/kernels.py`, and once where it is not (rows with a question mark). What happens on few turns only,
 sums that are folded or written, is left out of the counts; a fold is in the bounds where its turns are known, what
 goes to device memory then is not. *In flight* are the bytes that the blocks of a multiprocessor have asked for before
@@ -41,19 +41,16 @@ _READS = """\
 split into three bfloat16 numbers, six products each: these take longer than the read, and what is aimed at is that the
 read does not stand in their way. Beside what the table says more reads are needed for
 
-- products with targets, except float64 ones of d <= 64 with up to 7 targets: the column sums form them, in one read
-  more;
+- products with more than 7 targets, or with any where rows are as stored or d > 128: the column sums form them, in one
+  read more;
 - a Gram matrix of rows of norm 1: one read more;
 - rows that are skipped where they are not finite, except where products are in float64 and d <= 64: they are looked at
   first;
-- float64 rows, and others with `precision="highest"`, of d > 64: norms and counts, column sums and products are three
-  reads (the products are counted at d > 128, whose stages are as deep);
+- float64 rows, and others with `precision="highest"`, of d > 128: norms and counts, column sums and products are three
+  reads;
 - rows that are split and have more than 128 columns, or cannot be copied in pieces of 16 bytes: they are looked at,
   their columns are added up, and their planes are written and read again;
 - rows as stored that cannot be copied in pieces of 16 bytes: planes too, which are written and read again.
-
-The residual's turns of 8 to 24 vectors count the end of a tile in every turn, where the compiler has it in branches:
-its shares there are too low rather than too high.
 """
 _OUTRO = """\
 ## What is assumed

@@ -57,22 +57,25 @@ PASSES = (
     _gram("bfloat16 Gram as stored, 64 < d <= 128", "gram_tensor_kernel<BFloat16, TensorGram<1, 128, 4, 1>, 2>"),
     _gram("bfloat16 Gram as stored, d <= 64", "gram_tensor_kernel<BFloat16, TensorGram<1, 64, 4, 1>, 2>"),
     # Running statistics are about a shift, for which rows are split.
-    _split_gram("bfloat16 Gram about a shift, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<BFloat16, 128>>"),
-    _split_gram("bfloat16 Gram about a shift, d <= 64, with sums", "gram_rows_kernel<RowGram<BFloat16, 64>>"),
-    _split_gram("float32 Gram, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<float, 128>>"),
-    _split_gram("float32 Gram, d <= 64, with sums", "gram_rows_kernel<RowGram<float, 64>>"),
-    # Products of features and targets are formed by the column sums, in a read of their own.
     _split_gram(
-        "float32 Gram, 64 < d <= 128, with sums and products with targets",
-        "column_sums_kernel<float, float>",
-        "gram_rows_kernel<RowGram<float, 128>>",
+        "bfloat16 Gram about a shift, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<BFloat16, 128, false>>"
+    ),
+    _split_gram("bfloat16 Gram about a shift, d <= 64, with sums", "gram_rows_kernel<RowGram<BFloat16, 64, false>>"),
+    _split_gram("float32 Gram, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<float, 128, false>>"),
+    _split_gram("float32 Gram, d <= 64, with sums", "gram_rows_kernel<RowGram<float, 64, false>>"),
+    _split_gram(
+        "float32 Gram, 64 < d <= 128, with sums and products with up to 7 targets",
+        "gram_rows_kernel<RowGram<float, 128, true>>",
+    ),
+    _split_gram(
+        "float32 Gram, d <= 64, with sums and products with up to 7 targets",
+        "gram_rows_kernel<RowGram<float, 64, true>>",
     ),
     _split_gram("float64 Gram, d <= 64, with sums and products with up to 7 targets", "gram_moments_kernel<double>"),
+    _split_gram("float64 Gram, 64 < d <= 128, with sums", "gram_wide_moments_kernel<double, false>"),
     _split_gram(
-        "float64 Gram, 64 < d <= 128, with sums",
-        "row_norms_kernel<double, double>",
-        "column_sums_kernel<double, double>",
-        "gram_double_tensor_kernel<double>",
+        "float64 Gram, 64 < d <= 128, with sums and products with up to 7 targets",
+        "gram_wide_moments_kernel<double, true>",
     ),
     *_residuals(),
 )

@@ -186,6 +186,23 @@ def test_counts_that_only_the_launch_knows() -> None:
         loop_of(listing, copies=4)
 
 
+def test_copies_at_the_edges_of_a_matrix() -> None:
+    """They ask how much of them there is; of as many copies those are a turn's that need not."""
+    copies = """        /*0061*/               @P3 BRA `(.L_x_3) ;
+        /*0062*/                   IADD3 R40, R41, 0x10, RZ ;
+        /*0063*/                   LDGSTS.E.BYPASS.128.ZFILL [R41], desc[UR4][R32.64], P2 ;
+        /*0064*/                   BRA `(.L_x_2) ;
+.L_x_3:
+        /*0065*/                   LDGSTS.E.BYPASS.128 [R41], desc[UR4][R32.64] ;
+.L_x_2:
+"""
+    listing = "\n".join(line for line in NESTED.splitlines() if "LDG.E" not in line).replace(".L_x_2:\n", copies)
+    found = [each.name for each in loop_of(listing).path if each.operation == "LDGSTS"]
+    assert found == ["LDGSTS.E.BYPASS.128"]
+    edges = listing.replace("128 [R41], desc[UR4][R32.64] ;", "128.ZFILL [R41], desc[UR4][R32.64], P2 ;")
+    assert len(loop_of(edges).path) == len(loop_of(listing).path) + 2
+
+
 def test_jumps_that_look_like_calls_or_are_hardly_ever_made() -> None:
     """A call to a place in the kernel is a jump; what lanes do that have parted is in no turn."""
     usual = loop_of(NESTED)

@@ -109,6 +109,10 @@ void add_column_sums(const ColumnSumTask& task, Stream stream) {
              target_buffers * sum_threads * 8, stream, task);
     });
   });
+  add_parts_of_column_sums(task, stream);
+}
+
+void add_parts_of_column_sums(const ColumnSumTask& task, Stream stream) {
   const std::int64_t blocks = ceiling((1 + task.targets.columns) * task.features.columns, sum_threads);
   launch(column_sums_finalize_kernel, "column_sums_finalize", {static_cast<unsigned>(blocks < 65536 ? blocks : 65536)},
          sum_threads, 0, stream, task);

@@ -2,6 +2,7 @@
 // products with up to seven targets and those of the targets, and of each row its norm and whether it is zero or not
 // finite. A lane has every eighth number of a row in registers, so that eight lanes know the row before its products
 // are formed; wider rows are known to no warp, and are read before where something of the whole row is needed.
+#include "cuda/gram/column_products.h"
 #include "cuda/gram/double_sums.h"
 #include "cuda/gram/prepare.h"
 
@@ -90,20 +91,6 @@ NRC_FAST_DEVICE void join_row(RowEnergy<true>& energy) {
   energy.large = row_sum(energy.large);
 }
 
-// The upper half of a magnitude has its order, and its exponent.
-NRC_FAST_DEVICE std::uint32_t upper_half(double value) {
-  DoubleBits bits;
-  bits.value = value;
-  return static_cast<std::uint32_t>(bits.bits >> 32) & 0x7fffffffu;
-}
-NRC_FAST_DEVICE double from_upper_half(std::uint32_t half) {
-  DoubleBits bits;
-  bits.bits = static_cast<std::uint64_t>(half) << 32;
-  return bits.value;
-}
-NRC_FAST_DEVICE std::uint32_t larger(std::uint32_t a, std::uint32_t b) { return a > b ? a : b; }
-
-constexpr std::uint32_t nonfinite_half = 0x7ff00000u;
 constexpr std::uint32_t filled_bit = 1;
 constexpr std::uint32_t bad_bit = 2;
 
@@ -120,30 +107,6 @@ struct Largest {
     keep_exponent(&findings->target_below, target_size);
   }
 };
-
-NRC_FAST_DEVICE double target_value(DType dtype, const char* place) {
-  const void* const value = place;
-  switch (dtype) {
-    case DType::float64:
-      return *static_cast<const double*>(value);
-    case DType::float32:
-      return as_double(*static_cast<const float*>(value));
-    case DType::float16:
-      return as_double(*static_cast<const Float16*>(value));
-    default:
-      return as_double(*static_cast<const BFloat16*>(value));
-  }
-}
-
-NRC_FAST_DEVICE void copy_targets(SideCopies& side, DType dtype, const void* somewhere, int rows_left, char* stage) {
-  if (dtype == DType::float64) {
-    copy_side<8>(side, CopyKind::elements, somewhere, rows_left, stage);
-  } else if (dtype == DType::float32) {
-    copy_side<4>(side, CopyKind::elements, somewhere, rows_left, stage);
-  } else {
-    copy_side<2>(side, CopyKind::elements, somewhere, rows_left, stage);
-  }
-}
 
 // What a lane knows while it works.
 struct LaneColumns {

@@ -146,6 +146,17 @@ NRC_FAST_DEVICE void copy_side(SideCopies& side, CopyKind kind, const void* some
   side.source += side.stage_step;
 }
 
+// Targets lie as they are stored behind the rows of a stage.
+NRC_FAST_DEVICE void copy_targets(SideCopies& side, DType dtype, const void* somewhere, int rows_left, char* stage) {
+  if (dtype == DType::float64) {
+    copy_side<8>(side, CopyKind::elements, somewhere, rows_left, stage);
+  } else if (dtype == DType::float32) {
+    copy_side<4>(side, CopyKind::elements, somewhere, rows_left, stage);
+  } else {
+    copy_side<2>(side, CopyKind::elements, somewhere, rows_left, stage);
+  }
+}
+
 inline CopyKind copy_kind(const MatrixView& rows) {
   const bool unit_stride = rows.column_stride == 1 || rows.columns == 1;
   const bool is_aligned =

@@ -1,76 +1,15 @@
 // Which kernels a Gram pass launches, on which part of the workspace.
 #include <algorithm>
 #include <stdexcept>
-#include <string>
 
+#include "cuda/gram/column_products.h"
 #include "cuda/gram/gram.h"
+#include "cuda/gram/gram_work.h"
 #include "cuda/gram/prepare.h"
-#include "cuda/gram/tensor.h"
 #include "cuda/machine/workspace.h"
 
 namespace nrc_fast::cuda {
 namespace {
-
-constexpr std::int64_t mask_rows = 32;  // of a word of the masks
-constexpr std::int64_t plane_bytes_at_once = std::int64_t{256} << 20;
-
-bool is_16_bit(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
-
-// float32 products of split numbers are slower there than float32 arithmetic itself.
-bool has_half_rate_tensor_cores(Capability capability) {
-  return (capability.major == 8 && capability.minor > 0) || capability.major == 12;
-}
-
-int plane_count(GramMethod method) { return method == GramMethod::tensor_split ? 3 : 1; }
-
-std::int64_t plane_row_stride(const MatrixView& rows) { return round_up(rows.columns, chunk_columns); }
-
-// Rows whose planes are in memory at once: whole folds, and the same whatever the number of rows.
-std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t wanted) {
-  const std::int64_t row_bytes = plane_row_stride(rows) * 2 * plane_count(method);
-  const std::int64_t most = plane_bytes_at_once / row_bytes / 8192 * 8192;
-  const std::int64_t at_once = wanted > 0 ? wanted : (most < 8192 ? 8192 : most);
-  return rows.rows < at_once ? rows.rows : round_up(at_once, mask_rows);
-}
-
-bool can_be_copied(const MatrixView& rows) {
-  const bool unit_stride = rows.column_stride == 1 || rows.columns == 1;
-  return unit_stride && rows.row_stride % chunk_columns == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
-}
-
-// Blocks of a method's kernel that run at once on the device.
-std::int64_t blocks_at_once(GramMethod method, const MatrixView& rows, const DeviceLimits& device) {
-  std::int64_t blocks = 0;
-  if (!is_direct(method)) {
-    blocks = tensor_shape(method, rows.columns, device).blocks;
-  } else if (method == GramMethod::tensor_float64) {
-    blocks = double_tensor_blocks(rows.dtype, rows.columns);
-  } else {
-    blocks = direct_gram_blocks(method, rows.dtype);
-  }
-  return device.multiprocessors * blocks;
-}
-
-// The slabs of one Gram matrix.
-struct GramWork {
-  GramMethod method;
-  MatrixView rows;
-  std::int64_t workers;
-  std::int64_t slabs;
-  std::int64_t slab_values;  // in all of them
-  double* values = nullptr;
-
-  GramWork(GramMethod method_, const MatrixView& rows_, std::int64_t at_once, std::int64_t least_rows,
-           std::int64_t values_of_slab)
-      : method(method_),
-        rows(rows_),
-        workers(workers_for(tile_count(method, rows.columns), rows.rows, least_rows, at_once)),
-        slabs(slab_count(plan_for(method, rows.rows, rows.columns, workers))),
-        slab_values(slabs * values_of_slab) {}
-  GramWork(GramMethod method_, const MatrixView& rows_, const DeviceLimits& device)
-      : GramWork(method_, rows_, blocks_at_once(method_, rows_, device), least_rows_of_worker(method_, rows_.columns),
-                 cuda::slab_values(method_, rows_.columns)) {}
-};
 
 class GramPass {
  public:
@@ -91,7 +30,9 @@ class GramPass {
         choose_gram(rows, request_.skips_nonfinite, request_.shift != nullptr, request_.precision, device_.capability);
     // What else is wanted of the rows is found in the read that multiplies them, where a kernel sees whole rows or
     // leaves them as they are.
-    const bool is_found_on_the_way = request_.gram != nullptr && (choice.is_as_stored || is_converted(choice.method));
+    const bool is_wide = forms_wide_moments(choice);
+    const bool is_found_on_the_way =
+        request_.gram != nullptr && (choice.is_as_stored || is_converted(choice.method) || is_wide);
     const bool has_norms_on_the_way = is_converted(unit_method(unit_shift));
     const bool needs_norms = request_.unit_gram != nullptr && !has_norms_on_the_way;
     double* const inverse_norms = needs_norms ? workspace_.take<double>(rows.rows) : nullptr;
@@ -101,14 +42,19 @@ class GramPass {
       settle();
     }
     // The Gram matrices use the same memory, one after the other.
-    const bool has_sums = is_found_on_the_way && request_.cross == nullptr;
-    if (is_found_on_the_way) add_found_gram(choice, is_read_before, has_sums ? request_.column_sums : nullptr);
-    if (request_.cross != nullptr || (request_.column_sums != nullptr && !has_sums)) {
+    const bool has_products = (is_wide || is_converted(choice.method)) && can_form_products(request_.targets);
+    const bool has_sums = is_found_on_the_way && (request_.cross == nullptr || has_products);
+    if (is_wide) {
+      add_wide_moments(is_read_before, has_sums);
+    } else if (is_found_on_the_way) {
+      add_found_gram(choice, is_read_before, has_sums);
+    }
+    if (!has_sums && (request_.cross != nullptr || request_.column_sums != nullptr)) {
       MatrixView crossed = request_.targets;
       if (request_.cross == nullptr) crossed.columns = 0;
       sum_columns(rows, request_.shift, crossed, request_.column_sums, request_.cross);
     }
-    if (request_.target_sums != nullptr) {
+    if (request_.target_sums != nullptr && request_.targets.columns > 0) {
       sum_columns(request_.targets, request_.target_shift, {}, request_.target_sums, nullptr);
     }
     if (!is_found_on_the_way) add_gram({rows, request_.shift, kept_}, request_.precision, request_.gram);
@@ -162,6 +108,12 @@ class GramPass {
     return choose_gram(request_.features, true, unit_shift != nullptr, request_.precision, device_.capability).method;
   }
 
+  // Float64 products of rows that fit into one tile, unless some of them are to be skipped.
+  bool forms_wide_moments(const GramChoice& choice) const {
+    return request_.gram != nullptr && choice.method == GramMethod::tensor_float64 && !request_.skips_nonfinite &&
+           can_form_wide_moments(request_.features);
+  }
+
   void begin() {
     guard_ = counts_ = request_.counts;
     if (!has_totals()) return;
@@ -197,9 +149,8 @@ class GramPass {
     settle_findings(findings_, request_.totals, request_.features.rows, request_.skips_nonfinite, stream_);
   }
 
-  // The Gram matrix with the counts, unless they are known, and the sums over columns, null if they are not wanted, of
-  // the same read.
-  void add_found_gram(const GramChoice& choice, bool is_read_before, double* column_sums) {
+  // The Gram matrix with the counts, unless they are known, and sums over columns, of the same read.
+  void add_found_gram(const GramChoice& choice, bool is_read_before, bool has_sums) {
     const MatrixView& rows = request_.features;
     const Workspace before = workspace_;
     GramWork work = take_slabs(choice.method, rows);
@@ -209,6 +160,8 @@ class GramPass {
     TensorFindings findings;
     findings.sums = workspace_.take<double>(sum_values);
     findings.masks.filled = workspace_.take<std::uint32_t>(2 * words);
+    const bool has_products = has_sums && request_.cross != nullptr && request_.targets.columns > 0;
+    const RowTargets beside = has_products ? take_products(work.workers) : RowTargets{};
     if (runs_) {
       findings.masks.bad = findings.masks.filled + words;
       if (is_read_before) findings.masks = {};
@@ -216,7 +169,8 @@ class GramPass {
       if (!is_read_before) find_targets(findings, words);
     }
     if (!choice.is_as_stored) {
-      if (runs_) add_converted_gram(shape, rows, request_.shift, false, work.workers, work.values, findings, stream_);
+      if (runs_)
+        add_converted_gram(shape, rows, request_.shift, false, work.workers, work.values, findings, beside, stream_);
     } else if (choice.needs_planes) {
       add_by_planes({rows, nullptr, nullptr}, work, PlaneContent::copied, findings);
     } else if (runs_) {
@@ -229,8 +183,10 @@ class GramPass {
       if (runs_) count_rows(findings.masks, rows.rows, counts_, stream_);
       settle();
     }
-    if (runs_ && column_sums != nullptr) {
-      add_slab_sums(shape, rows.columns, work.workers, findings.sums, guard_, column_sums, stream_);
+    if (has_products) {
+      add_products(beside, row_target_parts * work.workers);
+    } else if (runs_ && has_sums && request_.column_sums != nullptr) {
+      add_slab_sums(shape, rows.columns, work.workers, findings.sums, guard_, request_.column_sums, stream_);
     }
     // Squares of float16 stay in the range of float32, others need not.
     const bool is_ranged = has_totals() && choice.method != GramMethod::tensor_float16;
@@ -239,6 +195,52 @@ class GramPass {
     }
     workspace_ = before;
     if (is_ranged) add_far_gram();
+  }
+
+  RowTargets take_products(std::int64_t workers) {
+    const MatrixView& targets = request_.targets;
+    const std::int64_t count = row_target_parts * workers * (1 + targets.columns) * request_.features.columns;
+    double* const partial = workspace_.take<double>(count);
+    if (runs_) fill_zero(partial, count * 8, stream_);
+    return {targets, static_cast<int>(size_of(targets.dtype)), request_.target_shift, partial};
+  }
+
+  // Sums over columns and products with targets, from their parts.
+  void add_products(const RowTargets& beside, std::int64_t parts) {
+    if (!runs_) return;
+    add_parts_of_column_sums({request_.features, nullptr, beside.targets, nullptr, request_.column_sums, request_.cross,
+                              beside.partial, parts, guard_},
+                             stream_);
+  }
+
+  // The same in float64, with the products with targets if there are sums.
+  void add_wide_moments(bool is_read_before, bool has_sums) {
+    const MatrixView& rows = request_.features;
+    const Workspace before = workspace_;
+    WideMomentTask task{rows, request_.targets, request_.shift, request_.target_shift, {}};
+    if (!has_sums || request_.cross == nullptr) task.targets.columns = 0;
+    GramWork work(GramMethod::tensor_float64, rows, device_.multiprocessors * wide_moment_blocks(rows, task.targets),
+                  chained_rows, slab_values(GramMethod::tensor_float64, rows.columns));
+    work.values = workspace_.take<double>(work.slab_values);
+    task.findings.sums = workspace_.take<double>(work.workers * (1 + task.targets.columns) * rows.columns);
+    const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
+    std::uint32_t* const masks = workspace_.take<std::uint32_t>(2 * words);
+    most_used_ = std::max(most_used_, workspace_.used());
+    workspace_ = before;
+    if (!runs_) return;
+    if (!is_read_before) {
+      task.findings.masks = {masks, masks + words};
+      find_targets(task.findings, words);
+    }
+    form_wide_moments(task, work.workers, work.values, stream_);
+    if (!is_read_before) {
+      count_rows(task.findings.masks, rows.rows, counts_, stream_);
+      settle();
+    }
+    if (has_sums && (request_.column_sums != nullptr || request_.cross != nullptr)) {
+      add_products({task.targets, 0, nullptr, task.findings.sums}, work.workers);
+    }
+    finalize(work, guard_, nullptr, request_.gram);
   }
 
   void find_targets(TensorFindings& findings, std::int64_t words) {
@@ -285,7 +287,7 @@ class GramPass {
     workspace_ = before;
     if (!runs_) return;
     const TensorShape shape = tensor_shape(work.method, rows.columns, device_);
-    add_converted_gram(shape, rows, unit_shift, true, work.workers, work.values, {}, stream_);
+    add_converted_gram(shape, rows, unit_shift, true, work.workers, work.values, {}, {}, stream_);
     finalize(work, guard_, nullptr, request_.unit_gram);
   }
 
@@ -302,7 +304,7 @@ class GramPass {
   }
 
   void add_gram(ScaledRows scaled, Precision precision, double* gram) {
-    if (gram == nullptr) return;
+    if (gram == nullptr || scaled.rows.columns == 0) return;
     const Workspace before = workspace_;
     const MatrixView& rows = scaled.rows;
     const bool is_scaled = gram == request_.unit_gram || has_totals();
@@ -364,23 +366,6 @@ void require(bool condition, const char* message) {
 }
 
 }  // namespace
-
-GramChoice choose_gram(const MatrixView& rows, bool is_scaled, bool is_shifted, Precision precision,
-                       Capability capability) {
-  if (rows.dtype == DType::float64 || precision == Precision::highest) {
-    return {capability.major >= 8 ? GramMethod::tensor_float64 : GramMethod::float64, false};
-  }
-  const bool is_as_stored = is_16_bit(rows.dtype) && !is_scaled && !is_shifted;
-  const bool has_bfloat16 = capability.major >= 8;
-  if (is_as_stored && (has_bfloat16 || rows.dtype == DType::float16)) {
-    const bool is_float16 = rows.dtype == DType::float16;
-    return {is_float16 ? GramMethod::tensor_float16 : GramMethod::tensor_bfloat16, !can_be_copied(rows), true};
-  }
-  if (!has_bfloat16) return {GramMethod::float32, false};
-  if (precision == Precision::fast) return {GramMethod::tensor_bfloat16, true};
-  if (has_half_rate_tensor_cores(capability)) return {GramMethod::float32, false};
-  return {GramMethod::tensor_split, true};
-}
 
 std::int64_t gram_workspace(const GramRequest& request, const DeviceLimits& device) {
   if (request.features.rows == 0 || request.features.columns == 0) return 0;

@@ -6,6 +6,7 @@ namespace nrc_fast::cuda {
 namespace {
 
 constexpr int plane_threads = 256;
+constexpr std::int64_t bytes_at_once = std::int64_t{256} << 20;
 
 struct PlaneArguments {
   ScaledRows source;
@@ -85,6 +86,17 @@ void launch_planes(PlaneContent content, const PlaneArguments& arguments, Grid g
 }
 
 }  // namespace
+
+int plane_count(GramMethod method) { return method == GramMethod::tensor_split ? 3 : 1; }
+
+std::int64_t plane_row_stride(const MatrixView& rows) { return round_up(rows.columns, chunk_columns); }
+
+std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t wanted) {
+  const std::int64_t row_bytes = plane_row_stride(rows) * 2 * plane_count(method);
+  const std::int64_t most = bytes_at_once / row_bytes / 8192 * 8192;
+  const std::int64_t at_once = wanted > 0 ? wanted : (most < 8192 ? 8192 : most);
+  return rows.rows < at_once ? rows.rows : round_up(at_once, mask_rows);
+}
 
 void write_planes(const ScaledRows& rows, PlaneContent content, std::uint16_t* planes, std::int64_t row_stride,
                   std::int64_t plane_stride, std::int64_t multiprocessors, Stream stream) {

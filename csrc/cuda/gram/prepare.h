@@ -3,6 +3,7 @@
 
 #include "cuda/gram/row_findings.h"
 #include "cuda/gram/slabs.h"
+#include "cuda/gram/tensor.h"
 
 namespace nrc_fast::cuda {
 
@@ -30,6 +31,20 @@ bool can_form_moments(const MatrixView& features, const MatrixView& targets);
 std::int64_t moment_blocks(const MatrixView& features, const MatrixView& targets);
 void form_moments(const RowNormTask& task, std::int64_t workers, double* slabs, Stream stream);
 
+// In float64, of rows of 65 to 128 columns: the slabs of their Gram matrix and, in the same read, what is found of
+// them, where the device has tensor cores for that. The sums are for each worker those over its rows of the columns
+// and, if there are targets, of their products with them, as `partial` of ColumnSumTask.
+struct WideMomentTask {
+  MatrixView features;
+  MatrixView targets;  // few, or without columns
+  const double* shift = nullptr;
+  const double* target_shift = nullptr;
+  TensorFindings findings;
+};
+bool can_form_wide_moments(const MatrixView& features);
+std::int64_t wide_moment_blocks(const MatrixView& features, const MatrixView& targets);
+void form_wide_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream);
+
 // Before `row_norms` and after it: sets the findings up, and adds them to the totals. A batch is refused where a row is
 // not finite, unless those are skipped, and where squares leave the range of float64.
 void begin_findings(Findings* findings, Stream stream);
@@ -52,9 +67,16 @@ struct ColumnSumTask {
   const double* kept = nullptr;  // rows where it is 0 are left out
 };
 void add_column_sums(const ColumnSumTask& task, Stream stream);
+// Where the parts are there already.
+void add_parts_of_column_sums(const ColumnSumTask& task, Stream stream);
 
 // Planes whose sum is (h - shift) * scale, rounded to 8 bits for each of them, or copies of the 16-bit rows.
 enum class PlaneContent : int { split = 0, rounded = 1, copied = 2 };
+int plane_count(GramMethod method);
+std::int64_t plane_row_stride(const MatrixView& rows);
+// Rows whose planes are in memory at once, as many as are wanted or fill it well: whole words of the masks and whole
+// folds, and the same whatever the number of rows.
+std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t wanted);
 void write_planes(const ScaledRows& rows, PlaneContent content, std::uint16_t* planes, std::int64_t row_stride,
                   std::int64_t plane_stride, std::int64_t multiprocessors, Stream stream);
 

@@ -22,6 +22,8 @@ struct Findings {
   double inverse_square;  // 1 / scale^2
 };
 
+constexpr int mask_rows = 32;  // of a word of the masks
+
 // One bit for each row, 32 rows a word, for rows whose columns are read by several blocks; zeros at first.
 struct RowMasks {
   std::uint32_t* filled;  // rows with a number that is not 0
@@ -41,6 +43,21 @@ NRC_FAST_DEVICE double power_of_two(std::int64_t exponent) {
   bits.bits = static_cast<std::uint64_t>(1023 + exponent) << 52;
   return bits.value;
 }
+
+// The upper half of a magnitude has its order, and its exponent.
+NRC_FAST_DEVICE std::uint32_t upper_half(double value) {
+  DoubleBits bits;
+  bits.value = value;
+  return static_cast<std::uint32_t>(bits.bits >> 32) & 0x7fffffffu;
+}
+NRC_FAST_DEVICE double from_upper_half(std::uint32_t half) {
+  DoubleBits bits;
+  bits.bits = static_cast<std::uint64_t>(half) << 32;
+  return bits.value;
+}
+NRC_FAST_DEVICE std::uint32_t larger(std::uint32_t a, std::uint32_t b) { return a > b ? a : b; }
+
+constexpr std::uint32_t nonfinite_half = 0x7ff00000u;
 
 NRC_FAST_DEVICE double magnitude(double value) { return value < 0.0 ? -value : value; }
 

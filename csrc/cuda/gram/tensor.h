@@ -42,8 +42,18 @@ void add_tensor_gram(const TensorShape& shape, const Planes& planes, std::int64_
 // The same of rows that are no wider than a tile and are split on the way, shifted and scaled to norm 1 where that is
 // wanted; where they lie so that they can be copied.
 bool can_convert_rows(const MatrixView& rows, GramMethod method, const DeviceLimits& device);
+// Sums over columns and, for each target, of products with it are then added to `partial` instead of the findings, for
+// each worker and half of its rows as `partial` of ColumnSumTask; null: there are no targets.
+struct RowTargets {
+  MatrixView targets;  // few
+  int size = 0;        // bytes of one
+  const double* shift = nullptr;
+  double* partial = nullptr;
+};
+constexpr int row_target_parts = 2;  // of a worker
 void add_converted_gram(const TensorShape& shape, const MatrixView& rows, const double* shift, bool has_unit_rows,
-                        std::int64_t workers, double* slabs, const TensorFindings& findings, Stream stream);
+                        std::int64_t workers, double* slabs, const TensorFindings& findings, const RowTargets& targets,
+                        Stream stream);
 
 // What was found, brought together after the products. Both add, the sums unless the guard counts a row that is not
 // finite.

@@ -4,6 +4,7 @@
 // A thread copies, converts and looks at one chunk of eight columns of one row of each stage; nobody else needs what
 // it has copied, so that the copies are in a ring of its own and wait for no barrier. Planes of two stages are in
 // shared memory: one is multiplied while the next is written.
+#include "cuda/gram/row_columns.h"
 #include "cuda/gram/tensor.h"
 #include "cuda/gram/tensor_products.h"
 
@@ -17,19 +18,27 @@ struct RowGramArguments {
   WorkPlan plan;
   double* slabs;
   TensorFindings findings;
+  RowTargets targets;
   std::int64_t first_row;  // of these rows, in the pass
 };
 
-template <class Row_, int size>
+template <class Row_, int size, bool has_targets_>
 struct RowGram : TensorGram<3, size, size == 64 ? 4 : 8, 1> {
   using Row = Row_;
+  static constexpr bool has_targets = has_targets_;
   using Base = TensorGram<3, size, size == 64 ? 4 : 8, 1>;
   static constexpr int pieces = chunk_columns * static_cast<int>(sizeof(Row)) / 16;  // of 16 bytes, of a chunk
   static constexpr int piece_bytes = Base::threads * 16;                             // of all threads
   static constexpr int raw_bytes = pieces * piece_bytes;
   static constexpr int raw_stages = (size == 64 ? (24 << 10) : (48 << 10)) / raw_bytes;
   static constexpr int shift_bytes = size * 8;
-  static constexpr int shared_bytes = 2 * Base::stage_bytes + Base::sums_bytes + raw_stages * raw_bytes + shift_bytes;
+  // Others look at the rows of a stage while the next one is converted, where there are targets.
+  static constexpr int stages_ahead = raw_stages - (has_targets ? 2 : 1);
+  static constexpr int target_stage_bytes = has_targets ? Base::stage_rows * target_pitch * 8 : 0;
+  static constexpr int target_bytes =
+      raw_stages * target_stage_bytes + (has_targets ? Base::threads / warp_lanes * converted_targets * 8 : 0);
+  static constexpr int shared_bytes =
+      2 * Base::stage_bytes + Base::sums_bytes + raw_stages * raw_bytes + shift_bytes + target_bytes;
   static_assert(Base::thread_rows == 1);
 };
 
@@ -39,8 +48,12 @@ class RowCopies {
  public:
   using Row = typename Gram::Row;
 
-  NRC_FAST_DEVICE RowCopies(const MatrixView& rows, std::int64_t first_sample, int count, char* ring)
-      : ring_(ring + thread_index() * 16), count_(count), step_(rows.row_stride * Gram::stage_rows) {
+  NRC_FAST_DEVICE RowCopies(const MatrixView& rows, const RowTargets& targets, std::int64_t first_sample, int count,
+                            char* ring, char* target_ring)
+      : ring_(ring + thread_index() * 16),
+        count_(count),
+        step_(rows.row_stride * Gram::stage_rows),
+        targets_(targets, first_sample, target_ring) {
     const int row = thread_index() / Gram::row_chunks;
     const int column = thread_index() % Gram::row_chunks * chunk_columns;
     const std::int64_t left = rows.columns - column;
@@ -49,7 +62,7 @@ class RowCopies {
     source_ = static_cast<const Row*>(rows.data) + (first_sample + row) * rows.row_stride + (columns == 0 ? 0 : column);
     rows_left_ = rows.rows - first_sample - row;
 #pragma unroll
-    for (int s = 0; s < Gram::raw_stages - 1; ++s) start();
+    for (int s = 0; s < Gram::stages_ahead; ++s) start();
   }
 
   // The values of the next stage, zeros where there are none; starts the copy of one more.
@@ -57,7 +70,7 @@ class RowCopies {
     struct alignas(16) Piece {
       Row values[16 / sizeof(Row)];
     };
-    wait_for_copies<Gram::raw_stages - 2>();
+    wait_for_copies<Gram::stages_ahead - 1>();
 #pragma unroll
     for (int p = 0; p < Gram::pieces; ++p) {
       const Piece piece = *static_cast<const Piece*>(static_cast<const void*>(place(taken_) + p * Gram::piece_bytes));
@@ -80,6 +93,7 @@ class RowCopies {
         copy_async(place(started_) + p * Gram::piece_bytes, source_ + (left > 0 ? p * (16 / sizeof(Row)) : 0),
                    left < 0 ? 0 : (left < 16 ? left : 16));
       }
+      if constexpr (Gram::has_targets) targets_.start(started_, rows_left_ > 0);
       source_ += step_;
       rows_left_ -= Gram::stage_rows;
       --count_;
@@ -94,6 +108,7 @@ class RowCopies {
   int valid_;
   const Row* source_;
   std::int64_t rows_left_;
+  TargetCopies<Gram> targets_;
   int started_ = 0;
   int taken_ = 0;
 };
@@ -126,7 +141,7 @@ class RowConversion {
       const auto high = static_cast<std::uint32_t>(bits.bits >> 32) & 0x7fffffffu;
       is_bad = is_bad || high >= 0x7ff00000u;
       largest_ = high > largest_ ? high : largest_;
-      sums_[i] += values[i];
+      if constexpr (!Gram::has_targets) sums_[i] += values[i];
     }
     if (arguments_.has_unit_rows) scale_to_norm_1(values);
     write(values, planes);
@@ -226,7 +241,9 @@ gram_rows_kernel(RowGramArguments arguments) {
   }
   synchronize_block();
   const std::int64_t first_sample = segment.first_block * Gram::stage_rows;
-  RowCopies<Gram> copies(arguments.rows, first_sample, count, ring);
+  char* const target_ring = ring + Gram::raw_stages * Gram::raw_bytes + Gram::shift_bytes;
+  RowCopies<Gram> copies(arguments.rows, arguments.targets, first_sample, count, ring, target_ring);
+  StageColumns<Gram> looked(arguments.rows, arguments.targets, first_sample, shift, ring, target_ring);
   RowConversion<Gram> conversion(arguments, shift);
   const WarpPlaces<Gram> places;
   Accumulators<Gram::accumulators> large;
@@ -240,6 +257,7 @@ gram_rows_kernel(RowGramArguments arguments) {
   conversion.convert(stored, row, planes);
   for (int b = 0; b < count; ++b) {
     synchronize_block();  // the planes are there for all threads, and all are done with those before
+    if constexpr (Gram::has_targets) looked.see();
     row += Gram::stage_rows;
     if (b + 1 < count) {
       copies.take(stored);
@@ -254,26 +272,30 @@ gram_rows_kernel(RowGramArguments arguments) {
     }
     if (b % Gram::slab_blocks == Gram::slab_blocks - 1 || is_last) {
       add_to_slab(sums, arguments.slabs + segment.slab * (Gram::size * Gram::size));
-      if (arguments.findings.sums != nullptr) {
+      if (!Gram::has_targets && arguments.findings.sums != nullptr) {
         conversion.add_to(arguments.findings.sums + segment.slab * (Gram::row_step * Gram::size));
       }
     }
   }
   wait_for_copies<0>();
+  if constexpr (Gram::has_targets) looked.add_to(arguments.targets.partial);
   if (arguments.findings.below != nullptr) conversion.keep_largest(arguments.findings.below);
 }
 
-template <class Row, int size>
+template <class Row, int size, bool has_targets>
 void launch_rows(const RowGramArguments& arguments, Stream stream) {
-  using Gram = RowGram<Row, size>;
+  using Gram = RowGram<Row, size, has_targets>;
   launch(gram_rows_kernel<Gram>, "gram_rows", {static_cast<unsigned>(arguments.plan.workers)}, Gram::threads,
          Gram::shared_bytes, stream, arguments);
 }
 
 template <class Row>
 void launch_sizes(int size, const RowGramArguments& arguments, Stream stream) {
-  if (size == 64) return launch_rows<Row, 64>(arguments, stream);
-  launch_rows<Row, 128>(arguments, stream);
+  const bool has_targets = arguments.targets.partial != nullptr;
+  if (size == 64) {
+    return has_targets ? launch_rows<Row, 64, true>(arguments, stream) : launch_rows<Row, 64, false>(arguments, stream);
+  }
+  has_targets ? launch_rows<Row, 128, true>(arguments, stream) : launch_rows<Row, 128, false>(arguments, stream);
 }
 
 }  // namespace
@@ -283,17 +305,20 @@ bool can_convert_rows(const MatrixView& rows, GramMethod method, const DeviceLim
   const bool is_aligned =
       rows.row_stride * size_of(rows.dtype) % 16 == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
   return method == GramMethod::tensor_split && rows.columns <= 128 && unit_stride && is_aligned &&
-         device.shared_memory_per_block >= RowGram<float, 128>::shared_bytes;
+         device.shared_memory_per_block >= RowGram<BFloat16, 128, true>::shared_bytes;
 }
 
 void add_converted_gram(const TensorShape& shape, const MatrixView& rows, const double* shift, bool has_unit_rows,
-                        std::int64_t workers, double* slabs, const TensorFindings& findings, Stream stream) {
+                        std::int64_t workers, double* slabs, const TensorFindings& findings, const RowTargets& targets,
+                        Stream stream) {
   // Blocks of rows are counted with 32 bits.
   constexpr std::int64_t most_rows = std::int64_t{1} << 34;
   for (std::int64_t first = 0; first < rows.rows; first += most_rows) {
     const MatrixView part = part_of(rows, first, rows.rows - first < most_rows ? rows.rows - first : most_rows);
     const WorkPlan plan = plan_for(shape.method, part.rows, part.columns, workers);
-    const RowGramArguments arguments{part, shift, has_unit_rows, plan, slabs, findings, first};
+    RowTargets beside = targets;
+    if (targets.partial != nullptr) beside.targets = part_of(targets.targets, first, part.rows);
+    const RowGramArguments arguments{part, shift, has_unit_rows, plan, slabs, findings, beside, first};
     if (rows.dtype == DType::float32) {
       launch_sizes<float>(shape.size, arguments, stream);
     } else if (rows.dtype == DType::float16) {

@@ -34,15 +34,21 @@ NRC_FAST_DEVICE T read(const char* shared) {
 // ldmatrix reads them from different banks.
 NRC_FAST_DEVICE int lane_slot() { return (thread_index() % 4 * 8 + thread_index() % warp_lanes / 4) * 16; }
 
-// Not 0 where one of the numbers in some words is not.
+// Not 0 where one of the numbers in some words is not, but for their signs: see `filled_without_signs`.
 template <class Row, std::size_t count>
 NRC_FAST_DEVICE std::uint32_t filled_bits(const std::uint32_t (&words)[count]) {
-  constexpr std::uint32_t odd = sizeof(Row) == 2 ? 0x7fff7fffu : 0x7fffffffu;
-  constexpr std::uint32_t even = sizeof(Row) == 8 ? 0xffffffffu : odd;
+  // The sign of a float64 number is in its second word.
+  constexpr std::uint32_t odd = sizeof(Row) == 8 ? 0x7fffffffu : 0xffffffffu;
   std::uint32_t bits = 0;
 #pragma unroll
-  for (int i = 0; i < static_cast<int>(count); ++i) bits |= words[i] & (i % 2 == 0 ? even : odd);
+  for (int i = 0; i < static_cast<int>(count); ++i) bits |= i % 2 == 0 ? words[i] : words[i] & odd;
   return bits;
+}
+
+// Of the bits of all words of a row together, what is left without signs.
+template <class Row>
+NRC_FAST_DEVICE std::uint32_t filled_without_signs(std::uint32_t bits) {
+  return bits & (sizeof(Row) == 2 ? 0x7fff7fffu : (sizeof(Row) == 4 ? 0x7fffffffu : 0xffffffffu));
 }
 
 // The products of the rows of a tile with the vectors of a basis. `Products` are those of a warp: its sums, and how it
@@ -86,32 +92,30 @@ class TensorProjection {
     rows_left_ = static_cast<int>(left < warp_rows ? left : warp_rows);
     lane_rows_ = static_cast<const Row*>(rows.data) + (rows_left_ > 0 ? row : 0) * rows.row_stride;
     copied_step_ = 0;
+    copied_record_ = 0;
 #pragma unroll 1
-    for (int record = 0; record < stages - 1; ++record) copy_step(record);
+    for (int s = 0; s < stages - 1; ++s) copy_step(s * stage_bytes);
   }
 
   // The tile that was started: `finish_group` is called when the coefficients of a group of vectors are there. Those of
   // the last group stay.
   template <class FinishGroup>
   NRC_FAST_DEVICE void project(const FinishGroup& finish_group) {
-    int step = 0;
-    int group = 0;
-    products_.clear();
+    int place = 0;  // of the stage that is multiplied; the one before it is filled
 #pragma unroll 1
-    for (int record = 0; record < records(); ++record) {
-      wait_for_copies<stages - 2>();
-      synchronize_block();  // the step has arrived for all threads, and all are done with the one before it
-      copy_step(record + stages - 1);
-      products_.add(stage_of(record) + warp_slots(), stage_of(record) + rows_bytes);
-      const bool is_last = ++step == static_cast<int>(arguments_.layout.steps);
-      if (is_last || step % Products::fold_steps == 0) products_.fold();
-      if (!is_last) continue;
+    for (int group = 0; group < static_cast<int>(arguments_.layout.groups); ++group) {
+      products_.clear();
+#pragma unroll 1
+      for (int step = 1; step <= steps(); ++step) {
+        wait_for_copies<stages - 2>();
+        synchronize_block();  // the step has arrived for all threads, and all are done with the one before it
+        copy_step((place == 0 ? ring_bytes : place) - stage_bytes);
+        products_.add(ring_ + place + warp_slots(), ring_ + place + rows_bytes);
+        if (step == steps() || step % Products::fold_steps == 0) products_.fold();
+        place = place + stage_bytes == ring_bytes ? 0 : place + stage_bytes;
+      }
       finish_coefficients(group);
       finish_group(group);
-      if (record + 1 == records()) return;
-      products_.clear();
-      step = 0;
-      ++group;
     }
   }
 
@@ -131,52 +135,55 @@ class TensorProjection {
       }
       if (lane() % 4 == o && has_row(o)) {
         own_energy = energy;
-        is_zero = filled == 0;
+        is_zero = filled_without_signs<Row>(filled) == 0;
       }
     }
     return own_energy;
   }
 
  private:
-  NRC_FAST_DEVICE char* stage_of(int record) const {
-    return ring_ + static_cast<int>(static_cast<unsigned>(record) % stages) * stage_bytes;
-  }
   // Where the rows of a warp are in a stage.
   NRC_FAST_DEVICE static int warp_slots() {
     return thread_index() / warp_lanes * (octets * row_pieces * fragment_bytes);
   }
-  // Steps of all groups.
-  NRC_FAST_DEVICE int records() const { return static_cast<int>(arguments_.layout.groups * arguments_.layout.steps); }
+  NRC_FAST_DEVICE int steps() const { return static_cast<int>(arguments_.layout.steps); }
+  NRC_FAST_DEVICE int whole_steps() const {
+    return static_cast<int>(static_cast<std::uint64_t>(arguments_.features.columns) / step_width);
+  }
 
-  NRC_FAST_DEVICE void copy_step(int record) {
-    if (record < records()) {
-      char* const target = stage_of(record);
+  // The next step of the tile, if there is one, into the stage at a place of the ring.
+  NRC_FAST_DEVICE void copy_step(int stage) {
+    if (copied_record_ < static_cast<int>(arguments_.layout.groups) * steps()) {
+      char* const target = ring_ + stage;
       if (arguments_.are_copyable) {
         copy_rows(target + warp_slots() + lane_slot());
       } else {
         load_rows(target + warp_slots() + lane_slot());
       }
-      copy_record(record, target + rows_bytes);
-      if (++copied_step_ == static_cast<int>(arguments_.layout.steps)) copied_step_ = 0;
+      copy_record(target + rows_bytes);
+      if (++copied_step_ == steps()) copied_step_ = 0;
+      ++copied_record_;
     }
     commit_copies();
   }
 
   NRC_FAST_DEVICE void copy_rows(char* slots) const {
     const MatrixView& rows = arguments_.features;
-    const std::int64_t offset = static_cast<std::int64_t>(copied_step_) * step_bytes + lane() % 4 * 16;
     const std::int64_t stride = rows.row_stride * 8 * static_cast<std::int64_t>(sizeof(Row));
-    const char* place = static_cast<const char*>(static_cast<const void*>(lane_rows_)) + offset;
+    const unsigned lane_bytes = static_cast<unsigned>(lane()) % 4 * 16;
+    const char* place = static_cast<const char*>(static_cast<const void*>(lane_rows_)) + lane_bytes +
+                        static_cast<std::int64_t>(copied_step_) * step_bytes;
     // Almost everywhere all is there, and the number of bytes need not be computed.
-    if (rows_left_ > (octets - 1) * 8 && (copied_step_ + 1) * step_width <= rows.columns) {
+    if (rows_left_ > (octets - 1) * 8 && copied_step_ < whole_steps()) {
 #pragma unroll
       for (int i = 0; i < octets * row_pieces; ++i) {
-        copy_async(slots + i * fragment_bytes, place + i % row_pieces * 64, 16);
+        copy_async(slots + i * fragment_bytes, place + i % row_pieces * 64);
         if (i % row_pieces == row_pieces - 1) place += stride;
       }
       return;
     }
-    const std::int64_t left = rows.columns * static_cast<std::int64_t>(sizeof(Row)) - offset;
+    const std::int64_t left =
+        (rows.columns - copied_step_ * step_width) * static_cast<std::int64_t>(sizeof(Row)) - lane_bytes;
 #pragma unroll 1
     for (int i = 0; i < octets * row_pieces; ++i) {
       const std::int64_t bytes = left - i % row_pieces * 64;
@@ -218,13 +225,17 @@ class TensorProjection {
     }
   }
 
-  NRC_FAST_DEVICE void copy_record(int record, char* target) const {
+  NRC_FAST_DEVICE void copy_record(char* target) const {
     constexpr int pieces = Products::record_bytes / 16;
-    const char* const source = arguments_.records + static_cast<std::int64_t>(record) * Products::record_bytes;
+    const unsigned first = static_cast<unsigned>(thread_index()) * 16;
+    const char* const source =
+        arguments_.records + static_cast<std::int64_t>(copied_record_) * Products::record_bytes + first;
 #pragma unroll
-    for (int first = 0; first < pieces; first += residual_threads) {
-      const int piece = first + thread_index();
-      if (piece < pieces) copy_async(target + piece * 16, source + piece * 16, 16);
+    for (int piece = 0; piece < pieces; piece += residual_threads) {
+      const bool has_all_lanes = piece + residual_threads <= pieces;
+      if (has_all_lanes || piece + thread_index() < pieces) {
+        copy_async(target + first + piece * 16, source + piece * 16);
+      }
     }
   }
 
@@ -249,7 +260,8 @@ class TensorProjection {
   Products products_;
   const Row* lane_rows_ = nullptr;
   int rows_left_ = 0;
-  int copied_step_ = 0;
+  int copied_step_ = 0;  // that is copied next: of its group, and of all
+  int copied_record_ = 0;
 };
 
 }  // namespace nrc_fast::cuda

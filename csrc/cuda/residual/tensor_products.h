@@ -50,10 +50,31 @@ NRC_FAST_DEVICE auto number_at(const std::uint32_t (&words)[count], int index) {
   }
 }
 
+// What a lane knows of its rows after their last step, of `wide` times eight vectors.
+template <int wide>
+struct LaneTotals {
+  double totals[octets][wide][2];
+  double energies[octets];
+  std::uint32_t filled[octets];
+
+  NRC_FAST_DEVICE void clear_totals() {
+#pragma unroll
+    for (int o = 0; o < octets; ++o) {
+      energies[o] = 0.0;
+      filled[o] = 0;
+#pragma unroll
+      for (int t = 0; t < wide; ++t) totals[o][t][0] = totals[o][t][1] = 0.0;
+    }
+  }
+};
+
 // 16-bit rows that are not shifted are multiplied as they are; others are split into three bfloat16 numbers, exactly.
 template <class RowType, bool is_split, bool is_shifted, int width>
-class FloatProducts {
+class FloatProducts : public LaneTotals<width> {
  public:
+  using LaneTotals<width>::totals;
+  using LaneTotals<width>::energies;
+  using LaneTotals<width>::filled;
   using Row = RowType;
   using Value = float;
   static constexpr int wide = width;
@@ -70,32 +91,25 @@ class FloatProducts {
   static constexpr int piece_columns = is_split ? 16 / static_cast<int>(sizeof(Row)) : 2;
   static constexpr int fold_steps = is_split ? 1 : 2;
 
-  double totals[octets][wide][2];
-  double energies[octets];
-  std::uint32_t filled[octets];
-
   NRC_FAST_DEVICE void clear() {
-#pragma unroll
-    for (int o = 0; o < octets; ++o) {
-      energies[o] = 0.0;
-      energy_sums_[o] = 0.0f;
-      filled[o] = 0;
-#pragma unroll
-      for (int t = 0; t < wide; ++t) totals[o][t][0] = totals[o][t][1] = 0.0;
-    }
+    this->clear_totals();
     clear_sums();
   }
 
   NRC_FAST_DEVICE void add(const char* rows, const char* record) {
-#pragma unroll 1  // or too much is loaded ahead for the registers
-    for (int first = 0; first < lane_columns; first += columns_at_once) add_columns(rows, record, first);
+    // Shifted float32 rows have no registers left for more than one turn.
+    [[maybe_unused]] constexpr int turns = is_shifted && sizeof(Row) == 4 ? 1 : 2;
+#pragma unroll turns
+    for (int first = 0; first < lane_columns; first += columns_at_once) {
+      keep_order();  // or too much is loaded ahead for the registers
+      add_columns(rows, record, first);
+    }
   }
 
   NRC_FAST_DEVICE void fold() {
 #pragma unroll
     for (int o = 0; o < octets; ++o) {
       energies[o] += static_cast<double>(energy_sums_[o]);
-      energy_sums_[o] = 0.0f;
 #pragma unroll
       for (int i = 0; i < wide * 2; ++i) {
         totals[o][i / 2][i % 2] += static_cast<double>(sums_[o / 2][i / 2][o % 2 * 2 + i % 2]);
@@ -108,6 +122,8 @@ class FloatProducts {
   static constexpr int pieces = lane_columns * static_cast<int>(sizeof(Row)) / 16;
 
   NRC_FAST_DEVICE void clear_sums() {
+#pragma unroll
+    for (int o = 0; o < octets; ++o) energy_sums_[o] = 0.0f;
 #pragma unroll
     for (int i = 0; i < octets / 2 * wide * 4; ++i) sums_[i / 4 / wide][i / 4 % wide][i % 4] = 0.0f;
   }
@@ -234,8 +250,11 @@ struct alignas(16) Pair {
 };
 
 template <class RowType, int width>
-class DoubleProducts {
+class DoubleProducts : public LaneTotals<width> {
  public:
+  using LaneTotals<width>::totals;
+  using LaneTotals<width>::energies;
+  using LaneTotals<width>::filled;
   using Row = RowType;
   using Value = double;
   static constexpr int wide = width;
@@ -248,19 +267,7 @@ class DoubleProducts {
   static constexpr int piece_columns = 16 / static_cast<int>(sizeof(Row));
   static constexpr int fold_steps = 1;
 
-  double totals[octets][wide][2];
-  double energies[octets];
-  std::uint32_t filled[octets];
-
-  NRC_FAST_DEVICE void clear() {
-#pragma unroll
-    for (int o = 0; o < octets; ++o) {
-      energies[o] = 0.0;
-      filled[o] = 0;
-#pragma unroll
-      for (int t = 0; t < wide; ++t) totals[o][t][0] = totals[o][t][1] = 0.0;
-    }
-  }
+  NRC_FAST_DEVICE void clear() { this->clear_totals(); }
 
   NRC_FAST_DEVICE void add(const char* rows, const char* record) {
     const int lane = thread_index() % warp_lanes;

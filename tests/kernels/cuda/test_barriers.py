@@ -15,6 +15,7 @@ REDUNDANT = {
     "thread, and the last step ended at a barrier",
     "gram/double_moments.cu gram_moments_kernel 3": NO_COPY_IS_LEFT,
     "gram/double_tensor.cu gram_double_tensor_kernel 3": NO_COPY_IS_LEFT,
+    "gram/double_wide.cu gram_wide_moments_kernel 3": NO_COPY_IS_LEFT,
     "gram/tensor.cu gram_tensor_kernel 3": NO_COPY_IS_LEFT,
     "gram/tensor_rows.cu gram_rows_kernel 3": NO_COPY_IS_LEFT,
     "residual/tile.h begin_sums 1": "sums are added to behind the barriers of the first projection, which has a step "

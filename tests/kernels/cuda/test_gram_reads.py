@@ -9,7 +9,7 @@ import pytest
 
 from nrc_fast.kernels.cuda.launches import Totals
 
-SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
+SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 # Of an element, relative to the sum of the magnitudes of its products: see test_gram.py.
 TOLERANCE = 34 * 2.0**-23
 
@@ -85,6 +85,34 @@ def test_rows_of_one_tile_are_read_once_for_each_gram_matrix(
         assert emulated.core.loaded_bytes() == 0
         check_sums(sums, rows.values - shift)
     check(sums.unit_gram + np.tril(sums.unit_gram, -1).T, *[unit_rows(rows.values - shift)] * 2)
+
+
+@pytest.mark.parametrize("target_dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(("dtype", "d"), [("float32", 40), ("float32", 128), ("float16", 104), ("bfloat16", 64)])
+def test_products_with_few_targets_need_no_read(
+    emulated: Any, cuda_core: Any, dtype: str, d: int, target_dtype: str
+) -> None:
+    """Of rows that are split, in stages that go around, in every layout of the targets; rows are no more than sums."""
+    n = 333
+    shift, target_shift = np.linspace(-1.0, 1.0, d), np.linspace(2.0, 3.0, 7)
+    rows = cuda_core.stored(values(n, d) + 1.0, dtype)
+    results = []
+    for count, layout, machine in (
+        (7, "rows", {"multiprocessors": 1}),
+        (7, "apart", {"multiprocessors": 1, "order": "shuffled", "copies": "early", "seed": 3}),
+        (2, "columns", {"multiprocessors": 2, "order": "backward"}),
+    ):
+        targets = cuda_core.stored(values(n, 7)[:, :count] + 2.0, target_dtype, layout)
+        emulated.core.configure(**machine)
+        given = {"targets": targets, "target_shift": target_shift[:count].copy(), "shift": shift}
+        sums = cuda_core.gram(emulated, rows, **given)
+        exact = rows.values - shift
+        check_sums(sums, exact)
+        check(sums.cross, targets.values - target_shift[:count], exact, 2.0**-46)
+        results.append(sums.cross.tobytes())
+        of_targets = SIZES[target_dtype] if target_dtype in {"float32", "float64"} else 0
+        assert emulated.core.copied_bytes() == n * (d * SIZES[dtype] + count * of_targets)
+    assert results[0] == results[1]
 
 
 # ---- what is found on the way ----

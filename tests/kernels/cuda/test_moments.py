@@ -86,20 +86,20 @@ def draw(n: int, d: int, targets: int) -> tuple[Any, Any, Any, Any]:
 
 
 # Columns around strips of 16 and 64, targets up to and beyond those that one read takes along.
-SHAPES = [(1, 1), (16, 0), (17, 3), (40, 7), (64, 7), (64, 8), (65, 2), (130, 1)]
+SHAPES = [(1, 1), (16, 0), (17, 3), (40, 7), (64, 7), (64, 8), (65, 2), (96, 0), (128, 7), (128, 8), (130, 1)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("d", "targets"), SHAPES)
 def test_all_sums(emulated: Any, cuda_core: Any, d: int, targets: int, dtype: str) -> None:
     H, Y, shift, target_shift = draw(301, d, targets)
-    H[7] = 0.0
+    H[[7, 48, 300]] = 0.0
     rows, labels = cuda_core.stored(H, dtype), cuda_core.stored(Y, DTYPES[(DTYPES.index(dtype) + 1) % 4], "padded")
     found = moments(emulated, cuda_core, rows, labels, shift, target_shift)
     X, shifted = rows.values - shift, labels.values - target_shift
     check_moments(found, X, shifted)
     exponents = [1022 + int(np.frexp(np.abs(values).max(initial=0.0))[1]) for values in (X, shifted)]
-    expected = {"rows": 301, "zero": 1, "skipped": 0, "batches": 1, "added": 1, "exponent": exponents[0]}
+    expected = {"rows": 301, "zero": 3, "skipped": 0, "batches": 1, "added": 1, "exponent": exponents[0]}
     expected["target_exponent"] = exponents[1] if targets else 0
     assert {name: int(found.totals[place]) for name, place in TOTALS.items()} == expected
 
@@ -139,6 +139,44 @@ def test_few_columns_are_read_once(emulated: Any, cuda_core: Any, dtype: str, si
     cuda_core.gram(emulated, rows, precision="highest")
     assert emulated.core.copied_bytes() == 500 * 32 * size
     assert emulated.core.launches() == 2  # the sums, and their slabs added up
+
+
+@pytest.mark.parametrize("targets", [0, 3])
+@pytest.mark.parametrize("d", [72, 128])
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("float32", 4), ("bfloat16", 2)])
+def test_columns_of_one_tile_are_read_once(
+    emulated: Any, cuda_core: Any, dtype: str, size: int, d: int, targets: int
+) -> None:
+    """With sums, products with few targets, and counts; the targets are looked at before."""
+    H, Y, shift, _ = draw(300, d, targets)
+    rows, labels = cuda_core.stored(H, dtype), cuda_core.stored(Y, "float32") if targets else None
+    sums = cuda_core.gram(emulated, rows, targets=labels, shift=shift, precision="highest")
+    assert emulated.core.copied_bytes() == 300 * (d * size + targets * 4)
+    # The look at the targets loads eight numbers at once, those beyond the last column from the first.
+    assert emulated.core.loaded_bytes() == 300 * targets * 4 * 8
+    X = rows.values - shift
+    close(sums.gram + np.tril(sums.gram, -1).T, X, X, "gram")
+    close(sums.column_sums[None], np.ones((300, 1)), X, "column sums")
+    if labels is not None:
+        close(sums.cross, labels.values, X, "cross moments")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_one_tile_are_found_wherever_they_are(emulated: Any, cuda_core: Any, dtype: str) -> None:
+    """Zeros of either sign and numbers that are not finite, in words of the masks that two workers share."""
+    H, _, _, _ = draw(333, 100, 0)
+    zeros, bad = [0, 31, 32, 79, 80, 200, 332], [15, 64, 143, 144, 331]
+    H[zeros] = 0.0
+    H[zeros[::2], ::3] = -0.0
+    H[zeros[0] + 1, 1:] = 0.0
+    emulated.core.configure(multiprocessors=2)
+    counts = cuda_core.gram(emulated, cuda_core.stored(H, dtype), precision="highest").counts
+    assert counts == (len(zeros), 0, -1)
+    for place, row in enumerate(bad):
+        H[row, [0, 99, 63, 64, 50][place]] = [np.nan, np.inf, -np.inf][place % 3]
+    sums = cuda_core.gram(emulated, cuda_core.stored(H, dtype), precision="highest", start=2.0)
+    assert sums.counts == (len(zeros), len(bad), bad[0])
+    assert all((array == 2.0).all() for array in (sums.gram, sums.column_sums))
 
 
 @pytest.mark.parametrize("columns", [3, 64])
