@@ -33,16 +33,11 @@ std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t 
   return rows.rows < at_once ? rows.rows : round_up(at_once, mask_rows);
 }
 
-bool can_be_copied(const MatrixView& rows) {
-  const bool unit_stride = rows.column_stride == 1 || rows.columns == 1;
-  return unit_stride && rows.row_stride % chunk_columns == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
-}
-
 // Blocks of a method's kernel that run at once on the device.
 std::int64_t blocks_at_once(GramMethod method, const MatrixView& rows, const DeviceLimits& device) {
   std::int64_t blocks = 0;
   if (!is_direct(method)) {
-    blocks = tensor_shape(method, rows.columns, device).blocks;
+    blocks = tensor_shape(method, rows, device).blocks;
   } else if (method == GramMethod::tensor_float64) {
     blocks = double_tensor_blocks(rows.dtype, rows.columns);
   } else {
@@ -203,7 +198,7 @@ class GramPass {
     const MatrixView& rows = request_.features;
     const Workspace before = workspace_;
     GramWork work = take_slabs(choice.method, rows);
-    const TensorShape shape = tensor_shape(choice.method, rows.columns, device_);
+    const TensorShape shape = tensor_shape(choice.method, rows, device_);
     const std::int64_t sum_values = work.slabs * sum_rows(shape) * shape.size;
     const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
     TensorFindings findings;
@@ -284,7 +279,7 @@ class GramPass {
     most_used_ = std::max(most_used_, workspace_.used());
     workspace_ = before;
     if (!runs_) return;
-    const TensorShape shape = tensor_shape(work.method, rows.columns, device_);
+    const TensorShape shape = tensor_shape(work.method, rows, device_);
     add_converted_gram(shape, rows, unit_shift, true, work.workers, work.values, {}, stream_);
     finalize(work, guard_, nullptr, request_.unit_gram);
   }
@@ -328,7 +323,7 @@ class GramPass {
 
   void add_by_planes(const ScaledRows& scaled, const GramWork& work, PlaneContent content, TensorFindings findings) {
     const MatrixView& rows = scaled.rows;
-    const TensorShape shape = tensor_shape(work.method, rows.columns, device_);
+    const TensorShape shape = tensor_shape(work.method, rows, device_);
     const std::int64_t stride = plane_row_stride(rows);
     const std::int64_t at_once = plane_rows(rows, work.method, request_.rows_at_once);
     std::uint16_t* const planes = workspace_.take<std::uint16_t>(at_once * stride * plane_count(work.method));
