@@ -52,6 +52,10 @@ read does not stand in their way. Beside what the table says more reads are need
   their columns are added up, and their planes are written and read again;
 - rows as stored that cannot be copied in pieces of 16 bytes: planes too, which are written and read again.
 
+The Gram of warpgroups is off until a card has run it. What brings its rows is one thread of another warpgroup, so that
+no loads are in its turn and no share of the bandwidth is worked out; all warps of a block are counted as if they
+multiplied, of which a third, or a half, do not: its clocks are too many rather than too few.
+
 The residual's turns of 8 to 24 vectors count the end of a tile in every turn, where the compiler has it in branches:
 its shares there are too low rather than too high.
 """
