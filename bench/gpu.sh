@@ -15,6 +15,7 @@ PARTS="
 driver       15       no
 build        170      yes
 ceilings     60       no         beside
+probes       40       yes
 smoke        40       yes
 kernels      100      no
 tests        100      yes
@@ -24,7 +25,6 @@ ncu          45       no
 rest         60       no
 "
 # What is timed has the card to itself.
-# Probes of a card's own instructions belong between ceilings and smoke: a line above and a function part_NAME below.
 
 # At most eight files come back.
 FILES="summary.txt log.txt ceilings.jsonl smoke.jsonl cuda_kernels.json tests.txt ncu.txt sanitizer.txt"
@@ -64,6 +64,10 @@ part_build() {
 
 part_ceilings() {
   "$python" bench/card_ceilings.py --device "$device" --out "$out/ceilings.jsonl"
+}
+
+part_probes() { # of Hopper's own instructions, and the kernel that is off until they have passed
+  "$python" bench/card_probes.py --device "$device" ${dry:+--widths 40 --rows 70}
 }
 
 part_smoke() {

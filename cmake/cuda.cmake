@@ -1,7 +1,7 @@
 # nrc_fast.kernels._cuda: static cudart, nothing of torch, cuBLAS or the driver is linked, so that it loads everywhere.
 include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake)
 set(cuda_kernels "")
-foreach(folder gram residual descent)
+foreach(folder gram residual descent probes)
   file(GLOB found CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/csrc/cuda ${PROJECT_SOURCE_DIR}/csrc/cuda/${folder}/*.cu)
   list(TRANSFORM found REPLACE "[.]cu$" "")
   list(APPEND cuda_kernels ${found})
@@ -67,8 +67,9 @@ if(cuda_ptx)
   list(APPEND gencode "-gencode=arch=compute_${cuda_ptx},code=compute_${cuda_ptx}")
 endif()
 
-pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/bindings.cpp csrc/cuda/machine/runtime.cpp
-                                  csrc/cuda/machine/current_device.cpp)
+pybind11_add_module(_cuda MODULE NO_EXTRAS csrc/cuda/module.cpp csrc/cuda/bindings.cpp csrc/cuda/probe_bindings.cpp
+                                  csrc/cuda/machine/runtime.cpp csrc/cuda/machine/current_device.cpp
+                                  csrc/cuda/machine/tensor_map.cpp)
 foreach(kernel IN LISTS cuda_kernels)
   target_sources(_cuda PRIVATE csrc/cuda/${kernel}.cu)
 endforeach()

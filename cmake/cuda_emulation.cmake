@@ -28,9 +28,10 @@ set(emulation_definitions NRC_FAST_CUDA_EMULATION NRC_FAST_VERSION="${PROJECT_VE
                           NRC_FAST_CUDA_PTX="" NRC_FAST_CUDA_LEFT_OUT="" NRC_FAST_CUDA_COMPILER="emulation")
 
 # What both have: the machine itself, which sees accesses of kernels and has none to tell.
-set(parts block guarded_memory instructions machine module races runtime tensor_core)
+set(parts accesses block box_copies clocks guarded_memory instructions machine module phase_barriers races runtime tensor_core
+          warpgroup_bindings warpgroup_instructions warpgroup_products)
 list(TRANSFORM parts REPLACE "(.+)" "csrc/cuda/emulation/\\1.cpp")
-add_library(cuda_emulation_machine OBJECT ${parts} csrc/cuda/bindings.cpp)
+add_library(cuda_emulation_machine OBJECT ${parts} csrc/cuda/bindings.cpp csrc/cuda/probe_bindings.cpp)
 target_link_libraries(cuda_emulation_machine PRIVATE pybind11::module)
 set_target_properties(cuda_emulation_machine PROPERTIES CXX_VISIBILITY_PRESET hidden)
 target_include_directories(cuda_emulation_machine PRIVATE csrc)

@@ -84,6 +84,10 @@ def work_of(instruction: Instruction) -> int:
 @cache
 def _work(name: str) -> int:
     operation, *rest = name.split(".")
+    if operation == "HGMMA":
+        # Of a warpgroup: 64 rows, a quarter of them a warp's.
+        sizes = [int(size) for size in rest[0].split("x")]
+        return sizes[0] // 4 * sizes[1] * sizes[2]
     if operation == "HMMA":
         return {"1688": 1024, "884": 256}.get(rest[0], 2048)
     return _WORK.get(operation, 0)

@@ -60,6 +60,12 @@ def _tensor_shared(arguments: Sequence[str]) -> int:
     return ring // stage * stage + (size * size * 4 if size == 128 and (parts > 1 or warps == 4) else 0)
 
 
+def _warpgroup_shared(arguments: Sequence[str]) -> int:
+    """Of WarpgroupGram: six stages of 64 rows with their barriers, and what brings them to where boxes begin."""
+    size, sides = map(int, arguments[2:4])
+    return 1024 + 6 * (sides * size * 128 + 16)
+
+
 def _rows_shared(arguments: Sequence[str]) -> int:
     """Of RowGram: planes of two stages, sums, and the ring of rows as they are stored, with targets beside them."""
     size, threads = int(arguments[2]), 128 if arguments[2] == "64" else 256
@@ -167,6 +173,18 @@ _FAMILIES = {
         # With one of a target, and the load of its shift.
         copies=lambda arguments: _BYTES[arguments[1]] // 2 + 2 if arguments[3] == "true" else None,
     ),
+    "gram_warpgroup_kernel": Family(
+        "Gram, warpgroups, {0}, {2}, {3}, off until a card has run it",
+        (_DTYPES, {"WarpgroupGram": "-"}, _SIZES, _SIDES),
+        shared=_warpgroup_shared,
+        folds=1,  # a turn is that of the folds, or has them beside it
+    ),
+    "probe_product_kernel": Family(
+        "probe of a product of warpgroups, {0}, 64 x {1}",
+        ({"true": "bfloat16", "false": "float16"}, {"64": "64", "128": "128"}),
+    ),
+    "probe_box_kernel": Family("probe of a copy of a box"),
+    "probe_ring_kernel": Family("probe of a ring of boxes"),
     "gram_direct_kernel": Family(
         "Gram, {0} rows in {1}, lanes, 64 x 64",
         (_DTYPES, _DTYPES),

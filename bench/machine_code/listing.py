@@ -9,7 +9,7 @@ from functools import cached_property
 
 __all__ = ["Function", "Instruction", "read_listing"]
 
-_INSTRUCTION = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:\{\s*)?(?:(@!?U?P\w+)\s+)?([A-Z][A-Z0-9_.]*)\s*([^;]*);")
+_INSTRUCTION = re.compile(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:\{\s*)?(?:(@!?U?P\w+)\s+)?([A-Z][A-Z0-9_.x]*)\s*([^;]*);")
 _LABEL = re.compile(r"(\.L_\w+|\$\w+):")
 _SECTION = re.compile(r"\.text\.(\S+):")
 _TARGET = re.compile(r"`\((\.L_\w+)\)")

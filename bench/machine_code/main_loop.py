@@ -15,6 +15,8 @@ __all__ = ["Launch", "MainLoop", "main_loop"]
 _MOST_WAYS = 64
 # A loop inside of another one is taken to run as often, where the main one is looked for.
 _TURNS_OF_INNER = 8
+# A loop that would run more often waits for something, and is taken to find it there.
+_MOST_TURNS = 4096
 # Additions in one block that are no part of the arithmetic: a fold of as many sums.
 _FOLDED = 16
 
@@ -243,7 +245,8 @@ def _turns(graph: Graph, loop: Loop) -> int | None:
         added = (other for other in code if other.operation in {"IADD3", "UIADD3", "VIADD", "IADD"})
         steps = [int(step[1], 0) for step in (stepping.fullmatch(other.operands) for other in added) if step]
         if len(steps) == 1 and steps[0] > 0 and end % steps[0] == 0 and _starts_at_zero(graph, loop, register):
-            return end // steps[0]
+            turns = end // steps[0]
+            return turns if turns <= _MOST_TURNS else 1
     return None
 
 

@@ -51,6 +51,10 @@ read does not stand in their way. Beside what the table says more reads are need
 - rows that are split and have more than 128 columns, or cannot be copied in pieces of 16 bytes: they are looked at,
   their columns are added up, and their planes are written and read again;
 - rows as stored that cannot be copied in pieces of 16 bytes: planes too, which are written and read again.
+
+The Gram of warpgroups is off until a card has run it. What brings its rows is one thread of another warpgroup, so that
+no loads are in its turn and no share of the bandwidth is worked out; all warps of a block are counted as if they
+multiplied, of which a third, or a half, do not: its clocks are too many rather than too few.
 """
 _OUTRO = """\
 ## What is assumed

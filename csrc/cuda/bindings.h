@@ -6,5 +6,6 @@
 namespace nrc_fast::cuda {
 
 void bind_kernels(pybind11::module_& module);
+void bind_probes(pybind11::module_& module);
 
 }  // namespace nrc_fast::cuda

@@ -9,7 +9,7 @@ from importlib import metadata
 import numpy as np
 
 from nrc_fast import kernels
-from nrc_fast.kernels.devices import cuda_summary
+from nrc_fast.kernels.devices import cuda_summary, hopper_summary
 
 __all__ = ["environment"]
 
@@ -35,6 +35,7 @@ def environment() -> dict[str, str]:
         "isas of this machine": ", ".join(kernels.available_isas()),
         "threads": str(kernels.thread_count()),
         "cuda": cuda_summary(),
+        "hopper kernel": hopper_summary(),
     }
 
 

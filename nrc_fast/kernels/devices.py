@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard, TypeVar, cast
 
 from nrc_fast.kernels.cpu.backend import CPU
-from nrc_fast.kernels.cuda import cards, device
+from nrc_fast.kernels.cuda import cards, device, hopper
 from nrc_fast.kernels.cuda.backend import CudaBackend
 from nrc_fast.kernels.interface import Backend
 
@@ -16,6 +16,7 @@ __all__ = [
     "Device",
     "backend_of",
     "cuda_summary",
+    "hopper_summary",
     "is_on_device",
     "on_host",
     "ordered_backend",
@@ -30,6 +31,32 @@ Device: TypeAlias = "str | torch.device"
 Value = TypeVar("Value")
 
 cuda_summary = cards.cuda_summary
+
+
+def hopper_summary() -> str:
+    """One line on whether the Gram kernel of Hopper cards runs here: it is off unless the environment asks for it.
+
+    Where it does, the cards are tried.
+
+    Examples
+    --------
+    >>> hopper_summary()
+    'off; NRC_FAST_HOPPER=1 asks for it, and cards are tried before it runs'
+    """
+    if not hopper.is_asked_for():
+        return f"off; {hopper.VARIABLE}=1 asks for it, and cards are tried before it runs"
+    core = cards.cuda_core()
+    if core is None:
+        return "asked for, but the CUDA kernels are not built"
+    found = []
+    for index in range(core.device_count()):
+        try:
+            device.cuda_device(index)
+        except RuntimeError as error:
+            found.append(str(error))
+        else:
+            found.append(f"on, cuda:{index} has passed its probes")
+    return "; ".join(found) or f"asked for, but there is no device: {core.device_problem()}"
 
 
 def require_device(name: Device | None) -> None:

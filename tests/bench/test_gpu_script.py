@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ FILES = {
     *("summary.txt", "log.txt", "ceilings.jsonl", "smoke.jsonl", "cuda_kernels.json", "tests.txt", "ncu.txt"),
     "sanitizer.txt",
 }
-PARTS = ("driver", "build", "ceilings", "smoke", "kernels", "tests", "memcheck", "racecheck", "ncu", "rest")
+PARTS = ("driver", "build", "ceilings", "probes", "smoke", "kernels", "tests", "memcheck", "racecheck", "ncu", "rest")
 # By kernel: the largest error of float64, float32, float16 and bfloat16 rows. The emulated tensor cores cut off as
 # those of cards do; few rows are added up here.
 ERRORS = {
@@ -72,6 +73,12 @@ def test_a_dry_run_prints_and_saves_every_row(tmp_path: Path) -> None:
     assert all(row["flops per second"] > 0.0 for row in ceilings[2:6])
     for row, unit in zip(ceilings[6:], (2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8), strict=True):
         assert 0.0 <= abs(row["mean"]) <= row["largest"] <= 32 * unit
+
+    probes = log.split("==== probes: status 0\n")[1].split("\n====")[0].splitlines()
+    assert [line.endswith(": ok") for line in probes] == [True] * 11 + [False] * 3
+    for line, dtype in zip(probes[11:13], ("bfloat16", "float16"), strict=True):
+        assert re.fullmatch(rf"gram of warpgroups, 70 x 40 {dtype}, error \d\.\d+e-0[789], ok", line), line
+    assert probes[13] == "the probes and the kernel give what they must"
 
     smoke = read(tmp_path / "smoke.jsonl")
     errors = {(row["kernel"], row["dtype"]): row["error"] for row in smoke}

@@ -159,6 +159,19 @@ def test_counts_of_loops_inside() -> None:
     unknown = loop_of(NESTED.replace("MOV R9, RZ", "MOV R9, R30"))
     assert unknown.turns_of_inner == [None]
     assert bench("machine_code.instructions").count(unknown.path)["float32"] == 2
+    # A loop that waits has an end too, at which it gives up.
+    waiting = loop_of(NESTED.replace("R9, 0x20", "R9, 0x4000000"))
+    assert waiting.turns_of_inner == [1]
+    assert bench("machine_code.instructions").count(waiting.path)["float32"] == 2
+
+
+def test_products_of_warpgroups() -> None:
+    line = "        /*2580*/                   HGMMA.64x128x16.F32.BF16 R24, gdesc[UR16].tnspA.tnspB, R24, gsb0 ;\n"
+    instructions = bench("machine_code.instructions")
+    (product,) = only(".text._Z1kv:\n" + line).instructions
+    assert product.name == "HGMMA.64x128x16.F32.BF16"
+    assert instructions.kind_of(product) == "tensor"
+    assert 4 * instructions.work_of(product) == 64 * 128 * 16
 
 
 def test_counts_that_only_the_launch_knows() -> None:

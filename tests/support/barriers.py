@@ -11,7 +11,10 @@ from support.tools import ROOT
 
 KERNELS = ROOT / "csrc" / "cuda"
 # Instructions by which threads wait for one another or for their copies. `keep_order` binds the compiler alone.
-CALL = re.compile(r"\b(synchronize_block|synchronize_warp|wait_for_copies)(?:<.*>)?\(\)")
+CALL = re.compile(
+    r"\b(?:synchronize_block|synchronize_warp|wait_for_copies|fence_shared_writes|fence_products|commit_products"
+    r"|wait_for_products)(?:<.*>)?\(\)|\bwait_for_phase\("
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nrc_fast.kernels.cuda.hopper import probes_of
 from support import cuda_core
+from support.warpgroups import warpgroups
 
 Results = list[NDArray[Any]]
 
@@ -184,11 +186,30 @@ def _descend(state: Results, K: NDArray[np.float64], rates: NDArray[np.float64])
         b -= rates[2] * velocities[2]
 
 
+def of_warpgroups(run: Callable[[Any], tuple[Results, Results]]) -> Callable[[Any], Any]:
+    """A Gram pass with the kernel of warpgroups."""
+
+    def run_so(backend: Any) -> tuple[Results, Results]:
+        with warpgroups(backend.core):
+            return run(backend)
+
+    return run_so
+
+
+def probes(backend: Any) -> tuple[Results, Results]:
+    """What is wrong in each probe of Hopper's instructions."""
+    found = [probe.wrong for probe in probes_of(backend.device())]
+    return [np.array(found)], [np.zeros(len(found))]
+
+
 ONE = {"multiprocessors": 1}
 SMALL_PASSES = [
     SmallPass("gram of pairs of segments, bfloat16", gram("bfloat16", 200, 130), ONE),
     SmallPass("gram of a ring that goes around, float16", gram("float16", 300, 20), ONE),
     SmallPass("gram and column sums in one read, bfloat16", gram("bfloat16", 90, 12, targets=0), ONE),
+    SmallPass("gram of warpgroups, pairs of segments", of_warpgroups(gram("bfloat16", 200, 130, targets=0)), ONE),
+    SmallPass("gram of warpgroups, a ring that goes around", of_warpgroups(gram("float16", 1100, 20, targets=0)), ONE),
+    SmallPass("probes of Hopper's instructions", probes),
     SmallPass("gram of split rows", gram("float32", 70, 130), ONE),
     SmallPass("gram of split rows, with products", gram("float32", 280, 70, targets=3), ONE),
     SmallPass("gram of split rows, small", gram("float32", 280, 20, unit="raw"), {"multiprocessors": 2}),

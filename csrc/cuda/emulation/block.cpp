@@ -59,12 +59,17 @@ bool Stacks::contain(std::uintptr_t address) const {
 
 Block::Block(const Launch& of, GlobalShadow* global)
     : launch(of),
+      barriers(*this),
+      boxes(*this),
+      products(*this),
       fibers_(static_cast<std::size_t>(of.threads)),
       stacks_(fibers_.size()),
       warps_((fibers_.size() + 31) / 32),
+      warpgroups_(fibers_.size() / Meeting::most_givers),
       warp_barriers_(warps_.size()),
       shared_(of.shared_bytes, 16),
-      global_shadow_(global) {
+      global_shadow_(global),
+      window_(1024 + 16 * ((machine().seed * 11 + 3) % 64)) {
   if (global != nullptr) shared_shadow_ = std::make_unique<SharedShadow>(of.shared_bytes);
 }
 
@@ -77,11 +82,21 @@ void Block::begin(Dimensions at, void (*kernel)(const void*), const void* call) 
   std::memset(shared(), 0xff, static_cast<std::size_t>(launch.shared_bytes));
   set_order();
   for (std::size_t t = 0; t < fibers_.size(); ++t) prepare(fibers_[t], static_cast<int>(t));
-  for (std::size_t w = 0; w < warps_.size(); ++w) {
-    warps_[w].members = std::min<int>(32, static_cast<int>(fibers_.size() - 32 * w));
-    warps_[w].arrived = 0;
-    warp_barriers_[w] = 0;
-  }
+  const auto divide = [&](std::vector<Meeting>& meetings, const char* name, int size) {
+    for (std::size_t m = 0; m < meetings.size(); ++m) {
+      const int first = static_cast<int>(m) * size;
+      meetings[m].of = name;
+      meetings[m].first_member = first;
+      meetings[m].members = std::min(size, static_cast<int>(fibers_.size()) - first);
+      meetings[m].arrived = 0;
+    }
+  };
+  divide(warps_, "warp", 32);
+  divide(warpgroups_, "warpgroup", Meeting::most_givers);
+  std::fill(warp_barriers_.begin(), warp_barriers_.end(), 0u);
+  clocks.begin(launch.threads);
+  barriers.begin();
+  products.begin(warps_.size());
   block_barriers_ = 0;
   everyone_.members = static_cast<int>(fibers_.size());
   everyone_.arrived = 0;
@@ -90,14 +105,16 @@ void Block::begin(Dimensions at, void (*kernel)(const void*), const void* call) 
 
 void Block::advance() {
   progress_ = false;
+  boxes.land_some();
   if (machine().order == Machine::Order::ahead) {
     run_ahead();
   } else {
     for (const std::size_t t : order_) {
-      if (!fibers_[t].finished && fibers_[t].awaited == nullptr) resume(fibers_[t]);
+      if (fibers_[t].can_run()) resume(fibers_[t]);
     }
   }
-  if (!progress_) throw std::runtime_error(whereabouts());
+  if (is_finished()) boxes.require_landed();
+  if (!progress_ && !boxes.land_one()) throw std::runtime_error(whereabouts());
 }
 
 void Block::run_ahead() {
@@ -109,7 +126,7 @@ void Block::run_ahead() {
       moved = false;
       for (std::size_t t = first; t < last; ++t) {
         Fiber& fiber = fibers_[order_[t]];
-        if (fiber.finished || fiber.awaited != nullptr) continue;
+        if (!fiber.can_run()) continue;
         resume(fiber);
         moved = true;
       }
@@ -126,6 +143,8 @@ std::string Block::whereabouts() const {
   };
   add(everyone_);
   for (const Meeting& meeting : warps_) add(meeting);
+  for (const Meeting& meeting : warpgroups_) add(meeting);
+  text += barriers.waiting();
   const auto ended = std::count_if(fibers_.begin(), fibers_.end(), [](const Fiber& fiber) { return fiber.finished; });
   return text + " " + std::to_string(ended) + " have ended";
 }
@@ -140,12 +159,16 @@ std::int64_t Block::shared_offset(const void* address, std::int64_t bytes) const
 }
 
 void Block::synchronize(const Synchronization& at) {
-  meet(everyone_, at, [](Block& block, Meeting&) { ++block.block_barriers_; });
+  meet(everyone_, at, [](Block& block, Meeting& meeting) {
+    ++block.block_barriers_;
+    block.clocks.join(0, meeting.members);
+  });
 }
 
 void Block::synchronize_warp(const Synchronization& at) {
   meet(warp(), at, [](Block& block, Meeting& meeting) {
     ++block.warp_barriers_[static_cast<std::size_t>(&meeting - block.warps_.data())];
+    block.clocks.join(meeting.first_member, meeting.members);
   });
 }
 
@@ -157,19 +180,44 @@ void Block::exchange(const Synchronization& at, const void* given, void* taken, 
   meet(meeting, at, work);
 }
 
+void Block::exchange_in_warpgroup(const Synchronization& at, const void* given, void* taken, Work work) {
+  const auto group = static_cast<std::size_t>(active()->thread / Meeting::most_givers);
+  if (group >= warpgroups_.size()) {
+    throw std::runtime_error(std::string(launch.name) + ": thread " + std::to_string(active()->thread) +
+                             " is of no whole warpgroup, at " + described(at));
+  }
+  Meeting& meeting = warpgroups_[group];
+  meeting.given[active()->thread - meeting.first_member] = given;
+  meeting.taken[active()->thread - meeting.first_member] = taken;
+  meet(meeting, at, work);
+}
+
+void Block::sleep(std::int64_t barrier, int parity) {
+  active()->awaited_barrier = barrier;
+  active()->awaited_parity = parity;
+  pause();
+}
+
+void Block::wake(std::int64_t barrier, int parity) {
+  progress_ = true;
+  for (Fiber& fiber : fibers_) {
+    if (fiber.awaited_barrier == barrier && fiber.awaited_parity == parity) fiber.awaited_barrier = -1;
+  }
+}
+
 void Block::meet(Meeting& meeting, const Synchronization& at, Work work) {
   if (meeting.arrived == 0) {
     meeting.at = at;
     meeting.first_thread = active()->thread;
   } else if (!is_same(meeting.at, at)) {
     abandon(std::string(launch.name) + ": thread " + std::to_string(meeting.first_thread) + " is at " +
-            described(meeting.at) + ", and thread " + std::to_string(active()->thread) + " of the same " +
-            (&meeting == &everyone_ ? "block" : "warp") + " at " + described(at));
+            described(meeting.at) + ", and thread " + std::to_string(active()->thread) + " of the same " + meeting.of +
+            " at " + described(at));
   }
   if (++meeting.arrived == meeting.members) {
     work(*this, meeting);
     meeting.arrived = 0;
-    const std::size_t first = &meeting == &everyone_ ? 0 : static_cast<std::size_t>(active()->thread / 32 * 32);
+    const auto first = static_cast<std::size_t>(meeting.first_member);
     for (std::size_t t = first; t < first + static_cast<std::size_t>(meeting.members); ++t) {
       if (fibers_[t].awaited == &meeting) fibers_[t].awaited = nullptr;
     }
@@ -204,6 +252,7 @@ void Block::enter() {
       throw std::runtime_error(std::string(block.launch.name) + ": thread " + std::to_string(fiber.thread) +
                                " ends without having waited for its copies");
     }
+    block.products.require_ended(fiber.thread);
   } catch (...) {
     block.error_ = std::current_exception();
   }
@@ -233,6 +282,8 @@ void Block::prepare(Fiber& fiber, int thread) {
   fiber.started = false;
   fiber.finished = false;
   fiber.awaited = nullptr;
+  fiber.awaited_barrier = -1;
+  fiber.fences = 0;
   fiber.copy_group = 0;
   fiber.copies.clear();
   getcontext(&fiber.beginning);
@@ -256,99 +307,6 @@ void Block::set_order() {
   order_.clear();
   for (const std::size_t w : warps) {
     for (std::size_t t = 32 * w; t < std::min(32 * w + 32, fibers_.size()); ++t) order_.push_back(t);
-  }
-}
-
-// ---- races and limits of memory ----
-
-Access Block::current_access(AccessKind kind, std::int64_t bytes, const void* code) {
-  const int thread = active()->thread;
-  return {number_,
-          block_barriers_,
-          warp_barriers_[static_cast<std::size_t>(thread / 32)],
-          code_offset(code),
-          static_cast<std::uint16_t>(thread),
-          static_cast<std::uint8_t>(std::min<std::int64_t>(bytes, 255)),
-          kind};
-}
-
-void Block::access(const void* address, std::int64_t bytes, AccessKind kind, const void* code) {
-  if (global_shadow_ == nullptr) return;
-  const auto* const place = static_cast<const unsigned char*>(address);
-  const auto number = reinterpret_cast<std::uintptr_t>(place);
-  if (stacks_.contain(number)) return;
-  const std::uintptr_t shared = reinterpret_cast<std::uintptr_t>(shared_.data());
-  const auto size = static_cast<std::uintptr_t>(bytes);
-  const Access now = current_access(kind, bytes, code);
-  if (number - shared < static_cast<std::uintptr_t>(launch.shared_bytes)) {
-    if (number - shared + size > static_cast<std::uintptr_t>(launch.shared_bytes)) {
-      abandon(std::string(launch.name) + ": " + described(now) + " that cross the end of shared memory");
-    }
-    return access_cells(number - shared, number - shared + size, now, true);
-  }
-  access_cells(number, number + size, now, false);
-}
-
-void Block::access_cells(std::uintptr_t begin, std::uintptr_t end, const Access& now, bool is_shared) {
-  for (std::uintptr_t at = begin / cell_bytes * cell_bytes; at < end; at += cell_bytes) {
-    Cell* cell = nullptr;
-    if (is_shared) {
-      cell = shared_shadow_->cell(static_cast<std::int64_t>(at));
-    } else {
-      GlobalShadow::Page& page = global_shadow_->page(at);
-      if (begin < page.begin || end > page.end) {
-        const std::uintptr_t outside = begin < page.begin ? begin : std::max(begin, page.end);
-        abandon(std::string(launch.name) + ": " + described(now) + " of memory " +
-                distance_from({page.begin, page.end}, outside));
-      }
-      cell = page.cells + at % GlobalShadow::page_bytes / cell_bytes;
-    }
-    const Access* const other = add_access(*cell, now, is_shared);
-    if (other == nullptr) continue;
-    GuardedExtent extent;
-    const bool is_known = !is_shared && find_guarded(at, extent);
-    abandon(std::string(launch.name) + ": a race: " + described(now) + ", byte " +
-            std::to_string(is_known ? at - extent.begin : at) + " of " +
-            (is_shared ? "shared memory" : "an allocation") + ", which " + described(*other));
-  }
-}
-
-void Block::start_copy(void* shared, const void* global, int bytes, int valid_bytes, const void* code) {
-  shared_offset(shared, bytes);
-  if (reinterpret_cast<std::uintptr_t>(global) % static_cast<unsigned>(bytes) != 0 || valid_bytes < 0 ||
-      valid_bytes > bytes) {
-    throw std::runtime_error(std::string(launch.name) + ": an asynchronous copy of " + std::to_string(bytes) +
-                             " bytes needs an address that these divide, and no more valid bytes");
-  }
-  machine().copied_bytes += valid_bytes;
-  access(shared, bytes, AccessKind::copy, code);
-  if (valid_bytes > 0) access(global, valid_bytes, AccessKind::read, code);
-  Fiber& fiber = *active();
-  fiber.copies.push_back({static_cast<unsigned char*>(shared), {}, bytes, fiber.copy_group});
-  Copy& copy = fiber.copies.back();
-  std::memcpy(copy.values, global, static_cast<std::size_t>(valid_bytes));
-  if (machine().copies == Machine::Copies::early) {
-    std::memcpy(shared, copy.values, static_cast<std::size_t>(bytes));
-  } else {
-    std::memset(shared, 0xff, static_cast<std::size_t>(bytes));  // undefined until it has been waited for
-  }
-}
-
-void Block::finish_copies(int pending) {
-  Fiber& fiber = *active();
-  while (!fiber.copies.empty() && fiber.copies.front().group < fiber.copy_group - pending) {
-    const Copy& copy = fiber.copies.front();
-    if (machine().copies == Machine::Copies::late) {
-      std::memcpy(copy.target, copy.values, static_cast<std::size_t>(copy.bytes));
-    }
-    const std::int64_t begin = copy.target - shared();
-    for (std::int64_t at = begin; shared_shadow_ != nullptr && at < begin + copy.bytes; at += cell_bytes) {
-      Access& write = shared_shadow_->cell(at)->write;
-      const std::uint32_t code = write.code;
-      write = current_access(AccessKind::write, copy.bytes, nullptr);
-      write.code = code;
-    }
-    fiber.copies.pop_front();
   }
 }
 

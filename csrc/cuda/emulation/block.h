@@ -12,9 +12,13 @@
 #include <string>
 #include <vector>
 
+#include "cuda/emulation/box_copies.h"
+#include "cuda/emulation/clocks.h"
 #include "cuda/emulation/guarded_memory.h"
 #include "cuda/emulation/machine.h"
+#include "cuda/emulation/phase_barriers.h"
 #include "cuda/emulation/races.h"
+#include "cuda/emulation/warpgroup_products.h"
 
 // Of functions of the emulation that are compiled with the kernels: their accesses are none of a device.
 #define NRC_FAST_UNCHECKED __attribute__((no_sanitize("thread")))
@@ -30,16 +34,20 @@ struct Copy {
   int group;
 };
 
-// Threads that wait for one another: of a warp, with what each of them gives and where it takes something, or of the
-// block.
+// Threads that wait for one another: of a warp or a warpgroup, with what each of them gives and where it takes
+// something, or of the block.
 struct Meeting {
+  static constexpr int most_givers = 128;
+
+  const char* of = "block";
+  int first_member = 0;
   int members = 0;
   int arrived = 0;
   // Where the first one came from; all must come from there.
   Synchronization at = {};
   int first_thread = 0;
-  const void* given[32];
-  void* taken[32];
+  const void* given[most_givers];
+  void* taken[most_givers];
 };
 
 // Memory for the stacks of fibers, which the next block of this thread of the system gets again: fresh pages take time.
@@ -64,12 +72,17 @@ struct Fiber {
   ucontext_t beginning;  // of its stack; from then on it goes on at `place`, which needs no system call
   jmp_buf place;
   const Meeting* awaited = nullptr;
+  std::int64_t awaited_barrier = -1;  // in shared memory, and the phase there
+  int awaited_parity = 0;
   Block* block = nullptr;
   int thread = 0;
   bool started = false;
   bool finished = false;
   int copy_group = 0;
+  std::uint32_t fences = 0;  // of writes to shared memory
   std::deque<Copy> copies;
+
+  bool can_run() const { return !finished && awaited == nullptr && awaited_barrier < 0; }
 };
 
 class Block {
@@ -84,7 +97,7 @@ class Block {
 
   void begin(Dimensions index, void (*kernel)(const void*), const void* call);
   bool is_finished() const { return unfinished_ == 0; }
-  // Every thread that can runs to where it waits for others, once.
+  // Every thread that can runs to where it waits for others, once; where none can, a copy of a box lands.
   void advance();
 
   unsigned char* shared() const { return shared_.data(); }
@@ -97,9 +110,21 @@ class Block {
   // Every lane of the warp gives something; when all have, `work` makes of these what they take. Orders no memory.
   using Work = void (*)(Block& block, Meeting& warp);
   void exchange(const Synchronization& at, const void* given, void* taken, Work work);
+  // The same of a warpgroup.
+  void exchange_in_warpgroup(const Synchronization& at, const void* given, void* taken, Work work);
+
+  // The active thread waits until a phase of a barrier in shared memory is over, of which the barrier tells.
+  void sleep(std::int64_t barrier, int parity);
+  void wake(std::int64_t barrier, int parity);
+  std::uint32_t barriers_passed() const { return block_barriers_; }
 
   // Accesses of the active thread, for races and limits of memory.
   void access(const void* address, std::int64_t bytes, AccessKind kind, const void* code);
+  // Those of the copy engine and of products, for a thread: what threads wrote before must have been fenced by them.
+  void access_for(int thread, const void* address, std::int64_t bytes, AccessKind kind, const void* code);
+  // What the copy engine has written is there.
+  void land(const void* shared, std::int64_t bytes);
+  bool finds_races() const { return global_shadow_ != nullptr; }
   // Of 4, 8 or 16 bytes; those behind the valid ones become zero.
   void start_copy(void* shared, const void* global, int bytes, int valid_bytes, const void* code);
   // Copies of all groups but the last `pending` have arrived.
@@ -110,8 +135,15 @@ class Block {
   // What touched a guard page ends the launch likewise.
   static void touch_guard(std::uintptr_t address);
 
+  // Where shared memory lies in the addresses of its window, as descriptors have them: not where kernels might hope.
+  std::uint32_t window() const { return window_; }
+
   Dimensions index;
   const Launch launch;
+  Clocks clocks;
+  PhaseBarriers barriers;
+  BoxCopies boxes;
+  WarpgroupProducts products;
 
  private:
   Meeting& warp() { return warps_[static_cast<std::size_t>(active()->thread / 32)]; }
@@ -122,13 +154,15 @@ class Block {
   void prepare(Fiber& fiber, int thread);
   void set_order();
   void run_ahead();
-  void access_cells(std::uintptr_t begin, std::uintptr_t end, const Access& now, bool is_shared);
-  Access current_access(AccessKind kind, std::int64_t bytes, const void* code);
+  void access_at(const void* address, std::int64_t bytes, const Access& now, bool is_asynchronous);
+  void access_cells(std::uintptr_t begin, std::uintptr_t end, const Access& now, bool is_shared, bool is_asynchronous);
+  Access access_of(int thread, AccessKind kind, std::int64_t bytes, const void* code) const;
   std::string whereabouts() const;
 
   std::vector<Fiber> fibers_;
   Stacks stacks_;
   std::vector<Meeting> warps_;
+  std::vector<Meeting> warpgroups_;
   std::vector<std::uint32_t> warp_barriers_;
   std::uint32_t block_barriers_ = 0;
   Meeting everyone_;
@@ -136,6 +170,7 @@ class Block {
   std::unique_ptr<SharedShadow> shared_shadow_;
   GlobalShadow* global_shadow_;
   std::uint32_t number_ = 0;
+  std::uint32_t window_;
   std::vector<std::size_t> order_;
   jmp_buf scheduler_;
   std::size_t unfinished_ = 0;

@@ -13,6 +13,7 @@ namespace {
 
 using emulation::AccessKind;
 using emulation::Block;
+using emulation::is_left_out;
 using emulation::Machine;
 using emulation::machine;
 using emulation::Meeting;
@@ -21,18 +22,6 @@ using emulation::Synchronization;
 Block& own_block() { return *Block::active()->block; }
 
 bool has_fault(Machine::Fault fault) { return machine().fault == fault; }
-
-// Whether a test has left this synchronization out; it is remembered that it was reached.
-bool is_left_out(const Synchronization& at) {
-  Machine& machine = emulation::machine();
-  if (machine.keeps_records) {
-    const auto is_it = [&](const Synchronization& other) { return is_same(other.place, at.place); };
-    auto& reached = machine.synchronizations;
-    if (std::none_of(reached.begin(), reached.end(), is_it)) reached.push_back(at);
-  }
-  return machine.left_out_line == at.place.line &&
-         is_same(at.place, {machine.left_out_file.c_str(), machine.left_out_line});
-}
 
 // Of a warp that has met, what a lane gave, and where it takes something.
 template <class T>

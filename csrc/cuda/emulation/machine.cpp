@@ -32,6 +32,17 @@ Machine& machine() {
   return instance;
 }
 
+bool is_left_out(const Synchronization& at) {
+  Machine& chosen = machine();
+  if (chosen.keeps_records) {
+    const auto is_it = [&](const Synchronization& other) { return is_same(other.place, at.place); };
+    auto& reached = chosen.synchronizations;
+    if (std::none_of(reached.begin(), reached.end(), is_it)) reached.push_back(at);
+  }
+  return chosen.left_out_line == at.place.line &&
+         is_same(at.place, {chosen.left_out_file.c_str(), chosen.left_out_line});
+}
+
 const std::vector<CardLimits>& cards() {
   static const std::vector<CardLimits> all = {
       {75, 65536, 65536, 1024, 16},    {80, 166912, 167936, 2048, 32}, {86, 101376, 102400, 1536, 16},

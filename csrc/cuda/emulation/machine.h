@@ -43,7 +43,17 @@ struct Machine {
   // An asynchronous copy may land at once or not before it is waited for.
   enum class Copies { early, late };
   // Deliberate faults: a test that passes with one of them tests nothing.
-  enum class Fault { none, not_transposed, operands_swapped, accumulators_swapped, wait_too_short, no_barrier };
+  enum class Fault {
+    none,
+    not_transposed,
+    operands_swapped,
+    accumulators_swapped,
+    wait_too_short,
+    no_barrier,
+    not_swizzled,   // a descriptor is read without its swizzling mode
+    wrong_phase,    // the other parity is waited for
+    bytes_missing,  // a barrier expects a kilobyte less
+  };
 
   Order order = Order::forward;
   Copies copies = Copies::late;
@@ -71,6 +81,9 @@ struct Machine {
 };
 
 Machine& machine();
+
+// Whether a test has left this synchronization out; it is remembered that it was reached.
+bool is_left_out(const Synchronization& at);
 
 // What a card of some compute capability gives, from the table of compute capabilities in NVIDIA's programming guide.
 struct CardLimits {

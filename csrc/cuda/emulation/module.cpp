@@ -8,6 +8,7 @@
 
 #include "common/addresses.h"
 #include "cuda/bindings.h"
+#include "cuda/emulation/bindings.h"
 #include "cuda/emulation/guarded_memory.h"
 #include "cuda/emulation/kernel_build.h"
 #include "cuda/emulation/machine.h"
@@ -46,7 +47,10 @@ Machine::Fault fault_named(const std::string& name) {
                                 {"operands_swapped", Machine::Fault::operands_swapped},
                                 {"accumulators_swapped", Machine::Fault::accumulators_swapped},
                                 {"wait_too_short", Machine::Fault::wait_too_short},
-                                {"no_barrier", Machine::Fault::no_barrier}},
+                                {"no_barrier", Machine::Fault::no_barrier},
+                                {"not_swizzled", Machine::Fault::not_swizzled},
+                                {"wrong_phase", Machine::Fault::wrong_phase},
+                                {"bytes_missing", Machine::Fault::bytes_missing}},
                                name);
 }
 
@@ -252,9 +256,11 @@ void bind_index_maths(py::module_& module) {
 void bind_everything(py::module_& module) {
   module.doc() = "The CUDA kernels of nrc_fast on an emulated device, for its tests.";
   bind_kernels(module);
+  bind_probes(module);
   bind_memory(module);
   bind_machine(module);
   bind_index_maths(module);
+  bind_warpgroup_maths(module);
   machine().finds_races = emulation::can_find_races();
 }
 

@@ -14,17 +14,18 @@ namespace {
 
 constexpr int lanes = 32;
 
-bool are_ordered(const Access& before, const Access& now, bool is_shared) {
+bool are_ordered(const Access& before, const Access& now, bool is_shared, const Clocks& clocks) {
   if (before.block != now.block) return is_shared;  // which is of one block: the other one has ended
   if (before.kind == AccessKind::copy) return false;
   if (before.thread == now.thread || before.block_barriers < now.block_barriers) return true;
-  return before.thread / lanes == now.thread / lanes && before.warp_barriers < now.warp_barriers;
+  if (before.thread / lanes == now.thread / lanes && before.warp_barriers < now.warp_barriers) return true;
+  return clocks.knows(now.thread, before.thread, before.epoch);
 }
 
-bool race(const Access& before, const Access& now, bool is_shared) {
-  if (before.kind == AccessKind::none || are_ordered(before, now, is_shared)) return false;
+bool race(const Access& before, const Access& now, bool is_shared, const Clocks& clocks) {
+  if (before.kind == AccessKind::none || are_ordered(before, now, is_shared, clocks)) return false;
   const auto is_atomic = [](AccessKind kind) { return kind == AccessKind::atomic || kind == AccessKind::look; };
-  const auto changes = [](AccessKind kind) { return kind != AccessKind::read && kind != AccessKind::look; };
+  const auto changes = [](AccessKind kind) { return kind >= AccessKind::write; };
   if (is_atomic(before.kind) && is_atomic(now.kind)) return false;
   return changes(before.kind) || changes(now.kind);
 }
@@ -40,7 +41,8 @@ int distance(const Access& before, const Access& now, bool is_shared) {
 
 bool is_same_moment(const Access& before, const Access& now) {
   return before.kind == now.kind && before.block == now.block && before.thread == now.thread &&
-         before.block_barriers == now.block_barriers && before.warp_barriers == now.warp_barriers;
+         before.block_barriers == now.block_barriers && before.warp_barriers == now.warp_barriers &&
+         before.epoch == now.epoch;
 }
 
 }  // namespace
@@ -74,33 +76,39 @@ GlobalShadow::Page& GlobalShadow::page(std::uintptr_t address) {
   return *recent;
 }
 
-const Access* add_access(Cell& cell, const Access& now, bool is_shared) {
+const Access* add_access(Cell& cell, const Access& now, bool is_shared, const Clocks& clocks) {
   const bool is_write = now.kind == AccessKind::write || now.kind == AccessKind::copy;
-  if (!is_write && is_same_moment(cell.reads[0], now)) return nullptr;
-  if (race(cell.write, now, is_shared)) return &cell.write;
-  for (const Access& read : cell.reads) {
-    if (race(read, now, is_shared)) return &read;
+  Access(&reads)[2] = now.kind == AccessKind::fetch ? cell.fetches : cell.reads;
+  if (!is_write && is_same_moment(reads[0], now)) return nullptr;
+  if (race(cell.write, now, is_shared, clocks)) return &cell.write;
+  for (const Access* const read : {cell.reads, cell.reads + 1, cell.fetches, cell.fetches + 1}) {
+    if (race(*read, now, is_shared, clocks)) return read;
   }
   if (is_write) {
     cell.write = now;
-    cell.reads[0].kind = cell.reads[1].kind = AccessKind::none;
+    for (Access* const read : {cell.reads, cell.reads + 1, cell.fetches, cell.fetches + 1})
+      read->kind = AccessKind::none;
     return nullptr;
   }
-  const int first = distance(cell.reads[0], now, is_shared);
-  const int second = distance(cell.reads[1], now, is_shared);
-  if (first >= second) cell.reads[1] = cell.reads[0];
-  if (std::max(first, second) == 0) cell.reads[1].kind = AccessKind::none;
-  cell.reads[0] = now;
+  const int first = distance(reads[0], now, is_shared);
+  const int second = distance(reads[1], now, is_shared);
+  if (first >= second) reads[1] = reads[0];
+  if (std::max(first, second) == 0) reads[1].kind = AccessKind::none;
+  reads[0] = now;
   return nullptr;
 }
 
 std::string described(const Access& access) {
   static constexpr const char* verbs[] = {
-      "", "reads", "reads atomically", "writes", "changes atomically", "copies asynchronously"};
+      "", "reads", "reads atomically", "reads for a product", "writes", "changes atomically", "copies asynchronously"};
   std::ostringstream text;
-  text << "thread " << access.thread << " of block " << access.block << " "
-       << verbs[static_cast<std::size_t>(access.kind)] << " " << static_cast<int>(access.bytes) << " bytes at [0x"
-       << std::hex << access.code << "]";
+  if (access.thread == Clocks::copy_engine) {
+    text << "the copy engine";
+  } else {
+    text << "thread " << access.thread;
+  }
+  text << " of block " << access.block << " " << verbs[static_cast<std::size_t>(access.kind)] << " "
+       << static_cast<int>(access.bytes) << " bytes at [0x" << std::hex << access.code << "]";
   return text.str();
 }
 

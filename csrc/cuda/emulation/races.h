@@ -3,7 +3,10 @@
 //
 // Threads of a block are ordered by its barriers, lanes of a warp by those of the warp too, and blocks of one launch by
 // nothing. Shuffles, ldmatrix and mma order no memory. An asynchronous copy writes from where it is issued to where its
-// thread waits for it; from there on it is a write of that thread. Atomic accesses race with all others.
+// thread waits for it; from there on it is a write of that thread. A copy of a box is one of the copy engine, ordered
+// for those who know of it from a barrier in shared memory, as what threads did before they arrived there is
+// (clocks.h). Products read from where they are issued to where they are waited for. Atomic accesses race with all
+// others.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +14,20 @@
 #include <string>
 #include <unordered_map>
 
+#include "cuda/emulation/clocks.h"
+
 namespace nrc_fast::cuda::emulation {
 
-// `look`: an atomic read.
-enum class AccessKind : std::uint8_t { none, read, look, write, atomic, copy };
+// `look`: an atomic read; `fetch`: one of a product.
+enum class AccessKind : std::uint8_t { none, read, look, fetch, write, atomic, copy };
 
 struct Access {
   std::uint32_t block;  // counted over the grid
   std::uint32_t block_barriers;
   std::uint32_t warp_barriers;
-  std::uint32_t code;  // bytes from the beginning of the module
+  std::uint32_t epoch;   // of the thread's clock
+  std::uint32_t fences;  // of its writes to shared memory, before
+  std::uint32_t code;    // bytes from the beginning of the module
   std::uint16_t thread;
   std::uint8_t bytes;
   AccessKind kind;
@@ -29,8 +36,10 @@ struct Access {
 // Of one byte: there are kernels whose threads write neighbouring bytes.
 struct Cell {
   Access write;
-  // Of all since the last write, the two that are farthest apart: what races with any of them races with one of these.
+  // Of all since the last write, the two that are farthest apart: what races with any of them races with one of these,
+  // where barriers are of the block. Of threads, and of products.
   Access reads[2];
+  Access fetches[2];
 };
 constexpr std::int64_t cell_bytes = 1;
 
@@ -66,7 +75,7 @@ class GlobalShadow {
 };
 
 // Adds an access to a cell. What it races with, or null.
-const Access* add_access(Cell& cell, const Access& now, bool is_shared);
+const Access* add_access(Cell& cell, const Access& now, bool is_shared, const Clocks& clocks);
 
 // "thread 3 reads 8 bytes at [0x12ab]": what is in brackets is an address in the module.
 std::string described(const Access& access);

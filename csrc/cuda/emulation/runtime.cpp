@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "cuda/emulation/machine.h"
+#include "cuda/machine/warpgroup_choice.h"
 
 namespace nrc_fast::cuda {
 
@@ -18,7 +19,8 @@ DeviceLimits device_limits(int device) {
   return {{machine.capability / 10, machine.capability % 10},
           machine.multiprocessors,
           card.shared_per_block,
-          card.shared_per_multiprocessor};
+          card.shared_per_multiprocessor,
+          WarpgroupChoice::instance().of(device)};
 }
 
 int runtime_version() { return 0; }

@@ -1,5 +1,6 @@
 // Which products a Gram matrix is formed of: by the rows, the precision that is asked for, and the card.
 #include "cuda/gram/gram.h"
+#include "cuda/gram/tensor.h"
 
 namespace nrc_fast::cuda {
 namespace {
@@ -9,11 +10,6 @@ bool is_16_bit(DType dtype) { return dtype == DType::float16 || dtype == DType::
 // float32 products of split numbers are slower there than float32 arithmetic itself.
 bool has_half_rate_tensor_cores(Capability capability) {
   return (capability.major == 8 && capability.minor > 0) || capability.major == 12;
-}
-
-bool can_be_copied(const MatrixView& rows) {
-  const bool unit_stride = rows.column_stride == 1 || rows.columns == 1;
-  return unit_stride && rows.row_stride % chunk_columns == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
 }
 
 }  // namespace

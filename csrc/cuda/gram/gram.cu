@@ -154,7 +154,7 @@ class GramPass {
     const MatrixView& rows = request_.features;
     const Workspace before = workspace_;
     GramWork work = take_slabs(choice.method, rows);
-    const TensorShape shape = tensor_shape(choice.method, rows.columns, device_);
+    const TensorShape shape = tensor_shape(choice.method, rows, device_);
     const std::int64_t sum_values = work.slabs * sum_rows(shape) * shape.size;
     const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
     TensorFindings findings;
@@ -286,7 +286,7 @@ class GramPass {
     most_used_ = std::max(most_used_, workspace_.used());
     workspace_ = before;
     if (!runs_) return;
-    const TensorShape shape = tensor_shape(work.method, rows.columns, device_);
+    const TensorShape shape = tensor_shape(work.method, rows, device_);
     add_converted_gram(shape, rows, unit_shift, true, work.workers, work.values, {}, {}, stream_);
     finalize(work, guard_, nullptr, request_.unit_gram);
   }
@@ -330,7 +330,7 @@ class GramPass {
 
   void add_by_planes(const ScaledRows& scaled, const GramWork& work, PlaneContent content, TensorFindings findings) {
     const MatrixView& rows = scaled.rows;
-    const TensorShape shape = tensor_shape(work.method, rows.columns, device_);
+    const TensorShape shape = tensor_shape(work.method, rows, device_);
     const std::int64_t stride = plane_row_stride(rows);
     const std::int64_t at_once = plane_rows(rows, work.method, request_.rows_at_once);
     std::uint16_t* const planes = workspace_.take<std::uint16_t>(at_once * stride * plane_count(work.method));

@@ -10,7 +10,7 @@ namespace nrc_fast::cuda {
 inline std::int64_t blocks_at_once(GramMethod method, const MatrixView& rows, const DeviceLimits& device) {
   std::int64_t blocks = 0;
   if (!is_direct(method)) {
-    blocks = tensor_shape(method, rows.columns, device).blocks;
+    blocks = tensor_shape(method, rows, device).blocks;
   } else if (method == GramMethod::tensor_float64) {
     blocks = double_tensor_blocks(rows.dtype, rows.columns);
   } else {

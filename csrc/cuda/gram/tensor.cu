@@ -11,6 +11,7 @@
 #include "cuda/gram/tensor_findings.h"
 #include "cuda/gram/tensor_products.h"
 #include "cuda/gram/tensor_ring.h"
+#include "cuda/gram/warpgroup_gram.h"
 
 namespace nrc_fast::cuda {
 namespace {
@@ -122,7 +123,14 @@ void launch_tensor_gram(const TensorShape& shape, const TensorGramArguments& arg
 
 }  // namespace
 
-TensorShape tensor_shape(GramMethod method, std::int64_t columns, const DeviceLimits& device) {
+bool can_be_copied(const MatrixView& rows) {
+  const bool unit_stride = rows.column_stride == 1 || rows.columns == 1;
+  return unit_stride && rows.row_stride % chunk_columns == 0 && reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
+}
+
+TensorShape tensor_shape(GramMethod method, const MatrixView& rows, const DeviceLimits& device) {
+  if (can_use_warpgroups(method, rows, device)) return warpgroup_shape(method, rows.columns);
+  const std::int64_t columns = rows.columns;
   TensorShape shape{method, tile_size(method, columns), 4, columns <= 128 ? 1 : 2, 2};
   if (shape.size == 64) return shape;
   using Wide = TensorGram<1, 128, 4, 2>;
@@ -146,6 +154,10 @@ void add_tensor_gram(const TensorShape& shape, const Planes& planes, std::int64_
     Planes part = planes;
     part.data += first * planes.row_stride;
     part.rows = planes.rows - first < most_rows ? planes.rows - first : most_rows;
+    if (shape.is_of_warpgroups) {
+      add_warpgroup_gram(shape, part, first, workers, slabs, findings, stream);
+      continue;
+    }
     const WorkPlan plan = plan_for(shape.method, part.rows, part.columns, workers);
     launch_tensor_gram(shape, {part, plan, slabs, findings, first}, stream);
   }

@@ -14,8 +14,12 @@ struct TensorShape {
   int warps;  // of a block
   int sides;  // of a tile, that differ somewhere
   int blocks;
+  bool is_of_warpgroups = false;  // see warpgroup_gram.h
 };
-TensorShape tensor_shape(GramMethod method, std::int64_t columns, const DeviceLimits& device);
+TensorShape tensor_shape(GramMethod method, const MatrixView& rows, const DeviceLimits& device);
+
+// Whether 16-bit rows can be copied in pieces of 16 bytes from where they lie; others become planes first.
+bool can_be_copied(const MatrixView& rows);
 
 // 16-bit rows that a tensor-core kernel copies in pieces of 16 bytes: the address and the strides are multiples of it.
 struct Planes {

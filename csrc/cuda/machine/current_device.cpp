@@ -1,46 +1,26 @@
 // The current device of a thread, by the driver's stack of contexts. cudaSetDevice, with which the one before would
 // have to be restored, creates a context on the device that it names: on a card that nobody uses, some hundred
 // megabytes.
-#include <cuda_runtime_api.h>
-
 #include <map>
 #include <mutex>
 
+#include "cuda/machine/driver.h"
 #include "cuda/machine/runtime.h"
-#include "cuda/machine/status.h"
 
 namespace nrc_fast::cuda {
 namespace {
 
-// As cuda.h has them, which not every toolkit installs: 0 is success.
-using Context = struct CUctx_st*;
-using DriverStatus = int;
+using Context = struct CUctx_st*;  // as cuda.h has it
+constexpr int first_version = 11000;
 
-template <class Function>
-Function driver_function(const char* name) {
-  void* found = nullptr;
-#if CUDART_VERSION >= 12050
-  cudaDriverEntryPointQueryResult result;
-  check(cudaGetDriverEntryPointByVersion(name, &found, 11000, cudaEnableDefault, &result), name);
-#else
-  check(cudaGetDriverEntryPoint(name, &found, cudaEnableDefault), name);
-#endif
-  if (found == nullptr) throw std::runtime_error(std::string("the CUDA driver has no ") + name);
-  return reinterpret_cast<Function>(found);
-}
-
-void check_driver(DriverStatus status, const char* what) {
-  if (status == 0) return;
-  throw std::runtime_error(std::string(what) + ": the CUDA driver says error " + std::to_string(status));
-}
-
-// Asked for at the first launch; the driver is not linked, so that the module loads where there is none.
+// Asked for at the first launch.
 struct Driver {
-  DriverStatus (*get_current)(Context*) = driver_function<DriverStatus (*)(Context*)>("cuCtxGetCurrent");
-  DriverStatus (*push)(Context) = driver_function<DriverStatus (*)(Context)>("cuCtxPushCurrent");
-  DriverStatus (*pop)(Context*) = driver_function<DriverStatus (*)(Context*)>("cuCtxPopCurrent");
-  DriverStatus (*get_device)(int*, int) = driver_function<DriverStatus (*)(int*, int)>("cuDeviceGet");
-  DriverStatus (*retain)(Context*, int) = driver_function<DriverStatus (*)(Context*, int)>("cuDevicePrimaryCtxRetain");
+  DriverStatus (*get_current)(Context*) = driver_function<DriverStatus (*)(Context*)>("cuCtxGetCurrent", first_version);
+  DriverStatus (*push)(Context) = driver_function<DriverStatus (*)(Context)>("cuCtxPushCurrent", first_version);
+  DriverStatus (*pop)(Context*) = driver_function<DriverStatus (*)(Context*)>("cuCtxPopCurrent", first_version);
+  DriverStatus (*get_device)(int*, int) = driver_function<DriverStatus (*)(int*, int)>("cuDeviceGet", first_version);
+  DriverStatus (*retain)(Context*, int) = driver_function<DriverStatus (*)(Context*, int)>("cuDevicePrimaryCtxRetain",
+                                                                                           first_version);
 };
 
 const Driver& driver() {

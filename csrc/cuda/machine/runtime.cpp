@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cuda/machine/status.h"
+#include "cuda/machine/warpgroup_choice.h"
 
 namespace nrc_fast::cuda {
 namespace {
@@ -78,7 +79,9 @@ std::string device_name(int device) {
 
 DeviceLimits device_limits(int device) {
   static Known<DeviceLimits> limits;
-  return limits.of(device, ask_limits);
+  DeviceLimits found = limits.of(device, ask_limits);
+  found.runs_warpgroups = WarpgroupChoice::instance().of(device);
+  return found;
 }
 
 int runtime_version() {

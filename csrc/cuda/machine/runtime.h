@@ -18,6 +18,7 @@ struct DeviceLimits {
   int multiprocessors;
   std::int64_t shared_memory_per_block;  // bytes, with the raised limit
   std::int64_t shared_memory_per_multiprocessor;
+  bool runs_warpgroups = false;  // see warpgroup_choice.h
 };
 
 // ---- questions: none of them creates a context on a device, which takes some hundred megabytes of its memory ----

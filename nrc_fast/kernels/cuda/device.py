@@ -13,6 +13,7 @@ import numpy as np
 from nrc_fast.base.arrays import StoredArray
 from nrc_fast.base.libraries import require_library
 from nrc_fast.kernels.cuda.cards import cuda_core, require_cuda_device
+from nrc_fast.kernels.cuda.hopper import enable_if_asked
 
 if TYPE_CHECKING:
     from torch import Tensor, device, dtype
@@ -184,7 +185,8 @@ def cuda_device(index: int | None) -> CudaDevice:
     Raises
     ------
     RuntimeError
-        This build has no kernels for it, the machine has no such device, or torch is missing or sees none.
+        This build has no kernels for it, the machine has no such device, or torch is missing or sees none; or
+        NRC_FAST_HOPPER=1 asks for what the device cannot run.
     """
     require_cuda_device(index or 0)
     try:
@@ -201,4 +203,6 @@ def cuda_device(index: int | None) -> CudaDevice:
         require_cuda_device(index)
     core = cuda_core()
     assert core is not None  # as a device could be required
-    return CudaDevice(core, index, torch.device("cuda", index), lambda: torch.cuda.current_stream(index))
+    device = CudaDevice(core, index, torch.device("cuda", index), lambda: torch.cuda.current_stream(index))
+    enable_if_asked(device)
+    return device
