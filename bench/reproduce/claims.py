@@ -1,0 +1,253 @@
+"""What the papers say, and the sentence that the results put beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from reproduce.seeds import Setting, number, spread
+
+__all__ = ["CLAIMS", "Claim"]
+
+Need = tuple[str, "str | None", "float | None"]  # group, data and decay; None: all of them
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the page's first table.
+
+    Attributes
+    ----------
+    source, says : str
+        Where in which paper, and what.
+    needs : tuple of (group, data, decay)
+        Settings that `see` is given, a list for each.
+    see : callable
+    why : str
+        Why it is the same, or is not.
+    """
+
+    source: str
+    says: str
+    needs: tuple[Need, ...]
+    see: Callable[..., str]
+    why: str
+
+
+def _end(settings: list[Setting], name: str) -> str:
+    return spread(settings[0].final(name))
+
+
+def _collapse(swimmer: list[Setting]) -> str:
+    numbers = ", ".join(f"{title} {_end(swimmer, title.lower())}" for title in ("NRC1", "NRC2", "NRC3"))
+    return f"Swimmer, decay {swimmer[0].run.weight_decay:g}: {numbers}"
+
+
+def _components(swimmer: list[Setting], jumping: list[Setting]) -> str:
+    def outside(end: dict[str, Any]) -> float:
+        return float(sum(end["explained_variance_ratio"][2:]))
+
+    there, here = spread(swimmer[0].derived(outside)), spread(jumping[0].derived(outside))
+    return f"components 3 to 5 have {there} of the variance; where the torques jump, {here}"
+
+
+def _gamma(swimmer: list[Setting], reacher: list[Setting], hopper: list[Setting]) -> str:
+    parts = (("Swimmer", swimmer), ("Reacher", reacher), ("Hopper", hopper))
+    return ", ".join(f"{title} {_end(found, 'gamma_share')}" for title, found in parts)
+
+
+def _series(settings: list[Setting], name: str) -> str:
+    return ", ".join(spread(setting.final(name)) for setting in settings)
+
+
+def _weak(swimmer: list[Setting], reacher: list[Setting]) -> str:
+    decays = ", ".join(f"{setting.run.weight_decay:g}" for setting in swimmer)
+    others = ", ".join(f"{setting.run.weight_decay:g}" for setting in reacher)
+    return (
+        f"Swimmer, decays {decays}: NRC1 {_series(swimmer, 'nrc1')}; NRC3 {_series(swimmer, 'nrc3')}. "
+        f"Reacher, {others}: NRC1 {_series(reacher, 'nrc1')}; NRC3 {_series(reacher, 'nrc3')}"
+    )
+
+
+def _test_error(swimmer: list[Setting], reacher: list[Setting], hopper: list[Setting]) -> str:
+    parts = (("Swimmer", swimmer), ("Reacher", reacher), ("Hopper", hopper))
+    return "; ".join(f"{title} {_series(found, 'test_mse')}" for title, found in parts)
+
+
+def _ufm(found: list[Setting]) -> str:
+    penalised = [setting for setting in found if setting.run.weight_decay > 0.0]
+    lambdas = ", ".join(f"{setting.run.weight_decay:g}" for setting in penalised)
+    return f"lambda {lambdas}: NRC3 at gamma = c is {_series(penalised, 'nrc3_at_c')}"
+
+
+def _error_of_ufm(found: list[Setting]) -> str:
+    def ratio(end: dict[str, Any]) -> float:
+        return float(end["mse"] / end["predicted_mse"])
+
+    penalised = [setting for setting in found if setting.run.weight_decay > 0.0]
+    shown = ", ".join(f"{setting.run.weight_decay:g}: {spread(setting.derived(ratio))}" for setting in penalised)
+    return f"training error over n c, by lambda {shown}"
+
+
+def _norms(found: list[Setting]) -> str:
+    def balance(end: dict[str, Any], setting: Setting) -> float:
+        features = float(setting.run.feature_penalty or 0.0) * float(end["mean_squared_feature_norm"])
+        return features / (setting.run.weight_decay * float(np.trace(end["head_gram"])))
+
+    parts = [
+        f"{setting.run.feature_penalty:g}: {spread([balance(one['final'], setting) for one in setting.found])}"
+        for setting in found
+    ]
+    return f"lambda_H |H|^2/M over lambda_W |W|^2, by lambda_H {', '.join(parts)}"
+
+
+def _white(found: list[Setting]) -> str:
+    def ratio(end: dict[str, Any]) -> float:
+        values = np.linalg.eigvalsh(np.array(end["residual_covariance"]))
+        return float(values[-1] / values[0])
+
+    def of_targets(end: dict[str, Any]) -> float:
+        values = np.linalg.eigvalsh(np.array(end["covariance"]))
+        return float(values[-1] / values[0])
+
+    parts = [f"{setting.run.feature_penalty:g}: {spread(setting.derived(ratio))}" for setting in found]
+    targets = number(found[0].derived(of_targets)[0])
+    return f"ratio of the residuals' two variances, by lambda_H {', '.join(parts)}; that of the targets is {targets}"
+
+
+def _hopper(found: list[Setting]) -> str:
+    return "; ".join(
+        f"decay {setting.run.weight_decay:g}: NRC1 {spread(setting.final('nrc1'))}, NRC3 "
+        f"{spread(setting.final('nrc3'))}; {spread(setting.final('head_outside'))} of W W^T is outside its basis"
+        for setting in found
+    )
+
+
+def _protocol(swimmer: list[Setting]) -> str:
+    def first(setting: Setting, name: str) -> str:
+        return spread([float(one["curves"][name][0]) for one in setting.found])
+
+    strong, weak = swimmer[0], swimmer[-1]
+    return (
+        f"at the start NRC3 is {first(strong, 'nrc3')} with gamma = last and {first(strong, 'nrc3_each')} with gamma = "
+        f"each (decay {strong.run.weight_decay:g}), {first(weak, 'nrc3')} and {first(weak, 'nrc3_each')} "
+        f"(decay {weak.run.weight_decay:g})"
+    )
+
+
+def _balance(swimmer: list[Setting], reacher: list[Setting], hopper: list[Setting]) -> str:
+    found = [*swimmer, *reacher, *hopper]
+    off = [abs(value / one.run.weight_decay - 1.0) for one in found for value in one.final("balance_decay")]
+    distances = [value for one in found for value in one.final("balance_distance")]
+    return (
+        f"distance from balance {number(min(distances))} to {number(max(distances))}; the decay that it implies is off "
+        f"by {100 * max(off):.1f}% at most, in {len(off)} runs"
+    )
+
+
+def _exponents(linear: list[Setting], curved: list[Setting]) -> str:
+    def shown(found: list[Setting], activation: str) -> str:
+        return ", ".join(spread(one.final("exponent")) for one in found if one.run.activation == activation)
+
+    return (
+        f"2, 3, 4 layers: linear {shown(linear, 'linear')}; ReLU on the same targets {shown(linear, 'relu')}; "
+        f"ReLU on curved targets {shown(curved, 'relu')}"
+    )
+
+
+def _layers(found: list[Setting]) -> str:
+    def at(setting: Setting, name: str, layer: int) -> str:
+        return spread([float(one["final"]["layers"]["n = 2"][layer][name]) for one in setting.found])
+
+    return "; ".join(
+        f"decay {setting.run.weight_decay:g}: noise {at(setting, 'noise_fraction', 1)} at layer 1 and "
+        f"{at(setting, 'noise_fraction', -1)} at the last, weights aligned to {at(setting, 'weight_alignment', -2)} "
+        "before it"
+        for setting in found
+    )
+
+
+def _vision(found: list[Setting]) -> str:
+    return "; ".join(
+        f"decay {setting.run.weight_decay:g}: NRC1 {spread(setting.final('nrc1'))}, NRC2 "
+        f"{spread(setting.final('nrc2'))}, NRC3 {spread(setting.final('nrc3'))}"
+        for setting in found
+    )
+
+
+SWIMMER: Need = ("decay", "swimmer", None)
+REACHER: Need = ("decay", "reacher_standardised", None)
+HOPPER: Need = ("decay", "hopper", None)
+CLAIMS = (
+    Claim("NRC24, figure 2", "NRC1, NRC2 and NRC3 fall under weight decay", (SWIMMER,), _collapse, "WHY"),
+    Claim(
+        "NRC24, figure 3",
+        "the first n components soon carry all variance of the features",
+        (SWIMMER, ("decay", "swimmer_jumping", None)),
+        _components,
+        "WHY",
+    ),
+    Claim(
+        "NRC24, figure 4",
+        "NRC3 has one minimum between 0 and lambda_min: Swimmer 0.691, Reacher 0.749, Hopper 0.011 of it",
+        (SWIMMER, REACHER, HOPPER),
+        _gamma,
+        "WHY",
+    ),
+    Claim("NRC24, figures 5, 7, 8", "with less decay there is less collapse", (SWIMMER, REACHER), _weak, "WHY"),
+    Claim("NRC24, figure 5", "without decay the test error rises", (SWIMMER, REACHER, HOPPER), _test_error, "WHY"),
+    Claim(
+        "NRC24, figures 6, 9",
+        "with penalties on features and head NRC3 at gamma = c is near 0, and larger for small ones",
+        (("ufm", "swimmer", None),),
+        _ufm,
+        "WHY",
+    ),
+    Claim("NRC24, corollary 4.2 (iv)", "the training error is n c", (("ufm", "swimmer", None),), _error_of_ufm, "WHY"),
+    Claim(
+        "NRC24, figure 10, corollary 4.2 (iii)",
+        "lambda_H |H|^2 = M lambda_W |W|^2: features shrink and W grows with lambda_H",
+        (("norms", None, None),),
+        _norms,
+        "WHY",
+    ),
+    Claim(
+        "NRC24, figure 11, corollary 4.2 (v)",
+        "the residuals are white, whatever the targets' covariance",
+        (("norms", None, None),),
+        _white,
+        "WHY",
+    ),
+    Claim("NRC24, figure 2, Hopper", "NRC3 stays at 0.1 or above", (HOPPER,), _hopper, "WHY"),
+    Claim("NRC24, appendix A.3", "NRC3 of all steps is told for the gamma of the last", (SWIMMER,), _protocol, "WHY"),
+    Claim(
+        "this project, [balance](head_balance.md)",
+        "at rest W W^T has the shape of the residuals' covariance with the predictions",
+        (SWIMMER, REACHER, HOPPER),
+        _balance,
+        "WHY",
+    ),
+    Claim(
+        "this project, [depth](depth.md)",
+        "W W^T goes like Sigma^(1/L) under weak decay, L layers",
+        (("depth", "linear_directions", None), ("depth", "curved_directions", None)),
+        _exponents,
+        "WHY",
+    ),
+    Claim(
+        "DNRC26, figures on low-rank targets",
+        "features of the last several layers have the rank of the targets; weights align with them only under decay",
+        (("layers", None, None),),
+        _layers,
+        "WHY",
+    ),
+    Claim(
+        "NRC24, figure 2, images",
+        "networks with convolutions collapse as well (Carla 2D: NRC3 below 0.06)",
+        (("vision", None, None),),
+        _vision,
+        "WHY",
+    ),
+)

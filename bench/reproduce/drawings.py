@@ -1,0 +1,232 @@
+"""The figures of docs/papers.md, one function for each; a thin line for every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from reproduce.data_sets import load
+from reproduce.seeds import Setting, settings
+
+__all__ = ["DRAWINGS"]
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+LAYER_PANELS = {
+    "noise_fraction": "NRC1: variance outside the\nleading components",
+    "signal_alignment": "NRC2: CKA of these\nand the targets",
+    "weight_alignment": "NRC3: cosine of features\nand weights",
+    "linear_mse": "NRC4: error of the best\nlinear readout",
+}
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _lines(axes: Axes, setting: Setting, name: str, label: str | None = None, **style: Any) -> None:
+    """The curve of every seed; only the first has the label. The start is at step 1 - 1, drawn at 1."""
+    for seed in range(len(setting.found)):
+        steps, values = setting.curve(name, seed)
+        axes.plot(steps + 1, values, label=label if seed == 0 else None, linewidth=1.2, **style)
+
+
+def _decays(chosen: Sequence[Setting], names: dict[str, str], axes: Sequence[Axes], title: str = "") -> None:
+    for panel, (name, heading) in zip(axes, names.items(), strict=True):
+        for setting, colour in zip(chosen, COLOURS, strict=False):
+            _lines(panel, setting, name, f"{setting.run.weight_decay:g}", color=colour)
+        panel.set(xscale="log", yscale="log", xlabel="step + 1", title=f"{title}{heading}")
+
+
+def draw_collapse() -> Figure:
+    """Figures 2 and 3 of NRC24: one training to the end."""
+    setting = settings("decay", "swimmer")[0]
+    figure = _figure(9.6, 5.0)
+    (first, second, third), (fourth, fifth, unused) = figure.subplots(2, 3)
+    for name, colour, label in (("nrc1", COLOURS[0], "NRC1"), ("nrc2", COLOURS[1], "NRC2")):
+        _lines(first, setting, name, label, color=colour)
+    first.set(yscale="log", title="NRC1 and NRC2")
+    _lines(second, setting, "nrc3", "gamma of the last step", color=COLOURS[2])
+    _lines(second, setting, "nrc3_each", "gamma of each step", color=COLOURS[2], linestyle=":")
+    low, _, high = setting.found[0]["final"]["nrc3_random"]
+    second.axhspan(low, high, color="0.88", label="90% of random heads")
+    second.set(yscale="log", ylim=(1e-5, 1.0), title="NRC3")
+    for name, colour, label in (("mse", COLOURS[0], "training"), ("test_mse", COLOURS[1], "test")):
+        _lines(third, setting, name, label, color=colour)
+    third.set(yscale="log", title="mean squared error")
+    ratio = np.array(setting.found[0]["curves"]["explained_variance_ratio"])
+    steps = np.array(setting.found[0]["curves"]["step"]) + 1
+    for component, colour in zip(range(ratio.shape[1]), COLOURS, strict=False):
+        fourth.plot(steps, ratio[:, component], color=colour, label=f"component {component + 1}")
+    fourth.set(ylim=(0.0, 1.0), title="share of the variance (seed 0)")
+    _lines(fifth, setting, "balance_distance", "distance from balance", color=COLOURS[3])
+    fifth.set(yscale="log", title="balance of the head")
+    for panel in (first, second, third, fourth, fifth):
+        panel.set(xscale="log", xlabel="step + 1")
+        panel.legend(frameon=False)
+    unused.set_axis_off()
+    return figure
+
+
+def draw_gamma() -> Figure:
+    """Figure 4 of NRC24: NRC3 against gamma at the end, beside what random heads reach."""
+    chosen = [
+        *settings("decay", "swimmer")[:1],
+        *settings("decay", "reacher_standardised")[:1],
+        *settings("decay", "hopper")[:1],
+    ]
+    titles = {"swimmer": "Swimmer", "reacher_standardised": "Reacher, standardised", "hopper": "Hopper"}
+    figure = _figure(9.6, 3.0)
+    for panel, setting in zip(np.ravel(figure.subplots(1, 3)), chosen, strict=False):
+        for seed, one in enumerate(setting.found):
+            curve = one["final"]["nrc3_curve"]
+            panel.plot(curve["gamma_share"], curve["nrc3"], color=COLOURS[seed], label=f"seed {seed}")
+            panel.plot(one["final"]["gamma_share"], max(one["final"]["nrc3"], 1e-7), "o", color=COLOURS[seed])
+        low, _, high = setting.found[0]["final"]["nrc3_random"]
+        panel.axhspan(low, high, color="0.88")
+        title = f"{titles[setting.run.data]}, decay {setting.run.weight_decay:g}"
+        panel.set(yscale="log", xlabel="gamma / smallest eigenvalue", title=title)
+        panel.legend(frameon=False)
+    figure.axes[0].set_ylabel("NRC3")
+    return figure
+
+
+def draw_decay() -> Figure:
+    """Figures 5, 7 and 8 of NRC24: from strong to weak weight decay."""
+    names = {"nrc1": "NRC1", "nrc2": "NRC2", "nrc3_each": "NRC3, gamma of each step", "test_mse": "test error"}
+    titles = {"swimmer": "Swimmer", "reacher_standardised": "Reacher", "hopper": "Hopper"}
+    figure = _figure(10.4, 7.4)
+    for row, (data, title) in zip(figure.subplots(3, 4), titles.items(), strict=True):
+        _decays(settings("decay", data), names, row)
+        row[0].set_ylabel(title)
+        row[0].legend(title="decay", frameon=False)
+        low, _, high = settings("decay", data)[0].found[0]["final"]["nrc3_random"]
+        row[2].axhspan(low, high, color="0.88")
+    return figure
+
+
+def draw_ufm() -> Figure:
+    """Figures 6 and 9 of NRC24: penalties on the features and the head."""
+    names = {"nrc1_variance": "NRC1 (variance)", "nrc2": "NRC2", "nrc3_each": "NRC3, gamma of each step", "mse": "MSE"}
+    chosen = settings("ufm", "swimmer")
+    figure = _figure(10.4, 2.9)
+    panels = figure.subplots(1, 4)
+    _decays(chosen, names, panels)
+    for setting, colour in zip(chosen, COLOURS, strict=False):
+        predicted = setting.found[0]["final"].get("predicted_mse")
+        if predicted:
+            panels[3].axhline(predicted, color=colour, linestyle="--", linewidth=0.8)
+    panels[0].legend(title="lambda", frameon=False)
+    return figure
+
+
+def draw_norms() -> Figure:
+    """Figures 10 and 11 of NRC24: norms by the penalty on the features, and what is left of the targets."""
+    chosen = settings("norms")
+    penalties = [float(setting.run.feature_penalty or 0.0) for setting in chosen]
+    figure = _figure(10.0, 3.1)
+    first, second, third = figure.subplots(1, 3)
+    for axes, name, title in (
+        (first, "features", "mean squared norm of the features"),
+        (second, "head", "squared norm of W"),
+    ):
+        for penalty, setting in zip(penalties, chosen, strict=True):
+            for one in setting.found:
+                end = one["final"]
+                seen = end["mean_squared_feature_norm"] if name == "features" else float(np.trace(end["head_gram"]))
+                axes.plot(penalty, seen, "o", color=COLOURS[0])
+        shown = []
+        for penalty, setting in zip(penalties, chosen, strict=True):
+            trace = float(np.trace(setting.found[0]["final"]["predicted_gram"]))
+            shown.append(trace * setting.run.weight_decay / penalty if name == "features" else trace)
+        axes.plot(penalties, shown, color=COLOURS[1], label="minimum of the UFM")
+        axes.set(xscale="log", yscale="log", xlabel="lambda_H", title=title)
+        axes.legend(frameon=False)
+    setting = next(setting for setting in chosen if setting.run.feature_penalty == 1e-2)
+    end = setting.found[0]["final"]
+    residuals, targets = np.array(end["residuals"]), np.array(end["targets"])
+    centred = targets - targets.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.array(end["covariance"]))
+    white = centred @ (vectors / np.sqrt(values)) @ vectors.T
+    angle = np.arctan2(white[:, 1], white[:, 0])
+    third.scatter(residuals[:, 0], residuals[:, 1], c=angle, cmap="twilight", s=9)
+    third.set(aspect="equal", title="residuals; colour: angle of\nthe whitened target", xlabel="first", ylabel="second")
+    return figure
+
+
+def draw_heads() -> Figure:
+    """Ours: the exponent of the head by depth, and the decay that its balance implies."""
+    figure = _figure(8.0, 3.2)
+    first, second = figure.subplots(1, 2)
+    kinds = (
+        ("linear", "linear_directions", "linear layers", "o"),
+        ("relu", "linear_directions", "ReLU, linear targets", "s"),
+        ("relu", "curved_directions", "ReLU, curved targets", "^"),
+    )
+    for colour, (activation, data, label, marker) in zip(COLOURS, kinds, strict=False):
+        chosen = [one for one in settings("depth", data) if one.run.activation == activation]
+        layers = [setting.run.hidden + 1 for setting in chosen for _ in setting.found]
+        found = [value for setting in chosen for value in setting.final("exponent")]
+        first.plot(layers, found, marker, color=colour, fillstyle="none", label=label)
+    depths = np.array([2, 3, 4])
+    first.plot(depths, 1.0 / depths, color="0.6", linewidth=1.0, label="1/layers")
+    first.set(xticks=depths, xlabel="layers", title="exponent p of W W^T ~ Sigma^p", ylim=(0.0, None))
+    first.legend(frameon=False)
+    for colour, (group, label) in zip(
+        COLOURS, {"decay": "MuJoCo", "depth": "drawn targets", "vision": "images"}.items(), strict=False
+    ):
+        chosen = [setting for setting in settings(group) if setting.run.weight_decay > 0.0]
+        decays = [setting.run.weight_decay for setting in chosen for _ in setting.found]
+        found = [value for setting in chosen for value in setting.final("balance_decay")]
+        second.plot(decays, found, ".", color=colour, label=label)
+    second.axline((1e-4, 1e-4), (1e-1, 1e-1), color="0.6", linewidth=1.0)
+    second.set(xscale="log", yscale="log", xlabel="weight decay of the training", title="decay implied by the balance")
+    second.legend(frameon=False)
+    return figure
+
+
+def draw_layers() -> Figure:
+    """DNRC26: the four conditions by layer, for two components, the rank of the targets."""
+    figure = _figure(10.4, 3.0)
+    for panel, (name, title) in zip(figure.subplots(1, 4), LAYER_PANELS.items(), strict=True):
+        for setting, colour in zip(settings("layers"), COLOURS, strict=False):
+            for seed, one in enumerate(setting.found):
+                values = [layer[name] for layer in one["final"]["layers"]["n = 2"]]
+                label = f"{setting.run.weight_decay:g}" if seed == 0 else None
+                panel.plot(range(len(values)), values, color=colour, label=label, linewidth=1.2)
+        panel.set(xlabel="layer that takes the features", title=title)
+        if name in ("noise_fraction", "linear_mse"):
+            panel.set_yscale("log")
+    figure.axes[0].legend(title="decay", frameon=False)
+    return figure
+
+
+def draw_vision() -> Figure:
+    """Images with three continuous targets, and collapse of a network with convolutions."""
+    figure = _figure(10.4, 3.0)
+    pictures, *panels = figure.subplots(1, 4)
+    images = load("shapes").inputs[:16, 0]
+    pictures.imshow(np.block([[images[4 * row + column] for column in range(4)] for row in range(4)]), cmap="gray")
+    pictures.set(xticks=[], yticks=[], title="16 of the images")
+    names = {"nrc1": "NRC1", "nrc2": "NRC2", "nrc3_each": "NRC3, gamma of each step"}
+    chosen = settings("vision")
+    _decays(chosen, names, panels)
+    low, _, high = chosen[0].found[0]["final"]["nrc3_random"]
+    panels[2].axhspan(low, high, color="0.88")
+    panels[0].legend(title="decay", frameon=False)
+    return figure
+
+
+# By the end of the file's name: the group of runs that it needs, and what draws it.
+DRAWINGS: dict[str, tuple[str, Callable[[], Figure]]] = {
+    "collapse": ("decay", draw_collapse),
+    "gamma": ("decay", draw_gamma),
+    "decay": ("decay", draw_decay),
+    "ufm": ("ufm", draw_ufm),
+    "norms": ("norms", draw_norms),
+    "heads": ("depth", draw_heads),
+    "layers": ("layers", draw_layers),
+    "vision": ("vision", draw_vision),
+}
