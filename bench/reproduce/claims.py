@@ -66,7 +66,8 @@ def _weak(swimmer: list[Setting], reacher: list[Setting]) -> str:
     decays = ", ".join(f"{setting.run.weight_decay:g}" for setting in swimmer)
     others = ", ".join(f"{setting.run.weight_decay:g}" for setting in reacher)
     return (
-        f"Swimmer, decays {decays}: NRC1 {_series(swimmer, 'nrc1')}; NRC3 {_series(swimmer, 'nrc3')}. "
+        f"Swimmer, decays {decays}: NRC1 {_series(swimmer, 'nrc1')}; NRC3 {_series(swimmer, 'nrc3')}; "
+        f"exponent of W W^T {_series(swimmer, 'exponent')}. "
         f"Reacher, {others}: NRC1 {_series(reacher, 'nrc1')}; NRC3 {_series(reacher, 'nrc3')}"
     )
 

@@ -115,14 +115,14 @@ def _runs_of(setting: Setting) -> list[str]:
 
 def runs_table(folder: Path = RESULTS) -> list[str]:
     """Every setting: the median of its seeds, and the least and largest of them."""
-    names = ("mse", "test_mse", "nrc1", "nrc2", "nrc3", "gamma_share", "nrc3_quantile", "balance_distance")
+    names = ("mse", "test_mse", "nrc1", "nrc2", "nrc3", "gamma_share", "nrc3_quantile", "exponent", "balance_distance")
     lines: list[str] = []
     for group, title in GROUPS.items():
         headings = ("data", "decay", "steps", "seeds", "MSE", "test MSE", "NRC1", "NRC2", "NRC3", "gamma/lambda_min")
-        lines += ["", f"**{title}**", "", *_table(*headings, "random heads below", "balance", "implied decay")]
+        lines += ["", f"**{title}**", "", *_table(*headings, "random heads below", "exponent", "balance")]
         for setting in settings(group, None, folder):
             cells = [spread(setting.final(name)) for name in names]
-            lines.append(_row(*_runs_of(setting), *cells, spread(setting.final("balance_decay"))))
+            lines.append(_row(*_runs_of(setting), *cells))
     left = [run for run in RUNS if run.seed == SEEDS[0] and not _is_there(run.setting.name, folder)]
     fewer = sum(not _is_there(replace(run, seed=seed).name, folder) for run in RUNS if run.seed == 0 for seed in SEEDS)
     lines += ["", f"{len(RUNS) - fewer} of {len(RUNS)} runs, all seeds counted, are done."]
