@@ -34,7 +34,7 @@ SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/rea
 demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
 	$(BIN)/nrc-fast demo
 
-# What is left of the papers' trainings, about an hour on two free cores for all, then every figure and table of
+# What is left of the papers' trainings (all: half an hour on two free cores, an estimate), then every figure and table of
 # docs/papers.md.
 reproduce: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
 	$(BIN)/python bench/reproduce/run.py

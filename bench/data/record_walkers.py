@@ -1,9 +1,9 @@
 """Record state-action demonstrations in Swimmer-v5 or Hopper-v5 (MuJoCo) of an expert that random search has found.
 
-The expert is a linear map of the normalised state, clipped to the range of the torques. It is found by augmented random
-search (Mania, Guy and Recht, NeurIPS 2018, version V2: directions are tried in pairs, the best of them are followed,
-states are normalised by what has been seen). In Swimmer it is about as good as experts get; in Hopper it is mediocre:
-it hops a few times and falls. How to run it, in an environment of its own::
+The expert is a linear map of the state, clipped to the range of the torques. It is found by augmented random search
+(Mania, Guy and Recht, NeurIPS 2018: directions are tried in pairs, and the best of them are followed), for Hopper with
+states that are normalised by what has been seen. Swimmer's is recorded with a quarter of its gain, see `Search`.
+Hopper's is mediocre: it hops a few times and falls. How to run it, in an environment of its own::
 
     python -m venv /tmp/walkers && /tmp/walkers/bin/pip install "gymnasium[mujoco]"
     /tmp/walkers/bin/python bench/data/record_walkers.py Swimmer-v5
@@ -71,7 +71,7 @@ SEARCHES = {
 
 
 class Policy:
-    """A linear map of states that are normalised by their running moments."""
+    """A linear map of states, normalised by the running moments of those that it was given to learn."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         self.weights = np.zeros((outputs, inputs))

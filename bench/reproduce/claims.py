@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,18 +105,18 @@ def _norms(found: list[Setting]) -> str:
     return f"lambda_H |H|^2/M over lambda_W |W|^2, by lambda_H {', '.join(parts)}"
 
 
-def _white(found: list[Setting]) -> str:
-    def ratio(end: dict[str, Any]) -> float:
-        values = np.linalg.eigvalsh(np.array(end["residual_covariance"]))
+def _white(swimmer: list[Setting], reacher: list[Setting]) -> str:
+    def ratio(name: str, end: dict[str, Any]) -> float:
+        values = np.linalg.eigvalsh(np.array(end[name]))
         return float(values[-1] / values[0])
 
-    def of_targets(end: dict[str, Any]) -> float:
-        values = np.linalg.eigvalsh(np.array(end["covariance"]))
-        return float(values[-1] / values[0])
-
-    parts = [f"{setting.run.feature_penalty:g}: {spread(setting.derived(ratio))}" for setting in found]
-    targets = number(found[0].derived(of_targets)[0])
-    return f"ratio of the residuals' two variances, by lambda_H {', '.join(parts)}; that of the targets is {targets}"
+    parts = []
+    for title, found in (("Swimmer", swimmer), ("Reacher", reacher)):
+        shown = ", ".join(spread(one.derived(partial(ratio, "residual_covariance"))) for one in found)
+        targets = number(ratio("covariance", found[0].found[0]["final"]))
+        parts.append(f"{title} {shown} (targets: {targets})")
+    lambdas = ", ".join(f"{setting.run.feature_penalty:g}" for setting in swimmer)
+    return f"ratio of the residuals' two variances, by lambda_H {lambdas}: {'; '.join(parts)}"
 
 
 def _hopper(found: list[Setting]) -> str:
@@ -210,14 +211,14 @@ CLAIMS = (
     Claim(
         "NRC24, figure 10, corollary 4.2 (iii)",
         "lambda_H |H|^2 = M lambda_W |W|^2: features shrink and W grows with lambda_H",
-        (("norms", None, None),),
+        (("norms", "swimmer", None),),
         _norms,
         "WHY",
     ),
     Claim(
         "NRC24, figure 11, corollary 4.2 (v)",
         "the residuals are white, whatever the targets' covariance",
-        (("norms", None, None),),
+        (("norms", "swimmer", None), ("norms", "reacher", None)),
         _white,
         "WHY",
     ),

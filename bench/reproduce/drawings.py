@@ -124,36 +124,36 @@ def draw_ufm() -> Figure:
 
 def draw_norms() -> Figure:
     """Figures 10 and 11 of NRC24: norms by the penalty on the features, and what is left of the targets."""
-    chosen = settings("norms")
-    penalties = [float(setting.run.feature_penalty or 0.0) for setting in chosen]
-    figure = _figure(10.0, 3.1)
+    figure = _figure(10.0, 3.2)
     first, second, third = figure.subplots(1, 3)
-    for axes, name, title in (
-        (first, "features", "mean squared norm of the features"),
-        (second, "head", "squared norm of W"),
-    ):
-        for penalty, setting in zip(penalties, chosen, strict=True):
-            for one in setting.found:
-                end = one["final"]
-                seen = end["mean_squared_feature_norm"] if name == "features" else float(np.trace(end["head_gram"]))
-                axes.plot(penalty, seen, "o", color=COLOURS[0])
-        shown = []
-        for penalty, setting in zip(penalties, chosen, strict=True):
-            trace = float(np.trace(setting.found[0]["final"]["predicted_gram"]))
-            shown.append(trace * setting.run.weight_decay / penalty if name == "features" else trace)
-        axes.plot(penalties, shown, color=COLOURS[1], label="minimum of the UFM")
-        axes.set(xscale="log", yscale="log", xlabel="lambda_H", title=title)
-        axes.legend(frameon=False)
-    setting = next(setting for setting in chosen if setting.run.feature_penalty == 1e-2)
-    end = setting.found[0]["final"]
-    residuals, targets = np.array(end["residuals"]), np.array(end["targets"])
-    centred = targets - targets.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.array(end["covariance"]))
-    white = centred @ (vectors / np.sqrt(values)) @ vectors.T
-    angle = np.arctan2(white[:, 1], white[:, 0])
-    third.scatter(residuals[:, 0], residuals[:, 1], c=angle, cmap="twilight", s=9)
-    third.set(aspect="equal", title="residuals; colour: angle of\nthe whitened target", xlabel="first", ylabel="second")
+    for data, colour in {"swimmer": COLOURS[0], "reacher": COLOURS[1]}.items():
+        chosen = settings("norms", data)
+        penalties = [float(setting.run.feature_penalty or 0.0) for setting in chosen for _ in setting.found]
+        ends = [one["final"] for setting in chosen for one in setting.found]
+        heads = [float(np.trace(end["head_gram"])) for end in ends]
+        first.plot(penalties, [end["mean_squared_feature_norm"] for end in ends], "o", color=colour)
+        second.plot(penalties, heads, "o", color=colour, label=data.capitalize())
+        predicted = np.array([float(np.trace(end["predicted_gram"])) for end in ends])
+        decays = np.array([setting.run.weight_decay for setting in chosen for _ in setting.found])
+        order = np.argsort(penalties)
+        first.plot(np.sort(penalties), (predicted * decays / penalties)[order], color=colour, linewidth=1.0)
+        second.plot(np.sort(penalties), predicted[order], color=colour, linewidth=1.0)
+    first.set(xscale="log", yscale="log", xlabel="lambda_H", title="mean squared norm of the features")
+    second.set(xscale="log", yscale="log", xlabel="lambda_H", title="squared norm of W")
+    second.legend(frameon=False)
+    _residuals(third, settings("norms", "swimmer")[0].found[0]["final"])
     return figure
+
+
+def _residuals(axes: Axes, end: dict[str, Any]) -> None:
+    """Residuals, in units of the root of their mean square, by the direction of the whitened target."""
+    residuals, targets = np.array(end["residuals"]), np.array(end["targets"])
+    values, vectors = np.linalg.eigh(np.array(end["covariance"]))
+    white = (targets - targets.mean(axis=0)) @ (vectors / np.sqrt(values)) @ vectors.T
+    scaled = residuals / np.sqrt(float(np.trace(end["residual_covariance"])) / len(values))
+    axes.scatter(scaled[:, 0], scaled[:, 1], c=np.arctan2(white[:, 1], white[:, 0]), cmap="hsv", s=9)
+    title = "residuals of Swimmer, in units of their\nspread; colour: angle of the whitened target"
+    axes.set(aspect="equal", title=title, xlabel="first", ylabel="second")
 
 
 def draw_heads() -> Figure:

@@ -92,10 +92,13 @@ UFM = tuple(
     Run("ufm", "swimmer", penalty, steps, feature_penalty=penalty, last_relu=False)
     for penalty, steps in ((3e-2, 6_000), (1e-2, 6_000), (1e-3, 8_000), (1e-4, 8_000), (0.0, 6_000))
 )
-NORMS = tuple(
-    Run("norms", "reacher", 0.01, 4_000, feature_penalty=penalty, last_relu=False)
-    for penalty in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-)
+NORMS = {
+    data: tuple(
+        Run("norms", data, 0.01, 4_000, feature_penalty=penalty, last_relu=False)
+        for penalty in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+    )
+    for data in ("swimmer", "reacher")
+}
 DEPTH = tuple(
     Run("depth", data, 1e-3, 10_000, hidden=hidden, width=64, activation=activation, biases=False)
     for data, activation in (
@@ -114,7 +117,11 @@ VISION = tuple(
     for decay in (1e-2, 1e-3, 0.0)
 )
 # All settings with the first seed, then with the next: what is interrupted has every row, with fewer seeds.
-RUNS = tuple(replace(run, seed=seed) for seed in SEEDS for run in (*DEPTH, *DECAY, *UFM, *NORMS, *LAYERS, *VISION))
+RUNS = tuple(
+    replace(run, seed=seed)
+    for seed in SEEDS
+    for run in (*DEPTH, *DECAY, *UFM, *NORMS["swimmer"], *LAYERS, *VISION, *NORMS["reacher"])
+)
 
 
 def named(*patterns: str) -> tuple[Run, ...]:
