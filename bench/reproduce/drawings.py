@@ -210,7 +210,7 @@ def draw_vision() -> Figure:
     images = load("shapes").inputs[:16, 0]
     pictures.imshow(np.block([[images[4 * row + column] for column in range(4)] for row in range(4)]), cmap="gray")
     pictures.set(xticks=[], yticks=[], title="16 of the images")
-    names = {"nrc1": "NRC1", "nrc2": "NRC2", "nrc3_each": "NRC3, gamma of each step"}
+    names = {"nrc1_variance": "NRC1 (variance)", "nrc2": "NRC2", "nrc3_each": "NRC3, gamma of each step"}
     chosen = settings("vision")
     _decays(chosen, names, panels)
     low, _, high = chosen[0].found[0]["final"]["nrc3_random"]
@@ -219,14 +219,14 @@ def draw_vision() -> Figure:
     return figure
 
 
-# By the end of the file's name: the group of runs that it needs, and what draws it.
-DRAWINGS: dict[str, tuple[str, Callable[[], Figure]]] = {
-    "collapse": ("decay", draw_collapse),
-    "gamma": ("decay", draw_gamma),
-    "decay": ("decay", draw_decay),
-    "ufm": ("ufm", draw_ufm),
-    "norms": ("norms", draw_norms),
-    "heads": ("depth", draw_heads),
-    "layers": ("layers", draw_layers),
-    "vision": ("vision", draw_vision),
+# By the end of the file's name: the group and the data of runs that it needs, and what draws it.
+DRAWINGS: dict[str, tuple[str, str | None, Callable[[], Figure]]] = {
+    "collapse": ("decay", "swimmer", draw_collapse),
+    "gamma": ("decay", None, draw_gamma),
+    "decay": ("decay", None, draw_decay),
+    "ufm": ("ufm", None, draw_ufm),
+    "norms": ("norms", "swimmer", draw_norms),
+    "heads": ("depth", None, draw_heads),
+    "layers": ("layers", None, draw_layers),
+    "vision": ("vision", None, draw_vision),
 }

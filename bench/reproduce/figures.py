@@ -35,8 +35,8 @@ def main() -> int:
     """Draw and write."""
     mpl.use("Agg")
     mpl.rcParams.update({"font.size": 10, "axes.titlesize": 10, "legend.fontsize": 8})
-    for name, (group, draw) in DRAWINGS.items():
-        if not settings(group):
+    for name, (group, data, draw) in DRAWINGS.items():
+        if not settings(group, data):
             print(f"no run of group {group} is done; papers_{name}.png is left as it is")
             continue
         figure = draw()

@@ -67,8 +67,8 @@ def _table(*headings: str) -> list[str]:
 
 def claims_table(folder: Path = RESULTS) -> list[str]:
     """What the papers say, what is seen here, and why."""
-    lines = _table("paper", "it says", "we see", "why")
-    return lines + [_row(claim.source, claim.says, _seen(claim, folder), claim.why) for claim in CLAIMS]
+    lines = _table("the paper says", "we see", "why")
+    return lines + [_row(f"**{claim.source}** {claim.says}", _seen(claim, folder), claim.why) for claim in CLAIMS]
 
 
 def _seen(claim: Claim, folder: Path) -> str:

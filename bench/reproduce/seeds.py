@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reproduce.results import RESULTS, read
 from reproduce.settings import RUNS, SEEDS, Run
 
-__all__ = ["Setting", "number", "settings", "spread"]
+__all__ = ["Setting", "middle", "number", "settings", "spread"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,12 @@ def number(value: float) -> str:
         rounded = f"{float(digits):.{max(1 - int(power), 0)}f}"
         return rounded.rstrip("0").rstrip(".") if "." in rounded else rounded
     return f"{float(mantissa):g}e{int(power)}"
+
+
+def middle(values: list[float]) -> str:
+    """The median of the seeds."""
+    known = [value for value in values if math.isfinite(value)]
+    return number(float(np.median(known))) if known else "-"
 
 
 def spread(values: list[float]) -> str:

@@ -114,7 +114,7 @@ LAYERS = tuple(
 )
 VISION = tuple(
     Run("vision", "shapes", decay, 2_500, network="convolutions", width=128, learning_rate=0.05, batch=128)
-    for decay in (1e-2, 1e-3, 0.0)
+    for decay in (5e-2, 1e-2, 1e-3, 0.0)
 )
 # All settings with the first seed, then with the next: what is interrupted has every row, with fewer seeds.
 RUNS = tuple(
