@@ -293,15 +293,16 @@ CLAIMS = (
         "features of the last layers have the rank of the targets; weights align with them under decay",
         (("layers", None, None),),
         _layers,
-        "The same: the noise falls from layer to layer to two components of ten targets with and without decay, and the "
-        "weights below the head align with the features under the strongest decay alone.",
+        "The same: the noise falls from layer to layer to two components of ten targets with and without decay, and "
+        "the weights below the head align with the features under the strongest decay alone.",
     ),
     Claim(
         "NRC24, figure 2, images",
         "networks with convolutions collapse as well; NRC3 of Carla 2D is below 0.06 by the figure's axis",
         (("vision", None, None),),
         _vision,
-        "In part: with decay NRC3 is far below that of random heads and all but a few percent of the variance lies in "
-        "three components, without it neither. NRC1 and NRC2 stay up, which count the mean of ReLU features.",
+        "In part. With strong decay NRC3 is far below that of random heads, with weak decay and none above it; under "
+        "the strongest all but a few percent of the variance lie in three components. NRC1 and NRC2, which count the "
+        "mean of ReLU features, stay up.",
     ),
 )

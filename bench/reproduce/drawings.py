@@ -152,8 +152,7 @@ def _residuals(axes: Axes, end: dict[str, Any]) -> None:
     white = (targets - targets.mean(axis=0)) @ (vectors / np.sqrt(values)) @ vectors.T
     scaled = residuals / np.sqrt(float(np.trace(end["residual_covariance"])) / len(values))
     axes.scatter(scaled[:, 0], scaled[:, 1], c=np.arctan2(white[:, 1], white[:, 0]), cmap="hsv", s=9)
-    title = "residuals of Swimmer, in units of their\nspread; colour: angle of the whitened target"
-    axes.set(aspect="equal", title=title, xlabel="first", ylabel="second")
+    axes.set(aspect="equal", title="residuals of Swimmer", xlabel="first", ylabel="second")
 
 
 def draw_heads() -> Figure:

@@ -25,10 +25,10 @@ FIGURES = PAGE.parent / "figures"
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """In 64 colours, which is all that lines need."""
+    """In 256 colours, which is all that lines need."""
     drawn = BytesIO()
     figure.savefig(drawn, dpi=90)
-    Image.open(drawn).convert("RGB").quantize(64).save(path, optimize=True)
+    Image.open(drawn).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def main() -> int:
