@@ -247,8 +247,7 @@ CLAIMS = (
         "lambda_H |H|^2 = M lambda_W |W|^2: features shrink and W grows with lambda_H",
         (("norms", "swimmer", None),),
         _norms,
-        "Both directions are as in the paper. The ratio is 1 at the minimum, and comes to it within 1/lambda_H steps; "
-        "a training of 4,000 is too short for the last ones.",
+        "The same: the ratio is 1 at the minimum, and all of Swimmer's trainings are there.",
     ),
     Claim(
         "NRC24, figure 11, corollary 4.2 (v)",

@@ -174,7 +174,7 @@ def draw_heads() -> Figure:
     first.set(xticks=depths, xlabel="layers", title="exponent p of W W^T ~ Sigma^p", ylim=(0.0, None))
     first.legend(frameon=False)
     for colour, (group, label) in zip(
-        COLOURS, {"decay": "MuJoCo", "depth": "drawn targets", "vision": "images"}.items(), strict=False
+        COLOURS, {"decay": "MuJoCo", "depth": "depth", "layers": "Deep NRC", "vision": "images"}.items(), strict=False
     ):
         chosen = [setting for setting in settings(group) if setting.run.weight_decay > 0.0]
         decays = [setting.run.weight_decay for setting in chosen for _ in setting.found]
