@@ -81,13 +81,13 @@ def _white(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(centred @ (vectors / np.sqrt(values)))
 
 
-def _low_rank() -> DataSet:
+def _rank_two() -> DataSet:
     """Ten targets that a random network with two hidden units makes of 20 Gaussian inputs: their rank is two."""
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((2_000 + 400, 20))
-    first, second, last = (rng.standard_normal(shape) for shape in ((20, 2), (2, 2), (2, 10)))
-    hidden = np.tanh(np.tanh(inputs @ first / np.sqrt(20)) @ second)
-    targets = hidden @ last
+    first, second = (np.linalg.qr(rng.standard_normal((size, 2)))[0] for size in (20, 2))
+    hidden = np.tanh(2.0 * np.tanh(2.0 * inputs @ first) @ second)
+    targets = hidden @ rng.standard_normal((2, 10))
     return _standardised(_split(inputs, targets, 2_000))
 
 
@@ -122,7 +122,7 @@ DATA_SETS = {
     "reacher_standardised": lambda: _standardised(_recorded("reacher")),
     "curved_directions": _curved_directions,
     "linear_directions": _linear_directions,
-    "low_rank": _low_rank,
+    "rank_two": _rank_two,
     "shapes": _shapes,
 }
 

@@ -26,7 +26,7 @@ DATA = {
     "hopper": "Hopper-v5",
     "linear_directions": "linear in white inputs",
     "curved_directions": "curved in white inputs",
-    "low_rank": "low rank",
+    "rank_two": "ten targets of rank two",
     "shapes": "rendered shapes",
 }
 GROUPS = {
@@ -95,7 +95,7 @@ def data_table(folder: Path = RESULTS) -> list[str]:
         scale = np.sqrt(np.diag(sigma))
         pairs = (sigma / np.outer(scale, scale))[np.triu_indices(len(sigma), 1)]
         values = np.linalg.eigvalsh(sigma)
-        samples = "2,000" if data == "low_rank" else "1,000"
+        samples = "2,000" if data == "rank_two" else "1,000"
         if len(sigma) > 3:
             shown = f"{number(float(values[-1]))}, {number(float(values[-2]))}, others 0 to rounding"
             between = f"{number(float(pairs.min()))} to {number(float(pairs.max()))}"

@@ -109,7 +109,7 @@ DEPTH = tuple(
     for hidden in (1, 2, 3)
 )
 LAYERS = tuple(
-    Run("layers", "low_rank", decay, 6_000, hidden=8, width=128, biases=False, initial_scale=2.4, learning_rate=0.02)
+    Run("layers", "rank_two", decay, 6_000, hidden=8, width=128, biases=False, initial_scale=2.4, learning_rate=0.02)
     for decay in (2e-3, 2e-4, 0.0)
 )
 VISION = tuple(

@@ -50,8 +50,8 @@ def test_data_sets() -> None:
     data_sets = bench("reproduce.data_sets")
     for name in data_sets.DATA_SETS:
         data = data_sets.load(name)
-        assert len(data.inputs) == len(data.targets) == (2_000 if name == "low_rank" else 1_000)
-        assert len(data.test_inputs) == len(data.test_targets) == (400 if name == "low_rank" else 200)
+        assert len(data.inputs) == len(data.targets) == (2_000 if name == "rank_two" else 1_000)
+        assert len(data.test_inputs) == len(data.test_targets) == (400 if name == "rank_two" else 200)
         assert data.inputs.dtype == data.targets.dtype == np.float32
         assert np.isfinite(data.inputs).all()
     scaled, raw = data_sets.load("reacher_standardised"), data_sets.load("reacher")
@@ -62,7 +62,7 @@ def test_data_sets() -> None:
     white = linear.inputs.astype(float)
     np.testing.assert_allclose(white.T @ white / 1_000, np.eye(6), atol=1e-5)
     assert np.linalg.lstsq(white, linear.targets, rcond=None)[1].max() < 1e-8
-    singular = np.linalg.svd(data_sets.load("low_rank").targets, compute_uv=False)
+    singular = np.linalg.svd(data_sets.load("rank_two").targets, compute_uv=False)
     assert singular[2] < 1e-5 * singular[1]
     images = data_sets.load("shapes")
     brightness = images.inputs.sum(axis=(1, 2, 3))
@@ -134,7 +134,7 @@ def test_steps_are_those_of_gradient_descent() -> None:
     [
         {},
         {"group": "norms", "feature_penalty": 0.1, "last_relu": False},
-        {"group": "layers", "data": "low_rank", "biases": False, "hidden": 3},
+        {"group": "layers", "data": "rank_two", "biases": False, "hidden": 3},
         {"group": "vision", "data": "shapes", "network": "convolutions", "steps": 3, "learning_rate": 0.01},
     ],
     ids=lambda changes: changes.get("group", "decay"),
