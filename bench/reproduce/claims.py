@@ -118,7 +118,7 @@ def _white(swimmer: list[Setting], reacher: list[Setting]) -> str:
 def _hopper(found: list[Setting]) -> str:
     return "; ".join(
         f"decay {setting.run.weight_decay:g}: NRC1 {middle(setting.final('nrc1'))}, NRC3 "
-        f"{middle(setting.final('nrc3'))}; {middle(setting.final('head_outside'))} of W W^T is outside its basis"
+        f"{middle(setting.final('nrc3'))}; {middle(setting.final('head_outside'))} of W W^T outside Sigma's basis"
         for setting in found
     )
 

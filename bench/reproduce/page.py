@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from reproduce.claims import CLAIMS, Claim
-from reproduce.results import RESULTS
+from reproduce.results import RESULTS, is_done
 from reproduce.seeds import Setting, number, settings, spread
 from reproduce.settings import RUNS, SEEDS
 
@@ -68,7 +67,7 @@ def _table(*headings: str) -> list[str]:
 def claims_table(folder: Path = RESULTS) -> list[str]:
     """What the papers say, what is seen here, and why."""
     lines = _table("the paper says", "we see", "why")
-    return lines + [_row(f"**{claim.source}** {claim.says}", _seen(claim, folder), claim.why) for claim in CLAIMS]
+    return lines + [_row(f"**{claim.source}:** {claim.says}", _seen(claim, folder), claim.why) for claim in CLAIMS]
 
 
 def _seen(claim: Claim, folder: Path) -> str:
@@ -123,14 +122,10 @@ def runs_table(folder: Path = RESULTS) -> list[str]:
         for setting in settings(group, None, folder):
             cells = [spread(setting.final(name)) for name in names]
             lines.append(_row(*_runs_of(setting), *cells))
-    left = [run for run in RUNS if run.seed == SEEDS[0] and not _is_there(run.setting.name, folder)]
-    fewer = sum(not _is_there(replace(run, seed=seed).name, folder) for run in RUNS if run.seed == 0 for seed in SEEDS)
-    lines += ["", f"{len(RUNS) - fewer} of {len(RUNS)} runs, all seeds counted, are done."]
-    return lines[1:] + [f"Not yet run: {', '.join(run.name for run in left)}."] * bool(left)
-
-
-def _is_there(name: str, folder: Path) -> bool:
-    return (folder / f"{name}.json").is_file()
+    left = [run for run in RUNS if not is_done(run, folder)]
+    missing = [run.name for run in left if run.seed == SEEDS[0]]
+    lines += ["", f"{len(RUNS) - len(left)} of {len(RUNS)} runs, all seeds counted, are done."]
+    return lines[1:] + [f"Not yet run with any seed: {', '.join(missing)}."] * bool(missing)
 
 
 def about_table(folder: Path = RESULTS) -> list[str]:

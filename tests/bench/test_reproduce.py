@@ -215,6 +215,7 @@ def test_a_page_without_its_markers_and_runs_that_are_missing(tmp_path: Path) ->
 
 
 def test_every_figure_is_drawn_by_the_script() -> None:
+    pytest.importorskip("matplotlib")
     drawings = bench("reproduce.drawings")
     figures = {path.stem for path in (ROOT / "docs" / "figures").glob("papers_*.png")}
     assert figures == {f"papers_{name}" for name in drawings.DRAWINGS}
