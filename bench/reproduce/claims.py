@@ -184,7 +184,7 @@ HOPPER: Need = ("decay", "hopper", None)
 CLAIMS = (
     Claim(
         "NRC24, figure 2",
-        "NRC1, NRC2 and NRC3 fall under weight decay; Swimmer's NRC1 and NRC2 to 1e-8",
+        "NRC1, NRC2 and NRC3 fall under weight decay; Swimmer's axis goes down to 1e-8",
         (SWIMMER,),
         _collapse,
         "The same, at our strongest decay. The paper's is 0.02 in this scaling, at which ours does not collapse, "
@@ -204,14 +204,14 @@ CLAIMS = (
         (SWIMMER, REACHER, HOPPER),
         _gamma,
         "One minimum each, at the strongest decay. Where it lies depends on the decay beside Sigma, and both are "
-        "others here. Near 1 a direction is about to drop out of W; 0 is the end of the interval.",
+        "others here. Near 1 a direction is about to drop out of W.",
     ),
     Claim(
         "NRC24, figures 5, 7, 8, Swimmer",
         "with less decay there is less collapse",
         (SWIMMER,),
         _weak,
-        "The same, from strong to weak decay. W W^T tends to Sigma^(1/4), the shape of [four layers](depth.md) that "
+        "The same, from strong to weak decay. W W^T comes near Sigma^(1/4), the shape of [four layers](depth.md) that "
         "share the decay, so that NRC3, which expects 1/2, does not go to 0 with it.",
     ),
     Claim(
@@ -250,7 +250,8 @@ CLAIMS = (
         "lambda_H |H|^2 = M lambda_W |W|^2: features shrink and W grows with lambda_H",
         (("norms", "swimmer", None),),
         _norms,
-        "The same: the ratio is 1 at the minimum, and all of Swimmer's trainings are there.",
+        "The same: the ratio is 1 at the minimum, where Swimmer's trainings are but for the smallest penalty, whose head "
+        "is not yet in balance.",
     ),
     Claim(
         "NRC24, figure 11, corollary 4.2 (v)",
