@@ -250,8 +250,8 @@ CLAIMS = (
         "lambda_H |H|^2 = M lambda_W |W|^2: features shrink and W grows with lambda_H",
         (("norms", "swimmer", None),),
         _norms,
-        "The same: the ratio is 1 at the minimum, where Swimmer's trainings are but for the smallest penalty, whose head "
-        "is not yet in balance.",
+        "The same: the ratio is 1 at the minimum, where Swimmer's trainings are but for the smallest penalty, whose "
+        "head is not yet in balance.",
     ),
     Claim(
         "NRC24, figure 11, corollary 4.2 (v)",
