@@ -82,7 +82,7 @@ def draw_gamma() -> Figure:
     for panel, setting in zip(np.ravel(figure.subplots(1, 3)), chosen, strict=False):
         for seed, one in enumerate(setting.found):
             curve = one["final"]["nrc3_curve"]
-            panel.plot(curve["gamma_share"], curve["nrc3"], color=COLOURS[seed], label=f"seed {seed}")
+            panel.plot(np.linspace(0.0, 1.0, len(curve)), curve, color=COLOURS[seed], label=f"seed {seed}")
             panel.plot(one["final"]["gamma_share"], max(one["final"]["nrc3"], 1e-7), "o", color=COLOURS[seed])
         low, _, high = setting.found[0]["final"]["nrc3_random"]
         panel.axhspan(low, high, color="0.88")

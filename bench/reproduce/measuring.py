@@ -18,7 +18,7 @@ __all__ = ["curves", "final", "measured"]
 
 GAMMAS = 60  # of the curve of NRC3 against gamma
 SCATTER = 200  # samples whose residuals are kept
-SINGLE = ("mse", "r2", "nrc1", "nrc1_variance", "nrc2", "balance_distance", "balance_decay", "nrc3_quantile")
+SINGLE = ("mse", "nrc1", "nrc1_variance", "nrc2", "balance_distance")
 
 
 def measured(run: Run) -> dict[str, Any]:
@@ -37,12 +37,15 @@ def measured(run: Run) -> dict[str, Any]:
         seconds = time.perf_counter() - start
     finally:
         torch.set_num_threads(threads)
+    drawn = curves(trained)
+    if run != run.setting:  # drawn of the first seed alone
+        del drawn["explained_variance_ratio"]
     return {
         "settings": asdict(run),
         "versions": {"nrc_fast": nrc.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "seconds": round(seconds, 1),
         "final": final(run, trained),
-        "curves": curves(trained),
+        "curves": drawn,
     }
 
 
@@ -98,16 +101,15 @@ def final(run: Run, trained: Trained) -> dict[str, Any]:
     }
     smallest = float(np.linalg.eigvalsh(covariance)[0])
     if smallest > 1e-9 * float(np.trace(covariance)):  # targets of low rank leave gamma no room
-        shares = np.linspace(0.0, 1.0, GAMMAS)
-        gammas = np.minimum(shares * smallest, 0.999999 * smallest)
-        found["nrc3_curve"] = {"gamma_share": shares.tolist(), "nrc3": nrc.nrc3_curve(W, Y, gammas).tolist()}
+        gammas = np.minimum(np.linspace(0.0, 1.0, GAMMAS) * smallest, 0.999999 * smallest)
+        found["nrc3_curve"] = nrc.nrc3_curve(W, Y, gammas).tolist()
         found["nrc3_by_depth"] = [nrc.nrc3(W, Y, depth=depth) for depth in (1, 2, 3, 4)]
     if run.feature_penalty is not None:
         found["nrc3_at_c"] = nrc.nrc3(W, Y, gamma=run.weight_decay * run.feature_penalty)
         predicted = nrc.ufm.minimum(Y, lambda_W=run.weight_decay, lambda_H=run.feature_penalty)
         found["predicted_mse"] = float(predicted.mse)
         found["predicted_gram"] = predicted.gram.tolist()
-    if run.group == "norms":
+    if run.group == "norms" and run == run.setting:
         found["residuals"], found["targets"] = residuals[:SCATTER].tolist(), Y[:SCATTER].tolist()
     if run.group == "layers":
         found["layers"] = {f"n = {n}": _layers(trained, n) for n in (2, Y.shape[1])}
