@@ -28,11 +28,17 @@ PIP_OPTIONS ?=
 SOURCES = pyproject.toml CMakeLists.txt constraints.txt README.md bench/data/reacher.npz \
           $(shell find cmake csrc nrc_fast -type f ! -name '*.pyc' ! -name '*.so')
 
-.PHONY: demo test test-long test-all test-endurance docs lint bench bench-report wheels clean
+.PHONY: demo reproduce test test-long test-all test-endurance docs lint bench bench-report wheels clean
 
 # What a development has installed serves the demonstration too; alone it needs neither CUDA nor the tests' packages.
 demo: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
 	$(BIN)/nrc-fast demo
+
+# What is left of the papers' trainings (all: half an hour on two free cores, an estimate), then every figure and table of
+# docs/papers.md.
+reproduce: $(or $(wildcard $(VENV)/installed),$(VENV)/installed-demo)
+	$(BIN)/python bench/reproduce/run.py
+	$(BIN)/python bench/reproduce/figures.py
 
 # As many processes as there are cores. PYTEST="-k gram" chooses.
 test: $(VENV)/installed

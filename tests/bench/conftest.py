@@ -18,5 +18,5 @@ def bench_on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     names = {path.stem for path in BENCH.glob("*.py")}
     for name in set(sys.modules) - before:
-        if name.split(".")[0] in names | {"routines", "machine_code"}:
+        if name.split(".")[0] in names | {"routines", "machine_code", "reproduce"}:
             del sys.modules[name]
