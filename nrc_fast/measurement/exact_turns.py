@@ -131,7 +131,7 @@ def exact_turns(
     unknown = np.where(is_clear, (4.0 * error * turned / gaps + 2.0 * rounding) / gaps, np.inf)
     mean_of_rows = rows.mean(axis=0)
     mean_of_rows += (rows - mean_of_rows).mean(axis=0)
-    return ExactTurns(rows, mean_of_rows, vectors, mixing, angles, unknown)
+    return ExactTurns(rows=rows, mean=mean_of_rows, vectors=vectors, mixing=mixing, angles=angles, unknown=unknown)
 
 
 def _shifted(rows: FloatArray) -> FloatArray:

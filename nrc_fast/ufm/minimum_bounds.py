@@ -135,7 +135,7 @@ def prediction_bounds(found: Solved) -> dict[str, Batched]:
     return _with_nan(
         found,
         {
-            "rank": np.maximum(most - found.numbers["rank"], found.numbers["rank"] - least),
+            "rank": 1.0 * np.maximum(most - found.numbers["rank"], found.numbers["rank"] - least),
             "mse": apart(found.numbers["mse"], ends.residuals.summed(), 0.5 * n + 3.0),
             "r2": _of_r2(found, ends),
             "explained_variance_ratio": shares_error(found.numbers["explained_variance_ratio"], ends.kept),

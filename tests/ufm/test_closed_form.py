@@ -182,8 +182,11 @@ def test_plain_numbers_survive_json() -> None:
         "residual_covariance",
         "bounds",
     ]
+    bounds = plain.pop("bounds")
+    assert bounds.keys() == prediction.bounds.keys() == plain.keys() - {"c"}
     for name, value in plain.items():
         assert np.array_equal(getattr(prediction, name), value)
+        assert name == "c" or np.array_equal(prediction.bounds[name], bounds[name])
 
 
 def test_text_names_the_numbers() -> None:
