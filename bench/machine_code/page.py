@@ -22,7 +22,8 @@ estimates: counts of instructions, divided by rates that others have published. 
 card.
 
 A *turn* is one iteration of the loop with most of a kernel's arithmetic, or most of its loads where it has none,
-along its longest way (at the edges of a matrix only where that is the only one); loops inside are counted as often as they run where that is a constant or said in
+along its longest way (that at the edges of a matrix only where there is no other); loops inside are counted as often
+as they run where that is a constant or said in
 `bench/machine_code/kernels.py`, and once where it is not (rows with a question mark). What happens on few turns only,
 sums that are folded or written, is left out of the counts; a fold is in the bounds where its turns are known, what
 goes to device memory then is not. *In flight* are the bytes that the blocks of a multiprocessor have asked for before
