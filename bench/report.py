@@ -1,4 +1,4 @@
-"""README's table, a longer one, a page with every row and target, and the roofline plot, from what `bench/run.py` wrote.
+"""README's table, a longer one, a page with every row and target, and the roofline, from what `bench/run.py` wrote.
 
 python bench/report.py                                      # shows the table and the targets of bench/results/cpu.json
 python bench/report.py --readme README.md --summary bench/results/summary.md --page bench/results/cpu.md
@@ -20,7 +20,12 @@ RESULTS = Path(__file__).with_name("results") / "cpu.json"
 LATER = RESULTS.with_name("cpu_reports.json")
 START, END = "<!-- bench: written by bench/report.py from bench/results/cpu.json -->", "<!-- bench: end -->"
 OURS = "nrc_fast"
-SUMMARY = "# Time and error beside those of others\n\nWritten by `bench/report.py` from cpu_reports.json and cpu.json.\n\n"
+SUMMARY = """\
+# Time and error beside those of others
+
+Written by `bench/report.py` from cpu_reports.json and cpu.json.
+
+"""
 
 WIDE = {"rows": 20_000, "d": 4096, "dtype": "float32", "k": 3}
 # Rows of the summary: routine, what picks the rows, how the work is called, and a part of the rival's name; the
@@ -150,8 +155,9 @@ def _memory(record: dict[str, Any], row: dict[str, Any]) -> str:
 
 def _measured_on(record: dict[str, Any]) -> str:
     return (
-        f"Medians of interleaved runs with `{record['command']}` on {_machine(record)}, {record['machine']['date']}; error against float64; MB "
-        "beyond the features. The rival is the fastest of all that were run, or the one named."
+        f"Medians of interleaved runs with `{record['command']}` on {_machine(record)}, {record['machine']['date']}; "
+        "error against float64; MB beyond the features. The rival is the fastest of all that were run, or the one "
+        "named."
     )
 
 

@@ -169,15 +169,22 @@ def _layers(found: list[Setting]) -> str:
 
 def _vision(found: list[Setting]) -> str:
     def outside(setting: Setting) -> list[float]:
-        return [float(one["curves"]["nrc1_variance"][-1]) for one in setting.found]
+        return [float(setting.curve("nrc1_variance", seed)[1][-1]) for seed in range(len(setting.found))]
+
+    def failed(setting: Setting) -> str:
+        count = sum(value < LEARNED for value in setting.final("r2"))
+        return f" ({count} of {len(setting.found)} runs learned nothing)" if count else ""
 
     return "; ".join(
         f"decay {setting.run.weight_decay:g}: NRC1 {middle(setting.final('nrc1'))}, about the mean "
         f"{middle(outside(setting))}, NRC2 {middle(setting.final('nrc2'))}, NRC3 {middle(setting.final('nrc3'))}"
+        f"{failed(setting)}"
         for setting in found
     )
 
 
+# A training with a smaller R2 has learned nothing.
+LEARNED = 0.01
 SWIMMER: Need = ("decay", "swimmer", None)
 REACHER: Need = ("decay", "reacher_standardised", None)
 HOPPER: Need = ("decay", "hopper", None)

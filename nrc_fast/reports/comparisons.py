@@ -77,7 +77,7 @@ class Comparison:
 
     @property
     def columns(self) -> dict[str, str]:
-        """The columns of `rows` and `to_frame`, and what people read of each."""
+        """The columns of `rows` and `to_dataframe`, and what people read of each."""
         return columns_of(self.runs)
 
     @property
@@ -114,12 +114,12 @@ class Comparison:
         return {"runs": found, "notes": list(self.notes)}
 
     @overload
-    def to_frame(self, library: Literal["pandas"]) -> pandas.DataFrame: ...
+    def to_dataframe(self, library: Literal["pandas"]) -> pandas.DataFrame: ...
     @overload
-    def to_frame(self, library: Literal["polars"]) -> polars.DataFrame: ...
+    def to_dataframe(self, library: Literal["polars"]) -> polars.DataFrame: ...
     @overload
-    def to_frame(self, library: FrameLibrary | None = None) -> pandas.DataFrame | polars.DataFrame: ...
-    def to_frame(self, library: FrameLibrary | None = None) -> pandas.DataFrame | polars.DataFrame:
+    def to_dataframe(self, library: FrameLibrary | None = None) -> pandas.DataFrame | polars.DataFrame: ...
+    def to_dataframe(self, library: FrameLibrary | None = None) -> pandas.DataFrame | polars.DataFrame:
         """A data frame with a row for each run: its name in the column ``run``, and all `columns`.
 
         Parameters
@@ -192,7 +192,7 @@ def compare(runs: Mapping[str, Compared | Recorded], gamma: GammaChoice = "last"
     Returns
     -------
     Comparison
-        A table as text, ``plot()``, ``to_frame()``, and all of that in a notebook.
+        A table as text, ``plot()``, ``to_dataframe()``, and all of that in a notebook.
 
     Raises
     ------

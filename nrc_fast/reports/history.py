@@ -290,14 +290,14 @@ class History(StoredResult):
         write_text(path, csv_of(self.records(gamma)))
 
     @overload
-    def to_frame(self, gamma: GammaChoice = ..., *, library: Literal["pandas"]) -> pandas.DataFrame: ...
+    def to_dataframe(self, gamma: GammaChoice = ..., *, library: Literal["pandas"]) -> pandas.DataFrame: ...
     @overload
-    def to_frame(self, gamma: GammaChoice = ..., *, library: Literal["polars"]) -> polars.DataFrame: ...
+    def to_dataframe(self, gamma: GammaChoice = ..., *, library: Literal["polars"]) -> polars.DataFrame: ...
     @overload
-    def to_frame(
+    def to_dataframe(
         self, gamma: GammaChoice = "last", *, library: FrameLibrary | None = None
     ) -> pandas.DataFrame | polars.DataFrame: ...
-    def to_frame(
+    def to_dataframe(
         self, gamma: GammaChoice = "last", *, library: FrameLibrary | None = None
     ) -> pandas.DataFrame | polars.DataFrame:
         """A data frame with a row for each record: the step and all scalars.

@@ -71,7 +71,7 @@ def test_monitors_stand_for_their_histories() -> None:
 def test_a_frame_holds_all_columns() -> None:
     pytest.importorskip("pandas")
     history, report = results.history(), results.report()
-    frame = nrc.compare({"run": history, "last": report}).to_frame("pandas")
+    frame = nrc.compare({"run": history, "last": report}).to_dataframe("pandas")
     assert frame["run"].tolist() == ["run", "last"]
     assert frame["step"].tolist()[0] == 30
     assert math.isnan(frame["step"][1])
@@ -79,11 +79,11 @@ def test_a_frame_holds_all_columns() -> None:
     assert frame["nrc2_variance"][1] == report.alternatives["variance"]["nrc2"]
     assert frame["linear_mse"][1] == report.linear_mse
     assert frame["n"].tolist() == [2, 2]
-    steps = history.to_frame("each", library="pandas")
+    steps = history.to_dataframe("each", library="pandas")
     assert steps["step"].tolist() == [0, 10, 20, 30]
     assert steps["nrc3"].tolist() == [record.nrc3 for record in history.records("each")]
     assert set(steps.columns) == {"step", *history.records()[0].scalars()}
-    assert len(History().to_frame(library="pandas")) == 0
+    assert len(History().to_dataframe(library="pandas")) == 0
 
 
 def test_classes_and_layers_are_compared_among_themselves() -> None:
