@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from nbclient import NotebookClient
@@ -21,7 +22,10 @@ def executed(path: Path) -> nbformat.NotebookNode:
     """The notebook with new outputs, and with nothing of the machine or the editor that it was written on."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
-    NotebookClient(notebook, timeout=SECONDS, record_timing=False).execute()
+    # Where no source tree lies that Python would take for the package.
+    with TemporaryDirectory() as empty:
+        resources = {"metadata": {"path": empty}}
+        NotebookClient(notebook, timeout=SECONDS, record_timing=False, resources=resources).execute()
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     return notebook
 

@@ -284,16 +284,18 @@ class Evidence:
             pairing=pairing,
             model=model,
             shift_error=shift_error,
-            keeps_rows=self._has_held_rows,
+            kept_rows=self._held_rows,
         )
         require_same_rows(self._found or self.moments, residuals)
         return residuals
 
     @property
-    def _has_held_rows(self) -> bool:
+    def _held_rows(self) -> int:
+        """How many rows there are, where all are held; 0 where they are too many."""
         source, moments = self._rows.source, self._moments
-        is_small = source.count is not None and source.count * source.d <= MOST_HELD and source.d <= MOST_HELD_FEATURES
-        return is_small and moments is not None and moments.is_double and self._rows.team is None
+        if source.count is None or source.count * source.d > MOST_HELD or source.d > MOST_HELD_FEATURES:
+            return 0
+        return source.count if moments is not None and moments.is_double and self._rows.team is None else 0
 
     def turns(self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool) -> ExactTurns | None:
         """How the exact components of few rows are turned from those of a basis; None where that is not to be had."""

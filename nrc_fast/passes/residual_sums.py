@@ -53,8 +53,8 @@ class Residuals(Sums):
         Whose errors are wanted too: in float64, as the residuals must be.
     shift_error : float
         How far the shifts may be off in norm, all of them alike.
-    keeps_rows : bool
-        Whether the rows are kept in float64, which must be few.
+    kept_rows : int
+        How many rows there are, if they are kept in float64, or 0: they must be few.
 
     Attributes
     ----------
@@ -80,9 +80,9 @@ class Residuals(Sums):
         pairing: Pairing | None = None,
         model: LinearModel | None = None,
         shift_error: float = 0.0,
-        keeps_rows: bool = False,
+        kept_rows: int = 0,
     ) -> None:
-        self._rows: list[FloatArray] | None = [] if keeps_rows else None
+        self._rows: FloatArray = np.zeros((kept_rows, bases[0].vectors.shape[1]))
         self.bases = list(bases)
         self.turned = np.zeros(1)
         self._shift_error = shift_error
@@ -114,10 +114,8 @@ class Residuals(Sums):
 
     @property
     def rows(self) -> FloatArray | None:
-        """All rows, (N, d); None where they are not kept, or another process has added some."""
-        if not self._rows or sum(map(len, self._rows)) != self.count:
-            return None
-        return np.concatenate(self._rows)
+        """All rows, (N, d); None where they are not kept, or are others than were expected."""
+        return self._rows if 0 < self.count == len(self._rows) else None
 
     @property
     def grounds(self) -> Grounds:
@@ -141,6 +139,7 @@ class Residuals(Sums):
         products = self._products(chunk, parts)
         if self.balance is not None:
             self.balance.add_predictions(found, chunk)
+        self._keep(chunk)
         pairs = zip(self.sums, parts, strict=True)
         self.sums, self.paired, self.turned, self.errors, self._counts = (
             [_added(total, part) for total, part in pairs],
@@ -149,10 +148,13 @@ class Residuals(Sums):
             None if self.errors is None else self.errors + found.errors,
             self._counts + np.array([chunk.features.count, 1]),
         )
-        if self._rows is not None:
-            self._rows.append(chunk.features.to_float64())
         if not chunk.features.backend.is_host:
             self._on_devices = self._on_devices + chunk.features.count
+
+    def _keep(self, chunk: Chunk) -> None:
+        end = self.count + chunk.features.count
+        if end <= len(self._rows):
+            self._rows[self.count : end] = chunk.features.to_float64()
 
     def _of_chunk(self, chunk: Chunk) -> tuple[list[ResidualSums], PredictionSums]:
         if self._model is None:
@@ -186,6 +188,7 @@ class Residuals(Sums):
         for index, sums in enumerate(self.sums):
             arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit, f"expanded {index}": sums.expanded}
         arrays |= {} if self.errors is None else {"errors": self.errors}
+        arrays |= {"rows": self._rows.copy()} if len(self._rows) else {}
         return arrays if self.balance is None else arrays | self.balance.arrays()
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
@@ -194,19 +197,21 @@ class Residuals(Sums):
         Raises
         ------
         OtherStateError
-            It is of fewer vectors, lacks the errors of the model or products that are wanted, or knows nothing of rows
-            near the shift or of chunks.
+            It is of fewer vectors, lacks the errors of the model, products or rows that are wanted, or knows nothing of
+            rows near the shift or of chunks.
         ValueError
             Something is missing, has another shape or is not finite.
         """
         needed = {"turned", "counts"} | (set() if self._model is None else {"errors"})
+        needed |= {"rows"} if len(self._rows) else set()
         raw = [(arrays.get(f"raw {i}"), len(basis.vectors) + 1) for i, basis in enumerate(self.bases)]
         if not needed <= arrays.keys() or any(found is not None and found.size < expected for found, expected in raw):
             raise OtherStateError
         if self.balance is not None:
             self.balance.restore(arrays)
         arrays = {"paired": np.full(3, np.nan), "devices": np.zeros(1)} | arrays
-        self.require_state(arrays, may_be_nan=("paired",))
+        self.require_state(arrays, may_be_nan=("paired", "rows"))
+        self._rows = arrays.get("rows", self._rows)
         self._counts, self.paired, self.turned = arrays["counts"], arrays["paired"], arrays["turned"]
         self._on_devices = arrays["devices"]
         self.errors = None if self._model is None else arrays["errors"]

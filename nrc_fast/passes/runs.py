@@ -111,7 +111,7 @@ def residual_pass(
     pairing: Pairing | None = None,
     model: LinearModel | None = None,
     shift_error: float = 0.0,
-    keeps_rows: bool = False,
+    kept_rows: int = 0,
 ) -> Residuals:
     """Explicit residuals on several bases, products of squares and errors of a model where they are asked for.
 
@@ -123,7 +123,7 @@ def residual_pass(
         pairing=pairing,
         model=model,
         shift_error=shift_error,
-        keeps_rows=keeps_rows,
+        kept_rows=kept_rows,
     )
     reading.run("residuals", totals)
     return totals
@@ -137,7 +137,7 @@ def careful_residuals(
     pairing: Pairing | None = None,
     model: LinearModel | None = None,
     shift_error: float = 0.0,
-    keeps_rows: bool = False,
+    kept_rows: int = 0,
 ) -> Residuals:
     """Residuals in float32 where that is faster and suffices, else in float64, with the errors of a model.
 
@@ -152,7 +152,7 @@ def careful_residuals(
             pairing=pairing,
             model=model if double_precision else None,
             shift_error=shift_error,
-            keeps_rows=keeps_rows,
+            kept_rows=kept_rows,
         )
 
     widest = max(basis.vectors.shape[0] for basis in bases)

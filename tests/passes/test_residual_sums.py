@@ -35,6 +35,20 @@ def test_residuals_know_how_far_their_shift_turns_the_rows() -> None:
         other.restore(earlier)
 
 
+def test_rows_that_are_kept_go_on_from_a_state() -> None:
+    H, vectors, _ = draw()
+    sums, rest, changed = (Residuals([Basis(vectors)], double_precision=True, kept_rows=len(H)) for _ in range(3))
+    sums.add_chunk(chunk(H[:100]))
+    rest.restore(sums.arrays())
+    assert rest.rows is None  # not all yet
+    rest.add_chunk(chunk(H[100:]))
+    np.testing.assert_array_equal(rest.rows, H)
+    sums.add_chunk(chunk(H))  # more than were expected
+    assert sums.rows is None
+    with pytest.raises(OtherStateError):
+        changed.restore({name: array for name, array in rest.arrays().items() if name != "rows"})
+
+
 def residuals_and_errors() -> tuple[Any, Any, Residuals]:
     H, vectors, shift = draw()
     Y = np.random.default_rng(1).standard_normal((300, 2))
