@@ -20,10 +20,6 @@ namespace py = pybind11;
 namespace nrc_fast::cuda {
 namespace {
 
-Stream stream_of(Address address) {
-  return reinterpret_cast<Stream>(address);  // NOLINT: torch's number of a stream is its address
-}
-
 Precision precision_from_code(int code) {
   if (code < 0 || code > 2) {
     throw std::invalid_argument("precision code " + std::to_string(code) + " is not one of 0..2");

@@ -13,10 +13,6 @@ namespace py = pybind11;
 namespace nrc_fast::cuda {
 namespace {
 
-Stream stream_of(Address address) {
-  return reinterpret_cast<Stream>(address);  // NOLINT: torch's number of a stream is its address
-}
-
 void require_hopper(int device) {
   const Capability capability = device_limits(device).capability;
   if (capability.major == 9 && capability.minor == 0) return;
