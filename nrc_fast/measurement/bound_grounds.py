@@ -6,16 +6,14 @@ from collections.abc import Iterable
 
 from nrc_fast.measurement.convention_metrics import ConventionMetrics
 from nrc_fast.measurement.evidence import Evidence
-from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
+from nrc_fast.metrics.grounds import ALONG_ROWS, DECOMPOSITION, FLOAT64_SUMS, Grounds, grounds_of_components
 from nrc_fast.passes.explicit_sums import PredictionErrors
 from nrc_fast.passes.residual_sums import Residuals
 
-__all__ = ["DECOMPOSITION", "OF_TARGETS", "grounds_of_report"]
+__all__ = ["OF_TARGETS", "grounds_of_report"]
 
 # The covariance of the targets is summed in float64, whatever the features are.
-OF_TARGETS = grounds_of_sums(["double"])
-ROWS: Grounds = frozenset({"products along rows"})
-DECOMPOSITION: Grounds = frozenset({"decomposition"})
+OF_TARGETS = FLOAT64_SUMS
 DRAWN: Grounds = frozenset({"drawn heads"})
 # Numbers that W and the covariance of the targets give.
 OF_HEAD = ("nrc3", "gamma", "nrc3_at_zero", "gamma_share", "head_outside")
@@ -44,14 +42,14 @@ def grounds_of_report(
         Whether all eigenvalues were found, not the leading ones alone.
     """
     moments = evidence.grounds_of_moments
-    spectrum = moments | (DECOMPOSITION if whole_spectrum else frozenset({"iteration"}))
-    mse = ROWS if errors is not None else moments | ROWS
+    spectrum = moments | grounds_of_components(is_whole=whole_spectrum)
+    mse = ALONG_ROWS if errors is not None else moments | ALONG_ROWS
     by_rows = errors is not None and errors.balance is not None
     own = {
         **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), spectrum),
         "linear_mse": moments | DECOMPOSITION | OF_TARGETS,
         "cka": moments | OF_TARGETS,
-        "cka_debiased": moments | OF_TARGETS | ROWS,
+        "cka_debiased": moments | OF_TARGETS | ALONG_ROWS,
         **dict.fromkeys(OF_HEAD, OF_TARGETS | DECOMPOSITION),
         "nrc3_quantile": OF_TARGETS | DECOMPOSITION | DRAWN,
         "nrc3_untrained": OF_TARGETS | DECOMPOSITION | DRAWN,
@@ -59,7 +57,7 @@ def grounds_of_report(
         "r2": mse | OF_TARGETS,
         **dict.fromkeys(
             ("balance_distance", "balance_decay", "balance_asymmetry"),
-            ROWS | OF_TARGETS | (frozenset() if by_rows else moments),
+            ALONG_ROWS | OF_TARGETS | (frozenset() if by_rows else moments),
         ),
     }
     known = [f"{metric} {name}" for name, values in found.alternatives.items() for metric in values]

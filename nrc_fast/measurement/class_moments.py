@@ -22,7 +22,7 @@ from nrc_fast.metrics.classes import (
     variability,
     variability_bounds,
 )
-from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
+from nrc_fast.metrics.grounds import DECOMPOSITION, FLOAT64_SUMS, Grounds, grounds_of_sums
 from nrc_fast.metrics.rounding import block_rounding
 from nrc_fast.reports.bound_kinds import sorted_grounds
 from nrc_fast.reports.classes import ClassReport
@@ -174,8 +174,8 @@ class ClassMoments:
         """What bounds rest on: those of the spread within classes on the products of the features too."""
         read = dict(zip(READS, self.state["reads"].tolist(), strict=True))
         products = grounds_of_sums(["double", *(kind for kind in READS[:-1] if read[kind])])
-        sums = grounds_of_sums(["double"]) | {"first order"}
-        return {name: sums | (products | {"decomposition"} if name in OF_SPREAD else frozenset()) for name in bounds}
+        sums = FLOAT64_SUMS | {"first order"}
+        return {name: sums | (products | DECOMPOSITION if name in OF_SPREAD else frozenset()) for name in bounds}
 
     def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
         """Variances are sums of float64 squares around a shift near the mean."""

@@ -13,16 +13,12 @@ from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
-from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
+from nrc_fast.metrics.grounds import ALONG_ROWS, FLOAT64_SUMS, Grounds, grounds_of_components
 from nrc_fast.metrics.residuals import leading_values, subspace_residual
 from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.residual_sums import Pairing, Residuals
 
 __all__ = ["ConventionMetrics", "explicit_metrics", "moment_metrics"]
-
-
-# What the error of a mean rests on.
-OF_MEANS = grounds_of_sums(["double"])
 
 
 @dataclass
@@ -118,7 +114,7 @@ def explicit_metrics(
                 mean_error=basis.mean_error,
                 turned=turned,
             )
-        of_rows = residuals.grounds | (OF_MEANS if other.centered_rows else frozenset())
+        of_rows = residuals.grounds | (FLOAT64_SUMS if other.centered_rows else frozenset())
         own = {"nrc1": of_rows | basis.grounds, "nrc2": of_rows}
         metrics.grounds |= {_name_of(metric, other, convention): own[metric] for metric in found}
         if other == convention:
@@ -142,9 +138,9 @@ def _name_of(metric: str, convention: Convention, own: Convention) -> str:
 
 
 def _of_moments(evidence: Evidence, convention: Convention, count: int) -> dict[str, Grounds]:
-    own = evidence.grounds_of_moments | {"products along rows"}
+    own = evidence.grounds_of_moments | ALONG_ROWS
     is_whole = count == evidence.moments.d or evidence.leading(count, centered=convention.centered_basis)[0].is_whole
-    return {"nrc1": own | {"decomposition" if is_whole else "iteration"}, "nrc2": own}
+    return {"nrc1": own | grounds_of_components(is_whole=is_whole), "nrc2": own}
 
 
 def moment_metrics(evidence: Evidence, head: Head, convention: Convention, extent: Extent) -> ConventionMetrics:

@@ -23,7 +23,7 @@ from nrc_fast.measurement.few_row_components import few_row_components, has_few_
 from nrc_fast.measurement.row_components import RowComponents, row_components
 from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
-from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
+from nrc_fast.metrics.grounds import FLOAT64_SUMS, Grounds, grounds_of_components
 from nrc_fast.metrics.residuals import PrincipalBasis, resolved_rank
 from nrc_fast.metrics.rounding import decomposition_rounding, projection_rounding
 from nrc_fast.passes.balance_sums import LinearModel
@@ -236,7 +236,7 @@ class Evidence:
             losses=_losses(pairs, k, error),
             collapsed=collapsed,
             spread=max(moments.variance, 0.0) ** 0.5,
-            grounds=moments.grounds | _grounds_of(pairs),
+            grounds=moments.grounds | grounds_of_components(is_whole=pairs.is_whole),
         )
 
     def _refined(
@@ -341,12 +341,8 @@ def _basis_of_rows(found: RowComponents, k: int, disturbance: float) -> Principa
         losses=_losses(pairs, k, error),
         collapsed=pairs.outside(k) <= COLLAPSED * total,
         spread=total**0.5,
-        grounds=grounds_of_sums(["double"]) | found.grounds,
+        grounds=FLOAT64_SUMS | found.grounds,
     )
-
-
-def _grounds_of(pairs: LeadingPairs) -> Grounds:
-    return frozenset({"decomposition" if pairs.is_whole else "iteration"})
 
 
 def _angles(pairs: LeadingPairs, k: int, error: float) -> FloatArray:

@@ -12,6 +12,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, eigh_descending, fix_signs, orthonormalize, scale_to_unit
 from nrc_fast.measurement.row_components import RowComponents
+from nrc_fast.metrics.grounds import DECOMPOSITION
 from nrc_fast.passes.component_costs import MOST_SQUARE_BYTES
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.sums import Sums
@@ -67,7 +68,7 @@ def few_row_components(reading: Reading, count: int, *, centered: bool) -> RowCo
         square=variance,
         is_centered=centered,
     )
-    return replace(found, grounds=frozenset({"decomposition"}))
+    return replace(found, grounds=DECOMPOSITION)
 
 
 def _pairs(rows: FloatArray, count: int) -> LeadingPairs:

@@ -12,12 +12,11 @@ from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.measurement.bound_grounds import DECOMPOSITION
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.feature_statistics import FeatureStatistics
 from nrc_fast.measurement.spectrum_metrics import readout_metric
 from nrc_fast.metrics.angles import angle_bound, leading_angle_bound
-from nrc_fast.metrics.grounds import Grounds
+from nrc_fast.metrics.grounds import DECOMPOSITION, Grounds, grounds_of_components
 from nrc_fast.metrics.rounding import decomposition_rounding
 from nrc_fast.metrics.spectra import (
     explained_variance_ratio,
@@ -115,7 +114,7 @@ def layer_collapse(
     }
     of_weights, bounds_of_weights = _weight_conditions(weights, leading, turned)
     bounds = found | bounds_of_weights
-    grounds = moments.grounds | {"decomposition" if pairs.is_whole else "iteration"}
+    grounds = moments.grounds | grounds_of_components(is_whole=pairs.is_whole)
     own: dict[str, Grounds] = {"weight_stable_rank": DECOMPOSITION, "weight_alignment": grounds | DECOMPOSITION}
     return LayerCollapse(
         name=name,

@@ -15,7 +15,7 @@ from nrc_fast.base.linalg import EPSILON
 from nrc_fast.kernels.counts import SMALLEST_ENERGY
 from nrc_fast.kernels.errors import too_large
 from nrc_fast.metrics.angles import leading_angle_bound
-from nrc_fast.metrics.grounds import Grounds
+from nrc_fast.metrics.grounds import ITERATION, Grounds
 from nrc_fast.metrics.residuals import resolved_rank
 from nrc_fast.passes.component_costs import ComponentCosts
 from nrc_fast.passes.explicit_sums import GramProduct
@@ -64,7 +64,7 @@ class RowComponents:
     covariance_error: float
     mean_error: float
     is_centered: bool
-    grounds: Grounds = frozenset({"iteration"})
+    grounds: Grounds = ITERATION
 
     @classmethod
     def found(

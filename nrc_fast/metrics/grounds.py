@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
-__all__ = ["GROUNDS", "KINDS", "BoundKind", "Grounds", "grounds_of_sums", "kind_of"]
+__all__ = [
+    "ALONG_ROWS",
+    "DECOMPOSITION",
+    "FLOAT64_SUMS",
+    "GROUNDS",
+    "ITERATION",
+    "KINDS",
+    "BoundKind",
+    "Grounds",
+    "grounds_of_components",
+    "grounds_of_sums",
+    "kind_of",
+]
 
 BoundKind: TypeAlias = Literal["certified", "probable", "assumed", "statistical"]
 # What a bound rests on beyond IEEE arithmetic, by names of `GROUNDS`.
@@ -28,12 +40,16 @@ GROUNDS: dict[str, tuple[BoundKind, str]] = {
     "first order": ("probable", "squares of the errors of moments are left out where these are small"),
     "drawn heads": ("statistical", "the heads that were drawn stand for all"),
 }
+FLOAT64_SUMS: Grounds = frozenset({"float64 sums"})
+ALONG_ROWS: Grounds = frozenset({"products along rows"})
+DECOMPOSITION: Grounds = frozenset({"decomposition"})
+ITERATION: Grounds = frozenset({"iteration"})
 # How kernels multiply, in words of `passes.moments`.
 OF_SUMS = {
-    "double": frozenset({"float64 sums"}),
-    "single": frozenset({"float64 sums", "float32 blocks"}),
-    "device": frozenset({"float64 sums", "tensor cores"}),
-    "fast": frozenset({"float64 sums", "tensor cores"}),
+    "double": FLOAT64_SUMS,
+    "single": FLOAT64_SUMS | {"float32 blocks"},
+    "device": FLOAT64_SUMS | {"tensor cores"},
+    "fast": FLOAT64_SUMS | {"tensor cores"},
 }
 
 
@@ -60,3 +76,14 @@ def grounds_of_sums(kinds: Iterable[str]) -> Grounds:
     """
     found: Grounds = frozenset()
     return found.union(*(OF_SUMS[kind] for kind in kinds))
+
+
+def grounds_of_components(*, is_whole: bool) -> Grounds:
+    """What it rests on that components are the leading ones: whether all of them were found, or these alone.
+
+    Examples
+    --------
+    >>> sorted(grounds_of_components(is_whole=True)), sorted(grounds_of_components(is_whole=False))
+    (['decomposition'], ['iteration'])
+    """
+    return DECOMPOSITION if is_whole else ITERATION

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.cards import card
-from nrc_fast.base.json_values import JSONValue
+from nrc_fast.base.json_values import JSONValue, plain_numbers
 from nrc_fast.base.svg import spark_bars
 
 __all__ = ["PenaltyProduct", "Prediction"]
@@ -105,5 +103,5 @@ class Prediction:
             "cka": self.cka,
             "head_gram_shape": self.head_gram_shape.tolist(),
             "residual_covariance": self.residual_covariance.tolist(),
-            "bounds": {name: np.asarray(bound).tolist() for name, bound in self.bounds.items()},
+            "bounds": plain_numbers(self.bounds),
         }

@@ -10,7 +10,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.results import Basis, PredictionSums, ResidualSums
-from nrc_fast.metrics.grounds import Grounds
+from nrc_fast.metrics.grounds import ALONG_ROWS, Grounds
 from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
 from nrc_fast.passes.balance_sums import BalanceSums, LinearModel, prediction_request, wanted_balance
 from nrc_fast.passes.explicit_sums import turned_rows
@@ -121,7 +121,7 @@ class Residuals(Sums):
     def grounds(self) -> Grounds:
         """What the bounds of these sums rest on: tensor cores multiply rows on devices that are not float64."""
         has_cores = self._on_devices[0] > 0.0 and not self.is_double
-        return frozenset({"products along rows"} | ({"tensor cores"} if has_cores else set()))
+        return ALONG_ROWS | ({"tensor cores"} if has_cores else frozenset())
 
     def rounding(self, basis: int) -> ProjectionRounding:
         """What rounding does to the sums on one of the bases."""

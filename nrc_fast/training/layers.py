@@ -18,9 +18,10 @@ from nrc_fast.base.linalg import EPSILON, covariance_spectrum
 from nrc_fast.base.options import Precision
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import placed_beside
-from nrc_fast.measurement.bound_grounds import DECOMPOSITION, OF_TARGETS
+from nrc_fast.measurement.bound_grounds import OF_TARGETS
 from nrc_fast.measurement.layer_conditions import layer_collapse
 from nrc_fast.measurement.undefined import notes_of_layers
+from nrc_fast.metrics.grounds import ALONG_ROWS, DECOMPOSITION
 from nrc_fast.metrics.spectra import stable_rank, stable_rank_bound
 from nrc_fast.reports.bound_kinds import sorted_grounds
 from nrc_fast.reports.layers import COLLAPSED_NOISE, DeepReport, LayerCollapse
@@ -235,5 +236,5 @@ def _with_balance(layer: LayerCollapse, model: Module) -> LayerCollapse:
     found = balance_below(model, layer.name)
     if math.isnan(found.value):
         return layer
-    grounds = {**layer.bound_grounds, "balance": ("products along rows",)}
+    grounds = {**layer.bound_grounds, "balance": tuple(ALONG_ROWS)}
     return replace(layer, balance=found.value, bounds={**layer.bounds, "balance": found.bound}, bound_grounds=grounds)

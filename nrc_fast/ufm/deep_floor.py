@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
-from nrc_fast.base.json_values import JSONValue
+from nrc_fast.base.json_values import JSONValue, plain_numbers
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.metrics.deep_directions import root_of_product, solve_directions, threshold
 from nrc_fast.ufm.bounds import interval_of
@@ -18,7 +18,7 @@ from nrc_fast.ufm.deep_bounds import Sides
 from nrc_fast.ufm.deep_floor_bounds import ROUNDINGS, DeepFloorNumbers, deep_floor_bounds
 from nrc_fast.ufm.floor_bounds import correlation_loads
 from nrc_fast.ufm.floor_text import components_of, lines_of_others, rows_of_others, share_of_variance
-from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_bounds, plain_counts
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -137,7 +137,7 @@ class DeepErrorFloor(CommonFloor):
             "error_share": self.error_share.tolist(),
             "directions": self.directions.T.tolist(),
             "critical_weight_decays": self.critical_weight_decays.tolist(),
-            "bounds": plain_bounds(self.bounds),
+            "bounds": plain_numbers(self.bounds),
         }
 
     # ---- for any weight decay ----

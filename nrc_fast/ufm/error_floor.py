@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
-from nrc_fast.base.json_values import JSONValue
+from nrc_fast.base.json_values import JSONValue, plain_numbers
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.ufm.common_floor import CommonFloor
 from nrc_fast.ufm.eigenvalues import Spectrum
@@ -21,7 +21,7 @@ from nrc_fast.ufm.floor_bounds import (
     thresholds,
 )
 from nrc_fast.ufm.floor_text import components_of, lines_of_others, rows_of_others, share_of_variance
-from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_bounds, plain_counts
+from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
 from nrc_fast.ufm.scaling import Penalties
 from nrc_fast.ufm.solution import UNCERTAIN_DIRECTIONS, UNCERTAIN_RANK
 from nrc_fast.ufm.spectral import left_within
@@ -154,7 +154,7 @@ class ErrorFloor(CommonFloor):
             "directions": self.directions.T.tolist(),
             "critical_weight_decays": self.critical_weight_decays.tolist(),
             "penalties": None if self.penalties is None else vars(self.penalties).copy(),
-            "bounds": plain_bounds(self.bounds),
+            "bounds": plain_numbers(self.bounds),
         }
 
     # ---- for any c ----

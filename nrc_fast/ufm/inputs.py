@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import SupportsIndex, TypeAlias
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, BoolArray, FloatArray, IntArray, StoredArray
-from nrc_fast.base.json_values import JSONValue
 from nrc_fast.base.linalg import EPSILON, EPSILONS
 from nrc_fast.base.options import as_integer
 
@@ -24,7 +22,6 @@ __all__ = [
     "as_width",
     "broadcast_shape",
     "plain",
-    "plain_bounds",
     "plain_counts",
     "plain_flags",
 ]
@@ -195,17 +192,6 @@ def plain(array: StoredArray) -> Batched:
     """
     number: Batched = array.item() if np.ndim(array) == 0 else array
     return number
-
-
-def plain_bounds(bounds: Mapping[str, Batched]) -> dict[str, JSONValue]:
-    """Bounds as JSON can hold them.
-
-    Examples
-    --------
-    >>> plain_bounds({"mse": 1e-15, "eigenvalues": np.array([0.0])})
-    {'mse': 1e-15, 'eigenvalues': [0.0]}
-    """
-    return {name: np.asarray(bound).tolist() for name, bound in bounds.items()}
 
 
 def plain_counts(array: StoredArray) -> BatchedInt:
