@@ -277,6 +277,11 @@ class _BlockReading(Reading):
     def __init__(self, source: _Blocks, nonfinite: str) -> None:
         super().__init__(source, 1, nonfinite=nonfinite)
 
+    @property
+    def is_alone(self) -> bool:
+        """Each block is added up by itself."""
+        return False
+
     def of(self, source: Source) -> None:
         """Blocks are read where dask puts them, and by nobody else."""
 

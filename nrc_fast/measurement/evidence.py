@@ -295,7 +295,7 @@ class Evidence:
         source, moments = self._rows.source, self._moments
         if source.count is None or source.count * source.d > MOST_HELD or source.d > MOST_HELD_FEATURES:
             return 0
-        return source.count if moments is not None and moments.is_double and self._rows.team is None else 0
+        return source.count if moments is not None and moments.is_double and self._rows.is_alone else 0
 
     def turns(self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool) -> ExactTurns | None:
         """How the exact components of few rows are turned from those of a basis; None where that is not to be had."""

@@ -76,6 +76,11 @@ class Reading:
         """Whether another pass can be made."""
         return self.rereadable or self._passes == 0
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this process adds up all rows, one chunk after the other."""
+        return self.team is None
+
     def of(self, source: Source) -> Reading | None:
         """A reading of what a source makes of the rows of this one, by smaller chunks; None if there is none.
 

@@ -54,7 +54,7 @@ class Residuals(Sums):
     shift_error : float
         How far the shifts may be off in norm, all of them alike.
     kept_rows : int
-        How many rows there are, if they are kept in float64, or 0: they must be few.
+        How many rows there are, if they are kept in float64, or 0: they must be few, and all of them be added here.
 
     Attributes
     ----------
