@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from support.mutations import FORMATS, check
 
-LIBRARIES = {"torch": "torch", "safetensors": "safetensors", "hdf5": "h5py", "zarr": "zarr", "parquet": "pyarrow"}
+LIBRARIES = {
+    "torch": "torch",
+    "safetensors": "safetensors",
+    "hdf5": "h5py",
+    "latest hdf5": "h5py",
+    "zarr": "zarr",
+    "parquet": "pyarrow",
+}
 
 
 @pytest.mark.parametrize("name", FORMATS)

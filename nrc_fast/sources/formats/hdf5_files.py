@@ -13,6 +13,7 @@ import numpy as np
 from nrc_fast.base.arrays import StoredArray
 from nrc_fast.base.json_values import JSONValue
 from nrc_fast.sources.formats.blocks import BlockTable
+from nrc_fast.sources.formats.hdf5_chunks import require_chunks
 from nrc_fast.sources.formats.hdf5_links import require_openable
 from nrc_fast.sources.formats.hdf5_sources import SourceRows, decoding_bytes, lies_elsewhere, source_rows
 from nrc_fast.sources.stored import StoredMatrix, Wanted, import_library, pick, reading
@@ -194,6 +195,7 @@ class _DatasetTable(BlockTable):
         self.stamp = stamp
         self._key = key
         self._sources = sources
+        self._has_chunks = False
         self._decoding_bytes = max([decoding_bytes, *(source.held_bytes for source in sources)])
         self.files = (stamp.path, *(source.stamp.path for source in sources))
 
@@ -213,10 +215,17 @@ class _DatasetTable(BlockTable):
             if source.first < last and first < source.last:
                 source.stamp.check()
 
+    def _require_chunks(self, dataset: Dataset) -> None:
+        """Look at all chunks before the first is decoded."""
+        if not self._has_chunks:
+            require_chunks(dataset, self.name)
+            self._has_chunks = True
+
     def _load(self, first: int, last: int, out: StoredArray) -> None:
         h5py = import_library("h5py", "hdf5")
         with h5py.File(self.stamp.path, "r") as file:
             dataset = file[self._key]
+            self._require_chunks(dataset)
             wanted = dataset.id.get_space()
             rest = dataset.shape[1:]
             wanted.select_hyperslab((first, *(0 for _ in rest)), (last - first, *rest))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nrc_fast.sources.formats.hdf5_chunks import require_chunks
 from nrc_fast.sources.stored import import_library, reading
 from nrc_fast.sources.table import FileStamp, require_regular
 
@@ -147,6 +148,7 @@ def _part(dataset: Dataset, name: str, file_name: str, key: str, above: tuple[tu
         if not isinstance(inner, h5py.Dataset):
             msg = f"{name} is made of {called}, which is missing"
             raise OSError(msg)
+        require_chunks(inner, called)
         if _home(inner) != Path(file.filename).resolve():
             stamps.append(FileStamp(_home(inner)))  # behind a link
         held = decoding_bytes(inner)

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nrc_fast.sources.stored import reading
 from nrc_fast.sources.table import require_regular
 
 __all__ = ["METADATA_FILES", "require_plain_codecs"]
@@ -35,18 +36,15 @@ def require_plain_codecs(path: Path, files: Iterator[str]) -> None:
     OSError
         One would be, or its metadata are damaged.
     """
-    try:
-        for name, content in _metadata(path, files):
-            found = next(_unpickling(json.loads(content)), None)
-            if found is not None:
-                msg = (
-                    f"{path} has an array that is decoded by {found!r} ({name}), and nothing is ever unpickled; save "
-                    "it as numbers, with another compressor or filter"
-                )
-                raise OSError(msg)
-    except (ValueError, RecursionError, zipfile.BadZipFile) as error:
-        msg = f"{path} cannot be read; is it damaged or truncated? {type(error).__name__}: {error}"
-        raise OSError(msg) from error
+    with reading(path):
+        named = [(name, next(_unpickling(json.loads(content)), None)) for name, content in _metadata(path, files)]
+    for name, found in named:
+        if found is not None:
+            msg = (
+                f"{path} has an array that is decoded by {found!r} ({name}), and nothing is ever unpickled; save it as "
+                "numbers, with another compressor or filter"
+            )
+            raise OSError(msg)
 
 
 def _metadata(path: Path, files: Iterator[str]) -> Iterator[tuple[str, bytes]]:

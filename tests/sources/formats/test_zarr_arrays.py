@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.formats import write
 from support.tables import COLUMNS, any_bits, assert_table
@@ -40,6 +42,21 @@ def test_zip_files_that_are_no_zarr(tmp_path: Path) -> None:
         archive.writestr("a", "b")
     with pytest.raises(OSError, match=r"f\.zarr\.zip cannot be read"):
         open_table(tmp_path / "f.zarr.zip")
+
+
+# Fields of the archive's directory: version, flags (encrypted, patched) and method of every member.
+@pytest.mark.parametrize(("field", "number"), [(6, 255), (8, 1), (8, 32), (10, 99)])
+def test_zip_files_that_cannot_be_unpacked(field: int, number: int, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    path = tmp_path / "f.zarr.zip"
+    with zarr.storage.ZipStore(path, mode="w") as store:
+        zarr.create_group(store).create_array("h", data=np.eye(5), chunks=(2, 5))
+    content = bytearray(path.read_bytes())
+    for found in re.finditer(rb"PK\x01\x02", bytes(content)):
+        content[found.start() + field] = number
+    path.write_bytes(content)
+    with pytest.raises(OSError, match=r"f\.zarr\.zip cannot be read; is it damaged"):
+        open_table(path)
 
 
 class Runs:
