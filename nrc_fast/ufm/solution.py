@@ -51,6 +51,10 @@ class Minimum:
     moments : TargetMoments
     shrinkage : Shrinkage
         Eigenbasis U and what is kept of each direction.
+    lambda_W, lambda_H, lambda_b, c : float or (...) float64 array
+        The penalties, lambda_b None without a bias, and lambda_W lambda_H.
+    root_c : (...) float64 array
+        sqrt(c).
     scale : (...) float64 array
         k^2, the ratio of weights to features: ``sqrt(lambda_H/lambda_W)``.
     is_unpenalised : (...) bool array
