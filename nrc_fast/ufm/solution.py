@@ -52,16 +52,12 @@ class Minimum:
     shrinkage : Shrinkage
         Eigenbasis U and what is kept of each direction.
     lambda_W, lambda_H, lambda_b, c : float or (...) float64 array
-        The penalties, lambda_b None without a bias, and lambda_W lambda_H.
-    root_c : (...) float64 array
-        sqrt(c).
-    scale : (...) float64 array
-        k^2, the ratio of weights to features: ``sqrt(lambda_H/lambda_W)``.
+    scale, root_c : (...) float64 array
+        k^2, the ratio of weights to features: ``sqrt(lambda_H/lambda_W)``; and ``sqrt(c)``.
     is_unpenalised : (...) bool array
         Where both penalties are 0, so that the minimum is one of many.
     d : int or None
         Width of the features, where it was given: fewer than n hold the leading d directions of the targets alone.
-        From n on the minimum is the same for every width.
     """
 
     __module__ = "nrc_fast.ufm"
