@@ -44,7 +44,6 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 
 html_math_renderer = "mathml"
 html_theme = "furo"

@@ -20,6 +20,7 @@ import nrc_fast.typing
 
 BAR = "\N{DIVIDES}"
 PRIVATE = re.compile(r", _\w+(?==|,|\))(?:=[^,)]*)?")
+NAMED = re.compile(r"<(?:function|class) '?([\w.]+)'?>")
 LITERAL = re.compile(r"(``.+?``)")
 # Where attributes are listed that are no members of their own, a line begins with their names.
 LISTED = re.compile(r"^([A-Za-z_]\w*(?:, [A-Za-z_]\w*)*) : ", re.MULTILINE)
@@ -103,11 +104,11 @@ def keep_bars(_: Sphinx, __: str, ___: str, ____: object, _____: object, lines: 
             lines[number] = "".join(part if part.startswith("``") else part.replace("|", BAR) for part in parts)
 
 
-def leave_out_private(
+def readable_signature(
     _: Sphinx, __: str, ___: str, ____: object, _____: object, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """Signatures of classes that are made by functions, without the fields that are not public."""
-    return (PRIVATE.sub("", signature) if signature else signature), returned
+    """Signatures without the fields that are not public, and with the names of functions that are defaults."""
+    return (NAMED.sub(r"\1", PRIVATE.sub("", signature)) if signature else signature), returned
 
 
 def mark_names(_: Sphinx, document: nodes.document) -> None:
@@ -121,7 +122,8 @@ def mark_names(_: Sphinx, document: nodes.document) -> None:
         for reference in list(entry.findall(pending_xref)):
             if reference.get("reftarget") in known and reference.get("reftype") == "obj":
                 # A name that begins an entry of a list is set as those beside it.
-                kind = nodes.strong if isinstance(reference.parent, nodes.term) else nodes.literal
+                begins = isinstance(reference.parent, nodes.term) and reference.parent[0] is reference
+                kind = nodes.strong if begins else nodes.literal
                 reference.replace_self(kind("", reference.astext()))
 
 
@@ -146,7 +148,7 @@ def link_to_class(
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", keep_bars, priority=400)
-    app.connect("autodoc-process-signature", leave_out_private)
+    app.connect("autodoc-process-signature", readable_signature)
     app.connect("doctree-read", mark_names)
     app.connect("missing-reference", link_to_class)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
