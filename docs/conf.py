@@ -23,6 +23,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "docstrings",
     "examples",
+    "exponents",
     "generated",
     "mathml",
     "repository",
@@ -36,6 +37,8 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 
 nitpicky = True
+# Quotes and dots stay as they are typed: they are often values and code.
+smartquotes = False
 default_role = "py:obj"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
@@ -51,3 +54,5 @@ html_show_sphinx = False
 html_show_copyright = False
 pygments_dark_style = "github-dark"
 html_copy_source = False
+# Two modules have docstrings of their own; the reference has all.
+html_domain_indices = False

@@ -19,6 +19,8 @@ from sphinx.environment import BuildEnvironment
 import nrc_fast.typing
 
 BAR = "\N{DIVIDES}"
+PRIVATE = re.compile(r", _\w+(?==|,|\))(?:=[^,)]*)?")
+NAMED = re.compile(r"<(?:function|class) '?([\w.]+)'?>")
 LITERAL = re.compile(r"(``.+?``)")
 # Where attributes are listed that are no members of their own, a line begins with their names.
 LISTED = re.compile(r"^([A-Za-z_]\w*(?:, [A-Za-z_]\w*)*) : ", re.MULTILINE)
@@ -102,8 +104,15 @@ def keep_bars(_: Sphinx, __: str, ___: str, ____: object, _____: object, lines: 
             lines[number] = "".join(part if part.startswith("``") else part.replace("|", BAR) for part in parts)
 
 
+def readable_signature(
+    _: Sphinx, __: str, ___: str, ____: object, _____: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Signatures without the fields that are not public, and with the names of functions that are defaults."""
+    return (NAMED.sub(r"\1", PRIVATE.sub("", signature)) if signature else signature), returned
+
+
 def mark_names(_: Sphinx, document: nodes.document) -> None:
-    """Parameters, values and attributes in backticks are code: they have no entry of their own."""
+    """Parameters, values and attributes in backticks are code, and no links: they have no entry of their own."""
     for entry in document.findall(desc):
         signature = next(entry.findall(desc_signature), None)
         if signature is None or not signature.get("ids"):
@@ -112,7 +121,10 @@ def mark_names(_: Sphinx, document: nodes.document) -> None:
         known = known_names(name, imported(name))
         for reference in list(entry.findall(pending_xref)):
             if reference.get("reftarget") in known and reference.get("reftype") == "obj":
-                reference.replace_self(nodes.literal("", reference.astext()))
+                # A name that begins an entry of a list is set as those beside it.
+                begins = isinstance(reference.parent, nodes.term) and reference.parent[0] is reference
+                kind = nodes.strong if begins else nodes.literal
+                reference.replace_self(kind("", reference.astext()))
 
 
 def link_to_class(
@@ -136,6 +148,7 @@ def link_to_class(
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", keep_bars, priority=400)
+    app.connect("autodoc-process-signature", readable_signature)
     app.connect("doctree-read", mark_names)
     app.connect("missing-reference", link_to_class)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -20,6 +20,9 @@ MARKS = ",.;:)"
 
 def markup_of(formula: str, display: str) -> str:
     """MathML of a formula, or an error where a command of it is not known."""
+    if "|" in formula:
+        msg = f"a bar of this formula has no side: {formula}; write \\lvert and \\rvert"
+        raise ExtensionError(msg)
     latex = formula.replace(r"\bigl\lvert", r"\left\lvert").replace(r"\bigr\rvert", r"\right\rvert")
     parts = convert(latex, display=display).split(PLAIN_BAR)
     sides = [SIDES[side] for side in BAR.findall(latex)]

@@ -64,3 +64,32 @@ def documented() -> set[str]:
 def test_the_reference_has_every_public_name(name: str) -> None:
     module = importlib.import_module(name)
     assert [public for public in module.__all__ if f"{name}.{public}" not in documented()] == []
+
+
+def classes_of_the_reference() -> list[tuple[type, str]]:
+    """Every class that is shown with its members, and the options that it is shown with."""
+    found = []
+    for page in sorted((ROOT / "docs" / "reference").glob("*.md")):
+        module = ""
+        directives = r"^\.\. (currentmodule|automodule|autoclass):: ([\w.]+)\n((?: {3}:.*\n)*)"
+        for kind, name, options in re.findall(directives, page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            if kind == "autoclass" and ":members:" in options:
+                found.append((getattr(importlib.import_module(module), name), options))
+            elif kind != "autoclass":
+                module = name
+    return found
+
+
+def test_classes_are_shown_with_what_they_have_from_the_package_s_own_bases() -> None:
+    """`Monitor.step` is of a base that nobody sees; what lightning, torch or the standard library give is theirs."""
+    hidden = [
+        f"{shown.__name__}.{name} of {base.__name__}"
+        for shown, options in classes_of_the_reference()
+        if ":inherited-members:" not in options
+        for base in shown.__mro__[1:]
+        if base.__module__.partition(".")[0] == "nrc_fast"
+        for name in vars(base)
+        if not name.startswith("_") and name not in vars(shown)
+    ]
+    assert hidden == []
+    assert len(classes_of_the_reference()) > 20

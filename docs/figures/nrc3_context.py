@@ -67,7 +67,7 @@ def main() -> None:
     below.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="NRC3", ylim=(5e-5, 1.0))
     below.set_title("two trainings; grey: 90% of random heads", fontsize=11)
     below.legend(frameon=False, loc="lower left")
-    figure.savefig(Path(__file__).with_suffix(".png"), dpi=110)
+    figure.savefig(Path(__file__).with_suffix(".png"), dpi=120)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,8 @@ def measure(
         chunk. Where it exists, the measurement goes on from it and ends with the same bits, given the same threads
         and instruction set; on a CUDA device it ends with the same numbers up to rounding, as the sums go on from zero
         there. It is removed at the end; where somebody removes it before, it is written anew, with all that was done.
+    checkpoint_every : float
+        Seconds between two writes of the checkpoint.
     save_statistics : path, optional
         Also write the `FeatureStatistics` of the rows to this file, to be merged with those of others later.
     group : torch.distributed.ProcessGroup, optional

@@ -52,7 +52,7 @@ def debiased_alignment(moments: Moments, paired: FloatArray, *, double_precision
 
 
 def _rounding_of_products(moments: Moments, unit: float) -> float:
-    """Of squares of rows, statistical like the root of their length, their products, and the sums of these in lanes."""
+    """Of squares of rows, probable like the root of their length, their products, and the sums of these in lanes."""
     return unit * (12.0 + 4.0 * math.sqrt(moments.d)) + EPSILON * moments.count / 128.0
 
 

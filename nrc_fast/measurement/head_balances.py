@@ -68,7 +68,7 @@ class HeadBalance(StoredResult):
     matrix : (n, n) float64 array
         B; infinite beyond the range of float64.
     bounds : mapping of str to float
-        Absolute bounds of the three numbers. They are statistical, as roundings of a row are taken to grow like the
+        Absolute bounds of the three numbers. They are probable, as roundings of a row are taken to grow like the
         root of its length.
     notes : tuple of str
     """

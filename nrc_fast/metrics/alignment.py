@@ -1,7 +1,7 @@
 """NRC3: the shape of W W^T beside the one that theory predicts from the covariance of the targets.
 
 Bounds count the roundings of LAPACK at their worst, n of the largest eigenvalue, and what follows from the error of
-the covariance that they are given is certified. That of W W^T is statistical: it is taken to grow like the root of d.
+the covariance that they are given is certified. That of W W^T is probable: it is taken to grow like the root of d.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Where the gradient with respect to W of a loss with the term ``(lambda_W/2) |W|^
 
     lambda_W W W^T = (1/M) sum r (W h)^T = B.
 
-Bounds follow from the bound of B that is given and are certified in it; those of W W^T are statistical.
+Bounds follow from the bound of B that is given and are certified in it; those of W W^T are probable.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rounding errors of sums that kernels add up in blocks, relative to what is added up.
 
-They are statistical where they say so: roundings of either sign are taken to grow like the root of their number, which
+They are probable where they say so: roundings of either sign are taken to grow like the root of their number, which
 all measured errors stay below. What counts every rounding at its worst, or is seen beside numbers of twice the digits,
 is certified: so are the bounds of the UFM (`nrc_fast.ufm`) and of loss terms (`nrc_fast.torch_ops`).
 """
@@ -89,7 +89,7 @@ def addition_rounding(count: float) -> float:
 def decomposition_rounding(d: int) -> float:
     """How far LAPACK's eigenvalues of a d x d matrix are off, relative to the largest.
 
-    What it finds is exact for a matrix that is off by some roundings; statistical, they grow like the root of d.
+    What it finds is exact for a matrix that is off by some roundings, which probably grow like the root of d.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """What a spectrum says: shares of the variance, effective and stable rank, each with its bound.
 
 A bound holds the rounding of the decomposition that the eigenvalues come from, beside the error of its matrix. What
-follows from an error of a matrix is certified (Weyl; Fannes and Audenaert); that of the decomposition is statistical:
+follows from an error of a matrix is certified (Weyl; Fannes and Audenaert); that of the decomposition is probable:
 it is taken to grow like the root of d.
 """
 

@@ -7,7 +7,7 @@ caller, such as shapes that do not match, are not looked for here. What needs th
 raises ``numpy.linalg.LinAlgError`` where they do not converge, which non-finite entries cause.
 
 Bounds are certified in what follows from the errors of the moments that they are given, and no better than these; that
-of errors which are taken row by row is statistical, as roundings of a row are taken to grow like the root of d.
+of errors which are taken row by row is probable, as roundings of a row are taken to grow like the root of d.
 """
 
 from __future__ import annotations

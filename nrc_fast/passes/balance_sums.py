@@ -99,7 +99,7 @@ class BalanceSums(Sums):
     def error(self) -> float:
         """Bound of the Frobenius norm of the error of `products`.
 
-        It is statistical: roundings of a row are taken to grow like the root of d, those of a sum over blocks like the
+        It is probable: roundings of a row are taken to grow like the root of d, those of a sum over blocks like the
         root of their number.
         """
         of_blocks, size = (float(part) for part in self._sizes)

@@ -187,7 +187,7 @@ def compare(runs: Mapping[str, Compared | Recorded], gamma: GammaChoice = "last"
     runs : mapping of str to History, Monitor or Report; or to ClassReport; or to DeepReport
         The runs by their names. Of a history the last record stands in the table, and all of it in the figure.
     gamma : {"last", "each"} or float
-        For which gamma NRC3 of histories is shown, see `nrc_fast.reports.History.records`; a report has its own.
+        For which gamma NRC3 of histories is shown, see `nrc_fast.History.records`; a report has its own.
 
     Returns
     -------

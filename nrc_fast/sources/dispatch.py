@@ -71,9 +71,9 @@ def open_source(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import numpy as np, nrc_fast as nrc
     >>> batches = [{"h": np.ones((3, 2)), "y": np.ones(3)}, {"h": np.zeros((1, 2)), "y": np.ones(1)}]
-    >>> source = open_source(batches, key="h", target_key="y")
+    >>> source = nrc.open(batches, key="h", target_key="y")
     >>> source.d, source.n_targets, source.rereadable
     (2, 1, True)
     """

@@ -64,7 +64,7 @@ def balance(
         A model, whose linear layers are looked for in its ``torch.nn.Sequential`` parts; or the weights of a chain, the
         first layer first.
     layers : sequence of str or torch.nn.Linear, optional
-        A chain of layers of the model, the first first, with nothing between them: for models that call their layers
+        A chain of layers of the model, the lowest first, with nothing between them: for models that call their layers
         themselves, or in several sequences. By default all that follow one another in a sequence; the chain is then
         the last of its runs with nothing between, and there is none where layers follow one another in several
         sequences, as nothing says which of these is run last. Where none do, it is the layer that is registered last.

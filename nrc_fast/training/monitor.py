@@ -71,7 +71,7 @@ class Monitor(Recorder):
         one run over the loader and only statistics are kept; small values stop at the bounds that the report states,
         and id25 is NaN. "again": nothing is kept and the model is run again for every read that a metric needs.
     gamma : {"last", "each"} or float
-        For which gamma `records` and `plot` show NRC3; see `nrc_fast.reports.history.History.records`.
+        For which gamma `records` and `plot` show NRC3; see `nrc_fast.History.records`.
     convention : str
         Definition of NRC1 and NRC2 in use, see `nrc_fast.CONVENTIONS`.
     penalties : object with an attribute ``c``, optional
@@ -324,7 +324,7 @@ class Monitor(Recorder):
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """What the records say, in plain sentences, see `nrc_fast.reports.History.verdict`."""
+        """What the records say, in plain sentences, see `nrc_fast.History.verdict`."""
         return self.history.verdict
 
     def __str__(self) -> str:
@@ -335,7 +335,7 @@ class Monitor(Recorder):
         return self.history.records(self.gamma)
 
     def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
-        """Draw the paper's panels; returns the figure of matplotlib. See `nrc_fast.reports.History.plot`.
+        """Draw the paper's panels; returns the figure of matplotlib. See `nrc_fast.History.plot`.
 
         Raises
         ------

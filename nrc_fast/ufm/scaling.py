@@ -169,17 +169,17 @@ def penalties(
 
     With the error matrix E of M samples and n outputs, ``MSELoss()`` the mean of its M n squares:
 
-    =================  ====================================================  =========  =========
-    loss               what is minimised (wd, fd: the decays)                lambda_W   lambda_H
-    =================  ====================================================  =========  =========
-    `paper`            1/(2M) |E|^2 + wd/2 |W|^2 + fd/(2M) |H|^2             wd         fd
-    `id25`             1/(2M) |E|^2 + wd/2 |W|^2 + fd/2 |H|^2                wd         M fd
-    `torch_mse`        MSELoss() + wd/2 |W|^2 + fd/(2M) |H|^2                n wd/2     n fd/2
-    `torch_mse_sum`    MSELoss(reduction="sum") + wd/2 |W|^2 + fd/2 |H|^2    wd/(2M)    fd/2
-    `half_mse`         MSELoss()/2 + wd/2 |W|^2 + fd/(2M) |H|^2              n wd       n fd
-    `half_sum`         1/2 |E|^2 + wd/2 |W|^2 + fd/2 |H|^2                   wd/M       fd
-    `mse_and_norms`    MSELoss() + wd |W|^2 + fd/M |H|^2                     n wd       n fd
-    =================  ====================================================  =========  =========
+    ===============  ======================================================  ===========  ==========
+    loss             what is minimised (wd, fd: the decays)                  lambda_W     lambda_H
+    ===============  ======================================================  ===========  ==========
+    `paper`          ``1/(2M) |E|^2 + wd/2 |W|^2 + fd/(2M) |H|^2``           ``wd``       ``fd``
+    `id25`           ``1/(2M) |E|^2 + wd/2 |W|^2 + fd/2 |H|^2``              ``wd``       ``M fd``
+    `torch_mse`      ``MSELoss() + wd/2 |W|^2 + fd/(2M) |H|^2``              ``n wd/2``   ``n fd/2``
+    `torch_mse_sum`  ``MSELoss(reduction="sum") + wd/2 |W|^2 + fd/2 |H|^2``  ``wd/(2M)``  ``fd/2``
+    `half_mse`       ``MSELoss()/2 + wd/2 |W|^2 + fd/(2M) |H|^2``            ``n wd``     ``n fd``
+    `half_sum`       ``1/2 |E|^2 + wd/2 |W|^2 + fd/2 |H|^2``                 ``wd/M``     ``fd``
+    `mse_and_norms`  ``MSELoss() + wd |W|^2 + fd/M |H|^2``                   ``n wd``     ``n fd``
+    ===============  ======================================================  ===========  ==========
 
     The optimisers' ``weight_decay=wd`` adds ``wd W`` to the gradient of SGD, so it is the term ``wd/2 |W|^2``
     (`torch_mse`). Decoupled decay, as in AdamW, minimises none of these losses.

@@ -51,13 +51,13 @@ class Minimum:
     moments : TargetMoments
     shrinkage : Shrinkage
         Eigenbasis U and what is kept of each direction.
-    scale : (...) float64 array
-        k^2, the ratio of weights to features: ``sqrt(lambda_H/lambda_W)``.
+    lambda_W, lambda_H, lambda_b, c : float or (...) float64 array
+    scale, root_c : (...) float64 array
+        k^2, the ratio of weights to features: ``sqrt(lambda_H/lambda_W)``; and ``sqrt(c)``.
     is_unpenalised : (...) bool array
         Where both penalties are 0, so that the minimum is one of many.
     d : int or None
         Width of the features, where it was given: fewer than n hold the leading d directions of the targets alone.
-        From n on the minimum is the same for every width.
     """
 
     __module__ = "nrc_fast.ufm"

@@ -53,7 +53,7 @@ def plot_history(history: DrawnHistory, gamma: GammaChoice = "last", ax: GivenAx
 
     Parameters
     ----------
-    history : nrc_fast.reports.history.History
+    history : nrc_fast.History
         The history, with at least one record.
     gamma : {"last", "each"} or float
         For which gamma NRC3 is shown; see `History.records`.

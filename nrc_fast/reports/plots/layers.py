@@ -27,7 +27,7 @@ def plot_layers(report: DrawnLayers, ax: GivenAxes | None = None) -> Figure:
 
     Parameters
     ----------
-    report : nrc_fast.reports.layers.DeepReport
+    report : nrc_fast.DeepReport
     ax : matplotlib axes, optional
         Where to draw; a new figure if not given.
 

@@ -44,7 +44,7 @@ def history_verdict(
     - The level is that of the last record, by the rules of
       `nrc_fast.reports.verdicts.features.features_verdict`.
     - The direction is that of NRC1, about the mean near an affine plane: the median of its last quarter against that
-      of the quarter before. Below 0.9 of it the curve falls, above 1.1 of it it rises, else it stands still. Of a
+      of the quarter before. The curve falls below 0.9 of it, rises above 1.1 of it, and else stands still. Of a
       curve that is 0 whatever the features are none is told.
     - A curve that is not collapsed has, so far, not come nearer to it unless half of the first value is gone; where
       NRC1 about the mean (id25) falls beside it, that is said.

@@ -10,16 +10,16 @@ from nrc_fast.base.arrays import FloatArray
 
 __all__ = ["COLLAPSED", "NEAR", "RARE", "SHAPED", "UNFITTED", "Known", "first_that_holds", "known", "percent_inside"]
 
-# A share outside a plane below which features are collapsed to it: rows leave it by less than two degrees
-# (sin^2 of 1.8 degrees). Residuals that collapse fall exponentially while training goes on, and pass it.
+#: A share outside a plane below which features are collapsed to it: rows leave it by less than two degrees
+#: (sin^2 of 1.8 degrees). Residuals that collapse fall exponentially while training goes on, and pass it.
 COLLAPSED = 1e-3
-# A share outside below which features are on the way. It is the level at which Deep NRC counts a layer as collapsed.
+#: A share outside below which features are on the way. It is the level at which Deep NRC counts a layer as collapsed.
 NEAR = 0.05
-# NRC3 below which W W^T has the predicted shape: the two matrices of norm 1 then differ by less than a tenth.
+#: NRC3 below which W W^T has the predicted shape: the two matrices of norm 1 then differ by less than a tenth.
 SHAPED = 0.01
-# Share of random heads that do as well, below which NRC3 says something of the training.
+#: Share of random heads that do as well, below which NRC3 says something of the training.
 RARE = 0.05
-# R2 below which less than half of the targets' variance is explained, and collapse says little of the task.
+#: R2 below which less than half of the targets' variance is explained, and collapse says little of the task.
 UNFITTED = 0.5
 
 
