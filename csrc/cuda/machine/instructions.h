@@ -52,6 +52,13 @@ NRC_FAST_DEVICE std::int64_t block_index_again() {
 #endif
 }
 
+// The index of the thread in the same way.
+NRC_FAST_DEVICE unsigned thread_index_again() {
+  unsigned index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
+
 // Ends the kernel with an error: for code that no launch reaches.
 NRC_FAST_DEVICE void fail() { __trap(); }
 
