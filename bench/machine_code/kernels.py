@@ -144,7 +144,7 @@ def _resident_shared(arguments: Sequence[str]) -> int:
     """Of ResidentProduct with 1,024 columns and 8 vectors: three stages, the shift, and what warps tell one another."""
     size, octets, warps = _BYTES[arguments[0]], _resident_octets(arguments), 16
     stage = octets * 8 * 1024 * size
-    return 3 * stage + 1024 * 8 + (warps + 1) * octets * 512 + 1024 * 8 + warps * 8 + warps * octets * 32
+    return 3 * stage + 2 * 1024 * 8 + (warps + 1) * octets * 512 + warps * (8 + 16) + octets * 32
 
 
 def _residual_copies(arguments: Sequence[str]) -> int:
@@ -291,7 +291,10 @@ _FAMILIES = {
         (_DTYPES,),
         shared=_resident_shared,
         rows=0,
-        inside=_one_turn,  # of the sums of parts, which are as many as there are warps with other columns
+        # Of the loops over eights of rows. Those that add up parts of the coefficients run as often here, and in all
+        # warps: at d = 1,024 a fourth of the warps, or less, do it, four times.
+        inside=_resident_octets,
+        copies=lambda arguments: 8 if arguments[0] == "double" else 4,
     ),
     "settle_coefficients_kernel": Family("product with a Gram, parts of coefficients added up"),
     "image_of_rows_kernel": Family(

@@ -298,6 +298,7 @@ class GramProductPass {
                                       plan,
                                       layout,
                                       static_cast<int>(ceiling(rows.rows, layout.stage_rows)),
+                                      static_cast<int>(rows.rows / layout.stage_rows),
                                       copy_kind(rows) == CopyKind::chunks,
                                       fragments_of(group),
                                       pieces_.shift,

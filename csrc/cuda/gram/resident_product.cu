@@ -25,6 +25,14 @@ NRC_FAST_BOTH int octets_of(int size) { return size == 2 ? 2 : 1; }
 // after the other.
 NRC_FAST_BOTH int turned(int row) { return (row >> 1 & 3) << 1 ^ (row & 1) << 2; }
 
+// What a warp has; it is read again for every stage, as registers are for vectors and image.
+struct alignas(16) WarpPlace {
+  int tile;
+  int column;  // the first of its 64
+  int row;     // the first of its rows of a stage
+  int reader;  // its number among those of the first tile
+};
+
 template <class Row>
 class ResidentProduct {
  public:
@@ -42,20 +50,20 @@ class ResidentProduct {
     synchronize_block();
     const int last_stage = (resident_stages - 1) * arguments_.layout.stage;
     int stage = 0;
-    int folded = 0;
+    int step = first;
+    while (step < arguments_.steps) {
 #pragma unroll 1
-    for (int step = first; step < arguments_.steps; step += blocks) {
-      find_parts(shared_memory() + stage, step);
-      synchronize_block();  // all parts are there, and all are done with the stage before this one
-      copy(step + (resident_stages - 1) * blocks, stage == 0 ? last_stage : stage - arguments_.layout.stage);
-      settle(step);
-      wait_for_copies<resident_stages - 2>();
-      synchronize_block();  // coefficients are there, and the next stage
-      add_image(shared_memory() + stage, step);
-      stage = stage == last_stage ? 0 : stage + arguments_.layout.stage;
-      folded += warp_rows;
-      if (folded < fold_rows && step + blocks < arguments_.steps) continue;
-      folded = 0;
+      for (int folded = 0; folded < fold_rows && step < arguments_.steps; folded += warp_rows) {
+        find_parts(shared_memory() + stage, step);
+        synchronize_block();  // all parts are there, and all are done with the stage before this one
+        copy(step + (resident_stages - 1) * blocks, stage == 0 ? last_stage : stage - arguments_.layout.stage);
+        settle(step);
+        wait_for_copies<resident_stages - 2>();
+        synchronize_block();  // coefficients are there, and the next stage
+        add_image(shared_memory() + stage, step);
+        stage = stage == last_stage ? 0 : stage + arguments_.layout.stage;
+        step += blocks;
+      }
       fold();
     }
   }
@@ -74,18 +82,21 @@ class ResidentProduct {
   // What is computed from it takes no registers from one use to the next.
   NRC_FAST_DEVICE static int lane() { return static_cast<int>(thread_index_again() % warp_lanes); }
   NRC_FAST_DEVICE static int warp() { return static_cast<int>(thread_index_again() / warp_lanes); }
-  // Where this warp is among those with other vectors, columns or rows. Worked out anew where it is needed: registers
-  // are for vectors and image.
-  NRC_FAST_DEVICE int reader() const { return warp() * arguments_.layout.tile_inverse >> 16; }
-  NRC_FAST_DEVICE int tile() const { return warp() - reader() * arguments_.plan.tiles; }
-  NRC_FAST_DEVICE int row_warp() const { return reader() * arguments_.layout.column_inverse >> 16; }
-  NRC_FAST_DEVICE int column_warp() const { return reader() - row_warp() * arguments_.plan.column_warps; }
-  NRC_FAST_DEVICE std::int64_t first_row(int step) const {
-    return static_cast<std::int64_t>(step) * arguments_.layout.stage_rows + row_warp() * warp_rows;
+  NRC_FAST_DEVICE WarpPlace& place_of_warp() const { return shared_at<WarpPlace>(arguments_.layout.places)[warp()]; }
+  // Of what lies in a stage for a warp, and of the coefficients of its rows and vectors in pairs.
+  NRC_FAST_DEVICE int stage_place(const WarpPlace& place) const {
+    return place.row * arguments_.layout.pitch + place.column * size;
   }
-  // Of this warp in a step, none or fewer in the last.
-  NRC_FAST_DEVICE int rows_left(int step) const {
-    const std::int64_t left = arguments_.features.rows - first_row(step);
+  NRC_FAST_DEVICE int sums_place(const WarpPlace& place) const {
+    return (place.row / octet_rows * arguments_.plan.tiles + place.tile * octets) * warp_lanes;
+  }
+  NRC_FAST_DEVICE std::int64_t first_row(int step, const WarpPlace& place) const {
+    return static_cast<std::int64_t>(step) * arguments_.layout.stage_rows + place.row;
+  }
+  // Of a warp in a step, none or fewer in the last.
+  NRC_FAST_DEVICE int rows_left(int step, const WarpPlace& place) const {
+    if (step < arguments_.whole_steps) return warp_rows;
+    const std::int64_t left = arguments_.features.rows - first_row(step, place);
     return static_cast<int>(left < warp_rows ? left : warp_rows);
   }
 
@@ -93,20 +104,13 @@ class ResidentProduct {
   NRC_FAST_DEVICE static Value* shared_at(int place) {
     return static_cast<Value*>(static_cast<void*>(shared_memory() + place));
   }
-  NRC_FAST_DEVICE double* shift() const {
-    return shared_at<double>(arguments_.layout.shift) + column_warp() * resident_columns;
-  }
   NRC_FAST_DEVICE bool is_first_group() const { return arguments_.first_unit == 1; }
   // Of two columns, which this lane alone adds to.
   NRC_FAST_DEVICE int column_of_lane() const {
     return piece_column(at_once, image_lanes, lane() / group_rows, lane() % group_rows * 2);
   }
-  NRC_FAST_DEVICE SixteenBytes<double>* column_sums() const {
-    return shared_at<SixteenBytes<double>>(arguments_.layout.column_sums) + reader() * warp_lanes + lane();
-  }
-  // In a stage.
-  NRC_FAST_DEVICE int place_of_warp() const {
-    return row_warp() * warp_rows * arguments_.layout.pitch + column_warp() * span_bytes;
+  NRC_FAST_DEVICE SixteenBytes<double>* column_sums(const WarpPlace& place) const {
+    return shared_at<SixteenBytes<double>>(arguments_.layout.column_sums) + place.reader * warp_lanes + lane();
   }
   NRC_FAST_DEVICE static SixteenBytes<Row> part_at(const char* place) {
     return *static_cast<const SixteenBytes<Row>*>(static_cast<const void*>(place));
@@ -114,9 +118,16 @@ class ResidentProduct {
 
   NRC_FAST_DEVICE void load_vectors() {
     const int tiles = arguments_.plan.tiles;
+    const int tile = warp() % tiles;
+    const int column_warp = warp() / tiles % arguments_.plan.column_warps;
+    const int row_warp = warp() / tiles / arguments_.plan.column_warps;
+    if (lane() == 0) {
+      place_of_warp() = {tile, column_warp * resident_columns, row_warp * warp_rows, warp() / tiles};
+    }
+    synchronize_warp();
     constexpr int pairs = piece_values;  // of values of a lane
     const auto* const fragments = reinterpret_cast<const SixteenBytes<double>*>(arguments_.vectors) +
-                                  (column_warp() * pairs * tiles + tile()) * warp_lanes + lane();
+                                  (column_warp * pairs * tiles + tile) * warp_lanes + lane();
 #pragma unroll
     for (int v = 0; v < 2 * pairs; v += 2) {
       const SixteenBytes<double> pair = fragments[v / 2 * tiles * warp_lanes];
@@ -124,89 +135,94 @@ class ResidentProduct {
       vectors_[v + 1] = pair.values[1];
     }
     double* const shifts = shared_at<double>(arguments_.layout.shift);
-    for (int i = thread_index(); i < arguments_.plan.column_warps * resident_columns;
-         i += arguments_.plan.warps() * warp_lanes) {
+    const int threads = arguments_.plan.warps() * warp_lanes;
+    for (int i = thread_index(); i < arguments_.plan.column_warps * resident_columns; i += threads) {
       shifts[i] = arguments_.shift[i];
     }
+    std::uint32_t* const flags = shared_at<std::uint32_t>(arguments_.layout.flags);
+    for (int i = thread_index(); i < arguments_.layout.stage_rows; i += threads) flags[i] = 0;
   }
 
   NRC_FAST_DEVICE void clear() {
 #pragma unroll
     for (int v = 0; v < piece_values; ++v) image_[v][0] = image_[v][1] = 0.0;
-    if (tile() == 0) *column_sums() = {{0.0, 0.0}};
+    const WarpPlace place = place_of_warp();
+    if (place.tile == 0) *column_sums(place) = {{0.0, 0.0}};
   }
 
   // ---- rows into a stage: those of a warp, by the first of the warps that share them ----
 
   NRC_FAST_DEVICE void copy(int step, int stage) const {
-    if (tile() == 0 && step < arguments_.steps) {
-      char* const target = shared_memory() + stage + place_of_warp();
+    const WarpPlace place = place_of_warp();
+    if (place.tile == 0 && step < arguments_.steps) {
+      char* const target = shared_memory() + stage + stage_place(place);
       if (arguments_.are_chunks) {
-        copy_chunks(target, first_row(step), rows_left(step));
+        copy_chunks(target, step, place);
       } else {
-        copy_elements(target, first_row(step), rows_left(step));
+        copy_elements(target, step, place);
       }
     }
     commit_copies();
   }
 
-  NRC_FAST_DEVICE void copy_chunks(char* target, std::int64_t first_row, int rows_left) const {
+  NRC_FAST_DEVICE void copy_chunks(char* stage, int step, const WarpPlace& place) const {
     const MatrixView& rows = arguments_.features;
     const unsigned lane = thread_index_again() % warp_lanes;
     const int row = static_cast<int>(lane / span_pieces);
     const int piece = static_cast<int>(lane % span_pieces);
     const std::int64_t stride = rows.row_stride * size;
-    const char* const source =
-        static_cast<const char*>(rows.data) + (first_row + row) * stride + (column_warp() * span_pieces + piece) * 16;
-    char* const lane_target = target + row * arguments_.layout.pitch;
+    const char* source = static_cast<const char*>(rows.data) + (first_row(step, place) + row) * stride +
+                         (place.column * size + piece * 16);
+    char* target = stage + row * arguments_.layout.pitch;
     const int turned_piece = (piece ^ turned(row)) * 16;
-    const int bytes = static_cast<int>(rows.columns) * size - (column_warp() * span_pieces + piece) * 16;
     // Almost everywhere all is there, and the number of bytes need not be computed.
-    const bool is_whole = rows_left == warp_rows && (column_warp() + 1) * resident_columns <= rows.columns;
-    if (is_whole) {
-#pragma unroll 2  // or registers do not suffice for the addresses
+    if (step < arguments_.whole_steps && place.column + resident_columns <= static_cast<int>(rows.columns)) {
+#pragma unroll
       for (int c = 0; c < copies; ++c) {
-        copy_async(lane_target + c * copied_rows * arguments_.layout.pitch +
-                       (turned_piece ^ turned(c * copied_rows % octet_rows) * 16),
-                   source + c * copied_rows * stride);
+        copy_async(target + (turned_piece ^ turned(c * copied_rows % octet_rows) * 16), source);
+        source += copied_rows * stride;
+        target += copied_rows * arguments_.layout.pitch;
       }
       return;
     }
+    const int left = rows_left(step, place);
+    const int bytes = (static_cast<int>(rows.columns) - place.column) * size - piece * 16;
 #pragma unroll 1
     for (int c = 0; c < copies; ++c) {
-      const bool is_there = row + c * copied_rows < rows_left && bytes > 0;
-      copy_async(lane_target + c * copied_rows * arguments_.layout.pitch +
-                     (turned_piece ^ turned(c * copied_rows % octet_rows) * 16),
-                 is_there ? static_cast<const void*>(source + c * copied_rows * stride) : rows.data,
-                 is_there ? (bytes < 16 ? bytes : 16) : 0);
+      const bool is_there = row + c * copied_rows < left && bytes > 0;
+      copy_async(target + (turned_piece ^ turned(c * copied_rows % octet_rows) * 16),
+                 is_there ? static_cast<const void*>(source) : rows.data, is_there ? (bytes < 16 ? bytes : 16) : 0);
+      source += copied_rows * stride;
+      target += copied_rows * arguments_.layout.pitch;
     }
   }
 
   // Of any strides: neighbours in memory by neighbouring lanes, where rows or columns are dense.
-  NRC_FAST_DEVICE void copy_elements(char* target, std::int64_t first_row, int rows_left) const {
+  NRC_FAST_DEVICE void copy_elements(char* stage, int step, const WarpPlace& place) const {
     const MatrixView& rows = arguments_.features;
     const bool are_columns_dense = rows.row_stride == 1 || rows.row_stride == -1;
-    const int columns_left = static_cast<int>(rows.columns) - column_warp() * resident_columns;
+    const int left = rows_left(step, place);
+    const int columns_left = static_cast<int>(rows.columns) - place.column;
+    const Row* const first_value = static_cast<const Row*>(rows.data) + first_row(step, place) * rows.row_stride +
+                                   place.column * rows.column_stride;
     constexpr int elements = warp_rows * resident_columns / warp_lanes;  // of a lane
     constexpr int batch = size == 2 ? 4 : 1;
 #pragma unroll 1
     for (int first = 0; first < elements; first += batch) {
       [[maybe_unused]] Row values[batch];
-      char* places[batch];
+      char* targets[batch];
 #pragma unroll
       for (int b = 0; b < batch; ++b) {
         const int index = (first + b) * warp_lanes + lane();
         const int row = are_columns_dense ? index % warp_rows : index / resident_columns;
         const int column = are_columns_dense ? index / warp_rows : index % resident_columns;
-        const bool is_there = row < rows_left && column < columns_left;
-        const Row* const source = static_cast<const Row*>(rows.data) +
-                                  (is_there ? (first_row + row) * rows.row_stride +
-                                                  (column_warp() * resident_columns + column) * rows.column_stride
-                                            : 0);
-        places[b] = target + row * arguments_.layout.pitch + (column / at_once ^ turned(row % octet_rows)) * 16 +
-                    column % at_once * size;
+        const bool is_there = row < left && column < columns_left;
+        const Row* const source = is_there ? first_value + row * rows.row_stride + column * rows.column_stride
+                                           : static_cast<const Row*>(rows.data);
+        targets[b] = stage + row * arguments_.layout.pitch + (column / at_once ^ turned(row % octet_rows)) * 16 +
+                     column % at_once * size;
         if constexpr (size >= 4) {
-          copy_element_async<size>(places[b], source, is_there);
+          copy_element_async<size>(targets[b], source, is_there);
         } else {
           values[b] = *source;
           if (!is_there) values[b] = Row{};
@@ -214,7 +230,7 @@ class ResidentProduct {
       }
       if constexpr (size == 2) {
 #pragma unroll
-        for (int b = 0; b < batch; ++b) *static_cast<Row*>(static_cast<void*>(places[b])) = values[b];
+        for (int b = 0; b < batch; ++b) *static_cast<Row*>(static_cast<void*>(targets[b])) = values[b];
       }
     }
   }
@@ -227,13 +243,14 @@ class ResidentProduct {
     const unsigned lane = thread_index_again() % warp_lanes;
     const int quarter = static_cast<int>(lane % coefficient_lanes);
     const int octet_row = static_cast<int>(lane / coefficient_lanes);
-    const char* row = stage + place_of_warp() + octet_row * arguments_.layout.pitch;
+    const WarpPlace place = place_of_warp();
+    const char* row = stage + stage_place(place) + octet_row * arguments_.layout.pitch;
     const int turned_quarter = (quarter ^ turned(octet_row)) * 16;
-    const double* const shifts = shift() + quarter * at_once;
+    const double* const shifts = shared_at<double>(arguments_.layout.shift) + place.column + quarter * at_once;
     auto* parts = shared_at<SixteenBytes<double>>(arguments_.layout.parts) + warp() * octets * warp_lanes +
                   static_cast<int>(lane);
-    auto* flags = shared_at<std::uint32_t>(arguments_.layout.flags) + reader() * warp_rows + octet_row;
-    int left = rows_left(step);
+    auto* flags = shared_at<std::uint32_t>(arguments_.layout.flags) + place.row + octet_row;
+    int left = rows_left(step, place);
 #pragma unroll 1
     for (int o = 0; o < octets; ++o) {
       double sums[2][2] = {{0.0, 0.0}, {0.0, 0.0}};
@@ -259,7 +276,7 @@ class ResidentProduct {
       std::uint32_t found = (findings.filled != 0 ? is_filled : 0u) | (findings.bad == 0 ? 0u : is_bad);
       found |= shuffle_xor(found, 1);
       found |= shuffle_xor(found, 2);
-      if (tile() == 0 && quarter == 0) *flags = found;
+      if (place.tile == 0 && quarter == 0 && octet_row < left) set_bits(flags, found);
       row += octet_rows * arguments_.layout.pitch;
       parts += warp_lanes;
       flags += octet_rows;
@@ -267,29 +284,34 @@ class ResidentProduct {
     }
   }
 
-  // Adds up the parts of the columns, and counts rows.
+  // Adds up the parts of the columns, 32 sums a warp, and counts rows.
   NRC_FAST_DEVICE void settle(int step) const {
     const ResidentPlan& plan = arguments_.plan;
+    const WarpPlace place = place_of_warp();
+    const int column_warp = place.column / resident_columns;
     constexpr int sums = octets * octet_sums;
-    const double* const parts = shared_at<double>(arguments_.layout.parts);
-    double* const coefficients = shared_at<double>(arguments_.layout.coefficients);
-    for (int i = thread_index(); i < plan.row_warps * plan.tiles * sums; i += plan.warps() * warp_lanes) {
-      const int row_warp = i / sums / plan.tiles;
-      const double* const part = parts + i + row_warp * (plan.column_warps - 1) * plan.tiles * sums;
-      double sum = part[0];
-      for (int c = 1; c < plan.column_warps; ++c) sum += part[c * plan.tiles * sums];
+    const double* const parts =
+        shared_at<double>(arguments_.layout.parts) + (warp() - column_warp * plan.tiles) * sums + lane();
+    double* const coefficients = shared_at<double>(arguments_.layout.coefficients) + 2 * sums_place(place) + lane();
+    for (int i = column_warp * warp_lanes; i < sums; i += plan.column_warps * warp_lanes) {
+      const double* part = parts + i;
+      double sum = *part;
+#pragma unroll 4
+      for (int c = 1; c < plan.column_warps; ++c) {
+        part += plan.tiles * sums;
+        sum += *part;
+      }
       coefficients[i] = sum;
     }
-    const int row = thread_index();
-    const std::int64_t index = static_cast<std::int64_t>(step) * arguments_.layout.stage_rows + row;
-    if (!is_first_group() || row >= arguments_.layout.stage_rows || index >= arguments_.features.rows) return;
-    const std::uint32_t* const flags = shared_at<std::uint32_t>(arguments_.layout.flags) +
-                                       row / warp_rows * plan.column_warps * warp_rows + row % warp_rows;
-    std::uint32_t found = 0;
-    for (int c = 0; c < plan.column_warps; ++c) found |= flags[c * warp_rows];
+    if (!is_first_group() || column_warp + 1 < plan.column_warps || place.tile != 0) return;
+    const int row = lane();
+    if (row >= rows_left(step, place)) return;
+    std::uint32_t* const flags = shared_at<std::uint32_t>(arguments_.layout.flags) + place.row + row;
+    const std::uint32_t found = *flags;
+    *flags = 0;
     if ((found & is_bad) != 0) {
       count_more(&arguments_.counts->nonfinite, 1);
-      keep_smallest(&arguments_.counts->first_nonfinite, index);
+      keep_smallest(&arguments_.counts->first_nonfinite, first_row(step, place) + row);
     }
     if (found == 0) count_more(&arguments_.counts->zero, 1);
   }
@@ -302,19 +324,20 @@ class ResidentProduct {
     const unsigned lane = thread_index_again() % warp_lanes;
     const int pair = static_cast<int>(lane % group_rows) * 2;
     const int column_lane = static_cast<int>(lane / group_rows);
-    const char* row = stage + place_of_warp() + pair * arguments_.layout.pitch;
+    const WarpPlace place = place_of_warp();
+    const char* row = stage + stage_place(place) + pair * arguments_.layout.pitch;
     const int turned_lane = (column_lane ^ turned(pair)) * 16;
-    const double* const shifts = shift() + column_lane * at_once;
-    const auto* coefficients = shared_at<SixteenBytes<double>>(arguments_.layout.coefficients) +
-                               (row_warp() * arguments_.plan.tiles + tile()) * octets * warp_lanes +
-                               static_cast<int>(lane);
-    int left = rows_left(step) - pair;
+    const double* const shifts = shared_at<double>(arguments_.layout.shift) + place.column + column_lane * at_once;
+    const auto* coefficients =
+        shared_at<SixteenBytes<double>>(arguments_.layout.coefficients) + sums_place(place) + static_cast<int>(lane);
+    int left = rows_left(step, place) - pair;
     double column_sums[piece_values];
 #pragma unroll
     for (int v = 0; v < piece_values; ++v) column_sums[v] = 0.0;
 #pragma unroll 1
     for (int o = 0; o < octets; ++o) {
       const SixteenBytes<double> lefts = *coefficients;
+      const double is_there[2] = {left > 0 ? 1.0 : 0.0, left > 1 ? 1.0 : 0.0};
 #pragma unroll
       for (int l = 0; l < loads; ++l) {
         const SixteenBytes<Row> rights[2] = {
@@ -326,7 +349,7 @@ class ResidentProduct {
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
             const double value = as_double(as<Native<Row>>(rights[i].values[v])) - its_shift;
-            column_sums[l * at_once + v] += i < left ? value : 0.0;
+            column_sums[l * at_once + v] += is_there[i] * value;
             multiply_add(image_[l * at_once + v], lefts.values[i], value);
           }
         }
@@ -336,11 +359,11 @@ class ResidentProduct {
       coefficients += warp_lanes;
       left -= octet_rows;
     }
-    if (tile() == 0 && is_first_group()) add_column_sums(column_sums);
+    if (place.tile == 0 && is_first_group()) add_column_sums(column_sums, this->column_sums(place));
   }
 
   // Four lanes have seen other rows of the same eight columns: each of them adds up what they have of two.
-  NRC_FAST_DEVICE void add_column_sums(const double (&seen)[piece_values]) const {
+  NRC_FAST_DEVICE static void add_column_sums(const double (&seen)[piece_values], SixteenBytes<double>* sums) {
     const unsigned lane = thread_index_again();
     const bool has_last_four = (lane & 2) != 0;
     const bool has_last_two = (lane & 1) != 0;
@@ -350,7 +373,6 @@ class ResidentProduct {
       four[v] = has_last_four ? seen[v + 4] : seen[v];
       four[v] += shuffle_xor(has_last_four ? seen[v] : seen[v + 4], 2);
     }
-    SixteenBytes<double>* const sums = column_sums();
 #pragma unroll
     for (int v = 0; v < 2; ++v) {
       const double own = has_last_two ? four[v + 2] : four[v];
@@ -360,14 +382,15 @@ class ResidentProduct {
 
   // Sums go to the block's own memory; warps that have the same columns of other rows take turns.
   NRC_FAST_DEVICE void fold() {
+    const WarpPlace place = place_of_warp();
     double* const energies = shared_at<double>(arguments_.layout.energies);
 #pragma unroll
     for (int mask = warp_lanes / 2; mask > 0; mask /= 2) energy_ += shuffle_xor(energy_, mask);
-    if (tile() == 0 && lane() == 0) energies[reader()] = energy_;
+    if (place.tile == 0 && lane() == 0) energies[place.reader] = energy_;
     energy_ = 0.0;
 #pragma unroll 1
     for (int turn = 0; turn < arguments_.plan.row_warps; ++turn) {
-      if (turn == row_warp()) add_to_image();
+      if (turn * warp_rows == place.row) add_to_image(place);
       synchronize_block();
     }
     if (!is_first_group() || thread_index() != 0) return;
@@ -376,11 +399,11 @@ class ResidentProduct {
     }
   }
 
-  NRC_FAST_DEVICE void add_to_image() {
-    CompensatedSum* const image = arguments_.image + block_index() * arguments_.units * arguments_.padded_columns +
-                                  column_warp() * resident_columns;
+  NRC_FAST_DEVICE void add_to_image(const WarpPlace& place) {
+    CompensatedSum* const image =
+        arguments_.image + block_index() * arguments_.units * arguments_.padded_columns + place.column;
     const TileElement element = double_accumulator_element(lane(), 0);
-    const std::int64_t vector = tile() * tile_vectors + element.row;
+    const std::int64_t vector = place.tile * tile_vectors + element.row;
     CompensatedSum* const of_vector = image + (arguments_.first_unit + vector) * arguments_.padded_columns;
 #pragma unroll
     for (int v = 0; v < piece_values; ++v) {
@@ -390,8 +413,8 @@ class ResidentProduct {
       }
       keep_order();  // or too much is loaded ahead for the registers
     }
-    if (tile() == 0 && is_first_group()) {
-      const SixteenBytes<double> sums = *column_sums();
+    if (place.tile == 0 && is_first_group()) {
+      const SixteenBytes<double> sums = *column_sums(place);
       image[column_of_lane()].add(sums.values[0]);
       image[column_of_lane() + 1].add(sums.values[1]);
     }
@@ -426,8 +449,6 @@ ResidentLayout resident_layout(const ResidentPlan& plan, DType dtype) {
   const int octets = octets_of(size);
   const int readers = plan.row_warps * plan.column_warps;
   ResidentLayout layout{};
-  layout.tile_inverse = static_cast<int>(ceiling(1 << 16, plan.tiles));
-  layout.column_inverse = static_cast<int>(ceiling(1 << 16, plan.column_warps));
   layout.pitch = plan.column_warps * resident_columns * size;
   layout.stage_rows = plan.row_warps * octets * octet_rows;
   layout.stage = layout.stage_rows * layout.pitch;
@@ -436,8 +457,9 @@ ResidentLayout resident_layout(const ResidentPlan& plan, DType dtype) {
   layout.coefficients = layout.parts + plan.warps() * octets * octet_sums * 8;
   layout.column_sums = layout.coefficients + plan.row_warps * plan.tiles * octets * octet_sums * 8;
   layout.energies = layout.column_sums + readers * resident_columns * 8;
-  layout.flags = layout.energies + readers * 8;
-  layout.bytes = layout.flags + readers * octets * octet_rows * 4;
+  layout.flags = layout.energies + (readers + 1) / 2 * 16;
+  layout.places = layout.flags + layout.stage_rows * 4;
+  layout.bytes = layout.places + plan.warps() * static_cast<int>(sizeof(WarpPlace));
   return layout;
 }
 

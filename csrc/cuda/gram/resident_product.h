@@ -29,8 +29,6 @@ ResidentPlan plan_resident_product(const MatrixView& rows, std::int64_t tiles, c
 
 // Where what the threads of a block share begins, in bytes.
 struct ResidentLayout {
-  int tile_inverse;  // 2^16 / tiles and 2^16 / column warps, rounded up: by these numbers of warps are divided
-  int column_inverse;
   int pitch;         // from a row of a stage to the next
   int stage_rows;    // of all warps
   int stage;         // from one to the next
@@ -39,7 +37,8 @@ struct ResidentLayout {
   int coefficients;  // of each part of the rows and tile of vectors
   int column_sums;   // of each warp with other rows or columns
   int energies;      // of each of them
-  int flags;         // of the rows of each of them
+  int flags;         // of the rows of a stage
+  int places;        // of the warps
   int bytes;
 };
 ResidentLayout resident_layout(const ResidentPlan& plan, DType dtype);
@@ -49,6 +48,7 @@ struct ResidentArguments {
   ResidentPlan plan;
   ResidentLayout layout;
   int steps;              // stages that all blocks have together
+  int whole_steps;        // of them, without a row that is not there
   bool are_chunks;        // of 16 bytes, or else single values are copied
   const double* vectors;  // a group of them, in fragments
   const double* shift;    // padded with zeros
