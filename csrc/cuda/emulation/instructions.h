@@ -117,6 +117,9 @@ inline int lowest_bit(std::uint32_t word) { return __builtin_ctz(word); }
 void note_load(int bytes);
 
 float float16_to_float(std::uint16_t bits);
+NRC_FAST_UNCHECKED inline float larger_magnitude(float largest, float value) {
+  return largest >= std::fabs(value) ? largest : std::fabs(value) + 0 * largest;
+}
 std::uint32_t packed_bfloat16(float low, float high);
 
 template <class Arguments>

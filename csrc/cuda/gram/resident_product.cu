@@ -3,10 +3,10 @@
 // Rows come by asynchronous copies into a ring of three stages. A warp has 64 columns and eight vectors: it forms its
 // part of the coefficients V x of the rows of a stage, the parts are added up in the order of the columns, and with the
 // sums, whose place in registers is the one that the second product wants, it adds c x^T to its part of the image.
-#include "cuda/gram/double_ring.h"
+#include <type_traits>
+
 #include "cuda/gram/product_kernels.h"
 #include "cuda/gram/resident_product.h"
-#include "cuda/machine/workspace.h"
 
 namespace nrc_fast::cuda {
 namespace {
@@ -20,11 +20,6 @@ static_assert(resident_columns == image_columns && resident_columns == 2 * coeff
 // Eights of rows that a warp has of a stage: of 16-bit rows as many bytes as of float32 rows.
 NRC_FAST_BOTH int octets_of(int size) { return size == 2 ? 2 : 1; }
 
-// 16 bytes of a row are permuted within every 128, so that lanes which read columns of 2 rows, or of 4 even or odd
-// ones, read different banks. Of two rows that have no bit in common the permutation of the sum is that of both, one
-// after the other.
-NRC_FAST_BOTH int turned(int row) { return (row >> 1 & 3) << 1 ^ (row & 1) << 2; }
-
 // What a warp has; it is read again for every stage, as registers are for vectors and image.
 struct alignas(16) WarpPlace {
   int tile;
@@ -32,6 +27,23 @@ struct alignas(16) WarpPlace {
   int row;     // the first of its rows of a stage
   int reader;  // its number among those of the first tile
 };
+
+// What a lane has seen of a row of 16-bit or float32 numbers, in one instruction each.
+template <class Row>
+struct ShortRowFindings {
+  float largest = 0.0f;  // magnitude, or NaN
+  double energy = 0.0;
+
+  // A value as a float64 number about the shift.
+  NRC_FAST_DEVICE double take(float native, double shift) {
+    largest = larger_magnitude(largest, native);
+    const double value = static_cast<double>(native) - shift;
+    energy += value * value;
+    return value;
+  }
+};
+template <class Row>
+using ResidentFindings = std::conditional_t<sizeof(Row) == 8, RowFindings<Row>, ShortRowFindings<Row>>;
 
 template <class Row>
 class ResidentProduct {
@@ -115,6 +127,10 @@ class ResidentProduct {
   NRC_FAST_DEVICE static SixteenBytes<Row> part_at(const char* place) {
     return *static_cast<const SixteenBytes<Row>*>(static_cast<const void*>(place));
   }
+  // 16 bytes of a row are permuted within every 128, so that lanes which read columns of 2 rows, or of 4 even or odd
+  // ones, read different banks. Of two rows that have no bit in common the permutation of the sum is that of both, one
+  // after the other.
+  NRC_FAST_DEVICE static constexpr int turned(int row) { return (row >> 1 & 3) << 1 ^ (row & 1) << 2; }
 
   NRC_FAST_DEVICE void load_vectors() {
     const int tiles = arguments_.plan.tiles;
@@ -237,6 +253,14 @@ class ResidentProduct {
 
   // ---- coefficients ----
 
+  NRC_FAST_DEVICE static std::uint32_t found_in(const ResidentFindings<Row>& findings) {
+    if constexpr (size == 8) {
+      return (findings.filled == 0 ? 0u : is_filled) | (findings.bad == 0 ? 0u : is_bad);
+    } else {
+      return (findings.largest == 0.0f ? 0u : is_filled) | (findings.largest - findings.largest == 0.0f ? 0u : is_bad);
+    }
+  }
+
   // This warp's part of the coefficients: vectors on the left, so that a lane has those of two rows that follow one
   // another.
   NRC_FAST_DEVICE void find_parts(const char* stage, int step) {
@@ -254,7 +278,7 @@ class ResidentProduct {
 #pragma unroll 1
     for (int o = 0; o < octets; ++o) {
       double sums[2][2] = {{0.0, 0.0}, {0.0, 0.0}};
-      RowFindings<Row> findings;
+      ResidentFindings<Row> findings;
 #pragma unroll
       for (int p = 0; p < 2 * loads; ++p) {
         const SixteenBytes<Row> part = part_at(row + (turned_quarter ^ p % 2 * 64) + p / 2 * 128);
@@ -264,7 +288,8 @@ class ResidentProduct {
               *reinterpret_cast<const SixteenBytes<double>*>(shifts + p * coefficient_lanes * at_once + v);
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
-            multiply_add(sums[i], vectors_[p * at_once + v + i], findings.take(part.values[v + i], pair.values[i]));
+            multiply_add(sums[i], vectors_[p * at_once + v + i],
+                         findings.take(as<Native<Row>>(part.values[v + i]), pair.values[i]));
           }
         }
         keep_order();  // or too much is loaded ahead for the registers
@@ -273,7 +298,7 @@ class ResidentProduct {
       const bool has_second = quarter * 2 + 1 < left;
       *parts = {{has_first ? sums[0][0] + sums[1][0] : 0.0, has_second ? sums[0][1] + sums[1][1] : 0.0}};
       if (octet_row < left) energy_ += findings.energy;
-      std::uint32_t found = (findings.filled != 0 ? is_filled : 0u) | (findings.bad == 0 ? 0u : is_bad);
+      std::uint32_t found = found_in(findings);
       found |= shuffle_xor(found, 1);
       found |= shuffle_xor(found, 2);
       if (place.tile == 0 && quarter == 0 && octet_row < left) set_bits(flags, found);
@@ -348,7 +373,7 @@ class ResidentProduct {
           const double its_shift = shifts[l * image_lanes * at_once + v];
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
-            const double value = as_double(as<Native<Row>>(rights[i].values[v])) - its_shift;
+            const double value = static_cast<double>(as<Native<Row>>(rights[i].values[v])) - its_shift;
             column_sums[l * at_once + v] += is_there[i] * value;
             multiply_add(image_[l * at_once + v], lefts.values[i], value);
           }

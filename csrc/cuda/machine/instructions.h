@@ -269,6 +269,17 @@ NRC_FAST_DEVICE float float16_to_float(std::uint16_t bits) {
   return value;
 }
 
+// The larger of a number and the magnitude of another, NaN where either is.
+NRC_FAST_DEVICE float larger_magnitude(float largest, float value) {
+#if __CUDA_ARCH__ >= 800
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(largest), "f"(fabsf(value)));
+  return larger;
+#else
+  return largest >= fabsf(value) ? largest : fabsf(value) + 0 * largest;
+#endif
+}
+
 // The nearest bfloat16 numbers of two, ties to even, side by side in a word.
 NRC_FAST_DEVICE std::uint32_t packed_bfloat16(float low, float high) {
 #if __CUDA_ARCH__ >= 800
