@@ -257,7 +257,8 @@ class ResidentProduct {
     if constexpr (size == 8) {
       return (findings.filled == 0 ? 0u : is_filled) | (findings.bad == 0 ? 0u : is_bad);
     } else {
-      return (findings.largest == 0.0f ? 0u : is_filled) | (findings.largest - findings.largest == 0.0f ? 0u : is_bad);
+      const std::uint32_t bits = magnitude_bits(findings.largest);  // of NaN the largest of all
+      return (bits == 0 ? 0u : is_filled) | (bits < 0x7f800000u ? 0u : is_bad);
     }
   }
 
@@ -277,7 +278,7 @@ class ResidentProduct {
     int left = rows_left(step, place);
 #pragma unroll 1
     for (int o = 0; o < octets; ++o) {
-      double sums[2][2] = {{0.0, 0.0}, {0.0, 0.0}};
+      double sums[2] = {0.0, 0.0};
       ResidentFindings<Row> findings;
 #pragma unroll
       for (int p = 0; p < 2 * loads; ++p) {
@@ -288,7 +289,7 @@ class ResidentProduct {
               *reinterpret_cast<const SixteenBytes<double>*>(shifts + p * coefficient_lanes * at_once + v);
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
-            multiply_add(sums[i], vectors_[p * at_once + v + i],
+            multiply_add(sums, vectors_[p * at_once + v + i],
                          findings.take(as<Native<Row>>(part.values[v + i]), pair.values[i]));
           }
         }
@@ -296,7 +297,7 @@ class ResidentProduct {
       }
       const bool has_first = quarter * 2 < left;
       const bool has_second = quarter * 2 + 1 < left;
-      *parts = {{has_first ? sums[0][0] + sums[1][0] : 0.0, has_second ? sums[0][1] + sums[1][1] : 0.0}};
+      *parts = {{has_first ? sums[0] : 0.0, has_second ? sums[1] : 0.0}};
       if (octet_row < left) energy_ += findings.energy;
       std::uint32_t found = found_in(findings);
       found |= shuffle_xor(found, 1);
