@@ -121,6 +121,7 @@ add_image_kernel(TotalArguments arguments) {
   if (index > size || !are_usable(arguments.counts)) return;
   CompensatedSum sum;
   if (index == size) {
+#pragma unroll 8
     for (std::int64_t part = 0; part < arguments.energy_parts; ++part) sum.add(arguments.energy[part]);
     *arguments.sums.energy += sum.total();
     return;
