@@ -135,6 +135,18 @@ def _wide_shared(arguments: Sequence[str]) -> int:
     return _RING_STAGES * 64 // size * (128 * size + 32) + (128 + 4 * 8 * 8) * 8
 
 
+def _resident_octets(arguments: Sequence[str]) -> int:
+    """Eights of rows that a warp has of a stage, in turns of loops inside."""
+    return 2 if _BYTES[arguments[0]] == 2 else 1
+
+
+def _resident_shared(arguments: Sequence[str]) -> int:
+    """Of ResidentProduct with 1,024 columns and 8 vectors: three stages, the shift, and what warps tell one another."""
+    size, octets, warps = _BYTES[arguments[0]], _resident_octets(arguments), 16
+    stage = octets * 8 * 1024 * size
+    return 3 * stage + 2 * 1024 * 8 + (warps + 1) * octets * 512 + warps * (8 + 16) + octets * 32
+
+
 def _residual_copies(arguments: Sequence[str]) -> int:
     """Of TensorProjection: copies of rows by one thread; the others are of the basis."""
     size = _BYTES[arguments[1]]
@@ -273,6 +285,16 @@ _FAMILIES = {
     "prepare_product_kernel": Family("product with a Gram, its vectors prepared"),
     "coefficients_of_rows_kernel": Family(
         "product with a Gram, coefficients of {0} rows, {1} tiles, {2}", (_DTYPES, {}, _UNITS), rows=0
+    ),
+    "resident_product_kernel": Family(
+        "product with a Gram, {0} rows in one read, d = 1,024, 8 vectors",
+        (_DTYPES,),
+        shared=_resident_shared,
+        rows=0,
+        # Of the loops over eights of rows. Those that add up parts of the coefficients run as often here, and in all
+        # warps: at d = 1,024 a fourth of the warps, or less, do it, four times.
+        inside=_resident_octets,
+        copies=lambda arguments: 8 if arguments[0] == "double" else 4,
     ),
     "settle_coefficients_kernel": Family("product with a Gram, parts of coefficients added up"),
     "image_of_rows_kernel": Family(

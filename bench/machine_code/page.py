@@ -51,7 +51,10 @@ read does not stand in their way. Beside what the table says more reads are need
   reads;
 - rows that are split and have more than 128 columns, or cannot be copied in pieces of 16 bytes: they are looked at,
   their columns are added up, and their planes are written and read again;
-- rows as stored that cannot be copied in pieces of 16 bytes: planes too, which are written and read again.
+- rows as stored that cannot be copied in pieces of 16 bytes: planes too, which are written and read again;
+- products with a Gram where columns and vectors are more than 16 warps have, of 64 and of eight each (d = 1,024 with 8
+  vectors, d = 512 with 16), or where three stages of rows do not fit in the shared memory of a block: two reads for
+  every 32 vectors, of the coefficients and of the image.
 
 The Gram of warpgroups is off until a card has run it. What brings its rows is one thread of another warpgroup, so that
 no loads are in its turn and no share of the bandwidth is worked out; all warps of a block are counted as if they

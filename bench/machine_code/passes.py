@@ -8,6 +8,7 @@ from dataclasses import dataclass
 __all__ = ["PASSES", "Pass"]
 
 SHARE = 0.85  # of the bandwidth
+MORE_THAN_TWO_READS = 0.6  # of it, where two reads of the rows leave half of it at best
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ def _residuals() -> Iterator[Pass]:
             yield Pass(f"{title}, {first} <= {8 * eights}", (kernel,), is_half=False, share_of_bandwidth=SHARE)
 
 
+def _products() -> Iterator[Pass]:
+    """Leading components and refinements; of 16-bit rows the products take longer than the read."""
+    for title, row in (("float64", "double"), ("float32", "float"), ("float16", "Float16"), ("bfloat16", "BFloat16")):
+        share = {"share_in_flight": SHARE} if "16" in title else {"share_of_bandwidth": MORE_THAN_TWO_READS}
+        readers = (f"resident_product_kernel<{row}>",)
+        yield Pass(f"{title} product with a Gram, 8 vectors, d = 1,024", readers, is_half=False, **share)
+
+
 # The targets for H100. Who fuses kernels strikes out what no longer reads the rows.
 PASSES = (
     Pass(
@@ -78,4 +87,5 @@ PASSES = (
         "gram_wide_moments_kernel<double, true>",
     ),
     *_residuals(),
+    *_products(),
 )

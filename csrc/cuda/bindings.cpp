@@ -200,7 +200,10 @@ void bind_kernels(py::module_& module) {
            py::arg("rows_at_once") = 0, py::arg("counts") = 0);
   module.def(
       "gram_product_workspace",
-      [](const ProductRequest& request, int device) { return gram_product_workspace(request, device_limits(device)); },
+      [](const ProductRequest& request, int device) {
+        const CurrentDevice current(device);
+        return gram_product_workspace(request, device_limits(device));
+      },
       py::arg("request"), py::arg("device"));
   module.def("gram_product", &gram_product_of, py::arg("request"), py::kw_only(), py::arg("shift"), py::arg("image"),
              py::arg("column_sums"), py::arg("energy"), py::arg("workspace"), py::arg("workspace_bytes"),

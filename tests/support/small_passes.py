@@ -109,12 +109,14 @@ def residual(dtype: str, n: int, d: int, vectors: int, kept: float = 1.0, **opti
     return run
 
 
-def products(dtype: str, n: int, d: int, count: int) -> Callable[[Any], Any]:
+def products(dtype: str, n: int, d: int, count: int, rows_at_once: int = 0) -> Callable[[Any], Any]:
+    """With a number of rows whose coefficients are in memory products with the Gram read them twice."""
+
     def run(backend: Any) -> tuple[Results, Results]:
         rows = cuda_core.stored(values(n, d), dtype)
         vectors, shift, bias = values(count, d), np.linspace(-1.0, 1.0, d), np.linspace(0.0, 1.0, count)
         targets = cuda_core.stored(values(n, count), "float32")
-        sums, _ = cuda_core.gram_product(backend, rows, vectors, shift)
+        sums, _ = cuda_core.gram_product(backend, rows, vectors, shift, rows_at_once=rows_at_once)
         errors, _ = cuda_core.prediction_error(backend, rows, vectors, bias, targets, wants_products=True)
         shifted = rows.values - shift
         images = shifted @ vectors.T
@@ -229,7 +231,8 @@ SMALL_PASSES = [
     SmallPass("residual in float64", residual("float64", 80, 40, 5), ONE),
     SmallPass("residual in float64, explicit", residual("bfloat16", 80, 40, 5, double_precision=True), ONE),
     SmallPass("residual of float16 rows", residual("float16", 130, 30, 5), ONE),
-    SmallPass("products", products("float32", 90, 40, 5)),
+    SmallPass("products in two reads", products("float32", 90, 40, 5, rows_at_once=64)),
+    SmallPass("products of warps for columns and vectors", products("bfloat16", 150, 130, 17), ONE),
     SmallPass("products of pairs of tiles", products("float32", 500, 8, 3), ONE),
     SmallPass("descent of resident problems", descent(12, 5, 2, 0.9)),
     SmallPass("descent of pairs of problems", descent(30, 36, 3, 0.9), ONE | {"capability": 75}),

@@ -28,6 +28,7 @@ struct Grid {
 NRC_FAST_UNCHECKED inline const emulation::Block& block() { return *emulation::Block::active()->block; }
 
 NRC_FAST_UNCHECKED inline int thread_index() { return emulation::Block::active()->thread; }
+NRC_FAST_UNCHECKED inline unsigned thread_index_again() { return static_cast<unsigned>(thread_index()); }
 NRC_FAST_UNCHECKED inline std::int64_t block_index() { return block().index.x; }
 NRC_FAST_UNCHECKED inline std::int64_t block_index_again() { return block().index.x; }
 NRC_FAST_UNCHECKED inline std::int64_t block_index_y() { return block().index.y; }
@@ -116,6 +117,9 @@ inline int lowest_bit(std::uint32_t word) { return __builtin_ctz(word); }
 void note_load(int bytes);
 
 float float16_to_float(std::uint16_t bits);
+NRC_FAST_UNCHECKED inline float larger_magnitude(float largest, float value) {
+  return largest >= std::fabs(value) ? largest : std::fabs(value) + 0 * largest;
+}
 std::uint32_t packed_bfloat16(float low, float high);
 
 template <class Arguments>
@@ -135,13 +139,14 @@ void launch(void (*kernel)(Arguments), const char* name, Grid grid, int threads,
       &call);
 }
 
-// As the real device answers for kernels that take all the registers that a launch of two blocks leaves them.
+// As the real device answers for kernels that take all the registers that a launch of two blocks leaves them, or of one
+// where their threads are more.
 template <class Arguments>
 std::int64_t resident_blocks(void (*)(Arguments), const char*, int threads, std::int64_t shared_bytes) {
   constexpr std::int64_t registers_of_thread = 256;
   constexpr std::int64_t reserved = 1024;  // bytes of shared memory, by the system for each block
   const emulation::CardLimits& card = emulation::card_limits(emulation::machine().capability);
-  const std::int64_t by_registers = 65536 / (registers_of_thread * threads);
+  const std::int64_t by_registers = std::max<std::int64_t>(65536 / (registers_of_thread * threads), 1);
   const std::int64_t by_memory = (card.shared_per_block + reserved) / (shared_bytes + reserved);
   return std::min(by_registers, by_memory);
 }

@@ -15,6 +15,7 @@
 #include "cuda/emulation/probes.h"
 #include "cuda/emulation/tensor_core.h"
 #include "cuda/gram/gram.h"
+#include "cuda/gram/product.h"
 #include "cuda/gram/work_plan.h"
 #include "cuda/machine/fragments.h"
 
@@ -229,6 +230,15 @@ std::pair<int, bool> gram_choice(int dtype, bool is_copyable, bool is_scaled, bo
   return {static_cast<int>(choice.method), choice.needs_planes};
 }
 
+// Whether rows are read once, and by how many vectors at a time.
+std::pair<bool, std::int64_t> product_choice(int dtype, std::int64_t columns, std::int64_t vectors, int device) {
+  MatrixView rows;
+  rows.dtype = static_cast<DType>(dtype);
+  rows.columns = columns;
+  const ProductChoice choice = choose_product(rows, vectors, device_limits(device));
+  return {choice.is_resident, choice.vectors_at_once};
+}
+
 void bind_index_maths(py::module_& module) {
   py::class_<WorkPlan>(module, "WorkPlan", py::module_local())
       .def(py::init([](std::int64_t tiles, std::int64_t workers, std::int64_t blocks) {
@@ -251,6 +261,7 @@ void bind_index_maths(py::module_& module) {
   module.def("double_elements", &double_elements);
   module.def("moment_elements", &moment_elements);
   module.def("gram_choice", &gram_choice);
+  module.def("product_choice", &product_choice);
 }
 
 void bind_everything(py::module_& module) {

@@ -1,5 +1,6 @@
 // Which products a Gram matrix is formed of: by the rows, the precision that is asked for, and the card.
 #include "cuda/gram/gram.h"
+#include "cuda/gram/resident_product.h"
 #include "cuda/gram/tensor.h"
 
 namespace nrc_fast::cuda {
@@ -29,6 +30,16 @@ GramChoice choose_gram(const MatrixView& rows, bool is_scaled, bool is_shifted, 
   if (precision == Precision::fast) return {GramMethod::tensor_bfloat16, true};
   if (has_half_rate_tensor_cores(capability)) return {GramMethod::float32, false};
   return {GramMethod::tensor_split, true};
+}
+
+// Rows stay in shared memory where they are then read less often.
+ProductChoice choose_product(const MatrixView& rows, std::int64_t vectors, const DeviceLimits& device) {
+  if (device.capability.major < 8) return {false, tile_vectors};
+  const std::int64_t tiles = ceiling(vectors < 1 ? 1 : vectors, tile_vectors);
+  const std::int64_t reads = 2 * ceiling(tiles, most_tiles);
+  const std::int64_t resident = most_resident_tiles(rows, device);
+  if (resident > 0 && ceiling(tiles, resident) < reads) return {true, resident * tile_vectors};
+  return {false, most_tiles * tile_vectors};
 }
 
 }  // namespace nrc_fast::cuda

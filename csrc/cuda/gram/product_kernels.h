@@ -4,6 +4,7 @@
 #pragma once
 
 #include "common/arithmetic.h"
+#include "cuda/gram/product.h"
 #include "cuda/gram/row_pieces.h"
 #include "cuda/gram/work_plan.h"
 
@@ -11,8 +12,6 @@ namespace nrc_fast::cuda {
 
 constexpr int product_warps = 4;
 constexpr int product_block = product_warps * warp_lanes;
-constexpr int tile_vectors = 8;
-constexpr int most_tiles = 4;
 // Columns of a row that the lanes of a coefficient, or of the image, hold at a time: four lanes, or eight, share a row.
 constexpr int coefficient_lanes = 4;
 constexpr int coefficient_columns = coefficient_lanes * piece_values;

@@ -52,6 +52,13 @@ NRC_FAST_DEVICE std::int64_t block_index_again() {
 #endif
 }
 
+// The index of the thread in the same way.
+NRC_FAST_DEVICE unsigned thread_index_again() {
+  unsigned index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
+
 // Ends the kernel with an error: for code that no launch reaches.
 NRC_FAST_DEVICE void fail() { __trap(); }
 
@@ -260,6 +267,17 @@ NRC_FAST_DEVICE float float16_to_float(std::uint16_t bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
   return value;
+}
+
+// The larger of a number and the magnitude of another, NaN where either is.
+NRC_FAST_DEVICE float larger_magnitude(float largest, float value) {
+#if __CUDA_ARCH__ >= 800
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(largest), "f"(fabsf(value)));
+  return larger;
+#else
+  return largest >= fabsf(value) ? largest : fabsf(value) + 0 * largest;
+#endif
 }
 
 // The nearest bfloat16 numbers of two, ties to even, side by side in a word.

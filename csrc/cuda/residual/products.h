@@ -9,7 +9,7 @@ namespace nrc_fast::cuda {
 
 // No sum changes when a row is not finite; counts are added to. The workspace need not be cleared.
 struct ProductRequest : ProductFields<MatrixView> {
-  std::int64_t rows_at_once = 0;  // whose coefficients are in memory; 0: as many as fill it well
+  std::int64_t rows_at_once = 0;  // whose coefficients are in memory; 0: as many as fill it well, or none
   RowCounts* counts = nullptr;
   char* workspace = nullptr;
   std::int64_t workspace_bytes = 0;

@@ -1,4 +1,8 @@
-"""Products of rows with a block of vectors by the CUDA kernels, in every way in which these share the work."""
+"""Products of rows with a block of vectors by the CUDA kernels, in every way in which these share the work.
+
+Rows are read once, and stay in shared memory for both products, or twice where a block has no room for that: the same
+tests hold for both.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from support import products
 DTYPES = ["float64", "float32", "float16", "bfloat16"]
 # With and without tensor cores for float64.
 CAPABILITIES = [90, 75]
+# Rows whose coefficients are in memory at once, which are then read twice; 0: as the kernels choose.
+READS = {"one read": 0, "two reads": 1 << 20}
 
 
 @pytest.fixture
@@ -21,6 +27,11 @@ def emulated(cuda_core: Any) -> Any:
 @pytest.fixture(params=["emulation", "card"])
 def backend(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
     return cuda_core.BACKENDS[request.param]()
+
+
+@pytest.fixture(params=READS)
+def rows_at_once(request: pytest.FixtureRequest) -> int:
+    return READS[request.param]
 
 
 def values(n: int, d: int, seed: int = 0) -> Any:
@@ -41,28 +52,34 @@ def check(backend: Any, cuda_core: Any, rows: Any, vectors: Any, shift: Any, **o
 # Vectors are multiplied in tiles of 8, one, two or four at once, and in groups of 32.
 @pytest.mark.parametrize("count", [0, 1, 8, 9, 16, 17, 32, 33, 41])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_number_of_vectors(backend: Any, cuda_core: Any, dtype: str, count: int) -> None:
+def test_every_number_of_vectors(backend: Any, cuda_core: Any, dtype: str, count: int, rows_at_once: int) -> None:
     rows = cuda_core.stored(values(37, 72), dtype)
-    check(backend, cuda_core, rows, values(count, 72, seed=1), np.linspace(-1.0, 1.0, 72))
+    shift = np.linspace(-1.0, 1.0, 72)
+    check(backend, cuda_core, rows, values(count, 72, seed=1), shift, rows_at_once=rows_at_once)
 
 
 # Pieces of 16 bytes where the address, the rows and their number of columns allow it, single values elsewhere.
 @pytest.mark.parametrize("layout", ["rows", "padded", "columns", "apart", "backward"])
 @pytest.mark.parametrize("width", [1, 7, 8, 31, 32, 33, 64, 65, 200, 264])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_width_and_layout(backend: Any, cuda_core: Any, dtype: str, width: int, layout: str) -> None:
+def test_every_width_and_layout(
+    backend: Any, cuda_core: Any, dtype: str, width: int, layout: str, rows_at_once: int
+) -> None:
     rows = cuda_core.stored(values(21, width) + 1.0, dtype, layout)
-    check(backend, cuda_core, rows, values(10, width, seed=1), np.full(width, 0.9))
+    check(backend, cuda_core, rows, values(10, width, seed=1), np.full(width, 0.9), rows_at_once=rows_at_once)
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 63, 64, 65, 127, 128, 129, 300])
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
-def test_every_number_of_rows(emulated: Any, cuda_core: Any, dtype: str, count: int, capability: int) -> None:
+def test_every_number_of_rows(
+    emulated: Any, cuda_core: Any, dtype: str, count: int, capability: int, rows_at_once: int
+) -> None:
     emulated.core.configure(capability=capability)
     features = values(count, 40)
     features[count // 2] = 0.0
-    check(emulated, cuda_core, cuda_core.stored(features, dtype), values(5, 40, seed=1), np.zeros(40))
+    rows, vectors = cuda_core.stored(features, dtype), values(5, 40, seed=1)
+    check(emulated, cuda_core, rows, vectors, np.zeros(40), rows_at_once=rows_at_once)
 
 
 def test_lanes_add_what_tensor_cores_add(emulated: Any, cuda_core: Any) -> None:
@@ -131,16 +148,82 @@ def test_rows_that_are_not_finite_are_counted_and_add_nothing(
     features[7] = 0.0
     rows = cuda_core.stored(features, dtype)
     for vectors in (values(3, 70), values(40, 70)):
-        results, counts = cuda_core.gram_product(backend, rows, vectors, np.full(70, 0.5), start=3.0, rows_at_once=130)
-        assert counts == (1, 2, 41)
-        assert all((part == 3.0).all() for part in results)
+        for rows_at_once in (0, 130):
+            results, counts = cuda_core.gram_product(
+                backend, rows, vectors, np.full(70, 0.5), start=3.0, rows_at_once=rows_at_once
+            )
+            assert counts == (1, 2, 41)
+            assert all((part == 3.0).all() for part in results)
 
 
 def test_launches_do_not_grow_with_the_rows(emulated: Any, cuda_core: Any) -> None:
+    vectors, shift = values(10, 24), np.zeros(24)
     found = []
     for n in (10, 1000):
-        before = emulated.core.launches()
-        cuda_core.gram_product(emulated, cuda_core.stored(values(n, 24), "float32"), values(10, 24), np.zeros(24))
-        found.append(emulated.core.launches() - before)
-    # Shift, vectors; coefficients, their parts, the energy, the image; what is added up.
-    assert found == [7, 7]
+        for rows_at_once in READS.values():
+            rows = cuda_core.stored(values(n, 24), "float32")
+            before = emulated.core.launches()
+            cuda_core.gram_product(emulated, rows, vectors, shift, rows_at_once=rows_at_once)
+            found.append(emulated.core.launches() - before)
+    # Shift, vectors; rows; what is added up. Or for rows coefficients, their parts, the energy, the image.
+    assert found == [4, 7, 4, 7]
+
+
+# Warps for other columns, vectors and rows: their numbers, what is left of them, and where one read ends.
+@pytest.mark.parametrize("count", [1, 5, 8, 16, 17])
+@pytest.mark.parametrize("width", [1, 7, 33, 130, 257, 1000, 1024, 1025])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_read_of_every_width(emulated: Any, cuda_core: Any, dtype: str, width: int, count: int) -> None:
+    emulated.core.configure(multiprocessors=2, keeps_records=True)
+    shift = None if count == 5 else np.linspace(-1.0, 1.0, width)
+    rows = cuda_core.stored(values(19, width), dtype, "padded" if count == 8 else "rows")
+    check(emulated, cuda_core, rows, values(count, width, seed=1), np.zeros(width) if shift is None else shift)
+    is_read_once = "resident_product" in {name for name, *_ in emulated.core.launched()}
+    assert is_read_once == (-(-width // 64) * -(-count // 8) <= 16)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 40, 300])
+@pytest.mark.parametrize(("width", "count"), [(40, 3), (130, 17), (1024, 8)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_stages_of_several_blocks(emulated: Any, cuda_core: Any, dtype: str, width: int, count: int, rows: int) -> None:
+    """Without any row, with less than a stage, with a ring that goes around."""
+    emulated.core.configure(multiprocessors=2)
+    stored = cuda_core.stored(values(rows, width) + 2.0, dtype)
+    check(emulated, cuda_core, stored, values(count, width, seed=1), np.full(width, 1.75))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_sums_of_many_rows_are_folded(emulated: Any, cuda_core: Any, dtype: str) -> None:
+    """Accumulators go to memory every 512 rows of a warp, warps with other rows one after the other."""
+    for width, rows, multiprocessors in ((200, 1200, 1), (10, 9000, 1), (70, 3000, 2)):
+        emulated.core.configure(multiprocessors=multiprocessors)
+        check(emulated, cuda_core, cuda_core.stored(values(rows, width), dtype), values(3, width), np.zeros(width))
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "width", "count", "choice"),
+    [
+        # 16 warps of 64 columns and eight vectors.
+        (90, "bfloat16", 1024, 8, (True, 8)),
+        (90, "float64", 1024, 8, (True, 8)),
+        (90, "float32", 1025, 8, (False, 32)),
+        (90, "float32", 512, 16, (True, 16)),
+        (90, "float32", 513, 9, (False, 32)),  # two groups of vectors would be two reads as well
+        (90, "float32", 256, 32, (True, 32)),
+        (90, "float32", 256, 40, (True, 32)),  # two reads where there would be four
+        (90, "float32", 1024, 0, (True, 8)),
+        # As much shared memory as a block may have.
+        (80, "bfloat16", 1024, 8, (True, 8)),
+        (80, "float64", 1024, 8, (False, 32)),
+        (80, "float64", 512, 16, (True, 16)),
+        (86, "float32", 1024, 8, (False, 32)),
+        (86, "float32", 512, 8, (True, 16)),
+        # Without tensor cores for float64.
+        (75, "bfloat16", 64, 8, (False, 8)),
+    ],
+)
+def test_choice_of_the_reads(
+    emulated: Any, cuda_core: Any, capability: int, dtype: str, width: int, count: int, choice: tuple[bool, int]
+) -> None:
+    emulated.core.configure(capability=capability)
+    assert emulated.core.product_choice(cuda_core.CODES[dtype], width, count, 0) == choice
