@@ -135,10 +135,11 @@ void launch(void (*kernel)(Arguments), const char* name, Grid grid, int threads,
       &call);
 }
 
-// As the real device answers for kernels that take all the registers that a launch of two blocks leaves them.
+// As the real device answers for kernels that take all the registers that they may: 256 of a thread, or those that one
+// block leaves them.
 template <class Arguments>
 std::int64_t resident_blocks(void (*)(Arguments), const char*, int threads, std::int64_t shared_bytes) {
-  constexpr std::int64_t registers_of_thread = 256;
+  const std::int64_t registers_of_thread = std::min<std::int64_t>(256, 65536 / threads);
   constexpr std::int64_t reserved = 1024;  // bytes of shared memory, by the system for each block
   const emulation::CardLimits& card = emulation::card_limits(emulation::machine().capability);
   const std::int64_t by_registers = 65536 / (registers_of_thread * threads);
