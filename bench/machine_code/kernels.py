@@ -38,6 +38,7 @@ _SIZES = {"64": "64 x 64", "128": "128 x 128"}
 _SIDES = {"1": "one side", "2": "two sides"}
 _UNITS = {"true": "tensor cores", "false": "lanes"}
 _WITH_TARGETS = {"true": "with targets", "false": "without targets"}
+_ROW_USES = {"0": "nothing found", "1": "with sums and counts", "2": "the same, without bad rows", "3": "of norm 1"}
 _ORDERS = {"0": "by rows", "1": "as tensor cores hold them"}
 
 
@@ -164,6 +165,14 @@ def _one_turn(_: Sequence[str]) -> int:
     return 1
 
 
+def _plane_loads(arguments: Sequence[str]) -> int | None:
+    """Of two rows, in pieces of 16 bytes, and scales of these; rows are copied where they do not lie so."""
+    size, content, use = _BYTES[arguments[0]], *arguments[1:3]
+    if content == "2":
+        return None
+    return 2 * (size // 2) + (2 if use in ("0", "1") else 0)
+
+
 _FAMILIES = {
     "gram_tensor_kernel": Family(
         "Gram, tensor cores, {0}, {2}, {3}, {4} warps, {5}",
@@ -237,9 +246,11 @@ _FAMILIES = {
     "slab_sums_kernel": Family("column sums of slabs, added up", inside=_one_turn),  # of eight rows, and what is left
     "clear_kernel": Family("slabs of few rows, cleared"),
     "planes_kernel": Family(
-        "planes of {0} rows, {1}",
+        "planes of {0} rows, {1}, {2}",
         rows=0,
-        words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}),
+        words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}, _ROW_USES),
+        inside=_one_turn,  # chunks of a row that a lane adds up
+        copies=_plane_loads,
     ),
     "row_norms_kernel": Family(
         "row norms, {0} rows, {1} targets", (_DTYPES, _DTYPES), rows=0, inside=_one_turn

@@ -44,17 +44,19 @@ read does not stand in their way. Beside what the table says more reads are need
 
 - products with more than 7 targets, or with any where rows are as stored or d > 128: the column sums form them, in one
   read more;
-- a Gram matrix of rows of norm 1: one read more;
-- rows that are skipped where they are not finite, except where products are in float64 and d <= 64: they are looked at
-  first;
+- a Gram matrix of rows of norm 1: one read more, two where d > 4,096;
+- rows that are skipped where they are not finite, of d > 64 where products are in float64 and of d > 4,096 elsewhere:
+  they are looked at first;
 - float64 rows, and others with `precision="highest"`, of d > 128: norms and counts, column sums and products are three
   reads;
-- rows that are split and have more than 128 columns, or cannot be copied in pieces of 16 bytes: they are looked at,
-  their columns are added up, and their planes are written and read again;
-- rows as stored that cannot be copied in pieces of 16 bytes: planes too, which are written and read again;
 - products with a Gram where columns and vectors are more than 16 warps have, of 64 and of eight each (d = 1,024 with 8
   vectors, d = 512 with 16), or where three stages of rows do not fit in the shared memory of a block: two reads for
   every 32 vectors, of the coefficients and of the image.
+
+Rows that are split and have more than 128 columns, or cannot be copied in pieces of 16 bytes, become planes, which are
+written and read again, 6 bytes a number each time: the kernel that writes them reads the rows. So do
+
+- rows as stored that cannot be copied in pieces of 16 bytes, of 2 bytes a number.
 
 The Gram of warpgroups is off until a card has run it. What brings its rows is one thread of another warpgroup, so that
 no loads are in its turn and no share of the bandwidth is worked out; all warps of a block are counted as if they

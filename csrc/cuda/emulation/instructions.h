@@ -139,14 +139,14 @@ void launch(void (*kernel)(Arguments), const char* name, Grid grid, int threads,
       &call);
 }
 
-// As the real device answers for kernels that take all the registers that a launch of two blocks leaves them, or of one
-// where their threads are more.
+// As the real device answers for kernels that take all the registers that they may: 256 of a thread, or those that one
+// block leaves them.
 template <class Arguments>
 std::int64_t resident_blocks(void (*)(Arguments), const char*, int threads, std::int64_t shared_bytes) {
-  constexpr std::int64_t registers_of_thread = 256;
+  const std::int64_t registers_of_thread = std::min<std::int64_t>(256, 65536 / threads);
   constexpr std::int64_t reserved = 1024;  // bytes of shared memory, by the system for each block
   const emulation::CardLimits& card = emulation::card_limits(emulation::machine().capability);
-  const std::int64_t by_registers = std::max<std::int64_t>(65536 / (registers_of_thread * threads), 1);
+  const std::int64_t by_registers = 65536 / (registers_of_thread * threads);
   const std::int64_t by_memory = (card.shared_per_block + reserved) / (shared_bytes + reserved);
   return std::min(by_registers, by_memory);
 }

@@ -28,15 +28,13 @@ class GramPass {
     }
     const GramChoice choice =
         choose_gram(rows, request_.skips_nonfinite, request_.shift != nullptr, request_.precision, device_.capability);
-    // What else is wanted of the rows is found in the read that multiplies them, where a kernel sees whole rows or
-    // leaves them as they are.
+    // What else is wanted of the rows is found in the read that multiplies them or writes their planes.
     const bool is_wide = forms_wide_moments(choice);
-    const bool is_found_on_the_way =
-        request_.gram != nullptr && (choice.is_as_stored || is_converted(choice.method) || is_wide);
-    const bool has_norms_on_the_way = is_converted(unit_method(unit_shift));
-    const bool needs_norms = request_.unit_gram != nullptr && !has_norms_on_the_way;
+    const bool is_found_on_the_way = request_.gram != nullptr && (!is_direct(choice.method) || is_wide);
+    const bool needs_norms = request_.unit_gram != nullptr && !finds_norms(unit_shift);
     double* const inverse_norms = needs_norms ? workspace_.take<double>(rows.rows) : nullptr;
-    const bool is_read_before = !is_found_on_the_way || needs_norms;
+    const bool is_known_before = request_.skips_nonfinite && !can_be_sifted_or_normed(rows);
+    const bool is_read_before = !is_found_on_the_way || needs_norms || is_known_before;
     if (is_read_before) {
       inspect(unit_shift, inverse_norms);
       settle();
@@ -46,8 +44,10 @@ class GramPass {
     const bool has_sums = is_found_on_the_way && (request_.cross == nullptr || has_products);
     if (is_wide) {
       add_wide_moments(is_read_before, has_sums);
-    } else if (is_found_on_the_way) {
+    } else if (is_found_on_the_way && (choice.is_as_stored || is_converted(choice.method))) {
       add_found_gram(choice, is_read_before, has_sums);
+    } else if (is_found_on_the_way) {
+      add_gram_of_planes(choice, is_read_before, has_sums);
     }
     if (!has_sums && (request_.cross != nullptr || request_.column_sums != nullptr)) {
       MatrixView crossed = request_.targets;
@@ -58,10 +58,10 @@ class GramPass {
       sum_columns(request_.targets, request_.target_shift, {}, request_.target_sums, nullptr);
     }
     if (!is_found_on_the_way) add_gram({rows, request_.shift, kept_}, request_.precision, request_.gram);
-    if (request_.unit_gram != nullptr && has_norms_on_the_way) {
+    if (request_.unit_gram != nullptr && is_converted(unit_method(unit_shift))) {
       add_unit_gram(unit_shift);
     } else {
-      add_gram({rows, unit_shift, inverse_norms}, request_.precision, request_.unit_gram);
+      add_gram({rows, unit_shift, needs_norms ? inverse_norms : kept_}, request_.precision, request_.unit_gram);
     }
     add_gram({request_.targets, request_.target_shift, kept_}, Precision::highest, request_.target_gram);
     return std::max(most_used_, workspace_.used());
@@ -106,6 +106,12 @@ class GramPass {
   }
   GramMethod unit_method(const double* unit_shift) const {
     return choose_gram(request_.features, true, unit_shift != nullptr, request_.precision, device_.capability).method;
+  }
+
+  // Norms are found in the read of the unit Gram matrix itself, on the way to the tensor cores or to planes.
+  bool finds_norms(const double* unit_shift) const {
+    const GramMethod method = unit_method(unit_shift);
+    return is_converted(method) || (!is_direct(method) && can_be_sifted_or_normed(request_.features));
   }
 
   // Float64 products of rows that fit into one tile, unless some of them are to be skipped.
@@ -159,20 +165,16 @@ class GramPass {
     const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
     TensorFindings findings;
     findings.sums = workspace_.take<double>(sum_values);
-    findings.masks.filled = workspace_.take<std::uint32_t>(2 * words);
+    findings.masks = take_masks(words);
     const bool has_products = has_sums && request_.cross != nullptr && request_.targets.columns > 0;
     const RowTargets beside = has_products ? take_products(work.workers) : RowTargets{};
-    if (runs_) {
-      findings.masks.bad = findings.masks.filled + words;
-      if (is_read_before) findings.masks = {};
-      fill_zero(findings.sums, sum_values * 8, stream_);
-      if (!is_read_before) find_targets(findings, words);
-    }
+    if (runs_) fill_zero(findings.sums, sum_values * 8, stream_);
+    if (!is_read_before) findings.below = find_targets(findings.masks, words, nullptr);
     if (!choice.is_as_stored) {
       if (runs_)
         add_converted_gram(shape, rows, request_.shift, false, work.workers, work.values, findings, beside, stream_);
     } else if (choice.needs_planes) {
-      add_by_planes({rows, nullptr, nullptr}, work, PlaneContent::copied, findings);
+      add_by_planes(plane_task({rows, nullptr, nullptr}, choice, RowUse::plain), work, findings);
     } else if (runs_) {
       add_tensor_gram(shape,
                       {static_cast<const std::uint16_t*>(rows.data), rows.rows, rows.columns, rows.row_stride, 0},
@@ -188,13 +190,51 @@ class GramPass {
     } else if (runs_ && has_sums && request_.column_sums != nullptr) {
       add_slab_sums(shape, rows.columns, work.workers, findings.sums, guard_, request_.column_sums, stream_);
     }
-    // Squares of float16 stay in the range of float32, others need not.
-    const bool is_ranged = has_totals() && choice.method != GramMethod::tensor_float16;
-    if (runs_) {
-      finalize(work, is_ranged ? &findings_->near_guard : guard_, nullptr, request_.gram);
-    }
     workspace_ = before;
+    finalize_ranged(work);
+  }
+
+  // The same of rows whose planes are written first; those that are to be left out are found as these are written,
+  // unless they are known.
+  void add_gram_of_planes(const GramChoice& choice, bool is_read_before, bool has_sums) {
+    const MatrixView& rows = request_.features;
+    const Workspace before = workspace_;
+    const GramWork work = take_slabs(choice.method, rows);
+    const bool is_sifted = request_.skips_nonfinite && !is_read_before;
+    double* const found_kept = is_sifted ? kept_ : nullptr;
+    PlaneTask task = plane_task({rows, request_.shift, kept_}, choice, is_sifted ? RowUse::sifted : RowUse::looked_at);
+    const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
+    task.findings.masks = take_masks(words);
+    task.findings.kept = found_kept;
+    if (has_sums && request_.column_sums != nullptr) {
+      task.findings.sums = workspace_.take<double>(task.workers * rows.columns);
+      if (runs_) fill_zero(task.findings.sums, task.workers * rows.columns * 8, stream_);
+    }
+    if (!is_read_before) task.findings.below = find_targets(task.findings.masks, words, found_kept);
+    // Where there are no targets, nothing is known of a row before.
+    if (is_sifted && request_.targets.columns == 0) task.rows.scale = nullptr;
+    add_by_planes(task, work, {});
+    if (!is_read_before) {
+      if (runs_) count_rows(task.findings.masks, rows.rows, counts_, stream_);
+      if (is_sifted) measure_kept_targets(task.findings.masks);
+      settle();
+    }
+    if (task.findings.sums != nullptr) add_products({{}, 0, nullptr, task.findings.sums}, task.workers);
+    workspace_ = before;
+    finalize_ranged(work);
+  }
+
+  // Squares of float16 rows as they are stored stay in the range of float32, others need not.
+  void finalize_ranged(const GramWork& work) {
+    const bool is_ranged = has_totals() && work.method != GramMethod::tensor_float16;
+    if (runs_) finalize(work, is_ranged ? &findings_->near_guard : guard_, nullptr, request_.gram);
     if (is_ranged) add_far_gram();
+  }
+
+  RowMasks take_masks(std::int64_t words) {
+    std::uint32_t* const filled = workspace_.take<std::uint32_t>(2 * words);
+    if (words == 0 || !runs_) return {};
+    return {filled, filled + words};
   }
 
   RowTargets take_products(std::int64_t workers) {
@@ -224,14 +264,11 @@ class GramPass {
     work.values = workspace_.take<double>(work.slab_values);
     task.findings.sums = workspace_.take<double>(work.workers * (1 + task.targets.columns) * rows.columns);
     const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
-    std::uint32_t* const masks = workspace_.take<std::uint32_t>(2 * words);
+    task.findings.masks = take_masks(words);
     most_used_ = std::max(most_used_, workspace_.used());
     workspace_ = before;
     if (!runs_) return;
-    if (!is_read_before) {
-      task.findings.masks = {masks, masks + words};
-      find_targets(task.findings, words);
-    }
+    if (!is_read_before) task.findings.below = find_targets(task.findings.masks, words, nullptr);
     form_wide_moments(task, work.workers, work.values, stream_);
     if (!is_read_before) {
       count_rows(task.findings.masks, rows.rows, counts_, stream_);
@@ -243,14 +280,32 @@ class GramPass {
     finalize(work, guard_, nullptr, request_.gram);
   }
 
-  void find_targets(TensorFindings& findings, std::int64_t words) {
-    fill_zero(findings.masks.filled, words * 8, stream_);
-    if (has_totals()) findings.below = &findings_->below;
-    if (request_.targets.columns == 0) return;
+  // Rows whose targets are not finite are marked, and not kept where that is asked for. Where the exponent of the rows
+  // goes.
+  std::int64_t* find_targets(const RowMasks& masks, std::int64_t words, double* kept) {
+    if (!runs_) return nullptr;
+    fill_zero(masks.filled, words * 8, stream_);
+    RowNormTask task = target_task(masks);
+    task.kept = kept;
+    // Of those that are kept only the exponent counts.
+    if (kept != nullptr) task.findings = nullptr;
+    if (request_.targets.columns > 0) row_norms(task, stream_);
+    return has_totals() ? &findings_->below : nullptr;
+  }
+
+  void measure_kept_targets(const RowMasks& masks) {
+    if (!runs_ || request_.targets.columns == 0) return;
+    RowNormTask task = target_task(masks);
+    task.only = kept_;
+    row_norms(task, stream_);
+  }
+
+  RowNormTask target_task(const RowMasks& masks) const {
     RowNormTask task = row_task();
     task.features.columns = 0;
-    task.masks = findings.masks;
-    row_norms(task, stream_);
+    task.kept = nullptr;
+    task.masks = masks;
+    return task;
   }
 
   // The same in float64, which the device does only where squares have left the range of float32.
@@ -262,7 +317,7 @@ class GramPass {
     most_used_ = std::max(most_used_, workspace_.used());
     workspace_ = before;
     if (!runs_) return;
-    ScaledRows scaled{rows, request_.shift, nullptr};
+    ScaledRows scaled{rows, request_.shift, kept_};
     scaled.guard = &findings_->far_guard;
     add_double_tensor_gram(scaled, work.workers, work.values, stream_);
     finalize(work, scaled.guard, nullptr, request_.gram);
@@ -315,8 +370,8 @@ class GramPass {
     if (is_common && runs_) scaled.common = &findings_->scale;
     GramWork work = take_slabs(choice.method, rows);
     if (!is_direct(choice.method)) {
-      const bool is_split = choice.method == GramMethod::tensor_split;
-      add_by_planes(scaled, work, is_split ? PlaneContent::split : PlaneContent::rounded, {});
+      const bool is_normed = gram == request_.unit_gram && can_be_sifted_or_normed(rows);
+      add_by_planes(plane_task(scaled, choice, is_normed ? RowUse::normed : RowUse::plain), work, {});
     } else if (runs_ && choice.method == GramMethod::tensor_float64) {
       add_double_tensor_gram(scaled, work.workers, work.values, stream_);
     } else if (runs_) {
@@ -328,24 +383,42 @@ class GramPass {
     workspace_ = before;
   }
 
-  void add_by_planes(const ScaledRows& scaled, const GramWork& work, PlaneContent content, TensorFindings findings) {
+  PlaneTask plane_task(const ScaledRows& scaled, const GramChoice& choice, RowUse use) const {
     const MatrixView& rows = scaled.rows;
+    const bool is_split = choice.method == GramMethod::tensor_split;
+    const PlaneContent content =
+        choice.is_as_stored ? PlaneContent::copied : (is_split ? PlaneContent::split : PlaneContent::rounded);
+    MatrixView at_once = rows;
+    at_once.rows = plane_rows(rows, choice.method, request_.rows_at_once);
+    PlaneTask task{scaled, content, use};
+    task.workers = plane_workers(at_once, content, use, device_.multiprocessors);
+    task.row_stride = plane_row_stride(rows);
+    task.plane_stride = at_once.rows * task.row_stride;
+    return task;
+  }
+
+  void add_by_planes(const PlaneTask& task, const GramWork& work, TensorFindings findings) {
+    const MatrixView& rows = task.rows.rows;
     const TensorShape shape = tensor_shape(work.method, rows, device_);
-    const std::int64_t stride = plane_row_stride(rows);
-    const std::int64_t at_once = plane_rows(rows, work.method, request_.rows_at_once);
-    std::uint16_t* const planes = workspace_.take<std::uint16_t>(at_once * stride * plane_count(work.method));
+    PlaneTask part = task;
+    part.planes = workspace_.take<std::uint16_t>(task.plane_stride * plane_count(work.method));
+    most_used_ = std::max(most_used_, workspace_.used());
     if (!runs_) return;
+    const std::int64_t at_once = task.plane_stride / task.row_stride;
     for (std::int64_t first = 0; first < rows.rows; first += at_once) {
       const std::int64_t count = rows.rows - first < at_once ? rows.rows - first : at_once;
-      ScaledRows part = scaled;
-      part.rows = part_of(rows, first, count);
-      if (part.scale != nullptr) part.scale += first;
-      write_planes(part, content, planes, stride, at_once * stride, device_.multiprocessors, stream_);
-      add_tensor_gram(shape, {planes, count, rows.columns, stride, at_once * stride}, work.workers, work.values,
-                      findings, stream_);
-      if (findings.masks.filled == nullptr) continue;
-      findings.masks.filled += count / mask_rows;
-      findings.masks.bad += count / mask_rows;
+      part.rows.rows = part_of(rows, first, count);
+      write_planes(part, stream_);
+      add_tensor_gram(shape, {part.planes, count, rows.columns, task.row_stride, task.plane_stride}, work.workers,
+                      work.values, findings, stream_);
+      const auto skip = [count](auto* place, std::int64_t rows_of_one) {
+        return place == nullptr ? nullptr : place + count / rows_of_one;
+      };
+      part.rows.scale = skip(part.rows.scale, 1);
+      part.findings.kept = skip(part.findings.kept, 1);
+      for (RowMasks* masks : {&part.findings.masks, &findings.masks}) {
+        *masks = {skip(masks->filled, mask_rows), skip(masks->bad, mask_rows)};
+      }
     }
   }
 

@@ -17,8 +17,9 @@ struct RowNormTask {
   const double* shift = nullptr;
   const double* target_shift = nullptr;
   Findings* findings = nullptr;
-  RowMasks masks{};        // null, or in place of the counts: rows whose targets are not finite are marked there
-  double* kept = nullptr;  // null, or for each row 1, and 0 where it is not finite; inverse norms are 0 there too
+  RowMasks masks{};              // null, or in place of the counts: rows whose targets are not finite are marked there
+  double* kept = nullptr;        // null, or for each row 1, and 0 where it is not finite; inverse norms are 0 there too
+  const double* only = nullptr;  // rows where it is 0 are not looked at
 };
 
 // Adds to the counts. A row counts as zero by its features as they are stored, and as not finite also by its targets.
@@ -72,12 +73,38 @@ void add_parts_of_column_sums(const ColumnSumTask& task, Stream stream);
 
 // Planes whose sum is (h - shift) * scale, rounded to 8 bits for each of them, or copies of the 16-bit rows.
 enum class PlaneContent : int { split = 0, rounded = 1, copied = 2 };
+// What a read for planes finds of the rows: nothing; their sums, counts and magnitude; the same, and rows that are not
+// finite are left out; or norms, to which rows are scaled. Rows of scale 0 are left out of everything.
+enum class RowUse : int { plain = 0, looked_at = 1, sifted = 2, normed = 3 };
+// Rows whose scale depends on all of their numbers must fit into one block.
+constexpr std::int64_t whole_plane_columns = 4096;
+inline bool can_be_sifted_or_normed(const MatrixView& rows) { return rows.columns <= whole_plane_columns; }
+
+// Null where it is not wanted.
+struct PlaneFindings {
+  double* sums = nullptr;  // for each worker those of its rows over (h - shift), added to
+  RowMasks masks{};
+  std::int64_t* below = nullptr;  // as in Findings
+  double* kept = nullptr;         // of rows that are sifted: 1, and 0 where a row is left out
+};
+
+struct PlaneTask {
+  ScaledRows rows;  // without a common scale
+  PlaneContent content;
+  RowUse use;
+  std::int64_t workers = 1;
+  PlaneFindings findings{};
+  std::uint16_t* planes = nullptr;
+  std::int64_t row_stride = 0;
+  std::int64_t plane_stride = 0;
+};
+
 int plane_count(GramMethod method);
 std::int64_t plane_row_stride(const MatrixView& rows);
 // Rows whose planes are in memory at once, as many as are wanted or fill it well: whole words of the masks and whole
 // folds, and the same whatever the number of rows.
 std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t wanted);
-void write_planes(const ScaledRows& rows, PlaneContent content, std::uint16_t* planes, std::int64_t row_stride,
-                  std::int64_t plane_stride, std::int64_t multiprocessors, Stream stream);
+std::int64_t plane_workers(const MatrixView& rows, PlaneContent content, RowUse use, std::int64_t multiprocessors);
+void write_planes(const PlaneTask& task, Stream stream);
 
 }  // namespace nrc_fast::cuda

@@ -37,6 +37,7 @@ row_norms_kernel(RowNormTask task) {
   const std::int64_t step = grid_size() * rows_at_once;
   for (std::int64_t row = block_index() * rows_at_once + thread_index() / warp_lanes; row < task.features.rows;
        row += step) {
+    if (task.only != nullptr && task.only[row] == 0.0) continue;
     RowFindings<Row> found;
     RowFindings<Target> found_target;
     for_numbers<Row>(task.features, row, lane, [&](double stored, std::int64_t column) {
@@ -54,6 +55,7 @@ row_norms_kernel(RowNormTask task) {
     const bool is_bad = found.bad != 0.0 || found_target.bad != 0.0;
     if (task.masks.bad != nullptr) {
       if (is_bad) set_bits(task.masks.bad + row / 32, 1u << (row % 32));
+      if (task.kept != nullptr) task.kept[row] = is_bad ? 0.0 : 1.0;
       if (task.findings != nullptr) keep_exponent(&task.findings->target_below, found_target.largest);
       continue;
     }

@@ -61,14 +61,6 @@ struct ScaledRows {
   const RowCounts* guard = nullptr;  // not null: sums are formed only where it counts no row that is not finite
 };
 
-template <class Value>
-NRC_FAST_DEVICE Value scaled(const ScaledRows& rows, std::int64_t row, Value value) {
-  if (rows.common != nullptr) value = static_cast<Value>(static_cast<double>(value) * *rows.common);
-  if (rows.scale == nullptr) return value;
-  const double scale = rows.scale[row];
-  return scale == 0.0 ? Value{0} : static_cast<Value>(static_cast<double>(value) * scale);
-}
-
 // These write every slab that has rows.
 void add_direct_gram(GramMethod method, const ScaledRows& rows, std::int64_t workers, double* slabs, Stream stream);
 void add_double_tensor_gram(const ScaledRows& rows, std::int64_t workers, double* slabs, Stream stream);

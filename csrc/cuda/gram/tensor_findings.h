@@ -2,13 +2,10 @@
 // rows as they are stored: each thread looks at the chunks that it copied. Tiles on the diagonal see every column once.
 #pragma once
 
+#include "cuda/gram/split.h"
 #include "cuda/gram/tensor_ring.h"
 
 namespace nrc_fast::cuda {
-
-struct alignas(16) ChunkWords {
-  std::uint32_t words[chunk_columns / 2];
-};
 
 // float32 numbers of a sign have the order of their bits: those of the largest.
 template <class Row>

@@ -5,6 +5,7 @@
 // it has copied, so that the copies are in a ring of its own and wait for no barrier. Planes of two stages are in
 // shared memory: one is multiplied while the next is written.
 #include "cuda/gram/row_columns.h"
+#include "cuda/gram/split.h"
 #include "cuda/gram/tensor.h"
 #include "cuda/gram/tensor_products.h"
 
@@ -178,29 +179,12 @@ class RowConversion {
   }
 
   NRC_FAST_DEVICE static void write(const double (&values)[chunk_columns], char* planes) {
-    struct alignas(16) Words {
-      std::uint32_t words[chunk_columns / 2];
-    };
-    Words parts[Gram::parts];
-#pragma unroll
-    for (int w = 0; w < chunk_columns / 2; ++w) {
-      auto low = static_cast<float>(values[2 * w]);
-      auto high = static_cast<float>(values[2 * w + 1]);
-#pragma unroll
-      for (int part = 0; part < Gram::parts; ++part) {
-        const std::uint32_t word = packed_bfloat16(low, high);
-        parts[part].words[w] = word;
-        FloatBits split;
-        split.bits = word << 16;
-        low -= split.value;
-        split.bits = word & 0xffff0000u;
-        high -= split.value;
-      }
-    }
+    ChunkWords parts[Gram::parts];
+    split(values, parts);
     char* const chunk = planes + thread_chunk_offset<Gram>();
 #pragma unroll
     for (int part = 0; part < Gram::parts; ++part) {
-      *static_cast<Words*>(static_cast<void*>(chunk + part * Gram::part_bytes)) = parts[part];
+      *static_cast<ChunkWords*>(static_cast<void*>(chunk + part * Gram::part_bytes)) = parts[part];
     }
   }
 
