@@ -1,7 +1,7 @@
 """NRC3: the shape of W W^T beside the one that theory predicts from the covariance of the targets.
 
-Bounds count the roundings of LAPACK at their worst, n of the largest eigenvalue, and what follows from the error of
-the covariance that they are given is certified. That of W W^T is statistical: it is taken to grow like the root of d.
+W W^T and both matrices in the eigenbasis are found in arithmetic of pairs, whose bounds count every rounding at its
+worst: bounds are as sure as the error of the covariance that they are given.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.blas_threads import few_blas_threads
+from nrc_fast.base.double_double import Pair
+from nrc_fast.base.exact_products import gram, sums_along
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
-from nrc_fast.metrics.rounding import decomposition_rounding
+from nrc_fast.base.refined_eigenpairs import in_eigenbasis
 
 __all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape"]
 
@@ -22,7 +25,7 @@ GammaChoice: TypeAlias = Literal["last", "each"] | float
 
 
 def head_gram(weights: FloatArray) -> FloatArray:
-    """Gram matrix of the head's rows, ``W @ W.T``.
+    """Gram matrix of the head's rows, ``W @ W.T``, of which each entry is rounded once.
 
     Parameters
     ----------
@@ -39,8 +42,10 @@ def head_gram(weights: FloatArray) -> FloatArray:
     >>> head_gram(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[5.0, 2.0], [2.0, 1.0]]
     """
-    gram: FloatArray = weights @ weights.T
-    return gram
+    columns = np.ascontiguousarray(weights.T)
+    with few_blas_threads(len(weights)):
+        found, _ = gram(Pair(columns, np.zeros_like(columns)))
+    return found.high
 
 
 def head_shape(weights: FloatArray) -> FloatArray:
@@ -101,20 +106,22 @@ class HeadAlignment:
     most_gamma_name = "lambda_min"
 
     def __init__(self, gram: FloatArray, covariance: FloatArray) -> None:
-        ascending, vectors = np.linalg.eigh(covariance, UPLO="L")
-        self.lowest = float(ascending[0])
-        self.eigenvalues = clipped_spectrum(ascending[::-1])
-        rotated = vectors.T @ scale_to_unit(gram)[0] @ vectors
-        norm = math.sqrt(np.vdot(rotated, rotated))
-        self.is_defined = len(ascending) > 1 and norm > 0.0 and self.eigenvalues[0] > 0.0
+        found = in_eigenbasis(covariance, scale_to_unit(gram)[0])
+        self.lowest = float(found.values[-1])
+        self.eigenvalues = clipped_spectrum(found.values)
+        norm = math.sqrt(sums_along(found.matrix.ravel() ** 2, axis=0))
+        self.is_defined = len(found.values) > 1 and norm > 0.0 and self.eigenvalues[0] > 0.0
         if not self.is_defined:
             return
-        rotated /= norm
+        # Of the eigenvalues that are set to 0 too.
+        self._eigen_error = found.error + float(np.linalg.norm(found.values - self.eigenvalues))
+        self._rotation_error = found.matrix_error / norm
+        rotated = found.matrix / norm
         self._roots = np.sqrt(self.eigenvalues)
-        self._diagonal = rotated.diagonal()[::-1].copy()
-        rotated.ravel()[:: len(ascending) + 1] = 0.0
-        self._outside = float(np.vdot(rotated, rotated))
-        self._beside = rotated[::-1, ::-1]
+        self._diagonal = rotated.diagonal().copy()
+        rotated.ravel()[:: len(rotated) + 1] = 0.0
+        self._outside = float(sums_along(rotated.ravel() ** 2, axis=0))
+        self._beside = rotated
 
     def rotated(self) -> FloatArray:
         """W W^T/|W W^T| in the eigenbasis of Sigma, in the order of `eigenvalues`."""
@@ -228,7 +235,7 @@ class HeadAlignment:
             return 0.0  # the stationary point is a minimum below 0 or, for p <= 0, a maximum above the interval
         return min((mean_root - distance / p) ** 2 * largest, smallest)
 
-    def gamma_range(self, covariance_error: float, *, features: int) -> tuple[float, float]:
+    def gamma_range(self, covariance_error: float) -> tuple[float, float]:
         """The smallest and largest gamma that may be the best one of exact targets and the exact W W^T.
 
         `best_gamma` rises with ``tau`` and p, and falls with t and q: it is taken at either end of what each of them
@@ -238,8 +245,6 @@ class HeadAlignment:
         ----------
         covariance_error : float
             Bound of the Frobenius norm of the error of Sigma.
-        features : int
-            The width d of W.
 
         Returns
         -------
@@ -250,14 +255,15 @@ class HeadAlignment:
         Examples
         --------
         >>> alignment = HeadAlignment(np.diag([3.0, 1.0]), np.eye(2))
-        >>> lowest, highest = alignment.gamma_range(1e-15, features=8)
+        >>> lowest, highest = alignment.gamma_range(1e-15)
         >>> lowest, round(highest, 12)
         (0.0, 1.0)
         """
         if not self.is_defined:
             return math.nan, math.nan
         slack = root_error = self.root_error(covariance_error)
-        turned = self.gram_rounding(features)
+        off = root_error + 4.0 * EPSILON * float(self._roots[0])  # and of the arithmetic below
+        turned = self.rounding
         mean_root, mean_share = float(self._roots.mean()), float(self._diagonal.mean())
         size = float(np.linalg.norm(self._roots - mean_root))
         p = float((self._diagonal - mean_share) @ (self._roots - mean_root))
@@ -267,12 +273,12 @@ class HeadAlignment:
             spread = max(size - sign * slack, 0.0) ** 2
             overlap = p + sign * p_error
             share = max(mean_share - sign * turned, 0.0)
-            root = mean_root + sign * root_error - (share * spread / overlap if overlap > 0.0 else math.inf)
+            root = mean_root + sign * off - (share * spread / overlap if overlap > 0.0 else math.inf)
             largest = float(self._roots[-1]) + sign * root_error
             ends.append(max(min(root, largest), 0.0) ** 2)
         return ends[0], ends[1]
 
-    def bounds(self, gamma: float, covariance_error: float, *, features: int) -> tuple[float, float]:
+    def bounds(self, gamma: float, covariance_error: float) -> tuple[float, float]:
         """Bounds of the best gamma, and of NRC3 for it.
 
         NRC3 is at most what it is for that gamma with A and W W^T a little off, and at least what is left of it where
@@ -284,8 +290,6 @@ class HeadAlignment:
             What `best_gamma` gave.
         covariance_error : float
             Bound of the Frobenius norm of the error of Sigma.
-        features : int
-            The width d of W.
 
         Returns
         -------
@@ -294,25 +298,25 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return math.nan, math.nan
-        lowest, highest = self.gamma_range(covariance_error, features=features)
+        lowest, highest = self.gamma_range(covariance_error)
         rounding = 8.0 * EPSILON * gamma
         return max(highest - gamma, gamma - lowest) + rounding, self._range_of_nrc3(
-            gamma, max(highest, gamma), covariance_error, features=features
+            gamma, max(highest, gamma), covariance_error
         )
 
-    def smallest_nrc3_bound(self, covariance_error: float, *, features: int) -> float:
+    def smallest_nrc3_bound(self, covariance_error: float) -> float:
         """Bound of `smallest_nrc3`, from the errors of Sigma and of W W^T; NaN where that is."""
-        return self.bounds(self.best_gamma(), covariance_error, features=features)[1]
+        return self.bounds(self.best_gamma(), covariance_error)[1]
 
-    def nrc3_bound(self, gamma: float, covariance_error: float, *, features: int) -> float:
+    def nrc3_bound(self, gamma: float, covariance_error: float) -> float:
         """Bound of NRC3 for a gamma that is given, from the errors of Sigma and of W W^T; NaN where NRC3 is."""
-        return self._range_of_nrc3(gamma, gamma, covariance_error, features=features)
+        return self._range_of_nrc3(gamma, gamma, covariance_error)
 
-    def _range_of_nrc3(self, gamma: float, highest: float, covariance_error: float, *, features: int) -> float:
+    def _range_of_nrc3(self, gamma: float, highest: float, covariance_error: float) -> float:
         value = self.nrc3(gamma)
         if math.isnan(value):
             return math.nan
-        above, below = (self._turn(end, covariance_error) + self.gram_rounding(features) for end in (gamma, highest))
+        above, below = (self._turn(end, covariance_error) + self.rounding for end in (gamma, highest))
         upper, lower = (2.0 * math.sqrt(value) * turn + turn**2 for turn in (above, below))
         return min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
 
@@ -327,15 +331,19 @@ class HeadAlignment:
 
     def root_error(self, covariance_error: float) -> float:
         """Bound of the Frobenius norm of the error of Sigma^(1/2), with the rounding of the decomposition."""
-        error = covariance_error + decomposition_rounding(len(self._roots)) * float(self.eigenvalues[0])
+        error = self.sigma_error(covariance_error)
         smallest = float(self.eigenvalues[-1])
         roots = math.sqrt(smallest) + math.sqrt(max(smallest - error, 0.0))
         return min(error / roots if roots > 0.0 else math.inf, math.sqrt(error)) + EPSILON * float(self._roots[0])
 
-    def gram_rounding(self, features: int) -> float:
-        """Bound of the rounding of W W^T and of its rotation, relative to its Frobenius norm."""
-        n = len(self._roots)
-        return EPSILON * (4.0 * math.sqrt(n) + math.sqrt(n * features))
+    @property
+    def rounding(self) -> float:
+        """Bound of the roundings of W W^T, rotated, and of the other matrix, each over its norm: of n squares."""
+        return self._rotation_error + EPSILON * (4.0 + 0.25 * len(self._roots))
+
+    def sigma_error(self, covariance_error: float) -> float:
+        """Bound of the Frobenius norm of the error of the eigenvalues and eigenvectors, from that of Sigma."""
+        return covariance_error + self._eigen_error
 
     def _equality_tolerance(self) -> float:
         """Relative spread of n equal eigenvalues: n eps from forming the matrix, n eps from eigh, both ways."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.metrics.alignment import HeadAlignment
-from nrc_fast.metrics.rounding import decomposition_rounding
 
 __all__ = ["share_outside"]
 
@@ -18,7 +18,7 @@ TIED = 2.0
 GAPS = tuple(16.0**k for k in range(1, 14))
 
 
-def share_outside(alignment: HeadAlignment, covariance_error: float, *, features: int) -> tuple[float, float]:
+def share_outside(alignment: HeadAlignment, covariance_error: float) -> tuple[float, float]:
     r"""Share of W W^T outside the eigenbasis of Sigma, and the bound of its error.
 
     ``sum |P_k G P_l|_F^2 / |G|_F^2`` over the pairs of different eigenspaces of Sigma, with ``G = W W^T`` and the
@@ -30,8 +30,6 @@ def share_outside(alignment: HeadAlignment, covariance_error: float, *, features
     alignment : HeadAlignment
     covariance_error : float
         Bound of the Frobenius norm of the error of Sigma.
-    features : int
-        The width d of W.
 
     Returns
     -------
@@ -48,10 +46,10 @@ def share_outside(alignment: HeadAlignment, covariance_error: float, *, features
     Examples
     --------
     >>> gram = np.array([[2.0, 1.0], [1.0, 2.0]])
-    >>> value, bound = share_outside(HeadAlignment(gram, np.diag([4.0, 1.0])), 0.0, features=2)
+    >>> value, bound = share_outside(HeadAlignment(gram, np.diag([4.0, 1.0])), 0.0)
     >>> round(value, 12), bound < 1e-13
     (0.2, True)
-    >>> value, bound = share_outside(HeadAlignment(gram, np.eye(2)), 0.0, features=2)
+    >>> value, bound = share_outside(HeadAlignment(gram, np.eye(2)), 0.0)
     >>> value, round(bound, 6)
     (0.0, 0.2)
     """
@@ -59,8 +57,8 @@ def share_outside(alignment: HeadAlignment, covariance_error: float, *, features
         return math.nan, math.nan
     rotated, eigenvalues = alignment.rotated(), alignment.eigenvalues
     n = len(eigenvalues)
-    error = covariance_error + decomposition_rounding(n) * float(eigenvalues[0])
-    rounding = 2.0 * alignment.gram_rounding(features)
+    error = alignment.sigma_error(covariance_error)
+    rounding = alignment.rounding
     value = _between(rotated, _groups(eigenvalues, TIED * error))
     lowest, highest = 0.0, 1.0 - 1.0 / n
     # Fewer groups are unions of more, so that their number tells them.
@@ -79,7 +77,8 @@ def _groups(eigenvalues: FloatArray, gap: float) -> NDArray[np.intp]:
 
 def _between(rotated: FloatArray, groups: NDArray[np.intp]) -> float:
     """What the entries of different groups have of the squares of all."""
-    return float(np.sum(np.square(rotated), where=groups[:, np.newaxis] != groups))
+    squares = np.square(rotated) * (groups[:, np.newaxis] != groups)
+    return float(sums_along(squares.ravel(), axis=0))
 
 
 def _turns(eigenvalues: FloatArray, groups: NDArray[np.intp], error: float) -> FloatArray:

@@ -126,8 +126,9 @@ def test_optimal_gamma_against_a_search(seed: int, n: int, log_condition: float,
     half = np.sqrt(n * values)[:, np.newaxis] * vectors.T
     targets = np.concatenate([half, -half])
 
-    gamma = HeadAlignment(gram, covariance).best_gamma()
-    assert 0.0 <= gamma <= values[-1]
+    alignment = HeadAlignment(gram, covariance)
+    gamma = alignment.best_gamma()
+    assert 0.0 <= gamma <= alignment.eigenvalues[-1]
     found = HeadAlignment(gram, covariance).nrc3(gamma)
     searched = reference_nrc3_gamma(weights, targets)
     tolerance = value_tolerance(covariance, max(gamma, searched))
@@ -222,8 +223,8 @@ def test_gamma_of_every_covariance_within_the_error_is_in_the_range(spread: floa
     sigma, head = np.diag(1.0 + spread * np.arange(n)), rng.standard_normal((n, 8))
     alignment = HeadAlignment(head_gram(head), sigma)
     gamma = alignment.best_gamma()
-    lowest, highest = alignment.gamma_range(error, features=8)
-    bound, nrc3_bound = alignment.bounds(gamma, error, features=8)
+    lowest, highest = alignment.gamma_range(error)
+    bound, nrc3_bound = alignment.bounds(gamma, error)
     assert lowest <= gamma <= highest
     found = []
     for _ in range(50):
