@@ -13,11 +13,11 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair
+from nrc_fast.base.double_double import Pair, two_sum
 from nrc_fast.base.exact_products import UNIT_ROUNDOFF, product
 from nrc_fast.base.linalg import from_lower, scale_to_unit
 
-__all__ = ["InEigenbasis", "in_eigenbasis"]
+__all__ = ["InEigenbasis", "exactly", "in_eigenbasis"]
 
 # Turns of vectors up to which the third order is far below a rounding.
 LARGEST_TURN = 2.0**-20
@@ -29,30 +29,35 @@ class InEigenbasis:
 
     Attributes
     ----------
-    values : (n,) float64 array
+    values : pair of (n,) float64 arrays
         Of S, descending; rounding may have made those of a singular one negative.
     error : float
         Bound of the Frobenius norm of ``S - V diag(values) V^T``, V orthonormal.
-    matrix : (n, n) float64 array
+    matrix : pair of (n, n) float64 arrays
         V^T M V.
     matrix_error : float
         Bound of the Frobenius norm of its error.
     """
 
-    values: FloatArray
+    values: Pair
     error: float
-    matrix: FloatArray
+    matrix: Pair
     matrix_error: float
 
 
-def in_eigenbasis(symmetric: FloatArray, matrix: FloatArray) -> InEigenbasis:
-    """The eigenvalues of S to a rounding, and M in its eigenbasis, which is not turned within eigenvalues that tie.
+def exactly(matrix: FloatArray) -> Pair:
+    """A matrix of float64 numbers as a pair."""
+    return Pair(matrix, np.zeros_like(matrix))
+
+
+def in_eigenbasis(symmetric: Pair, matrix: Pair) -> InEigenbasis:
+    """The eigenvalues of S as pairs, and M in its eigenbasis, which is not turned within eigenvalues that tie.
 
     Parameters
     ----------
-    symmetric : (n, n) float64 array
+    symmetric : pair of (n, n) float64 arrays
         S, of any scale; only the lower triangle is read.
-    matrix : (n, n) float64 array
+    matrix : pair of (n, n) float64 arrays
         M, symmetric; between about 1e-100 and 1e100 in scale.
 
     Raises
@@ -62,24 +67,26 @@ def in_eigenbasis(symmetric: FloatArray, matrix: FloatArray) -> InEigenbasis:
 
     Examples
     --------
-    >>> found = in_eigenbasis(np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([[1.0, 0.0], [0.0, 3.0]]))
-    >>> found.values.tolist(), np.abs(found.matrix).round(15).tolist(), found.error < 1e-15
+    >>> found = in_eigenbasis(exactly(np.array([[2.0, 1.0], [1.0, 2.0]])), exactly(np.diag([1.0, 3.0])))
+    >>> found.values.high.tolist(), np.abs(found.matrix.high).round(15).tolist(), found.error < 1e-25
     ([3.0, 1.0], [[2.0, 1.0], [1.0, 2.0]], True)
     """
-    scaled, exponent = scale_to_unit(from_lower(symmetric))
+    scaled, exponent = scale_to_unit(from_lower(symmetric.high))
+    rest = np.ldexp(from_lower(symmetric.low), -exponent)
     n = len(scaled)
     with few_blas_threads(n):
         vectors = np.ascontiguousarray(np.linalg.eigh(scaled)[1][:, ::-1])
-        images, off = product(_exact(vectors.T), _exact(np.hstack([scaled, matrix, vectors])))
+        columns = Pair(np.hstack([scaled, matrix.high, vectors]), np.hstack([rest, matrix.low, np.zeros((n, n))]))
+        images, off = product(exactly(vectors.T), columns)
         lower = Pair(*(np.vstack([part[:, :n], part[:, n : 2 * n]]) for part in images))
-        both, off_again = product(lower, _exact(vectors))
+        both, off_again = product(lower, exactly(vectors))
     of_images, of_both = (errors.of_rows @ errors.of_columns for errors in (off, off_again))
     skew = 0.5 * ((images.high[:, 2 * n :] - np.eye(n)) + images.low[:, 2 * n :])
     of_skew = _norm(skew)
     # S on the orthonormal vectors nearest to those of LAPACK.
     left = skew @ both.high[:n]
     low = both.low[:n] - (left + left.T)
-    values = both.high[:n].diagonal() + low.diagonal()
+    values = two_sum(both.high[:n].diagonal(), low.diagonal())
     beside = both.high[:n] + low
     np.fill_diagonal(beside, 0.0)
     apart = np.subtract.outer(both.high[:n].diagonal(), both.high[:n].diagonal())
@@ -92,34 +99,31 @@ def in_eigenbasis(symmetric: FloatArray, matrix: FloatArray) -> InEigenbasis:
     of_skews = 4.0 * _norm(of_images[:, 2 * n :])
     of_products = [
         n**0.5 * _norm(of_images[:, first : first + n]) + _norm(of_both[first : first + n]) + of_skews * whole
-        for first, whole in ((0, _norm(values)), (n, size))
+        for first, whole in ((0, _norm(values.high)), (n, size))
     ]
     second = 4.0 * (of_skew + (n + 4.0) * UNIT_ROUNDOFF) * (of_skew + turned)
     error = (
-        of_products[0] + second * _norm(values) + _norm(np.where(is_clear, 0.0, beside)) + 4.0 * turned * _norm(beside)
+        of_products[0]
+        + second * _norm(values.high)
+        + _norm(np.where(is_clear, 0.0, beside))
+        + 4.0 * turned * _norm(beside)
     )
-    error += UNIT_ROUNDOFF * (1.0 + n * UNIT_ROUNDOFF) * _norm(values)
-    matrix_error = of_products[1] + (second + (2.0 * turned) ** 3 / 6.0 + UNIT_ROUNDOFF) * size
-    order = np.argsort(-values, kind="stable")
+    matrix_error = of_products[1] + (second + (2.0 * turned) ** 3 / 6.0) * size
+    order = np.argsort(-values.high, kind="stable")
     return InEigenbasis(
-        values=np.ldexp(values[order], exponent),
+        values=Pair(*(np.ldexp(part[order], exponent) for part in values)),
         error=float(np.ldexp(error * (1.0 + 16.0 * n * UNIT_ROUNDOFF), exponent)),
-        matrix=found[np.ix_(order, order)],
+        matrix=Pair(*(part[np.ix_(order, order)] for part in found)),
         matrix_error=matrix_error * (1.0 + 16.0 * n * UNIT_ROUNDOFF),
     )
 
 
-def _turned(matrix: Pair, skew: FloatArray, turn: FloatArray) -> FloatArray:
+def _turned(matrix: Pair, skew: FloatArray, turn: FloatArray) -> Pair:
     """A matrix on vectors that are made orthonormal and turned, the turn to second order."""
     left, first = skew @ matrix.high, matrix.high @ turn
     first = first + first.T
     second = first @ turn
-    moved: FloatArray = matrix.high + (matrix.low - (left + left.T) + first + 0.5 * (second + second.T))
-    return moved
-
-
-def _exact(matrix: FloatArray) -> Pair:
-    return Pair(matrix, np.zeros_like(matrix))
+    return two_sum(matrix.high, matrix.low - (left + left.T) + first + 0.5 * (second + second.T))
 
 
 def _norm(matrix: FloatArray) -> float:

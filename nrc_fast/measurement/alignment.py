@@ -12,7 +12,7 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.measurement.head_and_targets import head_and_targets
 from nrc_fast.measurement.precision import with_bound
-from nrc_fast.metrics.alignment import HeadAlignment, head_shape
+from nrc_fast.metrics.alignment import HeadAlignment, long_head_shape
 from nrc_fast.metrics.deep_alignment import DeepAlignment
 from nrc_fast.metrics.deep_directions import threshold
 from nrc_fast.sources import Targets
@@ -261,12 +261,10 @@ def nrc3_curve(
 def _compared(W: Array, Y: Targets | None, covariance: Array | None, depth: int) -> _Compared:
     layers = as_layers(depth, "depth", least=1, why="1 for a head on a trunk")
     given = head_and_targets(W, Y, covariance, stacklevel=5)
-    head = head_shape(given.weights)
-    alignment = (
-        HeadAlignment(head, given.covariance) if layers == 1 else DeepAlignment(head, given.covariance, layers=layers)
-    )
+    head, sigma = long_head_shape(given.weights), given.covariance.long
+    alignment = HeadAlignment(head, sigma) if layers == 1 else DeepAlignment(head, sigma, layers=layers)
     given.require_covariance(alignment.lowest)
-    return _Compared(alignment, given.covariance_error, layers)
+    return _Compared(alignment, given.covariance.long_error, layers)
 
 
 def _check_gammas(gammas: Iterable[object], alignment: HeadAlignment) -> list[float]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
+from nrc_fast.base.double_double import Pair
 from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
@@ -33,7 +34,7 @@ from nrc_fast.measurement.undefined import (
     notes_of_gamma,
     notes_of_targets,
 )
-from nrc_fast.metrics.alignment import HeadAlignment, head_shape
+from nrc_fast.metrics.alignment import HeadAlignment, long_head_shape
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.head_context import head_context
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
@@ -125,7 +126,7 @@ class _Assembly:
         self.notes = head.notes() + notes_on_call(evidence.moments, head)
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
-        self.targets: TargetCovariance | None = None
+        self.targets: TargetCovariance | None = None  # where rows are held
         self.errors: ModelErrors | None = None
         if head.weights is not None and head.bias is not None and evidence.moments.n_targets:
             self.errors = ModelErrors(evidence, LinearModel(head.weights, head.bias), wishes.rtol)
@@ -175,7 +176,7 @@ class _Assembly:
         self.notes += notes_of_features(numbers["stable_rank"], all_zero=all_zero)
         self.notes += of_components
         has_spectrum = self.extent.has_whole_spectrum(moments.d)
-        exact_targets = self.targets is not None and self.targets.is_exact
+        exact_targets = self.targets is not None
         grounds = grounds_of_report(
             evidence, found, self.bounds, errors=self.errors, exact_targets=exact_targets, whole_spectrum=has_spectrum
         )
@@ -283,7 +284,7 @@ class _Assembly:
         moments = self._moments
         if not moments.n_targets:
             return {}
-        targets = self.targets = self.targets or TargetCovariance.of_moments(moments)
+        targets = self.targets or TargetCovariance.known_to(moments.target_error, moments.target_covariance)
         sigma = targets.matrix
         has_head = self.head.weights is not None
         self.notes += notes_of_targets(targets.variance, n=self.head.n, count=moments.count, has_head=has_head)
@@ -293,14 +294,15 @@ class _Assembly:
             values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
         values["linear_mse"], self.bounds["linear_mse"] = self._readout()
         if self.head.weights is not None:
-            values |= self._shape_metrics(HeadAlignment(head_shape(self.head.weights), sigma), targets.error)
+            values |= self._shape_metrics(long_head_shape(self.head.weights), targets)
         values["nrc3_untrained"], self.bounds["nrc3_untrained"] = typical_nrc3(covariance_spectrum(sigma)[0], moments.d)
         if self.errors is not None:
             values |= self._error_metrics(self.errors, targets)
         values["ufm"] = self._prediction(targets, values.get("gamma", math.nan))
         return values
 
-    def _shape_metrics(self, alignment: HeadAlignment, error: float) -> dict[str, float]:
+    def _shape_metrics(self, shape: Pair, targets: TargetCovariance) -> dict[str, float]:
+        alignment, error = HeadAlignment(shape, targets.long), targets.long_error
         values, bounds = head_context(alignment, error, features=self._moments.d)
         self.bounds |= bounds
         self.notes += notes_of_gamma(alignment, values["gamma"], bounds["gamma"], covariance_error=error)

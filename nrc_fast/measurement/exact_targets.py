@@ -17,7 +17,6 @@ from nrc_fast.base.exact_products import UNIT_ROUNDOFF, column_means, gram, prod
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.metrics.head_balances import BalanceMatrix
 from nrc_fast.passes.balance_sums import LinearModel
-from nrc_fast.passes.moments import Moments
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,19 +41,22 @@ class TargetCovariance:
         Bound of the Frobenius norm of its error.
     variance_error : float
         That of the error of its trace, as numpy adds it up.
-    is_exact : bool
-        Whether each entry is rounded once; else it comes from float64 sums.
+    rest : (n, n) float64 array or None
+        What rounding each entry to float64 has left; None for a matrix from float64 sums.
+    long_error : float
+        Bound of the Frobenius norm of the error of the matrix with the rest.
     """
 
     matrix: FloatArray
     error: float
     variance_error: float
-    is_exact: bool
+    rest: FloatArray | None
+    long_error: float
 
     @classmethod
-    def of_moments(cls, moments: Moments) -> Self:
-        """The one of float64 sums."""
-        return cls(moments.target_covariance, moments.target_error, moments.target_error, is_exact=False)
+    def known_to(cls, error: float, matrix: FloatArray) -> Self:
+        """The one of float64 sums, or one that is given and has no error."""
+        return cls(matrix, error, error, None, error)
 
     @classmethod
     def of_rows(cls, targets: FloatArray) -> Self:
@@ -77,13 +79,20 @@ class TargetCovariance:
         sizes = np.sqrt(squares.high.diagonal())
         of_rows = of_means * count**0.5 + OF_PAIRS * sizes
         off = off + np.outer(sizes, of_rows) + np.outer(of_rows, sizes) + np.outer(of_rows, of_rows)
-        sigma = quotient(squares, float(count)).high
-        error = UNIT_ROUNDOFF * (1.0 + EPSILON) * np.abs(sigma) + off / count
-        matrix = np.ldexp(sigma, 2 * exponent)
+        sigma, rest = quotient(squares, float(count))
+        unknown = off / count + OF_PAIRS * np.abs(sigma)
+        error = UNIT_ROUNDOFF * (1.0 + EPSILON) * np.abs(sigma) + unknown
         of_trace = float(error.trace()) + n * UNIT_ROUNDOFF * float(sigma.trace())
         slack = 1.0 + n**2 * EPSILON  # of these bounds themselves
-        of_norm, of_trace = (float(np.ldexp(slack * part, 2 * exponent)) for part in (np.linalg.norm(error), of_trace))
-        return cls(matrix, of_norm, of_trace, is_exact=True)
+        norms = [slack * float(part) for part in (np.linalg.norm(error), of_trace, np.linalg.norm(unknown))]
+        whole, of_trace, beyond = (float(np.ldexp(norm, 2 * exponent)) for norm in norms)
+        matrix, rest = (np.ldexp(part, 2 * exponent) for part in (sigma, rest))
+        return cls(matrix, whole, of_trace, rest, beyond)
+
+    @property
+    def long(self) -> Pair:
+        """Sigma with what rounding has left, which is off by `long_error`."""
+        return Pair(self.matrix, np.zeros_like(self.matrix) if self.rest is None else self.rest)
 
     @property
     def variance(self) -> float:

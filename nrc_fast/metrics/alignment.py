@@ -16,9 +16,10 @@ from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.double_double import Pair
 from nrc_fast.base.exact_products import gram, sums_along
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
-from nrc_fast.base.refined_eigenpairs import in_eigenbasis
+from nrc_fast.base.refined_eigenpairs import exactly, in_eigenbasis
+from nrc_fast.metrics.best_gamma import BestGamma
 
-__all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape"]
+__all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape", "long_head_shape"]
 
 # Which gamma a history shows NRC3 for, see `nrc_fast.History.records`.
 GammaChoice: TypeAlias = Literal["last", "each"] | float
@@ -42,10 +43,12 @@ def head_gram(weights: FloatArray) -> FloatArray:
     >>> head_gram(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[5.0, 2.0], [2.0, 1.0]]
     """
-    columns = np.ascontiguousarray(weights.T)
+    return _long_gram(weights).high
+
+
+def _long_gram(weights: FloatArray) -> Pair:
     with few_blas_threads(len(weights)):
-        found, _ = gram(Pair(columns, np.zeros_like(columns)))
-    return found.high
+        return gram(exactly(np.ascontiguousarray(weights.T)))[0]
 
 
 def head_shape(weights: FloatArray) -> FloatArray:
@@ -59,6 +62,19 @@ def head_shape(weights: FloatArray) -> FloatArray:
     return head_gram(scale_to_unit(weights)[0])
 
 
+def long_head_shape(weights: FloatArray) -> Pair:
+    """The same to twice the digits, with a largest entry of about 1.
+
+    Examples
+    --------
+    >>> long_head_shape(np.array([[1.0, 2.0**-30]])).low.item()
+    2.1684043449710089e-19
+    """
+    shape = _long_gram(scale_to_unit(weights)[0])
+    _, exponent = scale_to_unit(shape.high)
+    return Pair(*(np.ldexp(part, -exponent) for part in shape))
+
+
 class HeadAlignment:
     r"""NRC3 for every gamma, and the best gamma, from one decomposition of Sigma.
 
@@ -70,9 +86,9 @@ class HeadAlignment:
 
     Parameters
     ----------
-    gram : (n, n) float64 array
+    gram : (n, n) float64 array, or a pair of them
         ``W @ W.T``; its scale plays no part.
-    covariance : (n, n) float64 array
+    covariance : (n, n) float64 array, or a pair of them
         Sigma, the covariance of the targets; only the lower triangle is read.
 
     Attributes
@@ -81,6 +97,8 @@ class HeadAlignment:
         The eigenvalues of Sigma, descending; what cannot be told from 0 is 0.
     lowest : float
         The smallest eigenvalue of Sigma as it was computed, which rounding may have made negative.
+    gram_error : float
+        Bound of the Frobenius norm of the error of W W^T/|W W^T| in the eigenbasis, but for roundings of its entries.
     is_defined : bool
         False for n = 1, W = 0 and Sigma = 0: then everything is NaN.
 
@@ -105,23 +123,27 @@ class HeadAlignment:
 
     most_gamma_name = "lambda_min"
 
-    def __init__(self, gram: FloatArray, covariance: FloatArray) -> None:
-        found = in_eigenbasis(covariance, scale_to_unit(gram)[0])
-        self.lowest = float(found.values[-1])
-        self.eigenvalues = clipped_spectrum(found.values)
-        norm = math.sqrt(sums_along(found.matrix.ravel() ** 2, axis=0))
-        self.is_defined = len(found.values) > 1 and norm > 0.0 and self.eigenvalues[0] > 0.0
+    def __init__(self, gram: FloatArray | Pair, covariance: FloatArray | Pair) -> None:
+        shape = gram if isinstance(gram, Pair) else exactly(scale_to_unit(gram)[0])
+        found = in_eigenbasis(covariance if isinstance(covariance, Pair) else exactly(covariance), shape)
+        values, entries = found.values.high, found.matrix.high.copy()
+        self.lowest = float(values[-1])
+        self.eigenvalues = clipped_spectrum(values)
+        norm = math.sqrt(sums_along(entries.ravel() ** 2, axis=0))
+        self.is_defined = len(values) > 1 and norm > 0.0 and self.eigenvalues[0] > 0.0
         if not self.is_defined:
             return
         # Of the eigenvalues that are set to 0 too.
-        self._eigen_error = found.error + float(np.linalg.norm(found.values - self.eigenvalues))
-        self._rotation_error = found.matrix_error / norm
-        rotated = found.matrix / norm
+        self._eigen_error = found.error + float(np.linalg.norm(values - self.eigenvalues))
+        self._matrix_error, self.gram_error = found.matrix_error, found.matrix_error / norm
         self._roots = np.sqrt(self.eigenvalues)
-        self._diagonal = rotated.diagonal().copy()
-        rotated.ravel()[:: len(rotated) + 1] = 0.0
-        self._outside = float(sums_along(rotated.ravel() ** 2, axis=0))
-        self._beside = rotated
+        diagonal = Pair(*(part.diagonal() for part in found.matrix))
+        self._diagonal = diagonal.high / norm
+        entries.ravel()[:: len(entries) + 1] = 0.0
+        self._outside = float(sums_along((entries / norm).ravel() ** 2, axis=0))
+        self._beside = entries / norm
+        rest = np.where(self.eigenvalues > 0.0, found.values.low, 0.0)
+        self._best_gamma = BestGamma(Pair(self.eigenvalues, rest), diagonal, 1.01 * float(np.vdot(entries, entries)))
 
     def rotated(self) -> FloatArray:
         """W W^T/|W W^T| in the eigenbasis of Sigma, in the order of `eigenvalues`."""
@@ -199,11 +221,7 @@ class HeadAlignment:
     def best_gamma(self) -> float:
         """Exact minimiser of NRC3 over gamma in [0, lambda_min].
 
-        With ``G = W W^T``, ``S = Sigma^(1/2)``, their traces ``t`` and ``tau``, their traceless parts ``G0`` and
-        ``S0``, ``p = <G0, S0>`` and ``q = |S0|^2``, NRC3 has one stationary point over the real line, at
-        ``gamma^(1/2) = tau/n - t q / (n p)``. For p > 0 it is the minimum, and NRC3 is monotone on either side of
-        it: the minimum over the interval is there or at the nearer end. For p < 0 it is a maximum beyond
-        ``tau/n``, so above the whole interval, and the minimum is at 0; so it is for p = 0.
+        In closed form, see `nrc_fast.metrics.best_gamma`.
 
         Theorem F.1 of the paper minimises the difference of the two matrices before they are normalised. Its
         gamma is another number unless lambda_H = lambda_W; this one is lambda_W lambda_H at every UFM optimum
@@ -224,22 +242,12 @@ class HeadAlignment:
         largest, smallest = float(self.eigenvalues[0]), float(self.eigenvalues[-1])
         if smallest == 0.0 or largest - smallest <= self._equality_tolerance() * largest:
             return 0.0
-        n = len(self.eigenvalues)
-        roots = self._roots / math.sqrt(largest)
-        mean_root, mean_share = float(roots.sum()) / n, float(self._diagonal.sum()) / n
-        spread = roots - mean_root
-        # The entries of G off the diagonal are orthogonal to S and to I.
-        p = float((self._diagonal - mean_share) @ spread)
-        distance = mean_share * float(spread @ spread)  # t q / n > 0, because W W^T has a positive trace
-        if distance >= p * mean_root:
-            return 0.0  # the stationary point is a minimum below 0 or, for p <= 0, a maximum above the interval
-        return min((mean_root - distance / p) ** 2 * largest, smallest)
+        return self._best_gamma.value
 
     def gamma_range(self, covariance_error: float) -> tuple[float, float]:
         """The smallest and largest gamma that may be the best one of exact targets and the exact W W^T.
 
-        `best_gamma` rises with ``tau`` and p, and falls with t and q: it is taken at either end of what each of them
-        may be. Sigma that is off by e in norm has a root off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e).
+        Sigma that is off by e in norm has a root off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e).
 
         Parameters
         ----------
@@ -261,22 +269,15 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return math.nan, math.nan
-        slack = root_error = self.root_error(covariance_error)
-        off = root_error + 4.0 * EPSILON * float(self._roots[0])  # and of the arithmetic below
-        turned = self.rounding
-        mean_root, mean_share = float(self._roots.mean()), float(self._diagonal.mean())
-        size = float(np.linalg.norm(self._roots - mean_root))
-        p = float((self._diagonal - mean_share) @ (self._roots - mean_root))
-        traceless = math.sqrt(self._outside + float(np.sum((self._diagonal - mean_share) ** 2)))
-        p_error, ends = traceless * slack + turned * (size + slack), []
-        for sign in (-1.0, 1.0):
-            spread = max(size - sign * slack, 0.0) ** 2
-            overlap = p + sign * p_error
-            share = max(mean_share - sign * turned, 0.0)
-            root = mean_root + sign * off - (share * spread / overlap if overlap > 0.0 else math.inf)
-            largest = float(self._roots[-1]) + sign * root_error
-            ends.append(max(min(root, largest), 0.0) ** 2)
-        return ends[0], ends[1]
+        return self._best_gamma.range(self.root_error(covariance_error), self._matrix_error)
+
+    def gamma_share(self, covariance_error: float) -> tuple[float, float]:
+        """The best gamma over lambda_min, and its bound; NaN for singular targets, where both are 0, and as above."""
+        if not self.is_defined or not self.eigenvalues[-1] > 0.0:
+            return math.nan, math.nan
+        share = self._best_gamma.share if self.best_gamma() > 0.0 else 0.0
+        lowest, highest = self._best_gamma.share_range(self.root_error(covariance_error), self._matrix_error)
+        return share, max(highest - share, share - lowest, 0.0) + 2.0 * EPSILON * share
 
     def bounds(self, gamma: float, covariance_error: float) -> tuple[float, float]:
         """Bounds of the best gamma, and of NRC3 for it.
@@ -299,7 +300,7 @@ class HeadAlignment:
         if not self.is_defined:
             return math.nan, math.nan
         lowest, highest = self.gamma_range(covariance_error)
-        rounding = 8.0 * EPSILON * gamma
+        rounding = 2.0 * EPSILON * gamma  # of these ends, and of what they are apart
         return max(highest - gamma, gamma - lowest) + rounding, self._range_of_nrc3(
             gamma, max(highest, gamma), covariance_error
         )
@@ -316,33 +317,32 @@ class HeadAlignment:
         value = self.nrc3(gamma)
         if math.isnan(value):
             return math.nan
-        above, below = (self._turn(end, covariance_error) + self.rounding for end in (gamma, highest))
+        # The other matrix is divided by its norm in two steps. What both norms are off by changes the distance of unit
+        # vectors in proportion only.
+        own = self.gram_error + 2.0 * EPSILON
+        above, below = (self._turn(end, covariance_error) + own for end in (gamma, highest))
         upper, lower = (2.0 * math.sqrt(value) * turn + turn**2 for turn in (above, below))
-        return min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
+        return min(max(upper, min(lower, value)), 4.0) + (4.0 + 0.75 * len(self._roots)) * EPSILON * value
 
     def _turn(self, gamma: float, covariance_error: float) -> float:
         """Bound of the change of A/|A| from the error of Sigma, and of gamma where it may not exceed its lambda_min."""
         root, error = math.sqrt(gamma), self.root_error(covariance_error)
         size, n = float(np.linalg.norm(self._roots - root)), len(self._roots)
         off = (1.0 + n**0.5) * error if root > self._roots[-1] - error else error
-        off += n**0.5 * EPSILON * float(self._roots[0])
+        # Eigenvalues and their roots are rounded, the root of gamma is, and their difference.
+        off += EPSILON * (0.75 * float(np.linalg.norm(self._roots)) + 0.5 * (n**0.5 * root + size))
         # Of vectors that are off by a share of their length, the directions are off by at most this.
         return min(off / (size - off), 2.0) if size > off else 2.0
 
     def root_error(self, covariance_error: float) -> float:
-        """Bound of the Frobenius norm of the error of Sigma^(1/2), with the rounding of the decomposition."""
+        """Bound of the Frobenius norm of the error of Sigma^(1/2), but for rounding eigenvalues and their roots."""
         error = self.sigma_error(covariance_error)
         smallest = float(self.eigenvalues[-1])
         roots = math.sqrt(smallest) + math.sqrt(max(smallest - error, 0.0))
-        return min(error / roots if roots > 0.0 else math.inf, math.sqrt(error)) + EPSILON * float(self._roots[0])
-
-    @property
-    def rounding(self) -> float:
-        """Bound of the roundings of W W^T, rotated, and of the other matrix, each over its norm: of n squares."""
-        return self._rotation_error + EPSILON * (4.0 + 0.25 * len(self._roots))
+        return min(error / roots if roots > 0.0 else math.inf, math.sqrt(error))
 
     def sigma_error(self, covariance_error: float) -> float:
-        """Bound of the Frobenius norm of the error of the eigenvalues and eigenvectors, from that of Sigma."""
+        """Bound of the Frobenius norm of what eigenpairs leave of Sigma, with its own error."""
         return covariance_error + self._eigen_error
 
     def _equality_tolerance(self) -> float:

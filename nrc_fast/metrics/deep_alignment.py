@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nrc_fast.base.arrays import BoolArray, FloatArray
+from nrc_fast.base.double_double import Pair
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.metrics.deep_directions import largest_ratio, lost_share, root_of_product, threshold
@@ -77,7 +78,7 @@ class DeepAlignment(HeadAlignment):
 
     most_gamma_name = "the product of penalties up to which every direction is kept"
 
-    def __init__(self, gram: FloatArray, covariance: FloatArray, *, layers: int) -> None:
+    def __init__(self, gram: FloatArray | Pair, covariance: FloatArray | Pair, *, layers: int) -> None:
         super().__init__(gram, covariance)
         self.layers = layers
         self._power = 1.0 / (layers + 1.0)
@@ -338,7 +339,7 @@ class DeepAlignment(HeadAlignment):
 
     def _rounding(self) -> float:
         """Bound of the roundings of both shapes."""
-        return self.rounding + (8.0 + 0.5 * len(self.eigenvalues)) * EPSILON
+        return self.gram_error + (12.0 + 0.5 * len(self.eigenvalues)) * EPSILON
 
 
 def _steps(low: _Heads, high: _Heads) -> FloatArray:

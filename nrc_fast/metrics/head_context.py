@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.metrics.eigenbasis import share_outside
 from nrc_fast.metrics.random_heads import DRAWS, random_heads
@@ -51,22 +48,8 @@ def head_context(
         "nrc3": (nrc3, nrc3_bound),
         "gamma": (gamma, gamma_bound),
         "nrc3_at_zero": (alignment.nrc3(0.0), alignment.nrc3_bound(0.0, covariance_error)),
-        "gamma_share": _gamma_share(alignment, gamma, covariance_error),
+        "gamma_share": alignment.gamma_share(covariance_error),
         "head_outside": share_outside(alignment, covariance_error),
         "nrc3_quantile": heads.quantile(nrc3, nrc3_bound),
     }
     return {name: value for name, (value, _) in found.items()}, {name: bound for name, (_, bound) in found.items()}
-
-
-def _gamma_share(alignment: HeadAlignment, gamma: float, covariance_error: float) -> tuple[float, float]:
-    """Gamma over lambda_min, and its bound; NaN for singular targets, where both are 0."""
-    if not alignment.is_defined or not alignment.eigenvalues[-1] > 0.0:
-        return math.nan, math.nan
-    smallest = float(alignment.eigenvalues[-1])
-    share = gamma / smallest
-    lowest, highest = alignment.gamma_range(covariance_error)
-    root, error = math.sqrt(smallest), alignment.root_error(covariance_error)
-    # What moves the smallest root by its error moves the range of gamma by its own.
-    above = min(highest / (root - error) ** 2, 1.0) if root > error else 1.0
-    below = lowest / (root + error) ** 2
-    return share, max(above - share, share - below, 0.0) + 8.0 * EPSILON * share
