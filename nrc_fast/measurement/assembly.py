@@ -18,7 +18,7 @@ from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.balance_metrics import balance_metrics
 from nrc_fast.measurement.bound_grounds import grounds_of_report
 from nrc_fast.measurement.convention_metrics import ConventionMetrics, explicit_metrics, moment_metrics
-from nrc_fast.measurement.debiased import debiased_alignment
+from nrc_fast.measurement.debiased import debiased_alignment, debiased_of_rows
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.exact_targets import TargetCovariance
 from nrc_fast.measurement.extent import Extent
@@ -126,7 +126,7 @@ class _Assembly:
         self.notes = head.notes() + notes_on_call(evidence.moments, head)
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
-        self.targets: TargetCovariance | None = None  # where rows are held
+        self.held: tuple[FloatArray, FloatArray] | None = None  # few rows and their targets
         self.errors: ModelErrors | None = None
         if head.weights is not None and head.bias is not None and evidence.moments.n_targets:
             self.errors = ModelErrors(evidence, LinearModel(head.weights, head.bias), wishes.rtol)
@@ -154,10 +154,12 @@ class _Assembly:
             self._note_moments()
         else:
             self.paired, self.is_paired_in_double = found.residuals.paired, found.residuals.is_double
-            if found.residuals.targets is not None:
-                self.targets = TargetCovariance.of_rows(found.residuals.targets)
+            rows, targets = found.residuals.rows, found.residuals.targets
+            if rows is not None and targets is not None and targets.size <= rows.size:
+                # Those of a damaged checkpoint may not be.
+                self.held = (rows, targets) if np.isfinite(rows).all() and np.isfinite(targets).all() else None
             if self.errors is not None:
-                self.errors.take(found.residuals)
+                self.errors.take(found.residuals, self.held)
         self.bounds |= found.bounds
         by_k, by_k_bounds = found.by_k, found.by_k_bounds
         # No component adds to the residual, but values from different reads have floors of their own.
@@ -176,9 +178,9 @@ class _Assembly:
         self.notes += notes_of_features(numbers["stable_rank"], all_zero=all_zero)
         self.notes += of_components
         has_spectrum = self.extent.has_whole_spectrum(moments.d)
-        exact_targets = self.targets is not None
+        are_held = self.held is not None
         grounds = grounds_of_report(
-            evidence, found, self.bounds, errors=self.errors, exact_targets=exact_targets, whole_spectrum=has_spectrum
+            evidence, found, self.bounds, errors=self.errors, rows_are_held=are_held, whole_spectrum=has_spectrum
         )
         return Report(
             samples=moments.count,
@@ -284,7 +286,10 @@ class _Assembly:
         moments = self._moments
         if not moments.n_targets:
             return {}
-        targets = self.targets or TargetCovariance.known_to(moments.target_error, moments.target_covariance)
+        if self.held is None:
+            targets = TargetCovariance.known_to(moments.target_error, moments.target_covariance)
+        else:
+            targets = TargetCovariance.of_rows(self.held[1])
         sigma = targets.matrix
         has_head = self.head.weights is not None
         self.notes += notes_of_targets(targets.variance, n=self.head.n, count=moments.count, has_head=has_head)
@@ -316,8 +321,11 @@ class _Assembly:
         return Pairing(basis, moments.target_mean, variances) if min(variances) > 0.0 else None
 
     def _debiased_cka(self, plain: float, sigma: FloatArray) -> float:
-        value, bound = debiased_alignment(self._moments, self.paired, double_precision=self.is_paired_in_double)
         evidence = self.evidence
+        if self.held is not None:
+            value, bound = debiased_of_rows(*self.held)
+        else:
+            value, bound = debiased_alignment(self._moments, self.paired, double_precision=self.is_paired_in_double)
         # Without products of squares the read of an earlier version went on, and is not made again for them.
         is_paired = bool(np.isfinite(self.paired).all())
         can_be_better = evidence.can_read_again and not self._moments.is_double and is_paired

@@ -24,7 +24,7 @@ def grounds_of_report(
     names: Iterable[str],
     *,
     errors: ModelErrors | None,
-    exact_targets: bool,
+    rows_are_held: bool,
     whole_spectrum: bool,
 ) -> dict[str, Grounds]:
     """What bounds rest on, by the names of a report's numbers, those of other conventions as ``nrc1 raw``.
@@ -38,14 +38,14 @@ def grounds_of_report(
         Of all numbers with a bound.
     errors : ModelErrors or None
         Of the model, after they were asked for.
-    exact_targets : bool
-        Whether the covariance of the targets comes from rows that were held.
+    rows_are_held : bool
+        Whether what can be exact comes from rows and targets that are held.
     whole_spectrum : bool
         Whether all eigenvalues were found, not the leading ones alone.
     """
     moments = evidence.grounds_of_moments
     spectrum = moments | grounds_of_components(is_whole=whole_spectrum)
-    of_targets: Grounds = frozenset() if exact_targets else OF_TARGETS
+    of_targets: Grounds = frozenset() if rows_are_held else OF_TARGETS
     of_errors = moments | ALONG_ROWS
     of_balance = of_errors | OF_TARGETS
     if errors is not None and errors.exact is not None:
@@ -57,7 +57,7 @@ def grounds_of_report(
         **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), spectrum),
         "linear_mse": moments | DECOMPOSITION | OF_TARGETS,
         "cka": moments | OF_TARGETS,
-        "cka_debiased": moments | OF_TARGETS | ALONG_ROWS,
+        "cka_debiased": frozenset() if rows_are_held else moments | OF_TARGETS | ALONG_ROWS,
         **dict.fromkeys(OF_HEAD, of_targets),
         "nrc3_quantile": of_targets | DRAWN,
         "nrc3_untrained": of_targets | DECOMPOSITION | DRAWN,

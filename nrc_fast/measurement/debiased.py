@@ -7,12 +7,16 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.blas_threads import few_blas_threads
+from nrc_fast.base.double_double import Pair
+from nrc_fast.base.exact_products import gram, product, sums_along
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.measurement.exact_targets import OF_PAIRS, about_mean
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 from nrc_fast.metrics.targets import PairedEnergies, debiased_cka, debiased_cka_bound
 from nrc_fast.passes.moments import Moments
 
-__all__ = ["debiased_alignment"]
+__all__ = ["debiased_alignment", "debiased_of_rows"]
 
 
 def debiased_alignment(moments: Moments, paired: FloatArray, *, double_precision: bool) -> tuple[float, float]:
@@ -47,6 +51,58 @@ def debiased_alignment(moments: Moments, paired: FloatArray, *, double_precision
         moments.count,
         errors=(own, theirs, cross),
         rounding=_rounding_of_products(moments, unit) + 4.0 * centring,
+        unit_error=4.0 * EPSILON,
+    )
+    return value, bound
+
+
+def debiased_of_rows(rows: FloatArray, targets: FloatArray) -> tuple[float, float]:
+    """The same of few rows and their targets, (N, d) and (N, n), exact but for some roundings of each sum.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).standard_normal((20, 3))
+    >>> value, bound = debiased_of_rows(rows, rows)
+    >>> abs(value - 1.0) <= bound < 1e-14
+    True
+    """
+    count = len(rows)
+    with few_blas_threads(max(rows.shape[1], targets.shape[1])):
+        centred, unknown, squares, units = [], 0.0, [], []
+        for part in (rows, targets):
+            about, off = about_mean(scale_to_unit(part)[0])
+            of_rows = sums_along(about.high**2, axis=1)
+            units.append(float(sums_along(of_rows, axis=0)) / count)
+            if not units[-1] > 0.0:
+                return math.nan, math.nan
+            unknown += OF_PAIRS + float(np.linalg.norm(off)) / units[-1] ** 0.5
+            centred.append(about)
+            squares.append(of_rows / units[-1])
+        both, of_both = product(Pair(*(np.ascontiguousarray(part.T) for part in centred[0])), centred[1])
+        grams = [*(gram(about) for about in centred), (both, of_both.of_rows @ of_both.of_columns)]
+    products = squares[0] * squares[0], squares[1] * squares[1], squares[0] * squares[1]
+    energies = PairedEnergies(*(float(sums_along(part, axis=0)) for part in products))
+    scales = units[0] ** 2, units[1] ** 2, units[0] * units[1]
+    sizes = [float(sums_along(np.ravel(part.high / count) ** 2, axis=0)) for part, _ in grams]
+    first, second, shared = (size / scale for size, scale in zip(sizes, scales, strict=True))
+    alignments = first, second, shared
+    value = debiased_cka(alignments, energies, count)
+    # Units are numbers of their own. In halves of an epsilon, squares of rows are off by 5, these over the unit by 6,
+    # products of two by 13 and their sums by 15; entries of covariances are by 2, their squares by 5, over units 9.
+    of_sums, of_units = 7.5 * EPSILON + 8.0 * unknown, 8.0 * EPSILON + 8.0 * unknown
+    norms = [float(np.linalg.norm(part)) / count / scale**0.5 for (_, part), scale in zip(grams, scales, strict=True)]
+    errors = [
+        4.5 * EPSILON * size + 8.0 * unknown * (size + 1.0) + (2.0 * size**0.5 + part) * part
+        for size, part in zip(alignments, norms, strict=True)
+    ]
+    bound = debiased_cka_bound(
+        value,
+        alignments,
+        energies,
+        count,
+        errors=(errors[0], errors[1], errors[2]),
+        rounding=of_sums,
+        unit_error=of_units,
     )
     return value, bound
 

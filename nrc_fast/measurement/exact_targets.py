@@ -21,12 +21,25 @@ from nrc_fast.passes.balance_sums import LinearModel
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ExactErrors", "TargetCovariance", "exact_errors"]
+__all__ = ["OF_PAIRS", "ExactErrors", "TargetCovariance", "about_mean", "exact_errors"]
 
 # Relative error of one operation on pairs, with room for those of what is added to them.
 OF_PAIRS = 2.0**-98
 # Numbers of size 1 lose no more than this where they are scaled to the range of float64.
 LEAST = 2.0**-1000
+
+
+def about_mean(rows: FloatArray) -> tuple[Pair, FloatArray]:
+    """Rows less their mean, and a bound of what each column of them lacks alike, besides a share `OF_PAIRS`.
+
+    Examples
+    --------
+    >>> about_mean(np.array([[1e8 + 1.0], [1e8 - 1.0]]))[0].high.tolist()
+    [[1.0], [-1.0]]
+    """
+    about = two_sum(rows, np.broadcast_to(-rows.mean(axis=0), rows.shape))
+    means, of_means = column_means(about)
+    return added(about, Pair(*(np.broadcast_to(-part, rows.shape) for part in means))), of_means
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +82,8 @@ class TargetCovariance:
         (1.0, True)
         """
         scaled, exponent = scale_to_unit(targets)
-        shift = np.broadcast_to(-scaled.mean(axis=0), scaled.shape)
         with few_blas_threads(scaled.shape[1]):
-            about = two_sum(scaled, shift)
-            means, of_means = column_means(about)
-            centred = added(about, Pair(*(np.broadcast_to(-part, scaled.shape) for part in means)))
+            centred, of_means = about_mean(scaled)
             squares, off = gram(centred)
         count, n = scaled.shape
         sizes = np.sqrt(squares.high.diagonal())

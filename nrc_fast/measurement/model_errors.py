@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.measurement.balance_metrics import balance_of_moments, summed_balance
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.exact_targets import ExactErrors, exact_errors
@@ -60,12 +61,10 @@ class ModelErrors:
             return self.model
         return replace(self.model, wants_balance=self._balance_of_moments().relative_error > self.rtol)
 
-    def take(self, residuals: Residuals) -> None:
-        """What a read for other numbers has found besides."""
+    def take(self, residuals: Residuals, held: tuple[FloatArray, FloatArray] | None) -> None:
+        """What a read for other numbers has found besides, with all rows and targets where these are held."""
         self.sums = None if residuals.errors is None else residuals
-        rows, targets = residuals.rows, residuals.targets
-        if rows is not None and targets is not None and targets.size <= rows.size:
-            self.exact = exact_errors(rows, targets, self.model)
+        self.exact = None if held is None else exact_errors(*held, self.model)
 
     def mse(self) -> tuple[float, float]:
         """Mean of ``|W h + b - y|^2``, and its bound.

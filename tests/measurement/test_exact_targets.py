@@ -79,7 +79,9 @@ def test_errors_of_a_model_are_rounded_once(noise: float, offset: float, scale: 
     assert apart(exact, balance.values) <= balance.error
     # What cancels in the sums over the rows is not lost.
     cancelling = size(residuals) * size(images) / len(rows) / float(unit)
-    assert balance.error <= 1.01 * UNIT * float(np.linalg.norm(balance.values)) + 1e-22 * cancelling
+    assert balance.error <= 1.01 * UNIT * float(
+        np.linalg.norm(balance.values)
+    ) + 1e-22 * cancelling + 1e-27 * energy / float(unit)
 
 
 def test_reports_of_few_rows_have_these_numbers_and_say_that_they_are_certain() -> None:
