@@ -7,13 +7,13 @@ what the search for the best product of penalties may have missed.
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from nrc_fast.base.arrays import BoolArray, FloatArray
 from nrc_fast.base.double_double import Pair
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.metrics.deep_directions import largest_ratio, lost_share, root_of_product, threshold
