@@ -13,11 +13,11 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair
+from nrc_fast.base.double_double import Pair, summed, two_product
 from nrc_fast.base.exact_products import gram, sums_along
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.base.refined_eigenpairs import exactly, in_eigenbasis
-from nrc_fast.metrics.best_gamma import BestGamma
+from nrc_fast.metrics.best_gamma import DecimalShapes
 
 __all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape", "long_head_shape"]
 
@@ -143,7 +143,7 @@ class HeadAlignment:
         self._outside = float(sums_along((entries / norm).ravel() ** 2, axis=0))
         self._beside = entries / norm
         rest = np.where(self.eigenvalues > 0.0, found.values.low, 0.0)
-        self._best_gamma = BestGamma(Pair(self.eigenvalues, rest), diagonal, 1.01 * float(np.vdot(entries, entries)))
+        self._decimal = DecimalShapes(Pair(self.eigenvalues, rest), diagonal, _squares_beside(found.matrix))
 
     def rotated(self) -> FloatArray:
         """W W^T/|W W^T| in the eigenbasis of Sigma, in the order of `eigenvalues`."""
@@ -171,14 +171,11 @@ class HeadAlignment:
         """
         if not self.is_defined or not gamma >= 0.0:
             return math.nan
-        # `nrc3_curve` for one gamma: a handful of calls of numpy, which is what the time of small n is made of.
-        shifted = self._roots - math.sqrt(gamma)
-        peak = max(abs(float(shifted[0])), abs(float(shifted[-1])))
-        if peak <= self._equality_tolerance() * float(self._roots[0]):
-            return math.nan
-        target = shifted / peak
-        difference = self._diagonal - target / math.sqrt(np.add.reduce(target * target))
-        return self._outside + float(np.add.reduce(difference * difference))
+        root = math.sqrt(gamma)
+        peak = max(abs(float(self._roots[0]) - root), abs(float(self._roots[-1]) - root))
+        # What is left of a difference of equal numbers is noise, which must not be blown up to norm 1.
+        is_noise = peak <= self._equality_tolerance() * float(self._roots[0])
+        return math.nan if is_noise else self._decimal.distance(gamma)
 
     def nrc3_curve(self, gammas: FloatArray) -> FloatArray:
         """NRC3 for many gammas.
@@ -216,7 +213,10 @@ class HeadAlignment:
 
     def smallest_nrc3(self) -> float:
         """NRC3 at the best gamma."""
-        return self.nrc3(self.best_gamma())
+        gamma = self.best_gamma()
+        value = self.nrc3(gamma)
+        # At 0 it may be by convention, where the smallest one is not known.
+        return value if math.isnan(value) or gamma == 0.0 else self._decimal.least
 
     def best_gamma(self) -> float:
         """Exact minimiser of NRC3 over gamma in [0, lambda_min].
@@ -242,7 +242,7 @@ class HeadAlignment:
         largest, smallest = float(self.eigenvalues[0]), float(self.eigenvalues[-1])
         if smallest == 0.0 or largest - smallest <= self._equality_tolerance() * largest:
             return 0.0
-        return self._best_gamma.value
+        return self._decimal.best_gamma
 
     def gamma_range(self, covariance_error: float) -> tuple[float, float]:
         """The smallest and largest gamma that may be the best one of exact targets and the exact W W^T.
@@ -269,14 +269,14 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return math.nan, math.nan
-        return self._best_gamma.range(self.root_error(covariance_error), self._matrix_error)
+        return self._decimal.range(self.root_error(covariance_error), self._matrix_error)
 
     def gamma_share(self, covariance_error: float) -> tuple[float, float]:
         """The best gamma over lambda_min, and its bound; NaN for singular targets, where both are 0, and as above."""
         if not self.is_defined or not self.eigenvalues[-1] > 0.0:
             return math.nan, math.nan
-        share = self._best_gamma.share if self.best_gamma() > 0.0 else 0.0
-        lowest, highest = self._best_gamma.share_range(self.root_error(covariance_error), self._matrix_error)
+        share = self._decimal.share if self.best_gamma() > 0.0 else 0.0
+        lowest, highest = self._decimal.share_range(self.root_error(covariance_error), self._matrix_error)
         return share, max(highest - share, share - lowest, 0.0) + 2.0 * EPSILON * share
 
     def bounds(self, gamma: float, covariance_error: float) -> tuple[float, float]:
@@ -317,20 +317,16 @@ class HeadAlignment:
         value = self.nrc3(gamma)
         if math.isnan(value):
             return math.nan
-        # The other matrix is divided by its norm in two steps. What both norms are off by changes the distance of unit
-        # vectors in proportion only.
-        own = self.gram_error + 2.0 * EPSILON
+        own = 2.0 * self.gram_error
         above, below = (self._turn(end, covariance_error) + own for end in (gamma, highest))
         upper, lower = (2.0 * math.sqrt(value) * turn + turn**2 for turn in (above, below))
-        return min(max(upper, min(lower, value)), 4.0) + (4.0 + 0.75 * len(self._roots)) * EPSILON * value
+        return min(max(upper, min(lower, value)), 4.0) + EPSILON * value
 
     def _turn(self, gamma: float, covariance_error: float) -> float:
         """Bound of the change of A/|A| from the error of Sigma, and of gamma where it may not exceed its lambda_min."""
         root, error = math.sqrt(gamma), self.root_error(covariance_error)
         size, n = float(np.linalg.norm(self._roots - root)), len(self._roots)
         off = (1.0 + n**0.5) * error if root > self._roots[-1] - error else error
-        # Eigenvalues and their roots are rounded, the root of gamma is, and their difference.
-        off += EPSILON * (0.75 * float(np.linalg.norm(self._roots)) + 0.5 * (n**0.5 * root + size))
         # Of vectors that are off by a share of their length, the directions are off by at most this.
         return min(off / (size - off), 2.0) if size > off else 2.0
 
@@ -348,3 +344,13 @@ class HeadAlignment:
     def _equality_tolerance(self) -> float:
         """Relative spread of n equal eigenvalues: n eps from forming the matrix, n eps from eigh, both ways."""
         return 4 * len(self.eigenvalues) * EPSILON
+
+
+def _squares_beside(matrix: Pair) -> tuple[float, float]:
+    """Sum of the squares beside the diagonal, as a pair."""
+    high, low = (part.copy() for part in matrix)
+    for part in (high, low):
+        np.fill_diagonal(part, 0.0)
+    squares = two_product(high, high)
+    total = summed(Pair(squares.high.ravel(), (squares.low + 2.0 * high * low).ravel()))
+    return float(total.high), float(total.low)

@@ -1,4 +1,4 @@
-"""The gamma that NRC3 is smallest at, in decimals of 40 digits, and where it may lie."""
+"""NRC3 in decimals of 40 digits, the gamma that it is smallest at, and where that may lie."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from decimal import Decimal, localcontext
 
 from nrc_fast.base.double_double import Pair
 
-__all__ = ["BestGamma"]
+__all__ = ["DecimalShapes"]
 
 DIGITS = 40
 
 
-class BestGamma:
-    """The minimiser of NRC3 over ``[0, lambda_min]`` for W W^T in the eigenbasis of Sigma.
+class DecimalShapes:
+    """NRC3 of W W^T in the eigenbasis of Sigma, and its minimiser over ``[0, lambda_min]``.
 
     With ``G = W W^T``, ``S = Sigma^(1/2)``, their traces ``t`` and ``tau``, their traceless parts ``G0`` and ``S0``,
     ``p = <G0, S0>`` and ``q = |S0|^2``, NRC3 has one stationary point over the real line, at
@@ -27,18 +27,20 @@ class BestGamma:
         Of Sigma, descending and not negative, the largest positive.
     diagonal : pair of (n,) float64 arrays
         Of G.
-    outside : float
+    outside : pair of floats
         ``sum G_ij^2`` beside the diagonal.
 
     Examples
     --------
     >>> import numpy as np
     >>> zero = np.zeros(2)
-    >>> BestGamma(Pair(np.array([4.0, 1.0]), zero), Pair(np.array([1.5, 0.5]), zero), 0.0).value
-    0.25
+    >>> eigenvalues, diagonal = Pair(np.array([4.0, 1.0]), zero), Pair(np.array([1.5, 0.5]), zero)
+    >>> shapes = DecimalShapes(eigenvalues, diagonal, (0.0, 0.0))
+    >>> shapes.best_gamma, shapes.least, round(shapes.distance(0.0), 3)
+    (0.25, 0.0, 0.006)
     """
 
-    def __init__(self, eigenvalues: Pair, diagonal: Pair, outside: float) -> None:
+    def __init__(self, eigenvalues: Pair, diagonal: Pair, outside: tuple[float, float]) -> None:
         with localcontext() as context:
             context.prec = DIGITS
             self._roots = [value.sqrt() for value in _decimals(eigenvalues)]
@@ -49,11 +51,31 @@ class BestGamma:
             apart = [entry - self._mean_entry for entry in entries]
             self._p = _sum(a * b for a, b in zip(apart, spread, strict=True))
             self._size = _sum(part**2 for part in spread).sqrt()
-            self._traceless = (_sum(part**2 for part in apart) + Decimal(outside)).sqrt()
+            self._entries, self._outside = entries, sum(map(Decimal, outside), Decimal(0))
+            self._traceless = (_sum(part**2 for part in apart) + self._outside).sqrt()
+
+    def distance(self, gamma: float) -> float:
+        """NRC3 for one gamma, at which ``S - gamma^(1/2) I`` is not 0, rounded once."""
+        with localcontext() as context:
+            context.prec = DIGITS
+            return self._distance(Decimal(gamma).sqrt())
 
     @property
-    def value(self) -> float:
-        """gamma, rounded once."""
+    def least(self) -> float:
+        """NRC3 at the best gamma before that is rounded."""
+        with localcontext() as context:
+            context.prec = DIGITS
+            return self._distance(self._root_at(Decimal(0), Decimal(0), 0))
+
+    def _distance(self, root: Decimal) -> float:
+        target = [own - root for own in self._roots]
+        norm, size = _sum(part**2 for part in target).sqrt(), _sum(entry**2 for entry in self._entries) + self._outside
+        pairs, length = zip(self._entries, target, strict=True), size.sqrt()
+        return float(self._outside / size + _sum((entry / length - part / norm) ** 2 for entry, part in pairs))
+
+    @property
+    def best_gamma(self) -> float:
+        """The minimiser, rounded once."""
         with localcontext() as context:
             context.prec = DIGITS
             return float(self._root_at(Decimal(0), Decimal(0), 0) ** 2)

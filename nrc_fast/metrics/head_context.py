@@ -42,7 +42,7 @@ def head_context(
     """
     gamma = alignment.best_gamma()
     gamma_bound, nrc3_bound = alignment.bounds(gamma, covariance_error)
-    nrc3 = alignment.nrc3(gamma)
+    nrc3 = alignment.smallest_nrc3()
     heads = random_heads(alignment.eigenvalues, features, draws=draws, seed=seed)
     found = {
         "nrc3": (nrc3, nrc3_bound),
