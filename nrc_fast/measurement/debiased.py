@@ -8,10 +8,9 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair
-from nrc_fast.base.exact_products import gram, product, sums_along
+from nrc_fast.base.exact_products import column_means, gram, sums_along
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
-from nrc_fast.measurement.exact_targets import OF_PAIRS, about_mean
+from nrc_fast.base.refined_eigenpairs import exactly
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 from nrc_fast.metrics.targets import PairedEnergies, debiased_cka, debiased_cka_bound
 from nrc_fast.passes.moments import Moments
@@ -66,35 +65,36 @@ def debiased_of_rows(rows: FloatArray, targets: FloatArray) -> tuple[float, floa
     >>> abs(value - 1.0) <= bound < 1e-14
     True
     """
-    count = len(rows)
-    with few_blas_threads(max(rows.shape[1], targets.shape[1])):
-        centred, unknown, squares, units = [], 0.0, [], []
-        for part in (rows, targets):
-            about, off = about_mean(scale_to_unit(part)[0])
-            of_rows = sums_along(about.high**2, axis=1)
-            units.append(float(sums_along(of_rows, axis=0)) / count)
-            if not units[-1] > 0.0:
-                return math.nan, math.nan
-            unknown += OF_PAIRS + float(np.linalg.norm(off)) / units[-1] ** 0.5
-            centred.append(about)
-            squares.append(of_rows / units[-1])
-        both, of_both = product(Pair(*(np.ascontiguousarray(part.T) for part in centred[0])), centred[1])
-        grams = [*(gram(about) for about in centred), (both, of_both.of_rows @ of_both.of_columns)]
+    count, d = rows.shape
+    centred, units, squares, unknown = [], [], [], 0.0
+    for part in (rows, targets):
+        about, off = _about_mean(scale_to_unit(part)[0])
+        of_rows = sums_along(about**2, axis=1)
+        units.append(float(sums_along(of_rows, axis=0)) / count)
+        if not units[-1] > 0.0:
+            return math.nan, math.nan
+        unknown += off / units[-1] ** 0.5
+        centred.append(about)
+        squares.append(of_rows / units[-1])
+    with few_blas_threads(d):
+        moments, off_products = gram(exactly(np.hstack(centred)))
     products = squares[0] * squares[0], squares[1] * squares[1], squares[0] * squares[1]
     energies = PairedEnergies(*(float(sums_along(part, axis=0)) for part in products))
     scales = units[0] ** 2, units[1] ** 2, units[0] * units[1]
-    sizes = [float(sums_along(np.ravel(part.high / count) ** 2, axis=0)) for part, _ in grams]
+    parts = (slice(d), slice(d)), (slice(d, None), slice(d, None)), (slice(d), slice(d, None))
+    sizes = [float(sums_along(np.ravel(moments.high[part] / count) ** 2, axis=0)) for part in parts]
     first, second, shared = (size / scale for size, scale in zip(sizes, scales, strict=True))
     alignments = first, second, shared
     value = debiased_cka(alignments, energies, count)
-    # Units are numbers of their own. In halves of an epsilon, squares of rows are off by 5, these over the unit by 6,
-    # products of two by 13 and their sums by 15; entries of covariances are by 2, their squares by 5, over units 9.
-    of_sums, of_units = 7.5 * EPSILON + 8.0 * unknown, 8.0 * EPSILON + 8.0 * unknown
-    norms = [float(np.linalg.norm(part)) / count / scale**0.5 for (_, part), scale in zip(grams, scales, strict=True)]
-    errors = [
-        4.5 * EPSILON * size + 8.0 * unknown * (size + 1.0) + (2.0 * size**0.5 + part) * part
-        for size, part in zip(alignments, norms, strict=True)
-    ]
+    # Units are numbers of their own. In halves of an epsilon, entries of rows are off by 2, squares of rows by 7, these
+    # over the unit by 8, products of two by 17 and their sums by 19; covariances, by 4 of the products of the norms of
+    # two columns, and each entry by 2, their squares by 5, over units by 9.
+    of_sums, of_units = 9.5 * EPSILON + 8.0 * unknown, 9.0 * EPSILON + 8.0 * unknown
+    norms = [float(np.linalg.norm(off_products[part])) for part in parts]
+    errors = []
+    for size, norm, scale in zip(alignments, norms, scales, strict=True):
+        off = norm / count / scale**0.5 + 2.0 * EPSILON + 2.0 * unknown
+        errors.append(4.5 * EPSILON * size + (2.0 * size**0.5 + off) * off)
     bound = debiased_cka_bound(
         value,
         alignments,
@@ -123,3 +123,10 @@ def _alignment_errors(
         (2.0 * norm + error) * error / unit**2 + 2.0 * alignment * spread
         for norm, error, unit, alignment, spread in zip(norms, errors, units, alignments, relative, strict=True)
     ]
+
+
+def _about_mean(rows: FloatArray) -> tuple[FloatArray, float]:
+    """Rows less their mean, of which each entry is off by two roundings, and a bound of what each row lacks alike."""
+    means, off = column_means(exactly(rows))
+    about = (rows - means.high) - means.low
+    return about, float(np.linalg.norm(off + EPSILON * np.abs(means.low)))

@@ -21,7 +21,7 @@ from nrc_fast.passes.balance_sums import LinearModel
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["OF_PAIRS", "ExactErrors", "TargetCovariance", "about_mean", "exact_errors"]
+__all__ = ["ExactErrors", "TargetCovariance", "exact_errors"]
 
 # Relative error of one operation on pairs, with room for those of what is added to them.
 OF_PAIRS = 2.0**-98
@@ -29,12 +29,12 @@ OF_PAIRS = 2.0**-98
 LEAST = 2.0**-1000
 
 
-def about_mean(rows: FloatArray) -> tuple[Pair, FloatArray]:
+def _about_mean(rows: FloatArray) -> tuple[Pair, FloatArray]:
     """Rows less their mean, and a bound of what each column of them lacks alike, besides a share `OF_PAIRS`.
 
     Examples
     --------
-    >>> about_mean(np.array([[1e8 + 1.0], [1e8 - 1.0]]))[0].high.tolist()
+    >>> _about_mean(np.array([[1e8 + 1.0], [1e8 - 1.0]]))[0].high.tolist()
     [[1.0], [-1.0]]
     """
     about = two_sum(rows, np.broadcast_to(-rows.mean(axis=0), rows.shape))
@@ -83,7 +83,7 @@ class TargetCovariance:
         """
         scaled, exponent = scale_to_unit(targets)
         with few_blas_threads(scaled.shape[1]):
-            centred, of_means = about_mean(scaled)
+            centred, of_means = _about_mean(scaled)
             squares, off = gram(centred)
         count, n = scaled.shape
         sizes = np.sqrt(squares.high.diagonal())

@@ -9,9 +9,9 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import gathered
 from nrc_fast.measurement.exact_targets import TargetCovariance
+from nrc_fast.measurement.few_row_components import held_rows
 from nrc_fast.measurement.suspicions import notes_on_targets, warn_of
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.sources import TableSource, Targets, as_table
@@ -86,10 +86,11 @@ def head_and_targets(W: Array, Y: Targets | None, covariance: Array | None, *, s
     evidence = gathered(targets, precision="highest")
     moments = evidence.moments
     warn_of(notes_on_targets(moments.mean, moments.covariance), stacklevel=stacklevel)
-    about = Basis(np.zeros((0, n)), moments.mean)
-    rows = evidence.residuals([about], collapsed=True).rows if evidence.holds_rows else None
-    found = TargetCovariance.known_to(moments.covariance_error, moments.covariance)
-    return HeadAndTargets(weights, found if rows is None else TargetCovariance.of_rows(rows), -math.inf)
+    if evidence.holds_rows:
+        found = TargetCovariance.of_rows(held_rows(targets))
+    else:
+        found = TargetCovariance.known_to(moments.covariance_error, moments.covariance)
+    return HeadAndTargets(weights, found, -math.inf)
 
 
 def _with_covariance(weights: FloatArray, covariance: Array) -> HeadAndTargets:
