@@ -239,10 +239,13 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return math.nan
+        return 0.0 if self.eigenvalues[-1] == 0.0 or self._is_flat else self._decimal.best_gamma
+
+    @property
+    def _is_flat(self) -> bool:
+        """Whether Sigma is a multiple of the identity but for what targets are rounded by themselves."""
         largest, smallest = float(self.eigenvalues[0]), float(self.eigenvalues[-1])
-        if smallest == 0.0 or largest - smallest <= self._equality_tolerance() * largest:
-            return 0.0
-        return self._decimal.best_gamma
+        return largest - smallest <= self._equality_tolerance() * largest
 
     def gamma_range(self, covariance_error: float) -> tuple[float, float]:
         """The smallest and largest gamma that may be the best one of exact targets and the exact W W^T.
@@ -269,6 +272,8 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return math.nan, math.nan
+        if self._is_flat:
+            return 0.0, float(self.eigenvalues[0]) + covariance_error
         return self._decimal.range(self.root_error(covariance_error), self._matrix_error)
 
     def gamma_share(self, covariance_error: float) -> tuple[float, float]:
@@ -276,7 +281,9 @@ class HeadAlignment:
         if not self.is_defined or not self.eigenvalues[-1] > 0.0:
             return math.nan, math.nan
         share = self._decimal.share if self.best_gamma() > 0.0 else 0.0
-        lowest, highest = self._decimal.share_range(self.root_error(covariance_error), self._matrix_error)
+        lowest, highest = 0.0, 1.0
+        if not self._is_flat:
+            lowest, highest = self._decimal.share_range(self.root_error(covariance_error), self._matrix_error)
         return share, max(highest - share, share - lowest, 0.0) + 2.0 * EPSILON * share
 
     def bounds(self, gamma: float, covariance_error: float) -> tuple[float, float]:
