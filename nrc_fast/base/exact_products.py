@@ -8,13 +8,16 @@ rounding at its worst.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.double_double import Pair, quotient, two_sum
 
-__all__ = ["UNIT_ROUNDOFF", "ErrorBounds", "column_means", "gram", "leading_bits", "product", "sums_along"]
+__all__ = ["UNIT_ROUNDOFF", "ErrorBounds", "Slices", "column_means", "gram", "leading_bits", "product", "sums_along"]
+
+Slices: TypeAlias = Literal[1, 2]
 
 # Of float64.
 UNIT_ROUNDOFF = 2.0**-53
@@ -61,8 +64,11 @@ class ErrorBounds:
         return ErrorBounds(np.column_stack([self.of_rows, of_rows]), np.vstack([self.of_columns, of_columns]))
 
 
-def product(rows: Pair, columns: Pair) -> tuple[Pair, ErrorBounds]:
+def product(rows: Pair, columns: Pair, *, slices: Slices = 2) -> tuple[Pair, ErrorBounds]:
     """Product of rows (N, d) and a few columns (d, k), and bounds of the errors of its entries.
+
+    Relative to the norms of a row and a column these are about ``d 2^-77`` with one slice of either that is multiplied
+    without rounding, and ``d 2^-101`` with two, which take twice as long.
 
     Examples
     --------
@@ -72,36 +78,43 @@ def product(rows: Pair, columns: Pair) -> tuple[Pair, ErrorBounds]:
     (1.0, 1e-20, True)
     """
     count, inner = rows.high.shape
-    bits = _bits(inner)
-    first = leading_bits(columns.high, bits, axis=0)
-    following = leading_bits(columns.high - first, bits, axis=0)
-    parts = columns.high, first, following, ((columns.high - first) - following) + columns.low
-    found, of_rows = Pair(*np.empty((2, count, columns.high.shape[1]))), np.empty((count, 3))
+    parts = _slices(columns, _bits(inner), slices, axis=0)
+    found, of_rows = Pair(*np.empty((2, count, columns.high.shape[1]))), np.empty((count, slices + 1))
     step = max(BLOCK_NUMBERS // inner, 1)
     for start in range(0, count, step):
         block = slice(start, start + step)
-        of_block, of_rows[block] = _block_product(Pair(*(part[block] for part in rows)), parts, bits)
-        found.high[block], found.low[block] = of_block
+        of_block = Pair(*(part[block] for part in rows))
+        cut = _slices(of_block, _bits(inner), slices, axis=1)
+        found.high[block], found.low[block] = _sliced_product((of_block.high, *cut), (columns.high, *parts))
+        of_rows[block] = np.stack([_norms(part, 1) for part in (of_block.high, *cut[1:])], axis=1)
     # Of sums of products and of additions, and the product that is left out.
-    unit, (whole, _, next_size, last_size) = (inner + 4.0) * UNIT_ROUNDOFF, [_norms(part, 0) for part in parts]
-    terms = [8.0 * UNIT_ROUNDOFF**2 * whole + unit * last_size, unit * next_size, unit * whole + last_size]
-    return found, ErrorBounds(of_rows, np.stack(terms))
+    unit, (whole, *sizes) = (inner + 4.0) * UNIT_ROUNDOFF, [_norms(part, 0) for part in (columns.high, *parts[1:])]
+    terms = [8.0 * UNIT_ROUNDOFF**2 * whole + unit * sizes[-1], *(unit * part for part in sizes[:-1])]
+    left_out = sizes[-1] if slices > 1 else UNIT_ROUNDOFF * whole
+    return found, ErrorBounds(of_rows, np.stack([*terms, unit * whole + left_out]))
 
 
-def _block_product(
-    rows: Pair, columns: tuple[FloatArray, FloatArray, FloatArray, FloatArray], bits: int
-) -> tuple[Pair, FloatArray]:
-    """Of rows and columns, which come whole and in three parts; with the norms of the rows and of their last parts."""
-    whole, right, right_next, right_last = columns
-    left = leading_bits(rows.high, bits, axis=1)
-    rest = rows.high - left
-    left_next = leading_bits(rest, bits, axis=1)
-    left_last = (rest - left_next) + rows.low
-    low = left_last @ whole + rows.high @ right_last + left_next @ right_next
-    middle = two_sum(left @ right_next, left_next @ right)
-    found = two_sum(left @ right, middle.high)
-    of_rows = np.stack([_norms(part, 1) for part in (rows.high, left_next, left_last)], axis=1)
-    return two_sum(found.high, found.low + (middle.low + low)), of_rows
+def _slices(matrix: Pair, bits: int, count: int, *, axis: int) -> list[FloatArray]:
+    """Leading bits of a matrix, so often, and what is left of it."""
+    found, rest = [], matrix.high
+    for _ in range(count):
+        found.append(leading_bits(rest, bits, axis=axis))
+        rest = rest - found[-1]
+    return [*found, rest + matrix.low]
+
+
+def _sliced_product(rows: tuple[FloatArray, ...], columns: tuple[FloatArray, ...]) -> Pair:
+    """Of matrices that come whole and in slices; only leading slices have products without rounding."""
+    whole, left, *left_next, left_last = rows
+    columns_whole, right, *right_next, right_last = columns
+    low = left_last @ columns_whole + (whole if left_next else left) @ right_last
+    high = left @ right
+    if not left_next:
+        return two_sum(high, low)
+    low += left_next[0] @ right_next[0]
+    middle = two_sum(left @ right_next[0], left_next[0] @ right)
+    found = two_sum(high, middle.high)
+    return two_sum(found.high, found.low + (middle.low + low))
 
 
 def gram(images: Pair) -> tuple[Pair, FloatArray]:
@@ -136,7 +149,7 @@ def column_means(images: Pair) -> tuple[Pair, FloatArray]:
 
 
 def sums_along(parts: FloatArray, *, axis: int) -> FloatArray:
-    """Sums of numbers that are not negative, rounded once and next to nothing more.
+    """Sums of numbers that are not negative, along one of any axes, rounded once and next to nothing more.
 
     Examples
     --------

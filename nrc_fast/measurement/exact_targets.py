@@ -155,7 +155,7 @@ def exact_errors(rows: FloatArray, targets: FloatArray, model: LinearModel) -> E
         aimed = two_sum(np.ldexp(outputs, of_outputs - exponent), offset)
         residuals = added(aimed, Pair(-images.high, -images.low))
         squares, of_squares = gram(residuals)
-        products, of_products = product(Pair(*(np.ascontiguousarray(part.T) for part in residuals)), images)
+        crossed, of_crossed = product(Pair(*(np.ascontiguousarray(part.T) for part in residuals)), images)
     image, residual, whole = (float(np.linalg.norm(part)) for part in (images.high, residuals.high, aimed.high))
     of_images = float(np.linalg.norm(np.ldexp(errors.of_rows @ errors.of_columns, of_features + of_weights - exponent)))
     of_images += OF_PAIRS * image + LEAST * (count * n) ** 0.5
@@ -166,10 +166,16 @@ def exact_errors(rows: FloatArray, targets: FloatArray, model: LinearModel) -> E
     mse = float(quotient(total, float(count)).high)
     off = float(of_squares.trace()) + (2.0 * residual + of_residuals) * of_residuals
     mse_error = UNIT_ROUNDOFF * (1.0 + EPSILON) * mse + off / count
-    balance = quotient(products, float(count)).high
-    error = float(np.linalg.norm(of_products.of_rows @ of_products.of_columns)) / count
+    balance = quotient(crossed, float(count)).high
+    error = float(np.linalg.norm(of_crossed.of_rows @ of_crossed.of_columns)) / count
     error += (of_residuals * (image + of_images) + residual * of_images) / count
     error += UNIT_ROUNDOFF * (1.0 + EPSILON) * float(np.linalg.norm(balance))
+    # A model that fits but for what rows, targets and predictions in float64 are rounded by has no balance that says
+    # anything.
+    sizes = float(np.ldexp(np.linalg.norm(features) * np.linalg.norm(weights), of_features + of_weights - exponent))
+    noise = EPSILON * (2.0 + rows.shape[1] ** 0.5) * (whole + sizes) * image / count
+    if float(np.linalg.norm(balance)) <= noise:
+        error = max(error, noise)
     slack = 1.0 + 4.0 * (count + n**2) * EPSILON  # of these bounds themselves
     return ExactErrors(
         mse=float(np.ldexp(mse, 2 * exponent)),

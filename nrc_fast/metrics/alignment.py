@@ -67,8 +67,9 @@ def long_head_shape(weights: FloatArray) -> Pair:
 
     Examples
     --------
-    >>> long_head_shape(np.array([[1.0, 2.0**-30]])).low.item()
-    2.1684043449710089e-19
+    >>> shape = long_head_shape(np.array([[1.0, 2.0**-30]]))
+    >>> shape.high.item(), shape.low.item() == 2.0**-61
+    (0.5, True)
     """
     shape = _long_gram(scale_to_unit(weights)[0])
     _, exponent = scale_to_unit(shape.high)
