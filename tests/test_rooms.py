@@ -66,6 +66,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "training/monitor_options.py",
     ),
     "base/test_leading.py": ("base/vector_blocks.py",),
+    "measurement/test_exact_targets.py": ("measurement/model_errors.py",),
     "kernels/cuda/test_matrices.py": ("base/symmetric.py",),
     "measurement/test_device_matrices.py": ("passes/settled_sums.py",),
     "kernels/cuda/test_gram.py": (

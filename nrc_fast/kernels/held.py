@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import nrc_fast.kernels._cpu as _cpu
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.kernels.interface import Rows
 
 __all__ = ["HeldRows"]
@@ -60,7 +60,7 @@ class HeldRows:
             _cpu.copy_past_cache(start + self.count * row_bytes, address, count * row_bytes)
         self.count += count
 
-    @functools.cached_property
+    @cached_property
     def _memory(self) -> list[tuple[int, int]]:
         """Where features and targets begin, and the bytes of a row."""
         held = [self.features.array] if self.targets is None else [self.features.array, self.targets.array]

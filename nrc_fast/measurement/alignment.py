@@ -12,7 +12,7 @@ from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.measurement.head_and_targets import head_and_targets
 from nrc_fast.measurement.precision import with_bound
-from nrc_fast.metrics.alignment import HeadAlignment, head_shape
+from nrc_fast.metrics.alignment import HeadAlignment, long_head_shape
 from nrc_fast.metrics.deep_alignment import DeepAlignment
 from nrc_fast.metrics.deep_directions import threshold
 from nrc_fast.sources import Targets
@@ -23,11 +23,10 @@ __all__ = ["nrc3", "nrc3_curve", "nrc3_gamma"]
 
 @dataclass(frozen=True)
 class _Compared:
-    """A head beside its targets, the bound of the error of their covariance, and the width of W."""
+    """A head beside its targets, and the bound of the error of their covariance."""
 
     alignment: HeadAlignment
     covariance_error: float
-    features: int
     depth: int
 
     @property
@@ -129,11 +128,11 @@ def nrc3(
     alignment, error = compared.alignment, compared.covariance_error
     if gamma is None:
         value = alignment.smallest_nrc3()
-        bound = alignment.smallest_nrc3_bound(error, features=compared.features)
+        bound = alignment.smallest_nrc3_bound(error)
     else:
         (chosen,) = _check_gammas([gamma], alignment)
         value = alignment.nrc3(chosen)
-        bound = alignment.nrc3_bound(chosen, error, features=compared.features)
+        bound = alignment.nrc3_bound(chosen, error)
     with_bound("NRC3", np.array([value]), np.array([bound]), return_bound=return_bound)
     return (value, bound) if return_bound else value
 
@@ -212,7 +211,7 @@ def nrc3_gamma(
     """
     compared = _compared(W, Y, covariance, depth)
     gamma = compared.alignment.best_gamma()
-    bound, _ = compared.alignment.bounds(gamma, compared.covariance_error, features=compared.features)
+    bound, _ = compared.alignment.bounds(gamma, compared.covariance_error)
     with_bound("gamma", np.array([gamma]), np.array([bound]), return_bound=return_bound, largest=compared.largest)
     return (gamma, bound) if return_bound else gamma
 
@@ -262,12 +261,10 @@ def nrc3_curve(
 def _compared(W: Array, Y: Targets | None, covariance: Array | None, depth: int) -> _Compared:
     layers = as_layers(depth, "depth", least=1, why="1 for a head on a trunk")
     given = head_and_targets(W, Y, covariance, stacklevel=5)
-    head = head_shape(given.weights)
-    alignment = (
-        HeadAlignment(head, given.covariance) if layers == 1 else DeepAlignment(head, given.covariance, layers=layers)
-    )
+    head, sigma = long_head_shape(given.weights), given.covariance.long
+    alignment = HeadAlignment(head, sigma) if layers == 1 else DeepAlignment(head, sigma, layers=layers)
     given.require_covariance(alignment.lowest)
-    return _Compared(alignment, given.covariance_error, given.weights.shape[1], layers)
+    return _Compared(alignment, given.covariance.long_error, layers)
 
 
 def _check_gammas(gammas: Iterable[object], alignment: HeadAlignment) -> list[float]:

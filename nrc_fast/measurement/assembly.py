@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
+from nrc_fast.base.double_double import Pair
 from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.balance_metrics import balance_metrics, balance_of_moments, summed_balance
+from nrc_fast.measurement.balance_metrics import balance_metrics
 from nrc_fast.measurement.bound_grounds import grounds_of_report
 from nrc_fast.measurement.convention_metrics import ConventionMetrics, explicit_metrics, moment_metrics
-from nrc_fast.measurement.debiased import debiased_alignment
+from nrc_fast.measurement.debiased import debiased_alignment, debiased_of_rows
 from nrc_fast.measurement.evidence import Evidence
+from nrc_fast.measurement.exact_targets import TargetCovariance
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
-from nrc_fast.measurement.moment_metrics import cka_of_moments, prediction_error_of_moments
+from nrc_fast.measurement.model_errors import ModelErrors
+from nrc_fast.measurement.moment_metrics import cka_of_moments
 from nrc_fast.measurement.spectrum_metrics import leading_spectrum_metrics, readout_metric, spectrum_metrics
 from nrc_fast.measurement.suspicions import notes_on_call
 from nrc_fast.measurement.undefined import (
@@ -31,22 +34,19 @@ from nrc_fast.measurement.undefined import (
     notes_of_gamma,
     notes_of_targets,
 )
-from nrc_fast.metrics.alignment import HeadAlignment, head_shape
+from nrc_fast.metrics.alignment import HeadAlignment, long_head_shape
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.head_context import head_context
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
 from nrc_fast.metrics.random_heads import typical_nrc3
 from nrc_fast.metrics.targets import (
     chance_alignment,
-    explicit_error_bound,
     r_squared,
     r_squared_bound,
 )
 from nrc_fast.passes.balance_sums import LinearModel
-from nrc_fast.passes.explicit_sums import PredictionErrors
 from nrc_fast.passes.moments import Moments
-from nrc_fast.passes.rereading import require_same_errors
-from nrc_fast.passes.residual_sums import Pairing, Residuals
+from nrc_fast.passes.residual_sums import Pairing
 from nrc_fast.reports.affine import affine_note, is_affine
 from nrc_fast.reports.bound_kinds import sorted_grounds
 from nrc_fast.reports.features import Report
@@ -61,8 +61,6 @@ TIE = 1e-3
 COARSE = 0.1
 # Numbers that come from the moments alone.
 OF_MOMENTS = ("linear_mse", "cka", "effective_rank", "stable_rank")
-# Outputs up to which products of errors and predictions cost little beside the read that they come with.
-MOST_OUTPUTS = 64
 # When to say that CKA is chance: independent features and targets would have this share of it.
 CHANCE = 0.1
 
@@ -128,10 +126,10 @@ class _Assembly:
         self.notes = head.notes() + notes_on_call(evidence.moments, head)
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
-        self.model: LinearModel | None = None
-        if head.weights is not None and head.bias is not None:
-            self.model = LinearModel(head.weights, head.bias)
-        self.errors: Residuals | PredictionErrors | None = None
+        self.held: tuple[FloatArray, FloatArray] | None = None  # few rows and their targets
+        self.errors: ModelErrors | None = None
+        if head.weights is not None and head.bias is not None and evidence.moments.n_targets:
+            self.errors = ModelErrors(evidence, LinearModel(head.weights, head.bias), wishes.rtol)
 
     @property
     def _moments(self) -> Moments:
@@ -156,7 +154,12 @@ class _Assembly:
             self._note_moments()
         else:
             self.paired, self.is_paired_in_double = found.residuals.paired, found.residuals.is_double
-            self.errors = None if found.residuals.errors is None else found.residuals
+            rows, targets = found.residuals.rows, found.residuals.targets
+            if rows is not None and targets is not None and targets.size <= rows.size:
+                # Those of a damaged checkpoint may not be.
+                self.held = (rows, targets) if np.isfinite(rows).all() and np.isfinite(targets).all() else None
+            if self.errors is not None:
+                self.errors.take(found.residuals, self.held)
         self.bounds |= found.bounds
         by_k, by_k_bounds = found.by_k, found.by_k_bounds
         # No component adds to the residual, but values from different reads have floors of their own.
@@ -175,7 +178,10 @@ class _Assembly:
         self.notes += notes_of_features(numbers["stable_rank"], all_zero=all_zero)
         self.notes += of_components
         has_spectrum = self.extent.has_whole_spectrum(moments.d)
-        grounds = grounds_of_report(evidence, found, self.bounds, errors=self.errors, whole_spectrum=has_spectrum)
+        are_held = self.held is not None
+        grounds = grounds_of_report(
+            evidence, found, self.bounds, errors=self.errors, rows_are_held=are_held, whole_spectrum=has_spectrum
+        )
         return Report(
             samples=moments.count,
             d=moments.d,
@@ -227,7 +233,7 @@ class _Assembly:
         evidence, head = self.evidence, self.head
         if not evidence.can_read_again:
             return moment_metrics(evidence, head, self.convention, self.extent)
-        model = None if self.model is None or not self._moments.n_targets else self._read_model(self.model)
+        model = None if self.errors is None else self.errors.wanted()
         pairing = self._pairing(basis=1)
         return explicit_metrics(evidence, head, self.convention, self.extent, pairing=pairing, model=model)
 
@@ -280,35 +286,29 @@ class _Assembly:
         moments = self._moments
         if not moments.n_targets:
             return {}
-        sigma = moments.target_covariance
-        variance = float(np.trace(sigma))
+        if self.held is None:
+            targets = TargetCovariance.known_to(moments.target_error, moments.target_covariance)
+        else:
+            targets = TargetCovariance.of_rows(self.held[1])
+        sigma = targets.matrix
         has_head = self.head.weights is not None
-        self.notes += notes_of_targets(variance, n=self.head.n, count=moments.count, has_head=has_head)
+        self.notes += notes_of_targets(targets.variance, n=self.head.n, count=moments.count, has_head=has_head)
         values: dict[str, Any] = {}
         values["cka"], self.bounds["cka"] = cka_of_moments(moments)
         if not math.isnan(values["cka"]):
             values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
         values["linear_mse"], self.bounds["linear_mse"] = self._readout()
         if self.head.weights is not None:
-            values |= self._shape_metrics(HeadAlignment(head_shape(self.head.weights), sigma))
+            values |= self._shape_metrics(long_head_shape(self.head.weights), targets)
         values["nrc3_untrained"], self.bounds["nrc3_untrained"] = typical_nrc3(covariance_spectrum(sigma)[0], moments.d)
-        if self.model is not None:
-            values["mse"] = self._prediction_error(self.model)
-            values |= self._balance(self.model)
-            values["r2"] = r_squared(values["mse"], sigma)
-            self.bounds["r2"] = r_squared_bound(
-                values["mse"],
-                variance,
-                mse_bound=float(self.bounds["mse"]),
-                variance_error=moments.target_error,
-            )
-        values["ufm"] = self._prediction(sigma, values.get("gamma", math.nan))
+        if self.errors is not None:
+            values |= self._error_metrics(self.errors, targets)
+        values["ufm"] = self._prediction(targets, values.get("gamma", math.nan))
         return values
 
-    def _shape_metrics(self, alignment: HeadAlignment) -> dict[str, float]:
-        moments = self._moments
-        error = moments.target_error
-        values, bounds = head_context(alignment, error, features=moments.d)
+    def _shape_metrics(self, shape: Pair, targets: TargetCovariance) -> dict[str, float]:
+        alignment, error = HeadAlignment(shape, targets.long), targets.long_error
+        values, bounds = head_context(alignment, error, features=self._moments.d)
         self.bounds |= bounds
         self.notes += notes_of_gamma(alignment, values["gamma"], bounds["gamma"], covariance_error=error)
         return values
@@ -321,8 +321,11 @@ class _Assembly:
         return Pairing(basis, moments.target_mean, variances) if min(variances) > 0.0 else None
 
     def _debiased_cka(self, plain: float, sigma: FloatArray) -> float:
-        value, bound = debiased_alignment(self._moments, self.paired, double_precision=self.is_paired_in_double)
         evidence = self.evidence
+        if self.held is not None:
+            value, bound = debiased_of_rows(*self.held)
+        else:
+            value, bound = debiased_alignment(self._moments, self.paired, double_precision=self.is_paired_in_double)
         # Without products of squares the read of an earlier version went on, and is not made again for them.
         is_paired = bool(np.isfinite(self.paired).all())
         can_be_better = evidence.can_read_again and not self._moments.is_double and is_paired
@@ -350,42 +353,21 @@ class _Assembly:
         residuals = self.evidence.residuals([Basis(none, self._moments.mean)], collapsed=True, pairing=pairing)
         return debiased_alignment(self._moments, residuals.paired, double_precision=True)
 
-    def _prediction_error(self, model: LinearModel) -> float:
-        moments = self._moments
-        value, bound, size = prediction_error_of_moments(moments, model.weights, model.bias)
-        if self.errors is None and self.evidence.can_read_again and bound > self.rtol * value:
-            self.errors = self.evidence.prediction_errors(self._read_model(model))
-        if self.errors is not None:
-            explicit = float(np.sum(np.asarray(self.errors.errors))) / moments.count
-            require_same_errors(explicit, value, 4.0 * bound, size)
-            value, bound = explicit, explicit_error_bound(explicit, size, d=moments.d, chunks=self.errors.chunks)
-        self.bounds["mse"] = bound
-        return value
-
-    def _read_model(self, model: LinearModel) -> LinearModel:
-        """The model as a read is given it: with the balance, where the moments leave too little of that."""
-        if len(model.bias) > MOST_OUTPUTS:
-            return model
-        is_coarse = balance_of_moments(self._moments, model).relative_error > self.rtol
-        return replace(model, wants_balance=is_coarse)
-
-    def _balance(self, model: LinearModel) -> dict[str, float]:
-        matrix = balance_of_moments(self._moments, model)
-        if self.errors is not None and self.errors.balance is not None:
-            matrix = min(matrix, summed_balance(self.errors.balance), key=lambda found: found.error)
-        values, bounds, notes = balance_metrics(matrix, model.weights)
-        self.bounds |= bounds
+    def _error_metrics(self, errors: ModelErrors, targets: TargetCovariance) -> dict[str, float]:
+        mse, mse_bound = errors.mse()
+        values, bounds, notes = balance_metrics(errors.balance(), errors.model.weights)
         self.notes += notes
-        return values
+        r2_bound = r_squared_bound(mse, targets.variance, mse_bound=mse_bound, variance_error=targets.variance_error)
+        self.bounds |= {"mse": mse_bound, **bounds, "r2": r2_bound}
+        return {"mse": mse, **values, "r2": r_squared(mse, targets.matrix)}
 
-    def _prediction(self, sigma: FloatArray, gamma: float) -> Prediction | None:
+    def _prediction(self, targets: TargetCovariance, gamma: float) -> Prediction | None:
         c = math.nan if self.penalties is None else float(self.penalties.c)
         if math.isnan(c):
             # W W^T of fewer features than outputs has another shape, whose best gamma says nothing of c.
-            c = gamma if self._moments.d >= len(sigma) else math.nan
+            c = gamma if self._moments.d >= len(targets.matrix) else math.nan
             if self.penalties is not None and not math.isnan(c):
                 self.notes.append("the penalties leave c open (no feature_decay): the UFM is shown at c = gamma")
-        if math.isnan(c) or not float(np.trace(sigma)) > 0.0:
+        if math.isnan(c) or not targets.variance > 0.0:
             return None
-        error = self._moments.target_error
-        return predicted_spectrum(sigma, c, d=self._moments.d, covariance_error=error)
+        return predicted_spectrum(targets.matrix, c, d=self._moments.d, covariance_error=targets.error)

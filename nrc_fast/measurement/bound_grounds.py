@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from nrc_fast.measurement.convention_metrics import ConventionMetrics
 from nrc_fast.measurement.evidence import Evidence
+from nrc_fast.measurement.model_errors import ModelErrors
 from nrc_fast.metrics.grounds import ALONG_ROWS, DECOMPOSITION, FLOAT64_SUMS, Grounds, grounds_of_components
-from nrc_fast.passes.explicit_sums import PredictionErrors
-from nrc_fast.passes.residual_sums import Residuals
 
 __all__ = ["OF_TARGETS", "grounds_of_report"]
 
@@ -24,7 +23,8 @@ def grounds_of_report(
     found: ConventionMetrics,
     names: Iterable[str],
     *,
-    errors: Residuals | PredictionErrors | None,
+    errors: ModelErrors | None,
+    rows_are_held: bool,
     whole_spectrum: bool,
 ) -> dict[str, Grounds]:
     """What bounds rest on, by the names of a report's numbers, those of other conventions as ``nrc1 raw``.
@@ -36,29 +36,34 @@ def grounds_of_report(
     found : ConventionMetrics
     names : iterable of str
         Of all numbers with a bound.
-    errors : Residuals or PredictionErrors or None
-        Where the errors of the model were added up row by row.
+    errors : ModelErrors or None
+        Of the model, after they were asked for.
+    rows_are_held : bool
+        Whether what can be exact comes from rows and targets that are held.
     whole_spectrum : bool
         Whether all eigenvalues were found, not the leading ones alone.
     """
     moments = evidence.grounds_of_moments
     spectrum = moments | grounds_of_components(is_whole=whole_spectrum)
-    mse = ALONG_ROWS if errors is not None else moments | ALONG_ROWS
-    by_rows = errors is not None and errors.balance is not None
+    of_targets: Grounds = frozenset() if rows_are_held else OF_TARGETS
+    of_errors = moments | ALONG_ROWS
+    of_balance = of_errors | OF_TARGETS
+    if errors is not None and errors.exact is not None:
+        of_errors = of_balance = frozenset()
+    elif errors is not None and errors.sums is not None:
+        of_errors = ALONG_ROWS
+        of_balance = ALONG_ROWS | OF_TARGETS | (frozenset() if errors.sums.balance is not None else moments)
     own = {
         **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), spectrum),
         "linear_mse": moments | DECOMPOSITION | OF_TARGETS,
         "cka": moments | OF_TARGETS,
-        "cka_debiased": moments | OF_TARGETS | ALONG_ROWS,
-        **dict.fromkeys(OF_HEAD, OF_TARGETS | DECOMPOSITION),
-        "nrc3_quantile": OF_TARGETS | DECOMPOSITION | DRAWN,
-        "nrc3_untrained": OF_TARGETS | DECOMPOSITION | DRAWN,
-        "mse": mse,
-        "r2": mse | OF_TARGETS,
-        **dict.fromkeys(
-            ("balance_distance", "balance_decay", "balance_asymmetry"),
-            ALONG_ROWS | OF_TARGETS | (frozenset() if by_rows else moments),
-        ),
+        "cka_debiased": frozenset() if rows_are_held else moments | OF_TARGETS | ALONG_ROWS,
+        **dict.fromkeys(OF_HEAD, of_targets),
+        "nrc3_quantile": of_targets | DRAWN,
+        "nrc3_untrained": of_targets | DECOMPOSITION | DRAWN,
+        "mse": of_errors,
+        "r2": of_errors | of_targets,
+        **dict.fromkeys(("balance_distance", "balance_decay", "balance_asymmetry"), of_balance),
     }
     known = [f"{metric} {name}" for name, values in found.alternatives.items() for metric in values]
     return {name: found.grounds.get(name) or own[name] for name in (*names, *known)}

@@ -7,12 +7,15 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.blas_threads import few_blas_threads
+from nrc_fast.base.exact_products import column_means, gram, sums_along
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.refined_eigenpairs import exactly
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 from nrc_fast.metrics.targets import PairedEnergies, debiased_cka, debiased_cka_bound
 from nrc_fast.passes.moments import Moments
 
-__all__ = ["debiased_alignment"]
+__all__ = ["debiased_alignment", "debiased_of_rows"]
 
 
 def debiased_alignment(moments: Moments, paired: FloatArray, *, double_precision: bool) -> tuple[float, float]:
@@ -47,6 +50,59 @@ def debiased_alignment(moments: Moments, paired: FloatArray, *, double_precision
         moments.count,
         errors=(own, theirs, cross),
         rounding=_rounding_of_products(moments, unit) + 4.0 * centring,
+        unit_error=4.0 * EPSILON,
+    )
+    return value, bound
+
+
+def debiased_of_rows(rows: FloatArray, targets: FloatArray) -> tuple[float, float]:
+    """The same of few rows and their targets, (N, d) and (N, n), exact but for some roundings of each sum.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).standard_normal((20, 3))
+    >>> value, bound = debiased_of_rows(rows, rows)
+    >>> abs(value - 1.0) <= bound < 1e-14
+    True
+    """
+    count, d = rows.shape
+    centred, units, squares, unknown = [], [], [], 0.0
+    for part in (rows, targets):
+        about, off = _about_mean(scale_to_unit(part)[0])
+        of_rows = sums_along(about**2, axis=1)
+        units.append(float(sums_along(of_rows, axis=0)) / count)
+        if not units[-1] > 0.0:
+            return math.nan, math.nan
+        unknown += off / units[-1] ** 0.5
+        centred.append(about)
+        squares.append(of_rows / units[-1])
+    with few_blas_threads(d):
+        moments, off_products = gram(exactly(np.hstack(centred)))
+    products = squares[0] * squares[0], squares[1] * squares[1], squares[0] * squares[1]
+    energies = PairedEnergies(*(float(sums_along(part, axis=0)) for part in products))
+    scales = units[0] ** 2, units[1] ** 2, units[0] * units[1]
+    parts = (slice(d), slice(d)), (slice(d, None), slice(d, None)), (slice(d), slice(d, None))
+    sizes = [float(sums_along(np.ravel(moments.high[part] / count) ** 2, axis=0)) for part in parts]
+    first, second, shared = (size / scale for size, scale in zip(sizes, scales, strict=True))
+    alignments = first, second, shared
+    value = debiased_cka(alignments, energies, count)
+    # Units are numbers of their own. In halves of an epsilon, entries of rows are off by 2, squares of rows by 7, these
+    # over the unit by 8, products of two by 17 and their sums by 19; covariances, by 4 of the products of the norms of
+    # two columns, and each entry by 2, their squares by 5, over units by 9.
+    of_sums, of_units = 9.5 * EPSILON + 8.0 * unknown, 9.0 * EPSILON + 8.0 * unknown
+    norms = [float(np.linalg.norm(off_products[part])) for part in parts]
+    errors = []
+    for size, norm, scale in zip(alignments, norms, scales, strict=True):
+        off = norm / count / scale**0.5 + 2.0 * EPSILON + 2.0 * unknown
+        errors.append(4.5 * EPSILON * size + (2.0 * size**0.5 + off) * off)
+    bound = debiased_cka_bound(
+        value,
+        alignments,
+        energies,
+        count,
+        errors=(errors[0], errors[1], errors[2]),
+        rounding=of_sums,
+        unit_error=of_units,
     )
     return value, bound
 
@@ -67,3 +123,10 @@ def _alignment_errors(
         (2.0 * norm + error) * error / unit**2 + 2.0 * alignment * spread
         for norm, error, unit, alignment, spread in zip(norms, errors, units, alignments, relative, strict=True)
     ]
+
+
+def _about_mean(rows: FloatArray) -> tuple[FloatArray, float]:
+    """Rows less their mean, of which each entry is off by two roundings, and a bound of what each row lacks alike."""
+    means, off = column_means(exactly(rows))
+    about = (rows - means.high) - means.low
+    return about, float(np.linalg.norm(off + EPSILON * np.abs(means.low)))

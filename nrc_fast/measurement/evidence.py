@@ -290,6 +290,11 @@ class Evidence:
         return residuals
 
     @property
+    def holds_rows(self) -> bool:
+        """Whether residuals hold all rows, which are few."""
+        return self.can_read_again and self._held_rows > 0
+
+    @property
     def _held_rows(self) -> int:
         """How many rows there are, where all are held; 0 where they are too many."""
         source, moments = self._rows.source, self._moments

@@ -18,7 +18,7 @@ from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.sums import Sums
 from nrc_fast.sources import Chunk
 
-__all__ = ["few_row_components", "has_few_rows"]
+__all__ = ["few_row_components", "has_few_rows", "held_rows"]
 
 # Features for each row from which on the N x N matrix is the smaller work.
 LEAST_FEATURES_PER_ROW = 2
@@ -53,9 +53,7 @@ def few_row_components(reading: Reading, count: int, *, centered: bool) -> RowCo
     ValueError, OSError
         Rows cannot be read.
     """
-    kept = _KeptRows(reading.source.d)
-    reading.run("rows", kept)
-    rows, exponent = scale_to_unit(kept.rows())
+    rows, exponent = scale_to_unit(held_rows(reading))
     mean = rows.mean(axis=0)
     mean += (rows - mean).mean(axis=0)  # what rounding has left of a large mean
     about = rows - mean
@@ -69,6 +67,19 @@ def few_row_components(reading: Reading, count: int, *, centered: bool) -> RowCo
         is_centered=centered,
     )
     return replace(found, grounds=DECOMPOSITION)
+
+
+def held_rows(reading: Reading) -> FloatArray:
+    """All rows, (N, d), in float64, which have been found finite before, or are left out where they are not.
+
+    Raises
+    ------
+    ValueError, OSError
+        Rows cannot be read.
+    """
+    kept = _KeptRows(reading.source.d)
+    reading.run("rows", kept)
+    return kept.rows()
 
 
 def _pairs(rows: FloatArray, count: int) -> LeadingPairs:

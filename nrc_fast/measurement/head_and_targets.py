@@ -10,6 +10,8 @@ import numpy as np
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.exact_targets import TargetCovariance
+from nrc_fast.measurement.few_row_components import held_rows
 from nrc_fast.measurement.suspicions import notes_on_targets, warn_of
 from nrc_fast.passes.begin import begin_reading
 from nrc_fast.sources import TableSource, Targets, as_table
@@ -24,16 +26,14 @@ class HeadAndTargets:
     Attributes
     ----------
     weights : (n, d) float64 array
-    covariance : (n, n) float64 array
-    covariance_error : float
-        Bound of the Frobenius norm of its error; 0 for one that was given.
+    covariance : TargetCovariance
+        Without error where it was given.
     least_eigenvalue : float
         What an eigenvalue that rounding made negative may be at least; -inf for measured targets.
     """
 
     weights: FloatArray
-    covariance: FloatArray
-    covariance_error: float
+    covariance: TargetCovariance
     least_eigenvalue: float
 
     def require_covariance(self, lowest: float) -> None:
@@ -68,7 +68,7 @@ def head_and_targets(W: Array, Y: Targets | None, covariance: Array | None, *, s
 
     Examples
     --------
-    >>> head_and_targets(np.eye(2), None, np.diag([4.0, 1.0]), stacklevel=4).covariance_error
+    >>> head_and_targets(np.eye(2), None, np.diag([4.0, 1.0]), stacklevel=4).covariance.error
     0.0
     """
     weights, _ = as_matrix(W, "W")
@@ -83,9 +83,14 @@ def head_and_targets(W: Array, Y: Targets | None, covariance: Array | None, *, s
     if targets.source.d != n:
         msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
         raise ValueError(msg)
-    moments = gathered(targets, precision="highest").moments
+    evidence = gathered(targets, precision="highest")
+    moments = evidence.moments
     warn_of(notes_on_targets(moments.mean, moments.covariance), stacklevel=stacklevel)
-    return HeadAndTargets(weights, moments.covariance, moments.covariance_error, -math.inf)
+    if evidence.holds_rows:
+        found = TargetCovariance.of_rows(held_rows(targets))
+    else:
+        found = TargetCovariance.known_to(moments.covariance_error, moments.covariance)
+    return HeadAndTargets(weights, found, -math.inf)
 
 
 def _with_covariance(weights: FloatArray, covariance: Array) -> HeadAndTargets:
@@ -98,4 +103,4 @@ def _with_covariance(weights: FloatArray, covariance: Array) -> HeadAndTargets:
     if float(np.abs(sigma - sigma.T).max()) > 8 * n * epsilon * scale:
         msg = "covariance is not symmetric"
         raise ValueError(msg)
-    return HeadAndTargets(weights, sigma, 0.0, -8 * n * epsilon * scale)
+    return HeadAndTargets(weights, TargetCovariance.known_to(0.0, sigma), -8 * n * epsilon * scale)

@@ -7,7 +7,7 @@ import math
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.options import as_integer
 from nrc_fast.measurement.head_and_targets import head_and_targets
-from nrc_fast.metrics.alignment import HeadAlignment, head_shape
+from nrc_fast.metrics.alignment import HeadAlignment, long_head_shape
 from nrc_fast.metrics.head_context import head_context
 from nrc_fast.metrics.random_heads import DRAWS, random_heads
 from nrc_fast.reports.head_context import NRC3Context
@@ -82,9 +82,10 @@ def nrc3_context(
     """
     most, start = as_integer(draws, "draws", least=1), as_integer(seed, "seed", least=0)
     given = head_and_targets(W, Y, covariance, stacklevel=4)
-    alignment, d = HeadAlignment(head_shape(given.weights), given.covariance), given.weights.shape[1]
+    sigma, d = given.covariance, given.weights.shape[1]
+    alignment = HeadAlignment(long_head_shape(given.weights), sigma.long)
     given.require_covariance(alignment.lowest)
-    values, bounds = head_context(alignment, given.covariance_error, features=d, draws=most, seed=start)
+    values, bounds = head_context(alignment, sigma.long_error, features=d, draws=most, seed=start)
     heads = random_heads(alignment.eigenvalues, d, draws=most, seed=start)
     found = {name: (values[kept], bounds[kept]) for name, kept in NAMES.items()}
     found |= {name: (heads.point(share), heads.point_bound(share)) for name, share in POINTS.items()}

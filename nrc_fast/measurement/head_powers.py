@@ -125,7 +125,7 @@ def head_exponent(W: Array, Y: Targets | None = None, *, covariance: Array | Non
 
 
 def _fitted(given: HeadAndTargets) -> HeadExponent:
-    law = PowerLaw(given.weights, given.covariance, given.covariance_error)
+    law = PowerLaw(given.weights, given.covariance.matrix, given.covariance.error)
     given.require_covariance(law.lowest)
     residual_bound, outside_bound = law.share_bounds
     return HeadExponent(

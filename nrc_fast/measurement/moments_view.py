@@ -77,7 +77,8 @@ class MomentsView(ABC):
     @property
     def mean(self) -> FloatArray:
         """Mean of the features, (d,)."""
-        return self.moments.mean
+        copied: FloatArray = self.moments.mean.copy()
+        return copied
 
     @property
     def covariance(self) -> FloatArray:
@@ -105,17 +106,20 @@ class MomentsView(ABC):
     @property
     def target_mean(self) -> FloatArray:
         """Mean of the targets, (n_targets,)."""
-        return self.moments.target_mean
+        copied: FloatArray = self.moments.target_mean.copy()
+        return copied
 
     @property
     def target_covariance(self) -> FloatArray:
         """Population covariance of the targets, (n_targets, n_targets)."""
-        return self.moments.target_covariance
+        copied: FloatArray = self.moments.target_covariance.copy()
+        return copied
 
     @property
     def cross_covariance(self) -> FloatArray:
         """``(1/N) sum (h - mean_h)(y - mean_y)^T``, (d, n_targets)."""
-        return self.moments.cross_covariance
+        copied: FloatArray = self.moments.cross_covariance.copy()
+        return copied
 
     def spectrum(self, *, centered: bool = True) -> tuple[FloatArray, FloatArray]:
         """Eigenvalues, descending, and eigenvectors (columns) of `covariance`, or of `second_moment`."""

@@ -1,7 +1,7 @@
 """NRC3: the shape of W W^T beside the one that theory predicts from the covariance of the targets.
 
-Bounds count the roundings of LAPACK at their worst, n of the largest eigenvalue, and what follows from the error of
-the covariance that they are given is certified. That of W W^T is probable: it is taken to grow like the root of d.
+W W^T and both matrices in the eigenbasis are found in arithmetic of pairs, whose bounds count every rounding at its
+worst: bounds are as sure as the error of the covariance that they are given.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.blas_threads import few_blas_threads
+from nrc_fast.base.double_double import Pair, summed, two_product
+from nrc_fast.base.exact_products import gram, sums_along
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
-from nrc_fast.metrics.rounding import decomposition_rounding
+from nrc_fast.base.refined_eigenpairs import exactly, in_eigenbasis
+from nrc_fast.metrics.best_gamma import DecimalShapes
 
-__all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape"]
+__all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape", "long_head_shape"]
 
 # Which gamma a history shows NRC3 for, see `nrc_fast.History.records`.
 GammaChoice: TypeAlias = Literal["last", "each"] | float
 
 
 def head_gram(weights: FloatArray) -> FloatArray:
-    """Gram matrix of the head's rows, ``W @ W.T``.
+    """Gram matrix of the head's rows, ``W @ W.T``, of which each entry is rounded once.
 
     Parameters
     ----------
@@ -39,8 +43,12 @@ def head_gram(weights: FloatArray) -> FloatArray:
     >>> head_gram(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[5.0, 2.0], [2.0, 1.0]]
     """
-    gram: FloatArray = weights @ weights.T
-    return gram
+    return _long_gram(weights).high
+
+
+def _long_gram(weights: FloatArray) -> Pair:
+    with few_blas_threads(len(weights)):
+        return gram(exactly(np.ascontiguousarray(weights.T)))[0]
 
 
 def head_shape(weights: FloatArray) -> FloatArray:
@@ -54,6 +62,20 @@ def head_shape(weights: FloatArray) -> FloatArray:
     return head_gram(scale_to_unit(weights)[0])
 
 
+def long_head_shape(weights: FloatArray) -> Pair:
+    """The same to twice the digits, with a largest entry of about 1.
+
+    Examples
+    --------
+    >>> shape = long_head_shape(np.array([[1.0, 2.0**-30]]))
+    >>> shape.high.item(), shape.low.item() == 2.0**-61
+    (0.5, True)
+    """
+    shape = _long_gram(scale_to_unit(weights)[0])
+    _, exponent = scale_to_unit(shape.high)
+    return Pair(*(np.ldexp(part, -exponent) for part in shape))
+
+
 class HeadAlignment:
     r"""NRC3 for every gamma, and the best gamma, from one decomposition of Sigma.
 
@@ -65,9 +87,9 @@ class HeadAlignment:
 
     Parameters
     ----------
-    gram : (n, n) float64 array
+    gram : (n, n) float64 array, or a pair of them
         ``W @ W.T``; its scale plays no part.
-    covariance : (n, n) float64 array
+    covariance : (n, n) float64 array, or a pair of them
         Sigma, the covariance of the targets; only the lower triangle is read.
 
     Attributes
@@ -76,6 +98,8 @@ class HeadAlignment:
         The eigenvalues of Sigma, descending; what cannot be told from 0 is 0.
     lowest : float
         The smallest eigenvalue of Sigma as it was computed, which rounding may have made negative.
+    gram_error : float
+        Bound of the Frobenius norm of the error of W W^T/|W W^T| in the eigenbasis, but for roundings of its entries.
     is_defined : bool
         False for n = 1, W = 0 and Sigma = 0: then everything is NaN.
 
@@ -100,21 +124,27 @@ class HeadAlignment:
 
     most_gamma_name = "lambda_min"
 
-    def __init__(self, gram: FloatArray, covariance: FloatArray) -> None:
-        ascending, vectors = np.linalg.eigh(covariance, UPLO="L")
-        self.lowest = float(ascending[0])
-        self.eigenvalues = clipped_spectrum(ascending[::-1])
-        rotated = vectors.T @ scale_to_unit(gram)[0] @ vectors
-        norm = math.sqrt(np.vdot(rotated, rotated))
-        self.is_defined = len(ascending) > 1 and norm > 0.0 and self.eigenvalues[0] > 0.0
+    def __init__(self, gram: FloatArray | Pair, covariance: FloatArray | Pair) -> None:
+        shape = gram if isinstance(gram, Pair) else exactly(scale_to_unit(gram)[0])
+        found = in_eigenbasis(covariance if isinstance(covariance, Pair) else exactly(covariance), shape)
+        values, entries = found.values.high, found.matrix.high.copy()
+        self.lowest = float(values[-1])
+        self.eigenvalues = clipped_spectrum(values)
+        norm = math.sqrt(sums_along(entries.ravel() ** 2, axis=0))
+        self.is_defined = len(values) > 1 and norm > 0.0 and self.eigenvalues[0] > 0.0
         if not self.is_defined:
             return
-        rotated /= norm
+        # Of the eigenvalues that are set to 0 too.
+        self._eigen_error = found.error + float(np.linalg.norm(values - self.eigenvalues))
+        self._matrix_error, self.gram_error = found.matrix_error, found.matrix_error / norm
         self._roots = np.sqrt(self.eigenvalues)
-        self._diagonal = rotated.diagonal()[::-1].copy()
-        rotated.ravel()[:: len(ascending) + 1] = 0.0
-        self._outside = float(np.vdot(rotated, rotated))
-        self._beside = rotated[::-1, ::-1]
+        diagonal = Pair(*(part.diagonal() for part in found.matrix))
+        self._diagonal = diagonal.high / norm
+        entries.ravel()[:: len(entries) + 1] = 0.0
+        self._outside = float(sums_along((entries / norm).ravel() ** 2, axis=0))
+        self._beside = entries / norm
+        rest = np.where(self.eigenvalues > 0.0, found.values.low, 0.0)
+        self._decimal = DecimalShapes(Pair(self.eigenvalues, rest), diagonal, _squares_beside(found.matrix))
 
     def rotated(self) -> FloatArray:
         """W W^T/|W W^T| in the eigenbasis of Sigma, in the order of `eigenvalues`."""
@@ -142,14 +172,11 @@ class HeadAlignment:
         """
         if not self.is_defined or not gamma >= 0.0:
             return math.nan
-        # `nrc3_curve` for one gamma: a handful of calls of numpy, which is what the time of small n is made of.
-        shifted = self._roots - math.sqrt(gamma)
-        peak = max(abs(float(shifted[0])), abs(float(shifted[-1])))
-        if peak <= self._equality_tolerance() * float(self._roots[0]):
-            return math.nan
-        target = shifted / peak
-        difference = self._diagonal - target / math.sqrt(np.add.reduce(target * target))
-        return self._outside + float(np.add.reduce(difference * difference))
+        root = math.sqrt(gamma)
+        peak = max(abs(float(self._roots[0]) - root), abs(float(self._roots[-1]) - root))
+        # What is left of a difference of equal numbers is noise, which must not be blown up to norm 1.
+        is_noise = peak <= self._equality_tolerance() * float(self._roots[0])
+        return math.nan if is_noise else self._decimal.distance(gamma)
 
     def nrc3_curve(self, gammas: FloatArray) -> FloatArray:
         """NRC3 for many gammas.
@@ -187,16 +214,15 @@ class HeadAlignment:
 
     def smallest_nrc3(self) -> float:
         """NRC3 at the best gamma."""
-        return self.nrc3(self.best_gamma())
+        gamma = self.best_gamma()
+        value = self.nrc3(gamma)
+        # At 0 it may be by convention, where the smallest one is not known.
+        return value if math.isnan(value) or gamma == 0.0 else self._decimal.least
 
     def best_gamma(self) -> float:
         """Exact minimiser of NRC3 over gamma in [0, lambda_min].
 
-        With ``G = W W^T``, ``S = Sigma^(1/2)``, their traces ``t`` and ``tau``, their traceless parts ``G0`` and
-        ``S0``, ``p = <G0, S0>`` and ``q = |S0|^2``, NRC3 has one stationary point over the real line, at
-        ``gamma^(1/2) = tau/n - t q / (n p)``. For p > 0 it is the minimum, and NRC3 is monotone on either side of
-        it: the minimum over the interval is there or at the nearer end. For p < 0 it is a maximum beyond
-        ``tau/n``, so above the whole interval, and the minimum is at 0; so it is for p = 0.
+        In closed form, see `nrc_fast.metrics.best_gamma`.
 
         Theorem F.1 of the paper minimises the difference of the two matrices before they are normalised. Its
         gamma is another number unless lambda_H = lambda_W; this one is lambda_W lambda_H at every UFM optimum
@@ -214,32 +240,23 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return math.nan
-        largest, smallest = float(self.eigenvalues[0]), float(self.eigenvalues[-1])
-        if smallest == 0.0 or largest - smallest <= self._equality_tolerance() * largest:
-            return 0.0
-        n = len(self.eigenvalues)
-        roots = self._roots / math.sqrt(largest)
-        mean_root, mean_share = float(roots.sum()) / n, float(self._diagonal.sum()) / n
-        spread = roots - mean_root
-        # The entries of G off the diagonal are orthogonal to S and to I.
-        p = float((self._diagonal - mean_share) @ spread)
-        distance = mean_share * float(spread @ spread)  # t q / n > 0, because W W^T has a positive trace
-        if distance >= p * mean_root:
-            return 0.0  # the stationary point is a minimum below 0 or, for p <= 0, a maximum above the interval
-        return min((mean_root - distance / p) ** 2 * largest, smallest)
+        return 0.0 if self.eigenvalues[-1] == 0.0 or self._is_flat else self._decimal.best_gamma
 
-    def gamma_range(self, covariance_error: float, *, features: int) -> tuple[float, float]:
+    @property
+    def _is_flat(self) -> bool:
+        """Whether Sigma is a multiple of the identity but for what targets are rounded by themselves."""
+        largest, smallest = float(self.eigenvalues[0]), float(self.eigenvalues[-1])
+        return largest - smallest <= self._equality_tolerance() * largest
+
+    def gamma_range(self, covariance_error: float) -> tuple[float, float]:
         """The smallest and largest gamma that may be the best one of exact targets and the exact W W^T.
 
-        `best_gamma` rises with ``tau`` and p, and falls with t and q: it is taken at either end of what each of them
-        may be. Sigma that is off by e in norm has a root off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e).
+        Sigma that is off by e in norm has a root off by at most ``e / (2 sqrt(lambda_min))``, and by sqrt(e).
 
         Parameters
         ----------
         covariance_error : float
             Bound of the Frobenius norm of the error of Sigma.
-        features : int
-            The width d of W.
 
         Returns
         -------
@@ -250,29 +267,27 @@ class HeadAlignment:
         Examples
         --------
         >>> alignment = HeadAlignment(np.diag([3.0, 1.0]), np.eye(2))
-        >>> lowest, highest = alignment.gamma_range(1e-15, features=8)
+        >>> lowest, highest = alignment.gamma_range(1e-15)
         >>> lowest, round(highest, 12)
         (0.0, 1.0)
         """
         if not self.is_defined:
             return math.nan, math.nan
-        slack = root_error = self.root_error(covariance_error)
-        turned = self.gram_rounding(features)
-        mean_root, mean_share = float(self._roots.mean()), float(self._diagonal.mean())
-        size = float(np.linalg.norm(self._roots - mean_root))
-        p = float((self._diagonal - mean_share) @ (self._roots - mean_root))
-        traceless = math.sqrt(self._outside + float(np.sum((self._diagonal - mean_share) ** 2)))
-        p_error, ends = traceless * slack + turned * (size + slack), []
-        for sign in (-1.0, 1.0):
-            spread = max(size - sign * slack, 0.0) ** 2
-            overlap = p + sign * p_error
-            share = max(mean_share - sign * turned, 0.0)
-            root = mean_root + sign * root_error - (share * spread / overlap if overlap > 0.0 else math.inf)
-            largest = float(self._roots[-1]) + sign * root_error
-            ends.append(max(min(root, largest), 0.0) ** 2)
-        return ends[0], ends[1]
+        if self._is_flat:
+            return 0.0, float(self.eigenvalues[0]) + covariance_error
+        return self._decimal.range(self.root_error(covariance_error), self._matrix_error)
 
-    def bounds(self, gamma: float, covariance_error: float, *, features: int) -> tuple[float, float]:
+    def gamma_share(self, covariance_error: float) -> tuple[float, float]:
+        """The best gamma over lambda_min, and its bound; NaN for singular targets, where both are 0, and as above."""
+        if not self.is_defined or not self.eigenvalues[-1] > 0.0:
+            return math.nan, math.nan
+        share = self._decimal.share if self.best_gamma() > 0.0 else 0.0
+        lowest, highest = 0.0, 1.0
+        if not self._is_flat:
+            lowest, highest = self._decimal.share_range(self.root_error(covariance_error), self._matrix_error)
+        return share, max(highest - share, share - lowest, 0.0) + 2.0 * EPSILON * share
+
+    def bounds(self, gamma: float, covariance_error: float) -> tuple[float, float]:
         """Bounds of the best gamma, and of NRC3 for it.
 
         NRC3 is at most what it is for that gamma with A and W W^T a little off, and at least what is left of it where
@@ -284,8 +299,6 @@ class HeadAlignment:
             What `best_gamma` gave.
         covariance_error : float
             Bound of the Frobenius norm of the error of Sigma.
-        features : int
-            The width d of W.
 
         Returns
         -------
@@ -294,49 +307,58 @@ class HeadAlignment:
         """
         if not self.is_defined:
             return math.nan, math.nan
-        lowest, highest = self.gamma_range(covariance_error, features=features)
-        rounding = 8.0 * EPSILON * gamma
+        lowest, highest = self.gamma_range(covariance_error)
+        rounding = 2.0 * EPSILON * gamma  # of these ends, and of what they are apart
         return max(highest - gamma, gamma - lowest) + rounding, self._range_of_nrc3(
-            gamma, max(highest, gamma), covariance_error, features=features
+            gamma, max(highest, gamma), covariance_error
         )
 
-    def smallest_nrc3_bound(self, covariance_error: float, *, features: int) -> float:
+    def smallest_nrc3_bound(self, covariance_error: float) -> float:
         """Bound of `smallest_nrc3`, from the errors of Sigma and of W W^T; NaN where that is."""
-        return self.bounds(self.best_gamma(), covariance_error, features=features)[1]
+        return self.bounds(self.best_gamma(), covariance_error)[1]
 
-    def nrc3_bound(self, gamma: float, covariance_error: float, *, features: int) -> float:
+    def nrc3_bound(self, gamma: float, covariance_error: float) -> float:
         """Bound of NRC3 for a gamma that is given, from the errors of Sigma and of W W^T; NaN where NRC3 is."""
-        return self._range_of_nrc3(gamma, gamma, covariance_error, features=features)
+        return self._range_of_nrc3(gamma, gamma, covariance_error)
 
-    def _range_of_nrc3(self, gamma: float, highest: float, covariance_error: float, *, features: int) -> float:
+    def _range_of_nrc3(self, gamma: float, highest: float, covariance_error: float) -> float:
         value = self.nrc3(gamma)
         if math.isnan(value):
             return math.nan
-        above, below = (self._turn(end, covariance_error) + self.gram_rounding(features) for end in (gamma, highest))
+        own = 2.0 * self.gram_error
+        above, below = (self._turn(end, covariance_error) + own for end in (gamma, highest))
         upper, lower = (2.0 * math.sqrt(value) * turn + turn**2 for turn in (above, below))
-        return min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value
+        return min(max(upper, min(lower, value)), 4.0) + EPSILON * value
 
     def _turn(self, gamma: float, covariance_error: float) -> float:
         """Bound of the change of A/|A| from the error of Sigma, and of gamma where it may not exceed its lambda_min."""
         root, error = math.sqrt(gamma), self.root_error(covariance_error)
         size, n = float(np.linalg.norm(self._roots - root)), len(self._roots)
         off = (1.0 + n**0.5) * error if root > self._roots[-1] - error else error
-        off += n**0.5 * EPSILON * float(self._roots[0])
         # Of vectors that are off by a share of their length, the directions are off by at most this.
         return min(off / (size - off), 2.0) if size > off else 2.0
 
     def root_error(self, covariance_error: float) -> float:
-        """Bound of the Frobenius norm of the error of Sigma^(1/2), with the rounding of the decomposition."""
-        error = covariance_error + decomposition_rounding(len(self._roots)) * float(self.eigenvalues[0])
+        """Bound of the Frobenius norm of the error of Sigma^(1/2), but for rounding eigenvalues and their roots."""
+        error = self.sigma_error(covariance_error)
         smallest = float(self.eigenvalues[-1])
         roots = math.sqrt(smallest) + math.sqrt(max(smallest - error, 0.0))
-        return min(error / roots if roots > 0.0 else math.inf, math.sqrt(error)) + EPSILON * float(self._roots[0])
+        return min(error / roots if roots > 0.0 else math.inf, math.sqrt(error))
 
-    def gram_rounding(self, features: int) -> float:
-        """Bound of the rounding of W W^T and of its rotation, relative to its Frobenius norm."""
-        n = len(self._roots)
-        return EPSILON * (4.0 * math.sqrt(n) + math.sqrt(n * features))
+    def sigma_error(self, covariance_error: float) -> float:
+        """Bound of the Frobenius norm of what eigenpairs leave of Sigma, with its own error."""
+        return covariance_error + self._eigen_error
 
     def _equality_tolerance(self) -> float:
         """Relative spread of n equal eigenvalues: n eps from forming the matrix, n eps from eigh, both ways."""
         return 4 * len(self.eigenvalues) * EPSILON
+
+
+def _squares_beside(matrix: Pair) -> tuple[float, float]:
+    """Sum of the squares beside the diagonal, as a pair."""
+    high, low = (part.copy() for part in matrix)
+    for part in (high, low):
+        np.fill_diagonal(part, 0.0)
+    squares = two_product(high, high)
+    total = summed(Pair(squares.high.ravel(), (squares.low + 2.0 * high * low).ravel()))
+    return float(total.high), float(total.low)

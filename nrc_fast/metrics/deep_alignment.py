@@ -7,16 +7,16 @@ what the search for the best product of penalties may have missed.
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from nrc_fast.base.arrays import BoolArray, FloatArray
+from nrc_fast.base.double_double import Pair
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.metrics.deep_directions import largest_ratio, lost_share, root_of_product, threshold
-from nrc_fast.metrics.rounding import decomposition_rounding
 
 __all__ = ["DeepAlignment"]
 
@@ -78,7 +78,7 @@ class DeepAlignment(HeadAlignment):
 
     most_gamma_name = "the product of penalties up to which every direction is kept"
 
-    def __init__(self, gram: FloatArray, covariance: FloatArray, *, layers: int) -> None:
+    def __init__(self, gram: FloatArray | Pair, covariance: FloatArray | Pair, *, layers: int) -> None:
         super().__init__(gram, covariance)
         self.layers = layers
         self._power = 1.0 / (layers + 1.0)
@@ -123,7 +123,7 @@ class DeepAlignment(HeadAlignment):
         """NRC3 at the best c, also where that product of penalties is no float64 number."""
         return self._best.value if self.is_defined else math.nan
 
-    def bounds(self, gamma: float, covariance_error: float, *, features: int) -> tuple[float, float]:
+    def bounds(self, gamma: float, covariance_error: float) -> tuple[float, float]:
         """Bounds of the best c, and of NRC3 there.
 
         Of exact targets and the exact W W^T the best c is one that has an NRC3 that may be as small: where the smallest
@@ -131,39 +131,39 @@ class DeepAlignment(HeadAlignment):
         """
         if not self.is_defined:
             return math.nan, math.nan
-        nrc3_bound = self.smallest_nrc3_bound(covariance_error, features=features)
+        nrc3_bound = self.smallest_nrc3_bound(covariance_error)
         if not math.isfinite(gamma):
             return math.inf, nrc3_bound
-        above, below = self._turns(covariance_error, features)
+        above, below = self._turns(covariance_error)
         first, last = self._level_set((math.sqrt(self._best.value) + above + below) * (1.0 + 4.0 * EPSILON))
-        error = self._covariance_error(covariance_error)
+        error = self.sigma_error(covariance_error)
         least = self._gamma_of(first, max(self._smallest - error, 0.0))
         most = self._gamma_of(last if self._smallest > 0.0 else largest_ratio(self.layers), self._smallest + error)
         rounding = 8.0 * (self.layers + 1.0) * EPSILON * gamma
         return float(max(most - gamma, gamma - least) + rounding), nrc3_bound
 
-    def smallest_nrc3_bound(self, covariance_error: float, *, features: int) -> float:
+    def smallest_nrc3_bound(self, covariance_error: float) -> float:
         """Bound of `smallest_nrc3`, from the errors of Sigma and of W W^T, and of the search."""
         if not self.is_defined:
             return math.nan
-        value, (above, below) = self._best.value, self._turns(covariance_error, features)
+        value, (above, below) = self._best.value, self._turns(covariance_error)
         upper = 2.0 * math.sqrt(value) * above + above**2
         lower = 2.0 * math.sqrt(value) * below + self._best.missed
         return float(min(max(upper, min(lower, value)), 4.0) + 8.0 * EPSILON * value)
 
-    def _turns(self, covariance_error: float, features: int) -> tuple[float, float]:
+    def _turns(self, covariance_error: float) -> tuple[float, float]:
         """Bounds of the change of the distance of both shapes at the best c, and of that at any other."""
-        rounding, ratio = self._rounding(features), self._best.ratio
+        rounding, ratio = self._rounding(), self._best.ratio
         at_best = self._change(ratio, ratio, covariance_error) + rounding
         return at_best, self._change(0.0, self._most_ratio, covariance_error) + rounding
 
-    def nrc3_bound(self, gamma: float, covariance_error: float, *, features: int) -> float:
+    def nrc3_bound(self, gamma: float, covariance_error: float) -> float:
         """Bound of NRC3 for a c that is given, from the errors of Sigma and of W W^T; NaN where NRC3 is."""
         value = self.nrc3(gamma)
         if math.isnan(value):
             return math.nan
         ratio = min(float(self._ratio_of(np.asarray(gamma))), self._most_ratio)
-        turn = self._change(ratio, ratio, covariance_error) + self._rounding(features)
+        turn = self._change(ratio, ratio, covariance_error) + self._rounding()
         return float(min(2.0 * math.sqrt(value) * turn + turn**2, 4.0) + 8.0 * EPSILON * value)
 
     # ---- the path of heads ----
@@ -312,11 +312,6 @@ class DeepAlignment(HeadAlignment):
 
     # ---- errors ----
 
-    def _covariance_error(self, covariance_error: float) -> float:
-        """Bound of the norm of the error of Sigma, with those of its decomposition and of what counts as 0."""
-        n = len(self.eigenvalues)
-        return covariance_error + (decomposition_rounding(n) + n * EPSILON) * float(self.eigenvalues[0])
-
     def _change(self, first: float, last: float, covariance_error: float) -> float:
         """Bound of the change of A/|A| from the error of Sigma, for the same r anywhere between two.
 
@@ -326,7 +321,7 @@ class DeepAlignment(HeadAlignment):
         Where that is no small part of the smallest eigenvalue, A is compared with ``Sigma^(1/(m + 1))``, from which it
         is off by no more than ``lambda_min^(1/(m + 1))`` in each direction.
         """
-        p, n, error = self._power, len(self.eigenvalues), self._covariance_error(covariance_error)
+        p, n, error = self._power, len(self.eigenvalues), self.sigma_error(covariance_error)
         near, far = (self._heads(np.array([ratio])) for ratio in (first, last))
         size = float(far.lengths[0])
         relative = error / self._smallest if self._smallest > 0.0 else math.inf
@@ -342,9 +337,9 @@ class DeepAlignment(HeadAlignment):
             off = min(off, 2.0 * own + 3.0 * others)
         return min(off / (size - off), 2.0) if size > off else 2.0
 
-    def _rounding(self, features: int) -> float:
+    def _rounding(self) -> float:
         """Bound of the roundings of both shapes."""
-        return self.gram_rounding(features) + (8.0 + 0.5 * len(self.eigenvalues)) * EPSILON
+        return self.gram_error + (12.0 + 0.5 * len(self.eigenvalues)) * EPSILON
 
 
 def _steps(low: _Heads, high: _Heads) -> FloatArray:

@@ -5,7 +5,7 @@ Where the gradient with respect to W of a loss with the term ``(lambda_W/2) |W|^
 
     lambda_W W W^T = (1/M) sum r (W h)^T = B.
 
-Bounds follow from the bound of B that is given and are certified in it; those of W W^T are probable.
+Bounds follow from the bound of B that is given and are certified in it: sums here are rounded once, and counted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
 from nrc_fast.base.symmetric import Symmetric, as_symmetric
 from nrc_fast.metrics.alignment import head_gram
@@ -139,31 +140,35 @@ def balance_numbers(matrix: BalanceMatrix, weights: FloatArray) -> BalanceNumber
     """
     scaled, exponent = scale_to_unit(weights)
     gram = head_gram(scaled)
-    size, (n, d) = float(np.linalg.norm(gram)), weights.shape
+    size, n = _norm(gram), len(weights)
     if not (size > 0.0 and matrix.is_finite):
         return BalanceNumbers(math.nan, math.nan, math.nan, dict.fromkeys(("distance", "decay", "asymmetry"), math.nan))
     values, power = scale_to_unit(matrix.values)
     error = times_power(matrix.error, -power)
-    length, trace = float(np.linalg.norm(values)), float(np.trace(gram))
-    rounding_of_trace = EPSILON * float(np.abs(values.diagonal()).sum())
-    decay = times_power(float(np.trace(values)) / trace, power + matrix.exponent - 2 * exponent)
-    off = (n**0.5 * error + rounding_of_trace) / trace
+    length, trace = _norm(values), math.fsum(gram.diagonal())
+    unit = power + matrix.exponent - 2 * exponent
+    decay = times_power(math.fsum(values.diagonal()) / trace, unit)
     bounds = {
-        "decay": times_power(off, power + matrix.exponent - 2 * exponent) + EPSILON * (4.0 + d**0.5) * abs(decay),
+        "decay": times_power(n**0.5 * error / trace, unit) * (1.0 + 4.0 * EPSILON) + 2.5 * EPSILON * abs(decay),
         "distance": math.nan,
         "asymmetry": math.nan,
     }
     if not length > 0.0:
         return BalanceNumbers(math.nan, decay, math.nan, bounds)
     difference = values / length - gram / size
-    distance = float(np.vdot(difference, difference))
-    asymmetry = float(np.linalg.norm(values - values.T)) / length
+    distance = float(sums_along(difference.ravel() ** 2, axis=0))
+    asymmetry = _norm(values - values.T) / length
     # Of matrices that are apart by e, one of norm v, the directions are apart by at most this (Dunkl and Williams).
     turn = 2.0 * error / (2.0 * length - error) if error < length else 2.0
-    turn += EPSILON * (6.0 + n + (n * d) ** 0.5)
-    bounds["distance"] = 2.0 * math.sqrt(distance) * turn + turn**2 + 8.0 * EPSILON * distance
+    turn += 5.0 * EPSILON  # the entries of W W^T, two norms, two quotients, and the difference
+    bounds["distance"] = 2.0 * math.sqrt(distance) * turn + turn**2 + 2.0 * EPSILON * distance
     spread = (2.0 + asymmetry) * error / (length - error) if error < length else 2.0
-    bounds["asymmetry"] = spread + EPSILON * (4.0 + n) * asymmetry
+    bounds["asymmetry"] = spread + 4.0 * EPSILON * asymmetry
     for name, value in (("distance", distance), ("asymmetry", asymmetry)):  # both ends of a range are as far as it goes
         bounds[name] = min(bounds[name], max(value, LARGEST[name] - value))
     return BalanceNumbers(distance, decay, asymmetry, bounds)
+
+
+def _norm(matrix: FloatArray) -> float:
+    """The Frobenius norm, of a sum of squares that is rounded once and little more."""
+    return math.sqrt(sums_along(matrix.ravel() ** 2, axis=0))

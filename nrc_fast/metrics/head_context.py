@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.alignment import HeadAlignment
 from nrc_fast.metrics.eigenbasis import share_outside
 from nrc_fast.metrics.random_heads import DRAWS, random_heads
@@ -44,31 +41,15 @@ def head_context(
     (0.25, True, 0.0)
     """
     gamma = alignment.best_gamma()
-    gamma_bound, nrc3_bound = alignment.bounds(gamma, covariance_error, features=features)
-    nrc3 = alignment.nrc3(gamma)
+    gamma_bound, nrc3_bound = alignment.bounds(gamma, covariance_error)
+    nrc3 = alignment.smallest_nrc3()
     heads = random_heads(alignment.eigenvalues, features, draws=draws, seed=seed)
     found = {
         "nrc3": (nrc3, nrc3_bound),
         "gamma": (gamma, gamma_bound),
-        "nrc3_at_zero": (alignment.nrc3(0.0), alignment.nrc3_bound(0.0, covariance_error, features=features)),
-        "gamma_share": _gamma_share(alignment, gamma, covariance_error, features=features),
-        "head_outside": share_outside(alignment, covariance_error, features=features),
+        "nrc3_at_zero": (alignment.nrc3(0.0), alignment.nrc3_bound(0.0, covariance_error)),
+        "gamma_share": alignment.gamma_share(covariance_error),
+        "head_outside": share_outside(alignment, covariance_error),
         "nrc3_quantile": heads.quantile(nrc3, nrc3_bound),
     }
     return {name: value for name, (value, _) in found.items()}, {name: bound for name, (_, bound) in found.items()}
-
-
-def _gamma_share(
-    alignment: HeadAlignment, gamma: float, covariance_error: float, *, features: int
-) -> tuple[float, float]:
-    """Gamma over lambda_min, and its bound; NaN for singular targets, where both are 0."""
-    if not alignment.is_defined or not alignment.eigenvalues[-1] > 0.0:
-        return math.nan, math.nan
-    smallest = float(alignment.eigenvalues[-1])
-    share = gamma / smallest
-    lowest, highest = alignment.gamma_range(covariance_error, features=features)
-    root, error = math.sqrt(smallest), alignment.root_error(covariance_error)
-    # What moves the smallest root by its error moves the range of gamma by its own.
-    above = min(highest / (root - error) ** 2, 1.0) if root > error else 1.0
-    below = lowest / (root + error) ** 2
-    return share, max(above - share, share - below, 0.0) + 8.0 * EPSILON * share

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from nrc_fast.base.arrays import BoolArray, FloatArray
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON, eigh_descending, scale_to_unit
 from nrc_fast.metrics.rounding import decomposition_rounding
 

@@ -144,6 +144,7 @@ def debiased_cka_bound(
     *,
     errors: tuple[float, float, float],
     rounding: float,
+    unit_error: float,
 ) -> float:
     """Bound of the debiased CKA from the errors of its alignments and of the products of squares.
 
@@ -155,20 +156,23 @@ def debiased_cka_bound(
         Bounds of the errors of the alignments.
     rounding : float
         Bound of the error of every sum of products of squares, relative to the root of the first two sums.
+    unit_error : float
+        Bound of what a product of two units may be off from that of the variances, relative to it.
     """
     own, theirs, both = _unbiased(alignments, energies, count)
     if not (own > 0.0 and theirs > 0.0):
         return math.nan
     sizes = energies.features, energies.targets, math.sqrt(energies.features * energies.targets)
-    # Also of the subtractions themselves.
+    # Also of the subtractions themselves, and of units that are not quite the variances.
     off = [
-        count**2 * (error + 4.0 * EPSILON * alignment) + 3.0 * (rounding + 4.0 * EPSILON) * size
+        count**2 * (error + 2.5 * EPSILON * alignment) + (1.0 + 2.0 / (count - 2)) * (rounding + EPSILON) * size
         for error, alignment, size in zip(errors, alignments, sizes, strict=True)
     ]
+    off = [one + unit_error * count**2 / ((count - 1) * (count - 2)) for one in off]
     if off[0] >= own or off[1] >= theirs:
         return math.inf
     smallest = math.sqrt((own - off[0]) * (theirs - off[1]))
-    return float((abs(both) + off[2]) / smallest - abs(value)) + 8.0 * EPSILON
+    return float((abs(both) + off[2]) / smallest - abs(value)) + 4.0 * EPSILON * (abs(value) + off[2] / smallest)
 
 
 def chance_alignment(feature_covariance: Symmetric, target_covariance: FloatArray, count: int) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 
@@ -20,14 +21,44 @@ from nrc_fast.metrics.rounding import CHAINED_ROWS, addition_rounding, block_rou
 from nrc_fast.passes.settled_sums import SettledSums
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["MatrixKind", "Moments"]
 
+Value = TypeVar("Value")
 MatrixKind = Literal["covariance", "second_moment", "unit_second_moment"]
 
 # How features are multiplied, of the magnitudes.
 KINDS = ("double", "single", "device", "fast")
 # Leading pairs need not be closer than this share of the bound of their matrix's error, which is itself far below it.
 SHARE_OF_ERROR = 2.0**-10
+
+
+class _Derived(Generic[Value]):
+    """A property of moments that is computed once, and kept until more rows come; arrays are not to be written to."""
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, moments: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, moments: Moments, owner: type) -> Value: ...
+
+    def __get__(self, moments: Moments | None, owner: type) -> Value | Self:
+        if moments is None:
+            return self
+        kept = moments.derived
+        if self._name not in kept:
+            kept[self._name] = self._compute(moments)
+        found: Value = kept[self._name]
+        return found
 
 
 class Moments(ShiftedSums):
@@ -43,8 +74,15 @@ class Moments(ShiftedSums):
         super()._changed()
         self._pairs: dict[bool, EigenPairs] = {}
         self._leading: dict[tuple[bool, int, bool], LeadingPairs] = {}
-        self._matrices: tuple[SettledSums, dict[str, SymmetricMatrix]] | None = None
-        self._roundings: tuple[SettledSums, dict[str, float]] | None = None
+        self._derived: tuple[SettledSums, dict[str, Any]] | None = None
+
+    @property
+    def derived(self) -> dict[str, Any]:
+        """What has been computed of these sums as they are."""
+        settled, kept = self._settled, self._derived
+        if kept is None or kept[0] is not settled:
+            self._derived = kept = settled, {}
+        return kept[1]
 
     def recentered(self) -> Moments:
         """Empty moments of the same kind that will subtract the mean of these."""
@@ -55,12 +93,12 @@ class Moments(ShiftedSums):
 
     # ---- moments ----
 
-    @property
+    @_Derived
     def mean_offset(self) -> FloatArray:
         """Mean of h - s, (d,)."""
         return self._settled["column_sums"] / self.count
 
-    @property
+    @_Derived
     def mean(self) -> FloatArray:
         """Mean of the features, (d,)."""
         mean: FloatArray = self._settled["shift"] + self.mean_offset
@@ -71,10 +109,7 @@ class Moments(ShiftedSums):
 
         Kept until more rows come: at a large d it takes as long as reading some hundred megabytes.
         """
-        settled, kept = self._settled, self._matrices
-        if kept is None or kept[0] is not settled:
-            self._matrices = kept = settled, {}
-        matrices = kept[1]
+        settled, matrices = self._settled, self._matrices
         if kind not in matrices:
             if kind == "covariance":
                 matrices[kind] = settled.covariance("gram", settled["column_sums"] / self.count)
@@ -84,12 +119,16 @@ class Moments(ShiftedSums):
                 matrices[kind] = settled.covariance("unit_gram")
         return matrices[kind]
 
+    @_Derived
+    def _matrices(self) -> dict[str, SymmetricMatrix]:
+        return {}
+
     @property
     def covariance(self) -> FloatArray:
         """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``; not to be written to."""
         return self.matrix("covariance").on_host()
 
-    @property
+    @_Derived
     def variance(self) -> float:
         """Trace of `covariance`: the mean of |h - mean|^2."""
         return float(np.sum(self._settled.diagonal / self.count - self.mean_offset**2))
@@ -178,23 +217,23 @@ class Moments(ShiftedSums):
             raise ValueError(msg)
         return self.matrix("unit_second_moment").on_host()
 
-    @property
+    @_Derived
     def target_mean(self) -> FloatArray:
         """Mean of the targets, (n,)."""
         return self._settled["target_shift"] + self._target_offset
 
-    @property
+    @_Derived
     def target_covariance(self) -> FloatArray:
         """Population covariance of the targets, (n, n)."""
         offset = self._target_offset
         return from_lower(self._settled["target_gram"]) / self.count - np.outer(offset, offset)
 
-    @property
+    @_Derived
     def _target_offset(self) -> FloatArray:
         offset: FloatArray = self._settled["target_sums"] / self.count
         return offset
 
-    @property
+    @_Derived
     def cross_covariance(self) -> FloatArray:
         """``(1/N) sum (h - mean_h)(y - mean_y)^T``, (d, n)."""
         offsets = np.outer(self.mean_offset, self._target_offset)
@@ -205,19 +244,20 @@ class Moments(ShiftedSums):
 
     def _rounding(self, kind: str) -> float:
         """Bound of the rounding of a sum of squares, relative to the sum: within blocks, and over blocks and parts."""
-        settled, kept = self._settled, self._roundings
-        if kept is None or kept[0] is not settled:
-            rows, over_blocks = min(block_rows(), self.count), self._rounding_over_blocks
-            self._roundings = kept = settled, {kind: block_rounding(kind, rows) + over_blocks for kind in KINDS}
-        return kept[1][kind]
+        return self._roundings[kind]
 
-    @property
+    @_Derived
+    def _roundings(self) -> dict[str, float]:
+        rows = min(block_rows(), self.count)
+        return {kind: block_rounding(kind, rows) + self._rounding_over_blocks for kind in KINDS}
+
+    @_Derived
     def _rounding_over_blocks(self) -> float:
         """Rounding where the sums of a block are added to others, then parts to parts, which nobody has chosen."""
         blocks, parts = self._count("blocks"), max(self._count("parts"), 1)
         return addition_rounding(max(blocks / parts, 1.0)) + EPSILON / 2 * parts
 
-    @property
+    @_Derived
     def _rounding_of_sums(self) -> float:
         """Bound of the rounding of sums of the features, relative to the root of the sum of their squares.
 
@@ -227,7 +267,7 @@ class Moments(ShiftedSums):
             return self._rounding_of_target_sums
         return block_rounding("single", min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks
 
-    @property
+    @_Derived
     def _rounding_of_target_sums(self) -> float:
         return addition_rounding(min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks
 
@@ -239,7 +279,7 @@ class Moments(ShiftedSums):
         """Bound of the error of `unit_second_moment`, relative to its trace."""
         return max(self._rounding(kind) for kind in KINDS if kind == "double" or self._count(kind))
 
-    @property
+    @_Derived
     def _error(self) -> float:
         """Bound of the error of a mean of squares of features."""
         return sum(self._rounding(kind) * self._magnitude(kind) for kind in KINDS) / self.count
@@ -249,12 +289,12 @@ class Moments(ShiftedSums):
         """What the bounds of these moments rest on: how the features were multiplied, and their sums."""
         return grounds_of_sums(["double", *(kind for kind in KINDS if self._magnitude(kind) > 0.0)])
 
-    @property
+    @_Derived
     def mean_square(self) -> float:
         """Mean of |h - s|^2 with the shifts that were subtracted: what rounding is relative to."""
         return sum(map(self._magnitude, KINDS)) / self.count
 
-    @property
+    @_Derived
     def covariance_error(self) -> float:
         """Bound of the Frobenius norm of the error of `covariance`: of the Gram, and twice of the mean's square.
 
@@ -263,7 +303,7 @@ class Moments(ShiftedSums):
         """
         return _about_mean(self._error, self.mean_square, self.mean_offset, self._rounding_of_sums)
 
-    @property
+    @_Derived
     def mean_error(self) -> float:
         """Bound of the norm of the error of `mean`."""
         return self.mean_error_of(math.sqrt(self.mean_square))
@@ -275,20 +315,20 @@ class Moments(ShiftedSums):
         """
         return self._rounding_of_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.mean))
 
-    @property
+    @_Derived
     def target_mean_error(self) -> float:
         """Bound of the norm of the error of `target_mean`."""
         spread = math.sqrt(self._magnitude("targets") / self.count)
         return self._rounding_of_target_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.target_mean))
 
-    @property
+    @_Derived
     def target_error(self) -> float:
         """Bound of the Frobenius norm of the error of `target_covariance`."""
         square = self._magnitude("targets") / self.count
         error = self._rounding("double") * square
         return _about_mean(error, square, self._target_offset, self._rounding_of_target_sums)
 
-    @property
+    @_Derived
     def cross_error(self) -> float:
         """Bound of the Frobenius norm of the error of `cross_covariance`: products of both magnitudes."""
         targets, own = self._magnitude("targets") / self.count, self.mean_square

@@ -12,7 +12,7 @@ from nrc_fast.kernels import calls
 from nrc_fast.kernels.results import Basis, PredictionSums, ResidualSums
 from nrc_fast.metrics.grounds import ALONG_ROWS, Grounds
 from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
-from nrc_fast.passes.balance_sums import BalanceSums, LinearModel, prediction_request, wanted_balance
+from nrc_fast.passes.balance_sums import MOST_OUTPUTS, BalanceSums, LinearModel, prediction_request, wanted_balance
 from nrc_fast.passes.explicit_sums import turned_rows
 from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk
@@ -83,6 +83,9 @@ class Residuals(Sums):
         kept_rows: int = 0,
     ) -> None:
         self._rows: FloatArray = np.zeros((kept_rows, bases[0].vectors.shape[1]))
+        aims = None if pairing is None else pairing.target_mean
+        outputs = len(model.bias) if model is not None else 0 if aims is None else len(aims)
+        self._targets: FloatArray = np.zeros((kept_rows, outputs if outputs <= MOST_OUTPUTS else 0))
         self.bases = list(bases)
         self.turned = np.zeros(1)
         self._shift_error = shift_error
@@ -116,6 +119,11 @@ class Residuals(Sums):
     def rows(self) -> FloatArray | None:
         """All rows, (N, d); None where they are not kept, or are others than were expected."""
         return self._rows if 0 < self.count == len(self._rows) else None
+
+    @property
+    def targets(self) -> FloatArray | None:
+        """Targets of all rows, (N, n), where these are kept, and targets were asked for, of few outputs."""
+        return self._targets if self.rows is not None and self._targets.size else None
 
     @property
     def grounds(self) -> Grounds:
@@ -155,6 +163,8 @@ class Residuals(Sums):
         end = self.count + chunk.features.count
         if end <= len(self._rows):
             self._rows[self.count : end] = chunk.features.to_float64()
+            if self._targets.size and chunk.targets is not None:
+                self._targets[self.count : end] = chunk.targets.to_float64()
 
     def _of_chunk(self, chunk: Chunk) -> tuple[list[ResidualSums], PredictionSums]:
         if self._model is None:
@@ -188,7 +198,7 @@ class Residuals(Sums):
         for index, sums in enumerate(self.sums):
             arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit, f"expanded {index}": sums.expanded}
         arrays |= {} if self.errors is None else {"errors": self.errors}
-        arrays |= {"rows": self._rows.copy()} if len(self._rows) else {}
+        arrays |= {"rows": self._rows.copy(), "targets": self._targets.copy()} if len(self._rows) else {}
         return arrays if self.balance is None else arrays | self.balance.arrays()
 
     def restore(self, arrays: dict[str, FloatArray]) -> None:
@@ -203,15 +213,15 @@ class Residuals(Sums):
             Something is missing, has another shape or is not finite.
         """
         needed = {"turned", "counts"} | (set() if self._model is None else {"errors"})
-        needed |= {"rows"} if len(self._rows) else set()
+        needed |= {"rows", "targets"} if len(self._rows) else set()
         raw = [(arrays.get(f"raw {i}"), len(basis.vectors) + 1) for i, basis in enumerate(self.bases)]
         if not needed <= arrays.keys() or any(found is not None and found.size < expected for found, expected in raw):
             raise OtherStateError
         if self.balance is not None:
             self.balance.restore(arrays)
         arrays = {"paired": np.full(3, np.nan), "devices": np.zeros(1)} | arrays
-        self.require_state(arrays, may_be_nan=("paired", "rows"))
-        self._rows = arrays.get("rows", self._rows)
+        self.require_state(arrays, may_be_nan=("paired", "rows", "targets"))
+        self._rows, self._targets = arrays.get("rows", self._rows), arrays.get("targets", self._targets)
         self._counts, self.paired, self.turned = arrays["counts"], arrays["paired"], arrays["turned"]
         self._on_devices = arrays["devices"]
         self.errors = None if self._model is None else arrays["errors"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.counts import GRAMS, SumsKind

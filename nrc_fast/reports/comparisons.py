@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from nrc_fast.base.cards import card, chart_grid
 from nrc_fast.base.frames import FrameLibrary, make_frame
 from nrc_fast.base.json_values import JSONValue
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.markup import element
 from nrc_fast.base.printable import printable
 from nrc_fast.metrics.alignment import GammaChoice

@@ -10,7 +10,7 @@ import numpy as np
 from nrc_fast.base.arrays import Array
 from nrc_fast.base.options import as_integer
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.metrics.alignment import HeadAlignment, head_shape
+from nrc_fast.metrics.alignment import HeadAlignment, long_head_shape
 from nrc_fast.metrics.head_context import head_context
 from nrc_fast.reports.steps import SCALARS, Record
 
@@ -36,7 +36,7 @@ def record_of_weights(step: SupportsIndex, W: Array, covariance: Array) -> Recor
     (0.25, 2, nan)
     """
     weights, _ = as_matrix(W, "W")
-    alignment = HeadAlignment(head_shape(weights), np.array(covariance, dtype=np.float64))
+    alignment = HeadAlignment(long_head_shape(weights), np.array(covariance, dtype=np.float64))
     values, bounds = head_context(alignment, 0.0, features=weights.shape[1])
     found: dict[str, Any] = dict.fromkeys(SCALARS, math.nan) | {name: values[name] for name in OF_HEADS}
     # The error of the covariance is not known, and so neither are the bounds of the others; this one is of the draws.

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.libraries import require_library
 from nrc_fast.training.given_features import UnreadableError
 
@@ -145,7 +146,7 @@ class Surroundings:
             return kind
         return not kind if size == (width if kind else channels) else None
 
-    @functools.cached_property
+    @cached_property
     def _neighbours(self) -> list[tuple[int, bool]]:
         """Sizes of the nearest layers before and after that have one, and whether these are layers of maps."""
         if self._model is None:
@@ -169,7 +170,7 @@ class Surroundings:
 
     # ---- samples ----
 
-    @functools.cached_property
+    @cached_property
     def is_time_first(self) -> bool | None:
         """Whether sequences are (T, B, d), as the layer or the transformer that holds it says; None if none does."""
         own = getattr(self.layer, "batch_first", None)

@@ -8,12 +8,12 @@ the divided difference of f between both eigenvalues (Daletskii and Krein), whic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.eigenvalues import Spectrum
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.deferred import DeferredMapping
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, as_width, broadcast_shape, plain, plain_flags
@@ -98,7 +99,8 @@ def predicted_spectrum(
         cka=float(solution.cka),
         head_gram_shape=solution.head_gram_shape,
         residual_covariance=solution.residual_covariance,
-        bounds=prediction_bounds(solution.solved(PREDICTED)),
+        # Of many reports nobody reads them, and they take as long as the rest.
+        bounds=DeferredMapping(lambda: prediction_bounds(solution.solved(PREDICTED))),
     )
 
 

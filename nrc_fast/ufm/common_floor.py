@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.reports.plots.error_floors import plot_error_floor
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
 from nrc_fast.ufm.eigenvalues import Spectrum

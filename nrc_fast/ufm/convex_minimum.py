@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray, IntArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.reports.classes import ClassReport

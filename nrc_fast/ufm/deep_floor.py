@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cached_property
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.json_values import JSONValue, plain_numbers
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.metrics.deep_directions import root_of_product, solve_directions, threshold
 from nrc_fast.ufm.bounds import interval_of

@@ -9,13 +9,13 @@ Temple; Demmel and Veselić 1992).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.double_double import UNIT, Pair, added, product
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON, fix_signs
 from nrc_fast.metrics.rounding import decomposition_rounding
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cached_property
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.json_values import JSONValue, plain_numbers
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import spark_bars
 from nrc_fast.ufm.common_floor import CommonFloor
 from nrc_fast.ufm.eigenvalues import Spectrum

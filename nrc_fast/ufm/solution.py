@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
 from nrc_fast.base.double_double import Pair, product
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.ufm.inputs import Batched, BatchedBool, BatchedInt, plain, plain_counts

@@ -10,6 +10,7 @@ import pytest
 from support.double_double import Pairs
 
 import nrc_fast as nrc
+from nrc_fast.measurement.debiased import debiased_of_rows
 
 pytestmark = pytest.mark.usefixtures("on_every_device")
 
@@ -134,3 +135,15 @@ def test_a_line_of_its_own_where_it_differs(rows: int, *, is_shown: bool) -> Non
     assert (abs(report.cka - report.cka_debiased) > 0.005) == is_shown
     line = f"{'the same, debiased for the number of samples':<52}{report.cka_debiased:.4g}"[:54]
     assert (line in str(report)) == is_shown
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e6])
+@pytest.mark.parametrize("scale", [1.0, 2.0**-200])
+def test_few_rows_are_exact_but_for_some_roundings(mean: float, scale: float) -> None:
+    """Of rows that are held nothing is left to chance: the definition lies within some 40 roundings."""
+    for seed in range(5):
+        H, Y = draw(seed, 40, 6, 3, shared=0.5, mean=mean)
+        value, bound = debiased_of_rows(scale * H, Y)
+        assert abs(value - by_kernels(H, Y)) <= bound + 2 * EPSILON
+        assert bound <= 40 * EPSILON
+    assert all(map(np.isnan, debiased_of_rows(np.ones((5, 2)), np.arange(10.0).reshape(5, 2))))

@@ -214,6 +214,26 @@ def test_skipping_leaves_out_whole_samples() -> None:
     assert (report.samples, report.skipped_rows) == (87, 3)
 
 
+def test_arrays_of_users_are_their_own_and_more_rows_are_seen() -> None:
+    rng = np.random.default_rng(3)
+    H, Y = rng.standard_normal((40, 3)), rng.standard_normal((40, 2))
+    statistics = nrc.FeatureStatistics(3, n_targets=2).update(H[:30], Y[:30])
+    for name in ("mean", "target_mean", "target_covariance", "cross_covariance"):
+        before = getattr(statistics, name).copy()
+        getattr(statistics, name)[:] = np.nan
+        np.testing.assert_array_equal(getattr(statistics, name), before)
+    error = statistics.covariance_error, statistics.cross_error
+    statistics.update(1e3 * H[30:], Y[30:])
+    rows = np.concatenate([H[:30], 1e3 * H[30:]])
+    np.testing.assert_allclose(statistics.mean, rows.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(statistics.target_covariance, np.cov(Y.T, bias=True), rtol=1e-12)
+    np.testing.assert_allclose(
+        statistics.cross_covariance, (rows - rows.mean(axis=0)).T @ (Y - Y.mean(axis=0)) / 40, atol=1e-10
+    )
+    assert statistics.covariance_error > 1e3 * error[0]
+    assert statistics.cross_error > 10.0 * error[1]
+
+
 def test_reset_forgets_everything() -> None:
     H, Y, W = draw(5, 60, 4, 2)
     statistics = collected(H + 100.0, Y, [])

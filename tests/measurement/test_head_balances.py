@@ -17,7 +17,7 @@ from support.on_device import device_package
 
 import nrc_fast as nrc
 from nrc_fast.kernels import calls
-from nrc_fast.measurement import assembly, balance_metrics
+from nrc_fast.measurement import balance_metrics, model_errors
 from nrc_fast.measurement.balance_metrics import balance_of_moments
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.metrics.head_balances import BalanceMatrix, balance_numbers
@@ -232,7 +232,7 @@ def test_rows_are_read_for_the_balance_only_where_moments_leave_too_little(monke
         made.clear()
     H, W, b, Y = drawn(noise=1e-13)
     nrc.measure(H, Y, W)  # without a bias nothing is predicted
-    monkeypatch.setattr(assembly, "MOST_OUTPUTS", 2)
+    monkeypatch.setattr(model_errors, "MOST_OUTPUTS", 2)
     nrc.measure(H, Y, W, b)
     assert not made
 

@@ -26,6 +26,22 @@ COMPONENTS = 6
 # The median of bound over error of a metric may be this large: the errors of collapsed features are of second order in
 # the angle of a basis, whose bound is far from what that is off by.
 LOOSEST = 1e12
+# On the whole ladder, for those that come from few rows that are held, or from few numbers.
+LOOSEST_BY_METRIC = {
+    "balance_asymmetry": 100.0,
+    "balance_decay": 100.0,
+    "balance_distance": 100.0,
+    "cka_debiased": 100.0,
+    "gamma": 100.0,
+    "gamma()": 100.0,
+    "gamma_share": 100.0,
+    "head_outside": 100.0,
+    "mse": 100.0,
+    "nrc3": 100.0,
+    "nrc3()": 100.0,
+    "nrc3_at_zero": 100.0,
+    "r2": 100.0,
+}
 
 SHORT = [
     (0.0, 1.0, 20, 3, "normal"),
@@ -125,7 +141,8 @@ def climb(dtype: str, rungs: list[Any], folder: Path, *, every_convention: bool)
     loose = looseness(found)
     print(f"{dtype}: {checked} numbers, bound / error:", {name: f"{value:.1e}" for name, value in loose.items()})
     assert not violations, f"{len(violations)} of {checked} bounds do not hold:\n" + "\n".join(violations)
-    assert not {name: value for name, value in loose.items() if value > LOOSEST}
+    limits = LOOSEST_BY_METRIC if every_convention else {}
+    assert not {name: value for name, value in loose.items() if value > limits.get(name, LOOSEST)}
     assert checked > 100 * len(rungs) // 2
 
 

@@ -48,7 +48,7 @@ def test_it_vanishes_at_deep_minima_at_their_product_of_penalties(m: int, share:
     assert found.rank == 3
     alignment = DeepAlignment(head_gram(found.weights(5)[-1]), covariance, layers=m)
     gamma, value = alignment.best_gamma(), alignment.smallest_nrc3()
-    bounds = alignment.bounds(gamma, 0.0, features=5)
+    bounds = alignment.bounds(gamma, 0.0)
     assert abs(gamma - found.penalty_product) <= bounds[0] <= 1e-3 * found.penalty_product
     assert value <= bounds[1] < 1e-27
     assert alignment.nrc3(found.penalty_product) < 1e-27
@@ -89,11 +89,11 @@ def test_values_and_their_minimum_within_their_bounds(first: int) -> None:
         for share in (1e-6, 0.3, 0.9):
             gamma = share * float(most)
             exact = exact_deep_nrc3(values, gram, mp.mpf(gamma), m)
-            bound = alignment.nrc3_bound(gamma, 0.0, features=7)
+            bound = alignment.nrc3_bound(gamma, 0.0)
             assert abs(alignment.nrc3(gamma) - exact) <= bound, (seed, share)
             ratios.append(float(bound / abs(alignment.nrc3(gamma) - exact)))
         value, gamma = exact_best(values, gram, m)
-        gamma_bound, bound = alignment.bounds(alignment.best_gamma(), 0.0, features=7)
+        gamma_bound, bound = alignment.bounds(alignment.best_gamma(), 0.0)
         assert abs(alignment.smallest_nrc3() - value) <= bound, seed
         # The search in many digits stops at an interval of 1e-13 of the largest gamma.
         assert abs(alignment.best_gamma() - gamma) <= gamma_bound + 1e-12 * float(most), seed
@@ -139,7 +139,7 @@ def test_minima_of_every_covariance_within_the_error_are_in_the_bounds(error: fl
         gram = head_gram(exact + noise * rng.standard_normal(exact.shape))
         alignment = DeepAlignment(gram, covariance, layers=m)
         gamma, value = alignment.best_gamma(), alignment.smallest_nrc3()
-        gamma_bound, bound = alignment.bounds(gamma, error, features=8)
+        gamma_bound, bound = alignment.bounds(gamma, error)
         at_half = 0.5 * alignment.most_gamma()
         for _ in range(8):
             change = rng.standard_normal((3, 3))
@@ -148,7 +148,7 @@ def test_minima_of_every_covariance_within_the_error_are_in_the_bounds(error: fl
             assert abs(other.best_gamma() - gamma) <= gamma_bound
             assert abs(other.smallest_nrc3() - value) <= bound
             moved = abs(other.nrc3(at_half) - alignment.nrc3(at_half))
-            assert moved <= alignment.nrc3_bound(at_half, error, features=8)
+            assert moved <= alignment.nrc3_bound(at_half, error)
 
 
 def test_where_it_is_not_defined() -> None:
@@ -158,8 +158,8 @@ def test_where_it_is_not_defined() -> None:
         alignment = DeepAlignment(first, second, layers=3)
         for number in (alignment.nrc3(0.0), alignment.best_gamma(), alignment.smallest_nrc3()):
             assert math.isnan(number)
-        assert all(math.isnan(bound) for bound in alignment.bounds(0.0, 0.0, features=2))
-        assert math.isnan(alignment.nrc3_bound(0.0, 0.0, features=2))
+        assert all(math.isnan(bound) for bound in alignment.bounds(0.0, 0.0))
+        assert math.isnan(alignment.nrc3_bound(0.0, 0.0))
     beyond = DeepAlignment(gram, covariance, layers=2).nrc3_curve(np.array([-1.0, 0.0, 0.0625, 0.063]))
     assert np.isnan(beyond).tolist() == [True, False, False, True]  # lambda_min^2/16 is the largest
 
@@ -183,7 +183,7 @@ def test_very_many_layers() -> None:
     alignment = DeepAlignment(head_gram(W), 1e6 * covariance, layers=m)
     values, gram = rotated(W, covariance)
     value, _ = exact_best(values, gram, m, points=8)
-    assert abs(alignment.smallest_nrc3() - value) <= alignment.smallest_nrc3_bound(0.0, features=6) < 1e-12
+    assert abs(alignment.smallest_nrc3() - value) <= alignment.smallest_nrc3_bound(0.0) < 1e-12
     assert alignment.best_gamma() in (0.0, math.inf)
 
 
@@ -201,5 +201,5 @@ def test_targets_of_any_scale(m: int, scale: float) -> None:
     elif exact > mp.mpf(10) ** 309:
         assert other.best_gamma() == math.inf
     else:
-        bound = other.bounds(other.best_gamma(), 0.0, features=6)[0]
+        bound = other.bounds(other.best_gamma(), 0.0)[0]
         assert abs(other.best_gamma() - exact) <= 2.0 * bound + 1e-6 * float(exact)

@@ -54,7 +54,7 @@ def test_the_share_of_50_digits_is_in_the_interval(eigenvalues: list[float], sin
         W = np.random.default_rng([seed, 1]).standard_normal((len(sigma), 7))
         if single:
             W = W.astype(np.float32).astype(np.float64)
-        value, bound = share_outside(HeadAlignment(head_gram(W), sigma), 0.0, features=7)
+        value, bound = share_outside(HeadAlignment(head_gram(W), sigma), 0.0)
         assert abs(value - exact_share(W, sigma)) <= bound
         gaps = -np.diff(eigenvalues) / eigenvalues[0]
         # Well separated eigenvalues leave nothing open, and what an error may turn is in proportion to 1 over the gap.
@@ -64,7 +64,7 @@ def test_the_share_of_50_digits_is_in_the_interval(eigenvalues: list[float], sin
 def test_a_head_in_the_basis_is_known_to_be_there() -> None:
     sigma = turned([4.0, 2.0, 1.0], 3)
     vectors = np.linalg.eigh(sigma)[1]
-    value, bound = share_outside(HeadAlignment((vectors * [3.0, 1.0, 0.5]) @ vectors.T, sigma), 0.0, features=3)
+    value, bound = share_outside(HeadAlignment((vectors * [3.0, 1.0, 0.5]) @ vectors.T, sigma), 0.0)
     assert value < 1e-28
     assert 0.0 < bound < 1e-27
 
@@ -72,17 +72,17 @@ def test_a_head_in_the_basis_is_known_to_be_there() -> None:
 def test_of_equal_eigenvalues_any_basis_may_be_meant() -> None:
     gram = np.array([[2.0, 1.0, 0.3], [1.0, 2.0, 0.0], [0.3, 0.0, 1.0]])
     size = np.sum(gram**2)
-    value, bound = share_outside(HeadAlignment(gram, np.diag([2.0, 2.0, 1.0])), 0.0, features=3)
+    value, bound = share_outside(HeadAlignment(gram, np.diag([2.0, 2.0, 1.0])), 0.0)
     assert value == pytest.approx(2 * 0.3**2 / size)  # the 1 between the first two is of one space
     assert bound == pytest.approx(2 * 1.0**2 / size)
     # A gap far above the error of Sigma makes the same 1 count; one within it leaves it open.
-    counted, off = share_outside(HeadAlignment(gram, np.diag([2.0, 1.9, 1.0])), 1e-9, features=3)
+    counted, off = share_outside(HeadAlignment(gram, np.diag([2.0, 1.9, 1.0])), 1e-9)
     assert counted == pytest.approx((2 * 0.3**2 + 2 * 1.0**2) / size)
     assert off < 1e-6
-    left_open, off = share_outside(HeadAlignment(gram, np.diag([2.0, 1.9, 1.0])), 0.2, features=3)
+    left_open, off = share_outside(HeadAlignment(gram, np.diag([2.0, 1.9, 1.0])), 0.2)
     assert left_open == pytest.approx(2 * 0.3**2 / size)
     assert off > counted - left_open
-    value, bound = share_outside(HeadAlignment(gram, np.eye(3)), 0.0, features=3)
+    value, bound = share_outside(HeadAlignment(gram, np.eye(3)), 0.0)
     assert value == 0.0
     assert bound == pytest.approx((size - 25 / 3) / size, rel=1e-6)
 
@@ -92,7 +92,7 @@ def test_changes_of_sigma_within_its_error_stay_in_the_interval(seed: int, n: in
     rng = np.random.default_rng(seed)
     sigma = turned(np.sort(10.0 ** rng.uniform(-3.0, 0.0, n))[::-1], seed)
     gram = head_gram(rng.standard_normal((n, n + 2)))
-    value, bound = share_outside(HeadAlignment(gram, sigma), error, features=n + 2)
+    value, bound = share_outside(HeadAlignment(gram, sigma), error)
     assert 0.0 <= value <= 1.0 - 1.0 / n
     for _ in range(5):
         change = rng.standard_normal((n, n))
@@ -109,4 +109,4 @@ def test_without_a_shape_there_is_no_share() -> None:
         (np.zeros((2, 2)), np.eye(2)),
         (np.eye(2), np.zeros((2, 2))),
     ):
-        assert all(map(math.isnan, share_outside(HeadAlignment(gram, sigma), 0.0, features=2)))
+        assert all(map(math.isnan, share_outside(HeadAlignment(gram, sigma), 0.0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,11 @@ MAKERS = [report, class_report, deep_report, history]
 
 def same(first: Any, second: Any) -> bool:
     """Whether two fields hold the same, NaN equal to NaN."""
-    if isinstance(first, dict):
+    if isinstance(first, Mapping):
         return (
-            isinstance(second, dict) and first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+            isinstance(second, Mapping)
+            and first.keys() == second.keys()
+            and all(same(first[k], second[k]) for k in first)
         )
     if isinstance(first, (list, tuple)):
         return type(first) is type(second) and len(first) == len(second) and all(map(same, first, second))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from nrc_fast.base import linalg
 from nrc_fast.metrics.spectra import explained_variance_ratio
 from nrc_fast.metrics.targets import linear_cka
 from nrc_fast.testing import ufm_optimum
-from nrc_fast.ufm import predicted_spectrum
+from nrc_fast.ufm import closed_form, predicted_spectrum
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -192,3 +193,15 @@ def test_plain_numbers_survive_json() -> None:
 def test_text_names_the_numbers() -> None:
     expected = "the UFM at c = 1: rank 1 of 2, MSE 2 (summed over outputs), R2 0.6, CKA 0.970143"
     assert repr(predicted_spectrum(np.diag([4.0, 1.0]), 1.0)) == expected
+
+
+def test_bounds_of_a_prediction_are_made_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, compute = [], closed_form.prediction_bounds
+    monkeypatch.setattr(closed_form, "prediction_bounds", lambda found: made.append(1) or compute(found))
+    prediction = predicted_spectrum(np.diag([4.0, 1.0]), 0.25)
+    assert not made
+    stored = pickle.loads(pickle.dumps(prediction))
+    assert type(stored.bounds) is dict
+    assert 0.0 < stored.bounds["mse"] < 1e-14
+    assert json.loads(json.dumps(prediction.to_dict()))["bounds"]["mse"] == stored.bounds["mse"]
+    assert made == [1]

@@ -6,7 +6,6 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Generator
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import numpy as np
 from nrc_fast.base.arrays import StoredArray
 from nrc_fast.base.forks import Guard
 from nrc_fast.base.json_values import JSONValue
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.kernels.cpu.rows import HostRows
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.sources.formats.parquet_pages import largest_pages

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, IntArray, TextArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import sparkline
 from nrc_fast.kernels.samples import Reader
 from nrc_fast.metrics.decay_slopes import fitted_slope
