@@ -89,6 +89,11 @@ def explicit_metrics(
     )
     turned = float(residuals.turned[0]) / residuals.count
     turns = evidence.turns(basis, residuals, centered=convention.centered_basis)
+    exact = evidence.exact(centered=convention.centered_basis)
+    outside = None
+    if rank:
+        of_rows = [sums.raw[-1] / sums.raw[0] for sums in residuals.sums[2:] if sums.raw[0] > 0.0]
+        outside = evidence.exact_row_space(head, min(of_rows, default=0.0))
     metrics, last = ConventionMetrics(residuals=residuals, is_refined=basis.collapsed), head.components - 1
     for other in dict.fromkeys([convention, *CONVENTIONS.values()]):
         if other.centered_basis != convention.centered_basis:
@@ -103,6 +108,8 @@ def explicit_metrics(
             turned=turned,
             first_order=None if turns is None else turns.first_order(other),
         )
+        if exact is not None:
+            values, errors = exact.narrowed(other, values, errors)
         found, bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
         if rank:
             found["nrc2"], bounds["nrc2"] = subspace_residual(
@@ -114,6 +121,8 @@ def explicit_metrics(
                 mean_error=basis.mean_error,
                 turned=turned,
             )
+        if outside is not None:
+            found["nrc2"], bounds["nrc2"] = outside.narrowed(other, found["nrc2"], bounds["nrc2"])
         of_rows = residuals.grounds | (FLOAT64_SUMS if other.centered_rows else frozenset())
         own = {"nrc1": of_rows | basis.grounds, "nrc2": of_rows}
         metrics.grounds |= {_name_of(metric, other, convention): own[metric] for metric in found}
@@ -124,6 +133,8 @@ def explicit_metrics(
             metrics.alternatives[other.name], metrics.alternative_bounds[other.name] = found, bounds
     if extent.all_k:
         values, errors, _ = nrc1_by_k(evidence, convention, evidence.moments.d)
+        if exact is not None:
+            values, errors = exact.narrowed(convention, values, errors)
         explicit = len(metrics.by_k)
         values[:explicit], errors[:explicit] = metrics.by_k, metrics.by_k_bounds
         metrics.by_k, metrics.by_k_bounds = values, errors

@@ -9,6 +9,7 @@ import numpy as np
 
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.measurement.evidence import UNRESOLVED, Evidence
+from nrc_fast.metrics.exact_spectra import exact_effective_rank, exact_shares, exact_stable_rank
 from nrc_fast.metrics.readouts import (
     exceeds,
     loaded_readout_error,
@@ -36,8 +37,18 @@ SMALLEST_SINGLE, LARGEST_SINGLE = 1e-20, 1e20
 Found = tuple[dict[str, Any], dict[str, Any]]  # values and bounds by name
 
 
-def spectrum_metrics(moments: Moments) -> Found:
-    """Shares of all components, effective and stable rank, with their bounds."""
+def spectrum_metrics(evidence: Evidence) -> Found:
+    """Shares of all components, effective and stable rank, with their bounds; of few rows from exact eigenvalues."""
+    exact = evidence.exact(centered=True)
+    if exact is not None:
+        shares, of_shares = exact_shares(exact.values, exact.value_errors)
+        effective, of_effective = exact_effective_rank(shares, of_shares)
+        stable, of_stable = exact_stable_rank(exact.values, exact.value_errors)
+        return (
+            {"explained_variance_ratio": shares.high, "effective_rank": effective, "stable_rank": stable},
+            {"explained_variance_ratio": of_shares, "effective_rank": of_effective, "stable_rank": of_stable},
+        )
+    moments = evidence.moments
     # None is set to 0 for being small: many small ones add up. The trace knows nothing of their roundings.
     eigenvalues, trace = np.maximum(moments.pairs().values, 0.0), moments.variance
     error, shares = moments.covariance_error, explained_variance_ratio(eigenvalues, trace=trace)
