@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 from nrc_fast.measurement.convention_metrics import ConventionMetrics
 from nrc_fast.measurement.evidence import Evidence
-from nrc_fast.metrics.grounds import ALONG_ROWS, DECOMPOSITION, FLOAT64_SUMS, Grounds, grounds_of_components
+from nrc_fast.metrics.grounds import (
+    ALONG_ROWS,
+    DECOMPOSITION,
+    FIRST_ORDER,
+    FLOAT64_SUMS,
+    Grounds,
+    grounds_of_components,
+)
 from nrc_fast.passes.explicit_sums import PredictionErrors
 from nrc_fast.passes.residual_sums import Residuals
 
@@ -43,6 +50,8 @@ def grounds_of_report(
     """
     moments = evidence.grounds_of_moments
     spectrum = moments | grounds_of_components(is_whole=whole_spectrum)
+    if whole_spectrum and evidence.exact_components(centered=True) is not None:
+        spectrum = FIRST_ORDER
     mse = ALONG_ROWS if errors is not None else moments | ALONG_ROWS
     by_rows = errors is not None and errors.balance is not None
     own = {
@@ -61,4 +70,4 @@ def grounds_of_report(
         ),
     }
     known = [f"{metric} {name}" for name, values in found.alternatives.items() for metric in values]
-    return {name: found.grounds.get(name) or own[name] for name in (*names, *known)}
+    return {name: found.grounds[name] if name in found.grounds else own[name] for name in (*names, *known)}

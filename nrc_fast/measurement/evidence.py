@@ -17,14 +17,11 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.base.symmetric import SymmetricMatrix
-from nrc_fast.base.exact_products import Slices
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.exact_components import MOST_EXACT, ExactComponents, exact_components
-from nrc_fast.measurement.exact_images import ONE_SLICE, scaled_rows
-from nrc_fast.measurement.exact_row_space import ExactRowSpace, exact_row_space
+from nrc_fast.measurement.exact_components import ExactComponents
 from nrc_fast.measurement.exact_turns import MOST_HELD, MOST_HELD_FEATURES, ExactTurns, exact_turns
 from nrc_fast.measurement.few_row_components import few_row_components, has_few_rows
-from nrc_fast.measurement.head import Head
+from nrc_fast.measurement.few_rows import FewRows
 from nrc_fast.measurement.row_components import RowComponents, row_components
 from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
@@ -73,6 +70,8 @@ class Evidence:
     turn_of_unit_rows : float
         Root mean square of the angles by which the error of the mean turns rows about it, once their second moment was
         asked for.
+    few_rows : FewRows or None
+        All rows, once residuals have held them, where they are few.
     """
 
     def __init__(
@@ -91,9 +90,8 @@ class Evidence:
         self._disturbance = 0.0  # norm of what the matrix of these rows may be off by, besides
         self._faintest = 0.0  # energy of rows that is rounding
         self._grounds_before: Grounds = frozenset()
-        self._held: FloatArray | None = None
-        self._exact: dict[bool, ExactComponents | None] = {}
         self.turn_of_unit_rows = 0.0
+        self.few_rows: FewRows | None = None
         self.needs_whole_spectrum = False
 
     @property
@@ -294,35 +292,12 @@ class Evidence:
             kept_rows=self._held_rows,
         )
         require_same_rows(self._found or self.moments, residuals)
-        self._held = residuals.rows
+        self.few_rows = self.few_rows or FewRows.of(residuals.rows)
         return residuals
 
-    @property
-    def few_rows(self) -> FloatArray | None:
-        """All rows, (N, d), once residuals have held them and where they are so few that exact numbers cost little."""
-        rows = self._held
-        return rows if rows is not None and rows.size <= MOST_EXACT and np.isfinite(rows).all() else None
-
-    def exact(self, *, centered: bool) -> ExactComponents | None:
+    def exact_components(self, *, centered: bool) -> ExactComponents | None:
         """Exact components of few rows, once residuals have held them; None where they are not to be had."""
-        rows = self.few_rows
-        if rows is None:
-            return None
-        if centered not in self._exact:
-            found = self.moments.pairs(centered=centered)
-            vectors = found.vectors(len(found.values))[: len(found.values)]
-            slices: Slices = 1 if found.values[-1] > ONE_SLICE * found.values[0] else 2
-            self._exact[centered] = exact_components(rows, vectors, centered=centered, slices=slices)
-        return self._exact[centered]
-
-    def exact_row_space(self, head: Head, share: float) -> ExactRowSpace | None:
-        """Few rows and the row space of weights, outside which about this share of their energy lies; None as before."""
-        rows = self.few_rows
-        if rows is None or head.weights is None:
-            return None
-        exact = self._exact.get(True)
-        given = scaled_rows(rows, centered=True) if exact is None else exact.images.given
-        return exact_row_space(given, head.weights, head.row_space, slices=1 if share > ONE_SLICE else 2)
+        return None if self.few_rows is None else self.few_rows.components(self.moments, centered=centered)
 
     @property
     def _held_rows(self) -> int:
@@ -331,9 +306,9 @@ class Evidence:
         return rows_to_hold(self._rows, MOST_HELD) if is_double else 0
 
     def turns(self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool) -> ExactTurns | None:
-        """How the exact components of few rows are turned from those of a basis; None where that is not to be had."""
+        """How exact components are turned from those of a basis, for rows that are held and more than `few_rows`."""
         rows, rank = residuals.rows, len(basis.vectors)
-        if rows is None or rows.size <= MOST_EXACT or not rank > 0 or not np.isfinite(rows).all():
+        if rows is None or self.few_rows is not None or not rank > 0 or not np.isfinite(rows).all():
             return None
         pairs, error = self.leading(len(basis.angles), centered=centered)
         if not pairs.is_whole:

@@ -11,12 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import BoolArray, FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, added, quotient, two_sum
-from nrc_fast.base.exact_products import UNIT_ROUNDOFF, ErrorBounds, Slices, gram, product
+from nrc_fast.base.double_double import Pair, added, quotient
+from nrc_fast.base.exact_products import UNIT_ROUNDOFF, ErrorBounds, Slices, gram
 from nrc_fast.base.linalg import eigh_descending
-from nrc_fast.measurement.exact_images import ROUNDINGS, ExactImages, about_mean, roundness, scaled_rows, turned_images
+from nrc_fast.measurement.exact_images import (
+    ROUNDINGS,
+    ExactImages,
+    about_mean,
+    images_on,
+    roundness,
+    scaled_rows,
+    turned_images,
+)
 from nrc_fast.metrics.conventions import Convention, in_range
 from nrc_fast.metrics.residuals import between_neighbours
 
@@ -73,11 +81,14 @@ class ExactComponents:
 
     def narrowed(
         self, convention: Convention, values: FloatArray, bounds: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Values of NRC1 with k = 1, 2, ... components that were found otherwise, or these where they are closer."""
+    ) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Values of NRC1 with k = 1, 2, ... components that were found otherwise, or these where they are closer.
+
+        With their bounds, and where they are these.
+        """
         exact, closer = (part[: len(values)] for part in self.nrc1(convention))
-        is_closer = closer < bounds
-        return np.where(is_closer, exact, values), np.where(is_closer, closer, bounds)
+        is_closer = closer <= bounds
+        return np.where(is_closer, exact, values), np.where(is_closer, closer, bounds), is_closer
 
     def _mixed(self, parts: FloatArray) -> FloatArray:
         """What the parts of the leading k components in others change in what these hold, k = 1..d - 1."""
@@ -121,34 +132,18 @@ def exact_components(
     """
     given = scaled_rows(rows, centered=centered)
     with few_blas_threads(rows.shape[1]):
-        images, errors, vectors = _images(given.rows, vectors, slices, centered=centered)
-        turned = _turned(images, errors, vectors)
+        turned = _turned(given.rows, vectors, slices, centered=centered)
         for _ in range(MOST_REPEATS):
-            fainter = turned.fainter_vectors(vectors)
+            fainter = turned.fainter_vectors()
             if fainter is None:
                 break
-            images, errors, vectors = _images(given.rows, fainter, slices, centered=centered)
-            turned = _turned(images, errors, vectors)
+            turned = _turned(given.rows, fainter, slices, centered=centered)
         if not float(turned.values.high.sum()) > 0.0:
             return None
-        images, errors = turned_images(images, errors, turned.turn, turned.truncated)
+        images, errors = turned_images(turned.images, turned.image_errors, turned.turn, turned.truncated)
     return ExactComponents(
         ExactImages.of(images, errors, given, centered=centered), turned.values, turned.errors, turned.ratios
     )
-
-
-def _images(
-    about: Pair, vectors: FloatArray, slices: Slices, *, centered: bool
-) -> tuple[Pair, ErrorBounds, FloatArray]:
-    """Images of rows, and of their mean in the last place, with bounds of their errors; vectors by their energies."""
-    images, errors = product(about, Pair(np.ascontiguousarray(vectors.T), np.zeros_like(vectors)), slices=slices)
-    images, errors = about_mean(images, errors, centered=centered)
-    energies = np.einsum("ij,ij->j", images.high[:-1], images.high[:-1])
-    if (energies[1:] > energies[:-1]).any():
-        order = np.argsort(-energies, kind="stable")
-        images, vectors = Pair(*(part[:, order] for part in images)), vectors[order]
-        errors = ErrorBounds(errors.of_rows, errors.of_columns[:, order])
-    return images, errors, vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +152,10 @@ class _Turned:
 
     Attributes
     ----------
+    vectors : (d, d) float64 array
+        In the order of the energies of rows along them.
+    images, image_errors : pair of (N + 1, d) float64 arrays, ErrorBounds
+        Of the rows on these vectors, and of their mean in the last place.
     values, errors : pair of (d,) float64 arrays, (d,) float64 array
         Eigenvalues and bounds of their errors.
     turn : (d, d) float64 array
@@ -169,6 +168,9 @@ class _Turned:
         Bounds of what of the turn is not known; infinite where eigenvalues tie.
     """
 
+    vectors: FloatArray
+    images: Pair
+    image_errors: ErrorBounds
     values: Pair
     errors: FloatArray
     turn: FloatArray
@@ -177,7 +179,7 @@ class _Turned:
     turns: FloatArray
     ratios: FloatArray
 
-    def fainter_vectors(self, vectors: FloatArray) -> FloatArray | None:
+    def fainter_vectors(self) -> FloatArray | None:
         """Vectors of which faint ones are found again in the space of these; None if they are well known."""
         variances = np.maximum(self.matrix.diagonal(), 0.0)
         floor = FAINTEST * variances[0]
@@ -188,16 +190,26 @@ class _Turned:
         if variances[first] <= floor or not np.abs(self.turns[faint, faint]).max() > ROUGH:
             return None
         _, columns = eigh_descending(self.matrix[faint, faint] / variances[first])
-        return np.concatenate([vectors[:first], columns.T @ vectors[faint]])
+        return np.concatenate([self.vectors[:first], columns.T @ self.vectors[faint]])
 
 
-def _turned(images: Pair, errors: ErrorBounds, vectors: FloatArray) -> _Turned:
-    """The second moment of images on vectors, made diagonal to second order.
+def _turned(about: Pair, vectors: FloatArray, slices: Slices, *, centered: bool) -> _Turned:
+    """The second moment of images of rows on vectors, made diagonal to second order.
 
     With V V^T = 1 + 2 H and ``exp(E)`` the turn that takes what is beside the diagonal off to first order,
     ``exp(E) (1 - H + ...) B (1 - H + ...) exp(-E)`` has its commutator with half of E left.
     """
-    matrix, off, to_round = _second_moment(images, errors, vectors)
+    (images, errors), (products, of_products) = images_on(about, vectors, vectors, slices=slices)
+    images, errors = about_mean(images, errors, centered=centered)
+    rounding = roundness(products, of_products.of_rows @ of_products.of_columns)
+    energies = np.einsum("ij,ij->j", images.high[:-1], images.high[:-1])
+    if (energies[1:] > energies[:-1]).any():
+        order = np.argsort(-energies, kind="stable")
+        images, vectors = Pair(*(part[:, order] for part in images)), vectors[order]
+        errors = ErrorBounds(errors.of_rows, errors.of_columns[:, order])
+        to_round, of_rounding = (part[np.ix_(order, order)] for part in rounding)
+        rounding = to_round, of_rounding
+    matrix, off = _second_moment(images, errors, rounding)
     diagonal = Pair(*(part.diagonal() for part in matrix))
     beside = matrix.high - np.diag(diagonal.high)
     apart = np.subtract.outer(diagonal.high, diagonal.high) + np.subtract.outer(diagonal.low, diagonal.low)
@@ -221,9 +233,12 @@ def _turned(images: Pair, errors: ErrorBounds, vectors: FloatArray) -> _Turned:
     square, of_second = turns @ turns, sizes @ sizes
     turn = turns + 0.5 * square + turns @ square / 6.0
     return _Turned(
+        vectors=vectors,
+        images=images,
+        image_errors=errors,
         values=added(diagonal, Pair(left.diagonal(), np.zeros(len(left)))),
         errors=unknown.diagonal() + pushed.sum(axis=1),
-        turn=turn + to_round + turn @ to_round,
+        turn=turn + rounding[0] + turn @ rounding[0],
         truncated=of_second @ of_second / 20.0,
         matrix=matrix.high,
         turns=np.where(is_clear, turns, np.sign(beside)),
@@ -231,17 +246,19 @@ def _turned(images: Pair, errors: ErrorBounds, vectors: FloatArray) -> _Turned:
     )
 
 
-def _second_moment(images: Pair, errors: ErrorBounds, vectors: FloatArray) -> tuple[Pair, FloatArray, FloatArray]:
-    """Second moment of images on the orthonormal vectors nearest to some, its errors, and what makes these so."""
-    count, d = len(images.high) - 1, len(vectors)
+def _second_moment(
+    images: Pair, errors: ErrorBounds, rounding: tuple[FloatArray, FloatArray]
+) -> tuple[Pair, FloatArray]:
+    """Second moment of images on the orthonormal vectors nearest to some, with `roundness`; and its errors."""
+    count, d = len(images.high) - 1, images.high.shape[1]
     squares, off = gram(Pair(*(part[:-1] for part in images)))
     matrix = quotient(squares, float(count))
     sizes = np.sqrt(np.maximum(matrix.high.diagonal(), 0.0))
     wrong = np.sqrt(ErrorBounds(errors.of_rows[:-1], errors.of_columns).mean_squares())
     crossed = np.outer(sizes, wrong)
-    to_round, of_rounding = roundness(vectors)
+    to_round, of_rounding = rounding
     first = to_round @ matrix.high
     second = first @ to_round.T
     sized = ((d + 4.0) * UNIT_ROUNDOFF * np.abs(to_round) + of_rounding) @ np.abs(matrix.high)
     off = off / count + crossed + crossed.T + np.outer(wrong, wrong) + sized + sized.T
-    return added(matrix, Pair(first + first.T + second, np.zeros((d, d)))), off, to_round
+    return added(matrix, Pair(first + first.T + second, np.zeros((d, d)))), off

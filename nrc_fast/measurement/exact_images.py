@@ -6,17 +6,28 @@ negative, so that its error is relative to itself, however small it is beside th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import BoolArray, FloatArray
 from nrc_fast.base.double_double import Pair, added, two_sum
-from nrc_fast.base.exact_products import UNIT_ROUNDOFF, ErrorBounds, column_means, product, sums_along
+from nrc_fast.base.exact_products import UNIT_ROUNDOFF, ErrorBounds, Slices, column_means, product, sums_along
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.metrics.conventions import Convention
 
-__all__ = ["ONE_SLICE", "ROUNDINGS", "ExactImages", "ScaledRows", "about_mean", "roundness", "scaled_rows", "turned_images"]
+__all__ = [
+    "ONE_SLICE",
+    "ROUNDINGS",
+    "ExactImages",
+    "ScaledRows",
+    "about_mean",
+    "images_on",
+    "roundness",
+    "scaled_rows",
+    "turned_images",
+]
 
 # Half units in the last place of a sum of squares of images that are divided by squares of their rows: twice those of
 # images, then of squares, weights, sums and quotients.
@@ -41,7 +52,7 @@ class ScaledRows:
 
     rows: Pair
     exponent: int
-    is_zero: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    is_zero: BoolArray
 
 
 def scaled_rows(rows: FloatArray, *, centered: bool) -> ScaledRows:
@@ -56,7 +67,20 @@ def scaled_rows(rows: FloatArray, *, centered: bool) -> ScaledRows:
     shift = scaled.mean(axis=0) if centered else np.zeros(rows.shape[1])
     about = two_sum(scaled, np.broadcast_to(-shift, scaled.shape))
     whole = Pair(np.vstack([about.high, shift]), np.vstack([about.low, np.zeros_like(shift)]))
-    return ScaledRows(whole, exponent, ~rows.any(axis=1))
+    return ScaledRows(whole, exponent, np.logical_not(rows.any(axis=1)))
+
+
+def images_on(
+    given: Pair, others: FloatArray, vectors: FloatArray, *, slices: Slices
+) -> tuple[tuple[Pair, ErrorBounds], tuple[Pair, ErrorBounds]]:
+    """Images of rows and, with them, of a few others, on the same vectors (p, d)."""
+    rows = Pair(np.vstack([given.high, others]), np.vstack([given.low, np.zeros_like(others)]))
+    images, errors = product(rows, Pair(np.ascontiguousarray(vectors.T), np.zeros_like(vectors)), slices=slices)
+    parts = slice(None, len(given.high)), slice(len(given.high), None)
+    first, second = (
+        (Pair(*(pair[part] for pair in images)), ErrorBounds(errors.of_rows[part], errors.of_columns)) for part in parts
+    )
+    return first, second
 
 
 def about_mean(images: Pair, errors: ErrorBounds, *, centered: bool) -> tuple[Pair, ErrorBounds]:
@@ -101,6 +125,7 @@ class ExactImages:
     centered: bool
     given: ScaledRows
     _kept: dict[bool, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    _rows_kept: dict[bool, tuple[FloatArray, FloatArray, FloatArray, FloatArray]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, images: Pair, errors: ErrorBounds, given: ScaledRows, *, centered: bool) -> ExactImages:
@@ -131,6 +156,40 @@ class ExactImages:
         bounds += turned**2 * values[0] + turned[0] ** 2 * values
         # Differences of sums, and their roundings.
         return values, bounds, values[:-1] - values[1:] + 4.0 * UNIT_ROUNDOFF * values[:-1]
+
+    def left_by(self, first: int, convention: Convention) -> tuple[float, float, float]:
+        """Mean residual of the rows of a convention beyond the first coordinates, its bound, and their mean energy.
+
+        As `left` for one number of coordinates; NaN where all rows of the convention are zero.
+        """
+        if convention.centered_rows not in self._rows_kept:
+            self._rows_kept[convention.centered_rows] = self._by_row(first, is_about_mean=convention.centered_rows)
+        outside, energies, off, off_in_all = self._rows_kept[convention.centered_rows]
+        lost = 0.0
+        if convention.unit_rows:
+            is_lost = energies <= off_in_all
+            lost = float(np.count_nonzero(is_lost & (off_in_all > 0.0)))
+            weights = np.divide(1.0, energies, out=np.zeros_like(energies), where=energies > 0.0)
+            outside, energies = outside * weights, np.minimum(energies * weights, 1.0)
+            weights[is_lost] = 0.0
+            off, off_in_all = off * weights, off_in_all * weights
+        whole = math.fsum(energies.tolist())
+        if not whole > 0.0:
+            return math.nan, math.nan, 0.0
+        scale = whole if convention.relative else float(len(energies))
+        value, energy = math.fsum(outside.tolist()) / scale, whole / scale
+        turned, turned_in_all = (math.sqrt((float(part.sum()) + lost) / scale) for part in (off, off_in_all))
+        bound = ROUNDINGS * UNIT_ROUNDOFF * value + 2.0 * (turned + turned_in_all) * math.sqrt(value * energy)
+        return value, bound + turned**2 * energy + turned_in_all**2 * value, energy
+
+    def _by_row(self, first: int, *, is_about_mean: bool) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Energies of rows beyond the first coordinates and in all, and of the errors of both."""
+        images, errors = self._about(is_about_mean=is_about_mean)
+        squares, sizes = images**2, errors.of_columns**2
+        outside = sums_along(squares[:, first:], axis=1)
+        off = (errors.of_rows @ np.sqrt(sizes[:, first:].sum(axis=1))) ** 2
+        off_in_all = (errors.of_rows @ np.sqrt(sizes.sum(axis=1))) ** 2
+        return outside, outside + sums_along(squares[:, :first], axis=1), off, off_in_all
 
     def _sums(self, *, is_about_mean: bool) -> tuple[FloatArray, FloatArray]:
         """Sums of squares beyond 0..p coordinates, and of squares of errors: of rows, and of these over their norms."""
@@ -169,7 +228,9 @@ class ExactImages:
         return mean_squares if is_free_of_scale else np.ldexp(mean_squares, 2 * self.given.exponent)
 
 
-def turned_images(images: Pair, errors: ErrorBounds, turn: FloatArray, truncated: FloatArray) -> tuple[Pair, ErrorBounds]:
+def turned_images(
+    images: Pair, errors: ErrorBounds, turn: FloatArray, truncated: FloatArray
+) -> tuple[Pair, ErrorBounds]:
     """Images on vectors that are turned a little: ``Z + Z T^T``, with bounds (p, p) of what T leaves out."""
     sizes, lengths = np.abs(turn), np.sqrt(np.einsum("ij,ij->i", images.high, images.high))
     slack = (len(turn) + 4.0) * UNIT_ROUNDOFF * sizes + truncated
@@ -178,13 +239,15 @@ def turned_images(images: Pair, errors: ErrorBounds, turn: FloatArray, truncated
     return two_sum(images.high, images.low + images.high @ turn.T), errors
 
 
-def roundness(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """What is to be added to the identity to make rows (p, d) that nearly are so orthonormal, and its error (p, p).
+def roundness(products: Pair, errors: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """What is to be added to the identity to make rows that nearly are so orthonormal, and its error, both (p, p).
 
-    With ``V V^T = 1 + 2 H`` it is ``-H + 3/2 H^2``; what is left out is the cube.
+    Parameters
+    ----------
+    products : pair of (p, p) float64 arrays
+        ``V V^T``. With ``V V^T = 1 + 2 H`` it is ``-H + 3/2 H^2``; what is left out is the cube.
+    errors : (p, p) float64 array
     """
-    zeros = np.zeros_like(vectors)
-    products, errors = product(Pair(vectors, zeros), Pair(np.ascontiguousarray(vectors.T), zeros.T))
-    skew = 0.5 * ((products.high - np.eye(len(vectors))) + products.low)
+    skew = 0.5 * ((products.high - np.eye(len(errors))) + products.low)
     size = float(np.linalg.norm(skew))
-    return 1.5 * skew @ skew - skew, errors.of_rows @ errors.of_columns + 4.0 * size**3
+    return 1.5 * skew @ skew - skew, errors + 4.0 * size**3

@@ -1,12 +1,13 @@
 """What rows that are held have outside the row space of some weights, to a few roundings: NRC2.
 
 Orthonormal vectors U, of which the leading ones span the row space as float64 finds it, leave a little of the weights,
-which arithmetic of pairs tells: ``W U^T = [S, R]``, and the rows of ``U_1 + S^-1 R U_2`` span the row space of W. Images of
-rows on the vectors that are turned by that are what these have inside and outside.
+which arithmetic of pairs tells: with ``W U^T = [S, R]`` the rows of ``U_1 + S^-1 R U_2`` span that of W. Images of rows
+on the vectors that are turned by that are what these have inside and outside.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +15,22 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.double_double import Pair
-from nrc_fast.base.exact_products import UNIT_ROUNDOFF, Slices, product
+from nrc_fast.base.exact_products import UNIT_ROUNDOFF, ErrorBounds, Slices
 from nrc_fast.base.linalg import RowSpace, scale_to_unit
-from nrc_fast.measurement.exact_images import ExactImages, ScaledRows, about_mean, roundness, scaled_rows, turned_images
+from nrc_fast.measurement.exact_images import (
+    ExactImages,
+    ScaledRows,
+    about_mean,
+    images_on,
+    roundness,
+    turned_images,
+)
 from nrc_fast.metrics.conventions import Convention, in_range
 
-__all__ = ["ExactRowSpace", "exact_row_space"]
+__all__ = ["MOST_PROJECTED", "ExactRowSpace", "exact_row_space"]
 
+# Numbers of the rows up to which this takes half a millisecond or so.
+MOST_PROJECTED = 1 << 13
 # Least share of the largest singular value of W down to which its row space is found.
 LEAST_SINGULAR_VALUE = 2.0**-20
 
@@ -45,16 +55,15 @@ class ExactRowSpace:
 
     def nrc2(self, convention: Convention) -> tuple[float, float]:
         """NRC2 and its bound; NaN where all rows are zero."""
-        values, bounds, _ = self.images.left(convention)
-        value, energy = values[self.rank], values[0]
-        bound = bounds[self.rank] + 2.0 * self.angle * np.sqrt(value * energy) + self.angle**2 * energy
-        value, bound = (self.images.unscaled(convention, part) for part in (value, bound))
-        return float(in_range(convention, value)), float(bound)
+        value, bound, energy = self.images.left_by(self.rank, convention)
+        bound += 2.0 * self.angle * math.sqrt(value * energy) + self.angle**2 * energy
+        found, off = self.images.unscaled(convention, np.array([value, bound]))
+        return float(in_range(convention, found)), float(off)
 
-    def narrowed(self, convention: Convention, value: float, bound: float) -> tuple[float, float]:
-        """A value of NRC2 that was found otherwise, or this one where it is closer."""
+    def narrowed(self, convention: Convention, value: float, bound: float) -> tuple[float, float, bool]:
+        """A value of NRC2 that was found otherwise, or this one where it is closer; its bound, and whether it is."""
         exact, closer = self.nrc2(convention)
-        return (exact, closer) if closer < bound else (value, bound)
+        return (exact, closer, True) if closer <= bound else (value, bound, False)
 
 
 def exact_row_space(
@@ -76,6 +85,7 @@ def exact_row_space(
     Examples
     --------
     >>> from nrc_fast.base.linalg import row_space
+    >>> from nrc_fast.measurement.exact_images import scaled_rows
     >>> from nrc_fast.metrics.conventions import CONVENTIONS
     >>> weights, rows = np.array([[2.0, 0.0]]), np.array([[3.0, 4.0], [6.0, 8.0]])
     >>> found = exact_row_space(scaled_rows(rows, centered=True), weights, row_space(weights))
@@ -87,34 +97,33 @@ def exact_row_space(
         return None
     with few_blas_threads(d):
         vectors = np.ascontiguousarray(np.linalg.qr(space.basis.T, mode="complete")[0].T)
-        turn, angle = _turn(scale_to_unit(weights)[0], vectors, float(space.singular_values[-1]))
-        columns = Pair(np.ascontiguousarray(vectors.T), np.zeros_like(vectors))
-        images, errors = product(given.rows, columns, slices=slices)
+        scaled = scale_to_unit(weights)[0]
+        (images, errors), others = images_on(given.rows, np.vstack([scaled, vectors]), vectors, slices=slices)
+        turn, angle = _turn(*others, rank, float(space.singular_values[-1]))
         images, errors = about_mean(images, errors, centered=True)
         images, errors = turned_images(images, errors, turn, np.zeros_like(turn))
     return ExactRowSpace(ExactImages.of(images, errors, given, centered=True), rank, angle)
 
 
-def _turn(weights: FloatArray, vectors: FloatArray, least: float) -> tuple[FloatArray, float]:
+def _turn(images: Pair, errors: ErrorBounds, rank: int, least: float) -> tuple[FloatArray, float]:
     """What is to be added to the identity to turn leading vectors into the row space of weights, and its error.
 
-    That of lengths counts as an angle too.
+    From the images of the weights, and of the vectors themselves. The error of lengths counts as an angle too.
     """
-    rank = len(weights)
-    columns = Pair(np.ascontiguousarray(vectors.T), np.zeros_like(vectors))
-    inside, errors = product(Pair(weights, np.zeros_like(weights)), columns)
-    to_round, off = roundness(vectors)
+    inside, products = (Pair(*(part[rows] for part in images)) for rows in (slice(None, rank), slice(rank, None)))
+    unknown = errors.of_rows @ errors.of_columns
+    to_round, off = roundness(products, unknown[rank:])
     rounded = inside.high @ to_round.T
     left = (inside.high + (inside.low + rounded))[:, rank:]
     square = inside.high[:, :rank]
     missing = np.linalg.solve(square, left)
     size, turned = float(np.linalg.norm(square)), float(np.linalg.norm(missing))
-    unknown = float(np.linalg.norm(errors.of_rows @ errors.of_columns)) + float(np.linalg.norm(off)) * size
     # Of the products with small matrices, and of what solving has left.
-    unknown += 4.0 * (len(vectors) + 4.0) * UNIT_ROUNDOFF * size * (turned + float(np.linalg.norm(to_round)))
-    unknown += float(np.linalg.norm(square @ missing - left))
-    turns = np.zeros_like(vectors)
+    wrong = float(np.linalg.norm(unknown[:rank])) + float(np.linalg.norm(off)) * size
+    wrong += 4.0 * (len(off) + 4.0) * UNIT_ROUNDOFF * size * (turned + float(np.linalg.norm(to_round)))
+    wrong += float(np.linalg.norm(square @ missing - left))
+    turns = np.zeros_like(off)
     turns[:rank, rank:], turns[rank:, :rank] = missing, -missing.T
     turns += 0.5 * turns @ turns
-    angle = 2.0 * unknown / (least * float(np.linalg.norm(square, 2))) + turned**3
+    angle = 2.0 * wrong / (least * float(np.linalg.norm(square, 2))) + turned**3
     return turns + to_round + turns @ to_round, angle

@@ -12,9 +12,8 @@ from nrc_fast.base.exact_products import Slices
 from nrc_fast.base.linalg import RowSpace
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, rows_to_hold
-from nrc_fast.measurement.exact_components import MOST_EXACT
 from nrc_fast.measurement.exact_images import ONE_SLICE, scaled_rows
-from nrc_fast.measurement.exact_row_space import exact_row_space
+from nrc_fast.measurement.exact_row_space import MOST_PROJECTED, exact_row_space
 from nrc_fast.measurement.head import component_numbers
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k
 from nrc_fast.metrics.conventions import Convention
@@ -76,9 +75,9 @@ def _explicit_nrc1(
         turned=float(residuals.turned[0]) / count,
         first_order=None if turns is None else turns.first_order(convention),
     )
-    exact = evidence.exact(centered=convention.centered_basis)
+    exact = evidence.exact_components(centered=convention.centered_basis)
     if exact is not None:
-        values, bounds = exact.narrowed(convention, values, bounds)
+        values, bounds, _ = exact.narrowed(convention, values, bounds)
     return values, bounds, residual_value(convention, sums, 0, count, reading.source.d)[1]
 
 
@@ -91,7 +90,7 @@ def explicit_nrc2(
         moments = mean_of(reading)
         mean, mean_error = moments.mean, moments.mean_error
         bases = [Basis(space.basis, mean), Basis(np.zeros((0, len(mean))))]
-    held = rows_to_hold(reading, MOST_EXACT)
+    held = rows_to_hold(reading, MOST_PROJECTED)
     residuals = careful_residuals(reading, bases, collapsed=False, shift_error=mean_error, kept_rows=held)
     require_rows(reading, residuals.count)
     sums, count = residuals.sums[0], residuals.count
@@ -114,5 +113,6 @@ def explicit_nrc2(
     if residuals.rows is not None and np.isfinite(residuals.rows).all():
         slices: Slices = 1 if sums.raw[-1] > ONE_SLICE * sums.raw[0] else 2
         outside = exact_row_space(scaled_rows(residuals.rows, centered=True), weights, space, slices=slices)
-        value, bound = (value, bound) if outside is None else outside.narrowed(convention, value, bound)
+        if outside is not None:
+            value, bound, _ = outside.narrowed(convention, value, bound)
     return value, bound, residual_value(convention, sums, 0, count, reading.source.d)[1]
