@@ -84,11 +84,18 @@ class ExactComponents:
     ) -> tuple[FloatArray, FloatArray, BoolArray]:
         """Values of NRC1 with k = 1, 2, ... components that were found otherwise, or these where they are closer.
 
-        With their bounds, and where they are these.
+        With their bounds, and where they are these. Where component k and the next tie they are left as they are.
         """
         exact, closer = (part[: len(values)] for part in self.nrc1(convention))
-        is_closer = closer <= bounds
-        return np.where(is_closer, exact, values), np.where(is_closer, closer, bounds), is_closer
+        tied = _across((self.ratios >= TIED).astype(np.float64)) > 0.0
+        is_closer = (closer <= bounds) & ~np.append(tied, False)[: len(values)]
+        found, bounds = np.where(is_closer, exact, values), np.where(is_closer, closer, bounds)
+        for place in np.flatnonzero(~is_closer[1:] & (values[1:] == values[:-1])) + 1:
+            # Where components beyond those that there are leave what these do, they leave what these do now.
+            found[place] = found[place - 1]
+            farthest = bounds[place] + abs(values[place] - found[place])
+            bounds[place] = min(farthest, max(found[place], bounds[place - 1]))
+        return found, bounds, is_closer
 
     def _mixed(self, parts: FloatArray) -> FloatArray:
         """What the parts of the leading k components in others change in what these hold, k = 1..d - 1."""
@@ -141,9 +148,21 @@ def exact_components(
         if not float(turned.values.high.sum()) > 0.0:
             return None
         images, errors = turned_images(turned.images, turned.image_errors, turned.turn, turned.truncated)
+    values, value_errors = _in_order(turned.values, turned.errors)
     return ExactComponents(
-        ExactImages.of(images, errors, given, centered=centered), turned.values, turned.errors, turned.ratios
+        ExactImages.of(images, errors, given, centered=centered), values, value_errors, turned.ratios
     )
+
+
+def _in_order(values: Pair, errors: FloatArray) -> tuple[Pair, FloatArray]:
+    """Eigenvalues in descending order: each exact one is between the least and the largest that it may be there."""
+    order = np.argsort(-values.high, kind="stable")
+    values, errors = Pair(*(part[order] for part in values)), errors[order]
+    wider = errors
+    for sign in (1.0, -1.0):
+        ends = np.argsort(-(values.high + sign * errors), kind="stable")
+        wider = np.maximum(wider, sign * (values.high[ends] - values.high) + errors[ends])
+    return values, wider
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +247,13 @@ def _turned(about: Pair, vectors: FloatArray, slices: Slices, *, centered: bool)
     unknown += off + spread + spread.T
     rest = np.abs(unclear + left) + unknown
     np.fill_diagonal(rest, 0.0)
-    ratios = np.divide(rest, gaps, out=np.where(rest > 0.0, TIED, 0.0), where=gaps > 0.0)
+    values, reach = added(diagonal, Pair(left.diagonal(), np.zeros(len(left)))), unknown.diagonal()
+    # What is left is beside another diagonal, whose order is to be that of the vectors.
+    apart = (np.subtract.outer(values.high, values.high) + np.subtract.outer(values.low, values.low)) * np.where(
+        np.tri(len(rest)) > 0.0, -1.0, 1.0
+    )
+    gaps = apart - np.add.outer(reach, reach)
+    ratios = np.divide(rest, gaps, out=np.full_like(rest, TIED), where=gaps > 0.0)
     pushed = np.minimum(rest, 2.0 * ratios * rest)
     square, of_second = turns @ turns, sizes @ sizes
     turn = turns + 0.5 * square + turns @ square / 6.0
@@ -236,8 +261,8 @@ def _turned(about: Pair, vectors: FloatArray, slices: Slices, *, centered: bool)
         vectors=vectors,
         images=images,
         image_errors=errors,
-        values=added(diagonal, Pair(left.diagonal(), np.zeros(len(left)))),
-        errors=unknown.diagonal() + pushed.sum(axis=1),
+        values=values,
+        errors=reach + pushed.sum(axis=1),
         turn=turn + rounding[0] + turn @ rounding[0],
         truncated=of_second @ of_second / 20.0,
         matrix=matrix.high,
