@@ -318,7 +318,8 @@ def test_a_perfect_fit_is_read_again() -> None:
 def own_angles(H: np.ndarray, convention: str) -> np.ndarray:
     """How far the components of a float64 reference may be turned by the rounding of their matrix."""
     rows = H.astype(np.float64)
-    values = np.linalg.svd(rows - (rows.mean(axis=0) if nrc.CONVENTIONS[convention].centered_basis else 0.0))[1] ** 2
+    about = rows - (rows.mean(axis=0) if nrc.CONVENTIONS[convention].centered_basis else 0.0)
+    values = np.linalg.eigvalsh(about.T @ about)[::-1]
     gaps = values[:-1] - values[1:]
     return np.append(np.minimum(8 * EPSILON * values[0] / np.maximum(gaps, 1e-300), 1.0), 0.0)
 
