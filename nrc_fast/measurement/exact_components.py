@@ -43,6 +43,8 @@ SHARP = 1e-2
 MOST_REPEATS = 2
 # More than any part of a component in another.
 TIED = 1e100
+# Share of an eigenvalue by which the next one is to be less, not to tie with it.
+ALIKE = 2.0**-44
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,8 @@ class ExactComponents:
         """
         exact, closer = (part[: len(values)] for part in self.nrc1(convention))
         tied = _across((self.ratios >= TIED).astype(np.float64)) > 0.0
+        # The rounding with which rows were stored tells such apart, which says nothing of what they were.
+        tied |= self.values.high[:-1] - self.values.high[1:] < ALIKE * self.values.high[:-1]
         is_closer = (closer <= bounds) & ~np.append(tied, False)[: len(values)]
         found, bounds = np.where(is_closer, exact, values), np.where(is_closer, closer, bounds)
         for place in np.flatnonzero(~is_closer[1:] & (values[1:] == values[:-1])) + 1:
