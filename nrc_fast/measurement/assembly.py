@@ -276,7 +276,7 @@ class _Assembly:
 
     def _spectrum(self) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.extent.has_whole_spectrum(self._moments.d):
-            return spectrum_metrics(self._moments)
+            return spectrum_metrics(self.evidence)
         return leading_spectrum_metrics(self.evidence, self._found)
 
     def _readout(self) -> tuple[float, float]:

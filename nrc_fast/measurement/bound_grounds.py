@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from nrc_fast.measurement.convention_metrics import ConventionMetrics
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.model_errors import ModelErrors
-from nrc_fast.metrics.grounds import ALONG_ROWS, DECOMPOSITION, FLOAT64_SUMS, Grounds, grounds_of_components
+from nrc_fast.metrics.grounds import (
+    ALONG_ROWS,
+    DECOMPOSITION,
+    FIRST_ORDER,
+    FLOAT64_SUMS,
+    Grounds,
+    grounds_of_components,
+)
 
 __all__ = ["OF_TARGETS", "grounds_of_report"]
 
@@ -45,6 +52,8 @@ def grounds_of_report(
     """
     moments = evidence.grounds_of_moments
     spectrum = moments | grounds_of_components(is_whole=whole_spectrum)
+    if whole_spectrum and evidence.exact_components(centered=True) is not None:
+        spectrum = FIRST_ORDER
     of_targets: Grounds = frozenset() if rows_are_held else OF_TARGETS
     of_errors = moments | ALONG_ROWS
     of_balance = of_errors | OF_TARGETS
@@ -66,4 +75,4 @@ def grounds_of_report(
         **dict.fromkeys(("balance_distance", "balance_decay", "balance_asymmetry"), of_balance),
     }
     known = [f"{metric} {name}" for name, values in found.alternatives.items() for metric in values]
-    return {name: found.grounds.get(name) or own[name] for name in (*names, *known)}
+    return {name: found.grounds[name] if name in found.grounds else own[name] for name in (*names, *known)}

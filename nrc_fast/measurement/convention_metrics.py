@@ -9,11 +9,12 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence
+from nrc_fast.measurement.exact_row_space import ExactRowSpace
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
-from nrc_fast.metrics.grounds import ALONG_ROWS, FLOAT64_SUMS, Grounds, grounds_of_components
+from nrc_fast.metrics.grounds import ALONG_ROWS, FIRST_ORDER, FLOAT64_SUMS, Grounds, grounds_of_components
 from nrc_fast.metrics.residuals import leading_values, subspace_residual
 from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.residual_sums import Pairing, Residuals
@@ -89,6 +90,7 @@ def explicit_metrics(
     )
     turned = float(residuals.turned[0]) / residuals.count
     turns = evidence.turns(basis, residuals, centered=convention.centered_basis)
+    exact, outside = evidence.exact_components(centered=convention.centered_basis), _outside(evidence, head, residuals)
     metrics, last = ConventionMetrics(residuals=residuals, is_refined=basis.collapsed), head.components - 1
     for other in dict.fromkeys([convention, *CONVENTIONS.values()]):
         if other.centered_basis != convention.centered_basis:
@@ -103,6 +105,11 @@ def explicit_metrics(
             turned=turned,
             first_order=None if turns is None else turns.first_order(other),
         )
+        of_rows = residuals.grounds | (FLOAT64_SUMS if other.centered_rows else frozenset())
+        own = {"nrc1": of_rows | basis.grounds, "nrc2": of_rows}
+        if exact is not None:
+            values, errors, is_closer = exact.narrowed(other, values, errors)
+            own["nrc1"] = FIRST_ORDER if is_closer[last] else own["nrc1"]
         found, bounds = {"nrc1": float(values[last])}, {"nrc1": float(errors[last])}
         if rank:
             found["nrc2"], bounds["nrc2"] = subspace_residual(
@@ -114,22 +121,35 @@ def explicit_metrics(
                 mean_error=basis.mean_error,
                 turned=turned,
             )
-        of_rows = residuals.grounds | (FLOAT64_SUMS if other.centered_rows else frozenset())
-        own = {"nrc1": of_rows | basis.grounds, "nrc2": of_rows}
+        if outside is not None:
+            found["nrc2"], bounds["nrc2"], is_exact = outside.narrowed(other, found["nrc2"], bounds["nrc2"])
+            own["nrc2"] = frozenset() if is_exact else own["nrc2"]
         metrics.grounds |= {_name_of(metric, other, convention): own[metric] for metric in found}
         if other == convention:
             metrics.by_k, metrics.by_k_bounds = values, errors
             metrics.values, metrics.bounds = found, bounds
+            every_k = own["nrc1"] if exact is not None and is_closer.all() else own["nrc1"] | of_rows | basis.grounds
         else:
             metrics.alternatives[other.name], metrics.alternative_bounds[other.name] = found, bounds
     if extent.all_k:
         values, errors, _ = nrc1_by_k(evidence, convention, evidence.moments.d)
+        if exact is not None:
+            values, errors, _ = exact.narrowed(convention, values, errors)
         explicit = len(metrics.by_k)
         values[:explicit], errors[:explicit] = metrics.by_k, metrics.by_k_bounds
         metrics.by_k, metrics.by_k_bounds = values, errors
     of_all = _of_moments(evidence, convention, evidence.moments.d)["nrc1"] if extent.all_k else frozenset()
-    metrics.grounds["nrc1_by_k"] = metrics.grounds["nrc1"] | of_all
+    metrics.grounds["nrc1_by_k"] = every_k | of_all
     return metrics
+
+
+def _outside(evidence: Evidence, head: Head, residuals: Residuals) -> ExactRowSpace | None:
+    """Few rows and the row space of W, after residuals on its basis too; None where that is not to be had."""
+    few, of_weights = evidence.few_rows, residuals.sums[2:]
+    if few is None or not of_weights:
+        return None
+    shares = [float(sums.raw[-1] / sums.raw[0]) if sums.raw[0] > 0.0 else 0.0 for sums in of_weights]
+    return few.row_space(head, min(shares))
 
 
 def _name_of(metric: str, convention: Convention, own: Convention) -> str:

@@ -18,8 +18,10 @@ from nrc_fast.base.leading import LeadingPairs
 from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.exact_components import ExactComponents
 from nrc_fast.measurement.exact_turns import MOST_HELD, MOST_HELD_FEATURES, ExactTurns, exact_turns
 from nrc_fast.measurement.few_row_components import few_row_components, has_few_rows
+from nrc_fast.measurement.few_rows import FewRows
 from nrc_fast.measurement.row_components import RowComponents, row_components
 from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
@@ -36,7 +38,7 @@ from nrc_fast.passes.residual_sums import Pairing, Residuals
 from nrc_fast.passes.runs import careful_residuals, centered_unit_gram, gather, gram_product, prediction_errors
 from nrc_fast.sources.left_over import LeftOver
 
-__all__ = ["Evidence", "gathered"]
+__all__ = ["Evidence", "gathered", "rows_to_hold"]
 
 # Below this share of the variance outside the basis, features count as collapsed and float32 does not suffice.
 COLLAPSED = 1e-4
@@ -68,6 +70,8 @@ class Evidence:
     turn_of_unit_rows : float
         Root mean square of the angles by which the error of the mean turns rows about it, once their second moment was
         asked for.
+    few_rows : FewRows or None
+        All rows, once residuals have held them, where they are few.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Evidence:
         self._faintest = 0.0  # energy of rows that is rounding
         self._grounds_before: Grounds = frozenset()
         self.turn_of_unit_rows = 0.0
+        self.few_rows: FewRows | None = None
         self.needs_whole_spectrum = False
 
     @property
@@ -287,7 +292,12 @@ class Evidence:
             kept_rows=self._held_rows,
         )
         require_same_rows(self._found or self.moments, residuals)
+        self.few_rows = self.few_rows or FewRows.of(residuals.rows)
         return residuals
+
+    def exact_components(self, *, centered: bool) -> ExactComponents | None:
+        """Exact components of few rows, once residuals have held them; None where they are not to be had."""
+        return None if self.few_rows is None else self.few_rows.components(self.moments, centered=centered)
 
     @property
     def holds_rows(self) -> bool:
@@ -297,15 +307,13 @@ class Evidence:
     @property
     def _held_rows(self) -> int:
         """How many rows there are, where all are held; 0 where they are too many."""
-        source, moments = self._rows.source, self._moments
-        if source.count is None or source.count * source.d > MOST_HELD or source.d > MOST_HELD_FEATURES:
-            return 0
-        return source.count if moments is not None and moments.is_double and self._rows.is_alone else 0
+        is_double = self._moments is not None and self._moments.is_double
+        return rows_to_hold(self._rows, MOST_HELD) if is_double else 0
 
     def turns(self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool) -> ExactTurns | None:
-        """How the exact components of few rows are turned from those of a basis; None where that is not to be had."""
+        """How exact components are turned from those of a basis, for rows that are held and more than `few_rows`."""
         rows, rank = residuals.rows, len(basis.vectors)
-        if rows is None or not rank > 0 or not np.isfinite(rows).all():
+        if rows is None or self.few_rows is not None or not rank > 0 or not np.isfinite(rows).all():
             return None
         pairs, error = self.leading(len(basis.angles), centered=centered)
         if not pairs.is_whole:
@@ -321,6 +329,14 @@ class Evidence:
     def prediction_errors(self, model: LinearModel) -> PredictionErrors:
         """Explicit ``sum (W h + b - y)^2`` of each output of a model: one read."""
         return prediction_errors(self._rows, model)
+
+
+def rows_to_hold(reading: Reading, most: int) -> int:
+    """How many rows a reading has, where they have at most so many numbers and this process adds up all; else 0."""
+    source = reading.source
+    if source.count is None or source.count * source.d > most or source.d > MOST_HELD_FEATURES:
+        return 0
+    return source.count if reading.is_alone else 0
 
 
 def gathered(reading: Reading, *, unit_rows: bool = False, precision: str = "high") -> Evidence:

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, WholeNumbers
+from nrc_fast.base.exact_products import Slices
 from nrc_fast.base.linalg import RowSpace
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.evidence import Evidence
+from nrc_fast.measurement.evidence import Evidence, rows_to_hold
+from nrc_fast.measurement.exact_images import ONE_SLICE, scaled_rows
+from nrc_fast.measurement.exact_row_space import MOST_PROJECTED, exact_row_space
 from nrc_fast.measurement.head import component_numbers
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k
 from nrc_fast.metrics.conventions import Convention
@@ -72,17 +75,23 @@ def _explicit_nrc1(
         turned=float(residuals.turned[0]) / count,
         first_order=None if turns is None else turns.first_order(convention),
     )
+    exact = evidence.exact_components(centered=convention.centered_basis)
+    if exact is not None:
+        values, bounds, _ = exact.narrowed(convention, values, bounds)
     return values, bounds, residual_value(convention, sums, 0, count, reading.source.d)[1]
 
 
-def explicit_nrc2(reading: Reading, space: RowSpace, convention: Convention) -> tuple[float, float, float]:
+def explicit_nrc2(
+    reading: Reading, weights: FloatArray, space: RowSpace, convention: Convention
+) -> tuple[float, float, float]:
     """NRC2, its bound and the mean energy of the rows."""
     bases, mean, mean_error = [Basis(space.basis)], np.zeros(0), 0.0
     if convention.centered_rows:
         moments = mean_of(reading)
         mean, mean_error = moments.mean, moments.mean_error
         bases = [Basis(space.basis, mean), Basis(np.zeros((0, len(mean))))]
-    residuals = careful_residuals(reading, bases, collapsed=False, shift_error=mean_error)
+    held = rows_to_hold(reading, MOST_PROJECTED)
+    residuals = careful_residuals(reading, bases, collapsed=False, shift_error=mean_error, kept_rows=held)
     require_rows(reading, residuals.count)
     sums, count = residuals.sums[0], residuals.count
     spread, turned = math.sqrt(sums.raw[0] / count), float(residuals.turned[0]) / count
@@ -101,4 +110,9 @@ def explicit_nrc2(reading: Reading, space: RowSpace, convention: Convention) -> 
     )
     if convention.centered_rows:
         require_same_mean(mean, residuals)
+    if residuals.rows is not None and np.isfinite(residuals.rows).all():
+        slices: Slices = 1 if sums.raw[-1] > ONE_SLICE * sums.raw[0] else 2
+        outside = exact_row_space(scaled_rows(residuals.rows, centered=True), weights, space, slices=slices)
+        if outside is not None:
+            value, bound, _ = outside.narrowed(convention, value, bound)
     return value, bound, residual_value(convention, sums, 0, count, reading.source.d)[1]

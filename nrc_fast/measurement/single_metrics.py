@@ -295,7 +295,7 @@ def nrc2(
         if len(space.basis) == 0:
             value, bound, energy = math.nan, math.nan, 0.0
         elif reading.rereadable:
-            value, bound, energy = explicit_nrc2(reading, space, chosen)
+            value, bound, energy = explicit_nrc2(reading, weights, space, chosen)
         else:
             evidence = gathered(reading, unit_rows=needs_unit_rows(chosen))
             value, bound = subspace_value(evidence, chosen, space)

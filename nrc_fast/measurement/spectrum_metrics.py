@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.measurement.evidence import UNRESOLVED, Evidence
+from nrc_fast.metrics.exact_spectra import exact_effective_rank, exact_shares, exact_stable_rank
 from nrc_fast.metrics.readouts import (
     exceeds,
     loaded_readout_error,
@@ -36,19 +38,29 @@ SMALLEST_SINGLE, LARGEST_SINGLE = 1e-20, 1e20
 Found = tuple[dict[str, Any], dict[str, Any]]  # values and bounds by name
 
 
-def spectrum_metrics(moments: Moments) -> Found:
-    """Shares of all components, effective and stable rank, with their bounds."""
+def spectrum_metrics(evidence: Evidence) -> Found:
+    """Shares of all components, effective and stable rank, with their bounds; of few rows from exact eigenvalues."""
+    exact = evidence.exact_components(centered=True)
+    if exact is not None:
+        shares, of_shares = exact_shares(exact.values, exact.value_errors)
+        effective, of_effective = exact_effective_rank(shares, of_shares)
+        stable, of_stable = exact_stable_rank(exact.values, exact.value_errors)
+        return _named(shares.high, effective, stable), _named(of_shares, of_effective, of_stable)
+    moments = evidence.moments
     # None is set to 0 for being small: many small ones add up. The trace knows nothing of their roundings.
     eigenvalues, trace = np.maximum(moments.pairs().values, 0.0), moments.variance
-    error, shares = moments.covariance_error, explained_variance_ratio(eigenvalues, trace=trace)
+    error, found = moments.covariance_error, explained_variance_ratio(eigenvalues, trace=trace)
     effective, stable = effective_rank(eigenvalues), stable_rank(eigenvalues)
-    values = {"explained_variance_ratio": shares, "effective_rank": effective, "stable_rank": stable}
-    bounds = {
-        "explained_variance_ratio": share_bounds(eigenvalues, error, trace=trace),
-        "effective_rank": effective_rank_bound(effective, eigenvalues, error),
-        "stable_rank": stable_rank_bound(stable, float(eigenvalues[0]), moments.d, error),
-    }
-    return values, bounds
+    bounds = _named(
+        share_bounds(eigenvalues, error, trace=trace),
+        effective_rank_bound(effective, eigenvalues, error),
+        stable_rank_bound(stable, float(eigenvalues[0]), moments.d, error),
+    )
+    return _named(found, effective, stable), bounds
+
+
+def _named(shares: FloatArray, effective_rank: float, stable_rank: float) -> dict[str, Any]:
+    return {"explained_variance_ratio": shares, "effective_rank": effective_rank, "stable_rank": stable_rank}
 
 
 def leading_spectrum_metrics(evidence: Evidence, count: int) -> Found:

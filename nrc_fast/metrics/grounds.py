@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 __all__ = [
     "ALONG_ROWS",
     "DECOMPOSITION",
+    "FIRST_ORDER",
     "FLOAT64_SUMS",
     "GROUNDS",
     "ITERATION",
@@ -37,13 +38,17 @@ GROUNDS: dict[str, tuple[BoundKind, str]] = {
     "products along rows": ("probable", "roundings of dot products grow like the root of their length"),
     "decomposition": ("probable", "LAPACK's roundings grow like the root of the size of a matrix"),
     "iteration": ("probable", "block Krylov iteration from a start with all directions has missed none"),
-    "first order": ("probable", "squares of the errors of moments are left out where these are small"),
+    "first order": (
+        "probable",
+        "higher orders of errors of moments and components are left out where these are small",
+    ),
     "drawn heads": ("statistical", "the heads that were drawn stand for all"),
 }
 FLOAT64_SUMS: Grounds = frozenset({"float64 sums"})
 ALONG_ROWS: Grounds = frozenset({"products along rows"})
 DECOMPOSITION: Grounds = frozenset({"decomposition"})
 ITERATION: Grounds = frozenset({"iteration"})
+FIRST_ORDER: Grounds = frozenset({"first order"})
 # How kernels multiply, in words of `passes.moments`.
 OF_SUMS = {
     "double": FLOAT64_SUMS,

@@ -14,11 +14,12 @@ import nrc_fast as nrc
 from nrc_fast.kernels.inputs import as_rows
 from nrc_fast.kernels.placement import rows_in_place
 from nrc_fast.kernels.results import Basis
+from nrc_fast.measurement.exact_components import MOST_EXACT
 from nrc_fast.passes.residual_sums import Residuals
 from nrc_fast.sources import Chunk
 
 SUMS, BLOCKS, CORES, ROWS = "float64 sums", "float32 blocks", "tensor cores", "products along rows"
-LAPACK, KRYLOV, DRAWN = "decomposition", "iteration", "drawn heads"
+LAPACK, KRYLOV, DRAWN, FIRST = "decomposition", "iteration", "drawn heads", "first order"
 OF_SPECTRUM = ("explained_variance_ratio", "effective_rank", "stable_rank")
 # Products N d^2 of these are too many for float64.
 COUNT, D = 1700, 256
@@ -56,13 +57,25 @@ def explicit(extra: set[str]) -> dict[str, set[str]]:
 
 
 def test_rows_in_memory_and_files(tmp_path: Path) -> None:
-    H, Y, W, b = draw()
+    H, Y, W, b = draw(MOST_EXACT // 12 + 1)
     np.save(tmp_path / "H.npy", H)
     for features in (H, tmp_path / "H.npy"):
         report = nrc.measure(features, Y, W, b)
         said(report, explicit(set()))
         assert report.bound_kinds["nrc3_untrained"] == "statistical"
         assert report.bound_kinds["nrc1"] == "probable"
+
+
+def test_few_rows_have_exact_numbers(tmp_path: Path) -> None:
+    H, Y, W, b = draw()
+    np.save(tmp_path / "H.npy", H)
+    exact = {name: {FIRST} for name in ("nrc1", "nrc1 variance", "nrc1_by_k", *OF_SPECTRUM)}
+    certified: dict[str, set[str]] = {name: set() for name in ("nrc2", "nrc2 raw", "nrc2 id25")}
+    for features in (H, tmp_path / "H.npy"):
+        report = nrc.measure(features, Y, W, b)
+        said(report, explicit(set()) | exact | certified)
+        assert report.bound_kinds["nrc2"] == "certified"
+        assert report.bound_kinds["stable_rank"] == "probable"
 
 
 def test_rows_that_are_read_once_batches_and_merged_ones() -> None:

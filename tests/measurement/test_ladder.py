@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,16 @@ COMPONENTS = 6
 # The median of bound over error of a metric may be this large: the errors of collapsed features are of second order in
 # the angle of a basis, whose bound is far from what that is off by.
 LOOSEST = 1e12
-# On the whole ladder, for those that come from few rows that are held, or from few numbers.
-LOOSEST_BY_METRIC = {
-    "balance_asymmetry": 100.0,
-    "balance_decay": 100.0,
-    "balance_distance": 100.0,
-    "cka_debiased": 100.0,
-    "gamma": 100.0,
-    "gamma()": 100.0,
-    "gamma_share": 100.0,
-    "head_outside": 100.0,
-    "mse": 100.0,
-    "nrc3": 100.0,
-    "nrc3()": 100.0,
-    "nrc3_at_zero": 100.0,
-    "r2": 100.0,
+# What it is to be at most on the whole ladder, where most numbers are those of few rows that are held, or of few numbers;
+# batches in float32 blocks are far looser, and a third of all.
+BARS = {
+    **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), 60.0),
+    **dict.fromkeys(("nrc1", "nrc1_by_k", "nrc1 nrc24", "nrc1 id25", "nrc1 variance"), 80.0),
+    "nrc1 raw": 150.0,
+    **dict.fromkeys(("nrc2", "nrc2 nrc24", "nrc2 id25", "nrc2 raw", "nrc2 variance"), 100.0),
+    **{f"{metric}() {name}": 50.0 for metric in ("nrc1", "nrc2") for name in nrc.CONVENTIONS},
+    **dict.fromkeys(("balance_asymmetry", "balance_decay", "balance_distance", "cka_debiased", "mse", "r2"), 100.0),
+    **dict.fromkeys(("gamma", "gamma()", "gamma_share", "head_outside", "nrc3", "nrc3()", "nrc3_at_zero"), 100.0),
 }
 
 SHORT = [
@@ -117,7 +112,7 @@ def single_numbers(arrays: tuple[Any, ...], exact: ExactNumbers) -> Iterator[Fin
         yield Finding(f"{label}()", value, bound, float(interval.distance(value)))
 
 
-def climb(dtype: str, rungs: list[Any], folder: Path, *, every_convention: bool) -> None:
+def climb(dtype: str, rungs: list[Any], folder: Path, *, every_convention: bool, bars: Mapping[str, float]) -> None:
     violations, found, checked = [], defaultdict(list), 0
     for sizes in rungs:
         rung = Rung(dtype, *sizes)
@@ -141,20 +136,19 @@ def climb(dtype: str, rungs: list[Any], folder: Path, *, every_convention: bool)
     loose = looseness(found)
     print(f"{dtype}: {checked} numbers, bound / error:", {name: f"{value:.1e}" for name, value in loose.items()})
     assert not violations, f"{len(violations)} of {checked} bounds do not hold:\n" + "\n".join(violations)
-    limits = LOOSEST_BY_METRIC if every_convention else {}
-    assert not {name: value for name, value in loose.items() if value > limits.get(name, LOOSEST)}
+    assert not {name: value for name, value in loose.items() if value > bars.get(name, LOOSEST)}
     assert checked > 100 * len(rungs) // 2
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_bound_holds(dtype: str, tmp_path: Path) -> None:
-    climb(dtype, SHORT, tmp_path, every_convention=False)
+    climb(dtype, SHORT, tmp_path, every_convention=False, bars={})
 
 
 @pytest.mark.endurance
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_bound_holds_on_the_whole_ladder(dtype: str, tmp_path: Path) -> None:
-    climb(dtype, LONG, tmp_path, every_convention=True)
+    climb(dtype, LONG, tmp_path, every_convention=True, bars=BARS)
 
 
 def test_bounds_of_merged_parts_with_means_far_apart() -> None:

@@ -19,15 +19,20 @@ def eigenpairs(matrix: Pairs) -> tuple[Pairs, Pairs]:
     state = [rotated, vectors]
     for _ in range(SWEEPS):
         off = rotated.high - np.diag(np.diagonal(rotated.high))
-        diagonal = np.abs(np.diagonal(rotated.high))
-        scale = np.sqrt(np.outer(diagonal, diagonal)) * 1e-28 + diagonal.max() * 1e-32
-        if (np.abs(off) <= scale).all():
+        if (np.abs(off) <= _rounding(rotated)).all():
             break
         state = _sweep(*state, size)
         rotated = state[0]
     values = Pairs(np.diagonal(rotated.high).copy(), np.diagonal(rotated.low).copy())
     order = np.lexsort((values.low, values.high))[::-1]
     return values[order].times_power(exponent), _orthonormal(state[1][order])
+
+
+def _rounding(rotated: Pairs) -> NDArray[np.float64]:
+    """Entries beside the diagonal that are as good as 0."""
+    diagonal = np.abs(np.diagonal(rotated.high))
+    rounding: NDArray[np.float64] = np.sqrt(np.outer(diagonal, diagonal)) * 1e-28 + diagonal.max() * 1e-32
+    return rounding
 
 
 def _sweep(rotated: Pairs, vectors: Pairs, size: int) -> list[Pairs]:
@@ -51,7 +56,8 @@ def _sweep(rotated: Pairs, vectors: Pairs, size: int) -> list[Pairs]:
 
 def _rotations(rotated: Pairs, first: NDArray[np.intp], second: NDArray[np.intp]) -> tuple[Pairs, Pairs]:
     apart = (rotated[second, second] - rotated[first, first]).high
-    both = rotated[first, second].high
+    # Rotations by what is rounding would mix it with what is not.
+    both = rotated[first, second].high * (np.abs(rotated.high) > _rounding(rotated))[first, second]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         tau = apart / (2.0 * both)
         tangent = np.where(tau < 0.0, -1.0, 1.0) / (np.abs(tau) + np.sqrt(1.0 + tau * tau))
