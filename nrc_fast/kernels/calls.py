@@ -185,6 +185,7 @@ def _checked(bases: Sequence[Basis], d: int) -> list[Basis]:
             _optional(basis.shift, (d,), "shift"),
             basis.per_row,
             basis.images,
+            basis.imaged,
         )
         for basis in bases
     ]

@@ -63,20 +63,23 @@ class Basis:
         Whether residuals and squares of single rows are wanted beside the sums.
     images : frozenset of {"raw", "unit", "shift"}
         Which of the `RowImages` are wanted too; in float64 only.
+    imaged : int
+        Of how many of the vectors, the leading ones.
     """
 
     vectors: FloatArray
     shift: FloatArray | None = None
     per_row: bool = False
     images: frozenset[str] = frozenset()
+    imaged: int = 0
 
 
 @dataclass
 class RowImages:
     """Sums over rows x, in float64, of numbers times the rows; NaN where a backend does not have them.
 
-    With the vectors u of a basis and ``f = |x - U^T U x|^2 / |x|^2``; what is divided by ``|x|^2`` is without zero rows.
-    What was not asked for has no elements.
+    With the leading k vectors u of a basis and ``f = |x - U^T U x|^2 / |x|^2``; what is divided by ``|x|^2`` is without
+    zero rows. What was not asked for has no elements.
 
     Attributes
     ----------
@@ -84,9 +87,9 @@ class RowImages:
         ``sum x``, and for each vector ``sum (u x) x``.
     unit : (k, d) float64 array
         For each vector ``sum (u x) x / |x|^2``.
-    shift : (2 d + 2,) float64 array
-        ``sum x / |x|^2``, ``sum f x / |x|^2``, ``sum 1 / |x|^2`` and the number of zero rows: what `unit` sums of the
-        residual change when the shift does.
+    shift : (2 d + 3,) float64 array
+        ``sum x / |x|^2``, ``sum f x / |x|^2``, ``sum 1 / |x|^2``, ``sum 1 / |x|^4`` and the number of zero rows: what
+        `unit` sums of the residual change when the shift does.
     """
 
     raw: FloatArray
@@ -96,11 +99,11 @@ class RowImages:
     @classmethod
     def zeros(cls, basis: Basis) -> RowImages:
         """What no rows give for a basis."""
-        (k, d), wanted = basis.vectors.shape, basis.images
+        k, d, wanted = basis.imaged, basis.vectors.shape[1], basis.images
         return cls(
             raw=np.zeros((1 + k, d) if "raw" in wanted else (0, d)),
             unit=np.zeros((k, d) if "unit" in wanted else (0, d)),
-            shift=np.zeros(2 * d + 2 if "shift" in wanted else 0),
+            shift=np.zeros(2 * d + 3 if "shift" in wanted else 0),
         )
 
     def plus(self, other: RowImages) -> RowImages:

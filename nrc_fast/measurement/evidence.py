@@ -2,9 +2,10 @@
 
 Moments are summed when they are first asked for. Leading components alone may come without them, from products of the
 rows with a few vectors; `passes.component_costs` says when. From moments, features that can be read again are read
-twice, and three times when they are collapsed: then a basis from a Gram with float32 blocks is first refined by one
-step of subspace iteration in float64, and the residual is float64 too. Where float32 blocks leave too little, the
-moments are read once more in float64, and serve everything that comes after.
+twice: the read for the residuals gives images of the components too, in float64, which tell how the exact ones are
+turned from those of a Gram with float32 blocks. Where that leaves fewer digits than a better basis would, collapsed
+features are read a third time, for one step of subspace iteration in float64. Where float32 blocks leave too little,
+the moments are read once more in float64, and serve everything that comes after.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.exact_turns import MOST_HELD, MOST_HELD_FEATURES, ExactTurns, exact_turns
 from nrc_fast.measurement.few_row_components import few_row_components, has_few_rows
 from nrc_fast.measurement.row_components import RowComponents, row_components
+from nrc_fast.measurement.row_turns import MOST_IMAGED, MOST_IMAGED_NUMBERS, ImagedBases, RowTurns, row_turns
 from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.grounds import FLOAT64_SUMS, Grounds, grounds_of_components
@@ -157,26 +159,28 @@ class Evidence:
 
     # ---- what is read again ----
 
-    def components(self, k: int, *, centered: bool, numbers: Sequence[int] = ()) -> PrincipalBasis:
+    def components(
+        self, k: int, *, centered: bool, numbers: Sequence[int] = (), refines: bool = True
+    ) -> PrincipalBasis:
         """The leading k components, for some numbers of them that matter, k if none is named.
 
         Without moments, the rows are multiplied with some vectors until those of each such number span what they
         should, where that is likely to cost less than moments. From moments, these are read again in float64 if the
         last component that matters cannot be told from rounding; and the rows once, for a step of subspace iteration,
-        if the features are collapsed.
+        if the features are collapsed, unless `refines` is False, as images will tell how the components are turned.
         """
         numbers = list(numbers) or [k]
-        basis = self._components(k, numbers, centered=centered)
+        basis = self._components(k, numbers, centered=centered, refines=refines)
         if len(basis.vectors) < max(numbers) and self._reading is not None:
             return self._with_fainter(basis, k, numbers, centered=centered)
         return basis
 
-    def _components(self, k: int, numbers: Sequence[int], *, centered: bool) -> PrincipalBasis:
+    def _components(self, k: int, numbers: Sequence[int], *, centered: bool, refines: bool) -> PrincipalBasis:
         if self._moments is None and self._reading is not None:
             self._found = self._components_of_rows(numbers, centered=centered)
             if self._found is not None:
                 return _basis_of_rows(self._found, k, self._disturbance)
-        return self._components_of_moments(k, max(numbers), centered=centered)
+        return self._components_of_moments(k, max(numbers), centered=centered, refines=refines)
 
     def _with_fainter(self, basis: PrincipalBasis, k: int, numbers: Sequence[int], *, centered: bool) -> PrincipalBasis:
         """Components beyond those that can be told from the rounding of the first: of what these leave of the rows."""
@@ -213,7 +217,7 @@ class Evidence:
             found = few_row_components(reading, max(numbers), centered=centered)
         return found
 
-    def _components_of_moments(self, k: int, last: int, *, centered: bool) -> PrincipalBasis:
+    def _components_of_moments(self, k: int, last: int, *, centered: bool, refines: bool) -> PrincipalBasis:
         self.resolve(last, k, centered=centered)
         moments = self.moments
         pairs, error = self.leading(k, centered=centered)
@@ -222,7 +226,7 @@ class Evidence:
         rank = min(k, resolved_rank(pairs.values, d))
         vectors = np.ascontiguousarray(pairs.vectors[:rank])
         angles = _angles(pairs, k, error)
-        if not collapsed or moments.is_double or rank == 0:
+        if not collapsed or moments.is_double or rank == 0 or (rank >= last and not refines and self.tells_turns(last)):
             mean, mean_error = moments.mean, moments.mean_error / total**0.5 if total > 0.0 else 0.0
         else:
             beyond = np.array([pairs.next_value(j) + error for j in range(1, rank + 1)])
@@ -290,6 +294,31 @@ class Evidence:
         return residuals
 
     @property
+    def is_on_host(self) -> bool:
+        """Whether the rows lie on the host, where kernels give images of unit rows too."""
+        return self._rows.source.backend.is_host
+
+    def tells_turns(self, count: int) -> bool:
+        """Whether images of so many components tell how these are turned: of many rows, whose moments are known."""
+        moments = self._moments
+        if moments is None or self._held_rows or not 0 < count < moments.d:
+            return False
+        return count <= MOST_IMAGED and count * moments.d <= MOST_IMAGED_NUMBERS
+
+    def has_coarse(self, basis: PrincipalBasis, last: int) -> bool:
+        """Whether a basis is of collapsed features from float32 blocks and was not refined, as images were to tell."""
+        moments = self._moments
+        if moments is None or moments.is_double or not basis.collapsed or len(basis.vectors) < last:
+            return False
+        return self.tells_turns(last)
+
+    def agreed(self, answer: float) -> bool:
+        """Whether a number that every process has computed is above 0, as the first one found it."""
+        found = np.array([answer])
+        self._rows.same(found)
+        return bool(found[0] > 0.0)
+
+    @property
     def _held_rows(self) -> int:
         """How many rows there are, where all are held; 0 where they are too many."""
         source, moments = self._rows.source, self._moments
@@ -297,18 +326,28 @@ class Evidence:
             return 0
         return source.count if moments is not None and moments.is_double and self._rows.is_alone else 0
 
-    def turns(self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool) -> ExactTurns | None:
-        """How the exact components of few rows are turned from those of a basis; None where that is not to be had."""
+    def turns(
+        self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool, imaged: ImagedBases | None = None
+    ) -> ExactTurns | RowTurns | None:
+        """How the exact components are turned from those of a basis; None where that is not to be had.
+
+        Of few rows from these, of many from their images, where some were asked for.
+        """
         rows, rank = residuals.rows, len(basis.vectors)
-        if rows is None or not rank > 0 or not np.isfinite(rows).all():
+        if not rank > 0 or self._moments is None or (rows is not None and not np.isfinite(rows).all()):
             return None
         pairs, error = self.leading(len(basis.angles), centered=centered)
+        if not np.array_equal(pairs.vectors[:rank], basis.vectors):
+            return None  # a later read has refined it
+        if rows is None:
+            if imaged is None:
+                return None
+            matrix = self.moments.matrix("covariance" if centered else "second_moment")
+            return row_turns(basis, residuals, imaged, pairs, error=error, matrix=matrix, centered=centered)
         if not pairs.is_whole:
             return None
         found = self.moments.pairs(centered=centered)
         vectors = np.ascontiguousarray(found.vectors(len(found.values))[: len(found.values)])
-        if not np.array_equal(vectors[:rank], basis.vectors):
-            return None  # a later read has refined it
         error += decomposition_rounding(len(vectors)) * max(float(found.values[0]), 0.0)
         count = min(rank, len(vectors) - 1)
         return exact_turns(rows, found.values, vectors, count, error=error, centered=centered) if count else None

@@ -13,8 +13,9 @@ from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.head import component_numbers
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k
+from nrc_fast.measurement.projections import projections
 from nrc_fast.metrics.conventions import Convention
-from nrc_fast.metrics.residuals import leading_values, residual_value, subspace_residual
+from nrc_fast.metrics.residuals import PrincipalBasis, residual_value, subspace_residual
 from nrc_fast.passes.precisions import working_precision
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_mean
@@ -56,22 +57,14 @@ def _explicit_nrc1(
 ) -> tuple[FloatArray, FloatArray, float]:
     """NRC1 for k = 1 up to the largest number, bounds that hold for the numbers, and the mean energy of the rows."""
     evidence = Evidence(reading=reading, precision=precision)
-    basis = evidence.components(max(numbers), centered=convention.centered_basis, numbers=numbers)
-    shift = basis.mean if convention.centered_rows else None
-    residuals = evidence.residuals(
-        [Basis(basis.vectors, shift)], collapsed=basis.collapsed, shift_error=basis.shift_error
-    )
-    (sums,), count = residuals.sums, residuals.count
-    turns = evidence.turns(basis, residuals, centered=convention.centered_basis)
-    values, bounds = leading_values(
-        convention,
-        basis,
-        sums,
-        count,
-        rounding=residuals.rounding(0),
-        turned=float(residuals.turned[0]) / count,
-        first_order=None if turns is None else turns.first_order(convention),
-    )
+
+    def bases_of(basis: PrincipalBasis) -> tuple[list[Basis], dict[bool, int]]:
+        shift = basis.mean if convention.centered_rows else None
+        return [Basis(basis.vectors, shift)], {convention.centered_rows: 0}
+
+    found = projections(evidence, max(numbers), numbers, [convention], bases_of)
+    values, bounds = found.nrc1(convention)
+    sums, count = found.residuals.sums[0], found.residuals.count
     return values, bounds, residual_value(convention, sums, 0, count, reading.source.d)[1]
 
 

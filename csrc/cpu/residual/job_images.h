@@ -18,8 +18,9 @@ class JobImages {
  public:
   JobImages(const BasisJob& job, const ProjectionSpace& space, const Frame& frame)
       : vectors_(job.vectors),
-        raw_(job.raw_image == nullptr ? 0 : 1 + job.vectors),
-        unit_(job.unit_image == nullptr ? 0 : job.vectors),
+        imaged_(job.imaged),
+        raw_(job.raw_image == nullptr ? 0 : 1 + job.imaged),
+        unit_(job.unit_image == nullptr ? 0 : job.imaged),
         shift_(job.shift_sums == nullptr ? 0 : 2),
         padded_(frame.padded()),
         coefficients_(space.row_capacity * units() * 8),
@@ -49,6 +50,7 @@ class JobImages {
   void add(const JobImages& other) {
     for (std::size_t i = 0; i < totals_.size(); ++i) totals_[i].add(other.totals_[i]);
     inverse_squares_.add(other.inverse_squares_);
+    inverse_fourths_.add(other.inverse_fourths_);
     zero_rows_ += other.zero_rows_;
   }
 
@@ -58,7 +60,8 @@ class JobImages {
     write(raw_ + unit_, shift_, columns, job.shift_sums);
     if (shift_ == 0) return;
     job.shift_sums[2 * columns] += inverse_squares_.total();
-    job.shift_sums[2 * columns + 1] += static_cast<double>(zero_rows_);
+    job.shift_sums[2 * columns + 1] += inverse_fourths_.total();
+    job.shift_sums[2 * columns + 2] += static_cast<double>(zero_rows_);
   }
 
  private:
@@ -74,14 +77,19 @@ class JobImages {
     double* target = coefficients_.as<double>() + row * units();
     if (raw_ > 0) {
       *target++ = scaled(1.0, exponent);
-      for (std::int64_t k = 0; k < vectors_; ++k) *target++ = scaled(products[k * space.padded_rows], 2 * exponent);
+      for (std::int64_t k = 0; k < imaged_; ++k) *target++ = scaled(products[k * space.padded_rows], 2 * exponent);
     }
     for (std::int64_t k = 0; k < unit_; ++k) *target++ = weight * products[k * space.padded_rows];
     if (shift_ == 0) return;
     const double along = scaled(weight, -exponent);
     *target++ = along;
-    *target++ = weight * space.residuals.as<double>()[row] * along;
-    inverse_squares_.add(scaled(along, -exponent));
+    double left = space.residuals.as<double>()[row];
+    for (std::int64_t k = imaged_; k < vectors_; ++k)
+      left += products[k * space.padded_rows] * products[k * space.padded_rows];
+    *target++ = weight * left * along;
+    const double inverse = scaled(along, -exponent);
+    inverse_squares_.add(inverse);
+    inverse_fourths_.add(inverse * inverse);
     zero_rows_ += weight > 0.0 ? 0 : 1;
   }
 
@@ -96,6 +104,7 @@ class JobImages {
   }
 
   std::int64_t vectors_;
+  std::int64_t imaged_;
   std::int64_t raw_;
   std::int64_t unit_;
   std::int64_t shift_;
@@ -104,6 +113,7 @@ class JobImages {
   Buffer segment_;       // [unit][column]
   std::vector<CompensatedSum> totals_;
   CompensatedSum inverse_squares_;
+  CompensatedSum inverse_fourths_;
   std::int64_t zero_rows_ = 0;
   std::int64_t rows_ = 0;  // in the segment
 };

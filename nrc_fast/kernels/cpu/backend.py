@@ -286,9 +286,10 @@ def _residual_jobs(bases: Sequence[Basis], count: int) -> tuple[list[ResidualSum
     found, jobs = [], []
     for basis in bases:
         k = len(basis.vectors)
-        per_row = [np.zeros(count) if basis.per_row else None for _ in range(2)]
         images = RowImages.zeros(basis) if basis.images else None
-        sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), np.zeros(2), *per_row, images)
+        sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), np.zeros(2), images=images)
+        if basis.per_row:
+            sums.row_residuals, sums.row_energies = np.zeros(count), np.zeros(count)
         found.append(sums)
         jobs.append(
             _cpu.ResidualJob(
@@ -300,6 +301,7 @@ def _residual_jobs(bases: Sequence[Basis], count: int) -> tuple[list[ResidualSum
                 row_residuals=address_of(sums.row_residuals),
                 row_energies=address_of(sums.row_energies),
                 expanded=address_of(sums.expanded),
+                imaged=basis.imaged,
                 images=_addresses(images),
             )
         )

@@ -124,16 +124,19 @@ class CudaBackend:
         found = []
         for basis, results in zip(bases, launched, strict=True):
             arrays = fetch_counted(results, rows)
-            per_row = (arrays["residuals"], arrays["energies"]) if basis.per_row else (None, None)
-            images = self._images_of(features, basis) if basis.images else None
-            found.append(ResidualSums(arrays["raw"], arrays["unit"], arrays["expanded"], *per_row, images))
+            sums = ResidualSums(arrays["raw"], arrays["unit"], arrays["expanded"])
+            if basis.per_row:
+                sums.row_residuals, sums.row_energies = arrays["residuals"], arrays["energies"]
+            if basis.images:
+                sums.images = self._images_of(features, basis)
+            found.append(sums)
         return found
 
     def _images_of(self, features: Rows, basis: Basis) -> RowImages:
         images = RowImages.zeros(basis)
         if "raw" in basis.images:
             shift = np.zeros(features.columns) if basis.shift is None else basis.shift
-            sums = self.gram_product(features, basis.vectors, shift)
+            sums = self.gram_product(features, np.ascontiguousarray(basis.vectors[: basis.imaged]), shift)
             images.raw[0], images.raw[1:] = sums.column_sums, sums.image
         images.unit[:] = images.shift[:] = np.nan
         return images
