@@ -132,7 +132,16 @@ GramCounts gram_of(const std::pair<Matrix, const Matrix*>& rows, const py::tuple
   return gram(request);
 }
 
-ReadCounts residual_of(const Matrix& features, const std::vector<ResidualJob>& jobs, bool double_precision,
+BasisJob make_basis_job(Address basis, std::int64_t vectors, Address raw_sums, Address unit_sums, Address shift,
+                        Address row_residuals, Address row_energies, Address expanded, std::int64_t imaged,
+                        const std::tuple<Address, Address, Address>& images) {
+  if (imaged < 0 || imaged > vectors) throw std::invalid_argument("images are of some of the vectors");
+  const auto [raw_image, unit_image, shift_sums] = images;
+  return {make_residual_job(basis, vectors, raw_sums, unit_sums, shift, row_residuals, row_energies, expanded), imaged,
+          pointer<double>(raw_image), pointer<double>(unit_image), pointer<double>(shift_sums)};
+}
+
+ReadCounts residual_of(const Matrix& features, const std::vector<BasisJob>& jobs, bool double_precision,
                        const Prediction* prediction) {
   ResidualRequest request{features, jobs, double_precision, {}};
   if (prediction != nullptr) request.prediction = *prediction;
@@ -212,10 +221,10 @@ PYBIND11_MODULE(_cpu, module, py::mod_gil_not_used()) {
       .def_readonly("target_energy", &GramCounts::target_energy)
       .def_readonly("has_finite_sums", &GramCounts::has_finite_sums);
 
-  py::class_<ResidualJob>(module, "ResidualJob", "One basis of a residual pass, and where its sums go.")
-      .def(py::init(&make_residual_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"),
-           py::arg("unit_sums"), py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0,
-           py::arg("expanded") = 0);
+  py::class_<BasisJob>(module, "ResidualJob", "One basis of a residual pass, and where its sums go.")
+      .def(py::init(&make_basis_job), py::arg("basis"), py::arg("vectors"), py::arg("raw_sums"), py::arg("unit_sums"),
+           py::arg("shift") = 0, py::arg("row_residuals") = 0, py::arg("row_energies") = 0, py::arg("expanded") = 0,
+           py::arg("imaged") = 0, py::arg("images") = std::tuple<Address, Address, Address>{});
 
   // NOLINTNEXTLINE: the module keeps the class
   py::class_<Prediction>(module, "Prediction", "A linear model of the features, and where the sums of its errors go.")

@@ -57,6 +57,8 @@ class ResidualJob:
         row_residuals: int = 0,
         row_energies: int = 0,
         expanded: int = 0,
+        imaged: int = 0,
+        images: tuple[int, int, int] = (0, 0, 0),
     ) -> None: ...
 
 class Prediction:

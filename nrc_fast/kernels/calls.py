@@ -170,8 +170,11 @@ def residual(features: Rows, bases: Sequence[Basis], *, double_precision: bool) 
     NonFiniteRowsError
         A feature is not finite.
     ValueError
-        A basis or shift does not fit the rows.
+        A basis or shift does not fit the rows, or images are wanted that are not computed in float64.
     """
+    if not (double_precision or features.is_double) and any(basis.images for basis in bases):
+        msg = "images of rows are computed in float64; ask for double_precision"
+        raise ValueError(msg)
     return features.backend.residual(features, _checked(bases, features.columns), double_precision=double_precision)
 
 
@@ -181,6 +184,8 @@ def _checked(bases: Sequence[Basis], d: int) -> list[Basis]:
             _as_float64(basis.vectors, (len(basis.vectors), d), "basis"),
             _optional(basis.shift, (d,), "shift"),
             basis.per_row,
+            basis.images,
+            basis.imaged,
         )
         for basis in bases
     ]

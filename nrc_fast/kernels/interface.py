@@ -303,7 +303,7 @@ class Backend(Protocol):
         """The sums that are asked for, in the precision that is named."""
 
     def residual(self, features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
-        """Residuals on each basis."""
+        """Residuals on each basis, and the images of rows that it asks for; NaN for those that there are none of."""
 
     def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
         """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2``."""

@@ -18,6 +18,7 @@ __all__ = [
     "PredictionSums",
     "ProductSums",
     "ResidualSums",
+    "RowImages",
     "SumsPart",
     "in_range_of_float32",
     "part_of_host",
@@ -60,11 +61,55 @@ class Basis:
     shift : (d,) float64 array, optional
     per_row : bool
         Whether residuals and squares of single rows are wanted beside the sums.
+    images : frozenset of {"raw", "unit", "shift"}
+        Which of the `RowImages` are wanted too; in float64 only.
+    imaged : int
+        Of how many of the vectors, the leading ones.
     """
 
     vectors: FloatArray
     shift: FloatArray | None = None
     per_row: bool = False
+    images: frozenset[str] = frozenset()
+    imaged: int = 0
+
+
+@dataclass
+class RowImages:
+    """Sums over rows x, in float64, of numbers times the rows; NaN where a backend does not have them.
+
+    With the leading k vectors u of a basis and ``f = |x - U^T U x|^2 / |x|^2``; what is divided by ``|x|^2`` is without
+    zero rows. What was not asked for has no elements.
+
+    Attributes
+    ----------
+    raw : (1 + k, d) float64 array
+        ``sum x``, and for each vector ``sum (u x) x``.
+    unit : (k, d) float64 array
+        For each vector ``sum (u x) x / |x|^2``.
+    shift : (2 d + 3,) float64 array
+        ``sum x / |x|^2``, ``sum f x / |x|^2``, ``sum 1 / |x|^2``, ``sum 1 / |x|^4`` and the number of zero rows: what
+        `unit` sums of the residual change when the shift does.
+    """
+
+    raw: FloatArray
+    unit: FloatArray
+    shift: FloatArray
+
+    @classmethod
+    def zeros(cls, basis: Basis) -> RowImages:
+        """What no rows give for a basis."""
+        k, d, wanted = basis.imaged, basis.vectors.shape[1], basis.images
+        return cls(
+            raw=np.zeros((1 + k, d) if "raw" in wanted else (0, d)),
+            unit=np.zeros((k, d) if "unit" in wanted else (0, d)),
+            shift=np.zeros(2 * d + 3 if "shift" in wanted else 0),
+        )
+
+    def plus(self, other: RowImages) -> RowImages:
+        """Those of the rows of both."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return RowImages(self.raw + other.raw, self.unit + other.unit, self.shift + other.shift)
 
 
 @dataclass
@@ -80,6 +125,8 @@ class ResidualSums:
         leaves much of it, and the number of these rows; all others' are sums over their elements.
     row_residuals, row_energies : (N,) float64 arrays, optional
         Squared residual with all vectors, and square, of every row x.
+    images : RowImages, optional
+        Where the basis asks for some.
     """
 
     raw: FloatArray
@@ -87,6 +134,7 @@ class ResidualSums:
     expanded: FloatArray
     row_residuals: FloatArray | None = field(default=None, repr=False)
     row_energies: FloatArray | None = field(default=None, repr=False)
+    images: RowImages | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`measure`: every metric that the inputs allow, from two reads of the rows, three where they are collapsed."""
+"""`measure`: every metric that the inputs allow, from two reads of the rows, more where float32 leaves too little."""
 
 from __future__ import annotations
 

@@ -13,9 +13,10 @@ from nrc_fast.measurement.exact_row_space import ExactRowSpace
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head
 from nrc_fast.measurement.moment_metrics import nrc1_by_k, subspace_value
+from nrc_fast.measurement.projections import projections
 from nrc_fast.metrics.conventions import CONVENTIONS, Convention
 from nrc_fast.metrics.grounds import ALONG_ROWS, FIRST_ORDER, FLOAT64_SUMS, Grounds, grounds_of_components
-from nrc_fast.metrics.residuals import leading_values, subspace_residual
+from nrc_fast.metrics.residuals import PrincipalBasis, subspace_residual
 from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.residual_sums import Pairing, Residuals
 
@@ -77,34 +78,28 @@ def explicit_metrics(
         Whose errors the same read gives.
     """
     found_components = extent.components(head.components, evidence.moments.d)
-    basis = evidence.components(found_components, centered=convention.centered_basis, numbers=[head.components])
-    few = basis.leading(head.components)
-    rows = [few, few]  # as they are, and about their mean
-    rows[int(convention.centered_rows)] = basis
-    bases = [Basis(rows[0].vectors), Basis(rows[1].vectors, basis.mean)]
-    rank = len(head.row_space.basis)
-    if rank:
-        bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
-    residuals = evidence.residuals(
-        bases, collapsed=basis.collapsed, pairing=pairing, model=model, shift_error=basis.shift_error
+    rank, place = len(head.row_space.basis), int(convention.centered_rows)
+
+    def bases_of(basis: PrincipalBasis) -> tuple[list[Basis], dict[bool, int]]:
+        few = basis.leading(head.components)
+        rows = [few, few]  # as they are, and about their mean
+        rows[place] = basis
+        bases = [Basis(rows[0].vectors), Basis(rows[1].vectors, basis.mean)]
+        if rank:
+            bases += [Basis(head.row_space.basis), Basis(head.row_space.basis, basis.mean)]
+        return bases, {False: 0, True: 1}
+
+    others = [each for each in CONVENTIONS.values() if each.centered_basis == convention.centered_basis]
+    every = list(dict.fromkeys([convention, *others]))
+    projected = projections(
+        evidence, found_components, [head.components], every, bases_of, pairing=pairing, model=model
     )
-    turned = float(residuals.turned[0]) / residuals.count
-    turns = evidence.turns(basis, residuals, centered=convention.centered_basis)
+    basis, residuals = projected.basis, projected.residuals
     exact, outside = evidence.exact_components(centered=convention.centered_basis), _outside(evidence, head, residuals)
     metrics, last = ConventionMetrics(residuals=residuals, is_refined=basis.collapsed), head.components - 1
-    for other in dict.fromkeys([convention, *CONVENTIONS.values()]):
-        if other.centered_basis != convention.centered_basis:
-            continue
+    for other in every:
         index = int(other.centered_rows)
-        values, errors = leading_values(
-            other,
-            rows[index],
-            residuals.sums[index],
-            residuals.count,
-            rounding=residuals.rounding(index),
-            turned=turned,
-            first_order=None if turns is None else turns.first_order(other),
-        )
+        values, errors = projected.nrc1(other)
         of_rows = residuals.grounds | (FLOAT64_SUMS if other.centered_rows else frozenset())
         own = {"nrc1": of_rows | basis.grounds, "nrc2": of_rows}
         if exact is not None:
@@ -119,7 +114,8 @@ def explicit_metrics(
                 residuals.count,
                 rounding=residuals.rounding(index + 2),
                 mean_error=basis.mean_error,
-                turned=turned,
+                turned=projected.turned,
+                of_mean=projected.mean_change(other, index + 2),
             )
         if outside is not None:
             found["nrc2"], bounds["nrc2"], is_exact = outside.narrowed(other, found["nrc2"], bounds["nrc2"])

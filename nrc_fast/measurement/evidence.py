@@ -2,9 +2,10 @@
 
 Moments are summed when they are first asked for. Leading components alone may come without them, from products of the
 rows with a few vectors; `passes.component_costs` says when. From moments, features that can be read again are read
-twice, and three times when they are collapsed: then a basis from a Gram with float32 blocks is first refined by one
-step of subspace iteration in float64, and the residual is float64 too. Where float32 blocks leave too little, the
-moments are read once more in float64, and serve everything that comes after.
+twice: the read for the residuals gives images of the components too, in float64, which tell how the exact ones are
+turned from those of a Gram with float32 blocks. Where that leaves fewer digits than a better basis would, collapsed
+features are read a third time, for one step of subspace iteration in float64. Where float32 blocks leave too little,
+the moments are read once more in float64, and serve everything that comes after.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from nrc_fast.base.linalg import EPSILON, orthonormalize
 from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.exact_components import ExactComponents
-from nrc_fast.measurement.exact_turns import MOST_HELD, MOST_HELD_FEATURES, ExactTurns, exact_turns
+from nrc_fast.measurement.exact_turns import MOST_HELD, ExactTurns, exact_turns
 from nrc_fast.measurement.few_row_components import few_row_components, has_few_rows
-from nrc_fast.measurement.few_rows import FewRows
+from nrc_fast.measurement.few_rows import FewRows, rows_to_hold
+from nrc_fast.measurement.found_basis import COLLAPSED, angles_of, basis_of_rows, losses_of, rounding_of_mean
 from nrc_fast.measurement.row_components import RowComponents, row_components
-from nrc_fast.metrics.angles import leading_angle_bound, refined_angle_bounds
+from nrc_fast.measurement.row_turns import MOST_IMAGED, MOST_IMAGED_NUMBERS, ImagedBases, RowTurns, row_turns
+from nrc_fast.metrics.angles import refined_angle_bounds
 from nrc_fast.metrics.conventions import Convention
-from nrc_fast.metrics.grounds import FLOAT64_SUMS, Grounds, grounds_of_components
+from nrc_fast.metrics.grounds import Grounds, grounds_of_components
 from nrc_fast.metrics.residuals import PrincipalBasis, resolved_rank
 from nrc_fast.metrics.rounding import decomposition_rounding, projection_rounding
 from nrc_fast.passes.balance_sums import LinearModel
@@ -38,10 +41,8 @@ from nrc_fast.passes.residual_sums import Pairing, Residuals
 from nrc_fast.passes.runs import careful_residuals, centered_unit_gram, gather, gram_product, prediction_errors
 from nrc_fast.sources.left_over import LeftOver
 
-__all__ = ["Evidence", "gathered", "rows_to_hold"]
+__all__ = ["Evidence", "gathered"]
 
-# Below this share of the variance outside the basis, features count as collapsed and float32 does not suffice.
-COLLAPSED = 1e-4
 # Eigenvalues up to this multiple of the error of their matrix cannot be told from it.
 UNRESOLVED = 4.0
 # Energy of rows without their leading components, in roundings of these, that is more than rounding.
@@ -162,26 +163,28 @@ class Evidence:
 
     # ---- what is read again ----
 
-    def components(self, k: int, *, centered: bool, numbers: Sequence[int] = ()) -> PrincipalBasis:
+    def components(
+        self, k: int, *, centered: bool, numbers: Sequence[int] = (), refines: bool = True
+    ) -> PrincipalBasis:
         """The leading k components, for some numbers of them that matter, k if none is named.
 
         Without moments, the rows are multiplied with some vectors until those of each such number span what they
         should, where that is likely to cost less than moments. From moments, these are read again in float64 if the
         last component that matters cannot be told from rounding; and the rows once, for a step of subspace iteration,
-        if the features are collapsed.
+        if the features are collapsed, unless `refines` is False, as images will tell how the components are turned.
         """
         numbers = list(numbers) or [k]
-        basis = self._components(k, numbers, centered=centered)
+        basis = self._components(k, numbers, centered=centered, refines=refines)
         if len(basis.vectors) < max(numbers) and self._reading is not None:
             return self._with_fainter(basis, k, numbers, centered=centered)
         return basis
 
-    def _components(self, k: int, numbers: Sequence[int], *, centered: bool) -> PrincipalBasis:
+    def _components(self, k: int, numbers: Sequence[int], *, centered: bool, refines: bool) -> PrincipalBasis:
         if self._moments is None and self._reading is not None:
             self._found = self._components_of_rows(numbers, centered=centered)
             if self._found is not None:
-                return _basis_of_rows(self._found, k, self._disturbance)
-        return self._components_of_moments(k, max(numbers), centered=centered)
+                return basis_of_rows(self._found, k, self._disturbance)
+        return self._components_of_moments(k, max(numbers), centered=centered, refines=refines)
 
     def _with_fainter(self, basis: PrincipalBasis, k: int, numbers: Sequence[int], *, centered: bool) -> PrincipalBasis:
         """Components beyond those that can be told from the rounding of the first: of what these leave of the rows."""
@@ -218,7 +221,7 @@ class Evidence:
             found = few_row_components(reading, max(numbers), centered=centered)
         return found
 
-    def _components_of_moments(self, k: int, last: int, *, centered: bool) -> PrincipalBasis:
+    def _components_of_moments(self, k: int, last: int, *, centered: bool, refines: bool) -> PrincipalBasis:
         self.resolve(last, k, centered=centered)
         moments = self.moments
         pairs, error = self.leading(k, centered=centered)
@@ -226,19 +229,19 @@ class Evidence:
         collapsed = last < d and pairs.outside(last) <= COLLAPSED * total
         rank = min(k, resolved_rank(pairs.values, d))
         vectors = np.ascontiguousarray(pairs.vectors[:rank])
-        angles = _angles(pairs, k, error)
-        if not collapsed or moments.is_double or rank == 0:
+        angles = angles_of(pairs, k, error)
+        if not collapsed or moments.is_double or rank == 0 or (rank >= last and not refines and self.tells_turns(last)):
             mean, mean_error = moments.mean, moments.mean_error / total**0.5 if total > 0.0 else 0.0
         else:
             beyond = np.array([pairs.next_value(j) + error for j in range(1, rank + 1)])
             vectors, mean, angles[:rank] = self._refined(vectors, beyond, centered=centered)
-            mean_error = EPSILON + _rounding_of_mean(mean, total)
+            mean_error = EPSILON + rounding_of_mean(mean, total)
         return PrincipalBasis(
             vectors=vectors,
             mean=mean,
             mean_error=mean_error,
             angles=angles,
-            losses=_losses(pairs, k, error),
+            losses=losses_of(pairs, k, error),
             collapsed=collapsed,
             spread=max(moments.variance, 0.0) ** 0.5,
             grounds=moments.grounds | grounds_of_components(is_whole=pairs.is_whole),
@@ -305,23 +308,60 @@ class Evidence:
         return self.can_read_again and self._held_rows > 0
 
     @property
+    def is_on_host(self) -> bool:
+        """Whether the rows lie on the host, where kernels give images of unit rows too."""
+        return self._rows.source.backend.is_host
+
+    def tells_turns(self, count: int) -> bool:
+        """Whether images of so many components tell how these are turned: of many rows, whose moments are known."""
+        moments = self._moments
+        if moments is None or self._held_rows or not 0 < count < moments.d:
+            return False
+        return count <= MOST_IMAGED and count * moments.d <= MOST_IMAGED_NUMBERS
+
+    def has_coarse(self, basis: PrincipalBasis, last: int) -> bool:
+        """Whether a basis is of collapsed features from float32 blocks and was not refined, as images were to tell."""
+        moments = self._moments
+        if moments is None or moments.is_double or not basis.collapsed or len(basis.vectors) < last:
+            return False
+        return self.tells_turns(last)
+
+    def agreed(self, answer: float) -> bool:
+        """Whether a number that every process has computed is above 0, as the first one found it."""
+        found = np.array([answer])
+        self._rows.same(found)
+        return bool(found[0] > 0.0)
+
+    @property
     def _held_rows(self) -> int:
         """How many rows there are, where all are held; 0 where they are too many."""
         is_double = self._moments is not None and self._moments.is_double
         return rows_to_hold(self._rows, MOST_HELD) if is_double else 0
 
-    def turns(self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool) -> ExactTurns | None:
-        """How exact components are turned from those of a basis, for rows that are held and more than `few_rows`."""
+    def turns(
+        self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool, imaged: ImagedBases | None = None
+    ) -> ExactTurns | RowTurns | None:
+        """How the exact components are turned from those of a basis; None where that is not to be had.
+
+        Of rows that are held, and more than `few_rows`, from these; of many from images, where some were asked for.
+        """
         rows, rank = residuals.rows, len(basis.vectors)
-        if rows is None or self.few_rows is not None or not rank > 0 or not np.isfinite(rows).all():
+        if self.few_rows is not None or not rank > 0 or self._moments is None:
             return None
         pairs, error = self.leading(len(basis.angles), centered=centered)
-        if not pairs.is_whole:
+        if not np.array_equal(pairs.vectors[:rank], basis.vectors):
+            return None  # a later read has refined it
+        if rows is not None:
+            is_known = pairs.is_whole and bool(np.isfinite(rows).all())
+            return self._turns_of_held(rows, rank, error, centered=centered) if is_known else None
+        if imaged is None:
             return None
+        matrix = self.moments.matrix("covariance" if centered else "second_moment")
+        return row_turns(basis, residuals, imaged, pairs, error=error, matrix=matrix, centered=centered)
+
+    def _turns_of_held(self, rows: FloatArray, rank: int, error: float, *, centered: bool) -> ExactTurns | None:
         found = self.moments.pairs(centered=centered)
         vectors = np.ascontiguousarray(found.vectors(len(found.values))[: len(found.values)])
-        if not np.array_equal(vectors[:rank], basis.vectors):
-            return None  # a later read has refined it
         error += decomposition_rounding(len(vectors)) * max(float(found.values[0]), 0.0)
         count = min(rank, len(vectors) - 1)
         return exact_turns(rows, found.values, vectors, count, error=error, centered=centered) if count else None
@@ -329,14 +369,6 @@ class Evidence:
     def prediction_errors(self, model: LinearModel) -> PredictionErrors:
         """Explicit ``sum (W h + b - y)^2`` of each output of a model: one read."""
         return prediction_errors(self._rows, model)
-
-
-def rows_to_hold(reading: Reading, most: int) -> int:
-    """How many rows a reading has, where they have at most so many numbers and this process adds up all; else 0."""
-    source = reading.source
-    if source.count is None or source.count * source.d > most or source.d > MOST_HELD_FEATURES:
-        return 0
-    return source.count if reading.is_alone else 0
 
 
 def gathered(reading: Reading, *, unit_rows: bool = False, precision: str = "high") -> Evidence:
@@ -348,33 +380,3 @@ def gathered(reading: Reading, *, unit_rows: bool = False, precision: str = "hig
         Rows are not finite, cannot be read, or there are none.
     """
     return Evidence(gather(reading, unit_rows=unit_rows, precision=precision), reading)
-
-
-def _basis_of_rows(found: RowComponents, k: int, disturbance: float) -> PrincipalBasis:
-    pairs = found.pairs
-    rank = min(k, resolved_rank(pairs.values, pairs.d))
-    error, total = found.covariance_error + disturbance, pairs.trace
-    return PrincipalBasis(
-        vectors=np.ascontiguousarray(pairs.vectors[:rank]),
-        mean=found.mean,
-        mean_error=EPSILON + _rounding_of_mean(found.mean, total),
-        angles=_angles(pairs, k, error),
-        losses=_losses(pairs, k, error),
-        collapsed=pairs.outside(k) <= COLLAPSED * total,
-        spread=total**0.5,
-        grounds=FLOAT64_SUMS | found.grounds,
-    )
-
-
-def _angles(pairs: LeadingPairs, k: int, error: float) -> FloatArray:
-    return np.array([leading_angle_bound(pairs, j, error) for j in range(1, k + 1)])
-
-
-def _losses(pairs: LeadingPairs, k: int, error: float) -> FloatArray:
-    """What exact components may hold beyond those found: in the sum of their eigenvalues, and in that along these."""
-    return np.array([j * (2.0 * error + pairs.distance(j)) for j in range(1, k + 1)])
-
-
-def _rounding_of_mean(mean: FloatArray, variance: float) -> float:
-    """Rounding of the mean to a float64 number, relative to the spread of the features."""
-    return EPSILON * float(np.linalg.norm(mean)) / variance**0.5 if variance > 0.0 else 0.0

@@ -17,7 +17,7 @@ from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.double_double import Pair, added, quotient, two_product, two_sum
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.metrics.conventions import Convention
-from nrc_fast.metrics.residuals import FirstOrder
+from nrc_fast.metrics.corrections import FirstOrder
 
 __all__ = ["MOST_HELD", "MOST_HELD_FEATURES", "ExactTurns", "exact_turns"]
 

@@ -11,13 +11,15 @@ from nrc_fast.base.arrays import FloatArray, WholeNumbers
 from nrc_fast.base.exact_products import Slices
 from nrc_fast.base.linalg import RowSpace
 from nrc_fast.kernels.results import Basis
-from nrc_fast.measurement.evidence import Evidence, rows_to_hold
+from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.exact_images import ONE_SLICE, scaled_rows
 from nrc_fast.measurement.exact_row_space import MOST_PROJECTED, exact_row_space
+from nrc_fast.measurement.few_rows import rows_to_hold
 from nrc_fast.measurement.head import component_numbers
 from nrc_fast.measurement.moment_metrics import careful_nrc1_by_k
+from nrc_fast.measurement.projections import projections
 from nrc_fast.metrics.conventions import Convention
-from nrc_fast.metrics.residuals import leading_values, residual_value, subspace_residual
+from nrc_fast.metrics.residuals import PrincipalBasis, residual_value, subspace_residual
 from nrc_fast.passes.precisions import working_precision
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import require_same_mean
@@ -59,22 +61,14 @@ def _explicit_nrc1(
 ) -> tuple[FloatArray, FloatArray, float]:
     """NRC1 for k = 1 up to the largest number, bounds that hold for the numbers, and the mean energy of the rows."""
     evidence = Evidence(reading=reading, precision=precision)
-    basis = evidence.components(max(numbers), centered=convention.centered_basis, numbers=numbers)
-    shift = basis.mean if convention.centered_rows else None
-    residuals = evidence.residuals(
-        [Basis(basis.vectors, shift)], collapsed=basis.collapsed, shift_error=basis.shift_error
-    )
-    (sums,), count = residuals.sums, residuals.count
-    turns = evidence.turns(basis, residuals, centered=convention.centered_basis)
-    values, bounds = leading_values(
-        convention,
-        basis,
-        sums,
-        count,
-        rounding=residuals.rounding(0),
-        turned=float(residuals.turned[0]) / count,
-        first_order=None if turns is None else turns.first_order(convention),
-    )
+
+    def bases_of(basis: PrincipalBasis) -> tuple[list[Basis], dict[bool, int]]:
+        shift = basis.mean if convention.centered_rows else None
+        return [Basis(basis.vectors, shift)], {convention.centered_rows: 0}
+
+    found = projections(evidence, max(numbers), numbers, [convention], bases_of)
+    values, bounds = found.nrc1(convention)
+    sums, count = found.residuals.sums[0], found.residuals.count
     exact = evidence.exact_components(centered=convention.centered_basis)
     if exact is not None:
         values, bounds, _ = exact.narrowed(convention, values, bounds)

@@ -9,10 +9,12 @@ from nrc_fast.base.exact_products import Slices
 from nrc_fast.measurement.exact_components import MOST_EXACT, ExactComponents, exact_components
 from nrc_fast.measurement.exact_images import ONE_SLICE, scaled_rows
 from nrc_fast.measurement.exact_row_space import MOST_PROJECTED, ExactRowSpace, exact_row_space
+from nrc_fast.measurement.exact_turns import MOST_HELD_FEATURES
 from nrc_fast.measurement.head import Head
 from nrc_fast.passes.moments import Moments
+from nrc_fast.passes.reading import Reading
 
-__all__ = ["FewRows"]
+__all__ = ["FewRows", "rows_to_hold"]
 
 
 class FewRows:
@@ -52,3 +54,11 @@ class FewRows:
         exact = self._components.get(True)
         given = scaled_rows(self._rows, centered=True) if exact is None else exact.images.given
         return exact_row_space(given, head.weights, head.row_space, slices=1 if share > ONE_SLICE else 2)
+
+
+def rows_to_hold(reading: Reading, most: int) -> int:
+    """How many rows a reading has, where they have at most so many numbers and this process adds up all; else 0."""
+    source = reading.source
+    if source.count is None or source.count * source.d > most or source.d > MOST_HELD_FEATURES:
+        return 0
+    return source.count if reading.is_alone else 0

@@ -16,11 +16,11 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, RowSpace, orthonormalize
 from nrc_fast.metrics.conventions import Convention, in_range
+from nrc_fast.metrics.corrections import Correction, FirstOrder
 from nrc_fast.metrics.grounds import Grounds
 from nrc_fast.metrics.rounding import ProjectionRounding
 
 __all__ = [
-    "FirstOrder",
     "PrincipalBasis",
     "ProjectionSums",
     "between_neighbours",
@@ -190,36 +190,6 @@ class PrincipalBasis:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class FirstOrder:
-    """What exact components change in NRC1 with k = 1..K of those found, (K,) each.
-
-    Attributes
-    ----------
-    changes : float64 array
-        To first order in the angles.
-    angles : float64 array
-        Bounds of the sines of the angles; infinite where these are not known.
-    unknown : float64 array
-        What of the angles the changes do not hold.
-    rounding : float64 array
-        Bounds of the rounding of the changes.
-    """
-
-    changes: FloatArray
-    angles: FloatArray
-    unknown: FloatArray
-    rounding: FloatArray
-
-    def applied(self, k: int, value: float, energy: float) -> tuple[float, float, float]:
-        """The value with k exact components, the angle that is left, and what is of second order, with roundings."""
-        place = k - 1
-        if place >= len(self.changes) or not math.isfinite(self.angles[place]):
-            return value, math.inf, math.inf
-        beyond = 2.0 * float(self.angles[place]) ** 2 * energy + float(self.rounding[place])
-        return max(value + float(self.changes[place]), 0.0), float(self.unknown[place]), beyond
-
-
 def resolved_rank(eigenvalues: FloatArray, d: int) -> int:
     """How many components d features have: leading eigenvalues that can be told from the rounding of the largest.
 
@@ -309,6 +279,7 @@ def subspace_residual(
     rounding: ProjectionRounding,
     mean_error: float = 0.0,
     turned: float = 0.0,
+    of_mean: tuple[float, float] | None = None,
 ) -> tuple[float, float]:
     """NRC2 and its bound from the sums of `count` rows on the basis of a row space; NaN where all rows are zero.
 
@@ -323,6 +294,8 @@ def subspace_residual(
         Of these sums.
     mean_error, turned : float
         As in `centring_excess` and `centring_turn`.
+    of_mean : two floats, optional
+        What the exact mean changes in the value, and its error: taken where the bound is less with it.
 
     Raises
     ------
@@ -332,8 +305,13 @@ def subspace_residual(
     rank, d = space.basis.shape
     value, energy = residual_value(convention, sums, rank, count, d)
     angle = space.error + centring_turn(convention, turned, energy)
-    bound = residual_bound(value, energy, angle, rounding, expanded=_expanded(convention, sums, count))
+    expanded = _expanded(convention, sums, count)
+    bound = residual_bound(value, energy, angle, rounding, expanded=expanded)
     bound += centring_excess(convention, mean_error, energy)
+    if of_mean is not None:
+        exact = min(max(value + of_mean[0], 0.0), energy)
+        narrower = residual_bound(max(value, exact), energy, space.error, rounding, expanded=expanded) + of_mean[1]
+        value, bound = (exact, narrower) if narrower < bound else (value, bound)
     return value, math.nan if math.isnan(value) else bound
 
 
@@ -345,7 +323,7 @@ def leading_values(
     *,
     rounding: ProjectionRounding,
     turned: float = 0.0,
-    first_order: FirstOrder | None = None,
+    first_order: FirstOrder | Correction | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """NRC1 for k = 1..K and its bounds, (K,) each, from the sums on a basis with K angles.
 
@@ -360,7 +338,7 @@ def leading_values(
         Of these sums.
     turned : float
         Mean square of the angles by which the error of the mean turns rows about it.
-    first_order : FirstOrder, optional
+    first_order : FirstOrder or Correction, optional
         Taken where the bound is less with it.
 
     Raises
@@ -382,12 +360,16 @@ def leading_values(
             scale = float(sums.raw[0]) / count if convention.relative else 1.0
             least = min(float(loss) / scale if scale > 0.0 else 0.0, turn**2 * energy)
         off = {"trailing": value - least_value, "expanded": expanded}
-        bound = residual_bound(value, energy, turn + of_rows, rounding, loss=least, **off)
+        excess = centring_excess(convention, basis.mean_error, energy)
+        bound = residual_bound(value, energy, turn + of_rows, rounding, loss=least, **off) + excess
         if first_order is not None:
             exact, left, beyond = first_order.applied(k, value, energy)
-            narrower = residual_bound(value, energy, left + of_rows, rounding, **off) + beyond
+            if isinstance(first_order, Correction) and first_order.has_mean:
+                of_rows = excess = 0.0
+            least = left**2 * energy if convention.projects_its_matrix else math.inf
+            narrower = residual_bound(max(value, exact), energy, left + of_rows, rounding, loss=least, **off)
+            narrower += beyond + excess
             value, bound = (exact, narrower) if narrower < bound else (value, bound)
-        bound += centring_excess(convention, basis.mean_error, energy)
         values.append(value)
         # Beyond the rank nothing is known but that more components only take away.
         bounds.append(math.nan if math.isnan(value) else 0.0 if k >= d else bound if k <= rank else energy)

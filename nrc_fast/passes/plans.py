@@ -122,7 +122,7 @@ def plan_reading(
             passes.append(("statistics", "again, if the first rows lie far from the others"))
             beside = "" if precision == "fast" else ", or a bound reaches a tenth of its number"
             passes.append(("statistics", f"in float64, if a component cannot be told from rounding{beside}"))
-            passes.append(("refinement", "if the features are collapsed"))
+            passes.append(("refinement", "if the features are collapsed and the residuals leave too few digits"))
         passes.append(("residuals", "always"))
         if not reading.is_double and vectors > ALWAYS_DOUBLE_VECTORS:  # else the residuals give the errors too
             passes.append(("residuals", "in float64, if float32 loses digits"))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.processes import Team
 from nrc_fast.kernels import calls
-from nrc_fast.kernels.results import Basis, PredictionSums, ResidualSums
+from nrc_fast.kernels.results import Basis, PredictionSums, ResidualSums, RowImages
 from nrc_fast.metrics.grounds import ALONG_ROWS, Grounds
 from nrc_fast.metrics.rounding import ProjectionRounding, projection_rounding
 from nrc_fast.passes.balance_sums import MOST_OUTPUTS, BalanceSums, LinearModel, prediction_request, wanted_balance
@@ -18,6 +19,10 @@ from nrc_fast.passes.sums import OtherStateError, Sums
 from nrc_fast.sources import Chunk
 
 __all__ = ["Pairing", "Residuals"]
+
+# Names of what a state has of images, and of the vectors that they are of.
+IMAGES = ("image", "unit image", "shift sums")
+VECTORS = "vectors"
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Residuals(Sums):
         if self._shifted is not None:
             self.bases[self._shifted] = replace(self.bases[self._shifted], per_row=True)
         self.is_double = double_precision
-        self.sums = [_no_residuals(len(basis.vectors)) for basis in bases]
+        self.sums = [_no_residuals(basis) for basis in bases]
         self.paired: FloatArray = np.full(3, np.nan) if pairing is None else np.zeros(3)
         self.errors: FloatArray | None = None if model is None else np.zeros(len(model.bias))
         self.balance: BalanceSums | None = None if model is None else wanted_balance(model)
@@ -197,6 +202,9 @@ class Residuals(Sums):
         arrays = {"counts": self._counts, "paired": self.paired, "turned": self.turned, "devices": self._on_devices}
         for index, sums in enumerate(self.sums):
             arrays |= {f"raw {index}": sums.raw, f"unit {index}": sums.unit, f"expanded {index}": sums.expanded}
+            if sums.images is not None:
+                arrays |= {f"{name} {index}": array for name, array in _named(sums.images).items()}
+                arrays[f"vectors {index}"] = self.bases[index].vectors
         arrays |= {} if self.errors is None else {"errors": self.errors}
         arrays |= {"rows": self._rows.copy(), "targets": self._targets.copy()} if len(self._rows) else {}
         return arrays if self.balance is None else arrays | self.balance.arrays()
@@ -207,31 +215,64 @@ class Residuals(Sums):
         Raises
         ------
         OtherStateError
-            It is of fewer vectors, lacks the errors of the model, products or rows that are wanted, or knows nothing of
-            rows near the shift or of chunks.
+            It is of fewer vectors, lacks the errors of the model, products, rows or images that are wanted, is of other
+            vectors than those of the images, or knows nothing of rows near the shift or of chunks.
         ValueError
             Something is missing, has another shape or is not finite.
         """
         needed = {"turned", "counts"} | (set() if self._model is None else {"errors"})
         needed |= {"rows", "targets"} if len(self._rows) else set()
+        imaged = {f"vectors {i}": basis.vectors for i, basis in enumerate(self.bases) if basis.images}
+        needed |= imaged.keys()
         raw = [(arrays.get(f"raw {i}"), len(basis.vectors) + 1) for i, basis in enumerate(self.bases)]
         if not needed <= arrays.keys() or any(found is not None and found.size < expected for found, expected in raw):
+            raise OtherStateError
+        if not all(np.array_equal(arrays[name], vectors) for name, vectors in imaged.items()):
             raise OtherStateError
         if self.balance is not None:
             self.balance.restore(arrays)
         arrays = {"paired": np.full(3, np.nan), "devices": np.zeros(1)} | arrays
-        self.require_state(arrays, may_be_nan=("paired", "rows", "targets"))
+        images = [name for name in self.arrays() if name.startswith(IMAGES)]
+        self.require_state(arrays, may_be_nan=("paired", "rows", "targets", *images))
+        if any(np.isinf(arrays[name]).any() for name in images):
+            msg = "the saved image is not finite; numbers are expected, or NaN from a device"
+            raise ValueError(msg)
         self._rows, self._targets = arrays.get("rows", self._rows), arrays.get("targets", self._targets)
         self._counts, self.paired, self.turned = arrays["counts"], arrays["paired"], arrays["turned"]
         self._on_devices = arrays["devices"]
         self.errors = None if self._model is None else arrays["errors"]
-        names = ("raw", "unit", "expanded")
-        self.sums = [ResidualSums(*(arrays[f"{name} {i}"] for name in names)) for i in range(len(self.bases))]
+        self.sums = [_sums_of(arrays, index, basis) for index, basis in enumerate(self.bases)]
+
+    def reduce(self, team: Team) -> None:
+        """Add up the parts of all processes; their vectors are the same."""
+        arrays = self.arrays()
+        sums = {name: array for name, array in arrays.items() if not name.startswith(VECTORS)}
+        team.sum(list(sums.values()))
+        self.restore(arrays | sums)
+
+    @staticmethod
+    def combined(states: Sequence[dict[str, FloatArray]]) -> dict[str, FloatArray]:
+        """The state for the rows of several, in their order."""
+        kept = {name: array for name, array in states[0].items() if name.startswith(VECTORS)}
+        return Sums.combined(states) | kept
 
 
-def _no_residuals(vectors: int) -> ResidualSums:
-    return ResidualSums(np.zeros(vectors + 1), np.zeros(vectors + 1), np.zeros(2))
+def _no_residuals(basis: Basis) -> ResidualSums:
+    size = len(basis.vectors) + 1
+    images = RowImages.zeros(basis) if basis.images else None
+    return ResidualSums(np.zeros(size), np.zeros(size), np.zeros(2), images=images)
 
 
 def _added(total: ResidualSums, part: ResidualSums) -> ResidualSums:
-    return ResidualSums(total.raw + part.raw, total.unit + part.unit, total.expanded + part.expanded)
+    images = None if total.images is None or part.images is None else total.images.plus(part.images)
+    return ResidualSums(total.raw + part.raw, total.unit + part.unit, total.expanded + part.expanded, images=images)
+
+
+def _named(images: RowImages) -> dict[str, FloatArray]:
+    return dict(zip(IMAGES, (images.raw, images.unit, images.shift), strict=True))
+
+
+def _sums_of(arrays: dict[str, FloatArray], index: int, basis: Basis) -> ResidualSums:
+    raw, unit, expanded = (arrays[f"{name} {index}"] for name in ("raw", "unit", "expanded"))
+    images = RowImages(*(arrays[f"{name} {index}"] for name in IMAGES)) if basis.images else None
+    return ResidualSums(raw, unit, expanded, images=images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -141,13 +142,15 @@ def careful_residuals(
 ) -> Residuals:
     """Residuals in float32 where that is faster and suffices, else in float64, with the errors of a model.
 
-    Beside residuals in float32 there are no errors: the moments may tell enough of them, without one more product.
+    Beside residuals in float32 there are no errors: the moments may tell enough of them, without one more product. Nor
+    are there images of the rows.
     """
+    plain = [replace(basis, images=frozenset(), imaged=0) for basis in bases]
 
     def made(*, double_precision: bool) -> Residuals:
         return residual_pass(
             reading,
-            bases,
+            bases if double_precision else plain,
             double_precision=double_precision,
             pairing=pairing,
             model=model if double_precision else None,

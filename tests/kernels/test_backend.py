@@ -207,6 +207,32 @@ def test_gram(backend: Backend, dtype: str, precision: str, unit: str | None, ro
     assert found.double_precision == (dtype == "float64" or precision == "highest")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shifted", [True, False])
+def test_images_of_rows_beside_residuals(backend: Backend, dtype: str, *, shifted: bool) -> None:
+    """Those of the rows everywhere; those of unit rows are none on a device."""
+    H, _ = draw(4, rows=97, d=7, dtype=dtype)
+    vectors, shift = arrays.orthonormal(3, 7, 0), np.linspace(2.5, 3.5, 7) if shifted else None
+    basis = Basis(vectors, shift, images=frozenset({"raw", "unit", "shift"}), imaged=2)
+    plain, found = calls.residual(on(backend, H), [Basis(vectors, shift), basis], double_precision=True)
+    assert plain.images is None
+    assert found.images is not None
+    np.testing.assert_array_equal(found.raw, plain.raw)
+    x = arrays.reference_rows(H) - (0.0 if shift is None else shift)
+    size = np.abs(x).T @ np.abs(x)
+    assert np.abs(found.images.raw[0] - x.sum(axis=0)).max() <= 64 * EPSILON * np.abs(x).sum(axis=0).max()
+    assert np.abs(found.images.raw[1:] - vectors[:2] @ x.T @ x).max() <= 64 * EPSILON * size.max()
+    assert found.images.unit.shape == (2, 7)
+    assert found.images.shift.shape == (17,)
+    u = x / np.sum(x**2, axis=1, keepdims=True)
+    if backend.is_host:
+        assert np.abs(found.images.unit - vectors[:2] @ x.T @ u).max() <= 64 * EPSILON * 97
+        assert np.abs(found.images.shift[:7] - u.sum(axis=0)).max() <= 64 * EPSILON * np.abs(u).sum()
+    else:
+        assert np.isnan(found.images.unit).all()
+        assert np.isnan(found.images.shift).all()
+
+
 def test_a_gram_is_put_onto_another(backend: Backend) -> None:
     H, _ = draw(1)
     start = np.tril(np.random.default_rng(0).standard_normal((5, 5)))

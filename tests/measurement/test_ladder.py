@@ -26,8 +26,8 @@ COMPONENTS = 6
 # The median of bound over error of a metric may be this large: the errors of collapsed features are of second order in
 # the angle of a basis, whose bound is far from what that is off by.
 LOOSEST = 1e12
-# What it is to be at most on the whole ladder, where most numbers are those of few rows that are held, or of few numbers;
-# batches in float32 blocks are far looser, and a third of all.
+# What it is to be at most on the whole ladder, where most numbers are those of few rows that are held, or of few
+# numbers; batches in float32 blocks are far looser, and a third of all.
 BARS = {
     **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), 60.0),
     **dict.fromkeys(("nrc1", "nrc1_by_k", "nrc1 nrc24", "nrc1 id25", "nrc1 variance"), 80.0),

@@ -61,7 +61,7 @@ def stopped_after(chunks: int) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("many_rows")
-@pytest.mark.parametrize("stop", [0, 1, 7, 20, 21, 22, 33, 43, 44, 62, 80, 100])
+@pytest.mark.parametrize("stop", [0, 1, 7, 20, 21, 22, 33, 43, 44, 62, 80])
 def test_a_run_stopped_after_any_chunk_ends_with_the_same_bits(
     stored: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
@@ -77,7 +77,7 @@ def test_a_run_stopped_after_any_chunk_ends_with_the_same_bits(
     read = count_chunks(monkeypatch)
     assert run(stored, checkpoint=path) == wanted
     assert not path.exists()
-    if stop == 100:
+    if stop == 80:
         assert len(read) < 20  # what was done is not done again
 
 
@@ -231,11 +231,11 @@ def test_a_checkpoint_that_is_removed_while_it_is_in_use_is_written_anew(
         nonlocal calls
         record(self, *arguments, **options)
         calls += 1
-        if calls == 100:
+        if calls == 80:
             raise StopError
-        if calls < 100:
+        if calls < 80:
             path.unlink()
-        if calls < 100 and replaced:
+        if calls < 80 and replaced:
             nrc.FeatureStatistics(3).save(other)
             other.rename(path)
 
@@ -350,8 +350,9 @@ def test_sums_that_nobody_added_are_refused(stored: tuple[str, str], tmp_path: P
     interrupted(stored, path, 30)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    # Sums without vectors are of an earlier version, and start anew.
-    begun = [name for name in arrays if name.startswith("1/") and arrays[name].size > 1 and name != "1/vectors"]
+    # Sums without vectors, counts or errors are of an earlier version, and start anew; products may be no numbers.
+    others = ("1/vectors", "1/counts", "1/paired", "1/errors", "1/balance")
+    begun = [name for name in arrays if name.startswith("1/") and arrays[name].size > 1 and not name.startswith(others)]
     assert begun
     for name in begun:
         broken = dict(arrays)

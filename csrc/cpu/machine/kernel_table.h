@@ -188,12 +188,26 @@ struct OutputArguments {
   double* products;
 };
 
+// Rows in float64 that are loaded, and numbers that each of them is multiplied with: image [unit][column] += sum over
+// rows of coefficient [row][unit] times the row. Rows and image are padded with zeros to whole vectors.
+struct ImageArguments {
+  const double* loaded;
+  std::int64_t stride;
+  std::int64_t row_count;
+  std::int64_t columns;
+  const double* coefficients;
+  std::int64_t units;
+  double* image;
+  std::int64_t image_stride;
+};
+
 struct ResidualKernels {
   std::int64_t lanes;
   std::int64_t element_size;
   void (*project[dtype_count])(const ProjectArguments&);
   void (*add_residuals)(const BasisArguments&);
   void (*multiply_outputs)(const OutputArguments&);
+  void (*add_images)(const ImageArguments&);  // null where elements are not float64
 };
 
 // Rows and columns of a block that is multiplied with a few vectors in float64, and the stride of its loaded rows,

@@ -3,6 +3,7 @@
 // A few rows are loaded once into a buffer that stays in the first-level cache; everything else reads that buffer.
 #pragma once
 
+#include "cpu/residual/image.h"
 #include "cpu/residual/load.h"
 #include "cpu/residual/multiply.h"
 #include "cpu/residual/outputs.h"
@@ -111,6 +112,7 @@ constexpr ResidualKernels residual_kernels_of() {
   kernels.project[static_cast<int>(DType::bfloat16)] = project<T, BFloat16>;
   kernels.add_residuals = add_residuals<T>;
   kernels.multiply_outputs = multiply_outputs;
+  kernels.add_images = is_same<T, double> ? add_images : nullptr;
   return kernels;
 }
 

@@ -19,10 +19,9 @@ struct UnitTiles {
   int size(std::int64_t tile) const { return static_cast<int>(first(tile + 1) - first(tile)); }
 };
 
-NRC_FAST_INLINE UnitTiles unit_tiles(std::int64_t vector_count) {
-  const std::int64_t units = 1 + vector_count;
-  return {units, (units + most_units - 1) / most_units};
-}
+NRC_FAST_INLINE UnitTiles tiles_of(std::int64_t units) { return {units, (units + most_units - 1) / most_units}; }
+
+NRC_FAST_INLINE UnitTiles unit_tiles(std::int64_t vector_count) { return tiles_of(1 + vector_count); }
 
 // Memory of the rows to come that is fetched with a tile: a share of `rows_together` of them.
 struct RowsToCome {

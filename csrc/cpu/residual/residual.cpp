@@ -1,5 +1,6 @@
 #include "cpu/residual/residual.h"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <utility>
@@ -7,6 +8,7 @@
 
 #include "cpu/machine/isa.h"
 #include "cpu/machine/thread_pool.h"
+#include "cpu/residual/job_images.h"
 #include "cpu/residual/projection.h"
 #include "cpu/residual/residual_sums.h"
 #include "cpu/residual/segment_outputs.h"
@@ -24,7 +26,7 @@ const ResidualKernels& kernels_for(const KernelTable& table, const ResidualReque
 
 // Scratch of one thread, with the targets of a group, and its sums.
 struct ResidualSpace : ProjectionSpace {
-  ResidualSpace(ProjectionSpace&& projection, const std::vector<ResidualJob>& jobs, std::int64_t outputs,
+  ResidualSpace(ProjectionSpace&& projection, const std::vector<BasisJob>& jobs, std::int64_t outputs,
                 bool wants_products)
       : ProjectionSpace(std::move(projection)),
         targets(padded_rows * outputs * 8),
@@ -36,7 +38,8 @@ struct ResidualSpace : ProjectionSpace {
   ResidualSums<LaneSums> segment;
   ResidualSums<Totals> totals;
   SegmentOutputs products;
-  std::int64_t in_segment = 0;  // rows
+  std::vector<JobImages> images;  // one for each basis
+  std::int64_t in_segment = 0;    // rows
 };
 
 class ResidualPass {
@@ -47,7 +50,7 @@ class ResidualPass {
         kernels_(kernels_for(table, request)),
         outputs_(request.prediction.weights == nullptr ? 0 : request.prediction.targets.columns),
         no_shift_(static_cast<std::size_t>(outputs_)) {
-    for (const ResidualJob& job : request.jobs) jobs_.push_back(place(job.shift, job.basis, job.vectors));
+    for (const BasisJob& job : request.jobs) jobs_.push_back(place(job.shift, job.basis, job.vectors));
     if (outputs_ > 0) prediction_ = place(nullptr, request.prediction.weights, outputs_);
     for (Frame& frame : frames_) {
       frame.store();
@@ -67,6 +70,9 @@ class ResidualPass {
     for (int p = parts_for(operations, features_.rows, thread_count()); p > 0; --p) {
       spaces.emplace_back(ProjectionSpace(kernels_, features_, frames_.front(), most_vectors_), request_.jobs, outputs_,
                           wants_products());
+      for (std::size_t j = 0; j < jobs_.size(); ++j) {
+        spaces.back().images.emplace_back(request_.jobs[j], spaces.back(), frames_[jobs_[j].frame]);
+      }
     }
     const int parts = static_cast<int>(spaces.size());
     parallel_for(parts, [&](int p) { run_rows(share(features_.rows, parts, p), spaces[static_cast<std::size_t>(p)]); });
@@ -100,6 +106,7 @@ class ResidualPass {
       space.products.close(kernels_, space.in_segment);
       space.in_segment = 0;
     });
+    for (JobImages& images : space.images) images.close();
   }
 
   bool wants_products() const { return request_.prediction.products != nullptr; }
@@ -119,7 +126,7 @@ class ResidualPass {
   }
 
   void add_basis(std::size_t j, const RowGroup& group, ResidualSpace& space) const {
-    const ResidualJob& job = request_.jobs[j];
+    const BasisJob& job = request_.jobs[j];
     const Frame& frame = frames_[jobs_[j].frame];
     BasisSums<LaneSums>& sums = space.segment.bases[j];
     kernels_.add_residuals({space.loaded.get(), group.count, space.padded_rows, frame.padded(), frame.stride(),
@@ -128,6 +135,10 @@ class ResidualPass {
                             space.unit_weights.as<double>(), least_expanded(kernels_.element_size == 8),
                             space.residuals.as<double>(), sums.raw.lanes(0), sums.unit.lanes(0)});
     if (space.has_scaled) add_scaled_squares(jobs_[j], group, space, sums);
+    if (space.images[j].are_wanted()) {
+      space.images[j].add(kernels_, frame, group.count, static_cast<const double*>(coefficients(jobs_[j].first, space)),
+                          space);
+    }
     if (job.row_residuals != nullptr) {
       write_squares(space.residuals, space.exponents, group.count, job.row_residuals + group.first);
     }
@@ -203,9 +214,12 @@ class ResidualPass {
     for (const ResidualSpace& space : spaces) sums.add(space.totals);
     if (wants_products()) add_products(spaces, sums.energies);
     for (std::size_t j = 0; j < jobs_.size(); ++j) {
-      const ResidualJob& job = request_.jobs[j];
+      const BasisJob& job = request_.jobs[j];
       add_leading(sums.bases[j].raw, job.vectors, job.raw_sums);
       add_leading(sums.bases[j].unit, job.vectors, job.unit_sums);
+      JobImages images(job, spaces.front(), frames_[jobs_[j].frame]);
+      for (const ResidualSpace& space : spaces) images.add(space.images[j]);
+      images.add_results(job, features_.columns);
       if (job.expanded == nullptr) continue;
       job.expanded[0] += sums.bases[j].raw[job.vectors + 1].total();
       job.expanded[1] += sums.bases[j].unit[job.vectors + 1].total();
@@ -240,6 +254,11 @@ ReadCounts residual(const ResidualRequest& request) {
   if (prediction.weights != nullptr) {
     require_target_columns(request.features, prediction.targets, prediction.targets.columns);
     if (!request.double_precision) throw std::invalid_argument("errors of predictions are computed in float64");
+  }
+  const bool wants_images =
+      std::any_of(request.jobs.begin(), request.jobs.end(), [](const BasisJob& job) { return job.wants_images(); });
+  if (wants_images && !request.double_precision && request.features.dtype != DType::float64) {
+    throw std::invalid_argument("images of rows are computed in float64");
   }
   if (request.features.rows == 0 || request.features.columns == 0) return {};
   if (request.jobs.empty() && prediction.weights == nullptr) return {};

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "common/arithmetic.h"
-#include "common/requests.h"
 #include "cpu/residual/projection.h"
+#include "cpu/residual/residual.h"
 
 namespace nrc_fast {
 
@@ -83,8 +83,8 @@ inline void add_leading(const Totals& squares, std::int64_t vectors, double* sum
 // Of all bases and the prediction: squares of its errors, and of the rows.
 template <class Sums>
 struct ResidualSums {
-  ResidualSums(const std::vector<ResidualJob>& jobs, std::int64_t outputs) : errors(outputs), energies(1) {
-    for (const ResidualJob& job : jobs) bases.emplace_back(job.vectors);
+  ResidualSums(const std::vector<BasisJob>& jobs, std::int64_t outputs) : errors(outputs), energies(1) {
+    for (const BasisJob& job : jobs) bases.emplace_back(job.vectors);
   }
 
   void clear() {

@@ -20,7 +20,7 @@ from nrc_fast.kernels.cpu.memory import address_of, kept_empty
 from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import NonFiniteRowsError, unreadable
 from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
-from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSums, ResidualSums
+from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSums, ResidualSums, RowImages
 
 __all__ = ["CPU", "HostBackend"]
 
@@ -286,8 +286,10 @@ def _residual_jobs(bases: Sequence[Basis], count: int) -> tuple[list[ResidualSum
     found, jobs = [], []
     for basis in bases:
         k = len(basis.vectors)
-        per_row = [np.zeros(count) if basis.per_row else None for _ in range(2)]
-        sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), np.zeros(2), *per_row)
+        images = RowImages.zeros(basis) if basis.images else None
+        sums = ResidualSums(np.zeros(k + 1), np.zeros(k + 1), np.zeros(2), images=images)
+        if basis.per_row:
+            sums.row_residuals, sums.row_energies = np.zeros(count), np.zeros(count)
         found.append(sums)
         jobs.append(
             _cpu.ResidualJob(
@@ -299,9 +301,17 @@ def _residual_jobs(bases: Sequence[Basis], count: int) -> tuple[list[ResidualSum
                 row_residuals=address_of(sums.row_residuals),
                 row_energies=address_of(sums.row_energies),
                 expanded=address_of(sums.expanded),
+                imaged=basis.imaged,
+                images=_addresses(images),
             )
         )
     return found, jobs
+
+
+def _addresses(images: RowImages | None) -> tuple[int, int, int]:
+    if images is None:
+        return 0, 0, 0
+    return address_of(images.raw), address_of(images.unit), address_of(images.shift)
 
 
 def _require_good(counts: _cpu.RowCounts, rows: Rows) -> None:

@@ -28,7 +28,7 @@ from nrc_fast.kernels.cuda.rows import DeviceRows
 from nrc_fast.kernels.descent_state import DescentState
 from nrc_fast.kernels.errors import too_large
 from nrc_fast.kernels.interface import GramRequest, PredictionRequest, Rows
-from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSums, ResidualSums
+from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSums, ResidualSums, RowImages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +103,7 @@ class CudaBackend:
         return _gram_sums(features, request, arrays, totals.zero)
 
     def residual(self, features: Rows, bases: Sequence[Basis], *, double_precision: bool) -> list[ResidualSums]:
-        """Residuals on each basis: one read for each.
+        """Residuals on each basis: one read for each, and one more for a raw image; other images are NaN.
 
         Raises
         ------
@@ -124,9 +124,22 @@ class CudaBackend:
         found = []
         for basis, results in zip(bases, launched, strict=True):
             arrays = fetch_counted(results, rows)
-            per_row = (arrays["residuals"], arrays["energies"]) if basis.per_row else (None, None)
-            found.append(ResidualSums(arrays["raw"], arrays["unit"], arrays["expanded"], *per_row))
+            sums = ResidualSums(arrays["raw"], arrays["unit"], arrays["expanded"])
+            if basis.per_row:
+                sums.row_residuals, sums.row_energies = arrays["residuals"], arrays["energies"]
+            if basis.images:
+                sums.images = self._images_of(features, basis)
+            found.append(sums)
         return found
+
+    def _images_of(self, features: Rows, basis: Basis) -> RowImages:
+        images = RowImages.zeros(basis)
+        if "raw" in basis.images:
+            shift = np.zeros(features.columns) if basis.shift is None else basis.shift
+            sums = self.gram_product(features, np.ascontiguousarray(basis.vectors[: basis.imaged]), shift)
+            images.raw[0], images.raw[1:] = sums.column_sums, sums.image
+        images.unit[:] = images.shift[:] = np.nan
+        return images
 
     def gram_product(self, features: Rows, vectors: FloatArray, shift: FloatArray) -> ProductSums:
         """``V sum (h - s)(h - s)^T``, ``sum (h - s)`` and ``sum |h - s|^2``.
