@@ -112,6 +112,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "passes/moments.py",
         "reports/features.py",
     ),
+    "measurement/test_evidence.py": ("measurement/found_basis.py",),
     "measurement/test_exact_components.py": ("measurement/exact_images.py", "measurement/few_rows.py"),
     "measurement/test_head_context.py": ("metrics/head_context.py",),
     "measurement/test_head_balances.py": ("measurement/balance_metrics.py",),

@@ -8,7 +8,7 @@ from support.exact_numbers import ExactNumbers
 
 import nrc_fast as nrc
 from nrc_fast.measurement import evidence
-from nrc_fast.measurement.exact_turns import exact_turns
+from nrc_fast.measurement.exact_turns import MOST_HELD_FEATURES, exact_turns
 from nrc_fast.passes.begin import begin_reading
 
 CONVENTIONS = ("nrc24", "id25", "raw")
@@ -89,7 +89,7 @@ def test_few_rows_have_the_digits_of_exact_components(dtype: str, monkeypatch: p
 
 def test_rows_that_are_many_or_wide_are_not_held() -> None:
     rng = np.random.default_rng(1)
-    for shape in ((evidence.MOST_HELD // 8 + 1, 8), (20, evidence.MOST_HELD_FEATURES + 1)):
+    for shape in ((evidence.MOST_HELD // 8 + 1, 8), (20, MOST_HELD_FEATURES + 1)):
         H = rng.standard_normal(shape)
         chosen = evidence.gathered(begin_reading(H))
         basis = chosen.components(2, centered=True)
