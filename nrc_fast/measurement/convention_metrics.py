@@ -92,7 +92,7 @@ def explicit_metrics(
     others = [each for each in CONVENTIONS.values() if each.centered_basis == convention.centered_basis]
     every = list(dict.fromkeys([convention, *others]))
     projected = projections(
-        evidence, found_components, [head.components], every, bases_of, pairing=pairing, model=model
+        evidence, found_components, [head.components], every, bases_of, bounds_all=True, pairing=pairing, model=model
     )
     basis, residuals = projected.basis, projected.residuals
     exact, outside = evidence.exact_components(centered=convention.centered_basis), _outside(evidence, head, residuals)

@@ -313,18 +313,15 @@ class Evidence:
         return self._rows.source.backend.is_host
 
     def tells_turns(self, count: int) -> bool:
-        """Whether images of so many components tell how these are turned: of many rows, whose moments are known."""
+        """Whether images of so many components tell more of their turns than moments do: those from float32 blocks."""
         moments = self._moments
-        if moments is None or self._held_rows or not 0 < count < moments.d:
+        if moments is None or moments.is_double or not 0 < count < moments.d:
             return False
         return count <= MOST_IMAGED and count * moments.d <= MOST_IMAGED_NUMBERS
 
     def has_coarse(self, basis: PrincipalBasis, last: int) -> bool:
         """Whether a basis is of collapsed features from float32 blocks and was not refined, as images were to tell."""
-        moments = self._moments
-        if moments is None or moments.is_double or not basis.collapsed or len(basis.vectors) < last:
-            return False
-        return self.tells_turns(last)
+        return basis.collapsed and len(basis.vectors) >= last and self.tells_turns(last)
 
     def agreed(self, answer: float) -> bool:
         """Whether a number that every process has computed is above 0, as the first one found it."""

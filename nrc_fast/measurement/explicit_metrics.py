@@ -66,7 +66,7 @@ def _explicit_nrc1(
         shift = basis.mean if convention.centered_rows else None
         return [Basis(basis.vectors, shift)], {convention.centered_rows: 0}
 
-    found = projections(evidence, max(numbers), numbers, [convention], bases_of)
+    found = projections(evidence, max(numbers), numbers, [convention], bases_of, bounds_all=False)
     values, bounds = found.nrc1(convention)
     sums, count = found.residuals.sums[0], found.residuals.count
     exact = evidence.exact_components(centered=convention.centered_basis)
