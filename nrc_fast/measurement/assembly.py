@@ -18,7 +18,7 @@ from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.balance_metrics import balance_metrics
 from nrc_fast.measurement.bound_grounds import grounds_of_report
 from nrc_fast.measurement.convention_metrics import ConventionMetrics, explicit_metrics, moment_metrics
-from nrc_fast.measurement.debiased import debiased_alignment, debiased_of_rows
+from nrc_fast.measurement.debiased import RowAlignments, debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.exact_targets import TargetCovariance
 from nrc_fast.measurement.extent import Extent
@@ -294,9 +294,10 @@ class _Assembly:
         has_head = self.head.weights is not None
         self.notes += notes_of_targets(targets.variance, n=self.head.n, count=moments.count, has_head=has_head)
         values: dict[str, Any] = {}
-        values["cka"], self.bounds["cka"] = cka_of_moments(moments)
+        exact = None if self.held is None else RowAlignments.of(*self.held)
+        values["cka"], self.bounds["cka"] = cka_of_moments(moments) if exact is None else exact.cka()
         if not math.isnan(values["cka"]):
-            values["cka_debiased"] = self._debiased_cka(values["cka"], sigma)
+            values["cka_debiased"] = self._debiased_cka(values["cka"], sigma, exact)
         values["linear_mse"], self.bounds["linear_mse"] = self._readout()
         if self.head.weights is not None:
             values |= self._shape_metrics(long_head_shape(self.head.weights), targets)
@@ -320,10 +321,10 @@ class _Assembly:
         variances = moments.variance, float(np.trace(moments.target_covariance))
         return Pairing(basis, moments.target_mean, variances) if min(variances) > 0.0 else None
 
-    def _debiased_cka(self, plain: float, sigma: FloatArray) -> float:
+    def _debiased_cka(self, plain: float, sigma: FloatArray, exact: RowAlignments | None) -> float:
         evidence = self.evidence
-        if self.held is not None:
-            value, bound = debiased_of_rows(*self.held)
+        if exact is not None:
+            value, bound = exact.debiased()
         else:
             value, bound = debiased_alignment(self._moments, self.paired, double_precision=self.is_paired_in_double)
         # Without products of squares the read of an earlier version went on, and is not made again for them.

@@ -65,7 +65,7 @@ def grounds_of_report(
     own = {
         **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), spectrum),
         "linear_mse": moments | DECOMPOSITION | OF_TARGETS,
-        "cka": moments | OF_TARGETS,
+        "cka": frozenset() if rows_are_held else moments | OF_TARGETS,
         "cka_debiased": frozenset() if rows_are_held else moments | OF_TARGETS | ALONG_ROWS,
         **dict.fromkeys(OF_HEAD, of_targets),
         "nrc3_quantile": of_targets | DRAWN,

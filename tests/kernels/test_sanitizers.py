@@ -27,7 +27,14 @@ SETTINGS = {
 SUPPRESSIONS = "race:dl_deallocate_tls\n"
 RUNTIMES = {"address": "libasan.so", "undefined": "libubsan.so", "thread": "libtsan.so"}
 # Tests of the kernels that start no other programs and do not count the threads of the process.
-CHOSEN = ["test_gram.py", "test_gram_product.py", "test_pairs.py", "test_residual.py", "test_row_images.py", "test_threads.py"]
+CHOSEN = [
+    "test_gram.py",
+    "test_gram_product.py",
+    "test_pairs.py",
+    "test_residual.py",
+    "test_row_images.py",
+    "test_threads.py",
+]
 LEFT_OUT = "fork or environment or allowed or ends_beside or assembly or compile"
 
 

@@ -46,11 +46,11 @@ def explicit(extra: set[str]) -> dict[str, set[str]]:
         "nrc2": {ROWS},
         "nrc2 raw": {ROWS},
         "nrc2 id25": {ROWS, SUMS},
-        "cka": {SUMS} | extra,
         "linear_mse": {SUMS, LAPACK} | extra,
         **dict.fromkeys(OF_SPECTRUM, {SUMS, LAPACK} | extra),
         # Targets of few rows are held.
         "nrc3": set(),
+        "cka": set(),
         "mse": set(),
         "nrc3_untrained": {LAPACK, DRAWN},
     }

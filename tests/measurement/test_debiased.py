@@ -10,7 +10,7 @@ import pytest
 from support.double_double import Pairs
 
 import nrc_fast as nrc
-from nrc_fast.measurement.debiased import debiased_of_rows
+from nrc_fast.measurement.debiased import RowAlignments
 
 pytestmark = pytest.mark.usefixtures("on_every_device")
 
@@ -35,6 +35,13 @@ def by_kernels(H: Any, Y: Any) -> float:
     K, L = kernels
     own, theirs = alignment(K, K), alignment(L, L)
     return float(alignment(K, L) / (own * theirs).root()) if own > 0 and theirs > 0 else float("nan")
+
+
+def by_covariances(H: Any, Y: Any) -> float:
+    """CKA by its definition, in pairs of float64."""
+    x, y = (Pairs(rows) - Pairs(rows).mean(axis=0) for rows in (H, Y))
+    first, second, shared = ((a.T @ b) * (a.T @ b) for a, b in ((x, x), (y, y), (x, y)))
+    return float(shared.sum() / (first.sum() * second.sum()).root())
 
 
 def draw(seed: int, rows: int, d: int, n: int, *, shared: float = 0.0, mean: float = 0.0) -> tuple[Any, Any]:
@@ -143,7 +150,21 @@ def test_few_rows_are_exact_but_for_some_roundings(mean: float, scale: float) ->
     """Of rows that are held nothing is left to chance: the definition lies within some 40 roundings."""
     for seed in range(5):
         H, Y = draw(seed, 40, 6, 3, shared=0.5, mean=mean)
-        value, bound = debiased_of_rows(scale * H, Y)
-        assert abs(value - by_kernels(H, Y)) <= bound + 2 * EPSILON
-        assert bound <= 40 * EPSILON
-    assert all(map(np.isnan, debiased_of_rows(np.ones((5, 2)), np.arange(10.0).reshape(5, 2))))
+        found = RowAlignments.of(scale * H, Y)
+        assert found is not None
+        for (value, bound), exact in ((found.debiased(), by_kernels(H, Y)), (found.cka(), by_covariances(H, Y))):
+            assert abs(value - exact) <= bound + 2 * EPSILON
+            assert bound <= 40 * EPSILON
+    assert RowAlignments.of(np.ones((5, 2)), np.arange(10.0).reshape(5, 2)) is None
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e6])
+def test_the_bound_of_cka_is_near_its_error(mean: float) -> None:
+    looseness = []
+    for seed in range(20):
+        H, Y = draw(seed, 60, 8, 2, shared=1.0, mean=mean)
+        report = nrc.measure(H, Y)
+        error = abs(report.cka - by_covariances(H, Y))
+        assert error <= report.bounds["cka"] + EPSILON
+        looseness.append(report.bounds["cka"] / max(error, EPSILON / 2))
+    assert np.median(looseness) <= 100.0
