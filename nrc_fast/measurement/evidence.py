@@ -332,8 +332,8 @@ class Evidence:
     @property
     def _held_rows(self) -> int:
         """How many rows there are, where all are held; 0 where they are too many."""
-        is_double = self._moments is not None and self._moments.is_double
-        return rows_to_hold(self._rows, MOST_HELD) if is_double else 0
+        moments = self._moments
+        return 0 if moments is None or not moments.is_double else rows_to_hold(self._rows, moments.count, MOST_HELD)
 
     def turns(
         self, basis: PrincipalBasis, residuals: Residuals, *, centered: bool, imaged: ImagedBases | None = None

@@ -84,7 +84,7 @@ def explicit_nrc2(
         moments = mean_of(reading)
         mean, mean_error = moments.mean, moments.mean_error
         bases = [Basis(space.basis, mean), Basis(np.zeros((0, len(mean))))]
-    held = rows_to_hold(reading, MOST_PROJECTED)
+    held = rows_to_hold(reading, None if reading.skips else reading.source.count, MOST_PROJECTED)
     residuals = careful_residuals(reading, bases, collapsed=False, shift_error=mean_error, kept_rows=held)
     require_rows(reading, residuals.count)
     sums, count = residuals.sums[0], residuals.count

@@ -56,9 +56,17 @@ class FewRows:
         return exact_row_space(given, head.weights, head.row_space, slices=1 if share > ONE_SLICE else 2)
 
 
-def rows_to_hold(reading: Reading, most: int) -> int:
-    """How many rows a reading has, where they have at most so many numbers and this process adds up all; else 0."""
-    source = reading.source
-    if source.count is None or source.count * source.d > most or source.d > MOST_HELD_FEATURES:
-        return 0
-    return source.count if reading.is_alone else 0
+def rows_to_hold(reading: Reading, count: int | None, most: int) -> int:
+    """How many rows to hold: all, if they are known to have at most so many numbers and this process adds up all.
+
+    Parameters
+    ----------
+    reading : Reading
+    count : int or None
+        Its rows but for those that are skipped, if they are known.
+    most : int
+        Numbers.
+    """
+    d = reading.source.d
+    is_few = count is not None and count * d <= most and d <= MOST_HELD_FEATURES
+    return count if is_few and count is not None and reading.is_alone else 0

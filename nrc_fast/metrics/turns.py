@@ -115,7 +115,7 @@ def measured_turns(
     >>> turns = measured_turns(
     ...     V @ C, pairs, 1, left=np.ones(1), rounding=1e-15, matrix_error=1e-5, products=lambda W: W @ C
     ... )
-    >>> turns.parts[0].round(12).tolist(), bool(turns.angles[0] < 1.1e-6), bool(turns.unknown[0] < 1e-11)
+    >>> turns.parts[0].round(9).tolist(), bool(turns.angles[0] < 1.1e-6), bool(turns.unknown[0] < 1e-11)
     ([[0.0, -1e-06]], True, True)
     """
     vectors = np.ascontiguousarray(found.vectors[:count])
