@@ -74,19 +74,20 @@ class JobImages {
   void find_coefficients(std::int64_t row, const double* products, const ProjectionSpace& space) {
     const int exponent = space.exponents.as<int>()[row];
     const double weight = space.unit_weights.as<double>()[row];
-    double* target = coefficients_.as<double>() + row * units();
+    double* const target = coefficients_.as<double>() + row * units();
+    std::int64_t unit = 0;
     if (raw_ > 0) {
-      *target++ = scaled(1.0, exponent);
-      for (std::int64_t k = 0; k < imaged_; ++k) *target++ = scaled(products[k * space.padded_rows], 2 * exponent);
+      target[unit++] = scaled(1.0, exponent);
+      for (std::int64_t k = 0; k < imaged_; ++k) target[unit++] = scaled(products[k * space.padded_rows], 2 * exponent);
     }
-    for (std::int64_t k = 0; k < unit_; ++k) *target++ = weight * products[k * space.padded_rows];
+    for (std::int64_t k = 0; k < unit_; ++k) target[unit++] = weight * products[k * space.padded_rows];
     if (shift_ == 0) return;
     const double along = scaled(weight, -exponent);
-    *target++ = along;
+    target[unit++] = along;
     double left = space.residuals.as<double>()[row];
     for (std::int64_t k = imaged_; k < vectors_; ++k)
       left += products[k * space.padded_rows] * products[k * space.padded_rows];
-    *target++ = weight * left * along;
+    target[unit++] = weight * left * along;
     const double inverse = scaled(along, -exponent);
     inverse_squares_.add(inverse);
     inverse_fourths_.add(inverse * inverse);
