@@ -34,8 +34,8 @@ BARS = {
     "nrc1 raw": 150.0,
     **dict.fromkeys(("nrc2", "nrc2 nrc24", "nrc2 id25", "nrc2 raw", "nrc2 variance"), 100.0),
     **{f"{metric}() {name}": 50.0 for metric in ("nrc1", "nrc2") for name in nrc.CONVENTIONS},
-    **dict.fromkeys(("balance_asymmetry", "balance_decay", "cka", "cka_debiased", "mse", "r2"), 100.0),
-    "balance_distance": 150.0,
+    **dict.fromkeys(("balance_asymmetry", "balance_decay", "cka_debiased", "mse", "r2"), 100.0),
+    **dict.fromkeys(("balance_distance", "cka"), 150.0),
     **dict.fromkeys(("gamma", "gamma()", "gamma_share", "head_outside", "nrc3", "nrc3()", "nrc3_at_zero"), 100.0),
 }
 
