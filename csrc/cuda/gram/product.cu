@@ -6,137 +6,16 @@
 #include "cuda/gram/double_ring.h"
 #include "cuda/gram/product.h"
 #include "cuda/gram/product_kernels.h"
+#include "cuda/gram/product_sums.h"
 #include "cuda/gram/resident_product.h"
 #include "cuda/machine/workspace.h"
 
 namespace nrc_fast::cuda {
 namespace {
 
-constexpr int sum_threads = 128;
 constexpr std::int64_t coefficient_bytes_at_once = std::int64_t{64} << 20;
 // Blocks that keep a multiprocessor busy, one after the other.
 constexpr std::int64_t blocks_each = 4;
-
-// ---- what goes before: vectors and shift as the lanes read them ----
-
-struct PrepareArguments {
-  const double* vectors;
-  const double* shift;
-  std::int64_t columns;
-  std::int64_t count;  // of this group
-  std::int64_t tiles;
-  int at_once;        // values of a row in 16 bytes
-  double* fragments;  // null: the shift
-  std::int64_t size;
-  double* padded_shift;
-};
-
-NRC_FAST_GLOBAL(sum_threads, 2)
-prepare_product_kernel(PrepareArguments arguments) {
-  const std::int64_t index = block_index() * sum_threads + thread_index();
-  if (index >= arguments.size) return;
-  if (arguments.fragments == nullptr) {
-    const bool is_there = arguments.shift != nullptr && index < arguments.columns;
-    arguments.padded_shift[index] = is_there ? arguments.shift[index] : 0.0;
-    return;
-  }
-  // Two values of a piece, for each lane, for each tile, for all pairs of a piece, for every step over the columns.
-  const int lane = static_cast<int>(index / 2 % warp_lanes);
-  const std::int64_t tile = index / 64 % arguments.tiles;
-  const int value = static_cast<int>(index / 64 / arguments.tiles % (piece_values / 2) * 2 + index % 2);
-  const std::int64_t step = index / 64 / arguments.tiles / (piece_values / 2);
-  const std::int64_t vector = tile * tile_vectors + lane / coefficient_lanes;
-  const std::int64_t column =
-      step * coefficient_columns + piece_column(arguments.at_once, coefficient_lanes, lane % coefficient_lanes, value);
-  const bool is_there = vector < arguments.count && column < arguments.columns;
-  arguments.fragments[index] = is_there ? arguments.vectors[vector * arguments.columns + column] : 0.0;
-}
-
-// ---- between coefficients and image ----
-
-struct SettleArguments {
-  double* coefficients;
-  std::int64_t size;  // of a part of the columns
-  std::int64_t parts;
-  const unsigned char* flags;
-  std::int64_t padded_rows;
-  std::int64_t rows;
-  std::int64_t first_row;
-  RowCounts* counts;  // null: they were counted with the first vectors
-};
-
-// Adds the parts of the columns, and counts rows.
-NRC_FAST_GLOBAL(sum_threads, 2)
-settle_coefficients_kernel(SettleArguments arguments) {
-  const std::int64_t index = block_index() * sum_threads + thread_index();
-  if (arguments.parts > 1 && index < arguments.size) {
-    double sum = arguments.coefficients[index];
-    for (std::int64_t part = 1; part < arguments.parts; ++part) {
-      sum += arguments.coefficients[part * arguments.size + index];
-    }
-    arguments.coefficients[index] = sum;
-  }
-  if (arguments.counts == nullptr || index >= arguments.rows) return;
-  unsigned found = 0;
-  for (std::int64_t part = 0; part < arguments.parts; ++part) {
-    found |= arguments.flags[part * arguments.padded_rows + index];
-  }
-  if ((found & is_bad) != 0) {
-    count_more(&arguments.counts->nonfinite, 1);
-    keep_smallest(&arguments.counts->first_nonfinite, arguments.first_row + index);
-  }
-  if (found == 0) count_more(&arguments.counts->zero, 1);
-}
-
-// ---- sums of parts, in their order ----
-
-struct TotalArguments {
-  const double* energies;
-  std::int64_t energy_count;
-  CompensatedSum* energy;  // in parts
-  std::int64_t energy_parts;
-  const CompensatedSum* image;
-  std::int64_t parts;
-  std::int64_t units;
-  std::int64_t columns;
-  std::int64_t padded_columns;
-  const RowCounts* counts;
-  GramProduct sums;
-};
-
-NRC_FAST_GLOBAL(energy_parts, 1)
-add_energies_kernel(TotalArguments arguments) {
-  const WorkPlan shares{1, energy_parts, arguments.energy_count};
-  const std::int64_t last = shares.block_at(thread_index() + 1);
-  CompensatedSum sum = arguments.energy[thread_index()];
-  for (std::int64_t e = shares.block_at(thread_index()); e < last; ++e) sum.add(arguments.energies[e]);
-  arguments.energy[thread_index()] = sum;
-}
-
-// One thread for each number of the results, and one for the energy.
-NRC_FAST_GLOBAL(sum_threads, 2)
-add_image_kernel(TotalArguments arguments) {
-  const std::int64_t index = block_index() * sum_threads + thread_index();
-  const std::int64_t size = arguments.units * arguments.columns;
-  if (index > size || !are_usable(arguments.counts)) return;
-  CompensatedSum sum;
-  if (index == size) {
-#pragma unroll 8
-    for (std::int64_t part = 0; part < arguments.energy_parts; ++part) sum.add(arguments.energy[part]);
-    *arguments.sums.energy += sum.total();
-    return;
-  }
-  const std::int64_t unit = index / arguments.columns;
-  const std::int64_t column = index % arguments.columns;
-  for (std::int64_t part = 0; part < arguments.parts; ++part) {
-    sum.add(arguments.image[(part * arguments.units + unit) * arguments.padded_columns + column]);
-  }
-  double& result =
-      unit == 0 ? arguments.sums.column_sums[column] : arguments.sums.image[(unit - 1) * arguments.columns + column];
-  result += sum.total();
-}
-
-// ---- the work ----
 
 std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
@@ -233,8 +112,6 @@ Pieces pieces_of(const ProductRequest& request, const DeviceLimits& device, char
   return pieces;
 }
 
-unsigned blocks_of(std::int64_t threads) { return static_cast<unsigned>(ceiling(threads, sum_threads)); }
-
 // One pass, whose launches follow one another on its stream.
 class GramProductPass {
  public:
@@ -254,8 +131,7 @@ class GramProductPass {
     } else {
       for (std::int64_t first = 0; first < request_.features.rows; first += pieces_.rows) add_rows(first);
     }
-    const std::int64_t results = totals(0).units * request_.features.columns;
-    launch(add_image_kernel, "add_image", {blocks_of(results + 1)}, sum_threads, 0, stream_, totals(0));
+    add_image(totals(0), stream_);
   }
 
  private:
@@ -265,7 +141,7 @@ class GramProductPass {
     arguments.columns = request_.features.columns;
     arguments.padded_shift = pieces_.shift;
     arguments.size = pieces_.padded_columns;
-    launch(prepare_product_kernel, "prepare_shift", {blocks_of(arguments.size)}, sum_threads, 0, stream_, arguments);
+    prepare_product(arguments, "prepare_shift", stream_);
     arguments.at_once = static_cast<int>(16 / size_of(request_.features.dtype));
     for_groups([&](const VectorGroup& group) {
       arguments.vectors = request_.vectors + group.first * arguments.columns;
@@ -273,8 +149,7 @@ class GramProductPass {
       arguments.tiles = choice_.is_resident ? group.resident_tiles() : group.tiles();
       arguments.fragments = fragments_of(group);
       arguments.size = pieces_.padded_columns * arguments.tiles * tile_vectors;
-      launch(prepare_product_kernel, "prepare_vectors", {blocks_of(arguments.size)}, sum_threads, 0, stream_,
-             arguments);
+      prepare_product(arguments, "prepare_vectors", stream_);
     });
   }
 
@@ -355,13 +230,10 @@ class GramProductPass {
            stream_, arguments);
     const bool is_first = arguments.first_unit == 1;
     const std::int64_t size = arguments.padded_rows * tiles * tile_vectors;
-    launch(settle_coefficients_kernel, "settle_coefficients", {blocks_of(size)}, sum_threads, 0, stream_,
-           SettleArguments{arguments.coefficients, size, arguments.column_parts, arguments.flags, arguments.padded_rows,
-                           rows.rows, first, is_first ? request_.counts : nullptr});
-    if (is_first) {
-      launch(add_energies_kernel, "add_energies", {1}, energy_parts, 0, stream_,
-             totals(arguments.column_parts * row_blocks * product_warps));
-    }
+    settle_coefficients({arguments.coefficients, size, arguments.column_parts, arguments.flags, arguments.padded_rows,
+                         rows.rows, first, is_first ? request_.counts : nullptr},
+                        stream_);
+    if (is_first) add_energies(totals(arguments.column_parts * row_blocks * product_warps), stream_);
     const std::int64_t column_blocks = ceiling(rows.columns, product_warps * image_columns);
     launch(image_of_rows_kernel<Row, tiles, by_tensor_cores>, "image_of_rows",
            {static_cast<unsigned>(column_blocks), static_cast<unsigned>(arguments.row_parts)}, product_block, 0,

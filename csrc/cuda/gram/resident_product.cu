@@ -5,28 +5,13 @@
 // sums, whose place in registers is the one that the second product wants, it adds c x^T to its part of the image.
 #include <type_traits>
 
-#include "cuda/gram/product_kernels.h"
-#include "cuda/gram/resident_product.h"
+#include "cuda/gram/resident_stage.h"
 
 namespace nrc_fast::cuda {
 namespace {
 
 constexpr int resident_threads = resident_warps * warp_lanes;
-constexpr int resident_stages = 3;
-constexpr int octet_rows = 8;
-constexpr int octet_sums = octet_rows * tile_vectors;
 static_assert(resident_columns == image_columns && resident_columns == 2 * coefficient_columns);
-
-// Eights of rows that a warp has of a stage: of 16-bit rows as many bytes as of float32 rows.
-NRC_FAST_BOTH int octets_of(int size) { return size == 2 ? 2 : 1; }
-
-// What a warp has; it is read again for every stage, as registers are for vectors and image.
-struct alignas(16) WarpPlace {
-  int tile;
-  int column;  // the first of its 64
-  int row;     // the first of its rows of a stage
-  int reader;  // its number among those of the first tile
-};
 
 // What a lane has seen of a row of 16-bit or float32 numbers, in one instruction each.
 template <class Row>
@@ -46,9 +31,9 @@ template <class Row>
 using ResidentFindings = std::conditional_t<sizeof(Row) == 8, RowFindings<Row>, ShortRowFindings<Row>>;
 
 template <class Row>
-class ResidentProduct {
+class ResidentProduct : ResidentStage<Row> {
  public:
-  NRC_FAST_DEVICE explicit ResidentProduct(const ResidentArguments& arguments) : arguments_(arguments) {}
+  NRC_FAST_DEVICE explicit ResidentProduct(const ResidentArguments& arguments) : Stage(arguments) {}
 
   NRC_FAST_DEVICE void run() {
     load_vectors();
@@ -81,40 +66,30 @@ class ResidentProduct {
   }
 
  private:
-  static constexpr int size = sizeof(Row);
-  static constexpr int octets = octets_of(size);
-  static constexpr int warp_rows = octets * octet_rows;
-  static constexpr int span_bytes = resident_columns * size;
-  static constexpr int at_once = RowPiece<Row>::at_once;
-  static constexpr int loads = RowPiece<Row>::loads;
-  static constexpr int span_pieces = span_bytes / 16;
-  static constexpr int copied_rows = warp_lanes / span_pieces;  // by a warp at a time
-  static constexpr int copies = warp_rows / copied_rows;
-
-  // What is computed from it takes no registers from one use to the next.
-  NRC_FAST_DEVICE static int lane() { return static_cast<int>(thread_index_again() % warp_lanes); }
-  NRC_FAST_DEVICE static int warp() { return static_cast<int>(thread_index_again() / warp_lanes); }
-  NRC_FAST_DEVICE WarpPlace& place_of_warp() const { return shared_at<WarpPlace>(arguments_.layout.places)[warp()]; }
-  // Of what lies in a stage for a warp, and of the coefficients of its rows and vectors in pairs.
-  NRC_FAST_DEVICE int stage_place(const WarpPlace& place) const {
-    return place.row * arguments_.layout.pitch + place.column * size;
-  }
-  NRC_FAST_DEVICE int sums_place(const WarpPlace& place) const {
-    return (place.row / octet_rows * arguments_.plan.tiles + place.tile * octets) * warp_lanes;
-  }
-  NRC_FAST_DEVICE std::int64_t first_row(int step, const WarpPlace& place) const {
-    return static_cast<std::int64_t>(step) * arguments_.layout.stage_rows + place.row;
-  }
-  // Of a warp in a step, none or fewer in the last.
-  NRC_FAST_DEVICE int rows_left(int step, const WarpPlace& place) const {
-    if (step < arguments_.whole_steps) return warp_rows;
-    const std::int64_t left = arguments_.features.rows - first_row(step, place);
-    return static_cast<int>(left < warp_rows ? left : warp_rows);
-  }
-
+  using Stage = ResidentStage<Row>;
+  using Stage::arguments_;
+  using Stage::at_once;
+  using Stage::copy;
+  using Stage::first_row;
+  using Stage::lane;
+  using Stage::loads;
+  using Stage::octets;
+  using Stage::part_at;
+  using Stage::place_of_warp;
+  using Stage::rows_left;
+  using Stage::size;
+  using Stage::stage_place;
+  using Stage::turned;
+  using Stage::warp;
+  using Stage::warp_rows;
   template <class Value>
   NRC_FAST_DEVICE static Value* shared_at(int place) {
-    return static_cast<Value*>(static_cast<void*>(shared_memory() + place));
+    return Stage::template shared_at<Value>(place);
+  }
+
+  // Of the coefficients of a warp's rows and vectors, in pairs.
+  NRC_FAST_DEVICE int sums_place(const WarpPlace& place) const {
+    return (place.row / octet_rows * arguments_.plan.tiles + place.tile * octets) * warp_lanes;
   }
   NRC_FAST_DEVICE bool is_first_group() const { return arguments_.first_unit == 1; }
   // Of two columns, which this lane alone adds to.
@@ -124,13 +99,6 @@ class ResidentProduct {
   NRC_FAST_DEVICE SixteenBytes<double>* column_sums(const WarpPlace& place) const {
     return shared_at<SixteenBytes<double>>(arguments_.layout.column_sums) + place.reader * warp_lanes + lane();
   }
-  NRC_FAST_DEVICE static SixteenBytes<Row> part_at(const char* place) {
-    return *static_cast<const SixteenBytes<Row>*>(static_cast<const void*>(place));
-  }
-  // 16 bytes of a row are permuted within every 128, so that lanes which read columns of 2 rows, or of 4 even or odd
-  // ones, read different banks. Of two rows that have no bit in common the permutation of the sum is that of both, one
-  // after the other.
-  NRC_FAST_DEVICE static constexpr int turned(int row) { return (row >> 1 & 3) << 1 ^ (row & 1) << 2; }
 
   NRC_FAST_DEVICE void load_vectors() {
     const int tiles = arguments_.plan.tiles;
@@ -164,91 +132,6 @@ class ResidentProduct {
     for (int v = 0; v < piece_values; ++v) image_[v][0] = image_[v][1] = 0.0;
     const WarpPlace place = place_of_warp();
     if (place.tile == 0) *column_sums(place) = {{0.0, 0.0}};
-  }
-
-  // ---- rows into a stage: those of a warp, by the first of the warps that share them ----
-
-  NRC_FAST_DEVICE void copy(int step, int stage) const {
-    const WarpPlace place = place_of_warp();
-    if (place.tile == 0 && step < arguments_.steps) {
-      char* const target = shared_memory() + stage + stage_place(place);
-      if (arguments_.are_chunks) {
-        copy_chunks(target, step, place);
-      } else {
-        copy_elements(target, step, place);
-      }
-    }
-    commit_copies();
-  }
-
-  NRC_FAST_DEVICE void copy_chunks(char* stage, int step, const WarpPlace& place) const {
-    const MatrixView& rows = arguments_.features;
-    const unsigned lane = thread_index_again() % warp_lanes;
-    const int row = static_cast<int>(lane / span_pieces);
-    const int piece = static_cast<int>(lane % span_pieces);
-    const std::int64_t stride = rows.row_stride * size;
-    const char* source = static_cast<const char*>(rows.data) + (first_row(step, place) + row) * stride +
-                         (place.column * size + piece * 16);
-    char* target = stage + row * arguments_.layout.pitch;
-    const int turned_piece = (piece ^ turned(row)) * 16;
-    // Almost everywhere all is there, and the number of bytes need not be computed.
-    if (step < arguments_.whole_steps && place.column + resident_columns <= static_cast<int>(rows.columns)) {
-#pragma unroll
-      for (int c = 0; c < copies; ++c) {
-        copy_async(target + (turned_piece ^ turned(c * copied_rows % octet_rows) * 16), source);
-        source += copied_rows * stride;
-        target += copied_rows * arguments_.layout.pitch;
-      }
-      return;
-    }
-    const int left = rows_left(step, place);
-    const int bytes = (static_cast<int>(rows.columns) - place.column) * size - piece * 16;
-#pragma unroll 1
-    for (int c = 0; c < copies; ++c) {
-      const bool is_there = row + c * copied_rows < left && bytes > 0;
-      copy_async(target + (turned_piece ^ turned(c * copied_rows % octet_rows) * 16),
-                 is_there ? static_cast<const void*>(source) : rows.data, is_there ? (bytes < 16 ? bytes : 16) : 0);
-      source += copied_rows * stride;
-      target += copied_rows * arguments_.layout.pitch;
-    }
-  }
-
-  // Of any strides: neighbours in memory by neighbouring lanes, where rows or columns are dense.
-  NRC_FAST_DEVICE void copy_elements(char* stage, int step, const WarpPlace& place) const {
-    const MatrixView& rows = arguments_.features;
-    const bool are_columns_dense = rows.row_stride == 1 || rows.row_stride == -1;
-    const int left = rows_left(step, place);
-    const int columns_left = static_cast<int>(rows.columns) - place.column;
-    const Row* const first_value = static_cast<const Row*>(rows.data) + first_row(step, place) * rows.row_stride +
-                                   place.column * rows.column_stride;
-    constexpr int elements = warp_rows * resident_columns / warp_lanes;  // of a lane
-    constexpr int batch = size == 2 ? 4 : 1;
-#pragma unroll 1
-    for (int first = 0; first < elements; first += batch) {
-      [[maybe_unused]] Row values[batch];
-      char* targets[batch];
-#pragma unroll
-      for (int b = 0; b < batch; ++b) {
-        const int index = (first + b) * warp_lanes + lane();
-        const int row = are_columns_dense ? index % warp_rows : index / resident_columns;
-        const int column = are_columns_dense ? index / warp_rows : index % resident_columns;
-        const bool is_there = row < left && column < columns_left;
-        const Row* const source = is_there ? first_value + row * rows.row_stride + column * rows.column_stride
-                                           : static_cast<const Row*>(rows.data);
-        targets[b] = stage + row * arguments_.layout.pitch + (column / at_once ^ turned(row % octet_rows)) * 16 +
-                     column % at_once * size;
-        if constexpr (size >= 4) {
-          copy_element_async<size>(targets[b], source, is_there);
-        } else {
-          values[b] = *source;
-          if (!is_there) values[b] = Row{};
-        }
-      }
-      if constexpr (size == 2) {
-#pragma unroll
-        for (int b = 0; b < batch; ++b) *static_cast<Row*>(static_cast<void*>(targets[b])) = values[b];
-      }
-    }
   }
 
   // ---- coefficients ----
@@ -447,7 +330,6 @@ class ResidentProduct {
     clear();
   }
 
-  const ResidentArguments& arguments_;
   double vectors_[2 * piece_values];
   double image_[piece_values][2];
   double energy_;
@@ -464,48 +346,7 @@ resident_product_kernel(ResidentArguments arguments) {
   }
 }
 
-bool has_room(const MatrixView& rows, const ResidentPlan& plan, const DeviceLimits& device) {
-  return plan.warps() <= resident_warps && resident_layout(plan, rows.dtype).bytes <= device.shared_memory_per_block;
-}
-
 }  // namespace
-
-ResidentLayout resident_layout(const ResidentPlan& plan, DType dtype) {
-  const auto size = static_cast<int>(size_of(dtype));
-  const int octets = octets_of(size);
-  const int readers = plan.row_warps * plan.column_warps;
-  ResidentLayout layout{};
-  layout.pitch = plan.column_warps * resident_columns * size;
-  layout.stage_rows = plan.row_warps * octets * octet_rows;
-  layout.stage = layout.stage_rows * layout.pitch;
-  layout.shift = resident_stages * layout.stage;
-  layout.parts = layout.shift + plan.column_warps * resident_columns * 8;
-  layout.coefficients = layout.parts + plan.warps() * octets * octet_sums * 8;
-  layout.column_sums = layout.coefficients + plan.row_warps * plan.tiles * octets * octet_sums * 8;
-  layout.energies = layout.column_sums + readers * resident_columns * 8;
-  layout.flags = layout.energies + (readers + 1) / 2 * 16;
-  layout.places = layout.flags + layout.stage_rows * 4;
-  layout.bytes = layout.places + plan.warps() * static_cast<int>(sizeof(WarpPlace));
-  return layout;
-}
-
-ResidentPlan plan_resident_product(const MatrixView& rows, std::int64_t tiles, const DeviceLimits& device) {
-  ResidentPlan plan{};
-  if (device.capability.major < 8 || rows.columns > resident_warps * resident_columns || tiles > resident_warps) {
-    return plan;
-  }
-  plan.tiles = static_cast<int>(tiles);
-  plan.column_warps = static_cast<int>(ceiling(rows.columns, resident_columns));
-  ResidentPlan more = plan;
-  while (++more.row_warps, has_room(rows, more, device)) plan = more;
-  return plan;
-}
-
-int most_resident_tiles(const MatrixView& rows, const DeviceLimits& device) {
-  int tiles = resident_warps;
-  while (tiles > 0 && plan_resident_product(rows, tiles, device).row_warps == 0) --tiles;
-  return tiles;
-}
 
 std::int64_t resident_product_blocks(const MatrixView& rows, const ResidentPlan& plan, const DeviceLimits& device) {
   std::int64_t at_once = 0;

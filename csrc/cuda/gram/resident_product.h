@@ -13,6 +13,20 @@ namespace nrc_fast::cuda {
 // than 16 such warps: up to 1,024 columns with 8 vectors, 512 with 16, 256 with 32.
 constexpr int resident_warps = 16;
 constexpr int resident_columns = 64;
+constexpr int resident_stages = 3;
+constexpr int octet_rows = 8;
+constexpr int octet_sums = octet_rows * tile_vectors;
+
+// Eights of rows that a warp has of a stage: of 16-bit rows as many bytes as of float32 rows.
+NRC_FAST_BOTH int octets_of(int size) { return size == 2 ? 2 : 1; }
+
+// What a warp has; it is read again for every stage, as registers are for vectors and image.
+struct alignas(16) WarpPlace {
+  int tile;
+  int column;  // the first of its 64
+  int row;     // the first of its rows of a stage
+  int reader;  // its number among those of the first tile
+};
 
 // How the warps of a block share rows, columns and vectors.
 struct ResidentPlan {
