@@ -17,6 +17,7 @@ __all__ = [
     "UNIT",
     "Pair",
     "added",
+    "exactly",
     "long_product",
     "outer_squares",
     "product",
@@ -44,6 +45,11 @@ class Pair(NamedTuple):
 
     high: FloatArray
     low: FloatArray
+
+
+def exactly(matrix: FloatArray) -> Pair:
+    """An array of float64 numbers as a pair."""
+    return Pair(matrix, np.zeros_like(matrix))
 
 
 def two_sum(a: FloatArray, b: FloatArray) -> Pair:

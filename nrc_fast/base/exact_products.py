@@ -15,7 +15,17 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.double_double import Pair, quotient, two_sum
 
-__all__ = ["UNIT_ROUNDOFF", "ErrorBounds", "Slices", "column_means", "gram", "leading_bits", "product", "sums_along"]
+__all__ = [
+    "UNIT_ROUNDOFF",
+    "ErrorBounds",
+    "Slices",
+    "column_means",
+    "exact_bits",
+    "gram",
+    "leading_bits",
+    "product",
+    "sums_along",
+]
 
 Slices: TypeAlias = Literal[1, 2]
 
@@ -78,13 +88,13 @@ def product(rows: Pair, columns: Pair, *, slices: Slices = 2) -> tuple[Pair, Err
     (1.0, 1e-20, True)
     """
     count, inner = rows.high.shape
-    parts = _slices(columns, _bits(inner), slices, axis=0)
+    parts = _slices(columns, exact_bits(inner), slices, axis=0)
     found, of_rows = Pair(*np.empty((2, count, columns.high.shape[1]))), np.empty((count, slices + 1))
     step = max(BLOCK_NUMBERS // inner, 1)
     for start in range(0, count, step):
         block = slice(start, start + step)
         of_block = Pair(*(part[block] for part in rows))
-        cut = _slices(of_block, _bits(inner), slices, axis=1)
+        cut = _slices(of_block, exact_bits(inner), slices, axis=1)
         found.high[block], found.low[block] = _sliced_product((of_block.high, *cut), (columns.high, *parts))
         of_rows[block] = np.stack([_norms(part, 1) for part in (of_block.high, *cut[1:])], axis=1)
     # Of sums of products and of additions, and the product that is left out.
@@ -127,7 +137,7 @@ def gram(images: Pair) -> tuple[Pair, FloatArray]:
     (1.0, 1.0, True)
     """
     count = len(images.high)
-    leading = leading_bits(images.high, _bits(count), axis=0)
+    leading = leading_bits(images.high, exact_bits(count), axis=0)
     rest = (images.high - leading) + images.low
     crossed = leading.T @ rest
     low = crossed + crossed.T + rest.T @ rest
@@ -162,7 +172,7 @@ def sums_along(parts: FloatArray, *, axis: int) -> FloatArray:
     return total
 
 
-def _bits(inner: int) -> int:
+def exact_bits(inner: int) -> int:
     """Of factors whose products add up without rounding: integers up to half of 2^bits."""
     return (53 - max(inner - 1, 1).bit_length()) // 2 + 1
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, two_sum
+from nrc_fast.base.double_double import Pair, exactly, two_sum
 from nrc_fast.base.exact_products import UNIT_ROUNDOFF, product
 from nrc_fast.base.linalg import from_lower, scale_to_unit
 
-__all__ = ["InEigenbasis", "exactly", "in_eigenbasis"]
+__all__ = ["InEigenbasis", "in_eigenbasis"]
 
 # Turns of vectors up to which the third order is far below a rounding.
 LARGEST_TURN = 2.0**-20
@@ -43,11 +43,6 @@ class InEigenbasis:
     error: float
     matrix: Pair
     matrix_error: float
-
-
-def exactly(matrix: FloatArray) -> Pair:
-    """A matrix of float64 numbers as a pair."""
-    return Pair(matrix, np.zeros_like(matrix))
 
 
 def in_eigenbasis(symmetric: Pair, matrix: Pair) -> InEigenbasis:

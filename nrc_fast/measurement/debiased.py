@@ -9,9 +9,9 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
+from nrc_fast.base.double_double import exactly
 from nrc_fast.base.exact_products import column_means, gram, sums_along
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
-from nrc_fast.base.refined_eigenpairs import exactly
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 from nrc_fast.metrics.targets import PairedEnergies, debiased_cka, debiased_cka_bound
 from nrc_fast.passes.moments import Moments

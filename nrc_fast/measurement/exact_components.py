@@ -26,6 +26,7 @@ from nrc_fast.measurement.exact_images import (
     turned_images,
 )
 from nrc_fast.metrics.conventions import Convention, in_range
+from nrc_fast.metrics.corrections import sums_across
 from nrc_fast.metrics.residuals import between_neighbours
 
 __all__ = ["MOST_EXACT", "ExactComponents", "exact_components"]
@@ -89,7 +90,7 @@ class ExactComponents:
         With their bounds, and where they are these. Where component k and the next tie they are left as they are.
         """
         exact, closer = (part[: len(values)] for part in self.nrc1(convention))
-        tied = _across((self.ratios >= TIED).astype(np.float64)) > 0.0
+        tied = sums_across((self.ratios >= TIED)[:, :-1].astype(np.float64)) > 0.0
         # The rounding with which rows were stored tells such apart, which says nothing of what they were.
         tied |= self.values.high[:-1] - self.values.high[1:] < ALIKE * self.values.high[:-1]
         is_closer = (closer <= bounds) & ~np.append(tied, False)[: len(values)]
@@ -105,15 +106,7 @@ class ExactComponents:
         """What the parts of the leading k components in others change in what these hold, k = 1..d - 1."""
         roots = np.sqrt(parts)
         changes = 2.0 * self.ratios * np.outer(roots, roots) + self.ratios**2 * np.add.outer(parts, parts)
-        return _across(changes)
-
-
-def _across(parts: FloatArray) -> FloatArray:
-    """Sums over the leading k columns below the leading k rows, for k = 1..d - 1."""
-    sums = np.cumsum(np.cumsum(parts[::-1], axis=0)[::-1], axis=1)
-    places = np.arange(len(parts) - 1)
-    found: FloatArray = sums[places + 1, places]
-    return found
+        return sums_across(changes[:, :-1])
 
 
 def exact_components(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nrc_fast.base.arrays import BoolArray, FloatArray
-from nrc_fast.base.double_double import Pair, added, two_sum
+from nrc_fast.base.double_double import Pair, added, exactly, two_sum
 from nrc_fast.base.exact_products import UNIT_ROUNDOFF, ErrorBounds, Slices, column_means, product, sums_along
 from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.metrics.conventions import Convention
@@ -75,7 +75,7 @@ def images_on(
 ) -> tuple[tuple[Pair, ErrorBounds], tuple[Pair, ErrorBounds]]:
     """Images of rows and, with them, of a few others, on the same vectors (p, d)."""
     rows = Pair(np.vstack([given.high, others]), np.vstack([given.low, np.zeros_like(others)]))
-    images, errors = product(rows, Pair(np.ascontiguousarray(vectors.T), np.zeros_like(vectors)), slices=slices)
+    images, errors = product(rows, exactly(np.ascontiguousarray(vectors.T)), slices=slices)
     parts = slice(None, len(given.high)), slice(len(given.high), None)
     first, second = (
         (Pair(*(pair[part] for pair in images)), ErrorBounds(errors.of_rows[part], errors.of_columns)) for part in parts

@@ -12,7 +12,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, added, quotient, two_sum
+from nrc_fast.base.double_double import Pair, added, exactly, quotient, two_sum
 from nrc_fast.base.exact_products import UNIT_ROUNDOFF, column_means, gram, product
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.metrics.head_balances import BalanceMatrix
@@ -102,7 +102,7 @@ class TargetCovariance:
     @property
     def long(self) -> Pair:
         """Sigma with what rounding has left, which is off by `long_error`."""
-        return Pair(self.matrix, np.zeros_like(self.matrix) if self.rest is None else self.rest)
+        return exactly(self.matrix) if self.rest is None else Pair(self.matrix, self.rest)
 
     @property
     def variance(self) -> float:
@@ -149,7 +149,7 @@ def exact_errors(rows: FloatArray, targets: FloatArray, model: LinearModel) -> E
     columns = np.ascontiguousarray(weights.T)
     count, n = targets.shape
     with few_blas_threads(max(rows.shape[1], n)):
-        images, errors = product(Pair(features, np.zeros_like(features)), Pair(columns, np.zeros_like(columns)))
+        images, errors = product(exactly(features), exactly(columns))
         images = Pair(*(np.ldexp(part, of_features + of_weights - exponent) for part in images))
         offset = np.broadcast_to(-np.ldexp(bias, of_bias - exponent), targets.shape)
         aimed = two_sum(np.ldexp(outputs, of_outputs - exponent), offset)

@@ -14,10 +14,11 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, added, quotient, two_product, two_sum
+from nrc_fast.base.double_double import Pair, added, exactly, quotient, two_product, two_sum
+from nrc_fast.base.exact_products import column_means, exact_bits, product
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.metrics.conventions import Convention
-from nrc_fast.metrics.corrections import FirstOrder
+from nrc_fast.metrics.corrections import FirstOrder, sums_across
 
 __all__ = ["MOST_HELD", "MOST_HELD_FEATURES", "ExactTurns", "exact_turns"]
 
@@ -70,16 +71,8 @@ class ExactTurns:
         count = self.mixing.shape[1]
         shared = images.T @ (images[:, :count] * weights[:, np.newaxis]) / total
         parts = 2.0 * self.mixing * shared
-        rounding = 4.0 * EPSILON * (sum(self.vectors.shape) + len(rows) ** 0.5) * _across(np.abs(parts))
-        return FirstOrder(_across(parts), self.angles, self.unknown, rounding)
-
-
-def _across(parts: FloatArray) -> FloatArray:
-    """Sums over the leading k columns below the leading k rows, for k = 1, ..., K."""
-    sums = np.cumsum(np.cumsum(parts[::-1], axis=0)[::-1], axis=1)
-    places = np.arange(parts.shape[1])
-    found: FloatArray = sums[places + 1, places]
-    return found
+        rounding = 4.0 * EPSILON * (sum(self.vectors.shape) + len(rows) ** 0.5) * sums_across(np.abs(parts))
+        return FirstOrder(sums_across(parts), self.angles, self.unknown, rounding)
 
 
 def exact_turns(
@@ -112,13 +105,13 @@ def exact_turns(
     own, error = np.ldexp(values, -2 * exponent), float(np.ldexp(error, -2 * exponent))
     leading = np.ascontiguousarray(vectors[:count].T)
     with few_blas_threads(rows.shape[1]):
-        images = _product(scaled, Pair(leading, np.zeros_like(leading)))
+        images = product(exactly(scaled), exactly(leading), slices=1)[0]
         if centered:
-            mean = quotient(_sum_of_rows(images), float(len(rows)))
+            mean = column_means(images)[0]
             images = added(images, Pair(*(np.broadcast_to(-part, images.high.shape) for part in mean)))
-        product = quotient(_product(np.ascontiguousarray(scaled.T), images), float(len(rows)))
+        image = quotient(product(exactly(np.ascontiguousarray(scaled.T)), images, slices=1)[0], float(len(rows)))
         along = two_product(leading, np.broadcast_to(own[:count], leading.shape))
-        left = added(product, Pair(-along.high, -along.low)).high
+        left = added(image, Pair(-along.high, -along.low)).high
         beside = vectors @ left
     rounding = _rounding(scaled.shape) * float(np.vdot(scaled, scaled)) / len(rows) * count**0.5
     apart = own[:, np.newaxis] - own[:count]
@@ -126,7 +119,7 @@ def exact_turns(
     gaps = own[:count] - own[1 : count + 1] - 2.0 * error
     is_clear = gaps > CLEAR * error
     gaps = np.where(is_clear, gaps, 1.0)
-    turned = np.sqrt(_across(beside**2)) * (1.0 + 1e-6) + 2.0 * rounding
+    turned = np.sqrt(sums_across(beside**2)) * (1.0 + 1e-6) + 2.0 * rounding
     angles = np.where(is_clear, turned / gaps, np.inf)
     unknown = np.where(is_clear, (4.0 * error * turned / gaps + 2.0 * rounding) / gaps, np.inf)
     mean_of_rows = rows.mean(axis=0)
@@ -141,33 +134,7 @@ def _shifted(rows: FloatArray) -> FloatArray:
     return np.where(about.low.any(axis=0), rows, about.high)
 
 
-def _bits(inner: int) -> int:
-    """Of factors whose products add up without rounding."""
-    return (53 - max(inner - 1, 1).bit_length()) // 2
-
-
 def _rounding(shape: tuple[int, int]) -> float:
-    """Error of ``X^T X v`` by `_product`, relative to the sum of squares, in which all but leading bits are rounded."""
+    """Error of ``X^T X v`` by products of one slice, relative to the sum of squares: what is not leading is rounded."""
     inner = max(shape)
-    return float(16.0 * EPSILON * 2.0 ** -_bits(inner) * inner**0.5)
-
-
-def _product(a: FloatArray, b: Pair) -> Pair:
-    """Product of rows (N, d) and columns (d, k), whose leading bits BLAS adds up without rounding."""
-    bits = _bits(a.shape[1])
-    left, right = _leading_bits(a, bits, axis=1), _leading_bits(b.high, bits, axis=0)
-    rest = (a - left) @ b.high + left @ ((b.high - right) + b.low)
-    return two_sum(left @ right, rest)
-
-
-def _sum_of_rows(rows: Pair) -> Pair:
-    leading = _leading_bits(rows.high, 52 - len(rows.high).bit_length(), axis=0)
-    return two_sum(leading.sum(axis=0), (rows.high - leading + rows.low).sum(axis=0))
-
-
-def _leading_bits(matrix: FloatArray, bits: int, *, axis: int) -> FloatArray:
-    """So many significant bits of each entry, those of the largest one along an axis."""
-    exponents = np.frexp(np.abs(matrix).max(axis=axis, keepdims=True))[1]
-    grid = np.ldexp(0.75, exponents + 53 - bits + 1)
-    leading: FloatArray = (matrix + grid) - grid
-    return leading
+    return float(16.0 * EPSILON * 2.0 ** (1 - exact_bits(inner)) * inner**0.5)

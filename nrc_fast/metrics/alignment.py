@@ -13,10 +13,10 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, summed, two_product
+from nrc_fast.base.double_double import Pair, exactly, summed, two_product
 from nrc_fast.base.exact_products import gram, sums_along
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
-from nrc_fast.base.refined_eigenpairs import exactly, in_eigenbasis
+from nrc_fast.base.refined_eigenpairs import in_eigenbasis
 from nrc_fast.metrics.best_gamma import DecimalShapes
 
 __all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape", "long_head_shape"]

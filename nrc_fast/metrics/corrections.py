@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 
-__all__ = ["Correction", "FirstOrder"]
+__all__ = ["Correction", "FirstOrder", "sums_across"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +84,17 @@ class Correction:
     def is_finite(self) -> bool:
         """Whether all changes are numbers."""
         return bool(np.isfinite(self.changes).all() and np.isfinite(self.errors).all())
+
+
+def sums_across(parts: FloatArray) -> FloatArray:
+    """Sums over the leading k columns below the leading k rows of parts (d, K), for k = 1, ..., K; K is below d.
+
+    Examples
+    --------
+    >>> sums_across(np.array([[9.0, 9.0], [1.0, 9.0], [2.0, 4.0]])).tolist()
+    [3.0, 6.0]
+    """
+    sums = np.cumsum(np.cumsum(parts[::-1], axis=0)[::-1], axis=1)
+    places = np.arange(parts.shape[1])
+    found: FloatArray = sums[places + 1, places]
+    return found

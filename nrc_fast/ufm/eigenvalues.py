@@ -14,7 +14,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import UNIT, Pair, added, product
+from nrc_fast.base.double_double import UNIT, Pair, added, exactly, product
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON, fix_signs
 from nrc_fast.metrics.rounding import decomposition_rounding
@@ -203,7 +203,7 @@ def _of_lapack(matrix: Pair) -> _Turned:
     uncertain = np.full(matrix.high.shape, rounding / np.sqrt(n)) * values[:, -1:, np.newaxis]
     diagonal = values[:, :, np.newaxis] * np.eye(n)
     skew = np.full(matrix.high.shape, rounding)
-    return _Turned(vectors, Pair(diagonal, np.zeros_like(diagonal)), uncertain, skew=skew, beside=uncertain)
+    return _Turned(vectors, exactly(diagonal), uncertain, skew=skew, beside=uncertain)
 
 
 def _mended(matrix: Pair) -> _Turned:
@@ -239,7 +239,7 @@ def _beside(matrix: Pair, uncertain: FloatArray) -> FloatArray:
 def _similar(matrix: Pair, vectors: FloatArray) -> tuple[Pair, FloatArray, FloatArray]:
     """``S^(-1/2) V^T A V S^(-1/2)``, similar to A, with ``S = V^T V``; bounds of its entries' errors; and S - 1."""
     n = vectors.shape[-1]
-    columns = Pair(vectors, np.zeros_like(vectors))
+    columns = exactly(vectors)
     rows = Pair(*(part.swapaxes(1, 2) for part in columns))
     inner = product(rows, product(matrix, columns))
     gram = product(rows, columns)
@@ -249,7 +249,7 @@ def _similar(matrix: Pair, vectors: FloatArray) -> tuple[Pair, FloatArray, Float
     # The series of the inverse root, up to the third power of the skew.
     change = -0.5 * image + 0.375 * second
     change = change + change.swapaxes(1, 2) + 0.25 * (image @ skew)
-    found = added(inner, Pair(change, np.zeros_like(change)))
+    found = added(inner, exactly(change))
     sizes, off = np.abs(vectors), np.abs(skew)
     rounding = 4.0 * (n + 4.0) * UNIT * (sizes.swapaxes(1, 2) @ np.abs(matrix.high) @ sizes)
     mixed = off @ np.abs(inner.high)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.double_double import Pair
+from nrc_fast.base.double_double import exactly
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, Thresholded, apart
 from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
@@ -69,7 +69,7 @@ def correlation_spectrum(moments: TargetMoments) -> Correlations | None:
     # Two roots and two quotients are rounded, and so was the entry.
     given = moments.covariance_error / float(variances[kept].min())
     error = 2.5 * EPSILON * np.sqrt(np.sum(correlations**2)) + 2.0 * given
-    return spectrum(Pair(correlations, np.zeros_like(correlations)), noise, np.asarray(error)), variances[kept]
+    return spectrum(exactly(correlations), noise, np.asarray(error)), variances[kept]
 
 
 def correlation_loads(found: Correlations) -> FloatArray:

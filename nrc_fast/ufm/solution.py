@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
-from nrc_fast.base.double_double import Pair, product
+from nrc_fast.base.double_double import Pair, exactly, product
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_rows
@@ -390,7 +390,7 @@ class Minimum:
         covariance, rest = self.moments.covariance, self.moments.covariance_rest
         exponents = -np.frexp(np.abs(covariance).max(axis=(-2, -1), keepdims=True))[1]
         low = np.zeros_like(covariance) if rest is None else np.ldexp(rest, exponents)
-        vectors = Pair(self.shrinkage.vectors, np.zeros_like(self.shrinkage.vectors))
+        vectors = exactly(self.shrinkage.vectors)
         turned = Pair(*(np.swapaxes(part, -1, -2) for part in vectors))
         return product(turned, product(Pair(np.ldexp(covariance, exponents), low), vectors)).high
 

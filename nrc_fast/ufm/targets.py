@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, TypeGuard
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray, IntArray
-from nrc_fast.base.double_double import Pair, added, outer_squares, quotient, two_product, two_sum
+from nrc_fast.base.double_double import Pair, added, exactly, outer_squares, quotient, two_product, two_sum
 from nrc_fast.base.linalg import EPSILON, EPSILONS, from_lower
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.inputs import as_rows
@@ -209,7 +209,7 @@ def _exact_moments(targets: FloatArray, shift: FloatArray) -> TargetMoments:
     moments = quotient(total, float(len(targets)))
     off = moments.high[-1, :-1]
     squares = Pair(*(part[:-1, :-1] for part in moments))
-    about_mean = added(squares, Pair(-np.outer(off, off), np.zeros_like(squares.high)))
+    about_mean = added(squares, exactly(-np.outer(off, off)))
     both = exponents[:, np.newaxis] + exponents
     with np.errstate(over="ignore", under="ignore"):
         covariance = Pair(*(np.ldexp(part, both) for part in about_mean))
@@ -238,7 +238,7 @@ def _outer_square(mean: FloatArray, rest: FloatArray | None) -> Pair:
     square = two_product(scaled[..., :, np.newaxis], scaled[..., np.newaxis, :])
     if rest is not None:
         cross = scaled[..., :, np.newaxis] * np.ldexp(rest, -exponents)[..., np.newaxis, :]
-        square = added(square, Pair(cross + np.swapaxes(cross, -1, -2), np.zeros_like(cross)))
+        square = added(square, exactly(cross + np.swapaxes(cross, -1, -2)))
     return Pair(*(np.ldexp(part, 2 * exponents[..., np.newaxis]) for part in square))
 
 

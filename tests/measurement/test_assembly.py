@@ -9,22 +9,7 @@ import numpy as np
 import pytest
 
 import nrc_fast as nrc
-from nrc_fast.passes.reading import Reading
 from nrc_fast.testing import reference_nrc1
-
-
-@pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Titles of the passes that are made."""
-    made: list[str] = []
-    run = Reading.run
-
-    def noted(self: Any, title: str, sums: Any) -> None:
-        made.append(title)
-        run(self, title, sums)
-
-    monkeypatch.setattr(Reading, "run", noted)
-    return made
 
 
 def faint_signal() -> tuple[Any, Any, float]:

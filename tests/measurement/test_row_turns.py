@@ -13,23 +13,8 @@ from support.exact_numbers import ExactNumbers
 
 import nrc_fast as nrc
 from nrc_fast.measurement import evidence, projections
-from nrc_fast.passes.reading import Reading
 
 pytestmark = pytest.mark.usefixtures("many_rows")
-
-
-@pytest.fixture
-def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Titles of the passes that were made."""
-    found: list[str] = []
-    run = Reading.run
-
-    def recorded(self: Reading, title: str, sums: Any) -> None:
-        found.append(title)
-        run(self, title, sums)
-
-    monkeypatch.setattr(Reading, "run", recorded)
-    return found
 
 
 def collapsed(noise: float, *, offset: float = 0.0, rows: int = 3000, d: int = 17, dtype: str = "float32") -> Any:
@@ -43,7 +28,7 @@ def collapsed(noise: float, *, offset: float = 0.0, rows: int = 3000, d: int = 1
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("noise", [1e-2, 1e-4, 1e-6])
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1e4])
-def test_bounds_hold_in_two_reads(titles: list[str], noise: float, offset: float, dtype: str) -> None:
+def test_bounds_hold_in_two_reads(passes: list[str], noise: float, offset: float, dtype: str) -> None:
     H = collapsed(noise, offset=offset, dtype=dtype)
     rng = np.random.default_rng(0)
     Y, W = rng.standard_normal((len(H), 2)), rng.standard_normal((2, H.shape[1]))
@@ -52,11 +37,11 @@ def test_bounds_hold_in_two_reads(titles: list[str], noise: float, offset: float
         values, bounds = nrc.nrc1(H, [1, 2, 3], convention=name, return_bound=True)
         for known, value, bound in zip(exact.by_k[name], values, bounds, strict=True):
             assert float(known.distance(float(value))) <= bound
-        titles.clear()
+        passes.clear()
         value, bound = nrc.nrc1(H, 3, convention=name, return_bound=True)
         assert float(exact.by_k[name][2].distance(value)) <= bound
         if offset < 1e4:  # else eigenvalues of a large mean are far above those that matter
-            assert titles == ["statistics", "residuals"]
+            assert passes == ["statistics", "residuals"]
             # With an offset, second moments have a fourth direction: three leave too much to count as collapsed.
             assert bound <= (1e-6 if name != "uncentered" or offset == 0.0 else 1e-3) * value
     report = nrc.measure(H, Y, W, np.zeros(2))
@@ -88,15 +73,15 @@ def test_values_are_those_of_a_refined_basis(convention: str, monkeypatch: pytes
 
 
 def test_a_basis_is_refined_where_the_turns_leave_too_few_digits(
-    titles: list[str], monkeypatch: pytest.MonkeyPatch
+    passes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     H = collapsed(1e-4)
     value, bound = nrc.nrc1(H, 3, return_bound=True)
     monkeypatch.setattr(projections, "KNOWN", 0.0)
     monkeypatch.setattr(projections, "ABOVE_ROUNDING", 0.0)
-    titles.clear()
+    passes.clear()
     refined, wider = nrc.nrc1(H, 3, return_bound=True)
-    assert titles == ["statistics", "residuals", "refinement", "residuals"]
+    assert passes == ["statistics", "residuals", "refinement", "residuals"]
     assert abs(value - refined) <= bound + wider
 
 
@@ -128,7 +113,7 @@ def test_rows_that_are_skipped_are_in_no_image() -> None:
 
 
 @pytest.mark.parametrize(
-    ("convention", "passes"),
+    ("convention", "expected"),
     [
         ("nrc24", ["statistics", "refinement", "residuals"]),
         ("raw", ["statistics", "residuals"]),
@@ -136,13 +121,13 @@ def test_rows_that_are_skipped_are_in_no_image() -> None:
     ],
 )
 def test_a_device_has_images_of_rows_that_are_not_divided_by_their_norm(
-    convention: str, passes: list[str], titles: list[str], monkeypatch: pytest.MonkeyPatch
+    convention: str, expected: list[str], passes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = on_device.device_package("emulated", cuda_core, monkeypatch)
     monkeypatch.setattr(evidence, "MOST_HELD", 0)
     H = collapsed(1e-4, rows=300, d=8)
     found, bound = device.nrc1(H, 3, convention=convention, return_bound=True)
-    assert titles == passes
+    assert passes == expected
     rng = np.random.default_rng(0)
     exact = ExactNumbers(H, rng.standard_normal((300, 2)), rng.standard_normal((2, 8)), np.zeros(2), components=3)
     assert float(exact.by_k[convention][2].distance(found)) <= bound <= 1e-6 * found

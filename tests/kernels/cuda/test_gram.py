@@ -10,16 +10,6 @@ import pytest
 DTYPES = ["float64", "float32", "float16", "bfloat16"]
 
 
-@pytest.fixture(params=["emulation", "card"])
-def backend(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS[request.param]()
-
-
-@pytest.fixture
-def emulated(cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS["emulation"]()
-
-
 def tolerance(dtype: str, precision: str, as_stored: bool = True) -> float:
     """Of an element, relative to the sum of the magnitudes of its products.
 

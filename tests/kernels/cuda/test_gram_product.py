@@ -24,11 +24,6 @@ def emulated(cuda_core: Any) -> Any:
     return cuda_core.Emulation()
 
 
-@pytest.fixture(params=["emulation", "card"])
-def backend(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS[request.param]()
-
-
 @pytest.fixture(params=READS)
 def rows_at_once(request: pytest.FixtureRequest) -> int:
     return READS[request.param]

@@ -14,16 +14,6 @@ SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 TOLERANCE = 34 * 2.0**-23
 
 
-@pytest.fixture(params=["emulation", "card"])
-def backend(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS[request.param]()
-
-
-@pytest.fixture
-def emulated(cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS["emulation"]()
-
-
 def values(n: int, d: int) -> Any:
     return np.random.default_rng(1000 * n + d).standard_normal((n, d))
 

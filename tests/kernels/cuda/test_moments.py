@@ -16,11 +16,6 @@ TOTALS = {"rows": 0, "zero": 1, "skipped": 2, "batches": 3, "added": 4, "exponen
 REFUSED, REFUSED_NONFINITE, REFUSED_FIRST = 8, 11, 12
 
 
-@pytest.fixture
-def emulated(cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS["emulation"]()
-
-
 @dataclass
 class Moments:
     gram: Any

@@ -16,16 +16,6 @@ FAST_TOLERANCE = 2.0**-7 + 2.0**-16 + 34 * 2.0**-23
 SHAPES = [(n, d) for n in (0, 1, 2, 67) for d in (129, 130, 160, 257)] + [(19, 1024)]
 
 
-@pytest.fixture(params=["emulation", "card"])
-def backend(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS[request.param]()
-
-
-@pytest.fixture
-def emulated(cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS["emulation"]()
-
-
 def values(n: int, d: int) -> Any:
     return np.random.default_rng(1000 * n + d).standard_normal((n, d)) + 0.5
 

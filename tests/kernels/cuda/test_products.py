@@ -11,11 +11,6 @@ DTYPES = ["float64", "float32", "float16", "bfloat16"]
 LAYOUTS = ["rows", "columns", "apart", "backward"]
 
 
-@pytest.fixture(params=["emulation", "card"])
-def backend(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS[request.param]()
-
-
 def values(n: int, d: int) -> Any:
     return np.random.default_rng(100 * n + d).standard_normal((n, d))
 

@@ -11,16 +11,6 @@ from support.double_double import Pairs
 DTYPES = ["float64", "float32", "float16", "bfloat16"]
 
 
-@pytest.fixture(params=["emulation", "card"])
-def backend(request: pytest.FixtureRequest, cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS[request.param]()
-
-
-@pytest.fixture
-def emulated(cuda_core: Any) -> Any:
-    return cuda_core.BACKENDS["emulation"]()
-
-
 def values(n: int, d: int, mean: float = 0.0) -> Any:
     rows = np.random.default_rng(1000 * n + d).standard_normal((n, d)) + mean
     if n > 2:
