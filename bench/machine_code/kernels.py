@@ -293,7 +293,8 @@ _FAMILIES = {
         "basis of a residual in {0}, prepared, form {1}", (_DTYPES, {}), inside=_one_turn
     ),  # one group of vectors
     "basis_scales_kernel": Family("scales of a basis"),
-    "prepare_product_kernel": Family("product with a Gram, its vectors prepared"),
+    "prepare_shift_kernel": Family("product with a Gram, its shift padded"),
+    "prepare_vectors_kernel": Family("product with a Gram, its vectors in fragments"),
     "coefficients_of_rows_kernel": Family(
         "product with a Gram, coefficients of {0} rows, {1} tiles, {2}", (_DTYPES, {}, _UNITS), rows=0
     ),

@@ -136,20 +136,14 @@ class GramProductPass {
 
  private:
   void prepare() {
-    PrepareArguments arguments{};
-    arguments.shift = sums_.shift;
-    arguments.columns = request_.features.columns;
-    arguments.padded_shift = pieces_.shift;
-    arguments.size = pieces_.padded_columns;
-    prepare_product(arguments, "prepare_shift", stream_);
-    arguments.at_once = static_cast<int>(16 / size_of(request_.features.dtype));
+    const MatrixView& features = request_.features;
+    prepare_shift({sums_.shift, features.columns, pieces_.shift, pieces_.padded_columns}, stream_);
+    const int at_once = static_cast<int>(16 / size_of(features.dtype));
     for_groups([&](const VectorGroup& group) {
-      arguments.vectors = request_.vectors + group.first * arguments.columns;
-      arguments.count = group.count;
-      arguments.tiles = choice_.is_resident ? group.resident_tiles() : group.tiles();
-      arguments.fragments = fragments_of(group);
-      arguments.size = pieces_.padded_columns * arguments.tiles * tile_vectors;
-      prepare_product(arguments, "prepare_vectors", stream_);
+      const std::int64_t tiles = choice_.is_resident ? group.resident_tiles() : group.tiles();
+      prepare_vectors({request_.vectors + group.first * features.columns, features.columns, group.count, tiles, at_once,
+                       fragments_of(group), pieces_.padded_columns * tiles * tile_vectors},
+                      stream_);
     });
   }
 

@@ -8,15 +8,18 @@ namespace {
 constexpr int sum_threads = 128;
 
 NRC_FAST_GLOBAL(sum_threads, 2)
-prepare_product_kernel(PrepareArguments arguments) {
+prepare_shift_kernel(ShiftArguments arguments) {
+  const std::int64_t column = block_index() * sum_threads + thread_index();
+  if (column >= arguments.padded_columns) return;
+  const bool is_there = arguments.shift != nullptr && column < arguments.columns;
+  arguments.padded_shift[column] = is_there ? arguments.shift[column] : 0.0;
+}
+
+// Two values of a piece, for each lane, for each tile, for all pairs of a piece, for every step over the columns.
+NRC_FAST_GLOBAL(sum_threads, 2)
+prepare_vectors_kernel(VectorArguments arguments) {
   const std::int64_t index = block_index() * sum_threads + thread_index();
   if (index >= arguments.size) return;
-  if (arguments.fragments == nullptr) {
-    const bool is_there = arguments.shift != nullptr && index < arguments.columns;
-    arguments.padded_shift[index] = is_there ? arguments.shift[index] : 0.0;
-    return;
-  }
-  // Two values of a piece, for each lane, for each tile, for all pairs of a piece, for every step over the columns.
   const int lane = static_cast<int>(index / 2 % warp_lanes);
   const std::int64_t tile = index / 64 % arguments.tiles;
   const int value = static_cast<int>(index / 64 / arguments.tiles % (piece_values / 2) * 2 + index % 2);
@@ -87,8 +90,13 @@ unsigned blocks_of(std::int64_t threads) { return static_cast<unsigned>(ceiling(
 
 }  // namespace
 
-void prepare_product(const PrepareArguments& arguments, const char* name, Stream stream) {
-  launch(prepare_product_kernel, name, {blocks_of(arguments.size)}, sum_threads, 0, stream, arguments);
+void prepare_shift(const ShiftArguments& arguments, Stream stream) {
+  launch(prepare_shift_kernel, "prepare_shift", {blocks_of(arguments.padded_columns)}, sum_threads, 0, stream,
+         arguments);
+}
+
+void prepare_vectors(const VectorArguments& arguments, Stream stream) {
+  launch(prepare_vectors_kernel, "prepare_vectors", {blocks_of(arguments.size)}, sum_threads, 0, stream, arguments);
 }
 
 void settle_coefficients(const SettleArguments& arguments, Stream stream) {

@@ -6,17 +6,23 @@
 
 namespace nrc_fast::cuda {
 
-// Vectors, or the shift, in fragments.
-struct PrepareArguments {
+// The shift, padded with zeros.
+struct ShiftArguments {
+  const double* shift;  // null: zeros
+  std::int64_t columns;
+  double* padded_shift;
+  std::int64_t padded_columns;
+};
+
+// Vectors in fragments.
+struct VectorArguments {
   const double* vectors;
-  const double* shift;
   std::int64_t columns;
   std::int64_t count;  // of this group
   std::int64_t tiles;
-  int at_once;        // values of a row in 16 bytes
-  double* fragments;  // null: the shift
+  int at_once;  // values of a row in 16 bytes
+  double* fragments;
   std::int64_t size;
-  double* padded_shift;
 };
 
 // Parts of the columns of some coefficients, and what was seen of their rows.
@@ -46,7 +52,8 @@ struct TotalArguments {
   GramProduct sums;
 };
 
-void prepare_product(const PrepareArguments& arguments, const char* name, Stream stream);
+void prepare_shift(const ShiftArguments& arguments, Stream stream);
+void prepare_vectors(const VectorArguments& arguments, Stream stream);
 void settle_coefficients(const SettleArguments& arguments, Stream stream);
 void add_energies(const TotalArguments& arguments, Stream stream);
 void add_image(const TotalArguments& arguments, Stream stream);
