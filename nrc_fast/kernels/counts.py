@@ -74,6 +74,8 @@ class SumsKind:
     unit_rows : bool
         Whether the Gram matrix of unit rows is among them.
     precision : {"high", "highest", "fast"}
+    double_rows : int
+        Up to how many rows of the host in all are multiplied in float64 whatever the precision.
     """
 
     d: int
@@ -81,6 +83,7 @@ class SumsKind:
     products: bool
     unit_rows: bool
     precision: str
+    double_rows: int = 0
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

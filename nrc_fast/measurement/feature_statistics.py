@@ -20,6 +20,7 @@ from nrc_fast.measurement.moments_view import MomentsView
 from nrc_fast.metrics.conventions import Convention, ConventionName, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.moments import Moments
+from nrc_fast.passes.precisions import double_rows
 from nrc_fast.passes.reading import add_finite
 from nrc_fast.passes.stored_sums import load_sums, save_sums
 from nrc_fast.reports.features import Report
@@ -122,6 +123,7 @@ class FeatureStatistics(MomentsView):
             unit_rows=unit_rows,
             precision=precision,
             skips_on_device=nonfinite == "skip",
+            double_rows=double_rows(d, precision),
         )
         super().__init__(moments)
 

@@ -66,7 +66,7 @@ class Moments(ShiftedSums):
 
     Parameters
     ----------
-    d, n_targets, unit_rows, precision, products, skips_on_device
+    d, n_targets, unit_rows, precision, products, skips_on_device, double_rows
         What is summed, and how: see `ShiftedSums`.
     """
 
@@ -86,7 +86,13 @@ class Moments(ShiftedSums):
 
     def recentered(self) -> Moments:
         """Empty moments of the same kind that will subtract the mean of these."""
-        other = Moments(self.d, n_targets=self.n_targets, unit_rows=self.unit_rows, precision=self.precision)
+        other = Moments(
+            self.d,
+            n_targets=self.n_targets,
+            unit_rows=self.unit_rows,
+            precision=self.precision,
+            double_rows=self.double_rows,
+        )
         shift = self.mean.astype(np.float32).astype(np.float64)
         other._fix_shifts(Shifts(CPU, shift, self._settled["target_shift"]))
         return other

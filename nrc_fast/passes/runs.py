@@ -14,6 +14,7 @@ from nrc_fast.kernels.results import Basis, ResidualSums
 from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.explicit_sums import CenteredUnitGram, GramProduct, PredictionErrors
 from nrc_fast.passes.moments import Moments
+from nrc_fast.passes.precisions import double_rows
 from nrc_fast.passes.reading import Reading
 from nrc_fast.passes.rereading import SAME_ENERGY, SAME_ENERGY_SINGLE, require_same
 from nrc_fast.passes.residual_sums import Pairing, Residuals
@@ -45,7 +46,14 @@ def gather(reading: Reading, *, unit_rows: bool = False, precision: str = "high"
     rows are then read once more around their mean.
     """
     source = reading.source
-    moments = Moments(source.d, n_targets=source.n_targets, unit_rows=unit_rows, precision=precision)
+    is_counted = source.count is not None or not reading.is_alone
+    moments = Moments(
+        source.d,
+        n_targets=source.n_targets,
+        unit_rows=unit_rows,
+        precision=precision,
+        double_rows=0 if is_counted else double_rows(source.d, precision),
+    )
     reading.run("statistics", moments)
     require_rows(reading, moments.count)
     moments.require_scale()

@@ -9,7 +9,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.arrays import PlacedArray
-from nrc_fast.kernels.counts import GRAMS, SumsKind
+from nrc_fast.kernels.counts import COUNT_PLACES, GRAMS, SumsKind
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Backend, Rows, RunningSums, Shifts
 from nrc_fast.kernels.results import SumsPart
@@ -154,9 +154,14 @@ class KeptSums:
         NonFiniteRowsError, ValueError
             As those of the host.
         """
-        grown = self._grown or CPU.running_sums(self._kind)
+        grown = self._grown or CPU.running_sums(self._kind_of_others())
         grown.add(features, targets, shifts, skipped=skipped, skips_nonfinite=skips_nonfinite)
         self._grown = grown
+
+    def _kind_of_others(self) -> SumsKind:
+        """What is added up of rows that come after those that were kept."""
+        before = sum(int(part.numbers["counts"][COUNT_PLACES["rows"]]) for part in self._parts)
+        return replace(self._kind, double_rows=max(self._kind.double_rows - before, 0))
 
     def check(self) -> None:
         """Return at once: what was kept was told of."""

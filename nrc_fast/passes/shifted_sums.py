@@ -77,6 +77,9 @@ class ShiftedSums(Sums):
         Without them only counts and sums are added, which is all that means need.
     skips_on_device : bool
         Whether rows on a device that are not finite are left out there, where nothing waits for an error.
+    double_rows : int
+        Up to how many rows of the host in all are multiplied in float64 whatever the precision. Those that come on a
+        device are not counted.
     """
 
     sees_targets = True
@@ -90,6 +93,7 @@ class ShiftedSums(Sums):
         precision: str = "high",
         products: bool = True,
         skips_on_device: bool = False,
+        double_rows: int = 0,
     ) -> None:
         require_precision(precision)
         self.d = d
@@ -98,6 +102,7 @@ class ShiftedSums(Sums):
         self.precision = precision
         self.products = products
         self.skips_on_device = skips_on_device
+        self.double_rows = double_rows
         self.clear()
 
     @property
@@ -108,6 +113,7 @@ class ShiftedSums(Sums):
             products=self.products,
             unit_rows=self.unit_rows,
             precision=self.precision,
+            double_rows=self.double_rows,
         )
 
     def clear(self) -> None:

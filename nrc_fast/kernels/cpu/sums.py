@@ -72,6 +72,7 @@ class HostSums:
         del skips_nonfinite
         shift, target_shift = shifts.on(features.backend)
         arrays, kind = self._state.arrays, self.kind
+        are_few = self._state.counts["rows"] + features.count <= kind.double_rows
         has_unit_gram = kind.products and kind.unit_rows
         request = GramRequest(
             shift=shift,
@@ -79,7 +80,7 @@ class HostSums:
             unit="raw" if has_unit_gram else None,
             onto=arrays["gram"] if kind.products else None,
             unit_onto=arrays["unit_gram"] if has_unit_gram else None,
-            precision=kind.precision,
+            precision="highest" if are_few else kind.precision,
         )
         if targets is not None:
             request.targets, request.target_shift, request.target_moments = targets, target_shift, True
