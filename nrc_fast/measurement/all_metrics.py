@@ -16,6 +16,7 @@ from nrc_fast.kernels.devices import Device
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.exact_turns import MOST_HELD
 from nrc_fast.measurement.extent import Extent, extent_of
 from nrc_fast.measurement.head import Head, checksum, require_penalties
 from nrc_fast.measurement.suspicions import notes_on_files
@@ -172,8 +173,9 @@ def measure(
         statistics=save_statistics,
     )
     with closing(reading):
+        head = Head(W, b, n, d=reading.source.d, n_targets=reading.source.n_targets)
+        reading.hold_few(MOST_HELD)
         source = reading.source
-        head = Head(W, b, n, d=source.d, n_targets=source.n_targets)
         # What is read once gives every convention that it can; else the second read does, but not for every k.
         unit_rows = not reading.rereadable or save_statistics is not None or (extent.all_k and needs_unit_rows(chosen))
         # Sums that are kept are of the precision that was asked for, whatever the report needs.

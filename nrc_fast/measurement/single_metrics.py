@@ -14,6 +14,7 @@ from nrc_fast.base.options import NonFinite, Precision, require_tolerance
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.devices import Device
 from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.exact_turns import MOST_HELD
 from nrc_fast.measurement.explicit_metrics import explicit_nrc2, nrc1_of_reading
 from nrc_fast.measurement.head import checksum, weights_and_row_space, whole_numbers
 from nrc_fast.measurement.moment_metrics import subspace_value
@@ -178,6 +179,7 @@ def nrc1(
         components=None if wanted is None else max(wanted),
     )
     with closing(reading):
+        reading.hold_few(MOST_HELD)
         values, bounds, energy = nrc1_of_reading(reading, n, chosen, precision=precision, rtol=rtol)
         reading.finish()
         source = reading.source
@@ -292,6 +294,7 @@ def nrc2(
     )
     with closing(reading):
         weights, space, _ = weights_and_row_space(W, reading.source.d)
+        reading.hold_few(MOST_HELD)
         if len(space.basis) == 0:
             value, bound, energy = math.nan, math.nan, 0.0
         elif reading.rereadable:

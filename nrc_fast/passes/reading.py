@@ -92,6 +92,23 @@ class Reading:
         other.rereadable = self.rereadable
         return other
 
+    def hold_few(self, most: int) -> None:
+        """Hold rows whose number only reading tells, where they are few: they can then be read again.
+
+        Parameters
+        ----------
+        most : int
+            Numbers of features, and of targets, up to which they are few.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A batch is none, or is unlike the first.
+        """
+        few = self.source.few_rows(self.chunk_rows, most) if self.is_alone else None
+        if few is not None:
+            self.source, self.rereadable = few, True
+
     def run(self, title: str, sums: Sums) -> None:
         """Make a pass: add every chunk to the sums, and those of all processes together.
 

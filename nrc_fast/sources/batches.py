@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from typing import TypeAlias
@@ -12,8 +13,8 @@ from nrc_fast.kernels.calls import beside
 from nrc_fast.kernels.held import HeldRows
 from nrc_fast.kernels.interface import Rows
 from nrc_fast.kernels.placement import rows_in_place
-from nrc_fast.sources.source import Chunk, Source
-from nrc_fast.sources.table import ITEM_SIZES
+from nrc_fast.sources.source import Chunk, Source, TableSource
+from nrc_fast.sources.table import ITEM_SIZES, ArrayTable
 
 __all__ = ["Batch", "BatchSource", "NoBatchesError"]
 
@@ -61,6 +62,7 @@ class BatchSource(Source):
             raise NoBatchesError(msg) from None
         # Starting an iterator may be expensive (workers of a DataLoader): the one just started serves the first pass.
         self._started: Iterator[Batch] | None = chain([first], iterator)
+        self._begun: Iterator[Chunk] | None = None  # chunks of which some were looked at
         features, targets = self._pair(first, 0)
         self.d = features.columns
         self.dtype = features.dtype
@@ -89,7 +91,33 @@ class BatchSource(Source):
         TypeError, ValueError
             A batch is none, or is unlike the first.
         """
-        yield from islice(_Joiner(self, rows).chunks(self._pairs()), first, None)
+        begun, self._begun = self._begun, None
+        yield from islice(begun or _Joiner(self, rows).chunks(self._pairs()), first, None)
+
+    def few_rows(self, rows: int, most: int) -> TableSource | None:
+        """The same rows in memory, once the batches have come to an end, where they are few; else None.
+
+        They are copied: whoever gives batches may use their memory for those that follow. The chunks that were looked
+        at are the first ones that `chunks` gives next.
+        """
+        if not self.backend.is_host:
+            return None
+        chunks, room = _Joiner(self, rows).chunks(self._pairs()), most // max(self.d, self.n_targets)
+        held: HeldRows | None = None
+        seen: list[Chunk] = []
+        for chunk in chunks:
+            if chunk.first + chunk.features.count > room:
+                self._begun = chain(seen, [chunk], chunks)
+                return None
+            if held is None:
+                held = HeldRows(chunk.features, chunk.targets, room=room, name=self.name)
+            held.append(chunk.features, chunk.targets)
+            seen.append(_copied(chunk, held))
+        if held is None:
+            self._begun = chunks
+            return None
+        features, targets = held.part()
+        return TableSource(_BatchTable(features, seen), None if targets is None else _BatchTable(targets, seen))
 
     def _pairs(self) -> Iterator[tuple[Rows, Rows | None]]:
         if self._started is not None:
@@ -214,6 +242,37 @@ class _Joiner:
         self.first += part[0].count
         self.held, self.origins = None, []
         return chunk
+
+
+class _BatchTable(ArrayTable):
+    """Rows that were copied from batches.
+
+    Parameters
+    ----------
+    rows : Rows
+    chunks : sequence of Chunk
+        That they came in.
+    """
+
+    is_given = False
+
+    def __init__(self, rows: Rows, chunks: Sequence[Chunk]) -> None:
+        super().__init__(rows)
+        self._chunks = chunks
+
+    def locate(self, row: int) -> str:
+        """The number of a row in its batch, in words."""
+        chunk = next(chunk for chunk in reversed(self._chunks) if chunk.first <= row)
+        assert chunk.locate is not None
+        return chunk.locate(row - chunk.first)
+
+
+def _copied(chunk: Chunk, held: HeldRows) -> Chunk:
+    """A chunk whose rows are the copies of its own."""
+    rows = chunk.first, chunk.first + chunk.features.count
+    return replace(
+        chunk, features=held.features.part(*rows), targets=None if held.targets is None else held.targets.part(*rows)
+    )
 
 
 def _place(origins: Sequence[tuple[int, int, int]], row: int) -> str:

@@ -153,6 +153,20 @@ class Source(ABC):
             first = next(chunks, None)
         return np.empty((0, self.d)) if first is None else first.finite().features.to_float64()
 
+    def few_rows(self, rows: int, most: int) -> Source | None:  # noqa: ARG002 - they are counted, or have to be read
+        """The same rows in memory, with their number, where only reading tells that they are few; else None.
+
+        What has been read for the answer is not lost: it comes again with the next `chunks`.
+
+        Parameters
+        ----------
+        rows : int
+            How many rows the chunks that are asked for next will have.
+        most : int
+            Numbers of features, and of targets, up to which they are few.
+        """
+        return None
+
     def release(self, chunk: Chunk) -> None:  # noqa: B027 - nothing to give back by default
         """A chunk is no longer needed."""
 
