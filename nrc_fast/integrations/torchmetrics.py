@@ -103,7 +103,9 @@ class NRC(Metric):
         self._asked: _ReportOptions = {"convention": convention, "spectrum": spectrum}
         self._options: _SumOptions = {"n_targets": n_targets, "precision": precision, "nonfinite": nonfinite}
         self._d = d
-        empty = FeatureStatistics(d, **self._options).arrays()
+        empty = FeatureStatistics(
+            d, **self._options
+        ).moments.arrays()
         self._names = (*empty, "shift", "target_shift")
         shifts = {"shift": np.full(d, math.nan), "target_shift": np.full(n_targets, math.nan)}
         for name, array in (empty | shifts).items():
@@ -161,7 +163,7 @@ class NRC(Metric):
         return statistics
 
     def _keep(self, statistics: FeatureStatistics) -> None:
-        for name, array in statistics.arrays().items():
+        for name, array in statistics.moments.arrays().items():
             # Where the states are, wherever the features lie: processes gather them from there.
             setattr(self, name, torch.from_numpy(array).to(getattr(self, name).device))
 

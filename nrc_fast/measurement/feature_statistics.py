@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nrc_fast.base.arrays import Array, FloatArray
-from nrc_fast.base.forks import Guard
 from nrc_fast.base.options import ByK, NonFinite, Precision, Spectrum, require_nonfinite, require_tolerance
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.interface import Rows
@@ -16,13 +16,14 @@ from nrc_fast.measurement.assembly import Wishes, report_of
 from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.extent import extent_of
 from nrc_fast.measurement.head import Head
-from nrc_fast.measurement.moments_view import MomentsView
+from nrc_fast.measurement.kept_rows import KeptRows, restored_rows, rows_of_all
+from nrc_fast.measurement.moments_and_rows import MomentsAndRows
 from nrc_fast.metrics.conventions import Convention, ConventionName, resolve_convention
 from nrc_fast.metrics.prediction import PenaltyProduct
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.precisions import double_rows
 from nrc_fast.passes.reading import add_finite
-from nrc_fast.passes.stored_sums import load_sums, save_sums
+from nrc_fast.passes.stored_sums import load_sums, save_sums, sizes_of_sums
 from nrc_fast.reports.features import Report
 from nrc_fast.sources import Chunk
 
@@ -44,13 +45,18 @@ class ReportOptions(TypedDict, total=False):
     spectrum: Spectrum
 
 
-class FeatureStatistics(MomentsView):
+class FeatureStatistics(MomentsAndRows):
     """Sufficient statistics of features and targets, added up batch by batch.
 
     Counts, shifted sums, Gram, unit-row Gram, cross moments and target moments: what NRC1 for every k, NRC2, NRC3,
-    the spectrum, linear CKA and the errors of linear readouts need, in memory that does not grow with the rows.
+    the spectrum, linear CKA and the errors of linear readouts need, in memory that does not grow with many rows.
     Sums are of h - s with s the mean of the first rows, so that a large mean costs no digits; they are float64,
-    and products of other rows are taken in float32 blocks of a few hundred unless `precision` is "highest".
+    and products of other rows are taken in float32 blocks of a few hundred unless `precision` is "highest", or there
+    are few: with "high", while the number of rows times the square of d is up to 1e8.
+
+    Few rows of the host, of up to 32,768 features and targets in all each and of up to 1,024 features, are kept beside
+    the sums, so that `report` can read them again, and tells of them what `measure` would. They are dropped for good
+    when they become more, when a batch comes on a device, or a part without its rows is merged.
 
     Tensors on a CUDA device are added up there: `update` launches kernels on the caller's current stream of that device
     and waits for nothing, so that it may be part of a CUDA graph once a first batch was added outside. What a look at
@@ -115,8 +121,6 @@ class FeatureStatistics(MomentsView):
         require_nonfinite(nonfinite)
         self.nonfinite = nonfinite
         self._is_total = False
-        self._guard = Guard()
-        self._snapshot: Moments | None = None
         moments = Moments(
             d,
             n_targets=n_targets,
@@ -132,18 +136,6 @@ class FeatureStatistics(MomentsView):
         rows = f"rows on {', '.join(self.devices)}" if self.devices else f"{self.count:,} rows"
         return f"<FeatureStatistics d = {self.d}, n_targets = {self.n_targets}: {rows}>"
 
-    @property
-    def moments(self) -> Moments:
-        """Means, covariances and bounds of their errors as they are now; what is added later does not change them.
-
-        Kept, with its spectrum, until rows are added: looks at one state share their work.
-        """
-        # No lock: a handler of signals may look while this thread adds rows.
-        snapshot = self._snapshot
-        if snapshot is None or not snapshot.is_of(self._moments):
-            snapshot = self._snapshot = self._moments.snapshot()
-        return snapshot
-
     # ---- adding rows ----
 
     def update(self, H: Array | Rows, Y: Array | Rows | None = None) -> FeatureStatistics:
@@ -156,7 +148,7 @@ class FeatureStatistics(MomentsView):
         Parameters
         ----------
         H : (B, d) array or tensor
-            Any float dtype and strides; B may be 0. Not changed and not kept.
+            Any float dtype and strides; B may be 0. Not changed; of few rows copies are kept.
         Y : (B, n_targets) array or tensor, optional
             (B,) for one target. On the device of H, or on the host, from where it is copied.
 
@@ -182,12 +174,15 @@ class FeatureStatistics(MomentsView):
         with self._guard.lock:  # batches may come from several threads
             self._snapshot = None  # it is not small
             if not features.backend.is_host:
+                self._kept = None
                 moments.add_chunk(chunk)  # and nothing waits
                 return self
             moments.check()  # what a device has refused is told before anything is added
+            kept = self._rows_before()
             if skips and not moments.has_shift:
                 chunk = chunk.finite()  # the shift comes from rows that are kept
             add_finite(moments, chunk, skips=skips)
+            self._keep(None if kept is None else kept.with_rows(chunk))
         return self
 
     def check(self) -> FeatureStatistics:
@@ -206,6 +201,7 @@ class FeatureStatistics(MomentsView):
         with self._guard.lock:
             self._snapshot = None
             self._moments.clear()
+            self._keep(KeptRows(self.d, self.n_targets))
             self._is_total = False
         return self
 
@@ -227,10 +223,12 @@ class FeatureStatistics(MomentsView):
         if not isinstance(other, FeatureStatistics):
             msg = f"a {type(other).__name__} cannot be merged into statistics"
             raise TypeError(msg)
-        theirs = other.moments  # before: it may be this very object
+        theirs, rows = other._moments_and_rows()  # before: it may be this very object
         with self._guard.lock:
             self._snapshot = None
+            kept = self._rows_before()
             self._moments.merge(theirs)
+            self._keep(None if kept is None else kept.followed_by(rows))
         return self
 
     def all_reduce(self, group: ProcessGroup | None = None) -> FeatureStatistics:
@@ -252,14 +250,12 @@ class FeatureStatistics(MomentsView):
             msg = "these statistics hold the rows of all processes already; reset() them before new rows are added up"
             raise RuntimeError(msg)
         team = Team(group)
-        sizes = team.gather([self.d, self.n_targets, self.unit_rows])
-        if (sizes != sizes[0]).any():
-            listed = ", ".join(f"process {rank}: {d:.0f}, {n:.0f}, {bool(u)}" for rank, (d, n, u) in enumerate(sizes))
-            msg = f"the processes have statistics of different d, n_targets and unit_rows ({listed})"
-            raise ValueError(msg)
+        self._moments.require_same_kind(team)
         with self._guard.lock:
             self._snapshot = None
+            kept = self._rows_before()
             self._moments.reduce(team)
+            self._keep(rows_of_all(kept, team))
             self._is_total = True
         return self
 
@@ -290,7 +286,7 @@ class FeatureStatistics(MomentsView):
         penalties : object with an attribute ``c``, optional
             Sets the c = lambda_W lambda_H of the prediction; else it is the measured gamma.
         rtol : float
-            Has no effect here, where rows cannot be read again; checked as in every report.
+            As in `measure` where few rows are kept; else it has no effect, as rows cannot be read again.
         by_k : {"leading", "all"}
             How far ``nrc1_by_k`` goes: up to max(16, 2n + 2) components, or to all d.
         spectrum : {"auto", "full"}
@@ -299,7 +295,8 @@ class FeatureStatistics(MomentsView):
         Returns
         -------
         Report
-            Values below their bound are only known to be no larger: rows cannot be read again from here.
+            Of few rows, which are kept, that of `measure`. Of others values below their bound are only known to be no
+            larger, and what needs a second read is NaN, such as id25: their rows cannot be read again from here.
 
         Raises
         ------
@@ -307,15 +304,17 @@ class FeatureStatistics(MomentsView):
             There are no rows, or the weights do not fit them.
         """
         require_tolerance(rtol)
-        moments = self.moments
+        moments, kept = self._moments_and_rows()
         if moments.count == 0:
             msg = "no rows were added; there is nothing to report"
             raise ValueError(msg)
         moments.require_scale()
         head = Head(W, b, n, d=self.d, n_targets=self.n_targets)
-        evidence = Evidence(moments)
         wishes = Wishes(resolve_convention(convention), rtol, extent_of(by_k, spectrum), penalties)
-        return report_of(evidence, head, wishes)
+        if kept is None:
+            return report_of(Evidence(moments), head, wishes)
+        report = report_of(kept.evidence(moments.precision, wishes), head, wishes)
+        return replace(report, dtype=moments.dtype, skipped_rows=moments.skipped)
 
     # ---- files and copies ----
 
@@ -329,7 +328,8 @@ class FeatureStatistics(MomentsView):
         ValueError
             There is a file that holds something else, which would be lost.
         """
-        save_sums(Path(path), self.moments, options={"nonfinite": self.nonfinite, "is_total": self._is_total})
+        options = {"nonfinite": self.nonfinite, "is_total": self._is_total}
+        save_sums(Path(path), self._moments, options=options, arrays=self.arrays())
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureStatistics:
@@ -351,13 +351,7 @@ class FeatureStatistics(MomentsView):
 
     @classmethod
     def _from_file(cls, header: dict[str, Any], arrays: dict[str, FloatArray]) -> FeatureStatistics:
-        d, n_targets = index(header["d"]), index(header["n_targets"])
-        # Before there is memory for what the header announces.
-        shapes = {"gram": (d, d), "target_gram": (n_targets, n_targets)}
-        for name, shape in shapes.items():
-            if arrays[name].shape != shape:
-                msg = f"d is {d}, n_targets is {n_targets}, and {name} has shape {arrays[name].shape}"
-                raise ValueError(msg)
+        d, n_targets = sizes_of_sums(header, arrays)  # before there is memory for what the header announces
         statistics = cls(
             d,
             n_targets=n_targets,
@@ -369,8 +363,9 @@ class FeatureStatistics(MomentsView):
         return statistics.restore(arrays)
 
     def arrays(self) -> dict[str, FloatArray]:
-        """Everything that adds up, and the shifts, as float64 arrays by name; not copies."""
-        return self.moments.arrays()
+        """Everything that adds up, the shifts, and few rows, as float64 arrays by name; not copies."""
+        moments, kept = self._moments_and_rows()
+        return moments.arrays() | ({} if kept is None else kept.arrays())
 
     def restore(self, arrays: dict[str, FloatArray]) -> FeatureStatistics:
         """Take over what `arrays` gave, in place of all rows; returns itself.
@@ -378,11 +373,13 @@ class FeatureStatistics(MomentsView):
         Raises
         ------
         ValueError
-            Something is missing, has another shape or is not finite.
+            Something is missing, has another shape or is not finite, or the rows are others than were counted.
         """
+        kept = restored_rows(arrays, self.d, self.n_targets)
         with self._guard.lock:
             self._snapshot = None
             self._moments.restore(arrays)
+            self._keep(kept)
         return self
 
     def __getstate__(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.kept_values import cached_property
@@ -16,7 +17,25 @@ from nrc_fast.kernels.results import SumsPart
 from nrc_fast.passes.shifting import shifted
 from nrc_fast.passes.sums import Sums
 
-__all__ = ["KeptSums", "SettledSums", "kept_sums", "shifted_part"]
+__all__ = ["HeldSums", "KeptSums", "SettledSums", "kept_sums", "shifted_part"]
+
+
+class HeldSums(NamedTuple):
+    """The shifts, once rows have fixed them, and sums in the memory of each backend; those of the host come first.
+
+    The devices are those that the sums came from, wherever they are now.
+    """
+
+    shifts: Shifts | None
+    running: dict[Backend, RunningSums]
+    devices: tuple[Backend, ...] = ()
+
+    def shifts_on_host(self) -> dict[str, FloatArray]:
+        """The shifts by name; waits for a device that alone knows them. Empty where no rows have fixed them."""
+        if self.shifts is None:
+            return {}
+        shift, target_shift = self.shifts.on(CPU)
+        return {"shift": shift, "target_shift": target_shift}
 
 
 class SettledSums:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,9 +24,9 @@ from nrc_fast.kernels.counts import (
     zero_sums,
 )
 from nrc_fast.kernels.cpu.backend import CPU
-from nrc_fast.kernels.interface import Backend, Rows, RunningSums, Shifts
+from nrc_fast.kernels.interface import Rows, Shifts
 from nrc_fast.kernels.results import SumsPart, part_of_host
-from nrc_fast.passes.settled_sums import KeptSums, SettledSums, kept_sums, shifted_part
+from nrc_fast.passes.settled_sums import HeldSums, KeptSums, SettledSums, kept_sums, shifted_part
 from nrc_fast.passes.shifting import shifted
 from nrc_fast.passes.sums import Sums
 from nrc_fast.sources import Chunk
@@ -35,25 +35,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["ShiftedSums"]
-
-
-class _Held(NamedTuple):
-    """The shifts, once rows have fixed them, and sums in the memory of each backend; those of the host come first.
-
-    The devices are those that the sums came from, wherever they are now.
-    """
-
-    shifts: Shifts | None
-    running: dict[Backend, RunningSums]
-    devices: tuple[Backend, ...] = ()
-
-
-def _shifts_on_host(held: _Held) -> dict[str, FloatArray]:
-    """The shifts by name; waits for a device that alone knows them. Empty where no rows have fixed them."""
-    if held.shifts is None:
-        return {}
-    shift, target_shift = held.shifts.on(CPU)
-    return {"shift": shift, "target_shift": target_shift}
 
 
 class ShiftedSums(Sums):
@@ -78,8 +59,13 @@ class ShiftedSums(Sums):
     skips_on_device : bool
         Whether rows on a device that are not finite are left out there, where nothing waits for an error.
     double_rows : int
-        Up to how many rows of the host in all are multiplied in float64 whatever the precision. Those that come on a
-        device are not counted.
+        Up to how many rows of the host in all are multiplied in float64 whatever the precision; those of devices do not
+        count.
+
+    Attributes
+    ----------
+    state : object
+        Another one after each change.
     """
 
     sees_targets = True
@@ -123,33 +109,33 @@ class ShiftedSums(Sums):
     def _replace(self, state: dict[str, FloatArray]) -> None:
         """Hold a state on the host, and nothing else."""
         shifts = Shifts(CPU, state["shift"], state["target_shift"]) if "shift" in state else None
-        self._hold(_Held(shifts, {CPU: CPU.running_sums(self._kind, state)}))
+        self._hold(HeldSums(shifts, {CPU: CPU.running_sums(self._kind, state)}))
 
     def _keep_on_host(self, parts: Sequence[SumsPart]) -> None:
         """Hold parts in place of the sums of the host, beside what devices add up."""
         self._hold(self._held._replace(running=self._held.running | {CPU: kept_sums(self._kind, parts)}))
 
-    def _hold(self, held: _Held) -> None:
+    def _hold(self, held: HeldSums) -> None:
         # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
         self._held = held
         self._changed()
 
     def _changed(self) -> None:
         """Forget what was derived from the sums, even what another thread is deriving just now."""
-        self._unchanged = object()
+        self.state = object()
         self._seen: tuple[object, SettledSums] | None = None
 
     @property
     def _settled(self) -> SettledSums:
         """The sums of the host, of devices, and the shifts."""
-        state, seen = self._unchanged, self._seen
+        state, seen = self.state, self._seen
         if seen is not None and seen[0] is state:
             return seen[1]
         held = self._held  # once: another thread may be adding, or begin anew
         if any(sums.grows_unseen for sums in held.running.values()):
             state = object()  # what is seen now holds for this look only
         parts = [part for sums in held.running.values() for part in sums.fetch()]
-        settled = SettledSums(parts, _shifts_on_host(held), held.devices)
+        settled = SettledSums(parts, held.shifts_on_host(), held.devices)
         self._seen = state, settled
         self.check()
         return settled
@@ -167,19 +153,19 @@ class ShiftedSums(Sums):
         NonFiniteRowsError, ValueError
             Some batches on devices were not added, and no error has told of it before.
         """
-        origin, held, settled = self._unchanged, self._held, self._settled
+        origin, held, settled = self.state, self._held, self._settled
         other = copy(self)
-        shifts = _shifts_on_host(held)
+        shifts = held.shifts_on_host()
         kept = Shifts(CPU, shifts["shift"], shifts["target_shift"]) if shifts else None
-        other._hold(_Held(kept, {CPU: KeptSums(self._kind, settled.parts)}, held.devices))
+        other._hold(HeldSums(kept, {CPU: KeptSums(self._kind, settled.parts)}, held.devices))
         other._origin = None if any(sums.grows_unseen for sums in held.running.values()) else origin
         return other
 
     _origin: object = None
 
-    def is_of(self, other: ShiftedSums) -> bool:
-        """Whether this is a snapshot of the other sums as they still are."""
-        return self._origin is not None and self._origin is other._unchanged
+    def is_of(self, state: object) -> bool:
+        """Whether this is a snapshot of sums in a state."""
+        return self._origin is state
 
     def check(self) -> None:
         """Wait for the batches on devices.
@@ -302,6 +288,20 @@ class ShiftedSums(Sums):
             raise ValueError(msg)
         self._replace({name: np.array(arrays[name], dtype=np.float64, order="C") for name in shapes})
 
+    def require_same_kind(self, team: Team) -> None:
+        """Check that all processes of a group add up the same.
+
+        Raises
+        ------
+        ValueError
+            They differ in their sizes, or in what they sum; all of them raise.
+        """
+        sizes = team.gather([self.d, self.n_targets, self.unit_rows])
+        if (sizes != sizes[0]).any():
+            listed = ", ".join(f"process {rank}: {d:.0f}, {n:.0f}, {bool(u)}" for rank, (d, n, u) in enumerate(sizes))
+            msg = f"the processes have statistics of different d, n_targets and unit_rows ({listed})"
+            raise ValueError(msg)
+
     def reduce(self, team: Team) -> None:
         """Add up the parts of all processes; parts with other shifts are brought to that of the first."""
         failure = None
@@ -310,7 +310,7 @@ class ShiftedSums(Sums):
         except ValueError as error:  # the others wait
             failure = error
         team.require_success(failure)
-        known = _shifts_on_host(self._held)
+        known = self._held.shifts_on_host()
         common = team.first(np.concatenate([*known.values()]) if known else None, self.d + self.n_targets)
         if common is None:
             return
@@ -338,7 +338,7 @@ class ShiftedSums(Sums):
                 msg = f"parts with {name} = {getattr(self, name)} and {getattr(other, name)} do not add up"
                 raise ValueError(msg)
         settled = other._settled
-        mine = _shifts_on_host(self._held) or settled.shifts
+        mine = self._held.shifts_on_host() or settled.shifts
         theirs: Sequence[SumsPart] = settled.parts
         if settled.shifts:
             theirs = [shifted_part(part, settled.shifts, mine["shift"], mine["target_shift"]) for part in theirs]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,25 @@ from nrc_fast.base.npz import save_arrays
 from nrc_fast.base.npz_reading import load_arrays, require_own_place
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
-__all__ = ["load_sums", "require_place_of_sums", "save_sums"]
+__all__ = ["load_sums", "require_place_of_sums", "save_sums", "sizes_of_sums"]
 
 # In files of format 1 counts and magnitudes are shorter; `ShiftedSums.restore` reads them too.
 FORMAT = 2
 KIND = "statistics"
 
 
-def save_sums(path: Path, sums: ShiftedSums, *, options: dict[str, Any]) -> None:
+def save_sums(
+    path: Path, sums: ShiftedSums, *, options: dict[str, Any], arrays: Mapping[str, FloatArray] | None = None
+) -> None:
     """Write sums, with options of whoever holds them, all or nothing.
+
+    Parameters
+    ----------
+    path : Path
+    sums : ShiftedSums
+    options : dict
+    arrays : mapping to float64 arrays, optional
+        In place of those of the sums, where more is to be written with them.
 
     Raises
     ------
@@ -30,7 +42,7 @@ def save_sums(path: Path, sums: ShiftedSums, *, options: dict[str, Any]) -> None
     require_place_of_sums(path)
     names = ("d", "n_targets", "unit_rows", "precision")
     header = {"kind": KIND, "format": FORMAT} | {name: getattr(sums, name) for name in names}
-    save_arrays(path, header | {"options": options}, sums.arrays())
+    save_arrays(path, header | {"options": options}, sums.arrays() if arrays is None else arrays)
 
 
 def require_place_of_sums(path: Path) -> None:
@@ -57,3 +69,19 @@ def load_sums(path: Path) -> tuple[dict[str, Any], dict[str, FloatArray]]:
         It holds something else, or was written by a newer version.
     """
     return load_arrays(path, KIND, FORMAT)
+
+
+def sizes_of_sums(header: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> tuple[int, int]:
+    """How many features and targets sums that were loaded have.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        The header does not say, or the arrays are of others.
+    """
+    d, n_targets = index(header["d"]), index(header["n_targets"])
+    for name, size in {"gram": d, "target_gram": n_targets}.items():
+        if arrays[name].shape != (size, size):
+            msg = f"d is {d}, n_targets is {n_targets}, and {name} has shape {arrays[name].shape}"
+            raise ValueError(msg)
+    return d, n_targets
