@@ -55,6 +55,15 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_kept_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep no rows of batches, however few they are, as it is of many."""
+    from nrc_fast.measurement import all_metrics, kept_rows, single_metrics
+
+    for module in (all_metrics, kept_rows, single_metrics):
+        monkeypatch.setattr(module, "MOST_HELD", 0)
+
+
+@pytest.fixture
 def many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every data set for one of many rows, which "high" multiplies in float32 blocks."""
     from nrc_fast.passes import precisions

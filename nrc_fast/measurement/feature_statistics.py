@@ -200,6 +200,7 @@ class FeatureStatistics(MomentsAndRows):
         """Forget all rows; returns itself."""
         with self._guard.lock:
             self._snapshot = None
+            self._kept = None
             self._moments.clear()
             self._keep(KeptRows(self.d, self.n_targets))
             self._is_total = False
@@ -378,7 +379,12 @@ class FeatureStatistics(MomentsAndRows):
         kept = restored_rows(arrays, self.d, self.n_targets)
         with self._guard.lock:
             self._snapshot = None
-            self._moments.restore(arrays)
+            before, self._kept = self._kept, None
+            try:
+                self._moments.restore(arrays)
+            except ValueError:
+                self._kept = before
+                raise
             self._keep(kept)
         return self
 

@@ -328,6 +328,7 @@ def test_reports_beside_updates_are_of_one_state() -> None:
 @pytest.mark.parametrize("convention", ONE_PASS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("mean", [0.0, 2.0, 300.0])
+@pytest.mark.usefixtures("no_kept_rows")
 def test_report_holds_the_references_within_its_bounds(convention: str, dtype: type, mean: float) -> None:
     H, Y, W = draw(8, 700, 9, 3, mean)
     H = H.astype(dtype)
@@ -351,6 +352,7 @@ def test_report_holds_the_references_within_its_bounds(convention: str, dtype: t
     assert "id25" not in report.alternatives
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_report_agrees_with_measure_in_what_needs_no_second_read() -> None:
     H, Y, W = draw(9, 500, 8, 2)
     report, whole = collected(H, Y, [123]).report(W, np.ones(2)), nrc.measure(H, Y, W, np.ones(2))
@@ -363,6 +365,7 @@ def test_report_agrees_with_measure_in_what_needs_no_second_read() -> None:
     assert np.all(shares <= report.bounds["explained_variance_ratio"])
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_every_number_has_a_bound() -> None:
     H, Y, W = draw(10, 300, 6, 2)
     report = collected(H, Y, []).report(W, np.zeros(2))
@@ -372,6 +375,7 @@ def test_every_number_has_a_bound() -> None:
     assert set(report.alternatives) == set(report.alternative_bounds) == {"raw", "uncentered", "variance"}
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_collapsed_features_are_shown_as_a_floor() -> None:
     rng = np.random.default_rng(0)
     W = rng.standard_normal((2, 20))
@@ -386,6 +390,7 @@ def test_collapsed_features_are_shown_as_a_floor() -> None:
     assert "read once" in str(report)
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_conventions_that_statistics_do_not_hold_are_nan_with_the_reason() -> None:
     H, Y, W = draw(11, 100, 4, 2)
     report = collected(H, Y, []).report(W, convention="id25")
