@@ -42,6 +42,7 @@ def test_bounds_are_those_of_the_report(convention: str) -> None:
     assert np.all(np.abs(by_k - reference_nrc1(H, None, convention)) <= bounds_by_k + 1e-15)
 
 
+@pytest.mark.usefixtures("many_rows")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_covariances_of_features_with_two_values_are_within_their_error(dtype: str) -> None:
     """Their squares are equal, so that in every block and entry of the Gram all additions round the same way."""
@@ -76,6 +77,7 @@ def test_nothing_has_no_bound() -> None:
     assert nrc.nrc1(collapsed(1.0), 9, return_bound=True) == (0.0, 0.0)
 
 
+@pytest.mark.usefixtures("many_rows", "no_kept_rows")
 def test_a_value_below_its_bound_is_warned_of() -> None:
     H = collapsed(5e-4, "float32")
     with pytest.warns(nrc.PrecisionWarning, match="NRC1 is .* and its bound"):

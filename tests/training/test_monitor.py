@@ -66,10 +66,7 @@ def test_records_are_what_the_references_say(features: str) -> None:
         assert sum(record.explained_variance_ratio[:3]) == pytest.approx(record.explained_variance, rel=1e-12)
         errors = H @ W.double().numpy().T + b - run.Y
         assert record.mse == pytest.approx(np.mean(np.sum(errors**2, axis=1)), rel=1e-5)
-        if features == "streamed":
-            assert np.isnan(record.nrc1_id25)
-        else:
-            assert record.nrc1_id25 == pytest.approx(reference_nrc1(H, 3, "id25"), rel=1e-6)
+        assert record.nrc1_id25 == pytest.approx(reference_nrc1(H, 3, "id25"), rel=1e-6)
 
 
 def test_gamma_of_the_end_is_replayed_over_the_history(run: Run) -> None:
