@@ -46,6 +46,7 @@ VARIADIC = {"_formula", "_norm", "_of", "max", "min", "os.path.join", "print", "
 # Modules without a test of their stem in their room, by the test that covers them.
 COVERED: dict[str, tuple[str, ...]] = {
     "metrics/test_turns.py": ("metrics/corrections.py",),
+    "measurement/test_kept_rows.py": ("measurement/moments_and_rows.py",),
     "measurement/test_row_turns.py": ("measurement/projections.py",),
     "base/test_linalg.py": ("base/arrays.py", "base/json_values.py"),
     "cli/test_command_line.py": (

@@ -103,9 +103,7 @@ class NRC(Metric):
         self._asked: _ReportOptions = {"convention": convention, "spectrum": spectrum}
         self._options: _SumOptions = {"n_targets": n_targets, "precision": precision, "nonfinite": nonfinite}
         self._d = d
-        empty = FeatureStatistics(
-            d, **self._options
-        ).moments.arrays()
+        empty = FeatureStatistics(d, **self._options).moments.arrays()
         self._names = (*empty, "shift", "target_shift")
         shifts = {"shift": np.full(d, math.nan), "target_shift": np.full(n_targets, math.nan)}
         for name, array in (empty | shifts).items():

@@ -314,7 +314,7 @@ class FeatureStatistics(MomentsAndRows):
         wishes = Wishes(resolve_convention(convention), rtol, extent_of(by_k, spectrum), penalties)
         if kept is None:
             return report_of(Evidence(moments), head, wishes)
-        report = report_of(kept.evidence(moments.precision, wishes), head, wishes)
+        report = report_of(kept.evidence(moments.dtype, moments.precision, wishes), head, wishes)
         return replace(report, dtype=moments.dtype, skipped_rows=moments.skipped)
 
     # ---- files and copies ----

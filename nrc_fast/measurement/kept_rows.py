@@ -10,6 +10,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.processes import Team
 from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.kernels.interface import Rows
 from nrc_fast.measurement.assembly import Wishes
 from nrc_fast.measurement.evidence import Evidence, gathered
 from nrc_fast.measurement.exact_turns import MOST_HELD
@@ -97,13 +98,21 @@ class KeptRows:
                 raise ValueError(msg)
         return self._followed(count, ((features, targets),)) if self.has_room(count) else None
 
-    def evidence(self, precision: str, wishes: Wishes) -> Evidence:
-        """What `measure` finds of these rows with a precision."""
+    def evidence(self, dtype: str, precision: str, wishes: Wishes) -> Evidence:
+        """What `measure` finds of these rows, in the dtype that they came in, with a precision."""
         features, targets = self.arrays().values()
         table = ArrayTable(as_rows(targets, "Y")) if self.n_targets else None
-        reading = Reading(TableSource(ArrayTable(as_rows(features, "H")), table), self.count, progress=False)
+        reading = Reading(TableSource(ArrayTable(_in_dtype(features, dtype)), table), self.count, progress=False)
         unit_rows = wishes.extent.all_k and needs_unit_rows(wishes.convention)
         return gathered(reading, unit_rows=unit_rows, precision=working_precision(reading, precision))
+
+
+def _in_dtype(features: FloatArray, dtype: str) -> Rows:
+    """Features as they were given; those of several dtypes in float64."""
+    if dtype == "bfloat16":
+        bits = (features.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return as_rows(features, "H").holding(bits, dtype)
+    return as_rows(features if dtype == "mixed" else features.astype(dtype), "H")
 
 
 def restored_rows(arrays: Mapping[str, FloatArray], d: int, n_targets: int) -> KeptRows | None:

@@ -18,7 +18,7 @@ class PrecisionWarning(UserWarning):
     It is raised by `nrc1`, `nrc2`, `nrc3`, `nrc3_gamma` and `intrinsic_dimension` where the bound is not asked for, and
     never where the bound is below the rounding of float64 of what the value could be, as that of exactly collapsed
     features is, or where every number of components is asked for at once. Rows that are read once, such as those of a
-    generator, are the common cause; arrays, files and sources are read again. Components that tie are another: neither
+    long generator, are the common cause; arrays, files and sources are read again, and few rows are held. Components that tie are another: neither
     they nor the value are determined.
 
     Examples
@@ -26,10 +26,10 @@ class PrecisionWarning(UserWarning):
     >>> import warnings
     >>> import numpy as np, nrc_fast as nrc
     >>> rng = np.random.default_rng(0)
-    >>> H = rng.standard_normal((500, 2)) @ rng.standard_normal((2, 8)) + 5e-4 * rng.standard_normal((500, 8))
+    >>> H = rng.standard_normal((5000, 2)) @ rng.standard_normal((2, 8)) + 3e-8 * rng.standard_normal((5000, 8))
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
-    ...     value = nrc.nrc1(iter([H.astype(np.float32)]), 2, convention="variance")
+    ...     value = nrc.nrc1(iter([H]), 2, convention="variance")
     >>> [warning.category.__name__ for warning in caught]
     ['PrecisionWarning']
     """

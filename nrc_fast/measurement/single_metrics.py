@@ -94,8 +94,8 @@ def nrc1(
     ----------
     H : (N, d) array or tensor, path, source, or iterable of batches
         Features, a row for each sample; float64, float32, float16 or bfloat16, any strides. Not changed. Paths, glob
-        patterns and sources are those of `nrc_fast.open`. What can be read only once, such as a generator, gives
-        the value from its moments, whose floor `measure` states.
+        patterns and sources are those of `nrc_fast.open`. What can be read only once, such as a generator, is held up
+        to 32,768 numbers, and beyond gives the value from its moments, whose floor `measure` states.
     n : int, sequence of ints, or None
         Number of components, usually the target dimension. None: every k = 1..d at once.
     convention : str or Convention
@@ -106,7 +106,7 @@ def nrc1(
         from d = 1024 on, on the device, where the result is checked.
     precision : {"high", "highest", "fast"}
         "highest" computes in float64 throughout, and so does "high" where the number of rows times the square of d is
-        up to 1e8; else rows that are not float64 are multiplied in float32 blocks that are added up in float64. On a
+        up to 1e8, and for as many first rows where the number is not known; else rows that are not float64 are multiplied in float32 blocks that are added up in float64. On a
         CUDA device "high" splits them into three bfloat16 numbers where that is faster, and "fast" rounds them to one,
         with bounds that say so.
     nonfinite : {"raise", "skip"}
@@ -225,8 +225,8 @@ def nrc2(
     ----------
     H : (N, d) array or tensor, path, source, or iterable of batches
         Features, a row for each sample, of any strides and of float64, float32, float16 or bfloat16; paths, patterns
-        and sources are those of `nrc_fast.open`. Not changed. What can be read only once gives the value from its
-        moments.
+        and sources are those of `nrc_fast.open`. Not changed. What can be read only once is held up to 32,768 numbers,
+        and beyond gives the value from its moments.
     W : (n, d) array or tensor
         Weights of the last layer, laid out as ``torch.nn.Linear.weight``; any rank, of the same dtypes as H. W is what
         is stored: singular values up to ``sigma_max max(n, d) eps`` count as zero, eps that of float64 whatever the

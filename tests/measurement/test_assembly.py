@@ -78,6 +78,7 @@ def test_components_that_float32_cannot_separate_are_read_again(gap: float, read
     assert fast.bounds["nrc1"] > report.bounds["nrc1"] or reads == 2
 
 
+@pytest.mark.usefixtures("many_rows")
 def test_kept_sums_are_of_the_precision_that_was_asked_for(tmp_path: Path, passes: list[str]) -> None:
     H, Y, exact = faint_signal()
     report = nrc.measure(H, Y, save_statistics=tmp_path / "kept.npz")

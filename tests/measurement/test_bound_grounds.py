@@ -78,6 +78,7 @@ def test_few_rows_have_exact_numbers(tmp_path: Path) -> None:
         assert report.bound_kinds["stable_rank"] == "probable"
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_rows_that_are_read_once_batches_and_merged_ones() -> None:
     H, Y, W, b = draw()
     batches, merged = (nrc.FeatureStatistics(12, n_targets=2) for _ in range(2))

@@ -125,6 +125,7 @@ def test_files(tmp_path: Path) -> None:
     assert nrc.measure(tmp_path / "h.npy", Y, chunk_rows=31).cka_debiased == pytest.approx(by_kernels(H, Y), rel=1e-9)
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_where_there_is_none() -> None:
     H, Y = draw(4, 80, 5, 2, shared=0.5)
     assert np.isnan(nrc.FeatureStatistics(5, n_targets=2).update(H, Y).report().cka_debiased)

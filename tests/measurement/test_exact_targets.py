@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import nrc_fast as nrc
+from nrc_fast.measurement import all_metrics
 from nrc_fast.measurement.exact_targets import TargetCovariance, exact_errors
 from nrc_fast.passes.balance_sums import LinearModel
 
@@ -87,7 +88,7 @@ def test_errors_of_a_model_are_rounded_once(noise: float, offset: float, scale: 
     ) + 1e-22 * cancelling + 1e-27 * energy / float(unit)
 
 
-def test_reports_of_few_rows_have_these_numbers_and_say_that_they_are_certain() -> None:
+def test_reports_of_few_rows_have_these_numbers_and_say_that_they_are_certain(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     H, Y, W = rng.standard_normal((100, 6)), rng.standard_normal((100, 2)), rng.standard_normal((2, 6))
     report, exact = nrc.measure(H, Y, W, np.zeros(2)), exact_errors(H, Y, LinearModel(W, np.zeros(2)))
@@ -95,6 +96,9 @@ def test_reports_of_few_rows_have_these_numbers_and_say_that_they_are_certain() 
     certain = ("mse", "r2", "balance_decay", "balance_distance", "balance_asymmetry")
     certain += ("nrc3", "gamma", "nrc3_at_zero", "gamma_share", "head_outside")
     assert {report.bound_kinds[name] for name in certain} == {"certified"}
+    held = nrc.measure(iter([(H, Y)]), W=W, b=np.zeros(2))
+    assert held.to_dict() == report.to_dict()
+    monkeypatch.setattr(all_metrics, "MOST_HELD", 0)
     read_once = nrc.measure(iter([(H, Y)]), W=W, b=np.zeros(2))
     assert {read_once.bound_kinds[name] for name in certain} == {"probable"}
     assert abs(read_once.mse - report.mse) <= read_once.bounds["mse"] + report.bounds["mse"]

@@ -12,7 +12,7 @@ import nrc_fast as nrc
 from nrc_fast.testing import reference_nrc1
 
 
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("small_chunks", "no_kept_rows")
 def test_generators_give_the_report_of_statistics() -> None:
     H, Y, W = draw(4, 2000, 8, 2)
     report = nrc.measure(generated(H, Y, 100), None, W, np.zeros(2))

@@ -43,6 +43,7 @@ def test_a_table_has_a_line_for_each_run() -> None:
     assert len({len(line) for line in (head, *lines)}) == 1
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_values_below_their_bounds_are_no_numbers() -> None:
     rng = np.random.default_rng(0)
     Y, W = rng.standard_normal((50, 2)), rng.standard_normal((2, 5))

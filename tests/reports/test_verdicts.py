@@ -93,6 +93,7 @@ def test_the_verdict_does_not_depend_on_the_convention_that_is_asked_for(convent
         assert nrc.measure(**given, convention=convention).verdict == expected
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_rows_that_are_read_once_know_an_affine_plane_too() -> None:
     given = trained(noise=1e-3, offset=3.0)
     W, b = given["W"], given["b"]

@@ -38,13 +38,15 @@ def features_of(model: Any, X: Any) -> np.ndarray:
 
 
 def close_to(statistics: nrc.FeatureStatistics, rows: np.ndarray) -> None:
-    """Mean and covariance of the statistics are those of the rows, within their own bound."""
+    """Mean and covariance of the statistics are those of the rows, within their own bound and the network's rounding."""
     rows = np.asarray(rows, dtype=np.float64)
     assert statistics.count == len(rows)
     scale = float(np.mean(np.sum(rows**2, axis=1)))
-    np.testing.assert_allclose(statistics.mean, rows.mean(axis=0), atol=statistics.relative_error * scale**0.5)
+    rounding = 2.0**-22  # of float32, in a pass of other batches
+    allowed = (statistics.relative_error + rounding) * scale**0.5
+    np.testing.assert_allclose(statistics.mean, rows.mean(axis=0), atol=allowed)
     error = np.linalg.norm(statistics.covariance - np.cov(rows, rowvar=False, bias=True), 2)
-    assert error <= statistics.covariance_error + 1e-14 * scale
+    assert error <= statistics.covariance_error + rounding * scale
 
 
 # ---- what is read ----
@@ -63,7 +65,8 @@ def test_report_of_a_head_is_that_of_its_inputs() -> None:
     assert abs(report.nrc2 - reference_nrc2(H, W)) <= report.bounds["nrc2"]
     assert report.nrc3 == pytest.approx(reference_nrc3(W, Y), rel=1e-9)
     errors = H @ W.detach().double().numpy().T + b - Y.numpy()
-    assert abs(report.mse - np.mean(np.sum(errors**2, axis=1))) <= report.bounds["mse"]
+    plain = np.mean(np.sum(errors**2, axis=1))
+    assert abs(report.mse - plain) <= report.bounds["mse"] + 4.0 * 2.0**-52 * plain
     assert features.report(W=np.eye(2, 16), b=np.zeros(2)).nrc2 == pytest.approx(
         reference_nrc2(H, np.eye(2, 16)), rel=1e-5
     )
