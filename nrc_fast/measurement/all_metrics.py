@@ -93,8 +93,9 @@ def measure(
         NRC1 and NRC2 always come from a read of their own, NRC1 for each of the leading components, and the MSE of
         W and b from the same one, with the balance of a head of up to 64 outputs where its bound from the statistics
         exceeds `rtol` of it. Where that read is in float32, for more than 16 components, the rows are read once more
-        for the MSE if its bound from the statistics exceeds `rtol` of it. What can be read only once is not: its values
-        come from the statistics, and their bounds say how far down they can be trusted.
+        for the MSE if its bound from the statistics exceeds `rtol` of it. What can be read only once is not,
+        beyond 32,768 numbers, which are held: its values come from the statistics, and their bounds say how far down
+        they can be trusted.
     by_k : {"leading", "all"}
         How far ``nrc1_by_k`` goes: up to max(16, 2n + 2) components, or to all d, which takes a second Gram matrix
         under conventions of unit rows and stays within its bounds beyond the leading ones (``nrc1(H, None)`` reads

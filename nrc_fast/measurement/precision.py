@@ -17,9 +17,9 @@ class PrecisionWarning(UserWarning):
 
     It is raised by `nrc1`, `nrc2`, `nrc3`, `nrc3_gamma` and `intrinsic_dimension` where the bound is not asked for, and
     never where the bound is below the rounding of float64 of what the value could be, as that of exactly collapsed
-    features is, or where every number of components is asked for at once. Rows that are read once, such as those of a
-    long generator, are the common cause; arrays, files and sources are read again, and few rows are held. Components that tie are another: neither
-    they nor the value are determined.
+    features is, or where every number of components is asked for at once. Many rows that are read once, such as those
+    of a generator, are the common cause; arrays, files and sources are read again. Components that tie are another:
+    neither they nor the value are determined.
 
     Examples
     --------

@@ -106,9 +106,9 @@ def nrc1(
         from d = 1024 on, on the device, where the result is checked.
     precision : {"high", "highest", "fast"}
         "highest" computes in float64 throughout, and so does "high" where the number of rows times the square of d is
-        up to 1e8, and for as many first rows where the number is not known; else rows that are not float64 are multiplied in float32 blocks that are added up in float64. On a
-        CUDA device "high" splits them into three bfloat16 numbers where that is faster, and "fast" rounds them to one,
-        with bounds that say so.
+        up to 1e8, and for as many first rows where the number is not known; else rows that are not float64 are
+        multiplied in float32 blocks that are added up in float64. On a CUDA device "high" splits them into three
+        bfloat16 numbers where that is faster, and "fast" rounds them to one, with bounds that say so.
     nonfinite : {"raise", "skip"}
         What to do with rows that hold NaN or infinite values.
     rtol : float

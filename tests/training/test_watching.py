@@ -38,7 +38,7 @@ def features_of(model: Any, X: Any) -> np.ndarray:
 
 
 def close_to(statistics: nrc.FeatureStatistics, rows: np.ndarray) -> None:
-    """Mean and covariance of the statistics are those of the rows, within their own bound and the network's rounding."""
+    """Mean and covariance of the statistics are those of the rows, up to their bound and a pass in float32."""
     rows = np.asarray(rows, dtype=np.float64)
     assert statistics.count == len(rows)
     scale = float(np.mean(np.sum(rows**2, axis=1)))
