@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nrc_fast.passes.precisions import SMALL, working_precision
+from nrc_fast.passes.precisions import SMALL, double_rows, working_precision
 
 
 def reading(count: int | None, d: int, counts: list[float] | None = None) -> Any:
@@ -35,3 +35,11 @@ def test_a_group_counts_the_rows_of_all() -> None:
     assert working_precision(reading(4000, 100, [4000, 6000]), "high") == "highest"
     assert working_precision(reading(4000, 100, [4000, 6001]), "high") == "high"
     assert working_precision(reading(4000, 100, [4000, np.inf]), "high") == "high"
+
+
+@pytest.mark.parametrize("d", [1, 3, 64, 9_999, 10_000, 10_001, 10**6])
+def test_as_many_first_rows_are_summed_in_float64_as_are_few(d: int) -> None:
+    few = double_rows(d, "high")
+    assert working_precision(reading(few, d), "high") == "highest"
+    assert working_precision(reading(few + 1, d), "high") == "high"
+    assert double_rows(d, "fast") == double_rows(d, "highest") == 0
