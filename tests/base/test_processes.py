@@ -26,8 +26,8 @@ def test_statistics_of_all_processes_are_those_of_one(tmp_path: Path, cuts: list
     whole = nrc.FeatureStatistics(12, n_targets=2).update(H, Y).report(W, np.zeros(2))
     report = results[0]["report"]
     assert report["samples"] == 900
-    for name in ("nrc1", "nrc2", "nrc3", "gamma", "mse", "cka", "linear_mse"):
-        assert report[name] == pytest.approx(getattr(whole, name), rel=1e-10, abs=whole.bounds[name])
+    # Rows that are few are gathered, one process after the other.
+    assert json.dumps(report) == json.dumps(whole.to_dict())
 
 
 @pytest.mark.parametrize("cuts", [[450], [100, 870], [0, 0, 900]], ids=str)
