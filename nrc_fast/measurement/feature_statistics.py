@@ -182,7 +182,7 @@ class FeatureStatistics(MomentsAndRows):
             if skips and not moments.has_shift:
                 chunk = chunk.finite()  # the shift comes from rows that are kept
             add_finite(moments, chunk, skips=skips)
-            self._keep(None if kept is None else kept.with_rows(chunk))
+            self._keep(None if kept is None else kept.with_rows(chunk, skips=skips))
         return self
 
     def check(self) -> FeatureStatistics:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,15 +47,13 @@ class KeptRows:
     count: int = 0
     parts: Pairs = ()
 
-    def with_rows(self, chunk: Chunk) -> KeptRows | None:
-        """These and those of a chunk that are finite; None if the chunk makes them too many."""
+    def with_rows(self, chunk: Chunk, *, skips: bool) -> KeptRows | None:
+        """These and those of a chunk, which are finite or skipped; None if the chunk makes them too many."""
         if not self.has_room(chunk.features.count):
             return None
+        chunk = chunk.finite() if skips else chunk
         features = chunk.features.to_float64()
-        targets = np.zeros((len(features), 0)) if chunk.targets is None else chunk.targets.to_float64()
-        is_finite = np.isfinite(features).all(axis=1) & np.isfinite(targets).all(axis=1)
-        if not is_finite.all():
-            features, targets = features[is_finite], targets[is_finite]
+        targets = np.empty((len(features), 0)) if chunk.targets is None else chunk.targets.to_float64()
         return self._followed(len(features), ((features, targets),))
 
     def followed_by(self, others: KeptRows | None) -> KeptRows | None:
@@ -71,7 +69,7 @@ class KeptRows:
         )
 
     def _followed(self, count: int, parts: Pairs) -> KeptRows:
-        return replace(self, count=self.count + count, parts=(*self.parts, *parts)) if count else self
+        return KeptRows(self.d, self.n_targets, self.count + count, self.parts + parts) if count else self
 
     def arrays(self) -> dict[str, FloatArray]:
         """Features and targets of all rows, by the names of `KEPT`."""
