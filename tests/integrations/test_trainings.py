@@ -394,6 +394,7 @@ def test_transformers_is_measured_within_epochs_on_its_training_data(
     assert callback.monitor.report.samples == 120
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_transformers_numbers_reach_every_reporter(tmp_path: Path, trainers: Any) -> None:
     pytest.importorskip("accelerate")
     transformers = pytest.importorskip("transformers")
@@ -579,6 +580,7 @@ def test_the_whole_spectrum_of_a_metric() -> None:
         NRC(4, 1, spectrum="all")
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 @pytest.mark.parametrize("when", ["before", "between", "after"])
 @pytest.mark.parametrize("cast", CASTS)
 def test_torchmetrics_sums_stay_float64_where_their_module_is_cast(cast: str, when: str, trainers: Any) -> None:
