@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nrc_fast.base.processes import Team
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
@@ -35,7 +37,7 @@ class _TargetMoments(Moments):
     def _as_targets(self, chunk: Chunk) -> Chunk:
         rows = chunk.features.loaded()
         features = rows.holding(rows.array[:, : self.d], rows.dtype)
-        return Chunk(features, rows, chunk.first, chunk.locate, chunk.locate, chunk.skipped)
+        return replace(chunk, features=features, targets=rows, locate_targets=chunk.locate)
 
 
 def gather_targets(reading: Reading) -> Moments:
