@@ -61,7 +61,7 @@ def grounds_of_report(
     if errors is not None and errors.exact is not None:
         of_errors = of_balance = frozenset()
     elif errors is not None and errors.sums is not None:
-        of_errors = ALONG_ROWS
+        of_errors = ALONG_ROWS | (moments if errors.mse_is_of_moments else frozenset())
         of_balance = ALONG_ROWS | OF_TARGETS | (frozenset() if errors.sums.balance is not None else moments)
     own = {
         **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), spectrum),

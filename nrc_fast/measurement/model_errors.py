@@ -45,6 +45,8 @@ class ModelErrors:
         Where the errors were added up row by row.
     exact : ExactErrors or None
         Where all rows were held.
+    mse_is_of_moments : bool
+        Whether the mean squared error came from the moments although the errors were added up.
     """
 
     def __init__(self, evidence: Evidence, model: LinearModel, rtol: float) -> None:
@@ -53,6 +55,7 @@ class ModelErrors:
         self.rtol = rtol
         self.sums: Residuals | PredictionErrors | None = None
         self.exact: ExactErrors | None = None
+        self.mse_is_of_moments = False
         self._of_moments: tuple[Moments, BalanceMatrix] | None = None
 
     def wanted(self) -> LinearModel:
@@ -87,7 +90,8 @@ class ModelErrors:
         require_same_errors(explicit, value, 4.0 * bound, size)
         found = explicit, explicit_error_bound(explicit, size, d=moments.d, chunks=self.sums.chunks)
         # Far from 0 moments know more than rows, which are rounded in proportion to their mean.
-        return min(found, (value, bound), key=lambda one: one[1])
+        self.mse_is_of_moments = bound < found[1]
+        return (value, bound) if self.mse_is_of_moments else found
 
     def balance(self) -> BalanceMatrix:
         """``(1/N) sum (y - W h - b)(W h)^T``."""
