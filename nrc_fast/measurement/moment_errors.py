@@ -71,22 +71,27 @@ def error_of_moments(moments: Moments, model: LinearModel) -> tuple[float, float
     Each term is a sum of few squares or products, whose roundings need not cancel: where features have two values only,
     every block of rows rounds the same way. The bound holds the worst case.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _error_of_moments(moments, model)
+
+
+def _error_of_moments(moments: Moments, model: LinearModel) -> tuple[float, float, float]:
     weights, bias = model.weights, model.bias
     covariance, sigma = moments.matrix("covariance"), moments.target_covariance
     centred = centred_error_from_moments(weights, covariance, sigma, moments.cross_covariance)
     offset = mean_residual(moments, model)
     distance = length_of(offset.values)
-    value = centred + distance**2
+    value = centred + distance * distance
     norm, n = float(np.linalg.norm(weights)), len(weights)
     # tr W E W^T of an error E of the covariance is a product of E and W^T W.
     gram = weights @ weights.T if n <= moments.d else weights.T @ weights
-    bound = float(np.linalg.norm(gram)) * (1.0 + moments.d * EPSILON) * moments.covariance_error
+    bound = length_of(gram) * (1.0 + moments.d * EPSILON) * moments.covariance_error
     bound = ONE_SIDED * (bound + 2.0 * norm * moments.cross_error) + n**0.5 * moments.target_error
     # Of entries of a covariance none is larger than the root of the product of two variances.
     spreads = np.sqrt(moments.variances + moments.covariance_error), np.sqrt(np.diagonal(sigma) + moments.target_error)
     parts = np.abs(weights) @ spreads[0] + spreads[1]
     bound += 8.0 * moments.d**0.5 * EPSILON * float(parts @ parts)
     bound += (2.0 * distance + offset.error) * offset.error + 4.0 * EPSILON * value
-    size = norm**2 * moments.energy + float(np.trace(sigma))
+    size = norm * norm * moments.energy + float(np.trace(sigma))
     size += float(bias @ bias + moments.target_mean @ moments.target_mean)
     return value, bound, size

@@ -1,5 +1,5 @@
-// Sums of targets as pairs against arithmetic of 113 bits, with the kernel that this compilation has; compiled and run by
-// test_neon.py for another processor, whose compiler contracts products where it may.
+// Sums of targets as pairs against arithmetic of 113 bits, with the kernel that this compilation has; compiled and run
+// by test_neon.py for another processor, whose compiler contracts products where it may.
 #include "cpu/target_sums/target_sums.h"
 
 #include <cmath>

@@ -1,6 +1,6 @@
 // What every instruction set provides: plain functions over one block of rows, filled in by the per-ISA
-// translation units and called by the drivers gram.cpp, residual.cpp, target_sums.cpp and descent.cpp. No driver code is compiled per
-// ISA.
+// translation units and called by the drivers gram.cpp, residual.cpp, target_sums.cpp and descent.cpp. No driver code
+// is compiled per ISA.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
 #include "cpu/target_sums/target_sums.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -10,8 +11,8 @@
 namespace nrc_fast {
 namespace {
 
-// Rows of a block, whose sums are added to others as pairs, and the stride of its columns, which keeps them apart in the
-// cache.
+// Rows of a block, whose sums are added to others as pairs, and the stride of its columns, which keeps them apart in
+// the cache.
 constexpr std::int64_t target_rows = 256;
 constexpr std::int64_t target_stride = target_rows + sum_lanes;
 // About what a product of two numbers costs, and a number, in additions.
@@ -64,13 +65,15 @@ class TargetPass {
         n_(request.targets.columns),
         shift_(static_cast<std::size_t>(n_)),
         none_(static_cast<std::size_t>(n_)) {
-    for (std::int64_t c = 0; request.shift != nullptr && c < n_; ++c) shift_[static_cast<std::size_t>(c)] = request.shift[c];
+    for (std::int64_t c = 0; request.shift != nullptr && c < n_; ++c)
+      shift_[static_cast<std::size_t>(c)] = request.shift[c];
   }
 
   TargetTotals run() {
     const std::int64_t count = request_.targets.rows;
     const auto n = static_cast<double>(n_);
-    const double operations = static_cast<double>(count) * n * (number_operations + product_operations * (n + 1.0) / 2.0);
+    const double operations =
+        static_cast<double>(count) * n * (number_operations + product_operations * (n + 1.0) / 2.0);
     std::vector<TargetSpace> spaces;
     for (int p = parts_for(operations, count, thread_count()); p > 0; --p) spaces.emplace_back(n_);
     const int parts = static_cast<int>(spaces.size());
@@ -140,7 +143,8 @@ class TargetPass {
     const TargetSums<double>& found = request_.found;
     const TargetSums<const double>& onto = request_.onto;
     std::size_t next = 0;
-    for (std::int64_t i = 0; i < n_; ++i) put(totals[next++], found.sums, found.sums_rest, onto.sums, onto.sums_rest, i);
+    for (std::int64_t i = 0; i < n_; ++i)
+      put(totals[next++], found.sums, found.sums_rest, onto.sums, onto.sums_rest, i);
     for (std::int64_t i = 0; i < n_; ++i) {
       for (std::int64_t j = 0; j < n_; ++j) {
         const Pair entry = j <= i ? totals[next++] : Pair{};
