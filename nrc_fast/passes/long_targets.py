@@ -66,7 +66,7 @@ class LongTargets:
         >>> sums = {"target_sums": np.array([3.0]), "target_gram": np.array([[5.0]])}
         >>> sums |= {"target_sums_rest": np.zeros(1), "target_gram_rest": np.zeros((1, 1))}
         >>> found = LongTargets.of(sums, 2, 2.5)
-        >>> found.covariance.high.item(), found.covariance_error < 1e-27
+        >>> found.covariance.high.item(), found.covariance_error < 1e-26
         (0.25, True)
         """
         lower = long_sum(sums, "target_gram")
