@@ -89,6 +89,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "kernels/test_gram.py": ("kernels/calls.py", "kernels/errors.py", "kernels/results.py"),
     "kernels/test_inputs.py": ("kernels/arrays.py",),
     "kernels/test_isa.py": ("kernels/cpu/machine.py",),
+    "kernels/test_target_sums.py": ("kernels/long_sums.py",),
     "kernels/test_threads.py": ("kernels/cpu/memory.py",),
     "measurement/test_alignment.py": ("measurement/head_and_targets.py",),
     "measurement/test_class_statistics.py": (
@@ -124,6 +125,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "metrics/conventions.py",
     ),
     "passes/test_checkpoint.py": ("base/npz.py",),
+    "passes/test_long_targets.py": ("passes/target_moments.py", "passes/team_sums.py"),
     "passes/test_component_costs.py": ("passes/memory_needs.py",),
     "passes/test_reading.py": (
         "passes/begin.py",

@@ -110,8 +110,10 @@ GramCounts gram_of(const std::pair<Matrix, const Matrix*>& rows, const py::tuple
                    const py::tuple& onto, const std::pair<bool, bool>& options) {
   const auto [features, targets] = rows;
   const auto [shift, target_shift] = addresses_of<2>(shifts);
-  const auto [gram_address, unit_gram, column_sums, cross, target_gram, target_sums] = addresses_of<6>(sums);
-  const auto [gram_onto, unit_gram_onto] = addresses_of<2>(onto);
+  const auto [gram_address, unit_gram, column_sums, cross, target_gram, target_sums, gram_rest, sums_rest] =
+      addresses_of<8>(sums);
+  const auto [gram_onto, unit_gram_onto, targets_onto, target_sums_onto, gram_rest_onto, sums_rest_onto] =
+      addresses_of<6>(onto);
   GramRequest request;
   request.features = features;
   request.shift = pointer<const double>(shift);
@@ -127,6 +129,10 @@ GramCounts gram_of(const std::pair<Matrix, const Matrix*>& rows, const py::tuple
     request.cross = pointer<double>(cross);
     request.target_gram = pointer<double>(target_gram);
     request.target_sums = pointer<double>(target_sums);
+    request.target_gram_rest = pointer<double>(gram_rest);
+    request.target_sums_rest = pointer<double>(sums_rest);
+    request.targets_onto = {pointer<const double>(targets_onto), pointer<const double>(gram_rest_onto),
+                            pointer<const double>(target_sums_onto), pointer<const double>(sums_rest_onto)};
   }
   const ReleasedInterpreter released;
   return gram(request);

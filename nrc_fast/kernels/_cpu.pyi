@@ -69,8 +69,8 @@ class Prediction:
 def gram(
     rows: tuple[Matrix, Matrix | None],
     shifts: tuple[Optional, Optional],
-    sums: tuple[Optional, Optional, Optional, Optional, Optional, Optional],
-    onto: tuple[Optional, Optional],
+    sums: tuple[Optional, Optional, Optional, Optional, Optional, Optional, Optional, Optional],
+    onto: tuple[Optional, Optional, Optional, Optional, Optional, Optional],
     options: tuple[bool, bool],
 ) -> GramCounts: ...
 def residual(

@@ -18,6 +18,8 @@ __all__ = [
     "LARGEST_ENERGY",
     "MAGNITUDES",
     "MAGNITUDE_PLACES",
+    "MOST_LONG_TARGETS",
+    "RESTS",
     "SHIFT_ROWS",
     "SMALLEST_ENERGY",
     "SumsKind",
@@ -32,13 +34,32 @@ SHIFT_ROWS = 1024
 SMALLEST_ENERGY = 1e-150
 LARGEST_ENERGY = 1e150
 # Everything that adds up over rows. The products are lower triangles.
-ADDITIVE = ("counts", "magnitudes", "column_sums", "gram", "unit_gram", "cross", "target_sums", "target_gram")
+ADDITIVE = (
+    "counts",
+    "magnitudes",
+    "column_sums",
+    "gram",
+    "unit_gram",
+    "cross",
+    "target_sums",
+    "target_gram",
+    "target_sums_rest",
+    "target_gram_rest",
+)
+# Those of them that are pairs of float64 numbers: of some the rests, which they have no room for.
+RESTS = {"target_sums": "target_sums_rest", "target_gram": "target_gram_rest"}
+# Targets up to which their sums are pairs, of few features, and of so many for each target: the work on a row grows
+# like the square of their number, and of more it would be felt beside the Gram matrix of the features.
+FEW_LONG_TARGETS, MOST_LONG_TARGETS, FEATURES_PER_LONG_TARGET = 4, 16, 32
 # Those of them that are d x d.
 GRAMS = ("gram", "unit_gram")
 # Rows, of each dtype too. "single": rows that were multiplied in float32 by the CPU, "device" and "fast": by a CUDA
 # device with that precision; "tiny": rows of chunks whose squares underflow; "blocks": what kernels add up inside of
-# one of the "parts", the calls of `add_chunk`.
-COUNTS = ("rows", "zero", "skipped", "single", "tiny", "tiny_targets", "blocks", "parts", *DTYPES, "device", "fast")
+# one of the "parts", the calls of `add_chunk`; "long_targets": rows whose targets were added up as pairs.
+COUNTS = (
+    *("rows", "zero", "skipped", "single", "tiny", "tiny_targets", "blocks", "parts"),
+    *(*DTYPES, "device", "fast", "long_targets"),
+)
 # Sums of squares about the shift that was subtracted when they were added: of features whose products are float64, of
 # features whose products are float32, of targets, and of features on devices. Rounding is relative to these, whatever
 # shift comes later.
@@ -90,6 +111,7 @@ class SumsKind:
         """Shapes of the sums, by their names in `ADDITIVE`."""
         gram = self.d if self.products else 0
         unit = gram if self.unit_rows else 0
+        long = self.n_targets if self.has_long_targets else 0
         return {
             "column_sums": (self.d,),
             "gram": (gram, gram),
@@ -97,7 +119,16 @@ class SumsKind:
             "cross": (self.n_targets, self.d),
             "target_sums": (self.n_targets,),
             "target_gram": (self.n_targets, self.n_targets),
+            "target_sums_rest": (long,),
+            "target_gram_rest": (long, long),
         }
+
+    @property
+    def has_long_targets(self) -> bool:
+        """Whether there are rests of the sums of targets, which devices leave zero."""
+        n = self.n_targets
+        is_hidden = not self.products or n * FEATURES_PER_LONG_TARGET <= self.d
+        return n <= (MOST_LONG_TARGETS if is_hidden else FEW_LONG_TARGETS)
 
 
 def zero_sums(kind: SumsKind) -> dict[str, FloatArray]:

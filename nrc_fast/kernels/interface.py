@@ -149,6 +149,8 @@ class GramRequest:
     targets: Rows | None = None
     target_shift: FloatArray | None = None
     target_moments: bool = False
+    # Sums of targets by the names of `counts.RESTS`, pairs that theirs are added to as such; on the host only.
+    targets_onto: Mapping[str, FloatArray] | None = None
     precision: str = "high"
 
 

@@ -33,8 +33,8 @@ LARGEST_FLOAT32_ENERGY = 2.0**80
 class GramSums:
     """Sums over the rows of one call; what was not asked for has no elements.
 
-    The energies are the traces of the shifted Gram matrices, of features and of targets, without what the former was
-    added to.
+    The energies are the traces of the shifted Gram matrices, of features and of targets, without what they were added
+    to. The rests are what float64 has no room for of the targets' sums, where these are pairs.
     """
 
     rows: int
@@ -48,6 +48,8 @@ class GramSums:
     has_finite_sums: bool = True
     target_gram: FloatArray | None = field(default=None, repr=False)
     target_sums: FloatArray | None = field(default=None, repr=False)
+    target_gram_rest: FloatArray | None = field(default=None, repr=False)
+    target_sums_rest: FloatArray | None = field(default=None, repr=False)
     target_energy: float = 0.0
 
 

@@ -286,8 +286,8 @@ class _Assembly:
         moments = self._moments
         if not moments.n_targets:
             return {}
-        if self.held is None:
-            targets = TargetCovariance.known_to(moments.target_error, moments.target_covariance)
+        if self.held is None or moments.long_targets is not None:
+            targets = TargetCovariance.of_moments(moments)
         else:
             targets = TargetCovariance.of_rows(self.held[1])
         sigma = targets.matrix

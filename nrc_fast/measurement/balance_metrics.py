@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
-from nrc_fast.measurement.moment_metrics import ONE_SIDED
+from nrc_fast.measurement.moment_errors import ONE_SIDED, mean_residual
 from nrc_fast.metrics.head_balances import BalanceMatrix, balance_from_moments, balance_numbers, length_of, times_power
 from nrc_fast.passes.balance_sums import BalanceSums, LinearModel
 from nrc_fast.passes.moments import Moments
@@ -22,24 +22,22 @@ def balance_of_moments(moments: Moments, model: LinearModel) -> BalanceMatrix:
 
     What cancels is of the size of ``W C_hh W^T``, far above B where the fit is good.
     """
-    weights, bias = model.weights, model.bias
+    weights, mean_error = model.weights, mean_residual(moments, model)
     scaled, exponent = scale_to_unit(weights)
     covariance, cross, mean = moments.matrix("covariance"), moments.cross_covariance, moments.mean
     with np.errstate(over="ignore", invalid="ignore"):
         image = scaled @ mean
-        residual = moments.target_mean - bias - weights @ mean
+        residual = -mean_error.values
         values = balance_from_moments(weights, scaled, (covariance, cross), (residual, image))
     # Of W scaled, and of W.
     largest, norm = (float(np.linalg.norm(scaled, order)) for order in (2, None))
     longest, length = (times_power(size, exponent) for size in (largest, norm))
-    sizes = [covariance.norm, *(length_of(part) for part in (cross, mean, moments.target_mean, bias))]
+    sizes = [covariance.norm, length_of(cross), length_of(mean)]
     rounding = EPSILON * (4.0 + 2.0 * moments.d**0.5)
     error = ONE_SIDED * largest * (moments.cross_error + longest * moments.covariance_error)
     error += rounding * norm * (sizes[1] + length * sizes[0])
     of_image = largest * moments.mean_error + rounding * norm * sizes[2]
-    of_residual = times_power(of_image, exponent) + moments.target_mean_error
-    of_residual += EPSILON * (sizes[3] + sizes[4] + length * sizes[2])
-    error += of_residual * (length_of(image) + of_image) + length_of(residual) * of_image
+    error += mean_error.error * (length_of(image) + of_image) + length_of(residual) * of_image
     return BalanceMatrix(values, error + 4.0 * EPSILON * length_of(values), exponent)
 
 

@@ -18,7 +18,7 @@ from nrc_fast.metrics.grounds import (
 
 __all__ = ["OF_TARGETS", "grounds_of_report"]
 
-# The covariance of the targets is summed in float64, whatever the features are.
+# The covariance of the targets where it is summed in float64, as on devices and of many, whatever the features are.
 OF_TARGETS = FLOAT64_SUMS
 DRAWN: Grounds = frozenset({"drawn heads"})
 # Numbers that W and the covariance of the targets give.
@@ -54,13 +54,14 @@ def grounds_of_report(
     spectrum = moments | grounds_of_components(is_whole=whole_spectrum)
     if whole_spectrum and evidence.exact_components(centered=True) is not None:
         spectrum = FIRST_ORDER
-    of_targets: Grounds = frozenset() if rows_are_held else OF_TARGETS
+    is_exact = rows_are_held or evidence.moments.long_targets is not None
+    of_targets: Grounds = frozenset() if is_exact else OF_TARGETS
     of_errors = moments | ALONG_ROWS
     of_balance = of_errors | OF_TARGETS
     if errors is not None and errors.exact is not None:
         of_errors = of_balance = frozenset()
     elif errors is not None and errors.sums is not None:
-        of_errors = ALONG_ROWS
+        of_errors = ALONG_ROWS | (moments if errors.mse_is_of_moments else frozenset())
         of_balance = ALONG_ROWS | OF_TARGETS | (frozenset() if errors.sums.balance is not None else moments)
     own = {
         **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), spectrum),

@@ -17,6 +17,7 @@ from nrc_fast.base.exact_products import UNIT_ROUNDOFF, column_means, gram, prod
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.metrics.head_balances import BalanceMatrix
 from nrc_fast.passes.balance_sums import LinearModel
+from nrc_fast.passes.moments import Moments
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -70,6 +71,17 @@ class TargetCovariance:
     def known_to(cls, error: float, matrix: FloatArray) -> Self:
         """The one of float64 sums, or one that is given and has no error."""
         return cls(matrix, error, error, None, error)
+
+    @classmethod
+    def of_moments(cls, moments: Moments) -> Self:
+        """The one that sums over rows tell: exact but for a rounding of each entry where they are pairs."""
+        long, matrix, error = moments.long_targets, moments.target_covariance, moments.target_error
+        if long is None:
+            return cls.known_to(error, matrix)
+        # The trace is less than that of the exact one by as much as each of its entries, and is rounded as it is added.
+        n = len(matrix)
+        of_trace = UNIT_ROUNDOFF * (n + 1.0) * float(np.trace(matrix)) + n**0.5 * long.covariance_error
+        return cls(matrix, error, (1.0 + EPSILON) * of_trace, long.covariance.low, long.covariance_error)
 
     @classmethod
     def of_rows(cls, targets: FloatArray) -> Self:

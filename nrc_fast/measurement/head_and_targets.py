@@ -9,11 +9,12 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.kernels.inputs import as_matrix
-from nrc_fast.measurement.evidence import gathered
+from nrc_fast.measurement.evidence import Evidence
 from nrc_fast.measurement.exact_targets import TargetCovariance
 from nrc_fast.measurement.few_row_components import held_rows
 from nrc_fast.measurement.suspicions import notes_on_targets, warn_of
 from nrc_fast.passes.begin import begin_reading
+from nrc_fast.passes.target_moments import gather_targets
 from nrc_fast.sources import TableSource, Targets, as_table
 
 __all__ = ["HeadAndTargets", "head_and_targets"]
@@ -83,13 +84,12 @@ def head_and_targets(W: Array, Y: Targets | None, covariance: Array | None, *, s
     if targets.source.d != n:
         msg = f"W has {n} rows and Y has {targets.source.d} columns; both are the target dimension n"
         raise ValueError(msg)
-    evidence = gathered(targets, precision="highest")
-    moments = evidence.moments
-    warn_of(notes_on_targets(moments.mean, moments.covariance), stacklevel=stacklevel)
-    if evidence.holds_rows:
+    moments = gather_targets(targets)
+    warn_of(notes_on_targets(moments.target_mean, moments.target_covariance), stacklevel=stacklevel)
+    if moments.long_targets is None and Evidence(moments, targets).holds_rows:
         found = TargetCovariance.of_rows(held_rows(targets))
     else:
-        found = TargetCovariance.known_to(moments.covariance_error, moments.covariance)
+        found = TargetCovariance.of_moments(moments)
     return HeadAndTargets(weights, found, -math.inf)
 
 

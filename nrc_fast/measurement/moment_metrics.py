@@ -1,4 +1,4 @@
-"""NRC1 for every k, NRC2 and the error of a head from moments, without reading rows against anything."""
+"""NRC1 for every k, NRC2 and linear CKA from moments, without reading rows against anything."""
 
 from __future__ import annotations
 
@@ -21,14 +21,11 @@ from nrc_fast.metrics.residuals import (
     resolved_rank,
     trace_bound,
 )
-from nrc_fast.metrics.targets import cka_bound, linear_cka, prediction_error_from_moments
+from nrc_fast.metrics.targets import cka_bound, linear_cka
 from nrc_fast.passes.moments import Moments
 from nrc_fast.passes.reading import Reading
 
-__all__ = ["careful_nrc1_by_k", "cka_of_moments", "nrc1_by_k", "prediction_error_of_moments", "subspace_value"]
-
-# Sums of numbers of one sign are off by at most half a unit for each addition, twice what equal addends reach.
-ONE_SIDED = 2.0
+__all__ = ["careful_nrc1_by_k", "cka_of_moments", "nrc1_by_k", "subspace_value"]
 
 
 def nrc1_by_k(evidence: Evidence, convention: Convention, count: int) -> tuple[FloatArray, FloatArray, float]:
@@ -133,32 +130,6 @@ def subspace_value(evidence: Evidence, convention: Convention, space: RowSpace) 
     angle = EPSILON * moments.d + space.error
     bound = trace_bound(value, energy, angle, _floor(moments, convention, energy))
     return float(in_range(convention, np.array(value))), bound
-
-
-def prediction_error_of_moments(moments: Moments, weights: FloatArray, bias: FloatArray) -> tuple[float, float, float]:
-    """Mean of ``|W h + b - y|^2`` from moments, its bound, and the size of what cancels in it.
-
-    Each term is a sum of few squares or products, whose roundings need not cancel: where features have two values only,
-    every block of rows rounds the same way. The bound holds the worst case.
-    """
-    value = prediction_error_from_moments(
-        weights=weights,
-        bias=bias,
-        feature_mean=moments.mean,
-        target_mean=moments.target_mean,
-        feature_covariance=moments.matrix("covariance"),
-        target_covariance=moments.target_covariance,
-        cross_covariance=moments.cross_covariance,
-    )
-    norm, n = float(np.linalg.norm(weights)), len(weights)
-    size = norm**2 * moments.energy + float(np.trace(moments.target_covariance))
-    size += float(bias @ bias + moments.target_mean @ moments.target_mean)
-    offset = float(np.linalg.norm(weights @ moments.mean + bias - moments.target_mean))
-    bound = norm**2 * moments.covariance_error + 2.0 * norm * moments.cross_error + n**0.5 * moments.target_error
-    bound *= ONE_SIDED
-    bound += 8.0 * moments.d**0.5 * EPSILON * size
-    bound += 2.0 * offset * (norm * moments.mean_error + moments.target_mean_error)
-    return value, bound, size
 
 
 def cka_of_moments(moments: Moments) -> tuple[float, float]:

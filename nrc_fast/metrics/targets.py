@@ -24,6 +24,7 @@ from nrc_fast.metrics.rounding import square_sum_rounding
 
 __all__ = [
     "PairedEnergies",
+    "centred_error_from_moments",
     "chance_alignment",
     "cka_bound",
     "debiased_cka",
@@ -224,9 +225,17 @@ def prediction_error_from_moments(
     0.75
     """
     offset = weights @ feature_mean + bias - target_mean
+    centred = centred_error_from_moments(weights, feature_covariance, target_covariance, cross_covariance)
+    return centred + float(offset @ offset)
+
+
+def centred_error_from_moments(
+    weights: FloatArray, feature_covariance: Symmetric, target_covariance: FloatArray, cross_covariance: FloatArray
+) -> float:
+    """That of `prediction_error_from_moments` but for the means: ``tr(W C_hh W^T) - 2 tr(W C_hy) + tr C_yy``."""
     images = as_symmetric(feature_covariance).products(weights)
     explained = np.sum(images * weights) - 2.0 * np.sum(weights * cross_covariance.T)
-    return max(float(explained + np.trace(target_covariance)), 0.0) + float(offset @ offset)
+    return max(float(explained + np.trace(target_covariance)), 0.0)
 
 
 def explicit_error_bound(value: float, size: float, *, d: int, chunks: int) -> float:

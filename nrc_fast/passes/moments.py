@@ -18,6 +18,7 @@ from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.interface import Shifts
 from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
 from nrc_fast.metrics.rounding import CHAINED_ROWS, addition_rounding, block_rounding
+from nrc_fast.passes.long_targets import LongTargets
 from nrc_fast.passes.settled_sums import SettledSums
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
@@ -99,6 +100,11 @@ class Moments(ShiftedSums):
 
     # ---- moments ----
 
+    @property
+    def shifts(self) -> tuple[FloatArray, FloatArray]:
+        """What was subtracted from features and targets, exactly: s and t."""
+        return self._settled["shift"], self._settled["target_shift"]
+
     @_Derived
     def mean_offset(self) -> FloatArray:
         """Mean of h - s, (d,)."""
@@ -133,6 +139,12 @@ class Moments(ShiftedSums):
     def covariance(self) -> FloatArray:
         """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``; not to be written to."""
         return self.matrix("covariance").on_host()
+
+    @_Derived
+    def variances(self) -> FloatArray:
+        """Diagonal of `covariance`, none negative."""
+        found: FloatArray = np.maximum(self._settled.diagonal / self.count - self.mean_offset**2, 0.0)
+        return found
 
     @_Derived
     def variance(self) -> float:
@@ -224,25 +236,39 @@ class Moments(ShiftedSums):
         return self.matrix("unit_second_moment").on_host()
 
     @_Derived
+    def long_targets(self) -> LongTargets | None:
+        """Mean and covariance of the targets to twice the digits, where all rows were added up so."""
+        if not self.has_long_targets:
+            return None
+        return LongTargets.of(self._settled.numbers, self.count, self._magnitude("targets") / self.count)
+
+    @_Derived
     def target_mean(self) -> FloatArray:
         """Mean of the targets, (n,)."""
-        return self._settled["target_shift"] + self._target_offset
+        if self.long_targets is not None:
+            return self.long_targets.mean(self._settled["target_shift"])[0]
+        return self._settled["target_shift"] + self.target_offset
 
     @_Derived
     def target_covariance(self) -> FloatArray:
         """Population covariance of the targets, (n, n)."""
-        offset = self._target_offset
+        if self.long_targets is not None:
+            return self.long_targets.covariance.high
+        offset = self.target_offset
         return from_lower(self._settled["target_gram"]) / self.count - np.outer(offset, offset)
 
     @_Derived
-    def _target_offset(self) -> FloatArray:
+    def target_offset(self) -> FloatArray:
+        """Mean of y - t, (n,)."""
+        if self.long_targets is not None:
+            return self.long_targets.offset.high
         offset: FloatArray = self._settled["target_sums"] / self.count
         return offset
 
     @_Derived
     def cross_covariance(self) -> FloatArray:
         """``(1/N) sum (h - mean_h)(y - mean_y)^T``, (d, n)."""
-        offsets = np.outer(self.mean_offset, self._target_offset)
+        offsets = np.outer(self.mean_offset, self.target_offset)
         covariance: FloatArray = self._settled["cross"].T / self.count - offsets
         return covariance
 
@@ -314,6 +340,19 @@ class Moments(ShiftedSums):
         """Bound of the norm of the error of `mean`."""
         return self.mean_error_of(math.sqrt(self.mean_square))
 
+    @property
+    def mean_offset_error(self) -> float:
+        """Bound of the norm of the error of `mean_offset`."""
+        return self._rounding_of_sums * math.sqrt(self.mean_square) + EPSILON * float(np.linalg.norm(self.mean_offset))
+
+    @property
+    def target_offset_error(self) -> float:
+        """Bound of the norm of the error of `target_offset`."""
+        own = EPSILON * float(np.linalg.norm(self.target_offset))
+        if self.long_targets is not None:
+            return own + self.long_targets.offset_error
+        return own + self._rounding_of_target_sums * math.sqrt(self._magnitude("targets") / self.count)
+
     def mean_error_of(self, spread: float) -> float:
         """Bound of the norm of the error of `mean` of features that were summed without squares, from their spread.
 
@@ -324,22 +363,26 @@ class Moments(ShiftedSums):
     @_Derived
     def target_mean_error(self) -> float:
         """Bound of the norm of the error of `target_mean`."""
+        if self.long_targets is not None:
+            return self.long_targets.mean(self._settled["target_shift"])[1]
         spread = math.sqrt(self._magnitude("targets") / self.count)
         return self._rounding_of_target_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.target_mean))
 
     @_Derived
     def target_error(self) -> float:
         """Bound of the Frobenius norm of the error of `target_covariance`."""
+        if self.long_targets is not None:
+            return self.long_targets.rounded_error
         square = self._magnitude("targets") / self.count
         error = self._rounding("double") * square
-        return _about_mean(error, square, self._target_offset, self._rounding_of_target_sums)
+        return _about_mean(error, square, self.target_offset, self._rounding_of_target_sums)
 
     @_Derived
     def cross_error(self) -> float:
         """Bound of the Frobenius norm of the error of `cross_covariance`: products of both magnitudes."""
         targets, own = self._magnitude("targets") / self.count, self.mean_square
         error = sum(self._rounding(kind) * math.sqrt(self._magnitude(kind) * targets / self.count) for kind in KINDS)
-        sizes = float(np.linalg.norm(self.mean_offset)), float(np.linalg.norm(self._target_offset))
+        sizes = float(np.linalg.norm(self.mean_offset)), float(np.linalg.norm(self.target_offset))
         of_sums, of_targets = self._rounding_of_sums + EPSILON, self._rounding_of_target_sums + EPSILON
         error += of_targets * sizes[0] * math.sqrt(targets) + of_sums * sizes[1] * math.sqrt(own)
         return error + (of_sums * of_targets + EPSILON) * math.sqrt(own * targets)

@@ -13,6 +13,7 @@ from nrc_fast.kernels.arrays import PlacedArray
 from nrc_fast.kernels.counts import COUNT_PLACES, GRAMS, SumsKind
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Backend, Rows, RunningSums, Shifts
+from nrc_fast.kernels.long_sums import added_sums, combined_sums
 from nrc_fast.kernels.results import SumsPart
 from nrc_fast.passes.shifting import shifted
 from nrc_fast.passes.sums import Sums
@@ -59,8 +60,7 @@ class SettledSums:
     ) -> None:
         self.parts = tuple(parts)
         self.shifts = dict(shifts)
-        numbers = [part.numbers for part in parts]
-        self._numbers = (Sums.combined(numbers) if len(numbers) > 1 else dict(numbers[0])) | dict(shifts)
+        self._numbers = combined_sums([part.numbers for part in parts]) | dict(shifts)
         self._devices = tuple(devices)
 
     def __getitem__(self, name: str) -> FloatArray:
@@ -69,6 +69,11 @@ class SettledSums:
 
     def __contains__(self, name: str) -> bool:
         return name in self._numbers
+
+    @property
+    def numbers(self) -> Mapping[str, FloatArray]:
+        """All that lies on the host, by name; not to be changed."""
+        return self._numbers
 
     @cached_property
     def diagonal(self) -> FloatArray:
@@ -143,7 +148,7 @@ def kept_sums(kind: SumsKind, parts: Sequence[SumsPart]) -> RunningSums:
 def _added(first: SumsPart, second: SumsPart) -> SumsPart:
     return SumsPart(
         first.backend,
-        {name: array + second.numbers[name] for name, array in first.numbers.items()},
+        added_sums(first.numbers, second.numbers),
         {name: gram + second.grams[name] for name, gram in first.grams.items()},
         first.diagonal + second.diagonal,
     )

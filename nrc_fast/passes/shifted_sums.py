@@ -18,6 +18,7 @@ from nrc_fast.kernels.counts import (
     COUNT_PLACES,
     COUNTS,
     MAGNITUDES,
+    RESTS,
     SMALLEST_ENERGY,
     SumsKind,
     counted,
@@ -25,10 +26,12 @@ from nrc_fast.kernels.counts import (
 )
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Rows, Shifts
+from nrc_fast.kernels.long_sums import combined_sums
 from nrc_fast.kernels.results import SumsPart, part_of_host
 from nrc_fast.passes.settled_sums import HeldSums, KeptSums, SettledSums, kept_sums, shifted_part
 from nrc_fast.passes.shifting import shifted
 from nrc_fast.passes.sums import Sums
+from nrc_fast.passes.team_sums import sums_of_team
 from nrc_fast.sources import Chunk
 
 if TYPE_CHECKING:
@@ -266,11 +269,13 @@ class ShiftedSums(Sums):
             Something is missing, has another shape or is not finite.
         """
         arrays = dict(arrays)
+        is_older = "counts" in arrays and arrays["counts"].ndim == 1 and len(arrays["counts"]) < len(COUNTS)
         for name, known in (("counts", COUNTS), ("magnitudes", MAGNITUDES)):
-            # What was saved before devices added up has no counts of theirs.
+            # What was saved before devices added up, or targets as pairs, has no counts of theirs.
             if name in arrays and arrays[name].ndim == 1 and len(arrays[name]) < len(known):
                 arrays[name] = np.pad(arrays[name], (0, len(known) - len(arrays[name])))
         shapes = {name: array.shape for name, array in zero_sums(self._kind).items()}
+        arrays |= {rest: np.zeros(shapes[rest]) for rest in RESTS.values() if is_older}
         if not self.unit_rows and "unit_gram" in arrays and arrays["unit_gram"].shape == (self.d, self.d):
             arrays["unit_gram"] = np.zeros(shapes["unit_gram"])  # of a version that needed it
         if "shift" in arrays:
@@ -315,15 +320,12 @@ class ShiftedSums(Sums):
         if common is None:
             return
         state = self._shifted_to(common[: self.d].copy(), common[self.d :].copy())
-        state |= {name: state[name].copy() for name in ADDITIVE}
-        team.sum([state[name] for name in ADDITIVE])
-        self._replace(state)
+        self._replace(state | sums_of_team(team, state))
 
     @staticmethod
     def combined(states: Sequence[dict[str, FloatArray]]) -> dict[str, FloatArray]:
         """The state for the rows of several with the same shift, in their order."""
-        additive = [{name: state[name] for name in ADDITIVE} for state in states]
-        return states[0] | Sums.combined(additive)
+        return states[0] | combined_sums([{name: state[name] for name in ADDITIVE} for state in states])
 
     def merge(self, other: ShiftedSums) -> None:
         """Add the rows of another part; its shift may differ.
@@ -369,6 +371,11 @@ class ShiftedSums(Sums):
     def skipped(self) -> int:
         """Rows that were left out because they were not finite."""
         return self._count("skipped")
+
+    @property
+    def has_long_targets(self) -> bool:
+        """Whether the targets of all rows were added up as pairs of float64 numbers."""
+        return 0 < self.count == self._count("long_targets")
 
     @property
     def dtype(self) -> str:

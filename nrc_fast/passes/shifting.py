@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.kernels.counts import magnitudes_of
+from nrc_fast.base.double_double import Pair, added, exactly, product, two_sum
+from nrc_fast.kernels.counts import RESTS, magnitudes_of
+from nrc_fast.kernels.long_sums import added_targets, long_sum
 
 __all__ = ["shifted"]
 
@@ -41,10 +43,7 @@ def shifted(
             moved["gram"] = state["gram"] + np.tril(np.outer(half, delta) + np.outer(delta, half))
         moved["column_sums"] = sums + count * delta
     if target_delta.any():
-        half = target_sums + 0.5 * count * target_delta
-        outer = np.outer(half, target_delta) + np.outer(target_delta, half)
-        moved["target_gram"] = state["target_gram"] + np.tril(outer)
-        moved["target_sums"] = target_sums + count * target_delta
+        moved |= added_targets(state, _undone_targets(state, target_shift, count))
     moved["cross"] = (
         state["cross"]
         + np.outer(target_delta, sums)
@@ -52,6 +51,18 @@ def shifted(
         + count * np.outer(target_delta, delta)
     )
     return state | moved
+
+
+def _undone_targets(state: dict[str, FloatArray], shift: FloatArray, count: float) -> dict[str, FloatArray]:
+    """What a change of their shift adds to the sums of targets, as pairs where these are."""
+    delta = two_sum(state["target_shift"], -shift)
+    whole = product(Pair(*(part[:, np.newaxis] for part in delta)), exactly(np.array([[count]])))
+    sums = long_sum(state, "target_sums")
+    half = added(sums, Pair(*(0.5 * part[:, 0] for part in whole)))
+    outer = product(Pair(*(part[:, np.newaxis] for part in half)), Pair(*(part[np.newaxis] for part in delta)))
+    outer = added(outer, Pair(outer.high.T, outer.low.T))
+    found = {"target_sums": Pair(*(part[:, 0] for part in whole)), "target_gram": Pair(*map(np.tril, outer))}
+    return {key: part for name, pair in found.items() for key, part in zip((name, RESTS[name]), pair, strict=True)}
 
 
 def _undone(sums: FloatArray, delta: FloatArray, count: float) -> float:

@@ -14,8 +14,8 @@ from nrc_fast.passes.shifted_sums import ShiftedSums
 
 __all__ = ["load_sums", "require_place_of_sums", "save_sums", "sizes_of_sums"]
 
-# In files of format 1 counts and magnitudes are shorter; `ShiftedSums.restore` reads them too.
-FORMAT = 2
+# In files of formats 1 and 2 counts are shorter, in those of 1 magnitudes too; `ShiftedSums.restore` reads them.
+FORMAT = 3
 KIND = "statistics"
 
 

@@ -33,7 +33,7 @@ def test_tiles_stay_in_their_panels_whatever_the_registers(registers: int, tmp_p
     sources = [Path(__file__).with_name("gram_tiles.cpp")]
     sources += [
         ROOT / "csrc" / "cpu" / f"{stem}.cpp"
-        for stem in ("gram/gram", "gram/baseline", "machine/thread_pool", "machine/buffer")
+        for stem in ("gram/gram", "gram/baseline", "target_sums/target_sums", "machine/thread_pool", "machine/buffer")
     ]
     options = ["-std=gnu++17", "-O0", "-Wno-psabi", "-fsanitize=address", f"-DNRC_FAST_BASELINE_REGISTERS={registers}"]
     program = tmp_path / "gram_tiles"

@@ -21,7 +21,11 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     ("kernel", "name"),
-    [("descent", "avx512"), ("gram", "avx512"), ("residual", "avx512"), ("gram", "avx512bf16"), ("gram", "amx")],
+    [
+        *((kernel, "avx512") for kernel in ("descent", "gram", "residual", "target_sums")),
+        ("gram", "avx512bf16"),
+        ("gram", "amx"),
+    ],
 )
 def test_all_symbols_lie_in_the_namespace_of_the_isa(kernel: str, name: str, tmp_path: Path) -> None:
     target = tmp_path / "kernel.o"
@@ -30,5 +34,5 @@ def test_all_symbols_lie_in_the_namespace_of_the_isa(kernel: str, name: str, tmp
     subprocess.run(["c++", *flags, f"-I{CSRC}", "-c", str(source), "-o", str(target)], check=True)
     listed = subprocess.run(["nm", "-C", "--defined-only", str(target)], check=True, capture_output=True, text=True)
     names = [line.split(maxsplit=2)[2] for line in listed.stdout.splitlines() if line.split()[1] not in "rbdt"]
-    assert len(names) > 1
+    assert names
     assert [found for found in names if f"nrc_fast::{name}::" not in found.split("(")[0]] == []

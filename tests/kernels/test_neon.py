@@ -32,10 +32,21 @@ def run_on_arm(program: Path, processor: str) -> str:
 @pytest.mark.long
 def test_tiles_of_every_width(tmp_path: Path) -> None:
     """Six rows of a tile and three vectors: every width from 1 to 40 against plain sums."""
-    stems = ("gram/gram", "gram/neon", "machine/thread_pool", "machine/buffer")
+    stems = ("gram/gram", "gram/neon", "target_sums/target_sums", "machine/thread_pool", "machine/buffer")
     sources = ["tests/kernels/gram_tiles.cpp", *(f"csrc/cpu/{stem}.cpp" for stem in stems)]
     program = compiled(tmp_path / "tiles", sources, "-O2", "-static", "-pthread")
     assert run_on_arm(program, "cortex-a72") == "40 widths, 0 wrong sums\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kernel", ["neon", "baseline"])
+def test_sums_of_targets_are_pairs(kernel: str, tmp_path: Path) -> None:
+    """Every processor of Arm contracts products with sums, where the compiler is not told to leave them."""
+    stems = (f"target_sums/{kernel}", "target_sums/target_sums", "machine/thread_pool", "machine/buffer")
+    sources = ["tests/kernels/target_sums.cpp", *(f"csrc/cpu/{stem}.cpp" for stem in stems)]
+    flags = ["-ffp-contract=off", *([] if kernel == "neon" else ["-UNRC_FAST_NEON"])]
+    program = compiled(tmp_path / "targets", sources, "-O2", "-static", "-pthread", *flags)
+    assert run_on_arm(program, "cortex-a72") == "40 shapes, 0 wrong sums\n"
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 # What the programs below are linked with, besides themselves.
 SOURCES = {
     "pool_races": ("machine/thread_pool", "machine/buffer"),
-    "gram_tiles": ("gram/gram", "gram/baseline", "machine/thread_pool", "machine/buffer"),
+    "gram_tiles": ("gram/gram", "gram/baseline", "target_sums/target_sums", "machine/thread_pool", "machine/buffer"),
 }
 # Python and numpy keep memory until the process ends, and fork and allocate as they like.
 SETTINGS = {
@@ -33,6 +33,7 @@ CHOSEN = [
     "test_pairs.py",
     "test_residual.py",
     "test_row_images.py",
+    "test_target_sums.py",
     "test_threads.py",
 ]
 LEFT_OUT = "fork or environment or allowed or ends_beside or assembly or compile"

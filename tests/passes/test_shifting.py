@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from support.double_double import Pairs
 
-from nrc_fast.kernels.counts import magnitudes_of
+from nrc_fast.kernels.counts import MAGNITUDE_PLACES, RESTS, magnitudes_of
 from nrc_fast.passes.shifting import shifted
 
 EPSILON = 2.0**-52
 
 
 def sums_about(H: np.ndarray, Y: np.ndarray, shift: np.ndarray, target_shift: np.ndarray) -> dict[str, np.ndarray]:
-    x, y = Pairs(H - shift), Pairs(Y - target_shift)
-    exact = {
+    x, y = Pairs(H) - shift, Pairs(Y) - target_shift
+    exact: dict[str, Any] = {
         "column_sums": x.sum(axis=0),
         "gram": (x.T @ x).tril(),
         "cross": y.T @ x,
@@ -25,7 +27,8 @@ def sums_about(H: np.ndarray, Y: np.ndarray, shift: np.ndarray, target_shift: np
         "shift": shift,
         "target_shift": target_shift,
     }
-    return {name: array.astype(np.float64) for name, array in exact.items()}
+    rests = {RESTS[name]: exact[name].low for name in RESTS}
+    return {name: array.astype(np.float64) for name, array in exact.items()} | rests
 
 
 @pytest.mark.parametrize(("rows", "d", "n"), [(1, 1, 1), (7, 3, 2), (50, 5, 1), (33, 4, 0)])
@@ -52,6 +55,10 @@ def test_sums_about_another_shift(rows: int, d: int, n: int, moves: str) -> None
         assert np.abs(found[name] - array).max(initial=0.0) <= 64 * EPSILON * rows * max(
             np.abs(array).max(initial=1.0), 1.0
         )
+    # Those of targets to twice the digits.
+    for name, rest in RESTS.items():
+        apart = (found[name] - expected[name]) + (found[rest] - expected[rest])
+        assert np.abs(apart).max(initial=0.0) <= 2.0**-96 * rows * grown[MAGNITUDE_PLACES["targets"]]
     for name, array in before.items():
         np.testing.assert_array_equal(start[name], array)
 

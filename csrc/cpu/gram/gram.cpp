@@ -23,6 +23,17 @@ GramRequest request_of_targets(const GramRequest& request) {
   return own;
 }
 
+TargetTotals totals_of_targets(const GramRequest& request) {
+  if (request.has_long_targets()) {
+    return target_sums({request.targets,
+                        request.target_shift,
+                        {request.target_gram, request.target_gram_rest, request.target_sums, request.target_sums_rest},
+                        request.targets_onto});
+  }
+  const GramTotals totals = sums_of(request_of_targets(request));
+  return {totals.counts, totals.energy};
+}
+
 bool are_finite(const double* values, std::int64_t count) {
   double zero = 0.0;
   for (std::int64_t i = 0; values != nullptr && i < count; ++i) zero += 0.0 * values[i];
@@ -35,7 +46,7 @@ GramCounts gram(const GramRequest& request) {
   if (request.uses_targets()) require_same_rows(request.features, request.targets);
   GramCounts counts;
   if (request.has_target_moments()) {
-    const GramTotals totals = sums_of(request_of_targets(request));
+    const TargetTotals totals = totals_of_targets(request);
     counts.targets = totals.counts;
     counts.target_energy = totals.energy;
     if (!are_usable(counts.targets)) return counts;

@@ -4,6 +4,7 @@
 #include "common/requests.h"
 #include "cpu/machine/matrix.h"
 #include "cpu/machine/row_counts.h"
+#include "cpu/target_sums/target_sums.h"
 
 namespace nrc_fast {
 
@@ -17,6 +18,13 @@ struct GramRequest : GramFields<Matrix> {
   const double* gram_onto = nullptr;
   const double* unit_gram_onto = nullptr;
   bool double_precision = false;
+  // Rests of the targets' own sums are null, or all that these lack of twice the digits; they are put onto what is
+  // there, as the Gram matrices are.
+  double* target_gram_rest = nullptr;
+  double* target_sums_rest = nullptr;
+  TargetSums<const double> targets_onto;
+
+  bool has_long_targets() const { return target_gram_rest != nullptr; }
 };
 
 // What the rows of both were like, the traces of the Gram matrices that were asked for, without what they were put

@@ -28,6 +28,7 @@ namespace nrc_fast {
   const ResidualKernels& residual_float32(); \
   const ResidualKernels& residual_float64(); \
   const ProductKernels& product_kernels();   \
+  const TargetKernels& target_kernels();     \
   const DescentKernels& descent_float32();   \
   const DescentKernels& descent_float64();   \
   }
@@ -40,6 +41,7 @@ namespace nrc_fast {
    isa::residual_float32,                                \
    isa::residual_float64,                                \
    isa::product_kernels,                                 \
+   isa::target_kernels,                                  \
    isa::descent_float32,                                 \
    isa::descent_float64,                                 \
    gram_pairs}

@@ -1,6 +1,6 @@
 // What every instruction set provides: plain functions over one block of rows, filled in by the per-ISA
-// translation units and called by the drivers gram.cpp, residual.cpp and descent.cpp. No driver code is compiled per
-// ISA.
+// translation units and called by the drivers gram.cpp, residual.cpp, target_sums.cpp and descent.cpp. No driver code
+// is compiled per ISA.
 #pragma once
 
 #include <cstdint>
@@ -238,6 +238,26 @@ struct ProductKernels {
   void (*add_image[dtype_count])(const ProductArguments&);
 };
 
+// A block of targets y, and the numbers that are beside each sum in memory: a lane of float64 sums, and what these have
+// no room for.
+constexpr std::int64_t target_sum_size = 2 * sum_lanes;
+
+// Values and rests are [column][padded row], of y, and of y - shift once they are added; sums are those of y - shift in
+// each column, and behind them of the products of columns i and j <= i, a row of the triangle after the other.
+struct TargetArguments {
+  double* values;
+  double* rests;
+  std::int64_t stride;
+  std::int64_t padded_rows;  // whole `sum_lanes`
+  std::int64_t columns;
+  const double* shift;
+  double* sums;  // each [high, low][lane]
+};
+
+struct TargetKernels {
+  void (*add)(const TargetArguments&);
+};
+
 // One problem of gradient descent on the unconstrained feature model; csrc/common/requests.h says what the arrays
 // are. `scratch` holds 3 n stride + 2 rows n elements.
 struct DescentArguments {
@@ -271,6 +291,7 @@ struct KernelTable {
   const ResidualKernels& (*residual_float32)();
   const ResidualKernels& (*residual_float64)();
   const ProductKernels& (*products)();
+  const TargetKernels& (*targets)();
   const DescentKernels& (*descent_float32)();
   const DescentKernels& (*descent_float64)();
   const PairKernels& (*gram_pairs)();  // null: there are none

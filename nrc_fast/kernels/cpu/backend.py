@@ -24,6 +24,9 @@ from nrc_fast.kernels.results import Basis, GramSums, PredictionSums, ProductSum
 
 __all__ = ["CPU", "HostBackend"]
 
+# As the kernels take them.
+TARGET_SUMS = ("target_gram", "target_sums", "target_gram_rest", "target_sums_rest")
+
 
 class HostBackend:
     """The `Backend` of the host, of which there is one: `CPU`."""
@@ -60,11 +63,17 @@ class HostBackend:
         unit_gram = kept_empty(d, d) if request.unit else np.empty((0, 0))
         column_sums, cross = np.empty(d), kept_empty(n, d)
         target_gram, target_sums = (kept_empty(n, n), np.empty(n)) if request.target_moments else (None, None)
+        before = request.targets_onto
+        gram_rest, sums_rest = (None, None) if before is None else (np.empty((n, n)), np.empty(n))
         counts = _cpu.gram(
             (features.matrix, None if targets is None else targets.matrix),
             (request.shift, request.target_shift),
-            (gram, unit_gram, column_sums, cross, target_gram, target_sums),
-            (request.onto if request.plain else None, request.unit_onto if request.unit else None),
+            (gram, unit_gram, column_sums, cross, target_gram, target_sums, gram_rest, sums_rest),
+            (
+                request.onto if request.plain else None,
+                request.unit_onto if request.unit else None,
+                *((None,) * 4 if before is None else map(before.__getitem__, TARGET_SUMS)),
+            ),
             (request.unit == "shifted", double_precision),
         )
         if not counts.are_usable:
@@ -83,6 +92,8 @@ class HostBackend:
             has_finite_sums=counts.has_finite_sums,
             target_gram=target_gram,
             target_sums=target_sums,
+            target_gram_rest=gram_rest,
+            target_sums_rest=sums_rest,
             target_energy=counts.target_energy,
         )
 

@@ -84,6 +84,7 @@ class HostSums:
         )
         if targets is not None:
             request.targets, request.target_shift, request.target_moments = targets, target_shift, True
+            request.targets_onto = arrays if kind.has_long_targets else None
         sums = calls.checked_gram(features, request)
         counts = {"rows": sums.rows, "zero": sums.zero_rows, "skipped": skipped, features.dtype: sums.rows}
         counts |= {"blocks": -(-sums.rows // block_rows()), "parts": 1}
@@ -92,6 +93,7 @@ class HostSums:
         if kind.products:
             counts["tiny"] = _tiny_rows(sums.energy, features, shift)
         if targets is not None:
+            counts["long_targets"] = sums.rows if kind.has_long_targets else 0
             counts["tiny_targets"] = _tiny_rows(sums.target_energy, targets, target_shift)
         self._grow(counts, sums)
 
@@ -103,8 +105,12 @@ class HostSums:
         new["column_sums"] = arrays["column_sums"] + sums.column_sums
         if sums.target_gram is not None and sums.target_sums is not None:
             new["cross"] = np.add(arrays["cross"], sums.cross, out=sums.cross)
-            new["target_gram"] = np.add(arrays["target_gram"], sums.target_gram, out=sums.target_gram)
-            new["target_sums"] = arrays["target_sums"] + sums.target_sums
+            new |= {"target_gram": sums.target_gram, "target_sums": sums.target_sums}
+            if sums.target_gram_rest is not None and sums.target_sums_rest is not None:
+                new |= {"target_gram_rest": sums.target_gram_rest, "target_sums_rest": sums.target_sums_rest}
+            else:
+                new["target_gram"] += arrays["target_gram"]
+                new["target_sums"] += arrays["target_sums"]
         # One assignment: an interrupt comes before or after it, and never leaves half of the rows added.
         self._state = _State(arrays | new, _added(old_counts, counts), _added(old_magnitudes, energies))
 

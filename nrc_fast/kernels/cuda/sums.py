@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.kernels.counts import GRAMS, SHIFT_ROWS, SMALLEST_ENERGY, SumsKind, counted, magnitudes_of, zero_sums
+from nrc_fast.kernels.counts import (
+    GRAMS,
+    RESTS,
+    SHIFT_ROWS,
+    SMALLEST_ENERGY,
+    SumsKind,
+    counted,
+    magnitudes_of,
+    zero_sums,
+)
 from nrc_fast.kernels.cuda.launches import Totals, gram_results, launch_gram
 from nrc_fast.kernels.cuda.rows import DeviceBackend, DeviceRows
 from nrc_fast.kernels.cuda.turns import Turn, Turns
@@ -105,7 +114,8 @@ class _Part:
         self.backend, self.device, self.kind, self.dtype = backend, backend.device, kind, dtype
         self.shift, self.target_shift = shifts
         # Matrices that stay first, so that all that does not is one copy.
-        self._results = gram_results(self.device, {name: kind.shapes[name] for name in GRAMS} | kind.shapes)
+        shapes = {name: shape for name, shape in kind.shapes.items() if name not in RESTS.values()}
+        self._results = gram_results(self.device, {name: shapes[name] for name in GRAMS} | shapes)
         self._reported = 0  # refused batches that an error has told of
 
     def add(self, turn: Turn, features: DeviceRows, targets: DeviceRows | None, *, skips_nonfinite: bool) -> None:
@@ -134,7 +144,7 @@ class _Part:
         return SumsPart(self.backend, numbers, grams, diagonal)
 
     def _described(self, arrays: dict[str, FloatArray], diagonal: FloatArray, totals: Totals) -> dict[str, FloatArray]:
-        """Counts and magnitudes of what the device has added up."""
+        """Counts and magnitudes of what the device has added up, and rests."""
         kind = rounding_kind(self.dtype, self.kind.precision)
         energy, target_energy = float(np.sum(diagonal)), float(np.trace(arrays["target_gram"]))
         limit = SMALLEST_ENERGY * totals.rows
@@ -146,7 +156,10 @@ class _Part:
             counts["tiny"] = totals.rows
         if target_energy < limit and totals.target_exponent:
             counts["tiny_targets"] = totals.rows
-        return {"counts": counted(**counts), "magnitudes": magnitudes_of(**{kind: energy, "targets": target_energy})}
+        magnitudes = magnitudes_of(**{kind: energy, "targets": target_energy})
+        # Of targets that are added up in float64 there are none.
+        rests = {rest: np.zeros(self.kind.shapes[rest]) for rest in RESTS.values()}
+        return rests | {"counts": counted(**counts), "magnitudes": magnitudes}
 
     def check(self, turn: Turn) -> None:
         """Wait for the batches, and tell of refused ones once.

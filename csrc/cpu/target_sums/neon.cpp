@@ -1,0 +1,2 @@
+#define NRC_FAST_ISA neon
+#include "cpu/target_sums/kernel.h"
