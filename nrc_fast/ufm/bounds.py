@@ -93,7 +93,6 @@ def matrix_error(
     slopes: FloatArray,
     *,
     most: FloatArray | None = None,
-    weights: FloatArray | None = None,
 ) -> FloatArray:
     """Bound of the Frobenius norm of the error of ``U diag(f) U^T``, (...).
 
@@ -106,8 +105,6 @@ def matrix_error(
         Bounds of the divided differences of f between pairs of eigenvalues.
     most : (..., n, n) float64 array, optional
         Bounds of what entries off the diagonal can be.
-    weights : (..., n) float64 array, optional
-        w of ``U diag(w) E diag(w) U^T``, whose norm is bounded in place of that of the error ``U E U^T``.
 
     Examples
     --------
@@ -116,9 +113,6 @@ def matrix_error(
     0.5
     """
     turned = turned_entries(spectrum, values, slopes, most)
-    if weights is not None:
-        turned = turned * weights[..., :, np.newaxis] * weights[..., np.newaxis, :]
-        values, errors = values * weights**2, errors * weights**2
     n = values.shape[-1]
     rounding = 0.5 * (n + 4.0) * EPSILON * values.sum(axis=-1)
     return np.asarray(length_of(errors) + length_of(turned.reshape(*turned.shape[:-2], n * n)) + rounding)
@@ -314,26 +308,13 @@ class Thresholded:
         n = residuals.shape[-1]
         return np.asarray(np.sum((errors + (n + 4.0) * EPSILON * residuals) * loads, axis=-1) + mixed)
 
-    def inverse_error(self, values: FloatArray) -> FloatArray:
-        """Bound of the error of ``S^(1/2) F S^(1/2)``, ``F = [S^(1/2) - sqrt(c)]_+ S^-1``, by that of F alone.
-
-        F makes features of targets with the second moment S, and its large entries stand beside small ones of S.
+    @property
+    def inverse_slopes(self) -> FloatArray:
+        """Of ``[S^(1/2) - sqrt(c)]_+ S^-1``, which makes features of targets with the second moment S.
 
         With x and x' the roots of two eigenvalues, or that of c where it is more, divided differences of this function
-        are at most ``2/(x x' (x + x'))``, and its derivative by sqrt(c) is at most ``1/x^2``.
+        are at most ``2/(x x' (x + x'))``.
         """
-        high, root, least = self.roots.high, self.root, np.maximum(self.roots.low, self.root.low)
-        slopes = self._inverse_slopes
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            own = np.diagonal(slopes, axis1=-2, axis2=-1) * self.spectrum.errors
-            own = np.where(self.spectrum.errors > 0.0, own, 0.0) + np.where(
-                high > root.low, (root.high - root.low) / least**2, 0.0
-            )
-        return matrix_error(self.spectrum, values, own + 8.0 * EPSILON * values, slopes, weights=high)
-
-    @property
-    def _inverse_slopes(self) -> FloatArray:
-        """Of ``[S^(1/2) - sqrt(c)]_+ S^-1``, see `inverse_error`."""
         high, root = self.roots.high, self.root
         least = np.maximum(self.roots.low, root.low)
         first, second = least[..., :, np.newaxis], least[..., np.newaxis, :]

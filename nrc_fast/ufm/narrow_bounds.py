@@ -92,7 +92,8 @@ class NarrowThresholded(Thresholded):
         values = self.values
         gaps = values.low[..., :, np.newaxis] - values.high[..., np.newaxis, :]
         # Without a gap nothing is known, which `is_certain` says.
-        beyond = drops[..., :, np.newaxis] / np.where(gaps > 0.0, gaps, np.inf)
+        with np.errstate(invalid="ignore"):
+            beyond = drops[..., :, np.newaxis] / np.where(gaps > 0.0, gaps, np.inf)
         leading = self._inside[:, np.newaxis]
         crossing = np.where(leading & ~self._inside, beyond, 0.0)
         return np.where(leading & self._inside, slopes, crossing + np.swapaxes(crossing, -1, -2))
@@ -133,15 +134,12 @@ class NarrowThresholded(Thresholded):
         return self._known(super().residual_trace_error(residuals, loads), np.asarray(most))
 
     @property
-    def _inverse_slopes(self) -> FloatArray:
+    def inverse_slopes(self) -> FloatArray:
+        """Of the leading part of ``[S^(1/2) - sqrt(c)]_+ S^-1``."""
         values = np.where(self._inside, self.values.low, 1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             factors = np.where(self.kept.high > 0.0, self.kept.high / values, 0.0)
-        return self._across(super()._inverse_slopes, factors)
-
-    def inverse_error(self, values: FloatArray) -> FloatArray:
-        """Bound of the error of ``S^(1/2) F S^(1/2)`` with the leading part of ``F``."""
-        return self._known(super().inverse_error(values), np.full(self.is_certain.shape, np.inf))
+        return self._across(super().inverse_slopes, factors)
 
     def _known(self, bound: FloatArray, most: FloatArray) -> FloatArray:
         return np.where(self.is_certain, np.fmin(bound, most), most)

@@ -171,7 +171,7 @@ class _Ranged:
     def __init__(self, prediction: Any) -> None:
         self._prediction = prediction
         bound = prediction.bounds["rank"]
-        self.rank_range = (prediction.rank - bound, prediction.rank + bound)
+        self.rank_range = (max(prediction.rank - bound, 0), prediction.rank + bound)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._prediction, name)
