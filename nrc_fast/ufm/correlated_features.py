@@ -159,9 +159,7 @@ class CorrelatedFeatures:
             np.broadcast_to(self.moments.second_moment(about_mean=False)[1], self._exponent.shape), -self._exponent
         )
         is_zero = known.values <= 0.0
-        values = Pair(
-            *(np.where(is_zero, 0.0, np.diagonal(part, axis1=-2, axis2=-1)) for part in seen.matrix)
-        )
+        values = Pair(*(np.where(is_zero, 0.0, np.diagonal(part, axis1=-2, axis2=-1)) for part in seen.matrix))
         found = eigenvalue_errors(seen.matrix, seen.errors) + error[..., np.newaxis]
         zeros = np.ldexp(known.errors, -self._exponent[..., np.newaxis])
         return values, Spectrum(

@@ -16,7 +16,6 @@ from nrc_fast.ufm.bounds import interval_of
 from nrc_fast.ufm.common_floor import CommonFloor
 from nrc_fast.ufm.deep_bounds import Sides
 from nrc_fast.ufm.deep_floor_bounds import ROUNDINGS, DeepFloorNumbers, deep_floor_bounds
-from nrc_fast.ufm.floor_bounds import correlation_loads
 from nrc_fast.ufm.floor_text import components_of, lines_of_others, rows_of_others, share_of_variance
 from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
@@ -158,9 +157,8 @@ class DeepErrorFloor(CommonFloor):
         """`standardized_floor` for one weight decay or an array of them, without outputs that have no variance."""
         if self._correlations is None:
             return plain(np.zeros(np.shape(weight_decay)))
-        correlations, _ = self._correlations
-        loads = correlation_loads(self._correlations)
-        return plain((self._squares(correlations.values, weight_decay) * loads).sum(axis=-1))
+        squares = self._squares(self._correlations.spectrum.values, weight_decay)
+        return plain((squares * self._correlations.loads).sum(axis=-1))
 
     def whitened_floor_at(self, weight_decay: Array) -> Batched:
         """`whitened_floor` for one weight decay or an array of them."""

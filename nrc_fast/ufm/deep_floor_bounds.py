@@ -10,9 +10,10 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.deep_directions import threshold
 from nrc_fast.ufm.bounds import Ends, apart, interval_of, turned_entries
+from nrc_fast.ufm.correlations import Correlations
 from nrc_fast.ufm.deep_bounds import Sides
 from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.floor_bounds import Correlations, directions_error
+from nrc_fast.ufm.floor_bounds import directions_error
 from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -56,8 +57,8 @@ def deep_floor_bounds(
     moments : TargetMoments
     found : Spectrum
         Of the covariance.
-    correlations : pair, optional
-        What `nrc_fast.ufm.floor_bounds.correlation_spectrum` gives of the moments.
+    correlations : Correlations, optional
+        Of the moments.
     layers : int
         L.
     """
@@ -97,8 +98,7 @@ def _standardized_error(moments: TargetMoments, found: Correlations | None, pena
     """
     if found is None:
         return 0.0
-    spectrum, variances = found
-    loads = np.sum(spectrum.vectors**2 * variances[:, np.newaxis], axis=0)
+    spectrum, loads = found.spectrum, found.loads
     sides = Sides(interval_of(spectrum), penalties, ROUNDINGS)
     squares, values = sides.squares, sides.values
     is_kept, is_dropped = sides.low.share < 1.0, sides.high.share >= 1.0
@@ -116,10 +116,10 @@ def _standardized_error(moments: TargetMoments, found: Correlations | None, pena
     by_slope = np.where(is_kept, by_slope, np.inf)
     errors = np.minimum(by_slope, squares.high - squares.low) + (len(loads) + 6.0) * EPSILON * squares.high
     off = float(errors @ loads + np.sqrt(loads) @ turned @ np.sqrt(loads))
-    # The variances too are rounded, and known up to the error of the covariance.
+    # The variances are known up to the error of the covariance.
     sizes = np.abs(spectrum.vectors)
     own = sizes**2 @ squares.high + ((sizes @ turned) * sizes).sum(axis=1)
-    return off + 2.0 * float(own @ (EPSILON * variances + moments.covariance_error))
+    return off + float(found.loads_error @ squares.high) + 2.0 * float(own.sum()) * moments.covariance_error
 
 
 def _decays_error(numbers: DeepFloorNumbers, values: Ends, layers: int) -> FloatArray:

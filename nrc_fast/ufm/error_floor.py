@@ -15,7 +15,6 @@ from nrc_fast.ufm.common_floor import CommonFloor
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.floor_bounds import (
     FloorNumbers,
-    correlation_loads,
     floor_bounds,
     has_certain_directions,
     thresholds,
@@ -181,10 +180,9 @@ class ErrorFloor(CommonFloor):
         """
         if self._correlations is None:
             return plain(np.zeros(np.shape(c)))
-        correlations, _ = self._correlations
-        loads = correlation_loads(self._correlations)
-        floors = (left_within(correlations.values, _column(c), self.d) * loads).sum(axis=-1)
-        certain = [self._knows_directions(correlations, one) for one in np.ravel(_column(c)).tolist()]
+        found = self._correlations
+        floors = (left_within(found.spectrum.values, _column(c), self.d) * found.loads).sum(axis=-1)
+        certain = [self._knows_directions(found.spectrum, one) for one in np.ravel(_column(c)).tolist()]
         return plain(np.where(np.reshape(certain, floors.shape), floors, np.nan))
 
     def whitened_floor_at(self, c: Array) -> Batched:
