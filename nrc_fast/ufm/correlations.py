@@ -78,7 +78,7 @@ def correlations_of(moments: TargetMoments) -> Correlations | None:
         spectrum=replace(found, mixing=seen.beside + error, skew=np.zeros_like(found.skew)),
         variances=variances,
         loads=loads,
-        loads_error=OF_LOADS * EPSILON * loads + turned * (2.0 * np.sqrt(loads * total) + turned * total),
+        loads_error=OF_LOADS * EPSILON * loads + turned * (2.0 * np.sqrt(loads) * np.sqrt(total) + turned * total),
     )
 
 

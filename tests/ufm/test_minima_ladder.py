@@ -27,6 +27,7 @@ from support.minima_ladder import (  # noqa: E402
 )
 
 MOST = 100.0  # times the error that a bound is in the median
+MOST_OF_MANY = 300.0  # of many outputs, whose sums are taken to round at their worst, number by number
 KINDS: dict[str, Callable[[Comparison, Rung], None]] = {
     "minimum": partial(compare_minimum, bias=True, width=None),
     "minimum without a bias": partial(compare_minimum, bias=False, width=None),
@@ -73,4 +74,4 @@ def test_every_bound_holds_on_the_whole_ladder(kind: str) -> None:
 @pytest.mark.endurance
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_bound_of_many_outputs_holds(kind: str) -> None:
-    climb(kind, rungs((16, 32), CONDITIONS, OFFSETS, every=3), MOST)
+    climb(kind, rungs((16, 32), CONDITIONS, OFFSETS, every=4), MOST_OF_MANY)
