@@ -169,7 +169,8 @@ def sums_along(parts: FloatArray, *, axis: int) -> FloatArray:
     """
     count = parts.shape[axis]
     leading = leading_bits(parts, 52 - count.bit_length(), axis=axis)
-    total: FloatArray = leading.sum(axis=axis) + (parts - leading).sum(axis=axis)
+    rest = np.subtract(parts, leading, out=np.zeros_like(parts), where=np.isfinite(leading))
+    total: FloatArray = leading.sum(axis=axis) + rest.sum(axis=axis)
     return total
 
 

@@ -146,8 +146,9 @@ def _distances(rows: FloatArray, found: NDArray[np.int64]) -> FloatArray:
 def _log_errors(distances: FloatArray, d: int, *, has_all: bool) -> FloatArray:
     """Bounds of the errors of log mu, from distances of candidates (N, k) over the largest norm of a centred row.
 
-    Candidates are found by distances of rounded rows, whose squares are rounded in proportion to the largest norm. Where
-    the last candidate, and so all other rows, are further than the second neighbour by more than that, both are known.
+    Candidates are found by distances of rounded rows, whose squares are rounded in proportion to the largest norm.
+    Where the last candidate, and so every other row, is further off than the second neighbour by more than that, both
+    neighbours are known.
     """
     nearest, second, last = distances[:, 1], distances[:, 2], distances[:, -1]
     is_known = has_all | (last**2 - second**2 > 8.0 * (d + 8.0) * EPSILON)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.eigenvalues import Spectrum
@@ -29,6 +30,7 @@ __all__ = [
     "turned_entries",
 ]
 
+OF_SHARES = 6.0  # roundings of shares of sums, and of the sums that they are taken beside
 LEAST = 1e-320  # what products that underflow may lose, and sums of them
 LARGEST = float(np.finfo(np.float64).max)
 
@@ -41,9 +43,8 @@ class Ends(NamedTuple):
 
     def summed(self) -> Ends:
         """Of sums over the last axis, as float64 finds them."""
-        rounding = 0.5 * (self.low.shape[-1] - 1.0) * EPSILON
-        low, high = (part.sum(axis=-1) for part in self)
-        return Ends(low * (1.0 - rounding), high * (1.0 + rounding) + LEAST)
+        low, high = (sums_along(part, axis=-1) for part in self)
+        return Ends(low * (1.0 - EPSILON), high * (1.0 + EPSILON) + LEAST)
 
 
 def around(values: FloatArray, relative: float) -> Ends:
@@ -154,14 +155,12 @@ def shares_error(shares: FloatArray, parts: Ends) -> FloatArray:
     [0.167, 0.167]
     """
     low, high = parts
-    others = Ends(*(np.maximum(part.sum(axis=-1, keepdims=True) - part, 0.0) for part in parts))
+    others = Ends(*(np.maximum(sums_along(part, axis=-1)[..., np.newaxis] - part, 0.0) for part in parts))
     with np.errstate(invalid="ignore", divide="ignore"):
         least = np.where(low > 0.0, low / (low + others.high), 0.0)
         most = np.where(high > 0.0, high / (high + others.low), 0.0)
     # The others' sums are differences of rounded sums.
-    return np.asarray(
-        apart(shares, Ends(least, most), 0.0) + (2.0 * shares.shape[-1] + 4.0) * EPSILON * most.clip(0, 1)
-    )
+    return np.asarray(apart(shares, Ends(least, most), 0.0) + OF_SHARES * EPSILON * most.clip(0, 1))
 
 
 def length_of(values: FloatArray) -> FloatArray:
@@ -305,8 +304,7 @@ class Thresholded:
         turned = turned_entries(self.spectrum, residuals, self._residual_slopes, None)
         roots = np.sqrt(loads)[..., np.newaxis]
         mixed = (np.swapaxes(roots, -1, -2) @ turned @ roots)[..., 0, 0]
-        n = residuals.shape[-1]
-        return np.asarray(np.sum((errors + (n + 4.0) * EPSILON * residuals) * loads, axis=-1) + mixed)
+        return np.asarray(np.sum((errors + 4.0 * EPSILON * residuals) * loads, axis=-1) + mixed)
 
     @property
     def inverse_slopes(self) -> FloatArray:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.reports.plots.error_floors import plot_error_floor
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
@@ -83,7 +84,7 @@ class CommonFloor(ABC):
     @property
     def variance(self) -> float:
         """Total variance of the targets, the error of predicting their mean."""
-        return float(self.eigenvalues.sum())
+        return float(sums_along(self.eigenvalues, axis=0))
 
     @property
     def rank(self) -> int:

@@ -62,9 +62,9 @@ def deep_floor_bounds(
     layers : int
         L.
     """
-    n, penalties = moments.n, np.full(layers, numbers.penalty)
+    penalties = np.full(layers, numbers.penalty)
     sides = Sides(interval_of(found), penalties, ROUNDINGS)
-    rounding = 0.5 * n + 5.0
+    rounding = 6.0
     least, most = sides.rank
     captured, left, total = sides.captured.summed(), sides.squares.summed(), sides.values.summed()
     shares = [
@@ -82,7 +82,7 @@ def deep_floor_bounds(
         "rank": int(max(most - numbers.rank, numbers.rank - least)),
         "error_share": apart(numbers.error_share, sides.shares, 1.0),
         "mse_floor": plain(apart(np.asarray(numbers.mse_floor), left, rounding)),
-        "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), n + 4.0)),
+        "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), 8.0)),
         "single_task_floor": plain(apart(np.asarray(numbers.single_task_floor), single.summed(), rounding)),
         "standardized_floor": _standardized_error(moments, correlations, penalties),
         "whitened_floor": plain(apart(np.asarray(numbers.whitened_floor), whitened, rounding)),
@@ -114,7 +114,7 @@ def _standardized_error(moments: TargetMoments, found: Correlations | None, pena
     turned = turned_entries(spectrum, middle, slopes, most)
     by_slope = lost * (values.high - values.low) + OF_SQUARE * EPSILON * squares.high
     by_slope = np.where(is_kept, by_slope, np.inf)
-    errors = np.minimum(by_slope, squares.high - squares.low) + (len(loads) + 6.0) * EPSILON * squares.high
+    errors = np.minimum(by_slope, squares.high - squares.low) + 6.0 * EPSILON * squares.high
     off = float(errors @ loads + np.sqrt(loads) @ turned @ np.sqrt(loads))
     # The variances are known up to the error of the covariance.
     sizes = np.abs(spectrum.vectors)

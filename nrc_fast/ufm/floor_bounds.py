@@ -90,9 +90,8 @@ def floor_bounds(
     width : int, optional
         How many directions there is room for.
     """
-    n = moments.n
     ends = thresholds(found, numbers.c, roundings, width)
-    sum_rounding = 0.5 * n + 3.0
+    sum_rounding = 4.0
     least, most = ends.rank
     variances = np.diagonal(moments.covariance)
     errors = np.minimum(moments.covariance_error + EPSILON * variances, variances + moments.covariance_error)
@@ -110,7 +109,7 @@ def floor_bounds(
         "variance": plain(apart(np.asarray(numbers.variance), total, sum_rounding)),
         "rank": int(max(most - numbers.rank, numbers.rank - least)),
         "mse_floor": plain(apart(np.asarray(numbers.mse_floor), left, sum_rounding)),
-        "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), n + 2.0)),
+        "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), 6.0)),
         "single_task_floor": plain(apart(np.asarray(numbers.single_task_floor), single.summed(), sum_rounding)),
         "standardized_floor": _standardized_error(moments, correlations, numbers.c, roundings, width),
         "whitened_floor": plain(

@@ -100,7 +100,7 @@ def minimum_bounds(found: Solved) -> dict[str, Batched]:
     gram = np.asarray(ends.gram_error(found.shrinkage.kept))
     size = length_of(np.asarray(found.shrinkage.kept))
     shape = np.broadcast_to(_shape_error(gram, size, n), np.shape(found.numbers["rank"]))
-    rounding = 0.5 * n + 3.0
+    rounding = 4.0
     bounds: dict[str, FloatArray] = {
         "rank": np.maximum(most - found.numbers["rank"], found.numbers["rank"] - least),
         "loss": apart(found.numbers["loss"], half_loss, rounding),
@@ -161,7 +161,7 @@ def _prediction_bounds(found: Solved) -> dict[str, Batched]:
         found,
         {
             "rank": 1.0 * np.maximum(most - found.numbers["rank"], found.numbers["rank"] - least),
-            "mse": apart(found.numbers["mse"], ends.residuals.summed(), 0.5 * n + 3.0),
+            "mse": apart(found.numbers["mse"], ends.residuals.summed(), 4.0),
             "r2": _of_r2(found, ends),
             "explained_variance_ratio": shares_error(found.numbers["explained_variance_ratio"], ends.kept),
             "cka": _of_cka(found, ends),
@@ -259,11 +259,11 @@ def _of_r2(found: Solved, ends: Thresholded) -> FloatArray:
             sides = [
                 np.where(part > 0.0, part / (part + rest), 0.0) for part, rest in zip(captured, left[::-1], strict=True)
             ]
-        return apart(value, Ends(sides[0], sides[1]), n + 2.0)
+        return apart(value, Ends(sides[0], sides[1]), 6.0)
     variance = np.trace(found.moments.covariance, axis1=-2, axis2=-1)
     off = np.sqrt(n) * found.moments.covariance_error + n * EPSILON * variance
     mse = found.numbers["mse"]
-    mse_error = apart(mse, ends.residuals.summed(), 2.0 * n + 8.0)
+    mse_error = apart(mse, ends.residuals.summed(), 8.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = mse / variance
         bound = (mse_error + share * off) / np.maximum(variance - off, 0.0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_rows
@@ -97,7 +98,7 @@ class Minimum:
     @cached_property
     def mse(self) -> Batched:
         """Mean squared error summed over the outputs; ``sum_j min(lambda_j, c)`` for a free bias."""
-        return plain(self.shrinkage.residual_values.sum(axis=-1) + np.zeros(self._batch))
+        return plain(sums_along(self.shrinkage.residual_values, axis=-1) + np.zeros(self._batch))
 
     @cached_property
     def r2(self) -> Batched:
@@ -105,12 +106,12 @@ class Minimum:
         values, residual = self.shrinkage.values, self.shrinkage.residual_values
         if self.shrinkage.spectrum is not None and self.shrinkage.is_diagonal:
             # What is captured, which keeps its digits where it is little.
-            variance = values.sum(axis=-1)
-            captured = np.maximum(values - residual, 0.0).sum(axis=-1)
+            variance = sums_along(values, axis=-1)
+            captured = sums_along(np.maximum(values - residual, 0.0), axis=-1)
             return plain(captured / np.where(variance > 0.0, variance, np.nan) + np.zeros(self._batch))
         if not self.shrinkage.is_diagonal:
             values = np.diagonal(self.moments.covariance, axis1=-2, axis2=-1)
-        variance = values.sum(axis=-1)
+        variance = sums_along(values, axis=-1)
         return plain(1.0 - np.asarray(self.mse) / np.where(variance > 0.0, variance, np.nan))
 
     @cached_property
@@ -179,7 +180,7 @@ class Minimum:
             return self._correlated.shares
         values = -np.sort(-self.shrinkage.feature_values, axis=-1)
         relative = values / nonzero(values.max(axis=-1, keepdims=True))
-        total = relative.sum(axis=-1, keepdims=True)
+        total = sums_along(relative, axis=-1)[..., np.newaxis]
         return np.asarray(relative / np.where(total > 0.0, total, np.nan))
 
     @cached_property
@@ -359,7 +360,7 @@ class Minimum:
 
     @property
     def _kept_sum(self) -> FloatArray:
-        return np.asarray(self.shrinkage.kept.sum(axis=-1))
+        return sums_along(self.shrinkage.kept, axis=-1)
 
     def _along_directions(self, values: FloatArray) -> FloatArray:
         """U diag(values) U^T, symmetric to the last digit."""
