@@ -93,7 +93,7 @@ class CorrelatedFeatures:
         """``tr(Sigma F Sigma)`` over both norms, (...); NaN for rank 0."""
         cross, features, targets = self._squares
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.minimum(cross / (np.sqrt(features) * np.sqrt(targets)), 1.0)
+            return np.asarray(np.minimum(cross / (np.sqrt(features) * np.sqrt(targets)), 1.0))
 
     # ---- their bounds ----
 

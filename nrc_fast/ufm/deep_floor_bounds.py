@@ -8,7 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.metrics.deep_directions import threshold
+from nrc_fast.metrics.deep_directions import solve_directions, threshold
 from nrc_fast.ufm.bounds import Ends, apart, interval_of, turned_entries
 from nrc_fast.ufm.correlations import Correlations
 from nrc_fast.ufm.deep_bounds import Sides
@@ -114,7 +114,8 @@ def _standardized_error(moments: TargetMoments, found: Correlations | None, pena
     turned = turned_entries(spectrum, middle, slopes, most)
     by_slope = lost * (values.high - values.low) + OF_SQUARE * EPSILON * squares.high
     by_slope = np.where(is_kept, by_slope, np.inf)
-    errors = np.minimum(by_slope, squares.high - squares.low) + 6.0 * EPSILON * squares.high
+    seen = solve_directions(spectrum.values, penalties).share
+    errors = np.minimum(by_slope, apart((spectrum.values * seen) * seen, squares, 0.0)) + 4.0 * EPSILON * squares.high
     off = float(errors @ loads + np.sqrt(loads) @ turned @ np.sqrt(loads))
     # The variances are known up to the error of the covariance.
     sizes = np.abs(spectrum.vectors)
