@@ -22,7 +22,9 @@ __all__ = [
     "outer_squares",
     "product",
     "quotient",
+    "square_root",
     "summed",
+    "times",
     "two_product",
     "two_sum",
 ]
@@ -117,6 +119,34 @@ def quotient(a: Pair, divisor: float) -> Pair:
     taken = two_product(first, by)
     rest = ((a.high - taken.high) - taken.low) + a.low
     return two_sum(first, rest / by)
+
+
+def times(a: Pair, b: Pair) -> Pair:
+    """Product of two pairs, entry by entry.
+
+    Examples
+    --------
+    >>> third = quotient(Pair(np.array(1.0), np.array(0.0)), 3.0)
+    >>> times(third, Pair(np.array(3.0), np.array(0.0))).high.item()
+    1.0
+    """
+    high, low = two_product(a.high, b.high)
+    return two_sum(high, low + (a.high * b.low + a.low * b.high))
+
+
+def square_root(a: Pair) -> Pair:
+    """Root of pairs that are not negative.
+
+    Examples
+    --------
+    >>> root = square_root(Pair(np.array([2.0, 0.0]), np.zeros(2)))
+    >>> times(root, root).high.tolist(), bool(abs(times(root, root).low[0]) < 1e-30)
+    ([2.0, 0.0], True)
+    """
+    root = np.sqrt(a.high)
+    square = two_product(root, root)
+    rest = ((a.high - square.high) - square.low) + a.low
+    return two_sum(root, np.divide(rest, 2.0 * root, out=np.zeros_like(rest), where=root > 0.0))
 
 
 def product(a: Pair, b: Pair) -> Pair:

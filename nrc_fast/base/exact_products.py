@@ -51,12 +51,12 @@ def leading_bits(matrix: FloatArray, bits: int, *, axis: int) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class ErrorBounds:
-    """Bounds of the errors of a matrix (N, k), each the product of one of a row and one of a column.
+    """Bounds of the errors of a matrix (..., N, k), each the product of one of a row and one of a column.
 
     Attributes
     ----------
-    of_rows : (N, p) float64 array
-    of_columns : (p, k) float64 array
+    of_rows : (..., N, p) float64 array
+    of_columns : (..., p, k) float64 array
     """
 
     of_rows: FloatArray
@@ -75,7 +75,7 @@ class ErrorBounds:
 
 
 def product(rows: Pair, columns: Pair, *, slices: Slices = 2) -> tuple[Pair, ErrorBounds]:
-    """Product of rows (N, d) and a few columns (d, k), and bounds of the errors of its entries.
+    """Product of rows (..., N, d) and a few columns (..., d, k), and bounds of the errors of its entries.
 
     Relative to the norms of a row and a column these are about ``d 2^-77`` with one slice of either that is multiplied
     without rounding, and ``d 2^-101`` with two, which take twice as long.
@@ -87,21 +87,22 @@ def product(rows: Pair, columns: Pair, *, slices: Slices = 2) -> tuple[Pair, Err
     >>> found.high.item(), found.low.item(), bool(errors.of_rows @ errors.of_columns < 1e-30)
     (1.0, 1e-20, True)
     """
-    count, inner = rows.high.shape
-    parts = _slices(columns, exact_bits(inner), slices, axis=0)
-    found, of_rows = Pair(*np.empty((2, count, columns.high.shape[1]))), np.empty((count, slices + 1))
+    *batch, count, inner = rows.high.shape
+    parts = _slices(columns, exact_bits(inner), slices, axis=-2)
+    found = Pair(*np.empty((2, *batch, count, columns.high.shape[-1])))
+    of_rows = np.empty((*batch, count, slices + 1))
     step = max(BLOCK_NUMBERS // inner, 1)
     for start in range(0, count, step):
-        block = slice(start, start + step)
+        block = (..., slice(start, start + step), slice(None))
         of_block = Pair(*(part[block] for part in rows))
-        cut = _slices(of_block, exact_bits(inner), slices, axis=1)
+        cut = _slices(of_block, exact_bits(inner), slices, axis=-1)
         found.high[block], found.low[block] = _sliced_product((of_block.high, *cut), (columns.high, *parts))
-        of_rows[block] = np.stack([_norms(part, 1) for part in (of_block.high, *cut[1:])], axis=1)
+        of_rows[block] = np.stack([_norms(part, -1) for part in (of_block.high, *cut[1:])], axis=-1)
     # Of sums of products and of additions, and the product that is left out.
-    unit, (whole, *sizes) = (inner + 4.0) * UNIT_ROUNDOFF, [_norms(part, 0) for part in (columns.high, *parts[1:])]
+    unit, (whole, *sizes) = (inner + 4.0) * UNIT_ROUNDOFF, [_norms(part, -2) for part in (columns.high, *parts[1:])]
     terms = [8.0 * UNIT_ROUNDOFF**2 * whole + unit * sizes[-1], *(unit * part for part in sizes[:-1])]
     left_out = sizes[-1] if slices > 1 else UNIT_ROUNDOFF * whole
-    return found, ErrorBounds(of_rows, np.stack([*terms, unit * whole + left_out]))
+    return found, ErrorBounds(of_rows, np.stack([*terms, unit * whole + left_out], axis=-2))
 
 
 def _slices(matrix: Pair, bits: int, count: int, *, axis: int) -> list[FloatArray]:
@@ -141,7 +142,7 @@ def gram(images: Pair) -> tuple[Pair, FloatArray]:
     rest = (images.high - leading) + images.low
     crossed = leading.T @ rest
     low = crossed + crossed.T + rest.T @ rest
-    sizes, left = _norms(leading, 0), _norms(rest, 0)
+    sizes, left = _norms(leading, -2), _norms(rest, -2)
     both = np.outer(sizes, left)
     error = (count + 5.0) * UNIT_ROUNDOFF * (both + both.T + np.outer(left, left))
     return two_sum(leading.T @ leading, low), error
@@ -168,7 +169,8 @@ def sums_along(parts: FloatArray, *, axis: int) -> FloatArray:
     """
     count = parts.shape[axis]
     leading = leading_bits(parts, 52 - count.bit_length(), axis=axis)
-    total: FloatArray = leading.sum(axis=axis) + (parts - leading).sum(axis=axis)
+    rest = np.subtract(parts, leading, out=np.zeros_like(parts), where=np.isfinite(leading))
+    total: FloatArray = leading.sum(axis=axis) + rest.sum(axis=axis)
     return total
 
 
@@ -178,5 +180,5 @@ def exact_bits(inner: int) -> int:
 
 
 def _norms(matrix: FloatArray, axis: int) -> FloatArray:
-    norms: FloatArray = np.sqrt(np.einsum("ij,ij->i" if axis == 1 else "ij,ij->j", matrix, matrix))
+    norms: FloatArray = np.sqrt(np.einsum("...ij,...ij->...i" if axis == -1 else "...ij,...ij->...j", matrix, matrix))
     return norms

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.libraries import require_library
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.measurement.precision import with_bound
 from nrc_fast.sources import Features, Source, as_source
 
@@ -21,6 +22,9 @@ __all__ = ["IntrinsicDimension", "intrinsic_dimension", "intrinsic_dimension_by_
 # The estimate of the paper's data sets levels off above about this many rows (arXiv 2510.01105).
 PLATEAU_ROWS = 10_000
 REPEATS = 10
+# Neighbours that are looked at, so that rounding of the search does not hide the two nearest.
+CANDIDATES = 6
+BLOCK_VALUES = 1 << 20  # of differences that are held at a time
 
 
 @dataclass(frozen=True)
@@ -103,37 +107,54 @@ def _bounded_two_nn(rows: Array) -> tuple[float, int, float]:
     duplicates = len(given) - len(X)
     if len(X) < 3:
         return math.nan, duplicates, math.nan
-    X -= X.mean(axis=0)
+    exact, _ = scale_to_unit(X)
+    X = exact - exact.mean(axis=0)
     scale = float(np.abs(X).max())
     X /= scale if scale > 0.0 else 1.0
-    found = neighbors.NearestNeighbors(n_neighbors=3).fit(X).kneighbors(X, return_distance=False)
-    # Distances from products of rows cancel where neighbours are close: they are taken again, as differences.
-    distances = np.sort(np.linalg.norm(X[found] - X[:, np.newaxis], axis=2), axis=1)
+    found = neighbors.NearestNeighbors(n_neighbors=min(CANDIDATES, len(X))).fit(X).kneighbors(X, return_distance=False)
+    distances = _distances(exact, found)
     first, second = distances[:, 1], distances[:, 2]
-    apart = first > 0.0  # rows may differ by less than the rounding of the centred ones
+    apart = first > 0.0  # squares of what rows differ by may be too small for float64
     count = int(np.count_nonzero(apart))
     duplicates += len(X) - count
     if count < 3:
         return math.nan, duplicates, math.nan
     logs = np.log(np.sort(second[apart] / first[apart]))[:-1]
     heights = -np.log1p(-np.arange(1, count) / count)
-    energy = float(logs @ logs)
+    energy = float(sums_along(logs**2, axis=0))
     if not energy > 0.0:
         return math.nan, duplicates, math.nan
-    value = float(logs @ heights) / energy
-    largest = float(np.linalg.norm(X, axis=1).max())
-    errors = _log_errors(first[apart] / largest, X.shape[1])
+    value = float(sums_along(logs * heights, axis=0)) / energy
+    largest = scale * float(np.linalg.norm(X, axis=1).max())
+    errors = _log_errors(distances[apart] / largest, X.shape[1], has_all=found.shape[1] == len(X))
     return value, duplicates, _slope_bound(value, logs, heights, errors)
 
 
-def _log_errors(nearest: FloatArray, d: int) -> FloatArray:
-    """Bounds of the errors of log mu, from the distance of the nearest neighbour over the largest norm of a row.
+def _distances(rows: FloatArray, found: NDArray[np.int64]) -> FloatArray:
+    """Distances of rows (N, d) from some others each (N, k), ascending.
 
-    Rows are rounded in proportion to their norms, and neighbours are found by distances whose squares are.
+    Those from products of rows cancel where neighbours are close: these are of differences, and of rows as they are.
     """
+    distances = np.empty(found.shape)
+    step = max(BLOCK_VALUES // (found.shape[1] * rows.shape[1]), 1)
+    for start in range(0, len(rows), step):
+        block = slice(start, start + step)
+        distances[block] = np.linalg.norm(rows[found[block]] - rows[block, np.newaxis], axis=2)
+    return np.sort(distances, axis=1)
+
+
+def _log_errors(distances: FloatArray, d: int, *, has_all: bool) -> FloatArray:
+    """Bounds of the errors of log mu, from distances of candidates (N, k) over the largest norm of a centred row.
+
+    Candidates are found by distances of rounded rows, whose squares are rounded in proportion to the largest norm.
+    Where the last candidate, and so every other row, is further off than the second neighbour by more than that, both
+    neighbours are known.
+    """
+    nearest, second, last = distances[:, 1], distances[:, 2], distances[:, -1]
+    is_known = has_all | (last**2 - second**2 > 8.0 * (d + 8.0) * EPSILON)
     with np.errstate(over="ignore"):
-        errors: FloatArray = EPSILON * (8.0 / nearest + 2.0 * (d + 4.0) / nearest**2 + d)
-    return errors
+        mistaken = EPSILON * (8.0 / nearest + 2.0 * (d + 4.0) / nearest**2)
+    return np.asarray((d + 8.0) * EPSILON + np.where(is_known, 0.0, mistaken))
 
 
 def _slope_bound(value: float, logs: FloatArray, heights: FloatArray, errors: FloatArray) -> float:
@@ -142,7 +163,8 @@ def _slope_bound(value: float, logs: FloatArray, heights: FloatArray, errors: Fl
     left = size**2 - 2.0 * size * off
     if not left > 0.0:
         return math.inf
-    return (off * float(np.linalg.norm(heights)) + value * (2.0 * size * off + off**2)) / left
+    moved = (off * float(np.linalg.norm(heights)) + value * (2.0 * size * off + off**2)) / left
+    return moved + 8.0 * EPSILON * value  # of heights, products, sums and their quotient
 
 
 def _distinct(rows: FloatArray) -> FloatArray:

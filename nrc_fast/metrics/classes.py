@@ -91,7 +91,8 @@ def variability_bounds(
     found["nc1_ratio"] = (within_error + values["nc1_ratio"] * between_error) / left if left > 0.0 else math.inf
     whole = spread + between
     share = (between * within_error + spread * between_error) / whole**2 if whole > 0.0 else math.inf
-    found["nc1_share"] = min(share + 4.0 * EPSILON, 1.0)
+    # Sums of d variances are rounded in proportion to themselves.
+    found["nc1_share"] = min(share + (0.5 * d + 4.0) * EPSILON * values["nc1_share"], 1.0) if whole > 0.0 else 1.0
     total = within + (centred.T * (counts / counts.sum())) @ centred
     eigenvalues = np.linalg.eigvalsh(total)
     kept = eigenvalues[eigenvalues > EPSILON * d * eigenvalues[-1]]

@@ -1,6 +1,6 @@
 """The power of Sigma that W W^T follows, with its bound: a line through logarithms in the eigenbasis of Sigma.
 
-Bounds are certified for the covariance and its error, up to the rounding of LAPACK, which is taken as elsewhere.
+Bounds are certified for the covariance and its error: both matrices are those of pairs, in an eigenbasis of pairs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nrc_fast.base.arrays import BoolArray, FloatArray
+from nrc_fast.base.double_double import exactly
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
-from nrc_fast.base.linalg import EPSILON, eigh_descending, scale_to_unit
+from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.refined_eigenpairs import in_eigenbasis
+from nrc_fast.metrics.alignment import long_head_shape
 from nrc_fast.metrics.rounding import decomposition_rounding
 
 __all__ = ["PowerLaw"]
@@ -81,14 +85,18 @@ class PowerLaw:
 
     def __init__(self, weights: FloatArray, covariance: FloatArray, covariance_error: float) -> None:
         self.n, self.d = weights.shape
-        values, vectors = eigh_descending(covariance)
+        found = in_eigenbasis(exactly(covariance), long_head_shape(weights))
+        values = found.values.high
         self.lowest = float(values[-1])
         self._values = np.maximum(values, 0.0)
-        self._error = covariance_error + (decomposition_rounding(self.n) + self.n * EPSILON) * float(self._values[0])
-        scaled = scale_to_unit(weights)[0]
-        size = float(np.linalg.norm(scaled))
-        self._rows = vectors.T @ (scaled / size if size > 0.0 else scaled)
-        self._squares = np.square(self._rows).sum(axis=1)
+        self._error = covariance_error + found.error
+        # What is closer than roundings of the covariance is not told apart, though its eigenvalues have more digits.
+        self._told = covariance_error + (decomposition_rounding(self.n) + self.n * EPSILON) * float(self._values[0])
+        self._gram = found.matrix.high
+        size = float(np.trace(self._gram))
+        self._gram = self._gram / (size if size > 0.0 else 1.0)
+        self._gram_error = found.matrix_error / size if size > 0.0 else 0.0
+        self._squares = np.maximum(np.diagonal(self._gram), 0.0)
         self.exponent = self.bound = math.nan
         self.fitted = 0
         self.reason = self._why_not(size)
@@ -110,7 +118,7 @@ class PowerLaw:
     def _starts(self) -> list[int]:
         """First directions of the groups."""
         gaps = self._values[:-1] - self._values[1:]
-        return [0, *(np.flatnonzero(gaps > APART * self._error) + 1).tolist()]
+        return [0, *(np.flatnonzero(gaps > APART * self._told) + 1).tolist()]
 
     @cached_property
     def _turns(self) -> FloatArray:
@@ -130,13 +138,16 @@ class PowerLaw:
         strengths = np.add.reduceat(self._squares, self._starts)
         # The part of W along the exact eigenvectors differs by what these have of the others, and by rounding.
         turned = self._turns @ np.sqrt(self._squares) + np.square(self._turns).sum(axis=1) * np.sqrt(self._squares)
-        off = np.sqrt(np.add.reduceat(turned**2, self._starts)) + (1.5 * self.n + 2.0) * EPSILON * np.sqrt(sizes)
+        off = np.sqrt(np.add.reduceat(turned**2, self._starts))
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(strengths > 0.0, off / np.sqrt(strengths), 1.0)
+            share = np.where(strengths > 0.0, off / np.sqrt(strengths) + sizes * self._gram_error / strengths, 1.0)
+            # A strength that may be rounding of W W^T is none.
+            share = np.where(strengths > sizes * ((3.0 * self.n + 4.0) * EPSILON) ** 2, share, 1.0)
             strength_errors = np.where(share < 0.5, -2.0 * np.log1p(-np.minimum(share, 0.5)), math.inf)
-            ratio = np.where(values > 0.0, self._error / values, 1.0)
-            value_errors = np.where(ratio < 1.0 / RESOLVED, -np.log1p(-np.minimum(ratio, 0.5)), math.inf)
-        strength_errors = strength_errors + (0.5 * self.d + 4.0) * EPSILON
+            ratio = np.where(values > 0.0, self._error / values + (0.5 * sizes + 1.0) * EPSILON, 1.0)
+            is_resolved = values > RESOLVED * self._told
+            value_errors = np.where(is_resolved, -np.log1p(-np.minimum(ratio, 0.5)), math.inf)
+        strength_errors = strength_errors + (0.5 * sizes + 4.0) * EPSILON
         return _Groups(sizes, values, strengths / sizes, value_errors, strength_errors)
 
     def _fit(self) -> None:
@@ -172,26 +183,25 @@ class PowerLaw:
         """Share of ``|W W^T|_F^2`` that is no multiple of ``Sigma^p``; NaN where p is."""
         if math.isnan(self.exponent):
             return math.nan
-        gram, power = self._gram, self._power_shape
+        gram, power = self._shape, self._power_shape
         left = gram - float(gram.diagonal() @ power) * np.diag(power)
-        return float(np.vdot(left, left))
+        return float(sums_along(left.ravel() ** 2, axis=0))
 
     @cached_property
     def outside_share(self) -> float:
         """Share of ``|W W^T|_F^2`` that couples different eigenspaces of Sigma; NaN where p is."""
         if math.isnan(self.exponent):
             return math.nan
-        return float(np.vdot(self._gram, np.where(self._turns > 0.0, self._gram, 0.0)))
+        return float(sums_along(np.where(self._turns > 0.0, self._shape, 0.0).ravel() ** 2, axis=0))
 
     @cached_property
-    def _gram(self) -> FloatArray:
-        gram = self._rows @ self._rows.T
-        shape: FloatArray = gram / np.linalg.norm(gram)
+    def _shape(self) -> FloatArray:
+        shape: FloatArray = self._gram / math.sqrt(float(sums_along(self._gram.ravel() ** 2, axis=0)))
         return shape
 
     @property
     def _resolved(self) -> BoolArray:
-        return np.asarray(self._values > RESOLVED * self._error)
+        return np.asarray(self._values > RESOLVED * self._told)
 
     @property
     def _power_shape(self) -> FloatArray:
@@ -207,10 +217,12 @@ class PowerLaw:
         """Bounds of the errors of `residual_share` and of `outside_share`."""
         if math.isnan(self.exponent):
             return math.nan, math.nan
-        gram_error = EPSILON * (4.0 * math.sqrt(self.n) + math.sqrt(self.n * self.d)) + (1.5 * self.n + 2.0) * EPSILON
-        turned = 2.0 * float(np.linalg.norm(self._turns)) + gram_error
+        gram_error = self.n**0.5 * self._gram_error + (0.5 * self.n + 4.0) * EPSILON
+        turned = 2.0 * float(np.linalg.norm(self._turns)) + self.n**0.5 * self._gram_error
         bent = self._power_error() + gram_error
-        return _of_square(self.residual_share, bent), _of_square(self.outside_share, turned)
+        # Entries beside the diagonal are rounded in proportion to themselves.
+        outside = _of_square(self.outside_share, turned) + (self.n + 8.0) * EPSILON * self.outside_share
+        return _of_square(self.residual_share, bent), min(outside, 1.0)
 
     def _power_error(self) -> float:
         """Bound of the angle between ``Sigma^p`` and that of the exact Sigma and p."""

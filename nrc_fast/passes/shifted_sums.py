@@ -16,9 +16,6 @@ from nrc_fast.kernels.calls import beside
 from nrc_fast.kernels.counts import (
     ADDITIVE,
     COUNT_PLACES,
-    COUNTS,
-    MAGNITUDES,
-    RESTS,
     SMALLEST_ENERGY,
     SumsKind,
     counted,
@@ -28,6 +25,7 @@ from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.interface import Rows, Shifts
 from nrc_fast.kernels.long_sums import combined_sums
 from nrc_fast.kernels.results import SumsPart, part_of_host
+from nrc_fast.passes.saved_sums import checked_sums
 from nrc_fast.passes.settled_sums import HeldSums, KeptSums, SettledSums, kept_sums, shifted_part
 from nrc_fast.passes.shifting import shifted
 from nrc_fast.passes.sums import Sums
@@ -268,30 +266,7 @@ class ShiftedSums(Sums):
         ValueError
             Something is missing, has another shape or is not finite.
         """
-        arrays = dict(arrays)
-        is_older = "counts" in arrays and arrays["counts"].ndim == 1 and len(arrays["counts"]) < len(COUNTS)
-        for name, known in (("counts", COUNTS), ("magnitudes", MAGNITUDES)):
-            # What was saved before devices added up, or targets as pairs, has no counts of theirs.
-            if name in arrays and arrays[name].ndim == 1 and len(arrays[name]) < len(known):
-                arrays[name] = np.pad(arrays[name], (0, len(known) - len(arrays[name])))
-        shapes = {name: array.shape for name, array in zero_sums(self._kind).items()}
-        arrays |= {rest: np.zeros(shapes[rest]) for rest in RESTS.values() if is_older}
-        if not self.unit_rows and "unit_gram" in arrays and arrays["unit_gram"].shape == (self.d, self.d):
-            arrays["unit_gram"] = np.zeros(shapes["unit_gram"])  # of a version that needed it
-        if "shift" in arrays:
-            shapes |= {"shift": (self.d,), "target_shift": (self.n_targets,)}
-        for name, shape in shapes.items():
-            if name not in arrays or arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
-                found = arrays[name].shape if name in arrays else "nothing"
-                msg = f"the saved {name} is {found} or not finite; finite values of shape {shape} are expected"
-                raise ValueError(msg)
-        if (arrays["counts"] < 0.0).any() or (arrays["magnitudes"] < 0.0).any():
-            msg = "the saved counts are negative"
-            raise ValueError(msg)
-        if arrays["counts"][0] and "shift" not in arrays:
-            msg = "the saved shift is nothing; finite values are expected where there are rows"
-            raise ValueError(msg)
-        self._replace({name: np.array(arrays[name], dtype=np.float64, order="C") for name in shapes})
+        self._replace(checked_sums(self._kind, arrays))
 
     def require_same_kind(self, team: Team) -> None:
         """Check that all processes of a group add up the same.

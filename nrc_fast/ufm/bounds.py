@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.eigenvalues import Spectrum
@@ -29,6 +30,7 @@ __all__ = [
     "turned_entries",
 ]
 
+OF_SHARES = 6.0  # roundings of shares of sums, and of the sums that they are taken beside
 LEAST = 1e-320  # what products that underflow may lose, and sums of them
 LARGEST = float(np.finfo(np.float64).max)
 
@@ -41,9 +43,8 @@ class Ends(NamedTuple):
 
     def summed(self) -> Ends:
         """Of sums over the last axis, as float64 finds them."""
-        rounding = 0.5 * (self.low.shape[-1] - 1.0) * EPSILON
-        low, high = (part.sum(axis=-1) for part in self)
-        return Ends(low * (1.0 - rounding), high * (1.0 + rounding) + LEAST)
+        low, high = (sums_along(part, axis=-1) for part in self)
+        return Ends(low * (1.0 - EPSILON), high * (1.0 + EPSILON) + LEAST)
 
 
 def around(values: FloatArray, relative: float) -> Ends:
@@ -93,7 +94,6 @@ def matrix_error(
     slopes: FloatArray,
     *,
     most: FloatArray | None = None,
-    weights: FloatArray | None = None,
 ) -> FloatArray:
     """Bound of the Frobenius norm of the error of ``U diag(f) U^T``, (...).
 
@@ -106,8 +106,6 @@ def matrix_error(
         Bounds of the divided differences of f between pairs of eigenvalues.
     most : (..., n, n) float64 array, optional
         Bounds of what entries off the diagonal can be.
-    weights : (..., n) float64 array, optional
-        w of ``U diag(w) E diag(w) U^T``, whose norm is bounded in place of that of the error ``U E U^T``.
 
     Examples
     --------
@@ -116,9 +114,6 @@ def matrix_error(
     0.5
     """
     turned = turned_entries(spectrum, values, slopes, most)
-    if weights is not None:
-        turned = turned * weights[..., :, np.newaxis] * weights[..., np.newaxis, :]
-        values, errors = values * weights**2, errors * weights**2
     n = values.shape[-1]
     rounding = 0.5 * (n + 4.0) * EPSILON * values.sum(axis=-1)
     return np.asarray(length_of(errors) + length_of(turned.reshape(*turned.shape[:-2], n * n)) + rounding)
@@ -160,14 +155,12 @@ def shares_error(shares: FloatArray, parts: Ends) -> FloatArray:
     [0.167, 0.167]
     """
     low, high = parts
-    others = Ends(*(np.maximum(part.sum(axis=-1, keepdims=True) - part, 0.0) for part in parts))
+    others = Ends(*(np.maximum(sums_along(part, axis=-1)[..., np.newaxis] - part, 0.0) for part in parts))
     with np.errstate(invalid="ignore", divide="ignore"):
         least = np.where(low > 0.0, low / (low + others.high), 0.0)
         most = np.where(high > 0.0, high / (high + others.low), 0.0)
     # The others' sums are differences of rounded sums.
-    return np.asarray(
-        apart(shares, Ends(least, most), 0.0) + (2.0 * shares.shape[-1] + 4.0) * EPSILON * most.clip(0, 1)
-    )
+    return np.asarray(apart(shares, Ends(least, most), 0.0) + OF_SHARES * EPSILON * most.clip(0, 1))
 
 
 def length_of(values: FloatArray) -> FloatArray:
@@ -311,29 +304,15 @@ class Thresholded:
         turned = turned_entries(self.spectrum, residuals, self._residual_slopes, None)
         roots = np.sqrt(loads)[..., np.newaxis]
         mixed = (np.swapaxes(roots, -1, -2) @ turned @ roots)[..., 0, 0]
-        n = residuals.shape[-1]
-        return np.asarray(np.sum((errors + (n + 4.0) * EPSILON * residuals) * loads, axis=-1) + mixed)
-
-    def inverse_error(self, values: FloatArray) -> FloatArray:
-        """Bound of the error of ``S^(1/2) F S^(1/2)``, ``F = [S^(1/2) - sqrt(c)]_+ S^-1``, by that of F alone.
-
-        F makes features of targets with the second moment S, and its large entries stand beside small ones of S.
-
-        With x and x' the roots of two eigenvalues, or that of c where it is more, divided differences of this function
-        are at most ``2/(x x' (x + x'))``, and its derivative by sqrt(c) is at most ``1/x^2``.
-        """
-        high, root, least = self.roots.high, self.root, np.maximum(self.roots.low, self.root.low)
-        slopes = self._inverse_slopes
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            own = np.diagonal(slopes, axis1=-2, axis2=-1) * self.spectrum.errors
-            own = np.where(self.spectrum.errors > 0.0, own, 0.0) + np.where(
-                high > root.low, (root.high - root.low) / least**2, 0.0
-            )
-        return matrix_error(self.spectrum, values, own + 8.0 * EPSILON * values, slopes, weights=high)
+        return np.asarray(np.sum((errors + 4.0 * EPSILON * residuals) * loads, axis=-1) + mixed)
 
     @property
-    def _inverse_slopes(self) -> FloatArray:
-        """Of ``[S^(1/2) - sqrt(c)]_+ S^-1``, see `inverse_error`."""
+    def inverse_slopes(self) -> FloatArray:
+        """Of ``[S^(1/2) - sqrt(c)]_+ S^-1``, which makes features of targets with the second moment S.
+
+        With x and x' the roots of two eigenvalues, or that of c where it is more, divided differences of this function
+        are at most ``2/(x x' (x + x'))``.
+        """
         high, root = self.roots.high, self.root
         least = np.maximum(self.roots.low, root.low)
         first, second = least[..., :, np.newaxis], least[..., np.newaxis, :]

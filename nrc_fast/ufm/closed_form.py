@@ -14,7 +14,7 @@ from nrc_fast.base.deferred import DeferredMapping
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.metrics.prediction import Prediction
 from nrc_fast.ufm.inputs import as_float64, as_number, as_penalty, as_width, broadcast_shape, plain, plain_flags
-from nrc_fast.ufm.minimum_bounds import PREDICTED, prediction_bounds
+from nrc_fast.ufm.minimum_bounds import PREDICTED, Solved, prediction_bounds
 from nrc_fast.ufm.solution import Minimum
 from nrc_fast.ufm.spectral import Shrinkage, shrink, within_width
 from nrc_fast.ufm.targets import TargetMoments, Targets, target_moments
@@ -74,22 +74,24 @@ def predicted_spectrum(
         raise ValueError(msg)
     product = np.asarray(c, dtype=np.float64)
     moments = TargetMoments(covariance, np.zeros(len(covariance)), covariance_error=covariance_error)
+
+    def solved(*, is_precise: bool) -> Minimum:
+        shrinkage = shrink(moments, product, np.sqrt(product), np.zeros(()), is_precise=is_precise)
+        return Minimum(
+            moments=moments,
+            shrinkage=shrinkage if d is None else within_width(shrinkage, d),
+            lambda_W=np.nan,
+            lambda_H=np.nan,
+            lambda_b=0.0,
+            c=float(c),
+            root_c=np.sqrt(product),
+            scale=np.ones(()),
+            is_unpenalised=c == 0.0,
+            d=d,
+        )
+
     # Covariances of reports are measured, to the digits that LAPACK keeps, and there are many of them.
-    shrinkage = shrink(moments, product, np.sqrt(product), np.zeros(()), is_precise=False)
-    if d is not None:
-        shrinkage = within_width(shrinkage, d)
-    solution = Minimum(
-        moments=moments,
-        shrinkage=shrinkage,
-        lambda_W=np.nan,
-        lambda_H=np.nan,
-        lambda_b=0.0,
-        c=float(c),
-        root_c=np.sqrt(product),
-        scale=np.ones(()),
-        is_unpenalised=c == 0.0,
-        d=d,
-    )
+    solution = solved(is_precise=False)
     return Prediction(
         c=float(c),
         rank=int(solution.rank),
@@ -100,8 +102,12 @@ def predicted_spectrum(
         head_gram_shape=solution.head_gram_shape,
         residual_covariance=solution.residual_covariance,
         # Of many reports nobody reads them, and they take as long as the rest.
-        bounds=DeferredMapping(lambda: prediction_bounds(solution.solved(PREDICTED))),
+        bounds=DeferredMapping(lambda: prediction_bounds(*map(_predicted, (solution, solved(is_precise=True))))),
     )
+
+
+def _predicted(solution: Minimum) -> Solved:
+    return solution.solved(PREDICTED)
 
 
 def minimum(

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.reports.plots.error_floors import plot_error_floor
 from nrc_fast.reports.plots.panels import GivenAxes, GivenPath, finished
+from nrc_fast.ufm.correlations import Correlations, correlations_of
 from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.floor_bounds import Correlations, correlation_spectrum
 from nrc_fast.ufm.inputs import Batched, BatchedInt
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -83,7 +84,7 @@ class CommonFloor(ABC):
     @property
     def variance(self) -> float:
         """Total variance of the targets, the error of predicting their mean."""
-        return float(self.eigenvalues.sum())
+        return float(sums_along(self.eigenvalues, axis=0))
 
     @property
     def rank(self) -> int:
@@ -127,7 +128,7 @@ class CommonFloor(ABC):
 
     @cached_property
     def _correlations(self) -> Correlations | None:
-        return correlation_spectrum(self.moments)
+        return correlations_of(self.moments)
 
     def plot(self, *, path: GivenPath | None = None, ax: GivenAxes | None = None) -> Figure:
         """Draw rank and training MSE against the strength of the penalties; returns the figure of matplotlib.

@@ -158,7 +158,7 @@ def deep_bounds(
     """
     sides = Sides(interval_of(spectrum), penalties)
     m, n = sides.layers, spectrum.values.shape[-1]
-    rounding = 0.5 * n + 3.0
+    rounding = 4.0
     shares, values, grams, factors = sides.shares, sides.values, sides.grams, sides.factors
     least, most = sides.rank
     predicted = Ends(*(np.sqrt(value) * (1.0 - share) for value, share in zip(values, shares[::-1], strict=True)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.json_values import JSONValue, plain_numbers
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import spark_bars
@@ -16,7 +17,6 @@ from nrc_fast.ufm.bounds import interval_of
 from nrc_fast.ufm.common_floor import CommonFloor
 from nrc_fast.ufm.deep_bounds import Sides
 from nrc_fast.ufm.deep_floor_bounds import ROUNDINGS, DeepFloorNumbers, deep_floor_bounds
-from nrc_fast.ufm.floor_bounds import correlation_loads
 from nrc_fast.ufm.floor_text import components_of, lines_of_others, rows_of_others, share_of_variance
 from nrc_fast.ufm.inputs import Batched, BatchedInt, as_penalty, plain, plain_counts
 from nrc_fast.ufm.solution import UNCERTAIN_RANK
@@ -148,19 +148,18 @@ class DeepErrorFloor(CommonFloor):
 
     def mse_floor_at(self, weight_decay: Array) -> Batched:
         """`mse_floor` for one weight decay or an array of them: ``sum_j lambda_j t_j^2`` with the shares t lost."""
-        return plain(self._squares(self.eigenvalues, weight_decay).sum(axis=-1))
+        return plain(sums_along(self._squares(self.eigenvalues, weight_decay), axis=-1))
 
     def single_task_floor_at(self, weight_decay: Array) -> Batched:
         """`single_task_floor` for one weight decay or an array of them."""
-        return plain(self._squares(np.diagonal(self.moments.covariance), weight_decay).sum(axis=-1))
+        return plain(sums_along(self._squares(np.diagonal(self.moments.covariance), weight_decay), axis=-1))
 
     def standardized_floor_at(self, weight_decay: Array) -> Batched:
         """`standardized_floor` for one weight decay or an array of them, without outputs that have no variance."""
         if self._correlations is None:
             return plain(np.zeros(np.shape(weight_decay)))
-        correlations, _ = self._correlations
-        loads = correlation_loads(self._correlations)
-        return plain((self._squares(correlations.values, weight_decay) * loads).sum(axis=-1))
+        squares = self._squares(self._correlations.spectrum.values, weight_decay)
+        return plain(sums_along(squares * self._correlations.loads, axis=-1))
 
     def whitened_floor_at(self, weight_decay: Array) -> Batched:
         """`whitened_floor` for one weight decay or an array of them."""
@@ -177,7 +176,7 @@ class DeepErrorFloor(CommonFloor):
 
     def _captured(self) -> float:
         share = self.error_share
-        return float((self.eigenvalues * (1.0 - share) * (1.0 + share)).sum())
+        return float(sums_along(self.eigenvalues * (1.0 - share) * (1.0 + share), axis=0))
 
     # ---- for people ----
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.metrics.deep_directions import threshold
+from nrc_fast.metrics.deep_directions import solve_directions, threshold
 from nrc_fast.ufm.bounds import Ends, apart, interval_of, turned_entries
+from nrc_fast.ufm.correlations import Correlations
 from nrc_fast.ufm.deep_bounds import Sides
 from nrc_fast.ufm.eigenvalues import Spectrum
-from nrc_fast.ufm.floor_bounds import Correlations, directions_error
+from nrc_fast.ufm.floor_bounds import directions_error
 from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -56,14 +57,14 @@ def deep_floor_bounds(
     moments : TargetMoments
     found : Spectrum
         Of the covariance.
-    correlations : pair, optional
-        What `nrc_fast.ufm.floor_bounds.correlation_spectrum` gives of the moments.
+    correlations : Correlations, optional
+        Of the moments.
     layers : int
         L.
     """
-    n, penalties = moments.n, np.full(layers, numbers.penalty)
+    penalties = np.full(layers, numbers.penalty)
     sides = Sides(interval_of(found), penalties, ROUNDINGS)
-    rounding = 0.5 * n + 5.0
+    rounding = 6.0
     least, most = sides.rank
     captured, left, total = sides.captured.summed(), sides.squares.summed(), sides.values.summed()
     shares = [
@@ -81,7 +82,7 @@ def deep_floor_bounds(
         "rank": int(max(most - numbers.rank, numbers.rank - least)),
         "error_share": apart(numbers.error_share, sides.shares, 1.0),
         "mse_floor": plain(apart(np.asarray(numbers.mse_floor), left, rounding)),
-        "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), n + 4.0)),
+        "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), 8.0)),
         "single_task_floor": plain(apart(np.asarray(numbers.single_task_floor), single.summed(), rounding)),
         "standardized_floor": _standardized_error(moments, correlations, penalties),
         "whitened_floor": plain(apart(np.asarray(numbers.whitened_floor), whitened, rounding)),
@@ -97,8 +98,7 @@ def _standardized_error(moments: TargetMoments, found: Correlations | None, pena
     """
     if found is None:
         return 0.0
-    spectrum, variances = found
-    loads = np.sum(spectrum.vectors**2 * variances[:, np.newaxis], axis=0)
+    spectrum, loads = found.spectrum, found.loads
     sides = Sides(interval_of(spectrum), penalties, ROUNDINGS)
     squares, values = sides.squares, sides.values
     is_kept, is_dropped = sides.low.share < 1.0, sides.high.share >= 1.0
@@ -114,12 +114,13 @@ def _standardized_error(moments: TargetMoments, found: Correlations | None, pena
     turned = turned_entries(spectrum, middle, slopes, most)
     by_slope = lost * (values.high - values.low) + OF_SQUARE * EPSILON * squares.high
     by_slope = np.where(is_kept, by_slope, np.inf)
-    errors = np.minimum(by_slope, squares.high - squares.low) + (len(loads) + 6.0) * EPSILON * squares.high
+    seen = solve_directions(spectrum.values, penalties).share
+    errors = np.minimum(by_slope, apart((spectrum.values * seen) * seen, squares, 0.0)) + 4.0 * EPSILON * squares.high
     off = float(errors @ loads + np.sqrt(loads) @ turned @ np.sqrt(loads))
-    # The variances too are rounded, and known up to the error of the covariance.
+    # The variances are known up to the error of the covariance.
     sizes = np.abs(spectrum.vectors)
     own = sizes**2 @ squares.high + ((sizes @ turned) * sizes).sum(axis=1)
-    return off + 2.0 * float(own @ (EPSILON * variances + moments.covariance_error))
+    return off + float(found.loads_error @ squares.high) + 2.0 * float(own.sum()) * moments.covariance_error
 
 
 def _decays_error(numbers: DeepFloorNumbers, values: Ends, layers: int) -> FloatArray:

@@ -16,6 +16,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_matrix
@@ -161,12 +162,12 @@ class DeepMinimum:
     @cached_property
     def mse(self) -> Batched:
         """Mean squared error summed over the outputs, ``sum (sqrt(lambda) - z)^2``."""
-        return plain(np.sum((self.target_values * self.error_share) * self.error_share, axis=-1))
+        return plain(sums_along((self.target_values * self.error_share) * self.error_share, axis=-1))
 
     @cached_property
     def loss(self) -> Batched:
         """The least loss there is, penalties included."""
-        paid = 0.5 * (self.layers + 1) * self.solved.energy.sum(axis=-1)
+        paid = 0.5 * (self.layers + 1) * sums_along(self.solved.energy, axis=-1)
         return plain(0.5 * np.asarray(self.mse) + paid)
 
     @cached_property

@@ -14,19 +14,18 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, IntArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import UNIT, Pair, added, exactly, product
+from nrc_fast.base.double_double import UNIT, Pair, exactly
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON, fix_signs
+from nrc_fast.base.refined_eigenpairs import in_basis, jacobi_rotations
 from nrc_fast.metrics.rounding import decomposition_rounding
 
-__all__ = ["Spectrum", "spectrum", "spectrum_in_basis"]
+__all__ = ["MOST_OUTPUTS", "Spectrum", "eigenvalue_errors", "spectrum", "spectrum_in_basis"]
 
 # Sizes up to which V^T Sigma V costs no more than some milliseconds.
 MOST_OUTPUTS = 32
-SWEEPS = 12
 # Errors of eigenvalues, relative to them, from which on the basis is mended.
 ACCEPTED = 4.0 * EPSILON
-SMALLEST = 1e-300  # of matrices whose largest entry is about 1: what products lose where they underflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +143,7 @@ def spectrum_in_basis(matrix: Pair, vectors: FloatArray, error: FloatArray) -> t
     columns = np.reshape(np.broadcast_to(vectors, matrix.high.shape), (-1, n, n))
     exponents = np.frexp(np.abs(flat.high).max(axis=(1, 2), initial=0.0))[1][:, np.newaxis, np.newaxis]
     with few_blas_threads(n):
-        image, uncertain, skew = _similar(Pair(*(np.ldexp(part, -exponents) for part in flat)), columns)
-    turned = _Turned(columns, image, uncertain, skew=0.5 * np.abs(skew), beside=_beside(image, uncertain))
+        turned = _seen(Pair(*(np.ldexp(part, -exponents) for part in flat)), columns)
     found = _unscaled(turned, exponents, np.zeros((len(columns), n)), np.broadcast_to(error, batch), batch)
     return found, turned.order.reshape(*batch, n)
 
@@ -162,7 +160,7 @@ class _Turned:
 
     def __post_init__(self) -> None:
         n = self.matrix.high.shape[-1]
-        order = np.argsort(-np.diagonal(self.matrix.high, axis1=1, axis2=2), axis=1, kind="stable")
+        order = np.lexsort([-np.diagonal(part, axis1=1, axis2=2) for part in self.matrix[::-1]], axis=1)
         rows, columns = order[:, :, np.newaxis], order[:, np.newaxis, :]
         which = np.arange(len(order))[:, np.newaxis, np.newaxis]
         self.order = order
@@ -171,29 +169,59 @@ class _Turned:
         self.matrix, self.uncertain, self.skew = Pair(along[0], along[1]), along[2], along[3]
         self.beside = along[4] + np.where(np.eye(n) > 0.0, self.uncertain, 0.0)
         self.diagonal = np.diagonal(self.matrix.high, axis1=1, axis2=2)
-        self.mixing = _beside(self.matrix, self.uncertain)
 
     @cached_property
     def errors(self) -> FloatArray:
-        """Bounds of the errors of the diagonal as eigenvalues, (B, n); the least of three."""
-        diagonal, n = self.diagonal, self.diagonal.shape[1]
-        own = np.abs(np.diagonal(self.matrix.low, axis1=1, axis2=2))
-        off = np.where(np.eye(n) > 0.0, 0.0, self.mixing)
-        whole, uncertain = (np.sqrt(np.sum(part**2, axis=(1, 2)))[:, np.newaxis] for part in (off, self.uncertain))
-        # Weyl, and relative to each: Sigma is D^(1/2) (1 + E) D^(1/2), and so are its eigenvalues.
-        bounds = whole + uncertain
-        roots = np.sqrt(np.maximum(diagonal, 0.0))
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            relative = np.sqrt(np.sum((self.mixing / roots[:, :, np.newaxis] / roots[:, np.newaxis]) ** 2, axis=(1, 2)))
-        relative = np.where(np.isfinite(relative) & (relative < 0.5), relative, np.inf)[:, np.newaxis]
-        bounds = np.minimum(bounds, np.where(diagonal > 0.0, diagonal, np.inf) * relative)
-        # Kato and Temple: the square of a residual over the gap.
-        apart = np.abs(diagonal[:, :, np.newaxis] - diagonal[:, np.newaxis]) + np.where(np.eye(n) > 0.0, np.inf, 0.0)
-        rounding = EPSILON * np.abs(diagonal).max(axis=1, initial=0.0)[:, np.newaxis]
-        gaps = apart.min(axis=2) - 2.0 * (whole + rounding)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            quadratic = np.where(gaps > 0.0, np.sum(off**2, axis=2) / gaps, np.inf)
-        return np.asarray(np.minimum(bounds, quadratic + uncertain) * (1.0 + 16.0 * EPSILON) + own)
+        """Bounds of the errors of the diagonal as eigenvalues in descending order, (B, n)."""
+        values = self.diagonal
+        errors = eigenvalue_errors(self.matrix, self.uncertain) + np.abs(np.diagonal(self.matrix.low, axis1=1, axis2=2))
+        # Where intervals overlap it is open which is the larger one.
+        low, high = (-np.sort(-(values + sign * errors), axis=1) for sign in (-1.0, 1.0))
+        return np.asarray(np.maximum(errors, np.maximum(high - values, values - low)))
+
+
+def eigenvalue_errors(matrix: Pair, uncertain: FloatArray) -> FloatArray:
+    """Bounds of how far each number on the diagonal of nearly diagonal matrices is from an eigenvalue of its own.
+
+    Parameters
+    ----------
+    matrix : pair of (..., n, n) float64 arrays
+    uncertain : (..., n, n) float64 array
+        Bounds of the errors of its entries.
+
+    Returns
+    -------
+    (..., n) float64 array
+        The least of three bounds.
+
+    Examples
+    --------
+    >>> matrix = exactly(np.array([[1.0, 1e-9], [1e-9, 0.5]]))
+    >>> eigenvalue_errors(matrix, np.zeros((2, 2))).round(20).tolist()
+    [2e-18, 2e-18]
+    """
+    n = matrix.high.shape[-1]
+    diagonal = np.diagonal(matrix.high, axis1=-2, axis2=-1)
+    is_own = np.eye(n) > 0.0
+    mixing = np.where(is_own, 0.0, np.abs(matrix.high)) + uncertain
+    off = np.where(is_own, 0.0, mixing)
+    whole, certain = (np.sqrt(np.sum(part**2, axis=(-2, -1)))[..., np.newaxis] for part in (off, uncertain))
+    # Weyl, and relative to each: Sigma is D^(1/2) (1 + E) D^(1/2), and so are its eigenvalues.
+    bounds = whole + certain
+    roots = np.sqrt(np.maximum(diagonal, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        parts = mixing / roots[..., :, np.newaxis] / roots[..., np.newaxis, :]
+        relative = np.sqrt(np.sum(parts**2, axis=(-2, -1)))
+    relative = np.where(np.isfinite(relative) & (relative < 0.5), relative, np.inf)[..., np.newaxis]
+    with np.errstate(invalid="ignore"):
+        bounds = np.minimum(bounds, np.where(diagonal > 0.0, diagonal * relative, np.inf))
+    # Kato and Temple: the square of a residual over the gap.
+    apart = np.abs(diagonal[..., :, np.newaxis] - diagonal[..., np.newaxis, :]) + np.where(is_own, np.inf, 0.0)
+    rounding = EPSILON * np.abs(diagonal).max(axis=-1, initial=0.0)[..., np.newaxis]
+    gaps = apart.min(axis=-1) - 2.0 * (whole + rounding)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quadratic = np.where(gaps > 0.0, np.sum(off**2, axis=-1) / gaps, np.inf)
+    return np.asarray(np.minimum(bounds, quadratic + certain) * (1.0 + 16.0 * EPSILON))
 
 
 def _of_lapack(matrix: Pair) -> _Turned:
@@ -206,82 +234,30 @@ def _of_lapack(matrix: Pair) -> _Turned:
     return _Turned(vectors, exactly(diagonal), uncertain, skew=skew, beside=uncertain)
 
 
+def _seen(matrix: Pair, vectors: FloatArray) -> _Turned:
+    found = in_basis([matrix], exactly(vectors))[0]
+    return _Turned(vectors, found.matrix, found.errors, skew=0.5 * np.abs(found.skew), beside=found.beside)
+
+
 def _mended(matrix: Pair) -> _Turned:
     """In LAPACK's basis, and where that leaves an eigenvalue without digits in one that is rotated once more."""
     vectors = np.linalg.eigh(matrix.high)[1]
-    turned, uncertain, skew = _similar(matrix, vectors)
-    beside = _beside(turned, uncertain)
-    first = _Turned(vectors, turned, uncertain, skew=0.5 * np.abs(skew), beside=beside)
+    first = _seen(matrix, vectors)
     resolved = np.maximum(ACCEPTED * first.diagonal, 4.0 * UNIT)
     coarse = np.any((first.errors > resolved) & (first.diagonal > 0.0), axis=1)
     if not coarse.any():
         return first
     rough = Pair(*(part[coarse] for part in first.matrix))
-    rotations = _rotations(rough.high)
-    finer, rounding, _ = _similar(rough, rotations)
+    rotations = jacobi_rotations(rough.high)
+    finer = in_basis([rough], exactly(rotations))[0]
     sizes = np.abs(rotations)
     n = matrix.high.shape[-1]
     before = (1.0 + 8.0 * n * EPSILON) * (sizes.swapaxes(1, 2) @ first.uncertain[coarse] @ sizes)
     parts = [part.copy() for part in (first.vectors, *first.matrix, first.uncertain, first.skew, first.beside)]
     parts[0][coarse] = parts[0][coarse] @ rotations
-    parts[1][coarse], parts[2][coarse] = finer
-    parts[3][coarse] = before + rounding
+    parts[1][coarse], parts[2][coarse] = finer.matrix
+    parts[3][coarse] = before + finer.errors
     # Eigenvalues are those of exact products of both rotations, and vectors are their products rounded.
-    image, error, skew = _similar(Pair(*(part[coarse] for part in matrix)), parts[0][coarse])
-    parts[4][coarse], parts[5][coarse] = 0.5 * np.abs(skew), _beside(image, error)
+    seen = in_basis([Pair(*(part[coarse] for part in matrix))], exactly(parts[0][coarse]))[0]
+    parts[4][coarse], parts[5][coarse] = 0.5 * np.abs(seen.skew), seen.beside
     return _Turned(parts[0], Pair(parts[1], parts[2]), parts[3], skew=parts[4], beside=parts[5])
-
-
-def _beside(matrix: Pair, uncertain: FloatArray) -> FloatArray:
-    return np.where(np.eye(matrix.high.shape[-1]) > 0.0, 0.0, np.abs(matrix.high)) + uncertain
-
-
-def _similar(matrix: Pair, vectors: FloatArray) -> tuple[Pair, FloatArray, FloatArray]:
-    """``S^(-1/2) V^T A V S^(-1/2)``, similar to A, with ``S = V^T V``; bounds of its entries' errors; and S - 1."""
-    n = vectors.shape[-1]
-    columns = exactly(vectors)
-    rows = Pair(*(part.swapaxes(1, 2) for part in columns))
-    inner = product(rows, product(matrix, columns))
-    gram = product(rows, columns)
-    skew = (gram.high - np.eye(n)) + gram.low
-    image = skew @ inner.high
-    second = skew @ image
-    # The series of the inverse root, up to the third power of the skew.
-    change = -0.5 * image + 0.375 * second
-    change = change + change.swapaxes(1, 2) + 0.25 * (image @ skew)
-    found = added(inner, exactly(change))
-    sizes, off = np.abs(vectors), np.abs(skew)
-    rounding = 4.0 * (n + 4.0) * UNIT * (sizes.swapaxes(1, 2) @ np.abs(matrix.high) @ sizes)
-    mixed = off @ np.abs(inner.high)
-    rounding += 4.0 * n * EPSILON * (mixed + mixed.swapaxes(1, 2)) + off @ (off @ mixed) + SMALLEST
-    return found, rounding + rounding.swapaxes(1, 2), skew
-
-
-def _rotations(matrix: FloatArray) -> FloatArray:
-    """Eigenvectors of nearly diagonal matrices (B, n, n) by Jacobi's rotations, which keep the digits of small ones."""
-    a, n = matrix.copy(), matrix.shape[-1]
-    vectors: FloatArray = np.broadcast_to(np.eye(n), a.shape).copy()
-    for _ in range(SWEEPS):
-        roots = np.sqrt(np.abs(np.diagonal(a, axis1=1, axis2=2)))
-        least = 0.125 * EPSILON * roots[:, :, np.newaxis] * roots[:, np.newaxis] + UNIT
-        if not np.any((np.abs(a) > least) & (np.eye(n) == 0.0)):
-            break
-        for p in range(n - 1):
-            for q in range(p + 1, n):
-                _rotate(a, vectors, p, q)
-    return vectors
-
-
-def _rotate(a: FloatArray, vectors: FloatArray, p: int, q: int) -> None:
-    both, first, second = a[:, p, q].copy(), a[:, p, p].copy(), a[:, q, q].copy()
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratio = (second - first) / (2.0 * both)
-        tangent = np.where(ratio < 0.0, -1.0, 1.0) / (np.abs(ratio) + np.sqrt(1.0 + ratio**2))
-    tangent = np.where(both == 0.0, 0.0, tangent)[:, np.newaxis]
-    cosine = 1.0 / np.sqrt(1.0 + tangent**2)
-    sine = cosine * tangent
-    for matrix in (a, a.swapaxes(1, 2), vectors):
-        one, other = matrix[:, :, p].copy(), matrix[:, :, q].copy()
-        matrix[:, :, p], matrix[:, :, q] = cosine * one - sine * other, sine * one + cosine * other
-    a[:, p, p], a[:, q, q] = first - tangent[:, 0] * both, second + tangent[:, 0] * both
-    a[:, p, q] = a[:, q, p] = 0.0

@@ -8,6 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.json_values import JSONValue, plain_numbers
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import spark_bars
@@ -15,7 +16,6 @@ from nrc_fast.ufm.common_floor import CommonFloor
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.floor_bounds import (
     FloorNumbers,
-    correlation_loads,
     floor_bounds,
     has_certain_directions,
     thresholds,
@@ -165,11 +165,11 @@ class ErrorFloor(CommonFloor):
 
     def mse_floor_at(self, c: Array) -> Batched:
         """`mse_floor` for one c or an array of them: ``sum_j min(lambda_j, c)``, for j > d lambda_j."""
-        return plain(left_within(self.eigenvalues, _column(c), self.d).sum(axis=-1))
+        return plain(sums_along(left_within(self.eigenvalues, _column(c), self.d), axis=-1))
 
     def single_task_floor_at(self, c: Array) -> Batched:
         """`single_task_floor` for one c or an array of them: ``sum_i min(Sigma_ii, c)``, never below `mse_floor`."""
-        return plain(np.minimum(np.diagonal(self.moments.covariance), _column(c)).sum(axis=-1))
+        return plain(sums_along(np.minimum(np.diagonal(self.moments.covariance), _column(c)), axis=-1))
 
     def standardized_floor_at(self, c: Array) -> Batched:
         """`standardized_floor` for one c or an array of them.
@@ -181,10 +181,9 @@ class ErrorFloor(CommonFloor):
         """
         if self._correlations is None:
             return plain(np.zeros(np.shape(c)))
-        correlations, _ = self._correlations
-        loads = correlation_loads(self._correlations)
-        floors = (left_within(correlations.values, _column(c), self.d) * loads).sum(axis=-1)
-        certain = [self._knows_directions(correlations, one) for one in np.ravel(_column(c)).tolist()]
+        found = self._correlations
+        floors = sums_along(left_within(found.spectrum.values, _column(c), self.d) * found.loads, axis=-1)
+        certain = [self._knows_directions(found.spectrum, one) for one in np.ravel(_column(c)).tolist()]
         return plain(np.where(np.reshape(certain, floors.shape), floors, np.nan))
 
     def whitened_floor_at(self, c: Array) -> Batched:
@@ -195,7 +194,7 @@ class ErrorFloor(CommonFloor):
         return plain(np.minimum(1.0, _column(c))[..., 0] * (self.variance if self._room == self.n else np.nan))
 
     def _captured(self) -> float:
-        return float(np.maximum(self.eigenvalues - self.c, 0.0)[: self.d].sum())
+        return float(sums_along(np.maximum(self.eigenvalues - self.c, 0.0)[: self.d], axis=0))
 
     # ---- for people ----
 

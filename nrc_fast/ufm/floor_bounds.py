@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.double_double import exactly
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, Thresholded, apart
-from nrc_fast.ufm.eigenvalues import Spectrum, spectrum
+from nrc_fast.ufm.correlations import Correlations
+from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.narrow_bounds import NarrowThresholded, thresholded
 from nrc_fast.ufm.spectral import left_within
 from nrc_fast.ufm.targets import TargetMoments
 
 __all__ = [
-    "Correlations",
     "FloorNumbers",
-    "correlation_loads",
-    "correlation_spectrum",
     "directions_error",
     "floor_bounds",
     "has_certain_directions",
     "thresholds",
 ]
-
-# Eigenvalues of the correlations of the outputs that have a variance, and these variances.
-Correlations: TypeAlias = tuple[Spectrum, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,43 +39,6 @@ class FloorNumbers:
     whitened_floor: float
     weight_decay: float
     critical_weight_decays: FloatArray
-
-
-def correlation_spectrum(moments: TargetMoments) -> Correlations | None:
-    """Eigenvalues of the correlations of the outputs that have a variance, and these variances; None if none has.
-
-    Examples
-    --------
-    >>> moments = TargetMoments(np.array([[4.0, 1.0], [1.0, 1.0]]), np.zeros(2))
-    >>> found = correlation_spectrum(moments)
-    >>> found[0].values.tolist() if found else None
-    [1.5, 0.5]
-    """
-    variances = np.diagonal(moments.covariance)
-    kept = variances > 0.0
-    if not kept.any():
-        return None
-    roots = np.sqrt(variances[kept])
-    correlations = moments.covariance[np.ix_(kept, kept)] / roots[:, np.newaxis] / roots
-    n = len(roots)
-    noise = np.full(n, np.sqrt(n * moments.epsilon))
-    # Two roots and two quotients are rounded, and so was the entry.
-    given = moments.covariance_error / float(variances[kept].min())
-    error = 2.5 * EPSILON * np.sqrt(np.sum(correlations**2)) + 2.0 * given
-    return spectrum(exactly(correlations), noise, np.asarray(error)), variances[kept]
-
-
-def correlation_loads(found: Correlations) -> FloatArray:
-    """Variance of the raw targets that the squares of each direction of the correlations hold, (k,).
-
-    Examples
-    --------
-    >>> found = correlation_spectrum(TargetMoments(np.diag([4.0, 2.0]), np.zeros(2)))
-    >>> sorted(correlation_loads(found).tolist()) if found else None
-    [2.0, 4.0]
-    """
-    correlations, variances = found
-    return np.asarray(np.sum(correlations.vectors**2 * variances[:, np.newaxis], axis=0))
 
 
 def thresholds(found: Spectrum, c: float, roundings: float, width: int | None = None) -> Thresholded:
@@ -127,16 +83,15 @@ def floor_bounds(
     moments : TargetMoments
     found : Spectrum
         Of the covariance.
-    correlations : pair, optional
-        What `correlation_spectrum` gives of the moments.
+    correlations : Correlations, optional
+        Of the moments.
     roundings : float
         Relative error of c, in units of eps.
     width : int, optional
         How many directions there is room for.
     """
-    n = moments.n
     ends = thresholds(found, numbers.c, roundings, width)
-    sum_rounding = 0.5 * n + 3.0
+    sum_rounding = 4.0
     least, most = ends.rank
     variances = np.diagonal(moments.covariance)
     errors = np.minimum(moments.covariance_error + EPSILON * variances, variances + moments.covariance_error)
@@ -154,7 +109,7 @@ def floor_bounds(
         "variance": plain(apart(np.asarray(numbers.variance), total, sum_rounding)),
         "rank": int(max(most - numbers.rank, numbers.rank - least)),
         "mse_floor": plain(apart(np.asarray(numbers.mse_floor), left, sum_rounding)),
-        "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), n + 2.0)),
+        "r2_ceiling": plain(apart(np.asarray(numbers.r2_ceiling), Ends(shares[0], shares[1]), 6.0)),
         "single_task_floor": plain(apart(np.asarray(numbers.single_task_floor), single.summed(), sum_rounding)),
         "standardized_floor": _standardized_error(moments, correlations, numbers.c, roundings, width),
         "whitened_floor": plain(
@@ -170,17 +125,12 @@ def _standardized_error(
 ) -> float:
     if found is None:
         return 0.0
-    correlations, variances = found
-    loads = correlation_loads(found)
-    ends = thresholds(correlations, c, roundings, width)
+    ends = thresholds(found.spectrum, c, roundings, width)
     if not has_certain_directions(ends):
         return float("nan")
-    residuals = left_within(correlations.values, np.full(1, c), width)
-    # The variances too are rounded, and known up to the error of the covariance.
-    off = ends.residual_trace_error(residuals, loads) + float(residuals.max()) * (
-        EPSILON * float(variances.sum()) + len(variances) * moments.covariance_error
-    )
-    return float(off)
+    residuals = left_within(found.spectrum.values, np.full(1, c), width)
+    of_loads = found.loads_error @ residuals + len(residuals) * moments.covariance_error * residuals.max()
+    return float(ends.residual_trace_error(residuals, found.loads) + of_loads)
 
 
 def _decays_error(numbers: FloorNumbers, ends: Thresholded) -> FloatArray:

@@ -9,6 +9,7 @@ import numpy as np
 from nrc_fast.base.arrays import BoolArray, FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, Thresholded, apart, length_of, shares_error
+from nrc_fast.ufm.correlated_features import CorrelatedFeatures
 from nrc_fast.ufm.inputs import Batched, plain
 from nrc_fast.ufm.narrow_bounds import NarrowThresholded, thresholded
 from nrc_fast.ufm.penalised_bounds import Moved, PenalisedBias, moved_by
@@ -36,6 +37,8 @@ class Solved:
         All that `NUMBERS` names.
     width : int or None
         How many directions there is room for, where they are fewer than n.
+    correlated : CorrelatedFeatures or None
+        The features where centred targets are correlated along the directions.
     """
 
     moments: TargetMoments
@@ -45,6 +48,7 @@ class Solved:
     scale: FloatArray
     numbers: dict[str, FloatArray]
     width: int | None = None
+    correlated: CorrelatedFeatures | None = None
 
 
 NUMBERS = (
@@ -52,7 +56,7 @@ NUMBERS = (
     *("gram", "head_gram_shape", "residual_covariance", "cosines", "explained_variance_ratio", "cka"),
 )
 # Numbers whose bounds a prediction has.
-PREDICTED = ("rank", "mse", "r2", "explained_variance_ratio", "cka")
+PREDICTED = ("rank", "mse", "r2", "explained_variance_ratio", "cka", "head_gram_shape", "residual_covariance")
 MATRICES = ("gram", "head_gram_shape", "residual_covariance")  # whose bounds are of norms
 LEAST_NORM = 1e-300  # up to which an error is that of numbers that underflow
 
@@ -96,7 +100,7 @@ def minimum_bounds(found: Solved) -> dict[str, Batched]:
     gram = np.asarray(ends.gram_error(found.shrinkage.kept))
     size = length_of(np.asarray(found.shrinkage.kept))
     shape = np.broadcast_to(_shape_error(gram, size, n), np.shape(found.numbers["rank"]))
-    rounding = 0.5 * n + 3.0
+    rounding = 4.0
     bounds: dict[str, FloatArray] = {
         "rank": np.maximum(most - found.numbers["rank"], found.numbers["rank"] - least),
         "loss": apart(found.numbers["loss"], half_loss, rounding),
@@ -115,7 +119,9 @@ def minimum_bounds(found: Solved) -> dict[str, Batched]:
         bounds["explained_variance_ratio"] = shares_error(found.numbers["explained_variance_ratio"], kept)
         bounds["cka"] = _of_cka(found, ends)
     else:
-        bounds["explained_variance_ratio"], bounds["cka"] = _of_correlated(found, ends)
+        assert found.correlated is not None
+        bounds["explained_variance_ratio"] = found.correlated.shares_error
+        bounds["cka"] = found.correlated.cka_error
     return _with_nan(found, bounds)
 
 
@@ -126,8 +132,27 @@ def _with_nan(found: Solved, bounds: dict[str, FloatArray]) -> dict[str, Batched
     return {name: plain(np.array(bounds[name])) for name in NUMBERS if name in bounds}
 
 
-def prediction_bounds(found: Solved) -> dict[str, Batched]:
-    """Those of `minimum_bounds` that a `nrc_fast.ufm.Prediction` has numbers of, in half the time; for a free bias."""
+def prediction_bounds(found: Solved, precise: Solved) -> dict[str, Batched]:
+    """Bounds of the numbers that a `nrc_fast.ufm.Prediction` has, for a free bias.
+
+    Parameters
+    ----------
+    found, precise : Solved
+        From eigenvalues of LAPACK, whose own bounds hold too, and from those with all digits, beside which its errors
+        are seen.
+    """
+    own, better = _prediction_bounds(found), _prediction_bounds(precise)
+    for name in PREDICTED[1:]:
+        difference = np.abs(found.numbers[name] - precise.numbers[name])
+        if name in MATRICES:
+            difference = length_of(difference.reshape(*difference.shape[:-2], found.moments.n**2))
+        rounding = 2.0 * EPSILON * difference  # a difference of rounded numbers
+        # Where one of both is not defined it is open whether the other is.
+        own[name] = plain(np.fmin(own[name], difference + rounding + better[name]))
+    return own
+
+
+def _prediction_bounds(found: Solved) -> dict[str, Batched]:
     ends, n = _ends(found), found.moments.n
     assert ends is not None
     kept = np.asarray(found.shrinkage.kept)
@@ -136,7 +161,7 @@ def prediction_bounds(found: Solved) -> dict[str, Batched]:
         found,
         {
             "rank": 1.0 * np.maximum(most - found.numbers["rank"], found.numbers["rank"] - least),
-            "mse": apart(found.numbers["mse"], ends.residuals.summed(), 0.5 * n + 3.0),
+            "mse": apart(found.numbers["mse"], ends.residuals.summed(), 4.0),
             "r2": _of_r2(found, ends),
             "explained_variance_ratio": shares_error(found.numbers["explained_variance_ratio"], ends.kept),
             "cka": _of_cka(found, ends),
@@ -222,10 +247,6 @@ def _of_width(values: FloatArray, off: FloatArray) -> Ends:
     return Ends(np.maximum(values - each, 0.0), values + each)
 
 
-def _norm(matrix: FloatArray) -> FloatArray:
-    return length_of(matrix.reshape(*matrix.shape[:-2], matrix.shape[-1] ** 2))
-
-
 def _first(ends: Ends) -> Ends:
     return Ends(ends.low[..., 0], ends.high[..., 0])
 
@@ -238,11 +259,11 @@ def _of_r2(found: Solved, ends: Thresholded) -> FloatArray:
             sides = [
                 np.where(part > 0.0, part / (part + rest), 0.0) for part, rest in zip(captured, left[::-1], strict=True)
             ]
-        return apart(value, Ends(sides[0], sides[1]), n + 2.0)
+        return apart(value, Ends(sides[0], sides[1]), 6.0)
     variance = np.trace(found.moments.covariance, axis1=-2, axis2=-1)
     off = np.sqrt(n) * found.moments.covariance_error + n * EPSILON * variance
     mse = found.numbers["mse"]
-    mse_error = apart(mse, ends.residuals.summed(), 2.0 * n + 8.0)
+    mse_error = apart(mse, ends.residuals.summed(), 8.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = mse / variance
         bound = (mse_error + share * off) / np.maximum(variance - off, 0.0)
@@ -291,37 +312,3 @@ def _turned(values: FloatArray, errors: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.sqrt(np.sum((errors / largest) ** 2, axis=-1) / np.sum((values / largest) ** 2, axis=-1))
     return np.where(np.isnan(relative), np.inf, relative)
-
-
-def _of_correlated(found: Solved, ends: Thresholded) -> tuple[FloatArray, FloatArray]:
-    """Of the features' spectrum and alignment where centred targets are correlated along U: there is no bias."""
-    n, covariance = found.moments.n, found.moments.covariance
-    kept, values = np.asarray(found.shrinkage.kept), np.asarray(found.shrinkage.values)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factors = np.where(kept > 0.0, kept / values, 0.0)
-    targets = _norm(covariance)
-    given = np.asarray(found.moments.covariance_error)
-    # The features' covariance has the eigenvalues of Sigma^(1/2) F Sigma^(1/2), with F this function of S >= Sigma.
-    vectors, roots = found.shrinkage.vectors, np.sqrt(factors)
-    inner = np.swapaxes(vectors, -1, -2) @ covariance @ vectors
-    features = roots[..., :, np.newaxis] * inner * roots[..., np.newaxis, :]
-    moved = ends.spectrum.skew @ np.abs(inner)
-    moved = moved + np.swapaxes(moved, -1, -2) + 4.0 * n * EPSILON * np.abs(inner)
-    moved = moved * roots[..., :, np.newaxis] * roots[..., np.newaxis, :]
-    off = ends.inverse_error(factors) + given * factors.max(axis=-1)
-    off = off + 2.0 * _norm(moved)
-    size = _norm(features)
-    trace = np.trace(features, axis1=-2, axis2=-1)
-    cosine = found.numbers["cka"]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = (1.0 + n * found.numbers["explained_variance_ratio"]) * (off / np.maximum(trace - n * off, 0.0))[
-            ..., np.newaxis
-        ]
-        relative = off / np.maximum(size - off, 0.0)
-        # Of the numerator tr(Sigma F Sigma) over both norms, and of either norm.
-        of_targets = given * np.sqrt(n) / targets
-        bound = relative * (1.0 + cosine + of_targets) + cosine * of_targets
-    return (
-        np.minimum(shares + (n + 4.0) * EPSILON, 1.0),
-        np.minimum(bound + (8.0 * n + 8.0) * EPSILON, 1.0),
-    )

@@ -88,18 +88,22 @@ class NarrowThresholded(Thresholded):
         return np.asarray((gap > APART * size) | (self.kept.high[..., self.width - 1] == 0.0))
 
     def _across(self, slopes: FloatArray, drops: FloatArray) -> FloatArray:
-        """Divided differences: as they are between leading directions, by the gap to the others, and among these."""
+        """Divided differences: as they are between leading directions, by the gap to the others, and 0 among these.
+
+        Drops (..., n, n) are what the function may differ by between a leading direction and another.
+        """
         values = self.values
         gaps = values.low[..., :, np.newaxis] - values.high[..., np.newaxis, :]
         # Without a gap nothing is known, which `is_certain` says.
-        beyond = drops[..., :, np.newaxis] / np.where(gaps > 0.0, gaps, np.inf)
+        with np.errstate(invalid="ignore"):
+            beyond = drops / np.where(gaps > 0.0, gaps, np.inf)
         leading = self._inside[:, np.newaxis]
         crossing = np.where(leading & ~self._inside, beyond, 0.0)
         return np.where(leading & self._inside, slopes, crossing + np.swapaxes(crossing, -1, -2))
 
     @property
     def _root_slopes(self) -> FloatArray:
-        return self._across(super()._root_slopes, self.kept.high)
+        return self._across(super()._root_slopes, self.kept.high[..., :, np.newaxis])
 
     @property
     def _root_caps(self) -> FloatArray:
@@ -118,10 +122,11 @@ class NarrowThresholded(Thresholded):
 
     @property
     def _residual_slopes(self) -> FloatArray:
-        # The identity, less what the leading directions capture.
-        slopes = self._across(super()._residual_slopes, self.captured.high)
-        is_leading = self._inside[:, np.newaxis] & self._inside
-        return np.where(is_leading, slopes, slopes + 1.0)
+        # Of others it is the identity.
+        most = self.residuals.high
+        slopes = self._across(super()._residual_slopes, np.maximum(most[..., :, np.newaxis], most[..., np.newaxis, :]))
+        is_other = ~self._inside[:, np.newaxis] & ~self._inside
+        return np.where(is_other, 1.0, slopes)
 
     def residual_error(self, residuals: FloatArray) -> FloatArray:
         """Bound of the norm of the error of the residuals' second moment."""
@@ -133,15 +138,12 @@ class NarrowThresholded(Thresholded):
         return self._known(super().residual_trace_error(residuals, loads), np.asarray(most))
 
     @property
-    def _inverse_slopes(self) -> FloatArray:
+    def inverse_slopes(self) -> FloatArray:
+        """Of the leading part of ``[S^(1/2) - sqrt(c)]_+ S^-1``."""
         values = np.where(self._inside, self.values.low, 1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             factors = np.where(self.kept.high > 0.0, self.kept.high / values, 0.0)
-        return self._across(super()._inverse_slopes, factors)
-
-    def inverse_error(self, values: FloatArray) -> FloatArray:
-        """Bound of the error of ``S^(1/2) F S^(1/2)`` with the leading part of ``F``."""
-        return self._known(super().inverse_error(values), np.full(self.is_certain.shape, np.inf))
+        return self._across(super().inverse_slopes, factors[..., :, np.newaxis])
 
     def _known(self, bound: FloatArray, most: FloatArray) -> FloatArray:
         return np.where(self.is_certain, np.fmin(bound, most), most)

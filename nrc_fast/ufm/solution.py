@@ -9,10 +9,11 @@ import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
 from nrc_fast.base.cards import card
-from nrc_fast.base.double_double import Pair, exactly, product
+from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.svg import spark_bars, sparkline
 from nrc_fast.kernels.inputs import as_rows
+from nrc_fast.ufm.correlated_features import CorrelatedFeatures, root_of_penalties
 from nrc_fast.ufm.inputs import Batched, BatchedBool, BatchedInt, plain, plain_counts
 from nrc_fast.ufm.minimum_bounds import NUMBERS, Solved, has_certain_directions, minimum_bounds, rank_range
 from nrc_fast.ufm.rotations import rotation_within
@@ -97,7 +98,7 @@ class Minimum:
     @cached_property
     def mse(self) -> Batched:
         """Mean squared error summed over the outputs; ``sum_j min(lambda_j, c)`` for a free bias."""
-        return plain(self.shrinkage.residual_values.sum(axis=-1) + np.zeros(self._batch))
+        return plain(sums_along(self.shrinkage.residual_values, axis=-1) + np.zeros(self._batch))
 
     @cached_property
     def r2(self) -> Batched:
@@ -105,12 +106,12 @@ class Minimum:
         values, residual = self.shrinkage.values, self.shrinkage.residual_values
         if self.shrinkage.spectrum is not None and self.shrinkage.is_diagonal:
             # What is captured, which keeps its digits where it is little.
-            variance = values.sum(axis=-1)
-            captured = np.maximum(values - residual, 0.0).sum(axis=-1)
+            variance = sums_along(values, axis=-1)
+            captured = sums_along(np.maximum(values - residual, 0.0), axis=-1)
             return plain(captured / np.where(variance > 0.0, variance, np.nan) + np.zeros(self._batch))
         if not self.shrinkage.is_diagonal:
             values = np.diagonal(self.moments.covariance, axis1=-2, axis2=-1)
-        variance = values.sum(axis=-1)
+        variance = sums_along(values, axis=-1)
         return plain(1.0 - np.asarray(self.mse) / np.where(variance > 0.0, variance, np.nan))
 
     @cached_property
@@ -175,14 +176,11 @@ class Minimum:
 
         ``a_j / sum a`` for a free bias: not uniform, and with nothing beyond n.
         """
-        if self.shrinkage.is_diagonal:
-            values = -np.sort(-self.shrinkage.feature_values, axis=-1)
-        else:
-            factors = self._relative_feature_factors
-            inner = factors[..., :, np.newaxis] * self._relative_inner * factors[..., np.newaxis, :]
-            values = np.maximum(np.linalg.eigvalsh(inner)[..., ::-1], 0.0)
+        if self._correlated is not None:
+            return self._correlated.shares
+        values = -np.sort(-self.shrinkage.feature_values, axis=-1)
         relative = values / nonzero(values.max(axis=-1, keepdims=True))
-        total = relative.sum(axis=-1, keepdims=True)
+        total = sums_along(relative, axis=-1)[..., np.newaxis]
         return np.asarray(relative / np.where(total > 0.0, total, np.nan))
 
     @cached_property
@@ -192,19 +190,14 @@ class Minimum:
         ``sum lambda_j a_j / sqrt(sum lambda_j^2 sum a_j^2)`` for a free bias: below 1 unless all that are kept and
         all targets have one variance.
         """
-        if self.shrinkage.is_diagonal:
-            features, values = (
-                part / nonzero(part.max(axis=-1, keepdims=True))
-                for part in (self.shrinkage.feature_values, self.shrinkage.values)
-            )
-            cross = np.sum(features * values, axis=-1)
-            squares = [np.sum(part**2, axis=-1) for part in (features, values)]
-        else:
-            factors = self._relative_feature_factors
-            inner = self._relative_inner
-            features = factors[..., :, np.newaxis] * inner * factors[..., np.newaxis, :]
-            cross = np.sum((factors[..., :, np.newaxis] * inner) ** 2, axis=(-2, -1))
-            squares = [np.sum(part**2, axis=(-2, -1)) for part in (features, inner)]
+        if self._correlated is not None:
+            return plain(self._correlated.cka)
+        features, values = (
+            part / nonzero(part.max(axis=-1, keepdims=True))
+            for part in (self.shrinkage.feature_values, self.shrinkage.values)
+        )
+        cross = np.sum(features * values, axis=-1)
+        squares = [np.sum(part**2, axis=-1) for part in (features, values)]
         norm = np.sqrt(squares[0]) * np.sqrt(squares[1])
         return plain(np.minimum(cross / np.where(norm > 0.0, norm, np.nan), 1.0))
 
@@ -357,12 +350,17 @@ class Minimum:
         """What bounds of some numbers are made of."""
         numbers = {name: np.asarray(getattr(self, name)) for name in names}
         return Solved(
-            self.moments, self.shrinkage, self.c, numbers=numbers, root_c=self.root_c, scale=self.scale, width=self.d
+            *(self.moments, self.shrinkage, self.c),
+            numbers=numbers,
+            root_c=self.root_c,
+            scale=self.scale,
+            width=self.d,
+            correlated=self._correlated,
         )
 
     @property
     def _kept_sum(self) -> FloatArray:
-        return np.asarray(self.shrinkage.kept.sum(axis=-1))
+        return sums_along(self.shrinkage.kept, axis=-1)
 
     def _along_directions(self, values: FloatArray) -> FloatArray:
         """U diag(values) U^T, symmetric to the last digit."""
@@ -378,21 +376,12 @@ class Minimum:
         with np.errstate(over="ignore"):
             return np.asarray(root_kept / nonzero(kept + self.root_c[..., np.newaxis])) * (kept > 0.0)
 
-    @property
-    def _relative_feature_factors(self) -> FloatArray:
-        """The feature factors over the largest of them: shares and angles do not depend on the scale."""
-        factors = self._feature_factors
-        return np.asarray(factors / nonzero(factors.max(axis=-1, keepdims=True)))
-
     @cached_property
-    def _relative_inner(self) -> FloatArray:
-        """Covariance of the targets along U, its largest entry scaled to about 1."""
-        covariance, rest = self.moments.covariance, self.moments.covariance_rest
-        exponents = -np.frexp(np.abs(covariance).max(axis=(-2, -1), keepdims=True))[1]
-        low = np.zeros_like(covariance) if rest is None else np.ldexp(rest, exponents)
-        vectors = exactly(self.shrinkage.vectors)
-        turned = Pair(*(np.swapaxes(part, -1, -2) for part in vectors))
-        return product(turned, product(Pair(np.ldexp(covariance, exponents), low), vectors)).high
+    def _correlated(self) -> CorrelatedFeatures | None:
+        if self.shrinkage.is_diagonal:
+            return None
+        root = root_of_penalties(np.asarray(self.lambda_W), np.asarray(self.lambda_H))
+        return CorrelatedFeatures(self.moments, self.shrinkage, root, self.d)
 
 
 def nonzero(values: FloatArray) -> FloatArray:

@@ -85,15 +85,20 @@ class TargetMoments:
 
         Those that are not precise are LAPACK's, for a covariance that is itself no better than that.
         """
-        matrix, error = self._pair, np.asarray(self.covariance_error)
-        if not about_mean and self.mean.any():
-            matrix = added(matrix, _outer_square(self.mean, self.mean_rest))
-            error = error + 2.0 * self.mean_error * np.sqrt(np.sum(self.mean**2, axis=-1)) + self.mean_error**2
+        matrix, error = self.second_moment(about_mean=about_mean)
         noise = self.noise
         if noise is None:
             diagonal = np.diagonal(matrix.high, axis1=-2, axis2=-1)
             noise = np.sqrt(self.n * self.epsilon) * np.sqrt(np.maximum(diagonal, 0.0))
         return spectrum(matrix, noise, error, is_precise=is_precise)
+
+    def second_moment(self, *, about_mean: bool) -> tuple[Pair, FloatArray]:
+        """The covariance, or the second moment about 0, and a bound of the norm of its error, (...)."""
+        matrix, error = self._pair, np.asarray(self.covariance_error)
+        if not about_mean and self.mean.any():
+            matrix = added(matrix, _outer_square(self.mean, self.mean_rest))
+            error = error + 2.0 * self.mean_error * np.sqrt(np.sum(self.mean**2, axis=-1)) + self.mean_error**2
+        return matrix, error
 
     def in_basis(self, vectors: FloatArray) -> tuple[Spectrum, IntArray]:
         """The covariance in a basis that is nearly its own, see `spectrum_in_basis`."""

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nrc_fast.base.double_double import Pair
-from nrc_fast.base.refined_eigenpairs import exactly, in_eigenbasis
+from nrc_fast.base.double_double import Pair, exactly
+from nrc_fast.base.refined_eigenpairs import in_basis, in_eigenbasis, jacobi_rotations, refined_basis
 
 mp = pytest.importorskip("mpmath")
 FloatArray = NDArray[np.float64]
@@ -88,3 +88,40 @@ def test_what_lapack_leaves_beside_the_diagonal_is_taken_off() -> None:
         beside, before = (np.abs(one - np.diag(one.diagonal())).max() for one in (found, plain))
         assert beside < 1e-9 * before
         np.testing.assert_allclose(found.diagonal(), values[::-1], rtol=0, atol=8 * EPSILON * values[-1])
+
+
+@pytest.mark.parametrize("values", [[1.0, 1e-6, 1e-12], [1.0, 0.9, 1e-9, 1e-18], [1.0, 1.0, 0.5]])
+def test_a_refined_basis_is_orthonormal_and_diagonal_far_below_a_rounding(values: list[float]) -> None:
+    n = len(values)
+    turn = np.linalg.qr(np.random.default_rng(n).standard_normal((n, n)))[0]
+    matrix = symmetric((turn * values) @ turn.T)
+    vectors = np.linalg.eigh(matrix)[1]
+    rough = in_basis([exactly(matrix)], exactly(vectors))[0].matrix.high
+    vectors = vectors @ jacobi_rotations(rough[np.newaxis])[0]
+    plain = in_basis([exactly(matrix)], exactly(vectors))[0]
+    basis = refined_basis(vectors, plain)
+    found = in_basis([exactly(matrix)], basis)[0]
+    with mp.workdps(50):
+        columns = mp.matrix(basis.high.tolist()) + mp.matrix(basis.low.tolist())
+        skew = columns.T * columns - mp.eye(n)
+        image = columns.T * mp.matrix(matrix.tolist()) * columns
+        image -= (skew * image + image * skew) / 2
+        assert float(mp.norm(skew)) <= 1e-9 * EPSILON
+        for i, j in np.ndindex(n, n):
+            entry = mp.mpf(float(found.matrix.high[i, j])) + mp.mpf(float(found.matrix.low[i, j]))
+            assert abs(image[i, j] - entry) <= mp.mpf(float(found.errors[i, j]))
+    if values[0] > values[1]:
+        assert np.linalg.norm(found.matrix.high - np.diag(found.matrix.high.diagonal())) <= 1e-9 * EPSILON
+
+
+def test_a_batch_of_bases_is_its_matrices() -> None:
+    rng = np.random.default_rng(4)
+    halves = rng.standard_normal((3, 2, 4, 4))
+    matrices = np.stack([symmetric(half @ half.T) / 32.0 for half in halves.reshape(-1, 4, 4)]).reshape(halves.shape)
+    vectors = np.linalg.eigh(matrices)[1]
+    seen = in_basis([exactly(matrices)], exactly(vectors))[0]
+    basis = refined_basis(vectors, seen)
+    for i, j in np.ndindex(3, 2):
+        one = in_basis([exactly(matrices[i, j])], exactly(vectors[i, j]))[0]
+        np.testing.assert_array_equal(seen.matrix.high[i, j], one.matrix.high)
+        np.testing.assert_array_equal(basis.high[i, j], refined_basis(vectors[i, j], one).high)

@@ -311,3 +311,14 @@ def test_rows_that_are_not_finite_are_left_out_of_all_numbers(kind: str, value: 
     assert ClassReport.from_dict(found.to_dict()).skipped_rows == 2
     with pytest.raises(ValueError, match=r"the first is .*row 7"):
         measure_classes(given, known, W, b)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-7])
+def test_a_small_share_within_classes_is_known_in_proportion_to_itself(noise: float) -> None:
+    rng = np.random.default_rng(8)
+    labels = np.arange(300) % 3
+    H = rng.standard_normal((3, 6))[labels] + noise * rng.standard_normal((300, 6))
+    report = ClassStatistics(6, 3).update(H, labels).report()
+    expected = by_definition(H, labels, np.eye(3, 6), np.zeros(3))["nc1_share"]
+    assert abs(report.nc1_share - expected) <= report.bounds["nc1_share"] + 1e-14 / noise * expected
+    assert report.bounds["nc1_share"] <= 1e-13 / noise * report.nc1_share

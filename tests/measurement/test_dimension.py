@@ -132,3 +132,29 @@ def test_what_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
     with pytest.raises(ImportError, match=r"needs sklearn: pip install 'nrc-fast\[dimension\]'"):
         intrinsic_dimension(X)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e4])
+@pytest.mark.parametrize("noise", [1.0, 1e-5])
+def test_the_bound_is_that_of_distances_between_rows_as_they_are(mean: float, noise: float) -> None:
+    """Not that of centred rows or of the search, where the neighbours found are the nearest for sure."""
+    mp = pytest.importorskip("mpmath")
+    rng = np.random.default_rng(5)
+    count, d = 40, 5
+    H = rng.standard_normal((count, 2)) @ rng.standard_normal((2, d)) + noise * rng.standard_normal((count, d)) + mean
+    found, bound = nrc.intrinsic_dimension(H, rows=count, repeats=1, return_bound=True)
+    with mp.workdps(40):
+        rows = [[mp.mpf(value) for value in row] for row in H.tolist()]
+        logs = []
+        for i in range(count):
+            squares = sorted(
+                mp.fsum((one - other) ** 2 for one, other in zip(rows[i], rows[j], strict=True))
+                for j in range(count)
+                if j != i
+            )
+            logs.append((mp.log(squares[1]) - mp.log(squares[0])) / 2)
+        logs = sorted(logs)[:-1]
+        heights = [-mp.log(1 - mp.mpf(i) / count) for i in range(1, count)]
+        exact = mp.fdot(zip(logs, heights, strict=True)) / mp.fdot(zip(logs, logs, strict=True))
+        assert abs(mp.mpf(found.value) - exact) <= mp.mpf(bound)
+    assert bound <= 1000.0 * 2.0**-52 * found.value

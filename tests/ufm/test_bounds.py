@@ -68,9 +68,6 @@ def test_minimum_within_its_bounds(bias: bool, has_room: bool) -> None:
         compared.add(f"{index}", found, exact_minimum(problem, lambda_W, c / lambda_W, bias=bias, d=d))
     assert not compared.violations
     medians = compared.medians()
-    if not bias:
-        # What small directions that are kept say of the features' spectrum is lost in their mean.
-        del medians["explained_variance_ratio"], medians["cka"]
     assert max(medians.values()) < MOST, medians
     assert len(medians) > 9
 
@@ -136,8 +133,8 @@ def test_deep_error_floor_within_its_bounds() -> None:
         compared.add(f"{index}", found, exact_deep_floor(problem, exactly(decay), layers))
     assert not compared.violations
     medians = compared.medians()
-    # Correlations are rounded entry by entry, and all roundings are taken to add up.
-    assert medians.pop("standardized_floor") < 3.0 * MOST
+    # Of outputs in units that are far apart one direction has nearly all of the variance.
+    assert medians.pop("standardized_floor") < 1.5 * MOST
     assert max(medians.values()) < MOST, medians
     assert len(medians) > 7
 

@@ -197,7 +197,7 @@ def test_text_names_the_numbers() -> None:
 
 def test_bounds_of_a_prediction_are_made_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     made, compute = [], closed_form.prediction_bounds
-    monkeypatch.setattr(closed_form, "prediction_bounds", lambda found: made.append(1) or compute(found))
+    monkeypatch.setattr(closed_form, "prediction_bounds", lambda *found: made.append(1) or compute(*found))
     prediction = predicted_spectrum(np.diag([4.0, 1.0]), 0.25)
     assert not made
     stored = pickle.loads(pickle.dumps(prediction))

@@ -93,3 +93,12 @@ def test_many_outputs_have_the_bounds_of_lapack() -> None:
     errors = np.array([float(abs(mp.mpf(float(a)) - b)) for a, b in zip(found.values, wanted, strict=True)])
     assert (errors <= found.errors).all()
     assert found.errors.max() < 64 * EPSILON
+
+
+def test_values_that_tie_have_bounds_in_the_order_of_their_last_digits() -> None:
+    """What float64 rounds to one number differs beyond it: the larger error is that of the smaller value here."""
+    rest = np.diag([-5e-17, 1e-17])
+    found = spectrum(Pair(np.eye(2), rest), np.zeros(2), np.zeros(()))
+    assert found.values.tolist() == [1.0, 1.0]
+    assert found.errors[0] >= 1e-17
+    assert 5e-17 <= found.errors[1] < 6e-17
