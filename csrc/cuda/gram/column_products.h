@@ -70,37 +70,4 @@ struct ColumnProducts {
   }
 };
 
-// The same where registers have no room: sums of products are the thread's own in shared memory, `pitch` numbers apart.
-struct SharedColumnProducts {
-  static constexpr int pitch = wide_columns;
-
-  double sum = 0.0;
-  double* products;
-
-  NRC_FAST_DEVICE void add(const double (&values)[looked_rows]) {
-#pragma unroll
-    for (int r = 0; r < looked_rows; ++r) sum += values[r];
-  }
-  NRC_FAST_DEVICE void add_products(const double (&values)[looked_rows], int targets, const double* converted) {
-#pragma unroll 1
-    for (int t = 0; t < targets; ++t) {
-      double product = products[t * pitch];
-#pragma unroll
-      for (int r = 0; r < looked_rows; ++r) product += values[r] * converted[r * target_pitch + t];
-      products[t * pitch] = product;
-    }
-  }
-  // Adds to what there is, or writes where this is the first time, and starts anew.
-  NRC_FAST_DEVICE void fold(int targets, double* place, bool is_first) {
-    place[0] = (is_first ? 0.0 : place[0]) + sum;
-    sum = 0.0;
-#pragma unroll 1
-    for (int t = 0; t < targets; ++t) {
-      double* const product = place + (1 + t) * pitch;
-      *product = (is_first ? 0.0 : *product) + products[t * pitch];
-      products[t * pitch] = 0.0;
-    }
-  }
-};
-
 }  // namespace nrc_fast::cuda
