@@ -88,8 +88,8 @@ def _error_of_moments(moments: Moments, model: LinearModel) -> tuple[float, floa
     bound = length_of(gram) * (1.0 + moments.d * EPSILON) * moments.covariance_error
     bound = ONE_SIDED * (bound + 2.0 * norm * moments.cross_error) + n**0.5 * moments.target_error
     # Of entries of a covariance none is larger than the root of the product of two variances.
-    spreads = np.sqrt(moments.variances + moments.covariance_error), np.sqrt(np.diagonal(sigma) + moments.target_error)
-    parts = np.abs(weights) @ spreads[0] + spreads[1]
+    of_targets = np.sqrt(np.maximum(np.diagonal(sigma) + moments.target_error, 0.0))
+    parts = np.abs(weights) @ np.sqrt(moments.variances + moments.covariance_error) + of_targets
     bound += 8.0 * moments.d**0.5 * EPSILON * float(parts @ parts)
     bound += (2.0 * distance + offset.error) * offset.error + 4.0 * EPSILON * value
     size = norm * norm * moments.energy + float(np.trace(sigma))

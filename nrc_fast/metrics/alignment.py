@@ -13,7 +13,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, exactly, summed, two_product
+from nrc_fast.base.double_double import Pair, exactly, outer_squares, summed, two_product
 from nrc_fast.base.exact_products import gram, sums_along
 from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.base.refined_eigenpairs import in_eigenbasis
@@ -23,6 +23,8 @@ __all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape", "long_head
 
 # Which gamma a history shows NRC3 for, see `nrc_fast.History.records`.
 GammaChoice: TypeAlias = Literal["last", "each"] | float
+# Error of W W^T to twice the digits, relative to its trace.
+OF_SHAPE = 2.0**-95
 
 
 def head_gram(weights: FloatArray) -> FloatArray:
@@ -43,12 +45,8 @@ def head_gram(weights: FloatArray) -> FloatArray:
     >>> head_gram(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[5.0, 2.0], [2.0, 1.0]]
     """
-    return _long_gram(weights).high
-
-
-def _long_gram(weights: FloatArray) -> Pair:
     with few_blas_threads(len(weights)):
-        return gram(exactly(np.ascontiguousarray(weights.T)))[0]
+        return gram(exactly(np.ascontiguousarray(weights.T)))[0].high
 
 
 def head_shape(weights: FloatArray) -> FloatArray:
@@ -71,7 +69,7 @@ def long_head_shape(weights: FloatArray) -> Pair:
     >>> shape.high.item(), shape.low.item() == 2.0**-61
     (0.5, True)
     """
-    shape = _long_gram(scale_to_unit(weights)[0])
+    shape = outer_squares(exactly(np.ascontiguousarray(scale_to_unit(weights)[0].T)))
     _, exponent = scale_to_unit(shape.high)
     return Pair(*(np.ldexp(part, -exponent) for part in shape))
 
@@ -88,7 +86,7 @@ class HeadAlignment:
     Parameters
     ----------
     gram : (n, n) float64 array, or a pair of them
-        ``W @ W.T``; its scale plays no part.
+        ``W @ W.T``; its scale plays no part. An array is taken as it is, a pair as `long_head_shape` gives it.
     covariance : (n, n) float64 array, or a pair of them
         Sigma, the covariance of the targets; only the lower triangle is read.
 
@@ -136,7 +134,9 @@ class HeadAlignment:
             return
         # Of the eigenvalues that are set to 0 too.
         self._eigen_error = found.error + float(np.linalg.norm(values - self.eigenvalues))
-        self._matrix_error, self.gram_error = found.matrix_error, found.matrix_error / norm
+        own = OF_SHAPE * float(np.trace(shape.high)) if isinstance(gram, Pair) else 0.0
+        self._matrix_error = found.matrix_error + own
+        self.gram_error = self._matrix_error / norm
         self._roots = np.sqrt(self.eigenvalues)
         diagonal = Pair(*(part.diagonal() for part in found.matrix))
         self._diagonal = diagonal.high / norm

@@ -16,6 +16,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.double_double import Pair, added, exactly, product, quotient
 from nrc_fast.base.exact_products import UNIT_ROUNDOFF
+from nrc_fast.base.linalg import from_lower
 from nrc_fast.kernels.long_sums import long_sum
 
 __all__ = ["LongTargets"]
@@ -70,11 +71,11 @@ class LongTargets:
         (0.25, True)
         """
         lower = long_sum(sums, "target_gram")
-        whole = Pair(*(part + np.tril(part, -1).T for part in lower))
         offset = quotient(long_sum(sums, "target_sums"), float(count))
         column = Pair(*(part[:, np.newaxis] for part in offset))
         squares = product(column, Pair(*(-part.T for part in column)))
-        covariance = added(quotient(whole, float(count)), squares)
+        # Entries above the diagonal are those below it to the last bit.
+        covariance = Pair(*map(from_lower, added(quotient(lower, float(count)), squares)))
         share = (OF_BLOCKS + OF_ADDITIONS * count) * UNIT_ROUNDOFF**2
         least = LEAST * len(offset.high)
         return cls(

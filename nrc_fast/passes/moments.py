@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,48 +17,19 @@ from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.kernels.interface import Shifts
 from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
 from nrc_fast.metrics.rounding import CHAINED_ROWS, addition_rounding, block_rounding
+from nrc_fast.passes.derived import Derived
 from nrc_fast.passes.long_targets import LongTargets
 from nrc_fast.passes.settled_sums import SettledSums
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 __all__ = ["MatrixKind", "Moments"]
 
-Value = TypeVar("Value")
 MatrixKind = Literal["covariance", "second_moment", "unit_second_moment"]
 
 # How features are multiplied, of the magnitudes.
 KINDS = ("double", "single", "device", "fast")
 # Leading pairs need not be closer than this share of the bound of their matrix's error, which is itself far below it.
 SHARE_OF_ERROR = 2.0**-10
-
-
-class _Derived(Generic[Value]):
-    """A property of moments that is computed once, and kept until more rows come; arrays are not to be written to."""
-
-    def __init__(self, compute: Callable[[Any], Value]) -> None:
-        self._compute = compute
-        self.__doc__ = compute.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, moments: None, owner: type) -> Self: ...
-
-    @overload
-    def __get__(self, moments: Moments, owner: type) -> Value: ...
-
-    def __get__(self, moments: Moments | None, owner: type) -> Value | Self:
-        if moments is None:
-            return self
-        kept = moments.derived
-        if self._name not in kept:
-            kept[self._name] = self._compute(moments)
-        found: Value = kept[self._name]
-        return found
 
 
 class Moments(ShiftedSums):
@@ -105,12 +75,12 @@ class Moments(ShiftedSums):
         """What was subtracted from features and targets, exactly: s and t."""
         return self._settled["shift"], self._settled["target_shift"]
 
-    @_Derived
+    @Derived
     def mean_offset(self) -> FloatArray:
         """Mean of h - s, (d,)."""
         return self._settled["column_sums"] / self.count
 
-    @_Derived
+    @Derived
     def mean(self) -> FloatArray:
         """Mean of the features, (d,)."""
         mean: FloatArray = self._settled["shift"] + self.mean_offset
@@ -131,7 +101,7 @@ class Moments(ShiftedSums):
                 matrices[kind] = settled.covariance("unit_gram")
         return matrices[kind]
 
-    @_Derived
+    @Derived
     def _matrices(self) -> dict[str, SymmetricMatrix]:
         return {}
 
@@ -140,13 +110,13 @@ class Moments(ShiftedSums):
         """Population covariance of the features, (d, d): ``(1/N) sum (h - mean)(h - mean)^T``; not to be written to."""
         return self.matrix("covariance").on_host()
 
-    @_Derived
+    @Derived
     def variances(self) -> FloatArray:
         """Diagonal of `covariance`, none negative."""
         found: FloatArray = np.maximum(self._settled.diagonal / self.count - self.mean_offset**2, 0.0)
         return found
 
-    @_Derived
+    @Derived
     def variance(self) -> float:
         """Trace of `covariance`: the mean of |h - mean|^2."""
         return float(np.sum(self._settled.diagonal / self.count - self.mean_offset**2))
@@ -235,21 +205,21 @@ class Moments(ShiftedSums):
             raise ValueError(msg)
         return self.matrix("unit_second_moment").on_host()
 
-    @_Derived
+    @Derived
     def long_targets(self) -> LongTargets | None:
         """Mean and covariance of the targets to twice the digits, where all rows were added up so."""
         if not self.has_long_targets:
             return None
         return LongTargets.of(self._settled.numbers, self.count, self._magnitude("targets") / self.count)
 
-    @_Derived
+    @Derived
     def target_mean(self) -> FloatArray:
         """Mean of the targets, (n,)."""
         if self.long_targets is not None:
             return self.long_targets.mean(self._settled["target_shift"])[0]
         return self._settled["target_shift"] + self.target_offset
 
-    @_Derived
+    @Derived
     def target_covariance(self) -> FloatArray:
         """Population covariance of the targets, (n, n)."""
         if self.long_targets is not None:
@@ -257,7 +227,7 @@ class Moments(ShiftedSums):
         offset = self.target_offset
         return from_lower(self._settled["target_gram"]) / self.count - np.outer(offset, offset)
 
-    @_Derived
+    @Derived
     def target_offset(self) -> FloatArray:
         """Mean of y - t, (n,)."""
         if self.long_targets is not None:
@@ -265,7 +235,7 @@ class Moments(ShiftedSums):
         offset: FloatArray = self._settled["target_sums"] / self.count
         return offset
 
-    @_Derived
+    @Derived
     def cross_covariance(self) -> FloatArray:
         """``(1/N) sum (h - mean_h)(y - mean_y)^T``, (d, n)."""
         offsets = np.outer(self.mean_offset, self.target_offset)
@@ -278,18 +248,18 @@ class Moments(ShiftedSums):
         """Bound of the rounding of a sum of squares, relative to the sum: within blocks, and over blocks and parts."""
         return self._roundings[kind]
 
-    @_Derived
+    @Derived
     def _roundings(self) -> dict[str, float]:
         rows = min(block_rows(), self.count)
         return {kind: block_rounding(kind, rows) + self._rounding_over_blocks for kind in KINDS}
 
-    @_Derived
+    @Derived
     def _rounding_over_blocks(self) -> float:
         """Rounding where the sums of a block are added to others, then parts to parts, which nobody has chosen."""
         blocks, parts = self._count("blocks"), max(self._count("parts"), 1)
         return addition_rounding(max(blocks / parts, 1.0)) + EPSILON / 2 * parts
 
-    @_Derived
+    @Derived
     def _rounding_of_sums(self) -> float:
         """Bound of the rounding of sums of the features, relative to the root of the sum of their squares.
 
@@ -299,7 +269,7 @@ class Moments(ShiftedSums):
             return self._rounding_of_target_sums
         return block_rounding("single", min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks
 
-    @_Derived
+    @Derived
     def _rounding_of_target_sums(self) -> float:
         return addition_rounding(min(CHAINED_ROWS, self.count)) + self._rounding_over_blocks
 
@@ -311,7 +281,7 @@ class Moments(ShiftedSums):
         """Bound of the error of `unit_second_moment`, relative to its trace."""
         return max(self._rounding(kind) for kind in KINDS if kind == "double" or self._count(kind))
 
-    @_Derived
+    @Derived
     def _error(self) -> float:
         """Bound of the error of a mean of squares of features."""
         return sum(self._rounding(kind) * self._magnitude(kind) for kind in KINDS) / self.count
@@ -321,12 +291,12 @@ class Moments(ShiftedSums):
         """What the bounds of these moments rest on: how the features were multiplied, and their sums."""
         return grounds_of_sums(["double", *(kind for kind in KINDS if self._magnitude(kind) > 0.0)])
 
-    @_Derived
+    @Derived
     def mean_square(self) -> float:
         """Mean of |h - s|^2 with the shifts that were subtracted: what rounding is relative to."""
         return sum(map(self._magnitude, KINDS)) / self.count
 
-    @_Derived
+    @Derived
     def covariance_error(self) -> float:
         """Bound of the Frobenius norm of the error of `covariance`: of the Gram, and twice of the mean's square.
 
@@ -335,7 +305,7 @@ class Moments(ShiftedSums):
         """
         return _about_mean(self._error, self.mean_square, self.mean_offset, self._rounding_of_sums)
 
-    @_Derived
+    @Derived
     def mean_error(self) -> float:
         """Bound of the norm of the error of `mean`."""
         return self.mean_error_of(math.sqrt(self.mean_square))
@@ -360,7 +330,7 @@ class Moments(ShiftedSums):
         """
         return self._rounding_of_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.mean))
 
-    @_Derived
+    @Derived
     def target_mean_error(self) -> float:
         """Bound of the norm of the error of `target_mean`."""
         if self.long_targets is not None:
@@ -368,7 +338,7 @@ class Moments(ShiftedSums):
         spread = math.sqrt(self._magnitude("targets") / self.count)
         return self._rounding_of_target_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.target_mean))
 
-    @_Derived
+    @Derived
     def target_error(self) -> float:
         """Bound of the Frobenius norm of the error of `target_covariance`."""
         if self.long_targets is not None:
@@ -377,7 +347,7 @@ class Moments(ShiftedSums):
         error = self._rounding("double") * square
         return _about_mean(error, square, self.target_offset, self._rounding_of_target_sums)
 
-    @_Derived
+    @Derived
     def cross_error(self) -> float:
         """Bound of the Frobenius norm of the error of `cross_covariance`: products of both magnitudes."""
         targets, own = self._magnitude("targets") / self.count, self.mean_square

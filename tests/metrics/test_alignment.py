@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nrc_fast.base import linalg
-from nrc_fast.metrics.alignment import HeadAlignment, head_gram
+from nrc_fast.metrics.alignment import OF_SHAPE, HeadAlignment, head_gram, long_head_shape
 from nrc_fast.testing import reference_nrc3, reference_nrc3_gamma, ufm_optimum
 
 EPS = float(np.finfo(np.float64).eps)
@@ -242,3 +243,24 @@ def test_gamma_of_every_covariance_within_the_error_is_in_the_range(spread: floa
         assert (lowest, round(highest, 9)) == (0.0, 1.0)
     if spread >= 1e-6:
         assert bound < 1e-5
+
+
+@pytest.mark.parametrize(("n", "d"), [(2, 64), (3, 700), (5, 7)])
+def test_shapes_of_heads_have_twice_the_digits(n: int, d: int) -> None:
+    """And the error of the shape is counted where nothing else is off."""
+    W = np.random.default_rng(d).standard_normal((n, d)) * np.geomspace(1.0, 1e-3, d)
+    rows = [[Fraction(entry) for entry in row] for row in W.tolist()]
+    exact = [[sum(a * b for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
+    shape = long_head_shape(W)
+    trace = sum(exact[i][i] for i in range(n))
+    unit = Fraction(2) ** round(math.log2(float(np.trace(shape.high)) / float(trace)))
+    off = [
+        Fraction(float(shape.high[i, j])) + Fraction(float(shape.low[i, j])) - unit * exact[i][j]
+        for i in range(n)
+        for j in range(n)
+    ]
+    least = float(sum(entry**2 for entry in off)) ** 0.5
+    assert least <= OF_SHAPE * float(unit * trace)
+    assert (
+        HeadAlignment(shape, np.diag(np.arange(1.0, n + 1.0))).gram_error * float(np.linalg.norm(shape.high)) >= least
+    )
