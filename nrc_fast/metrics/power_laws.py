@@ -12,11 +12,10 @@ import numpy as np
 
 from nrc_fast.base.arrays import BoolArray, FloatArray
 from nrc_fast.base.double_double import exactly
-from nrc_fast.base.exact_products import sums_along
+from nrc_fast.base.exact_products import gram, sums_along
 from nrc_fast.base.kept_values import cached_property
-from nrc_fast.base.linalg import EPSILON
+from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.base.refined_eigenpairs import in_eigenbasis
-from nrc_fast.metrics.alignment import long_head_shape
 from nrc_fast.metrics.rounding import decomposition_rounding
 
 __all__ = ["PowerLaw"]
@@ -85,7 +84,9 @@ class PowerLaw:
 
     def __init__(self, weights: FloatArray, covariance: FloatArray, covariance_error: float) -> None:
         self.n, self.d = weights.shape
-        found = in_eigenbasis(exactly(covariance), long_head_shape(weights))
+        rows = np.ascontiguousarray(scale_to_unit(weights)[0].T)
+        head, of_head = gram(exactly(rows))
+        found = in_eigenbasis(exactly(covariance), head)
         values = found.values.high
         self.lowest = float(values[-1])
         self._values = np.maximum(values, 0.0)
@@ -95,7 +96,8 @@ class PowerLaw:
         self._gram = found.matrix.high
         size = float(np.trace(self._gram))
         self._gram = self._gram / (size if size > 0.0 else 1.0)
-        self._gram_error = found.matrix_error / size if size > 0.0 else 0.0
+        off = found.matrix_error + float(np.linalg.norm(of_head))
+        self._gram_error = off / size if size > 0.0 else 0.0
         self._squares = np.maximum(np.diagonal(self._gram), 0.0)
         self.exponent = self.bound = math.nan
         self.fitted = 0
@@ -183,8 +185,8 @@ class PowerLaw:
         """Share of ``|W W^T|_F^2`` that is no multiple of ``Sigma^p``; NaN where p is."""
         if math.isnan(self.exponent):
             return math.nan
-        gram, power = self._shape, self._power_shape
-        left = gram - float(gram.diagonal() @ power) * np.diag(power)
+        shape, power = self._shape, self._power_shape
+        left = shape - float(shape.diagonal() @ power) * np.diag(power)
         return float(sums_along(left.ravel() ** 2, axis=0))
 
     @cached_property
