@@ -246,9 +246,9 @@ _FAMILIES = {
     "slab_sums_kernel": Family("column sums of slabs, added up", inside=_one_turn),  # of eight rows, and what is left
     "clear_kernel": Family("slabs of few rows, cleared"),
     "planes_kernel": Family(
-        "planes of {0} rows, {1}, {2}",
+        "planes of {0} rows, {1}, {2}, {3}",
         rows=0,
-        words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}, _ROW_USES),
+        words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}, _ROW_USES, _WITH_TARGETS),
         inside=_one_turn,  # chunks of a row that a lane adds up
         copies=_plane_loads,
     ),

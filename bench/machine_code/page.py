@@ -42,8 +42,9 @@ _READS = """\
 split into three bfloat16 numbers, six products each: these take longer than the read, and what is aimed at is that the
 read does not stand in their way. Beside what the table says more reads are needed for
 
-- products with more than 7 targets, or with any where rows are as stored or d > 128: the column sums form them, in one
-  read more;
+- products with targets where rows are as stored, where planes of rows leave their sums no room in shared memory (more
+  than about 90 targets of d > 128 on H100), and with more than 7 elsewhere: the column sums form them, in one read
+  more;
 - a Gram matrix of rows of norm 1: one read more, two where d > 4,096;
 - rows that are skipped where they are not finite, of d > 64 where products are in float64 and of d > 4,096 elsewhere:
   they are looked at first;

@@ -214,6 +214,7 @@ SMALL_PASSES = [
     SmallPass("probes of Hopper's instructions", probes),
     SmallPass("gram of split rows", gram("float32", 70, 130), ONE),
     SmallPass("gram of planes, column sums and norms", gram("float32", 70, 130, targets=0, unit="raw"), ONE),
+    SmallPass("gram of planes, kept rows and products", gram("float32", 70, 130, nonfinite="skip"), ONE),
     SmallPass("gram of planes of 16-bit rows", gram("bfloat16", 150, 130, targets=0, unit="raw"), ONE),
     SmallPass("gram of split rows, with products", gram("float32", 280, 70, targets=3), ONE),
     SmallPass("gram of split rows, small", gram("float32", 280, 20, unit="raw"), {"multiprocessors": 2}),

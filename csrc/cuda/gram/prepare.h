@@ -94,6 +94,9 @@ struct PlaneTask {
   RowUse use;
   std::int64_t workers = 1;
   PlaneFindings findings{};
+  // Products that are formed of rows that are looked at: for each worker sums over columns, which then go there, and
+  // products, as `partial` of ColumnSumTask, added to. Without columns: none.
+  RowTargets products{};
   std::uint16_t* planes = nullptr;
   std::int64_t row_stride = 0;
   std::int64_t plane_stride = 0;
@@ -104,7 +107,10 @@ std::int64_t plane_row_stride(const MatrixView& rows);
 // Rows whose planes are in memory at once, as many as are wanted or fill it well: whole words of the masks and whole
 // folds, and the same whatever the number of rows.
 std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t wanted);
-std::int64_t plane_workers(const MatrixView& rows, PlaneContent content, RowUse use, std::int64_t multiprocessors);
+// Whether the sums of products have room in the shared memory of a block.
+bool can_form_plane_products(const MatrixView& rows, const MatrixView& targets, RowUse use, const DeviceLimits& device);
+// Of so many rows at once.
+std::int64_t plane_workers(const PlaneTask& task, std::int64_t rows, std::int64_t multiprocessors);
 void write_planes(const PlaneTask& task, Stream stream);
 
 }  // namespace nrc_fast::cuda
