@@ -92,6 +92,10 @@ PASSES = (
         "float64 Gram, 64 < d <= 128, with sums and products with up to 7 targets",
         "gram_wide_moments_kernel<double, true>",
     ),
+    _split_gram("float64 Gram, d > 128, with sums", "gram_panel_moments_kernel<double, false>"),
+    _split_gram(
+        "float64 Gram, d > 128, with sums and products with up to 7 targets", "gram_panel_moments_kernel<double, true>"
+    ),
     *_residuals(),
     *_products(),
 )

@@ -117,23 +117,33 @@ void GramPass::add_wide_moments(bool is_read_before, bool has_sums) {
   const Workspace before = workspace_;
   WideMomentTask task{rows, request_.targets, request_.shift, request_.target_shift, {}};
   if (!has_sums || request_.cross == nullptr) task.targets.columns = 0;
-  GramWork work(GramMethod::tensor_float64, rows, device_.multiprocessors * wide_moment_blocks(rows, task.targets),
-                chained_rows, slab_values(GramMethod::tensor_float64, rows.columns));
+  const bool is_one_panel = is_panel(rows);
+  const std::int64_t blocks = is_one_panel ? wide_moment_blocks(rows, task.targets) : panel_moment_blocks(task);
+  GramWork work(GramMethod::tensor_float64, rows, device_.multiprocessors * blocks, chained_rows,
+                slab_values(GramMethod::tensor_float64, rows.columns));
   work.values = workspace_.take<double>(work.slab_values);
-  task.findings.sums = workspace_.take<double>(work.workers * (1 + task.targets.columns) * rows.columns);
+  const std::int64_t sum_values = is_one_panel ? work.workers * rows.columns : work.slabs * wide_columns;
+  task.findings.sums = workspace_.take<double>(sum_values * (1 + task.targets.columns));
   const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
   task.findings.masks = take_masks(words);
   most_used_ = std::max(most_used_, workspace_.used());
   workspace_ = before;
   if (!runs_) return;
   if (!is_read_before) task.findings.below = find_targets(task.findings.masks, words, nullptr);
-  form_wide_moments(task, work.workers, work.values, stream_);
+  if (is_one_panel) {
+    form_wide_moments(task, work.workers, work.values, stream_);
+  } else {
+    fill_zero(task.findings.sums, sum_values * (1 + task.targets.columns) * 8, stream_);
+    form_panel_moments(task, work.workers, work.values, stream_);
+  }
   if (!is_read_before) {
     count_rows(task.findings.masks, rows.rows, counts_, stream_);
     settle();
   }
-  if (has_sums && (request_.column_sums != nullptr || request_.cross != nullptr)) {
+  if (has_sums && is_one_panel) {
     add_products({task.targets, 0, nullptr, task.findings.sums}, work.workers);
+  } else if (has_sums) {
+    add_panel_sums(task, work.workers, guard_, request_.column_sums, request_.cross, stream_);
   }
   finalize(work, guard_, nullptr, request_.gram);
 }
@@ -207,7 +217,7 @@ RowNormTask GramPass::target_task(const RowMasks& masks) const {
 
 bool GramPass::forms_wide_moments(const GramChoice& choice) const {
   return request_.gram != nullptr && choice.method == GramMethod::tensor_float64 && !request_.skips_nonfinite &&
-         can_form_wide_moments(request_.features);
+         request_.features.columns > narrow_columns;
 }
 
 }  // namespace nrc_fast::cuda

@@ -62,7 +62,7 @@ class GramPass {
   std::int64_t* find_targets(const RowMasks& masks, std::int64_t words, double* kept);
   void measure_kept_targets(const RowMasks& masks);
   RowNormTask target_task(const RowMasks& masks) const;
-  // Float64 products of rows that fit into one tile, unless some of them are to be skipped.
+  // Float64 products of rows of more than 64 columns, unless some of them are to be skipped.
   bool forms_wide_moments(const GramChoice& choice) const;
 
   // ---- Gram matrices alone: gram_alone.cu ----

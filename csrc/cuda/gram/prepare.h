@@ -42,9 +42,16 @@ struct WideMomentTask {
   const double* target_shift = nullptr;
   TensorFindings findings;
 };
-bool can_form_wide_moments(const MatrixView& features);
+inline bool is_panel(const MatrixView& features) { return features.columns <= wide_columns; }
 std::int64_t wide_moment_blocks(const MatrixView& features, const MatrixView& targets);
 void form_wide_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream);
+// The same of any number of columns from 65 on, in panels of 128. The sums are for each slab those of a panel's
+// columns, where it is a panel with itself that the slab is of.
+std::int64_t panel_moment_blocks(const WideMomentTask& task);
+void form_panel_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream);
+// Adds these up, as ColumnSumTask has them.
+void add_panel_sums(const WideMomentTask& task, std::int64_t workers, const RowCounts* guard, double* column_sums,
+                    double* cross, Stream stream);
 
 // Before `row_norms` and after it: sets the findings up, and adds them to the totals. A batch is refused where a row is
 // not finite, unless those are skipped, and where squares leave the range of float64.
