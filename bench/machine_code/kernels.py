@@ -136,6 +136,13 @@ def _wide_shared(arguments: Sequence[str]) -> int:
     return _RING_STAGES * 64 // size * (128 * size + 32) + (128 + 4 * 8 * 8) * 8
 
 
+def _panel_shared(arguments: Sequence[str]) -> int:
+    """Of both sides, and the sums of products with seven targets."""
+    size = _BYTES[arguments[0]]
+    products = 7 * 128 if arguments[1] == "true" else 0
+    return _RING_STAGES * 64 // size * (192 * size + 32) + (192 + 4 * 8 * 8 + products) * 8
+
+
 def _resident_octets(arguments: Sequence[str]) -> int:
     """Eights of rows that a warp has of a stage, in turns of loops inside."""
     return 2 if _BYTES[arguments[0]] == 2 else 1
@@ -239,6 +246,17 @@ _FAMILIES = {
         inside=_wide_inside,
         copies=lambda arguments: 4 + 3 * (arguments[1] == "true"),
     ),
+    "gram_panel_moments_kernel": Family(
+        "Gram and sums, {0} rows in float64, tensor cores, d > 128, {1}",
+        (_DTYPES, _WITH_TARGETS),
+        shared=_panel_shared,
+        rows=0,
+        # Of both sides; with targets, those of the items that look at their columns, which copy one.
+        row_copies=lambda arguments: 4 if arguments[1] == "true" else 6,
+        inside=_wide_inside,
+        copies=lambda arguments: 4 + 3 if arguments[1] == "true" else 6,
+    ),
+    "gram_panel_sums_kernel": Family("sums of panels added up", inside=_one_turn),
     "gram_finalize_kernel": Family(
         "slabs of a Gram added up, {0}, {1}", (_SIZES, _ORDERS | {"2": "of float64", "3": "of moments"})
     ),
@@ -246,9 +264,9 @@ _FAMILIES = {
     "slab_sums_kernel": Family("column sums of slabs, added up", inside=_one_turn),  # of eight rows, and what is left
     "clear_kernel": Family("slabs of few rows, cleared"),
     "planes_kernel": Family(
-        "planes of {0} rows, {1}, {2}",
+        "planes of {0} rows, {1}, {2}, {3}",
         rows=0,
-        words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}, _ROW_USES),
+        words=(_DTYPES, {"0": "split in three", "1": "rounded to bfloat16", "2": "copied"}, _ROW_USES, _WITH_TARGETS),
         inside=_one_turn,  # chunks of a row that a lane adds up
         copies=_plane_loads,
     ),

@@ -82,7 +82,7 @@ def main_loop(function: Function, launch: Launch = Launch()) -> MainLoop | None:
     chosen = max(loops, key=lambda loop: _weighed(graph, loop))
     if _weight(graph, chosen.own) == (0, 0):
         return None
-    stage = _loading(graph, chosen)
+    stage = _loading(graph, chosen, is_deep=launch.copies is not None)
     rare = {block for block in stage.own - always_run(graph, stage) if _is_now_and_then(graph.blocks[block])}
     turns: dict[Instruction, int | None] = {}
     copies = {"copy"} if any("copy" in map(kind_of, graph.blocks[block]) for block in stage.own) else {"global load"}
@@ -112,11 +112,19 @@ def main_loop(function: Function, launch: Launch = Launch()) -> MainLoop | None:
     return MainLoop(whole.path, half.path if half else None, folded, of_inner)
 
 
-def _loading(graph: Graph, loop: Loop) -> Loop:
-    """The loop around it that loads what it works on, or the loop itself."""
-    while not _loads(graph, loop.own) and loop.outer is not None and _loads(graph, loop.outer.blocks - loop.blocks):
-        loop = loop.outer
-    return loop
+def _loading(graph: Graph, loop: Loop, is_deep: bool) -> Loop:
+    """The loop around it that loads what it works on, or the loop itself.
+
+    Deep: loops between the two may load nothing.
+    """
+    found, around = loop, loop
+    while not _loads(graph, found.own) and around.outer is not None:
+        inside, around = around, around.outer
+        if _loads(graph, around.blocks - inside.blocks):
+            found = around
+        elif not is_deep:
+            break
+    return found
 
 
 def _weight(graph: Graph, blocks: set[int]) -> tuple[int, int]:

@@ -42,13 +42,12 @@ _READS = """\
 split into three bfloat16 numbers, six products each: these take longer than the read, and what is aimed at is that the
 read does not stand in their way. Beside what the table says more reads are needed for
 
-- products with more than 7 targets, or with any where rows are as stored or d > 128: the column sums form them, in one
-  read more;
-- a Gram matrix of rows of norm 1: one read more, two where d > 4,096;
+- products with targets where rows are as stored, where planes of rows leave their sums no room in shared memory (more
+  than about 90 targets of d > 128 on H100), and with more than 7 elsewhere: the column sums form them, in one read
+  more;
+- a Gram matrix of rows of norm 1: one read more, two where d > 4,096, or d > 64 and products are in float64;
 - rows that are skipped where they are not finite, of d > 64 where products are in float64 and of d > 4,096 elsewhere:
-  they are looked at first;
-- float64 rows, and others with `precision="highest"`, of d > 128: norms and counts, column sums and products are three
-  reads;
+  they are looked at first, and in float64 the column sums are one read more;
 - products with a Gram where columns and vectors are more than 16 warps have, of 64 and of eight each (d = 1,024 with 8
   vectors, d = 512 with 16), or where three stages of rows do not fit in the shared memory of a block: two reads for
   every 32 vectors, of the coefficients and of the image.

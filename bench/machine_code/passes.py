@@ -81,15 +81,20 @@ PASSES = (
         "gram_rows_kernel<RowGram<float, 64, true>>",
     ),
     # Planes of wider rows; these are read by the products, and the rows by what writes the planes.
-    _split_gram("float32 Gram, d > 128, with sums", "planes_kernel<float, 0, 1>"),
-    _split_gram("float32 Gram, d > 128, with sums, without bad rows", "planes_kernel<float, 0, 2>"),
-    _split_gram("float32 Gram of rows of norm 1, 128 < d <= 4,096", "planes_kernel<float, 0, 3>"),
-    _split_gram("bfloat16 Gram about a shift, d > 128, with sums", "planes_kernel<BFloat16, 0, 1>"),
+    _split_gram("float32 Gram, d > 128, with sums", "planes_kernel<float, 0, 1, false>"),
+    _split_gram("float32 Gram, d > 128, with sums, without bad rows", "planes_kernel<float, 0, 2, false>"),
+    _split_gram("float32 Gram, d > 128, with sums and products with targets", "planes_kernel<float, 0, 1, true>"),
+    _split_gram("float32 Gram of rows of norm 1, 128 < d <= 4,096", "planes_kernel<float, 0, 3, false>"),
+    _split_gram("bfloat16 Gram about a shift, d > 128, with sums", "planes_kernel<BFloat16, 0, 1, false>"),
     _split_gram("float64 Gram, d <= 64, with sums and products with up to 7 targets", "gram_moments_kernel<double>"),
     _split_gram("float64 Gram, 64 < d <= 128, with sums", "gram_wide_moments_kernel<double, false>"),
     _split_gram(
         "float64 Gram, 64 < d <= 128, with sums and products with up to 7 targets",
         "gram_wide_moments_kernel<double, true>",
+    ),
+    _split_gram("float64 Gram, d > 128, with sums", "gram_panel_moments_kernel<double, false>"),
+    _split_gram(
+        "float64 Gram, d > 128, with sums and products with up to 7 targets", "gram_panel_moments_kernel<double, true>"
     ),
     *_residuals(),
     *_products(),

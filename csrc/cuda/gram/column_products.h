@@ -68,6 +68,51 @@ struct ColumnProducts {
       for (int r = 0; r < looked_rows; ++r) products[t] += values[r] * converted[r * target_pitch + t];
     }
   }
+  NRC_FAST_DEVICE void write(int targets, double* place, int pitch) const {
+    place[0] = sum;
+#pragma unroll
+    for (int t = 0; t < most_targets; ++t) {
+      if (t < targets) place[(1 + t) * pitch] = products[t];
+    }
+  }
+};
+
+// The same where registers have no room: sums of products with a target are in shared memory, one of each thread side
+// by side.
+struct SharedColumnProducts {
+  static constexpr int pitch = wide_columns;
+
+  double sum = 0.0;
+  double* products;
+
+  NRC_FAST_DEVICE double& of_target(int target) const { return products[target * pitch + thread_index()]; }
+  NRC_FAST_DEVICE void clear(int targets) {
+    for (int t = 0; t < targets; ++t) of_target(t) = 0.0;
+  }
+
+  NRC_FAST_DEVICE void add(const double (&values)[looked_rows]) {
+#pragma unroll
+    for (int r = 0; r < looked_rows; ++r) sum += values[r];
+  }
+  NRC_FAST_DEVICE void add_products(const double (&values)[looked_rows], int targets, const double* converted) {
+#pragma unroll 1
+    for (int t = 0; t < targets; ++t) {
+      double product = of_target(t);
+#pragma unroll
+      for (int r = 0; r < looked_rows; ++r) product += values[r] * converted[r * target_pitch + t];
+      of_target(t) = product;
+    }
+  }
+  // Adds to what there is, and starts anew.
+  NRC_FAST_DEVICE void fold(int targets, double* place) {
+    place[0] += sum;
+    sum = 0.0;
+#pragma unroll 1
+    for (int t = 0; t < targets; ++t) {
+      place[(1 + t) * pitch] += of_target(t);
+      of_target(t) = 0.0;
+    }
+  }
 };
 
 }  // namespace nrc_fast::cuda

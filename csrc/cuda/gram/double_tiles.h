@@ -34,6 +34,11 @@ NRC_FAST_BOTH std::int64_t double_item_count(std::int64_t columns) {
   return strips * strips;
 }
 
+// Of so manieth 128 columns with themselves.
+NRC_FAST_BOTH std::int64_t triangle_item(std::int64_t strip_index) {
+  return strip_index * strip_index + 2 * strip_index;
+}
+
 NRC_FAST_BOTH DoubleItem double_item(std::int64_t index, std::int64_t columns) {
   std::int64_t low = 0;
   std::int64_t high = std::int64_t{1} << 31;

@@ -2,9 +2,7 @@
 // them: sums over columns, products with a few targets, the largest magnitude, and which rows are zero or not finite.
 // Whole rows are in a stage of the ring. Warps share the products out as in double_tensor.cu; beside that each thread
 // looks at one column of the rows, whose sums take few of its registers.
-#include "cuda/gram/column_products.h"
-#include "cuda/gram/double_sums.h"
-#include "cuda/gram/prepare.h"
+#include "cuda/gram/column_look.h"
 
 namespace nrc_fast::cuda {
 namespace {
@@ -18,127 +16,6 @@ struct WideArguments {
   CopyKind copies;
 };
 
-// A stage has 8 KiB of 128 columns, whatever their type.
-template <class Row>
-struct WideStage {
-  static constexpr int size = sizeof(Row);
-  static constexpr int depth = 64 / size;
-  static constexpr int pitch = wide_columns * size + 32;
-  static constexpr int rows_bytes = depth * pitch;
-};
-
-// What a thread has seen of one column of the rows.
-template <class Row, bool has_targets>
-class ColumnLook {
-  using Stage = WideStage<Row>;
-
- public:
-  // `converted` is memory of the warp, for targets of the rows that it looks at.
-  NRC_FAST_DEVICE ColumnLook(const WideArguments& arguments, std::int64_t first_row, double shift, double* converted)
-      : arguments_(arguments),
-        row_(first_row),
-        converted_(converted),
-        shift_(shift),
-        has_column_(thread_index() < static_cast<int>(arguments.task.features.columns)),
-        targets_(has_targets ? static_cast<int>(arguments.task.targets.columns) : 0) {}
-
-  NRC_FAST_DEVICE void see(const char* stage, int rows_left) {
-#pragma unroll 1
-    for (int first = 0; first < Stage::depth; first += looked_rows) {
-      if constexpr (has_targets) {
-        convert_targets(arguments_.task.targets, arguments_.task.target_shift,
-                        stage + Stage::rows_bytes + first * arguments_.target_bytes, arguments_.target_bytes,
-                        arguments_.target_bytes / targets_, rows_left - first, converted_);
-      }
-      const char* const column = stage + first * Stage::pitch + thread_index() * Stage::size;
-      if (rows_left - first >= looked_rows) {
-        see_rows<true>(column, looked_rows);
-      } else {
-        see_rows<false>(column, rows_left - first);
-      }
-      row_ += looked_rows;
-      if (row_ % mask_rows == 0) mark_filled();
-      if constexpr (has_targets) synchronize_warp();  // all have read what is converted anew
-    }
-  }
-
-  // After the last row.
-  NRC_FAST_DEVICE void write(double* partial) {
-    mark_filled();
-    if (arguments_.task.findings.below != nullptr) {
-      const double largest = warp_maximum(from_upper_half(largest_));
-      if (thread_index() % warp_lanes == 0) keep_exponent(arguments_.task.findings.below, largest);
-    }
-    if (!has_column_) return;
-    const auto columns = static_cast<int>(arguments_.task.features.columns);
-    double* const column = partial + thread_index();
-    column[0] = products_.sum;
-#pragma unroll
-    for (int t = 0; t < most_targets; ++t) {
-      if (t < targets_) column[(1 + t) * columns] = products_.products[t];
-    }
-  }
-
- private:
-  template <bool is_whole>
-  NRC_FAST_DEVICE void see_rows(const char* column, int count) {
-    Row stored[looked_rows];
-#pragma unroll
-    for (int r = 0; r < looked_rows; ++r) {
-      stored[r] = Row{};
-      if (has_column_) stored[r] = *static_cast<const Row*>(static_cast<const void*>(column + r * Stage::pitch));
-    }
-    std::uint32_t filled = 0;
-    std::uint32_t top = 0;
-    double shifted[looked_rows];
-#pragma unroll
-    for (int r = 0; r < looked_rows; ++r) {
-      DoubleBits value;
-      value.value = as_double(stored[r]);
-      const std::uint32_t half = upper_half(value.value);
-      if ((half | static_cast<std::uint32_t>(value.bits)) != 0) filled |= 1u << r;
-      top = larger(top, half);
-      shifted[r] = is_whole || r < count ? value.value - shift_ : 0.0;
-      largest_ = larger(largest_, upper_half(shifted[r]));
-    }
-    products_.add(shifted);
-    if constexpr (has_targets) products_.add_products(shifted, targets_, converted_);
-    filled_ |= filled << (row_ % mask_rows);
-    if (top >= nonfinite_half) mark_bad(stored);
-  }
-
-  NRC_FAST_DEVICE void mark_bad(const Row (&stored)[looked_rows]) const {
-    std::uint32_t* const masks = arguments_.task.findings.masks.bad;
-    if (masks == nullptr) return;
-#pragma unroll
-    for (int r = 0; r < looked_rows; ++r) {
-      if (upper_half(as_double(stored[r])) >= nonfinite_half) {
-        set_bits(masks + row_ / mask_rows, 1u << (row_ % mask_rows + r));
-      }
-    }
-  }
-
-  // Of the rows before `row_` in one word.
-  NRC_FAST_DEVICE void mark_filled() {
-    std::uint32_t* const masks = arguments_.task.findings.masks.filled;
-    if (masks != nullptr) {
-      const std::uint32_t filled = joined_bits<warp_lanes>(filled_);
-      if (thread_index() % warp_lanes == 0 && filled != 0) set_bits(masks + (row_ - 1) / mask_rows, filled);
-    }
-    filled_ = 0;
-  }
-
-  const WideArguments& arguments_;
-  std::int64_t row_;
-  double* converted_;
-  double shift_;
-  bool has_column_;
-  int targets_;
-  ColumnProducts products_;
-  std::uint32_t filled_ = 0;   // rows of a word, from the one on that a word ended with
-  std::uint32_t largest_ = 0;  // upper halves of |h - shift|
-};
-
 template <class Row, bool has_targets>
 NRC_FAST_GLOBAL(ring_threads, 2)
 gram_wide_moments_kernel(WideArguments arguments) {
@@ -146,7 +23,7 @@ gram_wide_moments_kernel(WideArguments arguments) {
     fail();  // the launches never come here
     return;
   }
-  using Stage = WideStage<Row>;
+  using Stage = LookedStage<Row, wide_columns>;
   const WideMomentTask& task = arguments.task;
   char* const shared = shared_memory();
   double* const shifts = static_cast<double*>(static_cast<void*>(shared + ring_stages * arguments.stage_bytes));
@@ -172,9 +49,9 @@ gram_wide_moments_kernel(WideArguments arguments) {
     if constexpr (has_targets) copy_targets(target_side, task.targets.dtype, task.targets.data, rows, target);
     rows_to_copy -= rows;
   };
-  const double shift = column_shift<double>(task.shift, thread_index(), columns).high;
-  shifts[thread_index()] = shift;
-  ColumnLook<Row, has_targets> look(arguments, first_row, shift, shifts + wide_columns + warp * (converted_targets));
+  shifts[thread_index()] = column_shift<double>(task.shift, thread_index(), columns).high;
+  ColumnLook<Row, wide_columns, has_targets, ColumnProducts> look(task, columns, arguments.target_bytes, first_row,
+                                                                  shifts, {});
   DoubleSums sums;
   sums.clear();
 #pragma unroll
@@ -206,7 +83,11 @@ gram_wide_moments_kernel(WideArguments arguments) {
     at = at == ring_stages - 1 ? 0 : at + 1;
   }
   wait_for_copies<0>();
-  look.write(task.findings.sums + block_index() * (1 + targets) * columns);
+  look.finish();
+  if (look.has_column()) {
+    look.products().write(targets, task.findings.sums + block_index() * (1 + targets) * columns + thread_index(),
+                          columns);
+  }
   constexpr int lanes = double_warps * warp_lanes;
   double* const slab = arguments.slabs + segment.slab * (double_sums * lanes) + thread_index();
   sums.each(share, [&](int i, double& sum) { slab[i * lanes] = sum; });
@@ -214,8 +95,8 @@ gram_wide_moments_kernel(WideArguments arguments) {
 
 template <class Row>
 std::int64_t stage_bytes(const MatrixView& targets) {
-  return WideStage<Row>::rows_bytes +
-         round_up(WideStage<Row>::depth * targets.columns * size_of(targets.dtype), std::int64_t{16});
+  using Stage = LookedStage<Row, wide_columns>;
+  return Stage::rows_bytes + round_up(Stage::depth * targets.columns * size_of(targets.dtype), std::int64_t{16});
 }
 
 template <class Row>
@@ -235,10 +116,6 @@ void with_wide_kernel(const MatrixView& features, const MatrixView& targets, con
 }
 
 }  // namespace
-
-bool can_form_wide_moments(const MatrixView& features) {
-  return features.columns > narrow_columns && features.columns <= wide_columns;
-}
 
 std::int64_t wide_moment_blocks(const MatrixView& features, const MatrixView& targets) {
   std::int64_t blocks = 0;

@@ -36,8 +36,8 @@ std::int64_t GramPass::run() {
     settle();
   }
   // The Gram matrices use the same memory, one after the other.
-  const bool has_products = (is_wide || is_converted(choice.method)) && can_form_products(request_.targets);
-  const bool has_sums = is_found_on_the_way && (request_.cross == nullptr || has_products);
+  const bool has_sums =
+      is_found_on_the_way && (request_.cross == nullptr || finds_products(choice, is_wide, is_read_before));
   if (is_wide) {
     add_wide_moments(is_read_before, has_sums);
   } else if (is_found_on_the_way && (choice.is_as_stored || is_converted(choice.method))) {

@@ -50,7 +50,7 @@ void GramPass::add_gram(ScaledRows scaled, Precision precision, double* gram) {
   GramWork work = take_slabs(choice.method, rows);
   if (!is_direct(choice.method)) {
     const bool is_normed = gram == request_.unit_gram && can_be_sifted_or_normed(rows);
-    add_by_planes(plane_task(scaled, choice, is_normed ? RowUse::normed : RowUse::plain), work, {});
+    add_by_planes(plane_task(scaled, choice, is_normed ? RowUse::normed : RowUse::plain, {}), work, {});
   } else if (runs_ && choice.method == GramMethod::tensor_float64) {
     add_double_tensor_gram(scaled, work.workers, work.values, stream_);
   } else if (runs_) {
@@ -62,7 +62,8 @@ void GramPass::add_gram(ScaledRows scaled, Precision precision, double* gram) {
   workspace_ = before;
 }
 
-PlaneTask GramPass::plane_task(const ScaledRows& scaled, const GramChoice& choice, RowUse use) const {
+PlaneTask GramPass::plane_task(const ScaledRows& scaled, const GramChoice& choice, RowUse use,
+                               const MatrixView& targets) const {
   const MatrixView& rows = scaled.rows;
   const bool is_split = choice.method == GramMethod::tensor_split;
   const PlaneContent content =
@@ -70,7 +71,8 @@ PlaneTask GramPass::plane_task(const ScaledRows& scaled, const GramChoice& choic
   MatrixView at_once = rows;
   at_once.rows = plane_rows(rows, choice.method, request_.rows_at_once);
   PlaneTask task{scaled, content, use};
-  task.workers = plane_workers(at_once, content, use, device_.multiprocessors);
+  task.products.targets = targets;
+  task.workers = plane_workers(task, at_once.rows, device_.multiprocessors);
   task.row_stride = plane_row_stride(rows);
   task.plane_stride = at_once.rows * task.row_stride;
   return task;
@@ -93,6 +95,10 @@ void GramPass::add_by_planes(const PlaneTask& task, const GramWork& work, Tensor
     const auto skip = [count](auto* place, std::int64_t rows_of_one) {
       return place == nullptr ? nullptr : place + count / rows_of_one;
     };
+    const RowTargets& products = task.products;
+    if (products.targets.columns > 0) {
+      part.products.targets = part_of(products.targets, first + count, rows.rows - first - count);
+    }
     part.rows.scale = skip(part.rows.scale, 1);
     part.findings.kept = skip(part.findings.kept, 1);
     for (RowMasks* masks : {&part.findings.masks, &findings.masks}) {

@@ -42,14 +42,14 @@ void GramPass::add_found_gram(const GramChoice& choice, bool is_read_before, boo
   findings.sums = workspace_.take<double>(sum_values);
   findings.masks = take_masks(words);
   const bool has_products = has_sums && request_.cross != nullptr && request_.targets.columns > 0;
-  const RowTargets beside = has_products ? take_products(work.workers) : RowTargets{};
+  const RowTargets beside = has_products ? take_products(row_target_parts * work.workers) : RowTargets{};
   if (runs_) fill_zero(findings.sums, sum_values * 8, stream_);
   if (!is_read_before) findings.below = find_targets(findings.masks, words, nullptr);
   if (!choice.is_as_stored) {
     if (runs_)
       add_converted_gram(shape, rows, request_.shift, false, work.workers, work.values, findings, beside, stream_);
   } else if (choice.needs_planes) {
-    add_by_planes(plane_task({rows, nullptr, nullptr}, choice, RowUse::plain), work, findings);
+    add_by_planes(plane_task({rows, nullptr, nullptr}, choice, RowUse::plain, {}), work, findings);
   } else if (runs_) {
     add_tensor_gram(shape, {static_cast<const std::uint16_t*>(rows.data), rows.rows, rows.columns, rows.row_stride, 0},
                     work.workers, work.values, findings, stream_);
@@ -72,13 +72,18 @@ void GramPass::add_gram_of_planes(const GramChoice& choice, bool is_read_before,
   const MatrixView& rows = request_.features;
   const Workspace before = workspace_;
   const GramWork work = take_slabs(choice.method, rows);
-  const bool is_sifted = request_.skips_nonfinite && !is_read_before;
+  const RowUse use = use_of_planes(is_read_before);
+  const bool is_sifted = use == RowUse::sifted;
   double* const found_kept = is_sifted ? kept_ : nullptr;
-  PlaneTask task = plane_task({rows, request_.shift, kept_}, choice, is_sifted ? RowUse::sifted : RowUse::looked_at);
+  const bool has_products = has_sums && request_.cross != nullptr && request_.targets.columns > 0;
+  PlaneTask task =
+      plane_task({rows, request_.shift, kept_}, choice, use, has_products ? request_.targets : MatrixView{});
   const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
   task.findings.masks = take_masks(words);
   task.findings.kept = found_kept;
-  if (has_sums && request_.column_sums != nullptr) {
+  if (has_products) {
+    task.products = take_products(task.workers);
+  } else if (has_sums && request_.column_sums != nullptr) {
     task.findings.sums = workspace_.take<double>(task.workers * rows.columns);
     if (runs_) fill_zero(task.findings.sums, task.workers * rows.columns * 8, stream_);
   }
@@ -91,9 +96,20 @@ void GramPass::add_gram_of_planes(const GramChoice& choice, bool is_read_before,
     if (is_sifted) measure_kept_targets(task.findings.masks);
     settle();
   }
-  if (task.findings.sums != nullptr) add_products({{}, 0, nullptr, task.findings.sums}, task.workers);
+  if (has_products) {
+    add_products(task.products, task.workers);
+  } else if (task.findings.sums != nullptr) {
+    add_products({{}, 0, nullptr, task.findings.sums}, task.workers);
+  }
   workspace_ = before;
   finalize_ranged(work);
+}
+
+bool GramPass::finds_products(const GramChoice& choice, bool is_wide, bool is_read_before) const {
+  const MatrixView& targets = request_.targets;
+  if (is_wide || is_converted(choice.method)) return can_form_products(targets);
+  return !choice.is_as_stored && choice.needs_planes &&
+         can_form_plane_products(request_.features, targets, use_of_planes(is_read_before), device_);
 }
 
 void GramPass::add_wide_moments(bool is_read_before, bool has_sums) {
@@ -101,23 +117,33 @@ void GramPass::add_wide_moments(bool is_read_before, bool has_sums) {
   const Workspace before = workspace_;
   WideMomentTask task{rows, request_.targets, request_.shift, request_.target_shift, {}};
   if (!has_sums || request_.cross == nullptr) task.targets.columns = 0;
-  GramWork work(GramMethod::tensor_float64, rows, device_.multiprocessors * wide_moment_blocks(rows, task.targets),
-                chained_rows, slab_values(GramMethod::tensor_float64, rows.columns));
+  const bool is_one_panel = is_panel(rows);
+  const std::int64_t blocks = is_one_panel ? wide_moment_blocks(rows, task.targets) : panel_moment_blocks(task);
+  GramWork work(GramMethod::tensor_float64, rows, device_.multiprocessors * blocks, chained_rows,
+                slab_values(GramMethod::tensor_float64, rows.columns));
   work.values = workspace_.take<double>(work.slab_values);
-  task.findings.sums = workspace_.take<double>(work.workers * (1 + task.targets.columns) * rows.columns);
+  const std::int64_t sum_values = is_one_panel ? work.workers * rows.columns : work.slabs * wide_columns;
+  task.findings.sums = workspace_.take<double>(sum_values * (1 + task.targets.columns));
   const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
   task.findings.masks = take_masks(words);
   most_used_ = std::max(most_used_, workspace_.used());
   workspace_ = before;
   if (!runs_) return;
   if (!is_read_before) task.findings.below = find_targets(task.findings.masks, words, nullptr);
-  form_wide_moments(task, work.workers, work.values, stream_);
+  if (is_one_panel) {
+    form_wide_moments(task, work.workers, work.values, stream_);
+  } else {
+    fill_zero(task.findings.sums, sum_values * (1 + task.targets.columns) * 8, stream_);
+    form_panel_moments(task, work.workers, work.values, stream_);
+  }
   if (!is_read_before) {
     count_rows(task.findings.masks, rows.rows, counts_, stream_);
     settle();
   }
-  if (has_sums && (request_.column_sums != nullptr || request_.cross != nullptr)) {
+  if (has_sums && is_one_panel) {
     add_products({task.targets, 0, nullptr, task.findings.sums}, work.workers);
+  } else if (has_sums) {
+    add_panel_sums(task, work.workers, guard_, request_.column_sums, request_.cross, stream_);
   }
   finalize(work, guard_, nullptr, request_.gram);
 }
@@ -148,9 +174,9 @@ RowMasks GramPass::take_masks(std::int64_t words) {
   return {filled, filled + words};
 }
 
-RowTargets GramPass::take_products(std::int64_t workers) {
+RowTargets GramPass::take_products(std::int64_t parts) {
   const MatrixView& targets = request_.targets;
-  const std::int64_t count = row_target_parts * workers * (1 + targets.columns) * request_.features.columns;
+  const std::int64_t count = parts * (1 + targets.columns) * request_.features.columns;
   double* const partial = workspace_.take<double>(count);
   if (runs_) fill_zero(partial, count * 8, stream_);
   return {targets, static_cast<int>(size_of(targets.dtype)), request_.target_shift, partial};
@@ -191,7 +217,7 @@ RowNormTask GramPass::target_task(const RowMasks& masks) const {
 
 bool GramPass::forms_wide_moments(const GramChoice& choice) const {
   return request_.gram != nullptr && choice.method == GramMethod::tensor_float64 && !request_.skips_nonfinite &&
-         can_form_wide_moments(request_.features);
+         request_.features.columns > narrow_columns;
 }
 
 }  // namespace nrc_fast::cuda

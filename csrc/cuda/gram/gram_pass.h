@@ -41,6 +41,11 @@ class GramPass {
   // The same of rows whose planes are written first; those that are to be left out are found as these are written,
   // unless they are known.
   void add_gram_of_planes(const GramChoice& choice, bool is_read_before, bool has_sums);
+  RowUse use_of_planes(bool is_read_before) const {
+    return request_.skips_nonfinite && !is_read_before ? RowUse::sifted : RowUse::looked_at;
+  }
+  // Whether the read that finds sums over columns forms the products with the targets too.
+  bool finds_products(const GramChoice& choice, bool is_wide, bool is_read_before) const;
   // The same in float64, with the products with targets if there are sums.
   void add_wide_moments(bool is_read_before, bool has_sums);
   // Squares of float16 rows as they are stored stay in the range of float32, others need not.
@@ -48,7 +53,8 @@ class GramPass {
   // The same in float64, which the device does only where squares have left the range of float32.
   void add_far_gram();
   RowMasks take_masks(std::int64_t words);
-  RowTargets take_products(std::int64_t workers);
+  // For so many parts of the rows.
+  RowTargets take_products(std::int64_t parts);
   // Sums over columns and products with targets, from their parts.
   void add_products(const RowTargets& beside, std::int64_t parts);
   // Rows whose targets are not finite are marked, and not kept where that is asked for. Where the exponent of the rows
@@ -56,7 +62,7 @@ class GramPass {
   std::int64_t* find_targets(const RowMasks& masks, std::int64_t words, double* kept);
   void measure_kept_targets(const RowMasks& masks);
   RowNormTask target_task(const RowMasks& masks) const;
-  // Float64 products of rows that fit into one tile, unless some of them are to be skipped.
+  // Float64 products of rows of more than 64 columns, unless some of them are to be skipped.
   bool forms_wide_moments(const GramChoice& choice) const;
 
   // ---- Gram matrices alone: gram_alone.cu ----
@@ -72,7 +78,7 @@ class GramPass {
   GramWork take_slabs(GramMethod method, const MatrixView& rows);
   void finalize(const GramWork& work, const RowCounts* guard, const double* factor, double* gram);
   void add_gram(ScaledRows scaled, Precision precision, double* gram);
-  PlaneTask plane_task(const ScaledRows& scaled, const GramChoice& choice, RowUse use) const;
+  PlaneTask plane_task(const ScaledRows& scaled, const GramChoice& choice, RowUse use, const MatrixView& targets) const;
   void add_by_planes(const PlaneTask& task, const GramWork& work, TensorFindings findings);
 
   const GramRequest& request_;

@@ -42,9 +42,16 @@ struct WideMomentTask {
   const double* target_shift = nullptr;
   TensorFindings findings;
 };
-bool can_form_wide_moments(const MatrixView& features);
+inline bool is_panel(const MatrixView& features) { return features.columns <= wide_columns; }
 std::int64_t wide_moment_blocks(const MatrixView& features, const MatrixView& targets);
 void form_wide_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream);
+// The same of any number of columns from 65 on, in panels of 128. The sums are for each slab those of a panel's
+// columns, where it is a panel with itself that the slab is of.
+std::int64_t panel_moment_blocks(const WideMomentTask& task);
+void form_panel_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream);
+// Adds these up, as ColumnSumTask has them.
+void add_panel_sums(const WideMomentTask& task, std::int64_t workers, const RowCounts* guard, double* column_sums,
+                    double* cross, Stream stream);
 
 // Before `row_norms` and after it: sets the findings up, and adds them to the totals. A batch is refused where a row is
 // not finite, unless those are skipped, and where squares leave the range of float64.
@@ -94,6 +101,9 @@ struct PlaneTask {
   RowUse use;
   std::int64_t workers = 1;
   PlaneFindings findings{};
+  // Products that are formed of rows that are looked at: for each worker sums over columns, which then go there, and
+  // products, as `partial` of ColumnSumTask, added to. Without columns: none.
+  RowTargets products{};
   std::uint16_t* planes = nullptr;
   std::int64_t row_stride = 0;
   std::int64_t plane_stride = 0;
@@ -104,7 +114,10 @@ std::int64_t plane_row_stride(const MatrixView& rows);
 // Rows whose planes are in memory at once, as many as are wanted or fill it well: whole words of the masks and whole
 // folds, and the same whatever the number of rows.
 std::int64_t plane_rows(const MatrixView& rows, GramMethod method, std::int64_t wanted);
-std::int64_t plane_workers(const MatrixView& rows, PlaneContent content, RowUse use, std::int64_t multiprocessors);
+// Whether the sums of products have room in the shared memory of a block.
+bool can_form_plane_products(const MatrixView& rows, const MatrixView& targets, RowUse use, const DeviceLimits& device);
+// Of so many rows at once.
+std::int64_t plane_workers(const PlaneTask& task, std::int64_t rows, std::int64_t multiprocessors);
 void write_planes(const PlaneTask& task, Stream stream);
 
 }  // namespace nrc_fast::cuda

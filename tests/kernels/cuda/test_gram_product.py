@@ -195,6 +195,32 @@ def test_sums_of_many_rows_are_folded(emulated: Any, cuda_core: Any, dtype: str)
         check(emulated, cuda_core, cuda_core.stored(values(rows, width), dtype), values(3, width), np.zeros(width))
 
 
+# Rows of a warp between two folds: fold_rows in csrc/cuda/gram/resident_product.cu.
+FOLD = 512
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_small_numbers_between_large_ones_that_cancel(emulated: Any, cuda_core: Any, dtype: str) -> None:
+    """A large number comes before a fold and its negative behind the next one: in one chain the small ones between them
+    would leave no trace beside it. All sums are whole numbers, which folds keep."""
+    large, small = 2.0**30, 2.0
+    rows = np.zeros((2 * FOLD + 1, 1000))  # sixteen warps have all columns and the vectors, and the same rows
+    rows[0, :3] = [large, large, large**2]
+    rows[FOLD : 2 * FOLD, :3] = small
+    rows[2 * FOLD, :3] = [large, -large, -(large**2)]
+    emulated.core.configure(multiprocessors=1, keeps_records=True)
+    for columns in (2, 3):
+        stored = cuda_core.stored(rows * (np.arange(1000) < columns), dtype)
+        vectors = np.eye(8, 1000)
+        (image, sums, energy), _ = cuda_core.gram_product(emulated, stored, vectors, np.zeros(1000))
+        assert image[0, 1] == FOLD * small**2
+        assert (sums[1:columns] == FOLD * small).all()
+        if columns == 2:
+            assert energy[0] == 4 * large**2 + FOLD * 2 * small**2
+    launched = [blocks for name, blocks, *_ in emulated.core.launched() if name == "resident_product"]
+    assert launched == [(1, 1, 1)] * 2
+
+
 @pytest.mark.parametrize(
     ("capability", "dtype", "width", "count", "choice"),
     [

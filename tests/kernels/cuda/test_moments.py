@@ -82,6 +82,7 @@ def draw(n: int, d: int, targets: int) -> tuple[Any, Any, Any, Any]:
 
 # Columns around strips of 16 and 64, targets up to and beyond those that one read takes along.
 SHAPES = [(1, 1), (16, 0), (17, 3), (40, 7), (64, 7), (64, 8), (65, 2), (96, 0), (128, 7), (128, 8), (130, 1)]
+SHAPES += [(129, 0), (192, 7), (257, 3), (330, 8)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -103,7 +104,7 @@ def test_all_sums(emulated: Any, cuda_core: Any, d: int, targets: int, dtype: st
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_layout(emulated: Any, cuda_core: Any, dtype: str, layout: str) -> None:
     """Copies of 16 bytes, of one element, of one element down the columns, and through registers."""
-    for d in (24, 72):
+    for d in (24, 72, 134):
         H, Y, shift, target_shift = draw(90, d, 2)
         rows, labels = cuda_core.stored(H, dtype, layout), cuda_core.stored(Y, dtype, layout)
         found = moments(emulated, cuda_core, rows, labels, shift, target_shift)
@@ -111,7 +112,7 @@ def test_every_layout(emulated: Any, cuda_core: Any, dtype: str, layout: str) ->
 
 
 @pytest.mark.parametrize("skips", [False, True])
-@pytest.mark.parametrize("d", [20, 64, 70])
+@pytest.mark.parametrize("d", [20, 64, 70, 140])
 def test_rows_that_are_not_finite(emulated: Any, cuda_core: Any, d: int, skips: bool) -> None:
     H, Y, shift, target_shift = draw(200, d, 3)
     H[[13, 77], [d - 1, 0]] = np.inf, np.nan
@@ -137,16 +138,18 @@ def test_few_columns_are_read_once(emulated: Any, cuda_core: Any, dtype: str, si
 
 
 @pytest.mark.parametrize("targets", [0, 3])
-@pytest.mark.parametrize("d", [72, 128])
+# The second number: columns that the items of the plan copy, those on the left and those on the right. The third: items
+# that see their columns once, for which targets are copied.
+@pytest.mark.parametrize(("d", "copied", "panels"), [(72, 72, 1), (128, 128, 1), (200, 128 + 2 * (72 + 64) + 72, 2)])
 @pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("float32", 4), ("bfloat16", 2)])
-def test_columns_of_one_tile_are_read_once(
-    emulated: Any, cuda_core: Any, dtype: str, size: int, d: int, targets: int
+def test_wide_rows_are_read_once(
+    emulated: Any, cuda_core: Any, dtype: str, size: int, d: int, copied: int, panels: int, targets: int
 ) -> None:
-    """With sums, products with few targets, and counts; the targets are looked at before."""
+    """By each item, with sums, products with few targets, and counts; the targets are looked at before."""
     H, Y, shift, _ = draw(300, d, targets)
     rows, labels = cuda_core.stored(H, dtype), cuda_core.stored(Y, "float32") if targets else None
     sums = cuda_core.gram(emulated, rows, targets=labels, shift=shift, precision="highest")
-    assert emulated.core.copied_bytes() == 300 * (d * size + targets * 4)
+    assert emulated.core.copied_bytes() == 300 * (copied * size + panels * targets * 4)
     # The look at the targets loads eight numbers at once, those beyond the last column from the first.
     assert emulated.core.loaded_bytes() == 300 * targets * 4 * 8
     X = rows.values - shift
@@ -156,10 +159,11 @@ def test_columns_of_one_tile_are_read_once(
         close(sums.cross, labels.values, X, "cross moments")
 
 
+@pytest.mark.parametrize("d", [100, 250])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_of_one_tile_are_found_wherever_they_are(emulated: Any, cuda_core: Any, dtype: str) -> None:
-    """Zeros of either sign and numbers that are not finite, in words of the masks that two workers share."""
-    H, _, _, _ = draw(333, 100, 0)
+def test_wide_rows_are_found_wherever_they_are(emulated: Any, cuda_core: Any, dtype: str, d: int) -> None:
+    """Zeros of either sign and numbers that are not finite, in words of the masks that workers and panels share."""
+    H, _, _, _ = draw(333, d, 0)
     zeros, bad = [0, 31, 32, 79, 80, 200, 332], [15, 64, 143, 144, 331]
     H[zeros] = 0.0
     H[zeros[::2], ::3] = -0.0
@@ -168,7 +172,7 @@ def test_rows_of_one_tile_are_found_wherever_they_are(emulated: Any, cuda_core: 
     counts = cuda_core.gram(emulated, cuda_core.stored(H, dtype), precision="highest").counts
     assert counts == (len(zeros), 0, -1)
     for place, row in enumerate(bad):
-        H[row, [0, 99, 63, 64, 50][place]] = [np.nan, np.inf, -np.inf][place % 3]
+        H[row, [0, d - 1, 63, 64, 50][place]] = [np.nan, np.inf, -np.inf][place % 3]
     sums = cuda_core.gram(emulated, cuda_core.stored(H, dtype), precision="highest", start=2.0)
     assert sums.counts == (len(zeros), len(bad), bad[0])
     assert all((array == 2.0).all() for array in (sums.gram, sums.column_sums))
@@ -216,6 +220,18 @@ def test_same_bits_in_every_order(emulated: Any, cuda_core: Any, d: int) -> None
         found = moments(emulated, cuda_core, rows, labels, shift, target_shift)
         results.add(b"".join(getattr(found, name).tobytes() for name in found.__dataclass_fields__))
     assert len(results) == 1
+
+
+def test_sums_of_many_wide_rows_are_folded(emulated: Any, cuda_core: Any) -> None:
+    """A large number comes before a fold and its negative behind the next one: those between them are not lost."""
+    n, d = 2 * 512 + 1, 130
+    H, Y = np.zeros((n, d)), np.ones((n, 1))
+    H[0], H[512:1024], H[1024] = 2.0**60, 1.0, -(2.0**60)
+    emulated.core.configure(multiprocessors=1)
+    rows, labels = cuda_core.stored(H, "float64"), cuda_core.stored(Y, "float64")
+    sums = cuda_core.gram(emulated, rows, targets=labels, nonfinite="refuse")
+    assert (sums.column_sums == 512.0).all()
+    assert (sums.cross == 512.0).all()
 
 
 @pytest.mark.parametrize("fault", ["wait_too_short", "no_barrier", "accumulators_swapped"])

@@ -63,19 +63,30 @@ def test_rows_are_read_once_for_each_gram_matrix(
         check_sums(sums, shifted, units)
 
 
-@pytest.mark.parametrize("nonfinite", ["refuse", "skip"])
-def test_products_with_targets_take_one_read_more(emulated: Any, cuda_core: Any, nonfinite: str) -> None:
-    """That of the column sums; norms of rows are those of targets alone, whose kept ones are measured once more."""
-    n, d = 37, 160
-    rows, targets = cuda_core.stored(values(n, d), "float32"), cuda_core.stored(values(n, 3), "float32")
-    emulated.core.configure(multiprocessors=1, keeps_records=True)
+@pytest.mark.parametrize("nonfinite", ["count", "refuse", "skip"])
+@pytest.mark.parametrize(("d", "tiles"), [(160, 1), (520, 3)])
+def test_products_with_targets_need_no_read(emulated: Any, cuda_core: Any, d: int, tiles: int, nonfinite: str) -> None:
+    """Targets are read by blocks of up to 256 columns, or of whole rows, and before, for what is not finite in them."""
+    n = 37
+    rows, targets = cuda_core.stored(values(n, d), "float32"), cuda_core.stored(values(n, 9), "float64")
+    emulated.core.configure(capability=90, multiprocessors=1, keeps_records=True)
     sums = cuda_core.gram(emulated, rows, targets=targets, nonfinite=nonfinite)
-    names = [name for name, *_ in emulated.core.launched()]
-    readers = [name for name in names if name in {"row_norms", "planes", "column_sums"}]
-    again = ["row_norms"] if nonfinite == "skip" else []
-    assert readers == ["row_norms", "planes", *again, "column_sums"]
+    assert not {name for name, *_ in emulated.core.launched()} & {"column_sums", "slab_sums"}
+    # A look at targets alone loads eight numbers a lane, the same ones where there are fewer.
+    looks, readers = (2, 1) if nonfinite == "skip" else (1, tiles)
+    assert emulated.core.loaded_bytes() == n * (d * 4 + (8 * looks + readers) * 9 * 8)
     check_sums(sums, rows.values)
     check(sums.cross, targets.values, rows.values, 2.0**-46)
+
+
+def test_products_with_more_targets_than_a_block_has_room_for(emulated: Any, cuda_core: Any) -> None:
+    """These are formed by the column sums, in one read more."""
+    for count, readers in ((60, ["planes"]), (200, ["planes", "column_sums"])):
+        rows, targets = cuda_core.stored(values(20, 132), "float32"), cuda_core.stored(values(20, count), "float32")
+        emulated.core.configure(capability=90, multiprocessors=1, keeps_records=True)
+        sums = cuda_core.gram(emulated, rows, targets=targets, nonfinite="refuse")
+        assert [name for name, *_ in emulated.core.launched() if name in ("planes", "column_sums")] == readers
+        check(sums.cross, targets.values, rows.values, 2.0**-46)
 
 
 def test_rows_as_they_are_stored_are_read_once_more_for_unit_rows(emulated: Any, cuda_core: Any) -> None:
@@ -130,6 +141,39 @@ def test_rounded_rows(backend: Any, cuda_core: Any, dtype: str) -> None:
     for nonfinite in ("refuse", "skip"):
         sums = cuda_core.gram(backend, rows, shift=shift, unit="raw", precision="fast", nonfinite=nonfinite)
         check_sums(sums, rows.values - shift, unit_rows(rows.values), FAST_TOLERANCE)
+
+
+@pytest.mark.parametrize("nonfinite", ["refuse", "skip"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("n", "d", "targets", "layout", "target_dtype"),
+    [
+        *((n, 130, 3, "columns", "float32") for n in (1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97)),
+        *((35, 257, count, "apart", "bfloat16") for count in (1, 2, 7, 8, 9, 16, 17)),
+        (129, 264, 33, "padded", "float64"),
+        (21, 1030, 4, "backward", "float16"),
+    ],
+)
+def test_products_with_targets(
+    backend: Any,
+    cuda_core: Any,
+    n: int,
+    d: int,
+    targets: int,
+    layout: str,
+    target_dtype: str,
+    dtype: str,
+    nonfinite: str,
+) -> None:
+    """Ragged turns, tiles of columns and groups of targets, in every layout of both."""
+    shift, target_shift = np.linspace(-1.0, 1.0, d), np.linspace(2.0, 3.0, targets)
+    rows = cuda_core.stored(values(n, d), dtype, layout)
+    beside = cuda_core.stored(values(n, targets) + 2.0, target_dtype, layout)
+    given = {"targets": beside, "target_shift": target_shift, "shift": shift, "rows_at_once": 32}
+    sums = cuda_core.gram(backend, rows, **given, nonfinite=nonfinite)
+    exact, crossed = rows.values - shift, beside.values - target_shift
+    check(sums.cross, crossed, exact, 2.0**-46)
+    check(sums.column_sums[None], np.ones((n, 1)), exact, 2.0**-46)
 
 
 @pytest.mark.long
