@@ -68,6 +68,7 @@ def assert_agree(found: Any, expected: Any) -> None:
     assert found.alternatives.keys() == expected.alternatives.keys()
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 @pytest.mark.parametrize("wanted", ["leading", "whole", "every k"])
 def test_reports_of_statistics(on: Any, copied: list[int], wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extent, "WHOLE_SPECTRUM", D - 1 if wanted == "leading" else D)
@@ -117,6 +118,7 @@ def test_a_look_is_not_changed_by_what_comes_later(on: Any, copied: list[int]) -
     assert max(copied) < 20 * D
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_parts_are_merged_where_they_lie(on: Any, copied: list[int]) -> None:
     H, Y, W = draw(3)
     parts = [slice(0, 20), slice(20, 45), slice(45, ROWS)]
