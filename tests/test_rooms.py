@@ -108,9 +108,11 @@ COVERED: dict[str, tuple[str, ...]] = {
     "measurement/test_feature_statistics.py": (
         "measurement/moments_view.py",
         "measurement/spectrum_metrics.py",
+        "passes/saved_sums.py",
         "passes/stored_sums.py",
         "kernels/counts.py",
         "measurement/convention_metrics.py",
+        "passes/derived.py",
         "passes/moments.py",
         "reports/features.py",
     ),

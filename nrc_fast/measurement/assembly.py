@@ -11,7 +11,6 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair
 from nrc_fast.base.linalg import covariance_spectrum
 from nrc_fast.kernels.cpu.backend import CPU
 from nrc_fast.kernels.results import Basis
@@ -34,7 +33,7 @@ from nrc_fast.measurement.undefined import (
     notes_of_gamma,
     notes_of_targets,
 )
-from nrc_fast.metrics.alignment import HeadAlignment, long_head_shape
+from nrc_fast.metrics.alignment import HeadAlignment, HeadShape, long_head_shape
 from nrc_fast.metrics.conventions import Convention
 from nrc_fast.metrics.head_context import head_context
 from nrc_fast.metrics.prediction import PenaltyProduct, Prediction
@@ -307,7 +306,7 @@ class _Assembly:
         values["ufm"] = self._prediction(targets, values.get("gamma", math.nan))
         return values
 
-    def _shape_metrics(self, shape: Pair, targets: TargetCovariance) -> dict[str, float]:
+    def _shape_metrics(self, shape: HeadShape, targets: TargetCovariance) -> dict[str, float]:
         alignment, error = HeadAlignment(shape, targets.long), targets.long_error
         values, bounds = head_context(alignment, error, features=self._moments.d)
         self.bounds |= bounds

@@ -7,7 +7,7 @@ worst: bounds are as sure as the error of the covariance that they are given.
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from nrc_fast.base.linalg import EPSILON, clipped_spectrum, scale_to_unit
 from nrc_fast.base.refined_eigenpairs import in_eigenbasis
 from nrc_fast.metrics.best_gamma import DecimalShapes
 
-__all__ = ["GammaChoice", "HeadAlignment", "head_gram", "head_shape", "long_head_shape"]
+__all__ = ["GammaChoice", "HeadAlignment", "HeadShape", "head_gram", "head_shape", "long_head_shape"]
 
 # Which gamma a history shows NRC3 for, see `nrc_fast.History.records`.
 GammaChoice: TypeAlias = Literal["last", "each"] | float
@@ -45,8 +45,17 @@ def head_gram(weights: FloatArray) -> FloatArray:
     >>> head_gram(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[5.0, 2.0], [2.0, 1.0]]
     """
+<<<<<<< HEAD
     with few_blas_threads(len(weights)):
         return gram(exactly(np.ascontiguousarray(weights.T)))[0].high
+=======
+    return _long_gram(weights)[0].high
+
+
+def _long_gram(weights: FloatArray) -> tuple[Pair, FloatArray]:
+    with few_blas_threads(len(weights)):
+        return gram(exactly(np.ascontiguousarray(weights.T)))
+>>>>>>> wt/minima
 
 
 def head_shape(weights: FloatArray) -> FloatArray:
@@ -60,18 +69,30 @@ def head_shape(weights: FloatArray) -> FloatArray:
     return head_gram(scale_to_unit(weights)[0])
 
 
-def long_head_shape(weights: FloatArray) -> Pair:
-    """The same to twice the digits, with a largest entry of about 1.
+class HeadShape(NamedTuple):
+    """``W @ W.T`` up to its scale, with a largest entry of about 1, and a bound of the norm of its error."""
+
+    matrix: Pair
+    error: float
+
+
+def long_head_shape(weights: FloatArray) -> HeadShape:
+    """The same to more digits, with what it may be off by.
 
     Examples
     --------
-    >>> shape = long_head_shape(np.array([[1.0, 2.0**-30]]))
-    >>> shape.high.item(), shape.low.item() == 2.0**-61
-    (0.5, True)
+    >>> shape, error = long_head_shape(np.array([[1.0, 2.0**-30]]))
+    >>> shape.high.item(), shape.low.item() == 2.0**-61, error < 1e-22
+    (0.5, True, True)
     """
+<<<<<<< HEAD
     shape = outer_squares(exactly(np.ascontiguousarray(scale_to_unit(weights)[0].T)))
+=======
+    shape, errors = _long_gram(scale_to_unit(weights)[0])
+>>>>>>> wt/minima
     _, exponent = scale_to_unit(shape.high)
-    return Pair(*(np.ldexp(part, -exponent) for part in shape))
+    error = math.ldexp(float(np.linalg.norm(errors)) * (1.0 + len(errors) * EPSILON), -exponent)
+    return HeadShape(Pair(*(np.ldexp(part, -exponent) for part in shape)), error)
 
 
 class HeadAlignment:
@@ -85,8 +106,13 @@ class HeadAlignment:
 
     Parameters
     ----------
+<<<<<<< HEAD
     gram : (n, n) float64 array, or a pair of them
         ``W @ W.T``; its scale plays no part. An array is taken as it is, a pair as `long_head_shape` gives it.
+=======
+    gram : (n, n) float64 array, or a HeadShape
+        ``W @ W.T``; its scale plays no part.
+>>>>>>> wt/minima
     covariance : (n, n) float64 array, or a pair of them
         Sigma, the covariance of the targets; only the lower triangle is read.
 
@@ -122,9 +148,9 @@ class HeadAlignment:
 
     most_gamma_name = "lambda_min"
 
-    def __init__(self, gram: FloatArray | Pair, covariance: FloatArray | Pair) -> None:
-        shape = gram if isinstance(gram, Pair) else exactly(scale_to_unit(gram)[0])
-        found = in_eigenbasis(covariance if isinstance(covariance, Pair) else exactly(covariance), shape)
+    def __init__(self, gram: FloatArray | HeadShape, covariance: FloatArray | Pair) -> None:
+        shape = gram if isinstance(gram, HeadShape) else HeadShape(exactly(scale_to_unit(gram)[0]), 0.0)
+        found = in_eigenbasis(covariance if isinstance(covariance, Pair) else exactly(covariance), shape.matrix)
         values, entries = found.values.high, found.matrix.high.copy()
         self.lowest = float(values[-1])
         self.eigenvalues = clipped_spectrum(values)
@@ -134,8 +160,12 @@ class HeadAlignment:
             return
         # Of the eigenvalues that are set to 0 too.
         self._eigen_error = found.error + float(np.linalg.norm(values - self.eigenvalues))
+<<<<<<< HEAD
         own = OF_SHAPE * float(np.trace(shape.high)) if isinstance(gram, Pair) else 0.0
         self._matrix_error = found.matrix_error + own
+=======
+        self._matrix_error = found.matrix_error + shape.error
+>>>>>>> wt/minima
         self.gram_error = self._matrix_error / norm
         self._roots = np.sqrt(self.eigenvalues)
         diagonal = Pair(*(part.diagonal() for part in found.matrix))

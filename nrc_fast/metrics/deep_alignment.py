@@ -15,7 +15,7 @@ from nrc_fast.base.arrays import BoolArray, FloatArray
 from nrc_fast.base.double_double import Pair
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.metrics.alignment import HeadAlignment
+from nrc_fast.metrics.alignment import HeadAlignment, HeadShape
 from nrc_fast.metrics.deep_directions import largest_ratio, lost_share, root_of_product, threshold
 
 __all__ = ["DeepAlignment"]
@@ -78,7 +78,7 @@ class DeepAlignment(HeadAlignment):
 
     most_gamma_name = "the product of penalties up to which every direction is kept"
 
-    def __init__(self, gram: FloatArray | Pair, covariance: FloatArray | Pair, *, layers: int) -> None:
+    def __init__(self, gram: FloatArray | HeadShape, covariance: FloatArray | Pair, *, layers: int) -> None:
         super().__init__(gram, covariance)
         self.layers = layers
         self._power = 1.0 / (layers + 1.0)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from support.ufm_reference import covariance_with
 
+import nrc_fast as nrc
 from nrc_fast.base import linalg
 from nrc_fast.metrics.alignment import OF_SHAPE, HeadAlignment, head_gram, long_head_shape
 from nrc_fast.testing import reference_nrc3, reference_nrc3_gamma, ufm_optimum
@@ -245,6 +247,7 @@ def test_gamma_of_every_covariance_within_the_error_is_in_the_range(spread: floa
         assert bound < 1e-5
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(("n", "d"), [(2, 64), (3, 700), (5, 7)])
 def test_shapes_of_heads_have_twice_the_digits(n: int, d: int) -> None:
     """And the error of the shape is counted where nothing else is off."""
@@ -264,3 +267,22 @@ def test_shapes_of_heads_have_twice_the_digits(n: int, d: int) -> None:
     assert (
         HeadAlignment(shape, np.diag(np.arange(1.0, n + 1.0))).gram_error * float(np.linalg.norm(shape.high)) >= least
     )
+=======
+@pytest.mark.parametrize("seed", range(6))
+def test_heads_that_are_roots_to_a_rounding_are_within_their_bounds(seed: int) -> None:
+    """NRC3 of 1e-30: what W W^T is off by before it is rounded counts."""
+    mp = pytest.importorskip("mpmath")
+    rng = np.random.default_rng(seed)
+    n = 2 + seed % 3
+    covariance = covariance_with(np.geomspace(1.0, 10.0 ** -rng.uniform(0.5, 3.0), n).tolist(), seed)
+    values, vectors = np.linalg.eigh(covariance)
+    W = vectors * values**0.25 @ np.linalg.qr(rng.standard_normal((9, n)))[0].T
+    found, bound = nrc.nrc3(W, covariance=covariance, gamma=0.0, return_bound=True)
+    with mp.workdps(70):
+        weights = mp.matrix(W.tolist())
+        squares, basis = mp.eigsy(mp.matrix(covariance.tolist()))
+        pair = weights * weights.T, basis * mp.diag([mp.sqrt(square) for square in squares]) * basis.T
+        one, other = (part / mp.mnorm(part, "f") for part in pair)
+        assert abs(mp.mpf(found) - mp.mnorm(one - other, "f") ** 2) <= mp.mpf(bound)
+    assert bound < 1e-5 * found
+>>>>>>> wt/minima

@@ -27,7 +27,7 @@ from support.minima_ladder import (  # noqa: E402
 )
 
 MOST = 100.0  # times the error that a bound is in the median
-MOST_OF_MANY = 300.0  # of many outputs, whose sums are taken to round at their worst, number by number
+MOST_OF_MANY = 250.0  # of many outputs, whose sums are taken to round at their worst, number by number
 KINDS: dict[str, Callable[[Comparison, Rung], None]] = {
     "minimum": partial(compare_minimum, bias=True, width=None),
     "minimum without a bias": partial(compare_minimum, bias=False, width=None),
