@@ -45,17 +45,8 @@ def head_gram(weights: FloatArray) -> FloatArray:
     >>> head_gram(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[5.0, 2.0], [2.0, 1.0]]
     """
-<<<<<<< HEAD
     with few_blas_threads(len(weights)):
         return gram(exactly(np.ascontiguousarray(weights.T)))[0].high
-=======
-    return _long_gram(weights)[0].high
-
-
-def _long_gram(weights: FloatArray) -> tuple[Pair, FloatArray]:
-    with few_blas_threads(len(weights)):
-        return gram(exactly(np.ascontiguousarray(weights.T)))
->>>>>>> wt/minima
 
 
 def head_shape(weights: FloatArray) -> FloatArray:
@@ -85,14 +76,10 @@ def long_head_shape(weights: FloatArray) -> HeadShape:
     >>> shape.high.item(), shape.low.item() == 2.0**-61, error < 1e-22
     (0.5, True, True)
     """
-<<<<<<< HEAD
     shape = outer_squares(exactly(np.ascontiguousarray(scale_to_unit(weights)[0].T)))
-=======
-    shape, errors = _long_gram(scale_to_unit(weights)[0])
->>>>>>> wt/minima
     _, exponent = scale_to_unit(shape.high)
-    error = math.ldexp(float(np.linalg.norm(errors)) * (1.0 + len(errors) * EPSILON), -exponent)
-    return HeadShape(Pair(*(np.ldexp(part, -exponent) for part in shape)), error)
+    matrix = Pair(*(np.ldexp(part, -exponent) for part in shape))
+    return HeadShape(matrix, OF_SHAPE * float(np.trace(matrix.high)))
 
 
 class HeadAlignment:
@@ -106,13 +93,8 @@ class HeadAlignment:
 
     Parameters
     ----------
-<<<<<<< HEAD
-    gram : (n, n) float64 array, or a pair of them
-        ``W @ W.T``; its scale plays no part. An array is taken as it is, a pair as `long_head_shape` gives it.
-=======
     gram : (n, n) float64 array, or a HeadShape
         ``W @ W.T``; its scale plays no part.
->>>>>>> wt/minima
     covariance : (n, n) float64 array, or a pair of them
         Sigma, the covariance of the targets; only the lower triangle is read.
 
@@ -160,12 +142,7 @@ class HeadAlignment:
             return
         # Of the eigenvalues that are set to 0 too.
         self._eigen_error = found.error + float(np.linalg.norm(values - self.eigenvalues))
-<<<<<<< HEAD
-        own = OF_SHAPE * float(np.trace(shape.high)) if isinstance(gram, Pair) else 0.0
-        self._matrix_error = found.matrix_error + own
-=======
         self._matrix_error = found.matrix_error + shape.error
->>>>>>> wt/minima
         self.gram_error = self._matrix_error / norm
         self._roots = np.sqrt(self.eigenvalues)
         diagonal = Pair(*(part.diagonal() for part in found.matrix))

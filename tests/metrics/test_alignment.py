@@ -14,7 +14,7 @@ from support.ufm_reference import covariance_with
 
 import nrc_fast as nrc
 from nrc_fast.base import linalg
-from nrc_fast.metrics.alignment import OF_SHAPE, HeadAlignment, head_gram, long_head_shape
+from nrc_fast.metrics.alignment import HeadAlignment, head_gram, long_head_shape
 from nrc_fast.testing import reference_nrc3, reference_nrc3_gamma, ufm_optimum
 
 EPS = float(np.finfo(np.float64).eps)
@@ -247,14 +247,14 @@ def test_gamma_of_every_covariance_within_the_error_is_in_the_range(spread: floa
         assert bound < 1e-5
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(("n", "d"), [(2, 64), (3, 700), (5, 7)])
 def test_shapes_of_heads_have_twice_the_digits(n: int, d: int) -> None:
     """And the error of the shape is counted where nothing else is off."""
     W = np.random.default_rng(d).standard_normal((n, d)) * np.geomspace(1.0, 1e-3, d)
     rows = [[Fraction(entry) for entry in row] for row in W.tolist()]
     exact = [[sum(a * b for a, b in zip(x, y, strict=True)) for y in rows] for x in rows]
-    shape = long_head_shape(W)
+    found = long_head_shape(W)
+    shape = found.matrix
     trace = sum(exact[i][i] for i in range(n))
     unit = Fraction(2) ** round(math.log2(float(np.trace(shape.high)) / float(trace)))
     off = [
@@ -263,11 +263,12 @@ def test_shapes_of_heads_have_twice_the_digits(n: int, d: int) -> None:
         for j in range(n)
     ]
     least = float(sum(entry**2 for entry in off)) ** 0.5
-    assert least <= OF_SHAPE * float(unit * trace)
+    assert least <= found.error
     assert (
-        HeadAlignment(shape, np.diag(np.arange(1.0, n + 1.0))).gram_error * float(np.linalg.norm(shape.high)) >= least
+        HeadAlignment(found, np.diag(np.arange(1.0, n + 1.0))).gram_error * float(np.linalg.norm(shape.high)) >= least
     )
-=======
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_heads_that_are_roots_to_a_rounding_are_within_their_bounds(seed: int) -> None:
     """NRC3 of 1e-30: what W W^T is off by before it is rounded counts."""
@@ -285,4 +286,3 @@ def test_heads_that_are_roots_to_a_rounding_are_within_their_bounds(seed: int) -
         one, other = (part / mp.mnorm(part, "f") for part in pair)
         assert abs(mp.mpf(found) - mp.mnorm(one - other, "f") ** 2) <= mp.mpf(bound)
     assert bound < 1e-5 * found
->>>>>>> wt/minima
