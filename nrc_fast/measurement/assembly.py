@@ -19,6 +19,7 @@ from nrc_fast.measurement.bound_grounds import grounds_of_report
 from nrc_fast.measurement.convention_metrics import ConventionMetrics, explicit_metrics, moment_metrics
 from nrc_fast.measurement.debiased import RowAlignments, debiased_alignment
 from nrc_fast.measurement.evidence import Evidence
+from nrc_fast.measurement.exact_readout import exact_readout
 from nrc_fast.measurement.exact_targets import TargetCovariance
 from nrc_fast.measurement.extent import Extent
 from nrc_fast.measurement.head import Head, require_penalties
@@ -126,6 +127,7 @@ class _Assembly:
         self.paired: FloatArray = np.full(3, math.nan)
         self.is_paired_in_double = True
         self.held: tuple[FloatArray, FloatArray] | None = None  # few rows and their targets
+        self.readout_is_exact = False
         self.errors: ModelErrors | None = None
         if head.weights is not None and head.bias is not None and evidence.moments.n_targets:
             self.errors = ModelErrors(evidence, LinearModel(head.weights, head.bias), wishes.rtol)
@@ -179,7 +181,13 @@ class _Assembly:
         has_spectrum = self.extent.has_whole_spectrum(moments.d)
         are_held = self.held is not None
         grounds = grounds_of_report(
-            evidence, found, self.bounds, errors=self.errors, rows_are_held=are_held, whole_spectrum=has_spectrum
+            evidence,
+            found,
+            self.bounds,
+            errors=self.errors,
+            rows_are_held=are_held,
+            readout_is_exact=self.readout_is_exact,
+            whole_spectrum=has_spectrum,
         )
         return Report(
             samples=moments.count,
@@ -279,6 +287,12 @@ class _Assembly:
         return leading_spectrum_metrics(self.evidence, self._found)
 
     def _readout(self) -> tuple[float, float]:
+        components = None if self.held is None else self.evidence.exact_components(centered=True)
+        if components is not None and self.held is not None:
+            found = exact_readout(components, self.held[1])
+            if found is not None:
+                self.readout_is_exact = True
+                return found
         return readout_metric(self._moments, whole_spectrum=self.extent.has_whole_spectrum(self._moments.d))
 
     def _target_metrics(self) -> dict[str, Any]:

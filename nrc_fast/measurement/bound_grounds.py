@@ -32,6 +32,7 @@ def grounds_of_report(
     *,
     errors: ModelErrors | None,
     rows_are_held: bool,
+    readout_is_exact: bool,
     whole_spectrum: bool,
 ) -> dict[str, Grounds]:
     """What bounds rest on, by the names of a report's numbers, those of other conventions as ``nrc1 raw``.
@@ -47,6 +48,8 @@ def grounds_of_report(
         Of the model, after they were asked for.
     rows_are_held : bool
         Whether what can be exact comes from rows and targets that are held.
+    readout_is_exact : bool
+        Whether the best readout is of such rows too.
     whole_spectrum : bool
         Whether all eigenvalues were found, not the leading ones alone.
     """
@@ -65,7 +68,7 @@ def grounds_of_report(
         of_balance = ALONG_ROWS | OF_TARGETS | (frozenset() if errors.sums.balance is not None else moments)
     own = {
         **dict.fromkeys(("explained_variance_ratio", "effective_rank", "stable_rank"), spectrum),
-        "linear_mse": moments | DECOMPOSITION | OF_TARGETS,
+        "linear_mse": frozenset() if readout_is_exact else moments | DECOMPOSITION | OF_TARGETS,
         "cka": frozenset() if rows_are_held else moments | OF_TARGETS,
         "cka_debiased": frozenset() if rows_are_held else moments | OF_TARGETS | ALONG_ROWS,
         **dict.fromkeys(OF_HEAD, of_targets),

@@ -30,12 +30,12 @@ OF_PAIRS = 2.0**-98
 LEAST = 2.0**-1000
 
 
-def _about_mean(rows: FloatArray) -> tuple[Pair, FloatArray]:
+def rows_about_mean(rows: FloatArray) -> tuple[Pair, FloatArray]:
     """Rows less their mean, and a bound of what each column of them lacks alike, besides a share `OF_PAIRS`.
 
     Examples
     --------
-    >>> _about_mean(np.array([[1e8 + 1.0], [1e8 - 1.0]]))[0].high.tolist()
+    >>> rows_about_mean(np.array([[1e8 + 1.0], [1e8 - 1.0]]))[0].high.tolist()
     [[1.0], [-1.0]]
     """
     about = two_sum(rows, np.broadcast_to(-rows.mean(axis=0), rows.shape))
@@ -95,7 +95,7 @@ class TargetCovariance:
         """
         scaled, exponent = scale_to_unit(targets)
         with few_blas_threads(scaled.shape[1]):
-            centred, of_means = _about_mean(scaled)
+            centred, of_means = rows_about_mean(scaled)
             squares, off = gram(centred)
         count, n = scaled.shape
         sizes = np.sqrt(squares.high.diagonal())
