@@ -156,22 +156,24 @@ def exact_errors(rows: FloatArray, targets: FloatArray, model: LinearModel) -> E
     (True, True)
     """
     (features, of_features), (weights, of_weights) = (scale_to_unit(part) for part in (rows, model.weights))
-    (outputs, of_outputs), (bias, of_bias) = (scale_to_unit(part) for part in (targets, model.bias))
-    exponent = max(of_features + of_weights, of_outputs, of_bias)
+    (outputs, of_targets), (bias, of_bias) = (scale_to_unit(part) for part in (targets, model.bias))
+    exponent = max(of_features + of_weights, of_targets, of_bias)
     columns = np.ascontiguousarray(weights.T)
     count, n = targets.shape
     with few_blas_threads(max(rows.shape[1], n)):
         images, errors = product(exactly(features), exactly(columns))
-        images = Pair(*(np.ldexp(part, of_features + of_weights - exponent) for part in images))
+        power = of_features + of_weights
+        outputs_of_model = Pair(*(np.ldexp(part, power - exponent) for part in images))
         offset = np.broadcast_to(-np.ldexp(bias, of_bias - exponent), targets.shape)
-        aimed = two_sum(np.ldexp(outputs, of_outputs - exponent), offset)
-        residuals = added(aimed, Pair(-images.high, -images.low))
+        aimed = two_sum(np.ldexp(outputs, of_targets - exponent), offset)
+        residuals = added(aimed, Pair(-outputs_of_model.high, -outputs_of_model.low))
         squares, of_squares = gram(residuals)
         crossed, of_crossed = product(Pair(*(np.ascontiguousarray(part.T) for part in residuals)), images)
     image, residual, whole = (float(np.linalg.norm(part)) for part in (images.high, residuals.high, aimed.high))
-    of_images = float(np.linalg.norm(np.ldexp(errors.of_rows @ errors.of_columns, of_features + of_weights - exponent)))
-    of_images += OF_PAIRS * image + LEAST * (count * n) ** 0.5
-    of_residuals = of_images + OF_PAIRS * (image + whole + residual)
+    of_images = float(np.linalg.norm(errors.of_rows @ errors.of_columns)) + OF_PAIRS * image
+    # In the scale of the targets, where images may be too small for squares.
+    output, of_outputs = (float(np.ldexp(part, power - exponent)) for part in (image, of_images))
+    of_residuals = of_outputs + LEAST * (count * n) ** 0.5 + OF_PAIRS * (output + whole + residual)
     total = Pair(np.zeros(()), np.zeros(()))
     for high, low in zip(squares.high.diagonal(), squares.low.diagonal(), strict=True):
         total = added(total, Pair(np.asarray(high), np.asarray(low)))
@@ -184,7 +186,7 @@ def exact_errors(rows: FloatArray, targets: FloatArray, model: LinearModel) -> E
     error += UNIT_ROUNDOFF * (1.0 + EPSILON) * float(np.linalg.norm(balance))
     # A model that fits but for what rows, targets and predictions in float64 are rounded by has no balance that says
     # anything.
-    sizes = float(np.ldexp(np.linalg.norm(features) * np.linalg.norm(weights), of_features + of_weights - exponent))
+    sizes = float(np.ldexp(np.linalg.norm(features) * np.linalg.norm(weights), power - exponent))
     noise = EPSILON * (2.0 + rows.shape[1] ** 0.5) * (whole + sizes) * image / count
     if float(np.linalg.norm(balance)) <= noise:
         error = max(error, noise)
@@ -192,5 +194,5 @@ def exact_errors(rows: FloatArray, targets: FloatArray, model: LinearModel) -> E
     return ExactErrors(
         mse=float(np.ldexp(mse, 2 * exponent)),
         mse_error=float(np.ldexp(mse_error * slack, 2 * exponent)),
-        balance=BalanceMatrix(balance, error * slack, 2 * exponent),
+        balance=BalanceMatrix(balance, error * slack, power + exponent),
     )

@@ -134,6 +134,7 @@ def drawn(dtype: str = "float64", noise: float = 1e-3, scale: float = 1.0, d: in
     return H, W, b, H.astype(np.float64) @ W.T + b + noise * rng.standard_normal((70, 3))
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("noise", [1.0, 1e-5, 1e-10])
 @pytest.mark.parametrize("scale", [1.0, 1e-60, 1e8])

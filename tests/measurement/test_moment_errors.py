@@ -34,6 +34,7 @@ def drawn(offset: float, noise: float, scale: float = 1.0) -> tuple[FloatArray, 
     return H, H @ W.T + bias + scale * noise * rng.standard_normal((300, 2)), LinearModel(W, bias)
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 @pytest.mark.parametrize("offset", [0.0, 30.0, 1e6])
 @pytest.mark.parametrize("noise", [1.0, 1e-3])
 @pytest.mark.parametrize("scale", [1.0, 1e-60, 1e60])

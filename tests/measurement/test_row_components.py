@@ -211,7 +211,7 @@ def test_files_batches_and_chunks_are_the_same_rows(tmp_path: Path) -> None:
     assert nrc.nrc1(H, 3, memory="24MiB") == pytest.approx(value, rel=1e-9)
 
 
-@pytest.mark.usefixtures("only_rows")
+@pytest.mark.usefixtures("only_rows", "no_kept_rows")
 def test_rows_that_change_between_reads_are_an_error() -> None:
     H, rng = features("power", 200, 50), np.random.default_rng(0)
 

@@ -138,6 +138,7 @@ def test_looks_at_what_is_merged() -> None:
     watch_from_threads(lambda number: statistics.merge(parts[number]), lambda: statistics, known)
 
 
+@pytest.mark.usefixtures("many_rows")
 def test_looks_at_a_watched_layer() -> None:
     torch = pytest.importorskip("torch")
     data = [torch.from_numpy(batch) for batch in batches()]

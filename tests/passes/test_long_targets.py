@@ -89,6 +89,7 @@ def test_rows_that_come_sorted_and_shifts_that_are_far_apart() -> None:
     require_exact(nrc.FeatureStatistics(2, n_targets=1).merge(found).moments, Y)
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_saved_statistics_keep_the_pairs_and_those_of_earlier_versions_have_none(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     H, Y, W = rng.standard_normal((500, 4)), rng.standard_normal((500, 2)), rng.standard_normal((2, 4))
@@ -163,6 +164,7 @@ class _Processes(Team):
         return table
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 def test_processes_add_up_pairs() -> None:
     rng = np.random.default_rng(3)
     H, Y = rng.standard_normal((200, 2)), rng.standard_normal((200, 2))

@@ -10,6 +10,8 @@ import pytest
 
 import nrc_fast as nrc
 
+pytestmark = pytest.mark.usefixtures("no_kept_rows")
+
 CONVENTIONS = list(nrc.CONVENTIONS)
 
 

@@ -75,6 +75,7 @@ def test_masked_positions_and_targets_of_the_host(on: Any) -> None:
     np.testing.assert_allclose(results[0].target_covariance, results[1].target_covariance, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("no_kept_rows")
 @pytest.mark.parametrize("features", ["again", "held", "streamed"])
 def test_a_monitor_measures_what_it_does_on_the_cpu(on: Any, features: str) -> None:
     X, Y = draw(5, 40, 5), draw(6, 40, 2)
