@@ -114,6 +114,7 @@ COVERED: dict[str, tuple[str, ...]] = {
         "measurement/convention_metrics.py",
         "passes/derived.py",
         "passes/moments.py",
+        "passes/plain_targets.py",
         "reports/features.py",
     ),
     "measurement/test_evidence.py": ("measurement/found_basis.py",),

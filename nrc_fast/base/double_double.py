@@ -23,6 +23,7 @@ __all__ = [
     "product",
     "quotient",
     "square_root",
+    "subtracted",
     "summed",
     "times",
     "two_product",
@@ -103,6 +104,18 @@ def added(a: Pair, b: Pair) -> Pair:
     low, rest = two_sum(a.low, b.low)
     high, error = two_sum(high, error + low)
     return two_sum(high, error + rest)
+
+
+def subtracted(a: Pair, b: Pair) -> Pair:
+    """Difference of two pairs.
+
+    Examples
+    --------
+    >>> found = subtracted(Pair(np.array([1.0]), np.array([1e-20])), Pair(np.array([1.0]), np.array([0.0])))
+    >>> found.high.tolist()
+    [1e-20]
+    """
+    return added(a, Pair(-b.high, -b.low))
 
 
 def quotient(a: Pair, divisor: float) -> Pair:

@@ -16,6 +16,7 @@ __all__ = [
     "COUNTS",
     "COUNT_PLACES",
     "LARGEST_ENERGY",
+    "LONG_SUMS",
     "MAGNITUDES",
     "MAGNITUDE_PLACES",
     "MOST_LONG_TARGETS",
@@ -48,6 +49,7 @@ ADDITIVE = (
 )
 # Those of them that are pairs of float64 numbers: of some the rests, which they have no room for.
 RESTS = {"target_sums": "target_sums_rest", "target_gram": "target_gram_rest"}
+LONG_SUMS = tuple(name for pair in RESTS.items() for name in pair)
 # Targets up to which their sums are pairs, of few features, and of so many for each target: the work on a row grows
 # like the square of their number, and of more it would be felt beside the Gram matrix of the features.
 FEW_LONG_TARGETS, MOST_LONG_TARGETS, FEATURES_PER_LONG_TARGET = 4, 16, 32

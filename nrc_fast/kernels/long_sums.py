@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.double_double import Pair, added
-from nrc_fast.kernels.counts import RESTS
+from nrc_fast.kernels.counts import LONG_SUMS, RESTS
 
 __all__ = ["added_sums", "added_targets", "combined_sums", "long_sum"]
 
@@ -26,7 +26,7 @@ def added_targets(first: Mapping[str, FloatArray], second: Mapping[str, FloatArr
     Examples
     --------
     >>> import numpy as np
-    >>> zero = {name: np.zeros(1) for names in RESTS.items() for name in names}
+    >>> zero = {name: np.zeros(1) for name in LONG_SUMS}
     >>> one, tiny = ({**zero, "target_sums": np.array([value])} for value in (1.0, 1e-20))
     >>> added_targets(one, tiny)["target_sums_rest"].tolist()
     [1e-20]
@@ -40,9 +40,8 @@ def added_targets(first: Mapping[str, FloatArray], second: Mapping[str, FloatArr
 
 def added_sums(first: Mapping[str, FloatArray], second: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Sums of two parts by the names of `counts.ADDITIVE`, of which some may be missing in both."""
-    has_targets = "target_sums" in first
-    total = {name: array + second[name] for name, array in first.items()}
-    return total | added_targets(first, second) if has_targets else total
+    total = {name: array + second[name] for name, array in first.items() if name not in LONG_SUMS}
+    return total | added_targets(first, second) if "target_sums" in first else total
 
 
 def combined_sums(parts: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:

@@ -287,13 +287,17 @@ class _Assembly:
         return leading_spectrum_metrics(self.evidence, self._found)
 
     def _readout(self) -> tuple[float, float]:
-        components = None if self.held is None else self.evidence.exact_components(centered=True)
-        if components is not None and self.held is not None:
-            found = exact_readout(components, self.held[1])
-            if found is not None:
-                self.readout_is_exact = True
-                return found
+        found = self._exact_readout()
+        self.readout_is_exact = found is not None
+        if found is not None:
+            return found
         return readout_metric(self._moments, whole_spectrum=self.extent.has_whole_spectrum(self._moments.d))
+
+    def _exact_readout(self) -> tuple[float, float] | None:
+        if self.held is None:
+            return None
+        components = self.evidence.exact_components(centered=True)
+        return None if components is None else exact_readout(components, self.held[1])
 
     def _target_metrics(self) -> dict[str, Any]:
         moments = self._moments

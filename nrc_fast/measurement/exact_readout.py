@@ -8,7 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, added, exactly
+from nrc_fast.base.double_double import Pair, exactly, subtracted
 from nrc_fast.base.exact_products import UNIT_ROUNDOFF, ErrorBounds, product, sums_along
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.measurement.exact_components import ExactComponents
@@ -53,7 +53,7 @@ def exact_readout(components: ExactComponents, targets: FloatArray) -> tuple[flo
         loads = images.high.T @ aimed.high / lengths[:, np.newaxis] ** 2
         skew = images.high.T @ images.high / np.outer(lengths, lengths) - np.eye(k)
         fitted, of_products = product(images, exactly(loads))
-        left = added(aimed, Pair(-fitted.high, -fitted.low))
+        left = subtracted(aimed, fitted)
     # Of the products of float64 numbers above, each at its worst.
     rounding = (count + 8.0) * EPSILON * math.sqrt(k)
     skewed = float(np.linalg.norm(skew)) + rounding * math.sqrt(k)

@@ -12,7 +12,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, added, exactly, quotient, two_sum
+from nrc_fast.base.double_double import Pair, added, exactly, quotient, subtracted, two_sum
 from nrc_fast.base.exact_products import UNIT_ROUNDOFF, column_means, gram, product
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.metrics.head_balances import BalanceMatrix
@@ -156,24 +156,24 @@ def exact_errors(rows: FloatArray, targets: FloatArray, model: LinearModel) -> E
     (True, True)
     """
     (features, of_features), (weights, of_weights) = (scale_to_unit(part) for part in (rows, model.weights))
-    (outputs, of_targets), (bias, of_bias) = (scale_to_unit(part) for part in (targets, model.bias))
+    (aims, of_targets), (bias, of_bias) = (scale_to_unit(part) for part in (targets, model.bias))
     exponent = max(of_features + of_weights, of_targets, of_bias)
     columns = np.ascontiguousarray(weights.T)
     count, n = targets.shape
     with few_blas_threads(max(rows.shape[1], n)):
         images, errors = product(exactly(features), exactly(columns))
         power = of_features + of_weights
-        outputs_of_model = Pair(*(np.ldexp(part, power - exponent) for part in images))
+        predictions = Pair(*(np.ldexp(part, power - exponent) for part in images))
         offset = np.broadcast_to(-np.ldexp(bias, of_bias - exponent), targets.shape)
-        aimed = two_sum(np.ldexp(outputs, of_targets - exponent), offset)
-        residuals = added(aimed, Pair(-outputs_of_model.high, -outputs_of_model.low))
+        aimed = two_sum(np.ldexp(aims, of_targets - exponent), offset)
+        residuals = subtracted(aimed, predictions)
         squares, of_squares = gram(residuals)
         crossed, of_crossed = product(Pair(*(np.ascontiguousarray(part.T) for part in residuals)), images)
     image, residual, whole = (float(np.linalg.norm(part)) for part in (images.high, residuals.high, aimed.high))
     of_images = float(np.linalg.norm(errors.of_rows @ errors.of_columns)) + OF_PAIRS * image
     # In the scale of the targets, where images may be too small for squares.
-    output, of_outputs = (float(np.ldexp(part, power - exponent)) for part in (image, of_images))
-    of_residuals = of_outputs + LEAST * (count * n) ** 0.5 + OF_PAIRS * (output + whole + residual)
+    prediction, of_predictions = (float(np.ldexp(part, power - exponent)) for part in (image, of_images))
+    of_residuals = of_predictions + LEAST * (count * n) ** 0.5 + OF_PAIRS * (prediction + whole + residual)
     total = Pair(np.zeros(()), np.zeros(()))
     for high, low in zip(squares.high.diagonal(), squares.low.diagonal(), strict=True):
         total = added(total, Pair(np.asarray(high), np.asarray(low)))

@@ -14,7 +14,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.double_double import Pair, added, exactly, quotient, two_product, two_sum
+from nrc_fast.base.double_double import Pair, added, exactly, quotient, subtracted, two_product, two_sum
 from nrc_fast.base.exact_products import column_means, exact_bits, product
 from nrc_fast.base.linalg import EPSILON, scale_to_unit
 from nrc_fast.metrics.conventions import Convention
@@ -111,7 +111,7 @@ def exact_turns(
             images = added(images, Pair(*(np.broadcast_to(-part, images.high.shape) for part in mean)))
         image = quotient(product(exactly(np.ascontiguousarray(scaled.T)), images, slices=1)[0], float(len(rows)))
         along = two_product(leading, np.broadcast_to(own[:count], leading.shape))
-        left = added(image, Pair(-along.high, -along.low)).high
+        left = subtracted(image, along).high
         beside = vectors @ left
     rounding = _rounding(scaled.shape) * float(np.vdot(scaled, scaled)) / len(rows) * count**0.5
     apart = own[:, np.newaxis] - own[:count]

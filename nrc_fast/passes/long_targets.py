@@ -86,8 +86,18 @@ class LongTargets:
         )
 
     @property
+    def rounded_offset(self) -> FloatArray:
+        """The mean about the shift in float64."""
+        return self.offset.high
+
+    @property
+    def rounded(self) -> FloatArray:
+        """The covariance in float64."""
+        return self.covariance.high
+
+    @property
     def rounded_error(self) -> float:
-        """Bound of the Frobenius norm of the error of the covariance that is rounded to float64."""
+        """Bound of the Frobenius norm of its error."""
         size = float(np.linalg.norm(self.covariance.high))
         return UNIT_ROUNDOFF * (1.0 + 2.0**-30) * size + self.covariance_error
 

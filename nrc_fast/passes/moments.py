@@ -19,6 +19,7 @@ from nrc_fast.metrics.grounds import Grounds, grounds_of_sums
 from nrc_fast.metrics.rounding import CHAINED_ROWS, addition_rounding, block_rounding
 from nrc_fast.passes.derived import Derived
 from nrc_fast.passes.long_targets import LongTargets
+from nrc_fast.passes.plain_targets import PlainTargets
 from nrc_fast.passes.settled_sums import SettledSums
 from nrc_fast.passes.shifted_sums import ShiftedSums
 
@@ -213,27 +214,37 @@ class Moments(ShiftedSums):
         return LongTargets.of(self._settled.numbers, self.count, self._magnitude("targets") / self.count)
 
     @Derived
+    def _targets(self) -> LongTargets | PlainTargets:
+        return self._plain_targets if self.long_targets is None else self.long_targets
+
+    @Derived
+    def _plain_targets(self) -> PlainTargets:
+        offset, square = self._settled["target_sums"] / self.count, self._magnitude("targets") / self.count
+        return PlainTargets(
+            rounded_offset=offset,
+            offset_error=self._rounding_of_target_sums * math.sqrt(square),
+            rounded=from_lower(self._settled["target_gram"]) / self.count - np.outer(offset, offset),
+            rounded_error=_about_mean(self._rounding("double") * square, square, offset, self._rounding_of_target_sums),
+        )
+
+    @Derived
+    def _target_mean(self) -> tuple[FloatArray, float]:
+        return self._targets.mean(self._settled["target_shift"])
+
+    @property
     def target_mean(self) -> FloatArray:
         """Mean of the targets, (n,)."""
-        if self.long_targets is not None:
-            return self.long_targets.mean(self._settled["target_shift"])[0]
-        return self._settled["target_shift"] + self.target_offset
+        return self._target_mean[0]
 
-    @Derived
+    @property
     def target_covariance(self) -> FloatArray:
         """Population covariance of the targets, (n, n)."""
-        if self.long_targets is not None:
-            return self.long_targets.covariance.high
-        offset = self.target_offset
-        return from_lower(self._settled["target_gram"]) / self.count - np.outer(offset, offset)
+        return self._targets.rounded
 
-    @Derived
+    @property
     def target_offset(self) -> FloatArray:
         """Mean of y - t, (n,)."""
-        if self.long_targets is not None:
-            return self.long_targets.offset.high
-        offset: FloatArray = self._settled["target_sums"] / self.count
-        return offset
+        return self._targets.rounded_offset
 
     @Derived
     def cross_covariance(self) -> FloatArray:
@@ -318,10 +329,7 @@ class Moments(ShiftedSums):
     @property
     def target_offset_error(self) -> float:
         """Bound of the norm of the error of `target_offset`."""
-        own = EPSILON * float(np.linalg.norm(self.target_offset))
-        if self.long_targets is not None:
-            return own + self.long_targets.offset_error
-        return own + self._rounding_of_target_sums * math.sqrt(self._magnitude("targets") / self.count)
+        return EPSILON * float(np.linalg.norm(self.target_offset)) + self._targets.offset_error
 
     def mean_error_of(self, spread: float) -> float:
         """Bound of the norm of the error of `mean` of features that were summed without squares, from their spread.
@@ -330,22 +338,15 @@ class Moments(ShiftedSums):
         """
         return self._rounding_of_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.mean))
 
-    @Derived
+    @property
     def target_mean_error(self) -> float:
         """Bound of the norm of the error of `target_mean`."""
-        if self.long_targets is not None:
-            return self.long_targets.mean(self._settled["target_shift"])[1]
-        spread = math.sqrt(self._magnitude("targets") / self.count)
-        return self._rounding_of_target_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.target_mean))
+        return self._target_mean[1]
 
-    @Derived
+    @property
     def target_error(self) -> float:
         """Bound of the Frobenius norm of the error of `target_covariance`."""
-        if self.long_targets is not None:
-            return self.long_targets.rounded_error
-        square = self._magnitude("targets") / self.count
-        error = self._rounding("double") * square
-        return _about_mean(error, square, self.target_offset, self._rounding_of_target_sums)
+        return self._targets.rounded_error
 
     @Derived
     def cross_error(self) -> float:

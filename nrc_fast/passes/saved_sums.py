@@ -20,8 +20,8 @@ def checked_sums(kind: SumsKind, arrays: Mapping[str, FloatArray]) -> dict[str, 
     ValueError
         Something is missing, has another shape or is not finite.
     """
-    found = _of_this_version(kind, arrays)
-    shapes = {name: array.shape for name, array in zero_sums(kind).items()}
+    zeros = zero_sums(kind)
+    found, shapes = _of_this_version(kind, arrays, zeros), {name: array.shape for name, array in zeros.items()}
     if "shift" in found:
         shapes |= {"shift": (kind.d,), "target_shift": (kind.n_targets,)}
     for name, shape in shapes.items():
@@ -38,9 +38,11 @@ def checked_sums(kind: SumsKind, arrays: Mapping[str, FloatArray]) -> dict[str, 
     return {name: np.array(found[name], dtype=np.float64, order="C") for name in shapes}
 
 
-def _of_this_version(kind: SumsKind, arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+def _of_this_version(
+    kind: SumsKind, arrays: Mapping[str, FloatArray], zeros: Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
     """The same arrays, padded: what was saved before devices added up, or targets as pairs, has no counts of theirs."""
-    found, zeros = dict(arrays), zero_sums(kind)
+    found = dict(arrays)
     is_older = "counts" in found and found["counts"].ndim == 1 and len(found["counts"]) < len(COUNTS)
     for name, known in (("counts", COUNTS), ("magnitudes", MAGNITUDES)):
         if name in found and found[name].ndim == 1 and len(found[name]) < len(known):

@@ -8,7 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.processes import Team
-from nrc_fast.kernels.counts import ADDITIVE, RESTS
+from nrc_fast.kernels.counts import ADDITIVE, LONG_SUMS
 from nrc_fast.kernels.long_sums import added_targets
 
 __all__ = ["sums_of_team"]
@@ -19,14 +19,13 @@ def sums_of_team(team: Team, state: Mapping[str, FloatArray]) -> dict[str, Float
 
     Of pairs no sum that is rounded once is enough: each process has those of all, and adds them up in their order.
     """
-    pairs = [name for names in RESTS.items() for name in names]
-    total = {name: state[name].copy() for name in ADDITIVE if name not in pairs}
+    total = {name: state[name].copy() for name in ADDITIVE if name not in LONG_SUMS}
     team.sum(list(total.values()))
-    parts = [state[name] for name in pairs]
+    parts = [state[name] for name in LONG_SUMS]
     ends = np.cumsum([part.size for part in parts])[:-1]
     targets: dict[str, FloatArray] = {}
     for row in team.gather(np.concatenate([part.ravel() for part in parts]).tolist()):
-        pieces = zip(pairs, np.split(row, ends), parts, strict=True)
+        pieces = zip(LONG_SUMS, np.split(row, ends), parts, strict=True)
         found = {name: values.reshape(part.shape) for name, values, part in pieces}
         targets = added_targets(targets, found) if targets else found
     return total | targets

@@ -7,7 +7,17 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.double_double import Pair, added, long_product, product, quotient, summed, two_product, two_sum
+from nrc_fast.base.double_double import (
+    Pair,
+    added,
+    long_product,
+    product,
+    quotient,
+    subtracted,
+    summed,
+    two_product,
+    two_sum,
+)
 from nrc_fast.base.linalg import EPSILON, row_space, row_space_and_inverse, scale_to_unit
 
 __all__ = ["mean_residual_bound", "precise_mean_residual"]
@@ -124,7 +134,7 @@ def _outside(x: Pair, frame: Pair, skew: FloatArray) -> tuple[FloatArray, FloatA
     turned = coordinates.high @ skew
     again = turned @ skew
     change = np.sum(turned * coordinates.high, axis=1) - np.sum(turned**2, axis=1) + np.sum(again * turned, axis=1)
-    outside = added(energy, Pair(-inside.high, -inside.low))
+    outside = subtracted(energy, inside)
     outside = added(outside, Pair(change, np.zeros_like(change)))
     return np.maximum(outside.high, 0.0), energy.high
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nrc_fast.base.arrays import FloatArray
+from nrc_fast.base.arrays import BoolArray, FloatArray
 from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON
@@ -216,6 +216,11 @@ class Thresholded:
         """Their roots."""
         low, high = (np.sqrt(part) for part in self.values)
         return Ends(low * (1.0 - EPSILON), high * (1.0 + EPSILON))
+
+    @property
+    def is_certain(self) -> BoolArray:
+        """Whether it is known which directions there is room for, (...), as it is of all."""
+        return np.ones(self.kept.low.shape[:-1], dtype=bool)
 
     @cached_property
     def kept(self) -> Ends:

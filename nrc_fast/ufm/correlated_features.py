@@ -21,10 +21,10 @@ from nrc_fast.base.double_double import Pair, added, exactly, square_root, times
 from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.base.refined_eigenpairs import InBasis, in_basis, refined_basis
+from nrc_fast.base.refined_eigenpairs import InBasis, in_basis
 from nrc_fast.ufm.bounds import length_of, turned_entries
-from nrc_fast.ufm.eigenvalues import MOST_OUTPUTS, Spectrum, eigenvalue_errors, spectrum
-from nrc_fast.ufm.narrow_bounds import NarrowThresholded, thresholded
+from nrc_fast.ufm.eigenvalues import Spectrum, eigenvalue_errors, long_basis, spectrum
+from nrc_fast.ufm.narrow_bounds import thresholded
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -144,10 +144,7 @@ class CorrelatedFeatures:
         second, covariance = (Pair(*(np.ldexp(part, power) for part in pair)) for pair in pairs)
         n = vectors.shape[-1]
         with few_blas_threads(n):
-            basis = exactly(vectors)
-            if n <= MOST_OUTPUTS:
-                basis = refined_basis(vectors, in_basis([second], basis)[0])
-            found, other = in_basis([second, covariance], basis)
+            found, other = in_basis([second, covariance], long_basis(second, vectors))
         return found, other
 
     @cached_property
@@ -253,8 +250,8 @@ class CorrelatedFeatures:
         is_kept = (factors[..., :, np.newaxis] > 0.0) & (factors[..., np.newaxis, :] > 0.0)
         parts = (beside, np.where(is_kept, 0.0, beside), np.where(is_kept, relative, 0.0))
         whole, outside, share = (length_of(_flat(part)) for part in parts)
-        certain = ends.is_certain if isinstance(ends, NarrowThresholded) else np.ones(whole.shape, dtype=bool)
-        return tuple(np.where(certain & ~np.isnan(part), part, np.inf) for part in (whole, outside, share))  # type: ignore[return-value]
+        found = [np.where(ends.is_certain & ~np.isnan(part), part, np.inf) for part in (whole, outside, share)]
+        return found[0], found[1], found[2]
 
 
 def _flat(matrix: FloatArray) -> FloatArray:

@@ -14,8 +14,8 @@ from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.double_double import UNIT, Pair, exactly, square_root, times, two_sum
 from nrc_fast.base.exact_products import sums_along
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.base.refined_eigenpairs import in_basis, refined_basis
-from nrc_fast.ufm.eigenvalues import MOST_OUTPUTS, Spectrum, spectrum
+from nrc_fast.base.refined_eigenpairs import in_basis
+from nrc_fast.ufm.eigenvalues import Spectrum, long_basis, spectrum
 from nrc_fast.ufm.targets import TargetMoments
 
 __all__ = ["Correlations", "correlations_of"]
@@ -67,9 +67,7 @@ def correlations_of(moments: TargetMoments) -> Correlations | None:
     )
     found = spectrum(shape, noise, np.asarray(error))
     with few_blas_threads(n):
-        basis = exactly(found.vectors)
-        if n <= MOST_OUTPUTS:
-            basis = refined_basis(found.vectors, in_basis([shape], basis)[0])
+        basis = long_basis(shape, found.vectors)
         seen = in_basis([shape], basis)[0]
     loads = sums_along(basis.high**2 * variances[:, np.newaxis], axis=0)
     # What the basis lacks of an orthonormal one.

@@ -17,10 +17,10 @@ from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.double_double import UNIT, Pair, exactly
 from nrc_fast.base.kept_values import cached_property
 from nrc_fast.base.linalg import EPSILON, fix_signs
-from nrc_fast.base.refined_eigenpairs import in_basis, jacobi_rotations
+from nrc_fast.base.refined_eigenpairs import in_basis, jacobi_rotations, refined_basis
 from nrc_fast.metrics.rounding import decomposition_rounding
 
-__all__ = ["MOST_OUTPUTS", "Spectrum", "eigenvalue_errors", "spectrum", "spectrum_in_basis"]
+__all__ = ["Spectrum", "eigenvalue_errors", "long_basis", "spectrum", "spectrum_in_basis"]
 
 # Sizes up to which V^T Sigma V costs no more than some milliseconds.
 MOST_OUTPUTS = 32
@@ -178,6 +178,18 @@ class _Turned:
         # Where intervals overlap it is open which is the larger one.
         low, high = (-np.sort(-(values + sign * errors), axis=1) for sign in (-1.0, 1.0))
         return np.asarray(np.maximum(errors, np.maximum(high - values, values - low)))
+
+
+def long_basis(matrix: Pair, vectors: FloatArray) -> Pair:
+    """The eigenbasis next to a basis (..., n, n), to twice the digits up to 32 rows, beyond as it is.
+
+    Examples
+    --------
+    >>> long_basis(exactly(np.array([[2.0, 1e-20], [1e-20, 1.0]])), np.eye(2)).low[1, 0].item()
+    1e-20
+    """
+    basis = exactly(vectors)
+    return basis if vectors.shape[-1] > MOST_OUTPUTS else refined_basis(vectors, in_basis([matrix], basis)[0])
 
 
 def eigenvalue_errors(matrix: Pair, uncertain: FloatArray) -> FloatArray:

@@ -12,7 +12,7 @@ from nrc_fast.ufm.bounds import Ends, Thresholded, apart
 from nrc_fast.ufm.correlations import Correlations
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.inputs import Batched, plain
-from nrc_fast.ufm.narrow_bounds import NarrowThresholded, thresholded
+from nrc_fast.ufm.narrow_bounds import thresholded
 from nrc_fast.ufm.spectral import left_within
 from nrc_fast.ufm.targets import TargetMoments
 
@@ -63,7 +63,7 @@ def has_certain_directions(ends: Thresholded) -> bool:
     >>> [has_certain_directions(thresholds(known, 0.5, 1.0, width)) for width in (1, 2)]
     [False, True]
     """
-    return bool(ends.is_certain.all()) if isinstance(ends, NarrowThresholded) else True
+    return bool(ends.is_certain.all())
 
 
 def floor_bounds(

@@ -11,7 +11,7 @@ from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.bounds import Ends, Thresholded, apart, length_of, shares_error
 from nrc_fast.ufm.correlated_features import CorrelatedFeatures
 from nrc_fast.ufm.inputs import Batched, plain
-from nrc_fast.ufm.narrow_bounds import NarrowThresholded, thresholded
+from nrc_fast.ufm.narrow_bounds import thresholded
 from nrc_fast.ufm.penalised_bounds import Moved, PenalisedBias, moved_by
 from nrc_fast.ufm.spectral import Shrinkage
 from nrc_fast.ufm.targets import TargetMoments
@@ -77,9 +77,7 @@ def rank_range(found: Solved) -> tuple[Batched, Batched]:
 def has_certain_directions(found: Solved) -> BoolArray:
     """Whether it is known which directions are kept where there is room for fewer than n, (...)."""
     ends = _ends(found)
-    if isinstance(ends, NarrowThresholded):
-        return ends.is_certain
-    return np.ones(np.shape(found.numbers["rank"]), dtype=bool)
+    return np.ones(np.shape(found.numbers["rank"]), dtype=bool) if ends is None else ends.is_certain
 
 
 def minimum_bounds(found: Solved) -> dict[str, Batched]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import sys
-import threading
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.looks import looks_beside
 
 import nrc_fast as nrc
 from nrc_fast.kernels.counts import COUNT_PLACES
@@ -299,24 +299,10 @@ def test_reports_beside_updates_are_of_one_state() -> None:
     for batch in batches:
         report = statistics.update(batch).report(n=3)
         expected[report.samples] = report.to_dict()
-    growing, found = nrc.FeatureStatistics(12).update(batches[0]), []
-    is_done = threading.Event()
-
-    def look() -> None:
-        while not is_done.is_set():
-            found.append(growing.report(n=3).to_dict())
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        watcher = threading.Thread(target=look)
-        watcher.start()
-        for batch in batches[1:]:
-            growing.update(batch)
-        is_done.set()
-        watcher.join()
-    finally:
-        sys.setswitchinterval(interval)
+    growing = nrc.FeatureStatistics(12).update(batches[0])
+    found = looks_beside(
+        lambda: growing.report(n=3).to_dict(), [partial(growing.update, batch) for batch in batches[1:]]
+    )
     assert found
     assert all(report == expected[report["samples"]] for report in found)
     assert growing.report(n=3).to_dict() == expected[16 * 40]

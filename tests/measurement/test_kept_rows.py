@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
-import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from support.arrays import store
 from support.exact_numbers import ExactNumbers
 from support.ladder import Finding, looseness
+from support.looks import looks_beside
 
 import nrc_fast as nrc
 from nrc_fast.base.npz import save_arrays
@@ -203,24 +203,11 @@ def test_reports_beside_updates_have_rows_of_their_state() -> None:
     for features, targets in zip(H, Y, strict=True):
         report = statistics.update(features, targets).report(W, b, convention="id25")
         expected[report.samples] = report.to_dict()
-    growing, found = nrc.FeatureStatistics(D, n_targets=N).update(H[0], Y[0]), []
-    is_done = threading.Event()
-
-    def look() -> None:
-        while not is_done.is_set():
-            found.append(growing.report(W, b, convention="id25").to_dict())
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        watcher = threading.Thread(target=look)
-        watcher.start()
-        for features, targets in zip(H[1:], Y[1:], strict=True):
-            growing.update(features, targets)
-        is_done.set()
-        watcher.join()
-    finally:
-        sys.setswitchinterval(interval)
+    growing = nrc.FeatureStatistics(D, n_targets=N).update(H[0], Y[0])
+    found = looks_beside(
+        lambda: growing.report(W, b, convention="id25").to_dict(),
+        [partial(growing.update, features, targets) for features, targets in zip(H[1:], Y[1:], strict=True)],
+    )
     assert found
     assert all(report == expected[report["samples"]] for report in found)
 

@@ -18,6 +18,33 @@ struct LookedStage {
   static constexpr int rows_bytes = depth * pitch;
 };
 
+struct LookedArguments {
+  WideMomentTask task;
+  WorkPlan plan;
+  double* slabs;
+  int target_bytes;  // of a row
+  int stage_bytes;
+  CopyKind copies;
+};
+
+// Of the rows and their targets.
+template <class Row, int columns>
+int looked_stage_bytes(const MatrixView& targets) {
+  using Stage = LookedStage<Row, columns>;
+  return static_cast<int>(Stage::rows_bytes +
+                          round_up(Stage::depth * targets.columns * size_of(targets.dtype), std::int64_t{16}));
+}
+
+template <class Row, int columns>
+LookedArguments looked_arguments(const WideMomentTask& task, std::int64_t workers, double* slabs) {
+  return {task,
+          plan_for(GramMethod::tensor_float64, task.features.rows, task.features.columns, workers),
+          slabs,
+          static_cast<int>(task.targets.columns * size_of(task.targets.dtype)),
+          looked_stage_bytes<Row, columns>(task.targets),
+          copy_kind(task.features)};
+}
+
 // What a thread has seen of one column of the rows.
 template <class Row, int stage_columns, bool has_targets, class Products>
 class ColumnLook {

@@ -9,22 +9,13 @@ namespace {
 constexpr int panel_columns = wide_columns + narrow_columns;
 constexpr int panel_fold_rows = 512;
 
-struct PanelArguments {
-  WideMomentTask task;
-  WorkPlan plan;
-  double* slabs;
-  int target_bytes;  // of a row
-  int stage_bytes;
-  CopyKind copies;
-};
-
 template <class Row, bool has_targets>
 class PanelMoments {
   using Stage = LookedStage<Row, panel_columns>;
   static_assert(panel_fold_rows % Stage::depth == 0);
 
  public:
-  NRC_FAST_DEVICE explicit PanelMoments(const PanelArguments& arguments)
+  NRC_FAST_DEVICE explicit PanelMoments(const LookedArguments& arguments)
       : arguments_(arguments),
         task_(arguments.task),
         shifts_(static_cast<double*>(static_cast<void*>(shared_memory() + ring_stages * arguments.stage_bytes))) {}
@@ -127,7 +118,7 @@ class PanelMoments {
     }
   }
 
-  const PanelArguments& arguments_;
+  const LookedArguments& arguments_;
   const WideMomentTask& task_;
   double* shifts_;
   DoubleSums sums_;
@@ -135,7 +126,7 @@ class PanelMoments {
 
 template <class Row, bool has_targets>
 NRC_FAST_GLOBAL(ring_threads, 2)
-gram_panel_moments_kernel(PanelArguments arguments) {
+gram_panel_moments_kernel(LookedArguments arguments) {
   if constexpr (!has_float64_tensor_cores) {
     fail();  // the launches never come here
   } else {
@@ -154,16 +145,9 @@ gram_panel_moments_kernel(PanelArguments arguments) {
 }
 
 template <class Row>
-int stage_bytes(const MatrixView& targets) {
-  using Stage = LookedStage<Row, panel_columns>;
-  return static_cast<int>(Stage::rows_bytes +
-                          round_up(Stage::depth * targets.columns * size_of(targets.dtype), std::int64_t{16}));
-}
-
-template <class Row>
 std::int64_t shared_bytes(const WideMomentTask& task) {
   const std::int64_t numbers = panel_columns + double_warps * converted_targets + task.targets.columns * wide_columns;
-  const std::int64_t ring = ring_stages * stage_bytes<Row>(task.targets);
+  const std::int64_t ring = ring_stages * looked_stage_bytes<Row, panel_columns>(task.targets);
   // Sums of warps with the same products meet in the memory of the stages.
   static_assert(ring_stages * LookedStage<Row, panel_columns>::rows_bytes >= 2 * double_sums * warp_lanes * 8);
   return ring + numbers * 8;
@@ -226,17 +210,10 @@ std::int64_t panel_moment_blocks(const WideMomentTask& task) {
 }
 
 void form_panel_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream) {
-  const WorkPlan plan = plan_for(GramMethod::tensor_float64, task.features.rows, task.features.columns, workers);
   with_panel_kernel(task, [&](auto row, auto kernel) {
     using Row = decltype(row);
-    const PanelArguments arguments{task,
-                                   plan,
-                                   slabs,
-                                   static_cast<int>(task.targets.columns * size_of(task.targets.dtype)),
-                                   stage_bytes<Row>(task.targets),
-                                   copy_kind(task.features)};
     launch(kernel, "gram_panel_moments", {static_cast<unsigned>(workers)}, ring_threads, shared_bytes<Row>(task),
-           stream, arguments);
+           stream, looked_arguments<Row, panel_columns>(task, workers, slabs));
   });
 }
 

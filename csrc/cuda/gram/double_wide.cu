@@ -7,18 +7,9 @@
 namespace nrc_fast::cuda {
 namespace {
 
-struct WideArguments {
-  WideMomentTask task;
-  WorkPlan plan;
-  double* slabs;
-  int target_bytes;  // of a row
-  int stage_bytes;
-  CopyKind copies;
-};
-
 template <class Row, bool has_targets>
 NRC_FAST_GLOBAL(ring_threads, 2)
-gram_wide_moments_kernel(WideArguments arguments) {
+gram_wide_moments_kernel(LookedArguments arguments) {
   if constexpr (!has_float64_tensor_cores) {
     fail();  // the launches never come here
     return;
@@ -94,15 +85,9 @@ gram_wide_moments_kernel(WideArguments arguments) {
 }
 
 template <class Row>
-std::int64_t stage_bytes(const MatrixView& targets) {
-  using Stage = LookedStage<Row, wide_columns>;
-  return Stage::rows_bytes + round_up(Stage::depth * targets.columns * size_of(targets.dtype), std::int64_t{16});
-}
-
-template <class Row>
 std::int64_t shared_bytes(const MatrixView& targets) {
   const std::int64_t converted = double_warps * converted_targets;
-  return ring_stages * stage_bytes<Row>(targets) + (wide_columns + converted) * 8;
+  return ring_stages * looked_stage_bytes<Row, wide_columns>(targets) + (wide_columns + converted) * 8;
 }
 
 // Calls `use` with a number of the rows' type and the kernel for them.
@@ -126,17 +111,10 @@ std::int64_t wide_moment_blocks(const MatrixView& features, const MatrixView& ta
 }
 
 void form_wide_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream) {
-  const WorkPlan plan = plan_for(GramMethod::tensor_float64, task.features.rows, task.features.columns, workers);
   with_wide_kernel(task.features, task.targets, [&](auto row, auto kernel) {
     using Row = decltype(row);
-    const WideArguments arguments{task,
-                                  plan,
-                                  slabs,
-                                  static_cast<int>(task.targets.columns * size_of(task.targets.dtype)),
-                                  static_cast<int>(stage_bytes<Row>(task.targets)),
-                                  copy_kind(task.features)};
     launch(kernel, "gram_wide_moments", {static_cast<unsigned>(workers)}, ring_threads, shared_bytes<Row>(task.targets),
-           stream, arguments);
+           stream, looked_arguments<Row, wide_columns>(task, workers, slabs));
   });
 }
 
