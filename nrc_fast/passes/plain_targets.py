@@ -37,6 +37,7 @@ class PlainTargets:
 
         Examples
         --------
+        >>> import numpy as np
         >>> targets = PlainTargets(np.array([0.5]), 1e-17, np.ones((1, 1)), 1e-16)
         >>> mean, error = targets.mean(np.array([1.0]))
         >>> mean.tolist(), error == 1e-17 + 1.5 * EPSILON

@@ -185,8 +185,9 @@ def long_basis(matrix: Pair, vectors: FloatArray) -> Pair:
 
     Examples
     --------
-    >>> long_basis(exactly(np.array([[2.0, 1e-20], [1e-20, 1.0]])), np.eye(2)).low[1, 0].item()
-    1e-20
+    >>> basis = long_basis(exactly(np.array([[2.0, 1e-20], [1e-20, 1.0]])), np.eye(2))
+    >>> basis.high.tolist(), basis.low[0, 0].item()
+    ([[1.0, -1e-20], [1e-20, 1.0]], -5e-41)
     """
     basis = exactly(vectors)
     return basis if vectors.shape[-1] > MOST_OUTPUTS else refined_basis(vectors, in_basis([matrix], basis)[0])
