@@ -105,8 +105,9 @@ def main_loop(function: Function, launch: Launch = Launch()) -> MainLoop | None:
     if half is not None:
         beside = {block for block in stage.own - always_run(graph, stage) if _is_beside(graph.blocks[block])}
         whole = _ways(graph, stage, rare | beside, copies, launch, turns)[most]
-    folds = [graph.blocks[block] for block in sorted(rare) if not _is_written(graph.blocks[block])]
-    folded = [each for code in folds for each in code]
+    folded = _folded(graph, rare)
+    if not folded and stage.outer is not None:  # sums are folded between two runs of the loop
+        folded = _folded(graph, {block for block in stage.outer.own if _is_now_and_then(graph.blocks[block])})
     passed = set(whole.path)
     of_inner = [times for first, times in turns.items() if first in passed]
     return MainLoop(whole.path, half.path if half else None, folded, of_inner)
@@ -125,6 +126,11 @@ def _loading(graph: Graph, loop: Loop, is_deep: bool) -> Loop:
         elif not is_deep:
             break
     return found
+
+
+def _folded(graph: Graph, rare: set[int]) -> list[Instruction]:
+    folds = [graph.blocks[block] for block in sorted(rare) if not _is_written(graph.blocks[block])]
+    return [each for code in folds for each in code]
 
 
 def _weight(graph: Graph, blocks: set[int]) -> tuple[int, int]:

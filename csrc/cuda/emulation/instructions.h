@@ -42,6 +42,11 @@ void synchronize_block(const char* file = __builtin_FILE(), int line = __builtin
 void synchronize_warp(const char* file = __builtin_FILE(), int line = __builtin_LINE());
 inline void keep_order() {}
 
+template <class Value>
+const Value* step_by_step(const Value* address) {
+  return address;
+}
+
 // The launches choose by the emulated capability, which is known at run time only.
 constexpr bool runs_largest_blocks = true;
 constexpr bool runs_float64_without_tensor_cores = true;

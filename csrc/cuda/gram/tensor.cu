@@ -49,35 +49,35 @@ gram_tensor_kernel(TensorGramArguments arguments) {
     const TilePosition tile = tile_position(segment.tile);
     const bool is_diagonal = tile.row == tile.column;
     const bool is_looked_at = Gram::finds && is_diagonal && arguments.findings.sums != nullptr;
-    StageCopies<Gram> copies(arguments.planes, static_cast<int>(tile.row), static_cast<int>(tile.column), first_sample);
+    StageCopies<Gram> copies(arguments.planes, tile, first_sample, count);
 #pragma unroll
     for (int s = 0; s < Gram::stages - 1; ++s) {
-      if (s < count) copies.start(shared + s * Gram::stage_bytes);
+      copies.start(shared + s * Gram::stage_bytes);
       commit_copies();
     }
     char* stage = shared;
-    char* next = shared + (Gram::stages - 1) * Gram::stage_bytes;
-    for (int b = 0; b < count; ++b) {
-      wait_for_copies<Gram::stages - 2>();
-      synchronize_block();  // the block has arrived for all threads, and all are done with the one before it
-      if (b + Gram::stages - 1 < count) copies.start(next);
-      commit_copies();
-      multiply_block<is_bfloat16, Gram>(stage, stage + (is_diagonal ? 0 : Gram::side_bytes), places, large, small);
-      if constexpr (Gram::finds) {
-        if (is_looked_at) {
-          const std::int64_t word = (arguments.first_row + first_sample) / Gram::stage_rows + b;
-          findings.see(stage, arguments.findings.masks, word);
+    char* next = ring_end - Gram::stage_bytes;
+    for (int b = 0; b < count;) {
+      const int fold = b + Gram::fold_blocks() < count ? b + Gram::fold_blocks() : count;
+      for (; b < fold; ++b) {
+        wait_for_copies<Gram::stages - 2>();
+        synchronize_block();  // the block has arrived for all threads, and all are done with the one before it
+        copies.start(next);
+        commit_copies();
+        multiply_block<is_bfloat16, Gram>(stage, stage + (is_diagonal ? 0 : Gram::side_bytes), places, large, small);
+        if constexpr (Gram::finds) {
+          if (is_looked_at) {
+            const std::int64_t word = (arguments.first_row + first_sample) / Gram::stage_rows + b;
+            findings.see(stage, arguments.findings.masks, word);
+          }
         }
+        next = stage;
+        stage += Gram::stage_bytes;
+        if (stage == ring_end) stage = shared;
       }
-      next = stage;
-      stage += Gram::stage_bytes;
-      if (stage == ring_end) stage = shared;
-      const bool is_last = b + 1 == count;
-      if (b % Gram::fold_blocks() == Gram::fold_blocks() - 1 || is_last) {
-        if constexpr (Gram::parts > 1) fold(sums, small);
-        fold(sums, large);
-      }
-      if (b % Gram::slab_blocks == Gram::slab_blocks - 1 || is_last) {
+      if constexpr (Gram::parts > 1) fold_into(sums, small);
+      fold_into(sums, large);
+      if (b % Gram::slab_blocks == 0 || b == count) {
         const std::int64_t slab = slab_index(arguments.plan, block_index(), ordinal);
         add_to_slab(sums, arguments.slabs + slab * (Gram::size * Gram::size));
         if constexpr (Gram::finds) {

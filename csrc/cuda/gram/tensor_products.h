@@ -43,7 +43,7 @@ struct FoldedSums<Gram, true> {
 };
 
 template <class Gram>
-NRC_FAST_DEVICE void fold(FoldedSums<Gram>& sums, Accumulators<Gram::accumulators>& more) {
+NRC_FAST_DEVICE void fold_into(FoldedSums<Gram>& sums, Accumulators<Gram::accumulators>& more) {
 #pragma unroll
   for (int i = 0; i < Gram::accumulators * 4; ++i) sums.at(i) += more.values[i / 4][i % 4];
   more.clear();

@@ -56,48 +56,52 @@ NRC_FAST_DEVICE int thread_chunk_offset() {
 template <class Gram>
 class StageCopies {
  public:
-  NRC_FAST_DEVICE StageCopies(const Planes& planes, int tile_row, int tile_column, int first_sample)
-      : plane_stride_(planes.plane_stride),
-        step_(planes.row_stride * Gram::row_step),
-        rows_left_(static_cast<int>(planes.rows) - first_sample),
-        is_diagonal_(tile_row == tile_column),
-        // The row of tiles is not above the column.
-        is_whole_((tile_row + 1) * Gram::size <= static_cast<int>(planes.columns)) {
+  NRC_FAST_DEVICE StageCopies(const Planes& planes, TilePosition tile, int first_sample, int count)
+      : plane_stride_(planes.plane_stride * 2),
+        step_(planes.row_stride * Gram::row_step * 2),
+        rows_(static_cast<int>(planes.rows) - first_sample),
+        stages_(count),
+        stages_left_(count),
+        chunk_(thread_chunk_offset<Gram>()),
+        is_diagonal_(tile.row == tile.column) {
+    // The row of tiles is not above the column.
+    const bool is_whole = (static_cast<int>(tile.row) + 1) * Gram::size <= static_cast<int>(planes.columns);
+    ragged_stages_ = !is_whole ? count : (rows_ < count * Gram::stage_rows ? 1 : 0);
     const int row = thread_index() / Gram::row_chunks;
     const int chunk = thread_index() % Gram::row_chunks;
     const std::int64_t first = (first_sample + row) * planes.row_stride;
 #pragma unroll
     for (int side = 0; side < Gram::sides; ++side) {
-      const int column = (side == 0 ? tile_row : tile_column) * Gram::size + chunk * chunk_columns;
+      const int column = static_cast<int>(side == 0 ? tile.row : tile.column) * Gram::size + chunk * chunk_columns;
       const int left = static_cast<int>(planes.columns) - column;
       valid_[side] = left <= 0 ? 0 : (left < chunk_columns ? left : chunk_columns) * 2;
-      sources_[side] = planes.data + first + (valid_[side] == 0 ? 0 : column);
+      sources_[side] = bytes_at(planes.data + first + (valid_[side] == 0 ? 0 : column));
     }
   }
 
-  // Starts the copies of the next stage of the segment.
+  // Starts the copies of the next stage of the segment, if there is one.
   NRC_FAST_DEVICE void start(char* stage) {
-    if (is_whole_ && rows_left_ >= Gram::stage_rows) {
+    if (stages_left_ > ragged_stages_) {
       start_copies<true>(stage);
-    } else {
+    } else if (stages_left_ > 0) {
       start_copies<false>(stage);
     }
-    rows_left_ -= Gram::stage_rows;
+    --stages_left_;
   }
 
  private:
   template <bool is_whole>
   NRC_FAST_DEVICE void start_copies(char* stage) {
-    char* const chunk = stage + thread_chunk_offset<Gram>();
-    const int row = thread_index() / Gram::row_chunks;
+    char* const chunk = stage + chunk_;
+    const int row = (stages_ - stages_left_) * Gram::stage_rows + thread_index() / Gram::row_chunks;
 #pragma unroll
     for (int side = 0; side < Gram::sides; ++side) {
       if (side == 1 && is_diagonal_) break;
 #pragma unroll
       for (int i = 0; i < Gram::thread_rows; ++i) {
         char* const target = chunk + side * Gram::side_bytes + i * Gram::row_step * Gram::size * 2;
-        const int valid = row + i * Gram::row_step < rows_left_ ? valid_[side] : 0;
-        const std::uint16_t* source = sources_[side];
+        const int valid = row + i * Gram::row_step < rows_ ? valid_[side] : 0;
+        const char* source = sources_[side];
 #pragma unroll
         for (int part = 0; part < Gram::parts; ++part) {
           if constexpr (is_whole) {
@@ -107,18 +111,25 @@ class StageCopies {
           }
           if constexpr (Gram::parts > 1) source += plane_stride_;
         }
-        sources_[side] += step_;
+        sources_[side] = step_by_step(sources_[side] + step_);
       }
     }
   }
 
-  const std::uint16_t* sources_[Gram::sides];
-  std::int64_t plane_stride_;
+  NRC_FAST_DEVICE static const char* bytes_at(const std::uint16_t* source) {
+    return static_cast<const char*>(static_cast<const void*>(source));
+  }
+
+  const char* sources_[Gram::sides];
+  std::int64_t plane_stride_;  // in bytes, as all steps are
   std::int64_t step_;
   int valid_[Gram::sides];  // bytes of the chunk
-  int rows_left_;
+  int rows_;                // of the planes, from the first one of the segment
+  int stages_;
+  int stages_left_;
+  int ragged_stages_;  // the last ones, which may end before their rows or columns do
+  int chunk_;
   bool is_diagonal_;
-  bool is_whole_;
 };
 
 }  // namespace nrc_fast::cuda

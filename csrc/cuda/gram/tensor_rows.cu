@@ -239,22 +239,22 @@ gram_rows_kernel(RowGramArguments arguments) {
   typename Gram::Row stored[chunk_columns];
   copies.take(stored);
   conversion.convert(stored, row, planes);
-  for (int b = 0; b < count; ++b) {
-    synchronize_block();  // the planes are there for all threads, and all are done with those before
-    if constexpr (Gram::has_targets) looked.see();
-    row += Gram::stage_rows;
-    if (b + 1 < count) {
-      copies.take(stored);
-      conversion.convert(stored, row, planes + (b + 1) % 2 * Gram::stage_bytes);
+  for (int b = 0; b < count;) {
+    const int fold = b + Gram::fold_blocks() < count ? b + Gram::fold_blocks() : count;
+    for (; b < fold; ++b) {
+      synchronize_block();  // the planes are there for all threads, and all are done with those before
+      if constexpr (Gram::has_targets) looked.see();
+      row += Gram::stage_rows;
+      if (b + 1 < count) {
+        copies.take(stored);
+        conversion.convert(stored, row, planes + (b + 1) % 2 * Gram::stage_bytes);
+      }
+      const char* const stage = planes + b % 2 * Gram::stage_bytes;
+      multiply_block<true, Gram>(stage, stage, places, large, small);
     }
-    const char* const stage = planes + b % 2 * Gram::stage_bytes;
-    multiply_block<true, Gram>(stage, stage, places, large, small);
-    const bool is_last = b + 1 == count;
-    if (b % Gram::fold_blocks() == Gram::fold_blocks() - 1 || is_last) {
-      fold(sums, small);
-      fold(sums, large);
-    }
-    if (b % Gram::slab_blocks == Gram::slab_blocks - 1 || is_last) {
+    fold_into(sums, small);
+    fold_into(sums, large);
+    if (b % Gram::slab_blocks == 0 || b == count) {
       add_to_slab(sums, arguments.slabs + segment.slab * (Gram::size * Gram::size));
       if (!Gram::has_targets && arguments.findings.sums != nullptr) {
         conversion.add_to(arguments.findings.sums + segment.slab * (Gram::row_step * Gram::size));
