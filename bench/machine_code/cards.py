@@ -1,10 +1,10 @@
-"""What A100 and H100 do in a clock, and where each figure is from. No figure was measured for this project."""
+"""What A100, H100 and H200 do in a clock, and where each figure is from. No figure was measured for this project."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["CARDS", "SOURCES", "Card"]
+__all__ = ["CARDS", "H200", "SOURCES", "Card"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,12 @@ CARDS = (
         float64=64,
     ),
 )
+# The same multiprocessors before faster memory.
+H200 = replace(CARDS[1], name="H200 SXM", bandwidth=4.8e12)
 SOURCES = """\
 - Multiprocessors, clocks, lanes, tensor cores and bandwidths: NVIDIA's white papers of A100 (312 TFLOP/s of dense
-  16-bit products = 108 x 1.41 GHz x 2,048; 2.039 TB/s) and H100 SXM (4,096 a clock and multiprocessor; 3.35 TB/s);
+  16-bit products = 108 x 1.41 GHz x 2,048; 2.039 TB/s) and H100 SXM (4,096 a clock and multiprocessor; 3.35 TB/s),
+  and the data sheet of H200 (4.8 TB/s, else as H100 SXM);
   how many instructions a clock: the table of arithmetic instructions in the CUDA C++ Programming Guide.
 - mma.sync reaches about 62% of the peak of H100's tensor cores, which only wgmma reaches (Luo et al. 2024, arXiv
   2402.13499: 62.9% on average). Shares of the peak are of that rate; shares of wgmma's peak are 0.62 of them.

@@ -132,6 +132,17 @@ def test_loops_and_what_leads_where() -> None:
     assert [graph.blocks[follower][0].address for follower in graph.after[meeting]] == [0xA0]
 
 
+def test_sums_that_are_folded_between_two_runs_of_a_loop() -> None:
+    inside = RING.replace(".L_x_1:", ".L_x_0:\n        /*0018*/  MOV R36, RZ ;\n.L_x_1:")
+    inside = inside.replace("@P3 BRA P4, `(.L_x_5)", "@P3 BRA `(.L_x_1)").replace(
+        "@!P5 BRA `(.L_x_1)", "@!P5 BRA `(.L_x_0)"
+    )
+    loop = loop_of(inside)
+    assert [each.operation for each in loop.path][-1] == "BRA"
+    assert "FADD" not in [each.operation for each in loop.path]
+    assert [each.operation for each in loop.folded] == ["FADD"] * 16  # not what goes to the slab
+
+
 def test_counts_of_a_ring() -> None:
     loop = loop_of(RING)
     counts = bench("machine_code.instructions").count(loop.path)

@@ -44,11 +44,45 @@ def check_room(bounds: Bounds, of_thread: int, card: dict[str, int]) -> None:
     assert bounds.blocks <= card["blocks_per_multiprocessor"]
 
 
+def bounded_threads(source: str) -> dict[str, str]:
+    """What a source says that the threads of a block are at most, by kernel, as it is written there."""
+    found = re.findall(r"NRC_FAST_GLOBAL\((.+), [^,]+\)\s+(\w+_kernel)\(", source)
+    return {kernel: _plain(threads) for threads, kernel in found}
+
+
+def launched_threads(source: str) -> list[tuple[str, str, str]]:
+    """Of each launch of a source the kernel, the name, and the threads of a block as they are written there."""
+    found = re.finditer(r'\blaunch\(\s*(\w+)[^"]*"(\w+)",', source)
+    return [
+        (_kernel(launch[1], launch[2]), launch[2], _plain(_second_argument(source, launch.end()))) for launch in found
+    ]
+
+
+def _second_argument(source: str, first: int) -> str:
+    """Of those that follow a place: what has commas in it is in brackets."""
+    depth, starts = 0, [first]
+    for place in range(first, len(source)):
+        depth += (source[place] in "({") - (source[place] in ")}")
+        if depth == 0 and source[place] == ",":
+            starts.append(place + 1)
+        if len(starts) == 3:
+            break
+    return source[starts[1] : starts[2] - 1]
+
+
+def _plain(expression: str) -> str:
+    return re.sub(r"\s+", "", expression)
+
+
 def kernels_of_launch(source: str, name: str) -> set[str]:
     """The functions that a source launches under a name."""
     found = re.findall(rf'\blaunch\(\s*(\w+)\s*(?:<[^"]*>)?\s*,\s*"{name}"', source)
-    # One of several, which the launch has chosen.
-    return {f"{name}_kernel" if function == "kernel" else function for function in found}
+    return {_kernel(function, name) for function in found}
+
+
+def _kernel(function: str, name: str) -> str:
+    """ "kernel" is one of several, which the launch has chosen."""
+    return f"{name}_kernel" if function == "kernel" else function
 
 
 def of_kernel(function: str, bounds: dict[str, Bounds]) -> Any:

@@ -137,6 +137,7 @@ def card() -> None:
     cuda_core.Card()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own compiler
 @pytest.mark.usefixtures("card")
 def test_operators_pass_opcheck_and_compile_on_a_card() -> None:
     H, B = draw(12).cuda().requires_grad_(), draw(13, rows=2).cuda().requires_grad_()

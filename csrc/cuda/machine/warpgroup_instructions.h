@@ -47,21 +47,22 @@ NRC_FAST_DEVICE void arrive_and_expect(PhaseBarrier* barrier, int bytes) {
                : "memory");
 }
 
-// Waits for the end of the phase of a parity: of the one that goes on, or the one before it. What will never come ends
-// the kernel with an error: an attempt waits for a while by itself.
+// Waits for the end of the phase of a parity: of the one that goes on, or the one before it. An attempt is suspended
+// for about a microsecond; what has not come after about half a second never will, and ends the kernel with an error.
 NRC_FAST_DEVICE void wait_for_phase(PhaseBarrier* barrier, int parity) {
-  constexpr unsigned most_attempts = 1u << 26;
+  constexpr unsigned most_attempts = 1u << 19;
+  constexpr unsigned nanoseconds = 1000;
 #pragma unroll 1
   for (unsigned attempts = 0; attempts < most_attempts; ++attempts) {
     unsigned is_over;
     asm volatile(
         "{\n"
         ".reg .pred is_over;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 is_over, [%1], %2;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 is_over, [%1], %2, %3;\n"
         "selp.u32 %0, 1, 0, is_over;\n"
         "}\n"
         : "=r"(is_over)
-        : "r"(shared_address(barrier)), "r"(parity)
+        : "r"(shared_address(barrier)), "r"(parity), "r"(nanoseconds)
         : "memory");
     if (is_over != 0) return;
   }

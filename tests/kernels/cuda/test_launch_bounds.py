@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.launch_bounds import Bounds, check_room, kernels_of_launch, launch_bounds, of_kernel, registers
+from support.launch_bounds import (
+    Bounds,
+    bounded_threads,
+    check_room,
+    kernels_of_launch,
+    launch_bounds,
+    launched_threads,
+    of_kernel,
+    registers,
+)
 from support.small_passes import SMALL_PASSES
 from support.tools import ROOT, require_tool
 
 CSRC = ROOT / "csrc"
 SOURCES = sorted(CSRC.glob("cuda/*/*.cu"))
+# Blocks of as many threads as there is work for; that these keep to the bounds is seen in what is launched.
+WITHIN_BOUNDS = {"descent", "planes", "resident_product"}
 CARD = {"threads_per_multiprocessor": 1024, "blocks_per_multiprocessor": 16}
 
 
@@ -35,6 +47,41 @@ def test_what_has_no_room() -> None:
     for bounds, of_thread in ((Bounds(256, 2), 129), (Bounds(1056, 1), 16), (Bounds(576, 2), 16), (Bounds(32, 17), 16)):
         with pytest.raises(AssertionError):
             check_room(bounds, of_thread, CARD)
+
+
+def test_what_launches_and_kernels_say_of_threads() -> None:
+    source = """
+        NRC_FAST_GLOBAL(Gram::threads, blocks)
+        one_kernel(Arguments arguments) {}
+        NRC_FAST_GLOBAL(columns_at_once* walkers, 1)
+        two_kernel(Arguments arguments) {}
+        launch(one_kernel<Row, Gram>, "one", {f(1, 2), 3},
+               Gram::threads, 0, stream);
+        launch(two_kernel, "two", grid, columns_at_once * walkers, g(1, 2), stream);
+    """
+    assert bounded_threads(source) == {"one_kernel": "Gram::threads", "two_kernel": "columns_at_once*walkers"}
+    assert launched_threads(source) == [
+        ("one_kernel", "one", "Gram::threads"),
+        ("two_kernel", "two", "columns_at_once*walkers"),
+    ]
+
+
+def test_launches_have_the_threads_of_the_bounds_of_their_kernels() -> None:
+    """By the same words, in the template arguments of a kernel too: what no launch of small passes may come to."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(CSRC.glob("cuda/*/*.[ch]*"))}
+    texts = {path: text for path, text in texts.items() if path.suffix in {".cu", ".h"}}
+    places = {kernel: (path, words) for path, text in texts.items() for kernel, words in bounded_threads(text).items()}
+    seen = set()
+    for path, text in texts.items():
+        for kernel, name, words in launched_threads(text):
+            home, bound = places[kernel]
+            seen.add(kernel)
+            if name in WITHIN_BOUNDS:
+                continue
+            assert words == bound, (path.name, name)
+            # The same word is the same number: each is defined once in what the two files see.
+            assert home == path or not re.search(rf"\bint {words} =", text), (path.name, name)
+    assert seen == set(places)
 
 
 @pytest.mark.long
