@@ -58,8 +58,8 @@ gram_tensor_kernel(TensorGramArguments arguments) {
     char* stage = shared;
     char* next = ring_end - Gram::stage_bytes;
     for (int b = 0; b < count;) {
-      const int fold = b + Gram::fold_blocks() < count ? b + Gram::fold_blocks() : count;
-      for (; b < fold; ++b) {
+      const int fold_end = b + Gram::fold_blocks() < count ? b + Gram::fold_blocks() : count;
+      for (; b < fold_end; ++b) {
         wait_for_copies<Gram::stages - 2>();
         synchronize_block();  // the block has arrived for all threads, and all are done with the one before it
         copies.start(next);

@@ -240,8 +240,8 @@ gram_rows_kernel(RowGramArguments arguments) {
   copies.take(stored);
   conversion.convert(stored, row, planes);
   for (int b = 0; b < count;) {
-    const int fold = b + Gram::fold_blocks() < count ? b + Gram::fold_blocks() : count;
-    for (; b < fold; ++b) {
+    const int fold_end = b + Gram::fold_blocks() < count ? b + Gram::fold_blocks() : count;
+    for (; b < fold_end; ++b) {
       synchronize_block();  // the planes are there for all threads, and all are done with those before
       if constexpr (Gram::has_targets) looked.see();
       row += Gram::stage_rows;
