@@ -46,7 +46,7 @@ foreach(module _cuda_emulation _cuda_emulation_races)
   target_compile_definitions(${module} PRIVATE ${emulation_definitions})
   install(TARGETS ${module} DESTINATION nrc_fast/kernels)
 endforeach()
-target_compile_options(_cuda_emulation PRIVATE -O3 ${contraction})
+target_compile_options(_cuda_emulation PRIVATE -O2 ${contraction})
 target_sources(_cuda_emulation_races PRIVATE csrc/cuda/emulation/access_hooks.cpp)
 # -g1: reports name lines.
 target_compile_options(_cuda_emulation_races PRIVATE -O1 -g1 -ffp-contract=off -fsanitize=thread)

@@ -77,7 +77,7 @@ def held_rows(reading: Reading) -> FloatArray:
     ValueError, OSError
         Rows cannot be read.
     """
-    kept = _KeptRows(reading.source.d)
+    kept = _HeldRows(reading.source.d)
     reading.run("rows", kept)
     return kept.rows()
 
@@ -94,7 +94,7 @@ def _pairs(rows: FloatArray, count: int) -> LeadingPairs:
     return LeadingPairs(found, vectors, distances, float(np.vdot(rows, rows)) / total)
 
 
-class _KeptRows(Sums):
+class _HeldRows(Sums):
     """All finite rows, in float64.
 
     Parameters
