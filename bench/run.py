@@ -95,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
 def _routines(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[str, ...]:
     there = ROUTINES if options.device == "cpu" else ON_A_CARD
     names = there if "all" in options.routine else tuple(options.routine)
+    if options.skip and options.device == "cpu":
+        parser.error(f"--skip {options.skip} is of rows of a card: give --device cuda or emulated")
     strange = [name for name in names if name not in there]
     if strange:
         parser.error(f"{', '.join(strange)} does not run on --device {options.device}; {', '.join(there)} do")

@@ -62,6 +62,27 @@ run.Card, run.load("cuda_kernels").TIMED = Mortal, KERNELS
 run.hold_equal = lambda *_: 1
 sys.exit(run.main())
 """
+PROBES = """
+import card_probes
+
+
+def probe(name):
+    def call():
+        Mortal(is_emulated=True).wait()
+        if name in FATAL:
+            lost.append(True)
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return card_probes.Probe(name, 0, "")
+
+    return name, call
+
+
+card_probes.Card, card_probes.WIDTHS = Mortal, (3,)
+card_probes.probe_calls = lambda device: [probe(name) for name in ("product", "box", "ring")]
+if "kernel" in FATAL:
+    card_probes.GRAM = kernel("deadly", deadly)
+sys.exit(card_probes.main())
+"""
 LOST = "the card is lost to this process: a fresh one goes on with row "
 ILLEGAL = "RuntimeError: CUDA error: an illegal memory access was encountered"
 BROKEN = "RuntimeError: no kernel image is available"
@@ -103,6 +124,26 @@ def test_times_after_an_illegal_address(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.count(LOST) == 1
     assert done.stderr.count("FAILED: cuda_kernels: nrc_fast") == 2
+
+
+def test_probes_after_an_illegal_address(tmp_path: Path) -> None:
+    """The others are tried, in a fresh process; the kernel that rests on all of them is not."""
+    for fatal in ("product", "ring"):
+        done = drive(tmp_path, f"FATAL = [{fatal!r}]\n{PROBES}", "--rows", "20")
+        checks = [f"{name}: {ILLEGAL if name == fatal else 'ok'}" for name in ("product", "box", "ring")]
+        said = [line for line in done.stdout.splitlines() if not line.startswith(LOST)]
+        assert said == [*checks, "a probe has failed: the kernel is not tried"]
+        assert done.stdout.count(LOST) == 1
+        assert done.returncode == 1
+
+
+def test_the_kernel_of_warpgroups_after_an_illegal_address(tmp_path: Path) -> None:
+    """The probes are not tried again."""
+    done = drive(tmp_path, f"FATAL = ['kernel']\n{PROBES}", "--rows", "20")
+    kernel = [f"gram of warpgroups, 20 x 3 {dtype}, error {ILLEGAL}, {ILLEGAL}" for dtype in ("bfloat16", "float16")]
+    said = [line for line in done.stdout.splitlines() if not line.startswith(LOST)]
+    assert said == ["product: ok", "box: ok", "ring: ok", *kernel, "the kernel is wrong"]
+    assert done.returncode == 1
 
 
 def test_a_failure_that_leaves_the_card_needs_no_fresh_process(tmp_path: Path) -> None:
