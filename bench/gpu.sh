@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One call of at most LIMIT seconds on a machine with a CUDA card, the most valuable first: every part under a limit of
-# its own, every result written as it comes. Needs a python3 with torch; what else is missing, a line says. Fetches
-# nothing, and leaves the card's settings alone.
+# its own that leaves those behind it theirs, every result and every line written as it comes. Needs a python3 with
+# torch; what else is missing, a line says. Fetches nothing, and leaves the card's settings alone.
 #
 # bash bench/gpu.sh [--dry-run] [folder for results]        PYTHON=python3  ARCHS=90a  LIMIT=390
 #
@@ -10,24 +10,26 @@
 set -uo pipefail
 
 # ---- the parts, in their order ----
-# name       seconds  must pass  beside: with the part before, at the same time
+# name       seconds  kept  must pass  beside: with the part before, at the same time
 PARTS="
-driver       15       no
-build        170      yes
-ceilings     60       no         beside
-probes       40       yes
-smoke        40       yes
-kernels      100      no
-tests        100      yes
-memcheck     60       yes        beside
-racecheck    60       yes        beside
-ncu          45       no
-rest         60       no
+driver       10       8     no
+build        170      167   yes
+ceilings     60       0     no         beside
+probes       40       25    yes
+smoke        40       35    yes
+kernels      100      70    no
+ncu_gram     20       15    no
+ncu_double   20       15    no
+ncu_residual 20       15    no
+tests        100      40    yes
+memcheck     60       0     yes        beside
+racecheck    60       0     yes        beside
+rest         60       0     no
 "
-# What is timed has the card to itself.
+# Kept: seconds that no part before takes. What is timed or profiled has the card to itself.
 
-# At most eight files come back.
-FILES="summary.txt log.txt ceilings.jsonl smoke.jsonl cuda_kernels.json tests.txt ncu.txt sanitizer.txt"
+# At most eight files come back: these, and where the call is lost what the parts that ran then had said, PART.part.
+FILES="summary.txt log.txt ceilings.jsonl smoke.jsonl cuda_kernels.json"
 
 part_driver() {
   tool nvidia-smi && nvidia-smi --format=csv \
@@ -42,11 +44,11 @@ part_driver() {
 
 part_build() {
   if [ -n "$dry" ]; then
-    "$python" -P -c 'import nrc_fast.kernels._cuda_emulation as core; print(core.build_config()["compiler"])'
+    beside_checkout 'import nrc_fast.kernels._cuda_emulation as core; print(core.build_config()["compiler"])'
     return
   fi
   if ! tool nvcc; then
-    "$python" -P -c 'from nrc_fast.kernels.cuda.cards import cuda_summary as s; print(s()); assert s() != "not built"'
+    beside_checkout 'from nrc_fast.kernels.cuda.cards import cuda_summary as s; print(s()); assert s() != "not built"'
     return
   fi
   local archs=${ARCHS:-} build=build/gpu_tree
@@ -57,9 +59,9 @@ part_build() {
   cmake -S . -B "$build" $(command -v ninja > /dev/null && echo -G Ninja) -DCMAKE_BUILD_TYPE=Release \
     -DSKBUILD_PROJECT_VERSION=0.1.0 -DPython_EXECUTABLE="$(command -v "$python")" \
     -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" -DNRC_FAST_CUDA=ON -DNRC_FAST_CUDA_ARCHS="$archs" \
-    -DNRC_FAST_CUDA_EMULATION=OFF &&
+    -DNRC_FAST_CUDA_EMULATION=OFF -DCMAKE_CUDA_FLAGS=-lineinfo && # so that the tools name lines
     cmake --build "$build" --parallel "$(nproc)" && cp "$build"/*.so nrc_fast/kernels/ &&
-    "$python" -P -c 'from nrc_fast.kernels.cuda.cards import cuda_summary as summary; print(summary())'
+    beside_checkout 'from nrc_fast.kernels.cuda.cards import cuda_summary as summary; print(summary())'
 }
 
 part_ceilings() {
@@ -92,50 +94,56 @@ part_tests() {
     export NRC_REQUIRE_GPU=1 CI=1
   fi
   # shellcheck disable=SC2086 # words
-  "$python" -P -m pytest -p no:cacheprovider -q -m "not long and not endurance" "${processes[@]}" $chosen 2>&1 |
-    tee "$out/tests.txt"
+  module pytest -p no:cacheprovider -q -m "not long and not endurance" "${processes[@]}" $chosen
 }
 
-part_ncu() {
-  tool ncu | tee "$out/ncu.txt"
-  [ "${PIPESTATUS[0]}" -eq 0 ] || return 0
-  # The first launch of: a kernel by its name, and what the smoke test is to launch.
-  profile "gram_(tensor|rows)" --kernels "gram high" --dtypes bfloat16 --widths 1024 --rows 262144
-  profile "gram_(double_tensor|direct)" --kernels "gram high" --dtypes float64 --widths 512 --rows 262144
-  profile "^residual_kernel" --kernels residual --dtypes float32 --widths 256 --rows 1000000
+# The first launch of: a kernel by its name, and what the smoke test is to launch.
+part_ncu_gram() {
+  profile "^gram_(tensor|rows)_" --kernels "gram high" --dtypes bfloat16 --widths 1024 --rows 262144
+}
+
+part_ncu_double() {
+  profile "^gram_panel_moments_" --kernels "gram high" --dtypes float64 --widths 512 --rows 262144
+}
+
+part_ncu_residual() {
+  profile "^residual_tensor_" --kernels residual --dtypes float32 --widths 256 --rows 1000000
 }
 
 profile() { # profile KERNEL OPTIONS...
   local kernel=$1 sections="SpeedOfLight MemoryWorkloadAnalysis ComputeWorkloadAnalysis Occupancy LaunchStats"
   shift
+  tool ncu || return 0
   # shellcheck disable=SC2046 # words
-  timeout 20 ncu --clock-control none $(printf -- '--section %s ' $sections WarpStateStats) --kernel-name-base function \
-    --kernel-name "regex:$kernel" --launch-count 1 "$python" bench/card_smoke.py "$@" 2>&1 | tee -a "$out/ncu.txt"
+  ncu --clock-control none $(printf -- '--section %s ' $sections WarpStateStats) --kernel-name-base function \
+    --kernel-name "regex:$kernel" --launch-count 1 "$python" bench/card_smoke.py "$@"
 }
 
 part_memcheck() {
-  sanitize memcheck --widths 40 130 --rows 600
+  sanitize memcheck --widths 100 130 40 --rows 600
 }
 
 part_racecheck() {
+  local status
   sanitize racecheck --widths 130 --rows 600 --dtypes float32 bfloat16
+  status=$?
+  sanitize racecheck --widths 100 --rows 600 --dtypes float64 --kernels "gram highest" statistics && return "$status"
 }
 
 sanitize() { # sanitize TOOL OPTIONS...: of the smoke test
   local name=$1
   shift
-  tool compute-sanitizer | sed "s/^/$name: /" | tee -a "$out/sanitizer.txt"
-  [ "${PIPESTATUS[0]}" -eq 0 ] || return 0
+  tool compute-sanitizer || return 0
   # Of our kernels alone, or those of torch take all the time. Every allocation by itself, so that what lies beyond one
-  # is nobody's.
+  # is nobody's. Whatever process the smoke test goes on in.
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$name" --error-exitcode 9 --kernel-regex kns=nrc_fast \
-    --report-api-errors no "$python" bench/card_smoke.py "$@" 2>&1 | sed -u "s/^/$name: /" | tee -a "$out/sanitizer.txt"
+    --target-processes all --report-api-errors no "$python" bench/card_smoke.py "$@"
 }
 
 part_rest() {
-  "$python" -P -m nrc_fast env
+  module nrc_fast env
   if [ -z "$dry" ]; then
-    "$python" -P -m nrc_fast selftest
+    module nrc_fast selftest
     sanitize synccheck --widths 130 --rows 600 --dtypes float32 bfloat16
   fi
 }
@@ -148,30 +156,44 @@ tool() { # whether a program is there; a line where it is not
   return 1
 }
 
+# Python without this folder, in which it would look first: option -P does it, but from 3.11 on.
+beside_checkout() { # beside_checkout CODE ARGUMENTS...
+  "$python" -c 'import sys; sys.path[:] = [place for place in sys.path if place]; exec(sys.argv.pop(1))' "$@"
+}
+
+module() { # module NAME ARGUMENTS...: as python -m
+  local name=$1
+  shift
+  beside_checkout "import runpy; runpy.run_module('$name', run_name='__main__', alter_sys=True)" "$@"
+}
+
 now() { date +%s; }
 
-run_part() { # run_part NAME SECONDS MUST: its output into the log, its line into the summary, at once
-  local name=$1 limit=$2 must=$3 start left status
+run_part() { # run_part NAME SECONDS KEPT BEHIND MUST: its output into the log, its line into the summary, at once
+  local name=$1 limit=$2 kept=$3 behind=$4 must=$5 start left most status last said="$out/$1.part"
   start=$(now)
   left=$((deadline - start))
+  # Without what is kept for those behind, or else what is kept for it: of too little time the first have theirs.
+  most=$((left - behind > kept ? left - behind : kept))
   [ -n "$dry" ] && limit=$((limit * 10)) # on a machine that has other work
-  [ "$left" -lt "$limit" ] && limit=$left
+  limit=$((most < limit ? most : limit))
+  limit=$((left < limit ? left : limit))
   if [ "$limit" -lt 5 ]; then
     status="not run: no time is left"
   elif [ -e "$work/no_kernels" ]; then
     status="not run: there are no kernels"
   else
-    timeout --kill-after=5 "$limit" bash "$script" --part "$name" "$out" < /dev/null > "$work/$name.log" 2>&1
+    timeout --kill-after=5 "$limit" bash "$script" --part "$name" "$out" < /dev/null > "$said" 2>&1
     status="status $?"
-    [ "$status" = "status 124" ] && status+=" (its $limit s are over)"
+    [ "$status" != "status 0" ] && [ $(($(now) - start)) -ge "$limit" ] && status+=" (its $limit s are over)"
   fi
   if [ "$must" = yes ] && [ "$status" != "status 0" ]; then
     touch "$work/failed"
     [ "$name" = build ] && touch "$work/no_kernels"
   fi
-  local last
-  last=$(grep -v '^[[:space:]]*$' "$work/$name.log" 2> /dev/null | tail -n 1 | cut -c 1-200)
-  { echo "==== $name: $status"; cat "$work/$name.log" 2> /dev/null; } >> "$out/log.txt"
+  last=$(grep -v '^[[:space:]]*$' "$said" 2> /dev/null | tail -n 1 | cut -c 1-200)
+  { echo "==== $name: $status"; sed "s/^/$name: /" "$said" 2> /dev/null; } >> "$out/log.txt"
+  rm -f "$said"
   echo "$name: $status, $(($(now) - start)) s: $last" | tee -a "$out/summary.txt"
 }
 
@@ -195,15 +217,17 @@ if [ "${1:-}" = --part ]; then
 fi
 
 out=$(mkdir -p "${1:-${OUT:-build/gpu}}" && cd "${1:-${OUT:-build/gpu}}" && pwd) || exit 1
-(cd "$out" && rm -f $FILES)
+(cd "$out" && rm -f $FILES ./*.part)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 deadline=$(($(now) + ${LIMIT:-$([ -n "$dry" ] && echo 3900 || echo 390)}))
-while read -r name seconds must beside; do
+behind=$(awk '{ sum += $3 } END { print sum }' <<< "$PARTS")
+while read -r name seconds kept must beside; do
   [ -n "$name" ] || continue
   # A part that none is beside of is over before the next begins.
   [ -n "$beside" ] || wait
-  run_part "$name" "$seconds" "$must" &
+  behind=$((behind - kept))
+  run_part "$name" "$seconds" "$kept" "$behind" "$must" &
 done <<< "$PARTS"
 wait
 rm -f "$out"/*.part # of what was ended in the midst of writing

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from card import Card
+from card_attempts import add_skip
 from card_ceilings import card_limits
 from cases import DTYPES, KINDS, LAYOUTS, Case, parse_shape, select
 from harness import Settings, measure
@@ -51,6 +52,8 @@ def main() -> int:
         options.out,
         measured=None if card is None else lambda: card_limits(card),
     )
+    if options.skip:
+        record.take_up()
     for name in routines:
         record.probe()  # at moments spread over the run: the limit is the best of them
         if card is None:
@@ -64,7 +67,7 @@ def main() -> int:
     for row in failed:
         allowed = f"; {row['allowed error']:.1e} is allowed" if "allowed error" in row else ""
         print(f"FAILED: {line(row)}{allowed}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed or options.skip else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,12 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="of every contender; default: the processors allowed")
     parser.add_argument("--isa", choices=sorted(INSTRUCTIONS), help="instructions of ours, the rivals and the limits")
     parser.add_argument("--out", type=Path, help="also write limits, rows and the machine, as .json or .csv")
+    add_skip(parser)
     return parser
 
 
 def _routines(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[str, ...]:
     there = ROUTINES if options.device == "cpu" else ON_A_CARD
     names = there if "all" in options.routine else tuple(options.routine)
+    if options.skip and options.device == "cpu":
+        parser.error(f"--skip {options.skip} is of rows of a card: give --device cuda or emulated")
     strange = [name for name in names if name not in there]
     if strange:
         parser.error(f"{', '.join(strange)} does not run on --device {options.device}; {', '.join(there)} do")
@@ -134,7 +140,8 @@ def _measured_on_card(
     name: str, options: argparse.Namespace, card: Card, limits: dict[str, float]
 ) -> Iterator[dict[str, Any]]:
     """The rows of a routine of a card, each with the command of its shape and dtype."""
-    for row in load(name).card_rows(card, options.shape, options.dtype, _settings(options), limits):
+    rows = load(name).card_rows(card, options.shape, options.dtype, _settings(options), limits, skip=options.skip)
+    for row in rows:
         shape = f"--shape {row['rows']}x{row['d']} --dtype {row['dtype']}"
         yield row | {"command": f"python bench/run.py --routine {name} --device {options.device} {shape}"}
 

@@ -51,6 +51,7 @@ def test_command(tmp_path: Path) -> None:
         (["--routine", "gram", "--shape", "97"], "ROWSxFEATURES"),
         (["--routine", "gram", "--device", "cuda"], "does not run on --device cuda"),
         (["--routine", "cuda_kernels"], "does not run on --device cpu"),
+        (["--routine", "gram", "--skip", "2"], "--skip 2 is of rows of a card: give --device cuda or emulated"),
         (["--routine", "gram", "--threads", "100000"], "100000 threads were asked for"),
     ],
 )

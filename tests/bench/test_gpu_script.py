@@ -7,20 +7,23 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from support import cuda_core
 from support.benches import BENCH, bench
 from support.tools import require_tool
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
-FILES = {
-    *("summary.txt", "log.txt", "ceilings.jsonl", "smoke.jsonl", "cuda_kernels.json", "tests.txt", "ncu.txt"),
-    "sanitizer.txt",
-}
-PARTS = ("driver", "build", "ceilings", "probes", "smoke", "kernels", "tests", "memcheck", "racecheck", "ncu", "rest")
+FILES = {"summary.txt", "log.txt", "ceilings.jsonl", "smoke.jsonl", "cuda_kernels.json"}
+MOST_FILES, MOST_OUTPUT = 8, 12_000  # that come back of a call, in files and characters
+PROFILES = ("ncu_gram", "ncu_double", "ncu_residual")
+PARTS = (
+    *("driver", "build", "ceilings", "probes", "smoke", "kernels", *PROFILES),
+    *("tests", "memcheck", "racecheck", "rest"),
+)
+SCRIPT = (BENCH / "gpu.sh").read_text(encoding="utf-8")
 # By kernel: the largest error of float64, float32, float16 and bfloat16 rows. The emulated tensor cores cut off as
 # those of cards do; few rows are added up here.
 ERRORS = {
@@ -28,10 +31,19 @@ ERRORS = {
     "gram highest": (1e-14,) * 4,
     "gram fast": (1e-14, 2.0**-8, 1e-6, 1e-6),
     "gram, shift, unit rows, targets": (1e-14, 1e-6, 1e-6, 1e-6),
+    "statistics": (1e-14, 1e-6, 1e-6, 1e-6),
     "residual": (1e-14, 1e-6, 1e-6, 1e-6),
     "residual in float64": (1e-14,) * 4,
     "gram_product": (1e-14,) * 4,
     "prediction_error": (1e-14,) * 4,
+}
+UNTIMED_ERRORS = {
+    "statistics, a row left out": (1e-14, 1e-6, 1e-6, 1e-6),
+    "residual of rows about a shift": (1e-14, 1e-6, 1e-6, 1e-6),
+    "residual near collapse": (1e-14, 1e-6, 1e-6, 1e-6),
+    "residual near collapse in float64": (1e-14,) * 4,
+    "gram_product in two reads": (1e-14,) * 4,
+    "prediction_error, products": (1e-14,) * 4,
     "descent": (1e-13, 1e-6),
 }
 
@@ -42,26 +54,46 @@ def run(folder: Path, *options: str, **environment: str) -> subprocess.Completed
     return subprocess.run(command, env=given, capture_output=True, text=True, timeout=3900, check=False)
 
 
+def python_of(folder: Path, text: str) -> str:
+    """A script in the place of Python."""
+    script = folder / "python_in_its_place"
+    script.write_text(f"#!{require_tool('bash')}\n{text}\n", encoding="utf-8")
+    script.chmod(0o755)
+    return str(script)
+
+
+def python_3_10(folder: Path) -> str:
+    """The Python that is here, without an option that is of 3.11."""
+    refused = 'for a in "$@"; do if [ "$a" = -P ]; then echo "Unknown option: -P" >&2; exit 2; fi; done'
+    return python_of(folder, f'{refused}\nexec "{sys.executable}" "$@"')
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_dry_run_prints_and_saves_every_row(tmp_path: Path) -> None:
     cuda_core.emulation()
-    (tmp_path / "smoke.jsonl").write_text("of an older run", encoding="utf-8")
-    done = run(tmp_path, "--dry-run")
+    python, tmp_path = python_3_10(tmp_path), tmp_path / "found"
+    tmp_path.mkdir()
+    for name in ("smoke.jsonl", "smoke.part"):
+        (tmp_path / name).write_text("of an older run", encoding="utf-8")
+    done = run(tmp_path, "--dry-run", PYTHON=python)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} == FILES
-    assert len(done.stdout) < 12_000  # what comes back of an output
+    longest = len("ncu_residual: status 124 (its 100 s are over), 100 s: ") + 200
+    assert max(map(len, PARTS)) == len("ncu_residual")
+    assert bench("card_summary").MOST_CHARACTERS + len(PARTS) * longest <= MOST_OUTPUT
     said = done.stdout.splitlines()
     for part in PARTS:
         (line,) = (line for line in said if line.startswith(f"{part}: "))
         assert line.startswith(f"{part}: status 0, ")
     assert done.stdout == (tmp_path / "summary.txt").read_text(encoding="utf-8")
     log = (tmp_path / "log.txt").read_text(encoding="utf-8")
-    assert "1 passed" in (tmp_path / "tests.txt").read_text(encoding="utf-8")
-    assert "ncu is not there" in (tmp_path / "ncu.txt").read_text(encoding="utf-8")
-    assert (tmp_path / "sanitizer.txt").read_text(encoding="utf-8").count("compute-sanitizer is not there") == 2
+    assert re.search(r"^tests: 1 passed", log, re.MULTILINE)
+    assert re.findall(r"^(\w+): ncu is not there", log, re.MULTILINE) == ["driver", *PROFILES]
+    absent = re.findall(r"^(\w+): compute-sanitizer is not there", log, re.MULTILINE)
+    assert set(absent) == {"driver", "memcheck", "racecheck"}
 
     ceilings = read(tmp_path / "ceilings.jsonl")
     expected = [("card", None), ("copy", None), *(("torch.mm", dtype) for dtype in DTYPES)]
@@ -77,21 +109,23 @@ def test_a_dry_run_prints_and_saves_every_row(tmp_path: Path) -> None:
     probes = log.split("==== probes: status 0\n")[1].split("\n====")[0].splitlines()
     assert [line.endswith(": ok") for line in probes] == [True] * 11 + [False] * 3
     for line, dtype in zip(probes[11:13], ("bfloat16", "float16"), strict=True):
-        assert re.fullmatch(rf"gram of warpgroups, 70 x 40 {dtype}, error \d\.\d+e-0[789], ok", line), line
-    assert probes[13] == "the probes and the kernel give what they must"
+        assert re.fullmatch(rf"probes: gram of warpgroups, 70 x 40 {dtype}, error \d\.\d+e-0[789], ok", line), line
+    assert probes[13] == "probes: the probes and the kernel give what they must"
 
     smoke = read(tmp_path / "smoke.jsonl")
     errors = {(row["kernel"], row["dtype"]): row["error"] for row in smoke}
-    assert len(smoke) == len(errors) == 34
-    for kernel, limits in ERRORS.items():
+    assert len(smoke) == len(errors) == 64
+    for kernel, limits in (ERRORS | UNTIMED_ERRORS).items():
         for dtype, limit in zip(DTYPES, limits, strict=False):
             assert errors[kernel, dtype] <= limit, (kernel, dtype)
+    for dtype in ("float16", "bfloat16"):
+        assert errors["gram and sums as stored", dtype] <= 1e-6
     assert {row["check"] for row in smoke} == {"ok"}
-    assert log.count("\nkernel ") == len(smoke)
+    assert log.count("\nsmoke: kernel ") == len(smoke)
 
     kernels = json.loads((tmp_path / "cuda_kernels.json").read_text(encoding="utf-8"))
     assert set(kernels["limits"]) == {"read bytes", *(f"{dtype} flops" for dtype in DTYPES)}
-    ours = [f"nrc_fast {kernel}" for kernel in ERRORS if kernel != "descent"]
+    ours = [f"nrc_fast {kernel}" for kernel in ERRORS]
     assert [(row["dtype"], row["contender"]) for row in kernels["rows"]] == [
         (dtype, name) for dtype in ("bfloat16", "float32") for name in ("copy", *ours, "torch.mm(H.T, H)")
     ]
@@ -102,7 +136,7 @@ def test_a_dry_run_prints_and_saves_every_row(tmp_path: Path) -> None:
         if row["contender"] in ours:
             column = DTYPES.index(row["dtype"])
             assert row["error"] <= ERRORS[row["contender"].removeprefix("nrc_fast ")][column]
-    assert log.count("\ncuda_kernels: ") == len(kernels["rows"])
+    assert log.count("\nkernels: cuda_kernels: ") == len(kernels["rows"])
     (products,) = (row for row in kernels["rows"] if row["contender"].startswith("torch") and row["dtype"] == "float32")
     assert products["error"] <= 70 * 2.0**-24
 
@@ -120,99 +154,71 @@ def test_what_must_pass_and_has_not_fails(tmp_path: Path) -> None:
     assert late.stdout.count("not run: no time is left") == len(PARTS)
 
 
-# ---- what it calls ----
+def parts() -> list[list[str]]:
+    """The words of each line of the table."""
+    found = re.search(r'^PARTS="\n(.*?)^"', SCRIPT, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return [line.split() for line in found[1].splitlines()]
 
 
-def test_a_kernel_that_errs_or_fails_is_told_and_the_others_go_on() -> None:
-    cuda_core.emulation()
-    card_kernels, smoke = bench("card_kernels"), bench("card_smoke")
-    card = bench("card").Card(is_emulated=True)
-    H = card.random(20, 3, "float64")
-
-    def wrong(factor: float) -> Any:
-        def prepare(card: Any, H: Any) -> Any:
-            work = card_kernels.plain_gram(card, H, precision="high")
-            exact, scale = work.exact["gram"]
-            work.exact["gram"] = exact * factor, scale
-            return work
-
-        return prepare
-
-    def broken(card: Any, H: Any) -> Any:  # noqa: ARG001
-        msg = "an illegal memory access was encountered"
-        raise RuntimeError(msg)
-
-    checks = [
-        smoke.tried(card, card_kernels.Kernel("k", prepare, lambda _: 1e-12), H)
-        for prepare in (wrong(1.0), wrong(1.0 + 1e-9), wrong(float("nan")), broken)
-    ]
-    assert [row["check"] for row in checks] == [
-        "ok",
-        "errs more than allowed",
-        "errs more than allowed",
-        "RuntimeError: an illegal memory access was encountered",
-    ]
-    assert checks[1]["error"] == pytest.approx(1e-9, rel=1e-3)
+def test_every_part_has_time_whatever_the_others_take() -> None:
+    """What is kept for them fits into the limit, and no part of value is without; those beside use the same time."""
+    limit = int(re.search(r"LIMIT:-\$\(.* echo 3900 \|\| echo (\d+)\)", SCRIPT)[1])  # type: ignore[index]
+    assert tuple(words[0] for words in parts()) == PARTS
+    kept = {words[0]: int(words[2]) for words in parts()}
+    assert sum(kept.values()) <= limit
+    assert {name for name, seconds in kept.items() if seconds == 0} == {"ceilings", "memcheck", "racecheck", "rest"}
+    assert [words[0] for words in parts() if "beside" in words] == ["ceilings", "memcheck", "racecheck"]
+    assert all(kept[name] <= int(seconds) for name, seconds, *_ in parts())
 
 
-def test_rows_that_were_miscounted_are_an_error() -> None:
-    cuda_core.emulation()
-    card, card_kernels = bench("card").Card(is_emulated=True), bench("card_kernels")
-    H = card.random(20, 3, "float32")
-    H[7] = 0
-    work = card_kernels.plain_gram(card, H, precision="high")
-    work.call()
-    assert work.zero_rows == 1
-    assert work.error(calls=1) <= 1e-6
-    work.zero_rows = 0
-    assert work.error(calls=1) == float("inf")
+def test_a_part_leaves_the_time_that_is_kept_for_others(tmp_path: Path) -> None:
+    """The first would go on; it ends where the time of those behind it begins, and they run."""
+    python = python_of(tmp_path, 'case "$*" in --version) sleep 60 ;; esac')
+    behind = sum(int(words[2]) for words in parts()[1:])
+    done = run(tmp_path / "found", "--dry-run", PYTHON=python, LIMIT=str(behind + 9))
+    said = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+    assert re.match(r"status 124 \(its [89] s are over\)", said[PARTS[0]]), said[PARTS[0]]
+    for part in PARTS[1:]:
+        assert said[part].startswith("status 0"), part
 
 
-def test_a_row_with_text_in_its_error_is_printed_saved_and_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cuda_core.emulation()
-    routine, kernels = bench("run").load("cuda_kernels"), bench("card_kernels")
-
-    def broken(card: Any, H: Any) -> Any:  # noqa: ARG001
-        msg = "no kernel image is available"
-        raise RuntimeError(msg)
-
-    monkeypatch.setattr(routine, "TIMED", [kernels.Kernel("new", broken, lambda _: 1.0), *kernels.KERNELS[:1]])
-    out = tmp_path / "rows.json"
-    command = "run.py --routine cuda_kernels --device emulated --shape 20x3 --dtype float32 --runs 1 --out"
-    monkeypatch.setattr(sys, "argv", [*command.split(), str(out)])
-    monkeypatch.setattr(bench("run"), "hold_equal", lambda *_: 1)
-    assert bench("run").main() == 1
-    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
-    assert [row["contender"] for row in rows] == ["copy", "nrc_fast new", "nrc_fast gram high", "torch.mm(H.T, H)"]
-    assert rows[1]["error"] == "RuntimeError: no kernel image is available"
-    said = capsys.readouterr()
-    assert "nrc_fast new: rows 20, d 3, dtype float32, error RuntimeError: no kernel image" in said.out
-    assert said.err.startswith("FAILED: cuda_kernels: nrc_fast new")
-    summary = bench("card_summary")
-    out.rename(tmp_path / "cuda_kernels.json")
-    assert "  nrc_fast new: RuntimeError: no kernel image is available" in summary.summary(tmp_path)
+def test_of_too_little_time_the_first_parts_have_theirs(tmp_path: Path) -> None:
+    """What is kept for others takes none of what is kept for a part."""
+    before_the_last = sum(int(words[2]) for words in parts()[: PARTS.index("smoke")])
+    done = run(tmp_path / "found", "--dry-run", PYTHON=require_tool("true"), LIMIT=str(before_the_last))
+    said = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+    for words in parts()[: PARTS.index("smoke")]:
+        assert said[words[0]].startswith("status 0") or "beside" in words, words
 
 
-def test_a_long_summary_ends_with_what_it_leaves_out(tmp_path: Path) -> None:
-    summary = bench("card_summary")
-    facts = {"d": 40, "dtype": "float32", "kernel": "gram", "check": "errs more than allowed", "error": 1.0}
-    lines = [json.dumps(facts | {"d": d}) for d in range(1000)]
-    (tmp_path / "smoke.jsonl").write_text("\n".join([*lines, '{"d": 5']), encoding="utf-8")
-    text = summary.summary(tmp_path)
-    assert 8_000 < len(text) <= summary.MOST_CHARACTERS
-    shown = text.count("WRONG gram")
-    assert text.startswith("kernels once against float64: 0 of 1000 are right")
-    assert text.endswith(f"and {1000 - shown} lines more in the files")
+def test_what_a_part_has_said_is_there_where_the_call_is_lost(tmp_path: Path) -> None:
+    """Nothing of the script runs any more; with what was written before no more files than come back."""
+    found = tmp_path / "found"
+    python = python_of(tmp_path, 'case "$*" in *card_probes*) echo ring of boxes: ok; sleep 10 ;; esac')
+    command = [require_tool("bash"), str(BENCH / "gpu.sh"), "--dry-run", str(found)]
+    script = subprocess.Popen(command, env=os.environ | {"PYTHON": python}, stdout=subprocess.DEVNULL)
+    said, end = found / "probes.part", time.monotonic() + 60.0
+    while time.monotonic() < end and not (said.exists() and said.read_text(encoding="utf-8")):
+        time.sleep(0.05)
+    script.kill()
+    script.wait()
+    assert said.read_text(encoding="utf-8") == "ring of boxes: ok\n"
+    at_once = 3  # the tests, and what runs beside them
+    assert len(FILES) + at_once <= MOST_FILES
 
 
-def test_what_a_tool_found_is_in_the_summary(tmp_path: Path) -> None:
-    (tmp_path / "tests.txt").write_text("FAILED tests/a.py::b - c\n12 passed\n", encoding="utf-8")
-    found = "memcheck: ========= Invalid __global__ read\nmemcheck: ========= ERROR SUMMARY: 3 errors\n"
-    (tmp_path / "sanitizer.txt").write_text(found, encoding="utf-8")
-    assert bench("card_summary").summary(tmp_path).splitlines() == [
-        "kernels once against float64: 0 of 0 are right",
-        "FAILED tests/a.py::b - c",
-        "memcheck: ========= ERROR SUMMARY: 3 errors",
-    ]
+def test_the_build_tells_lines_to_the_tools(tmp_path: Path) -> None:
+    """CMake is asked for them; it is a script here, which ends before anything is built."""
+    tools, asked = tmp_path / "tools", tmp_path / "asked"
+    tools.mkdir()
+    for name, text in (("nvcc", "exit 0"), ("cmake", f'echo "$@" >> "{asked}"; exit 1')):
+        (tools / name).write_text(f"#!{require_tool('bash')}\n{text}\n", encoding="utf-8")
+        (tools / name).chmod(0o755)
+    given = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "ARCHS": "90a", "PYTHON": sys.executable}
+    command = [require_tool("bash"), str(BENCH / "gpu.sh"), "--part", "build", str(tmp_path)]
+    done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    options = asked.read_text(encoding="utf-8").split()
+    assert "-DCMAKE_CUDA_FLAGS=-lineinfo" in options
+    assert "-DNRC_FAST_CUDA_ARCHS=90a" in options

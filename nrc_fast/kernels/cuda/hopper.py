@@ -11,6 +11,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.cuda import Stream
 
-__all__ = ["VARIABLE", "Probe", "enable_if_asked", "is_asked_for", "probes_of"]
+__all__ = ["VARIABLE", "Probe", "enable_if_asked", "is_asked_for", "probe_calls", "probes_of"]
 
 VARIABLE = "NRC_FAST_HOPPER"
 CAPABILITY = (9, 0)
@@ -130,15 +131,28 @@ def _failures(device: TriedDevice) -> str:
 
 def probes_of(device: TriedDevice) -> Iterator[Probe]:
     """Run the probes one after the other; waits for each."""
+    return (probe() for _, probe in probe_calls(device))
+
+
+def probe_calls(device: TriedDevice) -> Iterator[tuple[str, Callable[[], Probe]]]:
+    """The probes by their names, none of which has run."""
     for dtype in ("bfloat16", "float16"):
         for columns in (BOX, 2 * BOX):
-            yield _product(device, dtype, columns)
+            yield _named(f"product of 64 x {columns}, {dtype}", partial(_product, device, dtype, columns))
     for column, row in ((0, 0), (BOX, 0), (0, BOX), (BOX, BOX), (2 * BOX, 0), (0, 2 * BOX)):
-        yield _box(device, column, row)
-    yield _ring(device)
+        yield _named(f"box at column {column}, row {row}", partial(_box, device, column, row))
+    yield _named("ring of boxes", partial(_ring, device))
 
 
-def _product(device: TriedDevice, dtype: str, columns: int) -> Probe:
+# What a probe gives, and what it must give.
+_Read = Callable[[], tuple[StoredArray, StoredArray]]
+
+
+def _named(name: str, read: _Read) -> tuple[str, Callable[[], Probe]]:
+    return name, lambda: _compared(name, *read())
+
+
+def _product(device: TriedDevice, dtype: str, columns: int) -> tuple[StoredArray, StoredArray]:
     """One product of a warpgroup, of rows that threads have written to shared memory."""
     values = np.random.default_rng(columns).integers(-8, 9, (16, 2 * BOX)).astype(np.float32)
     bits = values.astype(np.float16).view(np.int16) if dtype == "float16" else _bfloat16_bits(values)
@@ -152,8 +166,7 @@ def _product(device: TriedDevice, dtype: str, columns: int) -> Probe:
         device=device.index,
         stream=device.stream().cuda_stream,
     )
-    expected = values[:, :BOX].T @ values[:, :columns]
-    return _compared(f"product of 64 x {columns}, {dtype}", device.fetch(sums), expected)
+    return device.fetch(sums), values[:, :BOX].T @ values[:, :columns]
 
 
 def _bfloat16_bits(values: StoredArray) -> StoredArray:
@@ -173,7 +186,7 @@ def _matrix(device: TriedDevice, values: Tensor, *, rows: int, columns: int) -> 
     )
 
 
-def _box(device: TriedDevice, column: int, row: int) -> Probe:
+def _box(device: TriedDevice, column: int, row: int) -> tuple[StoredArray, StoredArray]:
     """One copy of a box, which may lie partly or wholly outside of the matrix."""
     height, width, stride = 101, 90, 96
     stored = np.arange(1, height * stride + 1).reshape(height, stride).astype(np.int16)
@@ -192,10 +205,10 @@ def _box(device: TriedDevice, column: int, row: int) -> Probe:
     expected = np.empty_like(plain)
     for r in range(BOX):
         expected[r, np.arange(BOX // CHUNK) ^ r % CHUNK] = plain[r]
-    return _compared(f"box at column {column}, row {row}", device.fetch(box), expected.reshape(BOX, BOX))
+    return device.fetch(box), expected.reshape(BOX, BOX)
 
 
-def _ring(device: TriedDevice) -> Probe:
+def _ring(device: TriedDevice) -> tuple[StoredArray, StoredArray]:
     """Boxes that come through a ring of stages, around which the phases of its barriers go many times."""
     turns = 50
     values = np.random.default_rng(7).integers(0, 30_000, (turns * BOX - 13, BOX)).astype(np.int16)
@@ -210,7 +223,7 @@ def _ring(device: TriedDevice) -> Probe:
     expected = np.concatenate(
         [values[first::threads_of_column].sum(axis=0, dtype=np.int64) for first in range(threads_of_column)]
     )
-    return _compared("ring of boxes", device.fetch(sums), expected)
+    return device.fetch(sums), expected
 
 
 def _compared(name: str, found: StoredArray, expected: StoredArray) -> Probe:
