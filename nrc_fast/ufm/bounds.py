@@ -65,7 +65,7 @@ def apart(values: FloatArray, ends: Ends, rounding: float) -> FloatArray:
 
     Examples
     --------
-    >>> apart(np.array(2.0), Ends(np.array(1.5), np.array(2.25)), 0.0).item()
+    >>> round(apart(np.array(2.0), Ends(np.array(1.5), np.array(2.25)), 0.0).item(), 12)
     0.5
     """
     with np.errstate(invalid="ignore"):
