@@ -354,7 +354,7 @@ def test_classes_of_any_scale(exponent: int) -> None:
         assert getattr(far, name) == (math.ldexp(value, -exponent) if name == "bias_offset" else value), name
     for name, bound in one.bounds.items():
         scaled = math.ldexp(bound, -exponent) if name == "bias_offset" else bound
-        assert far.bounds[name] == pytest.approx(scaled, rel=1e-9), name
+        assert far.bounds[name] == pytest.approx(scaled, rel=1e-9, abs=0), name
 
 
 def test_features_whose_squares_vanish_are_not_known() -> None:

@@ -142,7 +142,7 @@ def test_the_offset_of_a_bias_of_any_scale(exponent: int, shift: bool) -> None:
     found, one = duality(*given, centred, mean), duality(weights, bias, centred, mean)
     assert found == one | {"bias_offset": math.ldexp(one["bias_offset"], exponent)}
     bound, unit = (bias_offset_bound(*head, mean, 1e-9) for head in (given, (weights, bias)))
-    assert bound == near(math.ldexp(unit, exponent))
+    assert bound == pytest.approx(math.ldexp(unit, exponent), rel=1e-12, abs=0)
     assert bias_offset_bound(*given, np.full(5, 1e300), 0.0) == math.inf or exponent < 20
 
 
