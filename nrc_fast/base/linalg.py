@@ -23,6 +23,7 @@ __all__ = [
     "eigh_descending",
     "fix_signs",
     "from_lower",
+    "long_norm",
     "orthonormalize",
     "positive_sqrt",
     "row_space",
@@ -237,6 +238,18 @@ def scaled_norm(array: FloatArray) -> tuple[float, int]:
         return float(np.linalg.norm(array)), 0
     scaled, exponent = scale_to_unit(array)
     return float(np.linalg.norm(scaled)), exponent
+
+
+def long_norm(array: FloatArray) -> float:
+    """Frobenius norm of an array whose squares may leave the range of float64.
+
+    Examples
+    --------
+    >>> np.linalg.norm(np.array([3e-200, 4e-200])).item(), round(1e200 * long_norm(np.array([3e-200, 4e-200])), 12)
+    (0.0, 5.0)
+    """
+    norm, exponent = scaled_norm(array)
+    return math.ldexp(norm, exponent)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, from_lower
+from nrc_fast.base.linalg import EPSILON, from_lower, scale_to_unit
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.measurement.undefined import notes_of_classes
 from nrc_fast.metrics.classes import (
+    bias_offset_bound,
     cdnv,
     cdnv_bound,
     duality,
@@ -33,9 +34,11 @@ __all__ = ["ADDITIVE", "CHUNK_ROWS", "ClassMoments", "reads_of", "shifted_to"]
 CHUNK_ROWS = 4096
 
 # What is added up over parts.
-ADDITIVE = ("counts", "sums", "energies", "gram", "reads")
+ADDITIVE = ("counts", "sums", "energies", "rounded", "gram", "reads")
 # What is read: rows whose products were float32 on the CPU, or of a CUDA device's precision, and the chunks of all.
 READS = ("single", "device", "fast", "chunks")
+# What a product or sum loses where it underflows, with room for one of each.
+SMALLEST = 2.0**-1073
 # Numbers of the covariance within classes: the others are of class means and variances, which are float64 sums.
 OF_SPREAD = ("nc1", "nc1_sum", "nc1_ratio", "nc1_share", "nc1_total")
 
@@ -59,6 +62,8 @@ class ClassMoments:
             "counts": np.zeros(n_classes),
             "sums": np.zeros((n_classes, d)),
             "energies": np.zeros(n_classes),
+            # What roundings are relative to: the energies as they were read, and what moved them to other shifts.
+            "rounded": np.zeros(n_classes),
             "gram": np.zeros((d, d)),
             "reads": np.zeros(len(READS)),
         }
@@ -130,16 +135,18 @@ class ClassMoments:
     def within_error(self) -> float:
         """Bound of the norm of the error of `within_covariance`: of the sum, and of the offsets of the means in it."""
         rounding, counts = self._rounding("double", "single", "device", "fast"), self.state["counts"]
-        energy, moved = float(self.state["energies"].sum()), float(counts @ np.sum(self._offsets() ** 2, axis=1))
-        return float(rounding * (energy + 2.0 * math.sqrt(energy * moved)) / self.count)
+        energy, moved = float(self.state["rounded"].sum()), float(counts @ np.sum(self._offsets() ** 2, axis=1))
+        of_sums = rounding * (energy + 2.0 * math.sqrt(energy) * math.sqrt(moved)) / self.count
+        return float(of_sums + 4.0 * self.d * SMALLEST)
 
     @property
     def mean_error(self) -> float:
         """Bound of the norm of the error of every row of `centered_means`."""
         differences = self.state["shifts"] - self.state["shifts"][0] + self._offsets()
-        spread = float(np.sqrt(np.max(self.state["energies"] / self.state["counts"])))
-        largest = float(np.max(np.linalg.norm(differences, axis=1)))
-        return 2.0 * self._rounding("double") * spread + 8.0 * EPSILON * largest
+        spread = float(np.sqrt(np.max(self.state["rounded"] / self.state["counts"])))
+        scaled, exponent = scale_to_unit(differences)
+        largest = math.ldexp(float(np.max(np.linalg.norm(scaled, axis=1))), exponent)
+        return 2.0 * self._rounding("double") * spread + 8.0 * EPSILON * largest + self.d * SMALLEST
 
     # ---- metrics ----
 
@@ -151,20 +158,21 @@ class ClassMoments:
         ValueError
             A class has no rows.
         """
-        mean, centred = self.mean, self.centered_means
-        within = self.within_covariance
-        values: dict[str, Any] = variability(within, centred, self.state["counts"])
-        variances, counts = self.class_variances, self.state["counts"]
+        counts, (centred, error, exponent) = self.state["counts"], self._scaled_means()
+        within, variances = (np.ldexp(part, -2 * exponent) for part in (self.within_covariance, self.class_variances))
+        within_error = math.ldexp(self.within_error, -2 * exponent)
+        values: dict[str, Any] = variability(within, centred, counts)
         with np.errstate(divide="ignore", invalid="ignore"):
             unbiased = variances * counts / (counts - 1.0)
         values["cdnv"], values["cdnv_unbiased"] = cdnv(centred, variances), cdnv(centred, unbiased)
         values |= simplex(centred)
-        error = self.mean_error
-        bounds = variability_bounds(values, within, centred, counts, (self.within_error, error))
-        bounds |= self._cdnv_bounds(centred) | simplex_bounds(values, centred, error)
+        bounds = variability_bounds(values, within, centred, counts, (within_error, error))
+        bounds |= self._cdnv_bounds(centred, variances, error, exponent) | simplex_bounds(values, centred, error)
         if head is not None:
+            mean, mean_error = self.mean, math.ldexp(error, exponent)
             values |= duality(*head, centred, mean)
-            bounds |= duality_bounds(values, *head, centred, mean, error)
+            bounds |= duality_bounds(values, head[0], centred, error)
+            bounds["bias_offset"] = bias_offset_bound(*head, mean, mean_error)
         notes = notes_of_classes(values, counts=counts, centred=centred, weights=None if head is None else head[0])
         sizes = {"samples": self.count, "d": self.d, "n_classes": self.n_classes, "skipped_rows": self.skipped}
         grounds = sorted_grounds(self._grounds(bounds))
@@ -177,29 +185,48 @@ class ClassMoments:
         sums = FLOAT64_SUMS | {"first order"}
         return {name: sums | (products | DECOMPOSITION if name in OF_SPREAD else frozenset()) for name in bounds}
 
-    def _cdnv_bounds(self, centred: FloatArray) -> dict[str, float]:
+    def _scaled_means(self) -> tuple[FloatArray, float, int]:
+        """The centred means over a power of two, the error of each, and the power: all numbers but one have no scale.
+
+        Beside it neither the means nor what is within the classes has squares that leave the range of float64.
+        """
+        centred, error = self.centered_means, self.mean_error
+        spread = math.sqrt(float(np.max(self.class_variances)))
+        exponent = math.frexp(max(float(np.abs(centred).max()), spread))[1]
+        return np.ldexp(centred, -exponent), math.ldexp(error, -exponent), exponent
+
+    def _cdnv_bounds(
+        self, centred: FloatArray, variances: FloatArray, mean_error: float, exponent: int
+    ) -> dict[str, float]:
         """Variances are sums of float64 squares around a shift near the mean."""
-        variances, counts = self.class_variances, self.state["counts"]
-        errors = 3.0 * self._rounding("double") * self.state["energies"] / counts
+        counts = self.state["counts"]
+        errors = 3.0 * self._rounding("double") * self.state["rounded"] / counts + 4.0 * self.d * SMALLEST
+        errors = np.ldexp(errors, -2 * exponent)
         with np.errstate(divide="ignore", invalid="ignore"):
             factors = counts / (counts - 1.0)
             unbiased = variances * factors, errors * factors
         return {
-            "cdnv": cdnv_bound(centred, variances, errors, self.mean_error),
-            "cdnv_unbiased": cdnv_bound(centred, *unbiased, self.mean_error),
+            "cdnv": cdnv_bound(centred, variances, errors, mean_error),
+            "cdnv_unbiased": cdnv_bound(centred, *unbiased, mean_error),
         }
 
 
 def shifted_to(state: dict[str, FloatArray], shifts: FloatArray) -> dict[str, FloatArray]:
-    """The state as if other shifts had been subtracted; classes without rows take them over."""
+    """The state as if other shifts had been subtracted; classes without rows take them over.
+
+    Energies may cancel: those around the mean of rows of which the first lies far off are fewer than those around it.
+    """
     counts, sums = state["counts"][:, np.newaxis], state["sums"]
     delta = np.where(counts > 0.0, state["shifts"] - shifts, 0.0)
     half = sums + 0.5 * counts * delta
+    sizes, distances = np.linalg.norm(sums, axis=1), np.linalg.norm(delta, axis=1)
+    moved = 2.0 * (sizes + 0.5 * state["counts"] * distances) * distances
     return {
         "shifts": shifts,
         "counts": state["counts"],
         "sums": sums + counts * delta,
         "energies": state["energies"] + 2.0 * np.sum(half * delta, axis=1),
+        "rounded": state["rounded"] + moved,
         "gram": state["gram"] + np.tril(half.T @ delta + delta.T @ half),
         "reads": state["reads"],
     }

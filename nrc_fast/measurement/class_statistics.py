@@ -160,6 +160,7 @@ class ClassStatistics:
         if not np.isfinite(energies).all():
             raise too_large(rows.name)
         state["energies"][present] += energies
+        state["rounded"][present] += energies
         kind = rows.backend.rounding_kind(rows, self.precision)
         state["reads"] += reads_of(kind, rows.count)
         state["gram"] += calls.gram(members.rows(double=kind == "double"), precision=self.precision).gram

@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray
+from nrc_fast.base.linalg import scale_to_unit
 from nrc_fast.base.options import NonFinite
 from nrc_fast.kernels.errors import NonFiniteRowsError
 from nrc_fast.kernels.inputs import as_matrix
@@ -158,9 +159,12 @@ def _decisions(
 ) -> tuple[int, int]:
     """Rows where head and nearest mean disagree, and rows that the head gets right."""
     mean = statistics.mean
-    means = statistics.centered_means
-    halves = 0.5 * np.sum(means**2, axis=1)
-    bias = bias + weights @ mean
+    # Which score is the largest does not change with their scale, whose squares and products may leave that of float64.
+    means, exponent = scale_to_unit(statistics.centered_means)
+    halves = np.ldexp(0.5 * np.sum(means**2, axis=1), exponent)
+    head, _ = scale_to_unit(np.column_stack([weights, bias]))
+    weights = head[:, :-1]
+    bias = head[:, -1] + weights @ mean
     disagreeing = correct = 0
     for rows, labels, _ in batches:
         classes = as_labels(labels, statistics.n_classes)

@@ -11,7 +11,7 @@ from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
 from nrc_fast.base.double_double import exactly
 from nrc_fast.base.exact_products import column_means, gram, sums_along
-from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, long_norm, scale_to_unit
 from nrc_fast.metrics.rounding import SINGLE_EPSILON
 from nrc_fast.metrics.targets import PairedEnergies, debiased_cka, debiased_cka_bound
 from nrc_fast.passes.moments import Moments
@@ -36,7 +36,7 @@ def debiased_alignment(moments: Moments, paired: FloatArray, *, double_precision
     if not (np.isfinite(paired).all() and min(variances) > 0.0):
         return math.nan, math.nan
     norms = [moments.matrix("covariance").norm]
-    norms += [float(np.linalg.norm(moment)) for moment in (sigma, moments.cross_covariance)]
+    norms += [long_norm(moment) for moment in (sigma, moments.cross_covariance)]
     units = *variances, math.sqrt(variances[0] * variances[1])
     first, second, both = ((norm / unit) ** 2 for norm, unit in zip(norms, units, strict=True))
     alignments, energies = (first, second, both), PairedEnergies(*map(float, paired))

@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray, StoredArray
 from nrc_fast.base.leading import LeadingPairs
-from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, long_norm, scale_to_unit
 from nrc_fast.base.symmetric import SymmetricMatrix
 from nrc_fast.kernels.inputs import as_matrix
 from nrc_fast.measurement.extent import Extent
@@ -137,13 +137,12 @@ def _signal_bound(value: float, moments: Moments, signal: tuple[FloatArray, Floa
     """Turned components change what the projected features share with the targets."""
     sigma, cross = moments.target_covariance, moments.cross_covariance
     own, targets, both = signal[0], sigma, signal[1].T @ cross
-    norms = tuple(float(np.linalg.norm(part)) for part in (own, targets, both))
     errors = (
-        moments.covariance_error + decomposition_rounding(moments.d) * norms[0],
+        moments.covariance_error + decomposition_rounding(moments.d) * long_norm(own),
         moments.target_error,
-        turned * float(np.linalg.norm(cross)) + moments.cross_error,
+        turned * long_norm(cross) + moments.cross_error,
     )
-    return cka_bound(value, norms, errors)  # type: ignore[arg-type]
+    return cka_bound(value, (long_norm(own), long_norm(targets), long_norm(both)), errors)
 
 
 def _weight_conditions(

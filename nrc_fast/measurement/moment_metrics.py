@@ -8,7 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import few_blas_threads
-from nrc_fast.base.linalg import EPSILON, RowSpace
+from nrc_fast.base.linalg import EPSILON, RowSpace, long_norm
 from nrc_fast.kernels.results import Basis
 from nrc_fast.measurement.evidence import Evidence, gathered
 from nrc_fast.metrics.angles import leading_angle_bound
@@ -136,7 +136,7 @@ def cka_of_moments(moments: Moments) -> tuple[float, float]:
     """Linear CKA of features and targets, and its bound."""
     covariance = moments.matrix("covariance")
     sigma, cross = moments.target_covariance, moments.cross_covariance
-    norms = covariance.norm, float(np.linalg.norm(sigma)), float(np.linalg.norm(cross))
+    norms = covariance.norm, long_norm(sigma), long_norm(cross)
     errors = moments.covariance_error, moments.target_error, moments.cross_error
     value = linear_cka(covariance, sigma, cross)
     return value, cka_bound(value, norms, errors)

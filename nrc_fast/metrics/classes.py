@@ -10,10 +10,11 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
 
 __all__ = [
     "VARIANTS",
+    "bias_offset_bound",
     "cdnv",
     "cdnv_bound",
     "duality",
@@ -47,6 +48,9 @@ VARIANTS = {
     "nc4": "share of rows where argmax(W h + b) is not the class of the nearest mean",
     "accuracy": "share of rows where argmax(W h + b) is the label",
 }
+
+
+SMALLEST = 2.0**-1074  # of what float64 holds, and products that underflow lose
 
 
 def _ratio(error: float, size: float) -> float:
@@ -89,10 +93,7 @@ def variability_bounds(
     found["nc1"] = found["nc1_sum"] / classes
     left = between - between_error
     found["nc1_ratio"] = (within_error + values["nc1_ratio"] * between_error) / left if left > 0.0 else math.inf
-    whole = spread + between
-    share = (between * within_error + spread * between_error) / whole**2 if whole > 0.0 else math.inf
-    # Sums of d variances are rounded in proportion to themselves.
-    found["nc1_share"] = min(share + (0.5 * d + 4.0) * EPSILON * values["nc1_share"], 1.0) if whole > 0.0 else 1.0
+    found["nc1_share"] = _share_bound(values["nc1_share"], (spread, within_error), (between, between_error), d)
     total = within + (centred.T * (counts / counts.sum())) @ centred
     eigenvalues = np.linalg.eigvalsh(total)
     kept = eigenvalues[eigenvalues > EPSILON * d * eigenvalues[-1]]
@@ -100,6 +101,17 @@ def variability_bounds(
     loss = 2.0 * len(kept) * _ratio(total_error, float(kept[0])) if len(kept) == d else math.inf
     found["nc1_total"] = min(loss, float(d)) / float(counts.sum())
     return found
+
+
+def _share_bound(share: float, part: tuple[float, float], other: tuple[float, float], d: int) -> float:
+    """Of a share of two sums of d variances, which rises with the one and falls with the other; each with its error."""
+    least, most = max(part[0] - part[1], 0.0), part[0] + part[1]
+    fewest, others = max(other[0] - other[1], 0.0), other[0] + other[1]
+    if least + fewest <= 0.0:
+        return 1.0  # it is open whether there is anything to share
+    away = max(most / (most + fewest) - share, share - least / (least + others), 0.0)
+    # Sums of d variances are rounded in proportion to themselves.
+    return min(away + (0.5 * d + 8.0) * EPSILON * share, 1.0)
 
 
 def cdnv_bound(means: FloatArray, variances: FloatArray, variance_errors: FloatArray, mean_error: float) -> float:
@@ -155,37 +167,61 @@ def simplex_bounds(values: dict[str, float], centred: FloatArray, mean_error: fl
 
 
 def duality_bounds(
-    values: dict[str, float], weights: FloatArray, bias: FloatArray, centred: FloatArray, mean: FloatArray, error: float
+    values: dict[str, float], weights: FloatArray, centred: FloatArray, error: float
 ) -> dict[str, float]:
-    """Bounds of NC2 of the weights, NC3 and the offset of the bias, by the names of the numbers.
+    """Bounds of NC2 of the weights and of NC3, by the names of the numbers.
 
     Parameters
     ----------
     values : mapping of str to float
         What `duality` gave for the arrays.
-    weights, bias : (K, d) and (K,) float64 arrays
+    weights : (K, d) float64 array
         Exact.
-    centred, mean : (K, d) and (d,) float64 arrays
-        The centred class means as rows, and the mean of all rows.
+    centred : (K, d) float64 array
+        The centred class means as rows.
     error : float
         Bound of the error of every mean.
     """
     classes, d = weights.shape
-    size, head = float(np.linalg.norm(centred)), float(np.linalg.norm(weights))
+    scaled, _ = scale_to_unit(weights)
+    size, head = float(np.linalg.norm(centred)), float(np.linalg.norm(scaled))
     rounding = 4.0 * (classes + d) * EPSILON
     turn = 2.0 * _ratio(error * classes**0.5, size) + rounding
-    product = float(np.linalg.norm(weights @ centred.T))
+    product = float(np.linalg.norm(scaled @ centred.T))
     product_error = head * (error * classes**0.5 + d * EPSILON * size)
-    offset = head * (error + 2.0 * EPSILON * float(np.linalg.norm(mean)))
-    offset += d**0.5 * EPSILON * (head * float(np.linalg.norm(mean)) + float(np.linalg.norm(bias)))
-    gram = float(np.linalg.norm(weights @ weights.T))
+    gram = float(np.linalg.norm(scaled @ scaled.T))
     return {
         "nc2_etf_weights": rounding * head**2 / gram if gram > 0.0 else math.nan,
         "nc3": turn,
         "nc3_squared": (2.0 * values["nc3"] + turn) * turn,
         "nc3_etf": 2.0 * _ratio(product_error, product) + rounding,
-        "bias_offset": offset,
     }
+
+
+def bias_offset_bound(weights: FloatArray, bias: FloatArray, mean: FloatArray, error: float) -> float:
+    """Bound of the offset of the bias of `duality`; infinite where its terms leave the range of float64.
+
+    Parameters
+    ----------
+    weights, bias : (K, d) and (K,) float64 arrays
+        Exact.
+    mean : (d,) float64 array
+        The mean of all rows.
+    error : float
+        Bound of the error of every mean.
+
+    Examples
+    --------
+    >>> bound = bias_offset_bound(np.eye(2), np.zeros(2), np.ones(2), 0.25)
+    >>> round(bound, 12)
+    0.353553390593
+    """
+    d = weights.shape[1]
+    parts = [scaled_norm(part) for part in (weights, mean, bias)]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        head, size, shift = (np.ldexp(norm, exponent) for norm, exponent in parts)
+        offset = head * (error + 2.0 * EPSILON * size) + (d**0.5 + 4.0) * EPSILON * (head * size + shift)
+        return float(np.nan_to_num(offset + 4.0 * len(bias) * d * SMALLEST, nan=math.inf, posinf=math.inf))
 
 
 def variability(within: FloatArray, centred: FloatArray, counts: FloatArray) -> dict[str, float]:
@@ -200,7 +236,7 @@ def variability(within: FloatArray, centred: FloatArray, counts: FloatArray) -> 
     counts : (K,) float64 array
         Rows of each class.
     """
-    classes, total = len(centred), float(counts.sum())
+    (classes, d), total = centred.shape, float(counts.sum())
     spread, between = float(np.trace(within)), float(np.sum(centred**2)) / classes
     _, scales, directions = np.linalg.svd(centred, full_matrices=False)
     kept = scales > scales[0] * max(centred.shape) * EPSILON
@@ -213,7 +249,7 @@ def variability(within: FloatArray, centred: FloatArray, counts: FloatArray) -> 
         "nc1_sum": papyan,
         "nc1_ratio": spread / between if between > 0.0 else math.nan,
         "nc1_share": spread / (spread + between) if spread + between > 0.0 else math.nan,
-        "nc1_total": float(np.trace(within @ np.linalg.pinv(whole, hermitian=True))) / total,
+        "nc1_total": min(max(float(np.trace(within @ np.linalg.pinv(whole, hermitian=True))), 0.0), d) / total,
     }
 
 
@@ -286,5 +322,15 @@ def duality(weights: FloatArray, bias: FloatArray, centred: FloatArray, mean: Fl
         "nc3": distance,
         "nc3_squared": distance**2,
         "nc3_etf": _etf_distance(scaled @ centred.T),
-        "bias_offset": float(np.linalg.norm(weights @ mean + bias)),
+        "bias_offset": _offset(weights, bias, mean),
     }
+
+
+def _offset(weights: FloatArray, bias: FloatArray, mean: FloatArray) -> float:
+    """``|W mu + b|`` of any scale; infinite where it leaves the range of float64."""
+    (head, one), (center, other), shift = scale_to_unit(weights), scale_to_unit(mean), scale_to_unit(bias)
+    parts = [(array, exponent) for array, exponent in ((head @ center, one + other), shift) if array.any()]
+    largest = max((exponent for _, exponent in parts), default=0)
+    with np.errstate(over="ignore", under="ignore"):
+        offset = sum((np.ldexp(array, exponent - largest) for array, exponent in parts), np.zeros(len(bias)))
+        return float(np.ldexp(np.linalg.norm(offset), largest))

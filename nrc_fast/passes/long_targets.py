@@ -16,7 +16,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.double_double import Pair, added, exactly, product, quotient
 from nrc_fast.base.exact_products import UNIT_ROUNDOFF
-from nrc_fast.base.linalg import from_lower
+from nrc_fast.base.linalg import from_lower, long_norm
 from nrc_fast.kernels.long_sums import long_sum
 
 __all__ = ["LongTargets"]
@@ -98,10 +98,9 @@ class LongTargets:
     @property
     def rounded_error(self) -> float:
         """Bound of the Frobenius norm of its error."""
-        size = float(np.linalg.norm(self.covariance.high))
-        return UNIT_ROUNDOFF * (1.0 + 2.0**-30) * size + self.covariance_error
+        return UNIT_ROUNDOFF * (1.0 + 2.0**-30) * long_norm(self.covariance.high) + self.covariance_error
 
     def mean(self, shift: FloatArray) -> tuple[FloatArray, float]:
         """The mean about 0, rounded to float64, and the bound of the norm of its error."""
         mean, rest = added(exactly(shift), self.offset)
-        return mean, float(np.linalg.norm(rest)) * (1.0 + 2.0**-30) + 2.0 * self.offset_error
+        return mean, long_norm(rest) * (1.0 + 2.0**-30) + 2.0 * self.offset_error

@@ -19,6 +19,7 @@ from nrc_fast.base.linalg import EPSILON
 from nrc_fast.ufm.eigenvalues import Spectrum
 
 __all__ = [
+    "LEAST",
     "Ends",
     "Thresholded",
     "apart",
@@ -60,17 +61,18 @@ def around(values: FloatArray, relative: float) -> Ends:
 
 
 def apart(values: FloatArray, ends: Ends, rounding: float) -> FloatArray:
-    """The larger distance of numbers from both ends of what they may be, and some roundings of theirs.
+    """The larger distance of numbers from both ends of what they may be, and some roundings of either.
 
     Examples
     --------
-    >>> apart(np.array(2.0), Ends(np.array(1.5), np.array(2.25)), 0.0).item()
+    >>> round(apart(np.array(2.0), Ends(np.array(1.5), np.array(2.25)), 0.0).item(), 12)
     0.5
     """
     with np.errstate(invalid="ignore"):
         away = np.maximum(np.maximum(ends.high - values, values - ends.low), 0.0)
-        away = np.where(np.isinf(values), np.inf, away)
-        return np.asarray(away + rounding * EPSILON * np.abs(values) + LEAST)
+        # The ends are as rounded as the numbers, which they may be many times as large as, and so is their difference.
+        away = away * (1.0 + (rounding + 2.0) * EPSILON) + rounding * EPSILON * np.abs(values) + LEAST
+        return np.asarray(np.where(np.isinf(values), np.inf, away))
 
 
 def interval_of(spectrum: Spectrum) -> Ends:

@@ -104,6 +104,7 @@ class CorrelatedFeatures:
         errors = self._moved(values) + self._features.errors + self._given[..., np.newaxis]
         n = values.shape[-1]
         of_total = np.sqrt(n) * (self._moved(total[..., np.newaxis])[..., 0] + self._given) + EPSILON * total
+        of_total = of_total + self._negative
         with np.errstate(divide="ignore", invalid="ignore"):
             bound = (errors + self.shares * of_total[..., np.newaxis]) / np.maximum(total - of_total, 0.0)[
                 ..., np.newaxis
@@ -155,10 +156,10 @@ class CorrelatedFeatures:
         error = np.ldexp(
             np.broadcast_to(self.moments.second_moment(about_mean=False)[1], self._exponent.shape), -self._exponent
         )
-        is_zero = known.values <= 0.0
+        is_zero = (known.values <= 0.0) | (np.diagonal(seen.matrix.high, axis1=-2, axis2=-1) <= 0.0)
         values = Pair(*(np.where(is_zero, 0.0, np.diagonal(part, axis1=-2, axis2=-1)) for part in seen.matrix))
         found = eigenvalue_errors(seen.matrix, seen.errors) + error[..., np.newaxis]
-        zeros = np.ldexp(known.errors, -self._exponent[..., np.newaxis])
+        zeros = np.ldexp(known.errors + known.values, -self._exponent[..., np.newaxis])
         return values, Spectrum(
             values=values.high,
             vectors=known.vectors,
@@ -203,6 +204,11 @@ class CorrelatedFeatures:
     @cached_property
     def _total(self) -> FloatArray:
         return sums_along(np.maximum(np.diagonal(self._gram.high, axis1=-2, axis2=-1), 0.0), axis=-1)
+
+    @cached_property
+    def _negative(self) -> FloatArray:
+        """What the total leaves out: a covariance that was rounded may have variances below 0, which F makes large."""
+        return sums_along(np.maximum(-np.diagonal(self._gram.high, axis1=-2, axis2=-1), 0.0), axis=-1)
 
     @cached_property
     def _squares(self) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -15,7 +15,7 @@ from nrc_fast.metrics.deep_directions import (
     solve_directions,
     threshold,
 )
-from nrc_fast.ufm.bounds import Ends, apart, around, interval_of, matrix_error
+from nrc_fast.ufm.bounds import LEAST, Ends, apart, around, interval_of, matrix_error
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.inputs import Batched, BatchedInt, plain, plain_counts
 
@@ -59,9 +59,9 @@ class Sides:
 
     @property
     def squares(self) -> Ends:
-        """Squared errors, ``lambda t^2``."""
+        """Squared errors, ``lambda t^2``, which may be too small for float64."""
         low, high = ((value * share) * share for value, share in zip(self.values, self.shares, strict=True))
-        return Ends(low, high)
+        return Ends(np.maximum(low - LEAST, 0.0), high + LEAST)
 
     @property
     def captured(self) -> Ends:

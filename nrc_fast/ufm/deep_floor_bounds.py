@@ -9,7 +9,7 @@ import numpy as np
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
 from nrc_fast.metrics.deep_directions import solve_directions, threshold
-from nrc_fast.ufm.bounds import Ends, apart, interval_of, turned_entries
+from nrc_fast.ufm.bounds import LEAST, Ends, apart, interval_of, turned_entries
 from nrc_fast.ufm.correlations import Correlations
 from nrc_fast.ufm.deep_bounds import Sides
 from nrc_fast.ufm.eigenvalues import Spectrum
@@ -103,7 +103,7 @@ def _standardized_error(moments: TargetMoments, found: Correlations | None, pena
     squares, values = sides.squares, sides.values
     is_kept, is_dropped = sides.low.share < 1.0, sides.high.share >= 1.0
     gaps = np.maximum(values.low[:, np.newaxis], values.low) - np.minimum(values.high[:, np.newaxis], values.high)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         quotients = np.where(gaps > 0.0, np.maximum(squares.high[:, np.newaxis], squares.high) / gaps, np.inf)
     lost = sides.shares.high**2
     steepest = np.where(is_kept[:, np.newaxis] & is_kept, np.maximum(lost[:, np.newaxis], lost), np.inf)
@@ -112,7 +112,7 @@ def _standardized_error(moments: TargetMoments, found: Correlations | None, pena
     middle = 0.5 * (squares.low + squares.high)
     most = np.maximum(squares.high[:, np.newaxis], squares.high)
     turned = turned_entries(spectrum, middle, slopes, most)
-    by_slope = lost * (values.high - values.low) + OF_SQUARE * EPSILON * squares.high
+    by_slope = lost * (values.high - values.low) + OF_SQUARE * EPSILON * squares.high + LEAST
     by_slope = np.where(is_kept, by_slope, np.inf)
     seen = solve_directions(spectrum.values, penalties).share
     errors = np.minimum(by_slope, apart((spectrum.values * seen) * seen, squares, 0.0)) + 4.0 * EPSILON * squares.high
@@ -120,7 +120,7 @@ def _standardized_error(moments: TargetMoments, found: Correlations | None, pena
     # The variances are known up to the error of the covariance.
     sizes = np.abs(spectrum.vectors)
     own = sizes**2 @ squares.high + ((sizes @ turned) * sizes).sum(axis=1)
-    return off + float(found.loads_error @ squares.high) + 2.0 * float(own.sum()) * moments.covariance_error
+    return off + float(found.loads_error @ squares.high) + 2.0 * float(own.sum()) * moments.covariance_error + LEAST
 
 
 def _decays_error(numbers: DeepFloorNumbers, values: Ends, layers: int) -> FloatArray:

@@ -105,10 +105,12 @@ def _unscaled(
     given = np.ldexp(np.reshape(error, (-1, 1)), -exponents[..., 0])
     diagonal, found = turned.diagonal, turned.errors + given
     is_zero = diagonal <= floors
+    # Sums of an error and of what it is far below keep none of its digits.
+    errors = (found + np.where(is_zero, np.abs(diagonal), 0.0)) * (1.0 + 4.0 * EPSILON)
     return Spectrum(
         values=np.ldexp(np.where(is_zero, 0.0, diagonal), exponents[..., 0]).reshape(*batch, n),
         vectors=fix_signs(turned.vectors).reshape(*batch, n, n),
-        errors=np.ldexp(found + np.where(is_zero, np.abs(diagonal), 0.0), exponents[..., 0]).reshape(*batch, n),
+        errors=np.ldexp(errors, exponents[..., 0]).reshape(*batch, n),
         mixing=np.ldexp(turned.beside + given[..., np.newaxis], exponents).reshape(*batch, n, n),
         skew=turned.skew.reshape(*batch, n, n),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.linalg import EPSILON
-from nrc_fast.ufm.bounds import Ends, Thresholded, apart
+from nrc_fast.ufm.bounds import LEAST, Ends, Thresholded, apart
 from nrc_fast.ufm.correlations import Correlations
 from nrc_fast.ufm.eigenvalues import Spectrum
 from nrc_fast.ufm.inputs import Batched, plain
@@ -130,7 +130,7 @@ def _standardized_error(
         return float("nan")
     residuals = left_within(found.spectrum.values, np.full(1, c), width)
     of_loads = found.loads_error @ residuals + len(residuals) * moments.covariance_error * residuals.max()
-    return float(ends.residual_trace_error(residuals, found.loads) + of_loads)
+    return float(ends.residual_trace_error(residuals, found.loads) + of_loads + LEAST)
 
 
 def _decays_error(numbers: FloorNumbers, ends: Thresholded) -> FloatArray:

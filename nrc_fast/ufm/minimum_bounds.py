@@ -83,11 +83,15 @@ def has_certain_directions(found: Solved) -> BoolArray:
 def minimum_bounds(found: Solved) -> dict[str, Batched]:
     """Absolute bounds by the names of the numbers, for matrices of the Frobenius norm of their errors.
 
-    NaN where the number is.
+    NaN where the number is, and infinite where it is beyond float64.
     """
-    ends, n = _ends(found), found.moments.n
-    if ends is None:
-        return _with_nan(found, _of_penalised(found))
+    ends = _ends(found)
+    with np.errstate(over="ignore"):
+        return _with_nan(found, _of_penalised(found) if ends is None else _of_thresholded(found, ends))
+
+
+def _of_thresholded(found: Solved, ends: Thresholded) -> dict[str, FloatArray]:
+    n = found.moments.n
     kept, scale = ends.kept, ends.scales
     total = Ends(*(part[..., np.newaxis] for part in kept.summed()))
     weights = Ends(*(side * amount for side, amount in zip(scale, total, strict=True)))
@@ -120,7 +124,7 @@ def minimum_bounds(found: Solved) -> dict[str, Batched]:
         assert found.correlated is not None
         bounds["explained_variance_ratio"] = found.correlated.shares_error
         bounds["cka"] = found.correlated.cka_error
-    return _with_nan(found, bounds)
+    return bounds
 
 
 def _with_nan(found: Solved, bounds: dict[str, FloatArray]) -> dict[str, Batched]:
@@ -212,6 +216,7 @@ def _of_penalised(found: Solved) -> dict[str, FloatArray]:
         share = numbers["mse"] / variance
         of_r2 = (of_errors + share * of_variance) / np.maximum(variance - of_variance, 0.0) + EPSILON * (1.0 + share)
     features = -np.sort(-np.asarray(shrinkage.feature_values), axis=-1)
+    spread = length_of(features)
     entries = np.broadcast_to(gram[..., np.newaxis, np.newaxis], numbers["gram"].shape)
     with np.errstate(invalid="ignore"):
         of_loss = left * moved.targets + moved.targets**2 + rounding * numbers["loss"]
@@ -234,7 +239,7 @@ def _of_penalised(found: Solved) -> dict[str, FloatArray]:
         "cka": _cosine_error(
             numbers["cka"],
             _turned(np.asarray(shrinkage.values), np.asarray(solved.spectrum.errors) + 4.0 * EPSILON * solved.values)
-            + grams / np.where(size > 0.0, length_of(features), 1.0),
+            + grams / np.where(spread > 0.0, spread, 1.0),
             n,
         ),
     }
@@ -277,8 +282,9 @@ def _shape_error(error: FloatArray, size: FloatArray, n: int) -> FloatArray:
 
 def _of_cosines(found: Solved, entries: FloatArray) -> FloatArray:
     """From bounds of the errors of the Gram's entries, which cosines are over the roots of two of its diagonal."""
-    gram = found.numbers["gram"] / np.asarray(found.scale)[..., np.newaxis, np.newaxis]
-    lengths, errors = (np.diagonal(part, axis1=-2, axis2=-1) for part in (gram, entries))
+    # Of the Gram over its scale, beside which it stays in the range of float64.
+    lengths = np.sum(found.shrinkage.vectors**2 * found.shrinkage.kept[..., np.newaxis, :], axis=-1)
+    errors = np.diagonal(entries, axis1=-2, axis2=-1)
     least = np.maximum(lengths - errors, 0.0)
     cosines = np.abs(np.nan_to_num(found.numbers["cosines"]))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

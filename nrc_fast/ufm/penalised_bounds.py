@@ -125,7 +125,7 @@ def _root_error(solved: PenalisedBias, kept: FloatArray, root_c: FloatArray) -> 
     """Of the singular value r along the mean, by the rounding of the curve that it is sought on over its slope."""
     kappa, length = solved.kappa, solved.length
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = solved.first / (kept + root_c) ** 2
+        spread = (np.sqrt(solved.first) / (kept + root_c)) ** 2
         mean = np.where(kappa > 0.0, (kappa * length / (kappa * kept + root_c)) ** 2, 0.0)
         slope = spread / (kept + root_c) + np.where(kappa > 0.0, mean * kappa / (kappa * kept + root_c), 0.0)
         off = CURVE_ROUNDINGS * EPSILON * (spread + mean) / slope

@@ -117,12 +117,14 @@ class Minimum:
     @cached_property
     def weight_norm_squared(self) -> Batched:
         """``|W|_F^2 = k^2 sum a``."""
-        return plain(self.scale * self._kept_sum)
+        with np.errstate(over="ignore"):
+            return plain(self.scale * self._kept_sum)
 
     @cached_property
     def feature_norm_squared(self) -> Batched:
         """Mean of ``|h|^2`` over the samples, ``sum a/k^2``."""
-        return plain(self._kept_sum / self.scale)
+        with np.errstate(over="ignore"):
+            return plain(self._kept_sum / self.scale)
 
     @cached_property
     def weight_singular_values(self) -> FloatArray:
@@ -142,7 +144,8 @@ class Minimum:
     @cached_property
     def gram(self) -> FloatArray:
         """``W W^T = k^2 U diag(a) U^T``, (..., n, n)."""
-        return self._along_directions(self.scale[..., np.newaxis] * self.shrinkage.kept)
+        with np.errstate(over="ignore"):
+            return np.asarray(self.scale[..., np.newaxis, np.newaxis] * self._along_directions(self.shrinkage.kept))
 
     @cached_property
     def head_gram_shape(self) -> FloatArray:

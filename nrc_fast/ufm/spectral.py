@@ -179,7 +179,7 @@ def _with_penalised_bias(moments: TargetMoments, c: FloatArray, root_c: FloatArr
     kept[..., :1] = along
     spread = kept.copy()
     with np.errstate(invalid="ignore"):
-        spread[..., :1] = np.where(along > 0.0, along * values[..., :1] / (along + root) ** 2, 0.0)
+        spread[..., :1] = np.where(along > 0.0, along * (np.sqrt(values[..., :1]) / (along + root)) ** 2, 0.0)
     residual[..., :1] = share**2 * (values[..., :1] + (outside * length) ** 2)
     return Shrinkage(
         vectors=vectors,

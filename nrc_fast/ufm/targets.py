@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias, TypeGuard
 import numpy as np
 
 from nrc_fast.base.arrays import Array, FloatArray, IntArray
-from nrc_fast.base.double_double import Pair, added, exactly, outer_squares, quotient, two_product, two_sum
+from nrc_fast.base.double_double import Pair, added, exactly, outer_squares, quotient, subtracted, two_product, two_sum
 from nrc_fast.base.linalg import EPSILON, EPSILONS, from_lower
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.inputs import as_rows
@@ -212,9 +212,10 @@ def _exact_moments(targets: FloatArray, shift: FloatArray) -> TargetMoments:
     ones = np.ones((len(targets), 1))
     total = outer_squares(Pair(np.hstack([scaled[0], ones]), np.hstack([scaled[1], 0.0 * ones])))
     moments = quotient(total, float(len(targets)))
-    off = moments.high[-1, :-1]
+    # Of targets that differ by few roundings of their mean it is not small: its square counts with all its digits.
+    off, off_rest = (part[-1, :-1] for part in moments)
     squares = Pair(*(part[:-1, :-1] for part in moments))
-    about_mean = added(squares, exactly(-np.outer(off, off)))
+    about_mean = subtracted(squares, _outer_square(off, off_rest))
     both = exponents[:, np.newaxis] + exponents
     with np.errstate(over="ignore", under="ignore"):
         covariance = Pair(*(np.ldexp(part, both) for part in about_mean))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nrc_fast.metrics.classes import (
+    bias_offset_bound,
     cdnv,
     cdnv_bound,
     duality,
@@ -116,7 +117,8 @@ def test_bounds_cover_moments_that_are_off_by_as_much(size: float, collapsed: bo
         exact = variability(within, means, counts) | simplex(means) | duality(weights, bias, means, mean)
         noise, angles, head = variability(disturbed, off, counts), simplex(off), duality(weights, bias, off, mean_off)
         bounds = variability_bounds(noise, disturbed, off, counts, (size, size))
-        bounds |= simplex_bounds(angles, off, size) | duality_bounds(head, weights, bias, off, mean_off, size)
+        bounds |= simplex_bounds(angles, off, size) | duality_bounds(head, weights, off, size)
+        bounds["bias_offset"] = bias_offset_bound(weights, bias, mean_off, size)
         assert set(bounds) == set(exact)
         for name, value in (noise | angles | head).items():
             assert abs(value - exact[name]) <= bounds[name] + 64 * EPS, name
@@ -126,3 +128,38 @@ def test_bounds_cover_moments_that_are_off_by_as_much(size: float, collapsed: bo
         assert abs(cdnv(moved, wider) - cdnv(means, variances)) <= bound
         if size <= 1e-5 and collapsed:
             assert bound <= 100.0 * size  # and is worth reading
+
+
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("exponent", [-900, -520, 0, 520, 900])
+def test_the_offset_of_a_bias_of_any_scale(exponent: int, shift: bool) -> None:
+    """Powers of two change no digit of it, up to where float64 ends."""
+    rng = np.random.default_rng(4)
+    weights, mean = rng.standard_normal((3, 5)), 1e6 * rng.standard_normal(5)
+    bias = rng.standard_normal(3) if shift else np.zeros(3)
+    centred = rng.standard_normal((3, 5))
+    given = np.ldexp(weights, exponent), np.ldexp(bias, exponent)
+    found, one = duality(*given, centred, mean), duality(weights, bias, centred, mean)
+    assert found == one | {"bias_offset": math.ldexp(one["bias_offset"], exponent)}
+    bound, unit = (bias_offset_bound(*head, mean, 1e-9) for head in (given, (weights, bias)))
+    assert bound == pytest.approx(math.ldexp(unit, exponent), rel=1e-12, abs=0)
+    assert bias_offset_bound(*given, np.full(5, 1e300), 0.0) == math.inf or exponent < 20
+
+
+def test_a_share_of_nothing_is_open() -> None:
+    """Where neither variance is more than its error it may be any share; first order would say that it is known."""
+    within, centred, counts = np.diag([1e-30, 0.0]), np.zeros((2, 2)), np.array([5.0, 5.0])
+    values = variability(within, centred, counts)
+    assert values["nc1_share"] == 1.0
+    assert variability_bounds(values, within, centred, counts, (2e-30, 1e-20))["nc1_share"] == 1.0
+    assert variability_bounds(values, within, centred, counts, (1e-32, 1e-20))["nc1_share"] < 0.01
+
+
+def test_a_total_stays_where_it_must_be() -> None:
+    """``tr(S_W S_T^+)`` is at most d; of a covariance that is off the pseudo-inverse may make more, or less than 0."""
+    counts, centred = np.array([3.0, 3.0]), np.array([[1.0, 0.0], [-1.0, 0.0]])
+    for off in (-1e-9, 1e-9):
+        within = np.array([[1e-10, off], [off, 1e-12]])
+        values = variability(within, centred, counts)
+        assert 0.0 <= values["nc1_total"] <= 2.0 / 6.0
+        assert variability_bounds(values, within, centred, counts, (2e-9, 1e-12))["nc1_total"] == near(2.0 / 6.0)

@@ -10,6 +10,7 @@ import pytest
 from nrc_fast.base import linalg
 from nrc_fast.metrics.spectra import explained_variance_ratio, stable_rank
 from nrc_fast.metrics.targets import (
+    cka_bound,
     explicit_error_bound,
     linear_cka,
     prediction_error_from_moments,
@@ -125,3 +126,23 @@ def test_the_sum_of_equal_errors_rounds_one_way() -> None:
         total += lane
     error = abs(Fraction(total) / (24 * 8) - Fraction(value))
     assert 0 < error <= Fraction(explicit_error_bound(value, 0.0, d=1, chunks=1))
+
+
+@pytest.mark.parametrize("off", [1e-9, 0.1, 0.4, 0.9])
+def test_the_bound_of_cka_counts_errors_as_large_as_what_they_belong_to(off: float) -> None:
+    """A norm that is smaller by its error divides by less: more than the first order says."""
+    value, norms = 0.09, (1.0, 1.0, 0.3)
+    bound = cka_bound(value, norms, (off, 0.0, 0.0))
+    assert abs(value / (1.0 - off) - value) <= bound
+    half = 0.5 * off
+    assert abs((0.3 + half) ** 2 / (1.0 - half) - value) <= cka_bound(value, norms, (half, 0.0, half))
+    assert bound <= value * off / (1.0 - off) + 16 * EPS
+    assert cka_bound(value, norms, (0.7, 0.4, 0.0)) == 1.0
+
+
+@pytest.mark.parametrize("exponent", [-900, 900])
+def test_the_bound_of_cka_has_no_scale(exponent: int) -> None:
+    norms, errors = (2.0, 3.0, 1.5), (1e-6, 1e-7, 1e-8)
+    powers = 2.0**exponent, 2.0 ** (-exponent // 2), 2.0 ** (exponent // 4)
+    scaled = [(parts[0] * powers[0], parts[1] * powers[1], parts[2] * powers[2]) for parts in (norms, errors)]
+    assert cka_bound(0.375, *scaled) == pytest.approx(cka_bound(0.375, norms, errors), rel=1e-12, abs=0)

@@ -183,3 +183,14 @@ def test_processes_add_up_pairs() -> None:
         for name in state:
             np.testing.assert_array_equal(state[name], found[0][name])
     assert counted(rows=200)[0] == found[0]["counts"][0]
+
+
+@pytest.mark.parametrize("exponent", [-400, -300, 230])
+def test_errors_of_targets_of_any_scale(exponent: int) -> None:
+    """Squares of covariances may be too small for float64, and their roundings are there all the same."""
+    rng = np.random.default_rng(7)
+    H, Y = rng.standard_normal((50, 3)), rng.standard_normal((50, 2)) + 5.0
+    one, far = (nrc.FeatureStatistics(3, n_targets=2).update(H, np.ldexp(Y, power)) for power in (0, exponent))
+    np.testing.assert_array_equal(far.target_covariance, np.ldexp(one.target_covariance, 2 * exponent))
+    assert far.target_error == pytest.approx(np.ldexp(one.target_error, 2 * exponent), rel=1e-9, abs=0)
+    assert far.target_mean_error == pytest.approx(np.ldexp(one.target_mean_error, exponent), rel=1e-9, abs=0)

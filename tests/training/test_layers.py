@@ -220,3 +220,15 @@ def test_what_does_not_fit_is_said() -> None:
     model.forward = lambda x: x
     with pytest.raises(RuntimeError, match="given nothing"):
         nrc.measure_layers(model, [(draw(9, 4), draw(9, 2))])
+
+
+@pytest.mark.parametrize("exponent", [-400, 240])
+def test_the_alignment_of_features_of_any_scale(exponent: int) -> None:
+    """The same number and bound, also where squares of the variances are too small for float64."""
+    rng = np.random.default_rng(3)
+    H, Y = rng.standard_normal((40, 6)), rng.standard_normal((40, 2))
+    one, far = (
+        layer_collapse(nrc.FeatureStatistics(6, n_targets=2).update(np.ldexp(H, power), Y)) for power in (0, exponent)
+    )
+    assert far.signal_alignment == one.signal_alignment
+    assert far.bounds["signal_alignment"] == pytest.approx(one.bounds["signal_alignment"], rel=1e-6, abs=0)
