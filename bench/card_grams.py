@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from card import Card
-from card_work import OUTPUTS, Counts, Work, chunks, column_norms, dtype_of, row_counts
+from card_work import OUTPUTS, Counts, Work, chunks, column_norms, dtype_of, positive, row_counts
 from limits import Pass
 
 __all__ = ["gram_passes", "gram_with_sums", "plain_gram", "statistics", "whole_gram"]
@@ -51,26 +51,23 @@ def gram_with_sums(card: Card, H: Any) -> Work:
 def whole_gram(card: Card, H: Any) -> Work:
     """All that one read adds up: shifted Gram, Gram of unit rows, sums, cross moments, targets."""
     counts = row_counts(card, H)
-    return _all_sums(card, H, H, counts, counts=counts.numbers.data_ptr())
+    return _all_sums(card, H, None, counts, counts=counts.numbers.data_ptr())
 
 
 def statistics(card: Card, H: Any, *, skips_nonfinite: bool = False) -> Work:
     """The same as running statistics ask for it, with totals of batches; or so that a row with a NaN is left out."""
-    bad = 1 if skips_nonfinite else 0
-    given = H.clone() if bad else H
-    added = H
-    if bad:
-        row = len(H) // 3
-        given[row, H.shape[1] // 2] = float("nan")
-        added = card.torch.cat([H[:row], H[row + 1 :]])
-    begun = [0] * card.core.total_values
+    left_out = len(H) // 3 if skips_nonfinite else None
+    if left_out is not None:
+        H = H.clone()
+        H[left_out, H.shape[1] // 2] = float("nan")
+    begun, added = [0] * card.core.total_values, _without(card, H, left_out)
     # As DeviceTotals has them: rows, zeros, skipped, batches, added, blocks, two exponents; nothing was refused.
     rows, zero = len(added), int((added == 0).all(1).sum())
     blocks = -(-rows // card.core.total_block_rows)
-    of_call = [rows, zero, bad, 1, 1, blocks, None, None]
+    of_call = [rows, zero, len(H) - rows, 1, 1, blocks, None, None]
     counts = Counts(card.place_values(begun), begun, of_call + [0] * (len(begun) - len(of_call)))
     totals = {"totals": counts.numbers.data_ptr(), "skips_nonfinite": skips_nonfinite}
-    return _all_sums(card, given, added, counts, **totals)
+    return _all_sums(card, H, left_out, counts, **totals)
 
 
 def triangle(card: Card, gram: Any) -> tuple[Any, Any]:
@@ -79,12 +76,15 @@ def triangle(card: Card, gram: Any) -> tuple[Any, Any]:
     return card.torch.tril(gram), card.torch.outer(norms, norms)
 
 
-def _all_sums(card: Card, H: Any, added: Any, counted: Counts, **options: Any) -> Work:
-    """All sums of the rows that are added, which are those of H but for the one that is left out."""
+def _without(card: Card, rows: Any, left_out: int | None) -> Any:
+    """All rows but the one that is left out."""
+    return rows if left_out is None else card.torch.cat([rows[:left_out], rows[left_out + 1 :]])
+
+
+def _all_sums(card: Card, H: Any, left_out: int | None, counted: Counts, **options: Any) -> Work:
+    """All sums of the rows but the one that is left out."""
     rows, d = H.shape
     Y = card.random(rows, OUTPUTS, dtype_of(H), seed=1)
-    row = rows // 3
-    labels = Y if added is H else card.torch.cat([Y[:row], Y[row + 1 :]])
     shift, target_shift = card.zeros(d) + 0.25, card.zeros(OUTPUTS) + 0.125
     shapes = {
         "gram": (d, d),
@@ -103,7 +103,8 @@ def _all_sums(card: Card, H: Any, added: Any, counted: Counts, **options: Any) -
         target_shift=target_shift.data_ptr(),
         **options,
     )
-    exact = _exact_sums(card, added, labels, shift, target_shift)
+    added, targets = (_without(card, part, left_out) for part in (H, Y))
+    exact = _exact_sums(card, added, targets, shift, target_shift)
     (plain,) = gram_passes(H, "high")
     passes = [Pass(2.0 * plain.flops, plain.bytes_read, plain.arithmetic)]
     return Work(card.launcher("gram", request), results, exact, counted, passes, kept=[H, Y, shift, target_shift])
@@ -114,8 +115,7 @@ def _exact_sums(card: Card, H: Any, Y: Any, shift: Any, target_shift: Any) -> di
     torch, sums = card.torch, dict.fromkeys(("gram", "unit_gram", "sums", "cross", "target_gram", "target_sums"), 0.0)
     for part, targets in zip(chunks(H), chunks(Y), strict=True):
         X, T = part - shift, targets - target_shift
-        norms = part.norm(dim=1, keepdim=True)
-        U = part / norms.where(norms > 0, norms.new_ones(()))
+        U = part / positive(part.norm(dim=1, keepdim=True))
         sums["gram"] += X.T @ X
         sums["unit_gram"] += U.T @ U
         sums["sums"] += X.sum(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from card import Card
-from card_work import OUTPUTS, Work, chunks, dtype_of, orthonormal, row_counts
+from card_work import OUTPUTS, Work, chunks, dtype_of, orthonormal, positive, row_counts
 from limits import Pass
 
 __all__ = ["collapsed_residual", "gram_product", "prediction_error", "residual", "residual_of_rows"]
@@ -79,24 +79,19 @@ def _exact_residuals(card: Card, H: Any, basis: Any, shift: Any) -> dict[str, tu
         energies.append(X.square().sum(1))
         left = card.torch.cat([rests[-1][:, None], coefficients.square().flip(1)], 1).cumsum(1).flip(1)
         raw += left.sum(0)
-        unit += (left / _positive(energies[-1])[:, None]).sum(0)
+        unit += (left / positive(energies[-1])[:, None]).sum(0)
     of_rows, sizes = card.torch.cat(rests), card.torch.cat(energies)
     return {
         "raw": (raw, _size(raw, raw[0])),
         "unit": (unit, _size(unit, unit[0])),
         "row_residuals": (of_rows, _size(of_rows, sizes)),
-        "row_energies": (sizes, _positive(sizes)),
+        "row_energies": (sizes, positive(sizes)),
     }
 
 
 def _size(rests: Any, energies: Any) -> Any:
     """What errors of rests are relative to: their norms times those of the rows."""
-    return _positive((rests.maximum(LEAST_SHARE * energies) * energies).sqrt())
-
-
-def _positive(values: Any) -> Any:
-    """1 in the place of zeros."""
-    return values.where(values > 0, values.new_ones(()))
+    return positive((rests.maximum(LEAST_SHARE * energies) * energies).sqrt())
 
 
 # ---- products ----

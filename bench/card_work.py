@@ -10,7 +10,7 @@ from typing import Any
 from card import Card
 from limits import Pass
 
-__all__ = ["OUTPUTS", "Counts", "Work", "chunks", "column_norms", "dtype_of", "orthonormal", "row_counts"]
+__all__ = ["OUTPUTS", "Counts", "Work", "chunks", "column_norms", "dtype_of", "orthonormal", "positive", "row_counts"]
 
 OUTPUTS = 3  # of targets and of linear models
 # Rows of which a reference is in float64 at a time.
@@ -106,8 +106,12 @@ def row_counts(card: Card, H: Any) -> Counts:
 
 def column_norms(gram: Any) -> Any:
     """Norms of columns from a Gram; 1 for those that are zero."""
-    norms = gram.diagonal().sqrt()
-    return norms.where(norms > 0, norms.new_ones(()))
+    return positive(gram.diagonal().sqrt())
+
+
+def positive(values: Any) -> Any:
+    """Values to divide by: 1 in the place of zeros."""
+    return values.where(values > 0, values.new_ones(()))
 
 
 def orthonormal(card: Card, d: int, k: int, seed: int) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import one_blas_thread
-from nrc_fast.base.linalg import EPSILON, fix_signs, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, fix_signs, long_norm
 from nrc_fast.base.vector_blocks import PlacedBlock, VectorBlocks
 
 __all__ = ["EXTRA_VECTORS", "LEAST_FEATURES", "BlockKrylov", "LeadingPairs", "is_close", "leading_pairs", "start_block"]
@@ -74,8 +74,7 @@ class LeadingPairs:
 
     def distance(self, k: int) -> float:
         """Norm of a change of C that would make the span of the leading k vectors invariant, at most."""
-        scaled, exponent = scale_to_unit(self.distances[:k])
-        return math.ldexp(float(np.linalg.norm(scaled)), exponent)
+        return long_norm(self.distances[:k])
 
     def outside(self, k: int) -> float:
         """Sum of all eigenvalues but the leading k, at most: what these k take of the trace they have for certain."""

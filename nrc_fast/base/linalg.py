@@ -241,15 +241,15 @@ def scaled_norm(array: FloatArray) -> tuple[float, int]:
 
 
 def long_norm(array: FloatArray) -> float:
-    """Frobenius norm of an array whose squares may leave the range of float64.
+    """Frobenius norm of an array whose squares may leave the range of float64, infinite where it does so itself.
 
     Examples
     --------
     >>> np.linalg.norm(np.array([3e-200, 4e-200])).item(), round(1e200 * long_norm(np.array([3e-200, 4e-200])), 12)
     (0.0, 5.0)
     """
-    norm, exponent = scaled_norm(array)
-    return math.ldexp(norm, exponent)
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(*scaled_norm(array)))
 
 
 @dataclass(frozen=True)

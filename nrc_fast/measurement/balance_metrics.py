@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, long_norm, scale_to_unit
 from nrc_fast.measurement.moment_errors import ONE_SIDED, mean_residual
-from nrc_fast.metrics.head_balances import BalanceMatrix, balance_from_moments, balance_numbers, length_of, times_power
+from nrc_fast.metrics.head_balances import BalanceMatrix, balance_from_moments, balance_numbers, times_power
 from nrc_fast.passes.balance_sums import BalanceSums, LinearModel
 from nrc_fast.passes.moments import Moments
 
@@ -32,13 +32,13 @@ def balance_of_moments(moments: Moments, model: LinearModel) -> BalanceMatrix:
     # Of W scaled, and of W.
     largest, norm = (float(np.linalg.norm(scaled, order)) for order in (2, None))
     longest, length = (times_power(size, exponent) for size in (largest, norm))
-    sizes = [covariance.norm, length_of(cross), length_of(mean)]
+    sizes = [covariance.norm, long_norm(cross), long_norm(mean)]
     rounding = EPSILON * (4.0 + 2.0 * moments.d**0.5)
     error = ONE_SIDED * largest * (moments.cross_error + longest * moments.covariance_error)
     error += rounding * norm * (sizes[1] + length * sizes[0])
     of_image = largest * moments.mean_error + rounding * norm * sizes[2]
-    error += mean_error.error * (length_of(image) + of_image) + length_of(residual) * of_image
-    return BalanceMatrix(values, error + 4.0 * EPSILON * length_of(values), exponent)
+    error += mean_error.error * (long_norm(image) + of_image) + long_norm(residual) * of_image
+    return BalanceMatrix(values, error + 4.0 * EPSILON * long_norm(values), exponent)
 
 
 def summed_balance(sums: BalanceSums) -> BalanceMatrix:

@@ -13,6 +13,7 @@ from nrc_fast.base.linalg import EPSILON, from_lower, scale_to_unit
 from nrc_fast.kernels.cpu.machine import block_rows
 from nrc_fast.measurement.undefined import notes_of_classes
 from nrc_fast.metrics.classes import (
+    SMALLEST,
     bias_offset_bound,
     cdnv,
     cdnv_bound,
@@ -37,8 +38,6 @@ CHUNK_ROWS = 4096
 ADDITIVE = ("counts", "sums", "energies", "rounded", "gram", "reads")
 # What is read: rows whose products were float32 on the CPU, or of a CUDA device's precision, and the chunks of all.
 READS = ("single", "device", "fast", "chunks")
-# What a product or sum loses where it underflows, with room for one of each.
-SMALLEST = 2.0**-1073
 # Numbers of the covariance within classes: the others are of class means and variances, which are float64 sums.
 OF_SPREAD = ("nc1", "nc1_sum", "nc1_ratio", "nc1_share", "nc1_total")
 
@@ -137,7 +136,7 @@ class ClassMoments:
         rounding, counts = self._rounding("double", "single", "device", "fast"), self.state["counts"]
         energy, moved = float(self.state["rounded"].sum()), float(counts @ np.sum(self._offsets() ** 2, axis=1))
         of_sums = rounding * (energy + 2.0 * math.sqrt(energy) * math.sqrt(moved)) / self.count
-        return float(of_sums + 4.0 * self.d * SMALLEST)
+        return float(of_sums + 8.0 * self.d * SMALLEST)
 
     @property
     def mean_error(self) -> float:
@@ -146,7 +145,7 @@ class ClassMoments:
         spread = float(np.sqrt(np.max(self.state["rounded"] / self.state["counts"])))
         scaled, exponent = scale_to_unit(differences)
         largest = math.ldexp(float(np.max(np.linalg.norm(scaled, axis=1))), exponent)
-        return 2.0 * self._rounding("double") * spread + 8.0 * EPSILON * largest + self.d * SMALLEST
+        return 2.0 * self._rounding("double") * spread + 8.0 * EPSILON * largest + 2.0 * self.d * SMALLEST
 
     # ---- metrics ----
 
@@ -200,7 +199,7 @@ class ClassMoments:
     ) -> dict[str, float]:
         """Variances are sums of float64 squares around a shift near the mean."""
         counts = self.state["counts"]
-        errors = 3.0 * self._rounding("double") * self.state["rounded"] / counts + 4.0 * self.d * SMALLEST
+        errors = 3.0 * self._rounding("double") * self.state["rounded"] / counts + 8.0 * self.d * SMALLEST
         errors = np.ldexp(errors, -2 * exponent)
         with np.errstate(divide="ignore", invalid="ignore"):
             factors = counts / (counts - 1.0)

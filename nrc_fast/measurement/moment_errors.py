@@ -12,8 +12,8 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.double_double import UNIT, Pair, added, exactly, product, two_sum
-from nrc_fast.base.linalg import EPSILON, scale_to_unit
-from nrc_fast.metrics.head_balances import length_of, times_power
+from nrc_fast.base.linalg import EPSILON, long_norm, scale_to_unit
+from nrc_fast.metrics.head_balances import times_power
 from nrc_fast.metrics.targets import centred_error_from_moments
 from nrc_fast.passes.balance_sums import LinearModel
 from nrc_fast.passes.moments import Moments
@@ -57,9 +57,9 @@ def mean_residual(moments: Moments, model: LinearModel) -> MeanResidual:
         values = large.high + (small + large.low)
         # Of pairs, which are off by as much of what is added up in them; of the products, and of two sums.
         sizes = [np.ldexp(np.abs(scaled) @ np.abs(start), power), np.abs(bias) + np.abs(target_shift)]
-        error = UNIT * 4.0 * (moments.d + 4.0) * length_of(sizes[0] + sizes[1])
-        error += EPSILON * (moments.d + 2.0) * length_of(np.abs(weights) @ np.abs(offset) + np.abs(target_offset))
-        error += EPSILON * (length_of(small) + length_of(values))
+        error = UNIT * 4.0 * (moments.d + 4.0) * long_norm(sizes[0] + sizes[1])
+        error += EPSILON * (moments.d + 2.0) * long_norm(np.abs(weights) @ np.abs(offset) + np.abs(target_offset))
+        error += EPSILON * (long_norm(small) + long_norm(values))
         largest = times_power(float(np.linalg.norm(scaled, 2)) * (1.0 + EPSILON * moments.d), of_weights)
         error += largest * moments.mean_offset_error + moments.target_offset_error
     return MeanResidual(values, error)
@@ -80,12 +80,12 @@ def _error_of_moments(moments: Moments, model: LinearModel) -> tuple[float, floa
     covariance, sigma = moments.matrix("covariance"), moments.target_covariance
     centred = centred_error_from_moments(weights, covariance, sigma, moments.cross_covariance)
     offset = mean_residual(moments, model)
-    distance = length_of(offset.values)
+    distance = long_norm(offset.values)
     value = centred + distance * distance
     norm, n = float(np.linalg.norm(weights)), len(weights)
     # tr W E W^T of an error E of the covariance is a product of E and W^T W.
     gram = weights @ weights.T if n <= moments.d else weights.T @ weights
-    bound = length_of(gram) * (1.0 + moments.d * EPSILON) * moments.covariance_error
+    bound = long_norm(gram) * (1.0 + moments.d * EPSILON) * moments.covariance_error
     bound = ONE_SIDED * (bound + 2.0 * norm * moments.cross_error) + n**0.5 * moments.target_error
     # Of entries of a covariance none is larger than the root of the product of two variances.
     of_targets = np.sqrt(np.maximum(np.diagonal(sigma) + moments.target_error, 0.0))

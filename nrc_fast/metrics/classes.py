@@ -10,9 +10,10 @@ import math
 import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, scale_to_unit, scaled_norm
+from nrc_fast.base.linalg import EPSILON, long_norm, scale_to_unit
 
 __all__ = [
+    "SMALLEST",
     "VARIANTS",
     "bias_offset_bound",
     "cdnv",
@@ -217,9 +218,8 @@ def bias_offset_bound(weights: FloatArray, bias: FloatArray, mean: FloatArray, e
     0.353553390593
     """
     d = weights.shape[1]
-    parts = [scaled_norm(part) for part in (weights, mean, bias)]
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        head, size, shift = (np.ldexp(norm, exponent) for norm, exponent in parts)
+        head, size, shift = (np.float64(long_norm(part)) for part in (weights, mean, bias))
         offset = head * (error + 2.0 * EPSILON * size) + (d**0.5 + 4.0) * EPSILON * (head * size + shift)
         return float(np.nan_to_num(offset + 4.0 * len(bias) * d * SMALLEST, nan=math.inf, posinf=math.inf))
 

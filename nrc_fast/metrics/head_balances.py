@@ -27,7 +27,6 @@ __all__ = [
     "BalanceNumbers",
     "balance_from_moments",
     "balance_numbers",
-    "length_of",
     "times_power",
 ]
 
@@ -110,11 +109,6 @@ def balance_from_moments(
     covariance, cross = covariances
     found: FloatArray = (cross.T - as_symmetric(covariance).products(weights)) @ scaled.T + np.outer(*means)
     return found
-
-
-def length_of(values: FloatArray) -> float:
-    """The Frobenius norm, of numbers whose squares may leave the range of float64."""
-    return times_power(*scaled_norm(values))
 
 
 def times_power(value: float, exponent: int) -> float:

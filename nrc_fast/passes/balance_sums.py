@@ -9,12 +9,12 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.blas_threads import one_blas_thread
-from nrc_fast.base.linalg import EPSILON, scale_to_unit
+from nrc_fast.base.linalg import EPSILON, long_norm, scale_to_unit
 from nrc_fast.kernels import calls
 from nrc_fast.kernels.errors import NonFiniteRowsError, UnreadableRowsError, too_large
 from nrc_fast.kernels.interface import PredictionRequest, Rows
 from nrc_fast.kernels.results import PredictionSums
-from nrc_fast.metrics.head_balances import length_of, times_power
+from nrc_fast.metrics.head_balances import times_power
 from nrc_fast.metrics.rounding import addition_rounding, projection_rounding, square_sum_rounding
 from nrc_fast.metrics.training_losses import SQUARED, TrainingLoss
 from nrc_fast.passes.sums import OtherStateError, Sums
@@ -164,7 +164,7 @@ class BalanceSums(Sums):
         with np.errstate(over="ignore", invalid="ignore"):
             image, residual = math.sqrt(found.image_energy + lost), math.sqrt(float(np.sum(found.errors)) + lost)
             off = _along(self._scaled) * math.sqrt(found.energy + lost)
-            outputs = times_power(image, self.exponent) + math.sqrt(count) * length_of(self.model.bias)
+            outputs = times_power(image, self.exponent) + math.sqrt(count) * long_norm(self.model.bias)
             # The targets are the outputs and the residuals.
             turned = times_power(off, self.exponent) + UNIT * (3.0 * outputs + residual)
             rounding = turned * (image + off) + residual * off + square_sum_rounding(1) * residual * image
@@ -191,7 +191,7 @@ class BalanceSums(Sums):
             for first in starts:
                 rows = slice(first, first + BLOCK_ROWS)
                 products += residuals[rows].T @ images[rows]
-            image, residual = length_of(images), length_of(residuals)
+            image, residual = long_norm(images), long_norm(residuals)
             off = _along(self._scaled) * math.sqrt(float(squares.sum()))
             turned = self._error_of_residuals(outputs, targets, residuals, off=off, squares=squares)
             rounding = turned * (image + off) + residual * off + addition_rounding(BLOCK_ROWS) * residual * image
@@ -206,12 +206,12 @@ class BalanceSums(Sums):
         own = UNIT * loss.rounding * math.sqrt(outputs.size)
         if not math.isnan(loss.steepness):
             # The images, the sum with b, and the difference from y.
-            moved = times_power(off, self.exponent) + UNIT * (2.0 * length_of(outputs) + length_of(targets))
+            moved = times_power(off, self.exponent) + UNIT * (2.0 * long_norm(outputs) + long_norm(targets))
             return loss.steepness * moved + own
         reach = np.ldexp(_along(self._scaled) * np.sqrt(squares), self.exponent)[:, np.newaxis]
         reach = reach + UNIT * (2.0 * np.abs(outputs) + np.abs(targets))
         ends = [np.abs(loss.residuals(outputs + side * reach, targets) - residuals) for side in (-1.0, 1.0)]
-        return length_of(np.maximum(*ends)) + own
+        return long_norm(np.maximum(*ends)) + own
 
     def arrays(self) -> dict[str, FloatArray]:
         """The state: everything that `restore` needs."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from nrc_fast.base.arrays import FloatArray
 from nrc_fast.base.leading import EXTRA_VECTORS, LEAST_FEATURES, LeadingPairs
-from nrc_fast.base.linalg import EPSILON, clipped_spectrum, from_lower, scaled_norm
+from nrc_fast.base.linalg import EPSILON, clipped_spectrum, from_lower, long_norm
 from nrc_fast.base.symmetric import EigenPairs, SymmetricMatrix
 from nrc_fast.kernels.counts import MAGNITUDE_PLACES
 from nrc_fast.kernels.cpu.backend import CPU
@@ -336,7 +336,7 @@ class Moments(ShiftedSums):
 
         Rounding is relative to that, and the sum with the shift is rounded once more.
         """
-        return self._rounding_of_sums * spread + EPSILON * math.ldexp(*scaled_norm(self.mean))
+        return self._rounding_of_sums * spread + EPSILON * long_norm(self.mean)
 
     @property
     def target_mean_error(self) -> float:

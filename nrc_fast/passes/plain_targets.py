@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from nrc_fast.base.arrays import FloatArray
-from nrc_fast.base.linalg import EPSILON, scaled_norm
+from nrc_fast.base.linalg import EPSILON, long_norm
 
 __all__ = ["PlainTargets"]
 
@@ -44,4 +43,4 @@ class PlainTargets:
         ([1.5], True)
         """
         mean: FloatArray = shift + self.rounded_offset
-        return mean, self.offset_error + EPSILON * math.ldexp(*scaled_norm(mean))
+        return mean, self.offset_error + EPSILON * long_norm(mean)

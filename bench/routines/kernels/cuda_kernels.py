@@ -11,6 +11,7 @@ from card import Card
 from card_attempts import Attempt, attempts
 from card_grams import gram_passes
 from card_kernels import GRAM, KERNELS, Kernel
+from card_work import positive
 from harness import Settings
 from limits import Pass, share_of_limit
 
@@ -132,4 +133,4 @@ class _Problem:
 
 def _bias(found: Any, exact: Any) -> float:
     """The mean relative error of sums of squares, where errors of other entries are as often above as below."""
-    return float((found / exact.where(exact > 0, exact.new_ones(())) - 1.0).mean())
+    return float((found / positive(exact) - 1.0).mean())

@@ -11,7 +11,6 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
@@ -138,10 +137,10 @@ def probe_calls(device: TriedDevice) -> Iterator[tuple[str, Callable[[], Probe]]
     """The probes by their names, none of which has run."""
     for dtype in ("bfloat16", "float16"):
         for columns in (BOX, 2 * BOX):
-            yield _named(f"product of 64 x {columns}, {dtype}", partial(_product, device, dtype, columns))
+            yield _named(f"product of 64 x {columns}, {dtype}", functools.partial(_product, device, dtype, columns))
     for column, row in ((0, 0), (BOX, 0), (0, BOX), (BOX, BOX), (2 * BOX, 0), (0, 2 * BOX)):
-        yield _named(f"box at column {column}, row {row}", partial(_box, device, column, row))
-    yield _named("ring of boxes", partial(_ring, device))
+        yield _named(f"box at column {column}, row {row}", functools.partial(_box, device, column, row))
+    yield _named("ring of boxes", functools.partial(_ring, device))
 
 
 # What a probe gives, and what it must give.
