@@ -8,9 +8,10 @@ from card import Card
 from card_work import OUTPUTS, Counts, Work, chunks, column_norms, dtype_of, positive, row_counts
 from limits import Pass
 
-__all__ = ["gram_passes", "gram_with_sums", "plain_gram", "statistics", "whole_gram"]
+__all__ = ["gram_of_planes", "gram_passes", "gram_with_sums", "plain_gram", "statistics", "whole_gram"]
 
 PRECISIONS = {"high": 0, "highest": 1, "fast": 2}
+PLANE_BYTES = 256 << 20
 
 
 def gram_passes(H: Any, precision: str) -> list[Pass]:
@@ -24,16 +25,25 @@ def gram_passes(H: Any, precision: str) -> list[Pass]:
     return [Pass(flops if precision == "fast" else 6.0 * flops, size, "bfloat16")]
 
 
-def plain_gram(card: Card, H: Any, *, precision: str) -> Work:
+def plain_gram(card: Card, H: Any, *, precision: str, rows_at_once: int = 0) -> Work:
     """``sum h h^T`` alone; of the result the lower triangle counts."""
     d = H.shape[1]
     result, counts = card.zeros(d, d), row_counts(card, H)
     request = card.core.GramRequest(
-        card.matrix(H), gram=result.data_ptr(), precision=PRECISIONS[precision], counts=counts.numbers.data_ptr()
+        card.matrix(H),
+        gram=result.data_ptr(),
+        precision=PRECISIONS[precision],
+        rows_at_once=rows_at_once,
+        counts=counts.numbers.data_ptr(),
     )
     exact = {"gram": triangle(card, sum(part.T @ part for part in chunks(H)))}
     call = card.launcher("gram", request)
     return Work(call, {"gram": result}, exact, counts, gram_passes(H, precision), kept=[H])
+
+
+def gram_of_planes(card: Card, H: Any) -> Work:
+    """The same of rows that become planes in memory, as many as they do by themselves where they must."""
+    return plain_gram(card, H, precision="high", rows_at_once=PLANE_BYTES // (6 * H.shape[1]))
 
 
 def gram_with_sums(card: Card, H: Any) -> Work:

@@ -13,7 +13,7 @@ from typing import Any
 
 from card import Card
 from card_descent import descent
-from card_grams import gram_with_sums, plain_gram, statistics, whole_gram
+from card_grams import gram_of_planes, gram_with_sums, plain_gram, statistics, whole_gram
 from card_vectors import (
     ROWS_AT_ONCE,
     collapsed_residual,
@@ -74,6 +74,7 @@ KERNELS = (
     GRAM,
     Kernel("gram highest", partial(plain_gram, precision="highest"), _double),
     Kernel("gram fast", partial(plain_gram, precision="fast"), _fast),
+    Kernel("gram of planes", gram_of_planes, _folded, ("float32",)),
     Kernel("gram and sums as stored", gram_with_sums, _folded, SIXTEEN, is_timed=False),
     Kernel("gram, shift, unit rows, targets", whole_gram, _folded),
     Kernel("statistics", statistics, _folded),

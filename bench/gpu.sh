@@ -120,12 +120,12 @@ profile() { # profile KERNEL OPTIONS...
 }
 
 part_memcheck() {
-  sanitize memcheck --widths 100 130 40 --rows 600
+  sanitize memcheck --widths 100 136 130 40 --rows 600
 }
 
 part_racecheck() {
   local status
-  sanitize racecheck --widths 130 --rows 600 --dtypes float32 bfloat16
+  sanitize racecheck --widths 136 --rows 600 --dtypes float32 bfloat16
   status=$?
   sanitize racecheck --widths 100 --rows 600 --dtypes float64 --kernels "gram highest" statistics && return "$status"
 }
@@ -144,7 +144,7 @@ part_rest() {
   module nrc_fast env
   if [ -z "$dry" ]; then
     module nrc_fast selftest
-    sanitize synccheck --widths 130 --rows 600 --dtypes float32 bfloat16
+    sanitize synccheck --widths 136 --rows 600 --dtypes float32 bfloat16
   fi
 }
 

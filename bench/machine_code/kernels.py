@@ -69,11 +69,12 @@ def _warpgroup_shared(arguments: Sequence[str]) -> int:
 
 def _rows_shared(arguments: Sequence[str]) -> int:
     """Of RowGram: planes of two stages, sums, and the ring of rows as they are stored, with targets beside them."""
-    size, threads = int(arguments[2]), 128 if arguments[2] == "64" else 256
-    raw = 8 * _BYTES[arguments[1]] * threads
+    size, sides, threads = int(arguments[2]), int(arguments[3]), 128 if arguments[2] == "64" else 256
+    raw = 8 * _BYTES[arguments[1]] * threads * sides
     stages = (24 << 10 if size == 64 else 48 << 10) // raw
-    targets = stages * 16 * 8 * 8 + threads // 32 * 64 * 8 if arguments[3] == "true" else 0
-    return 2 * 16 * size * 2 * 3 + (size * size * 4 if size == 128 else 0) + stages * raw + size * 8 + targets
+    targets = stages * 16 * 8 * 8 + threads // 32 * 64 * 8 if arguments[4] == "true" else 0
+    of_sides = sides * (2 * 16 * size * 2 * 3 + size * 8)
+    return of_sides + (size * size * 4 if size == 128 else 0) + stages * raw + targets
 
 
 # Kernels of float64 products are counted at one width: more than 128 columns, and the moments of 64 without targets.
@@ -192,14 +193,21 @@ _FAMILIES = {
         rows=0,
     ),
     "gram_rows_kernel": Family(
-        "Gram of {1} rows split on the way, {2}, {3}",
-        ({"RowGram": "-"}, _DTYPES, _SIZES, _WITH_TARGETS),
+        "Gram of {1} rows split on the way, {2}, {4}",
+        ({"RowGram": "-"}, _DTYPES, _SIZES, {"1": "-"}, _WITH_TARGETS),
         shared=_rows_shared,
         folds=16,
         rows=1,
         row_copies=lambda arguments: _BYTES[arguments[1]] // 2,
         # With one of a target, and the load of its shift.
-        copies=lambda arguments: _BYTES[arguments[1]] // 2 + 2 if arguments[3] == "true" else None,
+        copies=lambda arguments: _BYTES[arguments[1]] // 2 + 2 if arguments[4] == "true" else None,
+    ),
+    "gram_row_tiles_kernel": Family(
+        "Gram of {1} rows split on the way, {2}, {3}",
+        ({"RowGram": "-"}, _DTYPES, _SIZES, _SIDES, {"false": "-"}),
+        shared=_rows_shared,
+        folds=16,
+        rows=1,
     ),
     "gram_warpgroup_kernel": Family(
         "Gram, warpgroups, {0}, {2}, {3}, off until a card has run it",

@@ -29,7 +29,8 @@ as they run where that is a constant or said in
 sums that are folded or written, is left out of the counts; a fold is in the bounds where its turns are known, what
 goes to device memory then is not. *In flight* are the bytes that the blocks of a multiprocessor have asked for before
 they wait for the first of them, if nothing but the way to memory took time. *Behind the barrier* are the instructions
-of a warp between a barrier and its next product: with one block at once nothing overlaps them.
+of a warp between a barrier and its next product: with one block at once nothing overlaps them. Where one half of the
+warps multiplies first and the other half last (rows split on the way, 128 x 128), they are those of the first half.
 
 A turn takes at least as many clocks as the busiest of the schedulers, the integer, float32 and float64 lanes, the
 conversions, the tensor cores, shared memory and the second-level cache needs (the column *limit*), and what is behind
@@ -43,9 +44,10 @@ _READS = """\
 split into three bfloat16 numbers, six products each: these take longer than the read, and what is aimed at is that the
 read does not stand in their way. Beside what the table says more reads are needed for
 
-- products with targets where rows are as stored, where planes of rows leave their sums no room in shared memory (more
-  than about 90 targets of d > 128 on H100), and with more than 7 elsewhere: the column sums form them, in one read
-  more;
+- products with targets where rows are as stored, where they are split on the way and have more than 128 columns (8
+  bytes a float32 number in all; planes that are written with the products take 16), where planes leave their sums no
+  room in shared memory (more than about 90 targets on H100), and with more than 7 elsewhere: the column sums form them,
+  in one read more;
 - a Gram matrix of rows of norm 1: one read more, two where d > 4,096, or d > 64 and products are in float64;
 - rows that are skipped where they are not finite, of d > 64 where products are in float64 and of d > 4,096 elsewhere:
   they are looked at first, and in float64 the column sums are one read more;
@@ -53,10 +55,13 @@ read does not stand in their way. Beside what the table says more reads are need
   vectors, d = 512 with 16), or where three stages of rows do not fit in the shared memory of a block: two reads for
   every 32 vectors, of the coefficients and of the image.
 
-Rows that are split and have more than 128 columns, or cannot be copied in pieces of 16 bytes, become planes, which are
-written and read again, 6 bytes a number each time: the kernel that writes them reads the rows. So do
+Rows that are split on the way and have more than one tile of 128 columns are split again in each tile, from what the
+second-level cache has of them. Others become planes, which are written and read again, 6 bytes a number each time (2 of
+rows as stored): the kernel that writes them reads the rows. These are
 
-- rows as stored that cannot be copied in pieces of 16 bytes, of 2 bytes a number.
+- rows that cannot be copied in pieces of 16 bytes;
+- split rows of more than 1,024 columns, where the planes are the smaller part of the time;
+- split rows of more than 128 columns that are scaled to norm 1, or of which some are skipped.
 
 The Gram of warpgroups is off until a card has run it. What brings its rows is one thread of another warpgroup, so that
 no loads are in its turn and no share of the bandwidth is worked out; all warps of a block are counted as if they

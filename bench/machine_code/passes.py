@@ -67,25 +67,34 @@ PASSES = (
     _gram("bfloat16 Gram as stored, d <= 64", "gram_tensor_kernel<BFloat16, TensorGram<1, 64, 4, 1>, 2>"),
     # Running statistics are about a shift, for which rows are split.
     _split_gram(
-        "bfloat16 Gram about a shift, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<BFloat16, 128, false>>"
+        "bfloat16 Gram about a shift, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<BFloat16, 128, 1, false>>"
     ),
-    _split_gram("bfloat16 Gram about a shift, d <= 64, with sums", "gram_rows_kernel<RowGram<BFloat16, 64, false>>"),
-    _split_gram("float32 Gram, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<float, 128, false>>"),
-    _split_gram("float32 Gram, d <= 64, with sums", "gram_rows_kernel<RowGram<float, 64, false>>"),
+    _split_gram("bfloat16 Gram about a shift, d <= 64, with sums", "gram_rows_kernel<RowGram<BFloat16, 64, 1, false>>"),
+    _split_gram("float32 Gram, 64 < d <= 128, with sums", "gram_rows_kernel<RowGram<float, 128, 1, false>>"),
+    _split_gram("float32 Gram, d <= 64, with sums", "gram_rows_kernel<RowGram<float, 64, 1, false>>"),
     _split_gram(
         "float32 Gram, 64 < d <= 128, with sums and products with up to 7 targets",
-        "gram_rows_kernel<RowGram<float, 128, true>>",
+        "gram_rows_kernel<RowGram<float, 128, 1, true>>",
     ),
     _split_gram(
         "float32 Gram, d <= 64, with sums and products with up to 7 targets",
-        "gram_rows_kernel<RowGram<float, 64, true>>",
+        "gram_rows_kernel<RowGram<float, 64, 1, true>>",
+    ),
+    *(
+        Pass(
+            f"{title}, 128 < d <= 1,024, with sums",
+            (f"gram_row_tiles_kernel<RowGram<{row}, 128, 2, false>>",),
+            is_half=False,
+            share_of_peak=0.60,
+        )
+        for title, row in (("float32 Gram", "float"), ("bfloat16 Gram about a shift", "BFloat16"))
     ),
     # Planes of wider rows; these are read by the products, and the rows by what writes the planes.
-    _split_gram("float32 Gram, d > 128, with sums", "planes_kernel<float, 0, 1, false>"),
-    _split_gram("float32 Gram, d > 128, with sums, without bad rows", "planes_kernel<float, 0, 2, false>"),
-    _split_gram("float32 Gram, d > 128, with sums and products with targets", "planes_kernel<float, 0, 1, true>"),
+    _split_gram("float32 Gram, d > 1,024, with sums", "planes_kernel<float, 0, 1, false>"),
+    _split_gram("float32 Gram, 128 < d <= 4,096, with sums, without bad rows", "planes_kernel<float, 0, 2, false>"),
+    _split_gram("float32 Gram, d > 1,024, with sums and products with targets", "planes_kernel<float, 0, 1, true>"),
     _split_gram("float32 Gram of rows of norm 1, 128 < d <= 4,096", "planes_kernel<float, 0, 3, false>"),
-    _split_gram("bfloat16 Gram about a shift, d > 128, with sums", "planes_kernel<BFloat16, 0, 1, false>"),
+    _split_gram("bfloat16 Gram about a shift, d > 1,024, with sums", "planes_kernel<BFloat16, 0, 1, false>"),
     _split_gram("float64 Gram, d <= 64, with sums and products with up to 7 targets", "gram_moments_kernel<double>"),
     _split_gram("float64 Gram, 64 < d <= 128, with sums", "gram_wide_moments_kernel<double, false>"),
     _split_gram(

@@ -38,9 +38,10 @@ std::int64_t GramPass::run() {
   // The Gram matrices use the same memory, one after the other.
   const bool has_sums =
       is_found_on_the_way && (request_.cross == nullptr || finds_products(choice, is_wide, is_read_before));
+  const bool is_split_on_the_way = is_converted(choice.method) || is_converted_by_tile(choice.method);
   if (is_wide) {
     add_wide_moments(is_read_before, has_sums);
-  } else if (is_found_on_the_way && (choice.is_as_stored || is_converted(choice.method))) {
+  } else if (is_found_on_the_way && (choice.is_as_stored || is_split_on_the_way)) {
     add_found_gram(choice, is_read_before, has_sums);
   } else if (is_found_on_the_way) {
     add_gram_of_planes(choice, is_read_before, has_sums);

@@ -8,6 +8,11 @@ bool GramPass::is_converted(GramMethod method) const {
          can_convert_rows(request_.features, method, device_);
 }
 
+bool GramPass::is_converted_by_tile(GramMethod method) const {
+  return !request_.skips_nonfinite && request_.rows_at_once == 0 &&
+         can_convert_tiles(request_.features, method, device_);
+}
+
 bool GramPass::finds_norms(const double* unit_shift) const {
   const GramMethod method = unit_method(unit_shift);
   return is_converted(method) || (!is_direct(method) && can_be_sifted_or_normed(request_.features));

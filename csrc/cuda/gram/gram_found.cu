@@ -108,7 +108,7 @@ void GramPass::add_gram_of_planes(const GramChoice& choice, bool is_read_before,
 bool GramPass::finds_products(const GramChoice& choice, bool is_wide, bool is_read_before) const {
   const MatrixView& targets = request_.targets;
   if (is_wide || is_converted(choice.method)) return can_form_products(targets);
-  return !choice.is_as_stored && choice.needs_planes &&
+  return !choice.is_as_stored && choice.needs_planes && !is_converted_by_tile(choice.method) &&
          can_form_plane_products(request_.features, targets, use_of_planes(is_read_before), device_);
 }
 

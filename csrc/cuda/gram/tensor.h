@@ -43,9 +43,13 @@ int sum_rows(const TensorShape& shape);
 void add_tensor_gram(const TensorShape& shape, const Planes& planes, std::int64_t workers, double* slabs,
                      const TensorFindings& findings, Stream stream);
 
-// The same of rows that are no wider than a tile and are split on the way, shifted and scaled to norm 1 where that is
-// wanted; where they lie so that they can be copied.
+// The same of rows that are split on the way, and shifted where that is wanted; where they lie so that they can be
+// copied. Those that are no wider than a tile are scaled to norm 1, too, or multiplied with targets.
 bool can_convert_rows(const MatrixView& rows, GramMethod method, const DeviceLimits& device);
+// Wider ones are split again for each tile that they are a side of. Beyond so many columns that can take longer than it
+// takes to write planes and to read them.
+constexpr std::int64_t most_converted_columns = 1024;
+bool can_convert_tiles(const MatrixView& rows, GramMethod method, const DeviceLimits& device);
 // Sums over columns and, for each target, of products with it are then added to `partial` instead of the findings, for
 // each worker and half of its rows as `partial` of ColumnSumTask; null: there are no targets.
 struct RowTargets {

@@ -18,7 +18,8 @@ REDUNDANT = {
     "gram/double_tensor.cu gram_double_tensor_kernel 3": NO_COPY_IS_LEFT,
     "gram/double_wide.cu gram_wide_moments_kernel 3": NO_COPY_IS_LEFT,
     "gram/tensor.cu gram_tensor_kernel 3": NO_COPY_IS_LEFT,
-    "gram/tensor_rows.cu gram_rows_kernel 3": NO_COPY_IS_LEFT,
+    "gram/tensor_row_tiles.cu gram_row_tiles_kernel 2": NO_COPY_IS_LEFT,
+    "gram/tensor_rows.cu gram_rows_kernel 2": NO_COPY_IS_LEFT,
     "residual/tile.h begin_sums 1": "sums are added to behind the barriers of the first projection, which has a step "
     "at least, as there are columns",
     "residual/tile.h find_residuals 1": "what rows and vectors have was written before the barrier of `add_squares`; "
