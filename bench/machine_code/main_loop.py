@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from machine_code.instructions import kind_of, work_of
 from machine_code.listing import Function, Instruction
 from machine_code.loops import Graph, Loop, always_run, find_loops, graph_of, is_jump
 
-__all__ = ["Launch", "MainLoop", "main_loop"]
+__all__ = ["Launch", "MainLoop", "main_loop", "main_loops"]
 
 # Ways through a loop that differ in what they copy are kept apart, the first few of them.
 _MOST_WAYS = 64
@@ -73,15 +74,21 @@ def main_loop(function: Function, launch: Launch = Launch()) -> MainLoop | None:
     MainLoop or None
         A loop that loads nothing belongs to the turn of the loop around it that does. None where a kernel has no loop.
     """
+    return next(main_loops(function, launch), None)
+
+
+def main_loops(function: Function, launch: Launch = Launch()) -> Iterator[MainLoop]:
+    """The same, and others with as much to do: those of other warps, where these have loops of their own."""
     if not function.instructions:
-        return None
+        return
     graph = graph_of(function)
-    loops = find_loops(graph)
-    if not loops:
-        return None
-    chosen = max(loops, key=lambda loop: _weighed(graph, loop))
-    if _weight(graph, chosen.own) == (0, 0):
-        return None
+    weights = [(_weighed(graph, loop), loop) for loop in find_loops(graph)]
+    most = max((weight for weight, _ in weights), default=(0, 0, 0))
+    chosen = (loop for weight, loop in weights if weight == most and _weight(graph, loop.own) != (0, 0))
+    yield from (_main_loop(function, graph, loop, launch) for loop in chosen)
+
+
+def _main_loop(function: Function, graph: Graph, chosen: Loop, launch: Launch) -> MainLoop:
     stage = _loading(graph, chosen, is_deep=launch.copies is not None)
     rare = {block for block in stage.own - always_run(graph, stage) if _is_now_and_then(graph.blocks[block])}
     turns: dict[Instruction, int | None] = {}

@@ -114,20 +114,24 @@ def test_a_dry_run_prints_and_saves_every_row(tmp_path: Path) -> None:
 
     smoke = read(tmp_path / "smoke.jsonl")
     errors = {(row["kernel"], row["dtype"]): row["error"] for row in smoke}
-    assert len(smoke) == len(errors) == 64
+    assert len(smoke) == len(errors) == 65
     for kernel, limits in (ERRORS | UNTIMED_ERRORS).items():
         for dtype, limit in zip(DTYPES, limits, strict=False):
             assert errors[kernel, dtype] <= limit, (kernel, dtype)
     for dtype in ("float16", "bfloat16"):
         assert errors["gram and sums as stored", dtype] <= 1e-6
+    assert errors["gram of planes", "float32"] <= 1e-6
     assert {row["check"] for row in smoke} == {"ok"}
     assert log.count("\nsmoke: kernel ") == len(smoke)
 
     kernels = json.loads((tmp_path / "cuda_kernels.json").read_text(encoding="utf-8"))
     assert set(kernels["limits"]) == {"read bytes", *(f"{dtype} flops" for dtype in DTYPES)}
     ours = [f"nrc_fast {kernel}" for kernel in ERRORS]
+    of_float32 = [*ours[:3], "nrc_fast gram of planes", *ours[3:]]
     assert [(row["dtype"], row["contender"]) for row in kernels["rows"]] == [
-        (dtype, name) for dtype in ("bfloat16", "float32") for name in ("copy", *ours, "torch.mm(H.T, H)")
+        (dtype, name)
+        for dtype, names in (("bfloat16", ours), ("float32", of_float32))
+        for name in ("copy", *names, "torch.mm(H.T, H)")
     ]
     for row in kernels["rows"]:
         assert row["seconds"] > 0.0

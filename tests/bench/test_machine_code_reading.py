@@ -78,6 +78,26 @@ NESTED = """
         /*00e0*/                   EXIT ;
 """
 
+# One half of the warps works before its product, the other half after it.
+IN_TURNS = """
+.text._Z5turnsv:
+        /*0000*/              @P5 BRA `(.L_x_2) ;
+.L_x_1:
+        /*0010*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+        /*0020*/                   HMMA.16816.F32.BF16 R8, R4, R6, R8 ;
+        /*0030*/                   IADD3 R33, R33, 0x4, RZ ;
+        /*0040*/                   IADD3 R34, R34, 0x4, RZ ;
+        /*0050*/              @!P5 BRA `(.L_x_1) ;
+        /*0060*/                   EXIT ;
+.L_x_2:
+        /*0070*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
+        /*0080*/                   IADD3 R33, R33, 0x4, RZ ;
+        /*0090*/                   IADD3 R34, R34, 0x4, RZ ;
+        /*00a0*/                   HMMA.16816.F32.BF16 R8, R4, R6, R8 ;
+        /*00b0*/              @!P5 BRA `(.L_x_2) ;
+        /*00c0*/                   EXIT ;
+"""
+
 
 def only(listing: str) -> Any:
     (function,) = bench("machine_code.listing").read_listing(listing)
@@ -112,6 +132,15 @@ def test_instructions_are_read() -> None:
     assert by_address[0x330].registers == {60, 61, 50, 51}
     assert by_address[0x60].target == ".L_x_2"
     assert by_address[0xA0].is_off
+
+
+def test_of_warps_that_take_turns_those_count_that_multiply_first() -> None:
+    module = bench("machine_code.main_loop")
+    loops = list(module.main_loops(only(IN_TURNS)))
+    assert [[each.operation for each in loop.path].index("HMMA") for loop in loops] == [3, 1]
+    assert facts_of(IN_TURNS)["loop"]["behind barriers"] == 2
+    kernel = "gram_row_tiles_kernel<RowGram<float, 128, 2, false>>"
+    assert facts_of(IN_TURNS, kernel)["loop"]["behind barriers"] == 0
 
 
 def test_loops_and_what_leads_where() -> None:

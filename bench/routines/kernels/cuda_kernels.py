@@ -71,7 +71,7 @@ class _Problem:
     def contenders(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         """Each by its name, with the call that measures it."""
         yield "copy", self._copy
-        for kernel in TIMED:
+        for kernel in (each for each in TIMED if self.dtype in each.dtypes):
             yield f"nrc_fast {kernel.name}", partial(self._kernel, kernel)
         yield "torch.mm(H.T, H)", self._with_torch
         if self.dtype == "float32" and not self.card.is_emulated:
