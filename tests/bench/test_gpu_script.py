@@ -46,6 +46,11 @@ UNTIMED_ERRORS = {
     "prediction_error, products": (1e-14,) * 4,
     "descent": (1e-13, 1e-6),
 }
+ERRORS_OF_SOME = {
+    ("gram of planes", "float32"),
+    ("gram and sums as stored", "float16"),
+    ("gram and sums as stored", "bfloat16"),
+}
 
 
 def run(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -118,9 +123,7 @@ def test_a_dry_run_prints_and_saves_every_row(tmp_path: Path) -> None:
     for kernel, limits in (ERRORS | UNTIMED_ERRORS).items():
         for dtype, limit in zip(DTYPES, limits, strict=False):
             assert errors[kernel, dtype] <= limit, (kernel, dtype)
-    for dtype in ("float16", "bfloat16"):
-        assert errors["gram and sums as stored", dtype] <= 1e-6
-    assert errors["gram of planes", "float32"] <= 1e-6
+    assert max(errors[each] for each in ERRORS_OF_SOME) <= 1e-6
     assert {row["check"] for row in smoke} == {"ok"}
     assert log.count("\nsmoke: kernel ") == len(smoke)
 
