@@ -50,7 +50,9 @@ NRC_FAST_DEVICE const Value* step_by_step(const Value* address) {
 
 // A number as it is: kept in a register instead of being worked out again where it is used.
 NRC_FAST_DEVICE int kept(int number) {
+#if __CUDA_ARCH__ >= 800  // before, copies go through registers, and none are left for it
   asm("" : "+r"(number));
+#endif
   return number;
 }
 
