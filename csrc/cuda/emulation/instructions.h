@@ -46,6 +46,8 @@ template <class Value>
 const Value* step_by_step(const Value* address) {
   return address;
 }
+inline int kept(int number) { return number; }
+inline char* kept_shared(char* shared) { return shared; }
 
 // The launches choose by the emulated capability, which is known at run time only.
 constexpr bool runs_largest_blocks = true;

@@ -33,11 +33,11 @@ gram_tensor_kernel(TensorGramArguments arguments) {
   }
   constexpr bool is_bfloat16 = std::is_same_v<Row, BFloat16>;
   char* const shared = shared_memory();
-  char* const ring_end = shared + Gram::stages * Gram::stage_bytes;
+  char* const last_stage = shared + (Gram::stages - 1) * Gram::stage_bytes;
   const WarpPlaces<Gram> places;
   Accumulators<Gram::accumulators> large;
   Accumulators<Gram::accumulators> small;  // of nothing where there is one part
-  FoldedSums<Gram> sums(ring_end);
+  FoldedSums<Gram> sums(last_stage + Gram::stage_bytes);
   StageFindings<Row, Gram> findings;
   large.clear();
   small.clear();
@@ -48,7 +48,7 @@ gram_tensor_kernel(TensorGramArguments arguments) {
     const int first_sample = static_cast<int>(segment.first_block) * Gram::stage_rows;
     const TilePosition tile = tile_position(segment.tile);
     const bool is_diagonal = tile.row == tile.column;
-    const bool is_looked_at = Gram::finds && is_diagonal && arguments.findings.sums != nullptr;
+    const int is_looked_at = kept(Gram::finds && is_diagonal && arguments.findings.sums != nullptr ? 1 : 0);
     StageCopies<Gram> copies(arguments.planes, tile, first_sample, count);
 #pragma unroll
     for (int s = 0; s < Gram::stages - 1; ++s) {
@@ -56,7 +56,7 @@ gram_tensor_kernel(TensorGramArguments arguments) {
       commit_copies();
     }
     char* stage = shared;
-    char* next = ring_end - Gram::stage_bytes;
+    char* next = last_stage;
     for (int b = 0; b < count;) {
       const int fold_end = b + Gram::fold_blocks() < count ? b + Gram::fold_blocks() : count;
       for (; b < fold_end; ++b) {
@@ -66,14 +66,13 @@ gram_tensor_kernel(TensorGramArguments arguments) {
         commit_copies();
         multiply_block<is_bfloat16, Gram>(stage, stage + (is_diagonal ? 0 : Gram::side_bytes), places, large, small);
         if constexpr (Gram::finds) {
-          if (is_looked_at) {
+          if (is_looked_at != 0) {
             const std::int64_t word = (arguments.first_row + first_sample) / Gram::stage_rows + b;
             findings.see(stage, arguments.findings.masks, word);
           }
         }
         next = stage;
-        stage += Gram::stage_bytes;
-        if (stage == ring_end) stage = shared;
+        stage = kept_shared(stage == last_stage ? shared : stage + Gram::stage_bytes);
       }
       if constexpr (Gram::parts > 1) fold_into(sums, small);
       fold_into(sums, large);
@@ -81,7 +80,7 @@ gram_tensor_kernel(TensorGramArguments arguments) {
         const std::int64_t slab = slab_index(arguments.plan, block_index(), ordinal);
         add_to_slab(sums, arguments.slabs + slab * (Gram::size * Gram::size));
         if constexpr (Gram::finds) {
-          if (is_looked_at) findings.add_to(arguments.findings.sums + slab * (Gram::row_step * Gram::size));
+          if (is_looked_at != 0) findings.add_to(arguments.findings.sums + slab * (Gram::row_step * Gram::size));
         }
       }
     }

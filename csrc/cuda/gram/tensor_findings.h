@@ -1,5 +1,5 @@
 // Sums over columns, the largest number and the masks of rows from the stages that feed the tensor cores, of 16-bit
-// rows as they are stored: each thread looks at the chunks that it copied. Tiles on the diagonal see every column once.
+// rows as they are stored: each thread looks at the same columns. Tiles on the diagonal see every column once.
 #pragma once
 
 #include "cuda/gram/split.h"

@@ -35,11 +35,18 @@ struct TensorGram {
   static constexpr int stages = ring_bytes / stage_bytes;
   static constexpr int shared_bytes = stage_bytes * stages + sums_bytes;
   static constexpr int slab_blocks = 8192 / stage_rows;
-  // Each thread copies the same chunk of a few rows.
+  // Each thread looks at the same chunk of a few rows.
   static constexpr int row_chunks = size / chunk_columns;
   static constexpr int row_step = threads / row_chunks;
   static constexpr int thread_rows = stage_rows / row_step;
   static_assert(row_step % 8 == 0, "chunks of all rows of a thread must be permuted alike");
+  // It copies every eighth chunk of a row, of as few rows as there are threads for: copies add what is known beforehand
+  // to an address, so that a row takes one. Eight chunks are a line of the cache.
+  static constexpr int copied_together = threads / 8 <= stage_rows ? 8 : row_chunks;
+  static constexpr int copied_pieces = row_chunks / copied_together;
+  static constexpr int copied_step = threads / copied_together;
+  static constexpr int copied_rows = stage_rows / copied_step;
+  static_assert(copied_together % 8 == 0 && copied_step % 8 == 0, "a thread's chunks must be permuted alike");
 
   // Stages between folds. Tensor cores that add only a few products at once cut twice as often, and are folded twice as
   // often, so that sums lose no more there than elsewhere.
@@ -52,30 +59,38 @@ NRC_FAST_DEVICE int thread_chunk_offset() {
   return chunk_offset(Gram::size, thread_index() / Gram::row_chunks, thread_index() % Gram::row_chunks);
 }
 
+// Bytes of a chunk that are there, where so many columns are left from its first on.
+NRC_FAST_DEVICE int chunk_bytes(int columns_left) {
+  return columns_left <= 0 ? 0 : (columns_left < chunk_columns ? columns_left : chunk_columns) * 2;
+}
+
 // What a thread copies of the stages of a segment.
 template <class Gram>
 class StageCopies {
  public:
   NRC_FAST_DEVICE StageCopies(const Planes& planes, TilePosition tile, int first_sample, int count)
       : plane_stride_(planes.plane_stride * 2),
-        step_(planes.row_stride * Gram::row_step * 2),
+        step_(planes.row_stride * Gram::copied_step * 2),
         rows_(static_cast<int>(planes.rows) - first_sample),
         stages_(count),
         stages_left_(count),
-        chunk_(thread_chunk_offset<Gram>()),
+        chunk_(kept(chunk_offset(Gram::size, first_row(), first_chunk()))),
         is_diagonal_(tile.row == tile.column) {
     // The row of tiles is not above the column.
     const bool is_whole = (static_cast<int>(tile.row) + 1) * Gram::size <= static_cast<int>(planes.columns);
     ragged_stages_ = !is_whole ? count : (rows_ < count * Gram::stage_rows ? 1 : 0);
-    const int row = thread_index() / Gram::row_chunks;
-    const int chunk = thread_index() % Gram::row_chunks;
-    const std::int64_t first = (first_sample + row) * planes.row_stride;
+    // Addresses are stepped before a copy: the copy would have to read them first otherwise, or have some of its own.
+    const std::int64_t before = (first_sample + first_row() - Gram::copied_step) * planes.row_stride;
 #pragma unroll
     for (int side = 0; side < Gram::sides; ++side) {
-      const int column = static_cast<int>(side == 0 ? tile.row : tile.column) * Gram::size + chunk * chunk_columns;
-      const int left = static_cast<int>(planes.columns) - column;
-      valid_[side] = left <= 0 ? 0 : (left < chunk_columns ? left : chunk_columns) * 2;
-      sources_[side] = bytes_at(planes.data + first + (valid_[side] == 0 ? 0 : column));
+      const int column = static_cast<int>(side == 0 ? tile.row : tile.column) * Gram::size;
+      const int place = column + first_chunk() * chunk_columns;
+      const int left = static_cast<int>(planes.columns) - place;
+#pragma unroll
+      for (int piece = 0; piece < Gram::copied_pieces; ++piece) {
+        valid_[side][piece] = chunk_bytes(left - piece * Gram::copied_together * chunk_columns);
+      }
+      sources_[side] = bytes_at(planes.data + before + (left <= 0 ? 0 : place));
     }
   }
 
@@ -93,38 +108,47 @@ class StageCopies {
   template <bool is_whole>
   NRC_FAST_DEVICE void start_copies(char* stage) {
     char* const chunk = stage + chunk_;
-    const int row = (stages_ - stages_left_) * Gram::stage_rows + thread_index() / Gram::row_chunks;
+    const int row = (stages_ - stages_left_) * Gram::stage_rows + first_row();
 #pragma unroll
     for (int side = 0; side < Gram::sides; ++side) {
       if (side == 1 && is_diagonal_) break;
 #pragma unroll
-      for (int i = 0; i < Gram::thread_rows; ++i) {
-        char* const target = chunk + side * Gram::side_bytes + i * Gram::row_step * Gram::size * 2;
-        const int valid = row + i * Gram::row_step < rows_ ? valid_[side] : 0;
+      for (int i = 0; i < Gram::copied_rows; ++i) {
+        char* const target = chunk + side * Gram::side_bytes + i * Gram::copied_step * Gram::size * 2;
+        const bool is_there = row + i * Gram::copied_step < rows_;
+        sources_[side] = step_by_step(sources_[side] + step_);
         const char* source = sources_[side];
 #pragma unroll
         for (int part = 0; part < Gram::parts; ++part) {
-          if constexpr (is_whole) {
-            copy_async(target + part * Gram::part_bytes, source);
-          } else {
-            copy_async(target + part * Gram::part_bytes, source, valid);
+#pragma unroll
+          for (int piece = 0; piece < Gram::copied_pieces; ++piece) {
+            constexpr int piece_bytes = Gram::copied_together * chunk_columns * 2;
+            char* const place = target + part * Gram::part_bytes + piece * piece_bytes;
+            if constexpr (is_whole) {
+              copy_async(place, source + piece * piece_bytes);
+            } else {
+              copy_async(place, source + piece * piece_bytes, is_there ? valid_[side][piece] : 0);
+            }
           }
           if constexpr (Gram::parts > 1) source += plane_stride_;
         }
-        sources_[side] = step_by_step(sources_[side] + step_);
       }
     }
   }
+
+  // The first of what the thread copies.
+  NRC_FAST_DEVICE static int first_row() { return thread_index() / Gram::copied_together; }
+  NRC_FAST_DEVICE static int first_chunk() { return thread_index() % Gram::copied_together; }
 
   NRC_FAST_DEVICE static const char* bytes_at(const std::uint16_t* source) {
     return static_cast<const char*>(static_cast<const void*>(source));
   }
 
-  const char* sources_[Gram::sides];
-  std::int64_t plane_stride_;  // in bytes, as all steps are
+  const char* sources_[Gram::sides];  // where the row before the next lies
+  std::int64_t plane_stride_;         // in bytes, as all steps are
   std::int64_t step_;
-  int valid_[Gram::sides];  // bytes of the chunk
-  int rows_;                // of the planes, from the first one of the segment
+  int valid_[Gram::sides][Gram::copied_pieces];  // bytes of the chunks
+  int rows_;                                     // of the planes, from the first one of the segment
   int stages_;
   int stages_left_;
   int ragged_stages_;  // the last ones, which may end before their rows or columns do

@@ -48,6 +48,21 @@ NRC_FAST_DEVICE const Value* step_by_step(const Value* address) {
   return address;
 }
 
+// A number as it is: kept in a register instead of being worked out again where it is used.
+NRC_FAST_DEVICE int kept(int number) {
+#if __CUDA_ARCH__ >= 800  // before, copies go through registers, and none are left for it
+  asm("" : "+r"(number));
+#endif
+  return number;
+}
+
+// An address of shared memory in the same way: one, not one for each kind of use.
+NRC_FAST_DEVICE char* kept_shared(char* shared) {
+  auto place = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  asm("" : "+r"(place));
+  return static_cast<char*>(__cvta_shared_to_generic(place));
+}
+
 // The index of the block, read anew: what is computed from it takes no registers between its uses, where all are taken.
 NRC_FAST_DEVICE std::int64_t block_index_again() {
 #if __CUDA_ARCH__ >= 1000
