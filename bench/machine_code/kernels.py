@@ -273,6 +273,7 @@ _FAMILIES = {
         "slabs of a Gram added up, {0}, {1}", (_SIZES, _ORDERS | {"2": "of float64", "3": "of moments"})
     ),
     "count_rows_kernel": Family("rows that are zero or not finite, counted"),
+    "row_scales_kernel": Family("1 / norm of rows, from their tiles"),
     "slab_sums_kernel": Family("column sums of slabs, added up", inside=_one_turn),  # of eight rows, and what is left
     "clear_kernel": Family("slabs of few rows, cleared"),
     "planes_kernel": Family(

@@ -61,7 +61,8 @@ rows as stored): the kernel that writes them reads the rows. These are
 
 - rows that cannot be copied in pieces of 16 bytes;
 - split rows of more than 1,024 columns, where the planes are the smaller part of the time;
-- split rows of more than 128 columns that are scaled to norm 1, or of which some are skipped.
+- split rows of more than 128 columns of which some are to be skipped, or that are scaled to norm 1 beside a Gram matrix
+  of rows as stored, whose read finds no norms.
 
 The Gram of warpgroups is off until a card has run it. What brings its rows is one thread of another warpgroup, so that
 no loads are in its turn and no share of the bandwidth is worked out; all warps of a block are counted as if they

@@ -82,7 +82,7 @@ PASSES = (
     ),
     *(
         Pass(
-            f"{title}, 128 < d <= 1,024, with sums",
+            f"{title}, 128 < d <= 1,024, with sums and norms",
             (f"gram_row_tiles_kernel<RowGram<{row}, 128, 2, false>>",),
             is_half=False,
             share_of_peak=0.60,
@@ -93,7 +93,7 @@ PASSES = (
     _split_gram("float32 Gram, d > 1,024, with sums", "planes_kernel<float, 0, 1, false>"),
     _split_gram("float32 Gram, 128 < d <= 4,096, with sums, without bad rows", "planes_kernel<float, 0, 2, false>"),
     _split_gram("float32 Gram, d > 1,024, with sums and products with targets", "planes_kernel<float, 0, 1, true>"),
-    _split_gram("float32 Gram of rows of norm 1, 128 < d <= 4,096", "planes_kernel<float, 0, 3, false>"),
+    _split_gram("float32 Gram of rows of norm 1, 1,024 < d <= 4,096", "planes_kernel<float, 0, 3, false>"),
     _split_gram("bfloat16 Gram about a shift, d > 1,024, with sums", "planes_kernel<BFloat16, 0, 1, false>"),
     _split_gram("float64 Gram, d <= 64, with sums and products with up to 7 targets", "gram_moments_kernel<double>"),
     _split_gram("float64 Gram, 64 < d <= 128, with sums", "gram_wide_moments_kernel<double, false>"),

@@ -216,7 +216,7 @@ SMALL_PASSES = [
     SmallPass("gram of planes, column sums and norms", gram("float32", 70, 130, targets=0, unit="raw"), ONE),
     SmallPass("gram of planes, kept rows and products", gram("float32", 70, 130, nonfinite="skip"), ONE),
     SmallPass("gram of planes of 16-bit rows", gram("bfloat16", 150, 130, targets=0, unit="raw"), ONE),
-    SmallPass("gram of rows split for each tile", gram("float32", 110, 136, targets=0), ONE),
+    SmallPass("gram of rows split for each tile", gram("float32", 110, 136, targets=0, unit="raw"), ONE),
     SmallPass("gram of split rows, with products", gram("float32", 280, 70, targets=3), ONE),
     SmallPass("gram of split rows, small", gram("float32", 280, 20, unit="raw"), {"multiprocessors": 2}),
     SmallPass("gram of segments of three blocks, float64", gram("float64", 40, 200, unit="raw"), ONE),

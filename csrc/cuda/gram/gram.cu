@@ -35,6 +35,8 @@ std::int64_t GramPass::run() {
     inspect(unit_shift, inverse_norms);
     settle();
   }
+  const bool has_energies = is_found_on_the_way && finds_energies(choice, unit_shift);
+  if (has_energies) energies_ = workspace_.take<double>(rows.rows * energy_tiles());
   // The Gram matrices use the same memory, one after the other.
   const bool has_sums =
       is_found_on_the_way && (request_.cross == nullptr || finds_products(choice, is_wide, is_read_before));
@@ -55,7 +57,7 @@ std::int64_t GramPass::run() {
     sum_columns(request_.targets, request_.target_shift, {}, request_.target_sums, nullptr);
   }
   if (!is_found_on_the_way) add_gram({rows, request_.shift, kept_}, request_.precision, request_.gram);
-  if (request_.unit_gram != nullptr && is_converted(unit_method(unit_shift))) {
+  if (has_energies || (request_.unit_gram != nullptr && is_converted(unit_method(unit_shift)))) {
     add_unit_gram(unit_shift);
   } else {
     add_gram({rows, unit_shift, needs_norms ? inverse_norms : kept_}, request_.precision, request_.unit_gram);

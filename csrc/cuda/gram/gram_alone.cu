@@ -26,7 +26,13 @@ void GramPass::add_unit_gram(const double* unit_shift) {
   workspace_ = before;
   if (!runs_) return;
   const TensorShape shape = tensor_shape(work.method, rows, device_);
-  add_converted_gram(shape, rows, unit_shift, true, work.workers, work.values, {}, {}, stream_);
+  ConvertedRows converted{rows, unit_shift, true, {}};
+  if (energies_ != nullptr) {
+    find_scales(rows.rows, energy_tiles(), energies_, stream_);
+    converted.has_norm_1 = false;
+    converted.scale = energies_;
+  }
+  add_converted_gram(shape, converted, work.workers, work.values, {}, stream_);
   finalize(work, guard_, nullptr, request_.unit_gram);
 }
 

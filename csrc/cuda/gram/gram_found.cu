@@ -46,8 +46,9 @@ void GramPass::add_found_gram(const GramChoice& choice, bool is_read_before, boo
   if (runs_) fill_zero(findings.sums, sum_values * 8, stream_);
   if (!is_read_before) findings.below = find_targets(findings.masks, words, nullptr);
   if (!choice.is_as_stored) {
-    if (runs_)
-      add_converted_gram(shape, rows, request_.shift, false, work.workers, work.values, findings, beside, stream_);
+    const ConvertedRows converted{
+        rows, request_.shift, false, beside, nullptr, energies_, request_.unit_rows_are_shifted};
+    if (runs_) add_converted_gram(shape, converted, work.workers, work.values, findings, stream_);
   } else if (choice.needs_planes) {
     add_by_planes(plane_task({rows, nullptr, nullptr}, choice, RowUse::plain, {}), work, findings);
   } else if (runs_) {
@@ -110,6 +111,11 @@ bool GramPass::finds_products(const GramChoice& choice, bool is_wide, bool is_re
   if (is_wide || is_converted(choice.method)) return can_form_products(targets);
   return !choice.is_as_stored && choice.needs_planes && !is_converted_by_tile(choice.method) &&
          can_form_plane_products(request_.features, targets, use_of_planes(is_read_before), device_);
+}
+
+bool GramPass::finds_energies(const GramChoice& choice, const double* unit_shift) const {
+  return request_.unit_gram != nullptr && !is_converted(choice.method) && is_converted_by_tile(choice.method) &&
+         is_converted_by_tile(unit_method(unit_shift));
 }
 
 void GramPass::add_wide_moments(bool is_read_before, bool has_sums) {

@@ -46,6 +46,12 @@ class GramPass {
   }
   // Whether the read that finds sums over columns forms the products with the targets too.
   bool finds_products(const GramChoice& choice, bool is_wide, bool is_read_before) const;
+  // Whether it finds the energies of the rows too, so that they need not be read for the norms of the unit Gram matrix.
+  bool finds_energies(const GramChoice& choice, const double* unit_shift) const;
+  std::int64_t energy_tiles() const {
+    const std::int64_t columns = request_.features.columns;
+    return ceiling(columns, tile_size(GramMethod::tensor_split, columns));
+  }
   // The same in float64, with the products with targets if there are sums.
   void add_wide_moments(bool is_read_before, bool has_sums);
   // Squares of float16 rows as they are stored stay in the range of float32, others need not.
@@ -93,6 +99,7 @@ class GramPass {
   RowCounts* counts_ = nullptr;
   Findings* findings_ = nullptr;
   double* kept_ = nullptr;
+  double* energies_ = nullptr;  // as of ConvertedRows
   std::int64_t most_used_ = 0;
 };
 

@@ -13,14 +13,14 @@
 namespace nrc_fast::cuda {
 
 struct RowGramArguments {
-  MatrixView rows;
-  const double* shift;  // may be null
-  bool has_unit_rows;
+  ConvertedRows of;
   WorkPlan plan;
   double* slabs;
   TensorFindings findings;
-  RowTargets targets;
-  std::int64_t first_row;  // of these rows, in the pass
+  std::int64_t first_row;    // of these rows, in the pass
+  std::int64_t energy_step;  // from a tile's energies to those of the next: the rows of the pass
+
+  NRC_FAST_DEVICE int rows() const { return static_cast<int>(of.rows.rows); }
 };
 
 template <class Row_, int size, int sides, bool has_targets_>
@@ -67,7 +67,7 @@ struct RowMemory {
   NRC_FAST_DEVICE void load_shift(const RowGramArguments& arguments, TilePosition tile) const {
     for (int c = thread_index(); c < Gram::size * Gram::sides; c += Gram::threads) {
       const std::int64_t column = (c < Gram::size ? tile.row : tile.column) * Gram::size + c % Gram::size;
-      shift[c] = arguments.shift != nullptr && column < arguments.rows.columns ? arguments.shift[column] : 0.0;
+      shift[c] = arguments.of.shift != nullptr && column < arguments.of.rows.columns ? arguments.of.shift[column] : 0.0;
     }
   }
 };
@@ -82,10 +82,10 @@ class RowCopies {
                             const RowMemory<Gram>& memory)
       : ring_(memory.ring + thread_index() * 16),
         stages_left_(count),
-        step_(arguments.rows.row_stride * Gram::stage_rows),
+        step_(arguments.of.rows.row_stride * Gram::stage_rows),
         is_diagonal_(tile.row == tile.column),
-        targets_(arguments.targets, first_sample, memory.targets) {
-    const MatrixView& rows = arguments.rows;
+        targets_(arguments.of.targets, first_sample, memory.targets) {
+    const MatrixView& rows = arguments.of.rows;
     const int row = thread_index() / Gram::row_chunks;
     const int chunk = thread_index() % Gram::row_chunks * chunk_columns;
     const Row* const first = static_cast<const Row*>(rows.data) + (first_sample + row) * rows.row_stride;
@@ -192,17 +192,20 @@ class RowConversion {
     for (int i = 0; i < chunk_columns; ++i) sums_[i] = 0.0;
   }
 
-  // `row` is that of the thread's chunk, among all of the launch.
-  NRC_FAST_DEVICE void convert(const Row (&stored)[chunk_columns], int row, char* planes) {
+  // `row` is that of the thread's chunk, among all of the launch. Where there are two sides it is multiplied with a
+  // factor, 0 of a row that is not there, and its energy is kept; null where that is not wanted.
+  NRC_FAST_DEVICE void convert(const Row (&stored)[chunk_columns], int row, char* planes, double factor = 1.0,
+                               double* energies = nullptr) {
+    const bool is_there = Gram::sides == 2 || row < arguments_.rows();
     double values[chunk_columns];
     bool is_filled = false;
     bool is_bad = false;
-    const bool is_there = row < static_cast<int>(arguments_.rows.rows);
 #pragma unroll
     for (int i = 0; i < chunk_columns; ++i) {
       const double value = as_double(stored[i]);
       is_filled = is_filled || value != 0.0;
       values[i] = is_there ? value - shift_[i] : 0.0;
+      if constexpr (Gram::sides == 2) values[i] *= factor;
       DoubleBits bits;
       bits.value = values[i];
       const auto high = static_cast<std::uint32_t>(bits.bits >> 32) & 0x7fffffffu;
@@ -210,18 +213,22 @@ class RowConversion {
       largest_ = high > largest_ ? high : largest_;
       if constexpr (!Gram::has_targets) sums_[i] += values[i];
     }
-    if (arguments_.has_unit_rows) scale_to_norm_1(values);
+    if constexpr (Gram::sides == 1) {
+      if (arguments_.of.has_norm_1) scale_to_norm_1(values);
+    }
     write(values, planes);
     if (arguments_.findings.masks.filled != nullptr) mark(row, is_filled, is_bad);
+    if constexpr (Gram::sides == 2) {
+      if (energies != nullptr) keep_energy(stored, values, row, energies);
+    }
   }
 
   // The same of a side of a tile off the diagonal, whose columns others look at.
-  NRC_FAST_DEVICE void convert_side(int side, const Row (&stored)[chunk_columns], int row, char* planes) const {
+  NRC_FAST_DEVICE void convert_side(int side, const Row (&stored)[chunk_columns], double factor, char* planes) const {
     double values[chunk_columns];
-    const bool is_there = row < static_cast<int>(arguments_.rows.rows);
 #pragma unroll
     for (int i = 0; i < chunk_columns; ++i) {
-      values[i] = is_there ? as_double(stored[i]) - shift_[side * Gram::size + i] : 0.0;
+      values[i] = (as_double(stored[i]) - shift_[side * Gram::size + i]) * factor;
     }
     write(values, planes + side * Gram::side_bytes);
   }
@@ -243,16 +250,31 @@ class RowConversion {
   }
 
  private:
-  // The lanes of a row lie side by side.
   NRC_FAST_DEVICE static void scale_to_norm_1(double (&values)[chunk_columns]) {
     RowEnergy<false> energy;
 #pragma unroll
     for (int i = 0; i < chunk_columns; ++i) energy.add(values[i]);
-#pragma unroll
-    for (int mask = Gram::row_chunks / 2; mask > 0; mask /= 2) energy.sum += shuffle_xor(energy.sum, mask);
+    join_row(energy);
     const double scale = energy.inverse_norm();
 #pragma unroll
     for (int i = 0; i < chunk_columns; ++i) values[i] = scale == 0.0 ? 0.0 : values[i] * scale;
+  }
+
+  NRC_FAST_DEVICE void keep_energy(const Row (&stored)[chunk_columns], const double (&values)[chunk_columns], int row,
+                                   double* energies) const {
+    RowEnergy<false> energy;
+#pragma unroll
+    for (int i = 0; i < chunk_columns; ++i) {
+      energy.add(arguments_.of.has_shifted_energies ? values[i] : as_double(stored[i]));
+    }
+    join_row(energy);
+    if (thread_index() % Gram::row_chunks == 0 && row < arguments_.rows()) energies[row] = energy.sum;
+  }
+
+  // The lanes of a row lie side by side.
+  NRC_FAST_DEVICE static void join_row(RowEnergy<false>& energy) {
+#pragma unroll
+    for (int mask = Gram::row_chunks / 2; mask > 0; mask /= 2) energy.sum += shuffle_xor(energy.sum, mask);
   }
 
   NRC_FAST_DEVICE static void write(const double (&values)[chunk_columns], char* planes) {

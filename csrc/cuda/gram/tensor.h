@@ -43,11 +43,10 @@ int sum_rows(const TensorShape& shape);
 void add_tensor_gram(const TensorShape& shape, const Planes& planes, std::int64_t workers, double* slabs,
                      const TensorFindings& findings, Stream stream);
 
-// The same of rows that are split on the way, and shifted where that is wanted; where they lie so that they can be
-// copied. Those that are no wider than a tile are scaled to norm 1, too, or multiplied with targets.
+// The same of rows that are split on the way, where they lie so that they can be copied: those that are no wider than a
+// tile, and wider ones, which are split again for each tile that they are a side of. Beyond so many columns that can
+// take longer than it takes to write planes and to read them.
 bool can_convert_rows(const MatrixView& rows, GramMethod method, const DeviceLimits& device);
-// Wider ones are split again for each tile that they are a side of. Beyond so many columns that can take longer than it
-// takes to write planes and to read them.
 constexpr std::int64_t most_converted_columns = 1024;
 bool can_convert_tiles(const MatrixView& rows, GramMethod method, const DeviceLimits& device);
 // Sums over columns and, for each target, of products with it are then added to `partial` instead of the findings, for
@@ -59,9 +58,23 @@ struct RowTargets {
   double* partial = nullptr;
 };
 constexpr int row_target_parts = 2;  // of a worker
-void add_converted_gram(const TensorShape& shape, const MatrixView& rows, const double* shift, bool has_unit_rows,
-                        std::int64_t workers, double* slabs, const TensorFindings& findings, const RowTargets& targets,
-                        Stream stream);
+
+struct ConvertedRows {
+  MatrixView rows;
+  const double* shift = nullptr;
+  // Of rows that are no wider than a tile.
+  bool has_norm_1 = false;
+  RowTargets targets{};
+  // Of wider ones: what each row is multiplied with, and where to the sums of squares of its columns in each tile go,
+  // of shifted or of stored numbers, for all rows of a tile behind one another. Null where not wanted.
+  const double* scale = nullptr;
+  double* energies = nullptr;
+  bool has_shifted_energies = false;
+};
+void add_converted_gram(const TensorShape& shape, const ConvertedRows& rows, std::int64_t workers, double* slabs,
+                        const TensorFindings& findings, Stream stream);
+// Turns the energies of so many tiles into 1 / norm of each row, in the place of the first tile's.
+void find_scales(std::int64_t rows, std::int64_t tiles, double* energies, Stream stream);
 
 // What was found, brought together after the products. Both add, the sums unless the guard counts a row that is not
 // finite.

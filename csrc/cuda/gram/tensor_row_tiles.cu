@@ -5,23 +5,62 @@
 namespace nrc_fast::cuda {
 namespace {
 
-// Planes of one stage, from copies that have been started.
+// What is done of a segment beside its products: planes of its stages, from copies that have been started.
 template <class Gram>
-NRC_FAST_DEVICE void convert_stage(RowCopies<Gram>& copies, RowConversion<Gram>& conversion, bool is_diagonal, int row,
-                                   char* planes) {
-  typename Gram::Row stored[chunk_columns];
-  copies.wait();
-  copies.read(0, stored);
-  if (is_diagonal) {
-    copies.advance();
-    conversion.convert(stored, row, planes);
-    return;
+class TileConversion {
+ public:
+  NRC_FAST_DEVICE TileConversion(const RowGramArguments& arguments, TilePosition tile, int first_sample, int count,
+                                 const RowMemory<Gram>& memory, RowConversion<Gram>& conversion)
+      : arguments_(arguments),
+        memory_(memory),
+        conversion_(conversion),
+        copies_(arguments, tile, first_sample, count, memory),
+        count_(count),
+        row_(first_sample + thread_index() / Gram::row_chunks),
+        is_diagonal_(tile.row == tile.column) {
+    const bool has_energies = arguments.of.energies != nullptr;
+    energies_ = has_energies ? arguments.of.energies + tile.row * arguments.energy_step : nullptr;
+    factor_ = factor();
+    convert(memory.stage(0));
   }
-  conversion.convert_side(0, stored, row, planes);
-  copies.read(1, stored);
-  copies.advance();
-  conversion.convert_side(1, stored, row, planes);
-}
+
+  NRC_FAST_DEVICE void convert_behind(int stage) {
+    if (stage + 1 < count_) convert(memory_.stage(stage + 1));
+  }
+
+ private:
+  NRC_FAST_DEVICE void convert(char* planes) {
+    typename Gram::Row stored[chunk_columns];
+    copies_.wait();
+    copies_.read(0, stored);
+    if (is_diagonal_) {
+      copies_.advance();
+      conversion_.convert(stored, row_, planes, factor_, energies_);
+    } else {
+      conversion_.convert_side(0, stored, factor_, planes);
+      copies_.read(1, stored);
+      copies_.advance();
+      conversion_.convert_side(1, stored, factor_, planes);
+    }
+    row_ += Gram::stage_rows;
+    factor_ = factor();  // on its way while this stage is multiplied
+  }
+
+  NRC_FAST_DEVICE double factor() const {
+    if (row_ >= arguments_.rows()) return 0.0;
+    return arguments_.of.scale == nullptr ? 1.0 : arguments_.of.scale[row_];
+  }
+
+  const RowGramArguments& arguments_;
+  const RowMemory<Gram>& memory_;
+  RowConversion<Gram>& conversion_;
+  RowCopies<Gram> copies_;
+  int count_;
+  int row_;  // of the thread's chunk in the next stage
+  double factor_;
+  bool is_diagonal_;
+  double* energies_;
+};
 
 template <class Gram>
 NRC_FAST_GLOBAL(Gram::threads, 1)
@@ -42,14 +81,9 @@ gram_row_tiles_kernel(RowGramArguments arguments) {
     memory.load_shift(arguments, tile);  // nobody has read those before since the last barrier
     synchronize_block();                 // and all are done with the planes of the segment before
     const int first_sample = static_cast<int>(segment.first_block) * Gram::stage_rows;
-    RowCopies<Gram> copies(arguments, tile, first_sample, count, memory);
-    int row = first_sample + thread_index() / Gram::row_chunks;
-    convert_stage(copies, conversion, is_diagonal, row, memory.stage(0));
-    const auto convert_next = [&](int b) {
-      row += Gram::stage_rows;
-      if (b + 1 < count) convert_stage(copies, conversion, is_diagonal, row, memory.stage(b + 1));
-    };
-    products.add(count, is_diagonal, convert_next, [&](FoldedSums<Gram>& sums) {
+    TileConversion<Gram> beside(arguments, tile, first_sample, count, memory, conversion);
+    const auto convert_behind = [&](int stage) { beside.convert_behind(stage); };
+    products.add(count, is_diagonal, convert_behind, [&](FoldedSums<Gram>& sums) {
       const std::int64_t slab = slab_index(arguments.plan, block_index(), ordinal);
       add_to_slab(sums, arguments.slabs + slab * (Gram::size * Gram::size));
       if (is_diagonal && arguments.findings.sums != nullptr) {
@@ -71,8 +105,8 @@ void launch_row(const RowGramArguments& arguments, Stream stream) {
 }  // namespace
 
 void launch_row_tiles(const RowGramArguments& arguments, Stream stream) {
-  if (arguments.rows.dtype == DType::float32) return launch_row<float>(arguments, stream);
-  if (arguments.rows.dtype == DType::float16) return launch_row<Float16>(arguments, stream);
+  if (arguments.of.rows.dtype == DType::float32) return launch_row<float>(arguments, stream);
+  if (arguments.of.rows.dtype == DType::float16) return launch_row<Float16>(arguments, stream);
   launch_row<BFloat16>(arguments, stream);
 }
 

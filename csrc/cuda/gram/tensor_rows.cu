@@ -23,7 +23,8 @@ gram_rows_kernel(RowGramArguments arguments) {
   synchronize_block();
   const int first_sample = static_cast<int>(segment.first_block) * Gram::stage_rows;
   RowCopies<Gram> copies(arguments, tile, first_sample, count, memory);
-  StageColumns<Gram> looked(arguments.rows, arguments.targets, first_sample, memory.shift, memory.ring, memory.targets);
+  const ConvertedRows& of = arguments.of;
+  StageColumns<Gram> looked(of.rows, of.targets, first_sample, memory.shift, memory.ring, memory.targets);
   RowConversion<Gram> conversion(arguments, memory.shift);
   RowProducts<Gram> products(memory);
   int row = first_sample + thread_index() / Gram::row_chunks;
@@ -47,7 +48,7 @@ gram_rows_kernel(RowGramArguments arguments) {
     }
   });
   wait_for_copies<0>();
-  if constexpr (Gram::has_targets) looked.add_to(arguments.targets.partial);
+  if constexpr (Gram::has_targets) looked.add_to(of.targets.partial);
   if (arguments.findings.below != nullptr) conversion.keep_largest(arguments.findings.below);
 }
 
@@ -60,7 +61,7 @@ void launch_rows(const RowGramArguments& arguments, Stream stream) {
 
 template <class Row>
 void launch_sizes(int size, const RowGramArguments& arguments, Stream stream) {
-  const bool has_targets = arguments.targets.partial != nullptr;
+  const bool has_targets = arguments.of.targets.partial != nullptr;
   if (size == 64) {
     return has_targets ? launch_rows<Row, 64, true>(arguments, stream) : launch_rows<Row, 64, false>(arguments, stream);
   }
@@ -85,22 +86,24 @@ bool can_convert_tiles(const MatrixView& rows, GramMethod method, const DeviceLi
          device.shared_memory_per_block >= RowGram<float, 128, 2, false>::shared_bytes;
 }
 
-void add_converted_gram(const TensorShape& shape, const MatrixView& rows, const double* shift, bool has_unit_rows,
-                        std::int64_t workers, double* slabs, const TensorFindings& findings, const RowTargets& targets,
-                        Stream stream) {
+void add_converted_gram(const TensorShape& shape, const ConvertedRows& rows, std::int64_t workers, double* slabs,
+                        const TensorFindings& findings, Stream stream) {
   // Within a launch, rows are counted with 32 bits.
   constexpr std::int64_t most_rows = std::int64_t{1} << 30;
-  for (std::int64_t first = 0; first < rows.rows; first += most_rows) {
-    const MatrixView part = part_of(rows, first, rows.rows - first < most_rows ? rows.rows - first : most_rows);
-    const WorkPlan plan = plan_for(shape.method, part.rows, part.columns, workers);
-    RowTargets beside = targets;
-    if (targets.partial != nullptr) beside.targets = part_of(targets.targets, first, part.rows);
-    const RowGramArguments arguments{part, shift, has_unit_rows, plan, slabs, findings, beside, first};
+  const std::int64_t count = rows.rows.rows;
+  for (std::int64_t first = 0; first < count; first += most_rows) {
+    ConvertedRows part = rows;
+    part.rows = part_of(rows.rows, first, count - first < most_rows ? count - first : most_rows);
+    if (rows.targets.partial != nullptr) part.targets.targets = part_of(rows.targets.targets, first, part.rows.rows);
+    if (rows.scale != nullptr) part.scale += first;
+    if (rows.energies != nullptr) part.energies += first;
+    const WorkPlan plan = plan_for(shape.method, part.rows.rows, part.rows.columns, workers);
+    const RowGramArguments arguments{part, plan, slabs, findings, first, count};
     if (shape.sides == 2) {
       launch_row_tiles(arguments, stream);
-    } else if (rows.dtype == DType::float32) {
+    } else if (part.rows.dtype == DType::float32) {
       launch_sizes<float>(shape.size, arguments, stream);
-    } else if (rows.dtype == DType::float16) {
+    } else if (part.rows.dtype == DType::float16) {
       launch_sizes<Float16>(shape.size, arguments, stream);
     } else {
       launch_sizes<BFloat16>(shape.size, arguments, stream);

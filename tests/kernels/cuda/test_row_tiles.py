@@ -26,14 +26,25 @@ def check(found: Any, left: Any, right: Any, limit: float) -> None:
     assert (np.abs(found - left.T @ right) <= limit * (np.abs(left).T @ np.abs(right))).all()
 
 
-def check_sums(sums: Any, rows: Any) -> None:
-    assert not np.triu(sums.gram, 1).any()
-    check(sums.gram + np.tril(sums.gram, -1).T, rows, rows, TOLERANCE)
+def unit_rows(rows: Any) -> Any:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+
+
+def check_gram(found: Any, rows: Any) -> None:
+    assert not np.triu(found, 1).any()
+    check(found + np.tril(found, -1).T, rows, rows, TOLERANCE)
+
+
+def check_sums(sums: Any, rows: Any, units: Any = None) -> None:
+    check_gram(sums.gram, rows)
     check(sums.column_sums[None], np.ones((len(rows), 1)), rows, 2.0**-46)
+    if units is not None:
+        check_gram(sums.unit_gram, units)
 
 
 def kernels(emulated: Any) -> set[str]:
-    return {name for name, *_ in emulated.core.launched()} & {"gram_row_tiles", "planes", "column_sums"}
+    return {name for name, *_ in emulated.core.launched()} & {"gram_row_tiles", "planes", "column_sums", "row_norms"}
 
 
 def tile_columns(d: int) -> int:
@@ -61,12 +72,28 @@ def test_rows_are_read_once(emulated: Any, cuda_core: Any, d: int, dtype: str, c
     check_sums(sums, rows.values - shift)
 
 
+@pytest.mark.parametrize("nonfinite", ["count", "refuse"])
+@pytest.mark.parametrize("unit", ["raw", "shifted"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_unit_rows_are_read_once_more(emulated: Any, cuda_core: Any, dtype: str, unit: str, nonfinite: str) -> None:
+    """Norms come from what the first Gram matrix has found of the rows in each tile."""
+    n, d = 37, 264
+    rows, shift = cuda_core.stored(values(n, d), dtype), np.linspace(-1.0, 1.0, d)
+    emulated.core.configure(multiprocessors=1, keeps_records=True)
+    sums = cuda_core.gram(emulated, rows, shift=shift, unit=unit, nonfinite=nonfinite)
+    assert kernels(emulated) == {"gram_row_tiles"}
+    assert emulated.core.copied_bytes() == 2 * n * tile_columns(d) * SIZES[dtype]
+    assert emulated.core.loaded_bytes() == 0
+    shifted = rows.values - shift
+    check_sums(sums, shifted, unit_rows(shifted if unit == "shifted" else rows.values))
+
+
 def test_products_with_targets_take_one_read_more(emulated: Any, cuda_core: Any) -> None:
     n, d = 37, 136
     rows, targets = cuda_core.stored(values(n, d), "float32"), cuda_core.stored(values(n, 9), "float64")
     emulated.core.configure(multiprocessors=1, keeps_records=True)
     sums = cuda_core.gram(emulated, rows, targets=targets)
-    assert kernels(emulated) == {"gram_row_tiles", "column_sums"}
+    assert kernels(emulated) == {"gram_row_tiles", "column_sums", "row_norms"}  # these of the targets alone
     assert emulated.core.copied_bytes() == n * tile_columns(d) * 4
     check_sums(sums, rows.values)
     check(sums.cross, targets.values, rows.values, 2.0**-46)
@@ -103,8 +130,8 @@ def test_every_count_of_rows(backend: Any, cuda_core: Any, d: int, dtype: str) -
         plain = values(n, d)
         plain[15:16] = 0.0
         rows = cuda_core.stored(plain, dtype)
-        sums = cuda_core.gram(backend, rows, shift=shift, nonfinite="refuse")
-        check_sums(sums, rows.values - shift)
+        sums = cuda_core.gram(backend, rows, shift=shift, unit="raw", nonfinite="refuse")
+        check_sums(sums, rows.values - shift, unit_rows(rows.values))
         totals = Totals.of(sums.totals)
         assert (totals.rows, totals.zero, totals.refused) == (n, int(n > 15), 0)
         if n > 0:
@@ -118,11 +145,11 @@ def test_the_products_of_planes_bit_by_bit(emulated: Any, cuda_core: Any, dtype:
     rows, shift = cuda_core.stored(values(n, d), dtype, "padded"), np.linspace(-1.0, 1.0, d)
     for multiprocessors in (1, 3, 5):
         emulated.core.configure(multiprocessors=multiprocessors, keeps_records=True)
-        on_the_way = cuda_core.gram(emulated, rows, shift=shift)
+        on_the_way = cuda_core.gram(emulated, rows, shift=shift, unit="shifted")
         planes = cuda_core.gram(emulated, rows, shift=shift, rows_at_once=2048)
         assert kernels(emulated) == {"gram_row_tiles", "planes"}
         assert on_the_way.gram.tobytes() == planes.gram.tobytes()
-        check_sums(on_the_way, rows.values - shift)
+        check_sums(on_the_way, rows.values - shift, unit_rows(rows.values - shift))
 
 
 def test_many_rows(emulated: Any, cuda_core: Any) -> None:
@@ -140,9 +167,9 @@ def test_same_bits_in_every_order(emulated: Any, cuda_core: Any) -> None:
     results = []
     for order, copies in (("forward", "late"), ("backward", "early"), ("shuffled", "early"), ("ahead", "late")):
         emulated.core.configure(order=order, copies=copies, multiprocessors=2, seed=7)
-        sums = cuda_core.gram(emulated, rows, shift=shift)
-        check_sums(sums, rows.values - shift)
-        results.append(sums.gram.tobytes() + sums.column_sums.tobytes())
+        sums = cuda_core.gram(emulated, rows, shift=shift, unit="raw")
+        check_sums(sums, rows.values - shift, unit_rows(rows.values))
+        results.append(sums.gram.tobytes() + sums.unit_gram.tobytes() + sums.column_sums.tobytes())
     assert len(set(results)) == 1
 
 
@@ -156,10 +183,11 @@ def test_rows_that_are_not_finite(backend: Any, cuda_core: Any, dtype: str, layo
     plain[[0, 33, 64, 71, 71], [d - 1, 8, 127, 128, 255]] = [np.nan, np.inf, -np.inf, np.nan, np.inf]
     targets[[41, 64, 70], [0, 1, 1]] = np.nan
     rows = cuda_core.stored(plain, dtype, layout)
-    given = {"shift": np.linspace(0.0, 1.0, d), "targets": cuda_core.stored(targets, "float32"), "start": 2.0}
+    given = {"shift": np.linspace(0.0, 1.0, d), "unit": "raw", "start": 2.0}
+    given["targets"] = cuda_core.stored(targets, "float32")
     for nonfinite in ("count", "refuse"):
         sums = cuda_core.gram(backend, rows, **given, nonfinite=nonfinite)
-        for array in (sums.gram, sums.column_sums, sums.cross):
+        for array in (sums.gram, sums.unit_gram, sums.column_sums, sums.cross):
             assert (array == 2.0).all()
         totals = Totals.of(sums.totals)
         found = sums.counts if nonfinite == "count" else (2, totals.refused_nonfinite, totals.refused_first)
@@ -170,4 +198,5 @@ def test_rows_that_are_not_finite(backend: Any, cuda_core: Any, dtype: str, layo
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_squares_that_leave_the_range_of_float32(backend: Any, cuda_core: Any, dtype: str, scale: float) -> None:
     rows, shift = cuda_core.stored(values(41, 136) * scale, dtype), np.full(136, 0.25 * scale)
-    check_sums(cuda_core.gram(backend, rows, shift=shift, nonfinite="refuse"), rows.values - shift)
+    sums = cuda_core.gram(backend, rows, shift=shift, unit="shifted", nonfinite="refuse")
+    check_sums(sums, rows.values - shift, unit_rows(rows.values - shift))
