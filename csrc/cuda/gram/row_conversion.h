@@ -80,30 +80,34 @@ class RowCopies {
 
   NRC_FAST_DEVICE RowCopies(const RowGramArguments& arguments, TilePosition tile, int first_sample, int count,
                             const RowMemory<Gram>& memory)
-      : ring_(memory.ring + thread_index() * 16),
+      : rows_(arguments.of.rows),
+        ring_(memory.ring + thread_index() * 16),
         stages_left_(count),
-        step_(arguments.of.rows.row_stride * Gram::stage_rows),
         is_diagonal_(tile.row == tile.column),
         targets_(arguments.of.targets, first_sample, memory.targets) {
-    const MatrixView& rows = arguments.of.rows;
     const int row = thread_index() / Gram::row_chunks;
     const int chunk = thread_index() % Gram::row_chunks * chunk_columns;
-    const Row* const first = static_cast<const Row*>(rows.data) + (first_sample + row) * rows.row_stride;
+    const Row* const first = static_cast<const Row*>(rows_.data) + (first_sample + row) * rows_.row_stride;
 #pragma unroll
     for (int side = 0; side < Gram::sides; ++side) {
       const int column = static_cast<int>(side == 0 ? tile.row : tile.column) * Gram::size + chunk;
-      const int left = static_cast<int>(rows.columns) - column;
+      const int left = static_cast<int>(rows_.columns) - column;
       const int columns = left <= 0 ? 0 : (left < chunk_columns ? left : chunk_columns);
       valid_[side] = columns * static_cast<int>(sizeof(Row));
       sources_[side] = first + (columns == 0 ? 0 : column);
     }
     // The row of tiles is not above the column.
-    const bool is_whole = (static_cast<int>(tile.row) + 1) * Gram::size <= static_cast<int>(rows.columns);
-    const int rows_left = static_cast<int>(rows.rows) - first_sample;
+    const bool is_whole = (static_cast<int>(tile.row) + 1) * Gram::size <= static_cast<int>(rows_.columns);
+    const int rows_left = static_cast<int>(rows_.rows) - first_sample;
     ragged_stages_ = !is_whole ? count : (rows_left < count * Gram::stage_rows ? 1 : 0);
     rows_left_ = rows_left - row;
 #pragma unroll
     for (int s = 0; s < Gram::stages_ahead; ++s) start();
+  }
+
+  // The row of the thread's chunk in the next stage, which may not be there.
+  NRC_FAST_DEVICE int row() const {
+    return static_cast<int>(rows_.rows) - rows_left_ - Gram::stages_ahead * Gram::stage_rows;
   }
 
   // The next stage has arrived, for this thread.
@@ -140,6 +144,7 @@ class RowCopies {
       start_copies<false>();
     }
     --stages_left_;
+    rows_left_ -= Gram::stage_rows;
     commit_copies();
   }
 
@@ -160,21 +165,20 @@ class RowCopies {
                      left < 0 ? 0 : (left < 16 ? left : 16));
         }
       }
-      sources_[side] += step_;
+      sources_[side] += rows_.row_stride * Gram::stage_rows;
     }
     if constexpr (Gram::has_targets) targets_.start(started_, rows_left_ > 0);
-    rows_left_ -= Gram::stage_rows;
     started_ = after(started_);
   }
 
+  const MatrixView& rows_;
   char* ring_;
   int stages_left_;
   int ragged_stages_;  // the last ones, which may end before their rows or columns do
-  std::int64_t step_;
   bool is_diagonal_;
   int valid_[Gram::sides];  // bytes of the chunk
   const Row* sources_[Gram::sides];
-  int rows_left_;  // from that of the thread's chunk on
+  int rows_left_;  // from that of the thread's chunk on, in the stage that is copied next
   TargetCopies<Gram> targets_;
   int started_ = 0;
   int taken_ = 0;

@@ -16,7 +16,6 @@ class TileConversion {
         conversion_(conversion),
         copies_(arguments, tile, first_sample, count, memory),
         count_(count),
-        row_(first_sample + thread_index() / Gram::row_chunks),
         is_diagonal_(tile.row == tile.column) {
     const bool has_energies = arguments.of.energies != nullptr;
     energies_ = has_energies ? arguments.of.energies + tile.row * arguments.energy_step : nullptr;
@@ -31,24 +30,25 @@ class TileConversion {
  private:
   NRC_FAST_DEVICE void convert(char* planes) {
     typename Gram::Row stored[chunk_columns];
+    const int row = copies_.row();
     copies_.wait();
     copies_.read(0, stored);
     if (is_diagonal_) {
       copies_.advance();
-      conversion_.convert(stored, row_, planes, factor_, energies_);
+      conversion_.convert(stored, row, planes, factor_, energies_);
     } else {
       conversion_.convert_side(0, stored, factor_, planes);
       copies_.read(1, stored);
       copies_.advance();
       conversion_.convert_side(1, stored, factor_, planes);
     }
-    row_ += Gram::stage_rows;
     factor_ = factor();  // on its way while this stage is multiplied
   }
 
   NRC_FAST_DEVICE double factor() const {
-    if (row_ >= arguments_.rows()) return 0.0;
-    return arguments_.of.scale == nullptr ? 1.0 : arguments_.of.scale[row_];
+    const int row = copies_.row();
+    if (row >= arguments_.rows()) return 0.0;
+    return arguments_.of.scale == nullptr ? 1.0 : arguments_.of.scale[row];
   }
 
   const RowGramArguments& arguments_;
@@ -56,8 +56,7 @@ class TileConversion {
   RowConversion<Gram>& conversion_;
   RowCopies<Gram> copies_;
   int count_;
-  int row_;  // of the thread's chunk in the next stage
-  double factor_;
+  double factor_;  // of the row in the next stage
   bool is_diagonal_;
   double* energies_;
 };

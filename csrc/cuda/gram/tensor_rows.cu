@@ -27,7 +27,7 @@ gram_rows_kernel(RowGramArguments arguments) {
   StageColumns<Gram> looked(of.rows, of.targets, first_sample, memory.shift, memory.ring, memory.targets);
   RowConversion<Gram> conversion(arguments, memory.shift);
   RowProducts<Gram> products(memory);
-  int row = first_sample + thread_index() / Gram::row_chunks;
+  int row = copies.row();
   const auto convert_stage = [&](char* planes) {
     typename Gram::Row stored[chunk_columns];
     copies.wait();
