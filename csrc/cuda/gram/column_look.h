@@ -47,8 +47,8 @@ LookedArguments looked_arguments(const WideMomentTask& task, std::int64_t worker
           copy_kind(task.features)};
 }
 
-// The rows of a stage that are left out, as bits, for one stage after the other. Most kernels leave none out, and are not
-// to know of it.
+// The rows of a stage that are left out, as bits, for one stage after the other: none, and no instruction, in kernels
+// that do not sift.
 template <class Stage, bool sifts>
 class StageGaps {
  public:

@@ -29,9 +29,9 @@ NRC_FAST_DEVICE double target_value(DType dtype, const char* place) {
   }
 }
 
-// Targets of eight rows, shifted, zeros where there are none and where a row is left out, by its bit: each lane converts
-// two. `row_bytes` and `target_bytes` are from one row, or target, to the next. All lanes have read what was converted
-// before.
+// Targets of eight rows, shifted, zeros where there are none and where a row is left out, by its bit: each lane
+// converts two. `row_bytes` and `target_bytes` are from one row, or target, to the next. All lanes have read what was
+// converted before.
 NRC_FAST_DEVICE void convert_targets(const MatrixView& targets, const double* shift, const char* stored, int row_bytes,
                                      int target_bytes, int rows_left, double* converted, std::uint32_t left_out = 0) {
   const int lane = thread_index() % warp_lanes;

@@ -33,9 +33,8 @@ class PanelMoments {
     SideCopies right = side_copies(task_.features, Stage::size, arguments_.copies, Stage::depth, first_row, item.right,
                                    narrow_columns, narrow_columns, wide_columns * Stage::size, Stage::pitch);
     const int targets = has_targets ? static_cast<int>(task_.targets.columns) : 0;
-    SideCopies target_side =
-        side_copies(task_.targets, arguments_.target_size, CopyKind::elements, Stage::depth, first_row, 0, targets,
-                    targets, Stage::rows_bytes, arguments_.target_bytes);
+    SideCopies target_side = side_copies(task_.targets, arguments_.target_size, CopyKind::elements, Stage::depth,
+                                         first_row, 0, targets, targets, Stage::rows_bytes, arguments_.target_bytes);
     const auto copy_stage = [&](char* target) {
       const int rows = rows_to_copy < Stage::depth ? rows_to_copy : Stage::depth;
       copy_side<Stage::size>(left, arguments_.copies, task_.features.data, rows, target);

@@ -1,7 +1,8 @@
 // The Gram matrix in float64 of rows of 65 to 128 columns, by tensor cores, and in the same read what else is wanted of
 // them: sums over columns, products with a few targets, the largest magnitude, and which rows are zero or not finite.
 // Whole rows are in a stage of the ring. Warps share the products out as in double_tensor.cu; beside that each thread
-// looks at one column of the rows, whose sums take few of its registers.
+// looks at one column of the rows, whose sums take few of its registers. A kernel that sifts is launched behind one
+// that does not, and forms all of it again where rows are to be left out.
 #include "cuda/gram/column_look.h"
 
 namespace nrc_fast::cuda {
