@@ -41,6 +41,7 @@ _SIDES = {"1": "one side", "2": "two sides"}
 _UNITS = {"true": "tensor cores", "false": "lanes"}
 _WITH_TARGETS = {"true": "with targets", "false": "without targets"}
 _ROW_USES = {"0": "nothing found", "1": "with sums and counts", "2": "the same, without bad rows", "3": "of norm 1"}
+_ROWS_ADDED = {"true": "without bad rows", "false": "all rows"}
 _ORDERS = {"0": "by rows", "1": "as tensor cores hold them"}
 
 
@@ -144,6 +145,12 @@ def _panel_shared(arguments: Sequence[str]) -> int:
     size = _BYTES[arguments[0]]
     products = 7 * 128 if arguments[1] == "true" else 0
     return _RING_STAGES * 64 // size * (192 * size + 32) + (192 + 4 * 8 * 8 + products) * 8
+
+
+def _looked_copies(arguments: Sequence[str], of_rows: int) -> int:
+    """With three of targets, and a load for every eight rows that tells which are left out."""
+    targets, gaps = arguments[1] == "true", arguments[2] == "true"
+    return of_rows + 3 * targets + 64 // _BYTES[arguments[0]] // 8 * gaps
 
 
 def _resident_octets(arguments: Sequence[str]) -> int:
@@ -250,23 +257,23 @@ _FAMILIES = {
         copies=_moment_copies,
     ),
     "gram_wide_moments_kernel": Family(
-        "Gram and sums, {0} rows in float64, tensor cores, d = 128, {1}",
-        (_DTYPES, _WITH_TARGETS),
+        "Gram and sums, {0} rows in float64, tensor cores, d = 128, {1}, {2}",
+        (_DTYPES, _WITH_TARGETS, _ROWS_ADDED),
         shared=_wide_shared,
         rows=0,
         row_copies=lambda _: 4,
         inside=_wide_inside,
-        copies=lambda arguments: 4 + 3 * (arguments[1] == "true"),
+        copies=lambda arguments: _looked_copies(arguments, 4),
     ),
     "gram_panel_moments_kernel": Family(
-        "Gram and sums, {0} rows in float64, tensor cores, d > 128, {1}",
-        (_DTYPES, _WITH_TARGETS),
+        "Gram and sums, {0} rows in float64, tensor cores, d > 128, {1}, {2}",
+        (_DTYPES, _WITH_TARGETS, _ROWS_ADDED),
         shared=_panel_shared,
         rows=0,
         # Of both sides; with targets, those of the items that look at their columns, which copy one.
         row_copies=lambda arguments: 4 if arguments[1] == "true" else 6,
         inside=_wide_inside,
-        copies=lambda arguments: 4 + 3 if arguments[1] == "true" else 6,
+        copies=lambda arguments: _looked_copies(arguments, 4 if arguments[1] == "true" else 6),
     ),
     "gram_panel_sums_kernel": Family("sums of panels added up", inside=_one_turn),
     "gram_finalize_kernel": Family(
@@ -274,6 +281,7 @@ _FAMILIES = {
     ),
     "count_rows_kernel": Family("rows that are zero or not finite, counted"),
     "row_scales_kernel": Family("1 / norm of rows, from their tiles"),
+    "keep_rows_kernel": Family("rows that are not left out, found"),
     "slab_sums_kernel": Family("column sums of slabs, added up", inside=_one_turn),  # of eight rows, and what is left
     "clear_kernel": Family("slabs of few rows, cleared"),
     "planes_kernel": Family(

@@ -49,8 +49,8 @@ read does not stand in their way. Beside what the table says more reads are need
   room in shared memory (more than about 90 targets on H100), and with more than 7 elsewhere: the column sums form them,
   in one read more;
 - a Gram matrix of rows of norm 1: one read more, two where d > 4,096, or d > 64 and products are in float64;
-- rows that are skipped where they are not finite, of d > 64 where products are in float64 and of d > 4,096 elsewhere:
-  they are looked at first, and in float64 the column sums are one read more;
+- rows that are skipped where they are not finite: of d > 64 where products are in float64 they are read again if there
+  are some, without those; of d > 4,096 elsewhere they are looked at first;
 - products with a Gram where columns and vectors are more than 16 warps have, of 64 and of eight each (d = 1,024 with 8
   vectors, d = 512 with 16), or where three stages of rows do not fit in the shared memory of a block: two reads for
   every 32 vectors, of the coefficients and of the image.

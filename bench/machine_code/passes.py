@@ -96,14 +96,15 @@ PASSES = (
     _split_gram("float32 Gram of rows of norm 1, 1,024 < d <= 4,096", "planes_kernel<float, 0, 3, false>"),
     _split_gram("bfloat16 Gram about a shift, d > 1,024, with sums", "planes_kernel<BFloat16, 0, 1, false>"),
     _split_gram("float64 Gram, d <= 64, with sums and products with up to 7 targets", "gram_moments_kernel<double>"),
-    _split_gram("float64 Gram, 64 < d <= 128, with sums", "gram_wide_moments_kernel<double, false>"),
+    _split_gram("float64 Gram, 64 < d <= 128, with sums", "gram_wide_moments_kernel<double, false, false>"),
     _split_gram(
         "float64 Gram, 64 < d <= 128, with sums and products with up to 7 targets",
-        "gram_wide_moments_kernel<double, true>",
+        "gram_wide_moments_kernel<double, true, false>",
     ),
-    _split_gram("float64 Gram, d > 128, with sums", "gram_panel_moments_kernel<double, false>"),
+    _split_gram("float64 Gram, d > 128, with sums", "gram_panel_moments_kernel<double, false, false>"),
     _split_gram(
-        "float64 Gram, d > 128, with sums and products with up to 7 targets", "gram_panel_moments_kernel<double, true>"
+        "float64 Gram, d > 128, with sums and products with up to 7 targets",
+        "gram_panel_moments_kernel<double, true, false>",
     ),
     *_residuals(),
     *_products(),

@@ -57,6 +57,23 @@ def gram(dtype: str, n: int, d: int, precision: str = "high", targets: int = 9, 
     return run
 
 
+def gram_without_bad_rows(dtype: str, n: int, d: int, targets: int, precision: str = "high") -> Callable[[Any], Any]:
+    """Sums of a batch of which two rows are left out, one because of a target."""
+
+    def run(backend: Any) -> tuple[Results, Results]:
+        plain, others = values(n, d), values(n, targets)
+        plain[n // 2, d // 2] = np.nan
+        others[n // 3, 0] = np.inf
+        rows, labels = cuda_core.stored(plain, dtype), cuda_core.stored(others, "float32")
+        sums = cuda_core.gram(backend, rows, targets=labels, precision=precision, nonfinite="skip")
+        h, y = (np.delete(stored.values, [n // 3, n // 2], axis=0) for stored in (rows, labels))
+        counts = np.array([n - 2, 0, 2, 1, 1], np.int64)
+        exact = [np.tril(h.T @ h), h.sum(axis=0), y.T @ h, counts]
+        return [sums.gram, sums.column_sums, sums.cross, sums.totals[:5]], exact
+
+    return run
+
+
 def gram_with_totals(dtype: str, n: int, d: int) -> Callable[[Any], Any]:
     """Sums of a batch of which one row is not finite, and is left out; norms, counts and exponents go to totals."""
 
@@ -232,6 +249,10 @@ SMALL_PASSES = [
     SmallPass("gram with totals, float32", gram_with_totals("float32", 90, 70)),
     SmallPass("gram with totals, float32 planes", gram_with_totals("float32", 90, 130), ONE),
     SmallPass("gram with totals, float64", gram_with_totals("float64", 90, 12)),
+    SmallPass("gram with totals, float64 rows of one tile", gram_with_totals("float64", 90, 70), ONE),
+    SmallPass("gram without bad rows, float64 rows of one tile", gram_without_bad_rows("float64", 90, 70, 3), ONE),
+    SmallPass("gram without bad rows, float64 rows of panels", gram_without_bad_rows("float64", 40, 200, 3), ONE),
+    SmallPass("gram without bad rows, bfloat16", gram_without_bad_rows("bfloat16", 150, 130, 3, "highest"), ONE),
     SmallPass("residual of pairs of tiles", residual("float32", 150, 70, 40), ONE),
     SmallPass("residual of pairs of tiles, explicit", residual("float32", 150, 70, 40, 1e-3), ONE),
     SmallPass("residual of pairs of tiles on sm_75", residual("float32", 150, 70, 40), ONE | {"capability": 75}),

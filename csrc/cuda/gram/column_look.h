@@ -22,6 +22,7 @@ struct LookedArguments {
   WideMomentTask task;
   WorkPlan plan;
   double* slabs;
+  int target_size;   // bytes of one
   int target_bytes;  // of a row
   int stage_bytes;
   CopyKind copies;
@@ -40,10 +41,38 @@ LookedArguments looked_arguments(const WideMomentTask& task, std::int64_t worker
   return {task,
           plan_for(GramMethod::tensor_float64, task.features.rows, task.features.columns, workers),
           slabs,
+          static_cast<int>(size_of(task.targets.dtype)),
           static_cast<int>(task.targets.columns * size_of(task.targets.dtype)),
           looked_stage_bytes<Row, columns>(task.targets),
           copy_kind(task.features)};
 }
+
+// The rows of a stage that are left out, as bits, for one stage after the other: none, and no instruction, in kernels
+// that do not sift.
+template <class Stage, bool sifts>
+class StageGaps {
+ public:
+  NRC_FAST_DEVICE StageGaps(const WideMomentTask& task, std::int64_t first_row)
+      : masks_(task.left_out), eight_(static_cast<std::uint32_t>(first_row / looked_rows)) {}
+
+  NRC_FAST_DEVICE std::uint32_t next(int rows_left) {
+    if constexpr (!sifts) return 0;
+    constexpr std::uint32_t word_eights = mask_rows / looked_rows;
+    std::uint32_t bits = 0;
+#pragma unroll
+    for (int first = 0; first < Stage::depth; first += looked_rows) {
+      if (first < rows_left) {
+        bits |= (masks_[eight_ / word_eights] >> (eight_ % word_eights * looked_rows) & 0xffu) << first;
+      }
+      ++eight_;
+    }
+    return bits;
+  }
+
+ private:
+  const std::uint32_t* masks_;
+  std::uint32_t eight_;  // of rows, as in ColumnLook
+};
 
 // What a thread has seen of one column of the rows.
 template <class Row, int stage_columns, bool has_targets, class Products>
@@ -54,28 +83,30 @@ class ColumnLook {
  public:
   // Of the first `columns` columns of a stage. Behind their shifts, of all columns of the stage, is memory for the
   // targets of the rows that a warp looks at.
-  NRC_FAST_DEVICE ColumnLook(const WideMomentTask& task, int columns, int target_bytes, std::int64_t first_row,
-                             double* shifts, const Products& products)
-      : task_(task),
+  NRC_FAST_DEVICE ColumnLook(const LookedArguments& arguments, int columns, std::int64_t first_row, double* shifts,
+                             const Products& products)
+      : task_(arguments.task),
         rows_(static_cast<std::uint32_t>(first_row / looked_rows)),
         shifts_(shifts),
         has_column_(thread_index() < columns),
-        targets_(has_targets ? static_cast<int>(task.targets.columns) : 0),
-        target_bytes_(target_bytes),
+        targets_(has_targets ? static_cast<int>(arguments.task.targets.columns) : 0),
+        target_size_(arguments.target_size),
+        target_bytes_(arguments.target_bytes),
         products_(products) {}
 
-  NRC_FAST_DEVICE void see(const char* stage, int rows_left) {
+  // Without the rows that are left out.
+  NRC_FAST_DEVICE void see(const char* stage, int rows_left, std::uint32_t left_out) {
 #pragma unroll 1
     for (int first = 0; first < Stage::depth; first += looked_rows) {
       if constexpr (has_targets) {
         convert_targets(task_.targets, task_.target_shift, stage + Stage::rows_bytes + first * target_bytes_,
-                        target_bytes_, target_bytes_ / targets_, rows_left - first, converted());
+                        target_bytes_, target_size_, rows_left - first, converted(), left_out >> first);
       }
       const char* const column = stage + first * Stage::pitch + thread_index() * Stage::size;
       if (rows_left - first >= looked_rows) {
-        see_rows<true>(column, looked_rows);
+        see_rows<true>(column, looked_rows, left_out >> first);
       } else {
-        see_rows<false>(column, rows_left - first);
+        see_rows<false>(column, rows_left - first, left_out >> first);
       }
       ++rows_;
       if (rows_ % word_looks == 0) mark_filled();
@@ -104,7 +135,7 @@ class ColumnLook {
   }
 
   template <bool is_whole>
-  NRC_FAST_DEVICE void see_rows(const char* column, int count) {
+  NRC_FAST_DEVICE void see_rows(const char* column, int count, std::uint32_t left_out) {
     Row stored[looked_rows];
 #pragma unroll
     for (int r = 0; r < looked_rows; ++r) {
@@ -122,7 +153,7 @@ class ColumnLook {
       const std::uint32_t half = upper_half(value.value);
       if ((half | static_cast<std::uint32_t>(value.bits)) != 0) filled |= 1u << r;
       top = larger(top, half);
-      shifted[r] = is_whole || r < count ? value.value - shift : 0.0;
+      shifted[r] = (is_whole || r < count) && (left_out >> r & 1u) == 0 ? value.value - shift : 0.0;
       largest_ = larger(largest_, upper_half(shifted[r]));
     }
     products_.add(shifted);
@@ -157,6 +188,7 @@ class ColumnLook {
   double* shifts_;
   bool has_column_;
   int targets_;
+  int target_size_;
   int target_bytes_;
   Products products_;
   std::uint32_t filled_ = 0;   // rows of a word, from the one on that a word ended with

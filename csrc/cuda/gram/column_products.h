@@ -29,10 +29,11 @@ NRC_FAST_DEVICE double target_value(DType dtype, const char* place) {
   }
 }
 
-// Targets of eight rows, shifted, zeros where there are none: each lane converts two. `row_bytes` and `target_bytes`
-// are from one row, or target, to the next. All lanes have read what was converted before.
+// Targets of eight rows, shifted, zeros where there are none and where a row is left out, by its bit: each lane
+// converts two. `row_bytes` and `target_bytes` are from one row, or target, to the next. All lanes have read what was
+// converted before.
 NRC_FAST_DEVICE void convert_targets(const MatrixView& targets, const double* shift, const char* stored, int row_bytes,
-                                     int target_bytes, int rows_left, double* converted) {
+                                     int target_bytes, int rows_left, double* converted, std::uint32_t left_out = 0) {
   const int lane = thread_index() % warp_lanes;
   const int target = lane % target_pitch;
   if (target < static_cast<int>(targets.columns)) {
@@ -41,7 +42,7 @@ NRC_FAST_DEVICE void convert_targets(const MatrixView& targets, const double* sh
     for (int i = lane; i < converted_targets; i += warp_lanes) {
       const int row = i / target_pitch;
       const double value = target_value(targets.dtype, stored + row * row_bytes + target * target_bytes);
-      converted[i] = row < rows_left ? value - own_shift : 0.0;
+      converted[i] = row < rows_left && (left_out >> row & 1u) == 0 ? value - own_shift : 0.0;
     }
   }
   synchronize_warp();

@@ -9,7 +9,7 @@ namespace {
 constexpr int panel_columns = wide_columns + narrow_columns;
 constexpr int panel_fold_rows = 512;
 
-template <class Row, bool has_targets>
+template <class Row, bool has_targets, bool sifts>
 class PanelMoments {
   using Stage = LookedStage<Row, panel_columns>;
   static_assert(panel_fold_rows % Stage::depth == 0);
@@ -33,9 +33,8 @@ class PanelMoments {
     SideCopies right = side_copies(task_.features, Stage::size, arguments_.copies, Stage::depth, first_row, item.right,
                                    narrow_columns, narrow_columns, wide_columns * Stage::size, Stage::pitch);
     const int targets = has_targets ? static_cast<int>(task_.targets.columns) : 0;
-    SideCopies target_side =
-        side_copies(task_.targets, has_targets ? arguments_.target_bytes / targets : 1, CopyKind::elements,
-                    Stage::depth, first_row, 0, targets, targets, Stage::rows_bytes, arguments_.target_bytes);
+    SideCopies target_side = side_copies(task_.targets, arguments_.target_size, CopyKind::elements, Stage::depth,
+                                         first_row, 0, targets, targets, Stage::rows_bytes, arguments_.target_bytes);
     const auto copy_stage = [&](char* target) {
       const int rows = rows_to_copy < Stage::depth ? rows_to_copy : Stage::depth;
       copy_side<Stage::size>(left, arguments_.copies, task_.features.data, rows, target);
@@ -51,8 +50,10 @@ class PanelMoments {
     }
     SharedColumnProducts products{0.0, shifts_ + panel_columns + double_warps * converted_targets};
     if constexpr (is_triangle) products.clear(targets);
-    ColumnLook<Row, panel_columns, has_targets, SharedColumnProducts> look(task_, item.columns, arguments_.target_bytes,
-                                                                           first_row, shifts_, products);
+    ColumnLook<Row, panel_columns, has_targets, SharedColumnProducts> look(arguments_, item.columns, first_row, shifts_,
+                                                                           products);
+    if constexpr (is_triangle && sifts) start_anew(look, targets, segment.slab);
+    StageGaps<Stage, sifts> gaps(task_, first_row);
     sums_.clear();
 #pragma unroll
     for (int s = 0; s < ring_stages - 1; ++s) {
@@ -69,11 +70,12 @@ class PanelMoments {
       }
       commit_copies();
       const char* const current = shared_memory() + at * arguments_.stage_bytes;
+      const std::uint32_t left_out = gaps.next(rows_to_add);
       if constexpr (is_triangle) {
-        look.see(current, rows_to_add);
+        look.see(current, rows_to_add, left_out);
         if (look.is_at_multiple_of(panel_fold_rows)) fold(look, targets, segment.slab);
       }
-      multiply<is_triangle>(share, current, rows_to_add);
+      multiply<is_triangle>(share, current, rows_to_add, left_out);
       at = at == ring_stages - 1 ? 0 : at + 1;
     }
     wait_for_copies<0>();
@@ -94,21 +96,30 @@ class PanelMoments {
   }
 
  private:
+  NRC_FAST_DEVICE double* sums_of(std::int64_t slab, int targets) const {
+    return task_.findings.sums + slab * (1 + targets) * wide_columns + thread_index();
+  }
   template <class Look>
   NRC_FAST_DEVICE void fold(Look& look, int targets, std::int64_t slab) const {
+    if (look.has_column()) look.products().fold(targets, sums_of(slab, targets));
+  }
+  // What all rows had left there.
+  template <class Look>
+  NRC_FAST_DEVICE void start_anew(const Look& look, int targets, std::int64_t slab) const {
     if (!look.has_column()) return;
-    look.products().fold(targets, task_.findings.sums + slab * (1 + targets) * wide_columns + thread_index());
+    for (int t = 0; t <= targets; ++t) sums_of(slab, targets)[t * wide_columns] = 0.0;
   }
 
   template <bool is_triangle>
-  NRC_FAST_DEVICE void multiply(const DoubleShare& share, const char* stage, int rows) {
+  NRC_FAST_DEVICE void multiply(const DoubleShare& share, const char* stage, int rows, std::uint32_t left_out) {
     const int lane = thread_index() % warp_lanes;
     LaneRow lane_row{
         stage + (share.group * step_rows + lane % step_rows) * Stage::pitch + lane / step_rows * Stage::size,
-        shifts_ + lane / step_rows, 1.0, task_.shift == nullptr};
+        shifts_ + lane / step_rows, 1.0, !sifts && task_.shift == nullptr};
 #pragma unroll 1
     for (int k = share.group * step_rows; k < Stage::depth; k += share.groups * step_rows) {
-      lane_row.factor = k + lane % step_rows < rows ? 1.0 : 0.0;
+      const int row = k + lane % step_rows;
+      lane_row.factor = row < rows && (left_out >> row & 1u) == 0 ? 1.0 : 0.0;
       if (is_triangle && share.is_triangle) {
         sums_.add_triangle<Row>(lane_row, share.left, share.columns);
       } else {
@@ -124,13 +135,14 @@ class PanelMoments {
   DoubleSums sums_;
 };
 
-template <class Row, bool has_targets>
+template <class Row, bool has_targets, bool sifts>
 NRC_FAST_GLOBAL(ring_threads, 2)
 gram_panel_moments_kernel(LookedArguments arguments) {
   if constexpr (!has_float64_tensor_cores) {
     fail();  // the launches never come here
   } else {
-    PanelMoments<Row, has_targets> moments(arguments);
+    if (sifts && are_usable(arguments.task.counts)) return;
+    PanelMoments<Row, has_targets, sifts> moments(arguments);
     Segment segment{};
     for (int ordinal = 0; find_segment(arguments.plan, block_index(), ordinal, segment); ++ordinal) {
       if (segment.first_block == segment.last_block) continue;
@@ -157,8 +169,9 @@ template <class Use>
 void with_panel_kernel(const WideMomentTask& task, const Use& use) {
   with_row_type(task.features.dtype, [&](auto row) {
     using Row = decltype(row);
-    task.targets.columns > 0 ? use(row, gram_panel_moments_kernel<Row, true>)
-                             : use(row, gram_panel_moments_kernel<Row, false>);
+    if (task.left_out != nullptr) return use(row, gram_panel_moments_kernel<Row, true, true>);
+    task.targets.columns > 0 ? use(row, gram_panel_moments_kernel<Row, true, false>)
+                             : use(row, gram_panel_moments_kernel<Row, false, false>);
   });
 }
 

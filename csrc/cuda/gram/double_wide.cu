@@ -1,13 +1,14 @@
 // The Gram matrix in float64 of rows of 65 to 128 columns, by tensor cores, and in the same read what else is wanted of
 // them: sums over columns, products with a few targets, the largest magnitude, and which rows are zero or not finite.
 // Whole rows are in a stage of the ring. Warps share the products out as in double_tensor.cu; beside that each thread
-// looks at one column of the rows, whose sums take few of its registers.
+// looks at one column of the rows, whose sums take few of its registers. A kernel that sifts is launched behind one
+// that does not, and forms all of it again where rows are to be left out.
 #include "cuda/gram/column_look.h"
 
 namespace nrc_fast::cuda {
 namespace {
 
-template <class Row, bool has_targets>
+template <class Row, bool has_targets, bool sifts>
 NRC_FAST_GLOBAL(ring_threads, 2)
 gram_wide_moments_kernel(LookedArguments arguments) {
   if constexpr (!has_float64_tensor_cores) {
@@ -16,6 +17,7 @@ gram_wide_moments_kernel(LookedArguments arguments) {
   }
   using Stage = LookedStage<Row, wide_columns>;
   const WideMomentTask& task = arguments.task;
+  if (sifts && are_usable(task.counts)) return;
   char* const shared = shared_memory();
   double* const shifts = static_cast<double*>(static_cast<void*>(shared + ring_stages * arguments.stage_bytes));
   Segment segment{};
@@ -31,9 +33,8 @@ gram_wide_moments_kernel(LookedArguments arguments) {
   SideCopies side = side_copies(task.features, Stage::size, arguments.copies, Stage::depth, first_row, 0, columns,
                                 (columns + strip - 1) / strip * strip, 0, Stage::pitch);
   const int targets = has_targets ? static_cast<int>(task.targets.columns) : 0;
-  const int target_size = has_targets ? arguments.target_bytes / targets : 1;
-  SideCopies target_side = side_copies(task.targets, target_size, CopyKind::elements, Stage::depth, first_row, 0,
-                                       targets, targets, Stage::rows_bytes, arguments.target_bytes);
+  SideCopies target_side = side_copies(task.targets, arguments.target_size, CopyKind::elements, Stage::depth, first_row,
+                                       0, targets, targets, Stage::rows_bytes, arguments.target_bytes);
   const auto copy_stage = [&](char* target) {
     const int rows = rows_to_copy < Stage::depth ? rows_to_copy : Stage::depth;
     copy_side<Stage::size>(side, arguments.copies, task.features.data, rows, target);
@@ -41,8 +42,8 @@ gram_wide_moments_kernel(LookedArguments arguments) {
     rows_to_copy -= rows;
   };
   shifts[thread_index()] = column_shift<double>(task.shift, thread_index(), columns).high;
-  ColumnLook<Row, wide_columns, has_targets, ColumnProducts> look(task, columns, arguments.target_bytes, first_row,
-                                                                  shifts, {});
+  ColumnLook<Row, wide_columns, has_targets, ColumnProducts> look(arguments, columns, first_row, shifts, {});
+  StageGaps<Stage, sifts> gaps(task, first_row);
   DoubleSums sums;
   sums.clear();
 #pragma unroll
@@ -58,12 +59,14 @@ gram_wide_moments_kernel(LookedArguments arguments) {
     if (rows_to_copy > 0) copy_stage(shared + (at == 0 ? ring_stages - 1 : at - 1) * arguments.stage_bytes);
     commit_copies();
     const char* const current = shared + at * arguments.stage_bytes;
-    look.see(current, rows_to_add);
+    const std::uint32_t left_out = gaps.next(rows_to_add);
+    look.see(current, rows_to_add, left_out);
     LaneRow lane_row{current + lane % step_rows * Stage::pitch + lane / step_rows * Stage::size,
-                     shifts + lane / step_rows, 1.0, task.shift == nullptr};
+                     shifts + lane / step_rows, 1.0, !sifts && task.shift == nullptr};
 #pragma unroll 1
     for (int k = 0; k < Stage::depth; k += step_rows) {
-      lane_row.factor = k + lane % step_rows < rows_to_add ? 1.0 : 0.0;
+      const int row = k + lane % step_rows;
+      lane_row.factor = row < rows_to_add && (left_out >> row & 1u) == 0 ? 1.0 : 0.0;
       if (share.is_triangle) {
         sums.add_triangle<Row>(lane_row, share.left, share.columns);
       } else {
@@ -92,26 +95,27 @@ std::int64_t shared_bytes(const MatrixView& targets) {
 
 // Calls `use` with a number of the rows' type and the kernel for them.
 template <class Use>
-void with_wide_kernel(const MatrixView& features, const MatrixView& targets, const Use& use) {
-  with_row_type(features.dtype, [&](auto row) {
+void with_wide_kernel(const WideMomentTask& task, const Use& use) {
+  with_row_type(task.features.dtype, [&](auto row) {
     using Row = decltype(row);
-    targets.columns > 0 ? use(row, gram_wide_moments_kernel<Row, true>)
-                        : use(row, gram_wide_moments_kernel<Row, false>);
+    if (task.left_out != nullptr) return use(row, gram_wide_moments_kernel<Row, true, true>);
+    task.targets.columns > 0 ? use(row, gram_wide_moments_kernel<Row, true, false>)
+                             : use(row, gram_wide_moments_kernel<Row, false, false>);
   });
 }
 
 }  // namespace
 
-std::int64_t wide_moment_blocks(const MatrixView& features, const MatrixView& targets) {
+std::int64_t wide_moment_blocks(const WideMomentTask& task) {
   std::int64_t blocks = 0;
-  with_wide_kernel(features, targets, [&](auto row, auto kernel) {
-    blocks = resident_blocks(kernel, "gram_wide_moments", ring_threads, shared_bytes<decltype(row)>(targets));
+  with_wide_kernel(task, [&](auto row, auto kernel) {
+    blocks = resident_blocks(kernel, "gram_wide_moments", ring_threads, shared_bytes<decltype(row)>(task.targets));
   });
   return blocks;
 }
 
 void form_wide_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream) {
-  with_wide_kernel(task.features, task.targets, [&](auto row, auto kernel) {
+  with_wide_kernel(task, [&](auto row, auto kernel) {
     using Row = decltype(row);
     launch(kernel, "gram_wide_moments", {static_cast<unsigned>(workers)}, ring_threads, shared_bytes<Row>(task.targets),
            stream, looked_arguments<Row, wide_columns>(task, workers, slabs));

@@ -29,7 +29,7 @@ std::int64_t GramPass::run() {
   const bool is_found_on_the_way = request_.gram != nullptr && (!is_direct(choice.method) || is_wide);
   const bool needs_norms = request_.unit_gram != nullptr && !finds_norms(unit_shift);
   double* const inverse_norms = needs_norms ? workspace_.take<double>(rows.rows) : nullptr;
-  const bool is_known_before = request_.skips_nonfinite && !can_be_sifted_or_normed(rows);
+  const bool is_known_before = request_.skips_nonfinite && !is_wide && !can_be_sifted_or_normed(rows);
   const bool is_read_before = !is_found_on_the_way || needs_norms || is_known_before;
   if (is_read_before) {
     inspect(unit_shift, inverse_norms);

@@ -124,34 +124,51 @@ void GramPass::add_wide_moments(bool is_read_before, bool has_sums) {
   WideMomentTask task{rows, request_.targets, request_.shift, request_.target_shift, {}};
   if (!has_sums || request_.cross == nullptr) task.targets.columns = 0;
   const bool is_one_panel = is_panel(rows);
-  const std::int64_t blocks = is_one_panel ? wide_moment_blocks(rows, task.targets) : panel_moment_blocks(task);
+  const std::int64_t blocks = is_one_panel ? wide_moment_blocks(task) : panel_moment_blocks(task);
   GramWork work(GramMethod::tensor_float64, rows, device_.multiprocessors * blocks, chained_rows,
                 slab_values(GramMethod::tensor_float64, rows.columns));
   work.values = workspace_.take<double>(work.slab_values);
   const std::int64_t sum_values = is_one_panel ? work.workers * rows.columns : work.slabs * wide_columns;
   task.findings.sums = workspace_.take<double>(sum_values * (1 + task.targets.columns));
-  const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
+  const bool skips = request_.skips_nonfinite;
+  const std::int64_t words = is_read_before && !skips ? 0 : ceiling(rows.rows, mask_rows);
   task.findings.masks = take_masks(words);
   most_used_ = std::max(most_used_, workspace_.used());
   workspace_ = before;
   if (!runs_) return;
-  if (!is_read_before) task.findings.below = find_targets(task.findings.masks, words, nullptr);
-  if (is_one_panel) {
-    form_wide_moments(task, work.workers, work.values, stream_);
-  } else {
-    fill_zero(task.findings.sums, sum_values * (1 + task.targets.columns) * 8, stream_);
-    form_panel_moments(task, work.workers, work.values, stream_);
-  }
-  if (!is_read_before) {
-    count_rows(task.findings.masks, rows.rows, counts_, stream_);
-    settle();
-  }
+  if (!is_one_panel) fill_zero(task.findings.sums, sum_values * (1 + task.targets.columns) * 8, stream_);
+  form_found_moments(task, work, words, is_read_before);
   if (has_sums && is_one_panel) {
     add_products({task.targets, 0, nullptr, task.findings.sums}, work.workers);
   } else if (has_sums) {
     add_panel_sums(task, work.workers, guard_, request_.column_sums, request_.cross, stream_);
   }
   finalize(work, guard_, nullptr, request_.gram);
+}
+
+void GramPass::form_found_moments(WideMomentTask task, const GramWork& work, std::int64_t words, bool is_read_before) {
+  const auto form = [&] {
+    if (is_panel(task.features)) return form_wide_moments(task, work.workers, work.values, stream_);
+    form_panel_moments(task, work.workers, work.values, stream_);
+  };
+  const RowMasks masks = task.findings.masks;
+  const std::int64_t rows = task.features.rows;
+  std::int64_t* const below = words > 0 ? find_targets(masks, words, kept_) : nullptr;
+  const bool skips = request_.skips_nonfinite;
+  if (!is_read_before) task.findings.below = skips ? &findings_->whole_below : below;
+  form();
+  if (skips) keep_rows(masks, rows, kept_, stream_);
+  if (!is_read_before) count_rows(masks, rows, counts_, stream_);
+  if (skips) {
+    task.left_out = masks.bad;
+    task.counts = counts_;
+    task.findings.masks = {};
+    task.findings.below = is_read_before ? nullptr : below;
+    form();
+  }
+  if (is_read_before) return;
+  if (skips) measure_kept_targets(masks);
+  settle();
 }
 
 void GramPass::finalize_ranged(const GramWork& work) {
@@ -222,7 +239,7 @@ RowNormTask GramPass::target_task(const RowMasks& masks) const {
 }
 
 bool GramPass::forms_wide_moments(const GramChoice& choice) const {
-  return request_.gram != nullptr && choice.method == GramMethod::tensor_float64 && !request_.skips_nonfinite &&
+  return request_.gram != nullptr && choice.method == GramMethod::tensor_float64 &&
          request_.features.columns > narrow_columns;
 }
 

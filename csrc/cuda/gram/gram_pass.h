@@ -54,6 +54,9 @@ class GramPass {
   }
   // The same in float64, with the products with targets if there are sums.
   void add_wide_moments(bool is_read_before, bool has_sums);
+  // Where rows are to be left out they are read as if none were. What they leave is then formed again, without those
+  // that this has found, by kernels that have nothing to do where there are none.
+  void form_found_moments(WideMomentTask task, const GramWork& work, std::int64_t words, bool is_read_before);
   // Squares of float16 rows as they are stored stay in the range of float32, others need not.
   void finalize_ranged(const GramWork& work);
   // The same in float64, which the device does only where squares have left the range of float32.
@@ -68,7 +71,7 @@ class GramPass {
   std::int64_t* find_targets(const RowMasks& masks, std::int64_t words, double* kept);
   void measure_kept_targets(const RowMasks& masks);
   RowNormTask target_task(const RowMasks& masks) const;
-  // Float64 products of rows of more than 64 columns, unless some of them are to be skipped.
+  // Float64 products of rows of more than 64 columns.
   bool forms_wide_moments(const GramChoice& choice) const;
 
   // ---- Gram matrices alone: gram_alone.cu ----

@@ -41,9 +41,13 @@ struct WideMomentTask {
   const double* shift = nullptr;
   const double* target_shift = nullptr;
   TensorFindings findings;
+  // Not null: rows that it marks are left out, if the counts have any that is not finite; otherwise nothing is done,
+  // and all sums are as they were.
+  const std::uint32_t* left_out = nullptr;
+  const RowCounts* counts = nullptr;
 };
 inline bool is_panel(const MatrixView& features) { return features.columns <= wide_columns; }
-std::int64_t wide_moment_blocks(const MatrixView& features, const MatrixView& targets);
+std::int64_t wide_moment_blocks(const WideMomentTask& task);
 void form_wide_moments(const WideMomentTask& task, std::int64_t workers, double* slabs, Stream stream);
 // The same of any number of columns from 65 on, in panels of 128. The sums are for each slab those of a panel's
 // columns, where it is a panel with itself that the slab is of.

@@ -15,7 +15,8 @@ struct Findings {
   RowCounts counts;
   std::int64_t below;  // 2047 minus the biased exponent of the largest |h - shift|; -1 where all are 0
   std::int64_t target_below;
-  RowCounts guard;        // not finite: nothing is to be added
+  std::int64_t whole_below;  // the same of rows that were added before it was known whether one is to be left out
+  RowCounts guard;           // not finite: nothing is to be added
   RowCounts near_guard;   // not finite: nothing is to be added of float32 products of rows that no scale brings there
   RowCounts far_guard;    // not finite: nor of the float64 products that take their place where those leave the range
   double scale;           // a power of two that brings the largest |h - shift| to between 1 and 2

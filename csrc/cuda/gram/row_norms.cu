@@ -83,12 +83,17 @@ struct SettleArguments {
 NRC_FAST_GLOBAL(warp_lanes, 1)
 begin_findings_kernel(SettleArguments arguments) {
   if (thread_index() != 0) return;
-  *arguments.findings = {{}, -1, -1, {}, {}, {}, 1.0, 1.0};
+  *arguments.findings = {{}, -1, -1, -1, {}, {}, {}, 1.0, 1.0};
 }
 
 NRC_FAST_DEVICE std::int64_t exponent_of(std::int64_t below) { return below < 0 ? 0 : 2047 - below; }
 
 NRC_FAST_DEVICE std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+// As keep_exponent keeps them.
+NRC_FAST_DEVICE std::int64_t smallest(std::int64_t a, std::int64_t b) {
+  return static_cast<std::uint64_t>(a) < static_cast<std::uint64_t>(b) ? a : b;
+}
 
 // Of the largest number: sums of squares of a slab's worth of rows stay in the range of float32, and products that
 // underflow are too small to count beside its square.
@@ -100,7 +105,10 @@ settle_findings_kernel(SettleArguments arguments) {
   if (thread_index() != 0) return;
   Findings& findings = *arguments.findings;
   DeviceTotals& totals = *arguments.totals;
-  const std::int64_t exponent = exponent_of(findings.below);
+  // Where rows are left out these were added anew.
+  const std::int64_t below =
+      findings.counts.nonfinite > 0 ? findings.below : smallest(findings.below, findings.whole_below);
+  const std::int64_t exponent = exponent_of(below);
   const std::int64_t target_exponent = exponent_of(findings.target_below);
   const std::int64_t batch = totals.batches++;
   const bool is_too_large = exponent > largest_exponent || target_exponent > largest_exponent;
@@ -116,11 +124,11 @@ settle_findings_kernel(SettleArguments arguments) {
     totals.refused_by_targets = exponent > largest_exponent ? 0 : 1;
     return;
   }
-  const bool is_near = findings.below < 0 || (exponent >= smallest_near_exponent && exponent <= largest_near_exponent);
+  const bool is_near = below < 0 || (exponent >= smallest_near_exponent && exponent <= largest_near_exponent);
   findings.near_guard.nonfinite = is_near ? 0 : 1;
   findings.far_guard.nonfinite = is_near ? 1 : 0;
   // Further out squares of the scale itself would leave the range; float32 numbers never are.
-  if (findings.below >= 0 && exponent > 1023 - 500 && exponent < 1023 + 500) {
+  if (below >= 0 && exponent > 1023 - 500 && exponent < 1023 + 500) {
     findings.scale = power_of_two(1023 - exponent);
     findings.inverse_square = power_of_two(2 * (exponent - 1023));
   }

@@ -79,6 +79,9 @@ void find_scales(std::int64_t rows, std::int64_t tiles, double* energies, Stream
 // What was found, brought together after the products. Both add, the sums unless the guard counts a row that is not
 // finite.
 void count_rows(const RowMasks& masks, std::int64_t rows, RowCounts* counts, Stream stream);
+// Before that: kept is 0 of the rows that are not finite, and 1 of the others. Rows that are left out are none of
+// zeros.
+void keep_rows(const RowMasks& masks, std::int64_t rows, double* kept, Stream stream);
 void add_slab_sums(const TensorShape& shape, std::int64_t columns, std::int64_t workers, const double* sums,
                    const RowCounts* guard, double* column_sums, Stream stream);
 

@@ -45,6 +45,22 @@ count_rows_kernel(RowCountTask task) {
   if (bad != 0) count_more(&task.counts->nonfinite, bad);
 }
 
+struct KeptRowTask {
+  RowMasks masks;
+  std::int64_t rows;
+  double* kept;
+};
+
+NRC_FAST_GLOBAL(count_threads, 1)
+keep_rows_kernel(KeptRowTask task) {
+  for (std::int64_t row = block_index() * count_threads + thread_index(); row < task.rows;
+       row += grid_size() * count_threads) {
+    const std::uint32_t bad = task.masks.bad[row / word_rows];
+    task.kept[row] = (bad >> (row % word_rows) & 1u) == 0 ? 1.0 : 0.0;
+    if (row % word_rows == 0 && bad != 0) task.masks.filled[row / word_rows] |= bad;
+  }
+}
+
 struct SlabSumTask {
   WorkPlan plan;
   const double* sums;
@@ -95,6 +111,12 @@ void count_rows(const RowMasks& masks, std::int64_t rows, RowCounts* counts, Str
   if (rows == 0) return;
   const RowCountTask task{masks, rows, counts};
   launch(count_rows_kernel, "count_rows", {blocks_for(ceiling(rows, word_rows))}, count_threads, 0, stream, task);
+}
+
+void keep_rows(const RowMasks& masks, std::int64_t rows, double* kept, Stream stream) {
+  if (rows == 0) return;
+  const KeptRowTask task{masks, rows, kept};
+  launch(keep_rows_kernel, "keep_rows", {blocks_for(rows)}, count_threads, 0, stream, task);
 }
 
 void add_slab_sums(const TensorShape& shape, std::int64_t columns, std::int64_t workers, const double* sums,

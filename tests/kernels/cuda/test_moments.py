@@ -142,21 +142,140 @@ def test_few_columns_are_read_once(emulated: Any, cuda_core: Any, dtype: str, si
 # that see their columns once, for which targets are copied.
 @pytest.mark.parametrize(("d", "copied", "panels"), [(72, 72, 1), (128, 128, 1), (200, 128 + 2 * (72 + 64) + 72, 2)])
 @pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("float32", 4), ("bfloat16", 2)])
+@pytest.mark.parametrize(("nonfinite", "bad"), [("count", []), ("skip", []), ("skip", [299]), ("skip", [31, 32, 150])])
 def test_wide_rows_are_read_once(
-    emulated: Any, cuda_core: Any, dtype: str, size: int, d: int, copied: int, panels: int, targets: int
+    emulated: Any,
+    cuda_core: Any,
+    dtype: str,
+    size: int,
+    d: int,
+    copied: int,
+    panels: int,
+    targets: int,
+    nonfinite: str,
+    bad: list[int],
 ) -> None:
-    """By each item, with sums, products with few targets, and counts; the targets are looked at before."""
+    """By each item, with sums, products with few targets, and counts, and again where a row is left out."""
     H, Y, shift, _ = draw(300, d, targets)
+    H[bad, ::9] = np.nan
     rows, labels = cuda_core.stored(H, dtype), cuda_core.stored(Y, "float32") if targets else None
-    sums = cuda_core.gram(emulated, rows, targets=labels, shift=shift, precision="highest")
-    assert emulated.core.copied_bytes() == 300 * (copied * size + panels * targets * 4)
-    # The look at the targets loads eight numbers at once, those beyond the last column from the first.
-    assert emulated.core.loaded_bytes() == 300 * targets * 4 * 8
-    X = rows.values - shift
+    sums = cuda_core.gram(emulated, rows, targets=labels, shift=shift, precision="highest", nonfinite=nonfinite)
+    reads = 2 if bad else 1
+    assert emulated.core.copied_bytes() == reads * 300 * (copied * size + panels * targets * 4)
+    # Targets are looked at before, those of rows that are added again where rows are left out. Eight numbers are loaded
+    # at once, those beyond the last column from the first.
+    looks = 300 if nonfinite == "count" else 2 * 300 - len(bad)
+    assert emulated.core.loaded_bytes() == looks * targets * 4 * 8
+    X = np.delete(rows.values - shift, bad, axis=0)
     close(sums.gram + np.tril(sums.gram, -1).T, X, X, "gram")
-    close(sums.column_sums[None], np.ones((300, 1)), X, "column sums")
+    close(sums.column_sums[None], np.ones((len(X), 1)), X, "column sums")
     if labels is not None:
-        close(sums.cross, labels.values, X, "cross moments")
+        close(sums.cross, np.delete(labels.values, bad, axis=0), X, "cross moments")
+
+
+@pytest.mark.parametrize("d", [72, 200])
+def test_norms_take_one_read_more_where_rows_may_be_left_out(emulated: Any, cuda_core: Any, d: int) -> None:
+    """A look at the rows and a read for each Gram matrix, one more of the first where a row is left out."""
+    H, _, _, _ = draw(300, d, 0)
+    copied = []
+    for bad in ([], [77, 130]):
+        H[bad, d // 2] = np.inf
+        emulated.core.configure()
+        sums = cuda_core.gram(emulated, cuda_core.stored(H, "float64"), unit="raw", nonfinite="skip")
+        copied.append(emulated.core.copied_bytes())
+        assert emulated.core.loaded_bytes() == 300 * 256 * 8  # eight numbers of each lane
+        X = np.delete(H, bad, axis=0)
+        U = X / np.linalg.norm(X, axis=1, keepdims=True)
+        close(sums.gram + np.tril(sums.gram, -1).T, X, X, "gram")
+        close(sums.column_sums[None], np.ones((len(X), 1)), X, "column sums")
+        close(sums.unit_gram + np.tril(sums.unit_gram, -1).T, U, U, "unit gram")
+        assert [sums.totals[TOTALS[name]] for name in ("rows", "skipped")] == [300 - len(bad), len(bad)]
+    emulated.core.configure()
+    cuda_core.gram(emulated, cuda_core.stored(draw(300, d, 0)[0], "float64"))
+    assert copied[1] - copied[0] == emulated.core.copied_bytes()
+
+
+# ---- rows that are left out of float64 sums of many columns ----
+
+
+@pytest.mark.parametrize("targets", [0, 3, 8])
+@pytest.mark.parametrize("d", [70, 128, 250])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_rows_are_left_out_wherever_they_are(
+    emulated: Any, cuda_core: Any, dtype: str, d: int, targets: int
+) -> None:
+    """Bad by themselves or by their targets, beside zeros, in words of the masks that workers and panels share."""
+    n, zeros = 333, [0, 16, 47, 143, 200, 332]
+    H, Y, shift, target_shift = draw(n, d, targets)
+    H[zeros] = 0.0
+    by_rows, by_targets = [15, 17, 64, 79, 80, 144, 331], [16, 31, 143] if targets else []
+    for place, row in enumerate(by_rows):
+        H[row, [0, d - 1, 63, 64, 50, 1, 2][place]] = [np.nan, np.inf, -np.inf][place % 3]
+    Y[by_targets, targets - 1 :] = np.nan
+    good = np.setdiff1d(np.arange(n), by_rows + by_targets)
+    rows, labels = cuda_core.stored(H, dtype), cuda_core.stored(Y, "float32")
+    emulated.core.configure(multiprocessors=2, order="shuffled", copies="early", seed=d)
+    zero = len(np.intersect1d(good, zeros))
+    for own in (shift, np.zeros(d), None):
+        given = {"targets": labels if targets else None, "target_shift": target_shift, "shift": own}
+        sums = cuda_core.gram(emulated, rows, **given, precision="highest", nonfinite="skip")
+        X = rows.values[good] - (0.0 if own is None else own)
+        close(sums.gram + np.tril(sums.gram, -1).T, X, X, "gram")
+        close(sums.column_sums[None], np.ones((len(X), 1)), X, "column sums")
+        close(sums.cross, labels.values[good] - target_shift, X, "cross moments")
+        expected = {"rows": len(good), "zero": zero, "skipped": n - len(good), "batches": 1, "added": 1}
+        expected["exponent"] = 1022 + int(np.frexp(np.abs(X).max())[1])
+        if targets:
+            expected["target_exponent"] = 1022 + int(np.frexp(np.abs(labels.values[good] - target_shift).max())[1])
+        assert {name: int(sums.totals[place]) for name, place in TOTALS.items() if name in expected} == expected
+        assert sums.totals[REFUSED] == 0
+
+
+@pytest.mark.parametrize("d", [70, 140])
+def test_only_rows_that_are_added_can_leave_the_range(emulated: Any, cuda_core: Any, d: int) -> None:
+    """Numbers and targets of rows that are left out are of no matter; those of others refuse the batch."""
+    H, Y, shift, target_shift = draw(100, d, 2)
+    H[[3, 40]] = 1e200
+    H[40, 7] = np.nan
+    Y[3, 1], Y[40, 0] = np.inf, 1e200
+
+    def left_of(H: Any, Y: Any) -> Moments:
+        rows, labels = cuda_core.stored(H, "float64"), cuda_core.stored(Y, "float64")
+        return moments(emulated, cuda_core, rows, labels, shift, target_shift, skips=True)
+
+    good = np.setdiff1d(np.arange(100), [3, 40])
+    found = left_of(H, Y)
+    check_moments(found, H[good] - shift, Y[good] - target_shift)
+    assert [found.totals[TOTALS[name]] for name in ("rows", "skipped", "added")] == [98, 2, 1]
+    for of_targets in (False, True):
+        wide, wide_targets = H.copy(), Y.copy()
+        (wide_targets if of_targets else wide)[50, 1] = 1e200
+        found = left_of(wide, wide_targets)
+        assert not any(getattr(found, name).any() for name in ("gram", "unit_gram", "column_sums", "cross"))
+        assert [found.totals[place] for place in (REFUSED, REFUSED_NONFINITE)] == [1, 0]
+        assert found.totals[TOTALS["rows"]] == 0
+
+
+@pytest.mark.parametrize("unit", [None, "raw"])
+@pytest.mark.parametrize("d", [70, 140])
+def test_all_rows_may_be_left_out(emulated: Any, cuda_core: Any, d: int, unit: str | None) -> None:
+    rows = cuda_core.stored(np.full((50, d), np.nan), "float64")
+    labels = cuda_core.stored(np.ones((50, 2)), "float64")
+    sums = cuda_core.gram(emulated, rows, targets=labels, unit=unit, nonfinite="skip", start=2.0)
+    assert all((array == 2.0).all() for array in (sums.gram, sums.column_sums, sums.cross, sums.unit_gram))
+    expected = dict.fromkeys(TOTALS, 0) | {"skipped": 50, "batches": 1}
+    assert {name: int(sums.totals[place]) for name, place in TOTALS.items()} == expected
+
+
+@pytest.mark.parametrize("d", [70, 140])
+def test_sums_are_the_same_whether_rows_may_be_left_out(emulated: Any, cuda_core: Any, d: int) -> None:
+    H, Y, shift, _ = draw(200, d, 2)
+    given = {"targets": cuda_core.stored(Y, "float64"), "shift": shift}
+    results = []
+    for nonfinite in ("refuse", "skip"):
+        sums = cuda_core.gram(emulated, cuda_core.stored(H, "float64"), **given, nonfinite=nonfinite)
+        results.append(b"".join(array.tobytes() for array in (sums.gram, sums.column_sums, sums.cross, sums.totals)))
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("d", [100, 250])
