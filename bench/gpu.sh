@@ -19,7 +19,7 @@ probes       40       25    yes
 smoke        40       35    yes
 kernels      100      70    no
 ncu_gram     20       15    no
-ncu_double   20       15    no
+ncu_split    20       15    no
 ncu_residual 20       15    no
 tests        100      40    yes
 memcheck     60       0     yes        beside
@@ -99,11 +99,11 @@ part_tests() {
 
 # The first launch of: a kernel by its name, and what the smoke test is to launch.
 part_ncu_gram() {
-  profile "^gram_(tensor|rows)_" --kernels "gram high" --dtypes bfloat16 --widths 1024 --rows 262144
+  profile "^gram_tensor_" --kernels "gram high" --dtypes bfloat16 --widths 1024 --rows 262144
 }
 
-part_ncu_double() {
-  profile "^gram_panel_moments_" --kernels "gram high" --dtypes float64 --widths 512 --rows 262144
+part_ncu_split() {
+  profile "^gram_row_tiles_" --kernels "gram high" --dtypes float32 --widths 512 --rows 262144
 }
 
 part_ncu_residual() {

@@ -10,7 +10,7 @@ from machine_code.flight import behind_barriers, flight_of
 from machine_code.instructions import KINDS, count, kind_of, work_of
 from machine_code.kernels import Family, arguments_of, family_of
 from machine_code.listing import Function, Instruction, read_listing
-from machine_code.main_loop import Launch, MainLoop, main_loop, main_loops
+from machine_code.main_loop import Launch, main_loop
 from machine_code.occupancy import LIMITS, blocks_at_once
 from machine_code.tools import Cubin, Resources, demangled
 
@@ -68,7 +68,7 @@ def facts_of(name: str, architecture: str, resources: Resources, function: Funct
     """
     limits = LIMITS[architecture.rstrip("af")]
     family = family_of(name)
-    loop = _loop_of(function, family, arguments_of(name))
+    loop = main_loop(function, _launch_of(family, arguments_of(name)))
     fixed = resources.shared - (limits.reserved if int(architecture.rstrip("af")) >= 90 else 0)
     if family is not None and family.shared is not None:
         at_launch = family.shared(arguments_of(name))
@@ -92,19 +92,11 @@ def facts_of(name: str, architecture: str, resources: Resources, function: Funct
     return facts
 
 
-def _loop_of(function: Function, family: Family | None, arguments: Sequence[str]) -> MainLoop | None:
-    """Where warps take turns, that of those that multiply first: the others have their products to overlap with."""
-    launch = _launch_of(family, arguments)
-    if family is None or not family.takes_turns:
-        return main_loop(function, launch)
-    return min(main_loops(function, launch), key=lambda loop: behind_barriers(loop.path), default=None)
-
-
 def _launch_of(family: Family | None, arguments: Sequence[str]) -> Launch:
     if family is None:
         return Launch()
     inside = family.inside(arguments) if family.inside else None
-    return Launch(inside, family.copies(arguments) if family.copies else None)
+    return Launch(inside, family.copies(arguments) if family.copies else None, family.takes_turns(arguments))
 
 
 def _loop_facts(path: Sequence[Instruction], family: Family | None, arguments: Sequence[str]) -> dict[str, Any]:

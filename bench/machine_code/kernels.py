@@ -28,8 +28,8 @@ class Family:
     # Where only the launch knows them: turns of loops inside the main one, and the copies and loads of a turn of it.
     inside: Callable[[Sequence[str]], int] | None = None
     copies: Callable[[Sequence[str]], int | None] | None = None
-    # Whether one half of the warps multiplies first, and one last: each in a loop of its own.
-    takes_turns: bool = False
+    # Whether one half of the warps multiplies first, and one last.
+    takes_turns: Callable[[Sequence[str]], bool] = lambda arguments: False  # noqa: ARG005
 
     def row_bytes(self, arguments: Sequence[str]) -> int:
         """Of one element of the rows; 0 where that is not known."""
@@ -207,7 +207,7 @@ _FAMILIES = {
         shared=_rows_shared,
         folds=16,
         rows=1,
-        takes_turns=True,
+        takes_turns=lambda arguments: arguments[2] == "128",
         row_copies=lambda arguments: _BYTES[arguments[1]] // 2,
         # With one of a target, and the load of its shift.
         copies=lambda arguments: _BYTES[arguments[1]] // 2 + 2 if arguments[4] == "true" else None,
@@ -218,7 +218,7 @@ _FAMILIES = {
         shared=_rows_shared,
         folds=16,
         rows=1,
-        takes_turns=True,
+        takes_turns=lambda arguments: arguments[2] == "128",
     ),
     "gram_warpgroup_kernel": Family(
         "Gram, warpgroups, {0}, {2}, {3}, off until a card has run it",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from machine_code.instructions import kind_of, work_of
 from machine_code.listing import Function, Instruction
 from machine_code.loops import Graph, Loop, always_run, find_loops, graph_of, is_jump
 
-__all__ = ["Launch", "MainLoop", "main_loop", "main_loops"]
+__all__ = ["Launch", "MainLoop", "main_loop"]
 
 # Ways through a loop that differ in what they copy are kept apart, the first few of them.
 _MOST_WAYS = 64
@@ -57,6 +56,7 @@ class Launch:
 
     inside: int | None = None  # turns of a loop inside whose number is not in the machine code; None: not known
     copies: int | None = None  # and loads of a turn, where those are in loops; None: what is in the machine code
+    takes_turns: bool = False  # whether one half of the warps does first what the other half does behind the products
 
 
 def main_loop(function: Function, launch: Launch = Launch()) -> MainLoop | None:
@@ -74,28 +74,23 @@ def main_loop(function: Function, launch: Launch = Launch()) -> MainLoop | None:
     MainLoop or None
         A loop that loads nothing belongs to the turn of the loop around it that does. None where a kernel has no loop.
     """
-    return next(main_loops(function, launch), None)
-
-
-def main_loops(function: Function, launch: Launch = Launch()) -> Iterator[MainLoop]:
-    """The same, and others with as much to do: those of other warps, where these have loops of their own."""
     if not function.instructions:
-        return
+        return None
     graph = graph_of(function)
-    weights = [(_weighed(graph, loop), loop) for loop in find_loops(graph)]
-    most = max((weight for weight, _ in weights), default=(0, 0, 0))
-    chosen = (loop for weight, loop in weights if weight == most and _weight(graph, loop.own) != (0, 0))
-    yield from (_main_loop(function, graph, loop, launch) for loop in chosen)
-
-
-def _main_loop(function: Function, graph: Graph, chosen: Loop, launch: Launch) -> MainLoop:
+    loops = find_loops(graph)
+    if not loops:
+        return None
+    chosen = max(loops, key=lambda loop: _weighed(graph, loop))
+    if _weight(graph, chosen.own) == (0, 0):
+        return None
     stage = _loading(graph, chosen, is_deep=launch.copies is not None)
     rare = {block for block in stage.own - always_run(graph, stage) if _is_now_and_then(graph.blocks[block])}
     turns: dict[Instruction, int | None] = {}
     copies = {"copy"} if any("copy" in map(kind_of, graph.blocks[block]) for block in stage.own) else {"global load"}
     if launch.copies is not None:
         copies = {"copy", "global load"}
-    ways = _ways(graph, stage, rare, copies, launch, turns)
+    passed_over = _before_products(graph, stage) if launch.takes_turns else set()
+    ways = _ways(graph, stage, rare | passed_over, copies, launch, turns)
     most = max(ways, key=lambda copied: (ways[copied].rank[0], copied))
     if launch.copies is not None:
         most = launch.copies
@@ -111,7 +106,7 @@ def _main_loop(function: Function, graph: Graph, chosen: Loop, launch: Launch) -
         half = None  # rows that cannot be copied: another way
     if half is not None:
         beside = {block for block in stage.own - always_run(graph, stage) if _is_beside(graph.blocks[block])}
-        whole = _ways(graph, stage, rare | beside, copies, launch, turns)[most]
+        whole = _ways(graph, stage, rare | passed_over | beside, copies, launch, turns)[most]
     folded = _folded(graph, rare)
     if not folded and stage.outer is not None:  # sums are folded between two runs of the loop
         folded = _folded(graph, {block for block in stage.outer.own if _is_now_and_then(graph.blocks[block])})
@@ -133,6 +128,15 @@ def _loading(graph: Graph, loop: Loop, is_deep: bool) -> Loop:
         elif not is_deep:
             break
     return found
+
+
+def _before_products(graph: Graph, loop: Loop) -> set[int]:
+    """What only some turns pass before the products: where warps take turns, the others have that behind them."""
+    always = always_run(graph, loop)
+    order = [block for block in graph.order if block in loop.own]
+    products = (block for block in order if any(kind_of(each) == "tensor" for each in graph.blocks[block]))
+    first = next(products, order[0])
+    return {block for block in order[: order.index(first)] if block not in always}
 
 
 def _folded(graph: Graph, rare: set[int]) -> list[Instruction]:

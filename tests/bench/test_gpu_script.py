@@ -18,7 +18,7 @@ from support.tools import require_tool
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 FILES = {"summary.txt", "log.txt", "ceilings.jsonl", "smoke.jsonl", "cuda_kernels.json"}
 MOST_FILES, MOST_OUTPUT = 8, 12_000  # that come back of a call, in files and characters
-PROFILES = ("ncu_gram", "ncu_double", "ncu_residual")
+PROFILES = ("ncu_gram", "ncu_split", "ncu_residual")
 PARTS = (
     *("driver", "build", "ceilings", "probes", "smoke", "kernels", *PROFILES),
     *("tests", "memcheck", "racecheck", "rest"),

@@ -78,23 +78,24 @@ NESTED = """
         /*00e0*/                   EXIT ;
 """
 
-# One half of the warps works before its product, the other half after it.
+# One half of the warps copies and works before its products, the other half after them.
 IN_TURNS = """
 .text._Z5turnsv:
-        /*0000*/              @P5 BRA `(.L_x_2) ;
+        /*0000*/                   MOV R33, RZ ;
 .L_x_1:
         /*0010*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
-        /*0020*/                   HMMA.16816.F32.BF16 R8, R4, R6, R8 ;
-        /*0030*/                   IADD3 R33, R33, 0x4, RZ ;
+        /*0020*/              @P0 BRA `(.L_x_2) ;
+        /*0030*/                   LDGSTS.E.BYPASS.128 [R41], desc[UR8][R32.64] ;
         /*0040*/                   IADD3 R34, R34, 0x4, RZ ;
-        /*0050*/              @!P5 BRA `(.L_x_1) ;
-        /*0060*/                   EXIT ;
+        /*0050*/                   IADD3 R35, R35, 0x4, RZ ;
 .L_x_2:
-        /*0070*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;
-        /*0080*/                   IADD3 R33, R33, 0x4, RZ ;
+        /*0060*/                   HMMA.16816.F32.BF16 R8, R4, R6, R8 ;
+        /*0070*/             @!P0 BRA `(.L_x_3) ;
+        /*0080*/                   LDGSTS.E.BYPASS.128 [R41], desc[UR8][R32.64] ;
         /*0090*/                   IADD3 R34, R34, 0x4, RZ ;
-        /*00a0*/                   HMMA.16816.F32.BF16 R8, R4, R6, R8 ;
-        /*00b0*/              @!P5 BRA `(.L_x_2) ;
+        /*00a0*/                   IADD3 R35, R35, 0x4, RZ ;
+.L_x_3:
+        /*00b0*/              @!P5 BRA `(.L_x_1) ;
         /*00c0*/                   EXIT ;
 """
 
@@ -104,7 +105,7 @@ def only(listing: str) -> Any:
     return function
 
 
-def loop_of(listing: str, **known: int) -> Any:
+def loop_of(listing: str, **known: Any) -> Any:
     module = bench("machine_code.main_loop")
     return module.main_loop(only(listing), module.Launch(**known))
 
@@ -135,12 +136,14 @@ def test_instructions_are_read() -> None:
 
 
 def test_of_warps_that_take_turns_those_count_that_multiply_first() -> None:
-    module = bench("machine_code.main_loop")
-    loops = list(module.main_loops(only(IN_TURNS)))
-    assert [[each.operation for each in loop.path].index("HMMA") for loop in loops] == [3, 1]
-    assert facts_of(IN_TURNS)["loop"]["behind barriers"] == 2
-    kernel = "gram_row_tiles_kernel<RowGram<float, 128, 2, false>>"
-    assert facts_of(IN_TURNS, kernel)["loop"]["behind barriers"] == 0
+    """What they do, the others do before their products: each of both once a turn, and behind no barrier."""
+    both, once = (
+        facts_of(IN_TURNS, name)["loop"]
+        for name in ("ring_kernel", "gram_row_tiles_kernel<RowGram<float, 128, 2, false>>")
+    )
+    assert (both["counts"]["copy"], both["counts"]["integer"], both["behind barriers"]) == (2, 4, 4)
+    assert (once["counts"]["copy"], once["counts"]["integer"], once["behind barriers"]) == (1, 2, 1)
+    assert loop_of(IN_TURNS, takes_turns=True).half is None
 
 
 def test_loops_and_what_leads_where() -> None:

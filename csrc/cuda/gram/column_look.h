@@ -47,10 +47,12 @@ LookedArguments looked_arguments(const WideMomentTask& task, std::int64_t worker
           copy_kind(task.features)};
 }
 
-// The rows of a stage that are left out, as bits, for one stage after the other: none, and no instruction, in kernels
-// that do not sift.
+// The rows of a stage that are left out, as bits, for one stage after the other. In kernels that do not sift there are
+// none, and it takes no instruction to know.
 template <class Stage, bool sifts>
 class StageGaps {
+  static_assert(Stage::depth <= mask_rows);
+
  public:
   NRC_FAST_DEVICE StageGaps(const WideMomentTask& task, std::int64_t first_row)
       : masks_(task.left_out), eight_(static_cast<std::uint32_t>(first_row / looked_rows)) {}

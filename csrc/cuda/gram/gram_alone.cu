@@ -26,12 +26,10 @@ void GramPass::add_unit_gram(const double* unit_shift) {
   workspace_ = before;
   if (!runs_) return;
   const TensorShape shape = tensor_shape(work.method, rows, device_);
-  ConvertedRows converted{rows, unit_shift, true, {}};
-  if (energies_ != nullptr) {
-    find_scales(rows.rows, energy_tiles(), energies_, stream_);
-    converted.has_norm_1 = false;
-    converted.scale = energies_;
-  }
+  ConvertedRows converted{rows, unit_shift};
+  converted.has_norm_1 = energies_ == nullptr;
+  converted.scale = energies_;
+  if (energies_ != nullptr) find_scales(rows.rows, energy_tiles(), energies_, stream_);
   add_converted_gram(shape, converted, work.workers, work.values, {}, stream_);
   finalize(work, guard_, nullptr, request_.unit_gram);
 }

@@ -36,18 +36,22 @@ void GramPass::add_found_gram(const GramChoice& choice, bool is_read_before, boo
   const Workspace before = workspace_;
   GramWork work = take_slabs(choice.method, rows);
   const TensorShape shape = tensor_shape(choice.method, rows, device_);
+  const bool has_products = has_sums && request_.cross != nullptr && request_.targets.columns > 0;
+  // Rows as stored are not looked at where there are no sums.
+  const bool takes_sums = choice.is_as_stored || (has_sums && !has_products);
   const std::int64_t sum_values = work.slabs * sum_rows(shape) * shape.size;
   const std::int64_t words = is_read_before ? 0 : ceiling(rows.rows, mask_rows);
   TensorFindings findings;
-  findings.sums = workspace_.take<double>(sum_values);
+  if (takes_sums) findings.sums = workspace_.take<double>(sum_values);
   findings.masks = take_masks(words);
-  const bool has_products = has_sums && request_.cross != nullptr && request_.targets.columns > 0;
   const RowTargets beside = has_products ? take_products(row_target_parts * work.workers) : RowTargets{};
-  if (runs_) fill_zero(findings.sums, sum_values * 8, stream_);
+  if (runs_ && takes_sums) fill_zero(findings.sums, sum_values * 8, stream_);
   if (!is_read_before) findings.below = find_targets(findings.masks, words, nullptr);
   if (!choice.is_as_stored) {
-    const ConvertedRows converted{
-        rows, request_.shift, false, beside, nullptr, energies_, request_.unit_rows_are_shifted};
+    ConvertedRows converted{rows, request_.shift};
+    converted.targets = beside;
+    converted.energies = energies_;
+    converted.has_shifted_energies = request_.unit_rows_are_shifted;
     if (runs_) add_converted_gram(shape, converted, work.workers, work.values, findings, stream_);
   } else if (choice.needs_planes) {
     add_by_planes(plane_task({rows, nullptr, nullptr}, choice, RowUse::plain, {}), work, findings);
@@ -114,7 +118,7 @@ bool GramPass::finds_products(const GramChoice& choice, bool is_wide, bool is_re
 }
 
 bool GramPass::finds_energies(const GramChoice& choice, const double* unit_shift) const {
-  return request_.unit_gram != nullptr && !is_converted(choice.method) && is_converted_by_tile(choice.method) &&
+  return request_.unit_gram != nullptr && is_converted_by_tile(choice.method) &&
          is_converted_by_tile(unit_method(unit_shift));
 }
 

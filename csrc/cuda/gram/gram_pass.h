@@ -81,10 +81,11 @@ class GramPass {
   }
   // Rows are converted on their way to the tensor cores. Those that are skipped must be known before.
   bool is_converted(GramMethod method) const;
-  // The same of wider rows, in each tile anew. Products with targets take a read of their own: 8 bytes a number in all,
-  // where planes that are written with the products take 16.
+  // The same of wider rows, in each tile anew. Products with targets take a read of their own, of float32 rows 8 bytes
+  // a number in all, where planes that are written with the products take 16 (16-bit rows: 4 and 14).
   bool is_converted_by_tile(GramMethod method) const;
-  // Norms are found in the read of the unit Gram matrix itself, on the way to the tensor cores or to planes.
+  // Norms need no read before: they are found in that of the unit Gram matrix itself, on the way to the tensor cores or
+  // to planes, or in that of the other Gram matrix.
   bool finds_norms(const double* unit_shift) const;
   void add_unit_gram(const double* unit_shift);
   GramWork take_slabs(GramMethod method, const MatrixView& rows);

@@ -41,8 +41,8 @@ struct WideMomentTask {
   const double* shift = nullptr;
   const double* target_shift = nullptr;
   TensorFindings findings;
-  // Not null: rows that it marks are left out, if the counts have any that is not finite; otherwise nothing is done,
-  // and all sums are as they were.
+  // Not null: rows that it marks are left out. Where the counts have none that is not finite, nothing is done, and all
+  // sums stay as they were.
   const std::uint32_t* left_out = nullptr;
   const RowCounts* counts = nullptr;
 };

@@ -105,7 +105,7 @@ settle_findings_kernel(SettleArguments arguments) {
   if (thread_index() != 0) return;
   Findings& findings = *arguments.findings;
   DeviceTotals& totals = *arguments.totals;
-  // Where rows are left out these were added anew.
+  // Where rows are left out, the largest number of those that are kept was found in a second read.
   const std::int64_t below =
       findings.counts.nonfinite > 0 ? findings.below : smallest(findings.below, findings.whole_below);
   const std::int64_t exponent = exponent_of(below);

@@ -49,28 +49,29 @@ void add_tensor_gram(const TensorShape& shape, const Planes& planes, std::int64_
 bool can_convert_rows(const MatrixView& rows, GramMethod method, const DeviceLimits& device);
 constexpr std::int64_t most_converted_columns = 1024;
 bool can_convert_tiles(const MatrixView& rows, GramMethod method, const DeviceLimits& device);
-// Sums over columns and, for each target, of products with it are then added to `partial` instead of the findings, for
-// each worker and half of its rows as `partial` of ColumnSumTask; null: there are no targets.
+// Targets that lie beside rows: sums over the rows' columns and, for each target, of products with it are added to
+// `partial` in place of the findings, as `partial` of ColumnSumTask; null: there are none.
 struct RowTargets {
   MatrixView targets;  // few
   int size = 0;        // bytes of one
   const double* shift = nullptr;
   double* partial = nullptr;
 };
-constexpr int row_target_parts = 2;  // of a worker
 
+// Where nothing is said, (h - shift) as it is.
 struct ConvertedRows {
   MatrixView rows;
   const double* shift = nullptr;
-  // Of rows that are no wider than a tile.
+  // Rows that are no wider than a tile: whether they are scaled to norm 1, or have targets.
   bool has_norm_1 = false;
   RowTargets targets{};
-  // Of wider ones: what each row is multiplied with, and where to the sums of squares of its columns in each tile go,
-  // of shifted or of stored numbers, for all rows of a tile behind one another. Null where not wanted.
+  // Wider ones: what each row is multiplied with, and where the sums of squares of its columns in each tile go, of
+  // shifted or of stored numbers, for all rows of a tile behind one another.
   const double* scale = nullptr;
   double* energies = nullptr;
   bool has_shifted_energies = false;
 };
+constexpr int row_target_parts = 2;  // `partial` of rows that are no wider than a tile has so many for each worker
 void add_converted_gram(const TensorShape& shape, const ConvertedRows& rows, std::int64_t workers, double* slabs,
                         const TensorFindings& findings, Stream stream);
 // Turns the energies of so many tiles into 1 / norm of each row, in the place of the first tile's.
@@ -79,8 +80,8 @@ void find_scales(std::int64_t rows, std::int64_t tiles, double* energies, Stream
 // What was found, brought together after the products. Both add, the sums unless the guard counts a row that is not
 // finite.
 void count_rows(const RowMasks& masks, std::int64_t rows, RowCounts* counts, Stream stream);
-// Before that: kept is 0 of the rows that are not finite, and 1 of the others. Rows that are left out are none of
-// zeros.
+// Before that: kept is 0 of the rows that are not finite, and 1 of the others. Rows that are left out are not counted
+// as zeros.
 void keep_rows(const RowMasks& masks, std::int64_t rows, double* kept, Stream stream);
 void add_slab_sums(const TensorShape& shape, std::int64_t columns, std::int64_t workers, const double* sums,
                    const RowCounts* guard, double* column_sums, Stream stream);

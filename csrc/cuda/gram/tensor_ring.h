@@ -40,13 +40,14 @@ struct TensorGram {
   static constexpr int row_step = threads / row_chunks;
   static constexpr int thread_rows = stage_rows / row_step;
   static_assert(row_step % 8 == 0, "chunks of all rows of a thread must be permuted alike");
-  // It copies every eighth chunk of a row, of as few rows as there are threads for: copies add what is known beforehand
-  // to an address, so that a row takes one. Eight chunks are a line of the cache.
+  // It copies every eighth chunk of a row, so that it has as few rows as may be: its copies of a row need one address,
+  // to which they add what is known beforehand. Eight chunks are a line of the cache.
   static constexpr int copied_together = threads / 8 <= stage_rows ? 8 : row_chunks;
   static constexpr int copied_pieces = row_chunks / copied_together;
   static constexpr int copied_step = threads / copied_together;
   static constexpr int copied_rows = stage_rows / copied_step;
   static_assert(copied_together % 8 == 0 && copied_step % 8 == 0, "a thread's chunks must be permuted alike");
+  static_assert(copied_rows * copied_step == stage_rows && copied_pieces * copied_together == row_chunks);
 
   // Stages between folds. Tensor cores that add only a few products at once cut twice as often, and are folded twice as
   // often, so that sums lose no more there than elsewhere.

@@ -5,7 +5,7 @@
 namespace nrc_fast::cuda {
 namespace {
 
-// What is done of a segment beside its products: planes of its stages, from copies that have been started.
+// The planes of a segment's stages, each of which is written while the one before it is multiplied.
 template <class Gram>
 class TileConversion {
  public:
@@ -35,7 +35,7 @@ class TileConversion {
     copies_.read(0, stored);
     if (is_diagonal_) {
       copies_.advance();
-      conversion_.convert(stored, row, planes, factor_, energies_);
+      conversion_.convert_diagonal(stored, row, factor_, energies_, planes);
     } else {
       conversion_.convert_side(0, stored, factor_, planes);
       copies_.read(1, stored);

@@ -82,7 +82,7 @@ bool can_convert_rows(const MatrixView& rows, GramMethod method, const DeviceLim
 }
 
 bool can_convert_tiles(const MatrixView& rows, GramMethod method, const DeviceLimits& device) {
-  return can_be_converted(rows, method) && rows.columns <= most_converted_columns &&
+  return can_be_converted(rows, method) && rows.columns > 128 && rows.columns <= most_converted_columns &&
          device.shared_memory_per_block >= RowGram<float, 128, 2, false>::shared_bytes;
 }
 
