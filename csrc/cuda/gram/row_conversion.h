@@ -133,7 +133,7 @@ class RowConversion {
   std::uint32_t largest_ = 0;  // upper halves of |h - shift|
 };
 
-// Rows of several tiles; without targets, and not scaled.
+// Rows of more than one tile, without targets.
 void launch_row_tiles(const RowGramArguments& arguments, Stream stream);
 
 }  // namespace nrc_fast::cuda

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.gram_checks import unit_rows
 
 DTYPES = ["float64", "float32", "float16", "bfloat16"]
 
@@ -34,11 +35,6 @@ def check(found: Any, exact: Any, magnitude: Any, limit: float, what: str) -> No
 def check_gram(found: Any, rows: Any, limit: float, what: str) -> None:
     assert not np.triu(found, 1).any(), f"{what}: above the diagonal"
     check(found, np.tril(rows.T @ rows), np.abs(rows).T @ np.abs(rows), limit, what)
-
-
-def unit_rows(rows: Any) -> Any:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
 
 
 def values(n: int, d: int, mean: float = 0.0) -> Any:

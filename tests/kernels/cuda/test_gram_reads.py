@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.gram_checks import tile_columns, unit_rows
 
 from nrc_fast.kernels.cuda.launches import Totals
 
@@ -18,11 +19,6 @@ def values(n: int, d: int) -> Any:
     return np.random.default_rng(1000 * n + d).standard_normal((n, d))
 
 
-def unit_rows(rows: Any) -> Any:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-
-
 def check(found: Any, left: Any, right: Any, limit: float = TOLERANCE) -> None:
     assert np.isfinite(found).all()
     assert (np.abs(found - left.T @ right) <= limit * (np.abs(left).T @ np.abs(right))).all()
@@ -31,12 +27,6 @@ def check(found: Any, left: Any, right: Any, limit: float = TOLERANCE) -> None:
 def check_sums(sums: Any, rows: Any, limit: float = TOLERANCE) -> None:
     check(sums.gram + np.tril(sums.gram, -1).T, rows, rows, limit)
     check(sums.column_sums[None], np.ones((len(rows), 1)), rows, 2.0**-46)
-
-
-def tile_columns(d: int) -> int:
-    """Columns that the tiles of a lower triangle read: both sides of each, where they differ."""
-    widths = [min(128, d - first) for first in range(0, d, 128)]
-    return sum(w if r == c else w + widths[c] for r, w in enumerate(widths) for c in range(r + 1))
 
 
 # ---- how often rows are read: the emulated device counts bytes ----

@@ -6,40 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.gram_checks import SIZES, SPLIT_TOLERANCE, check, check_gram, check_sums, unit_rows
 
 from nrc_fast.kernels.cuda.launches import Totals
 
-SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
-# Of an element, relative to the sum of the magnitudes of its products: see test_gram.py.
-TOLERANCE = 18 * 2.0**-23
 FAST_TOLERANCE = 2.0**-7 + 2.0**-16 + 34 * 2.0**-23
 SHAPES = [(n, d) for n in (0, 1, 2, 67) for d in (129, 130, 160, 257)] + [(19, 1024)]
 
 
 def values(n: int, d: int) -> Any:
     return np.random.default_rng(1000 * n + d).standard_normal((n, d)) + 0.5
-
-
-def unit_rows(rows: Any) -> Any:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-
-
-def check(found: Any, left: Any, right: Any, limit: float) -> None:
-    assert np.isfinite(found).all()
-    assert (np.abs(found - left.T @ right) <= limit * (np.abs(left).T @ np.abs(right))).all()
-
-
-def check_gram(found: Any, rows: Any, limit: float = TOLERANCE) -> None:
-    assert not np.triu(found, 1).any()
-    check(found + np.tril(found, -1).T, rows, rows, limit)
-
-
-def check_sums(sums: Any, rows: Any, units: Any = None, limit: float = TOLERANCE) -> None:
-    check_gram(sums.gram, rows, limit)
-    check(sums.column_sums[None], np.ones((len(rows), 1)), rows, 2.0**-46)
-    if units is not None:
-        check_gram(sums.unit_gram, units, limit)
 
 
 # Rows of which whole pieces of 16 bytes can be copied become planes only where so many at once are asked for.
@@ -241,7 +217,7 @@ def test_rows_of_every_magnitude(backend: Any, cuda_core: Any) -> None:
             # What is smaller than 2^-60 beside the largest number may lose what it has in its products.
             products = np.abs(rows.values).T @ np.abs(rows.values)
             floor = 2.0**-126 * 40 if largest.max() < 2.0**51 else 0.0
-            assert (error <= TOLERANCE * products + floor).all(), (exponents, along)
+            assert (error <= SPLIT_TOLERANCE * products + floor).all(), (exponents, along)
             check(sums.column_sums[None], np.ones((40, 1)), rows.values, 2.0**-46)
 
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.gram_checks import SIZES, check, check_sums, tile_columns, unit_rows
 
 from nrc_fast.kernels.cuda.launches import Totals
 
-SIZES = {"float32": 4, "float16": 2, "bfloat16": 2}
-# Of an element, relative to the sum of the magnitudes of its products: see test_gram.py.
-TOLERANCE = 18 * 2.0**-23
 COUNTS = [0, 1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 65, 97]
 # Both sides ragged, of 16 bytes a row in every dtype; whole; one of three tiles of a few columns.
 WIDTHS = [136, 248, 256, 264]
@@ -21,36 +19,8 @@ def values(n: int, d: int) -> Any:
     return np.random.default_rng(1000 * n + d).standard_normal((n, d)) + 0.5
 
 
-def check(found: Any, left: Any, right: Any, limit: float) -> None:
-    assert np.isfinite(found).all()
-    assert (np.abs(found - left.T @ right) <= limit * (np.abs(left).T @ np.abs(right))).all()
-
-
-def unit_rows(rows: Any) -> Any:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-
-
-def check_gram(found: Any, rows: Any) -> None:
-    assert not np.triu(found, 1).any()
-    check(found + np.tril(found, -1).T, rows, rows, TOLERANCE)
-
-
-def check_sums(sums: Any, rows: Any, units: Any = None) -> None:
-    check_gram(sums.gram, rows)
-    check(sums.column_sums[None], np.ones((len(rows), 1)), rows, 2.0**-46)
-    if units is not None:
-        check_gram(sums.unit_gram, units)
-
-
 def kernels(emulated: Any) -> set[str]:
     return {name for name, *_ in emulated.core.launched()} & {"gram_row_tiles", "planes", "column_sums", "row_norms"}
-
-
-def tile_columns(d: int) -> int:
-    """Columns that the tiles of a lower triangle read: both sides of each, where they differ."""
-    widths = [min(128, d - first) for first in range(0, d, 128)]
-    return sum(w if r == c else w + widths[c] for r, w in enumerate(widths) for c in range(r + 1))
 
 
 # ---- which rows, and how often they are read ----
